@@ -1,0 +1,51 @@
+# Two commands do everything: `make demo` and `make test`. The rest is for those who work on it.
+
+PYTHON ?= python3
+PORT   ?= 8080
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SRC    := gateway tests bench
+
+.PHONY: demo test check fix clean bundle
+
+$(VENV)/.pip:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install 'pip>=25.1'
+	touch $@
+
+$(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[speed,simulator]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) install -c constraints.txt --group dev
+	touch $@
+
+# Gateway, simulator and a page to try them in. No token, no account.
+demo: $(VENV)/.run bundle
+	$(BIN)/gateway demo --port $(PORT)
+
+# The page also runs the real npm client where Node is present.
+bundle:
+	@if command -v npm >/dev/null 2>&1; then \
+	  cd demo && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build; \
+	else echo "No npm here: the demo does without the npm client."; fi
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check $(SRC)
+	$(BIN)/ruff check $(SRC)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir $(VENV)/.lint-imports
+
+test: check
+	$(BIN)/python -m pytest $(ARGS)
+
+fix: $(VENV)/.dev
+	$(BIN)/ruff check --fix $(SRC)
+	$(BIN)/ruff format $(SRC)
+
+clean:
+	rm -rf $(VENV) build dist demo/dist demo/node_modules tests/e2e/clients/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,3 @@
+"""replicate-gateway: many callers, one Replicate account."""
+
+__version__ = "0.1.0"
