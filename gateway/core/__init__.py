@@ -1,0 +1,1 @@
+"""The rules: functions from values to values. No I/O, no clock, no event loop; time, jitter and ids are arguments."""

@@ -1,0 +1,180 @@
+"""Bodies of predictions and trainings: read from upstream, shown to a caller.
+
+Upstream's body is kept byte for byte. To show it, its top level alone is taken apart and the few fields that differ for
+the caller are replaced; `input`, `output`, `logs` and everything else stay the bytes that upstream wrote, so that no
+number changes its form and no text its escapes (design 2.11, ref 2).
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+from msgspec import Raw
+
+from gateway.core import times
+from gateway.core.records import Kind, Sight, Status
+
+Family = Literal["predictions", "trainings"]
+Fields = dict[str, Raw]
+
+_decode = msgspec.json.Decoder(Fields).decode
+_decode_urls = msgspec.json.Decoder(dict[str, str | None]).decode
+_encode = msgspec.json.Encoder().encode
+
+NULL = Raw(b"null")
+_EMPTY_LOGS = Raw(b'""')
+
+
+class News(msgspec.Struct, frozen=True):
+    """What a body of upstream says of a run."""
+
+    upstream_id: str
+    status: Status
+    stream_url: str | None
+    model: str | None
+    version: str | None
+    created_at: float | None
+    completed_at: float | None
+    document: bytes
+
+
+class _Head(msgspec.Struct):
+    id: str
+    status: str
+    urls: dict[str, str | None] | None = None
+    model: str | None = None
+    version: str | None = None
+    created_at: str | None = None
+    completed_at: str | None = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+def read_news(body: bytes) -> News:
+    """Read a prediction or training as upstream gave it. Raise `ValueError` if it is none."""
+    try:
+        head = _decode_head(body)
+        status = Status(head.status)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise ValueError(f"not a prediction: {exc}") from exc
+    return News(
+        upstream_id=head.id,
+        status=status,
+        stream_url=(head.urls or {}).get("stream"),
+        model=head.model,
+        version=head.version,
+        created_at=_time(head.created_at),
+        completed_at=_time(head.completed_at),
+        document=body.strip(),
+    )
+
+
+def _time(text: str | None) -> float | None:
+    try:
+        return times.parse(text) if text else None
+    except ValueError:
+        return None
+
+
+def text(value: str | None) -> Raw:
+    """Write one JSON string, or null."""
+    return Raw(_encode(value))
+
+
+def render(sight: Sight, base: str, ticket: str, *, family: Family, as_starting: bool = False) -> bytes:
+    """Write a prediction as its caller sees it.
+
+    `base` is the gateway's base URL with `/v1`; `ticket` the path of its stream below it; `family` the route under
+    which its links stand. `as_starting` is for a sync wait that ran out: such an answer must never look like a result,
+    because clients take everything but `starting` for one (ref 3, 11.6).
+    """
+    prediction, run = sight.prediction, sight.run
+    fields = _decode(run.document)
+    fields["id"] = text(prediction.id)
+    if "urls" in fields:
+        fields["urls"] = _urls(fields["urls"], f"{base}/{family}/{prediction.id}", f"{base}/{ticket}")
+    _replace(fields, "webhook", prediction.webhook)
+    _replace(fields, "webhook_events_filter", prediction.webhook_events_filter)
+    if prediction.deadline_at is not None:
+        fields["deadline"] = text(times.render(prediction.deadline_at))
+    if prediction.canceled_at is not None:
+        _show_canceled(fields, prediction.canceled_at)
+    elif as_starting and not run.status.is_terminal:
+        fields["status"] = text(Status.STARTING)
+        if "output" in fields:
+            fields["output"] = NULL
+        for late in ("started_at", "completed_at", "metrics"):
+            fields.pop(late, None)
+    return _encode(fields)
+
+
+def render_foreign(document: bytes, base: str, family: Family) -> bytes:
+    """Write a prediction that the gateway has no record of, for the account's own view.
+
+    Its links lead back; its stream's is left out, since there is no ticket, and clients would send their key to the
+    bare one.
+    """
+    fields = _decode(document)
+    prediction_id = msgspec.json.decode(fields["id"], type=str)
+    if "urls" in fields:
+        self_url = f"{base}/{family}/{prediction_id}"
+        mine = {"get": self_url, "cancel": f"{self_url}/cancel", "stream": None}
+        urls = {name: mine.get(name, url) for name, url in _decode_urls(fields["urls"]).items()}
+        fields["urls"] = Raw(_encode({name: url for name, url in urls.items() if url is not None}))
+    return _encode(fields)
+
+
+def shown_status(sight: Sight) -> Status:
+    """Return the status that the caller sees: a cancelled prediction has ended, whatever its run does."""
+    return Status.CANCELED if sight.prediction.canceled_at is not None else sight.run.status
+
+
+def _urls(urls: Raw, self_url: str, stream_url: str) -> Raw:
+    """Point `get`, `cancel` and `stream` at the gateway; keep others; leave out nulls, which clients refuse (ref 8)."""
+    mine = {"get": self_url, "cancel": f"{self_url}/cancel", "stream": stream_url}
+    return Raw(_encode({name: mine.get(name, url) for name, url in _decode_urls(urls).items() if url is not None}))
+
+
+def _replace(fields: Fields, name: str, value: str | tuple[str, ...] | None) -> None:
+    """Show the caller's own value; upstream's, if any, is the gateway's and stays inside."""
+    if value is not None:
+        fields[name] = Raw(_encode(value))
+    elif name in fields:
+        del fields[name]
+
+
+def _show_canceled(fields: Fields, at: float) -> None:
+    fields["status"] = text(Status.CANCELED)
+    fields["output"] = NULL
+    fields["completed_at"] = text(times.render(at))
+
+
+def without_data(document: bytes) -> bytes:
+    """Return the document as upstream shows it an hour after the end: no input, output or logs (ref 6)."""
+    fields = _decode(document)
+    fields["input"] = Raw(b"{}")
+    fields["output"] = NULL
+    fields["logs"] = _EMPTY_LOGS
+    fields["data_removed"] = Raw(b"true")
+    return _encode(fields)
+
+
+def failed(document: bytes, error: str) -> bytes:
+    """Return the document of a run that ended without upstream's word."""
+    return _encode(_decode(document) | {"status": text(Status.FAILED), "error": text(error)})
+
+
+def family_of(kind: Kind) -> Family:
+    """Return the route under which a kind is listed and read."""
+    return "trainings" if kind is Kind.TRAINING else "predictions"
+
+
+def page(results: list[bytes], next_url: str | None, previous_url: str | None) -> bytes:
+    """Write one page of a list, in the field order of Replicate's own."""
+    body: Mapping[str, object] = {
+        "previous": previous_url,
+        "next": next_url,
+        "results": [Raw(result) for result in results],
+    }
+    return _encode(body)

@@ -1,0 +1,170 @@
+"""What the gateway remembers: runs, predictions, keys, files.
+
+A *run* is one upstream prediction or training; it costs money, once. A *prediction* is what one caller asked for and
+sees. Several predictions may share a run. Every `..._at` is an epoch time in seconds. `document` is the newest body
+that upstream gave for the run, byte for byte.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Kind(StrEnum):
+    """The two sorts of work that upstream does."""
+
+    PREDICTION = "prediction"
+    TRAINING = "training"
+
+
+class Status(StrEnum):
+    """Replicate's states (ref 2). A status only moves forward, and a terminal one is final."""
+
+    STARTING = "starting"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    ABORTED = "aborted"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing comes after this status."""
+        return self.rank == TERMINAL_RANK
+
+    @property
+    def rank(self) -> int:
+        """Position on the way forward: news of a lower rank than what is known is old news."""
+        return _RANKS.get(self, TERMINAL_RANK)
+
+
+TERMINAL_RANK = 2
+_RANKS = {Status.STARTING: 0, Status.PROCESSING: 1}
+
+
+class RunState(StrEnum):
+    """How far the gateway is with a run.
+
+    `intended`: about to be created upstream, or created with the answer not yet recorded. `live`: upstream has it.
+    `ended`: its terminal document is recorded. `lost`: it was never created as far as upstream knows.
+    """
+
+    INTENDED = "intended"
+    LIVE = "live"
+    ENDED = "ended"
+    LOST = "lost"
+
+
+class Source(StrEnum):
+    """How a prediction was answered (design 1)."""
+
+    MISS = "miss"
+    JOINED = "joined"
+    HIT = "hit"
+    BYPASS = "bypass"
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One upstream prediction or training."""
+
+    id: str
+    """The gateway's own id of the run; upstream's is not known before it has answered."""
+    kind: Kind
+    team: str
+    """The team that started it, and pays."""
+    key_id: str
+    target: str
+    """As `gateway.core.targets.Target.name`: `owner/name`, `owner/name:version`, a version id, or a deployment."""
+    path: str
+    """The upstream route that creates it, below `/v1`."""
+    request: bytes
+    """The body sent upstream, so that an orphan can be recognised."""
+    state: RunState = RunState.INTENDED
+    upstream_id: str | None = None
+    status: Status = Status.STARTING
+    document: bytes = b""
+    stream_url: str | None = None
+    """Upstream's own stream; never shown to a caller."""
+    intended_at: float
+    live_at: float | None = None
+    ended_at: float | None = None
+    cancel_asked_at: float | None = None
+    """When upstream was first to be asked to cancel it."""
+    data_removed: bool = False
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """What one caller asked for and sees. Trainings are kept as predictions of their kind."""
+
+    id: str
+    run_id: str
+    kind: Kind
+    team: str
+    key_id: str
+    user: str | None = None
+    source: Source
+    created_at: float
+    ticket: str
+    """SHA-256 (hex) of the stream ticket; the ticket itself is derived, never stored."""
+    ticket_expires_at: float
+    webhook: str | None = None
+    webhook_events_filter: tuple[str, ...] | None = None
+    deadline_at: float | None = None
+    canceled_at: float | None = None
+    """When the caller cancelled it: to this caller it has ended then, whatever the run does."""
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """A prediction together with its run: what is needed to show it."""
+
+    prediction: Prediction
+    run: Run
+
+
+class Cancellation(msgspec.Struct, frozen=True):
+    """What a caller's cancel did, as one atomic step decided it."""
+
+    sight: Sight
+    """The prediction and run as they are after the step."""
+    changed: bool
+    """Whether this call ended the prediction; false if it or its run had ended before."""
+    is_last: bool
+    """Whether this call was the last interested caller's: upstream is to be asked to cancel the run, by this caller."""
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A credential issued to a team. Only a digest of it is kept. `None` narrows nothing."""
+
+    id: str
+    team: str
+    name: str
+    sha256: str
+    """Hex digest of the whole key as the caller sends it."""
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    scopes: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    origins: tuple[str, ...] | None = None
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a team uploaded. Its id is upstream's."""
+
+    id: str
+    team: str
+    key_id: str
+    sha256: str
+    size: int
+    created_at: float
+    expires_at: float
+    document: bytes
+    """Upstream's answer to the upload."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A stretch of a list, newest first, and whether there is more beyond its two ends."""
+
+    items: list[Sight] | list[File]
+    has_newer: bool
+    has_older: bool

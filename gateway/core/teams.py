@@ -1,0 +1,62 @@
+"""Teams, and a caller: who asks, and what this key lets them do.
+
+A caller's rights are those of the team narrowed by the key, and by the browser token if there is one. Lists of globs
+are kept one beside the other and each must allow, so that narrowing can only ever narrow.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.core.scopes import Scope
+from gateway.core.targets import allows, allows_everything, exact_models
+
+
+class Team(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant as the config describes it."""
+
+    name: str
+    scopes: frozenset[Scope]
+    models: tuple[str, ...] = ("*",)
+    origins: tuple[str, ...] = ()
+    may_assert_deterministic: bool = False
+    honor_cache_control: bool = False
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """A team's key in use."""
+
+    team: Team
+    key_id: str
+    scopes: frozenset[Scope]
+    models: tuple[tuple[str, ...], ...]
+    """Allow-lists of team, key and token; a target must be on each."""
+    origins: tuple[str, ...] | None = None
+    """Set for a publishable key: only requests from these pages pass."""
+    user: str | None = None
+
+    def may(self, scope: Scope) -> bool:
+        """Whether the key has a scope."""
+        return scope in self.scopes
+
+    def may_run(self, model: str) -> bool:
+        """Whether `owner/name` is on every allow-list."""
+        return all(allows(globs, model) for globs in self.models)
+
+    @property
+    def may_run_anything(self) -> bool:
+        """Whether no list keeps anything out."""
+        return all(allows_everything(globs) for globs in self.models)
+
+    def named_models(self) -> list[str]:
+        """Return the models that the lists name exactly and that all lists allow."""
+        return [model for globs in self.models for model in exact_models(globs) if self.may_run(model)]
+
+    def owns(self, team: str) -> bool:
+        """Whether work of that team is the caller's to see."""
+        return team == self.team.name or Scope.ACCOUNT in self.scopes
+
+
+def origin_allowed(origins: Sequence[str], origin: str) -> bool:
+    """Whether a page of this origin is on the list. `*` stands for every origin."""
+    return "*" in origins or origin.lower() in origins

@@ -1,0 +1,29 @@
+"""Times as Replicate writes them: RFC 3339, UTC, with `Z` and a fraction of varying length (ref 2)."""
+
+import re
+from datetime import UTC, datetime
+
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,30}))?([Zz]|[+-]\d\d:?\d\d)?",
+)
+
+
+def parse(text: str) -> float:
+    """Read a time as epoch seconds, whatever the length of its fraction. A bare date is its midnight.
+
+    Raise `ValueError` for anything else.
+    """
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+    match = _RFC3339.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("expected an ISO 8601 time (for example: 2026-01-31T12:00:00Z)")
+    date, clock, fraction, zone = match.groups()
+    zone = "+00:00" if zone in (None, "Z", "z") else zone
+    moment = datetime.fromisoformat(f"{date}T{clock}{zone}")
+    return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+
+
+def render(at: float) -> str:
+    """Write epoch seconds with milliseconds: `2024-04-22T11:15:14.469Z`."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
