@@ -1,0 +1,52 @@
+"""The config: what the operator wants, read once at start. Below `app.py` each part gets only the values it needs."""
+
+from gateway.config.loading import find, from_mapping, load
+from gateway.config.model import Config
+from gateway.config.problems import ConfigError, Problem
+from gateway.config.sections import (
+    Cache,
+    CacheRule,
+    Logs,
+    Metrics,
+    ModelPrice,
+    Ops,
+    Outputs,
+    Prices,
+    Server,
+    Store,
+    Streams,
+    Upstream,
+    Webhooks,
+)
+from gateway.config.teams import LIMIT_NAMES, Limits, Team, TeamKey
+from gateway.config.values import is_loopback, microusd
+from gateway.config.warnings import warnings
+
+__all__ = [
+    "LIMIT_NAMES",
+    "Cache",
+    "CacheRule",
+    "Config",
+    "ConfigError",
+    "Limits",
+    "Logs",
+    "Metrics",
+    "ModelPrice",
+    "Ops",
+    "Outputs",
+    "Prices",
+    "Problem",
+    "Server",
+    "Store",
+    "Streams",
+    "Team",
+    "TeamKey",
+    "Upstream",
+    "Webhooks",
+    "find",
+    "from_mapping",
+    "is_loopback",
+    "load",
+    "microusd",
+    "warnings",
+]

@@ -1,0 +1,174 @@
+"""Checks that take more than one value: secrets that must be there, and sections that must agree."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from gateway.config.model import Config
+from gateway.config.problems import Location, Report, spell
+from gateway.config.secrets import SecretMissing, from_environment, from_file
+from gateway.config.sections import ModelPrice, Ops, Server, Upstream
+from gateway.config.teams import Team, TeamKey
+from gateway.config.values import is_loopback, is_wildcard
+from gateway.core.scopes import origins_outside, patterns_outside, scopes_outside
+
+
+def resolve(config: Config, environ: Mapping[str, str], report: Report, *, serving: bool = True) -> Config:
+    """Return the config with the secrets that it names. What cannot be had is reported.
+
+    Beside the serving process, only the store's password is needed: what else is missing is left out.
+    """
+
+    def fetch(location: Location, read: Callable[[], str]) -> str | None:
+        if report.is_bad(location):
+            return None
+        try:
+            return read()
+        except SecretMissing as missing:
+            if serving or location[0] == "store":
+                report.add_bad(location, str(missing))
+            return None
+
+    def fetch_env(location: Location, name: str | None) -> str | None:
+        return fetch(location, lambda: from_environment(name, environ)) if name else None
+
+    teams = []
+    for index, team in enumerate(config.teams):
+        keys = []
+        for number, key in enumerate(team.keys):
+            value = fetch_env(("teams", index, "keys", number, "key_env"), key.key_env)
+            keys.append(key.with_value(value) if value and not key.sha256 else key)
+        teams.append(team.model_copy(update={"keys": tuple(keys)}))
+    ops_token = fetch_env(("ops", "token_env"), config.ops.token_env)
+    password = fetch_env(("store", "password_env"), config.store.password_env)
+    return config.model_copy(
+        update={
+            "ops": config.ops.with_token(ops_token),
+            "store": config.store.with_password(password),
+            "upstream": config.upstream.with_token(_upstream_token(config.upstream, environ, report, fetch) or ""),
+            "teams": tuple(teams),
+        }
+    )
+
+
+def _upstream_token(
+    upstream: Upstream,
+    environ: Mapping[str, str],
+    report: Report,
+    fetch: Callable[[Location, Callable[[], str]], str | None],
+) -> str | None:
+    by_env, by_file = ("upstream", "token_env"), ("upstream", "token_file")
+    if report.is_bad(by_file):
+        return None
+    path = upstream.token_file
+    if path is None:
+        return fetch(by_env, lambda: from_environment(upstream.token_env, environ))
+    if "token_env" in upstream.model_fields_set:
+        report.add(by_file, "given beside token_env; leave one of them out", uses=[by_env])
+    return fetch(by_file, lambda: from_file(path))
+
+
+def compare(config: Config, report: Report) -> None:
+    """Report what does not agree."""
+    _compare_listeners(config.server, config.ops, report)
+    if config.server.public_url and f"{config.server.public_url}/v1" == config.upstream.base_url:
+        report.add(("upstream", "base_url"), "is the gateway's own public_url: it would call itself")
+    if config.store.password_env and config.store.url.startswith("sqlite:"):
+        report.add(("store", "password_env"), "SQLite has no password; leave it out", uses=[("store", "url")])
+    if config.outputs.url is None and "persist" in config.outputs.model_fields_set and config.outputs.persist != "off":
+        report.add(
+            ("outputs", "persist"),
+            f'"{config.outputs.persist}" needs an outputs.url to copy to (for example: outputs)',
+            uses=[("outputs", "url")],
+        )
+    for index, price in enumerate(config.prices.models):
+        _compare_price(price, ("prices", "models", index), report)
+    _find_twins(
+        ((("teams", index, "name"), team.name) for index, team in enumerate(config.teams)),
+        "is the name of {first} too; each team has its own",
+        report,
+    )
+    for index, team in enumerate(config.teams):
+        _compare_team(team, ("teams", index), report)
+    _compare_digests(config, report)
+
+
+def _compare_listeners(server: Server, ops: Ops, report: Report) -> None:
+    same_host = server.host.lower() == ops.host.lower() or is_wildcard(server.host) or is_wildcard(ops.host)
+    same_host = same_host or (is_loopback(server.host) and is_loopback(ops.host))
+    if server.port == ops.port != 0 and same_host:
+        report.add(
+            ("ops", "port"),
+            f"{ops.port} is the port of [server] too; each listener has its own (for example: {ops.port % 65535 + 1})",
+            uses=[("ops", "host"), ("server", "port"), ("server", "host")],
+        )
+    if not is_loopback(ops.host) and ops.token_env is None:
+        report.add(
+            ("ops", "token_env"),
+            f"is missing: on {ops.host} others can reach this listener (for example: GATEWAY_OPS_TOKEN)",
+            uses=[("ops", "host")],
+        )
+
+
+def _compare_price(price: ModelPrice, location: Location, report: Report) -> None:
+    given = [
+        name
+        for name in ("usd_per_second", "hardware", "usd_per_run", "usd_per_output")
+        if getattr(price, name) is not None
+    ]
+    tokens = [name for name in ("usd_per_input_token", "usd_per_output_token") if getattr(price, name) is not None]
+    uses = [(*location, name) for name in ModelPrice.model_fields]
+    if not given and not tokens:
+        report.add(location, "has no price; give one of usd_per_second, hardware, usd_per_run, …", uses=uses)
+    elif len(given) + bool(tokens) > 1:
+        report.add(location, f"has several prices ({', '.join(given + tokens)}); keep one", uses=uses)
+
+
+def _compare_team(team: Team, location: Location, report: Report) -> None:
+    _find_twins(
+        (((*location, "keys", number, "name"), key.name) for number, key in enumerate(team.keys)),
+        "is the name of {first} too; each key of a team has its own",
+        report,
+    )
+    for number, key in enumerate(team.keys):
+        _compare_key(team, key, location, (*location, "keys", number), report)
+
+
+def _compare_key(team: Team, key: TeamKey, around: Location, location: Location, report: Report) -> None:
+    sources = [(*location, "key_env"), (*location, "sha256")]
+    if key.key_env and key.sha256:
+        report.add((*location, "sha256"), "given beside key_env; leave one of them out", uses=sources)
+    elif not key.key_env and not key.sha256:
+        report.add(location, 'has neither key_env nor sha256 (for example: key_env = "ACME_KEY")', uses=sources)
+
+    def outside(name: str, found: list[str], allowed: str) -> None:
+        if found:
+            report.add(
+                (*location, name),
+                f"{', '.join(found)}: not among the team's ({allowed}), which a key can only narrow",
+                uses=[(*around, name)],
+            )
+
+    outside("scopes", scopes_outside(team.scopes, key.scopes or ()), ", ".join(team.scopes))
+    outside("models", patterns_outside(team.models, key.models or ()), ", ".join(team.models or ()))
+    outside("origins", origins_outside(team.origins, key.origins or ()), ", ".join(team.origins))
+
+
+def _compare_digests(config: Config, report: Report) -> None:
+    token = config.upstream.token.get_secret_value()
+    places = []
+    for index, team in enumerate(config.teams):
+        for number, key in enumerate(team.keys):
+            location: Location = ("teams", index, "keys", number)
+            if key.digest:
+                places.append((location, key.digest))
+            if key.value is not None and key.value.get_secret_value() == token:
+                report.add(location, "is the account's own token, which no caller should hold; give a key of its own")
+    _find_twins(places, "is the same key as {first}; each key belongs to one team, once", report)
+
+
+def _find_twins(places: Iterable[tuple[Location, str]], message: str, report: Report) -> None:
+    first: dict[str, Location] = {}
+    for location, value in places:
+        if value in first:
+            report.add(location, message.format(first=spell(first[value])), uses=[first[value]])
+        else:
+            first[value] = location

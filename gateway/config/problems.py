@@ -1,0 +1,201 @@
+"""What can be wrong with a config, said in one line each: where, what, and how to mend it.
+
+No value of a secret comes into a line: fields that name secrets are not quoted at all, tables and lists are named by
+their kind, and whatever looks like a secret elsewhere is struck out.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any, Final, NamedTuple, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from gateway.core.keys import conceal
+
+Location = tuple[str | int, ...]
+
+_NEVER_QUOTED: Final = frozenset({"key_env", "token_env", "token_file", "password_env", "password_file", "sha256"})
+_SECRET_WORDS: Final = ("token", "secret", "password", "key")
+_LONGEST_QUOTE: Final = 60
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong: where (`teams[2].budget_usd_per_day`), and what, with how to mend it."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConfigError(Exception):
+    """The config cannot be used. `problems` has everything that is wrong with it, not just the first."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class Report:
+    """The problems found so far, and the places that are already known to be bad.
+
+    A place that is bad is not complained about twice: checks that build on it stay silent.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Location, str]] = []
+        self._bad: set[Location] = set()
+
+    def add(self, location: Location, message: str, *, uses: Sequence[Location] = ()) -> None:
+        """Add a problem, unless it, or something that it builds on, has one."""
+        if not self.is_bad(location) and not any(self.is_bad(use) or self._has_bad_within(use) for use in uses):
+            self._found.append((location, message))
+
+    def add_bad(self, location: Location, message: str) -> None:
+        """Add a problem and mark its place. A list whose items were refused is not itself to blame for being empty."""
+        if not any(bad[:-1] == location for bad in self._bad):
+            self.add(location, message)
+        self.mark(location)
+
+    def mark(self, location: Location) -> None:
+        """Mark a place as bad without a problem of its own."""
+        self._bad.add(location)
+
+    def is_bad(self, location: Location) -> bool:
+        """Say whether a place, or one around it, is bad."""
+        return any(location[:length] in self._bad for length in range(1, len(location) + 1))
+
+    def _has_bad_within(self, location: Location) -> bool:
+        return any(bad[: len(location)] == location for bad in self._bad)
+
+    def problems(self, sections: Sequence[str]) -> list[Problem]:
+        """Return what was found, in the order of the sections and of the items in lists."""
+
+        def order(item: tuple[Location, str]) -> tuple[int, list[int]]:
+            location = item[0]
+            section = sections.index(str(location[0])) if location and location[0] in sections else len(sections)
+            return section, [part for part in location if isinstance(part, int)]
+
+        return [Problem(spell(location), message) for location, message in sorted(self._found, key=order)]
+
+
+def spell(location: Location) -> str:
+    """Write a place as `teams[2].keys[0].name`."""
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{conceal(part)}" if text else conceal(part)
+    return text
+
+
+def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[str, str | None]:
+    """Say in one line what pydantic found; for an unknown key also return the known one that was probably meant."""
+    location: Location = error["loc"]
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return _unknown(location, root)
+    field = field_at(root, location)
+    hint = f" (for example: {_write(field.examples[0])})" if field is not None and field.examples else ""
+    if kind == "missing":
+        return f"is missing{hint}", None
+    value = error["input"]
+    # Where a table belongs, a text may be anything, such as the key itself.
+    shown = "a text" if kind == "model_type" and isinstance(value, str) else quote(value, location)
+    return f"{_expected(error, location)}, got {shown}{hint}", None
+
+
+def _expected(error: ErrorDetails, location: Location) -> str:
+    match error["type"]:
+        case "value_error":
+            return str(error.get("ctx", {}).get("error", ""))
+        case "literal_error":
+            return f"expected one of {error['ctx']['expected'].replace(' or ', ', ').replace(chr(39), '')}"
+        case "bool_type":
+            return "expected true or false"
+        case "tuple_type" if location[-1] in ("teams", "keys", "rules", "models") and isinstance(error["input"], dict):
+            return f"expected a list of tables, each headed [[{'.'.join(p for p in location if isinstance(p, str))}]]"
+        case "tuple_type":
+            return "expected a list"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "expected a table"
+        case "string_type":
+            return "expected text in quotes"
+        case _:
+            return "expected something else"
+
+
+def _unknown(location: Location, root: type[BaseModel]) -> tuple[str, str | None]:
+    name = str(location[-1])
+    model = _model_at(root, location[:-1])
+    known = list(model.model_fields) if model else []
+    if any(word in name.split("_") for word in _SECRET_WORDS):
+        places = [key for key in known if key in _NEVER_QUOTED]
+        if places and name not in known:
+            return f"unknown; secrets are not written here but named by {' or '.join(places)}", places[0]
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"unknown; did you mean {close[0]}?", close[0]
+    return f"unknown; known here are {', '.join(known)}", None
+
+
+def field_at(root: type[BaseModel], location: Location) -> FieldInfo | None:
+    """Find the field that a place belongs to; an item of a list belongs to the list's field."""
+    names = [part for part in location if isinstance(part, str)]
+    model = _model_at(root, tuple(names[:-1])) if names else None
+    return model.model_fields.get(names[-1]) if model else None
+
+
+def _model_at(root: type[BaseModel], location: Location) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = root
+    for part in location:
+        if isinstance(part, str):
+            field = model.model_fields.get(part) if model else None
+            model = next(models_in(field.annotation), None) if field else None
+    return model
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Find the models inside of a type, such as `tuple[Team, ...]` or `Limits | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from models_in(part)
+
+
+def quote(value: object, location: Location = ()) -> str:
+    """Show a value in a line, without giving a secret away."""
+    names = [part for part in location if isinstance(part, str)]
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float() | Decimal():
+            return str(value)[:_LONGEST_QUOTE]
+        case datetime() | date() | time():
+            return value.isoformat()
+        case dict():
+            return "a table"
+        case list() | tuple():
+            return "a list"
+        case str() if not value:
+            return "an empty text"
+        case str() if (names and names[-1] in _NEVER_QUOTED) or ("://" in value and "@" in value):
+            return f"a text of {len(value)} characters"
+        case str():
+            shown = conceal(value)
+            return json.dumps(
+                shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…", ensure_ascii=False
+            )
+        case _:
+            return f"a {type(value).__name__}"
+
+
+def _write(example: object) -> str:
+    return example if isinstance(example, str) else json.dumps(example, default=str)

@@ -1,0 +1,47 @@
+"""Secrets: fetched from where the config says they are. What is said of a failure never has a value in it."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+_MOST_BYTES: Final = 65_536
+_SHOWN_NAME: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+
+
+class SecretMissing(Exception):
+    """A secret cannot be had; the message says why."""
+
+
+def from_environment(name: str, environ: Mapping[str, str]) -> str:
+    """Read a secret from an environment variable."""
+    # A name that is not written as variables are may be the secret itself, put into the wrong place.
+    shown = f"variable {name}" if _SHOWN_NAME.fullmatch(name) else "variable named here"
+    value = environ.get(name)
+    if value is None:
+        raise SecretMissing(f"the environment {shown} is not set")
+    if not value.strip():
+        raise SecretMissing(f"the environment {shown} is empty")
+    return _usable(value, f"the environment {shown}")
+
+
+def from_file(path: Path) -> str:
+    """Read a secret from a file that holds nothing else."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as problem:
+        raise SecretMissing(f"the file cannot be read: {problem.strerror or type(problem).__name__}") from None
+    if len(content) > _MOST_BYTES:
+        raise SecretMissing("the file is too large to be a secret")
+    text = content.decode("utf-8", "replace")
+    if not text.strip():
+        raise SecretMissing("the file is empty")
+    return _usable(text, "the file")
+
+
+def _usable(value: str, where: str) -> str:
+    value = value.strip()
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise SecretMissing(f"{where} does not hold one plain word, as a key or token is")
+    return value

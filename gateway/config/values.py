@@ -1,0 +1,256 @@
+"""The values that a config is made of, as types. Each refuses what is out of its range with a sentence of its own.
+
+TOML has typed values, so nothing is converted: `"8080"` is no port and `1` is no flag.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import BeforeValidator, Strict
+
+from gateway.core import scopes
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_DOLLAR: Final = 1_000_000
+_MOST_DOLLARS: Final = 1_000_000_000
+_MOST: Final = 10**15
+_LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOSTNAME: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
+_NOT_IN_URLS: Final = re.compile(r"[\x00-\x20\x7f\\<>\"^`{|}]")
+
+
+def _matching(pattern: str, phrase: str) -> BeforeValidator:
+    compiled = re.compile(pattern)
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, str) or not compiled.fullmatch(value):
+            raise ValueError(f"expected {phrase}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _text(read: Callable[[str], Any], phrase: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if isinstance(value, str):
+            return read(value)
+        raise ValueError(f"expected {phrase} in quotes")
+
+    return BeforeValidator(check)
+
+
+def _whole(low: int, high: int, phrase: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise ValueError(f"expected {phrase}")
+        if value > high:
+            raise ValueError(f"expected at most {high}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _number(phrase: str, *, zero: bool, high: int, into: Callable[[Any], Any]) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+        exact = Decimal(str(value)) if is_number else Decimal("NaN")
+        if not exact.is_finite() or exact < 0 or (exact == 0 and not zero):
+            raise ValueError(f"expected {phrase}")
+        if exact > high:
+            raise ValueError(f"expected at most {high}")
+        return into(exact)
+
+    return BeforeValidator(check)
+
+
+def _budget(exact: Decimal) -> Decimal:
+    if microusd(exact) < 1:
+        raise ValueError("expected at least a micro-dollar (0.000001)")
+    return exact
+
+
+def microusd(dollars: Decimal) -> int:
+    """Turn dollars into integer micro-dollars, rounding half-even."""
+    return int((dollars * _DOLLAR).to_integral_value(ROUND_HALF_EVEN))
+
+
+def _host(value: str) -> str:
+    if not is_address(value) and not _HOSTNAME.fullmatch(value):
+        raise ValueError("expected a host name or an IP address")
+    return value
+
+
+def is_address(text: str) -> bool:
+    """Say whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a listener on this host can be reached from this machine only."""
+    return host.lower() == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def is_wildcard(host: str) -> bool:
+    """Say whether a listener on this host takes every address of the machine."""
+    return is_address(host) and ipaddress.ip_address(host).is_unspecified
+
+
+def _url(value: str, schemes: tuple[str, ...], phrase: str) -> SplitResult:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"expected {phrase}, with a valid host and port") from None
+    if parts.scheme not in schemes or not parts.hostname or _NOT_IN_URLS.search(value) or port == 0:
+        raise ValueError(f"expected {phrase}")
+    if not is_address(parts.hostname) and not _HOSTNAME.fullmatch(parts.hostname):
+        raise ValueError(f"expected {phrase}, with a valid host")
+    return parts
+
+
+def _http_url(value: str) -> str:
+    parts = _url(value, ("http", "https"), "an http or https address")
+    if "@" in parts.netloc:
+        raise ValueError("expected an address without user name and password")
+    if "?" in value or "#" in value:
+        raise ValueError("expected an address without query and fragment")
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}".rstrip("/")
+
+
+def _public_url(value: str) -> str:
+    return _http_url(value).removesuffix("/v1").rstrip("/")
+
+
+def _base_url(value: str) -> str:
+    return f"{_public_url(value)}/v1"
+
+
+def _store_url(value: str) -> str:
+    if value.startswith("sqlite:"):
+        if not re.fullmatch(r"sqlite:///(?!/*\Z)[^?#\x00]+", value) or value.endswith(("/", ":memory:")):
+            raise ValueError("expected a file: sqlite:///relative/path.db or sqlite:////absolute/path.db")
+        return value
+    parts = _url(value, ("redis", "rediss"), "sqlite:///path, redis://host:port/0 or rediss://host:port/0")
+    if parts.password:
+        raise ValueError("expected an address without password: name the variable that has it in store.password_env")
+    if not re.fullmatch(r"(/[0-9]{0,5})?", parts.path) or "#" in value:
+        raise ValueError("expected the number of a database after the host, such as redis://host:6379/0")
+    return value
+
+
+def _outputs_url(value: str) -> str:
+    if value.startswith("s3:"):
+        parts = urlsplit(value)
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc):
+            raise ValueError("expected s3://bucket or s3://bucket/prefix")
+        if parts.fragment or not re.fullmatch(r"((endpoint|region)=[^&\s@]+(&|\Z))*", parts.query):
+            raise ValueError("expected no more than ?endpoint=https://host and region=name after s3://bucket/prefix")
+        return value
+    if "\x00" in value or not value.removeprefix("file://"):
+        raise ValueError("expected a folder (outputs, /var/lib/outputs, file:///var/lib/outputs) or s3://bucket/prefix")
+    if "://" in value and not re.fullmatch(r"file:///[^?#]+", value):
+        raise ValueError("expected a folder (outputs, /var/lib/outputs, file:///var/lib/outputs) or s3://bucket/prefix")
+    return value
+
+
+def _trusted_host(value: str) -> str:
+    name = value.removeprefix("*.")
+    if not is_address(value) and not (_HOSTNAME.fullmatch(name) and ("." in name or name == value)):
+        raise ValueError("expected a host name, or *. and a domain, without scheme and port")
+    return value.lower()
+
+
+def _network(value: str) -> Network:
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError as problem:
+        if "host bits set" in str(problem):
+            raise ValueError(f"expected a network, such as {ipaddress.ip_network(value, strict=False)}") from None
+        raise ValueError("expected a network or an IP address") from None
+
+
+def _pattern(value: str) -> str:
+    if not scopes.is_pattern(value):
+        raise ValueError("expected owner/name, with * for any characters, or * alone for all")
+    return value
+
+
+def _scope(value: str) -> scopes.Scope:
+    try:
+        return scopes.Scope(value)
+    except ValueError:
+        raise ValueError(f"expected one of {', '.join(scopes.Scope)}") from None
+
+
+def _some(value: Any) -> Any:
+    if isinstance(value, list | tuple) and not value:
+        raise ValueError("expected at least one entry; leave it out where nothing is to be narrowed")
+    return value
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("expected a date or a time") from None
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    raise ValueError("expected a date or a time")
+
+
+def _level(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+Flag = Annotated[bool, Strict()]
+Port = Annotated[int, _whole(0, 65535, "a port number from 0 (any free one) to 65535")]
+Count = Annotated[int, _whole(1, _MOST, "a whole number above 0")]
+CountOrZero = Annotated[int, _whole(0, _MOST, "a whole number, 0 or more")]
+Attempts = Annotated[int, _whole(1, 100, "a whole number from 1 to 100")]
+Bytes = Annotated[int, _whole(1, _MOST, "a whole number of bytes above 0")]
+Whole = Annotated[int, _whole(-(2**63), 2**63 - 1, "a whole number")]
+Seconds = Annotated[float, _number("a number of seconds above 0", zero=False, high=10**10, into=float)]
+SecondsOrZero = Annotated[float, _number("a number of seconds, 0 or more", zero=True, high=10**10, into=float)]
+Weight = Annotated[float, _number("a number above 0", zero=False, high=1_000_000, into=float)]
+Dollars = Annotated[Decimal, _number("a number above 0", zero=False, high=_MOST_DOLLARS, into=_budget)]
+Price = Annotated[Decimal, _number("a number, 0 or more", zero=True, high=_MOST_DOLLARS, into=Decimal)]
+Host = Annotated[str, _text(_host, "a host name or an IP address")]
+PublicUrl = Annotated[str, _text(_public_url, "an http or https address")]
+BaseUrl = Annotated[str, _text(_base_url, "an http or https address")]
+StoreUrl = Annotated[str, _text(_store_url, "an address")]
+OutputsUrl = Annotated[str, _text(_outputs_url, "a folder or an s3:// address")]
+EnvName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]{0,199}", "the name of an environment variable")]
+FileName = Annotated[Path, _matching(r"[^\x00]+", "the path of a file")]
+TrustedHost = Annotated[str, _text(_trusted_host, "a host name")]
+ProxyNetwork = Annotated[Network, _text(_network, "a network")]
+Pattern = Annotated[str, _text(_pattern, "owner/name")]
+Origin = Annotated[str, _text(scopes.normal_origin, "an origin (scheme://host) or *")]
+ScopeName = Annotated[scopes.Scope, _text(_scope, "a scope")]
+TeamName = Annotated[str, _matching(r"[a-z0-9_-]{1,64}", "1 to 64 of the characters a-z 0-9 _ -")]
+KeyName = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}", "1 to 64 letters, digits, spaces or . _ @ -")]
+Sha256 = Annotated[
+    str,
+    _matching(r"[0-9a-fA-F]{64}", "the SHA-256 of the key as 64 hex digits"),
+    BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value),
+]
+Sku = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,63}", "a hardware sku in small letters")]
+InputName = Annotated[str, _matching(r"[^\x00-\x1f]{1,200}", "the name of an input")]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+LevelWord = BeforeValidator(_level)
+NotEmptyScopes = Annotated[tuple[ScopeName, ...], BeforeValidator(_some)]
+NotEmptyPatterns = Annotated[tuple[Pattern, ...], BeforeValidator(_some)]
+NotEmptyOrigins = Annotated[tuple[Origin, ...], BeforeValidator(_some)]

@@ -1,0 +1,800 @@
+"""Loading a config: what it gives, and that everything wrong is said at once."""
+
+import hashlib
+import os
+import pickle
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import Config, ConfigError, Problem, find, from_mapping, load
+
+TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
+ENVIRON = {"REPLICATE_API_TOKEN": TOKEN}
+DIGEST = "ab" * 32
+
+
+def made(environ: dict[str, str] | None = None, **sections: Any) -> Config:
+    return from_mapping(sections, ENVIRON | (environ or {}))
+
+
+def problems(environ: dict[str, str] | None = None, /, **sections: Any) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        made(environ, **sections)
+    assert all(isinstance(problem, Problem) for problem in caught.value.problems)
+    return {problem.path: problem.message for problem in caught.value.problems}
+
+
+def team(**settings: Any) -> dict[str, Any]:
+    return {"name": "acme", **settings}
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_an_empty_config_has_the_defaults(tmp_path):
+    """A token in the environment and an empty file are enough to begin with."""
+    config = load(write(tmp_path / "c.toml", ""), ENVIRON)
+    assert (config.server.host, config.server.port, config.server.public_url) == ("127.0.0.1", 8080, None)
+    assert (config.server.max_body_bytes, config.server.max_upload_bytes) == (16 * 2**20, 104_857_600)
+    assert config.server.shutdown_grace_seconds == 10
+    assert (config.ops.host, config.ops.port, config.ops.token) == ("127.0.0.1", 9464, None)
+    upstream = config.upstream
+    assert upstream.base_url == "https://api.replicate.com/v1"
+    assert upstream.token.get_secret_value() == TOKEN
+    assert set(upstream.trusted_hosts) == {
+        "*.replicate.com", "*.replicate.net", "replicate.delivery", "*.replicate.delivery",
+    }  # fmt: skip
+    assert (upstream.creates_per_minute, upstream.requests_per_minute) == (600, 3000)
+    assert (upstream.adopt_wait_seconds, upstream.webhooks) == (20, "auto")
+    assert (config.store.url, config.store.retain_days, config.store.retain_data_seconds) == (
+        "sqlite:///gateway.db", 30, 3600,
+    )  # fmt: skip
+    assert (config.cache.enabled, config.cache.share, config.cache.random_seeds) == (True, "team", (-1,))
+    assert config.cache.metadata_ttl_seconds == 60
+    assert (config.outputs.url, config.outputs.persist) == (None, "shared")
+    assert config.streams.heartbeat_seconds == 15
+    assert not config.webhooks.allow_http
+    assert not config.webhooks.allow_private_addresses
+    assert config.prices.unknown == "estimate"
+    assert (config.logs.format, config.logs.level) == ("console", "info")
+    assert config.teams == ()
+
+
+def test_what_is_not_given_of_a_team_is_not_limited():
+    """A team of a name alone does the default things without a limit."""
+    (acme,) = made(teams=[team()]).teams
+    assert acme.scopes == ("read", "predict", "files")
+    assert acme.models is None
+    limits = acme.model_dump(include=set(type(acme).model_fields) - {"name", "scopes", "weight", "max_wait_seconds"})
+    assert not any(limits.values())
+    assert (acme.weight, acme.max_wait_seconds) == (1, 20)
+
+
+def test_a_config_cannot_be_changed():
+    """What was checked at the start is what holds."""
+    config = made(teams=[team()])
+    with pytest.raises(ValueError, match="frozen"):
+        config.server.port = 1
+    with pytest.raises(ValueError, match="frozen"):
+        config.teams = ()
+
+
+def test_money_is_read_exactly(tmp_path):
+    """A budget of 0.1 dollars is 100000 micro-dollars, not a float's idea of it."""
+    config = load(
+        write(
+            tmp_path / "c.toml",
+            """
+            teams = [{name = "acme", budget_usd_per_day = 0.1, budget_usd_per_month = 3}]
+            [[prices.models]]
+            model = "a/b"
+            usd_per_input_token = 0.00000375
+            """,
+        ),
+        ENVIRON,
+    )
+    assert config.teams[0].budget_microusd_per_day == 100_000
+    assert config.teams[0].budget_microusd_per_month == 3_000_000
+    assert config.prices.models[0].usd_per_input_token == Decimal("0.00000375")
+    assert made(teams=[team()]).teams[0].budget_microusd_per_day is None
+
+
+# Where it comes from ---------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_the_named_one_else_the_environments_else_the_one_here(tmp_path, monkeypatch):
+    """--config wins over GATEWAY_CONFIG, which wins over ./config.toml."""
+    monkeypatch.chdir(tmp_path)
+    named = write(tmp_path / "named.toml", "server.port = 1001")
+    by_environment = write(tmp_path / "env.toml", "server.port = 1002")
+    write(tmp_path / "config.toml", "server.port = 1003")
+    environ = ENVIRON | {"GATEWAY_CONFIG": str(by_environment)}
+    assert load(named, environ).server.port == 1001
+    assert load(None, environ).server.port == 1002
+    assert load(None, ENVIRON).server.port == 1003
+    assert load(None, ENVIRON | {"GATEWAY_CONFIG": ""}).server.port == 1003
+    assert find(None, {}) == Path("config.toml")
+
+
+def test_no_file_at_all_is_told_with_what_to_do(tmp_path, monkeypatch):
+    """A first start in an empty folder says how to begin."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"no config: give --config FILE, set GATEWAY_CONFIG, or put a config.toml"):
+        load(None, ENVIRON)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"[server]\nport = \n", "line 2, column 8: invalid value"),
+        (b"[server]\nport = 1\nport = 2\n", "line 3, column 9: cannot overwrite a value"),
+        (b"[server\n", "line 1, column 8: expected ']'"),
+        (b"[server]\n# caf\xe9\n", "line 2: not UTF-8"),
+        (b'x = "unfinished', "unterminated string"),
+        (b"x = " + b"[" * 100_000, "not TOML"),
+        (b"x = " + b"9" * 10_000, "not TOML"),
+        (b"#" * (4 * 2**20 + 1), "larger than"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path, content, message):
+    """The editor can be opened at the right place."""
+    path = tmp_path / "c.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load(path, ENVIRON)
+    (problem,) = caught.value.problems
+    assert problem.path == str(path)
+    assert message in problem.message
+
+
+def test_a_folder_is_no_config(tmp_path):
+    """The folder of the config in place of the config."""
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path, ENVIRON)
+
+
+# All at once -----------------------------------------------------------------------------------------------------
+
+
+def test_every_problem_is_told_at_once():
+    """Twenty slips are mended in one go, not in twenty starts."""
+    found = problems(
+        {"EMPTY": " "},
+        server={"port": "80", "public_url": "ftp://x", "prot": 1},
+        ops={"host": "0.0.0.0", "port": 70000},
+        upstream={"token": "r8_secret", "base_url": "api.replicate.com", "creates_per_minute": 0},
+        store={"url": "mysql://x"},
+        cache={"enabled": 1, "share": "everyone", "rules": [{"model": "x"}]},
+        outputs={"persist": "all"},
+        prices={"models": [{"model": "a/b"}, {"model": "a/c", "usd_per_run": 1, "hardware": "cpu"}]},
+        logs={"level": "loud"},
+        unheard={"of": 1},
+        teams=[
+            {"name": "Acme Inc", "budget_usd_per_day": -3, "scopes": ["read", "fly"]},
+            team(models=["acme"], origins=["https://a.com/"], keys=[{}, {"name": "default", "key_env": "EMPTY"}]),
+            team(per_user={"burst": 0.5}, budgt_usd_per_day=3),
+        ],
+    )
+    assert list(found) == [
+        "server.port",
+        "server.public_url",
+        "server.prot",
+        "ops.port",
+        "ops.token_env",
+        "upstream.base_url",
+        "upstream.creates_per_minute",
+        "upstream.token",
+        "store.url",
+        "cache.enabled",
+        "cache.share",
+        "cache.rules[0].model",
+        "cache.rules[0].mode",
+        "outputs.persist",
+        "prices.models[0]",
+        "prices.models[1]",
+        "logs.level",
+        "teams[0].budget_usd_per_day",
+        "teams[0].name",
+        "teams[0].scopes[1]",
+        "teams[1].models[0]",
+        "teams[1].origins[0]",
+        "teams[1].keys[0]",
+        "teams[1].keys[1].key_env",
+        "teams[1].keys[1].name",
+        "teams[2].per_user.burst",
+        "teams[2].budgt_usd_per_day",
+        "teams[2].name",
+        "unheard",
+    ]
+
+
+def test_a_problem_says_where_what_and_how_to_mend_it():
+    """The line is enough to mend the config."""
+    with pytest.raises(ConfigError) as caught:
+        made(teams=[team(), team(name="b"), team(name="c", budget_usd_per_day=-3)])
+    assert str(caught.value) == "teams[2].budget_usd_per_day: expected a number above 0, got -3 (for example: 200)"
+
+
+def test_a_refused_value_is_not_complained_about_again():
+    """One slip is one line: what builds on it stays silent."""
+    assert list(problems(ops={"host": 5})) == ["ops.host"]
+    assert list(problems(teams=[team(keys=[{"sha256": 5}])])) == ["teams[0].keys[0].sha256"]
+    assert list(problems(teams=[team(keys=[{"keyenv": "X"}])])) == ["teams[0].keys[0].keyenv"]
+    assert list(problems(teams=[team(keys=[{"sha256": DIGEST, "origins": ["x"]}])])) == ["teams[0].keys[0].origins[0]"]
+    assert list(problems(teams=[team(scopes=["fly"], keys=[{"sha256": DIGEST, "scopes": ["train"]}])])) == [
+        "teams[0].scopes[0]"
+    ]
+    assert list(problems(outputs={"url": 5, "persist": "all"})) == ["outputs.url"]
+    assert list(problems(server={"port": True}, ops={"port": 8080})) == ["server.port"]
+    assert list(problems({"X": "x"}, store={"url": 5, "password_env": "X"})) == ["store.url"]
+
+
+def test_items_that_are_no_tables_leave_their_neighbours_in_place():
+    """The number in a problem's path is the one in the file."""
+    found = problems(teams=[3, team(), {}, team()])
+    assert list(found) == ["teams[0]", "teams[2].name", "teams[3].name"]
+    assert found["teams[0]"] == "expected a table, got 3"
+    assert "teams[1].name" in found["teams[3].name"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "path", "message"),
+    [
+        ({"server": {"prot": 1}}, "server.prot", "unknown; did you mean port?"),
+        ({"sever": {}}, "sever", "unknown; did you mean server?"),
+        ({"metrics": {"zzz": 1}}, "metrics.zzz", "unknown; known here are top_targets"),
+        (
+            {"upstream": {"token": TOKEN}},
+            "upstream.token",
+            "unknown; secrets are not written here but named by token_env or token_file",
+        ),
+        (
+            {"teams": [{"name": "acme", "keys": [{"key": "rgw_x"}]}]},
+            "teams[0].keys[0].key",
+            "unknown; secrets are not written here but named by key_env or sha256",
+        ),
+        ({"server": 5}, "server", "expected a table, got 5"),
+        ({"server": []}, "server", "expected a table, got a list"),
+        ({"teams": {"name": "acme"}}, "teams", "expected a list of tables, each headed [[teams]], got a table"),
+        ({"cache": {"rules": {}}}, "cache.rules", "expected a list of tables, each headed [[cache.rules]]"),
+        ({"server": {"trusted_proxies": "10.0.0.0/8"}}, "server.trusted_proxies", "expected a list, got"),
+        ({"cache": {"random_seeds": ["x"]}}, "cache.random_seeds[0]", "expected a whole number"),
+    ],
+)
+def test_keys_and_shapes_that_are_not_known_are_refused(sections, path, message):
+    """A typing error never leaves a limit off in silence."""
+    found = problems(**sections)
+    assert list(found) == [path]
+    assert message in found[path]
+
+
+# Values ----------------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "server.host": ["", "a b", "http://x", "1.2.3.4.5/8", 5, "-x"],
+    "server.port": [-1, 65536, "80", 80.0, True],
+    "server.public_url": [
+        "", "example.com", "ftp://example.com", "https://", "https://a.com?x=1", "https://a.com/?", "https://a.com#",
+        "https://u:p@a.com", "https://a.com:0", "https://a.com:99999", "https://a b.com", "https://a.com/\n", 5,
+    ],
+    "server.max_body_bytes": [0, -1, "16MiB", 1.5],
+    "server.shutdown_grace_seconds": [-1, "10s", float("nan"), float("inf"), True],
+    "ops.token_env": ["", "A-B", "1A", "A B", 5],
+    "upstream.base_url": ["", "api.replicate.com", "ws://x", "https://a.com/v1?x", "https://u@a.com"],
+    "upstream.creates_per_minute": [0, -1, 1.5, "600"],
+    "upstream.webhooks": ["on", True, ""],
+    "store.url": [
+        "", "gateway.db", "sqlite://gateway.db", "sqlite:///", "sqlite:////", "sqlite:///a/", "sqlite:///a?x=1",
+        "sqlite:///:memory:", "redis://", "redis:///0", "redis://h/x", "redis://h/0/1", "redis://h:99999",
+        "redis://:pw@h", "postgres://h/x", 5,
+    ],
+    "store.retain_days": [0, -1, 1.5],
+    "cache.share": ["teams", 1],
+    "cache.ttl_seconds": [-1, "1h"],
+    "cache.enabled": ["true", 1, 0],
+    "outputs.url": ["", "file://", "http://x/y", "s3://", "s3://B", "s3://bucket?key=x", "s3://bucket#x", 5],
+    "outputs.persist": ["yes"],
+    "streams.heartbeat_seconds": [0, -1],
+    "streams.max_total": [0],
+    "webhooks.max_attempts": [0, 101],
+    "prices.unknown": ["ask"],
+    "prices.default_hardware": ["", "GPU", "a b"],
+    "metrics.top_targets": [-1],
+    "logs.format": ["xml"],
+    "logs.level": ["trace", 10],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value"), [(path, value) for path, values in REFUSED.items() for value in values])
+def test_values_out_of_range_are_refused(path, value):
+    """Each is told at its place, with what is expected."""
+    section, name = path.split(".")
+    sections: dict[str, Any] = {section: {name: value}}
+    found = problems(**sections)
+    assert path in found
+    assert found[path].startswith("expected ")
+    assert "got " in found[path]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("server.trusted_proxies", "10.0.0.5/8"),
+        ("server.trusted_proxies", "proxy.example.com"),
+        ("server.trusted_proxies", 5),
+        ("upstream.trusted_hosts", "https://replicate.delivery"),
+        ("upstream.trusted_hosts", "*"),
+        ("upstream.trusted_hosts", "*.com.*"),
+        ("upstream.trusted_hosts", "*.localhost"),
+        ("upstream.trusted_hosts", "replicate.delivery:443"),
+        ("cache.random_seeds", 1.5),
+    ],
+)
+def test_one_bad_item_of_a_list_is_told_by_its_number(path, value):
+    """The second entry is `[1]`."""
+    section, name = path.split(".")
+    good = {"trusted_proxies": "10.0.0.0/8", "trusted_hosts": "replicate.delivery", "random_seeds": -1}[name]
+    assert list(problems(**{section: {name: [good, value]}})) == [f"{path}[1]"]
+
+
+TEAM_REFUSED = {
+    "name": ["", "Acme", "a b", "a" * 65, "ä", "a/b", 5],
+    "weight": [0, -1, "1", float("inf")],
+    "max_wait_seconds": [-1, "20s"],
+    "requests_per_minute": [0, -1, 1.5, True, "60"],
+    "predictions_per_minute": [0],
+    "burst": [0],
+    "concurrent_predictions": [0],
+    "seconds_per_day": [0, -1],
+    "seconds_per_month": [0, float("nan")],
+    "budget_usd_per_day": [0, -3, "200", 0.0000001, 10**10, Decimal("Infinity")],
+    "budget_usd_per_month": [0],
+    "may_assert_deterministic": [1, "yes"],
+    "honor_cache_control": ["no"],
+    "models": [[], "acme/*", ["acme"], [5], ["a/b/c"], ["a/[bc]"]],
+    "scopes": ["read", ["fly"], [5]],
+    "origins": ["https://a.com", ["a.com"], ["https://a.com/"], ["https://*.a.com"], ["null"]],
+    "per_user": [5, {"burst": 0}, {"weight": 1}],
+    "per_address": [{"requests_per_minute": 0}],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, them in TEAM_REFUSED.items() for value in them])
+def test_settings_of_a_team_out_of_range_are_refused(name, value):
+    """Limits are above nothing, names plain, globs and origins well formed."""
+    found = problems(teams=[team() | {name: value}])
+    assert len(found) == 1
+    (path,) = found
+    assert path.startswith(f"teams[0].{name}")
+
+
+@pytest.mark.parametrize(
+    ("given", "normal"),
+    [
+        ("https://gateway.example.com", "https://gateway.example.com"),
+        ("https://gateway.example.com/", "https://gateway.example.com"),
+        ("https://gateway.example.com/v1", "https://gateway.example.com"),
+        ("https://gateway.example.com/v1/", "https://gateway.example.com"),
+        ("https://Gateway.Example.com:8443/replicate/v1/", "https://gateway.example.com:8443/replicate"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_public_url_is_taken_in_every_spelling(given, normal):
+    """With or without /v1 and slash: links come out right."""
+    assert made(server={"public_url": given}).server.public_url == normal
+
+
+@pytest.mark.parametrize(
+    ("given", "normal"),
+    [
+        ("https://api.replicate.com", "https://api.replicate.com/v1"),
+        ("https://api.replicate.com/v1/", "https://api.replicate.com/v1"),
+        ("http://127.0.0.1:9090/v1", "http://127.0.0.1:9090/v1"),
+        ("http://127.0.0.1:9090", "http://127.0.0.1:9090/v1"),
+        ("https://proxy.example.com/replicate", "https://proxy.example.com/replicate/v1"),
+    ],
+)
+def test_base_url_ends_in_v1(given, normal):
+    """Copied from a client's docs with or without /v1, it works."""
+    assert made(upstream={"base_url": given}).upstream.base_url == normal
+
+
+def test_values_are_brought_into_one_spelling():
+    """Digests, origins, hosts and levels compare as they are meant."""
+    config = made(
+        upstream={"trusted_hosts": ["*.Replicate.Delivery", "10.0.0.1"]},
+        logs={"level": "WARNING"},
+        server={"trusted_proxies": ["10.0.0.0/8", "::1"]},
+        teams=[team(origins=["HTTPS://App.example.com:443"], keys=[{"sha256": DIGEST.upper()}])],
+    )
+    assert config.upstream.trusted_hosts == ("*.replicate.delivery", "10.0.0.1")
+    assert config.logs.level == "warning"
+    assert [str(network) for network in config.server.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
+    assert config.teams[0].origins == ("https://app.example.com",)
+    assert config.teams[0].keys[0].digest == DIGEST
+
+
+@pytest.mark.parametrize("url", ["outputs", "./outputs", "/var/lib/outputs", "file:///var/lib/outputs", "s3://bucket",
+                                 "s3://bucket/a/b?endpoint=https://s3.example.com&region=eu-1"])  # fmt: skip
+def test_outputs_go_to_a_folder_or_a_bucket(url):
+    """Local folders and S3-compatible buckets."""
+    assert made(outputs={"url": url, "persist": "all"}).outputs.url == url
+
+
+@pytest.mark.parametrize("url", ["sqlite:///gateway.db", "sqlite:////var/lib/gateway.db", "redis://h", "redis://h:6379/3",
+                                 "rediss://user@h/0", "redis://[::1]:6379/0"])  # fmt: skip
+def test_stores_are_sqlite_or_redis(url):
+    """Each form of the design is taken."""
+    assert made(store={"url": url}).store.url == url
+
+
+@pytest.mark.parametrize(
+    ("given", "epoch"),
+    [
+        ("2030-01-31", 1_896_048_000.0),
+        ("2030-01-31T01:00:00+01:00", 1_896_048_000.0),
+        ("2030-01-31T00:00:00", 1_896_048_000.0),
+    ],
+)
+@pytest.mark.parametrize("quoted", [True, False])
+def test_a_key_expires_at_a_day_or_a_time(tmp_path, given, epoch, quoted):
+    """TOML's own dates, or text; UTC unless said."""
+    value = f'"{given}"' if quoted else given
+    text = f'[[teams]]\nname = "acme"\nkeys = [{{sha256 = "{DIGEST}", expires = {value}}}]'
+    config = load(write(tmp_path / "c.toml", text), ENVIRON)
+    assert config.teams[0].keys[0].expires_at == epoch
+
+
+@pytest.mark.parametrize("value", ["tomorrow", "90d", 5, True])
+def test_a_key_does_not_expire_at_anything_else(value):
+    """A duration has no beginning in a config."""
+    found = problems(teams=[team(keys=[{"sha256": DIGEST, "expires": value}])])
+    assert "expected a date or a time" in found["teams[0].keys[0].expires"]
+
+
+# Across sections -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("server", "ops", "clash"),
+    [
+        ({}, {"port": 8080}, True),
+        ({"host": "0.0.0.0"}, {"port": 8080}, True),
+        ({"host": "localhost"}, {"port": 8080}, True),
+        ({"host": "10.0.0.1"}, {"port": 8080}, False),
+        ({"port": 0}, {"port": 0}, False),
+        ({}, {}, False),
+    ],
+)
+def test_two_listeners_have_two_ports(server, ops, clash):
+    """The second listener would not start."""
+    if clash:
+        assert list(problems(server=server, ops=ops)) == ["ops.port"]
+    else:
+        made(server=server, ops=ops)
+
+
+def test_the_operators_listener_has_a_token_where_others_reach_it():
+    """Metrics and admin are never open to the network by an oversight."""
+    assert "is missing: on 0.0.0.0 others can reach" in problems(ops={"host": "0.0.0.0"})["ops.token_env"]
+    config = made({"OPS": "s3cret"}, ops={"host": "0.0.0.0", "token_env": "OPS"})
+    assert config.ops.token is not None
+    assert config.ops.token.get_secret_value() == "s3cret"
+    made(ops={"host": "::1"})
+    made(ops={"host": "localhost"})
+
+
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_a_named_variable_has_to_hold_something(value):
+    """An empty token would be sent as no token."""
+    environ = {} if value is None else {"OPS": value, "KEY": value, "PW": value, "REPLICATE_API_TOKEN": value}
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(
+            {
+                "ops": {"token_env": "OPS"},
+                "store": {"url": "redis://h", "password_env": "PW"},
+                "teams": [team(keys=[{"key_env": "KEY"}])],
+            },
+            environ,
+        )
+    state = "is not set" if value is None else "is empty"
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"ops.token_env: the environment variable OPS {state}",
+        f"upstream.token_env: the environment variable REPLICATE_API_TOKEN {state}",
+        f"store.password_env: the environment variable PW {state}",
+        f"teams[0].keys[0].key_env: the environment variable KEY {state}",
+    ]
+
+
+def test_beside_the_service_only_the_stores_password_is_needed():
+    """`gateway keys list` works in a shell that does not have the account's token."""
+    data = {"teams": [team(keys=[{"key_env": "KEY"}])], "store": {"url": "redis://h", "password_env": "PW"}}
+    config = from_mapping(data, {"PW": "pw"}, serving=False)
+    assert config.teams[0].keys[0].digest == ""
+    with pytest.raises(ConfigError, match=r"store.password_env"):
+        from_mapping(data, {}, serving=False)
+
+
+def test_the_token_may_be_in_a_file(tmp_path):
+    """Secrets of containers are files."""
+    path = write(tmp_path / "token", f"{TOKEN}\n")
+    config = from_mapping({"upstream": {"token_file": str(path)}}, {})
+    assert config.upstream.token.get_secret_value() == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "the file cannot be read: No such file or directory"),
+        ("", "the file is empty"),
+        (" \n", "the file is empty"),
+        ("two words", "the file does not hold one plain word"),
+        ("r8_x\nr8_y", "the file does not hold one plain word"),
+        ("é", "the file does not hold one plain word"),
+        ("x" * 70_000, "the file is too large"),
+    ],
+)
+def test_a_token_file_has_to_hold_a_token(tmp_path, content, message):
+    """What is wrong with the file is said; what is in it is not."""
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_text(content)
+    found = problems(upstream={"token_file": str(path)})
+    assert message in found["upstream.token_file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_token_file_has_to_be_readable(tmp_path):
+    """Wrong permissions are told as such."""
+    path = write(tmp_path / "token", TOKEN)
+    path.chmod(0)
+    assert "Permission denied" in problems(upstream={"token_file": str(path)})["upstream.token_file"]
+
+
+def test_a_token_has_one_source(tmp_path):
+    """Which of two tokens is meant is not guessed."""
+    path = write(tmp_path / "token", TOKEN)
+    found = problems(upstream={"token_file": str(path), "token_env": "REPLICATE_API_TOKEN"})
+    assert found == {"upstream.token_file": "given beside token_env; leave one of them out"}
+
+
+def test_a_key_has_one_source():
+    """Neither, or both, is no key."""
+    both = {"name": "b", "key_env": "KEY", "sha256": DIGEST}
+    found = problems({"KEY": "k" * 30}, teams=[team(keys=[{"name": "a"}, both])])
+    assert found["teams[0].keys[0]"].startswith("has neither key_env nor sha256")
+    assert found["teams[0].keys[1].sha256"] == "given beside key_env; leave one of them out"
+    assert len(found) == 2
+
+
+def test_a_key_from_the_environment_is_known_by_its_digest():
+    """The variable may end in a newline, as files do that are read into it."""
+    config = made({"KEY": "my-key-my-key-my-key-my-key\n"}, teams=[team(keys=[{"key_env": "KEY"}])])
+    expected = hashlib.sha256(b"my-key-my-key-my-key-my-key").hexdigest()
+    assert config.teams[0].keys[0].digest == expected
+
+
+def test_names_and_keys_are_not_given_twice():
+    """Two teams of one name, two keys of one name, or one key for two teams: it would be unclear whose the work is."""
+    key = "the-same-key-for-two-teams-at-once"
+    found = problems(
+        {"KEY": key},
+        teams=[
+            team(keys=[{"key_env": "KEY"}, {"sha256": DIGEST}]),
+            team(name="b", keys=[{"sha256": hashlib.sha256(key.encode()).hexdigest()}]),
+            team(),
+        ],
+    )
+    assert found == {
+        "teams[0].keys[1].name": "is the name of teams[0].keys[0].name too; each key of a team has its own",
+        "teams[1].keys[0]": "is the same key as teams[0].keys[0]; each key belongs to one team, once",
+        "teams[2].name": "is the name of teams[0].name too; each team has its own",
+    }
+
+
+def test_the_accounts_token_is_no_callers_key():
+    """A caller who holds the token would need no gateway."""
+    found = problems({"KEY": TOKEN}, teams=[team(keys=[{"key_env": "KEY"}])])
+    assert "is the account's own token" in found["teams[0].keys[0]"]
+
+
+def test_a_key_narrows_its_team():
+    """What the team may not, its key may not either, and saying so is a slip."""
+    found = problems(
+        teams=[
+            team(
+                models=["acme/*"],
+                origins=["https://a.com"],
+                keys=[
+                    {
+                        "sha256": DIGEST,
+                        "scopes": ["read", "train"],
+                        "models": ["acme/x", "meta/*"],
+                        "origins": ["https://a.com", "https://b.com"],
+                    }
+                ],
+            )
+        ]
+    )
+    assert found == {
+        "teams[0].keys[0].scopes": "train: not among the team's (read, predict, files), which a key can only narrow",
+        "teams[0].keys[0].models": "meta/*: not among the team's (acme/*), which a key can only narrow",
+        "teams[0].keys[0].origins": "https://b.com: not among the team's (https://a.com), which a key can only narrow",
+    }
+
+
+@pytest.mark.parametrize("name", ["scopes", "models", "origins"])
+def test_an_empty_list_of_a_key_is_refused(name):
+    """It could mean nothing at all, or everything."""
+    found = problems(teams=[team(keys=[{"sha256": DIGEST, name: []}])])
+    assert "expected at least one entry" in found[f"teams[0].keys[0].{name}"]
+
+
+@pytest.mark.parametrize(
+    ("price", "message"),
+    [
+        ({}, "has no price"),
+        ({"usd_per_run": 1, "usd_per_output": 1}, "has several prices (usd_per_run, usd_per_output)"),
+        ({"usd_per_second": 1, "hardware": "cpu"}, "has several prices (usd_per_second, hardware)"),
+        ({"usd_per_run": 1, "usd_per_input_token": 1}, "has several prices (usd_per_run, usd_per_input_token)"),
+        ({"usd_per_run": 0}, None),
+        ({"usd_per_input_token": 1, "usd_per_output_token": 2}, None),
+        ({"usd_per_output_token": 2}, None),
+    ],
+)
+def test_a_price_is_one_of_its_alternatives(price, message):
+    """None or several would leave the amount to chance; the two for tokens belong together."""
+    entry = {"prices": {"models": [{"model": "a/b", **price}]}}
+    if message is None:
+        made(**entry)
+    else:
+        assert message in problems(**entry)["prices.models[0]"]
+
+
+def test_outputs_need_a_place():
+    """Asked to keep outputs without a place, the gateway says so at start and not when they are gone."""
+    assert "needs an outputs.url" in problems(outputs={"persist": "all"})["outputs.persist"]
+    made(outputs={"persist": "off"})
+
+
+def test_the_gateway_does_not_call_itself():
+    """public_url given as base_url would go round in circles."""
+    found = problems(server={"public_url": "https://g.example.com"}, upstream={"base_url": "https://g.example.com/v1/"})
+    assert list(found) == ["upstream.base_url"]
+
+
+def test_sqlite_has_no_password():
+    """A password in the wrong place protects nothing."""
+    assert list(problems({"PW": "pw"}, store={"password_env": "PW"})) == ["store.password_env"]
+
+
+def test_the_stores_address_has_its_password():
+    """The password reaches Redis, whatever characters it has, and shows nowhere else."""
+    config = made({"PW": "p@ss/w:rd"}, store={"url": "redis://user@h:6379/2", "password_env": "PW"})
+    assert config.store.address.get_secret_value() == "redis://user:p%40ss%2Fw%3Ard@h:6379/2"
+    assert config.store.url == "redis://user@h:6379/2"
+    assert made().store.address.get_secret_value() == "sqlite:///gateway.db"
+    assert "p@ss" not in repr(config) + str(config.model_dump())
+
+
+# Secrets stay inside ---------------------------------------------------------------------------------------------
+
+SECRET = "hunter2hunter2hunter2hunter2"
+
+
+def test_no_dump_and_no_repr_shows_a_secret(tmp_path):
+    """A config can be printed, logged and passed on."""
+    environ = {"OPS": SECRET + "1", "KEY": SECRET + "2", "PW": SECRET + "3", "REPLICATE_API_TOKEN": SECRET}
+    config = made(
+        environ,
+        ops={"token_env": "OPS"},
+        store={"url": "redis://h", "password_env": "PW"},
+        teams=[team(keys=[{"key_env": "KEY"}])],
+    )
+    assert config.upstream.token.get_secret_value() == SECRET
+    shown = [repr(config), str(config), str(config.model_dump()), config.model_dump_json()]
+    shown += [repr(config.upstream), repr(config.ops), repr(config.teams[0].keys[0]), repr(config.upstream.token)]
+    assert not any(SECRET in text for text in shown)
+    assert sorted(config.secret_values()) == [SECRET, SECRET + "1", SECRET + "2", SECRET + "3"]
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"upstream": {"token": SECRET}},
+        {"upstream": {"tokens": {"a": SECRET}}},
+        {"upstream": {"token_env": [SECRET]}},
+        {"upstream": {"token_env": SECRET}},
+        {"upstream": {"token_env": SECRET + "-"}},
+        {"upstream": {"token_file": SECRET}},
+        {"upstream": {"base_url": f"https://{SECRET}@api.replicate.com?x"}},
+        {"upstream": {"base_url": f"https://user:{SECRET}@api.replicate.com"}},
+        {"ops": {"token_env": SECRET}},
+        {"ops": {"token": SECRET}},
+        {"store": {"url": f"redis://:{SECRET}@h"}},
+        {"store": {"url": f"redis://:a/{SECRET}@h"}},
+        {"store": {"url": f"mysql://u:{SECRET}@h"}},
+        {"outputs": {"url": f"s3://{SECRET}:{SECRET}@bucket"}},
+        {"teams": [{"name": "acme", "keys": [{"key": SECRET}]}]},
+        {"teams": [{"name": "acme", "keys": [{"sha256": SECRET}]}]},
+        {"teams": [{"name": "acme", "keys": [{"key_env": SECRET}]}]},
+        {"teams": [{"name": "acme", "keys": [SECRET]}]},
+        {"upstream": SECRET},
+        {"teams": [{"name": "acme", "keys": {"a": SECRET}}]},
+    ],
+)
+def test_no_error_shows_a_secret_that_was_put_into_the_wrong_place(sections):
+    """The output of a failed start can be pasted into a ticket."""
+    with pytest.raises(ConfigError) as caught:
+        made(**sections)
+    error = caught.value
+    shown = str(error) + repr(error) + repr(error.problems)
+    assert SECRET not in shown
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+@pytest.mark.parametrize("name", ["rgw_abcdefghijkl_" + "a" * 32, TOKEN, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
+def test_what_looks_like_a_secret_is_struck_out_anywhere(name):
+    """A key pasted as a name, a host, a scope or a key of the table is not repeated."""
+    found = problems(
+        server={"host": name + "/"},
+        teams=[{"name": name + "!", "scopes": [name], "models": [name]}],
+        **{name: 1},
+    )
+    assert len(found) == 5
+    assert name not in str(found)
+
+
+# What others build on --------------------------------------------------------------------------------------------
+
+
+def test_teams_are_found_by_name():
+    """Authentication and the command line ask for a team by its name."""
+    config = made(teams=[team(keys=[{"name": "web", "sha256": DIGEST}])])
+    acme = config.team("acme")
+    assert acme is not None
+    assert config.team("other") is None
+    assert acme.key("web") is acme.keys[0]
+    assert acme.key("other") is None
+
+
+def test_keys_of_the_config_are_records_like_the_issued_ones():
+    """Authentication treats both alike; the id stays the same over restarts and rotation."""
+    config = made(
+        teams=[
+            team(
+                origins=["https://a.com"],
+                keys=[
+                    {"name": "web", "sha256": DIGEST, "scopes": ["read"], "models": ["a/*"], "expires": "2030-01-31"}
+                ],
+            )
+        ]
+    )
+    (key,) = config.teams[0].issued_keys()
+    assert (key.id, key.team, key.name, key.sha256) == ("acme/web", "acme", "web", DIGEST)
+    assert (key.scopes, key.models, key.origins) == (("read",), ("a/*",), None)
+    assert key.expires_at == 1_896_048_000.0
+
+
+def test_browsers_are_admitted_by_the_teams_origins_else_by_its_keys():
+    """A team that lists none is not limited: the keys' own origins count."""
+    key = {"sha256": DIGEST, "origins": ["https://a.com"]}
+    assert made(teams=[team(keys=[key])]).teams[0].browser_origins == ("https://a.com",)
+    both = made(teams=[team(origins=["https://a.com", "https://b.com"], keys=[key])])
+    assert both.teams[0].browser_origins == ("https://a.com", "https://b.com")
+
+
+def test_a_config_survives_pickling():
+    """Workers are started with it."""
+    config = made(teams=[team(keys=[{"sha256": DIGEST}])])
+    again = pickle.loads(pickle.dumps(config))
+    assert again == config
+    assert again.upstream.token.get_secret_value() == TOKEN

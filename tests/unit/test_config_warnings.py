@@ -1,0 +1,115 @@
+"""What a config may say, and is probably not meant to."""
+
+from typing import Any
+
+import pytest
+
+from gateway.config import from_mapping, warnings
+
+NOW = 1_800_000_000.0
+DIGEST = "ab" * 32
+
+
+def warned(environ: dict[str, str] | None = None, /, **sections: Any) -> dict[str, str]:
+    sections = {"teams": [{"name": "acme"}], **sections}
+    config = from_mapping(sections, {"REPLICATE_API_TOKEN": "r8_0123456789abc"} | (environ or {}))
+    return {problem.path: problem.message for problem in warnings(config, NOW)}
+
+
+def test_a_plain_config_has_no_warnings():
+    """Silence means something."""
+    assert warned() == {}
+
+
+@pytest.mark.parametrize(
+    ("sections", "path", "words"),
+    [
+        ({"teams": []}, "teams", "every request will be refused"),
+        ({"server": {"public_url": "http://g.example.com"}}, "server.public_url", "arrive as plain strings"),
+        ({"server": {"host": "0.0.0.0"}}, "server.public_url", "not given"),
+        ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "server.trusted_proxies", "any caller can say"),
+        ({"upstream": {"base_url": "http://r.example.com"}}, "upstream.base_url", "token travels readable"),
+        ({"outputs": {"url": "o", "ttl_seconds": 60}}, "outputs.ttl_seconds", "shorter than cache.ttl_seconds"),
+        ({"cache": {"share": "all"}, "teams": [{"name": "a"}, {"name": "b"}]}, "cache.share", "what others have run"),
+        ({"teams": [{"name": "a", "burst": 3}]}, "teams[0].burst", "has no effect"),
+        ({"teams": [{"name": "a", "origins": ["*"]}]}, "teams[0].origins", "any page"),
+        (
+            {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "expires": "2020-01-01"}]}]},
+            "teams[0].keys[0].expires",
+            "has passed",
+        ),
+        (
+            {
+                "teams": [
+                    {
+                        "name": "a",
+                        "burst": 1,
+                        "seconds_per_day": 5,
+                        "requests_per_minute": 5,
+                        "keys": [{"sha256": DIGEST, "requests_per_minute": 6, "burst": 2}],
+                    }
+                ]
+            },
+            "teams[0].keys[0].requests_per_minute",
+            "6 is above the team's 5",
+        ),
+        (
+            {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "origins": ["https://a.com"]}]}]},
+            "teams[0].keys[0].per_address",
+            "any visitor can use up its limits",
+        ),
+        (
+            {
+                "teams": [
+                    {
+                        "name": "a",
+                        "scopes": ["read", "admin"],
+                        "per_address": {"requests_per_minute": 1},
+                        "keys": [{"sha256": DIGEST, "origins": ["https://a.com"]}],
+                    }
+                ]
+            },
+            "teams[0].keys[0].scopes",
+            "admin: more than a key in a public page should have",
+        ),
+    ],
+)
+def test_what_is_doubtful_is_warned_of(sections, path, words):
+    """The operator is told before the callers notice."""
+    found = warned(**sections)
+    assert list(found) == [path]
+    assert words in found[path]
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"server": {"public_url": "http://127.0.0.1:8080"}},
+        {"server": {"public_url": "https://g.example.com", "host": "0.0.0.0"}},
+        {"upstream": {"base_url": "http://localhost:9090/v1"}},
+        {"outputs": {"url": "o", "persist": "off", "ttl_seconds": 60}},
+        {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "expires": "2099-01-01"}]}]},
+    ],
+)
+def test_what_is_sound_is_not_warned_of(sections):
+    """Warnings that are always there are not read."""
+    assert warned(**sections) == {}
+
+
+def test_a_token_that_everybody_can_read_is_warned_of(tmp_path):
+    """The file's permissions are looked at."""
+    path = tmp_path / "token"
+    path.write_text("r8_0123456789abc")
+    path.chmod(0o644)
+    assert "chmod 600" in warned(upstream={"token_file": str(path)})["upstream.token_file"]
+    path.chmod(0o600)
+    assert warned(upstream={"token_file": str(path)}) == {}
+
+
+def test_a_key_that_can_be_guessed_is_warned_of_without_showing_it():
+    """Keys from the environment may have any form, but short ones are told."""
+    teams = [{"name": "acme", "keys": [{"key_env": "KEY"}]}]
+    found = warned({"KEY": "letmein"}, teams=teams)
+    assert "can be guessed" in found["teams[0].keys[0].key_env"]
+    assert "letmein" not in str(found)
+    assert warned({"KEY": "rgw_abcdefghijkl_" + "a1B2" * 8}, teams=teams) == {}
