@@ -1,0 +1,1 @@
+"""Memory: the backends behind the Store of `gateway.ports`."""

@@ -1,0 +1,73 @@
+"""Uploaded files (the `Files` role)."""
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.core.cursors import Cursor
+from gateway.core.records import File, Page
+from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.paging import Bounds, Listing, Place, Statements
+from gateway.store.sql.queries import SQL
+from gateway.store.sql.rows import FILES
+
+_OF_TEAM = Statements.named("files_of_team")
+_OF_ALL = Statements.named("files_of_all")
+
+
+class SQLiteFiles(Lanes):
+    """Files that teams uploaded."""
+
+    async def add_file(self, file: File) -> None:
+        """Remember a file."""
+
+        def step(db: sqlite3.Connection) -> None:
+            db.execute(SQL["add_file"], FILES.row(file))
+
+        await self._write(step)
+
+    async def file(self, file_id: str) -> File | None:
+        """Find a file."""
+
+        def step(db: sqlite3.Connection) -> File | None:
+            row = db.execute(SQL["file"], {"id": file_id}).fetchone()
+            return None if row is None else FILES.record(row)
+
+        return await self._read(step)
+
+    async def files_among(self, file_ids: Sequence[str]) -> list[File]:
+        """Find those of the ids that are known."""
+        ids = msgspec.json.encode(list(dict.fromkeys(file_ids))).decode()
+
+        def step(db: sqlite3.Connection) -> list[File]:
+            return [FILES.record(row) for row in db.execute(SQL["files_among"], {"ids": ids})]
+
+        return await self._read(step)
+
+    async def files(self, *, team: str | None, limit: int, now: float, position: Cursor | None = None) -> Page:
+        """List files that have not expired, newest first."""
+        listing = Listing(
+            _OF_ALL if team is None else _OF_TEAM, {"team": team, "now": now}, Bounds(), FILES.record, _place
+        )
+        return Page(*await self._read(lambda db: listing.stretch(db, limit, position)))
+
+    async def delete_file(self, file_id: str) -> None:
+        """Forget a file."""
+
+        def step(db: sqlite3.Connection) -> None:
+            db.execute(SQL["delete_file"], {"id": file_id})
+
+        await self._write(step, erases=True)
+
+    async def delete_expired_files(self, before: float, limit: int) -> int:
+        """Forget some of the files that have expired."""
+
+        def step(db: sqlite3.Connection) -> int:
+            return db.execute(SQL["delete_expired_files"], {"before": before, "limit": limit}).rowcount
+
+        return await self._write(step, erases=True)
+
+
+def _place(file: File) -> Place:
+    return file.created_at, file.id

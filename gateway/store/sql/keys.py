@@ -1,0 +1,68 @@
+"""Keys issued at run time (the `Keys` role)."""
+
+import sqlite3
+
+from gateway.core.records import Key
+from gateway.errors import Conflict
+from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.queries import SQL
+from gateway.store.sql.rows import KEYS
+
+
+class SQLiteKeys(Lanes):
+    """Keys issued at run time. Another process may write them too."""
+
+    async def add_key(self, key: Key) -> None:
+        """Add a key."""
+
+        def step(db: sqlite3.Connection) -> None:
+            if db.execute(SQL["key_taken"], {"id": key.id, "team": key.team, "name": key.name}).fetchone():
+                raise Conflict(f"Team {key.team} has a key named {key.name} already.")
+            db.execute(SQL["add_key"], KEYS.row(key))
+
+        await self._write(step, durable=True)
+
+    async def key(self, key_id: str) -> Key | None:
+        """Find a key."""
+        return await self._read(lambda db: _key(db, key_id))
+
+    async def keys(self, team: str | None = None) -> list[Key]:
+        """List keys by team and creation."""
+
+        def step(db: sqlite3.Connection) -> list[Key]:
+            rows = db.execute(SQL["keys_of_all"]) if team is None else db.execute(SQL["keys_of_team"], {"team": team})
+            return [KEYS.record(row) for row in rows]
+
+        return await self._read(step)
+
+    async def revoke_key(self, key_id: str, at: float) -> Key | None:
+        """Revoke a key."""
+
+        def step(db: sqlite3.Connection) -> Key | None:
+            rows = db.execute(SQL["revoke_key"], {"id": key_id, "at": at}).fetchall()
+            return KEYS.record(rows[0]) if rows else None
+
+        return await self._write(step, durable=True)
+
+    async def rotate_key(self, key_id: str, successor: Key, expires_at: float) -> Key | None:
+        """Add a successor to a key, and let the old one end."""
+
+        def step(db: sqlite3.Connection) -> Key | None:
+            old = _key(db, key_id)
+            if old is None or old.revoked_at is not None:
+                return None
+            # The successor mostly bears the old key's name, beside it and what it succeeded.
+            is_renamed = (successor.team, successor.name) != (old.team, old.name)
+            name = successor.name if is_renamed else None
+            if db.execute(SQL["key_taken"], {"id": successor.id, "team": successor.team, "name": name}).fetchone():
+                raise Conflict(f"Team {successor.team} has such a key already.")
+            db.execute(SQL["add_key"], KEYS.row(successor))
+            (row,) = db.execute(SQL["expire_key"], {"id": key_id, "expires_at": expires_at}).fetchall()
+            return KEYS.record(row)
+
+        return await self._write(step, durable=True)
+
+
+def _key(db: sqlite3.Connection, key_id: str) -> Key | None:
+    row = db.execute(SQL["key"], {"id": key_id}).fetchone()
+    return None if row is None else KEYS.record(row)

@@ -1,0 +1,103 @@
+"""Stretches of a list that is ordered by time and id, newest first, walked in both directions.
+
+The bounds of the list and those of the page become one pair of bounds, so that a page costs what it holds, however far
+down the list it lies.
+"""
+
+import math
+import sqlite3
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from gateway.core.cursors import Cursor
+from gateway.store.sql.queries import SQL
+from gateway.store.sql.rows import Row
+
+T = TypeVar("T")
+Place = tuple[float, str]
+
+
+class Statements(NamedTuple):
+    """What reads a list: towards older items, towards newer ones, and whether there are any."""
+
+    older: str
+    newer: str
+    any: str
+
+    @classmethod
+    def named(cls, name: str) -> "Statements":
+        """Take the three from `queries.sql`."""
+        return cls(SQL[f"{name}_older"], SQL[f"{name}_newer"], SQL[f"{name}_any"])
+
+
+class Bounds(NamedTuple):
+    """What lies between two places, both exclusive. No id sorts before the empty one."""
+
+    low: Place = (-math.inf, "")
+    high: Place = (math.inf, "")
+
+    @classmethod
+    def between(cls, after: float | None, before: float | None) -> "Bounds":
+        """Bound by time: `after` inclusive, `before` exclusive."""
+        return cls((-math.inf if after is None else after, ""), (math.inf if before is None else before, ""))
+
+
+class Stretch(NamedTuple, Generic[T]):
+    """A part of a list, and whether there is more beyond its ends."""
+
+    items: list[T]
+    has_newer: bool
+    has_older: bool
+
+
+class Listing(Generic[T]):
+    """One list: whose it is (`scope`, the statements' own parameters), and how a row becomes an item."""
+
+    def __init__(
+        self,
+        statements: Statements,
+        scope: dict[str, Any],
+        bounds: Bounds,
+        item: Callable[[Row], T],
+        place: Callable[[T], Place],
+    ) -> None:
+        self._statements = statements
+        self._scope = scope
+        self._bounds = bounds
+        self._item = item
+        self._place = place
+
+    def stretch(self, db: sqlite3.Connection, limit: int, position: Cursor | None) -> Stretch[T]:
+        """Read at most `limit` items, beginning after `position`."""
+        backward = position is not None and position.backward
+        within = self._bounds
+        if position is not None:
+            place = (position.at, position.id)
+            within = (
+                within._replace(low=max(within.low, place))
+                if backward
+                else within._replace(high=min(within.high, place))
+            )
+        statement = self._statements.newer if backward else self._statements.older
+        rows = db.execute(statement, self._parameters(within) | {"limit": limit + 1}).fetchall()
+        items = [self._item(row) for row in rows[:limit]]
+        is_more_ahead = len(rows) > limit
+        if backward:
+            items.reverse()
+            return Stretch(items, is_more_ahead, self._has_any(db, items, -1))
+        is_more_behind = position is not None and self._has_any(db, items, 0)
+        # A list bounded by nothing begins with its newest item.
+        return Stretch(items, is_more_behind, is_more_ahead)
+
+    def _has_any(self, db: sqlite3.Connection, items: list[T], end: int) -> bool:
+        """Say whether anything lies beyond that end of the items; if there are none, anything lies behind the page."""
+        within = self._bounds
+        if items and end == 0:
+            within = within._replace(low=max(within.low, self._place(items[0])))
+        elif items:
+            within = within._replace(high=min(within.high, self._place(items[-1])))
+        return db.execute(self._statements.any, self._parameters(within)).fetchone() is not None
+
+    def _parameters(self, bounds: Bounds) -> dict[str, Any]:
+        (low_at, low_id), (high_at, high_id) = bounds
+        return self._scope | {"low_at": low_at, "low_id": low_id, "high_at": high_at, "high_id": high_id}

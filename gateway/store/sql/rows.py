@@ -1,0 +1,81 @@
+"""Records as rows: a table's columns bear the names of its record's fields, so a new field is a new column.
+
+Enums are stored as their words, lists of words as JSON, booleans as 0 and 1.
+"""
+
+import enum
+import operator
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from gateway.core.records import File, Key, Prediction, Run, Sight
+
+RecordT = TypeVar("RecordT", bound=msgspec.Struct)
+Row = tuple[Any, ...]
+
+
+class Table(Generic[RecordT]):
+    """How one kind of record is written to its columns and read from them."""
+
+    def __init__(self, record: type[RecordT]) -> None:
+        self.columns = record.__struct_fields__
+        self._record = record
+        self._fields = operator.attrgetter(*self.columns)
+        self._codecs = [
+            (index, *codec)
+            for index, field in enumerate(msgspec.structs.fields(record))
+            if (codec := _codec(field.type)) is not None
+        ]
+
+    def row(self, record: RecordT) -> Row:
+        """Turn a record into the values of its columns."""
+        values = list(self._fields(record))
+        for index, write, _ in self._codecs:
+            if values[index] is not None:
+                values[index] = write(values[index])
+        return tuple(values)
+
+    def record(self, row: Row) -> RecordT:
+        """Turn the values of the columns into a record."""
+        values = list(row)
+        for index, _, read in self._codecs:
+            if values[index] is not None:
+                values[index] = read(values[index])
+        return self._record(**dict(zip(self.columns, values, strict=True)))
+
+
+def _codec(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]] | None:
+    """Return how to write and read values of a type that SQLite has not; `None` for those that it has."""
+    if isinstance(kind, types.UnionType):
+        (kind,) = (each for each in kind.__args__ if each is not type(None))
+    if kind is bool:
+        return int, bool
+    if kind is float:
+        # A whole number is stored as an integer, and RETURNING gives it out as one.
+        return float, float
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return operator.attrgetter("value"), {each.value: each for each in kind}.__getitem__
+    if typing.get_origin(kind) is tuple:
+        return _to_json, msgspec.json.Decoder(kind).decode
+    return None
+
+
+def _to_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+RUNS = Table(Run)
+PREDICTIONS = Table(Prediction)
+KEYS = Table(Key)
+FILES = Table(File)
+
+_PREDICTION_WIDTH = len(PREDICTIONS.columns)
+
+
+def sight(row: Row) -> Sight:
+    """Read a prediction together with its run, from the columns of both."""
+    return Sight(PREDICTIONS.record(row[:_PREDICTION_WIDTH]), RUNS.record(row[_PREDICTION_WIDTH:]))

@@ -1,0 +1,38 @@
+"""The embedded store: one SQLite file, one thread that writes it and one that reads it (design 2.9, 8).
+
+Each role has a file of its own in `sql/`; `sql/worker.py` and `sql/writer.py` tell how its steps reach the file.
+"""
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+from gateway.errors import StoreUnavailable
+from gateway.store.sql.files import SQLiteFiles
+from gateway.store.sql.keys import SQLiteKeys
+from gateway.store.sql.leases import SQLiteLeases
+from gateway.store.sql.predictions import SQLitePredictions
+from gateway.store.sql.queries import SQL
+from gateway.store.sql.secrets import SQLiteSecrets
+from gateway.store.sql.versions import SQLiteVersions
+
+if TYPE_CHECKING:
+    from gateway.ports import Store
+
+
+class SQLiteStore(SQLitePredictions, SQLiteKeys, SQLiteFiles, SQLiteVersions, SQLiteSecrets, SQLiteLeases):
+    """Everything that lasts, in one file."""
+
+    async def ping(self) -> None:
+        """Prove that the store answers."""
+        written = await self._write(lambda db: _count(db, "write_ping"))
+        if await self._read(lambda db: _count(db, "read_ping")) < written:
+            raise StoreUnavailable("The store does not find what it wrote.", retry_after=5)
+
+
+def _count(db: sqlite3.Connection, query: str) -> int:
+    ((count,),) = db.execute(SQL[query]).fetchall()
+    return int(count)
+
+
+if TYPE_CHECKING:
+    _: type[Store] = SQLiteStore

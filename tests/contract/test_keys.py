@@ -1,0 +1,157 @@
+"""Keys issued at run time."""
+
+import asyncio
+
+import pytest
+
+from gateway.errors import Conflict
+from gateway.ports import Store
+from tests.contract.records import NOW, key
+
+
+async def test_a_key_comes_back_as_it_was(store: Store) -> None:
+    narrowed = key(
+        "k2",
+        expires_at=NOW + 5,
+        scopes=("read", "predict"),
+        models=("acme/*",),
+        origins=(),
+    )
+    await store.add_key(key())
+    await store.add_key(narrowed)
+    assert await store.key("k1") == key()
+    assert await store.key("k2") == narrowed
+    assert await store.key("k3") is None
+
+
+async def test_keys_are_listed_by_team_and_creation(store: Store) -> None:
+    made = [key("k1", created_at=NOW + 1), key("k2"), key("k3", team="blue", created_at=NOW + 2)]
+    for each in made:
+        await store.add_key(each)
+    assert await store.keys() == [made[2], made[1], made[0]]
+    assert await store.keys("red") == [made[1], made[0]]
+    assert await store.keys("green") == []
+
+
+async def test_an_id_is_given_once(store: Store) -> None:
+    await store.add_key(key())
+    with pytest.raises(Conflict):
+        await store.add_key(key(team="blue", name="other"))
+    assert await store.keys() == [key()]
+
+
+async def test_a_name_is_used_once_in_a_team_until_it_is_revoked(store: Store) -> None:
+    """Whoever revokes the key "ci" can create a new "ci"; another team's "ci" is no hindrance."""
+    await store.add_key(key("k1", name="ci"))
+    await store.add_key(key("k2", name="ci", team="blue"))
+    with pytest.raises(Conflict, match="ci"):
+        await store.add_key(key("k3", name="ci"))
+    await store.revoke_key("k1", NOW)
+    await store.add_key(key("k3", name="ci"))
+    assert [each.id for each in await store.keys("red")] == ["k1", "k3"]
+
+
+async def test_of_many_keys_of_one_name_one_is_made(store: Store, another) -> None:
+    """Two administrators at two machines run the same command at once."""
+    second = another()
+    await second.open()
+    try:
+        outcomes = await asyncio.gather(
+            *((store, second)[n % 2].add_key(key(f"k{n}", name="ci")) for n in range(20)), return_exceptions=True
+        )
+    finally:
+        await second.close()
+    assert sum(each is None for each in outcomes) == 1
+    assert sum(isinstance(each, Conflict) for each in outcomes) == 19
+    assert len(await store.keys()) == 1
+
+
+async def test_a_conflict_spoils_nothing_beside_it(store: Store) -> None:
+    """One refused command among many: the others succeed."""
+    await store.add_key(key("taken"))
+    outcomes = await asyncio.gather(
+        *(store.add_key(key(f"k{n}" if n % 5 else "taken", name=f"n{n}")) for n in range(50)), return_exceptions=True
+    )
+    assert [isinstance(each, Conflict) for each in outcomes] == [n % 5 == 0 for n in range(50)]
+    assert len(await store.keys()) == 41
+
+
+async def test_a_revocation_stays_as_it_was_first(store: Store) -> None:
+    await store.add_key(key())
+    revoked = key(revoked_at=NOW + 1)
+    assert await store.revoke_key("k1", NOW + 1) == revoked
+    assert await store.revoke_key("k1", NOW + 2) == revoked
+    assert await store.key("k1") == revoked
+    assert await store.revoke_key("k2", NOW) is None
+
+
+async def test_rotation_lets_old_and_new_overlap(store: Store) -> None:
+    """The new key bears the old one's name; both work until the old one ends."""
+    await store.add_key(key("k1", name="ci"))
+    successor = key("k2", name="ci", created_at=NOW + 10)
+    assert await store.rotate_key("k1", successor, NOW + 70) == key("k1", name="ci", expires_at=NOW + 70)
+    assert await store.keys("red") == [key("k1", name="ci", expires_at=NOW + 70), successor]
+
+
+async def test_rotation_never_prolongs_a_key(store: Store) -> None:
+    await store.add_key(key("k1", expires_at=NOW + 5))
+    old = await store.rotate_key("k1", key("k2", name="name-k1"), NOW + 70)
+    assert old is not None
+    assert old.expires_at == NOW + 5
+
+
+async def test_a_key_can_be_rotated_again_and_again(store: Store) -> None:
+    await store.add_key(key("k0", name="ci"))
+    for n in range(1, 4):
+        assert await store.rotate_key(f"k{n - 1}", key(f"k{n}", name="ci", created_at=NOW + n), NOW + n) is not None
+    assert [each.expires_at for each in await store.keys()] == [NOW + 1, NOW + 2, NOW + 3, None]
+
+
+async def test_what_is_unknown_or_revoked_is_not_rotated(store: Store) -> None:
+    """A revoked key must not bring forth a valid one."""
+    await store.add_key(key())
+    await store.revoke_key("k1", NOW)
+    assert await store.rotate_key("k1", key("k2"), NOW + 5) is None
+    assert await store.rotate_key("k9", key("k3"), NOW + 5) is None
+    assert [each.id for each in await store.keys()] == ["k1"]
+    assert (await store.keys())[0].expires_at is None
+
+
+async def test_a_successor_needs_an_id_and_a_name_that_are_free(store: Store) -> None:
+    """A rotation that cannot add its successor leaves the old key as it was."""
+    for each in (key("k1"), key("k2")):
+        await store.add_key(each)
+    for successor in (key("k2", name="name-k1"), key("k1", name="name-k1"), key("k3", name="name-k2")):
+        with pytest.raises(Conflict):
+            await store.rotate_key("k1", successor, NOW + 5)
+    assert await store.keys() == [key("k1"), key("k2")]
+
+
+async def test_a_revocation_and_a_rotation_at_once_leave_no_valid_key_unseen(store: Store) -> None:
+    """Whichever comes first: either there is no successor, or the caller of the rotation knows of it."""
+    for n in range(20):
+        old, new = f"old{n}", f"new{n}"
+        await store.add_key(key(old))
+        calls = [store.revoke_key(old, NOW), store.rotate_key(old, key(new), NOW + 5)]
+        outcomes = await asyncio.gather(*(calls if n % 2 else reversed(calls)))
+        rotated = outcomes[1] if n % 2 else outcomes[0]
+        assert (await store.key(new) is not None) == (rotated is not None)
+        revoked = await store.key(old)
+        assert revoked is not None
+        assert revoked.revoked_at == NOW
+
+
+async def test_another_process_sees_a_key_at_once(store: Store, another) -> None:
+    """`gateway keys create` and `revoke` beside a running gateway take effect with its next look."""
+    command_line = another()
+    await command_line.open()
+    try:
+        await command_line.add_key(key())
+        assert await store.key("k1") == key()
+        await command_line.revoke_key("k1", NOW)
+        assert await store.key("k1") == key(revoked_at=NOW)
+        await store.add_key(key("k2"))
+        assert await command_line.key("k2") == key("k2")
+    finally:
+        await command_line.close()
+    assert await store.key("k2") == key("k2")

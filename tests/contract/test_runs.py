@@ -1,0 +1,299 @@
+"""A run's life, from the intent to the deletion of its records."""
+
+import asyncio
+
+import pytest
+
+from gateway.core.records import Kind, RunState, Sight, Source, Status
+from gateway.errors import Conflict
+from gateway.ports import Store
+from tests.contract.records import NOW, ended, intent, live, prediction
+
+
+async def test_an_intent_is_work_for_a_restart(store: Store) -> None:
+    """The gateway dies right after deciding to create: its next start knows what it was about to do."""
+    run = intent(request=b'{"input":{"prompt":"\xc3\xa9"}}', kind=Kind.TRAINING, stream_url=None)
+    await store.record_intent(run)
+    assert await store.open_runs() == [run]
+    assert not await store.owns_upstream_id("uprun1")
+
+
+async def test_an_intent_recorded_twice_is_one(store: Store) -> None:
+    await store.record_intent(intent())
+    await store.record_intent(intent())
+    assert await store.open_runs() == [intent()]
+
+
+async def test_a_created_prediction_is_found_by_its_id_and_its_ticket(store: Store) -> None:
+    """Whoever gets an id can use it, with every field as it was."""
+    made = prediction(
+        user="ann",
+        source=Source.BYPASS,
+        webhook="https://example.com/hook?a=ü",
+        webhook_events_filter=("start", "completed"),
+        deadline_at=NOW + 60,
+    )
+    run = live(stream_url="https://stream.example/1", intended_at=5.0)
+    await store.record_intent(intent(intended_at=5.0))
+    await store.record_created(run, made)
+    assert await store.prediction("p1") == Sight(made, run)
+    assert await store.prediction_by_ticket("ticket-p1") == Sight(made, run)
+    assert await store.owns_upstream_id("uprun1")
+    assert await store.open_runs() == [run]
+
+
+async def test_times_come_back_as_the_floats_they_were(store: Store) -> None:
+    """A whole second must not turn into an integer, or links made of it would change their spelling."""
+    await store.record_created(live(live_at=7.0), prediction(created_at=5.0))
+    advanced = await store.advance("run1", status=Status.SUCCEEDED, document=b"{}", stream_url=None, at=9.0)
+    assert advanced is not None
+    sight = await store.prediction("p1")
+    assert sight is not None
+    assert repr((sight.prediction.created_at, sight.run.live_at, sight.run.ended_at)) == "(5.0, 7.0, 9.0)"
+    assert repr(advanced.ended_at) == "9.0"
+
+
+@pytest.mark.parametrize("filter_", [None, (), ("logs",)])
+async def test_no_filter_and_an_empty_filter_stay_apart(store: Store, filter_: tuple[str, ...] | None) -> None:
+    await store.record_created(live(), prediction(webhook_events_filter=filter_))
+    sight = await store.prediction("p1")
+    assert sight is not None
+    assert sight.prediction.webhook_events_filter == filter_
+
+
+async def test_unknown_ids_are_nobodys(store: Store) -> None:
+    await store.record_created(live(), prediction())
+    for unknown in ("", "p2", "P1", "p1 ", "run2", "%", "\x00"):
+        assert await store.prediction(unknown) is None
+        assert await store.prediction_by_ticket(unknown) is None
+        assert await store.cancel(unknown, NOW) is None
+        assert not await store.owns_upstream_id(unknown)
+        await store.discard_intent(unknown)
+        await store.clear_data(unknown, b"")
+        assert await store.advance(unknown, status=Status.FAILED, document=b"", stream_url=None, at=NOW) is None
+
+
+async def test_recording_a_create_twice_changes_nothing(store: Store) -> None:
+    """A retry after a lost answer neither doubles the prediction nor sets a run back that has gone on."""
+    await store.record_intent(intent())
+    await store.record_created(live(), prediction())
+    await store.advance("run1", status=Status.SUCCEEDED, document=b"done", stream_url=None, at=NOW + 2)
+    await store.cancel("p1", NOW + 3)
+    before = await store.prediction("p1")
+    await store.record_created(live(), prediction())
+    assert await store.prediction("p1") == before
+    page = await store.predictions(team="red", kind=Kind.PREDICTION, limit=10)
+    assert len(page.items) == 1
+
+
+async def test_a_run_that_is_known_is_not_written_over(store: Store) -> None:
+    """Upstream's id of a run is said once; a second prediction on the run does not change it."""
+    await store.record_created(live(), prediction())
+    await store.record_created(live(upstream_id="other", stream_url="x", document=b"x"), prediction("p2"))
+    assert await store.prediction("p2") == Sight(prediction("p2"), live())
+    assert not await store.owns_upstream_id("other")
+
+
+async def test_a_create_whose_intent_is_gone_is_recorded_all_the_same(store: Store) -> None:
+    await store.record_intent(intent())
+    await store.discard_intent("run1")
+    await store.record_created(live(), prediction())
+    assert await store.prediction("p1") == Sight(prediction(), live())
+
+
+async def test_a_run_can_be_recorded_as_ended_at_once(store: Store) -> None:
+    """Upstream answers the create with a finished run."""
+    await store.record_intent(intent())
+    await store.record_created(ended(), prediction())
+    assert await store.prediction("p1") == Sight(prediction(), ended())
+    assert await store.open_runs() == []
+
+
+async def test_an_id_never_moves_to_another_run(store: Store) -> None:
+    """An orphan adopted twice must not take a caller's prediction away from its run."""
+    await store.record_created(live(), prediction())
+    with pytest.raises(Conflict):
+        await store.record_created(live("run2"), prediction(run_id="run2"))
+    assert await store.prediction("p1") == Sight(prediction(), live())
+    assert await store.open_runs() == [live()]
+
+
+async def test_only_an_intent_can_be_discarded(store: Store) -> None:
+    await store.record_intent(intent("run2"))
+    await store.record_created(live(), prediction())
+    await store.discard_intent("run1")
+    await store.discard_intent("run2")
+    assert await store.open_runs() == [live()]
+
+
+async def test_news_of_a_run_are_kept(store: Store) -> None:
+    await store.record_created(live(), prediction())
+    first = await store.advance("run1", status=Status.STARTING, document=b"logs", stream_url="https://s/1", at=NOW + 2)
+    assert first == live(document=b"logs", stream_url="https://s/1")
+    second = await store.advance("run1", status=Status.PROCESSING, document=b"more", stream_url=None, at=NOW + 3)
+    assert second == live(document=b"more", stream_url="https://s/1", status=Status.PROCESSING)
+    sight = await store.prediction("p1")
+    assert sight is not None
+    assert sight.run == second
+
+
+async def test_news_that_say_nothing_new_change_nothing(store: Store) -> None:
+    """A poll that finds the run as it was costs no write and wakes nobody."""
+    await store.record_created(live(), prediction())
+    news = {"status": Status.PROCESSING, "document": b"more", "stream_url": "https://s/1", "at": NOW}
+    assert await store.advance("run1", **news) is not None
+    assert await store.advance("run1", **news) is None
+    assert await store.advance("run1", **news | {"stream_url": None}) is None
+    assert await store.advance("run1", **news | {"stream_url": "https://s/2"}) is not None
+
+
+@pytest.mark.parametrize("terminal", [each for each in Status if each.is_terminal])
+async def test_a_terminal_status_ends_the_run_for_good(store: Store, terminal: Status) -> None:
+    await store.record_created(live(), prediction())
+    done = await store.advance("run1", status=terminal, document=b"done", stream_url=None, at=NOW + 4)
+    assert done == live(status=terminal, document=b"done", state=RunState.ENDED, ended_at=NOW + 4)
+    for status in Status:
+        assert await store.advance("run1", status=status, document=b"x", stream_url="x", at=NOW + 5) is None
+    sight = await store.prediction("p1")
+    assert sight is not None
+    assert sight.run == done
+    assert await store.open_runs() == []
+
+
+async def test_a_status_only_moves_forward(store: Store) -> None:
+    """A late webhook that says "starting" does not turn back what a poll has seen."""
+    await store.record_created(live(), prediction())
+    await store.advance("run1", status=Status.PROCESSING, document=b"new", stream_url=None, at=NOW)
+    assert await store.advance("run1", status=Status.STARTING, document=b"old", stream_url="x", at=NOW) is None
+    sight = await store.prediction("p1")
+    assert sight is not None
+    assert (sight.run.status, sight.run.document, sight.run.stream_url) == (Status.PROCESSING, b"new", None)
+
+
+async def test_of_many_endings_at_once_one_counts(store: Store) -> None:
+    """Poll, stream and webhook see the end together: it is settled once."""
+    await store.record_created(live(), prediction())
+    outcomes = await asyncio.gather(
+        *(
+            store.advance("run1", status=status, document=str(n).encode(), stream_url=None, at=NOW + n)
+            for n, status in enumerate([Status.SUCCEEDED, Status.FAILED, Status.CANCELED, Status.PROCESSING] * 10)
+        )
+    )
+    endings = [run for run in outcomes if run is not None and run.state == RunState.ENDED]
+    assert len(endings) == 1
+    sight = await store.prediction("p1")
+    assert sight is not None
+    assert sight.run == endings[0]
+
+
+async def test_news_may_be_faster_than_the_answer_to_the_create(store: Store) -> None:
+    """Upstream's webhook says `processing` before the create was answered: the answer does not set it back."""
+    await store.record_intent(intent())
+    early = await store.advance("run1", status=Status.PROCESSING, document=b"early", stream_url=None, at=NOW)
+    assert early == intent(status=Status.PROCESSING, document=b"early")
+    await store.record_created(live(stream_url="https://s/1"), prediction())
+    sight = await store.prediction("p1")
+    assert sight is not None
+    assert sight.run == live(status=Status.PROCESSING, document=b"early", stream_url="https://s/1")
+
+
+async def test_even_the_end_may_be_faster_than_the_answer_to_the_create(store: Store) -> None:
+    """The run ended while its create was still being answered: its id resolves, and it stays ended."""
+    await store.record_intent(intent())
+    await store.advance("run1", status=Status.SUCCEEDED, document=b"end", stream_url=None, at=NOW + 3)
+    await store.record_created(live(), prediction())
+    sight = await store.prediction("p1")
+    assert sight is not None
+    assert sight.run == live(status=Status.SUCCEEDED, document=b"end", state=RunState.ENDED, ended_at=NOW + 3)
+    assert await store.owns_upstream_id("uprun1")
+
+
+async def test_open_runs_come_in_pages_by_id(store: Store) -> None:
+    for n in range(7):
+        await store.record_intent(intent(f"run{n}"))
+    await store.record_created(live("run1"), prediction("p1", "run1"))
+    await store.record_created(ended("run3"), prediction("p3", "run3"))
+    seen, after = [], ""
+    while runs := await store.open_runs(after=after, limit=2):
+        assert len(runs) <= 2
+        seen += [run.id for run in runs]
+        after = runs[-1].id
+    assert seen == ["run0", "run1", "run2", "run4", "run5", "run6"]
+
+
+async def test_data_is_cleared_oldest_end_first(store: Store) -> None:
+    """One hour after the end the input and output are gone, the record stays."""
+    for n in (2, 0, 1, 5):
+        await store.record_created(ended(f"run{n}", NOW + n), prediction(f"p{n}", f"run{n}"))
+    await store.record_created(live("run9"), prediction("p9", "run9"))
+    due = await store.runs_to_clear(NOW + 5, 2)
+    assert due == [ended("run0", NOW), ended("run1", NOW + 1)]
+    for run in due:
+        await store.clear_data(run.id, b"removed")
+    assert [run.id for run in await store.runs_to_clear(NOW + 5, 10)] == ["run2"]
+    sight = await store.prediction("p0")
+    assert sight == Sight(
+        prediction("p0", "run0"), ended("run0", NOW, document=b"removed", request=b"", data_removed=True)
+    )
+
+
+async def test_the_data_of_an_open_run_cannot_be_cleared(store: Store) -> None:
+    await store.record_intent(intent("run2"))
+    await store.record_created(live(), prediction())
+    await store.clear_data("run1", b"removed")
+    await store.clear_data("run2", b"removed")
+    assert await store.open_runs() == [live(), intent("run2")]
+
+
+async def test_old_records_are_deleted_in_steps(store: Store) -> None:
+    """After `retain_days` a prediction is unknown; what still runs, or is younger, is kept."""
+    for n in range(5):
+        kind = Kind.TRAINING if n % 2 else Kind.PREDICTION
+        await store.record_created(
+            ended(f"run{n}", kind=kind), prediction(f"p{n}", f"run{n}", created_at=NOW + n, kind=kind)
+        )
+    await store.record_created(live("run9"), prediction("p9", "run9", created_at=NOW))
+    deleted = []
+    while step := await store.delete_records(NOW + 4, 3):
+        deleted.append(step)
+    assert deleted == [3, 1]
+    assert [await store.prediction(f"p{n}") is None for n in (0, 1, 2, 3, 4, 9)] == [True] * 4 + [False] * 2
+    assert [run.id for run in await store.runs_to_clear(NOW + 100, 10)] == ["run4"]
+    assert not await store.owns_upstream_id("uprun0")
+    assert await store.owns_upstream_id("uprun4")
+
+
+async def test_a_shared_run_lives_as_long_as_any_of_its_predictions(store: Store) -> None:
+    """The caller who started a run is forgotten before the one who joined it later."""
+    await store.record_created(ended(), prediction("p1"))
+    await store.record_created(ended(), prediction("p2", created_at=NOW + 5, source=Source.HIT))
+    assert await store.delete_records(NOW + 1, 10) == 1
+    assert await store.prediction("p2") == Sight(prediction("p2", created_at=NOW + 5, source=Source.HIT), ended())
+    assert await store.delete_records(NOW + 10, 10) == 1
+    assert not await store.owns_upstream_id("uprun1")
+
+
+async def test_deleting_nothing_counts_nothing(store: Store) -> None:
+    assert await store.delete_records(NOW, 10) == 0
+    await store.record_created(ended(), prediction())
+    assert await store.delete_records(NOW, 10) == 0
+    assert await store.delete_records(NOW + 1, 0) == 0
+    assert await store.prediction("p1") is not None
+
+
+async def test_concurrent_creates_all_arrive(store: Store) -> None:
+    """A burst of callers: every id that was given out resolves."""
+    await asyncio.gather(*(store.record_created(live(f"run{n}"), prediction(f"p{n}", f"run{n}")) for n in range(200)))
+    sights = await asyncio.gather(*(store.prediction(f"p{n}") for n in range(200)))
+    assert sights == [Sight(prediction(f"p{n}", f"run{n}"), live(f"run{n}")) for n in range(200)]
+
+
+async def test_large_documents_come_back_whole(store: Store) -> None:
+    """Inputs with pictures in them are megabytes long."""
+    big = bytes(range(256)) * 12_000
+    await store.record_created(live(request=big, document=big), prediction())
+    await store.advance("run1", status=Status.SUCCEEDED, document=big[::-1], stream_url=None, at=NOW)
+    sight = await store.prediction("p1")
+    assert sight is not None
+    assert sight.run.request == big
+    assert sight.run.document == big[::-1]

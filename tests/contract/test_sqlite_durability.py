@@ -1,0 +1,206 @@
+"""What SQLite's own promises rest on: kill -9, commits in groups, syncs where money hangs on them."""
+
+import asyncio
+import re
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.records import RunState, Status
+from gateway.store.sqlite import SQLiteStore
+from tests.contract.records import NOW, ended, file, intent, key, live, prediction
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    made = SQLiteStore(tmp_path / "gateway.sqlite")
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def trace(store: SQLiteStore) -> list[str]:
+    """Note every statement that reaches SQLite from here on."""
+    statements: list[str] = []
+    await store._write(lambda db: db.set_trace_callback(statements.append))
+    await store.ping()
+    statements.clear()
+    return statements
+
+
+async def killed_under_load(path: Path, prefix: str, after_lines: int) -> list[tuple[str, str]]:
+    """Start the load, kill it with SIGKILL after some acknowledgements, return all that it got out."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.contract.write_load", str(path), prefix, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    lines = [await process.stdout.readline() for _ in range(after_lines)]
+    process.kill()
+    rest = await process.stdout.read()
+    await process.wait()
+    whole = (b"".join(lines) + rest).decode().splitlines(keepends=True)
+    return [(what, which.strip()) for what, _, which in (line.partition(" ") for line in whole) if which.endswith("\n")]
+
+
+async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    """The process is killed in mid-write, again and again: whatever a caller was told is still true."""
+    path = tmp_path / "gateway.sqlite"
+    acknowledged: list[tuple[str, str]] = []
+    for round_, after_lines in enumerate((1, 60, 333, 1500)):
+        acknowledged += await killed_under_load(path, f"round{round_}", after_lines)
+    store = SQLiteStore(path)
+    await store.open()
+    try:
+        runs = {run.id async for run in all_open_runs(store)}
+        for what, which in acknowledged:
+            match what:
+                case "intent":
+                    # It is open still, or its prediction is there: created by a step that was not acknowledged.
+                    assert which in runs or await store.prediction(re.sub(r"r(\d+)$", r"p\1", which)), which
+                case "key":
+                    assert await store.key(which) is not None, which
+                case _:
+                    sight = await store.prediction(which)
+                    assert sight is not None, which
+                    assert what != "canceled" or sight.prediction.canceled_at is not None
+                    assert what != "ended" or (sight.run.state, sight.run.status) == (RunState.ENDED, Status.SUCCEEDED)
+    finally:
+        await store.close()
+    assert len(acknowledged) > 1800
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def all_open_runs(store: SQLiteStore) -> AsyncIterator[Any]:
+    after = ""
+    while runs := await store.open_runs(after=after):
+        for run in runs:
+            yield run
+        after = runs[-1].id
+
+
+async def test_writes_that_come_together_share_a_commit(store: SQLiteStore) -> None:
+    """Five hundred callers at once: a handful of commits, and so a handful of syncs."""
+    statements = await trace(store)
+    before = store.commits
+    await asyncio.gather(*(store.record_created(live(f"r{n}"), prediction(f"p{n}", f"r{n}")) for n in range(500)))
+    commits = statements.count("COMMIT")
+    assert commits == store.commits - before
+    assert commits <= 10
+
+
+Call = Callable[[SQLiteStore], Coroutine[Any, Any, Any]]
+DURABLE: dict[str, Call] = {
+    "record_intent": lambda store: store.record_intent(intent("r2")),
+    "record_created": lambda store: store.record_created(live("r3"), prediction("p3", "r3")),
+    "advance to the end": lambda store: store.advance(
+        "r1", status=Status.FAILED, document=b"", stream_url=None, at=NOW
+    ),
+    "add_key": lambda store: store.add_key(key("k2")),
+    "revoke_key": lambda store: store.revoke_key("k1", NOW),
+    "rotate_key": lambda store: store.rotate_key("k1", key("k2"), NOW),
+    "secret": lambda store: store.secret("tickets", b"x"),
+}
+KEPT: dict[str, Call] = {
+    "advance": lambda store: store.advance("r1", status=Status.PROCESSING, document=b"", stream_url=None, at=NOW),
+    "cancel": lambda store: store.cancel("p1", NOW),
+    "discard_intent": lambda store: store.discard_intent("r0"),
+    "add_file": lambda store: store.add_file(file()),
+    "learn_version": lambda store: store.learn_version("5" * 64, "acme/toy"),
+    "acquire_lease": lambda store: store.acquire_lease("r1", "me", NOW, NOW + 1),
+    "ping": lambda store: store.ping(),
+}
+
+
+async def mode_at_commit(store: SQLiteStore, call: Call) -> str:
+    """Return how the last commit was synced, as SQLite was told."""
+    await store.record_intent(intent("r0"))
+    await store.record_created(live("r1"), prediction("p1", "r1"))
+    await store.add_key(key("k1"))
+    await store.learn_version("0" * 64, "acme/toy")
+    statements = await trace(store)
+    mode = await store._write(lambda db: db.execute("PRAGMA synchronous").fetchone()[0])
+    assert mode == 1
+    statements.clear()
+    await call(store)
+    assert statements.count("COMMIT") == 1
+    told = [each for each in statements if each.startswith("PRAGMA synchronous")]
+    assert all(statements.index(each) < statements.index("BEGIN IMMEDIATE") for each in told)
+    return told[-1].rpartition(" ")[2] if told else "NORMAL"
+
+
+@pytest.mark.parametrize("call", DURABLE.values(), ids=DURABLE)
+async def test_what_costs_money_or_trust_is_synced_at_its_commit(store: SQLiteStore, call: Call) -> None:
+    """The power fails right after the answer: the run, its end, the key and the secret are on the disk."""
+    assert await mode_at_commit(store, call) == "FULL"
+
+
+@pytest.mark.parametrize("call", KEPT.values(), ids=KEPT)
+async def test_what_is_free_does_not_wait_for_the_disk(store: SQLiteStore, call: Call) -> None:
+    assert await mode_at_commit(store, call) == "NORMAL"
+
+
+async def test_one_durable_step_makes_its_batch_durable(store: SQLiteStore) -> None:
+    statements = await trace(store)
+    calls = [store.learn_version(f"{n:064}", "acme/toy") for n in range(20)]
+    await asyncio.gather(*calls, store.secret("tickets", b"x"))
+    full = statements.index("PRAGMA synchronous = FULL")
+    propose = next(n for n, each in enumerate(statements) if each.startswith("INSERT INTO secrets"))
+    commit = statements.index("COMMIT", propose)
+    assert full < propose < commit
+    assert "PRAGMA synchronous = NORMAL" not in statements[full:commit]
+
+
+async def test_a_step_that_fails_halfway_leaves_nothing_and_spoils_nothing(store: SQLiteStore) -> None:
+    """One step breaks after its first statement: that one alone is undone, its neighbours are done once."""
+
+    def breaks(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO versions VALUES ('broken', 'x')")
+        raise KeyError("half way")
+
+    await store.ping()
+    outcomes = await asyncio.gather(
+        store.learn_version("a", "acme/toy"),
+        store._write(breaks),
+        store._write(lambda db: db.execute("UPDATE pings SET count = count + 100")),
+        store.learn_version("b", "acme/toy"),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in outcomes[::2]] == [type(None), sqlite3.Cursor]
+    assert isinstance(outcomes[1], KeyError)
+    assert [await store.model_of(each) for each in ("a", "broken", "b")] == ["acme/toy", None, "acme/toy"]
+    assert await store._read(lambda db: db.execute("SELECT count FROM pings").fetchone()) == (101,)
+
+
+async def test_deleted_content_is_gone_from_the_disk(store: SQLiteStore, tmp_path: Path) -> None:
+    """Deleting really deletes: soon after, no file of the store holds a trace, and the space is given back."""
+    marker = b"a-secret-prompt-"
+    for n in range(60):
+        made = ended(f"r{n}", NOW, request=marker * 3000, document=marker * (10 + n * 100))
+        await store.record_created(made, prediction(f"p{n}", f"r{n}", user=marker.decode()))
+    await store.record_created(live("r99"), prediction("p99", "r99", created_at=NOW + 5))
+    for n in range(30):
+        await store.clear_data(f"r{n}", b"removed")
+
+    async def has_traces() -> bool:
+        # Not read by this process: closing a file would drop the locks that SQLite holds on it.
+        search = await asyncio.create_subprocess_exec("grep", "-rqaF", marker.decode(), str(tmp_path))
+        return await search.wait() == 0
+
+    assert await has_traces()
+    assert await store.delete_records(NOW + 1, 100) == 60
+    for _ in range(40):
+        if not await has_traces() and (tmp_path / "gateway.sqlite").stat().st_size < 300_000:
+            break
+        await asyncio.sleep(0.05)
+    assert not await has_traces()
+    assert (tmp_path / "gateway.sqlite").stat().st_size < 300_000
+    assert await store.prediction("p99") is not None
+    await store.ping()

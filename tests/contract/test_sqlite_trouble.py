@@ -1,0 +1,326 @@
+"""SQLite when something is wrong: with the disk, the file, its neighbours, or the load. Also how the file is made."""
+
+# ruff: noqa: ASYNC240  a test may read a small file
+
+import asyncio
+import gc
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import StoreUnavailable
+from gateway.store.sql.queries import SQL
+from gateway.store.sqlite import SQLiteStore
+from gateway.store.urls import open_store
+from tests.contract.records import NOW, key, live, prediction
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.sqlite"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SQLiteStore]:
+    made = SQLiteStore(path, timeout_seconds=0.3, max_pending=20)
+    await made.open()
+    yield made
+    await made.close()
+
+
+def lock(path: Path) -> sqlite3.Connection:
+    """Hold the file's write lock, as a process that hangs in a transaction would."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    return db
+
+
+async def test_a_locked_file_is_answered_in_time_and_reads_go_on(store: SQLiteStore, path: Path) -> None:
+    """Another process hangs with the lock: writers are told soon, readers notice nothing, and it heals by itself."""
+    await store.record_created(live(), prediction())
+    other = lock(path)
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailable) as told:
+        await store.cancel("p1", NOW)
+    assert 0.2 < time.monotonic() - begun < 1
+    assert told.value.retry_after == 1
+    sight = await store.prediction("p1")
+    assert sight is not None
+    other.execute("ROLLBACK")
+    other.close()
+    await store.ping()
+    sight = await store.prediction("p1")
+    assert sight is not None
+    assert sight.prediction.canceled_at is None
+
+
+async def test_what_was_given_up_is_not_done_later(store: SQLiteStore, path: Path) -> None:
+    """A caller who was told "unavailable" does not find afterwards that it happened."""
+    other = lock(path)
+    first = asyncio.ensure_future(store.learn_version("a", "acme/toy"))
+    await asyncio.sleep(0.2)
+    # This one waits behind the first, and its deadline passes while the lock is still held.
+    second = asyncio.ensure_future(store.learn_version("b", "acme/toy"))
+    outcomes = await asyncio.gather(first, second, return_exceptions=True)
+    other.execute("ROLLBACK")
+    other.close()
+    await store.ping()
+    assert all(isinstance(each, StoreUnavailable) for each in outcomes)
+    assert [await store.model_of(each) for each in ("a", "b")] == [None, None]
+
+
+async def test_the_queue_is_bounded(store: SQLiteStore, path: Path) -> None:
+    """More callers than the store can take: those beyond the bound are told at once, the others are served."""
+    other = lock(path)
+    writes = [asyncio.ensure_future(store.learn_version(f"v{n}", "acme/toy")) for n in range(20)]
+    await asyncio.sleep(0)
+    assert store.pending == 20
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailable) as told:
+        await store.learn_version("v20", "acme/toy")
+    assert time.monotonic() - begun < 0.1
+    assert told.value.retry_after == 1
+    assert await store.model_of("v20") is None
+    other.execute("ROLLBACK")
+    other.close()
+    await asyncio.gather(*writes)
+    assert store.pending == 0
+    assert await store.model_of("v19") == "acme/toy"
+
+
+async def test_a_slow_step_is_told_by_its_deadline(store: SQLiteStore) -> None:
+    slow = asyncio.ensure_future(store._write(lambda _: time.sleep(0.6)))
+    read = asyncio.ensure_future(store._read(lambda _: time.sleep(0.6)))
+    begun = time.monotonic()
+    for each in (slow, read):
+        with pytest.raises(StoreUnavailable, match="in time"):
+            await each
+    assert time.monotonic() - begun < 0.5
+    assert store.pending == 2
+
+
+async def test_answers_are_not_kept_once_they_are_given(store: SQLiteStore) -> None:
+    """Documents are large: what was handed over must not wait in memory for its deadline."""
+
+    class Document:
+        pass
+
+    answers = weakref.WeakSet([await store._read(lambda _: Document()) for _ in range(10)])
+    await store.model_of("x")
+    gc.collect()
+    assert not answers
+
+
+async def test_a_full_disk_is_said_plainly_and_overcome(store: SQLiteStore) -> None:
+    """The disk is full for a while: creates are refused, nothing is half written, afterwards all goes on."""
+    (pages,) = await store._write(lambda db: db.execute("PRAGMA page_count").fetchone())
+    await store._write(lambda db: db.execute(f"PRAGMA max_page_count = {pages + 2}"))
+    small = asyncio.ensure_future(store.learn_version("v", "acme/toy"))
+    big = asyncio.ensure_future(store.record_created(live(document=b"x" * 100_000), prediction()))
+    outcomes = await asyncio.gather(small, big, return_exceptions=True)
+    assert isinstance(outcomes[1], StoreUnavailable)
+    assert outcomes[1].detail == "The store's disk is full."
+    assert outcomes[1].retry_after
+    assert (await store.model_of("v") is not None) == (outcomes[0] is None)
+    assert await store.prediction("p1") is None
+    assert await store.open_runs() == []
+    await store._write(lambda db: db.execute("PRAGMA max_page_count = 1000000"))
+    await store.record_created(live(document=b"x" * 100_000), prediction())
+    assert await store.prediction("p1") is not None
+
+
+async def test_a_disk_that_refuses_writes_is_said_plainly(tmp_path: Path) -> None:
+    """A write that the operating system refuses (here: a limit on file sizes) is a sentence, not a traceback."""
+    script = """
+import asyncio, resource, sys
+from gateway.errors import StoreUnavailable
+from gateway.store.sqlite import SQLiteStore
+from tests.contract.records import live, prediction
+
+async def main():
+    store = SQLiteStore(sys.argv[1])
+    await store.open()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+    try:
+        await store.record_created(live(document=b"x" * 1_000_000), prediction())
+    except StoreUnavailable as exc:
+        print(exc.detail)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await store.record_created(live(), prediction())
+    print(await store.prediction("p1") is not None)
+    await store.close()
+
+asyncio.run(main())
+"""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", script, str(tmp_path / "x.sqlite")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["The store's disk cannot be read or written.", "True"], done.stderr
+
+
+async def test_a_damaged_file_is_said_plainly(path: Path) -> None:
+    path.write_bytes(b"this is no database, but it is long enough to be mistaken for one" * 100)
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        await SQLiteStore(path).open()
+
+
+async def test_damage_that_comes_later_is_said_plainly(store: SQLiteStore, path: Path) -> None:
+    for n in range(200):
+        await store._write(lambda db, n=n: db.execute("INSERT INTO versions VALUES (?, ?)", (f"{n:064}", "m" * 300)))
+    await store.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    await store.open()
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        await store.model_of("0" * 64)
+    with pytest.raises(StoreUnavailable):
+        await store.ping()
+
+
+async def test_a_file_that_cannot_be_opened_is_said_plainly(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "gateway.sqlite"):
+        store = SQLiteStore(path)
+        with pytest.raises(StoreUnavailable, match=r"cannot be opened"):
+            await store.open()
+        await store.close()
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await store.ping()
+
+
+async def test_a_file_of_a_newer_gateway_is_refused_and_left_alone(store: SQLiteStore, path: Path) -> None:
+    """After a downgrade the gateway says what is wrong before it touches anything."""
+    await store.add_key(key())
+    await store._write(lambda db: db.execute("PRAGMA user_version = 99"))
+    await store.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreUnavailable, match=r"newer gateway \(schema 99"):
+        await SQLiteStore(path).open()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("round_", range(6))
+async def test_several_processes_may_make_the_file_at_once(path: Path, round_: int) -> None:
+    """The gateway and the command line start together on an empty folder."""
+    stores = [SQLiteStore(path) for _ in range(16)]
+    await asyncio.gather(*(each.open() for each in stores))
+    await asyncio.gather(*(each.ping() for each in stores))
+    await asyncio.gather(*(each.close() for each in stores))
+
+
+async def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Prompts and keys' digests are nobody else's business, whatever the umask."""
+    path = tmp_path / "new" / "folder" / "gateway.sqlite"
+    mask = os.umask(0)
+    try:
+        store = SQLiteStore(path)
+        await store.open()
+        await store.ping()
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()} == {
+            "gateway.sqlite": 0o600,
+            "gateway.sqlite-wal": 0o600,
+            "gateway.sqlite-shm": 0o600,
+        }
+        await store.close()
+    finally:
+        os.umask(mask)
+
+
+async def test_a_real_second_process_reads_and_writes_beside(store: SQLiteStore, path: Path) -> None:
+    """`gateway keys create` in a shell while the gateway is under load."""
+    script = (
+        "import asyncio, sys\n"
+        "from gateway.store.sqlite import SQLiteStore\n"
+        "from tests.contract.records import key\n"
+        "async def main():\n"
+        "    store = SQLiteStore(sys.argv[1]); await store.open()\n"
+        "    print(await store.model_of('v'))\n"
+        "    for n in range(20): await store.add_key(key(f'cli{n}'))\n"
+        "    await store.revoke_key('cli3', 5.0); await store.close()\n"
+        "asyncio.run(main())\n"
+    )
+    await store.learn_version("v", "acme/toy")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, str(path), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    ended = asyncio.ensure_future(process.communicate())
+    n = 0
+    while not ended.done():
+        n += 1
+        await store.record_created(live(f"r{n}"), prediction(f"p{n}", f"r{n}"))
+    assert (await ended)[0] == b"acme/toy\n"
+    assert process.returncode == 0
+    revoked = await store.key("cli3")
+    assert revoked is not None
+    assert revoked.revoked_at == 5.0
+    assert len(await store.keys()) == 20
+
+
+def parameters(statement: str) -> dict[str, None] | tuple[None, ...]:
+    names = re.findall(r":(\w+)", statement)
+    return dict.fromkeys(names) if names else (None,) * statement.count("?")
+
+
+@pytest.mark.parametrize("name", SQL)
+async def test_every_statement_is_served_from_an_index(store: SQLiteStore, name: str) -> None:
+    """A million records later every answer costs what it costs today."""
+    statement = SQL[name]
+    plan = await store._read(
+        lambda db: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", parameters(statement))]
+    )
+    scans = [step for step in plan if step.startswith("SCAN") and "json_each" not in step]
+    # A list of everything there is reads everything, in the order of an index.
+    assert scans == (["SCAN keys USING INDEX keys_of_team"] if name == "keys_of_all" else [])
+    assert not [step for step in plan if "TEMP B-TREE" in step or "AUTOMATIC" in step]
+    if re.search(r"_(older|newer)$", name):
+        assert "(created_at,id)>(?,?) AND (created_at,id)<(?,?)" in plan[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///gateway.sqlite", "gateway.sqlite"),
+        ("sqlite:///var/gateway.sqlite", "var/gateway.sqlite"),
+        ("sqlite:////var/lib/gateway.sqlite", "/var/lib/gateway.sqlite"),
+        ("sqlite:////var/my%20data/x.db", "/var/my data/x.db"),
+    ],
+)
+def test_a_url_names_a_file(url: str, path: str) -> None:
+    store = open_store(url)
+    assert isinstance(store, SQLiteStore)
+    assert store.path == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("redis://localhost/0", "later version"),
+        ("postgresql://localhost/x", "expected sqlite:///"),
+        ("gateway.sqlite", "expected sqlite:///"),
+        ("", "expected sqlite:///"),
+        ("sqlite://gateway.sqlite", "expected sqlite:///"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:////var/", "names no file"),
+        ("sqlite:///:memory:", "forgets"),
+        ("sqlite:///x.db?mode=ro", "expected sqlite:///"),
+    ],
+)
+def test_any_other_url_is_refused_with_the_reason(url: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        open_store(url)
