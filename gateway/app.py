@@ -1,0 +1,311 @@
+"""Where everything is built and put together: start reading here.
+
+`running` opens every part in order of need and closes them in reverse. It is the only place that sees the whole
+config; each part gets the values it needs.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from ipaddress import ip_network
+from secrets import token_bytes
+
+import msgspec
+from aiohttp import web
+
+from gateway import clock as clocks
+from gateway.config import Config
+from gateway.core.records import Key
+from gateway.core.scopes import Scope
+from gateway.core.teams import Team
+from gateway.edge import keys, middlewares, ops, routes, streams
+from gateway.edge.doors import Door
+from gateway.edge.server import listen
+from gateway.edge.settings import EdgeSettings
+from gateway.metrics import Metrics
+from gateway.outbound.replicate import ReplicateClient, UpstreamSettings, new_session
+from gateway.outbound.streams import StreamReader, StreamSettings
+from gateway.ports import Clock, Store
+from gateway.service.authentication import Authenticator
+from gateway.service.files import FileService
+from gateway.service.health import Health
+from gateway.service.janitor import Janitor
+from gateway.service.metadata import MetadataService
+from gateway.service.policy import Policy
+from gateway.service.predictions import PredictionService
+from gateway.service.tokens import TokenService
+from gateway.service.tracker import Tracker
+from gateway.service.versions import VersionMap
+from gateway.service.webhook_secrets import WebhookSecrets
+from gateway.store.urls import open_store
+
+logger = logging.getLogger(__name__)
+
+_METADATA_BYTES = 64 * 1024 * 1024
+_STREAM_CONNECTIONS = 20_000
+_SECRET_BYTES = 32
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A gateway that serves."""
+
+    origin: str
+    ops_url: str
+
+    @property
+    def base_url(self) -> str:
+        """What clients are given, with `/v1`."""
+        return f"{self.origin}/v1"
+
+
+async def serve(config: Config, *, echo: Callable[[str], None] | None = None) -> None:
+    """Serve until a signal to stop arrives."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with running(config) as gateway:
+        if echo is not None:
+            echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url}")
+        await stop.wait()
+        logger.info("stopping")
+
+
+@asynccontextmanager
+async def running(config: Config, *, clock: Clock | None = None, doors: Sequence[Door] = ()) -> AsyncIterator[Running]:
+    """Build the gateway and serve within the context. `doors` are further open routes of the public listener.
+
+    Raise `StoreUnavailable` if the store cannot be had, `OSError` if a port cannot.
+    """
+    clock = clock or clocks.SystemClock()
+    async with AsyncExitStack() as stack:
+        store = await _opened_store(config, stack)
+        parts = await _build(config, store, clock, stack)
+        public = _public_app(config, parts, tuple(doors))
+        operators = _ops_app(parts)
+        grace = float(config.server.shutdown_grace_seconds)
+        runner, ops_port = await listen(operators, config.ops.host, config.ops.port, grace_seconds=1.0)
+        stack.push_async_callback(runner.cleanup)
+        runner, port = await listen(public, config.server.host, config.server.port, grace_seconds=grace)
+        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(_drain, parts)
+        resumed = await parts.tracker.resume()
+        logger.info("serving", extra={"port": port, "ops_port": ops_port, "resumed_runs": resumed})
+        yield Running(_origin(config.server.host, port), _origin(config.ops.host, ops_port))
+
+
+class _Parts(msgspec.Struct, frozen=True):
+    """What the listeners are put together from."""
+
+    settings: EdgeSettings
+    store: Store
+    clock: Clock
+    metrics: Metrics
+    client: ReplicateClient
+    reader: StreamReader
+    authenticator: Authenticator
+    tokens: TokenService
+    tracker: Tracker
+    predictions: PredictionService
+    files: FileService
+    metadata: MetadataService
+    policy: Policy
+    versions: VersionMap
+    secrets: WebhookSecrets
+    health: Health
+    streams: streams.OpenStreams
+    team_origins: dict[str, tuple[str, ...]]
+
+
+async def _opened_store(config: Config, stack: AsyncExitStack) -> Store:
+    store = open_store(config.store.url)
+    await store.open()
+    stack.push_async_callback(store.close)
+    return store
+
+
+def _background(stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) -> None:
+    """Do work for as long as the gateway runs."""
+    task = asyncio.create_task(work, name=name)
+
+    async def end() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(end)
+
+
+async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitStack) -> _Parts:
+    teams = [
+        Team(
+            name=team.name,
+            scopes=frozenset(Scope(scope) for scope in team.scopes),
+            models=team.models or ("*",),
+            origins=team.browser_origins,
+            may_assert_deterministic=team.may_assert_deterministic,
+            honor_cache_control=team.honor_cache_control,
+        )
+        for team in config.teams
+    ]
+    metrics = Metrics(teams=[team.name for team in teams], top_targets=config.metrics.top_targets)
+    upstream = UpstreamSettings(base_url=str(config.upstream.base_url))
+    session = await stack.enter_async_context(new_session(upstream.max_connections))
+    client = ReplicateClient(session, config.upstream.token.get_secret_value(), upstream, clock, metrics)
+    stream_session = await stack.enter_async_context(new_session(_STREAM_CONNECTIONS))
+    reader = StreamReader(
+        stream_session,
+        StreamSettings(base_url=upstream.base_url, trusted_hosts=tuple(config.upstream.trusted_hosts)),
+        metrics,
+    )
+    tokens = TokenService(await store.secret("browser-tokens", token_bytes(_SECRET_BYTES)), clock)
+    authenticator = Authenticator(teams, _config_keys(config), store, tokens, clock)
+    versions = VersionMap(store, client)
+    policy = Policy(versions, store, clock, upstream.base_url)
+    tracker = Tracker(store, client, clock, metrics, requests_per_minute=float(config.upstream.requests_per_minute))
+    stack.push_async_callback(tracker.close)
+    predictions = PredictionService(
+        store,
+        client,
+        tracker,
+        policy,
+        versions,
+        clock,
+        metrics,
+        ticket_secret=await store.secret("stream-tickets", token_bytes(_SECRET_BYTES)),
+        ticket_ttl_seconds=float(config.streams.ticket_ttl_seconds),
+    )
+    stack.push_async_callback(predictions.close)
+    files = FileService(store, client, clock)
+    stack.push_async_callback(files.close)
+    metadata = MetadataService(
+        client,
+        clock,
+        ttl_seconds=float(config.cache.metadata_ttl_seconds),
+        max_bytes=_METADATA_BYTES,
+        on_lookup=metrics.metadata_looked_up,
+    )
+    stack.push_async_callback(metadata.close)
+    janitor = Janitor(
+        store,
+        store,
+        clock,
+        retain_data_seconds=float(config.store.retain_data_seconds),
+        retain_days=float(config.store.retain_days),
+        on_cleared=predictions.forget_ended,
+    )
+    _background(stack, janitor.run(), "janitor")
+    metrics.watch("runs_followed", "Runs that are being followed to their end.", lambda: tracker.active)
+    metrics.watch("metadata_cache_bytes", "Bytes of metadata kept.", lambda: metadata.size)
+    metrics.watch(
+        "upstream_breaker_state", "0 closed, 1 half open, 2 open.", lambda: client.breaker.state(clock.monotonic())
+    )
+    return _Parts(
+        settings=_edge_settings(config, teams),
+        store=store,
+        clock=clock,
+        metrics=metrics,
+        client=client,
+        reader=reader,
+        authenticator=authenticator,
+        tokens=tokens,
+        tracker=tracker,
+        predictions=predictions,
+        files=files,
+        metadata=metadata,
+        policy=policy,
+        versions=versions,
+        secrets=WebhookSecrets(store),
+        health=Health(store, client, clock, lambda: client.token_refused_at is not None),
+        streams=streams.OpenStreams(max_total=config.streams.max_total, max_per_team=config.streams.max_per_team),
+        team_origins={team.name: team.origins for team in teams},
+    )
+
+
+def _config_keys(config: Config) -> list[Key]:
+    """Return the config's keys as records. Their ids, `team/name`, cannot be those of issued keys."""
+    return [
+        Key(
+            id=f"{team.name}/{key.name}",
+            team=team.name,
+            name=key.name,
+            sha256=key.digest,
+            created_at=0.0,
+            expires_at=key.expires_at,
+            scopes=tuple(key.scopes) if key.scopes is not None else None,
+            models=tuple(key.models) if key.models is not None else None,
+            origins=tuple(key.origins) if key.origins is not None else None,
+        )
+        for team in config.teams
+        for key in team.keys
+    ]
+
+
+def _edge_settings(config: Config, teams: Sequence[Team]) -> EdgeSettings:
+    public_url = config.server.public_url
+    return EdgeSettings(
+        public_url=str(public_url).rstrip("/") if public_url else None,
+        upstream_base=str(config.upstream.base_url),
+        trusted_proxies=tuple(ip_network(str(network)) for network in config.server.trusted_proxies),
+        max_body_bytes=config.server.max_body_bytes,
+        max_upload_bytes=config.server.max_upload_bytes,
+        allow_http_webhooks=config.webhooks.allow_http,
+        origins=frozenset(origin for team in teams for origin in team.origins),
+        ops_token=config.ops.token.get_secret_value() if config.ops.token else None,
+    )
+
+
+def _public_app(config: Config, parts: _Parts, doors: tuple[Door, ...]) -> web.Application:
+    app = web.Application(
+        middlewares=[middlewares.observe, middlewares.problems, middlewares.authenticate],
+        client_max_size=config.server.max_body_bytes,
+    )
+    _share(app, parts)
+    app.on_response_prepare.append(middlewares.add_common_headers)
+    app.on_shutdown.append(_end_streams)
+    routes.add_doors(app, doors)
+    return app
+
+
+def _ops_app(parts: _Parts) -> web.Application:
+    app = web.Application(middlewares=[ops.guard])
+    _share(app, parts)
+    ops.add_routes(app)
+    return app
+
+
+def _share(app: web.Application, parts: _Parts) -> None:
+    app[keys.SETTINGS] = parts.settings
+    app[keys.STORE] = parts.store
+    app[keys.CLOCK] = parts.clock
+    app[keys.METRICS] = parts.metrics
+    app[keys.UPSTREAM] = parts.client
+    app[keys.STREAMS] = parts.reader
+    app[keys.AUTHENTICATOR] = parts.authenticator
+    app[keys.TOKENS] = parts.tokens
+    app[keys.PREDICTIONS] = parts.predictions
+    app[keys.FILES] = parts.files
+    app[keys.METADATA] = parts.metadata
+    app[keys.POLICY] = parts.policy
+    app[keys.VERSIONS] = parts.versions
+    app[keys.WEBHOOK_SECRETS] = parts.secrets
+    app[keys.HEALTH] = parts.health
+    app[keys.TEAM_ORIGINS] = parts.team_origins
+    app[streams.OPEN_STREAMS] = parts.streams
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[streams.OPEN_STREAMS].end()
+
+
+async def _drain(parts: _Parts) -> None:
+    """Answer those who wait and say that no more should come, before the listeners close."""
+    parts.health.draining = True
+    await parts.predictions.drain()
+
+
+def _origin(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"

@@ -1,0 +1,26 @@
+"""A door: one route of the gateway, with the scope that opens it."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from gateway.core.scopes import Scope
+
+
+class Door(msgspec.Struct, frozen=True):
+    """A route. `path` stands below the base; `name` is its label in metrics and logs."""
+
+    method: str
+    path: str
+    name: str
+    scope: Scope
+    handler: Handler
+
+
+DOORS = web.AppKey("doors", Mapping[web.AbstractRoute, Door])
+
+OPEN_ROUTES: Final = frozenset({"healthz", "readyz", "streams.read", "streams.read_files", "demo"})
+"""Routes without a key: probes, and streams, whose ticket is the permission."""

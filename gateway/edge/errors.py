@@ -1,0 +1,87 @@
+"""From errors to answers: the one place that knows which error is which HTTP status (design 2.12)."""
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from gateway import errors
+from gateway.core.answers import Answer
+from gateway.core.problems import CONTENT_TYPE, problem
+
+_STATUS: dict[type[errors.GatewayError], int] = {
+    errors.BadRequest: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.BodyTooLarge: 413,
+    errors.UnsupportedMedia: 415,
+    errors.Unprocessable: 422,
+    errors.RateLimited: 429,
+    errors.GatewayError: 500,
+    errors.UpstreamError: 502,
+    errors.UpstreamUnavailable: 503,
+    errors.StoreUnavailable: 503,
+    errors.UpstreamTimeout: 504,
+    errors.UpstreamUncertain: 504,
+}
+_DEFAULT_RETRY_AFTER = {503: 1}
+
+
+def status_of(error: errors.GatewayError) -> int:
+    """Return the status of an error: that of the nearest class in its ancestry."""
+    return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+
+
+def respond(error: errors.GatewayError) -> web.Response:
+    """Write the answer of an error."""
+    status = status_of(error)
+    retry_after = error.retry_after if error.retry_after is not None else _DEFAULT_RETRY_AFTER.get(status)
+    fields = error.fields if isinstance(error, errors.Unprocessable) else ()
+    response = _problem(
+        status, problem(status, error.title, error.detail, invalid_fields=fields, retry_after=retry_after)
+    )
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(retry_after)
+    if status == HTTPStatus.UNAUTHORIZED:
+        # RFC 9110, 11.6.1: a 401 names the way to authenticate.
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def respond_http(error: web.HTTPException) -> web.Response:
+    """Write the answer of an error that aiohttp raised by itself."""
+    match error:
+        case web.HTTPNotFound():
+            return respond(errors.NotFound())
+        case web.HTTPMethodNotAllowed():
+            body = problem(405, "Method not allowed", f'Method "{error.method}" not allowed.')
+            response = _problem(405, body)
+            response.headers["Allow"] = ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))
+            return response
+        case web.HTTPRequestEntityTooLarge():
+            return respond(errors.BodyTooLarge("The request's body is larger than the gateway takes."))
+        case _:
+            return _problem(error.status, problem(error.status, error.reason, error.reason + "."))
+
+
+def crash() -> web.Response:
+    """Write the answer of a defect of ours. What went wrong is for the log."""
+    return _problem(500, problem(500, "Internal server error", "The gateway failed to answer this request."))
+
+
+def malformed(status: int) -> web.Response:
+    """Write the answer to bytes that are not a request."""
+    detail = "The request could not be understood as HTTP." if status < 500 else "The gateway failed to answer."
+    response = _problem(status, problem(status, HTTPStatus(status).phrase, detail))
+    response.force_close()
+    return response
+
+
+def pass_on(answer: Answer) -> web.Response:
+    """Write upstream's answer as it is."""
+    return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)
+
+
+def _problem(status: int, body: bytes) -> web.Response:
+    return web.Response(status=status, body=body, content_type=CONTENT_TYPE)

@@ -1,0 +1,85 @@
+"""Files: uploaded through, then shown, listed and deleted by the gateway's own records."""
+
+import asyncio
+
+from aiohttp import web
+
+from gateway.core import documents, rewrite
+from gateway.core.cursors import Cursor
+from gateway.core.records import File
+from gateway.core.scopes import Scope
+from gateway.edge import errors, links
+from gateway.edge.creates import JSON
+from gateway.edge.keys import CALLER, FILES, SETTINGS, UPSTREAM, UPSTREAM_SECONDS
+from gateway.edge.predictions import cursor_of, page_links
+from gateway.edge.uploads import open_upload
+from gateway.errors import BadRequest, NotFound
+
+
+async def create_file(request: web.Request) -> web.Response:
+    """`POST /files`."""
+    base = links.base_of(request)
+    upload = open_upload(request)
+    began = request.loop.time()
+    try:
+        async with asyncio.timeout(request.app[SETTINGS].upload_seconds):
+            file, answer = await request.app[FILES].upload(request[CALLER], upload)
+    except TimeoutError as exc:
+        raise BadRequest("The upload did not arrive in time.") from exc
+    request[UPSTREAM_SECONDS] = request.loop.time() - began
+    if file is None:
+        return errors.pass_on(answer)
+    return web.Response(status=201, body=rewrite.file_document(file.document, base), content_type=JSON)
+
+
+async def get_file(request: web.Request) -> web.Response:
+    """`GET /files/{id}`."""
+    base = links.base_of(request)
+    try:
+        file = await request.app[FILES].get(request[CALLER], request.match_info["file_id"])
+    except NotFound:
+        if not request[CALLER].may(Scope.ACCOUNT):
+            raise
+        answer = await request.app[UPSTREAM].read("files.get", f"/files/{request.match_info['file_id']}")
+        if not answer.is_ok:
+            return errors.pass_on(answer)
+        return web.Response(body=rewrite.file_document(answer.body, base), content_type=JSON)
+    return web.Response(body=rewrite.file_document(file.document, base), content_type=JSON)
+
+
+async def list_files(request: web.Request) -> web.Response:
+    """`GET /files`, newest first."""
+    base, position = links.base_of(request), cursor_of(request)
+    page = await request.app[FILES].list(request[CALLER], position)
+    files = [item for item in page.items if isinstance(item, File)]
+    ends = [Cursor(file.created_at, file.id) for file in files]
+    next_url, previous_url = page_links(f"{base}/files", {}, page, ends, position)
+    results = [rewrite.file_document(file.document, base) for file in files]
+    return web.Response(body=documents.page(results, next_url, previous_url), content_type=JSON)
+
+
+async def delete_file(request: web.Request) -> web.Response:
+    """`DELETE /files/{id}`."""
+    answer = await request.app[FILES].delete(request[CALLER], request.match_info["file_id"])
+    return errors.pass_on(answer)
+
+
+async def download_file(request: web.Request) -> web.StreamResponse:
+    """`GET /files/{id}/download`: the bytes, for a link that upstream has signed."""
+    file_id = request.match_info["file_id"]
+    if not request[CALLER].may(Scope.ACCOUNT):
+        await request.app[FILES].get(request[CALLER], file_id)
+    query = request.rel_url.raw_query_string
+    async with request.app[UPSTREAM].download("files.download", f"/files/{file_id}/download", query=query) as download:
+        headers = dict(download.headers)
+        # Bytes of a caller's own making must not run as a page of this origin.
+        headers |= {"Content-Security-Policy": "sandbox", "Content-Disposition": "attachment"} | (
+            {"Content-Disposition": headers["content-disposition"]} if "content-disposition" in headers else {}
+        )
+        headers.pop("content-disposition", None)
+        response = web.StreamResponse(status=download.status, headers=headers)
+        await response.prepare(request)
+        async for chunk in download.chunks:
+            await response.write(chunk)
+        await response.write_eof()
+        return response

@@ -1,0 +1,47 @@
+"""Typed keys of what handlers find on the application and on the request."""
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from gateway.core.teams import Caller
+from gateway.edge.settings import EdgeSettings
+from gateway.metrics import Metrics
+from gateway.outbound.replicate import ReplicateClient
+from gateway.outbound.streams import StreamReader
+from gateway.ports import Clock, Store
+from gateway.service.authentication import Authenticator
+from gateway.service.files import FileService
+from gateway.service.health import Health
+from gateway.service.metadata import MetadataService
+from gateway.service.policy import Policy
+from gateway.service.predictions import PredictionService
+from gateway.service.tokens import TokenService
+from gateway.service.versions import VersionMap
+from gateway.service.webhook_secrets import WebhookSecrets
+
+SETTINGS = web.AppKey("settings", EdgeSettings)
+CLOCK = web.AppKey("clock", Clock)
+METRICS = web.AppKey("metrics", Metrics)
+AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
+PREDICTIONS = web.AppKey("predictions", PredictionService)
+FILES = web.AppKey("files", FileService)
+METADATA = web.AppKey("metadata", MetadataService)
+POLICY = web.AppKey("policy", Policy)
+TOKENS = web.AppKey("tokens", TokenService)
+VERSIONS = web.AppKey("versions", VersionMap)
+WEBHOOK_SECRETS = web.AppKey("webhook_secrets", WebhookSecrets)
+UPSTREAM = web.AppKey("upstream", ReplicateClient)
+STREAMS = web.AppKey("streams", StreamReader)
+HEALTH = web.AppKey("health", Health)
+STORE = web.AppKey("store", Store)
+
+CALLER = web.RequestKey("caller", Caller)
+PRESENTED = web.RequestKey("presented", str)
+"""The key as the caller sent it: to be kept out of everything that is sent or stored."""
+REQUEST_ID = web.RequestKey("request_id", str)
+BEGAN = web.RequestKey("began", float)
+UPSTREAM_SECONDS = web.RequestKey("upstream_seconds", float)
+STREAM_ORIGINS = web.RequestKey("stream_origins", tuple[str, ...])
+"""The origins that may read a stream, whose request carries no key."""
+TEAM_ORIGINS = web.AppKey("team_origins", Mapping[str, tuple[str, ...]])

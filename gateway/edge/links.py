@@ -1,0 +1,49 @@
+"""The base of every link that a caller sees: `public_url`, else what the caller's request says (design 2.11)."""
+
+import re
+from ipaddress import ip_address
+
+from aiohttp import web
+
+from gateway.core.rewrite import origin_of
+from gateway.edge.keys import SETTINGS
+from gateway.errors import BadRequest
+
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+
+
+def base_of(request: web.Request) -> str:
+    """Return the gateway's base URL as this caller reaches it, spelled with `/v1`. Raise `BadRequest` without one."""
+    public_url = request.app[SETTINGS].public_url
+    return (public_url or _origin(request)) + "/v1"
+
+
+def own_origins(request: web.Request) -> frozenset[str]:
+    """Return the origins under which this caller may know the gateway."""
+    public_url = request.app[SETTINGS].public_url
+    known = {_origin(request).lower()}
+    if public_url:
+        known.add(origin_of(public_url))
+    return frozenset(known)
+
+
+def _origin(request: web.Request) -> str:
+    scheme, host = request.scheme, request.headers.get("Host", "")
+    if _from_trusted_proxy(request):
+        # The nearest proxy wrote the last entry; only it is trusted.
+        scheme = request.headers.get("X-Forwarded-Proto", scheme).rpartition(",")[2].strip().lower()
+        host = request.headers.get("X-Forwarded-Host", host).rpartition(",")[2].strip()
+    if scheme not in ("http", "https") or not _HOST.fullmatch(host):
+        raise BadRequest("The Host header is missing or malformed.")
+    return f"{scheme}://{host}"
+
+
+def _from_trusted_proxy(request: web.Request) -> bool:
+    networks = request.app[SETTINGS].trusted_proxies
+    if not networks or request.remote is None:
+        return False
+    try:
+        address = ip_address(request.remote)
+    except ValueError:
+        return False
+    return any(address in network for network in networks)

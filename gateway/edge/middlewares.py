@@ -1,0 +1,140 @@
+"""What every request passes, outermost first.
+
+1. `observe`: gives the request its id and its clock, and counts the answer, whatever becomes of it.
+2. `problems`: turns whatever is raised further in into a problem document. It stands outside of authentication, whose
+   refusals are problems too.
+3. `authenticate`: says who asks, and whether that key may use this door. Doors are closed by default: one is open only
+   if it stands in `OPEN_ROUTES`.
+
+Headers that every answer carries are added when it is prepared, so that streams, which are prepared early, have them.
+"""
+
+import logging
+import re
+import secrets
+import time
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from gateway.edge import cors, errors
+from gateway.edge.bodies import refuse_own_key
+from gateway.edge.doors import DOORS, OPEN_ROUTES, Door
+from gateway.edge.keys import (
+    AUTHENTICATOR,
+    BEGAN,
+    CALLER,
+    METRICS,
+    PRESENTED,
+    REQUEST_ID,
+    STREAM_ORIGINS,
+    UPSTREAM_SECONDS,
+)
+from gateway.errors import Forbidden, GatewayError, NotFound
+
+logger = logging.getLogger(__name__)
+access = logging.getLogger("gateway.access")
+
+# A path outside of these is never one of ours; encodings and dots are how paths are smuggled past a route table.
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_.:@=+~-]+)*/?")
+_DOTS = frozenset({".", ".."})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_UNMATCHED = "unmatched"
+
+
+def _door(request: web.Request) -> Door | None:
+    return request.app[DOORS].get(request.match_info.route)
+
+
+@web.middleware
+async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count and log every answer."""
+    began = request[BEGAN] = time.perf_counter()
+    given = request.headers.get("X-Request-Id", "")
+    request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+    metrics = request.app[METRICS]
+    metrics.http_requests_in_flight.inc()
+    status = 499  # as nginx has it: the caller left before there was an answer
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        metrics.http_requests_in_flight.dec()
+        seconds = time.perf_counter() - began
+        door = _door(request)
+        route = door.name if door else _UNMATCHED
+        metrics.answered(route, request.method, status, seconds)
+        if access.isEnabledFor(logging.INFO):
+            caller = request.get(CALLER)
+            access.info(
+                "request",
+                extra={
+                    "request_id": request[REQUEST_ID],
+                    "route": route,
+                    "method": request.method,
+                    "status": status,
+                    "team": caller.team.name if caller else None,
+                    "seconds": round(seconds, 6),
+                },
+            )
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer errors as Replicate does."""
+    try:
+        return await handler(request)
+    except GatewayError as exc:
+        request.app[METRICS].refusals.labels(type(exc).__name__).inc()
+        return errors.respond(exc)
+    except web.HTTPException as exc:
+        return errors.respond_http(exc)
+    except Exception:
+        logger.exception("a request crashed", extra={"request_id": request[REQUEST_ID]})
+        return errors.crash()
+
+
+@web.middleware
+async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let nobody in without a key that fits the door."""
+    if request.method == "OPTIONS":
+        return cors.preflight(request)
+    if not _is_plain(request):
+        raise NotFound
+    door = _door(request)
+    if door is None or door.name in OPEN_ROUTES:
+        return await handler(request)
+    authorization = request.headers.get("Authorization")
+    origin = request.headers.get("Origin")
+    caller = await request.app[AUTHENTICATOR].authenticate(authorization, origin)
+    request[CALLER] = caller
+    request[PRESENTED] = (authorization or "").partition(" ")[2].strip()
+    if not caller.may(door.scope):
+        raise Forbidden(f"Your key lacks the scope '{door.scope}'.")
+    refuse_own_key(request, request.raw_path.encode("utf-8", "surrogateescape"))
+    return await handler(request)
+
+
+def _is_plain(request: web.Request) -> bool:
+    path = request.raw_path.partition("?")[0]
+    if not path.startswith("/"):
+        # The absolute form of a request target (RFC 9112, 3.2.2).
+        path = request.rel_url.raw_path
+    return _PLAIN_PATH.fullmatch(path) is not None and _DOTS.isdisjoint(path.split("/"))
+
+
+async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add what every answer carries: its id, CORS, timing, and that it is not to be kept unless it says otherwise."""
+    headers = response.headers
+    if REQUEST_ID in request:
+        headers["X-Request-Id"] = request[REQUEST_ID]
+    cors.add_headers(request, headers, request.get(STREAM_ORIGINS))
+    headers.setdefault("Cache-Control", "no-store")
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Server"] = "replicate-gateway"
+    if BEGAN in request and "Server-Timing" not in headers:
+        upstream = request.get(UPSTREAM_SECONDS, 0.0)
+        own = max(0.0, time.perf_counter() - request[BEGAN] - upstream)
+        timing = f"gateway;dur={own * 1000:.1f}"
+        headers["Server-Timing"] = timing + (f", upstream;dur={upstream * 1000:.1f}" if upstream else "")

@@ -1,0 +1,52 @@
+"""The ops listener: metrics and probes for operators, apart from callers' traffic (design 9)."""
+
+import hmac
+import logging
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from gateway.edge import errors, own
+from gateway.edge.keys import METRICS, SETTINGS
+from gateway.errors import GatewayError, Unauthenticated
+
+logger = logging.getLogger(__name__)
+
+_OPEN = ("/healthz", "/readyz")
+
+
+async def show_metrics(request: web.Request) -> web.Response:
+    """`GET /metrics`, as Prometheus text or OpenMetrics."""
+    body, content_type = request.app[METRICS].expose(request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Ask for the operators' token where one is set; answer errors as problems."""
+    try:
+        _check_token(request)
+        return await handler(request)
+    except GatewayError as exc:
+        return errors.respond(exc)
+    except web.HTTPException as exc:
+        return errors.respond_http(exc)
+    except Exception:
+        logger.exception("an ops request crashed")
+        return errors.crash()
+
+
+def _check_token(request: web.Request) -> None:
+    token = request.app[SETTINGS].ops_token
+    if token is None or request.path in _OPEN:
+        return
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+    if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode()):
+        raise Unauthenticated("The operators' token is missing or wrong.")
+
+
+def add_routes(app: web.Application) -> None:
+    """Register the doors of the ops listener."""
+    app.router.add_get("/metrics", show_metrics)
+    app.router.add_get("/healthz", own.healthz)
+    app.router.add_get("/readyz", own.readyz)

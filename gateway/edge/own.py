@@ -1,0 +1,52 @@
+"""The gateway's own routes: browser tokens, the team's webhook secret, probes."""
+
+import msgspec
+from aiohttp import web
+
+from gateway.core import times
+from gateway.edge.bodies import read_json
+from gateway.edge.keys import CALLER, HEALTH, TOKENS, WEBHOOK_SECRETS
+from gateway.errors import BadRequest, Unprocessable
+from gateway.service.tokens import TokenRequest
+
+_JSON = "application/json"
+
+
+async def mint_token(request: web.Request) -> web.Response:
+    """`POST /gateway/tokens`: a short-lived, narrowed key for a page."""
+    body = await read_json(request)
+    try:
+        wanted = msgspec.json.decode(body, type=TokenRequest)
+    except msgspec.ValidationError as exc:
+        field = str(exc).rpartition("`$.")[2].partition("`")[0] if "`$." in str(exc) else ""
+        raise Unprocessable.field(field, str(exc), "invalid_type") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise BadRequest(f"Failed to parse request body as JSON: {exc}") from exc
+    minted = request.app[TOKENS].mint(request[CALLER], wanted)
+    answer = {
+        "token": minted.token,
+        "expires_at": times.render(minted.expires_at),
+        "team": minted.team,
+        "scopes": minted.scopes,
+        "origins": minted.origins,
+    }
+    return web.Response(status=201, body=msgspec.json.encode(answer), content_type=_JSON)
+
+
+async def get_webhook_secret(request: web.Request) -> web.Response:
+    """`GET /webhooks/default/secret`: always the team's own."""
+    key = await request.app[WEBHOOK_SECRETS].of(request[CALLER].team.name)
+    return web.Response(body=msgspec.json.encode({"key": key}), content_type=_JSON)
+
+
+async def healthz(_: web.Request) -> web.Response:
+    """`GET /healthz`: the process answers."""
+    return web.Response(body=b'{"status":"ok"}', content_type=_JSON)
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """`GET /readyz`: the gateway can do its work, or what keeps it from it."""
+    report = await request.app[HEALTH].report()
+    status = 200 if report.ready else 503
+    body = msgspec.json.encode({"status": "ready" if report.ready else "not ready", "checks": report.checks})
+    return web.Response(status=status, body=body, content_type=_JSON)

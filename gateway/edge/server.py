@@ -1,0 +1,77 @@
+"""The HTTP server around the application: what it does before any handler is reached.
+
+aiohttp answers bytes that are not a request by itself, in plain text. Here they get a problem document like everything
+else (design 2.12), and no traceback.
+"""
+
+import asyncio
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from gateway.edge import errors
+
+KEEP_ALIVE_SECONDS = 75.0
+# How long the rest of a body is read that nobody wants, so that its sender sees the answer.
+_PATIENCE_SECONDS = 2.0
+
+
+class _Protocol(RequestHandler):
+    """One connection."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what could not be parsed, or what a handler did not catch."""
+        del message
+        if status >= 500:
+            self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun; it can only be cut")
+        return errors.malformed(status)
+
+
+class _Server(web.Server):
+    """Makes the protocol of each connection."""
+
+    def __init__(self, app: web.Application, loop: asyncio.AbstractEventLoop) -> None:
+        # Application offers no public way to put a protocol of one's own beneath it.
+        super().__init__(app._handle, request_factory=app._make_request, loop=loop)  # type: ignore[arg-type]  # noqa: SLF001
+        self._event_loop = loop
+
+    def __call__(self) -> _Protocol:
+        """Make the protocol of one connection."""
+        return _Protocol(
+            self,
+            loop=self._event_loop,
+            access_log=None,  # type: ignore[arg-type]  # the middlewares keep the log
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            lingering_time=_PATIENCE_SECONDS,
+        )
+
+
+class Runner(web.AppRunner):
+    """Runs an application on `_Server`."""
+
+    async def _make_server(self) -> web.Server:
+        await super()._make_server()
+        assert self.app is not None
+        return _Server(self.app, asyncio.get_running_loop())
+
+
+async def listen(app: web.Application, host: str, port: int, *, grace_seconds: float) -> tuple[Runner, int]:
+    """Serve an application; return its runner, to be cleaned up, and the port that was taken."""
+    runner = Runner(app, handle_signals=False, shutdown_timeout=grace_seconds)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, backlog=1024)
+        await site.start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    taken: int = runner.addresses[0][1]
+    return runner, taken

@@ -1,0 +1,130 @@
+"""Every metric of the gateway, by name. No label ever holds an id, a URL or free text; label sets are closed.
+
+Times in seconds, sizes in bytes. All closed series exist from the start, so that a rate over the first event is right.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import CONTENT_TYPE_LATEST as TEXT_TYPE
+from prometheus_client.exposition import generate_latest as generate_text
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS_TYPE
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from gateway import __version__
+from gateway.core.records import Source, Status
+
+NAMESPACE = "replicate_gateway"
+OTHER = "other"
+_DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_TERMINAL = [status for status in Status if status.is_terminal]
+_METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "QUERY", "OPTIONS", "PUT"})
+
+
+class Metrics:
+    """The gateway's metrics, in a registry of their own."""
+
+    def __init__(self, *, teams: Sequence[str], top_targets: int) -> None:
+        self.registry = CollectorRegistry()
+        self._teams = frozenset(teams)
+        self._top_targets = top_targets
+        self._targets: set[str] = set()
+
+        def counter(name: str, words: str, labels: Iterable[str] = ()) -> Counter:
+            return Counter(name, words, list(labels), namespace=NAMESPACE, registry=self.registry)
+
+        def gauge(name: str, words: str, labels: Iterable[str] = ()) -> Gauge:
+            return Gauge(name, words, list(labels), namespace=NAMESPACE, registry=self.registry)
+
+        def histogram(name: str, words: str, labels: Iterable[str] = ()) -> Histogram:
+            return Histogram(name, words, list(labels), namespace=NAMESPACE, registry=self.registry, buckets=_DURATIONS)
+
+        self.build = Info("build", "The version that runs.", namespace=NAMESPACE, registry=self.registry)
+        self.build.info({"version": __version__})
+        self.http_requests = counter("http_requests", "Requests answered.", ["route", "method", "code"])
+        self.http_request_duration = histogram(
+            "http_request_duration_seconds", "From the request's head to the answer's end.", ["route"]
+        )
+        self.http_requests_in_flight = gauge("http_requests_in_flight", "Requests being answered.")
+        self.predictions_created = counter(
+            "predictions_created", "Predictions recorded, by how they were answered.", ["team", "target", "source"]
+        )
+        self.predictions_finished = counter(
+            "predictions_finished", "Predictions that ended for their caller.", ["team", "status"]
+        )
+        self.polls = counter("polls", "Looks at predictions: answered locally, sent upstream.", ["served_by"])
+        self.cache_lookups = counter("cache_lookups", "Lookups by tier and result.", ["tier", "result"])
+        self.upstream_requests = counter("upstream_requests", "Requests sent upstream.", ["operation", "code"])
+        self.upstream_request_duration = histogram(
+            "upstream_request_duration_seconds", "From sending to the last byte.", ["operation"]
+        )
+        self.upstream_token_refused = counter("upstream_token_refused", "Times upstream refused the account's token.")
+        self.sse_streams = gauge("sse_streams", "Event streams open.", ["side"])
+        self.sse_bytes = counter("sse_bytes", "Bytes of events relayed to callers.")
+        self.refusals = counter("refusals", "Requests refused by the gateway itself.", ["reason"])
+        self.labels_dropped = counter("labels_dropped", "Values counted under `other` because a label was full.")
+        self._prepare()
+
+    def _prepare(self) -> None:
+        for team in self._teams:
+            for status in _TERMINAL:
+                self.predictions_finished.labels(team, status)
+        for served_by in ("gateway", "upstream"):
+            self.polls.labels(served_by)
+        for result in ("hit", "miss"):
+            self.cache_lookups.labels("metadata", result)
+        for side in ("downstream", "upstream"):
+            self.sse_streams.labels(side)
+
+    def watch(self, name: str, words: str, read: Callable[[], float]) -> None:
+        """Add a gauge that is read when it is asked for."""
+        Gauge(name, words, namespace=NAMESPACE, registry=self.registry).set_function(read)
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """Write all metrics in the format that `Accept` asks for; return them with their content type."""
+        if "application/openmetrics-text" in accept:
+            return bytes(generate_openmetrics(self.registry)), OPENMETRICS_TYPE  # type: ignore[no-untyped-call]
+        return generate_text(self.registry), TEXT_TYPE
+
+    # What the services and the edge tell.
+
+    def prediction_created(self, team: str, target: str, source: Source) -> None:
+        """Note a prediction that was recorded."""
+        self.predictions_created.labels(self._team(team), self._target(target), source).inc()
+
+    def prediction_finished(self, team: str, status: Status) -> None:
+        """Note a prediction that has ended for its caller."""
+        self.predictions_finished.labels(self._team(team), status).inc()
+
+    def polled(self, served_by: str) -> None:
+        """Note a look at a prediction."""
+        self.polls.labels(served_by).inc()
+
+    def upstream_answered(self, operation: str, outcome: str, seconds: float) -> None:
+        """Note one call upstream and how it ended."""
+        self.upstream_requests.labels(operation, outcome).inc()
+        self.upstream_request_duration.labels(operation).observe(seconds)
+        if outcome == "401":
+            self.upstream_token_refused.inc()
+
+    def metadata_looked_up(self, hit: bool) -> None:
+        """Note a lookup in the metadata cache."""
+        self.cache_lookups.labels("metadata", "hit" if hit else "miss").inc()
+
+    def answered(self, route: str, method: str, code: int, seconds: float) -> None:
+        """Note one request answered. `route` is the name of a route, of which there are few."""
+        self.http_requests.labels(route, method if method in _METHODS else OTHER, str(code)).inc()
+        self.http_request_duration.labels(route).observe(seconds)
+
+    def _team(self, team: str) -> str:
+        return team if team in self._teams else OTHER
+
+    def _target(self, target: str) -> str:
+        """Count the first targets by name and the rest together: names come from callers."""
+        if target in self._targets:
+            return target
+        if len(self._targets) < self._top_targets:
+            self._targets.add(target)
+            return target
+        self.labels_dropped.inc()
+        return OTHER

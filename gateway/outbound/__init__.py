@@ -1,0 +1,1 @@
+"""HTTP out: the Replicate client and the readers of upstream's streams."""

@@ -1,0 +1,315 @@
+"""The Replicate client: the only place that holds the account's token and the only one that sends it.
+
+The token goes to the configured origin and nowhere else: redirects are not followed, and a URL is always the base plus
+a path of ours. Reads are repeated where that is safe, creates never (design 2.8).
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+import aiohttp
+import msgspec
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+from yarl import URL
+
+from gateway import __version__
+from gateway.core import retrying
+from gateway.core.answers import Answer, as_json, passable
+from gateway.core.breaker import Breaker
+from gateway.errors import (
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamTokenRefused,
+    UpstreamUnavailable,
+    UpstreamUncertain,
+)
+from gateway.ports import Clock, UpstreamObserver
+
+_JSON = {"Accept": "application/json", "Content-Type": "application/json"}
+
+
+class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where upstream is and how long it may take. Times in seconds, sizes in bytes."""
+
+    base_url: str
+    connect_seconds: float = 5.0
+    read_seconds: float = 30.0
+    """Longest silence, and longest whole answer of an API call."""
+    transfer_seconds: float = 600.0
+    """Longest whole upload or download."""
+    max_connections: int = 200
+    max_answer_bytes: int = 64 * 1024 * 1024
+    breaker_threshold: int = 10
+    breaker_seconds: float = 5.0
+
+
+class Download(msgspec.Struct):
+    """An answer whose body is still to be read."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
+class ReplicateClient:
+    """Sends requests to upstream with the account's token.
+
+    Every method raises `UpstreamUnavailable` when nothing was sent, `UpstreamTokenRefused` on a 401, and what its
+    docstring adds. What upstream answers otherwise, errors too, is returned as it is; HTML pages become JSON.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        token: str,
+        settings: UpstreamSettings,
+        clock: Clock,
+        observer: UpstreamObserver,
+    ) -> None:
+        self._session = session
+        self._authorization = {"Authorization": f"Bearer {token}"}
+        self._settings = settings
+        self._clock = clock
+        self._observer = observer
+        self.breaker = Breaker(threshold=settings.breaker_threshold, open_seconds=settings.breaker_seconds)
+        self.token_refused_at: float | None = None
+        """When upstream last refused the token, until it takes it again."""
+
+    async def read(
+        self,
+        operation: str,
+        path: str,
+        *,
+        method: str = "GET",
+        query: str = "",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Ask for something; repeat on throttling, edge pages and lost connections.
+
+        Raise `UpstreamTimeout`, or `UpstreamBroken` when what came is no answer.
+        """
+        retries = AsyncRetrying(
+            stop=_is_last,
+            retry=retry_if_exception_type(_Retry),
+            wait=_pause,
+            sleep=self._clock.sleep,
+            retry_error_callback=_last_word,
+        )
+        attempt = partial(self._attempt, operation, method, path, query, body, headers)
+        answer: Answer = await retries(attempt)
+        return answer
+
+    async def _attempt(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        query: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+    ) -> Answer:
+        try:
+            answer = await self._exchange(operation, method, path, query, body, headers or _JSON)
+        except UpstreamUncertain as exc:
+            raise _Retry(None, UpstreamTimeout("Replicate did not answer in time.")) from exc
+        except UpstreamBroken as exc:
+            raise _Retry(None, exc) from exc
+        if retrying.is_worth_retrying(answer):
+            raise _Retry(answer, None)
+        return answer
+
+    async def send(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send something that changes upstream: once, whatever happens.
+
+        Raise `UpstreamUncertain` when it may have been received and no answer came. An answer of 500 and above leaves
+        that open too; what follows from it is the caller's to judge.
+        """
+        try:
+            return await self._exchange(operation, method, path, "", body, {**_JSON, **(headers or {})})
+        except UpstreamBroken as exc:
+            raise UpstreamUncertain(f"{exc.detail} The request may have been carried out.") from exc
+
+    async def upload(self, operation: str, path: str, body: AsyncIterator[bytes], content_type: str) -> Answer:
+        """Send a body as it comes in. What `body` raises is raised here, with the upload abandoned."""
+        failures: list[Exception] = []
+
+        async def watched() -> AsyncIterator[bytes]:
+            # aiohttp turns what a body raises into a lost connection; the caller must hear the reason.
+            try:
+                async for chunk in body:
+                    yield chunk
+            except Exception as exc:
+                failures.append(exc)
+                raise
+
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        try:
+            return await self._exchange(
+                operation, "POST", path, "", watched(), headers, total=self._settings.transfer_seconds
+            )
+        except UpstreamError:
+            if failures:
+                raise failures[0] from None
+            raise
+
+    @asynccontextmanager
+    async def download(self, operation: str, path: str, *, query: str = "") -> AsyncIterator[Download]:
+        """Open an answer and read its body chunk by chunk within the context."""
+        async with self._request(
+            operation, "GET", path, query, None, {"Accept": "*/*"}, total=self._settings.transfer_seconds
+        ) as response:
+            yield Download(response.status, passable(response.headers), response.content.iter_any())
+
+    async def _exchange(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        query: str,
+        body: bytes | AsyncIterator[bytes] | None,
+        headers: Mapping[str, str],
+        total: float | None = None,
+    ) -> Answer:
+        async with self._request(operation, method, path, query, body, headers, total=total) as response:
+            return as_json(Answer(response.status, passable(response.headers), await self._body_of(response)))
+
+    async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
+        chunks, size = [], 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > self._settings.max_answer_bytes:
+                raise UpstreamBroken("Replicate's answer is larger than the gateway takes.")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        query: str,
+        body: bytes | AsyncIterator[bytes] | None,
+        headers: Mapping[str, str],
+        *,
+        total: float | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send one request, and translate every failure until the body has been read."""
+        settings = self._settings
+        url = URL(f"{settings.base_url}{path}{'?' + query if query else ''}", encoded=True)
+        timeout = aiohttp.ClientTimeout(
+            total=total or settings.read_seconds,
+            sock_connect=settings.connect_seconds,
+            connect=settings.connect_seconds * 2,
+            # While a long body goes up, silence is no sign of death: the total bounds it.
+            sock_read=None if total else settings.read_seconds,
+        )
+        if (wait := self.breaker.refuses_for(self._clock.monotonic())) > 0:
+            raise UpstreamUnavailable("Replicate does not answer at the moment.", retry_after=max(1, round(wait)))
+        began, outcome = time.perf_counter(), "failed"
+        try:
+            async with self._session.request(
+                method,
+                url,
+                data=body,
+                headers={**headers, **self._authorization},
+                allow_redirects=False,
+                timeout=timeout,
+            ) as response:
+                outcome = str(response.status)
+                self._judge(response)
+                yield response
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as exc:
+            outcome = "unreachable"
+            self.breaker.failed(self._clock.monotonic())
+            raise UpstreamUnavailable("Replicate could not be reached.", retry_after=1) from exc
+        except TimeoutError as exc:
+            outcome = "timeout"
+            self.breaker.failed(self._clock.monotonic())
+            raise UpstreamUncertain("Replicate did not answer in time; the request may have been carried out.") from exc
+        except aiohttp.ClientError as exc:
+            outcome = "broken"
+            self.breaker.failed(self._clock.monotonic())
+            raise UpstreamBroken("The connection to Replicate was lost before its answer was complete.") from exc
+        except asyncio.CancelledError:
+            outcome = "abandoned"
+            raise
+        finally:
+            self._observer.upstream_answered(operation, outcome, time.perf_counter() - began)
+
+    def _judge(self, response: aiohttp.ClientResponse) -> None:
+        """Feed the breaker and the token's state; refuse what is no answer of the API."""
+        if response.status >= 500:
+            self.breaker.failed(self._clock.monotonic())
+        else:
+            self.breaker.succeeded()
+        if response.status == 401:
+            self.token_refused_at = self._clock.now()
+            raise UpstreamTokenRefused("Replicate refused the gateway's own credentials. Please tell its operator.")
+        self.token_refused_at = None
+        if 300 <= response.status < 400 and response.status != 304:
+            raise UpstreamBroken("Replicate answered with a redirect, which the gateway does not follow.")
+
+
+class _Retry(Exception):
+    """One attempt came to nothing: an answer worth repeating, or an error."""
+
+    def __init__(self, answer: Answer | None, error: Exception | None) -> None:
+        super().__init__()
+        self.answer = answer
+        self.error = error
+
+
+def _failure(state: RetryCallState) -> _Retry:
+    failure = state.outcome.exception() if state.outcome else None
+    assert isinstance(failure, _Retry)
+    return failure
+
+
+def _pause_of(state: RetryCallState) -> float | None:
+    # Jitter spreads callers; it needs no secrecy.
+    return retrying.pause(state.attempt_number, _failure(state).answer, random.random())  # noqa: S311
+
+
+def _is_last(state: RetryCallState) -> bool:
+    return _pause_of(state) is None
+
+
+def _pause(state: RetryCallState) -> float:
+    return _pause_of(state) or 0.0
+
+
+def _last_word(state: RetryCallState) -> Answer:
+    failure = _failure(state)
+    if failure.answer is not None:
+        return failure.answer
+    assert failure.error is not None
+    raise failure.error
+
+
+def new_session(max_connections: int) -> aiohttp.ClientSession:
+    """Open the connection pool. Nothing of the environment (proxies, netrc) and no cookie finds its way in.
+
+    Idle connections are given up before upstream would close them, so that a create seldom meets a dying one.
+    """
+    connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=15, ttl_dns_cache=60)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        headers={"User-Agent": f"replicate-gateway/{__version__}"},
+    )

@@ -1,0 +1,104 @@
+"""Who is asking: keys of the config, keys of the store, browser tokens.
+
+A key of the store is looked up again after half a second, so that revocation, expiry and rotation, which another
+process writes, take effect within a second, and a busy key costs two reads a second.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from cachetools import TTLCache
+
+from gateway.core import keys
+from gateway.core.records import Key
+from gateway.core.scopes import Scope, narrow
+from gateway.core.teams import Caller, Team, origin_allowed
+from gateway.errors import Forbidden, Unauthenticated
+from gateway.ports import Clock, Keys
+from gateway.service.tokens import TOKEN_PREFIX, BrowserToken, TokenService
+
+KEY_TTL_SECONDS = 0.5
+_SCHEMES = ("bearer", "token")
+
+
+class Authenticator:
+    """Turns the `Authorization` header of a request into a `Caller`."""
+
+    def __init__(
+        self,
+        teams: Sequence[Team],
+        config_keys: Sequence[Key],
+        store: Keys,
+        tokens: TokenService,
+        clock: Clock,
+        *,
+        max_cached: int = 10_000,
+    ) -> None:
+        self._teams: Mapping[str, Team] = {team.name: team for team in teams}
+        self._by_digest: Mapping[str, Key] = {key.sha256: key for key in config_keys}
+        self._config_keys: Mapping[str, Key] = {key.id: key for key in config_keys}
+        self._store = store
+        self._tokens = tokens
+        self._clock = clock
+        self._looked_up: TTLCache[str, Key | None] = TTLCache(max_cached, KEY_TTL_SECONDS, timer=clock.monotonic)
+
+    async def authenticate(self, authorization: str | None, origin: str | None) -> Caller:
+        """Say who sent a request. Raise `Unauthenticated`, or `Forbidden` for a page that the key is not for."""
+        if not authorization:
+            raise Unauthenticated("You did not pass an authentication token")
+        scheme, _, presented = authorization.partition(" ")
+        presented = presented.strip()
+        if scheme.lower() not in _SCHEMES or not presented:
+            raise Unauthenticated("You did not pass a valid authentication token")
+        if presented.startswith(TOKEN_PREFIX):
+            caller = await self._caller_of_token(presented)
+        else:
+            caller = self._caller(await self._key(presented))
+        if caller.origins and (origin is None or not origin_allowed(caller.origins, origin)):
+            raise Forbidden("This key may be used from the pages it was issued for only.")
+        return caller
+
+    async def _key(self, presented: str) -> Key:
+        key = self._by_digest.get(keys.digest(presented))
+        if key is None and (key_id := keys.parse(presented)) is not None:
+            key = await self._stored(key_id)
+            if key is not None and not keys.matches(presented, key.sha256):
+                key = None
+        if key is None or not keys.is_valid(key, self._clock.now()):
+            raise Unauthenticated("You did not pass a valid authentication token")
+        return key
+
+    async def _stored(self, key_id: str) -> Key | None:
+        if key_id in self._looked_up:
+            return self._looked_up[key_id]
+        key = self._looked_up[key_id] = await self._store.key(key_id)
+        return key
+
+    async def _caller_of_token(self, presented: str) -> Caller:
+        """Take a browser token for as long as the key that minted it is good."""
+        token = self._tokens.read(presented)
+        key = self._config_keys.get(token.key_id) or await self._stored(token.key_id)
+        if key is None or key.team != token.team or not keys.is_valid(key, self._clock.now()):
+            raise Unauthenticated("You did not pass a valid authentication token")
+        return self._narrowed(self._caller(key), token)
+
+    def _caller(self, key: Key) -> Caller:
+        team = self._teams.get(key.team)
+        if team is None:
+            raise Unauthenticated("You did not pass a valid authentication token")
+        return Caller(
+            team=team,
+            key_id=key.id,
+            scopes=narrow(team.scopes, key.scopes),
+            models=(team.models, key.models) if key.models is not None else (team.models,),
+            origins=key.origins or None,
+        )
+
+    def _narrowed(self, caller: Caller, token: BrowserToken) -> Caller:
+        return Caller(
+            team=caller.team,
+            key_id=caller.key_id,
+            scopes=narrow(caller.scopes, token.scopes) - {Scope.TOKENS},
+            models=(*caller.models, token.models) if token.models is not None else caller.models,
+            origins=token.origins or caller.origins,
+            user=token.user,
+        )
