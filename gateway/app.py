@@ -123,6 +123,7 @@ async def _opened_store(config: Config, stack: AsyncExitStack) -> Store:
     store = open_store(config.store.url)
     await store.open()
     stack.push_async_callback(store.close)
+    await store.claim()
     return store
 
 

@@ -99,7 +99,8 @@ class Predictions(Protocol):
         """Turn the intent of the same id into `run` (state `live` or `ended`) and add its first prediction. Durable.
 
         One step: whoever sees the prediction sees the run. The prediction's id resolves from then on. Repeating it
-        with the same values changes nothing.
+        with the same values changes nothing. Raises `gateway.errors.Conflict` if the prediction's id belongs to another
+        run.
         """
         ...
 
@@ -120,7 +121,7 @@ class Predictions(Protocol):
 
         One step compares and sets: nothing changes when the run has ended, or when `status` ranks below what is
         known. `stream_url` of `None` leaves the known one. A terminal change is durable. Return the run as it is
-        after the change, or `None` if nothing changed.
+        after the change, or `None` if nothing changed, which may also mean that all of it was known.
         """
         ...
 
@@ -187,7 +188,8 @@ class Keys(Protocol):
     async def add_key(self, key: Key) -> None:
         """Add a key. Durable.
 
-        Raises `gateway.errors.Conflict` if the id, or an unrevoked key of that team and name, exists already.
+        Raises `gateway.errors.Conflict` if the id, or an unrevoked key of that team and name, exists already; an
+        expired one still holds its name.
         """
         ...
 
@@ -206,7 +208,8 @@ class Keys(Protocol):
     async def rotate_key(self, key_id: str, successor: Key, expires_at: float) -> Key | None:
         """Add `successor` and let the old key end at `expires_at` (or earlier, if it would anyway), in one step.
 
-        Durable. Return the old key as it is then; `None`, with nothing added, if it is unknown or revoked.
+        Durable. Return the old key as it is then; `None`, with nothing added, if it is unknown or revoked. Raises
+        `gateway.errors.Conflict` if the successor's id, or a name of its own, is taken.
         """
         ...
 
@@ -215,7 +218,7 @@ class Files(Protocol):
     """Files that teams uploaded."""
 
     async def add_file(self, file: File) -> None:
-        """Remember a file. Kept."""
+        """Remember a file. Kept. A known id keeps its first record."""
         ...
 
     async def file(self, file_id: str) -> File | None:
@@ -276,6 +279,13 @@ class Store(Predictions, Keys, Files, Versions, Secrets, Leases, Protocol):
 
     async def open(self) -> None:
         """Connect, and bring the schema up to date. Raises `gateway.errors.StoreUnavailable` with what is wrong."""
+        ...
+
+    async def claim(self) -> None:
+        """Begin to serve from this store. It ends with the process, however that ends.
+
+        Raises `gateway.errors.StoreUnavailable` if the store takes one serving process only, and has one.
+        """
         ...
 
     async def close(self) -> None:

@@ -3,10 +3,12 @@
 Each role has a file of its own in `sql/`; `sql/worker.py` and `sql/writer.py` tell how its steps reach the file.
 """
 
+import asyncio
 import sqlite3
 from typing import TYPE_CHECKING
 
 from gateway.errors import StoreUnavailable
+from gateway.store.claim import Claim
 from gateway.store.sql.files import SQLiteFiles
 from gateway.store.sql.keys import SQLiteKeys
 from gateway.store.sql.leases import SQLiteLeases
@@ -21,6 +23,20 @@ if TYPE_CHECKING:
 
 class SQLiteStore(SQLitePredictions, SQLiteKeys, SQLiteFiles, SQLiteVersions, SQLiteSecrets, SQLiteLeases):
     """Everything that lasts, in one file."""
+
+    _claim: Claim | None = None
+
+    async def claim(self) -> None:
+        """Become the one process that serves from this file."""
+        claim = Claim(self.path)
+        await asyncio.to_thread(claim.take)
+        self._claim = claim
+
+    async def close(self) -> None:
+        """Finish what was asked, then let go."""
+        await super().close()
+        if self._claim is not None:
+            self._claim.release()
 
     async def ping(self) -> None:
         """Prove that the store answers."""

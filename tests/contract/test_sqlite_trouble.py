@@ -1,7 +1,5 @@
 """SQLite when something is wrong: with the disk, the file, its neighbours, or the load. Also how the file is made."""
 
-# ruff: noqa: ASYNC240  a test may read a small file
-
 import asyncio
 import gc
 import os

@@ -1,0 +1,40 @@
+"""One process serves from one SQLite file: two would follow, and pay for, the same runs twice (design 8).
+
+The claim is a lock of the operating system on a file beside the database, so it ends with the process, however that
+ends. The command line takes no claim and may read and write meanwhile.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from gateway.errors import StoreUnavailable
+
+
+class Claim:
+    """The claim on one database."""
+
+    def __init__(self, database: Path) -> None:
+        self._path = database.with_name(database.name + ".serving")
+        self._file: int | None = None
+
+    def take(self) -> None:
+        """Take it. Raise `StoreUnavailable` if another process has it, or the lock's file cannot be had."""
+        try:
+            file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise StoreUnavailable(f"The store cannot be claimed: {exc.strerror}.") from exc
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            os.close(file)
+            raise StoreUnavailable(
+                "Another process serves from this store. SQLite takes one; use Redis for several."
+            ) from exc
+        self._file = file
+
+    def release(self) -> None:
+        """Give it back. The file stays: removing it would let two have a lock of that name."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

@@ -1,0 +1,49 @@
+"""One process serves from one file."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import StoreUnavailable
+from gateway.store.sqlite import SQLiteStore
+
+_HOLD = """
+import asyncio, sys
+from gateway.store.sqlite import SQLiteStore
+async def main():
+    store = SQLiteStore(sys.argv[1]); await store.open(); await store.claim(); print("claimed", flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+async def test_a_second_server_is_refused_and_the_command_line_is_not(tmp_path: Path) -> None:
+    """Two gateways on one file would pay twice; `gateway keys` beside a running gateway works."""
+    first, second = SQLiteStore(tmp_path / "g.db"), SQLiteStore(tmp_path / "g.db")
+    await first.open()
+    await first.claim()
+    await second.open()
+    with pytest.raises(StoreUnavailable, match="Another process serves"):
+        await second.claim()
+    assert await second.keys() == []
+    await first.close()
+    await second.claim()
+    await second.close()
+
+
+async def test_a_killed_server_leaves_its_place_at_once(tmp_path: Path) -> None:
+    """After kill -9 the next start does not wait for a lease to run out."""
+    database = tmp_path / "g.db"
+    with subprocess.Popen([sys.executable, "-c", _HOLD, str(database)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "claimed\n"
+        store = SQLiteStore(database)
+        await store.open()
+        with pytest.raises(StoreUnavailable):
+            await store.claim()
+        holder.kill()
+        holder.wait()
+    await store.claim()
+    await store.close()
