@@ -17,7 +17,6 @@ from aiohttp import web
 
 from gateway import clock as clocks
 from gateway.config import Config
-from gateway.core.records import Key
 from gateway.core.scopes import Scope
 from gateway.core.teams import Team
 from gateway.edge import keys, middlewares, ops, routes, streams
@@ -162,7 +161,7 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         metrics,
     )
     tokens = TokenService(await store.secret("browser-tokens", token_bytes(_SECRET_BYTES)), clock)
-    authenticator = Authenticator(teams, _config_keys(config), store, tokens, clock)
+    authenticator = Authenticator(teams, [key for team in config.teams for key in team.issued_keys()], store, tokens, clock)
     versions = VersionMap(store, client)
     policy = Policy(versions, store, clock, upstream.base_url)
     tracker = Tracker(store, client, clock, metrics, requests_per_minute=float(config.upstream.requests_per_minute))
@@ -223,25 +222,6 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         streams=streams.OpenStreams(max_total=config.streams.max_total, max_per_team=config.streams.max_per_team),
         team_origins={team.name: team.origins for team in teams},
     )
-
-
-def _config_keys(config: Config) -> list[Key]:
-    """Return the config's keys as records. Their ids, `team/name`, cannot be those of issued keys."""
-    return [
-        Key(
-            id=f"{team.name}/{key.name}",
-            team=team.name,
-            name=key.name,
-            sha256=key.digest,
-            created_at=0.0,
-            expires_at=key.expires_at,
-            scopes=tuple(key.scopes) if key.scopes is not None else None,
-            models=tuple(key.models) if key.models is not None else None,
-            origins=tuple(key.origins) if key.origins is not None else None,
-        )
-        for team in config.teams
-        for key in team.keys
-    ]
 
 
 def _edge_settings(config: Config, teams: Sequence[Team]) -> EdgeSettings:

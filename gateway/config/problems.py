@@ -6,6 +6,7 @@ their kind, and whatever looks like a secret elsewhere is struck out.
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -22,6 +23,7 @@ Location = tuple[str | int, ...]
 _NEVER_QUOTED: Final = frozenset({"key_env", "token_env", "token_file", "password_env", "password_file", "sha256"})
 _SECRET_WORDS: Final = ("token", "secret", "password", "key")
 _LONGEST_QUOTE: Final = 60
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 class Problem(NamedTuple):
@@ -92,7 +94,9 @@ def spell(location: Location) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += f".{conceal(part)}" if text else conceal(part)
+            # As TOML writes it: names of other characters stand in quotes.
+            name = conceal(part) if _BARE.fullmatch(part) else _in_quotes(part)
+            text += f".{name}" if text else name
     return text
 
 
@@ -189,12 +193,16 @@ def quote(value: object, location: Location = ()) -> str:
         case str() if (names and names[-1] in _NEVER_QUOTED) or ("://" in value and "@" in value):
             return f"a text of {len(value)} characters"
         case str():
-            shown = conceal(value)
-            return json.dumps(
-                shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…", ensure_ascii=False
-            )
+            return _in_quotes(value)
         case _:
             return f"a {type(value).__name__}"
+
+
+def _in_quotes(text: str) -> str:
+    shown = conceal(text)
+    shown = json.dumps(shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…", ensure_ascii=False)
+    # Nothing in a config moves the terminal's cursor.
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in shown)
 
 
 def _write(example: object) -> str:

@@ -8,8 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.config import Config, ConfigError, Problem, find, from_mapping, load
+from gateway.config import (
+    Cache,
+    CacheRule,
+    Config,
+    ConfigError,
+    Limits,
+    ModelPrice,
+    Prices,
+    Problem,
+    Server,
+    Team,
+    TeamKey,
+    Upstream,
+    find,
+    from_mapping,
+    load,
+)
 
 TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
 ENVIRON = {"REPLICATE_API_TOKEN": TOKEN}
@@ -798,3 +816,34 @@ def test_a_config_survives_pickling():
     again = pickle.loads(pickle.dumps(config))
     assert again == config
     assert again.upstream.token.get_secret_value() == TOKEN
+
+
+# Any input -------------------------------------------------------------------------------------------------------
+
+MODELS = (Cache, CacheRule, Config, Limits, ModelPrice, Prices, Server, Team, TeamKey, Upstream)
+NAMES = sorted({name for model in MODELS for name in model.model_fields})
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.decimals()
+DATA = st.dictionaries(
+    st.sampled_from(sorted(Config.model_fields)) | st.text(max_size=5),
+    st.recursive(
+        LEAVES,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=5), inner, max_size=6)
+        ),
+        max_leaves=20,
+    ),
+    max_size=6,
+)
+
+
+@given(DATA)
+def test_any_data_is_a_config_or_is_refused_with_problems(data):
+    """No config, however mangled, ends in a traceback."""
+    told: list[Problem] | None = None
+    try:
+        from_mapping(data, ENVIRON)
+    except ConfigError as error:
+        told = error.problems
+    assert told is None or told
+    assert all(problem.message and str(problem).isprintable() for problem in told or ())

@@ -1,0 +1,29 @@
+"""The command line: `gateway serve`, `demo`, `simulate`, `check`, `keys`. What each does is in `gateway.commands`."""
+
+from pathlib import Path
+
+import click
+
+from gateway import __version__
+from gateway.commands.check import check
+from gateway.commands.keys import keys
+from gateway.commands.serve import demo, serve, simulate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="gateway")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The config, as after each command; else $GATEWAY_CONFIG, else ./config.toml.",
+)
+def main(config_path: Path | None) -> None:
+    """Many callers, one Replicate account."""
+    # Read by gateway.commands.common.chosen: the option may stand before or after the command.
+    del config_path
+
+
+for command in (serve, demo, simulate, check, keys):
+    main.add_command(command)

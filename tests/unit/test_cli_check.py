@@ -1,0 +1,217 @@
+"""`gateway check`: what a sound config means, and what asking shows."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli import main
+from gateway.commands import check as check_module
+
+TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
+OPS = "ops-token-ops-token"
+CONFIG = """
+[ops]
+token_env = "OPS"
+[upstream]
+base_url = "{base_url}"
+[store]
+url = "{store_url}"
+[[teams]]
+name = "acme"
+models = ["acme/*"]
+origins = ["https://app.example.com"]
+requests_per_minute = 1000000
+budget_usd_per_day = 200
+per_address = {{ requests_per_minute = 60 }}
+keys = [{{ name = "web", sha256 = "{digest}" }}]
+[[teams]]
+name = "research"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def check(*arguments: str, config: str = "", base_url: str = "https://api.replicate.com", **settings: str) -> Result:
+    settings = {"store_url": "sqlite:///gateway.db", "digest": "ab" * 32, **settings}
+    Path("config.toml").write_text(config or CONFIG.format(base_url=base_url, **settings))
+    environ = {"REPLICATE_API_TOKEN": TOKEN, "OPS": OPS, "GATEWAY_CONFIG": ""}
+    return CliRunner().invoke(main, ["check", *arguments], env=environ, prog_name="gateway")
+
+
+@contextmanager
+def upstream(
+    status: int, body: bytes, headers: dict[str, str] | None = None
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Answer every request so; keep path and authorization of each."""
+    asked: list[tuple[str, str]] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Authorization"]))
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_sound_config_is_summed_up(folder):
+    """Listeners, upstream, store and each team's limits at a glance, and an ok for scripts; nothing is created."""
+    result = check()
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "listens    http://127.0.0.1:8080 (links follow the request's Host)",
+        "operators  http://127.0.0.1:9464 (with a token)",
+        "upstream   api.replicate.com (600 creates, 3000 other calls a minute)",
+        "store      sqlite:///gateway.db",
+        "outputs    not copied",
+        (
+            "team       acme: scopes read, predict, files; models acme/*; origins https://app.example.com; "
+            "requests_per_minute 1000000; budget_usd_per_day 200; each address requests_per_minute 60; "
+            "keys in the config: web"
+        ),
+        "team       research: scopes read, predict, files; all models; no limits; keys in the config: none",
+        "ok",
+    ]
+    assert result.stderr == ""
+    assert [path.name for path in folder.iterdir()] == ["config.toml"]
+
+
+def test_listeners_are_shown_as_they_are_called(folder):
+    """IPv6 in brackets, a port of 0 as any."""
+    result = check(
+        config='[server]\nhost = "::1"\nport = 0\npublic_url = "https://g.example.com/v1"\n[[teams]]\nname = "a"'
+    )
+    assert "listens    http://[::1]:(any free port) (links say https://g.example.com)" in result.stdout
+
+
+def test_what_is_doubtful_is_warned_of_and_passes(folder):
+    """Exit code 0: a warning stops nothing."""
+    result = check(config='[server]\npublic_url = "http://g.example.com"')
+    assert result.exit_code == 0
+    assert [line.split(": ")[:2] for line in result.stderr.splitlines()] == [
+        ["warning", "server.public_url"],
+        ["warning", "teams"],
+    ]
+    assert result.stdout.endswith("ok\n")
+
+
+def test_asking_upstream_names_the_account(folder):
+    """The token is one that works, and one sees whose; the store can be opened."""
+    body = json.dumps({"type": "organization", "username": "acme", "name": "Acme"}).encode()
+    with upstream(200, body) as (base_url, asked):
+        result = check("--upstream", base_url=base_url)
+    assert result.exit_code == 0, result.output
+    assert asked == [("/v1/account", f"Bearer {TOKEN}")]
+    assert "account    organization 'acme' at 127.0.0.1:" in result.stdout
+    assert "store      sqlite:///gateway.db answers" in result.stdout
+    assert result.stdout.endswith("ok\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (401, b'{"detail": "no"}', "refused the token (401)"),
+        (403, b"", "refused the token (403)"),
+        (500, b"<html>", "answered 500 where an account was expected"),
+        (200, b"<html>", "answered with what is no account: is base_url right?"),
+        (200, b"[]", "answered with what is no account"),
+        (200, b'{"username": 5}', "answered with what is no account"),
+        (200, b"[" * 70_000, "answered with what is no account"),
+    ],
+)
+def test_an_upstream_that_is_not_well_is_told_in_a_sentence(folder, status, body, words):
+    """Exit code 1 and no ok, whatever it answers."""
+    with upstream(status, body) as (base_url, _):
+        result = check("--upstream", base_url=base_url)
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert "ok" not in result.stdout.splitlines()
+
+
+def test_the_token_is_not_sent_on_by_a_redirect(folder):
+    """The token goes to the configured address only."""
+    with upstream(200, b"{}") as (elsewhere, asked), upstream(307, b"", {"Location": elsewhere}) as (base_url, _):
+        result = check("--upstream", base_url=base_url)
+    assert result.exit_code == 1
+    assert "sends elsewhere (307); the token is not sent on" in result.stderr
+    assert asked == []
+
+
+def test_an_upstream_that_is_away_is_told_in_a_sentence(folder):
+    """Refused connections, unknown hosts."""
+    with upstream(200, b"") as (base_url, _):
+        pass
+    result = check("--upstream", base_url=base_url)
+    assert result.exit_code == 1
+    assert "could not be asked" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_an_upstream_that_hangs_is_not_waited_for(folder, monkeypatch):
+    """The check ends in time."""
+    monkeypatch.setattr(check_module, "_DEADLINE_SECONDS", 0.05)
+    gate = threading.Event()
+
+    class Hangs(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            gate.wait(10)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hangs)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        result = check("--upstream", base_url=f"http://127.0.0.1:{server.server_port}")
+    finally:
+        gate.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert result.exit_code == 1
+    assert "did not answer within" in result.stderr
+
+
+def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(folder):
+    """A folder that is not there or not writable is found before the start."""
+    (folder / "file").write_text("")
+    body = json.dumps({"type": "user", "username": "me"}).encode()
+    with upstream(200, body) as (base_url, _):
+        result = check("--upstream", base_url=base_url, store_url="sqlite:///file/gateway.db")
+    assert result.exit_code == 1
+    assert "store: " in result.stderr
+    assert "account    user 'me'" in result.stdout
+    assert "Traceback" not in result.output
+
+
+def test_no_secret_is_shown(folder):
+    """The output can be pasted into a ticket."""
+    with upstream(200, json.dumps({"type": "user", "username": TOKEN}).encode()) as (base_url, _):
+        result = check("--upstream", base_url=base_url)
+    assert TOKEN not in result.output
+    assert OPS not in result.output
