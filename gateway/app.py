@@ -161,7 +161,8 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         metrics,
     )
     tokens = TokenService(await store.secret("browser-tokens", token_bytes(_SECRET_BYTES)), clock)
-    authenticator = Authenticator(teams, [key for team in config.teams for key in team.issued_keys()], store, tokens, clock)
+    config_keys = [key for team in config.teams for key in team.issued_keys()]
+    authenticator = Authenticator(teams, config_keys, store, tokens, clock)
     versions = VersionMap(store, client)
     policy = Policy(versions, store, clock, upstream.base_url)
     tracker = Tracker(store, client, clock, metrics, requests_per_minute=float(config.upstream.requests_per_minute))
