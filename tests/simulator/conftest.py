@@ -1,0 +1,38 @@
+"""Simulators for tests: quick ones, on free ports."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.simulator import Simulator, SimulatorSettings
+from tests.simulator.helpers import Api
+
+QUICK = {"speed": 20.0, "stream_idle_seconds": 0.25, "allow_http_webhooks": True}
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Callable[..., Awaitable[Api]]]:
+    """Start simulators with other settings; each comes as its client."""
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=True))
+
+        async def started(**settings: Any) -> Api:
+            simulator = await stack.enter_async_context(Simulator(SimulatorSettings(**{**QUICK, **settings})))
+            return Api(simulator, session)
+
+        yield started
+
+
+@pytest.fixture
+async def api(start: Callable[..., Awaitable[Api]]) -> Api:
+    """A quick simulator's client."""
+    return await start()
+
+
+@pytest.fixture
+def simulator(api: Api) -> Simulator:
+    """The simulator that `api` asks."""
+    return api.simulator

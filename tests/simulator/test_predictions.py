@@ -1,0 +1,259 @@
+"""Predictions over HTTP: create, wait, cancel, deadlines, retention, and what is refused."""
+
+import asyncio
+
+import pytest
+
+from gateway.simulator import Fault
+from tests.simulator.helpers import find, until
+
+
+async def test_a_prediction_runs_from_starting_to_succeeded(api):
+    """Polling shows it start, work and end with metrics."""
+    created = (await api.create("acme/storyteller", {"prompt": "a llama", "seed": 1})).body
+    assert created["status"] == "starting"
+    assert created["output"] is None
+    assert "source" not in created
+    assert "metrics" not in created
+    done = await api.finish(created["id"])
+    assert done["status"] == "succeeded"
+    assert done["source"] == "api"
+    assert done["metrics"]["output_token_count"] == 64
+    assert done["metrics"]["predict_time"] == pytest.approx(64 * 0.02, rel=0.5)
+    assert done["metrics"]["total_time"] > done["metrics"]["predict_time"]
+
+
+async def test_the_same_seed_gives_the_same_output_and_another_one_does_not(api):
+    """A seed makes a text repeatable; without one it differs each time."""
+    same = [
+        (await api.create("acme/storyteller", {"prompt": "x", "seed": 7}, wait=True)).body["output"] for _ in range(2)
+    ]
+    other = (await api.create("acme/storyteller", {"prompt": "x", "seed": 8}, wait=True)).body["output"]
+    free = [(await api.create("acme/storyteller", {"prompt": "x"}, wait=True)).body["output"] for _ in range(2)]
+    assert same[0] == same[1] != other
+    assert free[0] != free[1]
+
+
+async def test_a_finished_sync_answer_says_processing(api):
+    """It has the whole output, but neither completed_at nor metrics; a read has them soon after."""
+    reply = await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 5}, wait="wait=10")
+    assert (reply.status, reply.headers["Preference-Applied"]) == (201, "wait=10")
+    body = reply.body
+    assert body["status"] == "processing"
+    assert len(body["output"]) == 6
+    assert not {"completed_at", "started_at", "metrics"} & set(body)
+    assert (await api.finish(body["id"]))["status"] == "succeeded"
+
+
+async def test_a_sync_wait_that_runs_out_answers_as_it_is_and_the_run_goes_on(start):
+    """A long run outlives the wait: 202 with what there is."""
+    api = await start(speed=10)
+    reply = await api.create("acme/slow", {"duration": 5, "seed": 1}, wait="wait=1")
+    assert reply.status == 202
+    assert reply.body["status"] == "processing"
+    assert reply.body["output"] is None
+    assert (await api.finish(reply.body["id"]))["output"] == "patience (seed 1, 20 steps)"
+
+
+@pytest.mark.parametrize("prefer", ["respond-async", "wait=0", "wait=100", "wait=1.5", "Wait"])
+async def test_a_prefer_header_of_another_form_is_refused(api, prefer):
+    """Only wait and wait=n are known."""
+    reply = await api.create("acme/storyteller", {"prompt": "x"}, wait=prefer)
+    assert reply.status == 422
+    assert "Prefer" in reply.detail
+
+
+async def test_an_official_model_hides_its_version_however_it_is_named(api):
+    """Created by its own route, by name or by version id, it answers `hidden`."""
+    model, version = find(api.simulator, "acme/official-storyteller")
+    given = {"prompt": "x"}
+    replies = [
+        await api.post("/models/acme/official-storyteller/predictions", {"input": given}),
+        await api.post("/predictions", {"version": model.ref, "input": given}),
+        await api.post("/predictions", {"version": version.id, "input": given}),
+        await api.post("/predictions", {"version": f"{model.ref}:{version.id}", "input": given}),
+    ]
+    assert [(reply.status, reply.body["version"], reply.body["model"]) for reply in replies] == [
+        (201, "hidden", model.ref)
+    ] * 4
+
+
+async def test_a_community_model_needs_its_version(api):
+    """By name alone it is refused; by id, or name and id, it runs."""
+    _, version = find(api.simulator, "acme/painter")
+    refused = await api.post("/predictions", {"version": "acme/painter", "input": {}})
+    assert (refused.status, refused.body["title"]) == (422, "Invalid version or not permitted")
+    assert (await api.post("/models/acme/painter/predictions", {"input": {}})).status == 404
+    for text in (version.id, f"acme/painter:{version.id}"):
+        assert (await api.post("/predictions", {"version": text, "input": {}})).body["version"] == version.id
+    assert (await api.post("/predictions", {"version": f"acme/slow:{version.id}", "input": {}})).status == 422
+
+
+async def test_a_deployment_runs_its_release_and_says_so(api):
+    """The prediction names the deployment, its model and version."""
+    reply = await api.post("/deployments/acme/story-service/predictions", {"input": {"prompt": "x"}})
+    assert (reply.status, reply.body["deployment"], reply.body["model"]) == (
+        201,
+        "acme/story-service",
+        "acme/storyteller",
+    )
+    assert (await api.post("/deployments/acme/nothing/predictions", {"input": {}})).status == 404
+
+
+async def test_unknown_and_missing_fields_are_named(api):
+    """The 422 lists every field that is wrong, in the recorded words."""
+    reply = await api.post("/predictions", {"model": "x", "input": {}})
+    assert reply.status == 422
+    assert reply.headers["Content-Type"] == "application/problem+json"
+    assert reply.raw.endswith(b"\n")
+    assert reply.body == {
+        "detail": "- version is required\n- Additional property model is not allowed\n",
+        "status": 422,
+        "title": "Input validation failed",
+        "invalid_fields": [
+            {"type": "required", "field": "", "description": "version is required"},
+            {
+                "type": "additional_property_not_allowed",
+                "field": "",
+                "description": "Additional property model is not allowed",
+            },
+        ],
+    }
+    reply = await api.post("/models/meta/meta-llama-3-8b-instruct/predictions", {"version": "x", "input": {}})
+    assert "Additional property version is not allowed" in reply.detail
+
+
+@pytest.mark.parametrize(
+    ("ref", "given", "kind", "field", "description"),
+    [
+        ("acme/storyteller", {}, "required", "input", "prompt is required"),
+        (
+            "black-forest-labs/flux-schnell",
+            {"prompt": "x", "aspect_ratio": "2:1"},
+            "enum",
+            "input.aspect_ratio",
+            'aspect_ratio must be one of the following: "1:1", "16:9", "9:16", "4:3", "3:4"',
+        ),
+        (
+            "acme/painter",
+            {"width": "wide"},
+            "invalid_type",
+            "input.width",
+            "Invalid type. Expected: integer, given: string",
+        ),
+        ("acme/painter", {"num_outputs": 5}, "number_lte", "input.num_outputs", "Must be less than or equal to 4"),
+    ],
+)
+async def test_inputs_are_held_against_the_models_own_schema(api, ref, given, kind, field, description):
+    """A wrong input is refused with the field's name, before anything runs."""
+    reply = await api.create(ref, given)
+    assert reply.status == 422
+    assert reply.body["invalid_fields"] == [{"type": kind, "field": field, "description": description}]
+    assert reply.detail == f"- {field}: {description}\n"
+    assert not api.simulator.predictions
+
+
+async def test_a_body_that_is_no_json_is_a_400(api):
+    """An empty body is the recorded EOF."""
+    reply = await api.ask("POST", "/predictions", data=b"")
+    assert (reply.status, reply.detail) == (400, "Failed to parse request body as JSON: EOF")
+    assert (await api.ask("POST", "/predictions", data=b"[1]")).status == 400
+    assert (await api.ask("POST", "/predictions", data=b"{nope")).status == 400
+    assert (await api.ask("POST", "/predictions", data=b'{"input":' * 5000 + b"1" + b"}" * 5000)).status == 400
+
+
+async def test_cancelling_at_once_answers_in_the_databases_shape(api):
+    """The end of a prediction that never ran has nulls, and a predict_time of 3 microseconds."""
+    created = (await api.create("acme/slow", {})).body
+    reply = await api.post(f"/predictions/{created['id']}/cancel")
+    assert reply.status == 200
+    assert list(reply.body)[:2] == ["completed_at", "created_at"]
+    assert (reply.body["status"], reply.body["logs"], reply.body["output"]) == ("canceled", None, None)
+    assert reply.body["metrics"]["predict_time"] == 3e-06
+    assert (await api.get(f"/predictions/{created['id']}")).body["status"] == "canceled"
+
+
+async def test_cancelling_what_is_over_changes_nothing(api):
+    """A finished prediction stays finished."""
+    created = (await api.create("replicate/hello-world", {"text": "you"}, wait=True)).body
+    done = await api.finish(created["id"])
+    reply = await api.post(f"/predictions/{created['id']}/cancel")
+    assert (reply.status, reply.body["status"], reply.body["output"]) == (200, "succeeded", "hello you")
+    assert done["status"] == "succeeded"
+
+
+async def test_a_deadline_cancels_what_runs_and_aborts_what_has_not_started(start):
+    """Cancel-After is counted from the creation; what never ran is aborted."""
+    api = await start(speed=100)
+    running = (await api.create("acme/slow", {"duration": 500}, headers={"Cancel-After": "5s"})).body
+    assert running["deadline"] > running["created_at"]
+    api.simulator.faults.set(Fault("cold_boot", seconds=60))
+    waiting = (await api.create("acme/slow", {}, headers={"Cancel-After": "5"})).body
+    assert (await api.finish(running["id"]))["status"] == "canceled"
+    ended = await api.finish(waiting["id"])
+    assert ended["status"] == "aborted"
+    assert "started_at" not in ended
+    assert "predict_time" not in ended["metrics"]
+    refused = await api.create("acme/slow", {}, headers={"Cancel-After": "4"})
+    assert refused.status == 422
+
+
+async def test_moving_the_clock_past_a_deadline_is_enough(start):
+    """A test need not wait for hours."""
+    api = await start(speed=1)
+    created = (await api.create("acme/slow", {"duration": 1000}, headers={"Cancel-After": "1h"})).body
+    await until(lambda: api.simulator.predictions[0].status == "processing")
+    api.simulator.clock.advance(3601)
+    assert (await api.get(f"/predictions/{created['id']}")).body["status"] == "canceled"
+
+
+async def test_an_hour_after_its_end_the_data_is_gone(api):
+    """Input, output, logs and stream go; the record stays, in the database's shape."""
+    created = (await api.create("acme/storyteller", {"prompt": "x", "seed": 1}, wait=True)).body
+    await api.finish(created["id"])
+    api.simulator.clock.advance(3590)
+    assert (await api.get(f"/predictions/{created['id']}")).body["data_removed"] is False
+    api.simulator.clock.advance(11)
+    body = (await api.get(f"/predictions/{created['id']}")).body
+    assert (body["data_removed"], body["output"], body["input"], body["logs"]) == (True, None, {}, None)
+    assert next(iter(body)) == "completed_at"
+    assert body["metrics"]["predict_time"] > 0
+    assert (await api.stream(created["urls"]["stream"])) == b": hi\n\n:408: 408 Request Timeout\n\n"
+
+
+async def test_failures_carry_the_models_own_words(api):
+    """An exception's text, the NSFW text, and logs with a traceback."""
+    failed = await api.finish((await api.create("acme/fail", {})).body["id"])
+    assert (failed["status"], failed["error"]) == ("failed", "division by zero")
+    assert "ZeroDivisionError" in failed["logs"]
+    nsfw = await api.finish((await api.create("acme/fail", {"kind": "nsfw"})).body["id"])
+    assert nsfw["error"].startswith("NSFW content detected.")
+
+
+async def test_logs_grow_while_a_slow_model_works(start):
+    """Polling sees more lines each time."""
+    api = await start(speed=10)
+    created = (await api.create("acme/slow", {"duration": 4, "steps": 10})).body
+    seen = set()
+    while (body := (await api.get(f"/predictions/{created['id']}")).body)["status"] != "succeeded":
+        seen.add(body["logs"].count("step"))
+        await asyncio.sleep(0.02)
+    assert len(seen) > 3
+    assert body["logs"].endswith("step 10/10\n")
+
+
+async def test_a_webhook_must_be_https_unless_told_otherwise(start):
+    """The usual service refuses plain http."""
+    api = await start(allow_http_webhooks=False)
+    reply = await api.create("replicate/hello-world", {"text": "x"}, webhook="http://127.0.0.1:1/")
+    assert (reply.status, reply.body["invalid_fields"][0]["field"]) == (422, "webhook")
+    reply = await api.create("replicate/hello-world", {"text": "x"}, webhook_events_filter=["nonsense"])
+    assert (reply.status, reply.body["invalid_fields"][0]["field"]) == (422, "webhook_events_filter.0")
+
+
+async def test_edge_bodies_escape_as_go_does(api):
+    """`<`, `>` and `&` are spelled out; other letters are not."""
+    reply = await api.create("replicate/hello-world", {"text": "<ä&b>"})
+    assert b'"text":"\\u003c\xc3\xa4\\u0026b\\u003e"' in reply.raw
+    cancel = await api.post(f"/predictions/{reply.body['id']}/cancel")
+    assert '"text":"<ä&b>"'.encode() in cancel.raw

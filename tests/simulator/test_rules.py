@@ -1,0 +1,247 @@
+"""The pure rules: cursors and pages, durations, times, ids, limits, validation, tokens."""
+
+import base64
+import contextlib
+import random
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.simulator import ids
+from gateway.simulator.clock import SimulatorClock
+from gateway.simulator.headers import parse_cancel_after, parse_prefer
+from gateway.simulator.models.image import pillow
+from gateway.simulator.models.job import dice
+from gateway.simulator.models.text import tokens
+from gateway.simulator.pagination import Cursor, decode_cursor, link, take_page
+from gateway.simulator.ratelimit import Bucket
+from gateway.simulator.registry import Registry
+from gateway.simulator.times import database_time, edge_time, exact_time, parse_time
+from gateway.simulator.validation import check, with_defaults
+
+STAMPS = st.integers(min_value=0, max_value=4_000_000_000_000_000)
+
+
+def test_a_cursor_has_the_recorded_form():
+    """The documentation's own cursor is read, and written the same."""
+    text = base64.b64encode(b"p=2023-11-15+05%3A03%3A47.203903%2B00%3A00").decode()
+    cursor = decode_cursor(text)
+    assert cursor == Cursor(parse_time("2023-11-15T05:03:47.203903Z"))
+    assert cursor.encode() == text
+    assert base64.b64decode(Cursor(cursor.position, reverse=True).encode()).startswith(b"r=1&p=")
+
+
+@given(STAMPS, st.booleans())
+def test_cursors_survive_the_way_there_and_back(position, reverse):
+    """Any place can be named."""
+    assert decode_cursor(Cursor(position, reverse).encode()) == Cursor(position, reverse)
+
+
+@given(st.text())
+def test_what_is_no_cursor_is_refused(text):
+    """Never another error than ValueError."""
+    with contextlib.suppress(ValueError):
+        decode_cursor(text)
+
+
+@given(st.sets(STAMPS, max_size=60), st.integers(1, 9), st.booleans(), st.integers(1, 3))
+def test_walking_the_pages_shows_everything_once_in_both_directions(stamps, size, descending, every):
+    """Forwards and back again, with some items left out by a filter."""
+    items = sorted(stamps)
+
+    def keep(item):
+        return item % every == 0
+
+    def page_at(cursor):
+        return take_page(items, lambda item: item, size, cursor, descending=descending, keep=keep)
+
+    pages = [page_at(None)]
+    while pages[-1].next is not None:
+        pages.append(page_at(pages[-1].next))
+    wanted = sorted(filter(keep, items), reverse=descending)
+    assert [item for page in pages for item in page.results] == wanted
+    assert pages[0].previous is None
+    back = [pages[-1]]
+    while back[-1].previous is not None:
+        back.append(page_at(back[-1].previous))
+    assert [item for page in reversed(back) for item in page.results] == wanted
+
+
+def test_links_keep_the_rest_of_the_query():
+    """A filter goes along from page to page."""
+    made = link("http://h/v1/predictions", {"created_after": "2025-01-01T00:00:00Z", "cursor": "old"}, Cursor(5))
+    assert made is not None
+    assert made.startswith("http://h/v1/predictions?cursor=")
+    assert made.endswith("&created_after=2025-01-01T00%3A00%3A00Z")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30", 30), ("90s", 90), ("1m30s", 90), ("2h30m", 9000), ("5", 5), ("24h", 86_400), ("1h", 3600)],
+)
+def test_durations_are_read(text, seconds):
+    """All documented forms."""
+    assert parse_cancel_after(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "4", "4s", "25h", "1d", "30x", "m", "-5", "1.5h", "30s1m", "٣٠"])
+def test_other_durations_are_refused(text):
+    """Too short, too long, or no duration."""
+    with pytest.raises(ValueError, match="Cancel-After"):
+        parse_cancel_after(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [(None, None), ("wait", 60), ("wait=1", 1), ("wait=60", 60), ("wait=99", 60)]
+)
+def test_prefer_is_read_as_the_description_writes_it(text, seconds):
+    """Its pattern lets 61 to 99 pass; they count as the limit."""
+    assert parse_prefer(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "edge", "database"),
+    [
+        (1_713_784_514_469_000, "2024-04-22T11:15:14.469Z", "2024-04-22T11:15:14.469000Z"),
+        (1_713_784_514_040_000, "2024-04-22T11:15:14.04Z", "2024-04-22T11:15:14.040000Z"),
+        (1_713_784_514_000_000, "2024-04-22T11:15:14Z", "2024-04-22T11:15:14Z"),
+    ],
+)
+def test_times_are_written_in_both_forms(microseconds, edge, database):
+    """Go trims zeros, Django writes six digits or none."""
+    assert edge_time(microseconds) == edge
+    assert database_time(microseconds) == database
+
+
+@given(STAMPS)
+def test_times_survive_the_way_there_and_back(stamp):
+    """To the microsecond."""
+    assert parse_time(database_time(stamp)) == stamp
+    assert parse_time(exact_time(stamp, 9)) == stamp
+
+
+def test_ids_have_the_services_forms():
+    """26 letters with the time in the middle; old ones of the older alphabet; 48 for files."""
+    made = ids.prediction_id(1_728_065_255.262)
+    assert len(made) == 26
+    assert made[13:19] == "0cjb2v"  # as in the recording of that day
+    assert not ids.is_old_prediction_id(made)
+    assert ids.is_old_prediction_id("vgcm4plb7tgzlyznry5d5jkgvu")
+    assert not ids.is_old_prediction_id("vrsafsk7mnrgj0cf0p2ax766s4")
+    assert ids.is_old_prediction_id(ids.old_prediction_id("x"))
+    assert ids.STREAM_TOKEN.match(ids.stream_token())
+    assert ids.FILE_STREAM_TOKEN.match(ids.file_stream_token())
+    assert len(ids.file_id()) == 48
+    assert len({ids.prediction_id(0) for _ in range(1000)}) == 1000
+
+
+def test_versions_are_the_same_in_every_simulator():
+    """A frontend can hard-code them."""
+    first, second = (set(Registry(SimulatorClock()).versions) for _ in range(2))
+    assert first == second
+    assert all(ids.VERSION_ID.match(version) for version in first)
+
+
+def test_a_bucket_lets_a_minutes_worth_pass_and_fills_evenly():
+    """Its burst is the whole minute unless told otherwise."""
+    now = [0.0]
+    bucket = Bucket(60, lambda: now[0])
+    assert [bucket.take() for _ in range(60)] == list(range(59, -1, -1))
+    assert bucket.take() is None
+    assert bucket.retry_after() == 1
+    now[0] = 2.0
+    assert [bucket.take() for _ in range(3)] == [1, 0, None]
+    slow = Bucket(6, lambda: now[0], burst=1)
+    assert (slow.take(), slow.take(), slow.retry_after()) == (0, None, 10)
+
+
+SCHEMA = {
+    "type": "object",
+    "required": ["prompt"],
+    "properties": {
+        "prompt": {"type": "string", "minLength": 1},
+        "seed": {"type": "integer"},
+        "scale": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.5},
+        "image": {"type": "string", "format": "uri"},
+        "kind": {"allOf": [{"$ref": "#/definitions/kind"}], "default": "a"},
+        "list": {"type": "array", "items": {"type": "integer"}},
+    },
+}
+ROOT = {"definitions": {"kind": {"type": "string", "enum": ["a", "b"]}}}
+
+
+@pytest.mark.parametrize(
+    ("value", "types"),
+    [
+        ({"prompt": "x"}, []),
+        ({"prompt": "x", "seed": 1.0, "scale": 1, "image": "data:x", "kind": "b", "list": [1], "more": 1}, []),
+        ({"prompt": "x", "seed": None}, []),
+        ({}, ["required"]),
+        ({"prompt": None}, ["invalid_type"]),
+        ({"prompt": ""}, ["string_gte"]),
+        ({"prompt": "x", "seed": True}, ["invalid_type"]),
+        ({"prompt": "x", "seed": 1.5}, ["invalid_type"]),
+        ({"prompt": "x", "scale": -1}, ["number_gte"]),
+        ({"prompt": "x", "image": "not a link"}, ["format"]),
+        ({"prompt": "x", "kind": "c"}, ["enum"]),
+        ({"prompt": "x", "list": [1, "2"]}, ["invalid_type"]),
+        ([], ["invalid_type"]),
+    ],
+)
+def test_values_are_held_against_schemas(value, types):
+    """Each wrong place is named once."""
+    assert [each["type"] for each in check(value, SCHEMA, ROOT)] == types
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda each: st.lists(each) | st.dictionaries(st.text(), each),
+    )
+)
+def test_no_json_value_upsets_the_validation(value):
+    """Whatever is posted gets an answer, not an accident."""
+    check(value, SCHEMA, ROOT)
+    check({"prompt": value, "kind": value, "list": value}, SCHEMA, ROOT)
+
+
+def test_defaults_are_filled_in_for_the_model_only():
+    """Null counts as left out."""
+    assert with_defaults({"prompt": "x", "scale": None}, SCHEMA) == {"prompt": "x", "scale": 0.5, "kind": "a"}
+
+
+@given(st.integers(0, 300), st.text(max_size=40), st.integers())
+def test_a_text_has_as_many_tokens_as_asked_for_and_is_repeatable(count, prompt, seed):
+    """The same generator, the same words."""
+    first = list(tokens(dice(seed), prompt, count))
+    assert first == list(tokens(dice(seed), prompt, count))
+    assert len(first) == count
+
+
+def test_the_texts_hold_what_makes_streams_hard():
+    """Leading spaces, a newline alone, newlines inside."""
+    made = list(tokens(random.Random(1), "x", 400))
+    assert any(token.startswith(" ") for token in made)
+    assert "\n" in made
+    assert ".\n" in made
+    assert "\n\n" in made
+
+
+def test_without_pillow_the_extra_is_named(monkeypatch):
+    """A picture model says what to install; the rest works without."""
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(RuntimeError, match=r"replicate-gateway\[simulator\]"):
+        pillow()
+
+
+def test_a_clock_refuses_nonsense():
+    """Speeds above 0, and no going back."""
+    with pytest.raises(ValueError, match="speed"):
+        SimulatorClock(0)
+    with pytest.raises(ValueError, match="advance"):
+        SimulatorClock().advance(-1)
+    clock = SimulatorClock()
+    stamps = [clock.stamp() for _ in range(1000)]
+    assert stamps == sorted(set(stamps))

@@ -1,0 +1,168 @@
+"""Streams on the second origin: the wire, late readers, resuming, and how they end."""
+
+import asyncio
+
+import httpx
+import httpx_sse
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.simulator import sse
+from gateway.simulator.streams import EventLog
+
+
+def parse(raw: bytes) -> list[tuple[str, str, str]]:
+    """Parse a stream with another's parser: (event, id, data)."""
+    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=raw)
+    events = [(each.event, each.id, each.data) for each in httpx_sse.EventSource(response).iter_sse()]
+    return [each for each in events if each[0] != "message"]  # it takes a comment for an empty event
+
+
+@pytest.mark.parametrize(
+    ("data", "wire"),
+    [
+        ("Hello,", b"event: output\nid: 5:0\ndata: Hello,\n\n"),
+        ("", b"event: output\nid: 5:0\ndata:\n\n"),
+        (" a ha", b"event: output\nid: 5:0\ndata:  a ha\n\n"),
+        ("\n", b"event: output\nid: 5:0\ndata:\ndata:\n\n"),
+        (":\n\nF", b"event: output\nid: 5:0\ndata: :\ndata:\ndata: F\n\n"),
+    ],
+)
+def test_an_event_is_written_byte_for_byte_as_recorded(data, wire):
+    """Event, id, data, in this order; spaces are kept, line breaks make more lines."""
+    assert sse.encode_event("output", "5:0", data) == wire
+
+
+def test_ids_count_up_within_a_second_and_start_again_with_the_next():
+    """As in the recorded stream; time that steps back repeats no id."""
+    ids = sse.EventIds()
+    assert [ids.next(now) for now in (7.1, 7.9, 8.0, 8.5, 6.0, 9.0)] == ["7:0", "7:1", "8:0", "8:1", "8:2", "9:0"]
+
+
+@given(
+    st.lists(
+        st.text(
+            alphabet=st.characters(
+                exclude_characters="\r\x00\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e", exclude_categories=["Cs"]
+            )
+        ),
+        max_size=20,
+    )
+)
+def test_what_goes_in_comes_out(chunks):
+    """Any text survives the wire, split anywhere; a sealed log reads like an open one."""
+    log = EventLog(1 << 20)
+    for chunk in chunks:
+        log.add("output", chunk, 5.0)
+    before = b"".join(log.read(0)[0])
+    log.add("done", "{}", 6.0)
+    events = parse(b"".join(log.read(0)[0]))
+    assert [data for event, _, data in events if event == "output"] == chunks
+    assert b"".join(log.read(0)[0]).startswith(before)
+    for place, (_, event_id, _) in enumerate(events):
+        assert log.place_after(event_id) == place + 1
+
+
+async def test_a_stream_tells_the_whole_output_and_ends_with_done(api):
+    """The chunks joined are the output joined; every event has an id; the greeting comes first."""
+    created = (await api.create("acme/storyteller", {"prompt": "a llama", "seed": 3})).body
+    raw = await api.stream(created["urls"]["stream"])
+    assert raw.startswith(b": hi\n\n")
+    assert raw.endswith(b"data: {}\n\n:408: 408 Request Timeout\n\n")
+    events = parse(raw)
+    done = await api.finish(created["id"])
+    assert "".join(data for event, _, data in events if event == "output") == "".join(done["output"])
+    assert "".join(data for event, _, data in events if event == "logs") == done["logs"]
+    assert all(event_id for _, event_id, _ in events)
+    assert events[-1][0] == "done"
+
+
+async def test_events_come_while_the_model_works(start):
+    """The first token is there long before the last."""
+    api = await start(speed=1, stream_idle_seconds=5)
+    created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 0.5, "max_tokens": 100})).body
+    async with api.session.get(created["urls"]["stream"]) as response:
+        assert response.headers["Content-Type"] == "text/event-stream"
+        async with asyncio.timeout(5):
+            text = b""
+            while b"event: output" not in text:
+                text += await response.content.readany()
+    assert api.simulator.predictions[0].status == "processing"
+
+
+async def test_a_late_reader_gets_everything_and_a_returning_one_the_rest(api):
+    """Last-Event-ID goes on after that event."""
+    created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 9}, wait=True)).body
+    await api.finish(created["id"])
+    whole = await api.stream(created["urls"]["stream"])
+    events = parse(whole)
+    rest = parse(await api.stream(created["urls"]["stream"], {"Last-Event-ID": events[4][1]}))
+    assert rest == events[5:]
+    assert parse(await api.stream(created["urls"]["stream"], {"Last-Event-ID": "1:1"})) == events
+
+
+async def test_a_failure_is_an_error_event_and_then_done(api):
+    """The error's data is JSON with the detail."""
+    created = (await api.create("acme/fail", {})).body
+    events = parse(await api.stream(created["urls"]["stream"]))
+    assert [(event, data) for event, _, data in events[-2:]] == [
+        ("error", '{"detail":"division by zero"}'),
+        ("done", '{"reason":"error"}'),
+    ]
+
+
+async def test_a_cancel_ends_the_stream_with_its_reason(start):
+    """A reader learns that it was cancelled."""
+    api = await start(speed=1)
+    created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 1})).body
+    reading = asyncio.create_task(api.stream(created["urls"]["stream"]))
+    await asyncio.sleep(0.05)
+    await api.post(f"/predictions/{created['id']}/cancel")
+    assert parse(await reading)[-1][2] == '{"reason":"canceled"}'
+
+
+async def test_an_idle_stream_is_given_up(start):
+    """After a while without events comes the time-out comment."""
+    api = await start(speed=1, stream_idle_seconds=0.1)
+    created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 30})).body
+    assert await api.stream(created["urls"]["stream"]) in {
+        b": hi\n\n:408: 408 Request Timeout\n\n",
+        b": hi\n\n" + b":408: 408 Request Timeout\n\n",
+    }
+
+
+async def test_a_stream_of_files_has_an_address_of_its_own_form(api):
+    """Its path starts /v1/files/, and its events are links that work."""
+    created = (await api.create("acme/frames", {"count": 2, "size": 16})).body
+    path = created["urls"]["stream"].removeprefix(api.simulator.delivery_url)
+    assert path.startswith("/v1/files/")
+    assert len(path.removeprefix("/v1/files/")) == 4 + 1 + 52
+    events = parse(await api.stream(created["urls"]["stream"]))
+    links = [data for event, _, data in events if event == "output"]
+    assert len(links) == 2
+    for link in links:
+        assert (await api.session.get(link)).status == 200
+
+
+async def test_streams_ask_for_no_token_and_note_one_that_comes_along(api):
+    """The log tells whether a credential ever reached the second origin."""
+    created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 1}, wait=True)).body
+    await api.stream(created["urls"]["stream"])
+    assert api.simulator.requests.authorized("delivery") == 0
+    await api.stream(created["urls"]["stream"], {"Authorization": "Bearer r8_leak"})
+    assert api.simulator.requests.authorized("delivery") == 1
+    assert api.simulator.requests.count("streams.get") == 2
+    assert (await api.get(f"{api.simulator.delivery_url}/v1/streams/short")).status == 404
+
+
+async def test_closing_does_not_wait_for_open_streams(start):
+    """A simulator with readers and a waiting create shuts down at once."""
+    api = await start(speed=1, stream_idle_seconds=30)
+    created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 30})).body
+    tasks = [asyncio.create_task(api.stream(created["urls"]["stream"])) for _ in range(5)]
+    tasks.append(asyncio.create_task(api.create("acme/slow", {"duration": 100}, wait=True)))
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(2):
+        await api.simulator.close()
+    await asyncio.gather(*tasks, return_exceptions=True)
