@@ -1,0 +1,414 @@
+// The page of `gateway demo`. It talks to its own server for a browser token, and to the gateway for everything else.
+
+import { POLL_MS, snippet } from "./snippets.js";
+
+const TERMINAL = new Set(["succeeded", "failed", "canceled", "aborted"]);
+const TEXT_TOKENS = 160;
+const MOST_LOSSES = 3;
+
+const $ = (selector, within = document) => within.querySelector(selector);
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const shown = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(2)} s`);
+const short = (secret) => `${secret.slice(0, 8)}…${secret.slice(-4)}`;
+
+let settings;
+
+// All that a browser says of a server that is gone is "Failed to fetch".
+async function reach(url, init) {
+  try {
+    return await fetch(url, init);
+  } catch (error) {
+    throw new Error("The gateway could not be reached.", { cause: error });
+  }
+}
+
+// --- Browser tokens: minted by the page's server, which holds the team's key --------------------------------------
+
+const tokens = new Map();
+
+async function tokenOf(team) {
+  const known = tokens.get(team);
+  if (known && Date.now() < known.until) return known.token;
+  const asked = Date.now();
+  const response = await fetch("token", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ team }),
+  });
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.detail);
+  // Renewed before it ends, so that no run begins with a token that dies on the way.
+  tokens.set(team, { token: answer.token, until: asked + (answer.ttl_seconds - 60) * 1000 });
+  return answer.token;
+}
+
+// --- One run of one model, as it is seen from here ----------------------------------------------------------------
+
+class Run {
+  constructor(panel, team, token, input) {
+    Object.assign(this, { panel, team, token, input });
+    this.began = performance.now();
+    this.prediction = null;
+    this.created = null; // the answer's headers and time
+    this.firstAt = null;
+    this.endedAt = null;
+    this.requests = [];
+    this.cancelWanted = false;
+    this.cancelSent = false;
+    this.fetch = this.fetch.bind(this);
+  }
+
+  // Passes every request on and notes what can be learned from its answer. The npm client is given this as its `fetch`.
+  async fetch(url, init = {}) {
+    const request = this.note(init.method ?? "GET", url);
+    const response = await reach(url, init);
+    request.status = response.status;
+    request.ms = performance.now() - request.at;
+    request.cache = response.headers.get("Cache-Status");
+    if (response.ok && response.headers.get("Content-Type")?.startsWith("application/json")) {
+      const prediction = await response.clone().json();
+      if (request.method === "POST" && this.created === null) {
+        this.created = { headers: response.headers, ms: request.ms };
+      }
+      if (prediction.id && prediction.urls) this.learn(prediction);
+    }
+    this.panel.show(this);
+    return response;
+  }
+
+  note(method, url) {
+    // A stream's address is its permission: it is not for screens.
+    const path = new URL(url).pathname.replace(/(\/streams\/.{4}).+/, "$1…");
+    const request = { method, path, at: performance.now() };
+    this.requests.push(request);
+    return request;
+  }
+
+  learn(prediction) {
+    // Answers may cross on their way: an end is never taken back.
+    if (this.prediction && TERMINAL.has(this.prediction.status) && !TERMINAL.has(prediction.status)) return;
+    this.prediction = prediction;
+    if (this.cancelWanted) this.sendCancel();
+  }
+
+  async api(method, path, data) {
+    const headers = { Authorization: `Bearer ${this.token}` };
+    if (data) headers["Content-Type"] = "application/json";
+    const body = data && JSON.stringify(data);
+    const response = await this.fetch(`${settings.base_url}${path}`, { method, headers, body });
+    const answer = await response.json();
+    if (!response.ok) throw new Error(`${response.status}: ${answer.detail ?? answer.title}`);
+    return answer;
+  }
+
+  // The end is told by the stream a moment before the prediction says so.
+  async untilEnded() {
+    while (!TERMINAL.has(this.prediction.status)) {
+      await this.api("GET", `/predictions/${this.prediction.id}`);
+      if (!TERMINAL.has(this.prediction.status)) await sleep(POLL_MS);
+    }
+    return this.prediction;
+  }
+
+  cancel() {
+    this.cancelWanted = true;
+    if (this.prediction) this.sendCancel();
+  }
+
+  async sendCancel() {
+    if (this.cancelSent || TERMINAL.has(this.prediction.status)) return;
+    this.cancelSent = true;
+    try {
+      if (this.replicate) await this.replicate.predictions.cancel(this.prediction.id);
+      else await this.api("POST", `/predictions/${this.prediction.id}/cancel`);
+    } catch (error) {
+      this.panel.complain(error);
+    }
+  }
+
+  // The first thing to be seen is what a visitor waits for.
+  first() {
+    if (this.firstAt !== null) return;
+    this.firstAt = performance.now();
+    this.panel.show(this);
+  }
+}
+
+// --- The two ways to run ------------------------------------------------------------------------------------------
+
+const withFetch = {
+  async text(run, write) {
+    const prediction = await run.api("POST", `/models/${settings.models.text}/predictions`, { input: run.input });
+    const request = run.note("GET", prediction.urls.stream);
+    request.status = "EventSource";
+    await new Promise((resolve, reject) => {
+      const source = new EventSource(prediction.urls.stream);
+      let lost = 0;
+      const end = (settle, value) => {
+        source.close();
+        request.ms = performance.now() - request.at;
+        settle(value);
+      };
+      source.addEventListener("output", (event) => {
+        lost = 0;
+        write(event.data);
+      });
+      source.addEventListener("done", () => end(resolve));
+      source.addEventListener("error", (event) => {
+        // The model's own error has data; a lost connection has none, and the browser resumes it by itself.
+        if (event.data) end(reject, new Error(JSON.parse(event.data).detail));
+        else if (source.readyState === EventSource.CLOSED || ++lost > MOST_LOSSES) {
+          end(reject, new Error("The stream could not be read."));
+        }
+      });
+    });
+  },
+
+  async image(run) {
+    await run.api("POST", `/models/${settings.models.image}/predictions`, { input: run.input });
+    const { output } = await run.untilEnded();
+    return output;
+  },
+};
+
+const withClient = {
+  async text(run, write) {
+    run.replicate = await client(run);
+    for await (const event of run.replicate.stream(settings.models.text, { input: run.input })) {
+      if (event.event === "output") write(event.data);
+    }
+  },
+
+  async image(run) {
+    run.replicate = await client(run);
+    const wait = { mode: "poll", interval: POLL_MS };
+    const output = await run.replicate.run(settings.models.image, { input: run.input, wait });
+    return output?.map(String);
+  },
+};
+
+async function client(run) {
+  const { default: Replicate } = await import("./replicate.js");
+  return new Replicate({ auth: run.token, baseUrl: settings.base_url, fetch: run.fetch });
+}
+
+// --- A panel: a form, a result, and what there is to know about it ------------------------------------------------
+
+class Panel {
+  constructor(kind) {
+    this.kind = kind;
+    this.element = document.getElementById(kind);
+    this.element.append($("#details").content.cloneNode(true));
+    this.output = $(".result", this.element);
+    this.current = null;
+    this.cancelWanted = false; // may be wanted before there is a token, and so a run
+    $(".model", this.element).textContent = settings.models[kind];
+    $("form", this.element).addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.run();
+    });
+    $(".cancel", this.element).addEventListener("click", () => {
+      $(".cancel", this.element).disabled = true;
+      this.cancelWanted = true;
+      this.current?.cancel();
+    });
+    $(".other button", this.element).addEventListener("click", () => this.askAsOther());
+  }
+
+  input() {
+    const seed = $(".seed", this.element).value;
+    return {
+      prompt: $(".prompt", this.element).value,
+      ...(this.kind === "text" && { max_tokens: TEXT_TOKENS }),
+      ...(seed !== "" && { seed: Number(seed) }),
+    };
+  }
+
+  async run() {
+    if (this.current) return;
+    const team = chosen("team");
+    const way = chosen("client") === "npm" ? withClient : withFetch;
+    this.begin();
+    let run;
+    try {
+      run = this.current = new Run(this, team, await tokenOf(team), this.input());
+      showToken();
+      if (this.cancelWanted) run.cancel();
+      if (this.kind === "text") await way.text(run, (chunk) => this.write(run, chunk));
+      else await this.draw(run, await way.image(run));
+      await run.untilEnded();
+      if (run.prediction.status === "failed") throw new Error(run.prediction.error ?? "The prediction failed.");
+    } catch (error) {
+      this.complain(error);
+    } finally {
+      this.end(run);
+    }
+  }
+
+  begin() {
+    this.cancelWanted = false;
+    this.output.replaceChildren();
+    this.output.setAttribute("aria-busy", "true");
+    $(".run", this.element).disabled = true;
+    $(".cancel", this.element).disabled = false;
+    $(".problem", this.element).hidden = true;
+    $(".other", this.element).hidden = true;
+    $(".other p", this.element).textContent = "";
+    this.status("starting");
+  }
+
+  end(run) {
+    this.current = null;
+    this.output.removeAttribute("aria-busy");
+    $(".run", this.element).disabled = false;
+    $(".cancel", this.element).disabled = true;
+    if (!run) return;
+    run.endedAt = performance.now();
+    this.last = run;
+    this.show(run);
+    if (run.prediction) {
+      $(".other", this.element).hidden = false;
+      $(".other button", this.element).textContent = `Ask for it as team ${otherThan(run.team)}`;
+    }
+  }
+
+  write(run, chunk) {
+    run.first();
+    const follow = this.output.scrollHeight - this.output.scrollTop - this.output.clientHeight < 40;
+    this.output.append(chunk);
+    if (follow) this.output.scrollTop = this.output.scrollHeight;
+  }
+
+  async draw(run, output) {
+    if (!output?.length) return;
+    const image = new Image();
+    image.src = output[0];
+    image.alt = run.input.prompt;
+    await image.decode();
+    run.first();
+    this.output.replaceChildren(image);
+  }
+
+  status(status) {
+    this.element.dataset.status = status;
+    $(".status", this.element).textContent = status;
+  }
+
+  complain(error) {
+    const problem = $(".problem", this.element);
+    problem.textContent = error.message;
+    problem.hidden = false;
+    this.status("failed");
+  }
+
+  show(run) {
+    const { prediction, created } = run;
+    const failed = !$(".problem", this.element).hidden;
+    if (prediction) {
+      // The stream is ahead of the last look at the prediction.
+      const streaming = prediction.status === "starting" && run.firstAt !== null;
+      this.status(failed ? "failed" : streaming ? "processing" : prediction.status);
+    }
+    const took = [
+      created && `created in ${shown(created.ms)}`,
+      run.firstAt && `${this.kind === "text" ? "first word" : "image"} after ${shown(run.firstAt - run.began)}`,
+      run.endedAt && `${failed ? "given up after" : "all done in"} ${shown(run.endedAt - run.began)}`,
+    ];
+    const facts = [
+      ["Prediction", prediction?.id, "id whole"],
+      ["Team", run.team, "team"],
+      ["Key", short(run.token), "key"],
+      ["Cache-Status", created && (created.headers.get("Cache-Status") ?? "not sent"), "cache whole"],
+      ["Server-Timing", created && (created.headers.get("Server-Timing") ?? "not sent"), "server whole"],
+      ["Measured here", took.filter(Boolean).join(", "), "measured whole"],
+    ];
+    $(".facts", this.element).replaceChildren(...facts.filter(([, value]) => value).map(fact));
+    $(".requests ol", this.element).replaceChildren(...run.requests.map(line));
+    $(".requests summary", this.element).textContent = `Requests (${run.requests.length})`;
+    $(".raw", this.element).hidden = !prediction;
+    $(".raw pre", this.element).textContent = JSON.stringify(prediction, null, 2);
+  }
+
+  // Another team knows an id that it must not see: it gets the same answer as for one that never was.
+  async askAsOther() {
+    const run = this.last;
+    const team = otherThan(run.team);
+    const say = $(".other p", this.element);
+    try {
+      const headers = { Authorization: `Bearer ${await tokenOf(team)}` };
+      const response = await reach(`${settings.base_url}/predictions/${run.prediction.id}`, { headers });
+      const answer = await response.json();
+      say.textContent = `${response.status} ${answer.detail ?? answer.status}`;
+    } catch (error) {
+      say.textContent = error.message;
+    }
+  }
+}
+
+function fact([name, value, classes]) {
+  const row = document.createElement("div");
+  row.className = classes;
+  const term = document.createElement("dt");
+  term.textContent = name;
+  const description = document.createElement("dd");
+  description.textContent = value;
+  row.append(term, description);
+  return row;
+}
+
+function line({ method, path, status, ms, cache }) {
+  const item = document.createElement("li");
+  const facts = [status, ms !== undefined && shown(ms), cache].filter(Boolean).join(" · ");
+  item.textContent = `${method} ${path}  ${facts || "…"}`;
+  return item;
+}
+
+// --- The bar on top -----------------------------------------------------------------------------------------------
+
+const chosen = (name) => $(`input[name="${name}"]:checked`).value;
+const otherThan = (team) => settings.teams.find((name) => name !== team);
+
+function showTeams() {
+  for (const [index, team] of settings.teams.entries()) {
+    const label = document.createElement("label");
+    const radio = Object.assign(document.createElement("input"), { type: "radio", name: "team", value: team, checked: index === 0 });
+    label.append(radio, team);
+    $("#teams").append(label);
+  }
+  $("#teams").addEventListener("change", showToken);
+}
+
+function showToken() {
+  const known = tokens.get(chosen("team"));
+  $("#token").textContent = known ? short(known.token) : "none yet";
+}
+
+function showCode() {
+  const npm = chosen("client") === "npm";
+  for (const kind of ["text", "image"]) {
+    $(`#${kind} .code pre`).textContent = snippet(kind, npm, settings.models[kind], settings.base_url);
+  }
+}
+
+async function start() {
+  settings = await (await fetch("demo.json")).json();
+  $("#base-url").textContent = settings.base_url;
+  showTeams();
+  new Panel("text");
+  new Panel("image");
+  if (settings.npm_client) {
+    const { version } = await import("./replicate.js");
+    $("#npm-name").textContent = `replicate ${version}`;
+    $("#clients").hidden = false;
+    $("#clients").addEventListener("change", showCode);
+  }
+  showCode();
+  await tokenOf(chosen("team"));
+  showToken();
+  document.documentElement.dataset.ready = "true";
+}
+
+start().catch((error) => {
+  $("#trouble").textContent = `The page could not start: ${error.message}`;
+  $("#trouble").hidden = false;
+});

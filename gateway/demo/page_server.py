@@ -1,0 +1,164 @@
+"""The page's own server: the files of the page, and browser tokens for it.
+
+This is how we would have any web site do it. The team's key stays here; a visitor's page gets a token that lives
+minutes, works from this page's origin only, and can run what the page needs and nothing else. A real site would first
+look at who the visitor is, and name them in `user`.
+"""
+
+import socket
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from gateway.demo.assets import INDEX, Asset
+
+TOKEN_SECONDS: Final = 600
+_MINT_SECONDS: Final = 10
+_MOST_BYTES: Final = 1024
+_GRACE_SECONDS: Final = 0.5
+_JSON: Final = "application/json"
+
+
+class _TokenWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the page asks for."""
+
+    team: str
+
+
+class _Minted(msgspec.Struct, frozen=True):
+    """What the page needs of the gateway's answer."""
+
+    token: str
+
+
+class PageServer:
+    """Serves the page on its own origin."""
+
+    def __init__(
+        self,
+        *,
+        assets: Mapping[str, Asset],
+        page_origins: Collection[str],
+        gateway_origin: str,
+        image_origins: Collection[str],
+        keys: Mapping[str, str],
+        about: Mapping[str, Any],
+    ) -> None:
+        self._assets = assets
+        self._page_origins = frozenset(page_origins)
+        self._page_hosts = frozenset(urlsplit(origin).netloc for origin in page_origins)
+        self._gateway_origin = gateway_origin
+        self._keys = keys
+        self._models = list(about["models"].values())
+        self._about = msgspec.json.encode(about)
+        self._headers = {
+            "Content-Security-Policy": _policy(gateway_origin, image_origins),
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+            "Cache-Control": "no-store",
+        }
+        self._session: aiohttp.ClientSession | None = None
+
+    @asynccontextmanager
+    async def serving(self, listener: socket.socket) -> AsyncIterator[None]:
+        """Serve on an open socket until the block is left."""
+        app = web.Application(client_max_size=_MOST_BYTES, middlewares=[self._own_host_only])
+        app.router.add_get("/", self._index)
+        app.router.add_get("/demo.json", self._tell_about)
+        app.router.add_get("/{name}", self._asset)
+        app.router.add_post("/token", self._token)
+        app.on_response_prepare.append(self._add_headers)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=_MINT_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as self._session:
+            await runner.setup()
+            try:
+                await web.SockSite(runner, listener).start()
+                yield
+            finally:
+                await runner.cleanup()
+
+    @web.middleware
+    async def _own_host_only(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        # A foreign name that was made to point at this machine must not become an origin of this server.
+        if request.headers.get("Host") not in self._page_hosts:
+            return web.Response(status=421, text="This server answers for its own address only.\n")
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    async def _add_headers(self, _: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(self._headers)
+
+    async def _index(self, _: web.Request) -> web.Response:
+        return _serve(self._assets[INDEX])
+
+    async def _asset(self, request: web.Request) -> web.Response:
+        asset = self._assets.get(request.match_info["name"])
+        if asset is None:
+            raise web.HTTPNotFound
+        return _serve(asset)
+
+    async def _tell_about(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._about, content_type=_JSON)
+
+    async def _token(self, request: web.Request) -> web.Response:
+        """Give the page a browser token. Only the page: every browser says where a POST comes from."""
+        if request.headers.get("Origin") not in self._page_origins:
+            return _refuse(403, "Tokens are for this server's own page.")
+        try:
+            team = msgspec.json.decode(await request.read(), type=_TokenWish).team
+            key = self._keys[team]
+        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
+            return _refuse(422, 'Say for which team: {"team": "…"}')
+        try:
+            token = await self._mint(key, request.headers["Origin"])
+        except (TimeoutError, aiohttp.ClientError, msgspec.MsgspecError):
+            return _refuse(502, "The gateway gave no token.")
+        return web.json_response({"token": token, "team": team, "ttl_seconds": TOKEN_SECONDS}, status=201)
+
+    async def _mint(self, key: str, page_origin: str) -> str:
+        assert self._session is not None
+        wish = {
+            "ttl_seconds": TOKEN_SECONDS,
+            "scopes": ["predict"],
+            "models": self._models,
+            "origins": [page_origin],
+        }
+        async with self._session.post(
+            f"{self._gateway_origin}/gateway/tokens", json=wish, headers={"Authorization": f"Bearer {key}"}
+        ) as response:
+            response.raise_for_status()
+            return msgspec.json.decode(await response.read(), type=_Minted).token
+
+
+def _policy(gateway_origin: str, image_origins: Collection[str]) -> str:
+    """Write the page's policy: its own files, the gateway, and the pictures; nothing else, and nothing inline."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            f"connect-src 'self' {gateway_origin}",
+            f"img-src 'self' {' '.join(image_origins)}",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+        )
+    )
+
+
+def _serve(asset: Asset) -> web.Response:
+    return web.Response(body=asset.body, content_type=asset.content_type, charset="utf-8")
+
+
+def _refuse(status: int, detail: str) -> web.Response:
+    return web.json_response({"detail": detail, "status": status}, status=status)

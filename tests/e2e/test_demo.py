@@ -1,0 +1,528 @@
+"""The demo, used as a newcomer would use it: one command, a page in a real browser, lines pasted into a terminal."""
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from blockbuster import blockbuster_ctx
+
+from gateway.demo import demo as run_a_demo
+from tests.support.node import CLIENTS, install_clients
+from tests.support.tools import absent, clean_environment, find_tool, require_tool
+
+pytestmark = pytest.mark.timeout(120)
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "demo"
+BUNDLE = BUILD / "dist" / "replicate.js"
+KEY = re.compile(r"rgw_[a-z0-9]{12}_[0-9A-Za-z]{32}")
+START_SECONDS = 30
+LOOPBACK = {"127.0.0.1", "localhost"}
+
+
+# --- What a demo is to a test -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Started:
+    """A demo that runs as a program of its own, and what it said."""
+
+    process: subprocess.Popen[str]
+    said: str
+
+    @property
+    def page(self) -> str:
+        return self._after("Page")
+
+    @property
+    def base_url(self) -> str:
+        return self._after("Base URL")
+
+    @property
+    def origin(self) -> str:
+        return self.base_url.removesuffix("/v1")
+
+    @property
+    def keys(self) -> dict[str, str]:
+        found = re.findall(rf"^[ ]+(?:Keys[ ]+)?([a-z]+)[ ]+({KEY.pattern})$", self.said, re.MULTILINE)
+        return dict(found)
+
+    def line(self, start: str) -> str:
+        (found,) = (line for line in self.said.splitlines() if line.startswith(start))
+        return found
+
+    def _after(self, word: str) -> str:
+        match = re.search(rf"^\s+{word}\s+(\S+)", self.said, re.MULTILINE)
+        assert match, self.said
+        return match[1]
+
+
+@contextlib.contextmanager
+def started(port: int, folder: Path, **environ: str) -> Iterator[Started]:
+    """Start the demo in a folder that also has its temporary files, and end it."""
+    process = begin(port, folder, **environ)
+    try:
+        yield Started(process, said_by(process))
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        assert process.stdout
+        process.stdout.close()
+
+
+def begin(port: int, folder: Path, **environ: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "gateway", "demo", "--port", str(port)],
+        cwd=folder,
+        env=clean_environment(**{"TMPDIR": str(folder), "PYTHONPATH": str(ROOT), **environ}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def said_by(process: subprocess.Popen[str]) -> str:
+    """Read what it says when it is ready."""
+    assert process.stdout
+    said = ""
+    for line in process.stdout:
+        said += line
+        if line.startswith("Ctrl+C"):
+            return said
+    raise AssertionError(f"it ended with {process.wait()}; it said:\n{said}")
+
+
+def free_port() -> int:
+    """Find a port that is free, and the next one too."""
+    for _ in range(100):
+        with socket.create_server(("127.0.0.1", 0)) as first:
+            port: int = first.getsockname()[1]
+            try:
+                with socket.create_server(("127.0.0.1", port + 1)):
+                    return port
+            except (OSError, OverflowError):
+                continue
+    raise AssertionError("no two free ports beside each other")
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def ask(method: str, url: str, body: Any = None, **headers: str) -> Answer:
+    """Send one request; redirects are not followed. `Host` may be said."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    with contextlib.closing(connection):
+        data = None if body is None else json.dumps(body)
+        spelled = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            spelled["Content-Type"] = "application/json"
+        connection.request(method, parts.path or "/", data, spelled)
+        response = connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """One demo for all tests that leave it as it is; without Node, one without the npm client."""
+    has_node = os.environ.get("CI") or (find_tool("npm") and find_tool("node"))
+    bundle = str(build()) if has_node else ""
+    with started(free_port(), tmp_path_factory.mktemp("demo"), GATEWAY_DEMO_BUNDLE=bundle) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Path:
+    """The npm client, bundled."""
+    return build()
+
+
+def build() -> Path:
+    """Bundle the npm client as `make demo` does it, unless that has been done."""
+    npm = require_tool("npm")
+    require_tool("node")
+    wanted = hashlib.sha256()
+    for name in ("package.json", "package-lock.json", "build.mjs"):
+        wanted.update((BUILD / name).read_bytes())
+    stamp = BUILD / "node_modules" / ".built-of"
+    with (BUILD / ".build.lock").open("w") as lock:  # several workers of one test run share the folder
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not BUNDLE.is_file() or not stamp.is_file() or stamp.read_text() != wanted.hexdigest():
+            for command in (["ci"], ["run", "build"]):
+                done = subprocess.run(
+                    [npm, *command], cwd=BUILD, capture_output=True, text=True, timeout=100, check=False
+                )
+                if done.returncode:
+                    absent(f"npm {' '.join(command)} did not work in demo/: {done.stderr.strip()[-300:]}")
+            stamp.write_text(wanted.hexdigest())
+    return BUNDLE
+
+
+def drive_command(scenario: str, address: str, **more: str) -> tuple[list[str], dict[str, str]]:
+    install_clients()
+    arguments = {"address": address, "playwright": str(CLIENTS), "chromium": require_tool("chromium"), **more}
+    environ = clean_environment(ARGUMENTS=json.dumps(arguments))
+    return [require_tool("node"), str(BUILD / "drive.mjs"), scenario], environ
+
+
+def drive(scenario: str, address: str) -> Any:
+    """Let Chromium do something with the page, and return what it saw."""
+    command, environ = drive_command(scenario, address)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def prediction(demo: Started, seen: Any, team: str = "studio") -> Any:
+    """Ask the gateway for what the page has shown, with the team's own key."""
+    answer = ask("GET", f"{demo.base_url}/predictions/{seen['id']}", Authorization=f"Bearer {demo.keys[team]}")
+    assert answer.status == 200, answer
+    return answer.json
+
+
+# --- The page in a browser ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.chromium
+@pytest.mark.node
+@pytest.mark.parametrize("way", ["fetch", "npm"])
+def test_the_page_streams_a_text_and_draws_an_image(demo: Started, way: str) -> None:
+    """A newcomer opens the gateway's address, presses both buttons, and sees what the models made of it."""
+    seen = drive(way, f"{demo.origin}/")
+
+    assert seen["address"] == demo.page, "the gateway's address leads to the page"
+    text, image = seen["result"]["text"], seen["result"]["image"]
+    for panel in (text, image):
+        assert panel["status"] == "succeeded"
+        assert panel["problem"] is None
+        assert panel["team"] == "studio"
+        assert re.fullmatch(r"rgt_.{4}….{4}", panel["key"]), "the key is shown shortened"
+        assert panel["cache"].startswith("replicate-gateway; ")
+        assert re.match(r"gateway;dur=[\d.]+", panel["server"])
+        assert re.fullmatch(r"created in .+, .+ after .+, all done in .+", panel["measured"])
+        assert panel["raw"] == prediction(demo, panel), "the JSON shown is the prediction"
+
+    assert text["output"] == "".join(text["raw"]["output"])
+    assert len(text["output"]) > 500
+    assert image["image"]["source"] == image["raw"]["output"][0]
+    assert (image["image"]["width"], image["image"]["height"]) == (512, 512)
+    assert image["image"]["alt"] == image["raw"]["input"]["prompt"]
+
+    assert seen["complaints"] == []
+    hosts = {urllib.parse.urlsplit(url).hostname for url in seen["asked"]}
+    assert hosts <= LOOPBACK, f"the page asked others: {hosts}"
+    asked_npm = any(line.startswith("GET /v1/streams/") and "EventSource" not in line for line in text["requests"])
+    assert asked_npm == (way == "npm"), "each way is the one that it says it is"
+
+
+@pytest.mark.chromium
+@pytest.mark.node
+@pytest.mark.parametrize("scenario", ["cancel", "cancel_npm"])
+def test_a_visitor_can_cancel(demo: Started, scenario: str) -> None:
+    """Cancel ends the text where it is, and an image before it begins; both are canceled at the gateway too."""
+    seen = drive(scenario, demo.page)
+
+    text = seen["result"]["text"]
+    assert text["status"] == "canceled"
+    assert text["problem"] is None
+    assert 20 < len(text["output"]) < 2000
+    assert prediction(demo, text)["status"] == "canceled"
+    image = seen["result"]["image"]
+    assert (image["status"], image["problem"], image["image"]) == ("canceled", None, None)
+    assert prediction(demo, image)["status"] == "canceled"
+    assert seen["complaints"] == []
+
+
+@pytest.mark.chromium
+@pytest.mark.node
+def test_the_other_team_is_told_that_there_is_no_such_prediction(demo: Started) -> None:
+    """One press asks for the run as the second team, which sees nothing of it."""
+    seen = drive("other", demo.page)
+
+    assert seen["result"]["said"] == "404 The requested resource could not be found."
+    assert prediction(demo, seen["result"]["text"])["status"] == "succeeded"
+
+
+@pytest.mark.chromium
+@pytest.mark.node
+def test_the_page_runs_for_the_second_team_too(demo: Started) -> None:
+    """Choosing the other team takes a token of that team, and the run is that team's."""
+    seen = drive("second", demo.page)
+
+    text = seen["result"]["text"]
+    assert (text["team"], text["status"]) == ("lab", "succeeded")
+    assert prediction(demo, text, "lab")["output"] == text["raw"]["output"]
+    foreign = ask("GET", f"{demo.base_url}/predictions/{text['id']}", Authorization=f"Bearer {demo.keys['studio']}")
+    assert foreign.status == 404
+    assert seen["complaints"] == []
+
+
+@pytest.mark.chromium
+@pytest.mark.node
+def test_a_page_that_was_left_open_renews_its_token(demo: Started) -> None:
+    """A visitor who comes back ten minutes later presses the button, and it works."""
+    seen = drive("late", demo.page)
+
+    first, second = seen["result"]["first"], seen["result"]["second"]
+    assert first["status"] == second["status"] == "succeeded"
+    assert first["key"] != second["key"]
+    assert seen["complaints"] == []
+
+
+@pytest.mark.chromium
+@pytest.mark.node
+def test_the_page_works_under_the_name_localhost(demo: Started) -> None:
+    """Whoever types localhost gets a page that works, though that is another origin."""
+    seen = drive("fetch", demo.page.replace("127.0.0.1", "localhost"))
+
+    assert seen["result"]["text"]["status"] == seen["result"]["image"]["status"] == "succeeded"
+    assert seen["complaints"] == []
+
+
+@pytest.mark.chromium
+@pytest.mark.node
+def test_without_a_bundle_the_page_does_not_offer_the_npm_client(tmp_path: Path) -> None:
+    """As after `pip install`: the page works, and says nothing of what is not there."""
+    with started(free_port(), tmp_path, GATEWAY_DEMO_BUNDLE="") as demo:
+        assert "make demo" in demo.said
+        seen = drive("offers", demo.page)
+
+    assert seen["result"] == {"npm": False}
+    assert seen["complaints"] == []
+
+
+# --- What is pasted -----------------------------------------------------------------------------------------------
+
+
+def paste(line: str, folder: Path) -> str:
+    """Run a line in a shell, where this Python's packages are at hand."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", line],
+        cwd=folder,
+        env=clean_environment() | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_the_line_for_curl_can_be_pasted(demo: Started, tmp_path: Path) -> None:
+    """curl prints a finished prediction."""
+    require_tool("curl")
+    answer = json.loads(paste(demo.line("curl "), tmp_path))
+
+    assert answer["status"] == "succeeded"
+    assert "about llamas" in "".join(answer["output"])
+
+
+@pytest.mark.node
+def test_the_line_for_node_can_be_pasted(demo: Started) -> None:
+    """Where the npm client is installed, Node prints the text as it comes."""
+    build()
+
+    assert "about llamas" in paste(demo.line("node "), BUILD)
+
+
+def test_the_line_for_python_can_be_pasted(demo: Started, tmp_path: Path) -> None:
+    """Where the Python client is installed, Python prints the text."""
+    assert "about llamas" in paste(demo.line("REPLICATE_BASE_URL="), tmp_path)
+
+
+# --- What the page may and may not have ---------------------------------------------------------------------------
+
+
+def test_nothing_that_the_page_gets_holds_a_key_of_a_team(demo: Started) -> None:
+    """A page is public: its files and its token show no key, and the account's token least of all."""
+    got = [ask("GET", demo.page + name) for name in ("", "page.js", "snippets.js", "page.css", "icon.svg", "demo.json")]
+    got.append(ask("POST", f"{demo.page}token", {"team": "studio"}, Origin=demo.page.rstrip("/")))
+
+    assert [answer.status for answer in got] == [200] * 6 + [201]
+    for answer in got:
+        assert not KEY.search(answer.body.decode())
+        assert "r8_" not in answer.body.decode()
+
+
+def test_the_page_gets_a_token_for_itself_only(demo: Started) -> None:
+    """What a visitor could copy out of the page does little: it runs two models, from this page, for minutes."""
+    origin = demo.page.rstrip("/")
+    token = ask("POST", f"{demo.page}token", {"team": "studio"}, Origin=origin).json["token"]
+    bearer = {"Authorization": f"Bearer {token}"}
+
+    assert ask("GET", f"{demo.base_url}/predictions", Origin=origin, **bearer).status == 200
+    assert ask("GET", f"{demo.base_url}/predictions", **bearer).status == 403, "not from elsewhere"
+    assert ask("GET", f"{demo.base_url}/predictions", Origin="http://evil.example", **bearer).status == 403
+    assert ask("GET", f"{demo.base_url}/files", Origin=origin, **bearer).status == 403, "no files"
+    minting = ask("POST", f"{demo.origin}/gateway/tokens", {"ttl_seconds": 60}, Origin=origin, **bearer)
+    assert minting.status == 403, "no tokens"
+    other = ask("POST", f"{demo.base_url}/models/stability-ai/sdxl/predictions", {"input": {}}, Origin=origin, **bearer)
+    assert other.status == 403, "no other model"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({}, {"team": "studio"}, 403),
+        ({"Origin": "http://evil.example"}, {"team": "studio"}, 403),
+        ({"Origin": "null"}, {"team": "studio"}, 403),
+        ({"Origin": "page", "Host": "evil.example"}, {"team": "studio"}, 421),
+        ({"Origin": "page"}, {"team": "nobody"}, 422),
+        ({"Origin": "page"}, ["studio"], 422),
+        ({"Origin": "page"}, {"team": "studio", "scopes": ["files"]}, 422),
+        ({"Origin": "page"}, {"team": "x" * 2000}, 413),
+    ],
+)
+def test_nobody_but_the_page_gets_a_token(demo: Started, headers: dict[str, str], body: Any, status: int) -> None:
+    """Another site that a visitor has open cannot fetch a token from the demo's server."""
+    if headers.get("Origin") == "page":
+        headers = headers | {"Origin": demo.page.rstrip("/")}
+
+    answer = ask("POST", f"{demo.page}token", body, **headers)
+
+    assert answer.status == status
+    assert b"rgt_" not in answer.body
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_the_page_may_load_nothing_from_elsewhere(demo: Started) -> None:
+    """The policy names this machine only, and has no room for inline code."""
+    answer = ask("GET", demo.page)
+    policy = answer.headers["content-security-policy"]
+
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    named = re.findall(r"https?://([^\s;:/]+)", policy)
+    assert set(named) <= LOOPBACK
+    assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg)", answer.body)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+# --- Start and stop -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.chromium
+@pytest.mark.node
+def test_it_stops_in_a_moment_while_a_page_streams_and_leaves_nothing(
+    tmp_path: Path, bundle: Path, number: signal.Signals
+) -> None:
+    """Ctrl+C is answered at once, without complaints, and the temporary folder is gone."""
+    with started(free_port(), tmp_path, GATEWAY_DEMO_BUNDLE=str(bundle)) as demo:
+        assert [path.name[:13] for path in tmp_path.iterdir()] == ["gateway-demo-"]
+        command, environ = drive_command("open", demo.page)
+        browser = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            assert browser.stdout
+            assert browser.stdout.readline() == "streaming\n"
+            began = time.monotonic()
+            demo.process.send_signal(number)
+            demo.process.wait(10)
+            took = time.monotonic() - began
+        finally:
+            browser.communicate("over\n", timeout=30)
+        assert demo.process.stdout
+        rest = demo.process.stdout.read()
+
+    assert demo.process.returncode == 0
+    assert took < 3, f"it took {took:.1f} seconds"
+    assert rest == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_that_comes_twice_leaves_nothing_either(tmp_path: Path) -> None:
+    """Runners such as timeout and npm send a signal once more; the demo tidies up all the same."""
+    for pause in (0.0, 0.001, 0.005, 0.02):
+        with started(0, tmp_path) as demo:
+            demo.process.send_signal(signal.SIGTERM)
+            time.sleep(pause)
+            demo.process.send_signal(signal.SIGTERM)
+            # The second may come when all is done and the program is about to end.
+            assert demo.process.wait(10) in (0, -signal.SIGTERM)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """No traceback, and no half of a demo left behind."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = begin(port, tmp_path)
+        said, _ = process.communicate(timeout=START_SECONDS)
+
+    assert process.returncode == 1
+    assert said == (f"Error: Port {port} is in use; choose another one with --port, or any free one with --port 0.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_whose_port_is_taken_goes_elsewhere(tmp_path: Path) -> None:
+    """The next port belongs to another program: the demo starts all the same, and the page is where it says."""
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port + 1)), started(port, tmp_path) as demo:
+        assert demo.base_url == f"http://127.0.0.1:{port}/v1"
+        assert demo.page != f"http://127.0.0.1:{port + 1}/"
+        assert ask("GET", demo.page).status == 200
+        answer = ask("GET", f"{demo.origin}/")
+
+    assert (answer.status, answer.headers["location"]) == (302, demo.page)
+
+
+def test_a_bundle_that_is_named_and_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """A wrong path in the variable is not passed over in silence."""
+    process = begin(0, tmp_path, GATEWAY_DEMO_BUNDLE="no/such.js")
+    said, _ = process.communicate(timeout=START_SECONDS)
+
+    assert process.returncode == 1
+    assert said == "Error: GATEWAY_DEMO_BUNDLE names no/such.js, which cannot be read: No such file or directory.\n"
+
+
+async def test_a_demo_can_be_run_inside_of_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`async with demo() as running` gives a demo on any free ports, and nothing in it blocks the event loop."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with blockbuster_ctx():
+        async with run_a_demo() as running, aiohttp.ClientSession() as session:
+            async with session.get(running.page_url) as page:
+                assert page.status == 200
+            origin = running.page_url.rstrip("/")
+            async with session.post(f"{origin}/token", json={"team": "lab"}, headers={"Origin": origin}) as minted:
+                assert minted.status == 201
+            for team, key in running.keys.items():
+                async with session.get(
+                    f"{running.base_url}/account", headers={"Authorization": f"Bearer {key}"}
+                ) as account:
+                    assert (await account.json())["username"] == team
+
+    assert list(tmp_path.iterdir()) == []

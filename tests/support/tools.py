@@ -1,0 +1,56 @@
+"""Programs outside of Python that a test needs: skipped over where they are absent, a failure where CI is set."""
+
+import functools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_NAMES = {
+    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+}
+
+
+def find_tool(name: str) -> str | None:
+    """Return the path of a program, under any of the names it goes by; None if it is not installed."""
+    return next((path for each in _NAMES.get(name, (name,)) if (path := shutil.which(each))), None)
+
+
+def require_tool(name: str) -> str:
+    """Return the path of a program. Without it the test is skipped, or fails where the variable CI is set."""
+    path = find_tool(name)
+    if path is None:
+        absent(f"{name} is not installed")
+    return path
+
+
+def absent(reason: str) -> None:
+    """End the test because something it needs cannot be had: a skip for people, a failure for CI."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}; with CI set nothing is skipped", pytrace=False)
+    pytest.skip(reason)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Return an environment for a program: no proxies and none of our own tokens, only what it needs to start."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return kept | more
+
+
+@functools.cache
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for 127.0.0.1 and its key, to be trusted by a client that is told so."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
+        [
+            require_tool("openssl"),
+            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key

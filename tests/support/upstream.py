@@ -1,0 +1,43 @@
+"""Short ways to ask what the simulator has and has received."""
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.simulator import Simulator
+from tests.support.house import House
+
+CREATES = "*predictions.create"
+
+
+def version_of(upstream: Simulator, ref: str) -> str:
+    """Return the id of a model's newest version."""
+    latest = upstream.world.registry.models[ref].latest
+    assert latest is not None, f"{ref} has no version"
+    return latest.id
+
+
+def creates(upstream: Simulator) -> int:
+    """Count the predictions that upstream was asked to create, in any of the three ways."""
+    return upstream.requests.count(CREATES)
+
+
+def reads(upstream: Simulator) -> int:
+    """Count how often upstream was asked how a prediction or training fares."""
+    return upstream.requests.count("predictions.get") + upstream.requests.count("trainings.get")
+
+
+def assert_upstream_saw_no_key(house: House) -> None:
+    """Fail if a key of the house is in any request that the API received, or one came without the account's token."""
+    for seen in house.upstream.requests:
+        if seen.origin != "api":
+            continue
+        assert seen.headers.get("authorization") == f"Bearer {house.upstream.token}", seen.operation
+        everything = "\n".join((seen.path, seen.query, seen.body, *seen.headers.values()))
+        for name, key in house.keys.items():
+            assert key not in everything, f"the key of {name} was in a request for {seen.operation}"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something has come about, as long as the test has time."""
+    while not condition():
+        await asyncio.sleep(0.01)
