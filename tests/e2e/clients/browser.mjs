@@ -1,0 +1,44 @@
+// Opens a page in Chromium, runs scenarios in it, and says what they gave, what the console said and what was requested.
+
+import { chromium } from "playwright-core";
+import { baseUrl, key, play } from "./script.mjs";
+
+const args = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+await play({
+  async open({ executable, profile, page: address, scenarios }) {
+    const context = await chromium.launchPersistentContext(profile, { executablePath: executable, args, headless: true });
+    try {
+      const page = await context.newPage();
+      const complaints = [];
+      page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+      page.on("pageerror", (error) => complaints.push(String(error)));
+      const requests = [];
+      const devtools = await context.newCDPSession(page);
+      await devtools.send("Network.enable");
+      devtools.on("Network.requestWillBeSent", ({ request }) => {
+        requests.push({ method: request.method, url: request.url });
+      });
+      await page.goto(address);
+      const results = [];
+      for (const [name, given] of scenarios) {
+        results.push(await page.evaluate(([...all]) => window.play(...all), [name, key, baseUrl, given ?? {}]));
+      }
+      const seen = await page.evaluate(() => ({
+        texts: [...document.querySelectorAll("pre")].map(({ textContent }) => textContent),
+        pictures: document.querySelectorAll("img").length,
+      }));
+      return { results, seen, complaints, requests };
+    } finally {
+      await context.close();
+    }
+  },
+});

@@ -1,0 +1,127 @@
+"""The AI SDK's Replicate provider, images and video, in both of its generations."""
+
+import base64
+from functools import partial
+from typing import Any
+
+import pytest
+
+from gateway.simulator import Simulator
+from gateway.simulator.models.image import paint
+from tests.e2e.conftest import Play
+from tests.support.house import House
+from tests.support.models import FILM, INLINE_PICTURE, add_film, add_inline
+from tests.support.node import node_22
+from tests.support.upstream import creates, reads, version_of
+
+pytestmark = pytest.mark.node
+
+
+@pytest.fixture(params=["2", "3"], ids=["@ai-sdk/replicate-2", "@ai-sdk/replicate-3"])
+def generation(request: pytest.FixtureRequest) -> str:
+    """The generation of the provider: 2 with `ai` 6, or 3 with `ai` 7 on Node 22."""
+    return str(request.param)
+
+
+@pytest.fixture
+def sdk(play: Play, generation: str) -> Play:
+    """Run a scenario of the AI SDK."""
+    more: dict[str, Any] = {"environ": {"GENERATION": generation}}
+    return partial(play, "ai.mjs", **more, node=node_22() if generation == "3" else None)
+
+
+async def test_an_image_is_generated_by_an_official_model(sdk: Play, upstream: Simulator, generation: str):
+    """`generateImage()`: one create that waits, then the picture; no key goes to where it lies."""
+    add_inline(upstream)
+    done = await sdk("image", model="acme/inline", prompt="a lake")
+    assert done.error is None
+    assert [base64.b64decode(each["base64"]) for each in done.result] == [INLINE_PICTURE]
+    assert done.requests[0].headers["prefer"] == "wait"
+    assert done.count("POST") == creates(upstream) == 1
+    assert not any(request.authorized for request in done.requests if request.url.startswith("data:"))
+
+
+async def test_a_version_is_run_by_its_id(sdk: Play, upstream: Simulator):
+    """`owner/name:version` goes to /predictions, with seed, ratio and the provider's options in the input."""
+    version = add_inline(upstream)
+    done = await sdk(
+        "image",
+        model=f"acme/inline:{version}",
+        prompt="a lake",
+        seed=5,
+        aspectRatio="16:9",
+        options={"num_inference_steps": 4},
+    )
+    assert done.error is None
+    assert base64.b64decode(done.result[0]["base64"]) == INLINE_PICTURE
+    posted = upstream.requests.find("predictions.create")[0].json
+    assert posted["version"] == version
+    assert posted["input"]["seed"] == 5
+    assert posted["input"]["num_inference_steps"] == 4
+
+
+async def test_an_output_on_another_private_address_is_fetched_by_the_second_generation_only(
+    sdk: Play, upstream: Simulator, generation: str
+):
+    """The third refuses links into private networks that are not the gateway's own; of a real Replicate none are."""
+    version = version_of(upstream, "acme/painter")
+    done = await sdk(
+        "image", model=f"acme/painter:{version}", prompt="a lake", seed=5, options={"width": 32, "height": 32}
+    )
+    if generation == "2":
+        assert base64.b64decode(done.result[0]["base64"]) == paint("a lake", 5, 32, 32)
+        assert [request.authorized for request in done.requests] == [True, False]
+    else:
+        assert "is not allowed" in done.error["message"]
+    assert creates(upstream) == 1
+
+
+async def test_a_picture_is_given_along_as_a_data_uri(sdk: Play, upstream: Simulator):
+    """Editing a picture: it goes inline, in the one create."""
+    add_inline(upstream)
+    data = base64.b64encode(paint("a picture", 1, 16, 16)).decode()
+    done = await sdk("editImage", model="acme/inline", prompt="make it larger", base64=data)
+    assert done.error is None
+    assert upstream.requests.find("*predictions.create")[0].json["input"]["image"] == f"data:image/png;base64,{data}"
+
+
+async def test_an_image_later_than_the_wait(sdk: Play, upstream: Simulator, generation: str, gateway: House):
+    """The third goes on by polling `urls.get`, with its key since the origin is the base's; the second fails."""
+    add_inline(upstream, seconds=36)
+    done = await sdk("image", model="acme/inline", prompt="p", options={"maxWaitTimeInSeconds": 1}, maxRetries=0)
+    assert done.requests[0].status == 202
+    assert creates(upstream) == 1
+    if generation == "2":
+        assert done.error is not None
+        return
+    assert base64.b64decode(done.result[0]["base64"]) == INLINE_PICTURE
+    polls = [request for request in done.requests if request.method == "GET" and request.url.startswith("http")]
+    assert polls
+    assert all(each.url.startswith(f"{gateway.base_url}/predictions/") and each.authorized for each in polls)
+    assert all(each.status == 200 for each in polls)
+
+
+async def test_a_film_is_generated_and_polled_for(sdk: Play, upstream: Simulator, gateway: House, generation: str):
+    """`experimental_generateVideo()`: the third generation starts and polls, the second waits; one run either way."""
+    add_film(upstream)
+    poll = {"intervalMs": 20} if generation == "3" else None
+    done = await sdk("video", model="acme/film", prompt="a train", poll=poll, options={"pollIntervalMs": 20})
+    assert done.error is None
+    assert [(base64.b64decode(each["base64"]), each["mediaType"]) for each in done.result] == [(FILM, "video/mp4")]
+    assert creates(upstream) == 1
+    polls = done.find("GET")[:-1]
+    if generation == "3":
+        assert len(polls) > 5
+        assert "prefer" not in done.requests[0].headers
+        assert reads(upstream) < len(polls) * 2
+    assert all(each.url.startswith(f"{gateway.base_url}/predictions/") and each.authorized for each in polls)
+    assert not done.requests[-1].authorized
+
+
+async def test_an_error_has_the_gateways_words(sdk: Play, upstream: Simulator):
+    """The SDK takes `detail` out of the problem document, and repeats nothing that is the caller's fault."""
+    done = await sdk("image", model="acme/inline", prompt="p", key="rgw_nosuchkey000_" + "x" * 32)
+    assert done.error["status"] == 401
+    assert done.error["message"]
+    assert done.count("POST") == 1
+    assert len(upstream.requests) == 0

@@ -1,0 +1,285 @@
+"""A real Chromium: a page of another origin uses npm `replicate`, plain fetch and EventSource against the gateway."""
+
+import asyncio
+import base64
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from gateway.simulator import Simulator
+from gateway.simulator.models.image import paint
+from tests.support.house import House, start_gateway
+from tests.support.node import run_script
+from tests.support.tools import clean_environment, require_tool
+from tests.support.upstream import assert_upstream_saw_no_key, creates, reads, until, version_of
+
+pytestmark = [pytest.mark.chromium, pytest.mark.node, pytest.mark.timeout(60)]
+
+STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
+PICTURE = base64.b64encode(paint("a picture", 1, 16, 16)).decode()
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the page is: at an origin that the team lists, and at another that it does not."""
+
+    listed: str
+    unlisted: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came of a visit."""
+
+    results: list[dict[str, Any]]
+    texts: list[str]
+    pictures: int
+    complaints: list[str]
+    requests: list[dict[str, Any]]
+
+    @property
+    def preflights(self) -> list[dict[str, Any]]:
+        """The OPTIONS requests that the browser sent by itself."""
+        return [each for each in self.requests if each["method"] == "OPTIONS"]
+
+
+Visit = Callable[..., Awaitable[Seen]]
+
+
+@pytest.fixture(scope="session")
+def bundle(clients: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's script with the client in it, built once."""
+    path = tmp_path_factory.mktemp("bundle") / "page.js"
+    subprocess.run(
+        [require_tool("node"), str(clients / "bundle.mjs"), str(path)],
+        cwd=clients,
+        env=clean_environment(),
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return path
+
+
+@pytest.fixture
+async def site(bundle: Path) -> AsyncIterator[Site]:
+    """A server for the page, which has two names and so two origins."""
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(
+            text='<!doctype html><link rel="icon" href="data:,"><script src="/page.js"></script>',
+            content_type="text/html",
+        )
+
+    async def script(_: web.Request) -> web.Response:
+        return web.Response(body=bundle.read_bytes(), content_type="text/javascript", charset="utf-8")
+
+    app = web.Application()
+    app.router.add_get("/", page)
+    app.router.add_get("/page.js", script)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    yield Site(f"http://127.0.0.1:{port}", f"http://localhost:{port}")
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def gateway(upstream: Simulator, tmp_path: Path, site: Site, a_quiet_gateway: None) -> AsyncIterator[House]:
+    """A gateway whose team alpha has pages at the listed origin, and a key that pages may show."""
+    page_key = {"name": "page", "origins": [site.listed], "scopes": ["read", "predict", "files"]}
+    teams = {"alpha": {"origins": [site.listed], "keys": [page_key]}}
+    async with start_gateway(upstream, tmp_path, teams=teams) as house:
+        yield house
+        assert_upstream_saw_no_key(house)
+
+
+@pytest.fixture
+async def browser_token(gateway: House, site: Site) -> str:
+    """A short-lived token for a page, as a backend would mint it."""
+    async with gateway.caller() as caller:
+        wanted = {"ttl_seconds": 300, "scopes": ["read", "predict", "files"], "origins": [site.listed]}
+        async with caller.post("/gateway/tokens", json=wanted) as answer:
+            assert answer.status == 201
+            token: str = (await answer.json())["token"]
+            return token
+
+
+@pytest.fixture
+def visit(gateway: House, site: Site, browser_token: str, tmp_path: Path) -> Visit:
+    """Open the page and run scenarios: `await visit(("run", {…}), …)`."""
+    chromium = require_tool("chromium")
+
+    async def open_page(
+        *scenarios: tuple[str, dict[str, Any]], origin: str | None = None, key: str | None = None
+    ) -> Seen:
+        done = await run_script(
+            "browser.mjs",
+            "open",
+            base_url=gateway.base_url,
+            key=key or browser_token,
+            executable=chromium,
+            profile=str(tmp_path / "profile"),
+            page=f"{origin or site.listed}/",
+            scenarios=list(scenarios),
+        )
+        assert done.error is None, done.error
+        seen = done.result
+        return Seen(
+            seen["results"], seen["seen"]["texts"], seen["seen"]["pictures"], seen["complaints"], seen["requests"]
+        )
+
+    return open_page
+
+
+@pytest.mark.parametrize("credential", ["browser token", "publishable key"])
+async def test_a_page_runs_streams_and_paints(visit: Visit, upstream: Simulator, gateway: House, credential: str):
+    """Text that was awaited, text that streamed, and a picture stand on the page; the console has no complaint."""
+    storyteller = f"acme/storyteller:{version_of(upstream, 'acme/storyteller')}"
+    seen = await visit(
+        ("run", {"ref": storyteller, "input": STORY}),
+        ("run", {"ref": storyteller, "input": STORY, "wait": {"mode": "poll", "interval": 50}}),
+        ("stream", {"ref": "meta/meta-llama-3-8b-instruct", "input": STORY}),
+        ("paint", {"ref": "black-forest-labs/flux-schnell", "input": {"prompt": "a lake", "seed": 3}}),
+        key=gateway.keys["alpha.page"] if credential == "publishable key" else None,
+    )
+    assert [each.get("error") for each in seen.results] == [None] * 4
+    blocked, polled, streamed, painted = (each["result"] for each in seen.results)
+    assert blocked["text"] == polled["text"] == "".join(upstream.predictions[0].output)
+    assert blocked["statuses"][0] == "succeeded"
+    assert polled["statuses"][0] == "starting"
+    assert streamed["text"] == "".join(upstream.predictions[2].output)
+    assert streamed["events"][-1] == "done"
+    assert painted == {"width": 512, "height": 512}
+    assert seen.texts == [blocked["text"], polled["text"], streamed["text"]]
+    assert seen.pictures == 1
+    assert seen.complaints == []
+    assert creates(upstream) == 4
+    assert upstream.requests.count("streams.get") == 1
+    assert not any(each["url"].startswith(upstream.base_url) for each in seen.requests)
+
+
+async def test_a_page_uploads_a_blob(visit: Visit, upstream: Simulator, gateway: House):
+    """By `files.create`, by a Blob as the only input, and with text beside it, where 1.4.0 inlines it in a browser."""
+    upscale = f"acme/upscale:{version_of(upstream, 'acme/upscale')}"
+    seen = await visit(
+        ("upload", {"ref": upscale, "base64": PICTURE}),
+        ("runWithBlob", {"ref": upscale, "base64": PICTURE}),
+        ("runWithBlob", {"ref": upscale, "base64": PICTURE, "more": {"scale": 3}}),
+    )
+    assert [each.get("error") for each in seen.results] == [None] * 3
+    uploaded, alone, beside = (each["result"] for each in seen.results)
+    assert uploaded["file"]["urls"]["get"] == f"{gateway.base_url}/files/{uploaded['file']['id']}"
+    assert uploaded["file"]["id"] in uploaded["listed"]
+    assert uploaded["deleted"] is True
+    assert (uploaded["width"], alone["width"], beside["width"]) == (32, 32, 48)
+    posted = [each.json["input"]["image"] for each in upstream.requests.find("predictions.create")]
+    assert [each.split("/")[0] for each in posted] == ["http:", "http:", "data:image"]
+    assert all(each.startswith(f"{upstream.base_url}/files/") for each in posted[:2])
+    assert upstream.requests.count("files.create") == 2
+    assert seen.complaints == []
+
+
+async def test_plain_fetch_and_event_source_do_without_a_library(visit: Visit, upstream: Simulator):
+    """The few lines that most pages have: POST and wait, and an EventSource that needs no key."""
+    version = version_of(upstream, "acme/storyteller")
+    seen = await visit(
+        ("plainFetch", {"version": version, "input": STORY}),
+        ("eventSource", {"version": version, "input": STORY}),
+        ("eventSource", {"version": version, "input": STORY, "withCredentials": True}),
+    )
+    assert [each.get("error") for each in seen.results] == [None] * 3
+    fetched, *streamed = (each["result"] for each in seen.results)
+    assert fetched["status"] == 201
+    assert fetched["again"] == fetched["canceled"] == "succeeded"
+    assert fetched["text"] == "".join(upstream.predictions[0].output)
+    assert {"x-request-id", "preference-applied", "location"} <= set(fetched["headers"])
+    for each, prediction in zip(streamed, upstream.predictions[1:], strict=True):
+        assert each["output"] == prediction.output
+        assert each["types"][-1] == "done"
+        assert len(set(each["ids"])) == len(each["ids"])
+    assert creates(upstream) == 3
+    assert seen.complaints == []
+
+
+async def test_a_page_sees_what_was_wrong(visit: Visit, upstream: Simulator):
+    """An error is an answer with its text, and not "Failed to fetch": its headers allow the page to read it."""
+    seen = await visit(
+        ("run", {"ref": "black-forest-labs/flux-schnell", "input": {}}),
+        ("run", {"ref": f"acme/fail:{version_of(upstream, 'acme/fail')}", "input": {"kind": "nsfw"}}),
+        ("stream", {"ref": f"acme/fail:{version_of(upstream, 'acme/fail')}", "input": {"kind": "exception"}}),
+    )
+    refused, failed, broken = (each["error"] for each in seen.results)
+    assert refused["status"] == 422
+    assert "prompt is required" in refused["message"]
+    assert failed["message"].startswith("Prediction failed: NSFW")
+    assert broken["message"] == '{"detail":"division by zero"}'
+    assert not [each for each in seen.complaints if "CORS" in each]
+
+
+async def test_a_page_that_gives_up_cancels(visit: Visit, upstream: Simulator):
+    """An AbortSignal between two polls: the run ends upstream."""
+    slow = f"acme/slow:{version_of(upstream, 'acme/slow')}"
+    seen = await visit(("abort", {"ref": slow, "input": {"duration": 600}}))
+    assert seen.results[0]["result"][-1] == "canceled"
+    await until(lambda: upstream.predictions[0].status == "canceled")
+
+
+async def test_the_rest_of_the_client_works_in_a_page(visit: Visit, upstream: Simulator):
+    """Lists, search by QUERY, account: every method is preflighted, and every preflight is answered without a key."""
+    seen = await visit(("everything", {"input": STORY}))
+    assert seen.results[0].get("error") is None
+    assert seen.results[0]["result"]["account"] == "alpha"
+    assert seen.results[0]["result"]["search"] >= 2
+    assert seen.preflights
+    assert seen.complaints == []
+
+
+async def test_preflights_are_remembered(visit: Visit, upstream: Simulator):
+    """`Access-Control-Max-Age`: sixty polls of one prediction are preceded by one OPTIONS, not by sixty."""
+    slow = f"acme/slow:{version_of(upstream, 'acme/slow')}"
+    given = {"ref": slow, "input": {"duration": 130, "seed": 1}, "wait": {"mode": "poll", "interval": 100}}
+    seen = await visit(("run", given))
+    assert seen.results[0].get("error") is None
+    polls = [each for each in seen.requests if each["method"] == "GET" and "/predictions/" in each["url"]]
+    assert len(polls) > 40
+    # Without Max-Age Chromium keeps a preflight for five seconds, and this takes more than six.
+    assert len([each for each in seen.preflights if "/predictions/" in each["url"]]) == 1
+    assert reads(upstream) < len(polls)
+
+
+async def test_a_page_of_another_origin_gets_nothing(visit: Visit, upstream: Simulator, gateway: House, site: Site):
+    """The same page under a name that is not listed: every call fails in the browser, and nothing was run."""
+    ref = "acme/official-storyteller"
+    for key in (None, gateway.keys["alpha.page"]):
+        seen = await visit(
+            ("run", {"ref": ref, "input": STORY}),
+            ("stream", {"ref": ref, "input": STORY}),
+            ("bareFetch", {}),
+            origin=site.unlisted,
+            key=key,
+        )
+        assert [each["error"]["name"] for each in seen.results] == ["TypeError"] * 3
+        assert {each["error"]["message"] for each in seen.results} == {"Failed to fetch"}
+        assert any("CORS" in each for each in seen.complaints)
+    await asyncio.sleep(0.1)
+    assert creates(upstream) == 0
+
+
+async def test_a_page_key_is_of_no_use_outside_its_page(gateway: House, upstream: Simulator, browser_token: str):
+    """What is shown to every visitor opens nothing for a program that has copied it."""
+    for key in (gateway.keys["alpha.page"], browser_token):
+        async with gateway.caller() as caller:
+            headers = {"Authorization": f"Bearer {key}"}
+            for origin in ({}, {"Origin": "https://elsewhere.example"}):
+                body = {"input": STORY}
+                path = "/v1/models/acme/official-storyteller/predictions"
+                async with caller.post(path, json=body, headers=headers | origin) as answer:
+                    assert answer.status == 403
+    assert creates(upstream) == 0

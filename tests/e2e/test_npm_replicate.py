@@ -1,0 +1,266 @@
+"""npm `replicate` 1.4.0 from Node: `run()` and predictions, and what of them upstream gets to see."""
+
+from typing import Any
+
+import pytest
+
+from gateway.simulator import Simulator
+from gateway.simulator.faults import Fault
+from tests.e2e.conftest import Play
+from tests.support.house import House
+from tests.support.upstream import creates, reads, until, version_of
+
+pytestmark = pytest.mark.node
+
+STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
+
+
+@pytest.mark.parametrize("form", ["version", "official"])
+async def test_run_waits_for_the_answer_in_one_request(
+    replicate_js: Play, upstream: Simulator, gateway: House, storyteller: str, form: str
+):
+    """`run()` as everybody writes it: one POST, no polling, and the whole text."""
+    ref = f"acme/storyteller:{storyteller}" if form == "version" else "acme/official-storyteller"
+    done = await replicate_js("run", ref=ref, input=STORY)
+    assert done.error is None
+    assert "".join(done.result["output"]).startswith("\n\nHere is")
+    assert len(done.result["output"]) == STORY["max_tokens"] + 1
+    assert [request.method for request in done.requests] == ["POST"]
+    assert done.requests[0].headers["prefer"] == "wait"
+    assert creates(upstream) == 1
+    first = done.result["seen"][0]
+    assert first["status"] == "succeeded"
+    assert first["urls"]["get"] == f"{gateway.base_url}/predictions/{first['id']}"
+    assert upstream.requests.find("*predictions.create")[0].headers.get("prefer") is None
+
+
+@pytest.mark.parametrize("spelling", ["{origin}", "{origin}/v1", "{origin}/v1/", "{origin}/v1/v1"])
+async def test_the_base_may_be_spelled_with_and_without_v1(
+    replicate_js: Play, upstream: Simulator, gateway: House, storyteller: str, spelling: str
+):
+    """Right is with /v1; whatever was given, it works, and links have the one spelling."""
+    base = spelling.format(origin=gateway.origin)
+    done = await replicate_js("stream", base_url=base, ref=f"acme/storyteller:{storyteller}", input=STORY)
+    assert done.error is None
+    assert done.result[-1]["event"] == "done"
+    assert done.requests[0].url == f"{base.rstrip('/')}/predictions"
+    assert done.requests[1].url.startswith(f"{gateway.base_url}/streams/")
+    assert creates(upstream) == 1
+
+
+async def test_run_polls_the_gateway_and_not_upstream(replicate_js: Play, upstream: Simulator, slow: str):
+    """A caller who polls two hundred times a second is answered from memory; upstream is asked in its own rhythm."""
+    done = await replicate_js(
+        "run",
+        ref=f"acme/slow:{slow}",
+        input={"prompt": "patience", "duration": 40, "steps": 10, "seed": 1},
+        wait={"mode": "poll", "interval": 5},
+    )
+    assert done.result["output"] == "patience (seed 1, 10 steps)"
+    assert "prefer" not in done.requests[0].headers
+    polls = done.count("GET", f"/predictions/{done.result['seen'][0]['id']}")
+    assert polls > 40
+    assert creates(upstream) == 1
+    assert reads(upstream) < polls / 2
+    statuses = [seen["status"] for seen in done.result["seen"]]
+    assert statuses[0] == "starting"
+    assert statuses[-1] == "succeeded"
+    assert "processing" in statuses
+
+
+async def test_upstream_is_asked_no_more_once_a_prediction_has_ended(
+    replicate_js: Play, upstream: Simulator, storyteller: str
+):
+    """Polling something finished costs upstream nothing, however long it goes on."""
+    done = await replicate_js("run", ref=f"acme/storyteller:{storyteller}", input=STORY)
+    before = len(upstream.requests)
+    prediction = done.result["seen"][0]["id"]
+    for _ in range(3):
+        again = await replicate_js("get", id=prediction)
+        assert again.result["status"] == "succeeded"
+    assert len(upstream.requests) == before
+
+
+async def test_progress_is_told_from_the_logs(replicate_js: Play, upstream: Simulator):
+    """The progress callback sees a picture come along, in per cent."""
+    version = version_of(upstream, "acme/painter")
+    done = await replicate_js(
+        "run",
+        ref=f"acme/painter:{version}",
+        input={"prompt": "a lake", "seed": 1, "width": 32, "height": 32, "duration": 20},
+        wait={"mode": "poll", "interval": 20},
+    )
+    progress = [seen["progress"]["percentage"] for seen in done.result["seen"] if seen["progress"]]
+    assert progress == sorted(progress)
+    assert any(0 < each < 1 for each in progress)
+    assert progress[-1] == 1
+
+
+async def test_a_wait_that_runs_out_goes_on_by_polling(replicate_js: Play, upstream: Simulator, slow: str):
+    """`run()` with a wait of a second on a run of two: the client gets `starting`, polls, and has the whole output."""
+    done = await replicate_js(
+        "run",
+        ref=f"acme/slow:{slow}",
+        input={"prompt": "patience", "duration": 36, "steps": 10, "seed": 1},
+        wait={"mode": "block", "timeout": 1},
+    )
+    assert done.result["output"] == "patience (seed 1, 10 steps)"
+    assert done.requests[0].headers["prefer"] == "wait=1"
+    assert done.requests[0].status in (201, 202)
+    assert done.result["seen"][0]["status"] == "starting"
+    assert done.count("GET") >= 1
+    assert creates(upstream) == 1
+
+
+async def test_a_partial_output_is_never_taken_for_the_whole(replicate_js: Play, upstream: Simulator, storyteller: str):
+    """A stream of text longer than the wait: the client takes `processing` for done, so it must not be told so."""
+    done = await replicate_js(
+        "run",
+        ref=f"acme/storyteller:{storyteller}",
+        input={**STORY, "max_tokens": 60, "duration": 36},
+        wait={"mode": "block", "timeout": 1},
+    )
+    assert len(done.result["output"]) == 61
+    assert done.requests[0].status == 202
+    assert done.result["seen"][0]["status"] == "starting"
+
+
+async def test_an_abort_cancels_the_run_between_two_polls(replicate_js: Play, upstream: Simulator, slow: str):
+    """The user presses stop: the client cancels, the prediction is canceled, and so is the run that costs money."""
+    done = await replicate_js(
+        "abort",
+        ref=f"acme/slow:{slow}",
+        input={"duration": 600},
+        wait={"mode": "poll", "interval": 50},
+        after=300,
+    )
+    assert done.error is None
+    assert done.result["output"] is None
+    assert done.result["seen"][-1]["status"] == "canceled"
+    assert done.count("POST", "/cancel") == 1
+    await until(lambda: upstream.requests.count("predictions.cancel") == 1)
+    assert upstream.predictions[0].status == "canceled"
+
+
+async def test_an_abort_while_blocking_comes_after_the_answer(replicate_js: Play, upstream: Simulator, slow: str):
+    """1.4.0 does not pass the signal on: it waits for the answer, then cancels what has ended, to no effect."""
+    done = await replicate_js(
+        "abort",
+        ref=f"acme/slow:{slow}",
+        input={"prompt": "p", "duration": 10, "seed": 1},
+        wait={"mode": "block"},
+        after=100,
+    )
+    assert done.result["output"] == "p (seed 1, 20 steps)"
+    assert done.count("POST", "/cancel") == 1
+    assert done.result["seen"][-1]["status"] == "succeeded"
+    assert upstream.requests.count("predictions.cancel") == 0
+
+
+async def test_a_model_that_fails_makes_run_throw(replicate_js: Play, upstream: Simulator):
+    """The error is the model's own words."""
+    version = version_of(upstream, "acme/fail")
+    for wait in ({"mode": "block"}, {"mode": "poll", "interval": 20}):
+        done = await replicate_js("run", ref=f"acme/fail:{version}", input={"kind": "nsfw"}, wait=wait)
+        assert done.error["message"].startswith("Prediction failed: NSFW content detected.")
+
+
+async def test_predictions_are_created_read_listed_and_awaited(
+    replicate_js: Play, upstream: Simulator, gateway: House, storyteller: str
+):
+    """The methods beneath `run()`; every link leads back to the gateway, and lists come from its own records."""
+    done = await replicate_js("predictions", version=storyteller, model="acme/official-storyteller", input=STORY)
+    assert done.error is None
+    result: dict[str, Any] = done.result
+    assert result["created"]["status"] == "starting"
+    assert result["created"]["input"] == STORY
+    assert result["ended"]["status"] == result["waited"]["status"] == result["official"]["status"] == "succeeded"
+    assert result["ended"]["output"] == result["waited"]["output"]
+    assert result["official"]["version"] == "hidden"
+    assert result["official"]["model"] == "acme/official-storyteller"
+    assert result["got"]["metrics"]["predict_time"] > 0
+    listed = [each["id"] for each in result["list"]["results"]]
+    assert listed == [result[name]["id"] for name in ("official", "waited", "created")]
+    assert result["list"]["next"] is None
+    assert result["list"]["previous"] is None
+    for prediction in (result["created"], result["got"], result["waited"], *result["list"]["results"]):
+        urls = prediction["urls"]
+        assert urls["get"] == f"{gateway.base_url}/predictions/{prediction['id']}"
+        assert urls["cancel"] == f"{gateway.base_url}/predictions/{prediction['id']}/cancel"
+        assert urls["stream"].startswith(f"{gateway.base_url}/streams/")
+    assert upstream.requests.count("predictions.create") == 2
+    assert upstream.requests.count("models.predictions.create") == 1
+    assert upstream.requests.count("predictions.list") == 0
+    # Bodies go up with no field added.
+    assert upstream.requests.find("predictions.create")[0].json == {"version": storyteller, "input": STORY}
+    assert upstream.requests.find("models.predictions.create")[0].json == {"input": STORY}
+
+
+async def test_a_cancel_is_seen_at_once(replicate_js: Play, upstream: Simulator, slow: str):
+    """The caller's prediction is canceled in the answer; a second cancel changes nothing."""
+    done = await replicate_js("cancel", version=slow, input={"duration": 600})
+    created, canceled, got, again = done.result
+    assert created["status"] == "starting"
+    assert [each["status"] for each in (canceled, got, again)] == ["canceled"] * 3
+    assert canceled["output"] is None
+    await until(lambda: upstream.predictions[0].status == "canceled")
+    assert upstream.requests.count("predictions.cancel") == 1
+
+
+async def test_another_team_sees_nothing_of_it(replicate_js: Play, upstream: Simulator, storyteller: str):
+    """Beta's list is empty and alpha's id is unknown to it; upstream is not asked about either."""
+    done = await replicate_js("run", ref=f"acme/storyteller:{storyteller}", input=STORY)
+    before = len(upstream.requests)
+    listed = await replicate_js("list", team="beta")
+    assert listed.result == []
+    foreign = await replicate_js("get", team="beta", id=done.result["seen"][0]["id"])
+    unknown = await replicate_js("get", team="beta", id="x" * 26)
+    assert foreign.error["name"] == unknown.error["name"] == "ApiError"
+    assert foreign.error["status"] == unknown.error["status"] == 404
+    assert len(upstream.requests) == before
+
+
+@pytest.mark.timeout(60)
+async def test_paginate_walks_over_pages_of_predictions(replicate_js: Play, upstream: Simulator, gateway: House):
+    """105 predictions are two pages; `paginate()` follows `next` to the gateway with its key."""
+    version = version_of(upstream, "replicate/hello-world")
+    async with gateway.caller() as caller:
+        for number in range(105):
+            async with caller.post("/v1/predictions", json={"version": version, "input": {"text": str(number)}}) as got:
+                assert got.status == 201
+    done = await replicate_js("pages", what="predictions")
+    assert [len(page) for page in done.result] == [100, 5]
+    assert [each for page in done.result for each in page] == [each.id for each in reversed(upstream.predictions)]
+    assert done.requests[1].url.startswith(f"{gateway.base_url}/predictions?cursor=")
+    assert done.requests[1].authorized
+    assert upstream.requests.count("predictions.list") == 0
+
+
+async def test_an_aborted_prediction_is_waited_for_without_end(
+    replicate_js: Play, upstream: Simulator, gateway: House, slow: str
+):
+    """1.4.0 knows no `aborted` and polls on. The gateway tells the truth, and answers those polls from memory."""
+    upstream.faults.set(Fault("cold_boot", seconds=600))
+    async with gateway.caller() as caller:
+        body = {"version": slow, "input": {}}
+        async with caller.post("/v1/predictions", json=body, headers={"Cancel-After": "5s"}) as answer:
+            assert answer.status == 201
+            prediction = await answer.json()
+    assert prediction["deadline"]
+    waited = await replicate_js("waitFor", id=prediction["id"], patience=2)
+    assert waited.result == "still waiting"
+    assert waited.count("GET") > 20
+    assert reads(upstream) < 20
+    got = await replicate_js("get", id=prediction["id"])
+    assert got.result["status"] == "aborted"
+
+
+async def test_a_callers_webhook_stays_at_the_gateway(replicate_js: Play, upstream: Simulator, storyteller: str):
+    """It is said in the answer, and upstream is told nothing of it: events are the gateway's to send."""
+    done = await replicate_js(
+        "createWithWebhook", version=storyteller, input=STORY, webhook="https://example.com/hook?id=1"
+    )
+    assert done.error is None
+    assert done.result["webhook"] == "https://example.com/hook?id=1"
+    assert done.result["filter"] == ["completed"]
+    assert upstream.requests.find("predictions.create")[0].json == {"version": storyteller, "input": STORY}

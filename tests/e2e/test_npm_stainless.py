@@ -1,0 +1,235 @@
+"""npm `replicate-stainless` 0.9.0, the generated client: other requests than `replicate`, the same gateway."""
+
+import base64
+from functools import partial
+
+import pytest
+
+from gateway.core.scopes import Scope
+from gateway.simulator import Simulator
+from gateway.simulator.models.image import paint
+from tests.e2e.conftest import Play
+from tests.support.house import House
+from tests.support.models import INLINE_PICTURE, add_inline
+from tests.support.upstream import creates, reads, until, version_of
+
+pytestmark = pytest.mark.node
+
+STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
+
+
+@pytest.fixture
+def stainless(play: Play) -> Play:
+    """Run a scenario of npm `replicate-stainless`."""
+    return partial(play, "stainless.mjs")
+
+
+async def test_run_blocks_when_asked_to(stainless: Play, upstream: Simulator):
+    """`wait: {mode: "block"}`: one request, the whole text."""
+    done = await stainless("run", ref="acme/official-storyteller", input=STORY, wait={"mode": "block"})
+    assert done.error is None
+    assert len(done.result["output"]) == STORY["max_tokens"] + 1
+    assert [request.method for request in done.requests] == ["POST"]
+    assert done.requests[0].headers["prefer"] == "wait"
+    assert "x-stainless-lang" in done.requests[0].headers
+    assert creates(upstream) == 1
+    assert upstream.requests.find("*predictions.create")[0].json == {"input": STORY}
+    assert not [name for name in upstream.requests[0].headers if name.startswith("x-stainless")]
+
+
+async def test_run_polls_by_default(stainless: Play, upstream: Simulator):
+    """Without `wait` this client polls; the polls end at the gateway."""
+    version = version_of(upstream, "acme/slow")
+    done = await stainless(
+        "run",
+        ref=f"acme/slow:{version}",
+        input={"prompt": "patience", "duration": 40, "steps": 10, "seed": 1},
+        wait={"mode": "poll", "interval": 5},
+    )
+    assert done.result["output"] == "patience (seed 1, 10 steps)"
+    polls = done.count("GET")
+    assert polls > 30
+    assert creates(upstream) == 1
+    assert reads(upstream) < polls / 2
+
+
+async def test_an_abort_cancels_the_run_between_two_polls(stainless: Play, upstream: Simulator, slow: str):
+    """As by `replicate`: the run that costs money ends."""
+    done = await stainless(
+        "abort",
+        ref=f"acme/slow:{slow}",
+        input={"duration": 600},
+        wait={"mode": "poll", "interval": 50},
+        after=300,
+    )
+    assert done.error is None
+    assert done.result["seen"][-1]["status"] == "canceled"
+    await until(lambda: upstream.predictions[0].status == "canceled")
+
+
+async def test_it_takes_base_and_key_from_the_environment(stainless: Play, gateway: House):
+    """The two variables of its README are all that has to change."""
+    environ = {"REPLICATE_BASE_URL": gateway.base_url, "REPLICATE_API_TOKEN": gateway.keys["alpha"]}
+    done = await stainless("fromEnvironment", environ=environ)
+    assert done.result == "alpha"
+
+
+async def test_predictions_are_created_read_listed_and_canceled(stainless: Play, upstream: Simulator, gateway: House):
+    """Every method for predictions, with the filters that only this client has."""
+    done = await stainless("predictions", version=version_of(upstream, "acme/storyteller"), input=STORY)
+    assert done.error is None
+    result = done.result
+    assert result["created"]["status"] == "starting"
+    assert result["waited"]["status"] == result["ended"]["status"] == "succeeded"
+    assert result["got"]["id"] == result["waited"]["id"]
+    assert result["canceled"]["status"] == "canceled"
+    assert [each["id"] for each in result["listed"]] == [
+        result[name]["id"] for name in ("canceled", "waited", "created")
+    ]
+    assert [each["id"] for each in result["recent"]] == [result[name]["id"] for name in ("canceled", "waited")]
+    assert result["got"]["urls"]["get"] == f"{gateway.base_url}/predictions/{result['got']['id']}"
+    assert creates(upstream) == 3
+    assert upstream.requests.count("predictions.list") == 0
+    await until(lambda: upstream.requests.count("predictions.cancel") == 1)
+
+
+@pytest.mark.timeout(60)
+async def test_lists_are_walked_page_by_page(stainless: Play, upstream: Simulator, gateway: House):
+    """`for await` follows `next`, which it takes apart and puts together again."""
+    version = version_of(upstream, "replicate/hello-world")
+    async with gateway.caller() as caller:
+        for number in range(105):
+            body = {"version": version, "input": {"text": str(number)}}
+            async with caller.post("/v1/predictions", json=body) as answer:
+                assert answer.status == 201
+    done = await stainless("pages", what="predictions")
+    assert done.result == [each.id for each in reversed(upstream.predictions)]
+    assert done.count("GET") == 2
+
+
+async def test_models_are_read_searched_made_and_deleted(stainless: Play, upstream: Simulator):
+    """Every method for models, the ones that `replicate` lacks among them: examples, readme, delete."""
+    version = version_of(upstream, "stability-ai/sdxl")
+    done = await stainless("models", owner="stability-ai", name="sdxl", version=version, made="for-a-moment")
+    assert done.error is None
+    result = done.result
+    assert result["model"]["name"] == "sdxl"
+    assert result["version"]["id"] == version
+    assert len(result["examples"]["results"]) == 1
+    assert result["readme"].startswith("# sdxl")
+    assert [each["name"] for each in result["found"]["results"]]
+    assert result["made"]["name"] == "for-a-moment"
+    assert result["deleted"] == 204
+    assert "acme/for-a-moment" not in upstream.world.registry.models
+    for operation in ("models.get", "models.examples.list", "models.readme.get", "models.search", "models.delete"):
+        assert upstream.requests.count(operation) == 1, operation
+
+
+async def test_account_secret_hardware_collections_and_deployments(
+    stainless: Play, upstream: Simulator, gateway: House
+):
+    """All that is left of the surface."""
+    done = await stainless("rest", version=version_of(upstream, "acme/storyteller"), input=STORY)
+    assert done.error is None
+    result = done.result
+    assert result["account"]["username"] == "alpha"
+    assert result["secret"]["key"].startswith("whsec_")
+    assert {"name": "CPU", "sku": "cpu"} in result["hardware"]
+    assert result["collection"]["slug"] == "text-to-image"
+    assert result["collection"]["slug"] in [each["slug"] for each in result["collections"]["results"]]
+    assert sorted(each["name"] for each in result["deployments"]) == ["paint-service", "story-service"]
+    assert result["deployment"]["name"] == "story-service"
+    assert result["updated"]["current_release"]["configuration"]["max_instances"] == 3
+    assert result["deployed"]["status"] == "succeeded"
+    assert result["deployed"]["deployment"] == "acme/story-service"
+    assert upstream.requests.count("deployments.predictions.create") == creates(upstream) == 1
+
+
+async def test_trainings_run_and_are_canceled(stainless: Play, upstream: Simulator, gateway: House):
+    """The same as by `replicate`."""
+    async with gateway.caller() as caller:
+        body = {"owner": "acme", "name": "tuned", "visibility": "private", "hardware": "cpu"}
+        async with caller.post("/v1/models", json=body) as answer:
+            assert answer.status == 201
+    done = await stainless(
+        "trainings",
+        owner="acme",
+        name="storyteller",
+        version=version_of(upstream, "acme/storyteller"),
+        destination="acme/tuned",
+        input={"train_data": "https://example.com/data.jsonl"},
+    )
+    assert done.error is None
+    assert done.result["got"]["status"] == "succeeded"
+    assert done.result["canceled"]["status"] == "canceled"
+    assert len(done.result["listed"]) == 2
+    assert upstream.requests.count("trainings.create") == 2
+
+
+async def test_files_are_uploaded_listed_and_deleted(stainless: Play, upstream: Simulator):
+    """Its multipart bodies are put together in another way; the file is the same."""
+    data = paint("a picture", 1, 16, 16)
+    done = await stainless("files", base64=base64.b64encode(data).decode())
+    assert done.error is None
+    assert (done.result["made"]["name"], done.result["made"]["size"]) == ("a.png", len(data))
+    assert done.result["got"] == done.result["made"] == done.result["listed"][0]
+    assert done.result["after"] == []
+    assert upstream.requests.count("files.create") == upstream.requests.count("files.delete") == 1
+
+
+async def test_metadata_in_this_clients_own_spelling_is_no_reason_to_refuse_a_file(
+    stainless: Play, upstream: Simulator
+):
+    """It sends `metadata[purpose]` where Replicate wants one part of JSON; the file is taken all the same."""
+    data = base64.b64encode(paint("a picture", 1, 16, 16)).decode()
+    done = await stainless("files", base64=data, metadata={"purpose": "test"})
+    assert done.error is None
+    assert done.result["made"]["name"] == "a.png"
+
+
+@pytest.mark.parametrize("kind", ["file", "buffer"])
+@pytest.mark.parametrize("strategy", ["default", "upload", "data-uri"])
+async def test_a_file_in_an_input_reaches_the_model(stainless: Play, upstream: Simulator, strategy: str, kind: str):
+    """All three strategies work here, `data-uri` too."""
+    data = base64.b64encode(paint("a picture", 1, 16, 16)).decode()
+    version = version_of(upstream, "acme/upscale")
+    done = await stainless("runWithFile", ref=f"acme/upscale:{version}", base64=data, strategy=strategy, kind=kind)
+    assert done.error is None
+    assert done.result.startswith(upstream.delivery_url)
+    posted = upstream.requests.find("predictions.create")[0].json["input"]["image"]
+    assert posted.startswith("data:" if strategy == "data-uri" else f"{upstream.base_url}/files/")
+    assert upstream.requests.count("files.create") == (0 if strategy == "data-uri" else 1)
+
+
+async def test_a_blob_without_a_name_is_uploaded_as_nothing_by_this_client(stainless: Play, upstream: Simulator):
+    """0.9.0 leaves such a Blob out of its multipart body. The gateway says what is missing; a `File` does work."""
+    data = base64.b64encode(paint("a picture", 1, 16, 16)).decode()
+    version = version_of(upstream, "acme/upscale")
+    done = await stainless("runWithFile", ref=f"acme/upscale:{version}", base64=data, strategy="upload", kind="blob")
+    assert done.error["status"] == 422
+    assert "content is required" in done.error["message"]
+    assert creates(upstream) == 0
+
+
+async def test_an_output_is_a_file_when_asked_for(stainless: Play, upstream: Simulator):
+    """`useFileOutput: true`; `http:` links stay strings here too."""
+    add_inline(upstream)
+    inline = await stainless("runToFiles", ref="acme/inline", input={})
+    assert [(each["kind"], each["type"]) for each in inline.result] == [("FileOutput", "image/png")]
+    assert base64.b64decode(inline.result[0]["base64"]) == INLINE_PICTURE
+    hosted = await stainless("runToFiles", ref="black-forest-labs/flux-schnell", input={"prompt": "a lake"})
+    assert [each["kind"] for each in hosted.result] == ["string"]
+
+
+async def test_a_key_without_the_scope_is_told_so(stainless: Play, upstream: Simulator, gateway: House):
+    """The generated error classes match: 403 is `PermissionDeniedError`, 401 `AuthenticationError`, with our words."""
+    async with gateway.caller() as caller:
+        body = {"ttl_seconds": 60, "scopes": [str(Scope.READ)]}
+        async with caller.post("/gateway/tokens", json=body) as answer:
+            narrow = (await answer.json())["token"]
+    refused = await stainless("run", ref="acme/official-storyteller", input=STORY, key=narrow)
+    assert (refused.error["name"], refused.error["status"]) == ("PermissionDeniedError", 403)
+    assert refused.error["body"]["detail"]
+    unknown = await stainless("run", ref="acme/official-storyteller", input=STORY, key="rgw_nosuchkey000_" + "x" * 32)
+    assert (unknown.error["name"], unknown.error["status"]) == ("AuthenticationError", 401)
+    assert creates(upstream) == 0

@@ -1,0 +1,277 @@
+"""PyPI `replicate` 1.0.7, synchronous and asynchronous: run, stream, predictions, and what upstream gets to see."""
+
+import asyncio
+import json
+import sys
+from contextlib import AsyncExitStack
+
+import pytest
+from replicate.exceptions import ModelError, ReplicateError
+
+from gateway.simulator import Simulator
+from gateway.simulator.faults import Fault
+from tests.support.house import House
+from tests.support.python_client import Python, python_client
+from tests.support.tools import clean_environment
+from tests.support.upstream import creates, reads, until, version_of
+
+STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
+
+
+async def test_run_waits_for_an_official_model_in_one_request(python: Python, upstream: Simulator):
+    """`replicate.run("owner/name")`: one POST with `Prefer: wait`, no polling, the whole output."""
+    output = await python.do(python.client, "run", "acme/official-storyteller", input=STORY)
+    assert "".join(output).startswith("\n\nHere is")
+    assert len(output) == STORY["max_tokens"] + 1
+    assert [each.method for each in python.sent] == ["POST"]
+    assert python.sent[0].headers["prefer"] == "wait"
+    assert creates(upstream) == 1
+
+
+async def test_run_of_a_version_looks_at_its_schema_and_gives_an_iterator(
+    python: Python, upstream: Simulator, storyteller: str
+):
+    """It reads the version once, after the create, to learn whether the output is a stream of text."""
+    for _ in range(2):
+        output = await python.do(python.client, "run", f"acme/storyteller:{storyteller}", input=STORY)
+        assert output == upstream.predictions[-1].output
+    assert [each.method for each in python.sent] == ["POST", "GET"] * 2
+    assert creates(upstream) == 2
+    assert upstream.requests.count("models.versions.get") == 1
+
+
+async def test_run_without_waiting_polls_the_gateway_and_not_upstream(python: Python, upstream: Simulator):
+    """`wait=False`: polls come as fast as the caller likes and end at the gateway."""
+    version = version_of(upstream, "acme/slow")
+    given = {"prompt": "patience", "duration": 40, "steps": 10, "seed": 1}
+    python.client.poll_interval = 0.005
+    output = await python.do(python.client, "run", f"acme/slow:{version}", input=given, wait=False)
+    assert output == "patience (seed 1, 10 steps)"
+    polls = len([each for each in python.sent if "/predictions/" in each.url])
+    assert polls > 40
+    assert reads(upstream) < polls
+    assert creates(upstream) == 1
+
+
+async def test_a_wait_that_runs_out_goes_on_by_polling(python: Python, upstream: Simulator):
+    """A wait of one second for a run of two: `starting`, then polls, then all of it."""
+    version = version_of(upstream, "acme/slow")
+    given = {"prompt": "patience", "duration": 36, "steps": 10, "seed": 1}
+    output = await python.do(python.client, "run", f"acme/slow:{version}", input=given, wait=1)
+    assert output == "patience (seed 1, 10 steps)"
+    assert python.sent[0].headers["prefer"] == "wait=1"
+    assert python.sent[0].status == 202
+    assert creates(upstream) == 1
+
+
+async def test_text_later_than_the_wait_arrives_in_full(python: Python, upstream: Simulator, storyteller: str):
+    """What was there when the wait ran out is not taken for all of it."""
+    given = {**STORY, "max_tokens": 60, "duration": 36}
+    output = await python.do(python.client, "run", f"acme/storyteller:{storyteller}", input=given, wait=1)
+    assert output == upstream.predictions[0].output
+    assert len(output) == 61
+
+
+@pytest.mark.parametrize("wait", [True, False])
+async def test_a_model_that_fails_raises_its_own_words(python: Python, upstream: Simulator, wait: bool):
+    """`ModelError`, with the prediction in it."""
+    version = version_of(upstream, "acme/fail")
+    with pytest.raises(ModelError, match="NSFW content detected") as raised:
+        await python.do(python.client, "run", f"acme/fail:{version}", input={"kind": "nsfw"}, wait=wait)
+    assert raised.value.prediction.status == "failed"
+    assert raised.value.prediction.id == upstream.predictions[0].id
+
+
+@pytest.mark.parametrize("ref", ["acme/storyteller", "meta/meta-llama-3-8b-instruct"])
+async def test_text_streams_token_by_token(python: Python, upstream: Simulator, gateway: House, ref: str):
+    """`replicate.stream()`: every event has an id, nothing is trimmed, `done` ends it; the key stays at the gateway."""
+    full = f"{ref}:{version_of(upstream, ref)}" if ref == "acme/storyteller" else ref
+    events = await python.do(python.client, "stream", full, input=STORY)
+    output = [event.data for event in events if event.event.value == "output"]
+    assert output == upstream.predictions[0].output
+    assert "".join(str(event) for event in events) == "".join(output)
+    assert events[-1].event.value == "done"
+    assert len({event.id for event in events}) == len(events)
+    assert python.sent[-1].url.startswith(f"{gateway.base_url}/streams/")
+    assert creates(upstream) == upstream.requests.count("streams.get") == 1
+    assert upstream.requests.authorized("delivery") == 0
+
+
+async def test_the_stream_of_a_prediction_can_be_had_later(python: Python, upstream: Simulator, storyteller: str):
+    """`prediction.stream()` after the end gives all of it again."""
+    prediction = await python.do(python.client.predictions, "create", version=storyteller, input=STORY)
+    await python.do(prediction, "wait")
+    events = await python.do(prediction, "stream")
+    output = [event.data for event in events if event.event.value == "output"]
+    assert output == prediction.output
+
+
+async def test_files_stream_as_links(python: Python, upstream: Simulator):
+    """Over plain http they are strings, for `http:` links are not made into files."""
+    version = version_of(upstream, "acme/frames")
+    events = await python.do(python.client, "stream", f"acme/frames:{version}", input={"count": 3, "size": 32})
+    assert [event.data for event in events if event.event.value == "output"] == upstream.predictions[0].output
+    assert upstream.requests.authorized("delivery") == 0
+
+
+async def test_a_stream_of_a_model_that_fails_raises(python: Python, upstream: Simulator):
+    """The error event becomes a RuntimeError with the detail."""
+    version = version_of(upstream, "acme/fail")
+    with pytest.raises(RuntimeError, match="division by zero"):
+        await python.do(python.client, "stream", f"acme/fail:{version}", input={"kind": "exception"})
+
+
+async def test_a_model_that_does_not_stream_says_so(python: Python, upstream: Simulator):
+    """The client finds no `urls.stream` and says it itself."""
+    version = version_of(upstream, "replicate/hello-world")
+    with pytest.raises(ReplicateError) as raised:
+        await python.do(python.client, "stream", f"replicate/hello-world:{version}", input={"text": "A"})
+    assert "does not support streaming" in str(raised.value.type)
+
+
+async def test_predictions_are_created_in_three_ways_and_read(
+    python: Python, upstream: Simulator, gateway: House, storyteller: str
+):
+    """By version, by official model, by deployment; then get, reload, wait, list."""
+    predictions = python.client.predictions
+    by_version = await python.do(predictions, "create", version=storyteller, input=STORY)
+    by_model = await python.do(predictions, "create", model="acme/official-storyteller", input=STORY)
+    by_deployment = await python.do(predictions, "create", deployment="acme/story-service", input=STORY)
+    assert by_version.status == "starting"
+    assert by_version.urls["get"] == f"{gateway.base_url}/predictions/{by_version.id}"
+    for each in (by_version, by_model, by_deployment):
+        await python.do(each, "wait")
+        assert each.status == "succeeded"
+        assert each.metrics["predict_time"] > 0
+    await python.do(by_version, "reload")
+    again = await python.do(predictions, "get", by_version.id)
+    assert again.output == by_version.output
+    assert again.version == storyteller
+    assert by_model.version == "hidden"
+    listed = await python.do(predictions, "list")
+    assert [each.id for each in listed] == [each.id for each in (by_deployment, by_model, by_version)]
+    assert listed.next is None
+    assert upstream.requests.count("predictions.create") == 1
+    assert upstream.requests.count("models.predictions.create") == 1
+    assert upstream.requests.count("deployments.predictions.create") == 1
+    assert upstream.requests.count("predictions.list") == 0
+    # `stream=True` and the like are the client's; nothing is added by the gateway.
+    assert upstream.requests.find("predictions.create")[0].json == {"version": storyteller, "input": STORY}
+
+
+async def test_output_is_iterated_over_while_it_grows(python: Python, upstream: Simulator, storyteller: str):
+    """`output_iterator()` polls and yields what is new; progress comes from the logs."""
+    given = {**STORY, "max_tokens": 40, "duration": 16}
+    prediction = await python.do(python.client.predictions, "create", version=storyteller, input=given)
+    output = await python.do(prediction, "output_iterator")
+    assert output == upstream.predictions[0].output
+    painter = version_of(upstream, "acme/painter")
+    picture = {"prompt": "a lake", "seed": 1, "width": 32, "height": 32}
+    prediction = await python.do(python.client.predictions, "create", version=painter, input=picture)
+    await python.do(prediction, "wait")
+    assert prediction.progress.percentage == 1.0
+
+
+async def test_a_cancel_is_seen_at_once(python: Python, upstream: Simulator):
+    """By the namespace and by the object; what has ended stays as it is."""
+    version = version_of(upstream, "acme/slow")
+    predictions = python.client.predictions
+    first = await python.do(predictions, "create", version=version, input={"duration": 600})
+    assert (await python.do(predictions, "cancel", first.id)).status == "canceled"
+    second = await python.do(predictions, "create", version=version, input={"duration": 600})
+    await python.do(second, "cancel")
+    assert second.status == "canceled"
+    await python.do(second, "reload")
+    assert second.status == "canceled"
+    await until(lambda: all(each.status == "canceled" for each in upstream.predictions))
+    assert upstream.requests.count("predictions.cancel") == 2
+
+
+async def test_an_aborted_prediction_breaks_this_client(python: Python, upstream: Simulator, gateway: House):
+    """`aborted` is not among the states that 1.0.7 knows: it raises a validation error. The gateway tells the truth."""
+    upstream.faults.set(Fault("cold_boot", seconds=600))
+    version = version_of(upstream, "acme/slow")
+    async with gateway.caller() as caller:
+        body = {"version": version, "input": {}}
+        async with caller.post("/v1/predictions", json=body, headers={"Cancel-After": "5s"}) as answer:
+            prediction_id = (await answer.json())["id"]
+        status = "starting"
+        while status == "starting":
+            await asyncio.sleep(0.05)
+            async with caller.get(f"/v1/predictions/{prediction_id}") as answer:
+                status = (await answer.json())["status"]
+    assert status == "aborted"
+    with pytest.raises(ValueError, match="unexpected value; permitted: 'starting'"):
+        await python.do(python.client.predictions, "get", prediction_id)
+
+
+@pytest.mark.timeout(60)
+async def test_pages_are_walked_over(python: Python, upstream: Simulator, gateway: House):
+    """`paginate()` follows `next`, with its key, and so must be led back to the gateway."""
+    version = version_of(upstream, "replicate/hello-world")
+    async with gateway.caller() as caller:
+        for number in range(105):
+            body = {"version": version, "input": {"text": str(number)}}
+            async with caller.post("/v1/predictions", json=body) as answer:
+                assert answer.status == 201
+    pages = await python.pages(python.client.predictions)
+    assert [len(page) for page in pages] == [100, 5]
+    assert [each.id for page in pages for each in page] == [each.id for each in reversed(upstream.predictions)]
+    assert pages[1].previous.startswith(f"{gateway.base_url}/predictions?cursor=")
+    assert upstream.requests.count("predictions.list") == 0
+
+
+@pytest.mark.parametrize("spelling", ["{origin}", "{origin}/", "{origin}/v1", "{origin}/v1/"])
+async def test_the_base_may_be_spelled_with_and_without_v1(
+    gateway: House, upstream: Simulator, is_async: bool, spelling: str
+):
+    """1.x puts /v1 before every path, 2.x does not, and both read one variable: either spelling is right here."""
+    python = python_client(gateway.keys["alpha"], spelling.format(origin=gateway.origin), is_async=is_async)
+    try:
+        prediction = await python.do(
+            python.client.predictions, "create", version=version_of(upstream, "acme/storyteller"), input=STORY
+        )
+        # Links have one spelling, whatever the caller's.
+        assert prediction.urls["get"] == f"{gateway.base_url}/predictions/{prediction.id}"
+        await python.do(prediction, "wait")
+        events = await python.do(prediction, "stream")
+        assert events[-1].event.value == "done"
+        assert creates(upstream) == 1
+    finally:
+        await python.close()
+
+
+async def test_the_module_itself_needs_two_variables_and_no_change(gateway: House, upstream: Simulator):
+    """A program that only says `replicate.run(…)` is moved to the gateway by its environment."""
+    program = (
+        "import json, replicate; "
+        "print(json.dumps(''.join(replicate.run('acme/official-storyteller', input={'prompt': 'hi', 'seed': 1}))))"
+    )
+    environ = {"REPLICATE_BASE_URL": gateway.origin, "REPLICATE_API_TOKEN": gateway.keys["alpha"]}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, env=clean_environment(**environ), stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    assert json.loads(said).startswith("\n\nHere is")
+    assert creates(upstream) == 1
+
+
+async def test_errors_carry_the_problem_document(python: Python, upstream: Simulator, gateway: House, is_async: bool):
+    """`ReplicateError` with title, detail and status, whether the gateway's or upstream's."""
+    with pytest.raises(ReplicateError) as raised:
+        await python.do(python.client, "run", "black-forest-labs/flux-schnell", input={})
+    assert raised.value.status == 422
+    assert raised.value.title == "Input validation failed"
+    assert "prompt is required" in raised.value.detail
+    with pytest.raises(ReplicateError) as raised:
+        await python.do(python.client.predictions, "get", "x" * 26)
+    assert raised.value.status == 404
+    assert raised.value.detail
+    stranger = python_client("rgw_nosuchkey000_" + "x" * 32, gateway.origin, is_async=is_async)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(stranger.close)
+        with pytest.raises(ReplicateError) as raised:
+            await stranger.do(stranger.client.predictions, "list")
+    assert raised.value.status == 401
+    assert upstream.requests.count("predictions.*", status=401) == 0

@@ -1,0 +1,159 @@
+"""What the clients do when upstream refuses or breaks, and how much of it the gateway lets through."""
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from replicate.exceptions import ReplicateError
+
+from gateway.simulator import Simulator
+from gateway.simulator.faults import Fault
+from tests.e2e.conftest import Play
+from tests.support.house import House
+from tests.support.python_client import Python, python_client
+from tests.support.upstream import creates
+
+STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 8}
+CREATE = "models.predictions.create"
+
+
+@pytest.fixture
+async def python(gateway: House) -> AsyncIterator[Python]:
+    """PyPI `replicate`, synchronous."""
+    client = python_client(gateway.keys["alpha"], gateway.origin, is_async=False)
+    yield client
+    await client.close()
+
+
+@pytest.mark.node
+async def test_npm_replicate_hammers_a_throttled_create_six_times(replicate_js: Play, upstream: Simulator):
+    """It ignores `Retry-After`; each of its six POSTs is a request of its own, and none of them makes a run."""
+    upstream.faults.set(Fault("throttle", operation=CREATE))
+    done = await replicate_js("run", ref="acme/official-storyteller", input=STORY)
+    assert done.error["status"] == 429
+    assert done.error["headers"]["retry-after"] == "30"
+    assert done.count("POST") == creates(upstream) == 6
+    assert upstream.predictions == []
+
+
+@pytest.mark.node
+async def test_npm_replicate_gets_through_when_the_throttle_is_short(replicate_js: Play, upstream: Simulator):
+    """Two refusals, then a run: one, and not three."""
+    upstream.faults.set(Fault("throttle", operation=CREATE, times=2))
+    done = await replicate_js("run", ref="acme/official-storyteller", input=STORY)
+    assert done.error is None
+    assert done.count("POST") == creates(upstream) == 3
+    assert len(upstream.predictions) == 1
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("fault", ["drop_before", "html_error", "error"])
+async def test_npm_replicate_sends_a_create_that_broke_once(replicate_js: Play, upstream: Simulator, fault: str):
+    """A connection lost to it is worth six tries to this client. The gateway answers something, so there is one."""
+    upstream.faults.set(Fault(fault, operation=CREATE))
+    done = await replicate_js("run", ref="acme/official-storyteller", input=STORY)
+    assert done.error["status"] >= 500
+    assert done.error["headers"]["content-type"].startswith(("application/problem+json", "application/json"))
+    assert done.count("POST") == 1
+    assert creates(upstream) == 1
+
+
+@pytest.mark.node
+async def test_npm_replicate_repeats_a_read_six_times(replicate_js: Play, upstream: Simulator):
+    """The gateway tries each three times, with pauses, until its breaker holds: some ten in all, and not 18."""
+    upstream.faults.set(Fault("error", operation="hardware.list", status=503))
+    done = await replicate_js("hardware")
+    assert done.error["status"] == 503
+    assert done.count("GET") == 6
+    assert 3 <= upstream.requests.count("hardware.list") <= 12
+
+
+@pytest.mark.node
+async def test_npm_replicate_does_not_notice_a_read_that_broke_once(replicate_js: Play, upstream: Simulator):
+    """The gateway asks again; the client asked once."""
+    upstream.faults.set(Fault("drop_before", operation="hardware.list", times=1))
+    done = await replicate_js("hardware")
+    assert done.error is None
+    assert done.count("GET") == 1
+    assert upstream.requests.count("hardware.list") == 2
+
+
+@pytest.mark.node
+async def test_stainless_repeats_a_create_that_upstream_refused(play: Play, upstream: Simulator):
+    """429 makes it try three times in all, as `Retry-After` says; the third makes the one run."""
+    upstream.faults.set(Fault("throttle", operation=CREATE, times=2, retry_after=1))
+    began = time.monotonic()
+    done = await play("stainless.mjs", "run", ref="acme/official-storyteller", input=STORY, wait={"mode": "block"})
+    assert done.error is None
+    assert time.monotonic() - began >= 2
+    assert done.count("POST") == creates(upstream) == 3
+    assert len(upstream.predictions) == 1
+
+
+@pytest.mark.node
+@pytest.mark.timeout(60)
+async def test_stainless_repeats_a_create_that_upstream_broke(play: Play, upstream: Simulator):
+    """It takes any 500 for worth a repetition, and names no idempotency key: up to three POSTs reach upstream."""
+    upstream.faults.set(Fault("error", operation=CREATE, status=500))
+    done = await play("stainless.mjs", "run", ref="acme/official-storyteller", input=STORY, wait={"mode": "block"})
+    assert done.error["status"] >= 500
+    assert 1 <= done.count("POST") == creates(upstream) <= 3
+    assert upstream.predictions == []
+
+
+@pytest.mark.node
+async def test_stainless_can_be_told_not_to_repeat(play: Play, upstream: Simulator):
+    """`maxRetries: 0`: one POST, whatever comes of it."""
+    upstream.faults.set(Fault("error", operation=CREATE, status=500))
+    done = await play(
+        "stainless.mjs", "run", ref="acme/official-storyteller", input=STORY, wait={"mode": "block"}, maxRetries=0
+    )
+    assert done.error["status"] >= 500
+    assert done.count("POST") == creates(upstream) == 1
+
+
+@pytest.mark.node
+@pytest.mark.timeout(60)
+async def test_the_ai_sdk_repeats_a_throttled_create(play: Play, upstream: Simulator):
+    """Three tries in all, with growing pauses."""
+    upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1))
+    done = await play("ai.mjs", "image", model="acme/official-storyteller", prompt="p", environ={"GENERATION": "2"})
+    assert "429" in str(done.error) or "throttled" in done.error["message"]
+    assert done.count("POST") == creates(upstream) == 3
+
+
+async def test_pypi_replicate_never_repeats_a_create(python: Python, upstream: Simulator):
+    """One POST, and the refusal as an exception that says how long."""
+    upstream.faults.set(Fault("throttle", operation=CREATE))
+    with pytest.raises(ReplicateError) as raised:
+        await python.do(python.client, "run", "acme/official-storyteller", input=STORY)
+    assert raised.value.status == 429
+    assert "resets in ~30s" in raised.value.detail
+    assert python.count("POST") == creates(upstream) == 1
+
+
+async def test_a_short_throttle_of_a_read_is_waited_out_by_the_gateway(python: Python, upstream: Simulator):
+    """Upstream says "in a second"; the client does not notice but for the time."""
+    upstream.faults.set(Fault("throttle", operation="hardware.list", times=1, retry_after=1))
+    began = time.monotonic()
+    assert await python.do(python.client.hardware, "list")
+    assert time.monotonic() - began >= 1
+    assert python.count("GET") == 1
+    assert upstream.requests.count("hardware.list") == 2
+
+
+async def test_pypi_replicate_repeats_a_read_until_it_works(python: Python, upstream: Simulator):
+    """503 three times is what the gateway tries; the client's own second try finds upstream well."""
+    upstream.faults.set(Fault("error", operation="hardware.list", status=503, times=4))
+    assert await python.do(python.client.hardware, "list")
+    assert [each.status for each in python.sent] == [503, 200]
+    assert upstream.requests.count("hardware.list") == 5
+
+
+async def test_a_run_that_upstream_forgets_for_a_moment_is_there_for_the_caller(python: Python, upstream: Simulator):
+    """GET may answer 404 just after a create. At the gateway what was created is there."""
+    upstream.faults.set(Fault("not_found_after_create", count=3))
+    prediction = await python.do(python.client.predictions, "create", model="acme/official-storyteller", input=STORY)
+    await python.do(prediction, "wait")
+    assert prediction.status == "succeeded"
+    assert {each.status for each in python.sent} == {200, 201}

@@ -1,0 +1,88 @@
+"""The bytes of a stream, judged by parsers that others wrote: `eventsource-parser` of npm and `httpx-sse` of PyPI."""
+
+from typing import Any
+
+import httpx
+import httpx_sse
+import pytest
+
+from gateway.simulator import Simulator
+from tests.e2e.conftest import Play
+from tests.support.house import House
+from tests.support.upstream import until
+
+STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 64}
+
+
+async def created(gateway: House, version: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Create a prediction that streams."""
+    body = {"version": version, "input": given}
+    async with gateway.caller() as caller, caller.post("/v1/predictions", json=body) as answer:
+        prediction: dict[str, Any] = await answer.json()
+        return prediction
+
+
+@pytest.mark.node
+async def test_a_stream_parses_alike_whole_and_letter_by_letter(
+    play: Play, upstream: Simulator, gateway: House, storyteller: str
+):
+    """No error, only the four names, an id on each, and the text of the prediction to the last blank and line break."""
+    prediction = await created(gateway, storyteller, STORY)
+    done = await play("sse.mjs", "read", url=prediction["urls"]["stream"])
+    read = done.result
+    assert (read["status"], read["type"]) == (200, "text/event-stream")
+    assert read["whole"] == read["piecemeal"]
+    assert read["whole"]["errors"] == []
+    events = read["whole"]["events"]
+    assert {each["event"] for each in events} <= {"output", "logs", "error", "done"}
+    assert all(each["id"] for each in events)
+    assert [each["data"] for each in events if each["event"] == "output"] == upstream.predictions[0].output
+
+
+@pytest.mark.node
+async def test_what_upstream_says_is_passed_on_byte_for_byte(
+    play: Play, upstream: Simulator, gateway: House, storyteller: str
+):
+    """Beside comments, which keep a connection open, nothing is added, taken away or put in another order."""
+    prediction = await created(gateway, storyteller, STORY)
+    through = await play("sse.mjs", "read", url=prediction["urls"]["stream"])
+    await until(lambda: upstream.predictions[0].terminal)
+    straight = f"{upstream.delivery_url}{upstream.predictions[0].stream_path}"
+    async with httpx.AsyncClient() as client:
+        text = ""
+        async with client.stream("GET", straight) as response:
+            async for chunk in response.aiter_text():
+                text += chunk
+                if "event: done" in text and text.endswith("\n\n"):
+                    break
+    assert without_comments(through.result["text"]) == without_comments(text)
+
+
+@pytest.mark.node
+async def test_a_stream_resumes_after_the_last_event_that_was_seen(
+    play: Play, upstream: Simulator, gateway: House, storyteller: str
+):
+    """`Last-Event-ID`, as a browser sends it when it comes back: the rest, and nothing twice."""
+    prediction = await created(gateway, storyteller, STORY)
+    url = prediction["urls"]["stream"]
+    full = (await play("sse.mjs", "read", url=url)).result["whole"]["events"]
+    seen = full[len(full) // 2]
+    rest = (await play("sse.mjs", "read", url=url, lastEventId=seen["id"])).result["whole"]["events"]
+    assert rest == full[len(full) // 2 + 1 :]
+
+
+async def test_httpx_sse_reads_the_same(upstream: Simulator, gateway: House, storyteller: str):
+    """The parser of another house agrees."""
+    prediction = await created(gateway, storyteller, STORY)
+    async with (
+        httpx.AsyncClient() as client,
+        httpx_sse.aconnect_sse(client, "GET", prediction["urls"]["stream"]) as source,
+    ):
+        events = [event async for event in source.aiter_sse()]
+    assert events[-1].event == "done"
+    assert [each.data for each in events if each.event == "output"] == upstream.predictions[0].output
+
+
+def without_comments(text: str) -> str:
+    """Leave out the comments, with the blank line after each."""
+    return "".join(block for block in text.split("\n\n") if not block.startswith(":"))

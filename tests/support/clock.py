@@ -1,0 +1,67 @@
+"""A clock that stands still until a test moves it."""
+
+import asyncio
+import heapq
+import itertools
+from typing import TYPE_CHECKING
+
+from gateway.ports import Clock
+
+START = 1_764_000_000.0
+_TURNS = 50
+
+
+async def settle() -> None:
+    """Let everything that can run without time passing run."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
+class ManualClock:
+    """Time that passes only in `advance`; whoever sleeps is woken in the order of waking times."""
+
+    def __init__(self, now: float = START) -> None:
+        self._began = now
+        self._passed = 0.0
+        self._order = itertools.count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def now(self) -> float:
+        """Return the time as seconds since the epoch."""
+        return self._began + self._passed
+
+    def monotonic(self) -> float:
+        """Return the seconds since the test began, and a start of its own, as the machine's clock has."""
+        return 1000.0 + self._passed
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep until the test has let that much time pass."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._passed + seconds, next(self._order), sleeper))
+        await sleeper
+
+    @property
+    def sleeping(self) -> int:
+        """How many sleep."""
+        return sum(not sleeper.done() for _, _, sleeper in self._sleepers)
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, waking each sleeper at its own time, and what it does next done before the next wakes."""
+        end = self._passed + seconds
+        await settle()
+        while self._sleepers and self._sleepers[0][0] <= end:
+            due, _, sleeper = heapq.heappop(self._sleepers)
+            if sleeper.done():
+                continue
+            self._passed = max(self._passed, due)
+            sleeper.set_result(None)
+            await settle()
+        self._passed = end
+        await settle()
+
+
+if TYPE_CHECKING:
+    _: type[Clock] = ManualClock
