@@ -1,11 +1,12 @@
 """Bodies in: read whole where they are looked at, with a limit and a deadline."""
 
 import asyncio
+import secrets
+from urllib.parse import unquote_to_bytes
 
-import msgspec
 from aiohttp import web
 
-from gateway.edge.keys import PRESENTED, SETTINGS
+from gateway.edge.keys import PRESENTED, REQUEST_ID, SETTINGS
 from gateway.errors import BadRequest, BodyTooLarge, Unprocessable, UnsupportedMedia
 
 _JSON = "application/json"
@@ -39,7 +40,7 @@ async def read(request: web.Request) -> bytes:
         raise _too_large(settings.max_body_bytes) from exc
     except TimeoutError as exc:
         raise BadRequest("The request's body did not arrive in time.") from exc
-    except (web.RequestPayloadError, ValueError) as exc:
+    except (web.RequestPayloadError, ValueError, ConnectionError) as exc:
         raise BadRequest("The request's body could not be read.") from exc
     refuse_own_key(request, body)
     return body
@@ -56,19 +57,43 @@ def refuse_own_key(request: web.Request, body: bytes) -> None:
 
     Keys never travel upstream and are never stored (design 2.1); a known fault of the JavaScript client sends one.
     """
-    presented = request.get(PRESENTED)
-    if not presented:
-        return
-    key = presented.encode("utf-8", "surrogateescape")
-    if key in body or (b"\\u" in body and key in _unescaped(body)):
+    key = _presented(request)
+    if key and (key in body or key in _unescaped(body, key)):
         raise Unprocessable(detail=_KEY_FOUND, title="API key in request")
 
 
-def _unescaped(body: bytes) -> bytes:
-    try:
-        return msgspec.json.encode(msgspec.json.decode(body))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return b""
+def refuse_own_key_in_head(request: web.Request) -> None:
+    """Raise `Unprocessable` if the caller's key stands in the path, the query, or a header that is not for keys."""
+    key = _presented(request)
+    if not key:
+        return
+    target = request.raw_path.encode("utf-8", "surrogateescape")
+    values = [target, unquote_to_bytes(target)]
+    values += [
+        value.encode("utf-8", "surrogateescape")
+        for name, value in request.headers.items()
+        if name.lower() != "authorization"
+    ]
+    if any(key in value for value in values):
+        # The id may be where it stands, and would be said again.
+        request[REQUEST_ID] = secrets.token_hex(12)
+        raise Unprocessable(detail=_KEY_FOUND, title="API key in request")
+
+
+def _presented(request: web.Request) -> bytes:
+    presented: str = request.get(PRESENTED, "")
+    return presented.encode("utf-8", "surrogateescape")
+
+
+def _unescaped(body: bytes, key: bytes) -> bytes:
+    """Undo the escapes of those letters that are in the key.
+
+    Parsing would be no help: of a name that stands twice in an object it keeps one value, and both are sent on.
+    """
+    if b"\\u00" in body:
+        for letter in set(key):
+            body = body.replace(b"\\u%04x" % letter, b"%c" % letter).replace(b"\\u%04X" % letter, b"%c" % letter)
+    return body.replace(b"\\/", b"/")
 
 
 def _too_large(limit: int) -> BodyTooLarge:

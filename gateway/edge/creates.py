@@ -14,11 +14,12 @@ from gateway.core.targets import Target, TargetKind
 from gateway.edge import errors, links
 from gateway.edge.bodies import read_json
 from gateway.edge.keys import CALLER, PREDICTIONS, SETTINGS, UPSTREAM_SECONDS
-from gateway.errors import Unprocessable
+from gateway.errors import Unprocessable, UpstreamUncertain
 from gateway.service.predictions import Created, Order
 
 JSON = "application/json"
 _LONGEST_USER = 200
+_WAY_OUT = "A retry should carry an Idempotency-Key."
 
 
 async def create_prediction(request: web.Request) -> web.Response:
@@ -66,20 +67,23 @@ async def _create(
     body = parse_create(await read_json(request), form, allow_http_webhooks=allow_http)
     target = target or body.target
     assert target is not None
-    outcome = await service.create(
-        caller,
-        Order(
-            kind=kind,
-            operation=operation,
-            path=path,
-            target=target,
-            body=body,
-            cancel_after=cancel_after,
-            cancel_after_header=request.headers.get("Cancel-After"),
-            user=user,
-            own_origins=links.own_origins(request),
-        ),
+    order = Order(
+        kind=kind,
+        operation=operation,
+        path=path,
+        target=target,
+        body=body,
+        cancel_after=cancel_after,
+        cancel_after_header=request.headers.get("Cancel-After"),
+        user=user,
+        own_origins=links.own_origins(request),
     )
+    try:
+        outcome = await service.create(caller, order)
+    except UpstreamUncertain as exc:
+        if _WAY_OUT in exc.detail:
+            raise
+        raise UpstreamUncertain(f"{exc.detail} {_WAY_OUT}") from exc
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
     return await _show(request, outcome, base, wait)

@@ -1,12 +1,17 @@
 """From errors to answers: the one place that knows which error is which HTTP status (design 2.12)."""
 
+import secrets
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 
 from gateway import errors
 from gateway.core.answers import Answer
 from gateway.core.problems import CONTENT_TYPE, problem
+
+SERVER: Final = "replicate-gateway"
+"""What answers say of themselves: neither language nor version."""
 
 _STATUS: dict[type[errors.GatewayError], int] = {
     errors.BadRequest: 400,
@@ -26,6 +31,11 @@ _STATUS: dict[type[errors.GatewayError], int] = {
     errors.UpstreamUncertain: 504,
 }
 _DEFAULT_RETRY_AFTER = {503: 1}
+_NOT_HTTP = "The request could not be understood as HTTP."
+_MALFORMED = {
+    415: "The body's content coding is not supported; use gzip, deflate or none.",
+    500: "The gateway failed to answer.",
+}
 
 
 def status_of(error: errors.GatewayError) -> int:
@@ -43,6 +53,9 @@ def respond(error: errors.GatewayError) -> web.Response:
     )
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
+    if isinstance(error, errors.UpstreamUncertain):
+        # Clients of the Stainless family repeat a create after a 504, and would pay for it again, unless told not to.
+        response.headers["X-Should-Retry"] = "false"
     if status == HTTPStatus.UNAUTHORIZED:
         # RFC 9110, 11.6.1: a 401 names the way to authenticate.
         response.headers["WWW-Authenticate"] = "Bearer"
@@ -72,8 +85,12 @@ def crash() -> web.Response:
 
 def malformed(status: int) -> web.Response:
     """Write the answer to bytes that are not a request."""
-    detail = "The request could not be understood as HTTP." if status < 500 else "The gateway failed to answer."
-    response = _problem(status, problem(status, HTTPStatus(status).phrase, detail))
+    response = _problem(status, problem(status, HTTPStatus(status).phrase, _MALFORMED.get(status, _NOT_HTTP)))
+    # There is no application yet that would add what every answer carries.
+    response.headers["X-Request-Id"] = secrets.token_hex(12)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Server"] = SERVER
     response.force_close()
     return response
 

@@ -1,6 +1,7 @@
 """Files: uploaded through, then shown, listed and deleted by the gateway's own records."""
 
 import asyncio
+import logging
 
 from aiohttp import web
 
@@ -8,25 +9,29 @@ from gateway.core import documents, rewrite
 from gateway.core.cursors import Cursor
 from gateway.core.records import File
 from gateway.core.scopes import Scope
-from gateway.edge import errors, links
+from gateway.edge import errors, links, relay
 from gateway.edge.creates import JSON
-from gateway.edge.keys import CALLER, FILES, SETTINGS, UPSTREAM, UPSTREAM_SECONDS
+from gateway.edge.keys import CALLER, CLOCK, FILES, SETTINGS, UPSTREAM, UPSTREAM_SECONDS
 from gateway.edge.predictions import cursor_of, page_links
+from gateway.edge.sending import CallerLeft, cut, send
 from gateway.edge.uploads import open_upload
-from gateway.errors import BadRequest, NotFound
+from gateway.errors import BadRequest, GatewayError, NotFound
+
+logger = logging.getLogger(__name__)
 
 
 async def create_file(request: web.Request) -> web.Response:
     """`POST /files`."""
     base = links.base_of(request)
     upload = open_upload(request)
-    began = request.loop.time()
+    clock = request.app[CLOCK]
+    began = clock.monotonic()
     try:
         async with asyncio.timeout(request.app[SETTINGS].upload_seconds):
             file, answer = await request.app[FILES].upload(request[CALLER], upload)
     except TimeoutError as exc:
         raise BadRequest("The upload did not arrive in time.") from exc
-    request[UPSTREAM_SECONDS] = request.loop.time() - began
+    request[UPSTREAM_SECONDS] = clock.monotonic() - began
     if file is None:
         return errors.pass_on(answer)
     return web.Response(status=201, body=rewrite.file_document(file.document, base), content_type=JSON)
@@ -43,7 +48,9 @@ async def get_file(request: web.Request) -> web.Response:
         answer = await request.app[UPSTREAM].read("files.get", f"/files/{request.match_info['file_id']}")
         if not answer.is_ok:
             return errors.pass_on(answer)
-        return web.Response(body=rewrite.file_document(answer.body, base), content_type=JSON)
+        with relay.understood():
+            body = rewrite.file_document(answer.body, base)
+        return web.Response(body=body, content_type=JSON)
     return web.Response(body=rewrite.file_document(file.document, base), content_type=JSON)
 
 
@@ -70,16 +77,23 @@ async def download_file(request: web.Request) -> web.StreamResponse:
     if not request[CALLER].may(Scope.ACCOUNT):
         await request.app[FILES].get(request[CALLER], file_id)
     query = request.rel_url.raw_query_string
-    async with request.app[UPSTREAM].download("files.download", f"/files/{file_id}/download", query=query) as download:
-        headers = dict(download.headers)
-        # Bytes of a caller's own making must not run as a page of this origin.
-        headers |= {"Content-Security-Policy": "sandbox", "Content-Disposition": "attachment"} | (
-            {"Content-Disposition": headers["content-disposition"]} if "content-disposition" in headers else {}
-        )
-        headers.pop("content-disposition", None)
-        response = web.StreamResponse(status=download.status, headers=headers)
-        await response.prepare(request)
-        async for chunk in download.chunks:
-            await response.write(chunk)
-        await response.write_eof()
+    opened = request.app[UPSTREAM].download("files.download", f"/files/{file_id}/download", query=query)
+    response = web.StreamResponse()
+    try:
+        async with opened as download:
+            response.set_status(download.status)
+            # Bytes of a caller's own making must not run as a page of this origin.
+            response.headers["Content-Security-Policy"] = "sandbox"
+            response.headers["Content-Disposition"] = "attachment"
+            response.headers.update(download.headers)
+            await response.prepare(request)
+            async for chunk in download.chunks:
+                await send(response, chunk)
+    except CallerLeft:
         return response
+    except GatewayError as exc:
+        if not response.prepared:
+            raise
+        logger.warning("a download broke off", extra={"reason": exc.detail})
+        cut(request)
+    return response

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.edge import cors, errors
-from gateway.edge.bodies import refuse_own_key
+from gateway.edge.bodies import refuse_own_key_in_head
 from gateway.edge.doors import DOORS, OPEN_ROUTES, Door
 from gateway.edge.keys import (
     AUTHENTICATOR,
@@ -112,7 +112,7 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     request[PRESENTED] = (authorization or "").partition(" ")[2].strip()
     if not caller.may(door.scope):
         raise Forbidden(f"Your key lacks the scope '{door.scope}'.")
-    refuse_own_key(request, request.raw_path.encode("utf-8", "surrogateescape"))
+    refuse_own_key_in_head(request)
     return await handler(request)
 
 
@@ -127,12 +127,12 @@ def _is_plain(request: web.Request) -> bool:
 async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Add what every answer carries: its id, CORS, timing, and that it is not to be kept unless it says otherwise."""
     headers = response.headers
-    if REQUEST_ID in request:
-        headers["X-Request-Id"] = request[REQUEST_ID]
+    # What was refused before `observe` has no id yet.
+    headers["X-Request-Id"] = request.get(REQUEST_ID) or secrets.token_hex(12)
     cors.add_headers(request, headers, request.get(STREAM_ORIGINS))
     headers.setdefault("Cache-Control", "no-store")
     headers["X-Content-Type-Options"] = "nosniff"
-    headers["Server"] = "replicate-gateway"
+    headers["Server"] = errors.SERVER
     if BEGAN in request and "Server-Timing" not in headers:
         upstream = request.get(UPSTREAM_SECONDS, 0.0)
         own = max(0.0, time.perf_counter() - request[BEGAN] - upstream)

@@ -5,7 +5,8 @@ can be reached.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 from aiohttp import web
@@ -13,13 +14,14 @@ from aiohttp.typedefs import Handler
 
 from gateway.core import documents, rewrite
 from gateway.core.answers import Answer
+from gateway.core.bodies import parse_object
 from gateway.core.documents import Family
 from gateway.core.scopes import Scope
 from gateway.core.teams import Caller
 from gateway.edge import errors, links
 from gateway.edge.bodies import read, read_json
-from gateway.edge.keys import CALLER, METADATA, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
-from gateway.errors import Forbidden, NotFound, UnsupportedMedia
+from gateway.edge.keys import CALLER, CLOCK, METADATA, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
+from gateway.errors import Forbidden, NotFound, UnsupportedMedia, UpstreamBroken
 from gateway.service.metadata import Found, Question
 
 _SEARCH_TYPES = ("text/plain", "application/json", "application/octet-stream")
@@ -43,7 +45,7 @@ async def search_models(request: web.Request) -> web.Response:
         raise UnsupportedMedia("The search words must be text/plain or application/json.")
     body = await read(request)
     content_type = "application/json" if request.content_type == "application/json" else "text/plain"
-    question = Question("models.search", "QUERY", "/models", request.query_string, body, content_type)
+    question = Question("models.search", "QUERY", "/models", request.rel_url.raw_query_string, body, content_type)
     return _show(request, await request.app[METADATA].ask(question))
 
 
@@ -121,16 +123,25 @@ def write(operation: str, method: str, template: str, *, named: Callable[[web.Re
         target = named(request)
         if target is not None and not caller.may_run(target):
             raise NotFound
-        body = await read_json(request) if method in ("POST", "PATCH") else None
+        body = await _read_object(request) if method in ("POST", "PATCH") else None
         if body is not None:
             _check_named(request, caller, body)
-        began = request.loop.time()
-        answer = await request.app[UPSTREAM].send(operation, method, template.format_map(request.match_info), body)
-        request[UPSTREAM_SECONDS] = request.loop.time() - began
-        request.app[METADATA].forget()
+        clock = request.app[CLOCK]
+        began = clock.monotonic()
+        try:
+            answer = await request.app[UPSTREAM].send(operation, method, template.format_map(request.match_info), body)
+        finally:
+            # Also when no answer came: it may have been carried out.
+            request.app[METADATA].forget()
+            request[UPSTREAM_SECONDS] = clock.monotonic() - began
         return errors.pass_on(answer)
 
     return handle
+
+
+async def _read_object(request: web.Request) -> bytes:
+    """Read a body that is an object, and write it anew: what is checked and what is sent are then one thing."""
+    return msgspec.json.encode(parse_object(await read_json(request)))
 
 
 class _Named(msgspec.Struct):
@@ -158,6 +169,15 @@ def path_target(request: web.Request) -> str:
     return f"{request.match_info['owner']}/{request.match_info['name']}"
 
 
+@contextmanager
+def understood() -> Iterator[None]:
+    """Raise `UpstreamBroken` where upstream's answer does not have the form that is needed."""
+    try:
+        yield
+    except (msgspec.MsgspecError, KeyError, UnicodeError, RecursionError) as exc:
+        raise UpstreamBroken("Replicate's answer could not be understood.") from exc
+
+
 class _Deployment(msgspec.Struct):
     owner: str
     name: str
@@ -171,12 +191,12 @@ async def list_deployments(request: web.Request) -> web.Response:
     answer, page = found.entry.answer, found.entry.page
     if page is None or not answer.is_ok:
         return errors.pass_on(answer)
-    results = msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw])
     kept = []
-    for result in results:
-        deployment = msgspec.json.decode(result, type=_Deployment)
-        if caller.may_run(f"{deployment.owner}/{deployment.name}"):
-            kept.append(result)
+    with understood():
+        for result in msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw]):
+            deployment = msgspec.json.decode(result, type=_Deployment)
+            if caller.may_run(f"{deployment.owner}/{deployment.name}"):
+                kept.append(result)
     fields = page.fields | {"results": msgspec.Raw(msgspec.json.encode(kept))}
     body = rewrite.PageParts(fields, page.links).render(links.base_of(request))
     return web.Response(body=body, headers=dict(answer.headers))
@@ -209,9 +229,9 @@ async def unknown_prediction(request: web.Request, family: Family, *, cancel: bo
         answer = await upstream.read(f"{family}.get", path)
     if not answer.is_ok:
         return errors.pass_on(answer)
-    return web.Response(
-        body=documents.render_foreign(answer.body, links.base_of(request), family), content_type="application/json"
-    )
+    with understood():
+        body = documents.render_foreign(answer.body, links.base_of(request), family)
+    return web.Response(body=body, content_type="application/json")
 
 
 async def account_list(request: web.Request, family: Family) -> web.Response:
@@ -222,7 +242,8 @@ async def account_list(request: web.Request, family: Family) -> web.Response:
     if page is None:
         return errors.pass_on(answer)
     base = links.base_of(request)
-    results = msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw])
-    shown = [msgspec.Raw(documents.render_foreign(bytes(result), base, family)) for result in results]
+    with understood():
+        results = msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw])
+        shown = [msgspec.Raw(documents.render_foreign(bytes(result), base, family)) for result in results]
     fields = page.fields | {"results": msgspec.Raw(msgspec.json.encode(shown))}
     return web.Response(body=rewrite.PageParts(fields, page.links).render(base), headers=dict(answer.headers))

@@ -5,8 +5,11 @@ else (design 2.12), and no traceback.
 """
 
 import asyncio
+import sys
+from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.edge import errors
@@ -28,19 +31,37 @@ class _Protocol(RequestHandler):
     ) -> web.StreamResponse:
         """Answer what could not be parsed, or what a handler did not catch."""
         del message
+        if isinstance(exc, ContentEncodingError):
+            # A coding that aiohttp knows of, but cannot undo: the header alone was read.
+            status = 415
         if status >= 500:
             self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun; it can only be cut")
         return errors.malformed(status)
 
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log a defect of ours. A body that is no good, or that breaks off, is its sender's."""
+        if not isinstance(sys.exc_info()[1], (web.RequestPayloadError, ConnectionError)):
+            super().log_exception(*args, **kw)
+
 
 class _Server(web.Server):
     """Makes the protocol of each connection."""
 
     def __init__(self, app: web.Application, loop: asyncio.AbstractEventLoop) -> None:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                return await app._handle(request)  # noqa: SLF001 - as below
+            except web.HTTPException as exc:
+                # aiohttp refuses an unknown Expect before any middleware is reached.
+                return errors.respond_http(exc)
+            except UnicodeEncodeError:
+                # The same, when it fails to repeat an Expect that is no text.
+                return errors.respond_http(web.HTTPExpectationFailed())
+
         # Application offers no public way to put a protocol of one's own beneath it.
-        super().__init__(app._handle, request_factory=app._make_request, loop=loop)  # type: ignore[arg-type]  # noqa: SLF001
+        super().__init__(handle, request_factory=app._make_request, loop=loop)  # type: ignore[arg-type]  # noqa: SLF001
         self._event_loop = loop
 
     def __call__(self) -> _Protocol:

@@ -4,13 +4,15 @@ import asyncio
 import logging
 import re
 from collections import Counter
+from contextlib import suppress
 
 from aiohttp import web
 
 from gateway.core import documents
 from gateway.core.records import Sight
 from gateway.edge.keys import METRICS, PREDICTIONS, STREAM_ORIGINS, STREAMS, TEAM_ORIGINS
-from gateway.errors import GatewayError, NotFound, RateLimited
+from gateway.edge.sending import CallerLeft, send
+from gateway.errors import GatewayError, NotFound, RateLimited, UpstreamUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,9 @@ class OpenStreams:
         self.closing = False
 
     def enter(self, team: str) -> None:
-        """Count the current task's stream in. Raise `RateLimited` when there are too many."""
+        """Count the current task's stream in. Raise `RateLimited` if it is one too many, else as at shutdown."""
+        if self.closing:
+            raise UpstreamUnavailable("The gateway is shutting down.", retry_after=_RETRY_SECONDS)
         if len(self._tasks) >= self._max_total or self._by_team[team] >= self._max_per_team:
             raise RateLimited("Too many streams are open.", retry_after=_RETRY_SECONDS)
         task = asyncio.current_task()
@@ -87,7 +91,8 @@ async def _relay(request: web.Request, sight: Sight, url: str) -> web.StreamResp
     metrics = request.app[METRICS]
     if sight.prediction.canceled_at is not None and documents.shown_status(sight).is_terminal:
         await response.prepare(request)
-        await response.write(_GREETING + _CANCELED % int(sight.prediction.canceled_at))
+        with suppress(ConnectionError):
+            await response.write(_GREETING + _CANCELED % int(sight.prediction.canceled_at))
         return response
     metrics.sse_streams.labels("downstream").inc()
     try:
@@ -95,7 +100,7 @@ async def _relay(request: web.Request, sight: Sight, url: str) -> web.StreamResp
             await response.prepare(request)
             tail = b""
             async for chunk in chunks:
-                await response.write(chunk)
+                await send(response, chunk)
                 metrics.sse_bytes.inc(len(chunk))
                 # Upstream leaves the connection open after `done`, for the reader to close (ref 4).
                 if _DONE.search(tail := (tail + chunk)[-_LONGEST_DONE:]):
@@ -104,7 +109,7 @@ async def _relay(request: web.Request, sight: Sight, url: str) -> web.StreamResp
         if not request.app[OPEN_STREAMS].closing:
             raise
         # Shutdown: what has been written is whole; the reader comes back for the rest.
-    except ConnectionResetError:
+    except (CallerLeft, ConnectionError):
         # The reader has left. That cancels nothing.
         return response
     except GatewayError as exc:
@@ -114,7 +119,8 @@ async def _relay(request: web.Request, sight: Sight, url: str) -> web.StreamResp
     finally:
         metrics.sse_streams.labels("downstream").dec()
     if response.prepared:
-        await response.write_eof()
+        with suppress(ConnectionError):
+            await response.write_eof()
     return response
 
 

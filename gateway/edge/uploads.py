@@ -5,10 +5,12 @@ and what goes upstream are the same bytes.
 """
 
 import hashlib
+import re
 import secrets
 from collections.abc import AsyncIterator
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.edge.bodies import check_coding
 from gateway.edge.keys import PRESENTED, SETTINGS
@@ -20,6 +22,9 @@ _MAX_PARTS = 16
 _MAX_FIELD = 1024 * 1024
 _MAX_FILENAME = 255  # bytes of UTF-8 (ref 1)
 _FIELDS = ("content", "metadata", "filename", "type")
+# aiohttp's reader asserts, and raises ValueError, on frames that are none. The last is a sender who hung up.
+_MALFORMED = (HttpProcessingError, web.RequestPayloadError, ValueError, AssertionError, EOFError, ConnectionError)
+_MEMBER = re.compile(r"metadata(?:\[[A-Za-z0-9_.-]{0,64}\]){1,8}")
 _UNSAFE = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A", "\\": "%5C", "\0": ""})
 
 
@@ -61,8 +66,7 @@ class _Through:
                 yield chunk
         except GatewayError:
             raise
-        except (ValueError, AssertionError, web.RequestPayloadError, EOFError) as exc:
-            # aiohttp's reader asserts and raises ValueError on frames that are none.
+        except _MALFORMED as exc:
             raise BadRequest("The multipart body is malformed.") from exc
 
     async def _parts(self) -> AsyncIterator[bytes]:
@@ -82,7 +86,10 @@ class _Through:
 
     def _head(self, part: BodyPartReader) -> bytes:
         name = part.name
-        if name not in _FIELDS:
+        if name is None:
+            raise Unprocessable.field("", "every part needs a name", "required")
+        # Clients of the Stainless family spell an object's members as parts of their own.
+        if name not in _FIELDS and not _MEMBER.fullmatch(name):
             raise Unprocessable.field("", f"Additional property {name!r} is not allowed")
         disposition = f'form-data; name="{name}"'
         if name == "content":
@@ -92,13 +99,14 @@ class _Through:
             filename = part.filename or "file"
             if len(filename.encode("utf-8", "surrogateescape")) > _MAX_FILENAME:
                 raise Unprocessable.field("content", f"the file's name is longer than {_MAX_FILENAME} bytes")
-            self._refuse_key(filename.encode("utf-8", "surrogateescape"))
             disposition += f'; filename="{filename.translate(_UNSAFE)}"'
         content_type = part.headers.get("Content-Type", "application/octet-stream" if name == "content" else "")
         lines = [f"--{self.boundary}", f"Content-Disposition: {disposition}"]
         if content_type:
             lines.append(f"Content-Type: {content_type.translate(_UNSAFE)}")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+        self._refuse_key(head)
+        return head
 
     async def _body(self, part: BodyPartReader) -> AsyncIterator[bytes]:
         is_content = part.name == "content"

@@ -7,7 +7,7 @@ a path of ours. Reads are repeated where that is safe, creates never (design 2.8
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -22,7 +22,6 @@ from gateway.core.answers import Answer, as_json, passable
 from gateway.core.breaker import Breaker
 from gateway.errors import (
     UpstreamBroken,
-    UpstreamError,
     UpstreamTimeout,
     UpstreamTokenRefused,
     UpstreamUnavailable,
@@ -73,6 +72,7 @@ class ReplicateClient:
     ) -> None:
         self._session = session
         self._authorization = {"Authorization": f"Bearer {token}"}
+        self._token = token.encode()
         self._settings = settings
         self._clock = clock
         self._observer = observer
@@ -157,14 +157,9 @@ class ReplicateClient:
                 raise
 
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        try:
-            return await self._exchange(
-                operation, "POST", path, "", watched(), headers, total=self._settings.transfer_seconds
-            )
-        except UpstreamError:
-            if failures:
-                raise failures[0] from None
-            raise
+        return await self._exchange(
+            operation, "POST", path, "", watched(), headers, total=self._settings.transfer_seconds, failures=failures
+        )
 
     @asynccontextmanager
     async def download(self, operation: str, path: str, *, query: str = "") -> AsyncIterator[Download]:
@@ -183,9 +178,15 @@ class ReplicateClient:
         body: bytes | AsyncIterator[bytes] | None,
         headers: Mapping[str, str],
         total: float | None = None,
+        failures: Sequence[Exception] = (),
     ) -> Answer:
-        async with self._request(operation, method, path, query, body, headers, total=total) as response:
-            return as_json(Answer(response.status, passable(response.headers), await self._body_of(response)))
+        request = self._request(operation, method, path, query, body, headers, total=total, failures=failures)
+        async with request as response:
+            answer = as_json(Answer(response.status, passable(response.headers), await self._body_of(response)))
+        if self._token in answer.body or any(self._token.decode() in value for value in answer.headers.values()):
+            # Whoever echoes it (a debugging proxy, say), callers are not to see it.
+            raise UpstreamBroken("Replicate's answer held the gateway's own credentials and was withheld.")
+        return answer
 
     async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
         chunks, size = [], 0
@@ -207,8 +208,13 @@ class ReplicateClient:
         headers: Mapping[str, str],
         *,
         total: float | None = None,
+        failures: Sequence[Exception] = (),
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send one request, and translate every failure until the body has been read."""
+        """Send one request, and translate every failure until the body has been read.
+
+        What is in `failures` by then has gone wrong with the caller's body: it is raised as it is, and not counted
+        against upstream.
+        """
         settings = self._settings
         url = URL(f"{settings.base_url}{path}{'?' + query if query else ''}", encoded=True)
         timeout = aiohttp.ClientTimeout(
@@ -242,6 +248,9 @@ class ReplicateClient:
             self.breaker.failed(self._clock.monotonic())
             raise UpstreamUncertain("Replicate did not answer in time; the request may have been carried out.") from exc
         except aiohttp.ClientError as exc:
+            if failures:
+                outcome = "abandoned"
+                raise failures[0] from None
             outcome = "broken"
             self.breaker.failed(self._clock.monotonic())
             raise UpstreamBroken("The connection to Replicate was lost before its answer was complete.") from exc
@@ -307,9 +316,13 @@ def new_session(max_connections: int) -> aiohttp.ClientSession:
     Idle connections are given up before upstream would close them, so that a create seldom meets a dying one.
     """
     connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=15, ttl_dns_cache=60)
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         headers={"User-Agent": f"replicate-gateway/{__version__}"},
     )
+    # aiohttp would by itself send reads and deletes once more when a pooled connection is lost. What is repeated, and
+    # how often, is decided here; aiohttp has no public word for it.
+    session._retry_connection = False  # noqa: SLF001
+    return session

@@ -49,6 +49,9 @@ class Door:
             body = b"" if too_large or not request.body_exists else await request.read()
         except web.HTTPRequestEntityTooLarge:
             body, too_large = b"", True
+        except ConnectionError:
+            # The caller has gone in the middle of its body; nobody is left to answer.
+            return web.Response(status=499)
         entry = RecordedRequest(
             self._origin,
             route.operation,
