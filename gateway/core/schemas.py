@@ -1,0 +1,245 @@
+"""What a version's own schema says of its inputs and output: Cog's `openapi_schema`, read tolerantly.
+
+What is not understood says nothing: an input of which nothing is known is taken as it was given. Depth, number of nodes
+and size are bounded, so that no model's schema can be a burden, whatever its references do.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+SEED = "seed"
+TEMPERATURE = "temperature"
+
+_MAX_DEPTH = 16
+_MAX_NODES = 5_000
+_MAX_INPUTS = 500
+_MAX_DEFAULTS_BYTES = 64 * 1024
+_FILE_FORMATS = ("uri", "url", "binary")
+_REF_PREFIX = "#/components/schemas/"
+
+_NUMBERS = frozenset({"number", "integer"})
+_TYPES = _NUMBERS | {"string", "boolean", "array", "object", "null"}
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a schema says of one value."""
+
+    types: frozenset[str] = frozenset()
+    """JSON Schema's words. None at all: anything may stand here."""
+    is_file: bool = False
+    """Whether every text here is a file's address."""
+    items: "Shape | None" = None
+    properties: dict[str, "Shape"] = {}
+    others: "Shape | None" = None
+    """Properties that are not named."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether a number here is read as a number, so that 1 and 1.0 are one. A text made of it would differ."""
+        return not self.types.isdisjoint(_NUMBERS) and "string" not in self.types
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether a number here is read as an integer, which has no negative zero."""
+        return self.is_number and "number" not in self.types
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a text here may be read as it is written, and not as a file's address."""
+        return "string" in self.types and not self.is_file
+
+
+class InputSchema(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a version says of its inputs, by name, and of its output. Can be kept as JSON."""
+
+    inputs: dict[str, Shape] = {}
+    defaults: bytes = b"{}"
+    """A JSON object: the defaults of those inputs that have one, to the digit."""
+    output: Shape | None = None
+
+    @property
+    def has_seed(self) -> bool:
+        """Whether the model takes a seed."""
+        return SEED in self.inputs
+
+    @property
+    def has_temperature(self) -> bool:
+        """Whether the model takes a temperature."""
+        return TEMPERATURE in self.inputs
+
+
+class _Document(msgspec.Struct):
+    openapi_schema: Any = None
+    latest_version: Any = None
+
+
+# A number with a fraction or an exponent stays as it is written: no digit of a default may be lost.
+_decode = msgspec.json.Decoder(_Document, float_hook=Raw).decode
+
+
+def read_schema(document: bytes) -> InputSchema | None:
+    """Read the schema in the body of a version, or of a model (its latest version's).
+
+    `None` where there is none: the version is hidden, the model has no version, or the body is no such thing.
+    """
+    try:
+        body = _decode(document)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    openapi = body.openapi_schema
+    if not isinstance(openapi, dict) and isinstance(body.latest_version, dict):
+        openapi = body.latest_version.get("openapi_schema")
+    if not isinstance(openapi, dict):
+        return None
+    schemas = _dict(_dict(openapi.get("components")).get("schemas"))
+    wanted = schemas.get("Input")
+    return InputSchema(
+        inputs=dict(islice(_Reader(schemas).shape(wanted, _MAX_DEPTH).properties.items(), _MAX_INPUTS)),
+        defaults=_defaults(_Reader(schemas).properties(wanted, _MAX_DEPTH)),
+        output=_Reader(schemas).shape(schemas["Output"], _MAX_DEPTH) if "Output" in schemas else None,
+    )
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+class _Reader:
+    """Reads shapes out of one document; follows references for as long as its budget lasts."""
+
+    def __init__(self, schemas: dict[str, Any]) -> None:
+        self._schemas = schemas
+        self._nodes_left = _MAX_NODES
+
+    def shape(self, schema: Any, depth: int) -> Shape:
+        self._nodes_left -= 1
+        if not isinstance(schema, dict) or depth <= 0 or self._nodes_left < 0:
+            return Shape()
+        parts = [self._own(schema, depth - 1)]
+        if "$ref" in schema:
+            parts.append(self.shape(self._referred(schema), depth - 1))
+        parts += [self.shape(part, depth - 1) for part in _dicts(schema.get("allOf"))]
+        parts += [
+            _either([self.shape(part, depth - 1) for part in _dicts(schema[word])])
+            for word in ("anyOf", "oneOf")
+            if _dicts(schema.get(word))
+        ]
+        whole = _both(parts)
+        if schema.get("nullable") is True and whole.types:
+            return msgspec.structs.replace(whole, types=whole.types | {"null"})
+        return whole
+
+    def properties(self, schema: Any, depth: int) -> dict[str, Any]:
+        """Return the properties of an object's schema as they are written, behind references too."""
+        self._nodes_left -= 1
+        if not isinstance(schema, dict) or depth <= 0 or self._nodes_left < 0:
+            return {}
+        found: dict[str, Any] = {}
+        for part in (self._referred(schema), *_dicts(schema.get("allOf"))):
+            found |= self.properties(part, depth - 1)
+        return dict(islice((found | _dict(schema.get("properties"))).items(), _MAX_INPUTS))
+
+    def _referred(self, schema: dict[str, Any]) -> Any:
+        ref = schema.get("$ref")
+        if not isinstance(ref, str) or not ref.startswith(_REF_PREFIX):
+            return None
+        return self._schemas.get(ref.removeprefix(_REF_PREFIX).replace("~1", "/").replace("~0", "~"))
+
+    def _own(self, schema: dict[str, Any], depth: int) -> Shape:
+        properties = islice(_dict(schema.get("properties")).items(), _MAX_NODES)
+        return Shape(
+            types=_types(schema.get("type")),
+            is_file=schema.get("format") in _FILE_FORMATS,
+            items=self.shape(schema["items"], depth) if isinstance(schema.get("items"), dict) else None,
+            properties={name: self.shape(part, depth) for name, part in properties},
+            others=self._others(schema.get("additionalProperties"), depth),
+        )
+
+    def _others(self, schema: Any, depth: int) -> Shape | None:
+        return self.shape(schema, depth) if isinstance(schema, dict) else None
+
+
+def _types(said: Any) -> frozenset[str]:
+    words = said if isinstance(said, list) else [said]
+    known = {word for word in words if isinstance(word, str) and word in _TYPES}
+    return frozenset(known) if len(known) == len(words) else frozenset()
+
+
+def _both(shapes: Sequence[Shape]) -> Shape:
+    """Combine what holds together (`allOf`, and the words beside it)."""
+    types: frozenset[str] = frozenset()
+    properties: dict[str, Shape] = {}
+    for shape in shapes:
+        types = _common(types, shape.types)
+        for name, part in shape.properties.items():
+            properties[name] = _both([properties[name], part]) if name in properties else part
+    return Shape(
+        types=types,
+        is_file=any(shape.is_file for shape in shapes),
+        items=_first(shape.items for shape in shapes),
+        properties=properties,
+        others=_first(shape.others for shape in shapes),
+    )
+
+
+def _common(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
+    if not one or not other:
+        return one or other
+    common = one & other
+    if one & _NUMBERS and other & _NUMBERS and not common & _NUMBERS:
+        return common | {"integer"}  # a number that is an integer
+    return common
+
+
+def _either(shapes: Sequence[Shape]) -> Shape:
+    """Combine alternatives (`anyOf`): what only one of them says of a kind of value holds for that kind."""
+    if not all(shape.types for shape in shapes):
+        return Shape()
+    texts = [shape for shape in shapes if "string" in shape.types]
+    arrays = [shape.items for shape in shapes if "array" in shape.types]
+    objects = [shape for shape in shapes if "object" in shape.types]
+    known = [items for items in arrays if items is not None]
+    return Shape(
+        types=frozenset().union(*(shape.types for shape in shapes)),
+        is_file=bool(texts) and all(shape.is_file for shape in texts),
+        items=_either(known) if known and len(known) == len(arrays) else None,
+        properties=objects[0].properties if len(objects) == 1 else {},
+        others=objects[0].others if len(objects) == 1 else None,
+    )
+
+
+def _first(shapes: Iterable[Shape | None]) -> Shape | None:
+    return next((shape for shape in shapes if shape is not None), None)
+
+
+def _defaults(properties: dict[str, Any]) -> bytes:
+    """Write the defaults as one object. One too large or too deep to fill in is as good as none."""
+    found: dict[str, Raw] = {}
+    room = _MAX_DEFAULTS_BYTES
+    for name, schema in islice(properties.items(), _MAX_INPUTS):
+        if not isinstance(schema, dict) or "default" not in schema or not _is_shallow(schema["default"], _MAX_DEPTH):
+            continue
+        written = Raw(_encode(schema["default"]))
+        if len(bytes(written)) <= room:
+            found[name] = written
+            room -= len(bytes(written))
+    return _encode(found)
+
+
+def _is_shallow(value: Any, depth: int) -> bool:
+    items: Iterable[Any] = ()
+    if isinstance(value, dict):
+        items = value.values()
+    elif isinstance(value, list):
+        items = value
+    return depth > 0 and all(_is_shallow(item, depth - 1) for item in items)
