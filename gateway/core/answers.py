@@ -39,7 +39,16 @@ class Answer(msgspec.Struct, frozen=True):
     @property
     def is_from_edge(self) -> bool:
         """Whether it is a page of what stands before the API, not an answer of the API (ref 7: Cloudflare's HTML)."""
-        return self.status >= 500 and not self.headers.get("content-type", "").startswith("application/")
+        return self.status >= 500 and not self._media_type.startswith("application/")
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is an error told in HTML: the CDN's 413 and its refusals are such, too (ref 6)."""
+        return self.is_from_edge or (self.status >= 400 and self._media_type.startswith("text/html"))
+
+    @property
+    def _media_type(self) -> str:
+        return self.headers.get("content-type", "").strip().lower()
 
 
 def passable(headers: Mapping[str, str]) -> dict[str, str]:
@@ -49,9 +58,9 @@ def passable(headers: Mapping[str, str]) -> dict[str, str]:
 
 def as_json(answer: Answer) -> Answer:
     """Turn an HTML error page into a problem document; leave every answer of the API as it is."""
-    if not answer.is_from_edge:
+    if not answer.is_page:
         return answer
-    status = answer.status if answer.status in _EDGE_STATUSES else _EDGE_FALLBACK
+    status = answer.status if answer.status in _EDGE_STATUSES or answer.status < 500 else _EDGE_FALLBACK
     headers = {name: value for name, value in answer.headers.items() if name == "retry-after"}
     body = problem(status, "Upstream error", f"Replicate answered {answer.status} with a page instead of JSON.")
     return Answer(status, headers | {"content-type": CONTENT_TYPE}, body)
@@ -59,13 +68,14 @@ def as_json(answer: Answer) -> Answer:
 
 def retry_after_seconds(answer: Answer) -> float | None:
     """Read when upstream wants to be asked again: from `Retry-After`, else from the body's `retry_after`."""
-    text = answer.headers.get("retry-after", "")
-    if text.isdigit():
+    text = answer.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
         return float(text)
     try:
-        return float(msgspec.json.decode(answer.body, type=_Throttled).retry_after)
-    except msgspec.MsgspecError:
+        seconds = msgspec.json.decode(answer.body, type=_Throttled).retry_after
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    return seconds if seconds >= 0 else None
 
 
 class _Throttled(msgspec.Struct):

@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Raw
 
+from gateway.core import surrogates
 from gateway.core.targets import Target, is_model_name, parse_version
 from gateway.errors import BadRequest, InvalidField, Unprocessable
 
 WEBHOOK_EVENTS = ("start", "output", "logs", "completed")
 _MAX_WEBHOOK_LENGTH = 2048
+_MAX_UNKNOWN_NAMED = 20
 
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -60,7 +62,7 @@ def parse_object(body: bytes) -> dict[str, Raw]:
         raise BadRequest("Failed to parse request body as JSON: EOF")
     try:
         str(body, "utf-8")
-        return _decode(body)
+        return _decode_leniently(body)
     except msgspec.ValidationError as exc:
         kind = _TYPES.get(body.lstrip()[:1], "number")
         raise BadRequest(f"Failed to parse request body as JSON: expected an object, got {kind}") from exc
@@ -70,16 +72,24 @@ def parse_object(body: bytes) -> dict[str, Raw]:
         raise BadRequest("Failed to parse request body as JSON: nested too deeply") from exc
 
 
+def _decode_leniently(body: bytes) -> dict[str, Raw]:
+    """Decode an object, and give half surrogates the meaning that upstream's decoder gives them."""
+    try:
+        return _decode(body)
+    except msgspec.DecodeError:
+        whole = surrogates.without_halves(body)
+        if whole is body:
+            raise
+        return _decode(whole)
+
+
 def parse_create(body: bytes, form: BodyForm, *, allow_http_webhooks: bool = False) -> CreateBody:
     """Check a create's body. Raise `BadRequest` if it is no JSON object, `Unprocessable` naming every bad field."""
     fields = parse_object(body)
     check = _Check(fields)
     known = _FIELDS[form]
-    for name in fields:
-        if name not in known:
-            check.refuse(
-                "additional_property_not_allowed", "", f"Additional property {_printable(name)} is not allowed"
-            )
+    for name in [name for name in fields if name not in known][:_MAX_UNKNOWN_NAMED]:
+        check.refuse("additional_property_not_allowed", "", f"Additional property {_printable(name)} is not allowed")
     created = CreateBody(
         input=check.object("input"),
         version=check.string("version", required=True) if form == "version" else None,
@@ -106,6 +116,12 @@ class _Check:
     def refuse(self, kind: str, field: str, description: str) -> None:
         self.refused.append(InvalidField(kind, field, description))
 
+    def _require(self, name: str, wanted: str) -> None:
+        if name not in self.fields:
+            self.refuse("required", "", f"{name} is required")
+        elif bytes(self.fields[name]).strip() == b"null":
+            self.refuse("invalid_type", name, f"Invalid type. Expected: {wanted}, given: null")
+
     def _typed(self, name: str, wanted: str) -> bytes | None:
         raw = bytes(self.fields.get(name, b"null")).strip()
         kind = _TYPES.get(raw[:1], "number")
@@ -117,23 +133,14 @@ class _Check:
         return raw
 
     def object(self, name: str) -> bytes:
-        if name not in self.fields:
-            self.refuse("required", "", f"{name} is required")
-            return b"{}"
-        if bytes(self.fields[name]).strip() == b"null":
-            self.refuse("invalid_type", name, "Invalid type. Expected: object, given: null")
+        self._require(name, "object")
         return self._typed(name, "object") or b"{}"
 
     def string(self, name: str, *, required: bool = False) -> str | None:
-        if required and name not in self.fields:
-            self.refuse("required", "", f"{name} is required")
-            return None
+        if required:
+            self._require(name, "string")
         raw = self._typed(name, "string")
-        if raw is None:
-            if required and not self.refused:
-                self.refuse("invalid_type", name, "Invalid type. Expected: string, given: null")
-            return None
-        return msgspec.json.decode(raw, type=str)
+        return None if raw is None else msgspec.json.decode(raw, type=str)
 
     def boolean(self, name: str) -> bool | None:
         raw = self._typed(name, "boolean")

@@ -6,11 +6,14 @@ says only where a page begins; whose items are listed never depends on it.
 
 import base64
 import binascii
+import math
+import re
 from urllib.parse import parse_qs, urlencode
 
 import msgspec
 
 MAX_LENGTH = 200
+_ID = re.compile(r"[A-Za-z0-9_=-]{1,100}")
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -37,6 +40,6 @@ def decode(text: str) -> Cursor:
         raise ValueError("not a cursor") from exc
     at, _, item = fields.get("p", [""])[0].partition("|")
     cursor = Cursor(float(at), item, fields.get("r") == ["1"])
-    if not item.isascii() or not item.isalnum() or encode(cursor) != text:
+    if not math.isfinite(cursor.at) or not _ID.fullmatch(item) or encode(cursor) != text:
         raise ValueError("not a cursor")
     return cursor

@@ -11,14 +11,14 @@ from typing import Literal
 import msgspec
 from msgspec import Raw
 
-from gateway.core import times
+from gateway.core import surrogates, times
 from gateway.core.records import Kind, Sight, Status
 
 Family = Literal["predictions", "trainings"]
 Fields = dict[str, Raw]
 
-_decode = msgspec.json.Decoder(Fields).decode
-_decode_urls = msgspec.json.Decoder(dict[str, str | None]).decode
+_decode = surrogates.split
+_decode_urls = msgspec.json.Decoder(dict[str, str | None] | None).decode
 _encode = msgspec.json.Encoder().encode
 
 NULL = Raw(b"null")
@@ -54,7 +54,7 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 def read_news(body: bytes) -> News:
     """Read a prediction or training as upstream gave it. Raise `ValueError` if it is none."""
     try:
-        head = _decode_head(body)
+        head = _read_head(body)
         status = Status(head.status)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise ValueError(f"not a prediction: {exc}") from exc
@@ -68,6 +68,18 @@ def read_news(body: bytes) -> News:
         completed_at=_time(head.completed_at),
         document=body.strip(),
     )
+
+
+def _read_head(body: bytes) -> _Head:
+    try:
+        return _decode_head(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        whole = surrogates.without_halves(body)
+        if whole is body:
+            raise
+        return _decode_head(whole)
 
 
 def _time(text: str | None) -> float | None:
@@ -93,7 +105,8 @@ def render(sight: Sight, base: str, ticket: str, *, family: Family, as_starting:
     fields = _decode(run.document)
     fields["id"] = text(prediction.id)
     if "urls" in fields:
-        fields["urls"] = _urls(fields["urls"], f"{base}/{family}/{prediction.id}", f"{base}/{ticket}")
+        hidden = run.upstream_id if run.upstream_id != prediction.id else None
+        fields["urls"] = _urls(fields["urls"], f"{base}/{family}/{prediction.id}", f"{base}/{ticket}", hidden)
     _replace(fields, "webhook", prediction.webhook)
     _replace(fields, "webhook_events_filter", prediction.webhook_events_filter)
     if prediction.deadline_at is not None:
@@ -118,10 +131,7 @@ def render_foreign(document: bytes, base: str, family: Family) -> bytes:
     fields = _decode(document)
     prediction_id = msgspec.json.decode(fields["id"], type=str)
     if "urls" in fields:
-        self_url = f"{base}/{family}/{prediction_id}"
-        mine = {"get": self_url, "cancel": f"{self_url}/cancel", "stream": None}
-        urls = {name: mine.get(name, url) for name, url in _decode_urls(fields["urls"]).items()}
-        fields["urls"] = Raw(_encode({name: url for name, url in urls.items() if url is not None}))
+        fields["urls"] = _urls(fields["urls"], f"{base}/{family}/{prediction_id}", None, None)
     return _encode(fields)
 
 
@@ -130,10 +140,17 @@ def shown_status(sight: Sight) -> Status:
     return Status.CANCELED if sight.prediction.canceled_at is not None else sight.run.status
 
 
-def _urls(urls: Raw, self_url: str, stream_url: str) -> Raw:
-    """Point `get`, `cancel` and `stream` at the gateway; keep others; leave out nulls, which clients refuse (ref 8)."""
+def _urls(urls: Raw, self_url: str, stream_url: str | None, hidden: str | None) -> Raw:
+    """Point `get`, `cancel` and `stream` at the gateway; leave out nulls, which clients refuse (ref 8).
+
+    Others are kept, but those that name the `hidden` id: a prediction that shares a run does not tell whose it is.
+    """
     mine = {"get": self_url, "cancel": f"{self_url}/cancel", "stream": stream_url}
-    return Raw(_encode({name: mine.get(name, url) for name, url in _decode_urls(urls).items() if url is not None}))
+    shown = {}
+    for name, url in (_decode_urls(urls) or {}).items():
+        if url is not None and (name in mine or hidden is None or hidden not in url):
+            shown[name] = mine.get(name, url)
+    return Raw(_encode({name: url for name, url in shown.items() if url is not None}))
 
 
 def _replace(fields: Fields, name: str, value: str | tuple[str, ...] | None) -> None:

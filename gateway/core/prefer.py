@@ -4,7 +4,7 @@ import re
 
 MAX_WAIT_SECONDS = 60.0
 _PREFER = re.compile(r"wait(?:=([1-9][0-9]?))?")
-_DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s?)?")
+_DURATION = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s?)?", re.ASCII)
 CANCEL_AFTER_SECONDS = (5, 24 * 3600)
 
 

@@ -33,7 +33,8 @@ class Scope(StrEnum):
 
 DEFAULT_SCOPES: Final = (Scope.READ, Scope.PREDICT, Scope.FILES)
 
-_PATTERN: Final = re.compile(r"\*|[A-Za-z0-9._*?-]{1,128}/[A-Za-z0-9._*?-]{1,128}")
+# No name begins with a dot, so `..` is no pattern.
+_PATTERN: Final = re.compile(r"\*|[A-Za-z0-9_*?-][A-Za-z0-9._*?-]{0,127}/[A-Za-z0-9_*?-][A-Za-z0-9._*?-]{0,127}")
 _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}

@@ -66,7 +66,7 @@ def allows(globs: Sequence[str], model: str) -> bool:
         if glob == "*":
             return True
         glob_owner, _, glob_name = glob.partition("/")
-        if fnmatchcase(owner, glob_owner) and fnmatchcase(name, glob_name):
+        if "/" not in name and fnmatchcase(owner, glob_owner) and fnmatchcase(name, glob_name):
             return True
     return False
 

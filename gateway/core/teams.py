@@ -50,7 +50,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     def named_models(self) -> list[str]:
         """Return the models that the lists name exactly and that all lists allow."""
-        return [model for globs in self.models for model in exact_models(globs) if self.may_run(model)]
+        named = dict.fromkeys(model for globs in self.models for model in exact_models(globs))
+        return [model for model in named if self.may_run(model)]
 
     def owns(self, team: str) -> bool:
         """Whether work of that team is the caller's to see."""

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,30}))?([Zz]|[+-]\d\d:?\d\d)?",
+    re.ASCII,
 )
 
 
@@ -13,7 +14,7 @@ def parse(text: str) -> float:
 
     Raise `ValueError` for anything else.
     """
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
         return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
     match = _RFC3339.fullmatch(text.strip())
     if match is None:

@@ -13,6 +13,7 @@ from gateway.ports import Clock, Store, Upstream
 
 _UPSTREAM_TTL_SECONDS = 60.0
 _AFTER_TROUBLE_SECONDS = 5.0
+_PATIENCE_SECONDS = 5.0
 _OK = "ok"
 
 
@@ -62,7 +63,11 @@ class Health:
 
     async def _ask(self) -> str:
         try:
-            answer = await self._upstream.read("account.get", "/account")
+            # A prober has little patience; upstream's deadlines are for callers.
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                answer = await self._upstream.read("account.get", "/account")
+        except TimeoutError:
+            return "Replicate does not answer in time."
         except GatewayError as exc:
             return exc.detail
         return _OK if answer.is_ok else f"GET /account answered {answer.status}"
