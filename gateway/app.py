@@ -17,6 +17,7 @@ from aiohttp import web
 
 from gateway import clock as clocks
 from gateway.config import Config
+from gateway.core import determinism
 from gateway.core.scopes import Scope
 from gateway.core.teams import Team
 from gateway.edge import keys, middlewares, ops, routes, streams
@@ -28,21 +29,27 @@ from gateway.outbound.replicate import ReplicateClient, UpstreamSettings, new_se
 from gateway.outbound.streams import StreamReader, StreamSettings
 from gateway.ports import Clock, Store
 from gateway.service.authentication import Authenticator
+from gateway.service.creates import CreateService
+from gateway.service.deadlines import Deadlines
 from gateway.service.files import FileService
 from gateway.service.health import Health
+from gateway.service.identity import IdentityService
 from gateway.service.janitor import Janitor
+from gateway.service.leading import Leader
 from gateway.service.metadata import MetadataService
 from gateway.service.policy import Policy
 from gateway.service.predictions import PredictionService
+from gateway.service.schemas import SchemaService
+from gateway.service.stream_hub import StreamHub
 from gateway.service.tokens import TokenService
 from gateway.service.tracker import Tracker
+from gateway.service.upstream_webhooks import UpstreamWebhooks
 from gateway.service.versions import VersionMap
 from gateway.service.webhook_secrets import WebhookSecrets
 from gateway.store.urls import open_store
 
 logger = logging.getLogger(__name__)
 
-_METADATA_BYTES = 64 * 1024 * 1024
 _STREAM_CONNECTIONS = 20_000
 _SECRET_BYTES = 32
 
@@ -82,6 +89,7 @@ async def running(config: Config, *, clock: Clock | None = None, doors: Sequence
     async with AsyncExitStack() as stack:
         store = await _opened_store(config, stack)
         parts = await _build(config, store, clock, stack)
+        await _resume(parts)
         public = _public_app(config, parts, tuple(doors))
         operators = _ops_app(parts)
         grace = float(config.server.shutdown_grace_seconds)
@@ -90,8 +98,7 @@ async def running(config: Config, *, clock: Clock | None = None, doors: Sequence
         runner, port = await listen(public, config.server.host, config.server.port, grace_seconds=grace)
         stack.push_async_callback(runner.cleanup)
         stack.push_async_callback(_drain, parts)
-        resumed = await parts.tracker.resume()
-        logger.info("serving", extra={"port": port, "ops_port": ops_port, "resumed_runs": resumed})
+        logger.info("serving", extra={"port": port, "ops_port": ops_port})
         yield Running(_origin(config.server.host, port), _origin(config.ops.host, ops_port))
 
 
@@ -103,11 +110,15 @@ class _Parts(msgspec.Struct, frozen=True):
     clock: Clock
     metrics: Metrics
     client: ReplicateClient
-    reader: StreamReader
+    hub: StreamHub
     authenticator: Authenticator
     tokens: TokenService
     tracker: Tracker
     predictions: PredictionService
+    creates: CreateService
+    leader: Leader
+    deadlines: Deadlines
+    upstream_webhooks: UpstreamWebhooks
     files: FileService
     metadata: MetadataService
     policy: Policy
@@ -165,40 +176,107 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
     authenticator = Authenticator(teams, config_keys, store, tokens, clock)
     versions = VersionMap(store, client)
     policy = Policy(versions, store, clock, upstream.base_url)
-    tracker = Tracker(store, client, clock, metrics, requests_per_minute=float(config.upstream.requests_per_minute))
+    schemas = SchemaService(client, clock)
+    stack.push_async_callback(schemas.close)
+    identities = IdentityService(
+        schemas,
+        versions,
+        _sharing_policy(config),
+        share=config.cache.share,
+        ttl_seconds=float(config.cache.ttl_seconds),
+        outputs_persisted=False,
+    )
+    tracker = Tracker(
+        store,
+        client,
+        clock,
+        metrics,
+        requests_per_minute=float(config.upstream.requests_per_minute),
+        keep_until=identities.keep_until,
+    )
     stack.push_async_callback(tracker.close)
+    ticket_secret = await store.secret("stream-tickets", token_bytes(_SECRET_BYTES))
     predictions = PredictionService(
+        store, tracker, clock, metrics, ticket_secret=ticket_secret, memory_bytes=config.cache.memory_bytes
+    )
+    tracker.when_ended(predictions.note_end)
+    stack.push_async_callback(predictions.close)
+    hub = StreamHub(
+        reader,
+        tracker,
+        clock,
+        max_log_bytes=config.streams.max_log_bytes,
+        kept_log_bytes=config.streams.kept_log_bytes,
+    )
+    stack.push_async_callback(hub.close)
+    predictions.when_left(hub.wake)
+    metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
+    metrics.watch("kept_log_bytes", "Bytes of finished runs' events kept.", lambda: hub.kept_bytes)
+    upstream_webhooks = UpstreamWebhooks(
+        client,
+        tracker,
+        clock,
+        secret=await store.secret("upstream-webhooks", token_bytes(_SECRET_BYTES)),
+        base=_webhook_base(config),
+    )
+    deadlines = Deadlines(store, clock, predictions.expire)
+    leader = Leader(
         store,
         client,
         tracker,
-        policy,
+        identities,
         versions,
+        deadlines,
         clock,
         metrics,
-        ticket_secret=await store.secret("stream-tickets", token_bytes(_SECRET_BYTES)),
-        ticket_ttl_seconds=float(config.streams.ticket_ttl_seconds),
+        metrics,
+        ticket_secret=ticket_secret,
+        adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
     )
-    stack.push_async_callback(predictions.close)
+    stack.push_async_callback(leader.close, float(config.server.shutdown_grace_seconds))
+    creates = CreateService(
+        store,
+        leader,
+        tracker,
+        policy,
+        identities,
+        deadlines,
+        clock,
+        metrics,
+        ticket_secret=ticket_secret,
+        ticket_ttl_seconds=float(config.streams.ticket_ttl_seconds),
+        adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
+        webhook_of=upstream_webhooks.address,
+    )
+    stack.push_async_callback(creates.close, float(config.server.shutdown_grace_seconds))
+    _background(stack, deadlines.run(), "deadlines")
     files = FileService(store, client, clock)
     stack.push_async_callback(files.close)
     metadata = MetadataService(
         client,
         clock,
         ttl_seconds=float(config.cache.metadata_ttl_seconds),
-        max_bytes=_METADATA_BYTES,
+        max_bytes=config.cache.metadata_max_bytes,
         on_lookup=metrics.metadata_looked_up,
     )
     stack.push_async_callback(metadata.close)
+
+    def forget() -> None:
+        predictions.forget_ended()
+        hub.forget()
+
     janitor = Janitor(
         store,
         store,
         clock,
+        max_cache_bytes=config.cache.max_bytes,
         retain_data_seconds=float(config.store.retain_data_seconds),
         retain_days=float(config.store.retain_days),
-        on_cleared=predictions.forget_ended,
+        on_cleared=forget,
     )
     _background(stack, janitor.run(), "janitor")
     metrics.watch("runs_followed", "Runs that are being followed to their end.", lambda: tracker.active)
+    metrics.watch("shown_bytes", "Bytes of predictions kept in memory as shown.", lambda: predictions.shown_bytes)
     metrics.watch("metadata_cache_bytes", "Bytes of metadata kept.", lambda: metadata.size)
     metrics.watch(
         "upstream_breaker_state", "0 closed, 1 half open, 2 open.", lambda: client.breaker.state(clock.monotonic())
@@ -209,11 +287,15 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         clock=clock,
         metrics=metrics,
         client=client,
-        reader=reader,
+        hub=hub,
         authenticator=authenticator,
         tokens=tokens,
         tracker=tracker,
         predictions=predictions,
+        creates=creates,
+        leader=leader,
+        deadlines=deadlines,
+        upstream_webhooks=upstream_webhooks,
         files=files,
         metadata=metadata,
         policy=policy,
@@ -235,6 +317,7 @@ def _edge_settings(config: Config, teams: Sequence[Team]) -> EdgeSettings:
         max_upload_bytes=config.server.max_upload_bytes,
         allow_http_webhooks=config.webhooks.allow_http,
         origins=frozenset(origin for team in teams for origin in team.origins),
+        heartbeat_seconds=float(config.streams.heartbeat_seconds),
         ops_token=config.ops.token.get_secret_value() if config.ops.token else None,
     )
 
@@ -264,10 +347,12 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.CLOCK] = parts.clock
     app[keys.METRICS] = parts.metrics
     app[keys.UPSTREAM] = parts.client
-    app[keys.STREAMS] = parts.reader
+    app[keys.HUB] = parts.hub
     app[keys.AUTHENTICATOR] = parts.authenticator
     app[keys.TOKENS] = parts.tokens
     app[keys.PREDICTIONS] = parts.predictions
+    app[keys.CREATES] = parts.creates
+    app[keys.UPSTREAM_WEBHOOKS] = parts.upstream_webhooks
     app[keys.FILES] = parts.files
     app[keys.METADATA] = parts.metadata
     app[keys.POLICY] = parts.policy
@@ -276,6 +361,33 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.HEALTH] = parts.health
     app[keys.TEAM_ORIGINS] = parts.team_origins
     app[streams.OPEN_STREAMS] = parts.streams
+
+
+async def _resume(parts: _Parts) -> None:
+    """Take up what an earlier process left: runs to follow, creates to look for, deadlines to keep."""
+    orphans = await parts.leader.adopter.resume()
+    runs = await parts.tracker.resume()
+    await parts.deadlines.resume()
+    logger.info("resumed", extra={"runs": runs, "uncertain_creates": orphans})
+
+
+def _sharing_policy(config: Config) -> determinism.Policy:
+    rules = tuple(
+        determinism.Rule(
+            model=rule.model,
+            mode=determinism.Mode(rule.mode),
+            ttl_seconds=float(rule.ttl_seconds) if rule.ttl_seconds is not None else None,
+            ignore_inputs=frozenset(rule.ignore_inputs),
+        )
+        for rule in config.cache.rules
+    )
+    return determinism.Policy(config.cache.enabled, rules, frozenset(config.cache.random_seeds))
+
+
+def _webhook_base(config: Config) -> str | None:
+    """Return the address under which upstream may call; it takes https only."""
+    public_url = str(config.server.public_url or "").rstrip("/")
+    return public_url if config.upstream.webhooks == "auto" and public_url.startswith("https://") else None
 
 
 async def _end_streams(app: web.Application) -> None:

@@ -1,10 +1,11 @@
-"""The command line: `gateway serve`, `demo`, `simulate`, `check`, `keys`. What each does is in `gateway.commands`."""
+"""The command line: `gateway serve`, `demo`, `check`, `keys` and others. What each does is in `gateway.commands`."""
 
 from pathlib import Path
 
 import click
 
 from gateway import __version__
+from gateway.commands.cache import cache
 from gateway.commands.check import check
 from gateway.commands.keys import keys
 from gateway.commands.serve import demo, serve, simulate
@@ -25,5 +26,5 @@ def main(config_path: Path | None) -> None:
     del config_path
 
 
-for command in (serve, demo, simulate, check, keys):
+for command in (serve, demo, simulate, check, keys, cache):
     main.add_command(command)

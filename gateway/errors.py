@@ -10,6 +10,7 @@
     ├── NotFound               unknown, or somebody else's: the caller cannot tell which (404)
     ├── Conflict               the request contradicts one that is under way (409)
     ├── RateLimited            too many; says when to come again (429)
+    ├── NotCached              the caller wanted nothing but what is there, and it is not (504)
     ├── UpstreamError          Replicate did not give an answer that can be passed on
     │   ├── UpstreamUnavailable   it could not be reached, or is kept from being asked: nothing was sent (503)
     │   ├── UpstreamBroken        it answered with something that is not an API answer (502)
@@ -117,6 +118,12 @@ class RateLimited(GatewayError):
     """Too many of something; `retry_after` says when to come again."""
 
     title = "Too many requests"
+
+
+class NotCached(GatewayError):
+    """The caller wanted no new run (`only-if-cached`), and there is none to share."""
+
+    title = "Not cached"
 
 
 class UpstreamError(GatewayError):

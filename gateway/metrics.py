@@ -29,6 +29,8 @@ class Metrics:
         self._teams = frozenset(teams)
         self._top_targets = top_targets
         self._targets: set[str] = set()
+        # Finding a series by its labels costs more than counting; the busiest are kept at hand.
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
         def counter(name: str, words: str, labels: Iterable[str] = ()) -> Counter:
             return Counter(name, words, list(labels), namespace=NAMESPACE, registry=self.registry)
@@ -62,6 +64,7 @@ class Metrics:
         self.sse_streams = gauge("sse_streams", "Event streams open.", ["side"])
         self.sse_bytes = counter("sse_bytes", "Bytes of events relayed to callers.")
         self.refusals = counter("refusals", "Requests refused by the gateway itself.", ["reason"])
+        self.orphans = counter("orphans", "Uncertain creates, by what became of them.", ["result"])
         self.labels_dropped = counter("labels_dropped", "Values counted under `other` because a label was full.")
         self._prepare()
 
@@ -69,10 +72,11 @@ class Metrics:
         for team in self._teams:
             for status in _TERMINAL:
                 self.predictions_finished.labels(team, status)
-        for served_by in ("gateway", "upstream"):
-            self.polls.labels(served_by)
+        self._polled = {served_by: self.polls.labels(served_by) for served_by in ("gateway", "upstream")}
         for result in ("hit", "miss"):
             self.cache_lookups.labels("metadata", result)
+        for result in ("adopted", "released"):
+            self.orphans.labels(result)
         for side in ("downstream", "upstream"):
             self.sse_streams.labels(side)
 
@@ -96,9 +100,13 @@ class Metrics:
         """Note a prediction that has ended for its caller."""
         self.predictions_finished.labels(self._team(team), status).inc()
 
+    def orphan_settled(self, result: str) -> None:
+        """Note what became of an uncertain create."""
+        self.orphans.labels(result).inc()
+
     def polled(self, served_by: str) -> None:
         """Note a look at a prediction."""
-        self.polls.labels(served_by).inc()
+        self._polled[served_by].inc()
 
     def upstream_answered(self, operation: str, outcome: str, seconds: float) -> None:
         """Note one call upstream and how it ended."""
@@ -113,8 +121,15 @@ class Metrics:
 
     def answered(self, route: str, method: str, code: int, seconds: float) -> None:
         """Note one request answered. `route` is the name of a route, of which there are few."""
-        self.http_requests.labels(route, method if method in _METHODS else OTHER, str(code)).inc()
-        self.http_request_duration.labels(route).observe(seconds)
+        series = self._answered.get((route, method, code))
+        if series is None:
+            known = method if method in _METHODS else OTHER
+            counted = self.http_requests.labels(route, known, str(code))
+            series = (counted, self.http_request_duration.labels(route))
+            if known == method:
+                self._answered[route, method, code] = series
+        series[0].inc()
+        series[1].observe(seconds)
 
     def _team(self, team: str) -> str:
         return team if team in self._teams else OTHER

@@ -12,7 +12,21 @@ from typing import Protocol
 
 from gateway.core.answers import Answer
 from gateway.core.cursors import Cursor
-from gateway.core.records import Cancellation, File, Key, Kind, Page, Prediction, Run, Sight, Source, Status
+from gateway.core.records import (
+    Begin,
+    Begun,
+    CacheStats,
+    Cancellation,
+    File,
+    Key,
+    Kind,
+    Page,
+    Prediction,
+    Run,
+    Sight,
+    Source,
+    Status,
+)
 
 
 class Clock(Protocol):
@@ -55,6 +69,14 @@ class PredictionObserver(Protocol):
         ...
 
 
+class AdoptionObserver(Protocol):
+    """Whoever counts creates that were uncertain."""
+
+    def orphan_settled(self, result: str) -> None:
+        """Note what became of one: `adopted`, or `released`."""
+        ...
+
+
 class Upstream(Protocol):
     """Replicate's API, with the account's token. See `gateway.outbound.replicate` for what is raised when."""
 
@@ -91,21 +113,22 @@ class Upstream(Protocol):
 class Predictions(Protocol):
     """Runs, and the predictions that share them."""
 
-    async def record_intent(self, run: Run) -> None:
-        """Remember that `run` (state `intended`) is about to be created upstream. Durable: the create follows it."""
-        ...
-
     async def record_created(self, run: Run, prediction: Prediction) -> None:
-        """Turn the intent of the same id into `run` (state `live` or `ended`) and add its first prediction. Durable.
+        """Turn the intent of the same id into `run` (state `live` or `ended`); `prediction` replaces its leader.
 
-        One step: whoever sees the prediction sees the run. The prediction's id resolves from then on. Repeating it
-        with the same values changes nothing. Raises `gateway.errors.Conflict` if the prediction's id belongs to another
+        Durable. One step: whoever sees a prediction of the run sees the run. The leader's id (upstream's, which is not
+        the placeholder's), time, ticket and deadline are those of `prediction`, and the run's `leader_id` is set to
+        it; an idempotency key goes with it. All ids of the run resolve from then on. Repeating it with the same values
+        changes nothing. Raises `gateway.errors.Conflict` if the id, upstream's or the prediction's, belongs to another
         run.
         """
         ...
 
     async def discard_intent(self, run_id: str) -> None:
-        """Forget an intent: upstream refused it, or it was never sent. Does nothing unless it is still an intent."""
+        """Forget an intent, its predictions and their idempotency keys: upstream refused it, or it was never sent.
+
+        Does nothing unless it is still an intent.
+        """
         ...
 
     async def advance(
@@ -116,21 +139,25 @@ class Predictions(Protocol):
         document: bytes,
         stream_url: str | None,
         at: float,
+        cache_until: float | None = None,
     ) -> Run | None:
         """Take news of a run: keep `document`, move the status forward, end the run at `at` if it is terminal. Kept.
 
         One step compares and sets: nothing changes when the run has ended, or when `status` ranks below what is
-        known. `stream_url` of `None` leaves the known one. A terminal change is durable. Return the run as it is
+        known. `stream_url` of `None` leaves the known one. `cache_until` is kept when the change ends the run with
+        `succeeded` and it has a fingerprint. A terminal change is durable. Return the run as it is
         after the change, or `None` if nothing changed, which may also mean that all of it was known.
         """
         ...
 
-    async def cancel(self, prediction_id: str, at: float) -> Cancellation | None:
+    async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
         """End a prediction for its caller, and tell whether it was the last of its run that anyone waited for. Kept.
+
+        By its caller it ends as `canceled`; `by_deadline` as `aborted` while the run's status is `starting`.
 
         One step decides all of it. A prediction that was cancelled before, or whose run has ended, stays as it is
         (`changed` false). `is_last` is true for exactly one call in a run's life, which also sets the run's
-        `cancel_asked_at`. `None` for an unknown id.
+        `cancel_asked_at`. `None` for an unknown id, and for one that nobody has seen yet.
         """
         ...
 
@@ -166,8 +193,12 @@ class Predictions(Protocol):
         """List runs that are `intended` or `live`, by run id, beginning after `after`: a restart's work."""
         ...
 
-    async def runs_to_clear(self, ended_before: float, limit: int) -> list[Run]:
-        """List ended runs whose data is still kept (`data_removed` false), oldest end first."""
+    async def runs_to_clear(self, ended_before: float, now: float, limit: int) -> list[Run]:
+        """List ended runs whose data is still kept (`data_removed` false), oldest end first.
+
+        Runs that may still answer requests (`now < cache_until`) are left out: their data goes
+        when their time as a cache entry is over.
+        """
         ...
 
     async def clear_data(self, run_id: str, document: bytes) -> None:
@@ -180,6 +211,93 @@ class Predictions(Protocol):
         Return how many predictions were deleted, so that the caller can go on in small steps.
         """
         ...
+
+
+class Sharing(Protocol):
+    """Runs that several predictions share: found, joined, kept for later (design 3, 4).
+
+    A run is *open* while it is `intended` or `live` and upstream has not been asked to cancel it. At most one open run
+    has a given fingerprint. Until a run is `live` its predictions have been shown to nobody: `prediction`,
+    `predictions` and `prediction_by_ticket` pass over them.
+    """
+
+    async def begin(self, begin: Begin) -> Begun:
+        """Let a prediction come about in the first way that is possible and allowed. One step.
+
+        0. An idempotency key of the team that is known and has not expired: `mismatched` if the body differs,
+           `pending` while its run is `intended`, else `replayed` with the first request's prediction.
+        1. `may_hit`: the newest `succeeded` run of the fingerprint with `now < cache_until`, data not removed and
+           `ended_at >= ended_since`: the prediction is added to it as a `hit`. The use is noted, for eviction.
+        2. `may_join`: an open run whose fingerprint is the intent's, or whose provisional identity is the intent's
+           `provisional`: the prediction is added to it as `joined`. Where both have fingerprints, those decide.
+        3. `may_lead`: the intent is recorded with the prediction as its leader (`leader_id` is its id, its `source` as
+           given). An open run of that fingerprint that may not be joined loses nothing; the intent is then recorded
+           without a fingerprint.
+        4. Else `nothing`, and nothing is recorded.
+
+        Raises `gateway.errors.Conflict` for the id of a run or prediction that exists. What is recorded is kept;
+        durable when `may_lead`. The idempotency key is remembered with the prediction,
+        whichever way it came about.
+        """
+        ...
+
+    async def mark_uncertain(self, run_id: str, at: float) -> None:
+        """Note that upstream may or may not have taken an intent's create. Kept."""
+        ...
+
+    async def settle_identity(self, run_id: str, fingerprint: str | None, cache_until: float | None) -> bool:
+        """Give a run its final identity in place of the provisional one. Kept. One step.
+
+        If another open run has the fingerprint already, the run stays without one. `cache_until` counts only if the
+        run has succeeded. Return whether the run now has `fingerprint`.
+        """
+        ...
+
+    async def part(self, prediction_id: str) -> None:
+        """Take a joined prediction that nobody has seen back out of its run, its idempotency key too."""
+        ...
+
+    async def run(self, run_id: str) -> Run | None:
+        """Find a run."""
+        ...
+
+    async def shared_run(self, fingerprint: str, provisional: str | None, now: float, ended_since: float) -> Run | None:
+        """Find the run that `begin` would share at `now`: a finished one before an open one. Changes nothing."""
+        ...
+
+    async def predictions_of(self, run_id: str, *, limit: int = 10_000) -> list[Prediction]:
+        """List the predictions that share a run, in order of creation."""
+        ...
+
+    async def deadlines(self, *, after: str = "", limit: int = 500) -> list[Prediction]:
+        """List predictions of live runs with a deadline that have not ended, by id, beginning after `after`."""
+        ...
+
+    async def cache_stats(self, now: float, team: str | None = None) -> CacheStats:
+        """Sum up the runs that may answer later requests, of one team or of all."""
+        ...
+
+    async def purge_cache(self, *, team: str | None = None, target: str | None = None, limit: int = 500) -> int:
+        """Let at most `limit` runs, of a team, of a target (a glob of `Run.target`), or all, answer no more requests.
+
+        Kept. Return how many, so that the caller can go on in small steps.
+        """
+        ...
+
+    async def evict_cache(self, max_bytes: int, now: float, limit: int = 100) -> int:
+        """Let the least recently used runs answer no more requests until the documents of the rest fit. Kept.
+
+        Return how many went, at most `limit`. Runs whose time is over do not count and do not go.
+        """
+        ...
+
+    async def delete_expired_idempotency(self, before: float, limit: int) -> int:
+        """Forget at most `limit` idempotency keys that expired before that; return how many."""
+        ...
+
+
+class CreateStore(Predictions, Sharing, Protocol):
+    """What creates ask of the store."""
 
 
 class Keys(Protocol):
@@ -274,7 +392,7 @@ class Leases(Protocol):
         ...
 
 
-class Store(Predictions, Keys, Files, Versions, Secrets, Leases, Protocol):
+class Store(Predictions, Sharing, Keys, Files, Versions, Secrets, Leases, Protocol):
     """Everything that lasts."""
 
     async def open(self) -> None:

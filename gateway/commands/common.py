@@ -3,8 +3,8 @@
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
 import os
 import sys
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.ports import Store
 
 T = TypeVar("T")
 
@@ -57,6 +58,19 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(work)
+
+
+@asynccontextmanager
+async def opened_store(config: "Config") -> "AsyncIterator[Store]":
+    """Open the store, beside a gateway that may be serving from it."""
+    from gateway.store.urls import open_store
+
+    store = open_store(config.store.address.get_secret_value())
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 @contextmanager

@@ -5,20 +5,18 @@ import json
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, load_config, plain_errors, run
+from gateway.commands.common import CONFIG_OPTION, load_config, opened_store, plain_errors, run
 
 if TYPE_CHECKING:
     from gateway.config import Config, Team
     from gateway.core.records import Key
-    from gateway.ports import Store
 
 T = TypeVar("T")
 
@@ -69,7 +67,7 @@ def create(
         )
 
         async def add() -> None:
-            async with _store(config) as store:
+            async with opened_store(config) as store:
                 await store.add_key(key)
 
         run(add())
@@ -101,7 +99,7 @@ def list_(team_name: str | None, style: str, config_path: Path | None) -> None:
             _team(config, team_name)
 
         async def fetch() -> "list[Key]":
-            async with _store(config) as store:
+            async with opened_store(config) as store:
                 return await store.keys(team_name)
 
         now = time.time()
@@ -120,7 +118,7 @@ def revoke(key_id: str, config_path: Path | None) -> None:
         now, wanted = time.time(), _key_id(config, key_id)
 
         async def end() -> "Key | None":
-            async with _store(config) as store:
+            async with opened_store(config) as store:
                 return await store.revoke_key(wanted, now)
 
         key = run(end())
@@ -151,7 +149,7 @@ def rotate(key_id: str, overlap: str, config_path: Path | None) -> None:
         minted = new_key(secrets.token_bytes)
 
         async def replace() -> "tuple[Key, Key] | None":
-            async with _store(config) as store:
+            async with opened_store(config) as store:
                 known = await store.key(wanted)
                 if known is None or known.revoked_at is not None:
                     return None
@@ -187,18 +185,6 @@ def _successor(old: "Key", key_id: str, sha256: str, now: float) -> "Key":
         expires_at=None if life is None else now + life,
         revoked_at=None,
     )
-
-
-@asynccontextmanager
-async def _store(config: "Config") -> "AsyncIterator[Store]":
-    from gateway.store.urls import open_store
-
-    store = open_store(config.store.address.get_secret_value())
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def _team(config: "Config", name: str) -> "Team":

@@ -201,6 +201,10 @@ class Cache(Section):
         examples=[86400],
     )
     max_bytes: Bytes = Field(256 * _MIB, description="Bound on what the cache keeps.", examples=[256 * _MIB])
+    memory_bytes: Bytes = Field(
+        64 * _MIB, description="Bound on predictions kept in memory as they are shown.", examples=[64 * _MIB]
+    )
+    metadata_max_bytes: Bytes = Field(64 * _MIB, description="Bound on metadata kept in memory.", examples=[64 * _MIB])
     random_seeds: tuple[Whole, ...] = Field(
         (-1,), description="Values of a seed that ask for a random one.", examples=[[-1]]
     )
@@ -235,6 +239,9 @@ class Streams(Section):
         86_400, description="How long a prediction's stream address works.", examples=[86400]
     )
     max_log_bytes: Bytes = Field(4 * _MIB, description="Bound on the events kept of one run.", examples=[4 * _MIB])
+    kept_log_bytes: Bytes = Field(
+        64 * _MIB, description="Bound on the events of finished runs kept in memory.", examples=[64 * _MIB]
+    )
     max_per_team: Count = Field(1000, description="Streams that one team may have open.", examples=[1000])
     max_total: Count = Field(10_000, description="Streams that may be open in all.", examples=[10000])
 

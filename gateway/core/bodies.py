@@ -5,6 +5,7 @@ body that goes upstream is written anew from the fields that were read, so that 
 never be two things (a repeated key, say).
 """
 
+from collections.abc import Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -43,8 +44,8 @@ class CreateBody(msgspec.Struct, frozen=True):
     webhook_events_filter: tuple[str, ...] | None = None
     stream: bool | None = None
 
-    def for_upstream(self) -> bytes:
-        """Write the body as it goes upstream: the caller's own fields, less the webhook."""
+    def for_upstream(self, webhook: str | None = None, events: Sequence[str] = ()) -> bytes:
+        """Write the body as it goes upstream: the caller's fields, with the gateway's `webhook` for the caller's."""
         fields: dict[str, object] = {}
         if self.version is not None:
             fields["version"] = self.version
@@ -53,6 +54,8 @@ class CreateBody(msgspec.Struct, frozen=True):
         fields["input"] = Raw(self.input)
         if self.stream is not None:
             fields["stream"] = self.stream
+        if webhook is not None:
+            fields |= {"webhook": webhook, "webhook_events_filter": list(events)}
         return _encode(fields)
 
 

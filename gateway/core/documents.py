@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.core import surrogates, times
-from gateway.core.records import Kind, Sight, Status
+from gateway.core.records import Kind, Sight, Source, Status
 
 Family = Literal["predictions", "trainings"]
 Fields = dict[str, Raw]
@@ -20,6 +20,9 @@ Fields = dict[str, Raw]
 _decode = surrogates.split
 _decode_urls = msgspec.json.Decoder(dict[str, str | None] | None).decode
 _encode = msgspec.json.Encoder().encode
+
+_decode_optional = msgspec.json.Decoder(str | None).decode
+_SHARING = frozenset({Source.JOINED, Source.HIT})
 
 NULL = Raw(b"null")
 _EMPTY_LOGS = Raw(b'""')
@@ -111,8 +114,10 @@ def render(sight: Sight, base: str, ticket: str, *, family: Family, as_starting:
     _replace(fields, "webhook_events_filter", prediction.webhook_events_filter)
     if prediction.deadline_at is not None:
         fields["deadline"] = text(times.render(prediction.deadline_at))
+    if prediction.source in _SHARING:
+        _show_own_times(fields, sight)
     if prediction.canceled_at is not None:
-        _show_canceled(fields, prediction.canceled_at)
+        _show_left(fields, prediction.left_as, prediction.canceled_at)
     elif as_starting and not run.status.is_terminal:
         fields["status"] = text(Status.STARTING)
         if "output" in fields:
@@ -137,7 +142,7 @@ def render_foreign(document: bytes, base: str, family: Family) -> bytes:
 
 def shown_status(sight: Sight) -> Status:
     """Return the status that the caller sees: a cancelled prediction has ended, whatever its run does."""
-    return Status.CANCELED if sight.prediction.canceled_at is not None else sight.run.status
+    return sight.prediction.left_as if sight.prediction.canceled_at is not None else sight.run.status
 
 
 def _urls(urls: Raw, self_url: str, stream_url: str | None, hidden: str | None) -> Raw:
@@ -161,10 +166,27 @@ def _replace(fields: Fields, name: str, value: str | tuple[str, ...] | None) -> 
         del fields[name]
 
 
-def _show_canceled(fields: Fields, at: float) -> None:
-    fields["status"] = text(Status.CANCELED)
+def _show_left(fields: Fields, status: Status, at: float) -> None:
+    fields["status"] = text(status)
     fields["output"] = NULL
     fields["completed_at"] = text(times.render(at))
+
+
+def _show_own_times(fields: Fields, sight: Sight) -> None:
+    """Give a prediction that shares a run the times of its own life, none of them before it was asked for."""
+    created = sight.prediction.created_at
+    fields["created_at"] = text(times.render(created))
+    for name in ("started_at", "completed_at"):
+        if name not in fields:
+            continue
+        at = _time(_decode_optional(fields[name]))
+        if at is not None and at < created:
+            fields[name] = fields["created_at"]
+
+
+def output_of(document: bytes) -> bytes:
+    """Return the output as it is written; null where there is none."""
+    return bytes(_decode(document).get("output", NULL))
 
 
 def without_data(document: bytes) -> bytes:
@@ -175,6 +197,13 @@ def without_data(document: bytes) -> bytes:
     fields["logs"] = _EMPTY_LOGS
     fields["data_removed"] = Raw(b"true")
     return _encode(fields)
+
+
+def skeleton(upstream_id: str, status: Status) -> bytes:
+    """Return the least that a prediction is: for a document that cannot be read any more."""
+    return _encode(
+        {"id": upstream_id, "status": status, "input": {}, "output": None, "logs": "", "data_removed": True, "urls": {}}
+    )
 
 
 def failed(document: bytes, error: str) -> bytes:

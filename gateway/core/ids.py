@@ -6,6 +6,7 @@ import base64
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LENGTH = 26
 ID = r"[a-z0-9]{26}"
+RUN_ID = r"run_[0-9a-v]{20,32}"
 
 
 def prediction_id(random: bytes) -> str:

@@ -91,6 +91,16 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     cancel_asked_at: float | None = None
     """When upstream was first to be asked to cancel it."""
     data_removed: bool = False
+    leader_id: str = ""
+    """The prediction that started it: a placeholder's id until upstream's is known, upstream's from then on."""
+    fingerprint: str | None = None
+    """Identity of the request, sharing scope included; `None` for a run that nobody else may share."""
+    provisional: str | None = None
+    """Identity without the schema, while a bare version id does not yet name a model (design 3)."""
+    cache_until: float | None = None
+    """Until when later requests may be answered from it, once it has succeeded."""
+    uncertain_at: float | None = None
+    """Since when it is not known whether upstream took the create."""
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +121,9 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     webhook_events_filter: tuple[str, ...] | None = None
     deadline_at: float | None = None
     canceled_at: float | None = None
-    """When the caller cancelled it: to this caller it has ended then, whatever the run does."""
+    """When it ended for its caller by a cancel or its deadline, whatever the run does."""
+    left_as: Status = Status.CANCELED
+    """As what it then ended: `canceled`, or `aborted` if its deadline came before the run had started."""
 
 
 class Sight(msgspec.Struct, frozen=True):
@@ -130,6 +142,63 @@ class Cancellation(msgspec.Struct, frozen=True):
     """Whether this call ended the prediction; false if it or its run had ended before."""
     is_last: bool
     """Whether this call was the last interested caller's: upstream is to be asked to cancel the run, by this caller."""
+
+
+class Outcome(StrEnum):
+    """What beginning a prediction came to."""
+
+    HIT = "hit"
+    JOINED = "joined"
+    LED = "led"
+    NOTHING = "nothing"
+    """Neither shared nor led: the request allowed neither."""
+    REPLAYED = "replayed"
+    PENDING = "pending"
+    MISMATCHED = "mismatched"
+
+
+class Idempotency(msgspec.Struct, frozen=True):
+    """A caller's `Idempotency-Key`, a name within its team."""
+
+    key: str
+    body_sha256: str
+    expires_at: float
+
+
+class Begin(msgspec.Struct, frozen=True, kw_only=True):
+    """A prediction about to be, and how it may come about."""
+
+    run: Run
+    """The intent (state `intended`) that is recorded if this request leads."""
+    prediction: Prediction
+    """With a fresh id of its own. Its `source` and `run_id` are set by what happens."""
+    now: float
+    may_hit: bool = False
+    """Whether a finished run of `run.fingerprint` may answer it."""
+    ended_since: float = 0.0
+    """A finished run must have ended then or later (`max-age`)."""
+    may_join: bool = False
+    """Whether it may attach to an open run of `run.fingerprint`, or of `run.provisional`."""
+    may_lead: bool = True
+    idempotency: Idempotency | None = None
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """What became of a `Begin`."""
+
+    outcome: Outcome
+    prediction: Prediction | None = None
+    """As it is recorded: the new one, or for `replayed` the one of the first request. `None` for the other outcomes."""
+    run: Run | None = None
+    """The run beside it."""
+
+
+class CacheStats(msgspec.Struct, frozen=True):
+    """What is kept for later requests. Sizes in bytes of documents."""
+
+    entries: int
+    bytes: int
+    oldest_ended_at: float | None
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):

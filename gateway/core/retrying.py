@@ -27,7 +27,7 @@ def pause(attempt: int, answer: Answer | None, jitter: float) -> float | None:
     return longest * (0.5 + jitter / 2)
 
 
-_FIRST_LOOK = 0.05
+_FIRST_LOOK = 0.02
 _SHARE_OF_AGE = 0.08
 _LONGEST_GAP = 10.0
 

@@ -5,21 +5,22 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from gateway.core import documents
+from gateway.core import directives, documents
 from gateway.core.answers import Answer
 from gateway.core.bodies import BodyForm, parse_create
+from gateway.core.directives import Directives
 from gateway.core.prefer import parse_cancel_after, parse_prefer
 from gateway.core.records import Kind
 from gateway.core.targets import Target, TargetKind
 from gateway.edge import errors, links
 from gateway.edge.bodies import read_json
-from gateway.edge.keys import CALLER, PREDICTIONS, SETTINGS, UPSTREAM_SECONDS
-from gateway.errors import Unprocessable, UpstreamUncertain
-from gateway.service.predictions import Created, Order
+from gateway.edge.keys import CALLER, CREATES, PREDICTIONS, SETTINGS, UPSTREAM_SECONDS
+from gateway.errors import Unprocessable
+from gateway.service.orders import Created, Order
 
 JSON = "application/json"
 _LONGEST_USER = 200
-_WAY_OUT = "A retry should carry an Idempotency-Key."
+_LONGEST_IDEMPOTENCY_KEY = 255
 
 
 async def create_prediction(request: web.Request) -> web.Response:
@@ -58,10 +59,12 @@ def _model(request: web.Request) -> str:
 async def _create(
     request: web.Request, kind: Kind, operation: str, path: str, form: BodyForm, target: Target | None
 ) -> web.Response:
-    caller, service = request[CALLER], request.app[PREDICTIONS]
+    caller = request[CALLER]
     wait = _header(request, "Prefer", parse_prefer) if kind is Kind.PREDICTION else None
     cancel_after = _header(request, "Cancel-After", parse_cancel_after) if kind is Kind.PREDICTION else None
     user = _user(request)
+    wishes = read_directives(request)
+    idempotency_key = _idempotency_key(request)
     base = links.base_of(request)
     allow_http = request.app[SETTINGS].allow_http_webhooks
     body = parse_create(await read_json(request), form, allow_http_webhooks=allow_http)
@@ -77,13 +80,10 @@ async def _create(
         cancel_after_header=request.headers.get("Cancel-After"),
         user=user,
         own_origins=links.own_origins(request),
+        directives=wishes,
+        idempotency_key=idempotency_key,
     )
-    try:
-        outcome = await service.create(caller, order)
-    except UpstreamUncertain as exc:
-        if _WAY_OUT in exc.detail:
-            raise
-        raise UpstreamUncertain(f"{exc.detail} {_WAY_OUT}") from exc
+    outcome = await request.app[CREATES].create(caller, order)
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
     return await _show(request, outcome, base, wait)
@@ -99,12 +99,17 @@ async def _show(request: web.Request, created: Created, base: str, wait: float |
             # The wait is over and the work is not: "created, not all outputs ready" (ref 3).
             status = HTTPStatus.ACCEPTED
     # A training's create answer links at /predictions, as upstream's does (ref 1).
-    document = documents.render(
-        sight, base, service.stream_path(sight), family="predictions", as_starting=wait is not None
-    )
-    headers = {name: value for name, value in created.answer.headers.items() if name.startswith("ratelimit-")}
+    if wait is None or documents.shown_status(sight).is_terminal:
+        document = service.show(sight, base, "predictions")
+    else:
+        stream = service.stream_path(sight)
+        document = documents.render(sight, base, stream, family="predictions", as_starting=True)
+    passed = created.answer.headers if created.answer is not None else {}
+    headers = {name: value for name, value in passed.items() if name.startswith("ratelimit-")}
     headers["Location"] = f"{base}/{documents.family_of(sight.prediction.kind)}/{sight.prediction.id}"
-    headers["Cache-Status"] = "replicate-gateway; fwd=bypass; detail=not-cached"
+    headers["Cache-Status"] = created.cache_status
+    if created.is_replay:
+        headers["Idempotency-Replayed"] = "true"
     if wait is not None:
         headers["Preference-Applied"] = request.headers["Prefer"].strip()
     return web.Response(status=status, body=document, content_type=JSON, headers=headers)
@@ -123,3 +128,27 @@ def _user(request: web.Request) -> str | None:
     if user is not None and not (user.isprintable() and 0 < len(user) <= _LONGEST_USER):
         raise Unprocessable.field("Gateway-User", f"Gateway-User must be 1 to {_LONGEST_USER} printable characters")
     return user
+
+
+def read_directives(request: web.Request) -> Directives:
+    """Read what the caller asks of the cache. Raise `Unprocessable` naming the header that is not understood."""
+    headers = request.headers
+    try:
+        return directives.read(
+            headers.get("Gateway-Cache"),
+            headers.get("Gateway-Deterministic"),
+            headers.get("Cache-Control"),
+            honor_cache_control=request[CALLER].team.honor_cache_control,
+        )
+    except ValueError as exc:
+        name, _, reason = str(exc).partition(": ")
+        raise Unprocessable.field(name, f"{name} is not valid: {reason}") from exc
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    """Read the name by which a caller may repeat a create safely."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (key.isascii() and key.isprintable() and 0 < len(key) <= _LONGEST_IDEMPOTENCY_KEY):
+        text = f"Idempotency-Key must be 1 to {_LONGEST_IDEMPOTENCY_KEY} printable ASCII characters"
+        raise Unprocessable.field("Idempotency-Key", text)
+    return key

@@ -22,5 +22,5 @@ class Door(msgspec.Struct, frozen=True):
 
 DOORS = web.AppKey("doors", Mapping[web.AbstractRoute, Door])
 
-OPEN_ROUTES: Final = frozenset({"healthz", "readyz", "streams.read", "streams.read_files", "demo"})
-"""Routes without a key: probes, and streams, whose ticket is the permission."""
+OPEN_ROUTES: Final = frozenset({"healthz", "readyz", "streams.read", "streams.read_files", "upstream.webhooks", "demo"})
+"""Routes without a key: probes; streams and upstream's webhooks, whose address is the permission."""

@@ -8,15 +8,17 @@ from gateway.core.teams import Caller
 from gateway.edge.settings import EdgeSettings
 from gateway.metrics import Metrics
 from gateway.outbound.replicate import ReplicateClient
-from gateway.outbound.streams import StreamReader
 from gateway.ports import Clock, Store
 from gateway.service.authentication import Authenticator
+from gateway.service.creates import CreateService
 from gateway.service.files import FileService
 from gateway.service.health import Health
 from gateway.service.metadata import MetadataService
 from gateway.service.policy import Policy
 from gateway.service.predictions import PredictionService
+from gateway.service.stream_hub import StreamHub
 from gateway.service.tokens import TokenService
+from gateway.service.upstream_webhooks import UpstreamWebhooks
 from gateway.service.versions import VersionMap
 from gateway.service.webhook_secrets import WebhookSecrets
 
@@ -24,15 +26,17 @@ SETTINGS = web.AppKey("settings", EdgeSettings)
 CLOCK = web.AppKey("clock", Clock)
 METRICS = web.AppKey("metrics", Metrics)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
+CREATES = web.AppKey("creates", CreateService)
 PREDICTIONS = web.AppKey("predictions", PredictionService)
 FILES = web.AppKey("files", FileService)
 METADATA = web.AppKey("metadata", MetadataService)
 POLICY = web.AppKey("policy", Policy)
 TOKENS = web.AppKey("tokens", TokenService)
 VERSIONS = web.AppKey("versions", VersionMap)
+UPSTREAM_WEBHOOKS = web.AppKey("upstream_webhooks", UpstreamWebhooks)
 WEBHOOK_SECRETS = web.AppKey("webhook_secrets", WebhookSecrets)
 UPSTREAM = web.AppKey("upstream", ReplicateClient)
-STREAMS = web.AppKey("streams", StreamReader)
+HUB = web.AppKey("hub", StreamHub)
 HEALTH = web.AppKey("health", Health)
 STORE = web.AppKey("store", Store)
 

@@ -3,11 +3,12 @@
 import hmac
 import logging
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.edge import errors, own
-from gateway.edge.keys import METRICS, SETTINGS
+from gateway.edge.keys import CLOCK, METRICS, SETTINGS, STORE
 from gateway.errors import GatewayError, Unauthenticated
 
 logger = logging.getLogger(__name__)
@@ -19,6 +20,22 @@ async def show_metrics(request: web.Request) -> web.Response:
     """`GET /metrics`, as Prometheus text or OpenMetrics."""
     body, content_type = request.app[METRICS].expose(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def cache_stats(request: web.Request) -> web.Response:
+    """`GET /admin/cache`: how many results are kept for later requests, and their size in bytes."""
+    now = request.app[CLOCK].now()
+    stats = await request.app[STORE].cache_stats(now, request.query.get("team"))
+    return web.Response(body=msgspec.json.encode(stats), content_type="application/json")
+
+
+async def purge_cache(request: web.Request) -> web.Response:
+    """`DELETE /admin/cache?team=&target=`: let results answer no more requests; without a query, all."""
+    store, purged = request.app[STORE], 0
+    team, target = request.query.get("team"), request.query.get("target")
+    while (went := await store.purge_cache(team=team, target=target)) > 0:
+        purged += went
+    return web.Response(body=msgspec.json.encode({"purged": purged}), content_type="application/json")
 
 
 @web.middleware
@@ -50,3 +67,5 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/metrics", show_metrics)
     app.router.add_get("/healthz", own.healthz)
     app.router.add_get("/readyz", own.readyz)
+    app.router.add_get("/admin/cache", cache_stats)
+    app.router.add_delete("/admin/cache", purge_cache)

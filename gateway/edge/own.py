@@ -1,12 +1,17 @@
-"""The gateway's own routes: browser tokens, the team's webhook secret, probes."""
+"""The gateway's own routes: browser tokens, estimates, the team's webhook secret, probes."""
 
 import msgspec
 from aiohttp import web
 
 from gateway.core import times
-from gateway.edge.bodies import read_json
-from gateway.edge.keys import CALLER, HEALTH, TOKENS, WEBHOOK_SECRETS
+from gateway.core.bodies import parse_create
+from gateway.core.records import Kind
+from gateway.edge import links
+from gateway.edge.bodies import read, read_json
+from gateway.edge.creates import read_directives
+from gateway.edge.keys import CALLER, CREATES, HEALTH, SETTINGS, TOKENS, UPSTREAM_WEBHOOKS, WEBHOOK_SECRETS
 from gateway.errors import BadRequest, Unprocessable
+from gateway.service.orders import Order
 from gateway.service.tokens import TokenRequest
 
 _JSON = "application/json"
@@ -33,10 +38,41 @@ async def mint_token(request: web.Request) -> web.Response:
     return web.Response(status=201, body=msgspec.json.encode(answer), content_type=_JSON)
 
 
+async def estimate(request: web.Request) -> web.Response:
+    """`POST /gateway/estimate`: what a create would come to, without creating anything."""
+    wishes = read_directives(request)
+    body = parse_create(
+        await read_json(request), "version", allow_http_webhooks=request.app[SETTINGS].allow_http_webhooks
+    )
+    assert body.target is not None
+    order = Order(
+        kind=Kind.PREDICTION,
+        operation="predictions.create",
+        path="/predictions",
+        target=body.target,
+        body=body,
+        own_origins=links.own_origins(request),
+        directives=wishes,
+    )
+    found = await request.app[CREATES].estimate(request[CALLER], order)
+    # What it would cost is not known before there are prices.
+    answer = msgspec.to_builtins(found) | {"estimate_usd": None, "estimate_microusd": None}
+    return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
+
+
 async def get_webhook_secret(request: web.Request) -> web.Response:
     """`GET /webhooks/default/secret`: always the team's own."""
     key = await request.app[WEBHOOK_SECRETS].of(request[CALLER].team.name)
     return web.Response(body=msgspec.json.encode({"key": key}), content_type=_JSON)
+
+
+async def take_upstream_webhook(request: web.Request) -> web.Response:
+    """`POST /gateway/webhooks/…`: upstream tells of a run. An address that was not given out is a 404."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    match = request.match_info
+    webhooks = request.app[UPSTREAM_WEBHOOKS]
+    is_signed = await webhooks.take(match["run_id"], match["proof"], headers, await read(request))
+    return web.Response(status=204 if is_signed else 401)
 
 
 async def healthz(_: web.Request) -> web.Response:

@@ -72,8 +72,8 @@ async def _cancel(request: web.Request, family: Family) -> web.Response:
 
 
 def _show(request: web.Request, sight: Sight, family: Family) -> web.Response:
-    stream = request.app[PREDICTIONS].stream_path(sight)
-    return web.Response(body=documents.render(sight, links.base_of(request), stream, family=family), content_type=JSON)
+    body = request.app[PREDICTIONS].show(sight, links.base_of(request), family)
+    return web.Response(body=body, content_type=JSON)
 
 
 async def _list(request: web.Request, family: Family, kind: Kind) -> web.Response:
@@ -90,7 +90,7 @@ async def _list(request: web.Request, family: Family, kind: Kind) -> web.Respons
     else:
         page = await service.list(request[CALLER], kind, position=position, **times_given)
     sights = [item for item in page.items if isinstance(item, Sight)]
-    results = [documents.render(sight, base, service.stream_path(sight), family=family) for sight in sights]
+    results = [service.show(sight, base, family) for sight in sights]
     keep = {name: request.query[name] for name in _FILTERS if name in request.query}
     ends = [Cursor(sight.prediction.created_at, sight.prediction.id) for sight in sights]
     next_url, previous_url = page_links(f"{base}/{family}", keep, page, ends, position)

@@ -12,6 +12,7 @@ from gateway.core.targets import NAME, OWNER
 from gateway.core.tickets import FILE_TICKET, TICKET
 from gateway.edge import creates, files, own, predictions, relay, streams
 from gateway.edge.doors import DOORS, OPEN_ROUTES, Door
+from gateway.service import upstream_webhooks
 
 # Clients read the same variable as a base with and without /v1, so both come, and doubled (ref 8).
 PREFIXES = ("/v1", "", "/v1/v1")
@@ -99,6 +100,8 @@ PUBLIC: tuple[Door, ...] = (
 
 OWN: tuple[Door, ...] = (
     Door("POST", "/gateway/tokens", "gateway.tokens", Scope.TOKENS, own.mint_token),
+    Door("POST", "/gateway/estimate", "gateway.estimate", Scope.PREDICT, own.estimate),
+    Door("POST", upstream_webhooks.PATH, "upstream.webhooks", Scope.PREDICT, own.take_upstream_webhook),
     Door("GET", "/healthz", "healthz", Scope.READ, own.healthz),
     Door("GET", "/readyz", "readyz", Scope.READ, own.readyz),
 )

@@ -2,17 +2,18 @@
 
 import asyncio
 import logging
-import re
 from collections import Counter
 from contextlib import suppress
 
 from aiohttp import web
 
-from gateway.core import documents
+from gateway.core import replay
+from gateway.core.event_log import EventLog
 from gateway.core.records import Sight
-from gateway.edge.keys import METRICS, PREDICTIONS, STREAM_ORIGINS, STREAMS, TEAM_ORIGINS
+from gateway.edge.keys import HUB, METRICS, PREDICTIONS, SETTINGS, STREAM_ORIGINS, TEAM_ORIGINS
 from gateway.edge.sending import CallerLeft, send
-from gateway.errors import GatewayError, NotFound, RateLimited, UpstreamUnavailable
+from gateway.errors import NotFound, RateLimited, UpstreamUnavailable
+from gateway.service.stream_hub import Channel
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +25,12 @@ _HEADERS = {
     # The URL is the permission: it must not leak into another site's logs.
     "Referrer-Policy": "no-referrer",
 }
+# The first bytes are those of upstream's own streams (ref 4). Comments keep the connection alive; no client shows them.
 _GREETING = b": hi\n\n"
-_CANCELED = b'event: done\nid: %d:0\ndata: {"reason":"canceled"}\n\n'
+_HEARTBEAT = b":\n\n"
+_GONE = '{"detail":"The beginning of this stream is no longer kept. Read the prediction instead."}'
 _RETRY_SECONDS = 1
-_DONE = re.compile(rb"(?:^|\n)event: ?done\r?\n(?:[^\r\n]+\r?\n)*\r?\n")
-_LONGEST_DONE = 1024
+_BLOCK = 64 * 1024
 
 
 class OpenStreams:
@@ -42,7 +44,10 @@ class OpenStreams:
         self.closing = False
 
     def enter(self, team: str) -> None:
-        """Count the current task's stream in. Raise `RateLimited` if it is one too many, else as at shutdown."""
+        """Count the current task's stream in.
+
+        Raise `RateLimited` when there are too many, `UpstreamUnavailable` at the gateway's end.
+        """
         if self.closing:
             raise UpstreamUnavailable("The gateway is shutting down.", retry_after=_RETRY_SECONDS)
         if len(self._tasks) >= self._max_total or self._by_team[team] >= self._max_per_team:
@@ -80,48 +85,63 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
         raise NotFound
     streams = request.app[OPEN_STREAMS]
     streams.enter(team)
+    downstream = request.app[METRICS].sse_streams.labels("downstream")
+    downstream.inc()
     try:
-        return await _relay(request, sight, sight.run.stream_url)
+        return await _relay(request, sight)
     finally:
+        downstream.dec()
         streams.leave(team)
 
 
-async def _relay(request: web.Request, sight: Sight, url: str) -> web.StreamResponse:
+async def _relay(request: web.Request, sight: Sight) -> web.StreamResponse:
+    """Write history, then what is live, until `done`; a reader who has left, or fallen behind, is let go."""
     response = web.StreamResponse(headers=_HEADERS)
-    metrics = request.app[METRICS]
-    if sight.prediction.canceled_at is not None and documents.shown_status(sight).is_terminal:
-        await response.prepare(request)
-        with suppress(ConnectionError):
-            await response.write(_GREETING + _CANCELED % int(sight.prediction.canceled_at))
-        return response
-    metrics.sse_streams.labels("downstream").inc()
+    await response.prepare(request)
     try:
-        async with request.app[STREAMS].open(url, _last_event_id(request)) as chunks:
-            await response.prepare(request)
-            tail = b""
-            async for chunk in chunks:
-                await send(response, chunk)
-                metrics.sse_bytes.inc(len(chunk))
-                # Upstream leaves the connection open after `done`, for the reader to close (ref 4).
-                if _DONE.search(tail := (tail + chunk)[-_LONGEST_DONE:]):
-                    break
+        await send(response, _GREETING)
+        channel = request.app[HUB].open(sight)
+        await _follow(request, response, sight, channel)
     except asyncio.CancelledError:
         if not request.app[OPEN_STREAMS].closing:
             raise
         # Shutdown: what has been written is whole; the reader comes back for the rest.
     except (CallerLeft, ConnectionError):
-        # The reader has left. That cancels nothing.
+        # That cancels nothing.
         return response
-    except GatewayError as exc:
-        if not response.prepared:
-            raise
-        logger.warning("a stream broke off", extra={"prediction": sight.prediction.id, "reason": exc.detail})
-    finally:
-        metrics.sse_streams.labels("downstream").dec()
-    if response.prepared:
-        with suppress(ConnectionError):
-            await response.write_eof()
+    with suppress(ConnectionError):
+        await response.write_eof()
     return response
+
+
+async def _follow(request: web.Request, response: web.StreamResponse, sight: Sight, channel: Channel) -> None:
+    heartbeat = request.app[SETTINGS].heartbeat_seconds
+    metrics, predictions = request.app[METRICS], request.app[PREDICTIONS]
+    log = channel.log
+    cursor = _start(log, _last_event_id(request))
+    while True:
+        if (left_at := predictions.left_at(sight)) is not None:
+            # To this caller the prediction has ended, whatever the run that it shared does.
+            return await send(response, replay.canceled_done(left_at).raw)
+        if log.is_behind(cursor):
+            # Too slow for what is kept, or too late: what is missing cannot be had, and that is said.
+            return await send(response, replay.frame("error", log.last_id or "0:0", _GONE).raw)
+        data, cursor = log.read(cursor, _BLOCK)
+        if data:
+            await send(response, data)
+            metrics.sse_bytes.inc(len(data))
+        elif channel.is_complete:
+            return None
+        elif not await channel.news(heartbeat):
+            await send(response, _HEARTBEAT)
+
+
+def _start(log: EventLog, last_event_id: str | None) -> int:
+    """Return where a reader begins: after its last event, or at the start of what there is."""
+    if last_event_id is None:
+        return log.start()
+    found = log.after(last_event_id)
+    return found if isinstance(found, int) else log.start()
 
 
 def _last_event_id(request: web.Request) -> str | None:

@@ -4,7 +4,10 @@ A key of the store is looked up again after half a second, so that revocation, e
 process writes, take effect within a second, and a busy key costs two reads a second.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
 
 from cachetools import TTLCache
 
@@ -17,7 +20,29 @@ from gateway.ports import Clock, Keys
 from gateway.service.tokens import TOKEN_PREFIX, BrowserToken, TokenService
 
 KEY_TTL_SECONDS = 0.5
+# A caller that is known is not looked up at all for this long; the two together stay below a second.
+CALLER_TTL_SECONDS = 0.25
 _SCHEMES = ("bearer", "token")
+
+
+class _NotLookedUp(Enum):
+    """Told from `None`, which is a key that there is not."""
+
+    NOT_LOOKED_UP = "not looked up"
+
+
+_NOT_LOOKED_UP = _NotLookedUp.NOT_LOOKED_UP
+
+
+class _Known(NamedTuple):
+    """A caller, and the time at which the key or token ends."""
+
+    caller: Caller
+    until: float
+
+
+def _end_of(key: Key) -> float:
+    return min((end for end in (key.expires_at, key.revoked_at) if end is not None), default=math.inf)
 
 
 class Authenticator:
@@ -39,23 +64,35 @@ class Authenticator:
         self._store = store
         self._tokens = tokens
         self._clock = clock
+        self._callers: TTLCache[tuple[str, str | None], _Known] = TTLCache(
+            max_cached, CALLER_TTL_SECONDS, timer=clock.monotonic
+        )
         self._looked_up: TTLCache[str, Key | None] = TTLCache(max_cached, KEY_TTL_SECONDS, timer=clock.monotonic)
 
     async def authenticate(self, authorization: str | None, origin: str | None) -> Caller:
         """Say who sent a request. Raise `Unauthenticated`, or `Forbidden` for a page that the key is not for."""
         if not authorization:
             raise Unauthenticated("You did not pass an authentication token")
+        known = self._callers.get((authorization, origin))
+        if known is None or self._clock.now() >= known.until:
+            known = self._callers[authorization, origin] = await self._authenticate(authorization, origin)
+        return known.caller
+
+    async def _authenticate(self, authorization: str, origin: str | None) -> _Known:
         scheme, _, presented = authorization.partition(" ")
         presented = presented.strip()
         if scheme.lower() not in _SCHEMES or not presented:
             raise Unauthenticated("You did not pass a valid authentication token")
         if presented.startswith(TOKEN_PREFIX):
-            caller = await self._caller_of_token(presented)
+            token = self._tokens.read(presented)
+            key = await self._key_of(token)
+            caller, until = self._narrowed(self._caller(key), token), min(token.expires_at, _end_of(key))
         else:
-            caller = self._caller(await self._key(presented))
+            key = await self._key(presented)
+            caller, until = self._caller(key), _end_of(key)
         if caller.origins and (origin is None or not origin_allowed(caller.origins, origin)):
             raise Forbidden("This key may be used from the pages it was issued for only.")
-        return caller
+        return _Known(caller, until)
 
     async def _key(self, presented: str) -> Key:
         key = self._by_digest.get(keys.digest(presented))
@@ -68,18 +105,19 @@ class Authenticator:
         return key
 
     async def _stored(self, key_id: str) -> Key | None:
-        if key_id in self._looked_up:
-            return self._looked_up[key_id]
+        # One look: between two the entry may run out.
+        found = self._looked_up.get(key_id, _NOT_LOOKED_UP)
+        if not isinstance(found, _NotLookedUp):
+            return found
         key = self._looked_up[key_id] = await self._store.key(key_id)
         return key
 
-    async def _caller_of_token(self, presented: str) -> Caller:
-        """Take a browser token for as long as the key that minted it is good."""
-        token = self._tokens.read(presented)
+    async def _key_of(self, token: BrowserToken) -> Key:
+        """Return the key that minted a token: the token is good for as long as that is."""
         key = self._config_keys.get(token.key_id) or await self._stored(token.key_id)
         if key is None or key.team != token.team or not keys.is_valid(key, self._clock.now()):
             raise Unauthenticated("You did not pass a valid authentication token")
-        return self._narrowed(self._caller(key), token)
+        return key
 
     def _caller(self, key: Key) -> Caller:
         team = self._teams.get(key.team)

@@ -1,8 +1,7 @@
 """Files: uploaded through the gateway, owned by a team, shown from our own records."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
@@ -13,6 +12,7 @@ from gateway.core.records import File, Page
 from gateway.core.teams import Caller
 from gateway.errors import NotFound, UpstreamBroken
 from gateway.ports import Clock, Files, Upstream
+from gateway.service.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class FileService:
         self._store = store
         self._upstream = upstream
         self._clock = clock
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     async def upload(self, caller: Caller, upload: Upload) -> tuple[File | None, Answer]:
         """Send a file upstream and remember whose it is; `None` beside upstream's refusal."""
@@ -68,7 +68,7 @@ class FileService:
             expires_at=_time(document.expires_at, now + _LIFE_SECONDS),
             document=answer.body.strip(),
         )
-        await self._to_the_end(self._store.add_file(file))
+        await self._tasks.to_the_end(self._store.add_file(file))
         return file, answer
 
     async def get(self, caller: Caller, file_id: str) -> File:
@@ -87,24 +87,13 @@ class FileService:
         await self.get(caller, file_id)
         answer = await self._upstream.send("files.delete", "DELETE", f"/files/{file_id}")
         if answer.is_ok or answer.status == 404:
-            await self._to_the_end(self._store.delete_file(file_id))
+            await self._tasks.to_the_end(self._store.delete_file(file_id))
             return Answer(204, {}, b"")
         return answer
 
-    async def _to_the_end(self, work: Awaitable[None]) -> None:
-        """Write what upstream has already done, also when the caller goes away meanwhile."""
-
-        async def run() -> None:
-            await work
-
-        task = asyncio.create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
-
     async def close(self) -> None:
         """Finish what is being written."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
 
 def _time(text: str | None, otherwise: float) -> float:

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from gateway.core import documents
+from gateway.core.records import Run
 from gateway.errors import GatewayError
-from gateway.ports import Clock, Files, Predictions
+from gateway.ports import Clock, CreateStore, Files
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +22,11 @@ class Janitor:
 
     def __init__(
         self,
-        predictions: Predictions,
+        predictions: CreateStore,
         files: Files,
         clock: Clock,
         *,
+        max_cache_bytes: int,
         retain_data_seconds: float,
         retain_days: float,
         on_cleared: Callable[[], None],
@@ -35,6 +37,7 @@ class Janitor:
         self._clock = clock
         self._retain_data_seconds = retain_data_seconds
         self._retain_seconds = retain_days * _DAY
+        self._max_cache_bytes = max_cache_bytes
         self._on_cleared = on_cleared
         self._every_seconds = every_seconds
 
@@ -49,18 +52,29 @@ class Janitor:
 
     async def clean(self) -> None:
         """Clean once, all that is due."""
-        await self._clear_data()
         now = self._clock.now()
+        await _in_steps(partial(self._predictions.evict_cache, self._max_cache_bytes, now))
+        await self._clear_data(now)
         await _in_steps(partial(self._predictions.delete_records, now - self._retain_seconds))
         await _in_steps(partial(self._files.delete_expired_files, now))
+        await _in_steps(partial(self._predictions.delete_expired_idempotency, now))
 
-    async def _clear_data(self) -> None:
-        before = self._clock.now() - self._retain_data_seconds
-        while runs := await self._predictions.runs_to_clear(before, _STEP):
+    async def _clear_data(self, now: float) -> None:
+        before = now - self._retain_data_seconds
+        while runs := await self._predictions.runs_to_clear(before, now, _STEP):
             for run in runs:
-                await self._predictions.clear_data(run.id, documents.without_data(run.document))
+                await self._predictions.clear_data(run.id, _cleared(run))
             self._on_cleared()
             await asyncio.sleep(_PAUSE_BETWEEN_STEPS)
+
+
+def _cleared(run: Run) -> bytes:
+    try:
+        return documents.without_data(run.document)
+    except ValueError:
+        # Damaged: then all of it is data, and what remains is that there was a run.
+        logger.exception("a document cannot be read and is cleared whole", extra={"run": run.id})
+        return documents.skeleton(run.upstream_id or "", run.status)
 
 
 async def _in_steps(delete: Callable[[int], Awaitable[int]]) -> None:

@@ -7,6 +7,7 @@ base. Callers that ask for the same at once share one upstream read.
 import asyncio
 import hashlib
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 from cachetools import LRUCache
@@ -15,6 +16,8 @@ from gateway.core import rewrite
 from gateway.core.answers import Answer
 from gateway.core.rewrite import PageParts
 from gateway.ports import Clock, Upstream
+
+_OVERHEAD = 1024
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -31,6 +34,7 @@ class Question(msgspec.Struct, frozen=True):
 class Entry(msgspec.Struct, frozen=True):
     """An answer as it is kept."""
 
+    question: Question
     answer: Answer
     page: PageParts | None
     etag: str
@@ -67,6 +71,7 @@ class MetadataService:
         self._ttl_seconds = ttl_seconds
         self._on_lookup = on_lookup
         self._entries: LRUCache[Question, Entry] = LRUCache(max_bytes, getsizeof=_size)
+        self._generation = 0
         self._reading: dict[Question, asyncio.Task[Entry]] = {}
 
     @property
@@ -88,10 +93,15 @@ class MetadataService:
         task = self._reading.get(question)
         if task is None:
             task = self._reading[question] = asyncio.create_task(self._read(question, keep=True))
-            task.add_done_callback(lambda _: self._reading.pop(question, None))
+            task.add_done_callback(partial(self._read_ended, question))
         return Found(await asyncio.shield(task), False, 0.0, self._ttl_seconds)
 
+    def _read_ended(self, question: Question, task: asyncio.Task[Entry]) -> None:
+        if self._reading.get(question) is task:
+            del self._reading[question]
+
     async def _read(self, question: Question, *, keep: bool) -> Entry:
+        generation = self._generation
         headers = {"Accept": "*/*"} | ({"Content-Type": question.content_type} if question.content_type else {})
         answer = await self._upstream.read(
             question.operation,
@@ -102,14 +112,17 @@ class MetadataService:
             headers=headers,
         )
         etag = hashlib.sha256(answer.body).hexdigest()[:24]
-        entry = Entry(answer, rewrite.split_page(answer.body), etag, self._clock.monotonic())
+        entry = Entry(question, answer, rewrite.split_page(answer.body), etag, self._clock.monotonic())
+        keep = keep and generation == self._generation
         if keep and answer.status == 200 and _size(entry) <= self._entries.maxsize:
             self._entries[question] = entry
         return entry
 
     def forget(self) -> None:
-        """Drop everything: something was changed upstream through us."""
+        """Drop everything: something was changed upstream through us. Reads under way are not kept."""
+        self._generation += 1
         self._entries.clear()
+        self._reading.clear()
 
     async def close(self) -> None:
         """Abandon the reads that are under way."""
@@ -120,4 +133,6 @@ class MetadataService:
 
 
 def _size(entry: Entry) -> int:
-    return len(entry.answer.body) * (2 if entry.page is not None else 1) + 1024
+    question = entry.question
+    asked = len(question.body) + len(question.path) + len(question.query)
+    return len(entry.answer.body) * (2 if entry.page is not None else 1) + asked + _OVERHEAD

@@ -8,7 +8,7 @@ from gateway.core.rewrite import FileLink
 from gateway.core.scopes import Scope
 from gateway.core.targets import Target
 from gateway.core.teams import Caller
-from gateway.errors import Forbidden, InvalidField, Unprocessable
+from gateway.errors import Forbidden, Unprocessable
 from gateway.ports import Clock, Files
 from gateway.service.versions import VersionMap
 
@@ -21,7 +21,6 @@ class Policy:
         self._files = files
         self._clock = clock
         self._upstream_base = upstream_base
-        self._upstream_origin = rewrite.origin_of(upstream_base)
 
     async def check_target(self, caller: Caller, target: Target) -> None:
         """Raise `Forbidden` unless every allow-list of the caller has the target on it."""
@@ -45,34 +44,38 @@ class Policy:
         if not caller.may_run(model):
             raise Forbidden(f"Your key may not use {model}.", title="Target not allowed")
 
-    async def translate_files(self, caller: Caller, body: CreateBody, own_origins: frozenset[str]) -> CreateBody:
+    async def translate_files(
+        self, caller: Caller, body: CreateBody, own_origins: frozenset[str]
+    ) -> tuple[CreateBody, dict[str, str]]:
         """Turn links of the team's files back into upstream's, at any depth of the input.
 
         `own_origins` are the gateway's own, as callers spell them. A link to a file on one of them, or on upstream,
         that is not the team's is refused: upstream would read it with the account's rights. Raise `Unprocessable`
-        naming the path.
+        naming the path. Return with the body what its links of known files lead to, as hex SHA-256 by URL.
         """
         links = rewrite.file_links(body.input)
         if not links:
-            return body
+            return body, {}
         known = {file.id: file for file in await self._files.files_among([link.file_id for link in links])}
         replacements: dict[str, str] = {}
-        foreign: list[FileLink] = []
+        contents: dict[str, str] = {}
+        guarded = own_origins if caller.may(Scope.ACCOUNT) else own_origins | {self._upstream_base}
         for link in links:
             file = known.get(link.file_id)
             if file is not None and caller.owns(file.team):
-                replacements[link.url] = f"{self._upstream_base}/files/{link.file_id}"
-            elif link.origin in own_origins or (link.origin == self._upstream_origin and not caller.may(Scope.ACCOUNT)):
-                foreign.append(link)
-        if foreign:
-            decoded = msgspec.json.decode(body.input)
-            raise Unprocessable(
-                [
-                    InvalidField("not_found", rewrite.path_of(decoded, link.url), "this file does not exist")
-                    for link in foreign
-                ]
-            )
-        return msgspec.structs.replace(body, input=rewrite.translate(body.input, replacements))
+                url = replacements[link.url] = f"{self._upstream_base}/files/{link.file_id}"
+                contents[url] = file.sha256
+            elif rewrite.is_among(link, guarded):
+                raise Unprocessable.field(_place(body.input, link), "this file does not exist", "not_found")
+        return msgspec.structs.replace(body, input=rewrite.translate(body.input, replacements)), contents
+
+
+def _place(given: bytes, link: FileLink) -> str:
+    """Name the path of a link in an input, or the input where that cannot be read as a whole."""
+    try:
+        return rewrite.path_of(msgspec.json.decode(given), link.url)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return "input"
 
 
 def _named(target: Target) -> list[str]:

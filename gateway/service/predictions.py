@@ -1,214 +1,98 @@
-"""Predictions and trainings: created upstream once, recorded as a run and a prediction, shown from our own records.
+"""Predictions and trainings as their callers see them: shown, listed, awaited, cancelled, from our own records."""
 
-The order of a create is the promise (design 2.8, 2.9): the intent is on disk before upstream is asked, the run and the
-prediction are on disk before the caller sees an id.
-"""
+from collections.abc import Callable
+from typing import NamedTuple
 
-import asyncio
-import logging
-import secrets
-from collections.abc import Coroutine
-from typing import TypeVar
-
-import msgspec
 from cachetools import LRUCache
 
-from gateway.core import documents, ids, tickets
-from gateway.core.answers import Answer
-from gateway.core.bodies import CreateBody
+from gateway.core import documents, tickets
 from gateway.core.cursors import Cursor
-from gateway.core.records import Kind, Page, Prediction, Run, RunState, Sight, Source, Status
-from gateway.core.targets import Target
+from gateway.core.documents import Family
+from gateway.core.records import Kind, Page, Run, Sight, Source
 from gateway.core.teams import Caller
-from gateway.errors import (
-    NotFound,
-    StoreUnavailable,
-    UpstreamTokenRefused,
-    UpstreamUnavailable,
-    UpstreamUncertain,
-)
-from gateway.ports import Clock, PredictionObserver, Predictions, Upstream
-from gateway.service.policy import Policy
+from gateway.errors import NotFound
+from gateway.ports import Clock, CreateStore, PredictionObserver
+from gateway.service.tasks import Tasks
 from gateway.service.tracker import Tracker
-from gateway.service.versions import VersionMap
-
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 PAGE_SIZE = 100
-_RECORD_ATTEMPTS = 5
-_RECORD_PAUSE = 0.2
+_OVERHEAD = 1024
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A create as the caller gave it, its form checked."""
-
-    kind: Kind
-    operation: str
-    path: str
-    """The upstream route below `/v1`."""
-    target: Target
-    body: CreateBody
-    cancel_after: float | None = None
-    cancel_after_header: str | None = None
-    user: str | None = None
-    own_origins: frozenset[str] = frozenset()
+_Look = tuple[str, str, Family]
+"""Which prediction, at which base, under which route."""
 
 
-class Created(msgspec.Struct, frozen=True):
-    """A prediction that was created, and what upstream's answer said beside its body."""
+class _Shown(NamedTuple):
+    """A prediction as it was shown, and what it was then."""
 
     sight: Sight
-    answer: Answer
-    upstream_seconds: float
+    body: bytes
+
+
+def _is_settled(sight: Sight) -> bool:
+    """Whether the prediction is its caller's: who joined a run without identity has not been told, and may yet part."""
+    return sight.prediction.source is not Source.JOINED or sight.run.fingerprint is not None
+
+
+def _size(shown: _Shown) -> int:
+    return len(shown.body) + len(shown.sight.run.document) + _OVERHEAD
 
 
 class PredictionService:
-    """Creates, shows, lists, awaits and cancels predictions."""
+    """Shows, lists, awaits and cancels predictions."""
 
     def __init__(
         self,
-        store: Predictions,
-        upstream: Upstream,
+        store: CreateStore,
         tracker: Tracker,
-        policy: Policy,
-        versions: VersionMap,
         clock: Clock,
         observer: PredictionObserver,
         *,
         ticket_secret: bytes,
-        ticket_ttl_seconds: float,
+        memory_bytes: int,
         max_recent: int = 10_000,
     ) -> None:
         self._store = store
-        self._upstream = upstream
         self._tracker = tracker
-        self._policy = policy
-        self._versions = versions
         self._clock = clock
         self._observer = observer
         self._ticket_secret = ticket_secret
-        self._ticket_ttl_seconds = ticket_ttl_seconds
+        self._shown: LRUCache[_Look, _Shown] = LRUCache(memory_bytes, getsizeof=_size)
         self._recent: LRUCache[str, Sight] = LRUCache(max_recent)
         self._waiting: dict[str, int] = {}
         self._canceled: set[str] = set()
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks = Tasks()
         self._closing = False
+        self._on_left: Callable[[str], None] = lambda _: None
 
-    async def create(self, caller: Caller, order: Order) -> Created | Answer:
-        """Create a prediction upstream and record it. What upstream refuses is returned as upstream's answer.
+    def when_left(self, act: Callable[[str], None]) -> None:
+        """Have something done, with the run's id, when a prediction ends for its caller before its run does."""
+        self._on_left = act
 
-        The work goes on when the caller leaves. Raise `Forbidden`, `Unprocessable`, `StoreUnavailable`, and the
-        upstream errors; after `UpstreamUncertain` the run may exist.
-        """
-        await self._policy.check_target(caller, order.target)
-        if order.body.destination is not None:
-            self._policy.check_model(caller, order.body.destination)
-        body = await self._policy.translate_files(caller, order.body, order.own_origins)
-        return await self._to_the_end(self._create(caller, msgspec.structs.replace(order, body=body)))
-
-    async def _to_the_end(self, work: Coroutine[object, object, T]) -> T:
-        """Do work that must not be torn when its caller goes away."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
-
-    async def _create(self, caller: Caller, order: Order) -> Created | Answer:
-        now = self._clock.now()
-        intent = Run(
-            id=ids.run_id(secrets.token_bytes(10), now),
-            kind=order.kind,
-            team=caller.team.name,
-            key_id=caller.key_id,
-            target=order.target.name,
-            path=order.path,
-            request=order.body.for_upstream(),
-            intended_at=now,
-        )
-        await self._store.record_intent(intent)
-        began = self._clock.monotonic()
-        answer = await self._send(intent, order)
-        upstream_seconds = self._clock.monotonic() - began
-        if not answer.is_ok:
-            await self._store.discard_intent(intent.id)
-            return answer
-        try:
-            news = documents.read_news(answer.body)
-        except ValueError as exc:
-            raise UpstreamUncertain("Replicate's answer to the create could not be understood.") from exc
-        sight = self._sight(caller, order, intent, news)
-        await self._record(sight)
-        self._recent[sight.prediction.id] = sight
-        self._tracker.follow(sight.run)
-        self._observer.prediction_created(caller.team.name, order.target.model or "unknown", sight.prediction.source)
-        if sight.run.status.is_terminal:
-            self._observer.prediction_finished(caller.team.name, sight.run.status)
-        if news.version == order.target.version:
-            # An answer for another version than was asked for is an override of upstream's (ref 2) and teaches nothing.
-            await self._versions.learn(news.version, news.model)
-        return Created(sight, answer, upstream_seconds)
-
-    async def _send(self, intent: Run, order: Order) -> Answer:
-        """Send the create, once. The intent is forgotten where it is certain that nothing came of it."""
-        headers = {"Cancel-After": order.cancel_after_header} if order.cancel_after_header else None
-        try:
-            answer = await self._upstream.send(order.operation, "POST", order.path, intent.request, headers=headers)
-        except (UpstreamUnavailable, UpstreamTokenRefused):
-            await self._store.discard_intent(intent.id)
-            raise
-        if answer.status >= 500:
-            logger.warning("a create's outcome is unknown", extra={"run": intent.id, "status": answer.status})
-            raise UpstreamUncertain(
-                f"Replicate answered {answer.status}; the prediction may be running all the same. "
-                "A retry should carry an Idempotency-Key."
-            )
-        return answer
-
-    def _sight(self, caller: Caller, order: Order, intent: Run, news: documents.News) -> Sight:
-        now = self._clock.now()
-        created_at = news.created_at if news.created_at is not None else now
-        run = msgspec.structs.replace(
-            intent,
-            state=RunState.ENDED if news.status.is_terminal else RunState.LIVE,
-            upstream_id=news.upstream_id,
-            status=news.status,
-            document=news.document,
-            stream_url=news.stream_url,
-            live_at=now,
-            ended_at=(news.completed_at or now) if news.status.is_terminal else None,
-        )
-        prediction = Prediction(
-            id=news.upstream_id,
-            run_id=run.id,
-            kind=order.kind,
-            team=caller.team.name,
-            key_id=caller.key_id,
-            user=caller.user or order.user,
-            source=Source.BYPASS,
-            created_at=created_at,
-            ticket=tickets.fingerprint(self._ticket(news.upstream_id)),
-            ticket_expires_at=now + self._ticket_ttl_seconds,
-            webhook=order.body.webhook,
-            webhook_events_filter=order.body.webhook_events_filter,
-            deadline_at=created_at + order.cancel_after if order.cancel_after is not None else None,
-        )
-        return Sight(prediction, run)
-
-    async def _record(self, sight: Sight) -> None:
-        """Record what upstream has created, with patience: the run exists whether or not the store answers."""
-        for attempt in range(1, _RECORD_ATTEMPTS + 1):
-            try:
-                return await self._store.record_created(sight.run, sight.prediction)
-            except StoreUnavailable:
-                if attempt == _RECORD_ATTEMPTS:
-                    logger.exception("a created run could not be recorded", extra={"upstream_id": sight.prediction.id})
-                    raise
-                await self._clock.sleep(_RECORD_PAUSE * attempt)
-        return None
+    def left_at(self, sight: Sight) -> float | None:
+        """Say when a prediction ended for its caller before its run did, as far as is known here."""
+        newest = self._recent.get(sight.prediction.id, sight)
+        return newest.prediction.canceled_at
 
     def _ticket(self, prediction_id: str) -> str:
         return tickets.ticket(self._ticket_secret, prediction_id)
+
+    def show(self, sight: Sight, base: str, family: Family) -> bytes:
+        """Write a prediction for its caller; the same bytes again for as long as nothing of it changes."""
+        look = (sight.prediction.id, base, family)
+        shown = self._shown.get(look)
+        if shown is not None and shown.sight.run is sight.run and shown.sight.prediction is sight.prediction:
+            return shown.body
+        body = documents.render(sight, base, self.stream_path(sight), family=family)
+        if len(body) < self._shown.maxsize // 8:
+            self._shown[look] = _Shown(sight, body)
+        return body
+
+    @property
+    def shown_bytes(self) -> int:
+        """Bytes of predictions kept in memory as they are shown."""
+        return int(self._shown.currsize)
 
     def stream_path(self, sight: Sight) -> str:
         """Return the path, below the base URL, of the prediction's stream; file streams keep their prefix (ref 8)."""
@@ -229,10 +113,18 @@ class PredictionService:
         if sight is not None and (newest := self._newest(sight)) is not None:
             return newest
         sight = await self._store.prediction(prediction_id)
-        if sight is None:
+        if sight is None or not _is_settled(sight):
             return None
-        self._recent[prediction_id] = sight
+        sight = self._keep(sight)
         return self._newest(sight) or sight
+
+    def _keep(self, sight: Sight) -> Sight:
+        """Have it at hand. A cancel may have been faster than what was read, alone or in a list: it stays."""
+        seen = self._recent.get(sight.prediction.id)
+        if seen is not None and seen.prediction.canceled_at is not None:
+            sight = Sight(seen.prediction, sight.run)
+        self._recent[sight.prediction.id] = sight
+        return sight
 
     def _newest(self, sight: Sight) -> Sight | None:
         """Put the newest state of the run beside the prediction; `None` if only the store knows it."""
@@ -243,8 +135,7 @@ class PredictionService:
             return None
         if watch.run is sight.run:
             return sight
-        newest = self._recent[sight.prediction.id] = Sight(sight.prediction, watch.run)
-        return newest
+        return self._keep(Sight(sight.prediction, watch.run))
 
     async def list(
         self,
@@ -264,7 +155,7 @@ class PredictionService:
             created_after=created_after,
             created_before=created_before,
         )
-        newest: list[Sight] = [self._newest(s) or s for s in page.items if isinstance(s, Sight)]
+        newest: list[Sight] = [self._newest(s) or s for s in page.items if isinstance(s, Sight) and _is_settled(s)]
         return Page(newest, page.has_newer, page.has_older)
 
     async def cancel(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> Sight:
@@ -273,22 +164,33 @@ class PredictionService:
         One that has ended stays as it is. Raise `NotFound` as `get` does.
         """
         await self.get(caller, prediction_id, kind)
-        return await self._to_the_end(self._cancel(prediction_id))
+        return await self._tasks.to_the_end(self._cancel(prediction_id))
 
-    async def _cancel(self, prediction_id: str) -> Sight:
-        cancellation = await self._store.cancel(prediction_id, self._clock.now())
+    async def expire(self, prediction_id: str) -> None:
+        """End a prediction whose deadline has come: `aborted` if its run has not started, else `canceled`."""
+        await self._tasks.to_the_end(self._cancel(prediction_id, by_deadline=True))
+
+    async def _cancel(self, prediction_id: str, *, by_deadline: bool = False) -> Sight:
+        cancellation = await self._store.cancel(prediction_id, self._clock.now(), by_deadline=by_deadline)
         if cancellation is None:
             raise NotFound
         sight = self._recent[prediction_id] = cancellation.sight
         if prediction_id in self._waiting:
             self._canceled.add(prediction_id)
         if cancellation.changed:
-            self._observer.prediction_finished(sight.prediction.team, Status.CANCELED)
+            self._on_left(sight.run.id)
+            self._observer.prediction_finished(sight.prediction.team, documents.shown_status(sight))
         if cancellation.is_last:
             self._tracker.cancel_asked(sight.run)
         else:
             self._tracker.wake(sight.run.id)
         return sight
+
+    async def note_end(self, run: Run) -> None:
+        """Count the end of a run for each prediction that still waited for it."""
+        for prediction in await self._store.predictions_of(run.id):
+            if prediction.canceled_at is None:
+                self._observer.prediction_finished(prediction.team, run.status)
 
     async def wait(self, sight: Sight, seconds: float) -> Sight:
         """Wait for a prediction to end for its caller, or for the time to be over; return it as it is then."""
@@ -337,5 +239,4 @@ class PredictionService:
 
     async def close(self) -> None:
         """Finish the creates and cancels that are under way."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()

@@ -75,7 +75,9 @@ class TokenService:
         _check(caller, request)
         allowed = caller.scopes - _NEVER
         granted = allowed & frozenset(request.scopes) if request.scopes is not None else allowed & _BY_DEFAULT
-        origins = request.origins if request.origins is not None else caller.origins
+        origins = caller.origins
+        if request.origins is not None:
+            origins = tuple(scoping.normal_origin(origin) for origin in request.origins)
         expires_at = self._clock.now() + request.ttl_seconds
         token = BrowserToken(
             team=caller.team.name,

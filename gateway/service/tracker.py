@@ -7,12 +7,14 @@ the store knows to be open.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+
+import msgspec
 
 from gateway.core import documents, retrying
 from gateway.core.records import Run, RunState, Status
 from gateway.errors import GatewayError
-from gateway.ports import Clock, PredictionObserver, Predictions, Upstream
+from gateway.ports import Clock, CreateStore, PredictionObserver, Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +28,11 @@ _PAGE = 500
 class Watch:
     """A run that is being followed: its newest state, and those who wait for news of it."""
 
-    __slots__ = ("_waiters", "cancel_task", "run", "task")
+    __slots__ = ("_news", "_waiters", "cancel_task", "run", "task")
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self._news = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.cancel_task: asyncio.Task[None] | None = None
         self._waiters: set[asyncio.Future[None]] = set()
@@ -40,6 +43,22 @@ class Watch:
             if not waiter.done():
                 waiter.set_result(None)
         self._waiters.clear()
+
+    def nudge(self) -> None:
+        """Let the run be looked at now: something else has told that there is news."""
+        self._news.set()
+
+    async def pause(self, clock: Clock, seconds: float) -> None:
+        """Sleep until the next look is due, or somebody nudges."""
+        sleep = asyncio.ensure_future(clock.sleep(seconds))
+        news = asyncio.ensure_future(self._news.wait())
+        try:
+            await asyncio.wait({sleep, news}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._news.clear()
+            for future in (sleep, news):
+                future.cancel()
+            await asyncio.gather(sleep, news, return_exceptions=True)
 
     async def wait_until(self, done: Callable[[Run], bool], seconds: float) -> Run:
         """Wait until `done` is true of the run or the time is over; return the run as it is then."""
@@ -63,13 +82,16 @@ class Tracker:
 
     def __init__(
         self,
-        store: Predictions,
+        store: CreateStore,
         upstream: Upstream,
         clock: Clock,
         observer: PredictionObserver,
         *,
         requests_per_minute: float,
+        keep_until: Callable[[Run, bytes, float], float | None],
     ) -> None:
+        self._on_end: Callable[[Run], Awaitable[None]] = _nothing
+        self._keep_until = keep_until
         self._store = store
         self._upstream = upstream
         self._clock = clock
@@ -82,6 +104,10 @@ class Tracker:
     def active(self) -> int:
         """How many runs are being followed."""
         return len(self._watches)
+
+    def when_ended(self, act: Callable[[Run], Awaitable[None]]) -> None:
+        """Have something done at each run's end, before its waiters are woken."""
+        self._on_end = act
 
     async def resume(self) -> int:
         """Take up every run that the store knows to be live. Return how many."""
@@ -112,10 +138,31 @@ class Tracker:
 
     def cancel_asked(self, run: Run) -> None:
         """Take note that the last caller has left: upstream is to be asked to cancel, and waiters look again."""
+        # Whoever cancels may have learned of the run before it is followed.
+        watch = self.follow(run)
+        watch.run = run
+        self._start_cancel(watch)
+        watch.wake()
+
+    async def take_news(self, run_id: str, body: bytes) -> None:
+        """Take a body that upstream itself has sent; of a run that is not followed there is nothing to learn."""
+        if watch := self._watches.get(run_id):
+            await self._take_body(watch, body)
+
+    async def newest(self, run: Run) -> Run:
+        """Return a run as it is now, followed or not."""
+        watch = self._watches.get(run.id)
+        return watch.run if watch is not None else await self._store.run(run.id) or run
+
+    def nudge(self, run_id: str) -> None:
+        """Take a hint that there is news of a run: an event stream that is done, a webhook."""
+        if watch := self._watches.get(run_id):
+            watch.nudge()
+
+    def refresh(self, run: Run) -> None:
+        """Take the identity that a run has been given in the store; all else may be newer here."""
         if watch := self._watches.get(run.id):
-            watch.run = run
-            self._start_cancel(watch)
-            watch.wake()
+            watch.run = msgspec.structs.replace(watch.run, fingerprint=run.fingerprint, provisional=run.provisional)
 
     def wake(self, run_id: str) -> None:
         """Let the waiters of a run look again: one of its predictions has changed."""
@@ -160,7 +207,7 @@ class Tracker:
     async def _until_next_look(self, watch: Watch) -> None:
         began = watch.run.live_at if watch.run.live_at is not None else watch.run.intended_at
         age = max(0.0, self._clock.now() - began)
-        await self._clock.sleep(retrying.next_look(age, self.active, self._requests_per_minute))
+        await watch.pause(self._clock, retrying.next_look(age, self.active, self._requests_per_minute))
 
     async def _look(self, watch: Watch) -> None:
         run = watch.run
@@ -196,13 +243,19 @@ class Tracker:
         if status == run.status and document == run.document:
             return
         at = completed_at if completed_at is not None else self._clock.now()
-        changed = await self._store.advance(run.id, status=status, document=document, stream_url=stream_url, at=at)
-        if changed is None:
+        cache_until = self._keep_until(run, document, at) if status is Status.SUCCEEDED else None
+        changed = await self._store.advance(
+            run.id, status=status, document=document, stream_url=stream_url, at=at, cache_until=cache_until
+        )
+        if changed is None and status.is_terminal:
+            # Known already: an earlier step that seemed to fail did not, or somebody else was first.
+            changed = await self._store.run(run.id)
+        if changed is None or changed == run:
             return
         watch.run = changed
         if changed.status.is_terminal:
-            if changed.cancel_asked_at is None:
-                self._observer.prediction_finished(changed.team, changed.status)
+            watch.nudge()
+            await self._on_end(changed)
             logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": changed.status})
         watch.wake()
 
@@ -215,14 +268,22 @@ class Tracker:
                 answer = await self._upstream.send(
                     f"{family}.cancel", "POST", f"/{family}/{watch.run.upstream_id}/cancel"
                 )
-                if answer.is_ok:
-                    return await self._take_body(watch, answer.body)
                 # 404: not there yet (ref 2), or gone; the looks will tell which.
-                if answer.status < 500 and answer.status not in (404, 429):
-                    return None
+                if answer.is_ok or (answer.status < 500 and answer.status not in (404, 429)):
+                    break
             except GatewayError as exc:
                 logger.warning(
                     "upstream could not be asked to cancel", extra={"run": watch.run.id, "reason": exc.detail}
                 )
             await self._clock.sleep(pause)
             pause = min(pause * 2, _LONGEST_CANCEL_PAUSE)
+        if answer.is_ok:
+            try:
+                await self._take_body(watch, answer.body)
+            except GatewayError as exc:
+                # The next look brings the same news.
+                logger.warning("an answer could not be kept", extra={"run": watch.run.id, "reason": exc.detail})
+
+
+async def _nothing(_: Run) -> None:
+    """Do nothing."""

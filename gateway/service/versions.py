@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from cachetools import LRUCache
 
 from gateway.core.targets import is_model_name
+from gateway.errors import UpstreamUnavailable
 from gateway.ports import Upstream, Versions
 
 _VERSION_LENGTH = 64
 _MAX_ASKED = 20
+_NO = 404
 
 
 class VersionMap:
@@ -42,7 +44,7 @@ class VersionMap:
     async def resolve(self, version: str, candidates: Sequence[str]) -> str | None:
         """Name a version's model; if it is unknown, ask upstream whether it is one of the candidates.
 
-        Raise what the client raises when upstream cannot be asked.
+        Raise `UpstreamUnavailable`, or what the client raises, when upstream cannot be asked.
         """
         if (known := await self.model_of(version)) is not None:
             return known
@@ -51,4 +53,9 @@ class VersionMap:
             if answer.is_ok:
                 await self.learn(version, model)
                 return model
+            if answer.status != _NO:
+                # Throttled or broken: that is no answer to the question.
+                raise UpstreamUnavailable(
+                    "Replicate could not be asked which model this version belongs to.", retry_after=1
+                )
         return None

@@ -9,19 +9,34 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import StoreUnavailable
 from gateway.store.claim import Claim
+from gateway.store.sql.cache import SQLiteCache
 from gateway.store.sql.files import SQLiteFiles
+from gateway.store.sql.idempotency import SQLiteIdempotency
+from gateway.store.sql.intents import SQLiteIntents
 from gateway.store.sql.keys import SQLiteKeys
 from gateway.store.sql.leases import SQLiteLeases
 from gateway.store.sql.predictions import SQLitePredictions
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.secrets import SQLiteSecrets
+from gateway.store.sql.sharing import SQLiteSharing
 from gateway.store.sql.versions import SQLiteVersions
 
 if TYPE_CHECKING:
     from gateway.ports import Store
 
 
-class SQLiteStore(SQLitePredictions, SQLiteKeys, SQLiteFiles, SQLiteVersions, SQLiteSecrets, SQLiteLeases):
+class SQLiteStore(
+    SQLitePredictions,
+    SQLiteIntents,
+    SQLiteSharing,
+    SQLiteCache,
+    SQLiteIdempotency,
+    SQLiteKeys,
+    SQLiteFiles,
+    SQLiteVersions,
+    SQLiteSecrets,
+    SQLiteLeases,
+):
     """Everything that lasts, in one file."""
 
     _claim: Claim | None = None

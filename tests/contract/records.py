@@ -1,8 +1,23 @@
 """Records with everything filled in that a test does not care about."""
 
+import re
 from typing import Any
 
-from gateway.core.records import File, Key, Kind, Prediction, Run, RunState, Source, Status
+from gateway.core.records import (
+    Begin,
+    Begun,
+    File,
+    Idempotency,
+    Key,
+    Kind,
+    Outcome,
+    Prediction,
+    Run,
+    RunState,
+    Source,
+    Status,
+)
+from gateway.ports import Store
 
 NOW = 1_764_000_000.25
 
@@ -29,6 +44,8 @@ def live(run_id: str = "run1", **fields: Any) -> Run:
         "upstream_id": f"up{run_id}",
         "live_at": NOW + 1,
         "document": b'{"status":"starting"}',
+        # The leader of `run1` or `r1` is `p1`.
+        "leader_id": re.sub(r"^r(un)?(?=\d)", "p", run_id),
     }
     return intent(run_id, **given | fields)
 
@@ -75,3 +92,60 @@ def file(file_id: str = "f1", **fields: Any) -> File:
         }
         | fields
     )
+
+
+def wish(
+    name: str = "1",
+    *,
+    fingerprint: str | None = None,
+    provisional: str | None = None,
+    run: dict[str, Any] | None = None,
+    prediction_: dict[str, Any] | None = None,
+    **fields: Any,
+) -> Begin:
+    """Ask for prediction `p<name>`, to lead run `run<name>` if need be; hits and joins as its identity allows."""
+    is_shared = fingerprint is not None or provisional is not None
+    given = {"now": NOW, "may_hit": fingerprint is not None, "may_join": is_shared}
+    return Begin(
+        run=intent(f"run{name}", fingerprint=fingerprint, provisional=provisional, **run or {}),
+        prediction=prediction(**{"prediction_id": f"p{name}", "run_id": f"run{name}"} | (prediction_ or {})),
+        **given | fields,
+    )
+
+
+def idempotency(key_: str = "key", body: str = "body", expires_at: float = NOW + 86400) -> Idempotency:
+    return Idempotency(key_, body, expires_at)
+
+
+async def lead(store: Store, name: str = "1", **fields: Any) -> Run:
+    """Begin a prediction that leads; return its intent as it is recorded."""
+    begun = await store.begin(wish(name, **fields))
+    assert begun.outcome is Outcome.LED
+    assert begun.run is not None
+    return begun.run
+
+
+async def go(store: Store, name: str = "1", **fields: Any) -> Run:
+    """Lead, and have it created upstream: prediction `up<name>` on a live run, which is returned."""
+    await lead(store, name, **fields)
+    await store.record_created(live(f"run{name}"), prediction(f"up{name}", f"run{name}"))
+    run = await store.run(f"run{name}")
+    assert run is not None
+    return run
+
+
+async def finish(
+    store: Store, name: str = "1", at: float = NOW + 9, cache_until: float | None = NOW + 1000, **fields: Any
+) -> Run:
+    """End a run that is live."""
+    given = {"status": Status.SUCCEEDED, "document": b"done", "stream_url": None}
+    run = await store.advance(f"run{name}", at=at, cache_until=cache_until, **given | fields)
+    assert run is not None
+    return run
+
+
+async def join(store: Store, name: str, fingerprint: str = "F", **fields: Any) -> Begun:
+    """Begin a prediction that joins."""
+    begun = await store.begin(wish(name, fingerprint=fingerprint, **fields))
+    assert begun.outcome is Outcome.JOINED
+    return begun

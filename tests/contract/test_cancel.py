@@ -2,17 +2,17 @@
 
 import asyncio
 
-from gateway.core.records import Cancellation, RunState, Sight, Source, Status
+from gateway.core.records import Cancellation, Outcome, RunState, Sight, Source, Status
 from gateway.ports import Store
-from tests.contract.records import NOW, ended, live, prediction
+from tests.contract.records import NOW, ended, finish, go, join, lead, live, prediction, wish
 
 
-async def join(store: Store, count: int) -> list[str]:
-    """Let several predictions share one run; return their ids."""
-    ids = [f"p{n}" for n in range(count)]
-    for prediction_id in ids:
-        await store.record_created(live(), prediction(prediction_id, source=Source.JOINED))
-    return ids
+async def share(store: Store, count: int) -> list[str]:
+    """Let several predictions share one run that upstream has; return their ids."""
+    await go(store, "0", fingerprint="F")
+    for n in range(1, count):
+        await join(store, str(n))
+    return ["up0", *(f"p{n}" for n in range(1, count))]
 
 
 async def test_the_only_caller_is_the_last(store: Store) -> None:
@@ -32,10 +32,10 @@ async def test_a_second_cancel_changes_nothing(store: Store) -> None:
 
 async def test_the_others_keep_their_run(store: Store) -> None:
     """Two callers share an image; one leaves; the other gets it."""
-    await join(store, 2)
-    first = await store.cancel("p0", NOW + 1)
+    await share(store, 2)
+    first = await store.cancel("up0", NOW + 1)
     assert first is not None
-    assert (first.changed, first.is_last, first.sight.run) == (True, False, live())
+    assert (first.changed, first.is_last, first.sight.run.cancel_asked_at) == (True, False, None)
     other = await store.prediction("p1")
     assert other is not None
     assert other.prediction.canceled_at is None
@@ -63,19 +63,79 @@ async def test_a_cancelled_run_may_still_end_otherwise(store: Store) -> None:
     assert sight.prediction.canceled_at == NOW + 1
 
 
-async def test_upstream_is_asked_once_even_if_someone_comes_late(store: Store) -> None:
-    """A caller who joined after the last one had left, and leaves too, does not have upstream asked again."""
-    await store.record_created(live(), prediction("p0"))
-    await store.cancel("p0", NOW + 1)
-    await store.record_created(live(), prediction("p1", source=Source.JOINED))
-    late = await store.cancel("p1", NOW + 2)
+async def test_whoever_comes_after_the_last_gets_a_run_of_its_own(store: Store) -> None:
+    """A run that is being cancelled is joined by nobody, and its end is not decided by those who come later."""
+    await share(store, 1)
+    await store.cancel("up0", NOW + 1)
+    late = await go(store, "1", fingerprint="F")
+    assert (late.id, late.fingerprint) == ("run1", "F")
+    cancellation = await store.cancel("up1", NOW + 2)
+    assert cancellation is not None
+    assert (cancellation.is_last, cancellation.sight.run.cancel_asked_at) == (True, NOW + 2)
+
+
+async def test_a_hit_has_ended_and_cannot_be_cancelled(store: Store) -> None:
+    """Upstream is not asked to cancel what was answered from memory, even if all others had left before the end."""
+    await share(store, 1)
+    await store.cancel("up0", NOW + 1)
+    await finish(store, "0")
+    begun = await store.begin(wish("1", fingerprint="F"))
+    assert (begun.outcome, begun.prediction, begun.run) == (
+        Outcome.HIT,
+        prediction("p1", "run0", source=Source.HIT),
+        await store.run("run0"),
+    )
+    cancellation = await store.cancel("p1", NOW + 20)
+    assert cancellation is not None
+    assert (cancellation.changed, cancellation.is_last) == (False, False)
+    assert cancellation.sight.prediction.canceled_at is None
+
+
+async def test_a_deadline_before_the_start_aborts(store: Store) -> None:
+    """`Cancel-After` is over: what had not started is `aborted`, what runs is `canceled`, as upstream would say."""
+    await share(store, 3)
+    early = await store.cancel("p1", NOW + 1, by_deadline=True)
+    await store.advance("run0", status=Status.PROCESSING, document=b"x", stream_url=None, at=NOW + 2)
+    late = await store.cancel("p2", NOW + 3, by_deadline=True)
+    assert early is not None
     assert late is not None
-    assert (late.changed, late.is_last, late.sight.run.cancel_asked_at) == (True, False, NOW + 1)
+    assert early.sight.prediction.left_as is Status.ABORTED
+    assert late.sight.prediction.left_as is Status.CANCELED
+    sight = await store.prediction("p1")
+    assert sight is not None
+    assert sight.prediction == early.sight.prediction
+    assert (late.is_last, early.is_last) == (False, False)
+    again = await store.cancel("p1", NOW + 4)
+    assert again is not None
+    assert again.sight.prediction == early.sight.prediction
+
+
+async def test_a_caller_who_cancels_before_the_start_has_cancelled(store: Store) -> None:
+    await share(store, 1)
+    cancellation = await store.cancel("up0", NOW + 1)
+    assert cancellation is not None
+    assert cancellation.sight.prediction.left_as is Status.CANCELED
+
+
+async def test_a_deadline_that_was_the_last_to_wait_ends_the_run(store: Store) -> None:
+    await share(store, 1)
+    cancellation = await store.cancel("up0", NOW + 1, by_deadline=True)
+    assert cancellation is not None
+    assert (cancellation.is_last, cancellation.sight.run.cancel_asked_at) == (True, NOW + 1)
+
+
+async def test_what_nobody_has_seen_cannot_be_cancelled(store: Store) -> None:
+    """While a run is intended its predictions' ids are nobody's: a guess finds nothing and cancels nothing."""
+    await lead(store, "1", fingerprint="F")
+    await join(store, "2")
+    assert await store.cancel("p1", NOW) is None
+    assert await store.cancel("p2", NOW, by_deadline=True) is None
+    assert [each.canceled_at for each in await store.predictions_of("run1")] == [None, None]
 
 
 async def test_of_fifty_cancels_at_once_one_is_the_last(store: Store) -> None:
     """Fifty callers share a run and all leave at the same moment: upstream is asked exactly once."""
-    ids = await join(store, 50)
+    ids = await share(store, 50)
     outcomes = await asyncio.gather(*(store.cancel(each, NOW + n) for n, each in enumerate(ids * 2)))
     cancellations = [each for each in outcomes if each is not None]
     assert len(cancellations) == 100
@@ -89,7 +149,7 @@ async def test_of_fifty_cancels_at_once_one_is_the_last(store: Store) -> None:
 
 async def test_two_processes_cancelling_agree_on_the_last(store: Store, another) -> None:
     """Two gateways on one store, half of the callers at each."""
-    ids = await join(store, 20)
+    ids = await share(store, 20)
     second = another()
     await second.open()
     try:

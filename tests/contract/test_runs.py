@@ -3,25 +3,22 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
-from gateway.core.records import Kind, RunState, Sight, Source, Status
+from gateway.core.records import Begin, Begun, Kind, Outcome, RunState, Sight, Source, Status
 from gateway.errors import Conflict
 from gateway.ports import Store
-from tests.contract.records import NOW, ended, intent, live, prediction
+from tests.contract.conftest import StoreMaker
+from tests.contract.records import NOW, ended, intent, lead, live, prediction, wish
 
 
 async def test_an_intent_is_work_for_a_restart(store: Store) -> None:
     """The gateway dies right after deciding to create: its next start knows what it was about to do."""
     run = intent(request=b'{"input":{"prompt":"\xc3\xa9"}}', kind=Kind.TRAINING, stream_url=None)
-    await store.record_intent(run)
-    assert await store.open_runs() == [run]
+    begun = await store.begin(Begin(run=run, prediction=prediction("p0"), now=NOW))
+    assert begun == Begun(Outcome.LED, prediction("p0"), replace(run, leader_id="p0"))
+    assert await store.open_runs() == [begun.run]
     assert not await store.owns_upstream_id("uprun1")
-
-
-async def test_an_intent_recorded_twice_is_one(store: Store) -> None:
-    await store.record_intent(intent())
-    await store.record_intent(intent())
-    assert await store.open_runs() == [intent()]
 
 
 async def test_a_created_prediction_is_found_by_its_id_and_its_ticket(store: Store) -> None:
@@ -34,7 +31,7 @@ async def test_a_created_prediction_is_found_by_its_id_and_its_ticket(store: Sto
         deadline_at=NOW + 60,
     )
     run = live(stream_url="https://stream.example/1", intended_at=5.0)
-    await store.record_intent(intent(intended_at=5.0))
+    await lead(store, run={"intended_at": 5.0})
     await store.record_created(run, made)
     assert await store.prediction("p1") == Sight(made, run)
     assert await store.prediction_by_ticket("ticket-p1") == Sight(made, run)
@@ -75,7 +72,7 @@ async def test_unknown_ids_are_nobodys(store: Store) -> None:
 
 async def test_recording_a_create_twice_changes_nothing(store: Store) -> None:
     """A retry after a lost answer neither doubles the prediction nor sets a run back that has gone on."""
-    await store.record_intent(intent())
+    await lead(store)
     await store.record_created(live(), prediction())
     await store.advance("run1", status=Status.SUCCEEDED, document=b"done", stream_url=None, at=NOW + 2)
     await store.cancel("p1", NOW + 3)
@@ -87,15 +84,52 @@ async def test_recording_a_create_twice_changes_nothing(store: Store) -> None:
 
 
 async def test_a_run_that_is_known_is_not_written_over(store: Store) -> None:
-    """Upstream's id of a run is said once; a second prediction on the run does not change it."""
+    """Upstream's id of a run is said once: whoever comes with another one has found another run."""
     await store.record_created(live(), prediction())
-    await store.record_created(live(upstream_id="other", stream_url="x", document=b"x"), prediction("p2"))
-    assert await store.prediction("p2") == Sight(prediction("p2"), live())
+    with pytest.raises(Conflict):
+        await store.record_created(live(upstream_id="other", stream_url="x", document=b"x"), prediction("p2"))
+    assert await store.prediction("p1") == Sight(prediction(), live())
+    assert await store.prediction("p2") is None
     assert not await store.owns_upstream_id("other")
 
 
+async def test_an_upstream_id_never_moves_to_another_run(store: Store) -> None:
+    """Two uncertain creates look for their runs: each orphan is adopted once. A training is not a prediction."""
+    await lead(store, "1")
+    await lead(store, "2")
+    await store.record_created(live("run1", upstream_id="up"), prediction("up", "run1"))
+    with pytest.raises(Conflict):
+        await store.record_created(live("run2", upstream_id="up"), prediction("p2", "run2"))
+    assert [(run.id, run.state) for run in await store.open_runs()] == [
+        ("run1", RunState.LIVE),
+        ("run2", RunState.INTENDED),
+    ]
+    await store.record_created(live("run3", upstream_id="up", kind=Kind.TRAINING), prediction("p3", "run3"))
+
+
+async def test_of_two_who_adopt_one_orphan_one_gets_it(store: Store, another: StoreMaker) -> None:
+    second = another()
+    await second.open()
+    try:
+        for n in range(10):
+            await lead(store, f"{n}a")
+            await lead(store, f"{n}b")
+            outcomes = await asyncio.gather(
+                *(
+                    keeper.record_created(
+                        live(f"run{n}{each}", upstream_id=f"up{n}"), prediction(f"up{n}", f"run{n}{each}")
+                    )
+                    for keeper, each in ((store, "a"), (second, "b"))
+                ),
+                return_exceptions=True,
+            )
+            assert sorted(type(each).__name__ for each in outcomes) == ["Conflict", "NoneType"]
+    finally:
+        await second.close()
+
+
 async def test_a_create_whose_intent_is_gone_is_recorded_all_the_same(store: Store) -> None:
-    await store.record_intent(intent())
+    await lead(store)
     await store.discard_intent("run1")
     await store.record_created(live(), prediction())
     assert await store.prediction("p1") == Sight(prediction(), live())
@@ -103,7 +137,7 @@ async def test_a_create_whose_intent_is_gone_is_recorded_all_the_same(store: Sto
 
 async def test_a_run_can_be_recorded_as_ended_at_once(store: Store) -> None:
     """Upstream answers the create with a finished run."""
-    await store.record_intent(intent())
+    await lead(store)
     await store.record_created(ended(), prediction())
     assert await store.prediction("p1") == Sight(prediction(), ended())
     assert await store.open_runs() == []
@@ -119,7 +153,7 @@ async def test_an_id_never_moves_to_another_run(store: Store) -> None:
 
 
 async def test_only_an_intent_can_be_discarded(store: Store) -> None:
-    await store.record_intent(intent("run2"))
+    await lead(store, "2")
     await store.record_created(live(), prediction())
     await store.discard_intent("run1")
     await store.discard_intent("run2")
@@ -188,9 +222,9 @@ async def test_of_many_endings_at_once_one_counts(store: Store) -> None:
 
 async def test_news_may_be_faster_than_the_answer_to_the_create(store: Store) -> None:
     """Upstream's webhook says `processing` before the create was answered: the answer does not set it back."""
-    await store.record_intent(intent())
+    await lead(store)
     early = await store.advance("run1", status=Status.PROCESSING, document=b"early", stream_url=None, at=NOW)
-    assert early == intent(status=Status.PROCESSING, document=b"early")
+    assert early == intent(status=Status.PROCESSING, document=b"early", leader_id="p1")
     await store.record_created(live(stream_url="https://s/1"), prediction())
     sight = await store.prediction("p1")
     assert sight is not None
@@ -199,7 +233,7 @@ async def test_news_may_be_faster_than_the_answer_to_the_create(store: Store) ->
 
 async def test_even_the_end_may_be_faster_than_the_answer_to_the_create(store: Store) -> None:
     """The run ended while its create was still being answered: its id resolves, and it stays ended."""
-    await store.record_intent(intent())
+    await lead(store)
     await store.advance("run1", status=Status.SUCCEEDED, document=b"end", stream_url=None, at=NOW + 3)
     await store.record_created(live(), prediction())
     sight = await store.prediction("p1")
@@ -210,7 +244,7 @@ async def test_even_the_end_may_be_faster_than_the_answer_to_the_create(store: S
 
 async def test_open_runs_come_in_pages_by_id(store: Store) -> None:
     for n in range(7):
-        await store.record_intent(intent(f"run{n}"))
+        await lead(store, str(n))
     await store.record_created(live("run1"), prediction("p1", "run1"))
     await store.record_created(ended("run3"), prediction("p3", "run3"))
     seen, after = [], ""
@@ -226,11 +260,11 @@ async def test_data_is_cleared_oldest_end_first(store: Store) -> None:
     for n in (2, 0, 1, 5):
         await store.record_created(ended(f"run{n}", NOW + n), prediction(f"p{n}", f"run{n}"))
     await store.record_created(live("run9"), prediction("p9", "run9"))
-    due = await store.runs_to_clear(NOW + 5, 2)
+    due = await store.runs_to_clear(NOW + 5, NOW, 2)
     assert due == [ended("run0", NOW), ended("run1", NOW + 1)]
     for run in due:
         await store.clear_data(run.id, b"removed")
-    assert [run.id for run in await store.runs_to_clear(NOW + 5, 10)] == ["run2"]
+    assert [run.id for run in await store.runs_to_clear(NOW + 5, NOW, 10)] == ["run2"]
     sight = await store.prediction("p0")
     assert sight == Sight(
         prediction("p0", "run0"), ended("run0", NOW, document=b"removed", request=b"", data_removed=True)
@@ -238,11 +272,11 @@ async def test_data_is_cleared_oldest_end_first(store: Store) -> None:
 
 
 async def test_the_data_of_an_open_run_cannot_be_cleared(store: Store) -> None:
-    await store.record_intent(intent("run2"))
+    await lead(store, "2")
     await store.record_created(live(), prediction())
     await store.clear_data("run1", b"removed")
     await store.clear_data("run2", b"removed")
-    assert await store.open_runs() == [live(), intent("run2")]
+    assert await store.open_runs() == [live(), intent("run2", leader_id="p2")]
 
 
 async def test_old_records_are_deleted_in_steps(store: Store) -> None:
@@ -258,17 +292,20 @@ async def test_old_records_are_deleted_in_steps(store: Store) -> None:
         deleted.append(step)
     assert deleted == [3, 1]
     assert [await store.prediction(f"p{n}") is None for n in (0, 1, 2, 3, 4, 9)] == [True] * 4 + [False] * 2
-    assert [run.id for run in await store.runs_to_clear(NOW + 100, 10)] == ["run4"]
+    assert [run.id for run in await store.runs_to_clear(NOW + 100, NOW, 10)] == ["run4"]
     assert not await store.owns_upstream_id("uprun0")
     assert await store.owns_upstream_id("uprun4")
 
 
 async def test_a_shared_run_lives_as_long_as_any_of_its_predictions(store: Store) -> None:
     """The caller who started a run is forgotten before the one who joined it later."""
-    await store.record_created(ended(), prediction("p1"))
-    await store.record_created(ended(), prediction("p2", created_at=NOW + 5, source=Source.HIT))
+    await store.record_created(ended(fingerprint="F", cache_until=NOW + 1000), prediction("p1"))
+    await store.begin(wish("2", fingerprint="F", prediction_={"created_at": NOW + 5}))
     assert await store.delete_records(NOW + 1, 10) == 1
-    assert await store.prediction("p2") == Sight(prediction("p2", created_at=NOW + 5, source=Source.HIT), ended())
+    assert await store.prediction("p1") is None
+    sight = await store.prediction("p2")
+    assert sight is not None
+    assert (sight.prediction.source, sight.run.id) == (Source.HIT, "run1")
     assert await store.delete_records(NOW + 10, 10) == 1
     assert not await store.owns_upstream_id("uprun1")
 

@@ -1,9 +1,9 @@
 """What SQLite's own promises rest on: kill -9, commits in groups, syncs where money hangs on them."""
 
 import asyncio
-import re
 import sqlite3
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gateway.core.records import RunState, Status
+from gateway.core.records import Begin, Begun, Idempotency, Outcome, RunState, Status
 from gateway.store.sqlite import SQLiteStore
-from tests.contract.records import NOW, ended, file, intent, key, live, prediction
+from tests.contract.records import NOW, ended, file, intent, key, lead, live, prediction, wish
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +35,7 @@ async def trace(store: SQLiteStore) -> list[str]:
     return statements
 
 
-async def killed_under_load(path: Path, prefix: str, after_lines: int) -> list[tuple[str, str]]:
+async def killed_under_load(path: Path, prefix: str, after_lines: int) -> list[tuple[str, list[str]]]:
     """Start the load, kill it with SIGKILL after some acknowledgements, return all that it got out."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.contract.write_load", str(path), prefix, cwd=ROOT, stdout=asyncio.subprocess.PIPE
@@ -46,36 +46,68 @@ async def killed_under_load(path: Path, prefix: str, after_lines: int) -> list[t
     rest = await process.stdout.read()
     await process.wait()
     whole = (b"".join(lines) + rest).decode().splitlines(keepends=True)
-    return [(what, which.strip()) for what, _, which in (line.partition(" ") for line in whole) if which.endswith("\n")]
+    return [(what, words) for what, *words in (line.split() for line in whole if line.endswith("\n"))]
 
 
 async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     """The process is killed in mid-write, again and again: whatever a caller was told is still true."""
     path = tmp_path / "gateway.sqlite"
-    acknowledged: list[tuple[str, str]] = []
+    acknowledged: list[tuple[str, list[str]]] = []
     for round_, after_lines in enumerate((1, 60, 333, 1500)):
         acknowledged += await killed_under_load(path, f"round{round_}", after_lines)
+    given_up = {words[0] for what, words in acknowledged if what in ("discarding", "parting")}
     store = SQLiteStore(path)
     await store.open()
     try:
-        runs = {run.id async for run in all_open_runs(store)}
-        for what, which in acknowledged:
-            match what:
-                case "intent":
-                    # It is open still, or its prediction is there: created by a step that was not acknowledged.
-                    assert which in runs or await store.prediction(re.sub(r"r(\d+)$", r"p\1", which)), which
-                case "key":
-                    assert await store.key(which) is not None, which
-                case _:
-                    sight = await store.prediction(which)
-                    assert sight is not None, which
-                    assert what != "canceled" or sight.prediction.canceled_at is not None
-                    assert what != "ended" or (sight.run.state, sight.run.status) == (RunState.ENDED, Status.SUCCEEDED)
+        for what, words in acknowledged:
+            if what == "key":
+                assert await store.key(words[0]) is not None, words
+            elif what not in ("discarding", "parting") and not given_up.intersection(words):
+                await check(store, what, *words)
+        open_runs = [run async for run in all_open_runs(store)]
     finally:
         await store.close()
     assert len(acknowledged) > 1800
+    assert {"led", "joined", "hit", "created", "canceled", "ended"} <= {what for what, _ in acknowledged}
+    shared = Counter(run.fingerprint for run in open_runs if run.cancel_asked_at is None)
+    assert max(shared.values()) == 1
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        for left_over in LEFT_OVERS:
+            assert db.execute(left_over).fetchall() == []
+
+
+LEFT_OVERS = (
+    "SELECT key FROM idempotency WHERE prediction_id NOT IN (SELECT id FROM predictions)",
+    "SELECT id FROM predictions WHERE run_id NOT IN (SELECT id FROM runs)",
+    "SELECT id FROM runs WHERE id NOT IN (SELECT run_id FROM predictions)",
+    "SELECT id FROM runs WHERE leader_id NOT IN (SELECT id FROM predictions)",
+    "SELECT id FROM runs WHERE cache_until IS NOT NULL AND id NOT IN (SELECT run_id FROM entries)",
+    "SELECT run_id FROM entries WHERE run_id NOT IN (SELECT id FROM runs WHERE cache_until IS NOT NULL)",
+)
+
+
+async def check(store: SQLiteStore, what: str, prediction_id: str, run_id: str) -> None:
+    """Assert that what was acknowledged of a prediction is still true, and that its idempotency key leads to it."""
+    known = {each.id: each for each in await store.predictions_of(run_id)}
+    run = await store.run(run_id)
+    assert run is not None, (what, prediction_id)
+    if what == "led":
+        # Its leader has upstream's id, if that was recorded by a step which was not acknowledged.
+        assert run.leader_id in (prediction_id, f"{prediction_id}up")
+        prediction_id = run.leader_id
+    assert prediction_id in known
+    if run.state is not RunState.INTENDED:
+        assert await store.prediction(prediction_id) is not None
+    assert what not in ("created", "canceled", "ended") or run.upstream_id is not None
+    assert what != "canceled" or known[prediction_id].canceled_at is not None
+    assert what not in ("ended", "hit") or (run.state, run.status) == (RunState.ENDED, Status.SUCCEEDED)
+    key_ = Idempotency(prediction_id.removesuffix("up"), "body", NOW + 86400)
+    begun = await store.begin(Begin(run=intent("x"), prediction=prediction("x", "x"), now=NOW, idempotency=key_))
+    if run.state is RunState.INTENDED:
+        assert begun.outcome is Outcome.PENDING
+    else:
+        assert begun == Begun(Outcome.REPLAYED, known[prediction_id], run)
 
 
 async def all_open_runs(store: SQLiteStore) -> AsyncIterator[Any]:
@@ -96,9 +128,27 @@ async def test_writes_that_come_together_share_a_commit(store: SQLiteStore) -> N
     assert commits <= 10
 
 
+@pytest.mark.parametrize(
+    ("name", "count"),
+    # Looked for, noted as used, recorded; looked for twice, recorded; looked for twice, recorded with its leader.
+    [("hit", 3), ("join", 3), ("lead", 4)],
+)
+async def test_a_begin_takes_few_statements(store: SQLiteStore, name: str, count: int) -> None:
+    """It is the hot path: a hit is one `begin`, and writes no document again."""
+    await store.record_created(
+        ended("r1", fingerprint="hit", cache_until=NOW + 99, document=b"x" * 100_000), prediction("up1", "r1")
+    )
+    await lead(store, "2", fingerprint="join")
+    statements = await trace(store)
+    await store.begin(wish("3", fingerprint=name, now=NOW + 10))
+    assert len([each for each in statements if each.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE")]) == count
+    written = [each for each in statements if not each.startswith("SELECT")]
+    assert not any("x" * 1000 in each for each in written)
+
+
 Call = Callable[[SQLiteStore], Coroutine[Any, Any, Any]]
 DURABLE: dict[str, Call] = {
-    "record_intent": lambda store: store.record_intent(intent("r2")),
+    "begin that may lead": lambda store: store.begin(wish("2", fingerprint="F")),
     "record_created": lambda store: store.record_created(live("r3"), prediction("p3", "r3")),
     "advance to the end": lambda store: store.advance(
         "r1", status=Status.FAILED, document=b"", stream_url=None, at=NOW
@@ -111,7 +161,14 @@ DURABLE: dict[str, Call] = {
 KEPT: dict[str, Call] = {
     "advance": lambda store: store.advance("r1", status=Status.PROCESSING, document=b"", stream_url=None, at=NOW),
     "cancel": lambda store: store.cancel("p1", NOW),
-    "discard_intent": lambda store: store.discard_intent("r0"),
+    "begin that shares only": lambda store: store.begin(wish("2", fingerprint="C", may_lead=False)),
+    "discard_intent": lambda store: store.discard_intent("run0"),
+    "mark_uncertain": lambda store: store.mark_uncertain("run0", NOW),
+    "settle_identity": lambda store: store.settle_identity("run0", "F", None),
+    "part": lambda store: store.part("p9"),
+    "purge_cache": lambda store: store.purge_cache(),
+    "evict_cache": lambda store: store.evict_cache(0, NOW),
+    "delete_expired_idempotency": lambda store: store.delete_expired_idempotency(NOW, 10),
     "add_file": lambda store: store.add_file(file()),
     "learn_version": lambda store: store.learn_version("5" * 64, "acme/toy"),
     "acquire_lease": lambda store: store.acquire_lease("r1", "me", NOW, NOW + 1),
@@ -121,7 +178,8 @@ KEPT: dict[str, Call] = {
 
 async def mode_at_commit(store: SQLiteStore, call: Call) -> str:
     """Return how the last commit was synced, as SQLite was told."""
-    await store.record_intent(intent("r0"))
+    await lead(store, "0", provisional="P")
+    await store.record_created(ended("r9", fingerprint="C", cache_until=NOW + 99), prediction("p9", "r9"))
     await store.record_created(live("r1"), prediction("p1", "r1"))
     await store.add_key(key("k1"))
     await store.learn_version("0" * 64, "acme/toy")

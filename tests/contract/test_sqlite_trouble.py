@@ -180,9 +180,14 @@ async def test_a_damaged_file_is_said_plainly(path: Path) -> None:
 async def test_damage_that_comes_later_is_said_plainly(store: SQLiteStore, path: Path) -> None:
     for n in range(200):
         await store._write(lambda db, n=n: db.execute("INSERT INTO versions VALUES (?, ?)", (f"{n:064}", "m" * 300)))
+    roots = await store._read(
+        lambda db: db.execute("SELECT rootpage FROM sqlite_schema WHERE name IN ('versions', 'pings')").fetchall()
+    )
     await store.close()
-    whole = path.read_bytes()
-    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    whole = bytearray(path.read_bytes())
+    for (page,) in roots:
+        whole[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    path.write_bytes(whole)
     await store.open()
     with pytest.raises(StoreUnavailable, match="damaged"):
         await store.model_of("0" * 64)
@@ -288,6 +293,39 @@ async def test_every_statement_is_served_from_an_index(store: SQLiteStore, name:
     assert not [step for step in plan if "TEMP B-TREE" in step or "AUTOMATIC" in step]
     if re.search(r"_(older|newer)$", name):
         assert "(created_at,id)>(?,?) AND (created_at,id)<(?,?)" in plan[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("run_to_hit", "entries_by_fingerprint (fingerprint=? AND ended_at>?)"),
+        ("run_to_join", "runs_by_fingerprint (fingerprint=?)"),
+        ("run_to_join_provisionally", "runs_by_provisional (provisional=?)"),
+        ("settle_identity", "runs_by_fingerprint (fingerprint=?)"),
+        ("someone_waits", "predictions_waiting (run_id=?)"),
+        ("deadlines", "predictions_waiting (run_id=?)"),
+        ("deadlines", "runs_open (id>?)"),
+        ("predictions_of_run", "predictions_by_run (run_id=?)"),
+        ("other_run_of_upstream_id", "runs_by_upstream_id (upstream_id=? AND kind=?)"),
+        ("owns_upstream_id", "runs_by_upstream_id (upstream_id=?)"),
+        ("runs_to_clear", "runs_to_clear (ended_at<?)"),
+        ("cache_stats_of_all", "entries_of_all (cache_until>?)"),
+        ("cache_stats_of_team", "entries_of_team (team=? AND cache_until>?)"),
+        ("entries_of_team", "entries_of_team (team=?)"),
+        ("entries_by_use", "entries_by_use (last_used_at>?)"),
+        ("move_key", "idempotency_by_prediction (prediction_id=?)"),
+        ("forget_key", "idempotency_by_prediction (prediction_id=?)"),
+        ("delete_expired_idempotency", "idempotency_by_expiry (expires_at<?)"),
+    ],
+)
+async def test_what_is_shared_is_found_by_the_index_that_is_meant_for_it(
+    store: SQLiteStore, name: str, index: str
+) -> None:
+    """An index that serves, but is not the narrow one, would grow with all that was ever recorded."""
+    plan = await store._read(
+        lambda db: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", parameters(SQL[name]))]
+    )
+    assert [step for step in plan if step.endswith(f"INDEX {index}")], plan
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ class House:
 
 
 def house_config(
-    upstream: Simulator, folder: Path, keys: Mapping[str, str] | None = None, **overrides: Any
+    upstream: Simulator, folder: Path, keys: Mapping[str, str] | None = None, /, **overrides: Any
 ) -> tuple[Config, dict[str, str]]:
     """Make the config of a house and its keys.
 
@@ -113,6 +113,7 @@ def house_config(
 async def start_gateway(
     upstream: Simulator,
     folder: Path,
+    /,
     *,
     clock: Clock | None = None,
     keys: Mapping[str, str] | None = None,

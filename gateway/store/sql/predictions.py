@@ -1,52 +1,27 @@
-"""Runs and predictions (the `Predictions` role). Races are decided here, inside the writer's transaction."""
+"""Runs and predictions as they go on and end (the `Predictions` role); how they begin is told in `intents.py`.
+
+Races are decided here, inside the writer's transaction.
+"""
 
 import sqlite3
 
 from msgspec.structs import replace
 
 from gateway.core.cursors import Cursor
-from gateway.core.records import Cancellation, Kind, Page, Prediction, Run, RunState, Sight, Status
-from gateway.errors import Conflict
+from gateway.core.records import Cancellation, Kind, Page, Run, RunState, Sight, Status
+from gateway.store.sql.cache import keep_entry
+from gateway.store.sql.finding import find_sight, list_runs
 from gateway.store.sql.lanes import Lanes
 from gateway.store.sql.paging import Bounds, Listing, Place, Statements
 from gateway.store.sql.queries import SQL
-from gateway.store.sql.rows import PREDICTIONS, RUNS, sight
+from gateway.store.sql.rows import RUNS, sight
 
-_OPEN = (RunState.INTENDED, RunState.LIVE)
 _OF_TEAM = Statements.named("predictions_of_team")
 _OF_ALL = Statements.named("predictions_of_all")
 
 
 class SQLitePredictions(Lanes):
     """Runs, and the predictions that share them."""
-
-    async def record_intent(self, run: Run) -> None:
-        """Remember that a run is about to be created upstream."""
-
-        def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["record_intent"], RUNS.row(run))
-
-        await self._write(step, durable=True)
-
-    async def record_created(self, run: Run, prediction: Prediction) -> None:
-        """Turn an intent into a run with its first prediction."""
-
-        def step(db: sqlite3.Connection) -> None:
-            _save_created(db, run)
-            if db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction)).rowcount == 0:
-                (run_id,) = db.execute(SQL["run_of_prediction"], {"id": prediction.id}).fetchone()
-                if run_id != prediction.run_id:
-                    raise Conflict("A prediction of this id belongs to another run.")
-
-        await self._write(step, durable=True)
-
-    async def discard_intent(self, run_id: str) -> None:
-        """Forget an intent."""
-
-        def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["discard_intent"], {"id": run_id})
-
-        await self._write(step, erases=True)
 
     async def advance(
         self,
@@ -56,6 +31,7 @@ class SQLitePredictions(Lanes):
         document: bytes,
         stream_url: str | None,
         at: float,
+        cache_until: float | None = None,
     ) -> Run | None:
         """Take news of a run."""
         statement = SQL["finish" if status.is_terminal else "progress"]
@@ -65,25 +41,30 @@ class SQLitePredictions(Lanes):
             "document": document,
             "stream_url": stream_url,
         }
-        news |= {"at": at} if status.is_terminal else {"rank": status.rank}
+        news |= {"at": at, "cache_until": cache_until} if status.is_terminal else {"rank": status.rank}
 
         def step(db: sqlite3.Connection) -> Run | None:
             rows = db.execute(statement, news).fetchall()
-            return RUNS.record(rows[0]) if rows else None
+            if not rows:
+                return None
+            run = RUNS.record(rows[0])
+            if run.cache_until is not None:
+                keep_entry(db, run_id)
+            return run
 
         return await self._write(step, durable=status.is_terminal)
 
-    async def cancel(self, prediction_id: str, at: float) -> Cancellation | None:
+    async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
         """End a prediction for its caller."""
-        return await self._write(lambda db: _cancel(db, prediction_id, at))
+        return await self._write(lambda db: _cancel(db, prediction_id, at, by_deadline=by_deadline))
 
     async def prediction(self, prediction_id: str) -> Sight | None:
         """Find a prediction by its id."""
-        return await self._read(lambda db: _sight(db, "prediction", {"id": prediction_id}))
+        return await self._read(lambda db: find_sight(db, "shown_prediction", {"id": prediction_id}))
 
     async def prediction_by_ticket(self, ticket_sha256: str) -> Sight | None:
         """Find the prediction of a stream ticket."""
-        return await self._read(lambda db: _sight(db, "prediction_by_ticket", {"ticket": ticket_sha256}))
+        return await self._read(lambda db: find_sight(db, "prediction_by_ticket", {"ticket": ticket_sha256}))
 
     async def predictions(
         self,
@@ -115,17 +96,19 @@ class SQLitePredictions(Lanes):
 
     async def open_runs(self, *, after: str = "", limit: int = 500) -> list[Run]:
         """List runs that have not ended, by id."""
-        return await self._read(lambda db: _runs(db, "open_runs", {"after": after, "limit": limit}))
+        return await self._read(lambda db: list_runs(db, "open_runs", {"after": after, "limit": limit}))
 
-    async def runs_to_clear(self, ended_before: float, limit: int) -> list[Run]:
-        """List ended runs whose data is still kept."""
-        return await self._read(lambda db: _runs(db, "runs_to_clear", {"ended_before": ended_before, "limit": limit}))
+    async def runs_to_clear(self, ended_before: float, now: float, limit: int) -> list[Run]:
+        """List ended runs whose data is still kept and serves nobody."""
+        parameters = {"ended_before": ended_before, "now": now, "limit": limit}
+        return await self._read(lambda db: list_runs(db, "runs_to_clear", parameters))
 
     async def clear_data(self, run_id: str, document: bytes) -> None:
         """Drop an ended run's data."""
 
         def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["clear_data"], {"id": run_id, "document": document})
+            if db.execute(SQL["clear_data"], {"id": run_id, "document": document}).rowcount:
+                db.execute(SQL["drop_entry"], {"run_id": run_id})
 
         await self._write(step, erases=True)
 
@@ -138,56 +121,35 @@ def _place(item: Sight) -> Place:
     return item.prediction.created_at, item.prediction.id
 
 
-def _sight(db: sqlite3.Connection, query: str, parameters: dict[str, str]) -> Sight | None:
-    row = db.execute(SQL[query], parameters).fetchone()
-    return None if row is None else sight(row)
-
-
-def _runs(db: sqlite3.Connection, query: str, parameters: dict[str, str | float | int]) -> list[Run]:
-    return [RUNS.record(row) for row in db.execute(SQL[query], parameters)]
-
-
-def _save_created(db: sqlite3.Connection, run: Run) -> None:
-    """Write a created run over its intent, unless news of it came first (`advance`): then only add what is missing."""
-    known = db.execute(SQL["known_run"], {"id": run.id}).fetchone()
-    if known is not None:
-        state, status, upstream_id, document_size = known
-        known_rank, is_news_kept = Status(status).rank, document_size > 0
-        if upstream_id is not None or state == RunState.LIVE:
-            return
-        if (
-            state != RunState.INTENDED
-            or known_rank > run.status.rank
-            or (known_rank == run.status.rank and is_news_kept)
-        ):
-            parameters = {"upstream_id": run.upstream_id, "live_at": run.live_at, "stream_url": run.stream_url}
-            db.execute(SQL["name_run"], parameters | {"id": run.id})
-            return
-    db.execute(SQL["save_run"], RUNS.row(run))
-
-
-def _cancel(db: sqlite3.Connection, prediction_id: str, at: float) -> Cancellation | None:
-    seen = _sight(db, "prediction", {"id": prediction_id})
+def _cancel(db: sqlite3.Connection, prediction_id: str, at: float, *, by_deadline: bool) -> Cancellation | None:
+    seen = find_sight(db, "shown_prediction", {"id": prediction_id})
     if seen is None:
         return None
     prediction, run = seen.prediction, seen.run
-    if prediction.canceled_at is not None or run.state not in _OPEN:
+    if prediction.canceled_at is not None or run.state is not RunState.LIVE:
         return Cancellation(seen, changed=False, is_last=False)
-    db.execute(SQL["cancel_prediction"], {"id": prediction_id, "at": at})
-    prediction = replace(prediction, canceled_at=at)
+    left_as = Status.ABORTED if by_deadline and run.status is Status.STARTING else Status.CANCELED
+    db.execute(SQL["cancel_prediction"], {"id": prediction_id, "at": at, "left_as": left_as.value})
+    prediction = replace(prediction, canceled_at=at, left_as=left_as)
     is_last = run.cancel_asked_at is None and db.execute(SQL["someone_waits"], {"run_id": run.id}).fetchone() is None
     if is_last:
+        # From here on nobody joins it: it has stopped being open.
         db.execute(SQL["ask_cancel"], {"run_id": run.id, "at": at})
         run = replace(run, cancel_asked_at=at)
     return Cancellation(Sight(prediction, run), changed=True, is_last=is_last)
 
 
 def _delete_records(db: sqlite3.Connection, created_before: float, limit: int) -> int:
+    """Delete predictions by their age alone: a run that could still answer requests goes with the last of its own."""
     doomed: list[tuple[str, str]] = []
     # By kind, because the list's index is by kind.
     for kind in Kind:
         parameters = {"kind": kind.value, "created_before": created_before, "limit": limit - len(doomed)}
         doomed += db.execute(SQL["predictions_to_delete"], parameters).fetchall()
-    db.executemany(SQL["delete_prediction"], [{"id": prediction_id} for prediction_id, _ in doomed])
-    db.executemany(SQL["delete_run_without_predictions"], [{"id": each} for each in {run_id for _, run_id in doomed}])
+    for prediction_id, _ in doomed:
+        db.execute(SQL["delete_prediction"], {"id": prediction_id})
+        db.execute(SQL["forget_key"], {"prediction_id": prediction_id})
+    for run_id in {run_id for _, run_id in doomed}:
+        if db.execute(SQL["delete_run_without_predictions"], {"id": run_id}).rowcount:
+            db.execute(SQL["drop_entry"], {"run_id": run_id})
     return len(doomed)

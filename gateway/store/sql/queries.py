@@ -6,12 +6,18 @@ from typing import Any
 
 from gateway.store.sql.rows import FILES, KEYS, PREDICTIONS, RUNS, Table
 
+_CONDITIONS = {
+    # As the partial indexes spell it, or they would not be used.
+    "{open}": "state IN ('intended', 'live') AND cancel_asked_at IS NULL",
+    "{open_other}": "other.state IN ('intended', 'live') AND other.cancel_asked_at IS NULL",
+    "{shown}": "r.state <> 'intended' AND (r.upstream_id IS NOT NULL OR p.id <> r.leader_id)",
+}
+
 
 def _words(name: str, table: Table[Any]) -> dict[str, str]:
     return {
         f"{{{name}}}": ", ".join(table.columns),
         f"{{{name}_values}}": ", ".join("?" for _ in table.columns),
-        f"{{{name}_excluded}}": ", ".join(f"{each} = excluded.{each}" for each in table.columns),
     }
 
 
@@ -19,8 +25,9 @@ def _load() -> dict[str, str]:
     text = resources.files("gateway.store.sql").joinpath("queries.sql").read_text(encoding="utf-8")
     words = _words("run", RUNS) | _words("prediction", PREDICTIONS) | _words("key", KEYS) | _words("file", FILES)
     words["{sight}"] = ", ".join([f"p.{each}" for each in PREDICTIONS.columns] + [f"r.{each}" for each in RUNS.columns])
-    for word, columns in words.items():
-        text = text.replace(word, columns)
+    words |= _CONDITIONS
+    for word, meaning in words.items():
+        text = text.replace(word, meaning)
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     # What follows a statement's semicolon is a heading of the file.
     return {name: body.partition(";\n")[0] for name, body in zip(parts[::2], parts[1::2], strict=True)}

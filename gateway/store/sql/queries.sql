@@ -1,16 +1,18 @@
 -- Every statement of the SQLite store, by name. The columns of a record are written {run}, {prediction}, {key}, {file};
 -- {sight} is those of a prediction `p` and of its run `r`. CROSS JOIN keeps the order of the join as written.
+-- {open}: a run that may be joined. {shown}: a prediction whose id someone may have seen; a leader's is a placeholder
+-- until upstream's is known, even if the news of the run's end were faster.
 
--- Runs and predictions
+-- Creates
 
--- name: record_intent
+-- name: add_run
 INSERT INTO runs ({run}) VALUES ({run_values}) ON CONFLICT (id) DO NOTHING;
 
 -- name: known_run
-SELECT state, status, upstream_id, length(document) FROM runs WHERE id = :id;
+SELECT state, status, upstream_id, length(document), leader_id, fingerprint, provisional FROM runs WHERE id = :id;
 
 -- name: save_run
-INSERT INTO runs ({run}) VALUES ({run_values}) ON CONFLICT (id) DO UPDATE SET {run_excluded};
+UPDATE runs SET ({run}) = ({run_values}) WHERE id = ?;
 
 -- name: name_run
 -- The news of this run were faster than the answer to its create: they stand.
@@ -18,17 +20,141 @@ UPDATE runs
 SET upstream_id = :upstream_id,
     live_at = :live_at,
     stream_url = coalesce(stream_url, :stream_url),
+    leader_id = :leader_id,
+    uncertain_at = NULL,
     state = CASE state WHEN 'intended' THEN 'live' ELSE state END
 WHERE id = :id;
+
+-- name: other_run_of_upstream_id
+SELECT 1 FROM runs WHERE upstream_id = :upstream_id AND kind = :kind AND id <> :id;
 
 -- name: add_prediction
 INSERT INTO predictions ({prediction}) VALUES ({prediction_values}) ON CONFLICT (id) DO NOTHING;
 
+-- name: save_leader
+UPDATE predictions SET ({prediction}) = ({prediction_values}) WHERE id = ? AND run_id = ?;
+
 -- name: run_of_prediction
 SELECT run_id FROM predictions WHERE id = :id;
 
+-- name: mark_uncertain
+UPDATE runs SET uncertain_at = coalesce(uncertain_at, :at) WHERE id = :id AND state = 'intended';
+
 -- name: discard_intent
 DELETE FROM runs WHERE id = :id AND state = 'intended';
+
+-- name: forget_keys_of_run
+DELETE FROM idempotency WHERE prediction_id IN (SELECT id FROM predictions WHERE run_id = :run_id);
+
+-- name: delete_predictions_of_run
+DELETE FROM predictions WHERE run_id = :run_id;
+
+-- Sharing
+
+-- name: run_to_hit
+SELECT {run} FROM runs WHERE id = (
+    SELECT run_id FROM entries
+    WHERE fingerprint = :fingerprint AND ended_at >= :ended_since AND cache_until > :now
+    ORDER BY ended_at DESC, run_id DESC LIMIT 1
+);
+
+-- name: run_to_join
+SELECT {run} FROM runs WHERE fingerprint = :fingerprint AND {open};
+
+-- name: run_to_join_provisionally
+-- Where both have a final identity, that decides.
+SELECT {run} FROM runs
+WHERE provisional = :provisional AND {open} AND (fingerprint IS NULL OR :fingerprint IS NULL)
+ORDER BY intended_at, id LIMIT 1;
+
+-- name: settle_identity
+UPDATE runs
+SET provisional = NULL,
+    fingerprint = CASE
+        WHEN fingerprint IS NOT NULL OR provisional IS NULL THEN fingerprint
+        WHEN EXISTS (SELECT 1 FROM runs AS other WHERE other.fingerprint = :fingerprint AND {open_other}) THEN NULL
+        ELSE :fingerprint
+    END
+WHERE id = :id
+RETURNING fingerprint;
+
+-- name: part
+DELETE FROM predictions WHERE id = :id AND source = 'joined';
+
+-- name: run
+SELECT {run} FROM runs WHERE id = :id;
+
+-- name: predictions_of_run
+SELECT {prediction} FROM predictions WHERE run_id = :run_id ORDER BY created_at, id LIMIT :limit;
+
+-- name: deadlines
+-- Led by the runs that are live, which are few; the order is made outside.
+SELECT {prediction} FROM predictions
+WHERE run_id IN (SELECT id FROM runs WHERE state IN ('intended', 'live') AND state <> 'intended' AND id > '')
+    AND canceled_at IS NULL AND source <> 'hit' AND deadline_at IS NOT NULL AND +id > :after;
+
+-- The cache
+
+-- name: keep_entry
+INSERT INTO entries (run_id, fingerprint, team, target, ended_at, cache_until, last_used_at, bytes)
+SELECT id, fingerprint, team, target, ended_at, cache_until, ended_at, length(document) FROM runs
+WHERE id = :run_id AND state = 'ended' AND status = 'succeeded' AND data_removed = 0
+    AND fingerprint IS NOT NULL AND cache_until IS NOT NULL
+ON CONFLICT (run_id) DO UPDATE SET cache_until = excluded.cache_until;
+
+-- name: keep_run_until
+UPDATE runs SET cache_until = :cache_until
+WHERE id = :run_id AND state = 'ended' AND status = 'succeeded' AND data_removed = 0 AND fingerprint IS NOT NULL;
+
+-- name: use_entry
+UPDATE entries SET last_used_at = :now WHERE run_id = :run_id AND last_used_at < :now;
+
+-- name: drop_entry
+DELETE FROM entries WHERE run_id = :run_id;
+
+-- name: answer_no_more
+UPDATE runs SET cache_until = NULL WHERE id = :run_id;
+
+-- name: cache_stats_of_all
+SELECT count(*), coalesce(sum(bytes), 0), min(ended_at) FROM entries WHERE cache_until > :now;
+
+-- name: cache_stats_of_team
+SELECT count(*), coalesce(sum(bytes), 0), min(ended_at) FROM entries WHERE team = :team AND cache_until > :now;
+
+-- name: entries_of_all
+SELECT run_id FROM entries WHERE run_id > '' AND target GLOB :target LIMIT :limit;
+
+-- name: entries_of_team
+SELECT run_id FROM entries WHERE team = :team AND target GLOB :target LIMIT :limit;
+
+-- name: entries_by_use
+SELECT run_id, bytes FROM entries
+WHERE last_used_at > -1e999 AND cache_until > :now
+ORDER BY last_used_at, run_id LIMIT :limit;
+
+-- Idempotency keys
+
+-- name: idempotency_key
+SELECT body_sha256, prediction_id FROM idempotency WHERE team = :team AND key = :key AND expires_at > :now;
+
+-- name: remember_key
+INSERT INTO idempotency (team, key, body_sha256, expires_at, prediction_id)
+VALUES (:team, :key, :body_sha256, :expires_at, :prediction_id)
+ON CONFLICT (team, key) DO UPDATE
+SET body_sha256 = excluded.body_sha256, expires_at = excluded.expires_at, prediction_id = excluded.prediction_id;
+
+-- name: move_key
+UPDATE idempotency SET prediction_id = :to_id WHERE prediction_id = :from_id;
+
+-- name: forget_key
+DELETE FROM idempotency WHERE prediction_id = :prediction_id;
+
+-- name: delete_expired_idempotency
+DELETE FROM idempotency WHERE (team, key) IN (
+    SELECT team, key FROM idempotency WHERE expires_at < :before ORDER BY expires_at LIMIT :limit
+);
+
+-- Runs and predictions
 
 -- name: progress
 UPDATE runs
@@ -46,59 +172,63 @@ RETURNING {run};
 -- name: finish
 UPDATE runs
 SET status = :status, document = :document, stream_url = coalesce(:stream_url, stream_url),
-    state = 'ended', ended_at = :at
+    state = 'ended', ended_at = :at,
+    cache_until = CASE WHEN :status = 'succeeded' AND fingerprint IS NOT NULL THEN :cache_until END
 WHERE id = :id AND state IN ('intended', 'live')
 RETURNING {run};
 
 -- name: prediction
 SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.id = :id;
 
+-- name: shown_prediction
+SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.id = :id AND {shown};
+
 -- name: prediction_by_ticket
-SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.ticket = :ticket LIMIT 1;
+SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.ticket = :ticket AND {shown} LIMIT 1;
 
 -- name: cancel_prediction
-UPDATE predictions SET canceled_at = :at WHERE id = :id;
+UPDATE predictions SET canceled_at = :at, left_as = :left_as WHERE id = :id;
 
 -- name: someone_waits
-SELECT 1 FROM predictions WHERE run_id = :run_id AND canceled_at IS NULL LIMIT 1;
+SELECT 1 FROM predictions WHERE run_id = :run_id AND canceled_at IS NULL AND source <> 'hit' LIMIT 1;
 
 -- name: ask_cancel
 UPDATE runs SET cancel_asked_at = :at WHERE id = :run_id;
 
 -- name: predictions_of_team_older
 SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
-WHERE p.team = :team AND p.kind = :kind
+WHERE p.team = :team AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at DESC, p.id DESC LIMIT :limit;
 
 -- name: predictions_of_team_newer
 SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
-WHERE p.team = :team AND p.kind = :kind
+WHERE p.team = :team AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at, p.id LIMIT :limit;
 
 -- name: predictions_of_team_any
-SELECT 1 FROM predictions
-WHERE team = :team AND kind = :kind
-    AND (created_at, id) > (:low_at, :low_id) AND (created_at, id) < (:high_at, :high_id)
+SELECT 1 FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+WHERE p.team = :team AND p.kind = :kind AND {shown}
+    AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 LIMIT 1;
 
 -- name: predictions_of_all_older
 SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
-WHERE p.kind = :kind
+WHERE p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at DESC, p.id DESC LIMIT :limit;
 
 -- name: predictions_of_all_newer
 SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
-WHERE p.kind = :kind
+WHERE p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 ORDER BY p.created_at, p.id LIMIT :limit;
 
 -- name: predictions_of_all_any
-SELECT 1 FROM predictions
-WHERE kind = :kind
-    AND (created_at, id) > (:low_at, :low_id) AND (created_at, id) < (:high_at, :high_id)
+SELECT 1 FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+WHERE p.kind = :kind AND {shown}
+    AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 LIMIT 1;
 
 -- name: owns_upstream_id
@@ -110,6 +240,7 @@ SELECT {run} FROM runs WHERE state IN ('intended', 'live') AND id > :after ORDER
 -- name: runs_to_clear
 SELECT {run} FROM runs
 WHERE state = 'ended' AND data_removed = 0 AND ended_at < :ended_before
+    AND (cache_until IS NULL OR cache_until <= :now)
 ORDER BY ended_at, id LIMIT :limit;
 
 -- name: clear_data

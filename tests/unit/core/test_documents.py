@@ -47,7 +47,7 @@ def sight(document: bytes = EDGE, *, status: Status = Status.PROCESSING, **field
         intended_at=AT, document=document, status=status, state=RunState.LIVE, upstream_id=UPSTREAM_ID,
     )  # fmt: skip
     given = {"id": OTHER_ID, "run_id": "run_1", "kind": Kind.PREDICTION, "team": "red", "key_id": "k"}
-    given |= {"source": Source.JOINED, "created_at": AT, "ticket": "", "ticket_expires_at": AT + 1}
+    given = {"source": Source.MISS} | given | {"created_at": AT, "ticket": "", "ticket_expires_at": AT + 1}
     return Sight(Prediction(**(given | fields)), run)
 
 

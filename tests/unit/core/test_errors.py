@@ -13,7 +13,7 @@ STATUS = {
     "GatewayError": 500, "BadRequest": 400, "Unprocessable": 422, "BodyTooLarge": 413, "UnsupportedMedia": 415,
     "Unauthenticated": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "RateLimited": 429,
     "UpstreamError": 502, "UpstreamUnavailable": 503, "UpstreamBroken": 502, "UpstreamUncertain": 504,
-    "UpstreamTimeout": 504, "UpstreamTokenRefused": 502, "StoreUnavailable": 503,
+    "UpstreamTimeout": 504, "NotCached": 504, "UpstreamTokenRefused": 502, "StoreUnavailable": 503,
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from gateway.core.records import (
     Status,
 )
 from gateway.errors import Conflict, GatewayError, StoreUnavailable
-from gateway.ports import PredictionObserver, Store, Upstream
+from gateway.ports import Files, Keys, PredictionObserver, Upstream, Versions
 
 JSON: Mapping[str, str] = {"content-type": "application/json"}
 
@@ -147,11 +147,6 @@ class FakeStore:
         """Answer, or not."""
         self._note("ping")
 
-    async def record_intent(self, run: Run) -> None:
-        """Remember an intent."""
-        self._note("record_intent")
-        self.runs[run.id] = run
-
     async def record_created(self, run: Run, prediction: Prediction) -> None:
         """Turn an intent into a run."""
         self._note("record_created")
@@ -164,7 +159,14 @@ class FakeStore:
         self.runs.pop(run_id, None)
 
     async def advance(
-        self, run_id: str, *, status: Status, document: bytes, stream_url: str | None, at: float
+        self,
+        run_id: str,
+        *,
+        status: Status,
+        document: bytes,
+        stream_url: str | None,
+        at: float,
+        cache_until: float | None = None,
     ) -> Run | None:
         """Move a run forward, or do nothing."""
         self._note("advance")
@@ -173,11 +175,31 @@ class FakeStore:
             return None
         run = replace(run, status=status, document=document, stream_url=stream_url or run.stream_url)
         if status.is_terminal:
-            run = replace(run, state=RunState.ENDED, ended_at=at)
+            run = replace(run, state=RunState.ENDED, ended_at=at, cache_until=cache_until)
         self.runs[run_id] = run
         return run
 
-    async def cancel(self, prediction_id: str, at: float) -> Cancellation | None:
+    async def run(self, run_id: str) -> Run | None:
+        """Find a run."""
+        self._note("run")
+        return self.runs.get(run_id)
+
+    async def predictions_of(self, run_id: str, *, limit: int = 10_000) -> list[Prediction]:
+        """List the predictions of a run."""
+        self._note("predictions_of")
+        return [p for p in self.kept.values() if p.run_id == run_id][:limit]
+
+    async def evict_cache(self, max_bytes: int, now: float, limit: int = 100) -> int:
+        """Nothing is cached here."""
+        self._note("evict_cache")
+        return 0
+
+    async def delete_expired_idempotency(self, before: float, limit: int) -> int:
+        """No idempotency keys are kept here."""
+        self._note("delete_expired_idempotency")
+        return 0
+
+    async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
         """End a prediction for its caller."""
         self._note("cancel")
         prediction = self.kept.get(prediction_id)
@@ -231,7 +253,7 @@ class FakeStore:
         open_ = [run for run in self.runs.values() if run.state in (RunState.INTENDED, RunState.LIVE)]
         return sorted((run for run in open_ if run.id > after), key=lambda run: run.id)[:limit]
 
-    async def runs_to_clear(self, ended_before: float, limit: int) -> list[Run]:
+    async def runs_to_clear(self, ended_before: float, now: float, limit: int) -> list[Run]:
         """List ended runs with data."""
         self._note("runs_to_clear")
         due = [r for r in self.runs.values() if r.ended_at is not None and r.ended_at < ended_before]
@@ -355,6 +377,9 @@ class FakeStore:
 AWAY = StoreUnavailable("The gateway's store did not answer in time.")
 
 if TYPE_CHECKING:
-    _store: type[Store] = FakeStore
+    # Of sharing it has what these tests need; the real thing is tested on real stores.
+    _files: type[Files] = FakeStore
+    _keys: type[Keys] = FakeStore
+    _versions: type[Versions] = FakeStore
     _upstream: type[Upstream] = FakeUpstream
     _observer: type[PredictionObserver] = FakeObserver

@@ -183,7 +183,6 @@ class TestBrowserTokens:
         with pytest.raises(Forbidden):
             await ask(who, token, "https://evil.example")
 
-    @pytest.mark.xfail(strict=True, reason="tokens.mint keeps the origin as the caller spelled it")
     async def test_its_pages_may_be_spelled_as_people_spell_them(self, store, tokens, clock):
         """A browser says `https://shop.example`, however the server that minted the token wrote it."""
         minted, key = issue()
@@ -255,7 +254,6 @@ class TickingClock(ManualClock):
         return super().monotonic()
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="_stored looks twice; the entry may run out between the looks")
 async def test_a_key_that_runs_out_of_memory_between_two_looks_is_read_again(store, tokens):
     """A busy gateway does not answer 500 now and then."""
     minted, key = issue()

@@ -144,7 +144,6 @@ async def test_memory_is_bounded_in_bytes(upstream, clock, lookups):
     assert (await metadata.ask(Question("m", "GET", "/49", "3000"))).is_hit
 
 
-@pytest.mark.xfail(strict=True, reason="_size counts the answer only; a search's words are kept as its key")
 async def test_long_questions_count_too(upstream, clock, lookups):
     """A search for ten megabytes of words does not fill the memory unseen."""
     metadata = service(upstream, clock, lookups, size=100_000)
@@ -163,7 +162,6 @@ async def test_a_change_drops_what_was_kept(upstream, clock, lookups):
     assert not (await metadata.ask(MODELS)).is_hit
 
 
-@pytest.mark.xfail(strict=True, reason="a read that began before forget() is kept after it")
 async def test_a_read_from_before_a_change_is_not_kept_after_it(upstream, clock, lookups):
     """What upstream said before the change is not shown for a minute afterwards."""
     gate = asyncio.Event()

@@ -1,0 +1,299 @@
+"""Creates: one request's way to a prediction, on a run of its own or on one that it shares (design 3).
+
+The order is the promise. What the caller may do is checked first. Then one atomic step of the store either answers from
+a finished run, joins an open one, or records the intent to create a run, on disk, before upstream is asked
+(`leading.py`). Nobody sees an id that is not on disk.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from gateway.core import caching, ids, tickets
+from gateway.core.answers import Answer
+from gateway.core.directives import Directives
+from gateway.core.records import Begin, Begun, Idempotency, Outcome, Prediction, Run, RunState, Sight, Source
+from gateway.core.teams import Caller
+from gateway.errors import (
+    Conflict,
+    Forbidden,
+    GatewayError,
+    NotCached,
+    StoreUnavailable,
+    Unprocessable,
+    UpstreamUnavailable,
+)
+from gateway.ports import Clock, CreateStore, PredictionObserver
+from gateway.service import flights, upstream_webhooks
+from gateway.service.deadlines import Deadlines
+from gateway.service.identity import Identity, IdentityService
+from gateway.service.leading import Leader
+from gateway.service.orders import Again, Asked, Created, Estimate, Order
+from gateway.service.policy import Policy
+from gateway.service.randomness import Randomness
+from gateway.service.tasks import Tasks
+from gateway.service.tracker import Tracker
+
+IDEMPOTENCY_SECONDS = 24 * 3600.0
+# The first attempt, one more where nothing was sent, and one after parting from a run that was not the same after all.
+_ATTEMPTS = 3
+_ID_BYTES = 17
+_RUN_ID_BYTES = 10
+
+
+class CreateService:
+    """Brings predictions about."""
+
+    def __init__(
+        self,
+        store: CreateStore,
+        leader: Leader,
+        tracker: Tracker,
+        policy: Policy,
+        identities: IdentityService,
+        deadlines: Deadlines,
+        clock: Clock,
+        observer: PredictionObserver,
+        *,
+        ticket_secret: bytes,
+        ticket_ttl_seconds: float,
+        adopt_wait_seconds: float,
+        webhook_of: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._leader = leader
+        self._tracker = tracker
+        self._policy = policy
+        self._identities = identities
+        self._deadlines = deadlines
+        self._clock = clock
+        self._observer = observer
+        self._ticket_secret = ticket_secret
+        self._ticket_ttl_seconds = ticket_ttl_seconds
+        self._adopt_wait_seconds = adopt_wait_seconds
+        self._webhook_of = webhook_of
+        self._randomness = Randomness()
+        self._tasks = Tasks()
+
+    async def create(self, caller: Caller, order: Order) -> Created | Answer:
+        """Bring a prediction about. What upstream refuses is returned as upstream's answer.
+
+        The work goes on when the caller leaves. Raise `Forbidden`, `Unprocessable`, `Conflict` (an idempotency key
+        whose first request is under way), `NotCached`, `StoreUnavailable` and the upstream errors; after
+        `UpstreamUncertain` the run may exist, and is being looked for.
+        """
+        await self._policy.check_target(caller, order.target)
+        if order.body.destination is not None:
+            self._policy.check_model(caller, order.body.destination)
+        body, files = await self._policy.translate_files(caller, order.body, order.own_origins)
+        target = await self._identities.named(order.target)
+        asked = Asked(caller, msgspec.structs.replace(order, body=body, target=target), files)
+        tried, has_parted = 0, False
+        while True:
+            tried += 1
+            identity = await self._identities.of_request(asked)
+            if has_parted:
+                # Upstream's answer may not name the model (`hidden`, an override, ref 2): to wait for another's would
+                # be to part again, until the attempts are used up.
+                identity = msgspec.structs.replace(identity, provisional=None)
+            if order.directives.only_if_cached and not identity.is_shared:
+                raise NotCached(f"Only a shared result was wanted, and this request has none: {identity.reason}.")
+            try:
+                return await self._tasks.to_the_end(self._attempt(asked, identity))
+            except Again as again:
+                if tried == _ATTEMPTS or (again.error is not None and tried > 1):
+                    raise again.error or UpstreamUnavailable("The prediction could not be created.") from None
+                has_parted = has_parted or again.error is None
+
+    async def estimate(self, caller: Caller, order: Order) -> Estimate:
+        """Say what a create would come to now, and why. Nothing is recorded, nothing sent but reads of metadata."""
+        try:
+            await self._policy.check_target(caller, order.target)
+        except Forbidden as exc:
+            return Estimate(result="refused", reason=exc.detail, refused_by="models")
+        body, files = await self._policy.translate_files(caller, order.body, order.own_origins)
+        target = await self._identities.named(order.target)
+        order = msgspec.structs.replace(order, body=body, target=target)
+        identity = await self._identities.of(caller, order.kind, target, body, order.directives, files)
+        run = await self._shared_run(identity, order.directives)
+        result: Literal["hit", "join", "run", "refused"] = "run"
+        if run is not None:
+            result = "hit" if run.state is RunState.ENDED else "join"
+        elif order.directives.only_if_cached:
+            result = "refused"
+        return Estimate(
+            result=result,
+            deterministic=identity.fingerprint is not None,
+            reason=identity.reason,
+            fingerprint=identity.fingerprint,
+            refused_by="only-if-cached" if result == "refused" else None,
+        )
+
+    async def _shared_run(self, identity: Identity, wishes: Directives) -> Run | None:
+        if identity.fingerprint is None:
+            return None
+        now = self._clock.now()
+        since = now - wishes.max_age if wishes.max_age is not None else 0.0
+        # Nothing has ended after the end of time: a run in flight alone is wanted.
+        since = math.inf if wishes.no_cache else since
+        return await self._store.shared_run(identity.fingerprint, identity.provisional, now, since)
+
+    async def _attempt(self, asked: Asked, identity: Identity) -> Created | Answer:
+        begin = self._begin(asked.caller, asked.order, identity)
+        begun = await self._share_or_lead(begin, may_lead=not asked.order.directives.only_if_cached)
+        match begun.outcome:
+            case Outcome.LED:
+                return await self._leader.lead(asked, identity, _sight(begun))
+            case Outcome.HIT:
+                return self._hit(_sight(begun))
+            case Outcome.JOINED:
+                return await self._join(asked, identity, _sight(begun))
+            case Outcome.REPLAYED:
+                return await self._replay(asked, identity, _sight(begun))
+            case Outcome.PENDING:
+                raise Conflict("The first request with this Idempotency-Key is still under way.", retry_after=1)
+            case Outcome.MISMATCHED:
+                text = "this key was used for another request"
+                raise Unprocessable.field("Idempotency-Key", text, "idempotency_key_reused")
+            case Outcome.NOTHING:
+                raise NotCached("Only a shared result was wanted, and there is none.")
+
+    def _begin(self, caller: Caller, order: Order, identity: Identity) -> Begin:
+        now = self._clock.now()
+        run_id = ids.run_id(self._randomness.bytes(_RUN_ID_BYTES), now)
+        run = Run(
+            id=run_id,
+            kind=order.kind,
+            team=caller.team.name,
+            key_id=caller.key_id,
+            target=order.target.name,
+            path=order.path,
+            request=order.body.for_upstream(self._webhook_of(run_id), upstream_webhooks.EVENTS),
+            intended_at=now,
+            fingerprint=identity.fingerprint,
+            provisional=identity.provisional,
+        )
+        prediction_id = ids.prediction_id(self._randomness.bytes(_ID_BYTES))
+        prediction = Prediction(
+            id=prediction_id,
+            run_id=run.id,
+            kind=order.kind,
+            team=caller.team.name,
+            key_id=caller.key_id,
+            user=caller.user or order.user,
+            source=Source.MISS if identity.is_shared else Source.BYPASS,
+            created_at=now,
+            ticket=tickets.fingerprint(tickets.ticket(self._ticket_secret, prediction_id)),
+            ticket_expires_at=now + self._ticket_ttl_seconds,
+            webhook=order.body.webhook,
+            webhook_events_filter=order.body.webhook_events_filter,
+            deadline_at=now + order.cancel_after if order.cancel_after is not None else None,
+        )
+        wishes = order.directives
+        return Begin(
+            run=run,
+            prediction=prediction,
+            now=now,
+            may_hit=identity.fingerprint is not None and not wishes.no_cache,
+            ended_since=now - wishes.max_age if wishes.max_age is not None else 0.0,
+            may_join=identity.is_shared,
+            idempotency=self._idempotency(order, now),
+        )
+
+    def _idempotency(self, order: Order, now: float) -> Idempotency | None:
+        if order.idempotency_key is None:
+            return None
+        parts = (order.path.encode(), order.body.for_upstream(), (order.body.webhook or "").encode())
+        digest = hashlib.sha256(b"\0".join(parts)).hexdigest()
+        return Idempotency(order.idempotency_key, digest, now + IDEMPOTENCY_SECONDS)
+
+    async def _share_or_lead(self, begin: Begin, *, may_lead: bool) -> Begun:
+        """Share if that can be; else lead. Sharing alone need not wait for the disk, so it is tried by itself first."""
+        if begin.may_join or begin.idempotency is not None:
+            begun = await self._store.begin(msgspec.structs.replace(begin, may_lead=False))
+            if begun.outcome is not Outcome.NOTHING or not may_lead:
+                return begun
+        # The flight stands before the intent does: whoever joins the intent finds it.
+        self._leader.flights.start(begin.run)
+        try:
+            begun = await self._store.begin(begin)
+        except BaseException as exc:
+            self._leader.flights.land(begin.run.id, flights.NotSent(_as_gateway_error(exc)))
+            # It may be recorded although nobody heard of it. Nothing was sent.
+            self._leader.forget(begin.run.id)
+            raise
+        if begun.outcome is not Outcome.LED:
+            self._leader.flights.land(begin.run.id, flights.NotSent(UpstreamUnavailable("Another request leads.")))
+        return begun
+
+    def _hit(self, sight: Sight) -> Created:
+        self._leader.note_created(sight)
+        self._observer.prediction_finished(sight.prediction.team, sight.run.status)
+        left = (sight.run.cache_until or 0.0) - self._clock.now()
+        return Created(sight=sight, cache_status=caching.cache_status(caching.Hit(max(0, int(left)))))
+
+    async def _replay(self, asked: Asked, identity: Identity, sight: Sight) -> Created | Answer:
+        """Answer with the first request's prediction."""
+        if sight.prediction.source is Source.JOINED and sight.run.fingerprint is None:
+            # The first request has not been told yet whether it may stay, or a crash came before that.
+            joined = await self._join(asked, identity, sight)
+            if not isinstance(joined, Created):
+                return joined
+            sight = joined.sight
+        status = f"{caching.CACHE_NAME}; hit; detail=idempotency-key"
+        return Created(sight=sight, cache_status=status, is_replay=True)
+
+    async def _join(self, asked: Asked, identity: Identity, sight: Sight) -> Created | Answer:
+        """Stand beside the run's leader and wait for what becomes of its create."""
+        run = sight.run
+        flight = self._leader.flights.get(run.id)
+        if flight is None and run.state is RunState.INTENDED:
+            # Left behind by a step whose outcome was not heard. Upstream's list tells.
+            self._leader.adopter.search(run)
+            flight = self._leader.flights.start(run)
+        if flight is not None:
+            match await flight.landing(self._adopt_wait_seconds):
+                case flights.Created(landed):
+                    run = landed
+                case flights.Refused(answer):
+                    return answer
+                case flights.NotSent(error):
+                    raise Again(error)
+        if run.fingerprint is None or run.fingerprint != identity.fingerprint:
+            # Joined before its model was known; now the schema decides (design 3). A run that outlived the process
+            # which began it may still be without its identity: an equal request gives it.
+            if run.fingerprint is None and run.provisional is not None:
+                run = await self._leader.settled(run, asked)
+            identity = await self._identities.of_request(asked)
+            if run.fingerprint is None or run.fingerprint != identity.fingerprint:
+                await self._leave(sight.prediction.id)
+                raise Again
+        sight = Sight(sight.prediction, run)
+        self._leader.note_created(sight)
+        if sight.prediction.deadline_at is not None:
+            self._deadlines.add(sight.prediction.deadline_at, sight.prediction.id)
+        return Created(sight=sight, cache_status=caching.cache_status(caching.Join()))
+
+    async def _leave(self, prediction_id: str) -> None:
+        """Take a prediction out of a run that was not the same after all; nobody else may be left in it."""
+        cancellation = await self._store.cancel(prediction_id, self._clock.now())
+        await self._store.part(prediction_id)
+        if cancellation is not None and cancellation.is_last:
+            self._tracker.cancel_asked(cancellation.sight.run)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Finish the creates that are under way, within reason; what is left is taken up by the next start."""
+        await self._tasks.close(grace_seconds)
+
+
+def _sight(begun: Begun) -> Sight:
+    assert begun.prediction is not None
+    assert begun.run is not None
+    return Sight(begun.prediction, begun.run)
+
+
+def _as_gateway_error(exc: BaseException) -> GatewayError:
+    return exc if isinstance(exc, GatewayError) else StoreUnavailable("The store did not answer.", retry_after=1)

@@ -1,0 +1,135 @@
+"""Identity: which requests are one, and why a request is or is not shared (design 4).
+
+Ties the pure rules of `core/determinism.py` and `core/fingerprint.py` to what has to be looked up for them: the model
+of a bare version id, and the schema.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.core import caching, determinism, fingerprint
+from gateway.core.bodies import CreateBody
+from gateway.core.determinism import NotDeterministic, Policy, Proof, Reason
+from gateway.core.directives import Directives
+from gateway.core.documents import output_of
+from gateway.core.records import Kind, Run
+from gateway.core.targets import Target, TargetKind
+from gateway.core.teams import Caller
+from gateway.service.orders import Asked
+from gateway.service.schemas import SchemaService
+from gateway.service.versions import VersionMap
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request is the same as."""
+
+    fingerprint: str | None = None
+    """`None`: the request is not shared."""
+    provisional: str | None = None
+    """Set while a bare version's model is unknown, or has only just become known."""
+    reason: Proof | Reason
+    ttl_seconds: float = 0.0
+    """How long a result is kept for others."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether anybody may share the run."""
+        return self.fingerprint is not None or self.provisional is not None
+
+
+class IdentityService:
+    """Says what a create is the same as."""
+
+    def __init__(
+        self,
+        schemas: SchemaService,
+        versions: VersionMap,
+        policy: Policy,
+        *,
+        share: str,
+        ttl_seconds: float,
+        outputs_persisted: bool,
+    ) -> None:
+        self._schemas = schemas
+        self._versions = versions
+        self._policy = policy
+        self._share = share
+        self._ttl_seconds = ttl_seconds
+        self._outputs_persisted = outputs_persisted
+
+    async def of(
+        self,
+        caller: Caller,
+        kind: Kind,
+        target: Target,
+        body: CreateBody,
+        directives: Directives,
+        files: Mapping[str, str],
+    ) -> Identity:
+        """Identify a create. `files` gives the SHA-256 of what the links of its input lead to."""
+        if directives.no_store:
+            return Identity(reason=Reason.NO_STORE)
+        if kind is Kind.TRAINING or not self._policy.enabled:
+            return Identity(reason=Reason.TRAINING if kind is Kind.TRAINING else Reason.DISABLED)
+        scope = fingerprint.sharing_scope(self._share, caller.team.name)
+        target = await self.named(target)
+        rules, model = self._policy.rules, target.model
+        described = await self._schemas.describe(target) if model is not None else None
+        schema = described.schema if described else None
+        judgement = determinism.judge(
+            body.input,
+            schema,
+            self._policy,
+            model=model,
+            kind=kind,
+            asserted=directives.deterministic,
+            may_assert=caller.team.may_assert_deterministic,
+        )
+        try:
+            provisional = self._provisional(target, body, files, scope)
+            if isinstance(judgement, NotDeterministic):
+                waits = provisional if judgement.reason is Reason.MODEL_UNKNOWN else None
+                return Identity(provisional=waits, reason=judgement.reason)
+            ignored = determinism.ignored_inputs(rules, model)
+            canonical = fingerprint.canonical(body.input, schema, files, ignored)
+        except ValueError:
+            return Identity(reason=Reason.INPUT_UNREADABLE)
+        identity = described.identity if described else fingerprint.target_identity(target)
+        rule = determinism.rule_for(rules, model)
+        return Identity(
+            fingerprint=fingerprint.fingerprint(identity, canonical, scope),
+            provisional=provisional,
+            reason=judgement.reason,
+            ttl_seconds=caching.ttl_of(rule.ttl_seconds if rule else None, self._ttl_seconds),
+        )
+
+    async def of_request(self, asked: Asked) -> Identity:
+        """Identify a request with what is known by now."""
+        order = asked.order
+        return await self.of(asked.caller, order.kind, order.target, order.body, order.directives, asked.files)
+
+    async def named(self, target: Target) -> Target:
+        """Name the model of a bare version id, if the map knows it."""
+        if target.model is None and target.version is not None:
+            model = await self._versions.model_of(target.version)
+            return Target(TargetKind.VERSION, model, target.version)
+        return target
+
+    def _provisional(self, target: Target, body: CreateBody, files: Mapping[str, str], scope: str) -> str | None:
+        """Return the identity by which equal requests wait for the first one's answer, which names the model."""
+        if target.kind is not TargetKind.VERSION or not determinism.sets_seed(body.input, self._policy.random_seeds):
+            return None
+        canonical = fingerprint.canonical(body.input, None, files)
+        return fingerprint.provisional(fingerprint.target_identity(target), canonical, scope)
+
+    def keep_until(self, run: Run, document: bytes, ended_at: float) -> float | None:
+        """Say until when a run that has succeeded may answer others; `None` if it may not."""
+        if run.fingerprint is None:
+            return None
+        model = run.target.partition(":")[0]
+        rule = determinism.rule_for(self._policy.rules, model if "/" in model else None)
+        ttl = caching.ttl_of(rule.ttl_seconds if rule else None, self._ttl_seconds)
+        links = caching.has_links(output_of(document))
+        until = caching.usable_until(ended_at, ttl, has_links=links, outputs_persisted=self._outputs_persisted)
+        return until if until > ended_at else None

@@ -1,0 +1,68 @@
+"""A create on its way: what was asked, and what it came to."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from gateway.core.answers import Answer
+from gateway.core.bodies import CreateBody
+from gateway.core.directives import Directives
+from gateway.core.records import Kind, Sight
+from gateway.core.targets import Target
+from gateway.core.teams import Caller
+from gateway.errors import GatewayError
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """A create as the caller gave it, its form checked."""
+
+    kind: Kind
+    operation: str
+    path: str
+    """The upstream route below `/v1`."""
+    target: Target
+    body: CreateBody
+    cancel_after: float | None = None
+    cancel_after_header: str | None = None
+    user: str | None = None
+    own_origins: frozenset[str] = frozenset()
+    directives: Directives = Directives()
+    idempotency_key: str | None = None
+
+
+class Created(msgspec.Struct, frozen=True, kw_only=True):
+    """A prediction, and how it came about."""
+
+    sight: Sight
+    cache_status: str
+    is_replay: bool = False
+    answer: Answer | None = None
+    """Upstream's answer, to whoever had it asked."""
+    upstream_seconds: float = 0.0
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """What a create would come to."""
+
+    result: Literal["hit", "join", "run", "refused"]
+    deterministic: bool = False
+    reason: str
+    fingerprint: str | None = None
+    refused_by: str | None = None
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request as its attempts need it."""
+
+    caller: Caller
+    order: Order
+    files: Mapping[str, str]
+
+
+class Again(Exception):
+    """An attempt came to nothing through no fault of the request."""
+
+    def __init__(self, error: GatewayError | None = None) -> None:
+        super().__init__()
+        self.error = error

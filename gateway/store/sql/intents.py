@@ -1,0 +1,117 @@
+"""What becomes of intents (`Predictions` and `Sharing` roles): created, uncertain for a while, or discarded."""
+
+import sqlite3
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from gateway.core.records import Prediction, Run, RunState, Status
+from gateway.errors import Conflict
+from gateway.store.sql.cache import keep_entry
+from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.queries import SQL
+from gateway.store.sql.rows import PREDICTIONS, RUNS
+
+
+class SQLiteIntents(Lanes):
+    """Runs that are about to be created upstream. They come about in `begin`."""
+
+    async def record_created(self, run: Run, prediction: Prediction) -> None:
+        """Turn an intent into a run with its leader."""
+        await self._write(lambda db: _record_created(db, run, prediction), durable=True)
+
+    async def mark_uncertain(self, run_id: str, at: float) -> None:
+        """Note that upstream may have taken an intent's create; the first time stands."""
+
+        def step(db: sqlite3.Connection) -> None:
+            db.execute(SQL["mark_uncertain"], {"id": run_id, "at": at})
+
+        await self._write(step)
+
+    async def discard_intent(self, run_id: str) -> None:
+        """Forget an intent and all that hangs on it."""
+
+        def step(db: sqlite3.Connection) -> None:
+            if db.execute(SQL["discard_intent"], {"id": run_id}).rowcount:
+                db.execute(SQL["forget_keys_of_run"], {"run_id": run_id})
+                db.execute(SQL["delete_predictions_of_run"], {"run_id": run_id})
+
+        await self._write(step, erases=True)
+
+
+class _Known(NamedTuple):
+    """What the store has of a run whose create was answered."""
+
+    state: str
+    status: str
+    upstream_id: str | None
+    document_size: int
+    leader_id: str
+    fingerprint: str | None
+    provisional: str | None
+
+    def is_ahead_of(self, run: Run) -> bool:
+        """Say whether news of the run (`advance`) were faster than the answer to its create."""
+        rank = Status(self.status).rank
+        is_news_kept = self.document_size > 0
+        return self.state != RunState.INTENDED or rank > run.status.rank or (rank == run.status.rank and is_news_kept)
+
+
+def _record_created(db: sqlite3.Connection, run: Run, prediction: Prediction) -> None:
+    owner = db.execute(SQL["run_of_prediction"], {"id": prediction.id}).fetchone()
+    if owner is not None and owner[0] != run.id:
+        raise Conflict("A prediction of this id belongs to another run.")
+    row = db.execute(SQL["known_run"], {"id": run.id}).fetchone()
+    known = None if row is None else _Known(*row)
+    if known is not None and known.upstream_id is not None:
+        if known.upstream_id != run.upstream_id or owner is None:
+            raise Conflict("The run has another id upstream.")
+        return
+    _refuse_foreign(db, run)
+    run = replace(run, leader_id=prediction.id)
+    if known is None:
+        # The intent is gone. Whoever has taken its identity since keeps it.
+        is_taken = db.execute(SQL["run_to_join"], {"fingerprint": run.fingerprint}).fetchone() is not None
+        run = replace(run, fingerprint=None, provisional=None) if is_taken else run
+        db.execute(SQL["add_run"], RUNS.row(_answering(run)))
+        db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
+    else:
+        _save(db, run, known)
+        _replace_leader(db, known.leader_id, prediction)
+    if run.state is RunState.ENDED:
+        keep_entry(db, run.id)
+
+
+def _refuse_foreign(db: sqlite3.Connection, run: Run) -> None:
+    parameters = {"upstream_id": run.upstream_id, "kind": run.kind.value, "id": run.id}
+    if db.execute(SQL["other_run_of_upstream_id"], parameters).fetchone() is not None:
+        raise Conflict("Another run has this id upstream.")
+
+
+def _save(db: sqlite3.Connection, run: Run, known: _Known) -> None:
+    """Write a created run over its intent, unless news of it came first: then only add what is missing."""
+    if known.is_ahead_of(run):
+        parameters = {
+            "id": run.id,
+            "upstream_id": run.upstream_id,
+            "live_at": run.live_at,
+            "stream_url": run.stream_url,
+            "leader_id": run.leader_id,
+        }
+        db.execute(SQL["name_run"], parameters)
+        return
+    # The identity was decided when it began.
+    run = replace(run, fingerprint=known.fingerprint, provisional=known.provisional)
+    db.execute(SQL["save_run"], (*RUNS.row(_answering(run)), run.id))
+
+
+def _answering(run: Run) -> Run:
+    """Return the run with a `cache_until` only if it may answer later requests."""
+    may_answer = run.state is RunState.ENDED and run.status is Status.SUCCEEDED and run.fingerprint is not None
+    return run if may_answer else replace(run, cache_until=None)
+
+
+def _replace_leader(db: sqlite3.Connection, placeholder_id: str, leader: Prediction) -> None:
+    if db.execute(SQL["save_leader"], (*PREDICTIONS.row(leader), placeholder_id, leader.run_id)).rowcount == 0:
+        db.execute(SQL["add_prediction"], PREDICTIONS.row(leader))
+    db.execute(SQL["move_key"], {"from_id": placeholder_id, "to_id": leader.id})

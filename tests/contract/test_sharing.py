@@ -1,0 +1,251 @@
+"""What else is asked of shared runs: settling an identity, parting, finding runs, predictions and deadlines."""
+
+import pytest
+
+from gateway.core.records import Kind, Outcome, Sight, Status
+from gateway.ports import Store
+from tests.contract.records import NOW, ended, finish, go, idempotency, intent, join, lead, live, prediction, wish
+
+
+async def test_a_settled_run_is_found_by_its_fingerprint_only(store: Store) -> None:
+    """The first create's answer named the model: from now on the schema decides who joins."""
+    await go(store, "1", provisional="P")
+    assert await store.settle_identity("run1", "F", None) is True
+    run = await store.run("run1")
+    assert run == live(fingerprint="F", leader_id="up1")
+    assert (await join(store, "2")).run == run
+    assert (await store.begin(wish("3", provisional="P"))).outcome is Outcome.LED
+
+
+async def test_a_run_that_is_not_deterministic_is_joined_no_more(store: Store) -> None:
+    await go(store, "1", provisional="P")
+    assert await store.settle_identity("run1", None, None) is True
+    run = await store.run("run1")
+    assert run is not None
+    assert (run.fingerprint, run.provisional) == (None, None)
+    assert (await store.begin(wish("2", provisional="P"))).outcome is Outcome.LED
+
+
+async def test_a_fingerprint_that_is_taken_stays_where_it_is(store: Store) -> None:
+    """Another process knew the model and was faster: there is one open run of the fingerprint, and it stays that."""
+    await go(store, "1", provisional="P")
+    await go(store, "2", fingerprint="F")
+    assert await store.settle_identity("run1", "F", NOW + 1000) is False
+    run = await store.run("run1")
+    assert run is not None
+    assert (run.fingerprint, run.provisional, run.cache_until) == (None, None, None)
+    assert (await finish(store, "1")).cache_until is None
+    joined = await join(store, "3")
+    assert joined.run is not None
+    assert joined.run.id == "run2"
+
+
+async def test_a_finished_run_takes_no_fingerprint_from_an_open_one(store: Store) -> None:
+    await go(store, "1", provisional="P")
+    await finish(store, "1")
+    await go(store, "2", fingerprint="F")
+    assert await store.settle_identity("run1", "F", NOW + 1000) is False
+    assert (await store.cache_stats(NOW)).entries == 0
+
+
+async def test_a_run_that_ended_before_it_was_settled_answers_from_then_on(store: Store) -> None:
+    await go(store, "1", provisional="P")
+    assert (await finish(store, "1")).cache_until is None
+    assert await store.settle_identity("run1", "F", NOW + 500) is True
+    run = await store.run("run1")
+    assert run is not None
+    assert (run.fingerprint, run.cache_until) == ("F", NOW + 500)
+    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.HIT
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.PROCESSING])
+async def test_only_success_is_kept_when_it_is_settled(store: Store, status: Status) -> None:
+    await go(store, "1", provisional="P")
+    await store.advance("run1", status=status, document=b"x", stream_url=None, at=NOW + 1)
+    assert await store.settle_identity("run1", "F", NOW + 500) is True
+    run = await store.run("run1")
+    assert run is not None
+    assert run.cache_until is None
+    assert (await store.cache_stats(NOW)).entries == 0
+
+
+async def test_settling_again_may_add_the_time(store: Store) -> None:
+    """The run ended between the look at it and the settling: the second try says how long it is kept."""
+    await go(store, "1", provisional="P")
+    assert await store.settle_identity("run1", "F", None)
+    await finish(store, "1", cache_until=None)
+    assert await store.settle_identity("run1", "F", NOW + 500)
+    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.HIT
+
+
+async def test_an_identity_is_settled_once(store: Store) -> None:
+    await go(store, "1", provisional="P")
+    assert await store.settle_identity("run1", "F", None)
+    assert not await store.settle_identity("run1", "G", None)
+    assert not await store.settle_identity("run1", None, None)
+    await go(store, "2", fingerprint="H", provisional="Q")
+    assert not await store.settle_identity("run2", "G", None)
+    assert await store.settle_identity("run2", "H", None)
+    runs = [await store.run("run1"), await store.run("run2")]
+    assert [run and run.fingerprint for run in runs] == ["F", "H"]
+
+
+async def test_what_never_had_an_identity_gets_none(store: Store) -> None:
+    """A bypassed run is its caller's alone."""
+    await go(store, "1")
+    assert not await store.settle_identity("run1", "F", NOW + 500)
+    assert await store.settle_identity("run1", None, None)
+    assert not await store.settle_identity("unknown", "F", None)
+    assert not await store.settle_identity("unknown", None, None)
+
+
+async def test_cleared_data_is_not_brought_back_by_settling(store: Store) -> None:
+    await go(store, "1", provisional="P")
+    await finish(store, "1")
+    await store.clear_data("run1", b"removed")
+    await store.settle_identity("run1", "F", NOW + 500)
+    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.LED
+
+
+async def test_whoever_parts_was_never_there(store: Store) -> None:
+    """The model turned out to be one that does not share: the caller gets a run of its own, under the same id."""
+    await go(store, "1", provisional="P")
+    await store.begin(wish("2", provisional="P", idempotency=idempotency()))
+    await store.part("p2")
+    assert await store.prediction("p2") is None
+    assert [each.id for each in await store.predictions_of("run1")] == ["up1"]
+    begun = await store.begin(wish("2", idempotency=idempotency()))
+    assert begun.outcome is Outcome.LED
+    cancellation = await store.cancel("up1", NOW)
+    assert cancellation is not None
+    assert cancellation.is_last
+
+
+async def test_only_those_who_joined_can_part(store: Store) -> None:
+    await go(store, "1", fingerprint="F")
+    await finish(store, "1")
+    await store.begin(wish("2", fingerprint="F"))
+    for each in ("up1", "p2", "unknown"):
+        await store.part(each)
+    assert len(await store.predictions_of("run1")) == 2
+
+
+async def test_parting_cancels_nothing(store: Store) -> None:
+    """All others have cancelled and the last one parts: the run goes on to its end, for nobody but the cache."""
+    await go(store, "1", fingerprint="F")
+    await join(store, "2")
+    await store.cancel("up1", NOW)
+    await store.part("p2")
+    run = await store.run("run1")
+    assert run is not None
+    assert run.cancel_asked_at is None
+    assert (await store.begin(wish("3", fingerprint="F"))).outcome is Outcome.JOINED
+
+
+async def test_a_run_is_found_in_every_state(store: Store) -> None:
+    await lead(store, "1", run={"request": b"x" * 5000})
+    assert await store.run("run1") == intent(request=b"x" * 5000, leader_id="p1")
+    await store.record_created(live(), prediction())
+    assert await store.run("run1") == live()
+    await store.record_created(ended("run2"), prediction("p2", "run2"))
+    assert await store.run("run2") == ended("run2")
+    for unknown in ("", "p1", "RUN1", "run3"):
+        assert await store.run(unknown) is None
+
+
+async def test_the_predictions_of_a_run_come_in_order_of_creation(store: Store) -> None:
+    await go(store, "1", fingerprint="F")
+    for name, at in (("2", 3.0), ("3", 1.0), ("4", 1.0), ("5", -1.0)):
+        await join(store, name, prediction_={"created_at": NOW + at})
+    await go(store, "6")
+    assert [each.id for each in await store.predictions_of("run1")] == ["p5", "up1", "p3", "p4", "p2"]
+    assert [each.id for each in await store.predictions_of("run1", limit=2)] == ["p5", "up1"]
+    assert await store.predictions_of("unknown") == []
+
+
+async def test_deadlines_are_those_of_predictions_that_have_not_ended(store: Store) -> None:
+    """A restart takes up the deadlines of those who still wait."""
+    due = {"prediction_": {"deadline_at": NOW + 60}}
+    await go(store, "1", fingerprint="F")
+    for n in (2, 3, 5, 6):
+        await join(store, str(n), **due)
+    await join(store, "4")
+    await store.cancel("p3", NOW)
+    await lead(store, "7", **due)
+    await go(store, "8", fingerprint="G")
+    await join(store, "9", fingerprint="G", **due)
+    await finish(store, "8")
+    begun = await store.begin(wish("0", fingerprint="G", **due))
+    assert begun.outcome is Outcome.HIT
+    seen, after = [], ""
+    while page := await store.deadlines(after=after, limit=2):
+        assert len(page) <= 2
+        seen += page
+        after = page[-1].id
+    assert [each.id for each in seen] == ["p2", "p5", "p6"]
+    assert all(each.deadline_at == NOW + 60 for each in seen)
+
+
+async def test_a_leaders_deadline_counts_from_its_creation_upstream(store: Store) -> None:
+    await lead(store, "1", prediction_={"deadline_at": NOW + 60})
+    assert await store.deadlines() == []
+    leader = prediction("up1", "run1", deadline_at=NOW + 63)
+    await store.record_created(live(), leader)
+    assert await store.deadlines() == [leader]
+
+
+async def test_a_run_that_is_asked_to_cancel_keeps_no_deadlines(store: Store) -> None:
+    await lead(store, "1", prediction_={"deadline_at": NOW + 60})
+    await store.record_created(live(), prediction("up1", "run1", deadline_at=NOW + 63))
+    await store.cancel("up1", NOW)
+    assert await store.deadlines() == []
+
+
+async def test_runs_that_may_still_answer_keep_their_data(store: Store) -> None:
+    """An hour after the end the data goes, but not that of a cache entry before its time is over."""
+    for n, cache_until in enumerate((None, NOW + 5000, NOW + 8000)):
+        await go(store, str(n), fingerprint=f"F{n}")
+        await finish(store, str(n), at=NOW + n, cache_until=cache_until)
+
+    async def due(now: float) -> list[str]:
+        return [run.id for run in await store.runs_to_clear(NOW + 3600, now, 10)]
+
+    assert await due(NOW + 4999) == ["run0"]
+    assert await due(NOW + 5000) == ["run0", "run1"]
+    assert await due(NOW + 9000) == ["run0", "run1", "run2"]
+    assert await store.purge_cache() == 3 - 1
+    assert await due(NOW) == ["run0", "run1", "run2"]
+
+
+async def test_a_cache_entry_goes_with_the_last_of_its_predictions(store: Store) -> None:
+    """`retain_days` is a promise about records: it counts more than what they might still be good for."""
+    await go(store, "1", fingerprint="F")
+    await finish(store, "1", cache_until=NOW + 1e9)
+    await store.begin(wish("2", fingerprint="F", prediction_={"created_at": NOW + 50}, idempotency=idempotency()))
+    assert await store.delete_records(NOW + 10, 10) == 1
+    assert (await store.begin(wish("3", fingerprint="F", prediction_={"created_at": NOW + 50}))).outcome is Outcome.HIT
+    assert await store.delete_records(NOW + 100, 10) == 2
+    assert await store.run("run1") is None
+    assert (await store.cache_stats(NOW)).entries == 0
+    begun = await store.begin(wish("4", fingerprint="F", idempotency=idempotency()))
+    assert begun.outcome is Outcome.LED
+
+
+async def test_open_runs_keep_their_predictions_however_old(store: Store) -> None:
+    await go(store, "1", fingerprint="F")
+    await join(store, "2")
+    await lead(store, "3")
+    assert await store.delete_records(NOW + 1e9, 10) == 0
+    assert len(await store.predictions_of("run1")) == 2
+    assert len(await store.predictions_of("run3")) == 1
+
+
+async def test_a_team_sees_its_own_predictions_on_a_run_of_another(store: Store) -> None:
+    """With `share = "all"` a team hits another's run: its list shows its prediction, and not the other's."""
+    await go(store, "1", fingerprint="F")
+    await finish(store, "1")
+    await store.begin(wish("2", fingerprint="F", run={"team": "blue"}, prediction_={"team": "blue"}))
+    page = await store.predictions(team="blue", kind=Kind.PREDICTION, limit=10)
+    (item,) = page.items
+    assert isinstance(item, Sight)
+    assert (item.prediction.id, item.prediction.team, item.run.team) == ("p2", "blue", "red")

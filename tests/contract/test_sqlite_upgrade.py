@@ -1,0 +1,146 @@
+"""A file that an earlier gateway wrote is brought up to date when it is opened, and loses nothing."""
+
+import re
+import sqlite3
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.core.records import Kind, Outcome, Prediction, RunState, Sight, Source, Status
+from gateway.errors import StoreUnavailable
+from gateway.store.sqlite import SQLiteStore
+from tests.contract.records import NOW, ended, file, go, intent, key, live, prediction, wish
+
+FIRST_SCHEMA = resources.files("gateway.store.sql").joinpath("migrations/0001_records.sql").read_text()
+RUN = (
+    "INSERT INTO runs (id, kind, team, key_id, target, path, state, upstream_id, status, stream_url, intended_at,"
+    " live_at, ended_at, cancel_asked_at, data_removed, request, document)"
+    " VALUES (?, 'prediction', 'red', 'k1', 'acme/toy', '/predictions', ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?)"
+)
+PREDICTION = (
+    "INSERT INTO predictions (id, run_id, kind, team, key_id, user, source, created_at, ticket, ticket_expires_at,"
+    " deadline_at, canceled_at, webhook, webhook_events_filter)"
+    " VALUES (?, ?, 'prediction', 'red', 'k1', 'ann', 'bypass', ?, ?, ?, ?, ?, ?, ?)"
+)
+REQUEST = b'{"input":{}}'
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file as the first version left it: an intent, a live run that was cancelled, an ended one, a cleared one."""
+    path = tmp_path / "gateway.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;" + FIRST_SCHEMA)
+        db.execute("PRAGMA user_version = 1")
+        db.execute(RUN, ("run0", "intended", None, "starting", NOW, None, None, None, 0, REQUEST, b""))
+        db.execute(RUN, ("run1", "live", "up1", "processing", NOW, NOW + 1, None, NOW + 3, 0, REQUEST, b"x" * 90_000))
+        db.execute(RUN, ("run2", "ended", "up2", "succeeded", NOW, NOW + 1, NOW + 9, None, 0, REQUEST, b"done"))
+        db.execute(RUN, ("run3", "ended", "up3", "failed", NOW, NOW + 1, NOW + 8, None, 1, b"", b"removed"))
+        for n, at in ((1, NOW + 3), (2, None), (3, None)):
+            hook = ("https://x.example/", '["start"]')
+            db.execute(PREDICTION, (f"up{n}", f"run{n}", NOW + n, f"t{n}", NOW + 60, NOW + 30, at, *hook))
+        db.execute(
+            "INSERT INTO keys VALUES ('k1', 'red', 'name-k1', 'sha-k1', ?, NULL, NULL, NULL, NULL, NULL)", (NOW,)
+        )
+        db.execute("INSERT INTO versions VALUES ('5c7d', 'acme/toy')")
+        db.execute("INSERT INTO secrets VALUES ('tickets', x'00ff')")
+        db.execute(
+            "INSERT INTO files VALUES ('f1', 'red', 'k1', 'sha-f1', 3, ?, ?, ?)", (NOW, NOW + 86400, b'{"id":"f"}')
+        )
+    return path
+
+
+def old(n: int, canceled_at: float | None = None) -> Prediction:
+    return prediction(
+        f"up{n}",
+        f"run{n}",
+        user="ann",
+        source=Source.BYPASS,
+        created_at=NOW + n,
+        ticket=f"t{n}",
+        ticket_expires_at=NOW + 60,
+        deadline_at=NOW + 30,
+        canceled_at=canceled_at,
+        webhook="https://x.example/",
+        webhook_events_filter=("start",),
+    )
+
+
+async def test_all_that_was_recorded_is_still_there(path: Path) -> None:
+    """Every id, list, key, file and secret answers after the upgrade as it did before."""
+    store = SQLiteStore(path)
+    await store.open()
+    try:
+        runs = {
+            1: live(upstream_id="up1", status=Status.PROCESSING, document=b"x" * 90_000, cancel_asked_at=NOW + 3),
+            2: ended("run2", upstream_id="up2", document=b"done"),
+            3: ended(
+                "run3",
+                NOW + 8,
+                upstream_id="up3",
+                status=Status.FAILED,
+                document=b"removed",
+                request=b"",
+                data_removed=True,
+            ),
+        }
+        for n, run in runs.items():
+            expected = Sight(old(n, NOW + 3 if n == 1 else None), replace(run, leader_id=f"up{n}"))
+            assert await store.prediction(f"up{n}") == expected
+            assert await store.prediction_by_ticket(f"t{n}") == expected
+            assert await store.owns_upstream_id(f"up{n}")
+        page = await store.predictions(team="red", kind=Kind.PREDICTION, limit=10)
+        assert [item.prediction.id for item in page.items if isinstance(item, Sight)] == ["up3", "up2", "up1"]
+        assert [run.id for run in await store.open_runs()] == ["run0", "run1"]
+        assert [run.id for run in await store.runs_to_clear(NOW + 100, NOW, 10)] == ["run2"]
+        assert await store.keys() == [key()]
+        assert await store.file("f1") == file()
+        assert await store.model_of("5c7d") == "acme/toy"
+        assert await store.secret("tickets", b"new") == b"\x00\xff"
+        cancellation = await store.cancel("up1", NOW + 50)
+        assert cancellation is not None
+        assert not cancellation.changed
+        run = await store.advance("run1", status=Status.CANCELED, document=b"", stream_url=None, at=NOW + 60)
+        assert run is not None
+        assert run.state is RunState.ENDED
+        assert (await store.begin(wish("9", fingerprint="F"))).outcome is Outcome.LED
+    finally:
+        await store.close()
+
+
+async def test_an_intent_that_was_left_behind_can_still_be_adopted(path: Path) -> None:
+    """The old gateway died in the middle of a create, and the new one starts: the orphan finds its leader."""
+    store = SQLiteStore(path)
+    await store.open()
+    try:
+        run, _ = await store.open_runs()
+        (leader,) = await store.predictions_of("run0")
+        assert run == intent("run0", leader_id=leader.id)
+        assert re.fullmatch("[a-z0-9]{26}", leader.id)
+        assert await store.prediction(leader.id) is None
+        await store.record_created(live("run0"), prediction("up0", "run0"))
+        assert [each.id for each in await store.predictions_of("run0")] == ["up0"]
+    finally:
+        await store.close()
+
+
+async def test_an_upgrade_is_done_once(path: Path) -> None:
+    for name in ("7", "8"):
+        store = SQLiteStore(path)
+        await store.open()
+        await go(store, name, fingerprint=f"F{name}")
+        assert len(await store.predictions_of("run0")) == 1
+        await store.close()
+
+
+async def test_an_upgrade_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DROP TABLE predictions")
+    with pytest.raises(StoreUnavailable):
+        await SQLiteStore(path).open()
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM runs").fetchone() == (4,)
