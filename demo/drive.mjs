@@ -28,6 +28,8 @@ const scenarios = {
   },
 
   async cancel(page) {
+    // Without a seed each is a run of its own. What was run before would be there at once, and past cancelling.
+    for (const seed of await page.locator("input.seed").all()) await seed.fill("");
     await page.getByRole("button", { name: "Stream text" }).click();
     await page.waitForFunction(() => document.querySelector("#text-output").textContent.length > 20);
     await page.locator("#text .cancel").click();

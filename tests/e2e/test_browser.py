@@ -144,14 +144,16 @@ async def test_a_page_runs_streams_and_paints(visit: Visit, upstream: Simulator,
     storyteller = f"acme/storyteller:{version_of(upstream, 'acme/storyteller')}"
     seen = await visit(
         ("run", {"ref": storyteller, "input": STORY}),
-        ("run", {"ref": storyteller, "input": STORY, "wait": {"mode": "poll", "interval": 50}}),
+        # Of another seed: an equal request would be answered from the first one's run.
+        ("run", {"ref": storyteller, "input": STORY | {"seed": 8}, "wait": {"mode": "poll", "interval": 50}}),
         ("stream", {"ref": "meta/meta-llama-3-8b-instruct", "input": STORY}),
         ("paint", {"ref": "black-forest-labs/flux-schnell", "input": {"prompt": "a lake", "seed": 3}}),
         key=gateway.keys["alpha.page"] if credential == "publishable key" else None,
     )
     assert [each.get("error") for each in seen.results] == [None] * 4
     blocked, polled, streamed, painted = (each["result"] for each in seen.results)
-    assert blocked["text"] == polled["text"] == "".join(upstream.predictions[0].output)
+    assert blocked["text"] == "".join(upstream.predictions[0].output)
+    assert polled["text"] == "".join(upstream.predictions[1].output)
     assert blocked["statuses"][0] == "succeeded"
     assert polled["statuses"][0] == "starting"
     assert streamed["text"] == "".join(upstream.predictions[2].output)
@@ -191,8 +193,9 @@ async def test_plain_fetch_and_event_source_do_without_a_library(visit: Visit, u
     version = version_of(upstream, "acme/storyteller")
     seen = await visit(
         ("plainFetch", {"version": version, "input": STORY}),
-        ("eventSource", {"version": version, "input": STORY}),
-        ("eventSource", {"version": version, "input": STORY, "withCredentials": True}),
+        # Of other seeds, so that each is a run of its own.
+        ("eventSource", {"version": version, "input": STORY | {"seed": 8}}),
+        ("eventSource", {"version": version, "input": STORY | {"seed": 9}, "withCredentials": True}),
     )
     assert [each.get("error") for each in seen.results] == [None] * 3
     fetched, *streamed = (each["result"] for each in seen.results)

@@ -43,7 +43,10 @@ async def test_models_are_read_searched_made_run_and_deleted(python: Python, ups
         models.predictions, "create", model="acme/official-storyteller", input=STORY, wait=True
     )
     assert prediction.status == "succeeded"
-    for operation in ("models.get", "models.versions.list", "models.versions.get", "models.search", "models.delete"):
+    # The second is the gateway's, which reads the model's schema before it creates.
+    read = [seen.path for seen in upstream.requests.find("models.get")]
+    assert read == ["/v1/models/stability-ai/sdxl", "/v1/models/acme/official-storyteller"]
+    for operation in ("models.versions.list", "models.versions.get", "models.search", "models.delete"):
         assert upstream.requests.count(operation) == 1, operation
 
 

@@ -14,6 +14,7 @@ from tests.support.upstream import version_of
 UNKNOWN_ID = "z" * 26
 UNKNOWN_FILE = "N" * 48
 UNKNOWN_TICKET = "a" * 52
+UNKNOWN_RUN = "run_" + "0" * 26
 HEX = "0123456789abcdef" * 4
 FORM = "multipart/form-data; boundary=frontier"
 
@@ -41,6 +42,8 @@ def fill(path: str, **values: str) -> str:
         "file_id": UNKNOWN_FILE,
         "slug": "testing",
         "ticket": UNKNOWN_TICKET,
+        "run_id": UNKNOWN_RUN,
+        "proof": HEX,
     } | values
     out, depth, inside = "", 0, ""
     for letter in path:
@@ -77,7 +80,7 @@ def request_for(door: Door, upstream: Simulator, **values: str) -> tuple[str, st
     version = values.pop("version", None) or version_of(upstream, "acme/storyteller")
     path = fill(door.path, version=version, **values)
     match door.name:
-        case "predictions.create":
+        case "predictions.create" | "gateway.estimate":
             return door.method, path, {"json": {"version": version, "input": {"prompt": "hi"}}}
         case "models.predictions.create":
             path = fill(door.path, name=values.get("name", "official-storyteller"))

@@ -40,7 +40,8 @@ async def test_no_secret_leaves_through_any_door_in_any_trouble(
     open_gateway: OpenGateway, upstream: Simulator, fault: Fault | None
 ):
     """All routes, with every kind of key, while upstream misbehaves: no answer, log, metric or file has a secret."""
-    async with open_gateway(cache={"metadata_ttl_seconds": 0}) as house:
+    hasty = {"adopt_wait_seconds": 0.2}
+    async with open_gateway(cache={"metadata_ttl_seconds": 0}, upstream=hasty) as house:
         prediction = (await create(house, model="acme/storyteller")).json["id"]
         file = (await ask(house, "POST", "/v1/files", **upload())).json["id"]
         if fault is not None:
@@ -68,7 +69,8 @@ async def test_an_upstream_that_echoes_the_token_is_not_passed_on(open_gateway: 
         )
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + body)
 
-    async with scripted(echo) as proxy, open_gateway(base_url=proxy.url + "/v1") as house:
+    hasty = {"adopt_wait_seconds": 0.2}
+    async with scripted(echo) as proxy, open_gateway(base_url=proxy.url + "/v1", upstream=hasty) as house:
         requests = (
             ("GET", "/v1/models", "alpha", None),
             ("GET", "/v1/account", "operator", None),

@@ -1,5 +1,7 @@
 """CORS: pages that are listed may call and read, errors and streams too; others may not (design 5, ref 8)."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from gateway.edge.doors import Door
@@ -79,30 +81,37 @@ def assert_readable(reply: Reply) -> None:
         assert len(reply.headers.getall(name)) == 1
 
 
-async def test_answers_and_errors_of_every_sort_can_be_read_by_the_page(gateway: House):
+@pytest.fixture
+async def hasty(open_gateway: OpenGateway) -> AsyncIterator[House]:
+    """A gateway that gives an uncertain create up soon."""
+    async with open_gateway(upstream={"adopt_wait_seconds": 0.2}) as house:
+        yield house
+
+
+async def test_answers_and_errors_of_every_sort_can_be_read_by_the_page(hasty: House):
     """A page can show what went wrong, instead of `TypeError: Failed to fetch`."""
     page = {"Origin": PAGE}
-    gateway.upstream.faults.set(Fault("html_error", operation="account.get"))
+    hasty.upstream.faults.set(Fault("html_error", operation="account.get"))
     replies = {
-        200: await ask(gateway, "GET", "/v1/models", headers=page),
-        201: await create(gateway, headers=page),
-        401: await ask(gateway, "GET", "/v1/models", key=None, headers=page),
-        404: await ask(gateway, "GET", "/v1/nothing", headers=page),
-        405: await ask(gateway, "DELETE", "/v1/predictions", headers=page),
-        413: await ask(gateway, "POST", "/v1/predictions", headers=page | {"Content-Type": "application/json"},
+        200: await ask(hasty, "GET", "/v1/models", headers=page),
+        201: await create(hasty, headers=page),
+        401: await ask(hasty, "GET", "/v1/models", key=None, headers=page),
+        404: await ask(hasty, "GET", "/v1/nothing", headers=page),
+        405: await ask(hasty, "DELETE", "/v1/predictions", headers=page),
+        413: await ask(hasty, "POST", "/v1/predictions", headers=page | {"Content-Type": "application/json"},
                        data=b" " * (17 * 1024 * 1024)),
-        415: await ask(gateway, "POST", "/v1/predictions", headers=page | {"Content-Type": "text/plain"}, data=b"x"),
-        422: await ask(gateway, "POST", "/v1/predictions", headers=page, json={}),
-        400: await ask(gateway, "GET", "/v1/predictions?cursor=x", headers=page),
+        415: await ask(hasty, "POST", "/v1/predictions", headers=page | {"Content-Type": "text/plain"}, data=b"x"),
+        422: await ask(hasty, "POST", "/v1/predictions", headers=page, json={}),
+        400: await ask(hasty, "GET", "/v1/predictions?cursor=x", headers=page),
     }  # fmt: skip
     for status, reply in replies.items():
         assert reply.status == status
         assert_readable(reply)
-    gateway.upstream.faults.set(Fault("html_error", operation="*predictions.create"))
-    assert_readable(lost := await create(gateway, headers=page))
+    hasty.upstream.faults.set(Fault("html_error", operation="*predictions.create"))
+    assert_readable(lost := await create(hasty, headers=page))
     assert lost.status == 504
-    gateway.upstream.faults.set(Fault("throttle", operation="*predictions.create", retry_after=7))
-    assert_readable(throttled := await create(gateway, headers=page))
+    hasty.upstream.faults.set(Fault("throttle", operation="*predictions.create", retry_after=7))
+    assert_readable(throttled := await create(hasty, headers=page))
     assert (throttled.status, throttled.headers["Retry-After"]) == (429, "7")
 
 

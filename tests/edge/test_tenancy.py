@@ -342,12 +342,13 @@ async def test_each_door_opens_with_its_scope_and_with_no_other(open_gateway: Op
 
 
 def test_no_door_is_open_by_accident():
-    """What needs no key: probes, and streams, whose ticket is the permission."""
+    """What needs no key: probes; streams and upstream's webhooks, whose address is the permission."""
     assert {door.name for door in (*PUBLIC, *OWN)} & OPEN_ROUTES == {
         "healthz",
         "readyz",
         "streams.read",
         "streams.read_files",
+        "upstream.webhooks",
     }
     assert all(isinstance(door.scope, Scope) for door in PUBLIC)
 
