@@ -17,20 +17,23 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from gateway.core.records import Kind, Prediction, Run, RunState, Source, Status
+from msgspec.structs import replace
+
+from gateway.core.records import Begin, Kind, Outcome, Prediction, Run, RunState, Source, Status
 from gateway.store.sql.queries import SQL
-from gateway.store.sql.rows import PREDICTIONS, RUNS, sight
+from gateway.store.sql.rows import PREDICTIONS, RUNS, Row, sight
 from gateway.store.sqlite import SQLiteStore
 
 CONCURRENCY = (1, 16, 64)
 PAGE = 20
+AT = 1_764_000_000.0
 DOCUMENT = b'{"id":"x","status":"processing","input":{"prompt":"p"},"logs":"' + b"l" * 900 + b'"}'
 TEAMS = [f"team{n}" for n in range(10)]
 FAR = {"low_at": float("-inf"), "low_id": "", "high_at": float("inf"), "high_id": ""}
 
 
 def records(name: str, n: int) -> tuple[Run, Prediction]:
-    run_id, at = f"{name}run{n:012}", 1_764_000_000.0 + n / 10
+    run_id, at = f"{name}run{n:012}", AT + n / 10
     run = Run(
         id=run_id,
         kind=Kind.PREDICTION,
@@ -63,6 +66,22 @@ def news(name: str, n: int) -> dict[str, object]:
     return {"id": f"{name}run{n:012}", "status": "processing", "rank": 1, "document": document, "stream_url": None}
 
 
+def wish(name: str, operation: str, n: int) -> Begin:
+    """Ask for a prediction that hits or joins the one run of its operation, or leads one of its own."""
+    run, prediction = records(f"{name}{operation}", n)
+    fingerprint = f"{operation}{n}" if operation == "lead" else operation
+    may_lead = operation == "lead"
+    intent = replace(run, state=RunState.INTENDED, upstream_id=None, document=b"", fingerprint=fingerprint)
+    return Begin(run=intent, prediction=prediction, now=AT, may_hit=True, may_join=True, may_lead=may_lead)
+
+
+def shared() -> list[tuple[Run, Prediction]]:
+    """Return a finished run to hit, and a live one to join."""
+    (hit, first), (join, second) = records("hit", 0), records("join", 0)
+    ended = {"state": RunState.ENDED, "status": Status.SUCCEEDED, "ended_at": AT, "cache_until": AT + 1e9}
+    return [(replace(hit, fingerprint="hit", **ended), first), (replace(join, fingerprint="join"), second)]
+
+
 class Bare:
     """The same statements by hand."""
 
@@ -72,11 +91,46 @@ class Bare:
         self.db.execute("PRAGMA secure_delete = ON")
         self.name = name
 
+    def lead(self, n: int) -> None:
+        begin = wish(self.name, "lead", n)
+        self.db.execute("BEGIN IMMEDIATE")
+        self.look("run_to_hit", begin)
+        self.look("run_to_join", begin)
+        self.db.execute(SQL["add_run"], RUNS.row(replace(begin.run, leader_id=begin.prediction.id)))
+        self.db.execute(SQL["add_prediction"], PREDICTIONS.row(begin.prediction))
+        self.db.execute("COMMIT")
+
+    def join(self, n: int) -> None:
+        begin = wish(self.name, "join", n)
+        self.db.execute("BEGIN IMMEDIATE")
+        self.look("run_to_hit", begin)
+        run = RUNS.record(self.look("run_to_join", begin))
+        prediction = replace(begin.prediction, run_id=run.id, source=Source.JOINED)
+        self.db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
+        self.db.execute("COMMIT")
+
+    def hit(self, n: int) -> None:
+        begin = wish(self.name, "hit", n)
+        self.db.execute("BEGIN IMMEDIATE")
+        run = RUNS.record(self.look("run_to_hit", begin))
+        self.db.execute(SQL["use_entry"], {"run_id": run.id, "now": AT})
+        prediction = replace(begin.prediction, run_id=run.id, source=Source.HIT)
+        self.db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
+        self.db.execute("COMMIT")
+
+    def look(self, query: str, begin: Begin) -> Row:
+        parameters = {"fingerprint": begin.run.fingerprint, "now": begin.now, "ended_since": begin.ended_since}
+        found: Row = self.db.execute(SQL[query], parameters).fetchone()
+        return found
+
     def record_created(self, n: int) -> None:
         run, prediction = records(self.name, n)
         self.db.execute("BEGIN IMMEDIATE")
+        self.db.execute(SQL["run_of_prediction"], {"id": prediction.id}).fetchone()
         self.db.execute(SQL["known_run"], {"id": run.id}).fetchone()
-        self.db.execute(SQL["save_run"], RUNS.row(run))
+        foreign = {"upstream_id": run.upstream_id, "kind": "prediction", "id": run.id}
+        self.db.execute(SQL["other_run_of_upstream_id"], foreign).fetchone()
+        self.db.execute(SQL["add_run"], RUNS.row(run))
         self.db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
         self.db.execute("COMMIT")
 
@@ -86,7 +140,7 @@ class Bare:
         self.db.execute("COMMIT")
 
     def prediction(self, n: int) -> None:
-        sight(self.db.execute(SQL["prediction"], {"id": f"{self.name}p{n:012}"}).fetchone())
+        sight(self.db.execute(SQL["shown_prediction"], {"id": f"{self.name}p{n:012}"}).fetchone())
 
     def list(self, n: int) -> None:
         scope = {"team": TEAMS[n % 10], "kind": "prediction", "limit": PAGE + 1}
@@ -100,6 +154,19 @@ class Ours:
     def __init__(self, store: SQLiteStore, name: str) -> None:
         self.store = store
         self.name = name
+
+    async def lead(self, n: int) -> None:
+        await self.begin(n, Outcome.LED, "lead")
+
+    async def join(self, n: int) -> None:
+        await self.begin(n, Outcome.JOINED, "join")
+
+    async def hit(self, n: int) -> None:
+        await self.begin(n, Outcome.HIT, "hit")
+
+    async def begin(self, n: int, outcome: Outcome, operation: str) -> None:
+        begun = await self.store.begin(wish(self.name, operation, n))
+        assert begun.outcome is outcome
 
     async def record_created(self, n: int) -> None:
         await self.store.record_created(*records(self.name, n))
@@ -118,7 +185,15 @@ class Ours:
         await self.store.predictions(team=TEAMS[n % 10], kind=Kind.PREDICTION, limit=PAGE)
 
 
-OPERATIONS = {"record_created": "FULL", "advance": "NORMAL", "prediction": "NORMAL", "list": "NORMAL"}
+OPERATIONS = {
+    "lead": "FULL",
+    "join": "NORMAL",
+    "hit": "NORMAL",
+    "record_created": "FULL",
+    "advance": "NORMAL",
+    "prediction": "NORMAL",
+    "list": "NORMAL",
+}
 
 
 def figures(seconds: float, times: list[float]) -> dict[str, float]:
@@ -167,6 +242,8 @@ async def compare(folder: Path, operations: int, rounds: int) -> dict[str, objec
             store = SQLiteStore(folder / f"store{round_}-{concurrency}.sqlite")
             await store.open()
             ours = Ours(store, "s")
+            for each in shared():
+                await store.record_created(*each)
             for name in OPERATIONS:
                 count = operations // 4 if name == "list" else operations
                 result = await run_ours(getattr(ours, name), count, concurrency)
@@ -175,6 +252,8 @@ async def compare(folder: Path, operations: int, rounds: int) -> dict[str, objec
         path = folder / f"bare{round_}.sqlite"
         empty = SQLiteStore(path)
         await empty.open()
+        for each in shared():
+            await empty.record_created(*each)
         await empty.close()
         bare = Bare(path, "b")
         for name, synchronous in OPERATIONS.items():
@@ -200,9 +279,11 @@ async def at_size(folder: Path, stored: int) -> dict[str, object]:
     filling = await run_ours(ours.record_created, stored, 64)
     stride = max(1, stored // 2000)
     result: dict[str, object] = {"stored": stored, "filled_per_s": filling["per_s"]}
-    for name in ("prediction", "list"):
+    for each in shared():
+        await store.record_created(*each)
+    for name in ("prediction", "list", "hit", "join"):
         call = getattr(ours, name)
-        result[name] = await run_ours(lambda n, call=call: call(n * stride % stored), 2000, 1)
+        result[name] = await run_ours(lambda n, call=call: call(n * stride % stored), min(2000, stored), 1)
         print(f"{name:16} with {stored} stored: {result[name]}")
     await store.close()
     result["file_bytes"] = (folder / "large.sqlite").stat().st_size

@@ -1,0 +1,90 @@
+"""How soon is an end seen? The delay from upstream's end of a run to the caller's answer to `Prefer: wait`.
+
+    python -m bench.follow [--runs 5] [--durations 0.3 1 5 30]
+
+Measured through the gateway, which finds the end by looking, and beside it by asking the simulator directly with
+`Prefer: wait`, which is told. Both in one process on one clock. The last line is one JSON object, delays in seconds.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from datetime import datetime
+
+import aiohttp
+
+from bench.load import KEY
+from gateway.app import running
+from gateway.config import from_mapping
+from gateway.simulator import Simulator, SimulatorSettings
+
+SLOW = "b4186a5171ad62e0d7679fcc8ad62fb99b1881ec9211e494283b2c4c082b4b5c"
+
+
+async def delay(session: aiohttp.ClientSession, base: str, key: str, duration: float, number: int, upstream) -> float:
+    """Run once and return how long after the end its answer came."""
+    body = {"version": SLOW, "input": {"duration": duration, "prompt": f"{base} {number}"}}
+    headers = {"Authorization": f"Bearer {key}", "Prefer": "wait=60"}
+    async with session.post(f"{base}/predictions", json=body, headers=headers) as response:
+        answer = await response.json()
+        answered_at = time.time()
+    assert answer["status"] in ("succeeded", "processing"), answer["status"]
+    # A finished answer of the simulator itself has no end yet (ref 3); its record has.
+    token, url = upstream
+    while not answer.get("completed_at"):
+        async with session.get(f"{url}/predictions/{answer['id']}", headers={"Authorization": f"Bearer {token}"}) as r:
+            answer = await r.json()
+    ended_at = datetime.fromisoformat(answer["completed_at"]).timestamp()
+    return max(0.0, answered_at - ended_at)
+
+
+async def measure(durations: list[float], runs: int) -> dict[str, object]:
+    """Run each duration `runs` times on both ways, in turn."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        async with Simulator(SimulatorSettings()) as simulator, aiohttp.ClientSession() as session:
+            config = from_mapping(
+                {
+                    "server": {"port": 0},
+                    "ops": {"port": 0},
+                    "upstream": {"base_url": simulator.base_url},
+                    "store": {"url": f"sqlite:///{folder}/gateway.db"},
+                    "teams": [{"name": "bench", "keys": [{"key_env": "BENCH_KEY"}]}],
+                },
+                {"REPLICATE_API_TOKEN": simulator.token, "BENCH_KEY": KEY},
+            )
+            async with running(config) as house:
+                upstream = (simulator.token, simulator.base_url)
+                for duration in durations:
+                    through, direct = [], []
+                    for number in range(runs):
+                        one = delay(session, house.base_url, KEY, duration, number, upstream)
+                        other = delay(session, simulator.base_url, simulator.token, duration, number, upstream)
+                        mine, theirs = await asyncio.gather(one, other)
+                        through.append(mine)
+                        direct.append(theirs)
+                    row = {
+                        "run_seconds": duration,
+                        "gateway": round(statistics.median(through), 4),
+                        "direct": round(statistics.median(direct), 4),
+                        "share_of_run": round(statistics.median(through) / duration, 4),
+                    }
+                    print(row, flush=True)
+                    rows.append(row)
+    return {"bench": "follow", "runs": runs, "delays": rows}
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--durations", type=float, nargs="+", default=[0.3, 1, 5, 30])
+    options = parser.parse_args()
+    print(json.dumps(asyncio.run(measure(options.durations, options.runs))))
+
+
+if __name__ == "__main__":
+    main()
