@@ -101,8 +101,9 @@ def render(sight: Sight, base: str, ticket: str, *, family: Family, as_starting:
     """Write a prediction as its caller sees it.
 
     `base` is the gateway's base URL with `/v1`; `ticket` the path of its stream below it; `family` the route under
-    which its links stand. `as_starting` is for a sync wait that ran out: such an answer must never look like a result,
-    because clients take everything but `starting` for one (ref 3, 11.6).
+    which its links stand. `as_starting` shows it as upstream shows one that has just been created: for a sync wait that
+    ran out, whose answer must never look like a result, because clients take everything but `starting` for one (ref 3,
+    11.6), and for other answers to a create that must hold no output.
     """
     prediction, run = sight.prediction, sight.run
     fields = _decode(run.document)
@@ -118,7 +119,7 @@ def render(sight: Sight, base: str, ticket: str, *, family: Family, as_starting:
         _show_own_times(fields, sight)
     if prediction.canceled_at is not None:
         _show_left(fields, prediction.left_as, prediction.canceled_at)
-    elif as_starting and not run.status.is_terminal:
+    elif as_starting:
         fields["status"] = text(Status.STARTING)
         if "output" in fields:
             fields["output"] = NULL

@@ -10,7 +10,7 @@ from gateway.core.answers import Answer
 from gateway.core.bodies import BodyForm, parse_create
 from gateway.core.directives import Directives
 from gateway.core.prefer import parse_cancel_after, parse_prefer
-from gateway.core.records import Kind
+from gateway.core.records import Kind, Sight
 from gateway.core.targets import Target, TargetKind
 from gateway.edge import errors, links
 from gateway.edge.bodies import read_json
@@ -20,6 +20,7 @@ from gateway.service.orders import Created, Order
 
 JSON = "application/json"
 _LONGEST_USER = 200
+_YIELDS_WHAT_COMES_LATER = "replicate-python/"
 _LONGEST_IDEMPOTENCY_KEY = 255
 
 
@@ -99,7 +100,7 @@ async def _show(request: web.Request, created: Created, base: str, wait: float |
             # The wait is over and the work is not: "created, not all outputs ready" (ref 3).
             status = HTTPStatus.ACCEPTED
     # A training's create answer links at /predictions, as upstream's does (ref 1).
-    if wait is None or documents.shown_status(sight).is_terminal:
+    if _may_show_output(request, sight, wait):
         document = service.show(sight, base, "predictions")
     else:
         stream = service.stream_path(sight)
@@ -113,6 +114,17 @@ async def _show(request: web.Request, created: Created, base: str, wait: float |
     if wait is not None:
         headers["Preference-Applied"] = request.headers["Prefer"].strip()
     return web.Response(status=status, body=document, content_type=JSON, headers=headers)
+
+
+def _may_show_output(request: web.Request, sight: Sight, wait: float | None) -> bool:
+    """Say whether the answer to a create may hold output: a whole one, and to a client that expects one there.
+
+    Replicate's own answer to a create that does not wait never has any. PyPI `replicate` 1.x takes what stands in it
+    for what it has yielded already, so that `run(wait=False)` and `output_iterator()` would leave it out.
+    """
+    if not documents.shown_status(sight).is_terminal:
+        return False
+    return wait is not None or not request.headers.get("User-Agent", "").startswith(_YIELDS_WHAT_COMES_LATER)
 
 
 def _header(request: web.Request, name: str, parse: Callable[[str | None], float | None]) -> float | None:

@@ -79,7 +79,7 @@ def test_no_value_changes_a_byte(spelled):
     """Numbers keep their digits, texts their escapes, at any depth."""
     value = spelled.encode()
     for status in (Status.PROCESSING, Status.SUCCEEDED):
-        shown = top(show(sight(with_output(value), status=status), as_starting=status.is_terminal))
+        shown = top(show(sight(with_output(value), status=status)))
         assert [shown[name] for name in ("input", "output", "logs", "other")] == [value] * 4
 
 
@@ -160,10 +160,12 @@ def test_a_wait_that_ran_out_looks_like_a_start():
     assert "output" not in json.loads(show(sight(b'{"id":"x","status":"processing"}'), as_starting=True))
 
 
-def test_a_wait_that_did_not_run_out_shows_the_end():
-    """What has ended is shown so, wait or none."""
+def test_an_end_can_be_shown_as_a_beginning():
+    """A client that must not find output in the answer to its create finds none, though the run has ended."""
     ended = EDGE.replace(b'"processing"', b'"succeeded"')
-    assert json.loads(show(sight(ended, status=Status.SUCCEEDED), as_starting=True))["status"] == "succeeded"
+    assert json.loads(show(sight(ended, status=Status.SUCCEEDED)))["status"] == "succeeded"
+    shown = json.loads(show(sight(ended, status=Status.SUCCEEDED), as_starting=True))
+    assert (shown["status"], shown.get("output"), "completed_at" in shown) == ("starting", None, False)
 
 
 @pytest.mark.parametrize("as_starting", [False, True])
