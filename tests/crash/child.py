@@ -24,7 +24,7 @@ from gateway.outbound.replicate import ReplicateClient
 from gateway.service import adoption
 from gateway.store.sqlite import SQLiteStore
 
-SEARCH_SECONDS = 1.2
+SEARCH_SECONDS = 0.8
 _LONGEST_AMID = {"create": 0.08, "ask-cancel": 0.01}
 _LONGEST = 0.004
 

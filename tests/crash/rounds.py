@@ -340,7 +340,7 @@ def orders_of(upstream: Simulator, mark: str, chaos: random.Random) -> list[Aske
         ask(form, "one leaves", team="beta", seed=1, duration=0.5, cancel_after=0.05)
         ask(form, "one leaves", team="beta", seed=1, duration=0.5, after=0.02)
         for number in range(2):
-            ask(form, "all leave", team="beta", seed=2, duration=1.5, cancel_after=0.1 * number, after=0.02 * number)
+            ask(form, "all leave", team="beta", seed=2, duration=0.9, cancel_after=0.1 * number, after=0.02 * number)
         # Runs of their own.
         for number in range(2):
             key = {"Idempotency-Key": f"{mark} {form} own {number}"} if number else {}
@@ -350,7 +350,7 @@ def orders_of(upstream: Simulator, mark: str, chaos: random.Random) -> list[Aske
         ask("seedless", "together", team="alpha", seed=3, after=0.01 * number)
     for number in range(2):
         late = {"Cancel-After": "1"} if number else {}
-        ask("named", "deadline", team="alpha", seed=4, duration=1.4, headers=late, after=0.02 * number)
+        ask("named", "deadline", team="alpha", seed=4, duration=1.15, headers=late, after=0.02 * number)
     return orders
 
 
