@@ -264,9 +264,8 @@ class CreateService:
                     raise Again(error)
         if run.fingerprint is None or run.fingerprint != identity.fingerprint:
             # Joined before its model was known; now the schema decides (design 3). A run that outlived the process
-            # which began it may still be without its identity: an equal request gives it.
-            if run.fingerprint is None and run.provisional is not None:
-                run = await self._leader.settled(run, asked)
+            # which began it may have taught nothing yet and be without its identity: an equal request gives it.
+            run = await self._leader.settled(run, asked)
             identity = await self._identities.of_request(asked)
             if run.fingerprint is None or run.fingerprint != identity.fingerprint:
                 await self._leave(sight.prediction.id)

@@ -232,6 +232,8 @@ class Leader:
     async def settled(self, run: Run, asked: Asked) -> Run:
         """Now that a bare version's model is known, give the run the identity of a request that is equal to its own."""
         await self._learn(run, documents.read_news(run.document))
+        if run.fingerprint is not None or run.provisional is None:
+            return run
         fingerprint = (await self._identities.of_request(asked)).fingerprint
         for _ in range(2):
             newest = await self._store.run(run.id) or run

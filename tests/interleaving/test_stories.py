@@ -49,6 +49,19 @@ def test_a_bare_version_that_a_crash_left_unnamed_is_joined_by_the_next_equal_re
     assert len(story.upstream.sent) == 1
 
 
+def test_a_bare_version_joins_a_run_that_a_named_one_began_and_a_crash_cut_short(story: Interleavings) -> None:
+    """The run is recorded, which model the version is of is not: who asks by the bare id shares it all the same."""
+    ask(story, "named")
+    story.life.gate.is_held = True
+    story.upstream.answer(story.upstream.waiting[0], "created")
+    story.run_on(story._nothing())
+    story.life.gate.let(write_first=True)
+    story.run_on(story._nothing())
+    story.crash(taken=True)
+    id_of(ask(story, "bare"))
+    assert len(story.upstream.sent) == 1
+
+
 def test_a_bare_version_whose_crash_came_before_it_was_named_does_not_turn_callers_away(story: Interleavings) -> None:
     """The run is recorded, its identity is not: equal requests get predictions on it, and no 503."""
     ask(story, "bare")
