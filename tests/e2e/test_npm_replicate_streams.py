@@ -12,7 +12,8 @@ from tests.support.upstream import creates, until, version_of
 
 pytestmark = pytest.mark.node
 
-STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
+# Slow enough to be listened to while it runs, on a busy machine too; one that has ended is replayed.
+STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24, "duration": 20.0}
 
 
 async def test_text_streams_token_by_token(replicate_js: Play, upstream: Simulator, gateway: House, storyteller: str):

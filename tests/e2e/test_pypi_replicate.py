@@ -90,7 +90,8 @@ async def test_a_model_that_fails_raises_its_own_words(python: Python, upstream:
 async def test_text_streams_token_by_token(python: Python, upstream: Simulator, gateway: House, ref: str):
     """`replicate.stream()`: every event has an id, nothing is trimmed, `done` ends it; the key stays at the gateway."""
     full = f"{ref}:{version_of(upstream, ref)}" if ref == "acme/storyteller" else ref
-    events = await python.do(python.client, "stream", full, input=STORY)
+    # Slow enough to be listened to while it runs.
+    events = await python.do(python.client, "stream", full, input=STORY | {"duration": 20.0})
     output = [event.data for event in events if event.event.value == "output"]
     assert output == upstream.predictions[0].output
     assert "".join(str(event) for event in events) == "".join(output)

@@ -11,7 +11,8 @@ from tests.e2e.conftest import Play
 from tests.support.house import House
 from tests.support.upstream import until
 
-STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 64}
+# Slow enough to be listened to while it runs, on a busy machine too; one that has ended is replayed.
+STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 64, "duration": 20.0}
 
 
 async def created(gateway: House, version: str, given: dict[str, Any]) -> dict[str, Any]:
