@@ -146,7 +146,7 @@ async def test_a_page_runs_streams_and_paints(visit: Visit, upstream: Simulator,
         ("run", {"ref": storyteller, "input": STORY}),
         # Of another seed: an equal request would be answered from the first one's run.
         ("run", {"ref": storyteller, "input": STORY | {"seed": 8}, "wait": {"mode": "poll", "interval": 50}}),
-        ("stream", {"ref": "meta/meta-llama-3-8b-instruct", "input": STORY}),
+        ("stream", {"ref": "meta/meta-llama-3-8b-instruct", "input": STORY | {"duration": 20.0}}),
         ("paint", {"ref": "black-forest-labs/flux-schnell", "input": {"prompt": "a lake", "seed": 3}}),
         key=gateway.keys["alpha.page"] if credential == "publishable key" else None,
     )
