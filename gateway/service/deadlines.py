@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway.errors import GatewayError, NotFound
 from gateway.ports import Clock, Sharing
+from gateway.service.pausing import sleep_or
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Deadlines:
                 continue
             at, prediction_id = self._heap[0]
             if (remaining := at - self._clock.now()) > 0:
-                await self._sleep_or_nearer(remaining)
+                await sleep_or(self._clock, remaining, self._nearer)
                 continue
             heapq.heappop(self._heap)
             try:
@@ -66,13 +67,3 @@ class Deadlines:
             except GatewayError as exc:
                 logger.warning("a deadline could not be kept yet", extra={"reason": exc.detail})
                 heapq.heappush(self._heap, (self._clock.now() + _AFTER_TROUBLE_SECONDS, prediction_id))
-
-    async def _sleep_or_nearer(self, seconds: float) -> None:
-        sleep = asyncio.ensure_future(self._clock.sleep(seconds))
-        nearer = asyncio.ensure_future(self._nearer.wait())
-        try:
-            await asyncio.wait({sleep, nearer}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleep.cancel()
-            nearer.cancel()
-            await asyncio.gather(sleep, nearer, return_exceptions=True)

@@ -15,6 +15,7 @@ from gateway.core import documents, retrying
 from gateway.core.records import Run, RunState, Status
 from gateway.errors import GatewayError
 from gateway.ports import Clock, CreateStore, PredictionObserver, Upstream
+from gateway.service.pausing import sleep_or
 
 logger = logging.getLogger(__name__)
 
@@ -50,15 +51,10 @@ class Watch:
 
     async def pause(self, clock: Clock, seconds: float) -> None:
         """Sleep until the next look is due, or somebody nudges."""
-        sleep = asyncio.ensure_future(clock.sleep(seconds))
-        news = asyncio.ensure_future(self._news.wait())
         try:
-            await asyncio.wait({sleep, news}, return_when=asyncio.FIRST_COMPLETED)
+            await sleep_or(clock, seconds, self._news)
         finally:
             self._news.clear()
-            for future in (sleep, news):
-                future.cancel()
-            await asyncio.gather(sleep, news, return_exceptions=True)
 
     async def wait_until(self, done: Callable[[Run], bool], seconds: float) -> Run:
         """Wait until `done` is true of the run or the time is over; return the run as it is then."""
