@@ -9,17 +9,14 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from ipaddress import ip_network
 from secrets import token_bytes
 
 import msgspec
 from aiohttp import web
 
 from gateway import clock as clocks
+from gateway import settings
 from gateway.config import Config
-from gateway.core import determinism
-from gateway.core.scopes import Scope
-from gateway.core.teams import Team
 from gateway.edge import keys, middlewares, ops, routes, streams
 from gateway.edge.doors import Door
 from gateway.edge.server import listen
@@ -150,17 +147,7 @@ def _background(stack: AsyncExitStack, work: Coroutine[None, None, None], name: 
 
 
 async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitStack) -> _Parts:
-    teams = [
-        Team(
-            name=team.name,
-            scopes=frozenset(Scope(scope) for scope in team.scopes),
-            models=team.models or ("*",),
-            origins=team.browser_origins,
-            may_assert_deterministic=team.may_assert_deterministic,
-            honor_cache_control=team.honor_cache_control,
-        )
-        for team in config.teams
-    ]
+    teams = settings.teams_of(config)
     metrics = Metrics(teams=[team.name for team in teams], top_targets=config.metrics.top_targets)
     upstream = UpstreamSettings(base_url=str(config.upstream.base_url))
     session = await stack.enter_async_context(new_session(upstream.max_connections))
@@ -181,7 +168,7 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
     identities = IdentityService(
         schemas,
         versions,
-        _sharing_policy(config),
+        settings.sharing_policy(config),
         share=config.cache.share,
         ttl_seconds=float(config.cache.ttl_seconds),
         outputs_persisted=False,
@@ -217,7 +204,7 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         tracker,
         clock,
         secret=await store.secret("upstream-webhooks", token_bytes(_SECRET_BYTES)),
-        base=_webhook_base(config),
+        base=settings.webhook_base(config),
     )
     deadlines = Deadlines(store, clock, predictions.expire)
     leader = Leader(
@@ -282,7 +269,7 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         "upstream_breaker_state", "0 closed, 1 half open, 2 open.", lambda: client.breaker.state(clock.monotonic())
     )
     return _Parts(
-        settings=_edge_settings(config, teams),
+        settings=settings.edge_settings(config, teams),
         store=store,
         clock=clock,
         metrics=metrics,
@@ -304,21 +291,6 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         health=Health(store, client, clock, lambda: client.token_refused_at is not None),
         streams=streams.OpenStreams(max_total=config.streams.max_total, max_per_team=config.streams.max_per_team),
         team_origins={team.name: team.origins for team in teams},
-    )
-
-
-def _edge_settings(config: Config, teams: Sequence[Team]) -> EdgeSettings:
-    public_url = config.server.public_url
-    return EdgeSettings(
-        public_url=str(public_url).rstrip("/") if public_url else None,
-        upstream_base=str(config.upstream.base_url),
-        trusted_proxies=tuple(ip_network(str(network)) for network in config.server.trusted_proxies),
-        max_body_bytes=config.server.max_body_bytes,
-        max_upload_bytes=config.server.max_upload_bytes,
-        allow_http_webhooks=config.webhooks.allow_http,
-        origins=frozenset(origin for team in teams for origin in team.origins),
-        heartbeat_seconds=float(config.streams.heartbeat_seconds),
-        ops_token=config.ops.token.get_secret_value() if config.ops.token else None,
     )
 
 
@@ -369,25 +341,6 @@ async def _resume(parts: _Parts) -> None:
     runs = await parts.tracker.resume()
     await parts.deadlines.resume()
     logger.info("resumed", extra={"runs": runs, "uncertain_creates": orphans})
-
-
-def _sharing_policy(config: Config) -> determinism.Policy:
-    rules = tuple(
-        determinism.Rule(
-            model=rule.model,
-            mode=determinism.Mode(rule.mode),
-            ttl_seconds=float(rule.ttl_seconds) if rule.ttl_seconds is not None else None,
-            ignore_inputs=frozenset(rule.ignore_inputs),
-        )
-        for rule in config.cache.rules
-    )
-    return determinism.Policy(config.cache.enabled, rules, frozenset(config.cache.random_seeds))
-
-
-def _webhook_base(config: Config) -> str | None:
-    """Return the address under which upstream may call; it takes https only."""
-    public_url = str(config.server.public_url or "").rstrip("/")
-    return public_url if config.upstream.webhooks == "auto" and public_url.startswith("https://") else None
 
 
 async def _end_streams(app: web.Application) -> None:

@@ -1,0 +1,61 @@
+"""From the config to the values that each part is given. The config itself goes no further than here and `app.py`."""
+
+from collections.abc import Sequence
+from ipaddress import ip_network
+
+from gateway.config import Config
+from gateway.core import determinism
+from gateway.core.scopes import Scope
+from gateway.core.teams import Team
+from gateway.edge.settings import EdgeSettings
+
+
+def teams_of(config: Config) -> list[Team]:
+    """Return the tenants."""
+    return [
+        Team(
+            name=team.name,
+            scopes=frozenset(Scope(scope) for scope in team.scopes),
+            models=team.models or ("*",),
+            origins=team.browser_origins,
+            may_assert_deterministic=team.may_assert_deterministic,
+            honor_cache_control=team.honor_cache_control,
+        )
+        for team in config.teams
+    ]
+
+
+def edge_settings(config: Config, teams: Sequence[Team]) -> EdgeSettings:
+    """Return what the edge needs."""
+    public_url = config.server.public_url
+    return EdgeSettings(
+        public_url=str(public_url).rstrip("/") if public_url else None,
+        upstream_base=str(config.upstream.base_url),
+        trusted_proxies=tuple(ip_network(str(network)) for network in config.server.trusted_proxies),
+        max_body_bytes=config.server.max_body_bytes,
+        max_upload_bytes=config.server.max_upload_bytes,
+        allow_http_webhooks=config.webhooks.allow_http,
+        origins=frozenset(origin for team in teams for origin in team.origins),
+        heartbeat_seconds=float(config.streams.heartbeat_seconds),
+        ops_token=config.ops.token.get_secret_value() if config.ops.token else None,
+    )
+
+
+def sharing_policy(config: Config) -> determinism.Policy:
+    """Return the rules by which runs are shared."""
+    rules = tuple(
+        determinism.Rule(
+            model=rule.model,
+            mode=determinism.Mode(rule.mode),
+            ttl_seconds=float(rule.ttl_seconds) if rule.ttl_seconds is not None else None,
+            ignore_inputs=frozenset(rule.ignore_inputs),
+        )
+        for rule in config.cache.rules
+    )
+    return determinism.Policy(config.cache.enabled, rules, frozenset(config.cache.random_seeds))
+
+
+def webhook_base(config: Config) -> str | None:
+    """Return the address under which upstream may call; it takes https only."""
+    public_url = str(config.server.public_url or "").rstrip("/")
+    return public_url if config.upstream.webhooks == "auto" and public_url.startswith("https://") else None
