@@ -136,9 +136,8 @@ class CreateService:
         if identity.fingerprint is None:
             return None
         now = self._clock.now()
-        since = now - wishes.max_age if wishes.max_age is not None else 0.0
         # Nothing has ended after the end of time: a run in flight alone is wanted.
-        since = math.inf if wishes.no_cache else since
+        since = math.inf if wishes.no_cache else _oldest_end(identity, wishes, now)
         return await self._store.shared_run(identity.fingerprint, identity.provisional, now, since)
 
     async def _attempt(self, asked: Asked, identity: Identity) -> Created | Answer:
@@ -198,7 +197,7 @@ class CreateService:
             prediction=prediction,
             now=now,
             may_hit=identity.fingerprint is not None and not wishes.no_cache,
-            ended_since=now - wishes.max_age if wishes.max_age is not None else 0.0,
+            ended_since=_oldest_end(identity, wishes, now),
             may_join=identity.is_shared,
             idempotency=self._idempotency(order, now),
         )
@@ -286,6 +285,12 @@ class CreateService:
     async def close(self, grace_seconds: float) -> None:
         """Finish the creates that are under way, within reason; what is left is taken up by the next start."""
         await self._tasks.close(grace_seconds)
+
+
+def _oldest_end(identity: Identity, wishes: Directives, now: float) -> float:
+    """Return when a finished run must have ended to answer: as the caller wishes, and as the config has it by now."""
+    ages = (identity.ttl_seconds, wishes.max_age)
+    return now - min(age for age in ages if age is not None)
 
 
 def _sight(begun: Begun) -> Sight:

@@ -349,6 +349,21 @@ async def test_results_survive_a_restart(upstream: Simulator, tmp_path: Path):
         assert (await create(alpha, named(house))).bypass == "disabled"
 
 
+async def test_a_shorter_life_in_the_config_counts_for_what_is_kept_already(upstream: Simulator, tmp_path: Path):
+    """Who narrows `ttl_seconds` and restarts is not served what the wider one kept."""
+    clock = Moved(upstream)
+    async with start_gateway(upstream, tmp_path, clock=clock) as house, many(house) as alpha:
+        await warm(alpha, house)
+    clock.advance(2 * MINUTE)
+    for ttl_seconds, is_hit in ((600, True), (60, False)):
+        narrowed = {"ttl_seconds": ttl_seconds}
+        async with (
+            start_gateway(upstream, tmp_path, keys=house.keys, clock=clock, cache=narrowed) as house,
+            many(house) as alpha,
+        ):
+            assert (await create(alpha, named(house))).is_hit is is_hit
+
+
 @pytest.mark.parametrize("end", ["failed", "canceled"])
 async def test_only_success_is_kept(gateway: House, end: str):
     """What failed or was cancelled is tried again by the next who asks."""
