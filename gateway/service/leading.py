@@ -185,7 +185,7 @@ class Leader:
             self._deadlines.add(leader.deadline_at, leader.id)
         self.note_created(Sight(leader, run))
         if run.status.is_terminal:
-            self._observer.prediction_finished(leader.team, run.status)
+            await self._tracker.ended(run)
         if run.provisional is not None and run.fingerprint is None:
             self._tasks.in_background(self._settle(run, answer, asked))
         else:

@@ -86,7 +86,7 @@ class Tracker:
         requests_per_minute: float,
         keep_until: Callable[[Run, bytes, float], float | None],
     ) -> None:
-        self._on_end: Callable[[Run], Awaitable[None]] = _nothing
+        self._on_end: list[Callable[[Run], Awaitable[None]]] = []
         self._keep_until = keep_until
         self._store = store
         self._upstream = upstream
@@ -102,8 +102,13 @@ class Tracker:
         return len(self._watches)
 
     def when_ended(self, act: Callable[[Run], Awaitable[None]]) -> None:
-        """Have something done at each run's end, before its waiters are woken."""
-        self._on_end = act
+        """Have something done at each run's end, before its waiters are woken. What is added first is done first."""
+        self._on_end.append(act)
+
+    async def ended(self, run: Run) -> None:
+        """Let everything be done that a run's end asks for: once, by whoever has recorded the end."""
+        for act in self._on_end:
+            await act(run)
 
     async def resume(self) -> int:
         """Take up every run that the store knows to be live. Return how many."""
@@ -251,7 +256,7 @@ class Tracker:
         watch.run = changed
         if changed.status.is_terminal:
             watch.nudge()
-            await self._on_end(changed)
+            await self.ended(changed)
             logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": changed.status})
         watch.wake()
 
@@ -279,7 +284,3 @@ class Tracker:
             except GatewayError as exc:
                 # The next look brings the same news.
                 logger.warning("an answer could not be kept", extra={"run": watch.run.id, "reason": exc.detail})
-
-
-async def _nothing(_: Run) -> None:
-    """Do nothing."""

@@ -1,0 +1,33 @@
+"""What services ask of the outside world, one role or family of roles a file.
+
+A service takes the narrowest role. Every method is one atomic step, so that both an embedded database and a shared
+server can keep its promise; the docstrings say what is atomic and what survives. Two degrees of lasting are told apart
+(design 2.9): *kept* outlives the process, *durable* outlives the power too. All methods raise
+`gateway.errors.StoreUnavailable` when the store cannot answer in time; nothing has changed then, as far as the store
+can tell.
+"""
+
+from gateway.ports.clock import Clock
+from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
+from gateway.ports.observers import AdoptionObserver, PredictionObserver, UpstreamObserver
+from gateway.ports.predictions import Predictions
+from gateway.ports.sharing import CreateStore, Sharing
+from gateway.ports.store import Store
+from gateway.ports.upstream import Upstream
+
+__all__ = [
+    "AdoptionObserver",
+    "Clock",
+    "CreateStore",
+    "Files",
+    "Keys",
+    "Leases",
+    "PredictionObserver",
+    "Predictions",
+    "Secrets",
+    "Sharing",
+    "Store",
+    "Upstream",
+    "UpstreamObserver",
+    "Versions",
+]

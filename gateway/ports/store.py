@@ -1,0 +1,30 @@
+"""The store as a whole."""
+
+from typing import Protocol
+
+from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
+from gateway.ports.predictions import Predictions
+from gateway.ports.sharing import Sharing
+
+
+class Store(Predictions, Sharing, Keys, Files, Versions, Secrets, Leases, Protocol):
+    """Everything that lasts."""
+
+    async def open(self) -> None:
+        """Connect, and bring the schema up to date. Raises `gateway.errors.StoreUnavailable` with what is wrong."""
+        ...
+
+    async def claim(self) -> None:
+        """Begin to serve from this store. It ends with the process, however that ends.
+
+        Raises `gateway.errors.StoreUnavailable` if the store takes one serving process only, and has one.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was asked, then let go."""
+        ...
+
+    async def ping(self) -> None:
+        """Prove that the store answers, by a write that is read back."""
+        ...
