@@ -1,10 +1,12 @@
 """From the config to the values that each part is given. The config itself goes no further than here and `app.py`."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 from ipaddress import ip_network
 
 from gateway.config import Config
-from gateway.core import determinism
+from gateway.config.sections import ModelPrice
+from gateway.core import determinism, pricing
 from gateway.core.scopes import Scope
 from gateway.core.teams import Team
 from gateway.edge.settings import EdgeSettings
@@ -53,6 +55,30 @@ def sharing_policy(config: Config) -> determinism.Policy:
         for rule in config.cache.rules
     )
     return determinism.Policy(config.cache.enabled, rules, frozenset(config.cache.random_seeds))
+
+
+def price_list(config: Config) -> pricing.PriceList:
+    """Return what everything costs."""
+    prices = config.prices
+    return pricing.PriceList(
+        rules=tuple(pricing.Rule(each.model, _price(each)) for each in prices.models),
+        unknown=pricing.UnknownPolicy(prices.unknown),
+        default_hardware=prices.default_hardware,
+        charge_failed=prices.charge_failed,
+    )
+
+
+def _price(given: ModelPrice) -> pricing.Price:
+    if given.hardware is not None:
+        return pricing.on_hardware(given.hardware)
+    nothing = Decimal(0)
+    return pricing.Price(
+        per_second=given.usd_per_second or nothing,
+        per_run=given.usd_per_run or nothing,
+        per_output=given.usd_per_output or nothing,
+        per_input_token=given.usd_per_input_token or nothing,
+        per_output_token=given.usd_per_output_token or nothing,
+    )
 
 
 def webhook_base(config: Config) -> str | None:

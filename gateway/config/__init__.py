@@ -19,7 +19,7 @@ from gateway.config.sections import (
     Webhooks,
 )
 from gateway.config.teams import LIMIT_NAMES, Limits, Team, TeamKey
-from gateway.config.values import is_loopback, microusd
+from gateway.config.values import is_loopback
 from gateway.config.warnings import warnings
 
 __all__ = [
@@ -47,6 +47,5 @@ __all__ = [
     "from_mapping",
     "is_loopback",
     "load",
-    "microusd",
     "warnings",
 ]

@@ -1,5 +1,6 @@
 """Checks that take more than one value: secrets that must be there, and sections that must agree."""
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping
 
 from gateway.config.model import Config
@@ -8,6 +9,7 @@ from gateway.config.secrets import SecretMissing, from_environment, from_file
 from gateway.config.sections import ModelPrice, Ops, Server, Upstream
 from gateway.config.teams import Team, TeamKey
 from gateway.config.values import is_loopback, is_wildcard
+from gateway.core.price_table import HARDWARE
 from gateway.core.scopes import origins_outside, patterns_outside, scopes_outside
 
 
@@ -79,6 +81,7 @@ def compare(config: Config, report: Report) -> None:
             f'"{config.outputs.persist}" needs an outputs.url to copy to (for example: outputs)',
             uses=[("outputs", "url")],
         )
+    _compare_sku(config.prices.default_hardware, ("prices", "default_hardware"), report)
     for index, price in enumerate(config.prices.models):
         _compare_price(price, ("prices", "models", index), report)
     _find_twins(
@@ -120,6 +123,17 @@ def _compare_price(price: ModelPrice, location: Location, report: Report) -> Non
         report.add(location, "has no price; give one of usd_per_second, hardware, usd_per_run, …", uses=uses)
     elif len(given) + bool(tokens) > 1:
         report.add(location, f"has several prices ({', '.join(given + tokens)}); keep one", uses=uses)
+    elif price.hardware is not None:
+        _compare_sku(price.hardware, (*location, "hardware"), report)
+
+
+def _compare_sku(sku: str, location: Location, report: Report) -> None:
+    if sku in HARDWARE:
+        return
+    close = difflib.get_close_matches(sku, HARDWARE, n=1)
+    mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(HARDWARE)}"
+    instead = "" if location[-1] == "default_hardware" else "; for others give usd_per_second"
+    report.add(location, f'"{sku}" has no built-in price; {mend}{instead}')
 
 
 def _compare_team(team: Team, location: Location, report: Report) -> None:

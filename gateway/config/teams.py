@@ -22,9 +22,9 @@ from gateway.config.values import (
     Sha256,
     TeamName,
     Weight,
-    microusd,
 )
 from gateway.core import keys
+from gateway.core.money import exact_microusd
 from gateway.core.records import Key
 from gateway.core.scopes import DEFAULT_SCOPES
 
@@ -48,12 +48,12 @@ class Limits(Section):
     @property
     def budget_microusd_per_day(self) -> int | None:
         """The day's budget in micro-dollars."""
-        return None if self.budget_usd_per_day is None else microusd(self.budget_usd_per_day)
+        return None if self.budget_usd_per_day is None else exact_microusd(self.budget_usd_per_day)
 
     @property
     def budget_microusd_per_month(self) -> int | None:
         """The month's budget in micro-dollars."""
-        return None if self.budget_usd_per_month is None else microusd(self.budget_usd_per_month)
+        return None if self.budget_usd_per_month is None else exact_microusd(self.budget_usd_per_month)
 
 
 LIMIT_NAMES = tuple(Limits.model_fields)

@@ -7,7 +7,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -15,11 +15,10 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import BeforeValidator, Strict
 
 from gateway.core import scopes
+from gateway.core.money import MOST_USD, exact_microusd, exact_price
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_DOLLAR: Final = 1_000_000
-_MOST_DOLLARS: Final = 1_000_000_000
 _MOST: Final = 10**15
 _LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOSTNAME: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
@@ -71,14 +70,8 @@ def _number(phrase: str, *, zero: bool, high: int, into: Callable[[Any], Any]) -
 
 
 def _budget(exact: Decimal) -> Decimal:
-    if microusd(exact) < 1:
-        raise ValueError("expected at least a micro-dollar (0.000001)")
+    exact_microusd(exact)
     return exact
-
-
-def microusd(dollars: Decimal) -> int:
-    """Turn dollars into integer micro-dollars, rounding half-even."""
-    return int((dollars * _DOLLAR).to_integral_value(ROUND_HALF_EVEN))
 
 
 def _host(value: str) -> str:
@@ -226,8 +219,8 @@ Whole = Annotated[int, _whole(-(2**63), 2**63 - 1, "a whole number")]
 Seconds = Annotated[float, _number("a number of seconds above 0", zero=False, high=10**10, into=float)]
 SecondsOrZero = Annotated[float, _number("a number of seconds, 0 or more", zero=True, high=10**10, into=float)]
 Weight = Annotated[float, _number("a number above 0", zero=False, high=1_000_000, into=float)]
-Dollars = Annotated[Decimal, _number("a number above 0", zero=False, high=_MOST_DOLLARS, into=_budget)]
-Price = Annotated[Decimal, _number("a number, 0 or more", zero=True, high=_MOST_DOLLARS, into=Decimal)]
+Dollars = Annotated[Decimal, _number("a number above 0", zero=False, high=MOST_USD, into=_budget)]
+Price = Annotated[Decimal, _number("a number, 0 or more", zero=True, high=MOST_USD, into=exact_price)]
 Host = Annotated[str, _text(_host, "a host name or an IP address")]
 PublicUrl = Annotated[str, _text(_public_url, "an http or https address")]
 BaseUrl = Annotated[str, _text(_base_url, "an http or https address")]

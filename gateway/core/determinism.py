@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from gateway.core.records import Kind
 from gateway.core.schemas import InputSchema
-from gateway.core.targets import allows
+from gateway.core.targets import is_named_by
 
 
 class Mode(StrEnum):
@@ -144,7 +144,7 @@ def judge(
 
 def rule_for(rules: Sequence[Rule], model: str | None) -> Rule | None:
     """Return the first rule for a target. While its model is unknown, only rules for everything (`*`) are its own."""
-    return next((rule for rule in rules if rule.model == "*" or (model and allows((rule.model,), model))), None)
+    return next((rule for rule in rules if is_named_by(rule.model, model)), None)
 
 
 def needs_model(rules: Sequence[Rule]) -> bool:

@@ -71,6 +71,11 @@ def allows(globs: Sequence[str], model: str) -> bool:
     return False
 
 
+def is_named_by(glob: str, model: str | None) -> bool:
+    """Whether a rule's glob names a target. One whose model is unknown is named by `*` alone."""
+    return glob == "*" or (model is not None and allows((glob,), model))
+
+
 def allows_everything(globs: Sequence[str]) -> bool:
     """Whether the list keeps nothing out, so that a target need not even be known by name."""
     return "*" in globs
