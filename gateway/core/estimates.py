@@ -9,7 +9,7 @@ from decimal import Decimal
 import msgspec
 from msgspec import Raw
 
-from gateway.core import money
+from gateway.core import money, numbers
 from gateway.core.money import MOST_MICROUSD, Amounts
 from gateway.core.pricing import Part, Price, Unit, total
 from gateway.core.recent import Typical
@@ -28,8 +28,6 @@ MOST_OUTPUTS_TOLD = 1000
 MOST_TOKENS_TOLD = 1_000_000
 
 _NULL = Raw(b"null")
-_OUTPUT_INPUTS = ("num_outputs", "num_images")
-_TOKEN_INPUTS = ("max_tokens", "max_new_tokens")
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -49,7 +47,6 @@ class _Inputs(msgspec.Struct):
 
 
 _decode_inputs = msgspec.json.Decoder(_Inputs).decode
-_decode_int = msgspec.json.Decoder(int | None).decode
 
 
 def told_by(input: bytes) -> Told:  # noqa: A002 - Replicate's word
@@ -62,22 +59,16 @@ def told_by(input: bytes) -> Told:  # noqa: A002 - Replicate's word
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Told()
     return Told(
-        outputs=_largest(inputs, _OUTPUT_INPUTS, MOST_OUTPUTS_TOLD),
-        output_tokens=_largest(inputs, _TOKEN_INPUTS, MOST_TOKENS_TOLD),
+        outputs=_largest((inputs.num_outputs, inputs.num_images), MOST_OUTPUTS_TOLD),
+        output_tokens=_largest((inputs.max_tokens, inputs.max_new_tokens), MOST_TOKENS_TOLD),
     )
 
 
-def _largest(inputs: _Inputs, names: tuple[str, ...], most: int) -> int | None:
-    found = []
-    for name in names:
-        raw = getattr(inputs, name)
-        try:
-            number = _decode_int(raw) or 0
-        except msgspec.MsgspecError:
-            continue
-        if number > 0:
-            found.append(min(number, most))
-    return max(found, default=None)
+def _largest(told: tuple[Raw, ...], most: int) -> int | None:
+    found = [number for raw in told if (number := numbers.read(bytes(raw))) is not None]
+    return max(
+        (int(min(number, Decimal(most))) for number in found if number > 0 and numbers.is_whole(number)), default=None
+    )
 
 
 def estimate(price: Price, typical: Typical | None = None, told: Told = Told()) -> Amounts:  # noqa: B008 - immutable

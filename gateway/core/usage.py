@@ -4,14 +4,13 @@ The document is upstream's, and the model's own metrics stand in it, so nothing 
 be read counts as nothing, is never below nothing, and leaves a doubt that says why.
 """
 
-import re
 from decimal import Decimal
 from enum import StrEnum
 
 import msgspec
 from msgspec import Raw
 
-from gateway.core import surrogates, times
+from gateway.core import numbers, surrogates, times
 from gateway.core.records import Status
 
 MOST_SECONDS = 7 * 24 * 3600
@@ -19,11 +18,6 @@ MOST_SECONDS = 7 * 24 * 3600
 MOST_OUTPUTS = 1_000_000
 MOST_TOKENS = 10**9
 
-_LONGEST_NUMBER = 420
-_MOST_PLACES = 400
-"""The smallest double has 340."""
-
-_NUMBER = re.compile(rb"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 _ZERO = Decimal(0)
 _NULL = Raw(b"null")
 
@@ -136,7 +130,7 @@ class _Reading:
 
     def _count(self, name: str, most: int, odd: Doubt) -> int | None:
         number = self._number(name, most, odd)
-        if number is None or number == number.to_integral_value():
+        if number is None or numbers.is_whole(number):
             return None if number is None else int(number)
         self.doubts.add(odd)
         return None
@@ -146,13 +140,11 @@ class _Reading:
         text = bytes(self._metrics.get(name, _NULL)).strip()
         if text == b"null":
             return None
-        if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text):
-            number = Decimal(text.decode())
-            exponent = number.as_tuple().exponent
-            if isinstance(exponent, int) and exponent >= -_MOST_PLACES and 0 <= number <= most:
-                return number or _ZERO
-        self.doubts.add(odd)
-        return None
+        number = numbers.read(text)
+        if number is None or not 0 <= number <= most:
+            self.doubts.add(odd)
+            return None
+        return number or _ZERO
 
     def _moment(self, name: str) -> int | None:
         try:
