@@ -114,9 +114,9 @@ class _Reading:
         told = self._count("image_count", MOST_OUTPUTS, Doubt.OUTPUTS_ODD)
         if told is not None:
             return told
-        output = bytes(self._fields.get("output", _NULL)).strip()
+        output = self._text("output")
         if output == b"null":
-            was_removed = self._has_succeeded and self._fields.get("data_removed", _NULL) == b"true"
+            was_removed = self._has_succeeded and self._text("data_removed") == b"true"
             if was_removed:
                 self.doubts.add(Doubt.OUTPUTS_REMOVED)
             return int(was_removed)
@@ -145,6 +145,9 @@ class _Reading:
             self.doubts.add(odd)
             return None
         return number or _ZERO
+
+    def _text(self, name: str) -> bytes:
+        return bytes(self._fields.get(name, _NULL)).strip()
 
     def _moment(self, name: str) -> int | None:
         try:
