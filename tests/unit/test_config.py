@@ -665,6 +665,8 @@ def test_an_empty_list_of_a_key_is_refused(name):
         ({"usd_per_run": 0}, None),
         ({"usd_per_input_token": 1, "usd_per_output_token": 2}, None),
         ({"usd_per_output_token": 2}, None),
+        ({"hardware": "gpu-h100", "usd_per_output_token": 2}, "has several prices (hardware, usd_per_output_token)"),
+        ({"hardware": "gpu-h1000", "usd_per_run": 1}, "has several prices (hardware, usd_per_run)"),
     ],
 )
 def test_a_price_is_one_of_its_alternatives(price, message):
@@ -674,6 +676,37 @@ def test_a_price_is_one_of_its_alternatives(price, message):
         made(**entry)
     else:
         assert message in problems(**entry)["prices.models[0]"]
+
+
+@pytest.mark.parametrize(
+    ("sku", "hint"),
+    [("gpu-h1000", "did you mean gpu-h100?"), ("tpu-v5", "known are cpu, "), ("gpu-l40s-3x", "did you mean gpu-l40s-")],
+)
+def test_hardware_without_a_price_is_refused(sku, hint):
+    """A slip in its name would make a run free, or impossible to price."""
+    found = problems(prices={"default_hardware": sku, "models": [{"model": "a/b", "hardware": sku}]})
+    assert set(found) == {"prices.default_hardware", "prices.models[0].hardware"}
+    assert all(f'"{sku}" has no built-in price; {hint}' in message for message in found.values())
+    assert found["prices.models[0].hardware"].endswith("; for others give usd_per_second")
+    made(prices={"default_hardware": "cpu", "models": [{"model": "a/b", "hardware": "gpu-a40-large"}]})
+
+
+def test_a_sku_that_is_none_is_complained_about_once():
+    """What it should look like, and not that it has no price, too."""
+    assert "expected a hardware sku" in problems(prices={"default_hardware": "GPU"})["prices.default_hardware"]
+
+
+@pytest.mark.parametrize("price", ["0.0000000000000000001", "1e-400", "0." + "3" * 30])
+def test_a_price_finer_than_any_is_refused(price):
+    """So that sums of prices can be kept exact."""
+    found = problems(prices={"models": [{"model": "a/b", "usd_per_run": Decimal(price)}]})
+    assert "at most 18 places" in found["prices.models[0].usd_per_run"]
+
+
+def test_a_budget_finer_than_a_micro_dollar_is_refused():
+    """It would quietly be another budget."""
+    found = problems(teams=[team(budget_usd_per_day=Decimal("0.1000001"))])
+    assert "expected whole micro-dollars: at most 6 places after the point" in found["teams[0].budget_usd_per_day"]
 
 
 def test_outputs_need_a_place():

@@ -1,11 +1,16 @@
 """The built-in prices are those of the pricing page, and say of when."""
 
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from gateway.core.money import exact_price
 from gateway.core.price_table import AS_OF, HARDWARE, OFFICIAL
+from gateway.core.usage import Doubt
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "money.md"
 
 
 @pytest.mark.parametrize(
@@ -56,6 +61,15 @@ def test_no_date_is_before_the_tables_own() -> None:
     """`AS_OF` is what is told of the table."""
     dates = [each.as_of for each in HARDWARE.values() if each.as_of] + [each.as_of for each in OFFICIAL.values()]
     assert min(dates) == AS_OF
+
+
+def test_the_documentation_tells_of_when_the_prices_are() -> None:
+    """Who mends a price mends what is said of it, too."""
+    text = DOCUMENT.read_text()
+    told = {each.as_of for each in (*HARDWARE.values(), *OFFICIAL.values()) if each.as_of}
+    assert all(day.isoformat() in text for day in told)
+    assert set(re.findall(r"\d{4}-\d\d-\d\d", text)) == {day.isoformat() for day in told}
+    assert all(f"`{doubt}`" in text for doubt in Doubt)
 
 
 def test_the_table_can_be_kept_exact() -> None:

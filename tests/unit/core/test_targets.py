@@ -13,6 +13,7 @@ from gateway.core.targets import (
     allows_everything,
     exact_models,
     is_model_name,
+    is_named_by,
     parse_version,
 )
 
@@ -136,3 +137,16 @@ def test_entries_without_wildcards_name_one_model():
     """Those are the ones that upstream can be asked about."""
     assert exact_models(["*", "acme/*", "acme/flux", "acme/flu?", "b/c.d"]) == ["acme/flux", "b/c.d"]
     assert not is_model_name(f"acme/flux:{VERSION}")
+
+
+@pytest.mark.parametrize(
+    ("glob", "model", "is_named"),
+    [
+        ("*", None, True), ("*", "acme/flux", True), ("*/*", None, False), ("*/*", "acme/flux", True),
+        ("acme/f*", "acme/flux", True), ("acme/f*", "acme/sdxl", False), ("acme/*", None, False), ("*", "", True),
+        ("acme/*", "", False),
+    ],
+)  # fmt: skip
+def test_a_rule_names_a_target_whose_model_is_unknown_only_if_it_names_everything(glob, model, is_named):
+    """Any narrower rule might be another model's."""
+    assert is_named_by(glob, model) is is_named

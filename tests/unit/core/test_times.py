@@ -72,3 +72,34 @@ def test_any_text_is_a_time_or_refused(text):
     """Nothing that a caller types makes the gateway stumble."""
     with contextlib.suppress(ValueError):
         assert isinstance(times.parse(text), float)
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ("2024-04-22T11:15:14.604575Z", 1713784514_604575000),
+        ("2024-04-22T11:15:14.04Z", 1713784514_040000000),
+        ("2024-04-22T11:15:14Z", 1713784514_000000000),
+        ("2024-04-22T13:15:14.123456789123+02:00", 1713784514_123456789),
+        ("1969-12-31T23:59:59.25Z", -750000000),
+        ("9999-12-31T23:59:59.999999999Z", 253402300799_999999999),
+    ],
+)
+def test_a_time_can_be_read_to_the_nanosecond(text, nanoseconds):
+    """The time that a run is charged for may be the difference of two of them."""
+    assert times.nanoseconds(text) == nanoseconds
+
+
+@pytest.mark.parametrize("text", ["", "now", "2024-04-22", "2024-02-30T00:00:00Z", "1713784514"])
+def test_what_is_no_time_has_no_nanoseconds(text):
+    """A date is none, either."""
+    with pytest.raises(ValueError, match=r".+"):
+        times.nanoseconds(text)
+
+
+@given(SECONDS, st.integers(0, 999_999_999))
+def test_nanoseconds_agree_with_the_time(at, fraction):
+    """To what a float can tell."""
+    text = f"{at:%Y-%m-%dT%H:%M:%S}.{fraction:09}Z"
+    assert times.nanoseconds(text) == int(at.timestamp()) * 10**9 + fraction
+    assert times.nanoseconds(text) / 10**9 == pytest.approx(times.parse(text), abs=1e-6)
