@@ -40,6 +40,7 @@ from gateway.service.schemas import SchemaService
 from gateway.service.stream_hub import StreamHub
 from gateway.service.tokens import TokenService
 from gateway.service.tracker import Tracker
+from gateway.service.uploads import UploadService
 from gateway.service.upstream_webhooks import UpstreamWebhooks
 from gateway.service.versions import VersionMap
 from gateway.service.webhook_secrets import WebhookSecrets
@@ -117,6 +118,7 @@ class _Parts(msgspec.Struct, frozen=True):
     deadlines: Deadlines
     upstream_webhooks: UpstreamWebhooks
     files: FileService
+    uploads: UploadService
     metadata: MetadataService
     policy: Policy
     versions: VersionMap
@@ -239,6 +241,9 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
     _background(stack, deadlines.run(), "deadlines")
     files = FileService(store, client, clock)
     stack.push_async_callback(files.close)
+    uploads = UploadService(store, client, clock, metrics, max_spool_bytes=config.server.max_spool_bytes)
+    stack.push_async_callback(uploads.close)
+    metrics.watch("upload_spool_bytes", "Room that uploads have on disk.", lambda: uploads.spooled_bytes)
     metadata = MetadataService(
         client,
         clock,
@@ -284,6 +289,7 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         deadlines=deadlines,
         upstream_webhooks=upstream_webhooks,
         files=files,
+        uploads=uploads,
         metadata=metadata,
         policy=policy,
         versions=versions,
@@ -326,6 +332,7 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.CREATES] = parts.creates
     app[keys.UPSTREAM_WEBHOOKS] = parts.upstream_webhooks
     app[keys.FILES] = parts.files
+    app[keys.UPLOADS] = parts.uploads
     app[keys.METADATA] = parts.metadata
     app[keys.POLICY] = parts.policy
     app[keys.VERSIONS] = parts.versions

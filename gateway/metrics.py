@@ -65,6 +65,7 @@ class Metrics:
         self.sse_bytes = counter("sse_bytes", "Bytes of events relayed to callers.")
         self.refusals = counter("refusals", "Requests refused by the gateway itself.", ["reason"])
         self.orphans = counter("orphans", "Uncertain creates, by what became of them.", ["result"])
+        self.uploads = counter("uploads", "Uploads, by whether upstream was sent the bytes.", ["result"])
         self.labels_dropped = counter("labels_dropped", "Values counted under `other` because a label was full.")
         self._prepare()
 
@@ -77,6 +78,8 @@ class Metrics:
             self.cache_lookups.labels("metadata", result)
         for result in ("adopted", "released"):
             self.orphans.labels(result)
+        for result in ("sent", "known", "refused"):
+            self.uploads.labels(result)
         for side in ("downstream", "upstream"):
             self.sse_streams.labels(side)
 
@@ -103,6 +106,10 @@ class Metrics:
     def orphan_settled(self, result: str) -> None:
         """Note what became of an uncertain create."""
         self.orphans.labels(result).inc()
+
+    def uploaded(self, result: str) -> None:
+        """Note an upload."""
+        self.uploads.labels(result).inc()
 
     def polled(self, served_by: str) -> None:
         """Note a look at a prediction."""

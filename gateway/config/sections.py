@@ -62,6 +62,11 @@ class Server(Section):
         examples=[16 * _MIB],
     )
     max_upload_bytes: Bytes = Field(100 * _MIB, description="Largest file that may be uploaded.", examples=[100 * _MIB])
+    max_spool_bytes: CountOrZero = Field(
+        1024 * _MIB,
+        description="Room on disk for uploads that may be of bytes which upstream has already; 0: each is sent anew.",
+        examples=[1024 * _MIB],
+    )
     shutdown_grace_seconds: SecondsOrZero = Field(
         10, description="How long requests may go on after the signal to stop.", examples=[10]
     )

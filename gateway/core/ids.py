@@ -1,6 +1,7 @@
 """Ids in Replicate's form, and the gateway's own. Randomness is an argument."""
 
 import base64
+import uuid
 
 # Crockford's base 32, which upstream has used for ids since 2024 (ref 2).
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -17,6 +18,11 @@ def prediction_id(random: bytes) -> str:
         number, digit = divmod(number, 32)
         digits.append(_CROCKFORD[digit])
     return "".join(digits)
+
+
+def file_id(random: bytes) -> str:
+    """Make a file's id of the form that upstream uses: base64 of a UUID's text (ref 6). Needs 16 random bytes."""
+    return base64.urlsafe_b64encode(str(uuid.UUID(bytes=random[:16], version=4)).encode()).decode()
 
 
 def run_id(random: bytes, now: float) -> str:

@@ -218,17 +218,19 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that a team uploaded. Its id is upstream's."""
+    """A file that a team uploaded. Several may stand for one that upstream has: equal bytes are sent once."""
 
     id: str
+    """Upstream's for the first of its bytes, the gateway's own for those after it."""
     team: str
     key_id: str
     sha256: str
     size: int
     created_at: float
     expires_at: float
+    upstream_id: str
     document: bytes
-    """Upstream's answer to the upload."""
+    """The body to show; upstream's answer to the upload for the first of its bytes."""
 
 
 class Page(msgspec.Struct, frozen=True):

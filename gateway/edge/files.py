@@ -11,7 +11,7 @@ from gateway.core.records import File
 from gateway.core.scopes import Scope
 from gateway.edge import errors, links, relay
 from gateway.edge.creates import JSON
-from gateway.edge.keys import CALLER, CLOCK, FILES, SETTINGS, UPSTREAM, UPSTREAM_SECONDS
+from gateway.edge.keys import CALLER, CLOCK, FILES, SETTINGS, UPLOADS, UPSTREAM, UPSTREAM_SECONDS
 from gateway.edge.predictions import cursor_of, page_links
 from gateway.edge.sending import CallerLeft, cut, send
 from gateway.edge.uploads import open_upload
@@ -28,7 +28,7 @@ async def create_file(request: web.Request) -> web.Response:
     began = clock.monotonic()
     try:
         async with asyncio.timeout(request.app[SETTINGS].upload_seconds):
-            file, answer = await request.app[FILES].upload(request[CALLER], upload)
+            file, answer = await request.app[UPLOADS].upload(request[CALLER], upload)
     except TimeoutError as exc:
         raise BadRequest("The upload did not arrive in time.") from exc
     request[UPSTREAM_SECONDS] = clock.monotonic() - began
@@ -75,7 +75,7 @@ async def download_file(request: web.Request) -> web.StreamResponse:
     """`GET /files/{id}/download`: the bytes, for a link that upstream has signed."""
     file_id = request.match_info["file_id"]
     if not request[CALLER].may(Scope.ACCOUNT):
-        await request.app[FILES].get(request[CALLER], file_id)
+        file_id = (await request.app[FILES].get(request[CALLER], file_id)).upstream_id
     query = request.rel_url.raw_query_string
     opened = request.app[UPSTREAM].download("files.download", f"/files/{file_id}/download", query=query)
     response = web.StreamResponse()

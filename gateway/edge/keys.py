@@ -18,6 +18,7 @@ from gateway.service.policy import Policy
 from gateway.service.predictions import PredictionService
 from gateway.service.stream_hub import StreamHub
 from gateway.service.tokens import TokenService
+from gateway.service.uploads import UploadService
 from gateway.service.upstream_webhooks import UpstreamWebhooks
 from gateway.service.versions import VersionMap
 from gateway.service.webhook_secrets import WebhookSecrets
@@ -29,6 +30,7 @@ AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 CREATES = web.AppKey("creates", CreateService)
 PREDICTIONS = web.AppKey("predictions", PredictionService)
 FILES = web.AppKey("files", FileService)
+UPLOADS = web.AppKey("uploads", UploadService)
 METADATA = web.AppKey("metadata", MetadataService)
 POLICY = web.AppKey("policy", Policy)
 TOKENS = web.AppKey("tokens", TokenService)

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.core.uploads import OCTETS, Described, metadata_of
 from gateway.edge.bodies import check_coding
 from gateway.edge.keys import PRESENTED, SETTINGS
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable, UnsupportedMedia
-from gateway.service.files import Upload
+from gateway.service.uploads import Upload
 
 _CHUNK = 64 * 1024
 _MAX_PARTS = 16
@@ -34,10 +35,18 @@ def open_upload(request: web.Request) -> Upload:
     if request.content_type != "multipart/form-data":
         raise UnsupportedMedia("The body must be multipart/form-data with a part named 'content'.")
     settings = request.app[SETTINGS]
-    if (request.content_length or 0) > settings.max_upload_bytes + _MAX_FIELD * _MAX_PARTS:
+    max_length = settings.max_upload_bytes + _MAX_FIELD * _MAX_PARTS
+    if (request.content_length or 0) > max_length:
         raise _too_large()
     through = _Through(request, settings.max_upload_bytes)
-    return Upload(through.chunks(), f"multipart/form-data; boundary={through.boundary}", through.measured)
+    return Upload(
+        through.chunks(),
+        f"multipart/form-data; boundary={through.boundary}",
+        through.measured,
+        through.described,
+        request.content_length,
+        max_length,
+    )
 
 
 def _too_large() -> BodyTooLarge:
@@ -55,10 +64,18 @@ class _Through:
         self._hash = hashlib.sha256()
         self._size = 0
         self._seen_content = False
+        self._name = ""
+        self._content_type = OCTETS
+        # The other fields, small as they are; what several parts say together only upstream puts together.
+        self._fields: dict[str, bytes] = {}
         self._key = request.get(PRESENTED, "").encode("utf-8", "surrogateescape")
 
     def measured(self) -> tuple[str, int]:
         return self._hash.hexdigest(), self._size
+
+    def described(self) -> Described:
+        """Tell what the form said of its file."""
+        return Described(self._name, self._content_type, metadata_of(self._fields))
 
     async def chunks(self) -> AsyncIterator[bytes]:
         try:
@@ -100,7 +117,10 @@ class _Through:
             if len(filename.encode("utf-8", "surrogateescape")) > _MAX_FILENAME:
                 raise Unprocessable.field("content", f"the file's name is longer than {_MAX_FILENAME} bytes")
             disposition += f'; filename="{filename.translate(_UNSAFE)}"'
-        content_type = part.headers.get("Content-Type", "application/octet-stream" if name == "content" else "")
+            self._name = filename
+        content_type = part.headers.get("Content-Type", OCTETS if name == "content" else "")
+        if name == "content":
+            self._content_type = content_type
         lines = [f"--{self.boundary}", f"Content-Disposition: {disposition}"]
         if content_type:
             lines.append(f"Content-Type: {content_type.translate(_UNSAFE)}")
@@ -123,6 +143,8 @@ class _Through:
             if is_content:
                 self._hash.update(chunk)
                 self._size += len(chunk)
+            else:
+                self._fields[part.name or ""] = self._fields.get(part.name or "", b"") + chunk
             yield chunk
 
     def _refuse_key(self, data: bytes) -> None:

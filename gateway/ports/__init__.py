@@ -9,7 +9,7 @@ can tell.
 
 from gateway.ports.clock import Clock
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
-from gateway.ports.observers import AdoptionObserver, PredictionObserver, UpstreamObserver
+from gateway.ports.observers import AdoptionObserver, PredictionObserver, UploadObserver, UpstreamObserver
 from gateway.ports.predictions import Predictions
 from gateway.ports.sharing import CreateStore, Sharing
 from gateway.ports.store import Store
@@ -27,6 +27,7 @@ __all__ = [
     "Secrets",
     "Sharing",
     "Store",
+    "UploadObserver",
     "Upstream",
     "UpstreamObserver",
     "Versions",

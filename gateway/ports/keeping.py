@@ -58,6 +58,18 @@ class Files(Protocol):
         """List files that have not expired, newest first."""
         ...
 
+    async def has_file_of_size(self, team: str, smallest: int, largest: int, kept_at: float) -> bool:
+        """Say whether a team has a file of `smallest` to `largest` bytes that expires after `kept_at`."""
+        ...
+
+    async def files_of_content(self, team: str, sha256: str, kept_at: float, limit: int = 10) -> list[File]:
+        """Find a team's files of these bytes that expire after `kept_at`, those that live longest first."""
+        ...
+
+    async def count_of_upstream_file(self, upstream_id: str) -> int:
+        """Count the files, of whatever team, that stand for one of upstream's."""
+        ...
+
     async def delete_file(self, file_id: str) -> None:
         """Forget a file."""
         ...

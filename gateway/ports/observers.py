@@ -29,6 +29,14 @@ class PredictionObserver(Protocol):
         ...
 
 
+class UploadObserver(Protocol):
+    """Whoever counts uploads."""
+
+    def uploaded(self, result: str) -> None:
+        """Note one: `sent` upstream, `known` there already, or `refused` by it."""
+        ...
+
+
 class AdoptionObserver(Protocol):
     """Whoever counts creates that were uncertain."""
 

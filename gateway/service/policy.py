@@ -63,7 +63,7 @@ class Policy:
         for link in links:
             file = known.get(link.file_id)
             if file is not None and caller.owns(file.team):
-                url = replacements[link.url] = f"{self._upstream_base}/files/{link.file_id}"
+                url = replacements[link.url] = f"{self._upstream_base}/files/{file.upstream_id}"
                 contents[url] = file.sha256
             elif rewrite.is_among(link, guarded):
                 raise Unprocessable.field(_place(body.input, link), "this file does not exist", "not_found")

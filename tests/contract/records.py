@@ -88,6 +88,7 @@ def file(file_id: str = "f1", **fields: Any) -> File:
             "size": 3,
             "created_at": NOW,
             "expires_at": NOW + 86400,
+            "upstream_id": file_id,
             "document": b'{"id":"f"}',
         }
         | fields

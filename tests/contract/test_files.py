@@ -50,3 +50,35 @@ async def test_expired_files_are_forgotten_in_steps(store: Store) -> None:
     assert await store.delete_expired_files(NOW + 3, 2) == 1
     assert await store.delete_expired_files(NOW + 3, 2) == 0
     assert await store.file("f3") is not None
+
+
+async def test_files_are_found_by_size_while_they_are_kept(store: Store) -> None:
+    """Whether an upload may be of bytes that the team has is asked before it is read."""
+    await store.add_file(file("f1", size=1000, expires_at=NOW + 10))
+    await store.add_file(file("f2", size=5000, team="blue"))
+    for smallest, largest, found in [(1000, 1000, True), (900, 1100, True), (1001, 9000, False), (0, 999, False)]:
+        assert await store.has_file_of_size("red", smallest, largest, NOW) is found
+    assert not await store.has_file_of_size("red", 0, 2000, NOW + 10)
+    assert not await store.has_file_of_size("green", 0, 9000, NOW)
+
+
+async def test_equal_bytes_are_found_within_a_team(store: Store) -> None:
+    """Those that upstream keeps longest come first; another team's are nobody's business."""
+    await store.add_file(file("f1", sha256="S", expires_at=NOW + 10))
+    await store.add_file(file("f2", sha256="S", expires_at=NOW + 30))
+    await store.add_file(file("f3", sha256="T", expires_at=NOW + 20))
+    await store.add_file(file("f4", sha256="S", team="blue"))
+    assert [each.id for each in await store.files_of_content("red", "S", NOW)] == ["f2", "f1"]
+    assert [each.id for each in await store.files_of_content("red", "S", NOW, limit=1)] == ["f2"]
+    assert [each.id for each in await store.files_of_content("red", "S", NOW + 10)] == ["f2"]
+    assert await store.files_of_content("red", "U", NOW) == []
+
+
+async def test_those_that_stand_for_one_file_of_upstream_are_counted(store: Store) -> None:
+    """Upstream's goes when the last of them does."""
+    for each in ("f1", "f2", "f3"):
+        await store.add_file(file(each, upstream_id="f3" if each == "f3" else "f1"))
+    assert await store.count_of_upstream_file("f1") == 2
+    await store.delete_file("f1")
+    assert await store.count_of_upstream_file("f1") == 1
+    assert await store.count_of_upstream_file("f2") == 0

@@ -52,6 +52,27 @@ class SQLiteFiles(Lanes):
         )
         return Page(*await self._read(lambda db: listing.stretch(db, limit, position)))
 
+    async def has_file_of_size(self, team: str, smallest: int, largest: int, kept_at: float) -> bool:
+        """Say whether a team has a file of such a size."""
+        parameters = {"team": team, "smallest": smallest, "largest": largest, "kept_at": kept_at}
+        return await self._read(lambda db: db.execute(SQL["has_file_of_size"], parameters).fetchone() is not None)
+
+    async def files_of_content(self, team: str, sha256: str, kept_at: float, limit: int = 10) -> list[File]:
+        """Find a team's files of equal bytes."""
+        parameters = {"team": team, "sha256": sha256, "kept_at": kept_at, "limit": limit}
+        return await self._read(
+            lambda db: [FILES.record(row) for row in db.execute(SQL["files_of_content"], parameters)]
+        )
+
+    async def count_of_upstream_file(self, upstream_id: str) -> int:
+        """Count the files that stand for one of upstream's."""
+
+        def step(db: sqlite3.Connection) -> int:
+            ((count,),) = db.execute(SQL["count_of_upstream_file"], {"upstream_id": upstream_id}).fetchall()
+            return int(count)
+
+        return await self._read(step)
+
     async def delete_file(self, file_id: str) -> None:
         """Forget a file."""
 

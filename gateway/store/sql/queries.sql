@@ -330,6 +330,16 @@ WHERE expires_at > :now
     AND (created_at, id) > (:low_at, :low_id) AND (created_at, id) < (:high_at, :high_id)
 LIMIT 1;
 
+-- name: has_file_of_size
+SELECT 1 FROM files WHERE team = :team AND size BETWEEN :smallest AND :largest AND expires_at > :kept_at LIMIT 1;
+
+-- name: files_of_content
+SELECT {file} FROM files WHERE team = :team AND sha256 = :sha256 AND expires_at > :kept_at
+ORDER BY expires_at DESC LIMIT :limit;
+
+-- name: count_of_upstream_file
+SELECT count(*) FROM files WHERE upstream_id = :upstream_id;
+
 -- name: delete_file
 DELETE FROM files WHERE id = :id;
 

@@ -330,6 +330,23 @@ class FakeStore:
         chosen = [f for f in self.uploaded.values() if team in (None, f.team) and f.expires_at > now]
         return Page(chosen[:limit], False, len(chosen) > limit)
 
+    async def has_file_of_size(self, team: str, smallest: int, largest: int, kept_at: float) -> bool:
+        """Say whether there is one of such a size."""
+        self._note("has_file_of_size")
+        kept = [f for f in self.uploaded.values() if f.team == team and f.expires_at > kept_at]
+        return any(smallest <= file.size <= largest for file in kept)
+
+    async def files_of_content(self, team: str, sha256: str, kept_at: float, limit: int = 10) -> list[File]:
+        """Find those of equal bytes."""
+        self._note("files_of_content")
+        kept = [f for f in self.uploaded.values() if f.team == team and f.expires_at > kept_at]
+        return [file for file in kept if file.sha256 == sha256][:limit]
+
+    async def count_of_upstream_file(self, upstream_id: str) -> int:
+        """Count those that stand for one."""
+        self._note("count_of_upstream_file")
+        return sum(file.upstream_id == upstream_id for file in self.uploaded.values())
+
     async def delete_file(self, file_id: str) -> None:
         """Forget a file."""
         self._note("delete_file")
