@@ -75,7 +75,7 @@ async def test_streams_of_one_run_say_the_same_to_all(sharing: Play, upstream: S
 
 
 async def test_a_blob_meets_its_result_however_it_is_sent(upstream: Simulator, shared_files: House):
-    """Uploaded, uploaded once more, and as a data: URI when uploads fail: one run of the upscaler, one picture."""
+    """Sent three times, upstream gets one upload and one create; as a data: URI when uploads fail, it is no other."""
     version = version_of(upstream, "acme/upscale")
     async with shared_files.caller() as alpha, alpha.get(f"/v1/models/acme/upscale/versions/{version}") as response:
         # Without a seed a bare id is shared only when its model is known.
@@ -89,9 +89,11 @@ async def test_a_blob_meets_its_result_however_it_is_sent(upstream: Simulator, s
         ref=f"acme/upscale:{version}",
         base64=base64.b64encode(paint("a lake", 1, 16, 16)).decode(),
     )
-    done = await pictures(strategies=["upload", "default"])
+    done = await pictures(strategies=["upload", "default", "upload"])
     assert done.error is None
-    assert done.count("POST", "/files") == 2
+    assert done.count("POST", "/files") == 3
+    assert upstream.requests.count("files.create") == 1
+    assert creates(upstream) == 1
     upstream.faults.set(Fault("error", operation="files.create"))
     fallen_back = await pictures(strategies=["default"])
     assert fallen_back.error is None

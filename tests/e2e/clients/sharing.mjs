@@ -45,7 +45,7 @@ await play({
     return Promise.all(runs);
   },
 
-  /** Send one picture twice, in two ways, to a model that takes files. */
+  /** Send one picture several times, each in one of the ways, to a model that takes files. */
   async pictures({ ref, base64, strategies }) {
     const outputs = [];
     for (const fileEncodingStrategy of strategies) {
