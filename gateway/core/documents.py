@@ -185,6 +185,41 @@ def _show_own_times(fields: Fields, sight: Sight) -> None:
             fields[name] = fields["created_at"]
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """How far a run has come, as it is written. `None` where there is nothing."""
+
+    has_started: bool
+    output: bytes | None
+    logs: bytes | None
+
+
+def progress_of(document: bytes) -> Progress:
+    """Read how far a run has come. Raise `ValueError` for what is no document."""
+    try:
+        fields = _decode(document)
+    except (msgspec.MsgspecError, RecursionError) as exc:
+        raise ValueError(f"not a prediction: {exc}") from exc
+    output, logs = bytes(fields.get("output", NULL)), bytes(fields.get("logs", NULL))
+    return Progress(
+        has_started=bytes(fields.get("started_at", NULL)) != NULL,
+        output=None if output == NULL else output,
+        logs=None if logs in (NULL, _EMPTY_LOGS) else logs,
+    )
+
+
+def as_running(shown: bytes, *, with_output: bool) -> bytes:
+    """Turn a prediction as it is shown into what it was before its end: for webhooks that tell what came before."""
+    fields = _decode(shown)
+    fields["status"] = text(Status.PROCESSING)
+    if not with_output and "output" in fields:
+        fields["output"] = NULL
+    if "error" in fields:
+        fields["error"] = NULL
+    for late in ("completed_at", "metrics"):
+        fields.pop(late, None)
+    return _encode(fields)
+
+
 def output_of(document: bytes) -> bytes:
     """Return the output as it is written; null where there is none."""
     return bytes(_decode(document).get("output", NULL))

@@ -7,7 +7,7 @@ match passes, so that secrets can be rotated.
 import base64
 import binascii
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 TOLERANCE_SECONDS = 300.0
 """How far a sender's clock may be off; more would let old messages be played again (the standard's advice)."""
@@ -29,13 +29,22 @@ def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
 
 
-def is_signed(key: bytes, headers: Mapping[str, str], body: bytes, now: float) -> bool:
-    """Say whether a message was signed with the key, lately. The names of `headers` are in small letters."""
-    message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+def headers(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """Return the headers that a signed message goes with: one signature for each key that is in use."""
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(sign(key, message_id, timestamp, body) for key in keys),
+    }
+
+
+def is_signed(key: bytes, given: Mapping[str, str], body: bytes, now: float) -> bool:
+    """Say whether a message was signed with the key, lately. The names of its headers are in small letters."""
+    message_id, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
     if not message_id or not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 16):
         return False
     if abs(now - int(timestamp)) > TOLERANCE_SECONDS:
         return False
     expected = sign(key, message_id, int(timestamp), body).encode()
-    given = headers.get("webhook-signature", "").split(" ")
-    return any(hmac.compare_digest(expected, signature.encode("utf-8", "replace")) for signature in given)
+    signatures = given.get("webhook-signature", "").split(" ")
+    return any(hmac.compare_digest(expected, signature.encode("utf-8", "replace")) for signature in signatures)

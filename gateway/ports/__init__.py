@@ -8,6 +8,7 @@ can tell.
 """
 
 from gateway.ports.clock import Clock
+from gateway.ports.deliveries import Announcer, Busy, Deliveries, DeliveryObserver, WebhookTransport
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
 from gateway.ports.observers import AdoptionObserver, PredictionObserver, UploadObserver, UpstreamObserver
 from gateway.ports.predictions import Predictions
@@ -17,8 +18,12 @@ from gateway.ports.upstream import Upstream
 
 __all__ = [
     "AdoptionObserver",
+    "Announcer",
+    "Busy",
     "Clock",
     "CreateStore",
+    "Deliveries",
+    "DeliveryObserver",
     "Files",
     "Keys",
     "Leases",
@@ -31,4 +36,5 @@ __all__ = [
     "Upstream",
     "UpstreamObserver",
     "Versions",
+    "WebhookTransport",
 ]

@@ -98,6 +98,18 @@ class Secrets(Protocol):
         """Return the secret of that name; the first call's `proposal` becomes it, whoever calls. Durable."""
         ...
 
+    async def rotate_secret(self, name: str, successor: bytes, now: float, until: float) -> int:
+        """Let `successor` be the secret of that name, and the one before it be in use beside it until then. Durable.
+
+        One step. Earlier secrets whose time is not over stay in use as well. Return how many are in use now, the
+        successor included.
+        """
+        ...
+
+    async def secrets_in_use(self, name: str, now: float) -> list[bytes]:
+        """Return the secret of a name, then those before it whose time is not over, newest first; none if it is new."""
+        ...
+
 
 class Leases(Protocol):
     """Ownership of some work by one process, with an end. Times are the caller's; owners must share a clock."""

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from gateway.core.records import Prediction, Run, RunState, Status
 from gateway.errors import Conflict
 from gateway.store.sql.cache import keep_entry
+from gateway.store.sql.deliveries import queue_end, queue_ends
 from gateway.store.sql.lanes import Lanes
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import PREDICTIONS, RUNS
@@ -80,6 +81,11 @@ def _record_created(db: sqlite3.Connection, run: Run, prediction: Prediction) ->
         _replace_leader(db, known.leader_id, prediction)
     if run.state is RunState.ENDED:
         keep_entry(db, run.id)
+    if known is not None and known.state == RunState.ENDED:
+        # The news of its end were faster, and left out the leader, whose id was not known then.
+        queue_end(db, prediction, run.ended_at or run.intended_at)
+    elif run.ended_at is not None:
+        queue_ends(db, run.id, run.ended_at)
 
 
 def _refuse_foreign(db: sqlite3.Connection, run: Run) -> None:

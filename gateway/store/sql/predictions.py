@@ -8,8 +8,9 @@ import sqlite3
 from msgspec.structs import replace
 
 from gateway.core.cursors import Cursor
-from gateway.core.records import Cancellation, Kind, Page, Run, RunState, Sight, Status
+from gateway.core.records import Cancellation, Kind, Page, Run, RunState, Sight, Source, Status
 from gateway.store.sql.cache import keep_entry
+from gateway.store.sql.deliveries import queue_end, queue_ends
 from gateway.store.sql.finding import find_sight, list_runs
 from gateway.store.sql.lanes import Lanes
 from gateway.store.sql.paging import Bounds, Listing, Place, Statements
@@ -50,6 +51,8 @@ class SQLitePredictions(Lanes):
             run = RUNS.record(rows[0])
             if run.cache_until is not None:
                 keep_entry(db, run_id)
+            if status.is_terminal:
+                queue_ends(db, run_id, at)
             return run
 
         return await self._write(step, durable=status.is_terminal)
@@ -131,6 +134,9 @@ def _cancel(db: sqlite3.Connection, prediction_id: str, at: float, *, by_deadlin
     left_as = Status.ABORTED if by_deadline and run.status is Status.STARTING else Status.CANCELED
     db.execute(SQL["cancel_prediction"], {"id": prediction_id, "at": at, "left_as": left_as.value})
     prediction = replace(prediction, canceled_at=at, left_as=left_as)
+    if prediction.source is not Source.JOINED or run.fingerprint is not None:
+        # Else it parts, before anybody has been told of it.
+        queue_end(db, prediction, at)
     is_last = run.cancel_asked_at is None and db.execute(SQL["someone_waits"], {"run_id": run.id}).fetchone() is None
     if is_last:
         # From here on nobody joins it: it has stopped being open.

@@ -4,7 +4,7 @@ import re
 from importlib import resources
 from typing import Any
 
-from gateway.store.sql.rows import FILES, KEYS, PREDICTIONS, RUNS, Table
+from gateway.store.sql.rows import DELIVERIES, FILES, KEYS, PREDICTIONS, RUNS, Table
 
 _CONDITIONS = {
     # As the partial indexes spell it, or they would not be used.
@@ -24,6 +24,7 @@ def _words(name: str, table: Table[Any]) -> dict[str, str]:
 def _load() -> dict[str, str]:
     text = resources.files("gateway.store.sql").joinpath("queries.sql").read_text(encoding="utf-8")
     words = _words("run", RUNS) | _words("prediction", PREDICTIONS) | _words("key", KEYS) | _words("file", FILES)
+    words |= _words("delivery", DELIVERIES)
     words["{sight}"] = ", ".join([f"p.{each}" for each in PREDICTIONS.columns] + [f"r.{each}" for each in RUNS.columns])
     words |= _CONDITIONS
     for word, meaning in words.items():

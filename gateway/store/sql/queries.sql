@@ -1,4 +1,5 @@
--- Every statement of the SQLite store, by name. The columns of a record are written {run}, {prediction}, {key}, {file};
+-- Every statement of the SQLite store, by name. The columns of a record are written {run}, {prediction}, {key}, {file},
+-- {delivery};
 -- {sight} is those of a prediction `p` and of its run `r`. CROSS JOIN keeps the order of the join as written.
 -- {open}: a run that may be joined. {shown}: a prediction whose id someone may have seen; a leader's is a placeholder
 -- until upstream's is known, even if the news of the run's end were faster.
@@ -66,6 +67,9 @@ SELECT {run} FROM runs WHERE fingerprint = :fingerprint AND {open};
 SELECT {run} FROM runs
 WHERE provisional = :provisional AND {open} AND (fingerprint IS NULL OR :fingerprint IS NULL)
 ORDER BY intended_at, id LIMIT 1;
+
+-- name: end_of_run
+SELECT fingerprint, ended_at FROM runs WHERE id = :id;
 
 -- name: settle_identity
 UPDATE runs
@@ -241,6 +245,8 @@ SELECT {run} FROM runs WHERE state IN ('intended', 'live') AND id > :after ORDER
 SELECT {run} FROM runs
 WHERE state = 'ended' AND data_removed = 0 AND ended_at < :ended_before
     AND (cache_until IS NULL OR cache_until <= :now)
+    -- A message that was never tried has no body of its own yet.
+    AND NOT EXISTS (SELECT 1 FROM deliveries WHERE run_id = runs.id AND body IS NULL)
 ORDER BY ended_at, id LIMIT :limit;
 
 -- name: clear_data
@@ -346,6 +352,97 @@ DELETE FROM files WHERE id = :id;
 -- name: delete_expired_files
 DELETE FROM files WHERE id IN (SELECT id FROM files WHERE expires_at < :before ORDER BY expires_at LIMIT :limit);
 
+-- Deliveries
+
+-- name: hooked_of_run
+-- Who joined a run without identity has not been told, and may yet part.
+SELECT p.id, p.team, p.webhook, p.source FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+WHERE p.run_id = :run_id AND p.webhook IS NOT NULL AND p.canceled_at IS NULL AND {shown}
+    AND (p.source <> 'joined' OR r.fingerprint IS NOT NULL);
+
+-- name: add_delivery
+INSERT INTO deliveries ({delivery}, body) VALUES ({delivery_values}, ?) ON CONFLICT (id) DO NOTHING;
+
+-- name: deliveries_due
+SELECT id, receiver FROM deliveries
+WHERE state = 'queued' AND next_at <= :now AND (held_until IS NULL OR held_until <= :now)
+    AND receiver NOT IN (SELECT value FROM json_each(:receivers)) AND team NOT IN (SELECT value FROM json_each(:teams))
+ORDER BY next_at, created_at, id;
+
+-- name: hold_delivery
+UPDATE deliveries SET held_until = :until, attempts = attempts + 1
+WHERE id = :id AND state = 'queued' AND next_at <= :now AND (held_until IS NULL OR held_until <= :now)
+RETURNING {delivery};
+
+-- name: release_delivery
+UPDATE deliveries SET held_until = NULL, attempts = attempts - 1
+WHERE id = :id AND state = 'queued' AND held_until IS NOT NULL;
+
+-- name: reclaim_deliveries
+UPDATE deliveries SET held_until = NULL WHERE held_until IS NOT NULL;
+
+-- name: delivery_body
+SELECT body FROM deliveries WHERE id = :id;
+
+-- name: delete_delivery
+DELETE FROM deliveries WHERE id = :id;
+
+-- name: postpone_delivery
+UPDATE deliveries SET next_at = :next_at, held_until = NULL, error = :error, body = coalesce(body, :body)
+WHERE id = :id AND state = 'queued';
+
+-- name: bury_delivery
+UPDATE deliveries
+SET state = 'dead', dead_at = :at, held_until = NULL, error = :error, body = coalesce(body, :body)
+WHERE id = :id AND state = 'queued';
+
+-- name: deliveries
+SELECT {delivery} FROM deliveries
+WHERE id > :after AND (:team IS NULL OR team = :team) AND (:state IS NULL OR state = :state)
+ORDER BY id LIMIT :limit;
+
+-- name: redeliver_one
+UPDATE deliveries
+SET state = 'queued', next_at = 0, attempts = 0, dead_at = NULL
+WHERE id = :id AND (held_until IS NULL OR held_until <= :now);
+
+-- name: redeliver_dead
+UPDATE deliveries
+SET state = 'queued', next_at = 0, attempts = 0, dead_at = NULL
+WHERE state = 'dead' AND dead_at > -1e999 AND (:team IS NULL OR team = :team);
+
+-- name: redeliver_queued
+UPDATE deliveries
+SET state = 'queued', next_at = 0, attempts = 0, dead_at = NULL
+WHERE state = 'queued' AND next_at > 0 AND (:team IS NULL OR team = :team) AND (held_until IS NULL OR held_until <= :now);
+
+-- name: queued_deliveries
+SELECT count(*), min(created_at) FROM deliveries WHERE state = 'queued' AND created_at > -1e999;
+
+-- name: dead_deliveries
+SELECT count(*) FROM deliveries WHERE state = 'dead' AND dead_at > -1e999;
+
+-- name: give_up_oldest
+UPDATE deliveries SET state = 'dead', dead_at = :now, error = :error
+WHERE id IN (
+    SELECT id FROM deliveries WHERE state = 'queued' AND created_at > -1e999 ORDER BY created_at, id LIMIT :limit
+);
+
+-- name: forget_oldest_dead
+DELETE FROM deliveries
+WHERE id IN (SELECT id FROM deliveries WHERE state = 'dead' AND dead_at > -1e999 ORDER BY dead_at, id LIMIT :limit);
+
+-- name: delete_dead_deliveries
+DELETE FROM deliveries
+WHERE id IN (SELECT id FROM deliveries WHERE state = 'dead' AND dead_at < :before ORDER BY dead_at LIMIT :limit);
+
+-- name: awaiting_webhooks
+-- Led by the runs that are live, which are few; the order is made outside.
+SELECT {sight} FROM runs AS r CROSS JOIN predictions AS p ON p.run_id = r.id
+WHERE r.state IN ('intended', 'live') AND r.state <> 'intended' AND r.id > ''
+    AND p.webhook IS NOT NULL AND p.canceled_at IS NULL AND p.source <> 'hit' AND +p.id > :after
+    AND (p.source <> 'joined' OR r.fingerprint IS NOT NULL);
+
 -- Versions, secrets, leases
 
 -- name: learn_version
@@ -359,6 +456,19 @@ INSERT INTO secrets (name, secret) VALUES (:name, :proposal) ON CONFLICT (name) 
 
 -- name: secret
 SELECT secret FROM secrets WHERE name = :name;
+
+-- name: retire_secret
+INSERT INTO old_secrets (name, secret, retired_at, until)
+SELECT name, secret, :now, :until FROM secrets WHERE name = :name AND :until > :now;
+
+-- name: set_secret
+INSERT INTO secrets (name, secret) VALUES (:name, :secret) ON CONFLICT (name) DO UPDATE SET secret = excluded.secret;
+
+-- name: forget_old_secrets
+DELETE FROM old_secrets WHERE name = :name AND until <= :now;
+
+-- name: old_secrets
+SELECT secret FROM old_secrets WHERE name = :name AND until > :now ORDER BY retired_at DESC;
 
 -- name: acquire_lease
 INSERT INTO leases (name, owner, until) VALUES (:name, :owner, :until)

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from gateway.core.deliveries import Delivery
 from gateway.core.records import File, Key, Prediction, Run, Sight
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
@@ -72,6 +73,7 @@ RUNS = Table(Run)
 PREDICTIONS = Table(Prediction)
 KEYS = Table(Key)
 FILES = Table(File)
+DELIVERIES = Table(Delivery)
 
 _PREDICTION_WIDTH = len(PREDICTIONS.columns)
 

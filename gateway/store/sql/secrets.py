@@ -7,7 +7,7 @@ from gateway.store.sql.queries import SQL
 
 
 class SQLiteSecrets(Lanes):
-    """Secrets by name; the first proposal becomes the secret."""
+    """Secrets by name; the first proposal becomes the secret. Another process may rotate them."""
 
     async def secret(self, name: str, proposal: bytes) -> bytes:
         """Return the secret of a name."""
@@ -17,3 +17,24 @@ class SQLiteSecrets(Lanes):
             return bytes(db.execute(SQL["secret"], {"name": name}).fetchone()[0])
 
         return await self._write(step, durable=True)
+
+    async def rotate_secret(self, name: str, successor: bytes, now: float, until: float) -> int:
+        """Put a successor in a secret's place."""
+
+        def step(db: sqlite3.Connection) -> int:
+            db.execute(SQL["forget_old_secrets"], {"name": name, "now": now})
+            db.execute(SQL["retire_secret"], {"name": name, "now": now, "until": until})
+            db.execute(SQL["set_secret"], {"name": name, "secret": successor})
+            return len(_in_use(db, name, now))
+
+        return await self._write(step, durable=True, erases=True)
+
+    async def secrets_in_use(self, name: str, now: float) -> list[bytes]:
+        """Return what is in use, newest first."""
+        return await self._read(lambda db: _in_use(db, name, now))
+
+
+def _in_use(db: sqlite3.Connection, name: str, now: float) -> list[bytes]:
+    newest = db.execute(SQL["secret"], {"name": name}).fetchall()
+    older = db.execute(SQL["old_secrets"], {"name": name, "now": now}).fetchall()
+    return [bytes(secret) for (secret,) in (*newest, *older)]

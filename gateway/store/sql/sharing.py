@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from gateway.core.records import Begin, Begun, Outcome, Prediction, Run, Source
 from gateway.errors import Conflict
 from gateway.store.sql.cache import keep_entry
+from gateway.store.sql.deliveries import forget_end, queue_end, queue_ends
 from gateway.store.sql.finding import find_run
 from gateway.store.sql.idempotency import first_request, remember
 from gateway.store.sql.lanes import Lanes
@@ -33,6 +34,7 @@ class SQLiteSharing(Lanes):
         def step(db: sqlite3.Connection) -> None:
             if db.execute(SQL["part"], {"id": prediction_id}).rowcount:
                 db.execute(SQL["forget_key"], {"prediction_id": prediction_id})
+                forget_end(db, prediction_id)
 
         await self._write(step, erases=True)
 
@@ -91,6 +93,8 @@ def _take_part(db: sqlite3.Connection, begin: Begin, run: Run, outcome: Outcome,
         raise Conflict("A prediction of this id exists already.")
     if begin.idempotency is not None:
         remember(db, prediction.team, begin.idempotency, prediction.id)
+    if outcome is Outcome.HIT:
+        queue_end(db, prediction, begin.now)
     return Begun(outcome, prediction, run)
 
 
@@ -110,9 +114,14 @@ def _run_to_join(db: sqlite3.Connection, fingerprint: str | None, provisional: s
 
 
 def _settle_identity(db: sqlite3.Connection, run_id: str, fingerprint: str | None, cache_until: float | None) -> bool:
+    before = db.execute(SQL["end_of_run"], {"id": run_id}).fetchone()
     row = db.execute(SQL["settle_identity"], {"id": run_id, "fingerprint": fingerprint}).fetchall()
     if not row or row[0][0] != fingerprint:
         return False
+    had_fingerprint, ended_at = before
+    if had_fingerprint is None and ended_at is not None:
+        # It ended while those who joined it did not know yet whether they may stay.
+        queue_ends(db, run_id, ended_at, source=Source.JOINED)
     if cache_until is not None:
         db.execute(SQL["keep_run_until"], {"run_id": run_id, "cache_until": cache_until})
         keep_entry(db, run_id)

@@ -1,0 +1,328 @@
+"""Messages that must arrive: queued by what they tell, handed out once, kept until they are taken."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.core.deliveries import Delivery, DeliveryCounts, DeliveryKind, DeliveryState
+from gateway.core.records import Outcome, RunState, Source, Status
+from gateway.ports import Busy, Store
+from tests.contract.records import NOW, ended, finish, go, join, lead, live, prediction, wish
+
+HOOK = {"webhook": "https://a.example/hook"}
+FREE = Busy(per_receiver=100)
+
+
+def message(name: str, host: str = "a.example", **fields: Any) -> Delivery:
+    given = {
+        "id": f"msg_{name}",
+        "kind": DeliveryKind.ANNOUNCEMENT,
+        "team": "red",
+        "url": f"https://{host}/",
+        "receiver": f"{host}:443",
+        "created_at": NOW,
+    }
+    return Delivery(**given | fields)
+
+
+async def hooked(store: Store, name: str = "1", fingerprint: str | None = "F", **fields: Any) -> None:
+    """Have a live run whose leader `up<name>` has a webhook."""
+    await lead(store, name, fingerprint=fingerprint, prediction_=HOOK)
+    await store.record_created(live(f"run{name}"), prediction(f"up{name}", f"run{name}", **HOOK, **fields))
+
+
+async def queued(store: Store) -> list[str]:
+    return [each.id for each in await store.deliveries(state=DeliveryState.QUEUED)]
+
+
+async def test_the_end_of_a_run_queues_one_message_for_each_webhook(store: Store) -> None:
+    """Everybody who shares a run and asked to be told is told; who asked for nothing is not."""
+    await hooked(store)
+    await join(store, "2", prediction_=HOOK)
+    await join(store, "3")
+    assert await queued(store) == []
+    await finish(store)
+    first, second = await store.deliveries()
+    assert [first.id, second.id] == ["msg_p2", "msg_up1"]
+    assert first == Delivery(
+        id="msg_p2",
+        kind=DeliveryKind.PREDICTION,
+        team="red",
+        url="https://a.example/hook",
+        receiver="a.example:443",
+        prediction_id="p2",
+        run_id="run1",
+        created_at=NOW + 9,
+    )
+    assert await store.advance("run1", status=Status.FAILED, document=b"", stream_url=None, at=NOW) is None
+    assert len(await queued(store)) == 2
+
+
+async def test_progress_queues_nothing(store: Store) -> None:
+    await hooked(store)
+    await store.advance("run1", status=Status.PROCESSING, document=b"{}", stream_url=None, at=NOW + 1)
+    assert await queued(store) == []
+
+
+async def test_a_cancel_queues_the_end_of_that_prediction_alone(store: Store) -> None:
+    """One of two callers leaves and is told; the other is told when the run ends."""
+    await hooked(store)
+    await join(store, "2", prediction_=HOOK)
+    await store.cancel("p2", NOW + 2)
+    assert await queued(store) == ["msg_p2"]
+    await store.cancel("p2", NOW + 3)
+    await store.delivered("msg_p2")
+    await finish(store)
+    assert await queued(store) == ["msg_up1"]
+
+
+async def test_a_hit_queues_its_end_at_once(store: Store) -> None:
+    await go(store, fingerprint="F")
+    await finish(store)
+    begun = await store.begin(wish("2", fingerprint="F", prediction_=HOOK, may_lead=False))
+    assert begun.outcome is Outcome.HIT
+    assert await queued(store) == ["msg_p2"]
+    # One without a webhook has nobody to be told.
+    await store.begin(wish("3", fingerprint="F", may_lead=False))
+    assert await queued(store) == ["msg_p2"]
+
+
+async def test_a_run_that_ends_with_its_create_queues_its_end(store: Store) -> None:
+    """A create whose answer is the result already is told as well, once."""
+    await lead(store, fingerprint="F", prediction_=HOOK)
+    for _ in range(2):
+        await store.record_created(ended(), prediction("up1", "run1", **HOOK))
+        assert await queued(store) == ["msg_up1"]
+
+
+async def test_an_end_that_was_faster_than_the_create_is_told_under_the_id_that_was_given_out(store: Store) -> None:
+    await lead(store, fingerprint="F", prediction_=HOOK)
+    await join(store, "2", prediction_=HOOK)
+    await finish(store)
+    await store.record_created(live(), prediction("up1", "run1", **HOOK))
+    assert await queued(store) == ["msg_p2", "msg_up1"]
+
+
+async def test_who_joined_without_knowing_is_told_when_it_may_stay(store: Store) -> None:
+    """A run ends before its model is known: those who joined it hear of the end only if they stay."""
+    await lead(store, provisional="P", prediction_=HOOK)
+    await store.record_created(live(), prediction("up1", "run1", **HOOK))
+    for name in ("2", "3"):
+        begun = await store.begin(wish(name, provisional="P", prediction_=HOOK, may_lead=False))
+        assert begun.outcome is Outcome.JOINED
+    await finish(store)
+    assert await queued(store) == ["msg_up1"]
+    await store.delivered("msg_up1")
+    await store.settle_identity("run1", "F", None)
+    await store.settle_identity("run1", "F", None)
+    assert await queued(store) == ["msg_p2", "msg_p3"]
+    await store.part("p3")
+    assert await queued(store) == ["msg_p2"]
+    await store.delivered("msg_p2")
+    await store.settle_identity("run1", "F", None)
+    assert await queued(store) == []
+
+
+async def test_who_parts_is_told_of_nothing(store: Store) -> None:
+    """A prediction that nobody has seen leaves no message behind."""
+    await lead(store, provisional="P", prediction_=HOOK)
+    await store.record_created(live(), prediction("up1", "run1"))
+    await store.begin(wish("2", provisional="P", prediction_=HOOK, may_lead=False))
+    await store.cancel("p2", NOW)
+    assert await queued(store) == []
+
+
+async def test_an_intent_that_is_discarded_leaves_nothing(store: Store) -> None:
+    await lead(store, prediction_=HOOK)
+    await store.discard_intent("run1")
+    assert await queued(store) == []
+
+
+async def test_a_message_is_handed_out_to_one(store: Store, another) -> None:
+    """Two processes look at once: each message goes out from one of them."""
+    for n in range(20):
+        await store.add_delivery(message(str(n)), b"{}")
+    second = another()
+    await second.open()
+    try:
+        handed = []
+        while any(
+            some := await asyncio.gather(*(each.claim_deliveries(NOW, NOW + 60, 7, FREE) for each in (store, second)))
+        ):
+            handed += some
+    finally:
+        await second.close()
+    ids = [each.id for some in handed for each in some]
+    assert len(ids) == len(set(ids)) == 20
+    assert all(each.attempts == 1 and each.held_until == NOW + 60 for some in handed for each in some)
+    assert await store.claim_deliveries(NOW + 59, NOW + 90, 100, FREE) == []
+    assert len(await store.claim_deliveries(NOW + 60, NOW + 90, 100, FREE)) == 20
+
+
+async def test_the_busy_are_passed_over(store: Store) -> None:
+    for name, host, team in (("1", "slow", "red"), ("2", "slow", "red"), ("3", "a", "red"), ("4", "b", "blue")):
+        await store.add_delivery(message(name, host, team=team), b"{}")
+    claimed = await store.claim_deliveries(
+        NOW, NOW + 1, 9, Busy(receivers=["slow:443"], teams=["blue"], per_receiver=9)
+    )
+    assert [each.id for each in claimed] == ["msg_3"]
+    claimed = await store.claim_deliveries(NOW, NOW + 1, 9, Busy(per_receiver=1))
+    assert [each.id for each in claimed] == ["msg_1", "msg_4"]
+
+
+async def test_what_failed_waits_for_its_time_and_keeps_its_body(store: Store) -> None:
+    await hooked(store)
+    await finish(store)
+    (claimed,) = await store.claim_deliveries(NOW, NOW + 60, 9, FREE)
+    assert await store.delivery_body(claimed.id) is None
+    await store.postpone_delivery(claimed.id, NOW + 5, "answered 500", b"first")
+    assert await store.claim_deliveries(NOW + 4, NOW + 60, 9, FREE) == []
+    (claimed,) = await store.claim_deliveries(NOW + 5, NOW + 60, 9, FREE)
+    assert (claimed.attempts, claimed.error) == (2, "answered 500")
+    await store.postpone_delivery(claimed.id, NOW + 9, "answered 502", b"second")
+    assert await store.delivery_body(claimed.id) == b"first"
+
+
+async def test_what_was_never_tried_goes_before_what_failed(store: Store) -> None:
+    for n in range(3):
+        await store.add_delivery(message(str(n), created_at=NOW + n), b"{}")
+    (first,) = await store.claim_deliveries(NOW, NOW + 60, 1, FREE)
+    assert first.id == "msg_0"
+    await store.postpone_delivery(first.id, NOW + 1, "timeout", b"{}")
+    claimed = await store.claim_deliveries(NOW + 9, NOW + 60, 9, FREE)
+    assert {each.id: each.attempts for each in claimed} == {"msg_1": 1, "msg_2": 1, "msg_0": 2}
+
+
+async def test_what_is_given_back_has_not_been_tried(store: Store) -> None:
+    await store.add_delivery(message("1"), b"{}")
+    await store.claim_deliveries(NOW, NOW + 60, 9, FREE)
+    await store.release_deliveries(["msg_1", "msg_unknown"])
+    await store.release_deliveries(["msg_1"])
+    (again,) = await store.claim_deliveries(NOW, NOW + 60, 9, FREE)
+    assert again.attempts == 1
+
+
+async def test_what_a_dead_process_held_is_handed_out_again(store: Store, another) -> None:
+    """The attempt counts: it may have arrived."""
+    await store.add_delivery(message("1"), b"{}")
+    await store.claim_deliveries(NOW, NOW + 600, 9, FREE)
+    await store.close()
+    again = another()
+    await again.open()
+    try:
+        assert await again.reclaim_deliveries() == 1
+        (claimed,) = await again.claim_deliveries(NOW + 1, NOW + 600, 9, FREE)
+        assert claimed.attempts == 2
+    finally:
+        await again.close()
+
+
+async def test_dead_letters_are_listed_and_sent_again(store: Store) -> None:
+    for name, team in (("1", "red"), ("2", "red"), ("3", "blue")):
+        await store.add_delivery(message(name, team=team), b"{}")
+        await store.bury_delivery(f"msg_{name}", NOW + 1, "timeout", b"late")
+    assert [each.id for each in await store.deliveries(team="red", state=DeliveryState.DEAD)] == ["msg_1", "msg_2"]
+    assert [each.id for each in await store.deliveries(after="msg_1", limit=1)] == ["msg_2"]
+    assert await store.claim_deliveries(NOW + 99, NOW + 100, 9, FREE) == []
+    assert await store.redeliver_all(NOW, team="blue") == 1
+    assert await store.redeliver(NOW, "msg_1")
+    assert not await store.redeliver(NOW, "msg_9")
+    claimed = await store.claim_deliveries(NOW, NOW + 100, 9, FREE)
+    assert {each.id: (each.attempts, each.dead_at) for each in claimed} == {"msg_1": (1, None), "msg_3": (1, None)}
+    assert await store.delivery_body("msg_1") == b"{}"
+    # What is held is under way already.
+    assert not await store.redeliver(NOW, "msg_1")
+    assert await store.redeliver_all(NOW) == 1
+
+
+async def test_what_waits_can_be_hurried(store: Store) -> None:
+    await store.add_delivery(message("1"), b"{}")
+    await store.postpone_delivery("msg_1", NOW + 3600, "timeout", b"{}")
+    assert await store.redeliver_all(NOW) == 0
+    assert await store.redeliver_all(NOW, dead_only=False) == 1
+    assert len(await store.claim_deliveries(NOW, NOW + 100, 9, FREE)) == 1
+
+
+async def test_they_are_counted(store: Store) -> None:
+    assert await store.delivery_counts() == DeliveryCounts(0, 0, None)
+    for n in range(3):
+        await store.add_delivery(message(str(n), created_at=NOW + n), b"{}")
+    await store.bury_delivery("msg_0", NOW, "timeout", b"{}")
+    assert await store.delivery_counts() == DeliveryCounts(2, 1, NOW + 1)
+
+
+async def test_too_many_become_dead_letters_and_too_many_of_those_are_forgotten(store: Store) -> None:
+    for n in range(6):
+        await store.add_delivery(message(str(n), created_at=NOW + n), b"{}")
+    assert await store.trim_deliveries(4, 10, NOW) == 2
+    dead = await store.deliveries(state=DeliveryState.DEAD)
+    assert [(each.id, each.error) for each in dead] == [
+        ("msg_0", "the queue was full"),
+        ("msg_1", "the queue was full"),
+    ]
+    assert await store.trim_deliveries(4, 1, NOW + 1) == 1
+    assert [each.id for each in await store.deliveries(state=DeliveryState.DEAD)] == ["msg_1"]
+    assert await store.trim_deliveries(4, 1, NOW + 1) == 0
+    assert await store.delete_dead_deliveries(NOW + 1, 10) == 1
+    assert await store.deliveries(state=DeliveryState.DEAD) == []
+
+
+async def test_data_stays_until_its_message_has_a_body(store: Store) -> None:
+    """A receiver that is told late is told the output all the same."""
+    await hooked(store)
+    await finish(store, cache_until=None)
+    assert await store.runs_to_clear(NOW + 99, NOW + 99, 9) == []
+    await store.postpone_delivery("msg_up1", NOW + 99, "timeout", b"{}")
+    assert [run.id for run in await store.runs_to_clear(NOW + 99, NOW + 99, 9)] == ["run1"]
+
+
+async def test_predictions_that_wait_for_their_webhook_are_found_again(store: Store) -> None:
+    """After a restart those who are to be told of progress are known."""
+    await hooked(store, "1")
+    await join(store, "4", prediction_=HOOK)
+    await join(store, "5")
+    await hooked(store, "2", fingerprint="G")
+    await store.cancel("up2", NOW)
+    await lead(store, "3", prediction_=HOOK)
+    found = await store.awaiting_webhooks()
+    assert [(sight.prediction.id, sight.run.state) for sight in found] == [
+        ("p4", RunState.LIVE),
+        ("up1", RunState.LIVE),
+    ]
+    assert found[0].prediction.source is Source.JOINED
+    assert [sight.prediction.id for sight in await store.awaiting_webhooks(after="p4", limit=1)] == ["up1"]
+
+
+async def test_messages_outlive_the_store(store: Store, another) -> None:
+    await hooked(store)
+    await finish(store)
+    await store.add_delivery(message("1"), b'{"a":1}')
+    await store.add_delivery(message("1", url="https://other.example"), b"{}")
+    await store.close()
+    again = another()
+    await again.open()
+    try:
+        assert await queued(again) == ["msg_1", "msg_up1"]
+        assert await again.delivery_body("msg_1") == b'{"a":1}'
+    finally:
+        await again.close()
+
+
+@pytest.mark.parametrize("overlap", [0.0, 3600.0])
+async def test_a_secret_is_replaced_and_the_old_one_works_for_a_while(store: Store, another, overlap: float) -> None:
+    """Receivers have time to learn the new secret; after that a leaked one is worth nothing."""
+    assert await store.secrets_in_use("webhook:red", NOW) == []
+    await store.secret("webhook:red", b"first")
+    second = another()
+    await second.open()
+    try:
+        assert await second.rotate_secret("webhook:red", b"second", NOW, NOW + overlap) == (2 if overlap else 1)
+    finally:
+        await second.close()
+    assert await store.secret("webhook:red", b"late") == b"second"
+    expected = [b"second", b"first"] if overlap else [b"second"]
+    assert await store.secrets_in_use("webhook:red", NOW) == expected
+    assert await store.secrets_in_use("webhook:red", NOW + overlap) == [b"second"]
+    assert await store.rotate_secret("webhook:red", b"third", NOW + 1, NOW + 2) == len(expected) + 1
+    assert await store.secrets_in_use("webhook:red", NOW + 1) == [b"third", *expected]
