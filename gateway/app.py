@@ -7,12 +7,14 @@ config; each part gets the values it needs.
 import asyncio
 import logging
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from secrets import token_bytes
 
 import msgspec
 from aiohttp import web
+from aiohttp.abc import AbstractResolver
 
 from gateway import clock as clocks
 from gateway import settings
@@ -24,6 +26,7 @@ from gateway.edge.settings import EdgeSettings
 from gateway.metrics import Metrics
 from gateway.outbound.replicate import ReplicateClient, UpstreamSettings, new_session
 from gateway.outbound.streams import StreamReader, StreamSettings
+from gateway.outbound.webhooks import WebhookSender
 from gateway.ports import Clock, Store
 from gateway.service.authentication import Authenticator
 from gateway.service.creates import CreateService
@@ -34,6 +37,7 @@ from gateway.service.identity import IdentityService
 from gateway.service.janitor import Janitor
 from gateway.service.leading import Leader
 from gateway.service.metadata import MetadataService
+from gateway.service.notifier import Notifier
 from gateway.service.policy import Policy
 from gateway.service.predictions import PredictionService
 from gateway.service.schemas import SchemaService
@@ -50,6 +54,13 @@ logger = logging.getLogger(__name__)
 
 _STREAM_CONNECTIONS = 20_000
 _SECRET_BYTES = 32
+
+
+class Network(msgspec.Struct, frozen=True):
+    """How receivers that callers name are found and trusted, where it is not as the system does."""
+
+    resolver: AbstractResolver | None = None
+    tls: ssl.SSLContext | None = None
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -78,15 +89,19 @@ async def serve(config: Config, *, echo: Callable[[str], None] | None = None) ->
 
 
 @asynccontextmanager
-async def running(config: Config, *, clock: Clock | None = None, doors: Sequence[Door] = ()) -> AsyncIterator[Running]:
+async def running(
+    config: Config, *, clock: Clock | None = None, doors: Sequence[Door] = (), network: Network | None = None
+) -> AsyncIterator[Running]:
     """Build the gateway and serve within the context. `doors` are further open routes of the public listener.
+
+    `network` says how callers' receivers are found and trusted, in place of the system's ways.
 
     Raise `StoreUnavailable` if the store cannot be had, `OSError` if a port cannot.
     """
     clock = clock or clocks.SystemClock()
     async with AsyncExitStack() as stack:
         store = await _opened_store(config, stack)
-        parts = await _build(config, store, clock, stack)
+        parts = await _build(config, store, clock, network or Network(), stack)
         await _resume(parts)
         public = _public_app(config, parts, tuple(doors))
         operators = _ops_app(parts)
@@ -96,8 +111,11 @@ async def running(config: Config, *, clock: Clock | None = None, doors: Sequence
         runner, port = await listen(public, config.server.host, config.server.port, grace_seconds=grace)
         stack.push_async_callback(runner.cleanup)
         stack.push_async_callback(_drain, parts)
+        origin = _origin(config.server.host, port)
+        parts.notifier.start((parts.settings.public_url or origin) + "/v1")
+        stack.push_async_callback(parts.notifier.close, grace)
         logger.info("serving", extra={"port": port, "ops_port": ops_port})
-        yield Running(_origin(config.server.host, port), _origin(config.ops.host, ops_port))
+        yield Running(origin, _origin(config.ops.host, ops_port))
 
 
 class _Parts(msgspec.Struct, frozen=True):
@@ -123,6 +141,7 @@ class _Parts(msgspec.Struct, frozen=True):
     policy: Policy
     versions: VersionMap
     secrets: WebhookSecrets
+    notifier: Notifier
     health: Health
     streams: streams.OpenStreams
     team_origins: dict[str, tuple[str, ...]]
@@ -148,7 +167,7 @@ def _background(stack: AsyncExitStack, work: Coroutine[None, None, None], name: 
     stack.push_async_callback(end)
 
 
-async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitStack) -> _Parts:
+async def _build(config: Config, store: Store, clock: Clock, network: Network, stack: AsyncExitStack) -> _Parts:
     teams = settings.teams_of(config)
     metrics = Metrics(teams=[team.name for team in teams], top_targets=config.metrics.top_targets)
     upstream = UpstreamSettings(base_url=str(config.upstream.base_url))
@@ -198,7 +217,7 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         kept_log_bytes=config.streams.kept_log_bytes,
     )
     stack.push_async_callback(hub.close)
-    predictions.when_left(hub.wake)
+    predictions.when_left(lambda sight: hub.wake(sight.run.id))
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
     metrics.watch("kept_log_bytes", "Bytes of finished runs' events kept.", lambda: hub.kept_bytes)
     upstream_webhooks = UpstreamWebhooks(
@@ -239,6 +258,12 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
     )
     stack.push_async_callback(creates.close, float(config.server.shutdown_grace_seconds))
     _background(stack, deadlines.run(), "deadlines")
+    secrets = WebhookSecrets(store, clock)
+    notifier = _notifier(config, store, secrets, clock, metrics, network, stack, predictions)
+    tracker.when_changed(notifier.note_changed)
+    tracker.when_ended(notifier.note_ended)
+    predictions.when_left(notifier.note_left)
+    leader.when_created(notifier.note_created)
     files = FileService(store, client, clock)
     stack.push_async_callback(files.close)
     uploads = UploadService(store, client, clock, metrics, max_spool_bytes=config.server.max_spool_bytes)
@@ -293,10 +318,32 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         metadata=metadata,
         policy=policy,
         versions=versions,
-        secrets=WebhookSecrets(store),
+        secrets=secrets,
+        notifier=notifier,
         health=Health(store, client, clock, lambda: client.token_refused_at is not None),
         streams=streams.OpenStreams(max_total=config.streams.max_total, max_per_team=config.streams.max_per_team),
         team_origins={team.name: team.origins for team in teams},
+    )
+
+
+def _notifier(
+    config: Config,
+    store: Store,
+    secrets: WebhookSecrets,
+    clock: Clock,
+    metrics: Metrics,
+    network: Network,
+    stack: AsyncExitStack,
+    predictions: PredictionService,
+) -> Notifier:
+    """Build what delivers callers' webhooks. It begins to send when the listeners are open."""
+    wanted = settings.notifier_settings(config)
+    transport = WebhookSender(
+        settings.webhook_transport(config, wanted), clock, resolver=network.resolver, tls=network.tls
+    )
+    stack.push_async_callback(transport.close)
+    return Notifier(
+        store, secrets, transport, clock, metrics, settings=wanted, show=predictions.show, random_bytes=token_bytes
     )
 
 
@@ -344,10 +391,11 @@ def _share(app: web.Application, parts: _Parts) -> None:
 
 async def _resume(parts: _Parts) -> None:
     """Take up what an earlier process left: runs to follow, creates to look for, deadlines to keep."""
+    webhooks = await parts.notifier.resume()
     orphans = await parts.leader.adopter.resume()
     runs = await parts.tracker.resume()
     await parts.deadlines.resume()
-    logger.info("resumed", extra={"runs": runs, "uncertain_creates": orphans})
+    logger.info("resumed", extra={"runs": runs, "uncertain_creates": orphans, "webhooks": webhooks})
 
 
 async def _end_streams(app: web.Application) -> None:

@@ -67,6 +67,14 @@ class Metrics:
         self.orphans = counter("orphans", "Uncertain creates, by what became of them.", ["result"])
         self.uploads = counter("uploads", "Uploads, by whether upstream was sent the bytes.", ["result"])
         self.labels_dropped = counter("labels_dropped", "Values counted under `other` because a label was full.")
+        # Webhooks.
+        self.webhook_deliveries = counter("webhook_deliveries", "Tries to deliver, by result.", ["event", "result"])
+        self.webhooks_dropped = counter("webhooks_dropped", "Webhooks that will not be sent, by reason.", ["reason"])
+        self.webhooks_queued = gauge("webhooks_queued", "Webhooks that wait for delivery.")
+        self.webhooks_dead = gauge("webhooks_dead", "Webhooks that were given up and are kept.")
+        self.webhooks_oldest = gauge("webhooks_oldest_queued_seconds", "Age of the oldest webhook that waits.")
+        for reason in ("full", "gave_up", "gone"):
+            self.webhooks_dropped.labels(reason)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -150,3 +158,19 @@ class Metrics:
             return target
         self.labels_dropped.inc()
         return OTHER
+
+    # Webhooks.
+
+    def delivery_attempted(self, event: str, result: str) -> None:
+        """Note one try to deliver a webhook."""
+        self.webhook_deliveries.labels(event, result).inc()
+
+    def delivery_dropped(self, reason: str) -> None:
+        """Note a webhook that will not be sent."""
+        self.webhooks_dropped.labels(reason).inc()
+
+    def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
+        """Note what is kept in the store."""
+        self.webhooks_queued.set(queued)
+        self.webhooks_dead.set(dead)
+        self.webhooks_oldest.set(oldest_seconds)

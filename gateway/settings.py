@@ -10,6 +10,10 @@ from gateway.core import determinism, pricing
 from gateway.core.scopes import Scope
 from gateway.core.teams import Team
 from gateway.edge.settings import EdgeSettings
+from gateway.outbound.webhooks import TransportSettings
+from gateway.service.notifier import NotifierSettings
+
+_DAY = 86_400.0
 
 
 def teams_of(config: Config) -> list[Team]:
@@ -37,6 +41,7 @@ def edge_settings(config: Config, teams: Sequence[Team]) -> EdgeSettings:
         max_body_bytes=config.server.max_body_bytes,
         max_upload_bytes=config.server.max_upload_bytes,
         allow_http_webhooks=config.webhooks.allow_http,
+        allow_private_webhooks=config.webhooks.allow_private_addresses,
         origins=frozenset(origin for team in teams for origin in team.origins),
         heartbeat_seconds=float(config.streams.heartbeat_seconds),
         ops_token=config.ops.token.get_secret_value() if config.ops.token else None,
@@ -78,6 +83,24 @@ def _price(given: ModelPrice) -> pricing.Price:
         per_output=given.usd_per_output or nothing,
         per_input_token=given.usd_per_input_token or nothing,
         per_output_token=given.usd_per_output_token or nothing,
+    )
+
+
+def notifier_settings(config: Config) -> NotifierSettings:
+    """Return how hard it is tried to deliver webhooks."""
+    return NotifierSettings(
+        max_attempts=config.webhooks.max_attempts,
+        max_queued=config.webhooks.max_queued,
+        retain_dead_seconds=config.webhooks.retain_dead_days * _DAY,
+    )
+
+
+def webhook_transport(config: Config, notifier: NotifierSettings) -> TransportSettings:
+    """Return where webhooks may go."""
+    return TransportSettings(
+        allow_private=config.webhooks.allow_private_addresses,
+        allow_http=config.webhooks.allow_http,
+        max_connections=notifier.slots.total,
     )
 
 

@@ -259,6 +259,12 @@ class Webhooks(Section):
     )
     allow_http: Flag = Field(False, description="Whether webhooks may go to plain http.", examples=[False])
     max_attempts: Attempts = Field(12, description="Tries for one delivery, with growing pauses.", examples=[12])
+    max_queued: Count = Field(
+        10_000, description="Deliveries that may wait, and as many dead letters.", examples=[10000]
+    )
+    retain_dead_days: Count = Field(
+        7, description="How long a delivery that was given up is kept, to be sent again by hand.", examples=[7]
+    )
 
 
 class ModelPrice(Section):

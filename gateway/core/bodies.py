@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway.core import surrogates
+from gateway.core.addresses import is_allowed_host
 from gateway.core.targets import Target, is_model_name, parse_version
 from gateway.errors import BadRequest, InvalidField, Unprocessable
 
@@ -86,8 +87,13 @@ def _decode_leniently(body: bytes) -> dict[str, Raw]:
         return _decode(whole)
 
 
-def parse_create(body: bytes, form: BodyForm, *, allow_http_webhooks: bool = False) -> CreateBody:
-    """Check a create's body. Raise `BadRequest` if it is no JSON object, `Unprocessable` naming every bad field."""
+def parse_create(
+    body: bytes, form: BodyForm, *, allow_http_webhooks: bool = False, allow_private_webhooks: bool = False
+) -> CreateBody:
+    """Check a create's body. Raise `BadRequest` if it is no JSON object, `Unprocessable` naming every bad field.
+
+    A webhook's host is judged as far as it can be without looking it up; what it leads to is judged at delivery.
+    """
     fields = parse_object(body)
     check = _Check(fields)
     known = _FIELDS[form]
@@ -97,7 +103,7 @@ def parse_create(body: bytes, form: BodyForm, *, allow_http_webhooks: bool = Fal
         input=check.object("input"),
         version=check.string("version", required=True) if form == "version" else None,
         destination=check.string("destination", required=True) if form == "training" else None,
-        webhook=check.webhook(allow_http=allow_http_webhooks),
+        webhook=check.webhook(allow_http=allow_http_webhooks, allow_private=allow_private_webhooks),
         webhook_events_filter=check.events(),
         stream=check.boolean("stream") if "stream" in known else None,
     )
@@ -158,7 +164,7 @@ class _Check:
             self.refuse("invalid_value", "version", f"version is {exc}")
             return None
 
-    def webhook(self, *, allow_http: bool) -> str | None:
+    def webhook(self, *, allow_http: bool, allow_private: bool) -> str | None:
         url = self.string("webhook")
         if url is None:
             return None
@@ -172,6 +178,8 @@ class _Check:
             self.refuse("invalid_value", "webhook", "webhook must be an absolute URL without credentials")
         elif parts.scheme != "https" and not allow_http:
             self.refuse("invalid_value", "webhook", "webhook must be an HTTPS URL")
+        elif not is_allowed_host(parts.hostname or "", allow_private=allow_private):
+            self.refuse("invalid_value", "webhook", "webhook must not lead to a private address")
         return url
 
     def events(self) -> tuple[str, ...] | None:

@@ -199,22 +199,29 @@ def progress_of(document: bytes) -> Progress:
         fields = _decode(document)
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise ValueError(f"not a prediction: {exc}") from exc
-    output, logs = bytes(fields.get("output", NULL)), bytes(fields.get("logs", NULL))
+    has_started, output, logs = (_given(fields, name) for name in ("started_at", "output", "logs"))
     return Progress(
-        has_started=bytes(fields.get("started_at", NULL)) != NULL,
-        output=None if output == NULL else output,
-        logs=None if logs in (NULL, _EMPTY_LOGS) else logs,
+        has_started=has_started is not None,
+        output=output,
+        logs=None if logs == bytes(_EMPTY_LOGS) else logs,
     )
 
 
-def as_running(shown: bytes, *, with_output: bool) -> bytes:
-    """Turn a prediction as it is shown into what it was before its end: for webhooks that tell what came before."""
+def _given(fields: Fields, name: str) -> bytes | None:
+    value = bytes(fields.get(name, NULL))
+    return None if value == bytes(NULL) else value
+
+
+def as_running(shown: bytes, *, at_start: bool) -> bytes:
+    """Turn a prediction as it is shown into what it was before its end: for webhooks that tell what came before.
+
+    `at_start` shows it as it was when it had only begun, with no output and no logs.
+    """
     fields = _decode(shown)
-    fields["status"] = text(Status.PROCESSING)
-    if not with_output and "output" in fields:
-        fields["output"] = NULL
-    if "error" in fields:
-        fields["error"] = NULL
+    earlier = {"status": text(Status.PROCESSING), "error": NULL}
+    if at_start:
+        earlier |= {"output": NULL, "logs": _EMPTY_LOGS}
+    fields |= {name: value for name, value in earlier.items() if name in fields}
     for late in ("completed_at", "metrics"):
         fields.pop(late, None)
     return _encode(fields)

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from gateway.core import directives, documents
 from gateway.core.answers import Answer
-from gateway.core.bodies import BodyForm, parse_create
+from gateway.core.bodies import BodyForm, CreateBody, parse_create
 from gateway.core.directives import Directives
 from gateway.core.prefer import parse_cancel_after, parse_prefer
 from gateway.core.records import Kind, Sight
@@ -67,8 +67,7 @@ async def _create(
     wishes = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base = links.base_of(request)
-    allow_http = request.app[SETTINGS].allow_http_webhooks
-    body = parse_create(await read_json(request), form, allow_http_webhooks=allow_http)
+    body = read_create(request, await read_json(request), form)
     target = target or body.target
     assert target is not None
     order = Order(
@@ -88,6 +87,17 @@ async def _create(
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
     return await _show(request, outcome, base, wait)
+
+
+def read_create(request: web.Request, body: bytes, form: BodyForm) -> CreateBody:
+    """Check a create's body by this gateway's settings."""
+    settings = request.app[SETTINGS]
+    return parse_create(
+        body,
+        form,
+        allow_http_webhooks=settings.allow_http_webhooks,
+        allow_private_webhooks=settings.allow_private_webhooks,
+    )
 
 
 async def _show(request: web.Request, created: Created, base: str, wait: float | None) -> web.Response:

@@ -4,12 +4,11 @@ import msgspec
 from aiohttp import web
 
 from gateway.core import times
-from gateway.core.bodies import parse_create
 from gateway.core.records import Kind
 from gateway.edge import links
 from gateway.edge.bodies import read, read_json
-from gateway.edge.creates import read_directives
-from gateway.edge.keys import CALLER, CREATES, HEALTH, SETTINGS, TOKENS, UPSTREAM_WEBHOOKS, WEBHOOK_SECRETS
+from gateway.edge.creates import read_create, read_directives
+from gateway.edge.keys import CALLER, CREATES, HEALTH, TOKENS, UPSTREAM_WEBHOOKS, WEBHOOK_SECRETS
 from gateway.errors import BadRequest, Unprocessable
 from gateway.service.orders import Order
 from gateway.service.tokens import TokenRequest
@@ -41,9 +40,7 @@ async def mint_token(request: web.Request) -> web.Response:
 async def estimate(request: web.Request) -> web.Response:
     """`POST /gateway/estimate`: what a create would come to, without creating anything."""
     wishes = read_directives(request)
-    body = parse_create(
-        await read_json(request), "version", allow_http_webhooks=request.app[SETTINGS].allow_http_webhooks
-    )
+    body = read_create(request, await read_json(request), "version")
     assert body.target is not None
     order = Order(
         kind=Kind.PREDICTION,

@@ -21,6 +21,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_streams: int = 10_000
     max_streams_per_team: int = 1000
     allow_http_webhooks: bool = False
+    allow_private_webhooks: bool = False
     metadata_ttl_seconds: float = 60.0
     origins: frozenset[str] = frozenset()
     """Every origin that some team lists: what a preflight, which carries no key, is judged by."""

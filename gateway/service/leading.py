@@ -5,6 +5,7 @@ upstream may or may not have taken is looked for (`adoption.py`), never sent aga
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
@@ -71,7 +72,12 @@ class Leader:
         self.flights = Flights()
         """The creates under way: whoever joins one waits there."""
         self.adopter = Adopter(store, upstream, self.flights, clock, adoption_observer, self._adopt)
+        self._on_created: list[Callable[[Sight], None]] = []
         self._tasks = Tasks()
+
+    def when_created(self, act: Callable[[Sight], None]) -> None:
+        """Have something done with each prediction that has come about, however it was answered."""
+        self._on_created.append(act)
 
     async def lead(self, asked: Asked, identity: Identity, begun: Sight) -> Created | Answer:
         """Ask upstream, once, and tell everybody who joined what became of it."""
@@ -212,11 +218,13 @@ class Leader:
             await self._versions.learn(news.version, news.model)
 
     def note_created(self, sight: Sight) -> None:
-        """Count a prediction that has come about."""
+        """Count a prediction that has come about, and let others know of it."""
         model = sight.run.target.partition(":")[0]
         self._observer.prediction_created(
             sight.prediction.team, model if "/" in model else "unknown", sight.prediction.source
         )
+        for act in self._on_created:
+            act(sight)
 
     async def _settle(self, run: Run, answer: Answer | None, asked: Asked | None) -> None:
         """Settle the run's identity, then tell those who joined; a run that was found is left for them to settle."""

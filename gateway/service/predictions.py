@@ -64,11 +64,11 @@ class PredictionService:
         self._canceled: set[str] = set()
         self._tasks = Tasks()
         self._closing = False
-        self._on_left: Callable[[str], None] = lambda _: None
+        self._on_left: list[Callable[[Sight], None]] = []
 
-    def when_left(self, act: Callable[[str], None]) -> None:
-        """Have something done, with the run's id, when a prediction ends for its caller before its run does."""
-        self._on_left = act
+    def when_left(self, act: Callable[[Sight], None]) -> None:
+        """Have something done when a prediction ends for its caller before its run does."""
+        self._on_left.append(act)
 
     def left_at(self, sight: Sight) -> float | None:
         """Say when a prediction ended for its caller before its run did, as far as is known here."""
@@ -178,7 +178,8 @@ class PredictionService:
         if prediction_id in self._waiting:
             self._canceled.add(prediction_id)
         if cancellation.changed:
-            self._on_left(sight.run.id)
+            for act in self._on_left:
+                act(sight)
             self._observer.prediction_finished(sight.prediction.team, documents.shown_status(sight))
         if cancellation.is_last:
             self._tracker.cancel_asked(sight.run)

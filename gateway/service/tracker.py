@@ -86,6 +86,7 @@ class Tracker:
         requests_per_minute: float,
         keep_until: Callable[[Run, bytes, float], float | None],
     ) -> None:
+        self._on_change: list[Callable[[Run], None]] = []
         self._on_end: list[Callable[[Run], Awaitable[None]]] = []
         self._keep_until = keep_until
         self._store = store
@@ -100,6 +101,10 @@ class Tracker:
     def active(self) -> int:
         """How many runs are being followed."""
         return len(self._watches)
+
+    def when_changed(self, act: Callable[[Run], None]) -> None:
+        """Have something done when news of a run were taken that goes on, before its waiters are woken."""
+        self._on_change.append(act)
 
     def when_ended(self, act: Callable[[Run], Awaitable[None]]) -> None:
         """Have something done at each run's end, before its waiters are woken. What is added first is done first."""
@@ -258,6 +263,9 @@ class Tracker:
             watch.nudge()
             await self.ended(changed)
             logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": changed.status})
+        else:
+            for act in self._on_change:
+                act(changed)
         watch.wake()
 
     async def _ask_to_cancel(self, watch: Watch) -> None:
