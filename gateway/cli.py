@@ -9,6 +9,7 @@ from gateway.commands.cache import cache
 from gateway.commands.check import check
 from gateway.commands.keys import keys
 from gateway.commands.serve import demo, serve, simulate
+from gateway.commands.webhooks import webhooks
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -26,5 +27,5 @@ def main(config_path: Path | None) -> None:
     del config_path
 
 
-for command in (serve, demo, simulate, check, keys, cache):
+for command in (serve, demo, simulate, check, keys, cache, webhooks):
     main.add_command(command)

@@ -97,7 +97,8 @@ class Notifier:
         self._news = asyncio.Event()
         self._may_be_more = True
         self._loop: asyncio.Task[None] | None = None
-        self._count_at = self._tidy_at = 0.0
+        self._closing = False
+        self._look_at = self._count_at = self._tidy_at = 0.0
 
     # What others tell.
 
@@ -113,7 +114,8 @@ class Notifier:
         """Take news of a run that goes on."""
         for sight in self._lines.change(run, self._clock.monotonic()):
             self._put_progress(sight)
-            self._wake()
+        # Something may have been held back, too.
+        self._news.set()
 
     async def note_ended(self, run: Run) -> None:
         """Take note that a run has ended: its messages are in the store."""
@@ -158,11 +160,11 @@ class Notifier:
 
     async def close(self, grace_seconds: float) -> None:
         """Finish what is being sent, within reason; everything else stays in the store."""
+        self._closing = True
         if self._loop is not None:
-            self._loop.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._loop
-            self._loop = None
+            # Not torn: what the store is about to hand out is to be given back.
+            self._news.set()
+            await self._loop
         untried = [job.work.id for job in self._lanes.clear() if isinstance(job.work, Delivery)]
         if self._tasks:
             _, late = await asyncio.wait(set(self._tasks), timeout=grace_seconds)
@@ -177,20 +179,21 @@ class Notifier:
         self._news.set()
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:
             self._news.clear()
             now = self._clock.monotonic()
             for sight in self._lines.due(now):
                 self._put_progress(sight)
             try:
-                await self._claim()
+                if self._may_be_more or now >= self._look_at:
+                    self._look_at = now + _LOOK_SECONDS
+                    await self._claim()
                 await self._look_after(now)
             except GatewayError as exc:
                 logger.warning("webhooks wait for the store", extra={"reason": exc.detail})
             self._start_jobs()
-            next_at = self._lines.next_at()
-            pause = _LOOK_SECONDS if next_at is None else min(_LOOK_SECONDS, next_at - self._clock.monotonic())
-            await sleep_or(self._clock, max(0.0, pause), self._news)
+            next_at = min(self._look_at, self._lines.next_at() or self._look_at)
+            await sleep_or(self._clock, max(0.0, next_at - self._clock.monotonic()), self._news)
 
     # Who is served next.
 
@@ -221,7 +224,7 @@ class Notifier:
             self._lanes.put(Job(prediction.team, receiver, prediction.id, prediction.id))
 
     def _start_jobs(self) -> None:
-        while (job := self._lanes.take()) is not None:
+        while not self._closing and (job := self._lanes.take()) is not None:
             task = asyncio.create_task(self._do(job), name=f"webhook {job.key}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -243,10 +246,9 @@ class Notifier:
             self._lanes.done(job)
             if isinstance(job.work, Delivery):
                 self._handed.discard(job.work.id)
-            if self._loop is not None:
-                self._start_jobs()
-                if self._may_be_more:
-                    self._news.set()
+            self._start_jobs()
+            if self._may_be_more:
+                self._news.set()
 
     # What is kept.
 

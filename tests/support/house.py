@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.app import Running, running
+from gateway.app import Network, Running, running
 from gateway.config import Config, from_mapping
 from gateway.core.keys import new_key
 from gateway.core.scopes import Scope
@@ -117,11 +117,12 @@ async def start_gateway(
     *,
     clock: Clock | None = None,
     keys: Mapping[str, str] | None = None,
+    network: Network | None = None,
     **overrides: Any,
 ) -> AsyncIterator[House]:
     """Start a gateway before a simulator, its store in `folder`. With the `keys` of one before, it takes its place."""
     config, known = house_config(upstream, folder, keys, **overrides)
-    async with running(config, clock=clock) as gateway:
+    async with running(config, clock=clock, network=network) as gateway:
         yield House(gateway, upstream, known, config, folder / "gateway.db")
 
 

@@ -1,0 +1,161 @@
+"""`gateway webhooks`: what waits for delivery and what was given up, sending it again, and new secrets.
+
+All of it works beside a running gateway, which sees it within about a second.
+"""
+
+# ruff: noqa: PLC0415 - heavy modules are imported where they are used
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from gateway.commands.common import CONFIG_OPTION, load_config, opened_store, plain_errors, run
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+    from gateway.core.deliveries import Delivery
+
+_NO_OVERLAP: Final = ("0", "0s")
+_PAGE: Final = 500
+_COLUMNS: Final = ("id", "state", "team", "kind", "created_at", "attempts", "next_at", "receiver", "error")
+
+
+@click.group()
+def webhooks() -> None:
+    """See and repeat deliveries of callers' webhooks, and rotate their secrets."""
+
+
+@webhooks.command("list")
+@click.option("--team", "team_name", metavar="TEAM", help="Those of one team only.")
+@click.option("--state", type=click.Choice(["queued", "dead"]), help="Those that wait, or those that were given up.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@CONFIG_OPTION
+def list_(team_name: str | None, state: str | None, style: str, config_path: Path | None) -> None:
+    """List deliveries that wait and those that were given up."""
+    config = load_config(config_path)
+    with plain_errors():
+        from gateway.core.deliveries import DeliveryState
+
+        _check_team(config, team_name)
+        wanted = None if state is None else DeliveryState(state)
+
+        async def fetch() -> "list[Delivery]":
+            found: list[Delivery] = []
+            async with opened_store(config) as store:
+                while page := await store.deliveries(
+                    team=team_name, state=wanted, after=found[-1].id if found else "", limit=_PAGE
+                ):
+                    found += page
+            return found
+
+        rows = [_row(delivery) for delivery in run(fetch())]
+        click.echo(json.dumps({"deliveries": rows}, indent=2) if style == "json" else _table(rows))
+
+
+@webhooks.command("redeliver")
+@click.argument("delivery_id", metavar="[ID]", required=False)
+@click.option("--team", "team_name", metavar="TEAM", help="All of one team: dead letters, and what waits.")
+@click.option("--dead", is_flag=True, help="Dead letters only: of the team that is named, or of all.")
+@CONFIG_OPTION
+def redeliver(delivery_id: str | None, team_name: str | None, *, dead: bool, config_path: Path | None) -> None:
+    """Have deliveries tried at once, as if they were new: one by its ID, those of a team, or all dead letters.
+
+    They keep their ids, so that a receiver that has seen one can tell.
+    """
+    config = load_config(config_path)
+    if (delivery_id is not None) == (team_name is not None or dead):
+        raise click.UsageError("name either an ID, or --team, --dead, or both of these")
+    with plain_errors():
+        _check_team(config, team_name)
+
+        async def repeat() -> int:
+            async with opened_store(config) as store:
+                if delivery_id is None:
+                    return await store.redeliver_all(time.time(), team=team_name, dead_only=dead)
+                return int(await store.redeliver(time.time(), delivery_id))
+
+        count = run(repeat())
+        if delivery_id is not None and not count:
+            raise click.ClickException(
+                f"there is no delivery {delivery_id!r} to repeat, or it is under way (see: gateway webhooks list)"
+            )
+        click.echo(f"{count} to be delivered")
+
+
+@webhooks.command("rotate-secret")
+@click.argument("team_name", metavar="TEAM")
+@click.option(
+    "--overlap", default="24h", show_default=True, metavar="DURATION", help="How long the old secret signs as well."
+)
+@CONFIG_OPTION
+def rotate_secret(team_name: str, overlap: str, config_path: Path | None) -> None:
+    """Replace the secret that signs TEAM's webhooks, and print the new one.
+
+    During the overlap each delivery carries a signature by either, so that receivers can change over in their own time.
+    """
+    config = load_config(config_path)
+    with plain_errors():
+        from gateway.clock import SystemClock
+        from gateway.service.webhook_secrets import WebhookSecrets
+
+        _check_team(config, team_name)
+        seconds = 0 if overlap in _NO_OVERLAP else _duration(overlap)
+
+        async def replace() -> tuple[int, str]:
+            async with opened_store(config) as store:
+                secrets = WebhookSecrets(store, SystemClock())
+                return await secrets.rotate(team_name, seconds), await secrets.of(team_name)
+
+        in_use, secret = run(replace())
+        # The secret alone on stdout, so that it can be captured; what is said about it on stderr.
+        click.echo(secret)
+        also = f"; {in_use - 1} before it sign as well for now" if in_use > 1 else ""
+        click.echo(f"Team {team_name} has a new webhook secret{also}.", err=True)
+
+
+def _check_team(config: "Config", name: str | None) -> None:
+    if name is not None and config.team(name) is None:
+        known = ", ".join(team.name for team in config.teams) or "none"
+        raise click.ClickException(f"there is no team {name!r} in the config (there are: {known})")
+
+
+def _duration(text: str) -> int:
+    from gateway.core.durations import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as problem:
+        raise click.BadParameter(str(problem), param_hint="--overlap") from None
+
+
+def _row(delivery: "Delivery") -> dict[str, Any]:
+    from gateway.core import times
+
+    return {
+        "id": delivery.id,
+        "state": delivery.state.value,
+        "team": delivery.team,
+        "kind": delivery.kind.value,
+        "prediction": delivery.prediction_id,
+        "created_at": times.render(delivery.created_at),
+        "attempts": delivery.attempts,
+        # What was never tried is due at once.
+        "next_at": times.render(delivery.next_at) if delivery.next_at and delivery.dead_at is None else None,
+        "dead_at": None if delivery.dead_at is None else times.render(delivery.dead_at),
+        # Not the whole URL: its query may be a secret of the receiver's.
+        "receiver": delivery.receiver,
+        "error": delivery.error,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "Nothing waits for delivery, and nothing was given up."
+    lines = [[name.removesuffix("_at") for name in _COLUMNS]]
+    lines += [["-" if row[name] is None else str(row[name]) for name in _COLUMNS] for row in rows]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(_COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
