@@ -73,7 +73,8 @@ class Messenger:
         if taken is None:
             return None
         event, sight = taken
-        await self._send_once(event, sight, self._body(sight))
+        body = self._body(sight)
+        await self._send_once(event, sight, documents.as_running(body, at_start=True) if event is Event.START else body)
         return sight if self._lines.has_more(prediction_id) else None
 
     async def deliver(self, message: Delivery) -> None:

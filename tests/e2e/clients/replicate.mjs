@@ -247,6 +247,12 @@ await play({
     return { key: secret.key, isValid };
   },
 
+  /** The library's own check of a message that arrived, with the secret that it asks for. */
+  async validate({ message, secret }) {
+    const key = secret ?? (await client().webhooks.default.secret.get()).key;
+    return { key, isValid: await validateWebhook({ ...message, secret: key }) };
+  },
+
   async request({ path, method }) {
     const response = await client().request(path, { method: method ?? "GET" });
     return { status: response.status, headers: Object.fromEntries(response.headers), body: await response.json() };
