@@ -151,8 +151,13 @@ class Tracker:
         watch.wake()
 
     async def take_news(self, run_id: str, body: bytes) -> None:
-        """Take a body that upstream itself has sent; of a run that is not followed there is nothing to learn."""
-        if watch := self._watches.get(run_id):
+        """Take a body that upstream itself has sent; of a run that is not followed there is nothing to learn.
+
+        Upstream's messages come late, doubled and in disorder (ref 5), so that only one which moves the run's status
+        forward is news: what it says of a status that is known may be older than what a look has found.
+        """
+        watch = self._watches.get(run_id)
+        if watch is not None and _is_ahead(body, watch.run):
             await self._take_body(watch, body)
 
     async def newest(self, run: Run) -> Run:
@@ -292,3 +297,12 @@ class Tracker:
             except GatewayError as exc:
                 # The next look brings the same news.
                 logger.warning("an answer could not be kept", extra={"run": watch.run.id, "reason": exc.detail})
+
+
+def _is_ahead(body: bytes, run: Run) -> bool:
+    """Say whether a body is about a run, and further on than what is known of it."""
+    try:
+        news = documents.read_news(body)
+    except ValueError:
+        return False
+    return news.upstream_id == run.upstream_id and news.status.rank > run.status.rank

@@ -93,3 +93,65 @@ async def test_without_https_nothing_is_asked_for(tmp_path: Path, sections: dict
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **sections) as house:
         _, sent = await created(house)
         assert sent.keys() == {"version", "input"}
+
+
+async def test_addresses_are_each_runs_own(tmp_path: Path):
+    """Knowing one address opens no other: neither its last part, nor the id of another run fits."""
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as house:
+        async with house.caller() as session:
+            for _ in range(2):
+                async with session.post("/v1/predictions", json={"version": SLOW, "input": {"duration": 600}}) as made:
+                    prediction = await made.json()
+        sent = [json.loads(r.body) for r in upstream.requests if r.operation == "predictions.create"]
+        (one, proof), (other, other_proof) = (each["webhook"].split("/")[-2:] for each in sent)
+        assert one != other
+        assert proof != other_proof
+        assert len(proof) == 64
+        swapped = f"https://gateway.example/gateway/webhooks/{other}/{proof}"
+        assert await tell(house, swapped, ended(prediction), signing.key_of(SECRET)) == 404
+
+
+async def test_a_message_about_another_run_ends_nothing(tmp_path: Path):
+    """Upstream's signature under another run's message does not end this one."""
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as house:
+        prediction, sent = await created(house)
+        other = ended({**prediction, "id": "z" * 26})
+        assert await tell(house, sent["webhook"], other, signing.key_of(SECRET)) == 204
+        assert await status_of(house, prediction) in ("starting", "processing")
+
+
+@pytest.mark.parametrize(("skew", "answer"), [(-290, 204), (290, 204), (-310, 401), (310, 401)])
+async def test_a_message_is_news_for_five_minutes(tmp_path: Path, skew: int, answer: int):
+    """Clocks may differ a little; what was recorded long ago cannot be played again."""
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as house:
+        prediction, sent = await created(house)
+        body = ended(prediction)
+        assert await tell(house, sent["webhook"], body, signing.key_of(SECRET), at=time.time() + skew) == answer
+
+
+async def test_a_message_that_is_lost_costs_a_look(tmp_path: Path):
+    """Upstream's messages never arrive here (nobody owns the address), and the end is seen all the same."""
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as house:
+        async with house.caller() as session:
+            body = {"version": SLOW, "input": {"duration": 2}}
+            async with session.post("/v1/predictions", json=body, headers={"Prefer": "wait"}) as made:
+                assert (await made.json())["status"] == "succeeded"
+        assert upstream.requests.count("webhooks.default.secret.get") == 0
+
+
+async def test_trainings_are_told_of_as_predictions_are(tmp_path: Path):
+    """A training of hours ends here when upstream says so."""
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as house:
+        upstream.faults.set(Fault("delay", operation="trainings.get", seconds=10.0))
+        version = upstream.world.registry.models["acme/storyteller"].latest
+        assert version is not None
+        path = f"/v1/models/acme/storyteller/versions/{version.id}/trainings"
+        body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
+        async with house.caller() as session, session.post(path, json=body) as made:
+            assert made.status == 201
+            training = await made.json()
+        (sent,) = [json.loads(r.body) for r in upstream.requests if r.operation == "trainings.create"]
+        assert sent["webhook"].startswith("https://gateway.example/gateway/webhooks/run_")
+        assert await tell(house, sent["webhook"], ended(training), signing.key_of(SECRET)) == 204
+        async with house.caller() as session, session.get(f"/v1/trainings/{training['id']}") as shown:
+            assert (await shown.json())["status"] == "succeeded"

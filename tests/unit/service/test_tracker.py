@@ -396,3 +396,41 @@ async def test_an_end_that_was_written_unheard_is_the_end(upstream, replicate, c
         assert tracker.active == 0
     finally:
         await tracker.close()
+
+
+async def test_changes_are_told_before_waiters_look(tracker, replicate, run, store, clock):
+    """Whoever follows progress hears of each change of a run that goes on, and not of its end."""
+    told: list[Run] = []
+    tracker.when_changed(told.append)
+    tracker.follow(run)
+    await clock.advance(1)
+    for body in (said("processing"), said("processing", output=["a"]), said("succeeded", output=["a"])):
+        replicate.body = body
+        await clock.advance(2)
+    assert [each.document for each in told[-2:]] == [said("processing"), said("processing", output=["a"])]
+    assert {each.status for each in told} <= {Status.STARTING, Status.PROCESSING}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (said("processing"), "processing"),
+        (said("succeeded", output="x"), "succeeded"),
+        (said("starting", output="late"), "processing"),
+        (said("processing", output="late"), "processing"),
+        (b'{"id": "uprun2", "status": "succeeded"}', "processing"),
+        (b"not a prediction", "processing"),
+    ],
+)
+async def test_messages_of_upstream_move_a_run_forward_or_do_nothing(
+    tracker, replicate, run, store, clock, body: bytes, status: str
+):
+    """A message that is late, doubled, another run's, or nonsense takes nothing back of what is known."""
+    replicate.body = known = said("processing", output=["a", "b"])
+    watch = tracker.follow(run)
+    await clock.advance(1)
+    await tracker.take_news("run1", body)
+    assert watch.run.status == status
+    if status == "processing":
+        assert watch.run.document == known
+    await tracker.take_news("run9", body)
