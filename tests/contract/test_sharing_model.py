@@ -1,4 +1,4 @@
-"""Random lives of shared runs, step by step against a plain model in memory that does the same.
+"""Random lives of shared runs, step by step against a plain model in memory that does the same, messages included.
 
 Where the contract leaves a choice (several provisional runs, two ends at one moment) the model follows the store's.
 """
@@ -25,6 +25,7 @@ T = TypeVar("T")
 FINGERPRINTS = st.sampled_from([None, "F0", "F1"])
 PROVISIONALS = st.sampled_from([None, None, "P0"])
 LIVES = st.sampled_from([None, 3.0, 30.0])
+HOOK = "https://receiver.example/hook"
 _examples = itertools.count()
 
 
@@ -35,6 +36,8 @@ class Known:
     source: Source
     canceled_at: float | None = None
     left_as: Status = Status.CANCELED
+    left_untold: bool = field(default=False, compare=False)
+    """Whether it left before it was told that it may stay: then nobody has seen it, and nobody hears of its end."""
 
 
 @dataclass
@@ -58,6 +61,13 @@ class Life:
 
     def shows(self, prediction_id: str) -> bool:
         return self.state is not RunState.INTENDED and (self.upstream_id is not None or prediction_id != self.leader)
+
+    def tells(self, prediction_id: str) -> bool:
+        """Say whether a message about a prediction's end is due."""
+        known = self.predictions[prediction_id]
+        is_settled = known.source is not Source.JOINED or self.fingerprint is not None
+        is_over = self.state is RunState.ENDED or known.canceled_at is not None
+        return self.shows(prediction_id) and is_over and is_settled and not known.left_untold
 
     def end(self, status: Status, at: float, cache_until: float | None) -> None:
         self.state, self.status, self.ended_at = RunState.ENDED, status, at
@@ -123,7 +133,7 @@ class Sharing(RuleBasedStateMachine):
         identity = {"fingerprint": self.of_mine(fingerprint), "provisional": self.of_mine(provisional)}
         begin = Begin(
             run=intent(run_id, team=self.name, **identity),
-            prediction=prediction(prediction_id, run_id, team=self.name, created_at=self.now),
+            prediction=prediction(prediction_id, run_id, team=self.name, created_at=self.now, webhook=HOOK),
             now=self.now,
             may_hit=may[0],
             may_join=may[1],
@@ -206,7 +216,7 @@ class Sharing(RuleBasedStateMachine):
             if at_once is None
             else ended(run_id, self.now, status=at_once, cache_until=cache_until, **identity)
         )
-        created = prediction(leader, run_id, team=self.name, created_at=self.now)
+        created = prediction(leader, run_id, team=self.name, created_at=self.now, webhook=HOOK)
         self.do(self.store.record_created(run, created))
         if life.upstream_id is not None:
             return
@@ -285,6 +295,7 @@ class Sharing(RuleBasedStateMachine):
             known.canceled_at = self.now
             aborts = by_deadline and life.status is Status.STARTING
             known.left_as = Status.ABORTED if aborts else Status.CANCELED
+            known.left_untold = known.source is Source.JOINED and life.fingerprint is None
         is_last = (
             changes
             and life.asked_at is None
@@ -347,6 +358,9 @@ class Sharing(RuleBasedStateMachine):
         assert {
             each: Known(stored.source, stored.canceled_at, stored.left_as) for each, stored in known.items()
         } == life.predictions
+        messages = await self.store.deliveries(team=self.name)
+        told = {each.prediction_id for each in messages if each.run_id == run_id}
+        assert told == {each for each in known if life.tells(each)}
         for prediction_id in known:
             sight = await self.store.prediction(prediction_id)
             assert (sight is not None) == life.shows(prediction_id)
