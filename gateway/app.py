@@ -54,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 _STREAM_CONNECTIONS = 20_000
 _SECRET_BYTES = 32
+# A webhook that is cut off is sent again by the next start; those who wait for answers come first.
+_WEBHOOK_GRACE_SECONDS = 2.0
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -113,7 +115,7 @@ async def running(
         stack.push_async_callback(_drain, parts)
         origin = _origin(config.server.host, port)
         parts.notifier.start((parts.settings.public_url or origin) + "/v1")
-        stack.push_async_callback(parts.notifier.close, grace)
+        stack.push_async_callback(parts.notifier.close, min(grace, _WEBHOOK_GRACE_SECONDS))
         logger.info("serving", extra={"port": port, "ops_port": ops_port})
         yield Running(origin, _origin(config.ops.host, ops_port))
 
@@ -259,7 +261,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
     stack.push_async_callback(creates.close, float(config.server.shutdown_grace_seconds))
     _background(stack, deadlines.run(), "deadlines")
     secrets = WebhookSecrets(store, clock)
-    notifier = _notifier(config, store, secrets, clock, metrics, network, stack, predictions)
+    notifier = _notifier(config, store, secrets, clock, metrics, network, stack, tracker, predictions)
     tracker.when_changed(notifier.note_changed)
     tracker.when_ended(notifier.note_ended)
     predictions.when_left(notifier.note_left)
@@ -334,6 +336,7 @@ def _notifier(
     metrics: Metrics,
     network: Network,
     stack: AsyncExitStack,
+    tracker: Tracker,
     predictions: PredictionService,
 ) -> Notifier:
     """Build what delivers callers' webhooks. It begins to send when the listeners are open."""
@@ -343,7 +346,15 @@ def _notifier(
     )
     stack.push_async_callback(transport.close)
     return Notifier(
-        store, secrets, transport, clock, metrics, settings=wanted, show=predictions.show, random_bytes=token_bytes
+        store,
+        secrets,
+        transport,
+        clock,
+        metrics,
+        settings=wanted,
+        is_followed=lambda run_id: tracker.watch(run_id) is not None,
+        show=predictions.show,
+        random_bytes=token_bytes,
     )
 
 

@@ -16,7 +16,13 @@ _MIGHTY = (Scope.ADMIN, Scope.ACCOUNT, Scope.MANAGE, Scope.DEPLOY, Scope.TRAIN, 
 
 def warnings(config: Config, now: float) -> list[Problem]:
     """Return what is allowed but doubtful, in the order of the sections."""
-    return [*_of_server(config), *_of_secrets(config), *_of_memory(config), *_of_teams(config, now)]
+    return [
+        *_of_server(config),
+        *_of_secrets(config),
+        *_of_memory(config),
+        *_of_webhooks(config),
+        *_of_teams(config, now),
+    ]
 
 
 def _of_server(config: Config) -> Iterator[Problem]:
@@ -59,6 +65,15 @@ def _of_memory(config: Config) -> Iterator[Problem]:
         yield Problem("outputs.ttl_seconds", "is shorter than cache.ttl_seconds: later hits would link to nothing")
     if cache.share == "all" and len(config.teams) > 1:
         yield Problem("cache.share", '"all" lets a team learn from its hits what others have run')
+
+
+def _of_webhooks(config: Config) -> Iterator[Problem]:
+    if config.webhooks.allow_private_addresses:
+        yield Problem(
+            "webhooks.allow_private_addresses", "lets whoever has a key have requests sent to services of your network"
+        )
+    if config.webhooks.allow_http:
+        yield Problem("webhooks.allow_http", "lets inputs and outputs travel readable")
 
 
 def _of_teams(config: Config, now: float) -> Iterator[Problem]:

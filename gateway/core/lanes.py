@@ -1,7 +1,8 @@
 """Who is served next when many wait and some are slow: slots in all, for each receiver, and for each team.
 
 A receiver that takes its time fills its own slots and nobody else's; a team that has many such receivers fills its own
-share. Jobs with the same key are done one after the other, in their order.
+share. Jobs with the same key are done one at a time. Urgent ones go before the others of their lane, and they alone
+count when it is asked whose lanes are full: what is merely nice to have keeps nothing waiting.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -25,6 +26,12 @@ class Job(NamedTuple, Generic[T]):
     receiver: str
     key: str
     work: T
+    is_urgent: bool = False
+
+
+class _Lane(NamedTuple, Generic[T]):
+    urgent: deque[Job[T]]
+    others: deque[Job[T]]
 
 
 class Lanes(Generic[T]):
@@ -33,9 +40,10 @@ class Lanes(Generic[T]):
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         # In the order in which they are to be served next.
-        self._lanes: OrderedDict[tuple[str, str], deque[Job[T]]] = OrderedDict()
-        self._waiting_of_receiver: Counter[str] = Counter()
-        self._waiting_of_team: Counter[str] = Counter()
+        self._lanes: OrderedDict[tuple[str, str], _Lane[T]] = OrderedDict()
+        self._waiting = 0
+        self._urgent_of_receiver: Counter[str] = Counter()
+        self._urgent_of_team: Counter[str] = Counter()
         self._running: set[str] = set()
         self._running_of_receiver: Counter[str] = Counter()
         self._running_of_team: Counter[str] = Counter()
@@ -48,44 +56,57 @@ class Lanes(Generic[T]):
     @property
     def waiting(self) -> int:
         """How many jobs wait."""
-        return self._waiting_of_team.total()
+        return self._waiting
 
     def put(self, job: Job[T]) -> None:
         """Let a job wait for its turn."""
-        self._lanes.setdefault((job.team, job.receiver), deque()).append(job)
-        self._waiting_of_receiver[job.receiver] += 1
-        self._waiting_of_team[job.team] += 1
+        lane = self._lanes.setdefault((job.team, job.receiver), _Lane(deque(), deque()))
+        (lane.urgent if job.is_urgent else lane.others).append(job)
+        self._waiting += 1
+        if job.is_urgent:
+            self._urgent_of_receiver[job.receiver] += 1
+            self._urgent_of_team[job.team] += 1
 
     def take(self) -> Job[T] | None:
         """Return a job whose turn it is, and count it as being done; `None` if there is none, or no slot for it."""
         if len(self._running) >= self._slots.total:
             return None
-        for lane, jobs in self._lanes.items():
-            team, receiver = lane
+        for place, lane in self._lanes.items():
+            team, receiver = place
             if self._running_of_team[team] >= self._slots.per_team:
                 continue
             if self._running_of_receiver[receiver] >= self._slots.per_receiver:
                 continue
-            # Only those being done can be in the way, which are few.
-            index = next((n for n, job in enumerate(jobs) if job.key not in self._running), None)
-            if index is None:
-                continue
-            job = jobs[index]
-            del jobs[index]
-            self._serve_others_first(lane)
-            _count_down(self._waiting_of_receiver, receiver)
-            _count_down(self._waiting_of_team, team)
-            self._running.add(job.key)
-            self._running_of_receiver[receiver] += 1
-            self._running_of_team[team] += 1
-            return job
+            job = self._first_free(lane.urgent) or self._first_free(lane.others)
+            if job is not None:
+                self._serve_others_first(place, lane)
+                self._begin(job)
+                return job
         return None
 
-    def _serve_others_first(self, lane: tuple[str, str]) -> None:
-        if self._lanes[lane]:
-            self._lanes.move_to_end(lane)
+    def _first_free(self, jobs: deque[Job[T]]) -> Job[T] | None:
+        # Only those being done can be in the way, which are few.
+        index = next((n for n, job in enumerate(jobs) if job.key not in self._running), None)
+        if index is None:
+            return None
+        job = jobs[index]
+        del jobs[index]
+        return job
+
+    def _serve_others_first(self, place: tuple[str, str], lane: _Lane[T]) -> None:
+        if lane.urgent or lane.others:
+            self._lanes.move_to_end(place)
         else:
-            del self._lanes[lane]
+            del self._lanes[place]
+
+    def _begin(self, job: Job[T]) -> None:
+        self._waiting -= 1
+        if job.is_urgent:
+            _count_down(self._urgent_of_receiver, job.receiver)
+            _count_down(self._urgent_of_team, job.team)
+        self._running.add(job.key)
+        self._running_of_receiver[job.receiver] += 1
+        self._running_of_team[job.team] += 1
 
     def done(self, job: Job[T]) -> None:
         """Give a job's slot back."""
@@ -93,24 +114,21 @@ class Lanes(Generic[T]):
         _count_down(self._running_of_receiver, job.receiver)
         _count_down(self._running_of_team, job.team)
 
-    def room_of_receiver(self, receiver: str, most: int) -> int:
-        """Return how many more jobs may wait for a receiver if there are to be no more than `most`."""
-        return max(0, most - self._waiting_of_receiver[receiver])
-
     def full_receivers(self, most: int) -> list[str]:
-        """Return the receivers for which `most` jobs wait already."""
-        return [receiver for receiver, waiting in self._waiting_of_receiver.items() if waiting >= most]
+        """Return the receivers for which `most` urgent jobs wait already."""
+        return [receiver for receiver, waiting in self._urgent_of_receiver.items() if waiting >= most]
 
     def full_teams(self, most: int) -> list[str]:
-        """Return the teams for which `most` jobs wait already."""
-        return [team for team, waiting in self._waiting_of_team.items() if waiting >= most]
+        """Return the teams for which `most` urgent jobs wait already."""
+        return [team for team, waiting in self._urgent_of_team.items() if waiting >= most]
 
     def clear(self) -> list[Job[T]]:
         """Let nobody wait any more; return who did."""
-        jobs = [job for lane in self._lanes.values() for job in lane]
+        jobs = [job for lane in self._lanes.values() for job in (*lane.urgent, *lane.others)]
         self._lanes.clear()
-        self._waiting_of_receiver.clear()
-        self._waiting_of_team.clear()
+        self._waiting = 0
+        self._urgent_of_receiver.clear()
+        self._urgent_of_team.clear()
         return jobs
 
 

@@ -16,7 +16,7 @@ from gateway.core.documents import Family
 from gateway.core.records import Sight, Source
 from gateway.core.webhook_events import Event, Told
 from gateway.ports import Clock, Deliveries, DeliveryObserver, WebhookTransport
-from gateway.service.webhook_lines import WebhookLines
+from gateway.service.webhook_lines import Ending, WebhookLines
 from gateway.service.webhook_secrets import WebhookSecrets
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Messenger:
 
     def _events_of_end(self, message: Delivery, sight: Sight) -> tuple[Event, ...]:
         """Say what is due now that a prediction has ended, its start and output too if nobody was told of them."""
-        told, owes_start = self._lines.end(sight.prediction.id)
+        ending = self._lines.end(sight.prediction.id)
         wanted = webhook_events.wanted(sight.prediction.webhook_events_filter)
         completed = (Event.COMPLETED,) if Event.COMPLETED in wanted else ()
         if message.attempts > 1:
@@ -130,13 +130,13 @@ class Messenger:
             moment = webhook_events.moment_of(sight)
         except ValueError:
             return completed
-        if told is None:
+        if ending is None:
             # Nobody followed it: it was over at once, or an earlier process has told what there was to tell.
             followed_since = max(self._began, self._clock.now() - LINES_KEPT_SECONDS)
             is_new = sight.prediction.source is Source.HIT or message.created_at >= followed_since
-            told = Told() if is_new else webhook_events.caught_up(moment)
-        due = webhook_events.due(told, moment, wanted, self._clock.monotonic()).events
-        return (Event.START, *due) if owes_start else due
+            ending = Ending(Told() if is_new else webhook_events.caught_up(moment))
+        due = webhook_events.due(ending.told, moment, wanted, self._clock.monotonic()).events
+        return (*ending.owed, *(event for event in due if event not in ending.owed))
 
     def _body(self, sight: Sight) -> bytes:
         return self._show(sight, self.base, documents.family_of(sight.prediction.kind))

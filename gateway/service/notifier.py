@@ -37,8 +37,9 @@ _COUNT_SECONDS = 5.0
 _TIDY_SECONDS = 60.0
 _TIDY_STEP = 100
 _CLAIM = 200
-# Longer than anything that was handed out waits and takes: three messages of fifteen seconds, behind a few others.
-_HOLD_SECONDS = 300.0
+# Longer than anything that was handed out waits and takes: up to three messages of fifteen seconds each, behind those
+# that wait for the same receiver.
+_HOLD_SECONDS = 900.0
 
 
 class NotifierSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +72,7 @@ class Notifier:
         observer: DeliveryObserver,
         *,
         settings: NotifierSettings,
+        is_followed: Callable[[str], bool],
         show: Callable[[Sight, str, Family], bytes],
         random_bytes: Callable[[int], bytes],
     ) -> None:
@@ -78,6 +80,7 @@ class Notifier:
         self._clock = clock
         self._observer = observer
         self._settings = settings
+        self._is_followed = is_followed
         self._lines = WebhookLines()
         self._messenger = Messenger(
             store,
@@ -103,10 +106,13 @@ class Notifier:
     # What others tell.
 
     def note_created(self, sight: Sight) -> None:
-        """Take note of a prediction that has come about. One that is over already has its message in the store."""
+        """Take note of a prediction that has come about. One that is over already has its message in the store.
+
+        Of a run that nobody follows here there will be no news.
+        """
         if sight.prediction.webhook is None:
             return
-        if not sight.run.status.is_terminal and self._lines.begin(sight, self._clock.monotonic()):
+        if self._is_followed(sight.run.id) and self._lines.begin(sight, self._clock.monotonic()):
             self._put_progress(sight)
         self._wake()
 
@@ -211,7 +217,7 @@ class Notifier:
             if delivery.id not in self._handed:
                 self._handed.add(delivery.id)
                 key = delivery.prediction_id or delivery.id
-                self._lanes.put(Job(delivery.team, delivery.receiver, key, delivery))
+                self._lanes.put(Job(delivery.team, delivery.receiver, key, delivery, is_urgent=True))
 
     def _put_progress(self, sight: Sight) -> None:
         prediction = sight.prediction

@@ -7,12 +7,20 @@ gone out yet gives way to the next one.
 import heapq
 import logging
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from gateway.core import webhook_events
 from gateway.core.records import Run, Sight
 from gateway.core.webhook_events import Event, Moment, Told
 
 logger = logging.getLogger(__name__)
+
+
+class Ending(NamedTuple):
+    """How far a prediction had been told when its end came, and what of that had not gone out yet."""
+
+    told: Told
+    owed: tuple[Event, ...] = ()
 
 
 class _Line:
@@ -125,15 +133,18 @@ class WebhookLines:
         """Say whether there is something to tell of a prediction."""
         return prediction_id in self._pending
 
-    def end(self, prediction_id: str) -> tuple[Told | None, bool]:
-        """Follow a prediction no longer. Return what was told of it, if it was followed, and whether not its start."""
+    def end(self, prediction_id: str) -> Ending | None:
+        """Follow a prediction no longer. Return how far it was told, if it was followed."""
         line = self._lines.pop(prediction_id, None)
         self._pending.pop(prediction_id, None)
         self._ended.pop(prediction_id, None)
         if line is None:
-            return None, False
+            return None
         self._leave_run(line)
-        return line.told, line.start is not None
+        owed = [Event.START] if line.start is not None else []
+        if line.progress is not None:
+            owed.append(line.progress[0])
+        return Ending(line.told, tuple(owed))
 
     def silence(self, prediction_id: str, now: float) -> None:
         """Tell nothing more of a prediction but its end, which is to come."""

@@ -31,6 +31,12 @@ def test_a_plain_config_has_no_warnings():
         ({"upstream": {"base_url": "http://r.example.com"}}, "upstream.base_url", "token travels readable"),
         ({"outputs": {"url": "o", "ttl_seconds": 60}}, "outputs.ttl_seconds", "shorter than cache.ttl_seconds"),
         ({"cache": {"share": "all"}, "teams": [{"name": "a"}, {"name": "b"}]}, "cache.share", "what others have run"),
+        (
+            {"webhooks": {"allow_private_addresses": True}},
+            "webhooks.allow_private_addresses",
+            "services of your network",
+        ),
+        ({"webhooks": {"allow_http": True}}, "webhooks.allow_http", "travel readable"),
         ({"teams": [{"name": "a", "burst": 3}]}, "teams[0].burst", "has no effect"),
         ({"teams": [{"name": "a", "origins": ["*"]}]}, "teams[0].origins", "any page"),
         (

@@ -10,8 +10,8 @@ from gateway.core.lanes import Job, Lanes, Slots
 SLOTS = Slots(total=6, per_receiver=2, per_team=4)
 
 
-def job(team: str, receiver: str, key: str, work: int = 0) -> Job[int]:
-    return Job(team, receiver, key, work)
+def job(team: str, receiver: str, key: str, work: int = 0, *, is_urgent: bool = False) -> Job[int]:
+    return Job(team, receiver, key, work, is_urgent)
 
 
 @given(
@@ -68,7 +68,7 @@ def test_a_slow_receiver_delays_nobody_else():
     """A hundred messages to one that never answers, then one to another: that one goes out at once."""
     lanes: Lanes[int] = Lanes(SLOTS)
     for n in range(100):
-        lanes.put(job("a", "slow", f"s{n}"))
+        lanes.put(job("a", "slow", f"s{n}", is_urgent=True))
     lanes.put(job("b", "quick", "q"))
     taken = []
     while (each := lanes.take()) is not None:
@@ -111,3 +111,29 @@ def test_what_waits_can_be_taken_back():
     assert [each.key for each in lanes.clear()] == ["1", "2"]
     assert lanes.take() is None
     assert lanes.waiting == 0
+
+
+def test_the_urgent_go_first_and_alone_fill_a_lane():
+    """Progress that waits keeps no end waiting, neither here nor in the store."""
+    lanes: Lanes[int] = Lanes(Slots(1, 1, 1))
+    for n in range(50):
+        lanes.put(job("a", "x", f"n{n}"))
+    lanes.put(job("a", "x", "end", is_urgent=True))
+    assert lanes.full_receivers(2) == lanes.full_teams(2) == []
+    assert lanes.full_receivers(1) == ["x"]
+    first = lanes.take()
+    assert first is not None
+    assert first.key == "end"
+    assert lanes.full_receivers(1) == []
+
+
+def test_an_end_waits_for_the_progress_that_is_being_told():
+    """One key, one at a time, urgent or not."""
+    lanes: Lanes[int] = Lanes(SLOTS)
+    lanes.put(job("a", "x", "p"))
+    progress = lanes.take()
+    assert progress is not None
+    lanes.put(job("a", "x", "p", is_urgent=True))
+    assert lanes.take() is None
+    lanes.done(progress)
+    assert lanes.take() is not None

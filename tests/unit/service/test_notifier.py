@@ -79,6 +79,7 @@ class House:
         notifier = Notifier(
             self.store, self.secrets, sender, self.clock, self.counted, settings=self.settings,
             show=lambda sight, base, family: documents.render(sight, base, "streams/t", family=family),
+            is_followed=lambda _: True,
             random_bytes=secrets.token_bytes,
         )  # fmt: skip
         await notifier.resume()
@@ -100,6 +101,11 @@ class House:
     async def until_kept(self, state: DeliveryState, count: int) -> None:
         async with asyncio.timeout(15):
             while len(await self.store.deliveries(state=state)) != count:
+                await asyncio.sleep(0.005)
+
+    async def until_claimed(self, count: int) -> None:
+        async with asyncio.timeout(15):
+            while sum(each.attempts > 0 for each in await self.store.deliveries()) < count:
                 await asyncio.sleep(0.005)
 
     async def until_empty(self) -> None:
@@ -397,9 +403,9 @@ async def test_a_full_queue_drops_progress_before_it_gives_up_ends(
         await house.until_kept(DeliveryState.DEAD, 1)
 
 
-async def begun(store: SQLiteStore, url: str) -> Any:
+async def begun(store: SQLiteStore, url: str, **fields: Any) -> Any:
     """Have a live run whose leader has a webhook."""
-    await store.record_created(live("run1"), prediction("up1", "run1", webhook=url))
+    await store.record_created(live("run1"), prediction("up1", "run1", webhook=url, **fields))
     return await store.prediction("up1")
 
 
@@ -423,3 +429,56 @@ async def test_progress_that_was_held_back_is_told_when_its_time_comes(
         await house.clock.advance(0.2)
         await receiver.count(2)
         assert receiver.messages[1].json["output"] == ["a", "b", "c"]
+
+
+async def test_what_had_not_gone_out_at_the_end_is_told_before_it(open_house: Callable[..., House], receiver: Receiver):
+    """A slow receiver that asked for output alone gets it, although the end came while it waited for its turn."""
+    house = open_house(slots=Slots(total=1, per_receiver=1, per_team=1))
+    receiver.answer = never
+    async with house.working() as notifier:
+        sight = await begun(house.store, receiver.url, webhook_events_filter=("start", "output"))
+        await notifier.announce("red", receiver.url, "test", 1)
+        await receiver.count(1)
+        notifier.note_created(sight)
+        for status in (Status.PROCESSING, Status.SUCCEEDED):
+            document = b'{"id":"up1","status":"%b","output":["a"],"urls":{}}' % status.value.encode()
+            changed = await house.store.advance(
+                "run1", status=status, document=document, stream_url=None, at=house.clock.now()
+            )
+            assert changed is not None
+            if status is Status.PROCESSING:
+                notifier.note_changed(changed)
+        await notifier.note_ended(changed)
+        receiver.answer = answering(204)
+        await receiver.count(3)
+        await house.until(lambda: house.counted.tries.count(("output", "delivered")) == 1)
+    start, output = (message.json for message in receiver.messages[1:])
+    assert [(each["status"], each["output"]) for each in (start, output)] == [
+        ("processing", None),
+        ("processing", ["a"]),
+    ]
+
+
+async def test_progress_that_waits_delays_no_end(open_house: Callable[..., House], receiver: Receiver):
+    """A receiver with much progress to be told of hears of an end as soon as it has a slot for it."""
+    house = open_house(slots=Slots(total=1, per_receiver=1, per_team=1))
+    receiver.answer = never
+    async with house.working() as notifier:
+        await notifier.announce("red", receiver.url, "test", 0)
+        await receiver.count(1)
+        for n in range(1, 6):
+            await house.store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", webhook=receiver.url))
+            sight = await house.store.prediction(f"up{n}")
+            assert sight is not None
+            notifier.note_created(sight)
+            document = b'{"id":"up%d","status":"processing","output":["a"]}' % n
+            changed = await house.store.advance(
+                f"run{n}", status=Status.PROCESSING, document=document, stream_url=None, at=house.clock.now()
+            )
+            assert changed is not None
+            notifier.note_changed(changed)
+        await notifier.announce("red", receiver.url, "urgent", 1)
+        await house.until_claimed(2)
+        receiver.answer = answering(204)
+        await receiver.count(7)
+    assert receiver.messages[1].json["type"] == "urgent"
