@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.core import replay
 from gateway.core.event_log import EventLog
 from gateway.core.records import Sight
+from gateway.edge import links
 from gateway.edge.keys import HUB, METRICS, PREDICTIONS, SETTINGS, STREAM_ORIGINS, TEAM_ORIGINS
 from gateway.edge.sending import CallerLeft, send
 from gateway.errors import NotFound, RateLimited, UpstreamUnavailable
@@ -78,7 +79,7 @@ OPEN_STREAMS = web.AppKey("open_streams", OpenStreams)
 
 async def read_stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/streams/{ticket}` and `GET /v1/files/{ticket}`."""
-    sight = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"])
+    sight = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], links.page_of(request))
     team = sight.prediction.team
     request[STREAM_ORIGINS] = request.app[TEAM_ORIGINS].get(team, ())
     if sight.run.stream_url is None:
