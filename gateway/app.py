@@ -17,7 +17,7 @@ from aiohttp import web
 from gateway import clock as clocks
 from gateway import settings
 from gateway.config import Config
-from gateway.edge import keys, middlewares, ops, routes, streams
+from gateway.edge import keys, middlewares, ops, routes, stream_check, streams
 from gateway.edge.doors import Door
 from gateway.edge.server import listen
 from gateway.edge.settings import EdgeSettings
@@ -124,6 +124,7 @@ class _Parts(msgspec.Struct, frozen=True):
     versions: VersionMap
     secrets: WebhookSecrets
     health: Health
+    probes: streams.OpenStreams
     streams: streams.OpenStreams
     team_origins: dict[str, tuple[str, ...]]
 
@@ -267,6 +268,8 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         on_cleared=forget,
     )
     _background(stack, janitor.run(), "janitor")
+    # Read from the start, as every closed series is.
+    metrics.sse_streams.labels("check")
     metrics.watch("runs_followed", "Runs that are being followed to their end.", lambda: tracker.active)
     metrics.watch("shown_bytes", "Bytes of predictions kept in memory as shown.", lambda: predictions.shown_bytes)
     metrics.watch("metadata_cache_bytes", "Bytes of metadata kept.", lambda: metadata.size)
@@ -296,6 +299,7 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         secrets=WebhookSecrets(store),
         health=Health(store, client, clock, lambda: client.token_refused_at is not None),
         streams=streams.OpenStreams(max_total=config.streams.max_total, max_per_team=config.streams.max_per_team),
+        probes=stream_check.new_probes(),
         team_origins={team.name: team.origins for team in teams},
     )
 
@@ -340,6 +344,7 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.HEALTH] = parts.health
     app[keys.TEAM_ORIGINS] = parts.team_origins
     app[streams.OPEN_STREAMS] = parts.streams
+    app[stream_check.PROBES] = parts.probes
 
 
 async def _resume(parts: _Parts) -> None:
@@ -352,6 +357,7 @@ async def _resume(parts: _Parts) -> None:
 
 async def _end_streams(app: web.Application) -> None:
     app[streams.OPEN_STREAMS].end()
+    app[stream_check.PROBES].end()
 
 
 async def _drain(parts: _Parts) -> None:
