@@ -105,7 +105,8 @@ def outlasted(reading: Reading, silence: float) -> Finding:
     if reading.is_whole:
         return Finding(Level.WELL, "silence", f"{silence:.0f} seconds with nothing but heartbeats were outlasted")
     heartbeat = reading.hello.heartbeat_seconds if reading.hello else 0.0
-    if reading.seconds < heartbeat:
+    lasted = reading.seconds - (reading.arrivals[-1].came if reading.arrivals else 0.0)
+    if lasted < heartbeat:
         mend = (
             f"something between gives up sooner than heartbeats come (every {heartbeat:g} s). Let it wait longer "
             "(nginx: proxy_read_timeout), or set [streams] heartbeat_seconds below its time"
@@ -113,9 +114,9 @@ def outlasted(reading: Reading, silence: float) -> Finding:
     else:
         mend = (
             f"though a heartbeat came every {heartbeat:g} s: something limits how long an answer may take "
-            "(Traefik: respondingTimeouts.readTimeout and writeTimeout; load balancers: the request's time-out)"
+            "(Traefik: respondingTimeouts.writeTimeout; load balancers: the request's time-out)"
         )
-    return Finding(Level.BAD, "cut", f"after {reading.seconds:.0f} of {silence:.0f} seconds of silence; {mend}")
+    return Finding(Level.BAD, "cut", f"after {lasted:.0f} of {silence:.0f} seconds of silence; {mend}")
 
 
 def _arrival(first: Reading, second: Reading) -> Finding:
