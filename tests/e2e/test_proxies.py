@@ -12,7 +12,8 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.support.house import House, start_gateway
-from tests.support.proxies import DOCUMENT, Proxy, free_port, nginx, traefik
+from tests.support.installation import free_port
+from tests.support.proxies import DOCUMENT, Proxy, nginx, traefik
 from tests.support.recipes import blocks, replaced
 from tests.support.upstream import until
 
@@ -190,3 +191,10 @@ async def test_a_traefik_that_compresses_all_but_streams_passes(upstream: Simula
     async with behind(upstream, tmp_path, "traefik", changes=changes) as (_, proxy):
         code, said = await proxy.check()
     assert code == 0, said
+
+
+def test_the_readmes_short_form_is_a_part_of_the_whole():
+    """What stands in the README is run with the rest."""
+    (short,), (whole,) = blocks("README.md", "Behind a proxy", "nginx"), blocks(DOCUMENT, "nginx", "nginx")
+    lines = {line.partition("#")[0].strip() for line in whole.splitlines()}
+    assert set(short.splitlines()) <= lines

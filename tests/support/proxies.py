@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -36,14 +35,6 @@ http {{
     {recipe}
 }}
 """
-
-
-def free_port() -> int:
-    """Find a port that is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)
