@@ -124,7 +124,7 @@ class _Parts(msgspec.Struct, frozen=True):
     versions: VersionMap
     secrets: WebhookSecrets
     health: Health
-    probes: streams.OpenStreams
+    probes: stream_check.Probes
     streams: streams.OpenStreams
     team_origins: dict[str, tuple[str, ...]]
 
@@ -268,8 +268,8 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         on_cleared=forget,
     )
     _background(stack, janitor.run(), "janitor")
-    # Read from the start, as every closed series is.
-    metrics.sse_streams.labels("check")
+    probes = stream_check.Probes()
+    metrics.sse_streams.labels("check").set_function(lambda: probes.open)
     metrics.watch("runs_followed", "Runs that are being followed to their end.", lambda: tracker.active)
     metrics.watch("shown_bytes", "Bytes of predictions kept in memory as shown.", lambda: predictions.shown_bytes)
     metrics.watch("metadata_cache_bytes", "Bytes of metadata kept.", lambda: metadata.size)
@@ -299,7 +299,7 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         secrets=WebhookSecrets(store),
         health=Health(store, client, clock, lambda: client.token_refused_at is not None),
         streams=streams.OpenStreams(max_total=config.streams.max_total, max_per_team=config.streams.max_per_team),
-        probes=stream_check.new_probes(),
+        probes=probes,
         team_origins={team.name: team.origins for team in teams},
     )
 

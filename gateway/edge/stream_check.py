@@ -1,7 +1,8 @@
 """The probe stream, for `gateway check --stream`: open to everybody, so short, small and few at once."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from aiohttp import web
@@ -9,28 +10,66 @@ from aiohttp import web
 from gateway.core import stream_probe
 from gateway.core.stream_probe import Hello
 from gateway.edge import links
-from gateway.edge.keys import CLOCK, METRICS, SETTINGS
+from gateway.edge.keys import CLOCK, SETTINGS
 from gateway.edge.sending import CallerLeft, send
-from gateway.edge.streams import GREETING, HEADERS, HEARTBEAT, OpenStreams
-from gateway.errors import Unprocessable
+from gateway.errors import RateLimited, Unprocessable, UpstreamUnavailable
 
 MAX_PROBES: Final = 8
 """How many may be open at once. They need no key, so they get no share of what streams may take; a check opens one."""
 
-PROBES = web.AppKey("probes", OpenStreams)
-_NOBODY: Final = ""
+# Those of every stream; a test holds them together.
+_HEADERS: Final = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+    "Referrer-Policy": "no-referrer",
+}
+_GREETING: Final = b": hi\n\n"
+_HEARTBEAT: Final = b":\n\n"
+_RETRY_SECONDS: Final = 5
 _LONGEST_ID: Final = 100
 
 
-def new_probes() -> OpenStreams:
-    """Make what counts them."""
-    return OpenStreams(max_total=MAX_PROBES, max_per_team=MAX_PROBES)
+class Probes:
+    """The probe streams that are open: few, and ended together at shutdown."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[object]] = set()
+        self.closing = False
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place for the current task's. Raise `RateLimited`, or `UpstreamUnavailable` at the gateway's end."""
+        if self.closing:
+            raise UpstreamUnavailable("The gateway is shutting down.", retry_after=_RETRY_SECONDS)
+        if len(self._tasks) >= MAX_PROBES:
+            raise RateLimited("Too many probe streams are open.", retry_after=_RETRY_SECONDS)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
+
+    @property
+    def open(self) -> int:
+        """How many are open."""
+        return len(self._tasks)
+
+    def end(self) -> None:
+        """End them all."""
+        self.closing = True
+        for task in self._tasks:
+            task.cancel()
+
+
+PROBES = web.AppKey("probes", Probes)
 
 
 async def check_stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/streams/check?seconds=N`: a few events at known times, then silence with heartbeats for N seconds."""
     seconds = _seconds(request)
-    probes, gauge = request.app[PROBES], request.app[METRICS].sse_streams.labels("check")
     first = stream_probe.hello(
         Hello(
             base=links.base_of(request),
@@ -39,13 +78,12 @@ async def check_stream(request: web.Request) -> web.StreamResponse:
             heartbeat_seconds=request.app[SETTINGS].heartbeat_seconds,
         )
     )
-    probes.enter(_NOBODY)
-    gauge.inc()
-    try:
-        response = web.StreamResponse(headers=HEADERS)
+    probes = request.app[PROBES]
+    with probes.place():
+        response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         try:
-            await send(response, GREETING + first.raw)
+            await send(response, _GREETING + first.raw)
             await _go_on(request, response, seconds)
         except asyncio.CancelledError:
             if not probes.closing:
@@ -55,9 +93,6 @@ async def check_stream(request: web.Request) -> web.StreamResponse:
         with suppress(ConnectionError):
             await response.write_eof()
         return response
-    finally:
-        gauge.dec()
-        probes.leave(_NOBODY)
 
 
 async def _go_on(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
@@ -70,7 +105,7 @@ async def _go_on(request: web.Request, response: web.StreamResponse, seconds: fl
         end = clock.monotonic() + seconds
         while (left := end - clock.monotonic()) > heartbeat:
             await clock.sleep(heartbeat)
-            await send(response, HEARTBEAT)
+            await send(response, _HEARTBEAT)
         await clock.sleep(left)
         await send(response, stream_probe.tick(stream_probe.EVENTS, clock.monotonic() - began).raw)
     await send(response, stream_probe.done().raw)

@@ -18,7 +18,7 @@ from gateway.service.stream_hub import Channel
 
 logger = logging.getLogger(__name__)
 
-HEADERS = {
+_HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store, no-transform",
     # nginx would collect events into blocks otherwise.
@@ -27,8 +27,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 # The first bytes are those of upstream's own streams (ref 4). Comments keep the connection alive; no client shows them.
-GREETING = b": hi\n\n"
-HEARTBEAT = b":\n\n"
+_GREETING = b": hi\n\n"
+_HEARTBEAT = b":\n\n"
 _GONE = '{"detail":"The beginning of this stream is no longer kept. Read the prediction instead."}'
 _RETRY_SECONDS = 1
 _BLOCK = 64 * 1024
@@ -97,10 +97,10 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
 
 async def _relay(request: web.Request, sight: Sight) -> web.StreamResponse:
     """Write history, then what is live, until `done`; a reader who has left, or fallen behind, is let go."""
-    response = web.StreamResponse(headers=HEADERS)
+    response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
     try:
-        await send(response, GREETING)
+        await send(response, _GREETING)
         channel = request.app[HUB].open(sight)
         await _follow(request, response, sight, channel)
     except asyncio.CancelledError:
@@ -134,7 +134,7 @@ async def _follow(request: web.Request, response: web.StreamResponse, sight: Sig
         elif channel.is_complete:
             return None
         elif not await channel.news(heartbeat):
-            await send(response, HEARTBEAT)
+            await send(response, _HEARTBEAT)
 
 
 def _start(log: EventLog, last_event_id: str | None) -> int:
