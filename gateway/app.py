@@ -268,7 +268,7 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         on_cleared=forget,
     )
     _background(stack, janitor.run(), "janitor")
-    probes = stream_check.Probes()
+    probes = stream_check.Probes(heartbeat_seconds=float(config.streams.heartbeat_seconds))
     metrics.sse_streams.labels("check").set_function(lambda: probes.open)
     metrics.watch("runs_followed", "Runs that are being followed to their end.", lambda: tracker.active)
     metrics.watch("shown_bytes", "Bytes of predictions kept in memory as shown.", lambda: predictions.shown_bytes)

@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.core import stream_probe
 from gateway.core.stream_probe import Hello
 from gateway.edge import links
-from gateway.edge.keys import CLOCK, SETTINGS
+from gateway.edge.keys import CLOCK
 from gateway.edge.sending import CallerLeft, send
 from gateway.errors import RateLimited, Unprocessable, UpstreamUnavailable
 
@@ -33,7 +33,8 @@ _LONGEST_ID: Final = 100
 class Probes:
     """The probe streams that are open: few, and ended together at shutdown."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, heartbeat_seconds: float) -> None:
+        self.heartbeat_seconds = heartbeat_seconds
         self._tasks: set[asyncio.Task[object]] = set()
         self.closing = False
 
@@ -70,15 +71,15 @@ PROBES = web.AppKey("probes", Probes)
 async def check_stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/streams/check?seconds=N`: a few events at known times, then silence with heartbeats for N seconds."""
     seconds = _seconds(request)
+    probes = request.app[PROBES]
     first = stream_probe.hello(
         Hello(
             base=links.base_of(request),
             http=f"{request.version.major}.{request.version.minor}",
             after=_last_event_id(request),
-            heartbeat_seconds=request.app[SETTINGS].heartbeat_seconds,
+            heartbeat_seconds=probes.heartbeat_seconds,
         )
     )
-    probes = request.app[PROBES]
     with probes.place():
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
@@ -96,7 +97,7 @@ async def check_stream(request: web.Request) -> web.StreamResponse:
 
 
 async def _go_on(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
-    clock, heartbeat = request.app[CLOCK], request.app[SETTINGS].heartbeat_seconds
+    clock, heartbeat = request.app[CLOCK], request.app[PROBES].heartbeat_seconds
     began = clock.monotonic()
     for number in range(1, stream_probe.EVENTS):
         await clock.sleep(stream_probe.SPACING_SECONDS)
