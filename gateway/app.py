@@ -17,7 +17,7 @@ from aiohttp import web
 from gateway import clock as clocks
 from gateway import settings
 from gateway.config import Config
-from gateway.edge import keys, middlewares, ops, routes, streams
+from gateway.edge import keys, middlewares, open_streams, ops, routes
 from gateway.edge.doors import Door
 from gateway.edge.server import listen
 from gateway.edge.settings import EdgeSettings
@@ -124,7 +124,7 @@ class _Parts(msgspec.Struct, frozen=True):
     versions: VersionMap
     secrets: WebhookSecrets
     health: Health
-    streams: streams.OpenStreams
+    streams: open_streams.OpenStreams
     team_origins: dict[str, tuple[str, ...]]
 
 
@@ -193,14 +193,26 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
     hub = StreamHub(
         reader,
         tracker,
+        store,
         clock,
+        metrics,
         max_log_bytes=config.streams.max_log_bytes,
         kept_log_bytes=config.streams.kept_log_bytes,
     )
     stack.push_async_callback(hub.close)
-    predictions.when_left(hub.wake)
+    _background(stack, hub.keeper.run(), "event logs")
+    predictions.when_left(hub.look)
+    opened = open_streams.OpenStreams(
+        clock,
+        metrics,
+        max_total=config.streams.max_total,
+        max_per_team=config.streams.max_per_team,
+        heartbeat_seconds=float(config.streams.heartbeat_seconds),
+    )
+    _background(stack, opened.watch(), "heartbeats")
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
     metrics.watch("kept_log_bytes", "Bytes of finished runs' events kept.", lambda: hub.kept_bytes)
+    metrics.watch("unkept_logs", "Streams with news that the store has not.", lambda: hub.keeper.unkept)
     upstream_webhooks = UpstreamWebhooks(
         client,
         tracker,
@@ -295,7 +307,7 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         versions=versions,
         secrets=WebhookSecrets(store),
         health=Health(store, client, clock, lambda: client.token_refused_at is not None),
-        streams=streams.OpenStreams(max_total=config.streams.max_total, max_per_team=config.streams.max_per_team),
+        streams=opened,
         team_origins={team.name: team.origins for team in teams},
     )
 
@@ -339,7 +351,7 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.WEBHOOK_SECRETS] = parts.secrets
     app[keys.HEALTH] = parts.health
     app[keys.TEAM_ORIGINS] = parts.team_origins
-    app[streams.OPEN_STREAMS] = parts.streams
+    app[open_streams.OPEN_STREAMS] = parts.streams
 
 
 async def _resume(parts: _Parts) -> None:
@@ -351,7 +363,7 @@ async def _resume(parts: _Parts) -> None:
 
 
 async def _end_streams(app: web.Application) -> None:
-    app[streams.OPEN_STREAMS].end()
+    await app[open_streams.OPEN_STREAMS].end()
 
 
 async def _drain(parts: _Parts) -> None:
