@@ -72,6 +72,8 @@ async def _answer(request: web.Request, sight: Sight) -> web.StreamResponse:
 class _Telling:
     """One reader's own task."""
 
+    __slots__ = ("_began_at", "_channel", "_clock", "_last_event_id", "_observer", "_reader")
+
     def __init__(
         self, reader: Reader, channel: Channel, last_event_id: str | None, clock: Clock, observer: StreamObserver
     ) -> None:
