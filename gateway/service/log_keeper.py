@@ -9,7 +9,8 @@ microseconds; what is written and read beyond a few KiB is packed and unpacked i
 import asyncio
 import logging
 
-from gateway.core.event_log import EventLog, Part
+from gateway.core.event_log import EventLog
+from gateway.core.log_parts import Part
 from gateway.errors import GatewayError
 from gateway.ports import Clock, EventLogs
 from gateway.service.channels import Channel
