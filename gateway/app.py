@@ -17,7 +17,7 @@ from aiohttp import web
 from gateway import clock as clocks
 from gateway import settings
 from gateway.config import Config
-from gateway.edge import keys, middlewares, ops, routes, stream_check, streams
+from gateway.edge import keys, middlewares, open_streams, ops, routes, stream_check
 from gateway.edge.doors import Door
 from gateway.edge.server import listen
 from gateway.edge.settings import EdgeSettings
@@ -124,8 +124,8 @@ class _Parts(msgspec.Struct, frozen=True):
     versions: VersionMap
     secrets: WebhookSecrets
     health: Health
+    streams: open_streams.OpenStreams
     probes: stream_check.Probes
-    streams: streams.OpenStreams
     team_origins: dict[str, tuple[str, ...]]
 
 
@@ -194,14 +194,26 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
     hub = StreamHub(
         reader,
         tracker,
+        store,
         clock,
+        metrics,
         max_log_bytes=config.streams.max_log_bytes,
         kept_log_bytes=config.streams.kept_log_bytes,
     )
     stack.push_async_callback(hub.close)
-    predictions.when_left(hub.wake)
+    _background(stack, hub.keeper.run(), "event logs")
+    predictions.when_left(hub.look)
+    opened = open_streams.OpenStreams(
+        clock,
+        metrics,
+        max_total=config.streams.max_total,
+        max_per_team=config.streams.max_per_team,
+        heartbeat_seconds=float(config.streams.heartbeat_seconds),
+    )
+    _background(stack, opened.watch(), "heartbeats")
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
     metrics.watch("kept_log_bytes", "Bytes of finished runs' events kept.", lambda: hub.kept_bytes)
+    metrics.watch("unkept_logs", "Streams with news that the store has not.", lambda: hub.keeper.unkept)
     upstream_webhooks = UpstreamWebhooks(
         client,
         tracker,
@@ -298,7 +310,7 @@ async def _build(config: Config, store: Store, clock: Clock, stack: AsyncExitSta
         versions=versions,
         secrets=WebhookSecrets(store),
         health=Health(store, client, clock, lambda: client.token_refused_at is not None),
-        streams=streams.OpenStreams(max_total=config.streams.max_total, max_per_team=config.streams.max_per_team),
+        streams=opened,
         probes=probes,
         team_origins={team.name: team.origins for team in teams},
     )
@@ -343,7 +355,7 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.WEBHOOK_SECRETS] = parts.secrets
     app[keys.HEALTH] = parts.health
     app[keys.TEAM_ORIGINS] = parts.team_origins
-    app[streams.OPEN_STREAMS] = parts.streams
+    app[open_streams.OPEN_STREAMS] = parts.streams
     app[stream_check.PROBES] = parts.probes
 
 
@@ -356,7 +368,7 @@ async def _resume(parts: _Parts) -> None:
 
 
 async def _end_streams(app: web.Application) -> None:
-    app[streams.OPEN_STREAMS].end()
+    await app[open_streams.OPEN_STREAMS].end()
     app[stream_check.PROBES].end()
 
 

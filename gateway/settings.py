@@ -38,7 +38,6 @@ def edge_settings(config: Config, teams: Sequence[Team]) -> EdgeSettings:
         max_upload_bytes=config.server.max_upload_bytes,
         allow_http_webhooks=config.webhooks.allow_http,
         origins=frozenset(origin for team in teams for origin in team.origins),
-        heartbeat_seconds=float(config.streams.heartbeat_seconds),
         ops_token=config.ops.token.get_secret_value() if config.ops.token else None,
     )
 

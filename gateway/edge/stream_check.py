@@ -11,19 +11,13 @@ from gateway.core import stream_probe
 from gateway.core.stream_probe import Hello
 from gateway.edge import links
 from gateway.edge.keys import CLOCK
+from gateway.edge.readers import HEADERS
 from gateway.edge.sending import CallerLeft, send
 from gateway.errors import RateLimited, Unprocessable, UpstreamUnavailable
 
 MAX_PROBES: Final = 8
 """How many may be open at once. They need no key, so they get no share of what streams may take; a check opens one."""
 
-# Those of every stream; a test holds them together.
-_HEADERS: Final = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-store, no-transform",
-    "X-Accel-Buffering": "no",
-    "Referrer-Policy": "no-referrer",
-}
 _GREETING: Final = b": hi\n\n"
 _HEARTBEAT: Final = b":\n\n"
 _RETRY_SECONDS: Final = 5
@@ -81,7 +75,7 @@ async def check_stream(request: web.Request) -> web.StreamResponse:
         )
     )
     with probes.place():
-        response = web.StreamResponse(headers=_HEADERS)
+        response = web.StreamResponse(headers=HEADERS)
         await response.prepare(request)
         try:
             await send(response, _GREETING + first.raw)

@@ -8,6 +8,7 @@ can tell.
 """
 
 from gateway.ports.clock import Clock
+from gateway.ports.events import EventLogs, StreamObserver
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
 from gateway.ports.observers import AdoptionObserver, PredictionObserver, UploadObserver, UpstreamObserver
 from gateway.ports.predictions import Predictions
@@ -19,6 +20,7 @@ __all__ = [
     "AdoptionObserver",
     "Clock",
     "CreateStore",
+    "EventLogs",
     "Files",
     "Keys",
     "Leases",
@@ -27,6 +29,7 @@ __all__ = [
     "Secrets",
     "Sharing",
     "Store",
+    "StreamObserver",
     "UploadObserver",
     "Upstream",
     "UpstreamObserver",

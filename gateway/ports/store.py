@@ -2,12 +2,13 @@
 
 from typing import Protocol
 
+from gateway.ports.events import EventLogs
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
 from gateway.ports.predictions import Predictions
 from gateway.ports.sharing import Sharing
 
 
-class Store(Predictions, Sharing, Keys, Files, Versions, Secrets, Leases, Protocol):
+class Store(Predictions, Sharing, EventLogs, Keys, Files, Versions, Secrets, Leases, Protocol):
     """Everything that lasts."""
 
     async def open(self) -> None:

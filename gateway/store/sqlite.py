@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import StoreUnavailable
 from gateway.store.claim import Claim
 from gateway.store.sql.cache import SQLiteCache
+from gateway.store.sql.events import SQLiteEventLogs
 from gateway.store.sql.files import SQLiteFiles
 from gateway.store.sql.idempotency import SQLiteIdempotency
 from gateway.store.sql.intents import SQLiteIntents
@@ -31,6 +32,7 @@ class SQLiteStore(
     SQLiteSharing,
     SQLiteCache,
     SQLiteIdempotency,
+    SQLiteEventLogs,
     SQLiteKeys,
     SQLiteFiles,
     SQLiteVersions,

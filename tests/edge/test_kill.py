@@ -5,19 +5,17 @@ import contextlib
 import random
 import signal
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import aiohttp
 import pytest
 
 from gateway.simulator import Simulator
-from tests.edge.canary import Canaries
-from tests.support.installation import Installation, install
+from tests.edge.conftest import TEAMS
+from tests.support.installation import Installation
 from tests.support.upstream import creates, version_of
 
 ROUNDS = 12
 WORKERS = 6
-TEAMS = ("alpha", "beta")
 
 
 @dataclass
@@ -28,15 +26,6 @@ class Known:
     canceled: set[str] = field(default_factory=set)
     files: dict[str, str] = field(default_factory=dict)
     sent: int = 0
-
-
-@pytest.fixture
-def installation(upstream: Simulator, tmp_path: Path, canaries: Canaries) -> Installation:
-    """A gateway to be started and killed, with two teams."""
-    installed = install(upstream, tmp_path, TEAMS)
-    for team, key in installed.keys.items():
-        canaries.add(f"the key of {team}", key)
-    return installed
 
 
 async def work(installation: Installation, upstream: Simulator, known: Known, number: int) -> None:
