@@ -19,7 +19,7 @@ from aiohttp.abc import AbstractResolver
 from gateway import clock as clocks
 from gateway import settings
 from gateway.config import Config
-from gateway.edge import keys, middlewares, ops, routes, streams
+from gateway.edge import keys, middlewares, open_streams, ops, routes, stream_check
 from gateway.edge.doors import Door
 from gateway.edge.server import listen
 from gateway.edge.settings import EdgeSettings
@@ -145,7 +145,8 @@ class _Parts(msgspec.Struct, frozen=True):
     secrets: WebhookSecrets
     notifier: Notifier
     health: Health
-    streams: streams.OpenStreams
+    streams: open_streams.OpenStreams
+    probes: stream_check.Probes
     team_origins: dict[str, tuple[str, ...]]
 
 
@@ -214,14 +215,26 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
     hub = StreamHub(
         reader,
         tracker,
+        store,
         clock,
+        metrics,
         max_log_bytes=config.streams.max_log_bytes,
         kept_log_bytes=config.streams.kept_log_bytes,
     )
     stack.push_async_callback(hub.close)
-    predictions.when_left(lambda sight: hub.wake(sight.run.id))
+    predictions.when_left(lambda sight: hub.look(sight.run.id))
+    _background(stack, hub.keeper.run(), "event logs")
+    opened = open_streams.OpenStreams(
+        clock,
+        metrics,
+        max_total=config.streams.max_total,
+        max_per_team=config.streams.max_per_team,
+        heartbeat_seconds=float(config.streams.heartbeat_seconds),
+    )
+    _background(stack, opened.watch(), "heartbeats")
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
     metrics.watch("kept_log_bytes", "Bytes of finished runs' events kept.", lambda: hub.kept_bytes)
+    metrics.watch("unkept_logs", "Streams with news that the store has not.", lambda: hub.keeper.unkept)
     upstream_webhooks = UpstreamWebhooks(
         client,
         tracker,
@@ -294,6 +307,8 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         on_cleared=forget,
     )
     _background(stack, janitor.run(), "janitor")
+    probes = stream_check.Probes(heartbeat_seconds=float(config.streams.heartbeat_seconds))
+    metrics.sse_streams.labels("check").set_function(lambda: probes.open)
     metrics.watch("runs_followed", "Runs that are being followed to their end.", lambda: tracker.active)
     metrics.watch("shown_bytes", "Bytes of predictions kept in memory as shown.", lambda: predictions.shown_bytes)
     metrics.watch("metadata_cache_bytes", "Bytes of metadata kept.", lambda: metadata.size)
@@ -323,7 +338,8 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         secrets=secrets,
         notifier=notifier,
         health=Health(store, client, clock, lambda: client.token_refused_at is not None),
-        streams=streams.OpenStreams(max_total=config.streams.max_total, max_per_team=config.streams.max_per_team),
+        streams=opened,
+        probes=probes,
         team_origins={team.name: team.origins for team in teams},
     )
 
@@ -397,7 +413,8 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.WEBHOOK_SECRETS] = parts.secrets
     app[keys.HEALTH] = parts.health
     app[keys.TEAM_ORIGINS] = parts.team_origins
-    app[streams.OPEN_STREAMS] = parts.streams
+    app[open_streams.OPEN_STREAMS] = parts.streams
+    app[stream_check.PROBES] = parts.probes
 
 
 async def _resume(parts: _Parts) -> None:
@@ -410,7 +427,8 @@ async def _resume(parts: _Parts) -> None:
 
 
 async def _end_streams(app: web.Application) -> None:
-    app[streams.OPEN_STREAMS].end()
+    await app[open_streams.OPEN_STREAMS].end()
+    app[stream_check.PROBES].end()
 
 
 async def _drain(parts: _Parts) -> None:

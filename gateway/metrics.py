@@ -63,6 +63,8 @@ class Metrics:
         self.upstream_token_refused = counter("upstream_token_refused", "Times upstream refused the account's token.")
         self.sse_streams = gauge("sse_streams", "Event streams open.", ["side"])
         self.sse_bytes = counter("sse_bytes", "Bytes of events relayed to callers.")
+        self.streams_ended = counter("streams_ended", "Callers' streams, by what ended them.", ["how"])
+        self.stream_breaks = counter("stream_breaks", "Upstream's streams that broke off, by what was done.", ["how"])
         self.refusals = counter("refusals", "Requests refused by the gateway itself.", ["reason"])
         self.orphans = counter("orphans", "Uncertain creates, by what became of them.", ["result"])
         self.uploads = counter("uploads", "Uploads, by whether upstream was sent the bytes.", ["result"])
@@ -88,6 +90,10 @@ class Metrics:
             self.orphans.labels(result)
         for result in ("sent", "known", "refused"):
             self.uploads.labels(result)
+        for how in ("done", "canceled", "lost", "left", "stalled", "closing"):
+            self.streams_ended.labels(how)
+        for how in ("resumed", "finished"):
+            self.stream_breaks.labels(how)
         for side in ("downstream", "upstream"):
             self.sse_streams.labels(side)
 
@@ -174,3 +180,17 @@ class Metrics:
         self.webhooks_queued.set(queued)
         self.webhooks_dead.set(dead)
         self.webhooks_oldest.set(oldest_seconds)
+
+    # Streams
+
+    def events_sent(self, size: int) -> None:
+        """Note bytes of events that were written to callers."""
+        self.sse_bytes.inc(size)
+
+    def stream_ended(self, how: str) -> None:
+        """Note the end of a caller's stream."""
+        self.streams_ended.labels(how).inc()
+
+    def upstream_broke(self, how: str) -> None:
+        """Note that upstream's stream broke off."""
+        self.stream_breaks.labels(how).inc()

@@ -43,7 +43,6 @@ def edge_settings(config: Config, teams: Sequence[Team]) -> EdgeSettings:
         allow_http_webhooks=config.webhooks.allow_http,
         allow_private_webhooks=config.webhooks.allow_private_addresses,
         origins=frozenset(origin for team in teams for origin in team.origins),
-        heartbeat_seconds=float(config.streams.heartbeat_seconds),
         ops_token=config.ops.token.get_secret_value() if config.ops.token else None,
     )
 

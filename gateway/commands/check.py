@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _DEADLINE_SECONDS: Final = 10
 _MOST_BYTES: Final = 65_536
+_LONGEST_SILENCE: Final = 600  # what the gateway allows: gateway.core.stream_probe
 
 
 class Finding(NamedTuple):
@@ -29,12 +30,57 @@ class Finding(NamedTuple):
 @click.command()
 @CONFIG_OPTION
 @click.option("--upstream", is_flag=True, help="Also ask Replicate whose token it is, and open the store.")
-def check(config_path: Path | None, *, upstream: bool) -> None:
+@click.option(
+    "--stream",
+    "stream_url",
+    metavar="URL",
+    help="Instead, ask a gateway that runs, at its public address, whether event streams come through; costs nothing.",
+)
+@click.option(
+    "--seconds",
+    "silence",
+    type=click.IntRange(1, _LONGEST_SILENCE),
+    metavar="N",
+    help="With --stream: also hold a stream open for N silent seconds, to find time-outs.",
+)
+def check(config_path: Path | None, *, upstream: bool, stream_url: str | None, silence: int | None) -> None:
     """Say all that is wrong with the config.
 
     Every problem is told at once, with its place and how to mend it. A sound config is summed up, and what is allowed
     but doubtful in it is warned of.
+
+    With --stream no config is needed: what is looked at is the way between the gateway and where this runs. It says
+    whether something buffers, compresses, caches, changes or cuts event streams, and how to mend that.
     """
+    if silence is not None and stream_url is None:
+        raise click.UsageError("--seconds goes with --stream.")
+    if stream_url is not None:
+        if upstream:
+            raise click.UsageError("--stream and --upstream look at different things: use one of them.")
+        return look_at_stream(stream_url, silence)
+    check_config(config_path, upstream=upstream)
+    return None
+
+
+def look_at_stream(url: str, silence: int | None) -> None:
+    """Say what becomes of streams on the way from a gateway to here."""
+    with plain_errors():
+        from gateway import logs
+        from gateway.commands import stream_check
+        from gateway.core.stream_findings import Level
+
+        # What its client logs is said in the findings.
+        logs.configure("console", "critical")
+        findings = run(stream_check.check_stream(url, silence))
+        for line, is_well in stream_check.lines(findings):
+            click.echo(line, err=not is_well)
+        if any(finding.level is Level.BAD for finding in findings):
+            raise click.exceptions.Exit(1)
+        click.echo("ok")
+
+
+def check_config(config_path: Path | None, *, upstream: bool) -> None:
+    """Say all that is wrong with the config, or what it means."""
     config = load_config(config_path, serving=True)
     with plain_errors():
         from gateway.config import warnings

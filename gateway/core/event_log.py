@@ -8,18 +8,22 @@ here, and `read` refuses it.
 The bytes of all events lie one after the other in one buffer, and beside it 8 bytes for the end of each. What a log
 holds is at most `max_bytes` of events, or its newest event alone if that is longer: what has just come can always be
 read once.
+
+For a store a log is cut into parts (`core/log_parts.py`): `part` copies what is new, `joined` puts the parts together
+again, under the same numbers.
 """
 
 import re
-import zlib
 from array import array
 from bisect import bisect_right
+from collections.abc import Sequence
 
 import msgspec
 
+from gateway.core.log_parts import Part
 from gateway.core.sse import Event, is_done, read_event
 
-_VERSION = 1
+OUTPUT, ERROR = "output", "error"
 _ID = re.compile(r"([0-9]{1,15}):([0-9]{1,15})")
 _LINE_ENDS = (b"\n"[0], b"\r"[0])
 
@@ -34,15 +38,6 @@ class Unknown(msgspec.Struct, frozen=True):
 
 class Behind(LookupError):
     """The cursor points at an event that has been dropped."""
-
-
-class _Dump(msgspec.Struct, array_like=True):
-    dropped: int
-    last_id: str | None
-    dropped_id: str | None
-    is_closed: bool
-    sizes: list[int]
-    data: bytes
 
 
 def order(event_id: str) -> tuple[int, int] | None:
@@ -62,14 +57,20 @@ class EventLog:
         "_first",
         "_head",
         "_last_id",
+        "has_error",
         "is_closed",
         "max_bytes",
+        "outputs",
     )
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.is_closed = False
         """Whether the end was said: `done` was appended, or `close` was called. Nothing comes after it."""
+        self.outputs = 0
+        """How many `output` events there have been: what a result has beyond them is still to be said."""
+        self.has_error = False
+        """Whether there has been an `error`."""
         self._buffer = bytearray()
         self._base = 0
         # Of each event kept, where it ends, counted from the run's first byte. Those before `_head` are dropped ones.
@@ -109,6 +110,8 @@ class EventLog:
         self._add(event.raw)
         if event.id:
             self._last_id = event.id
+        self.outputs += event.name == OUTPUT
+        self.has_error |= event.name == ERROR
         self.is_closed = is_done(event)
         self._drop()
         return number
@@ -138,6 +141,10 @@ class EventLog:
         asked, dropped = order(last_event_id), order(self._dropped_id)
         return Gone() if asked is None or dropped is None or asked <= dropped else Unknown()
 
+    def has(self, event_id: str) -> bool:
+        """Say whether an event of that id is here, or may have been."""
+        return not isinstance(self.after(event_id), Unknown)
+
     def is_behind(self, cursor: int) -> bool:
         """Say whether the event at the cursor has been dropped."""
         return cursor < self._first
@@ -161,42 +168,46 @@ class EventLog:
             data = bytes(view[begin - self._base : self._ends[upto - 1] - self._base])
         return data, cursor + upto - index
 
-    def dump(self) -> bytes:
-        """Write the log for a store: a byte for the version, then compressed. About 10 ms for a MiB of text."""
-        begins = (self._begin(index) for index in range(self._head, len(self._ends)))
-        sizes = [end - begin for begin, end in zip(begins, self._ends[self._head :], strict=True)]
-        content = _Dump(
-            dropped=self._first,
+    def part(self, cursor: int) -> Part:
+        """Copy the events from the cursor on, or all that are kept if it is behind."""
+        first = max(cursor, self._first)
+        index = self._head + first - self._first
+        begin = self._begin(index)
+        with memoryview(self._buffer) as view:
+            data = bytes(view[begin - self._base :])
+        return Part(
+            first=first,
             last_id=self._last_id,
             dropped_id=self._dropped_id,
             is_closed=self.is_closed,
-            sizes=sizes,
-            data=bytes(self._buffer),
+            outputs=self.outputs,
+            has_error=self.has_error,
+            begin=begin,
+            ends=self._ends[index:],
+            data=data,
         )
-        return bytes([_VERSION]) + zlib.compress(msgspec.msgpack.encode(content), 1)
 
     @classmethod
-    def load(cls, dumped: bytes, max_bytes: int) -> "EventLog":
-        """Read what `dump` wrote; cursors and numbers stay what they were. Raise `ValueError` for anything else."""
-        if dumped[:1] != bytes([_VERSION]):
-            raise ValueError("an event log of another version, or none")
-        try:
-            content = msgspec.msgpack.decode(zlib.decompress(dumped[1:]), type=_Dump)
-        except (zlib.error, msgspec.MsgspecError) as exc:
-            raise ValueError(f"not an event log: {exc}") from exc
-        if min(content.sizes, default=1) < 1 or sum(content.sizes) != len(content.data):
-            raise ValueError("not an event log: its sizes do not add up")
+    def joined(cls, dumped: Sequence[bytes], max_bytes: int) -> "EventLog":
+        """Read the dumps of a log's parts, one at least, in their order; cursors and numbers stay what they were.
+
+        Raise `ValueError` for what is no dump, and for a gap.
+        """
         log = cls(max_bytes)
-        log._first = content.dropped
-        log._last_id = content.last_id
-        log._dropped_id = content.dropped_id
-        log.is_closed = content.is_closed
-        log._buffer += content.data
-        total = 0
-        for size in content.sizes:
-            total += size
-            log._ends.append(total)
-        log._drop()
+        for number, each in enumerate(dumped):
+            part = Part.load(each, log._base + len(log._buffer))
+            if number == 0:
+                log._first = part.first
+            elif part.first != log.end:
+                raise ValueError(f"not an event log: a part begins at {part.first}, and {log.end} comes next")
+            log._buffer += part.data
+            log._ends += part.ends
+            log._last_id = part.last_id
+            log._dropped_id = part.dropped_id
+            log.is_closed = part.is_closed
+            log.outputs = part.outputs
+            log.has_error = part.has_error
+            log._drop()
         return log
 
     def _add(self, raw: bytes) -> None:

@@ -117,6 +117,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     ticket: str
     """SHA-256 (hex) of the stream ticket; the ticket itself is derived, never stored."""
     ticket_expires_at: float
+    ticket_origins: tuple[str, ...] | None = None
+    """Set if a key for pages created it: the ticket then opens the stream to these origins only."""
     webhook: str | None = None
     webhook_events_filter: tuple[str, ...] | None = None
     deadline_at: float | None = None

@@ -2,7 +2,9 @@
 
 Made from a document, and from nothing else, so that the same run says the same bytes each time, in every process, and
 a reader who comes back with `Last-Event-ID` goes on where it was. Ids are `<unix s>:<n>` as upstream's, with the
-second of the run's completion.
+second of the run's completion. Ends that are for one caller, or for nobody to be added to, have numbers from
+`OWN_ENDS` on, beyond what upstream counts to in one second, so that no event shares their ids, and a reader who comes
+back after one is known to have been told (`is_own_end`).
 """
 
 import re
@@ -27,8 +29,9 @@ _REASONS = {
     Status.ABORTED: '{"reason":"canceled"}',
 }
 _UNSAID = "Prediction failed"
-_CANCELED_NUMBER = 1_000_000
-"""The number of `canceled_done`: beyond what upstream counts to in one second, so that no event shares its id."""
+_REMOVED = "The data of this prediction has been removed."
+OWN_ENDS = 1_000_000
+_CANCELED, _LOST, _LOST_DONE = range(OWN_ENDS, OWN_ENDS + 3)
 
 
 class _Document(msgspec.Struct):
@@ -36,6 +39,7 @@ class _Document(msgspec.Struct):
     output: Raw = Raw(b"null")
     error: Raw = Raw(b"null")
     completed_at: str | None = None
+    data_removed: bool = False
 
 
 _decode_document = msgspec.json.Decoder(_Document).decode
@@ -56,7 +60,13 @@ def frame(event: str, event_id: str, data: str) -> Event:
 
 
 def replay(
-    document: bytes, ended_at: float, *, output: bytes | None = None, sent: int = 0, last_id: str | None = None
+    document: bytes,
+    ended_at: float,
+    *,
+    output: bytes | None = None,
+    sent: int = 0,
+    error_said: bool = False,
+    last_id: str | None = None,
 ) -> list[Event]:
     """Return the events of a finished run: its output, the error if it failed, and always `done`.
 
@@ -65,12 +75,14 @@ def replay(
       it in the document. Null, and a list without items, give none. Models with such outputs have no stream upstream,
       so there is nothing to be like; JSON is what a reader can do most with.
     - Logs are not said again: they belong to the moments in which they came.
+    - A run that succeeded and whose data is gone has no output to tell, which is not the same as none: an error.
 
     `ended_at` numbers the events where the document has no `completed_at`. `output` is JSON that stands in for the
     document's own: the links of stored copies.
 
     A live stream that upstream broke off is finished with the same function: `sent` outputs were said already and are
-    left out, and ids go on after `last_id`. The whole list is the replay with neither.
+    left out, and the error too if it was (`error_said`); ids go on after `last_id`. The whole list is the replay with
+    none of these.
 
     Raise `ValueError` if the document is none of a finished run.
     """
@@ -82,8 +94,10 @@ def replay(
         raise ValueError(f"not a prediction: {exc}") from exc
     if read.status not in _REASONS:
         raise ValueError(f"not finished: the prediction is {read.status}")
+    if read.data_removed and output is None and read.status is Status.SUCCEEDED:
+        return lost(_completed_at(read.completed_at, ended_at), _REMOVED)
     said = [("output", chunk) for chunk in chunks]
-    if read.status is Status.FAILED:
+    if read.status is Status.FAILED and not error_said:
         said.append(("error", _json({"detail": error or _UNSAID})))
     said.append((DONE, _REASONS[read.status]))
     second, first = _first_id(read.completed_at, ended_at, last_id)
@@ -92,7 +106,19 @@ def replay(
 
 def canceled_done(at: float) -> Event:
     """Return the end of the stream of a caller who cancelled, or ran out of time, whatever the run goes on to say."""
-    return frame(DONE, f"{int(at)}:{_CANCELED_NUMBER}", _REASONS[Status.CANCELED])
+    return frame(DONE, f"{int(at)}:{_CANCELED}", _REASONS[Status.CANCELED])
+
+
+def lost(at: float, detail: str) -> list[Event]:
+    """Return the end of a stream that cannot go on honestly: an error that says why, and `done`."""
+    error = frame("error", f"{int(at)}:{_LOST}", _json({"detail": detail}))
+    return [error, frame(DONE, f"{int(at)}:{_LOST_DONE}", _REASONS[Status.FAILED])]
+
+
+def is_own_end(event_id: str) -> bool:
+    """Say whether this is the id of a `done` of `canceled_done` or `lost`: its reader has nothing to wait for."""
+    pair = order(event_id)
+    return pair is not None and pair[1] in (_CANCELED, _LOST_DONE)
 
 
 def _chunks(output: bytes) -> list[str]:
@@ -121,11 +147,15 @@ def _json(value: object) -> str:
 
 def _first_id(completed_at: str | None, ended_at: float, last_id: str | None) -> tuple[int, int]:
     """Return the second and the number of the first event: those of the completion, but after what was said last."""
-    try:
-        second = int(times.parse(completed_at) if completed_at else ended_at)
-    except ValueError:
-        second = int(ended_at)
+    second = int(_completed_at(completed_at, ended_at))
     last = order(last_id) if last_id else None
     if last is None or (second, 0) > last:
         return second, 0
     return last[0], last[1] + 1
+
+
+def _completed_at(completed_at: str | None, ended_at: float) -> float:
+    try:
+        return times.parse(completed_at) if completed_at else ended_at
+    except ValueError:
+        return ended_at

@@ -3,7 +3,8 @@
 Who reads with what, and why:
 
 - `aiohttp-sse-client` is the reading client of the gateway's own tests and tools: it speaks HTTP, comes back with
-  `Last-Event-ID`, and gives the name and the data of each event, which is all they ask for.
+  `Last-Event-ID`, and gives the name and the data of each event, which is all they ask for
+  (`tests/edge/test_stream_restarts.py`: a reader that a restart of the gateway does not disturb).
 - `EventSplitter` below is the reader of the relay. What it passes on are the bytes that upstream sent, so it may lose
   or alter none, and aiohttp-sse-client 0.2.1 does (feasibility 1): it eats the leading space of a token (1) and a line
   break at its end (2), fails on long lines (3), waits for ever on CR line ends (4), loses a field to a byte order mark

@@ -58,6 +58,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         return team == self.team.name or Scope.ACCOUNT in self.scopes
 
 
+def origin_bound(origins: Sequence[str] | None, origin: str | None) -> bool:
+    """Whether a request may use what is bound to pages: a key, a ticket. One that names no page may not.
+
+    `None`, and a list without entries, bind to nothing.
+    """
+    return not origins or (origin is not None and origin_allowed(origins, origin))
+
+
 def origin_allowed(origins: Sequence[str], origin: str) -> bool:
     """Whether a page of this origin is on the list. `*` stands for every origin."""
     return "*" in origins or origin.lower() in origins

@@ -22,5 +22,7 @@ class Door(msgspec.Struct, frozen=True):
 
 DOORS = web.AppKey("doors", Mapping[web.AbstractRoute, Door])
 
-OPEN_ROUTES: Final = frozenset({"healthz", "readyz", "streams.read", "streams.read_files", "upstream.webhooks", "demo"})
+OPEN_ROUTES: Final = frozenset(
+    {"healthz", "readyz", "streams.check", "streams.read", "streams.read_files", "upstream.webhooks", "demo"}
+)
 """Routes without a key: probes; streams and upstream's webhooks, whose address is the permission."""

@@ -27,6 +27,18 @@ def own_origins(request: web.Request) -> frozenset[str]:
     return frozenset(known)
 
 
+def page_of(request: web.Request) -> str | None:
+    """Return the origin of the page that asks, or `None` if the request names none.
+
+    A browser names no origin where a page reads from its own; it then says that it does, in a header that pages cannot
+    set. Programs can say what they like, here as in `Origin`: this keeps pages from each other, not programs out.
+    """
+    origin = request.headers.get("Origin")
+    if origin is None and request.headers.get("Sec-Fetch-Site") == "same-origin":
+        return origin_of(base_of(request))
+    return origin
+
+
 def _origin(request: web.Request) -> str:
     scheme, host = request.scheme, request.headers.get("Host", "")
     if _from_trusted_proxy(request):

@@ -17,7 +17,7 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.edge import cors, errors
+from gateway.edge import cors, errors, links
 from gateway.edge.bodies import refuse_own_key_in_head
 from gateway.edge.doors import DOORS, OPEN_ROUTES, Door
 from gateway.edge.keys import (
@@ -106,8 +106,7 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     if door is None or door.name in OPEN_ROUTES:
         return await handler(request)
     authorization = request.headers.get("Authorization")
-    origin = request.headers.get("Origin")
-    caller = await request.app[AUTHENTICATOR].authenticate(authorization, origin)
+    caller = await request.app[AUTHENTICATOR].authenticate(authorization, links.page_of(request))
     request[CALLER] = caller
     request[PRESENTED] = (authorization or "").partition(" ")[2].strip()
     if not caller.may(door.scope):

@@ -5,12 +5,13 @@ from functools import partial
 
 from aiohttp import web
 
+from gateway.core import stream_probe
 from gateway.core.ids import ID
 from gateway.core.rewrite import FILE_ID
 from gateway.core.scopes import Scope
 from gateway.core.targets import NAME, OWNER
 from gateway.core.tickets import FILE_TICKET, TICKET
-from gateway.edge import creates, files, own, predictions, relay, streams
+from gateway.edge import creates, files, own, predictions, relay, stream_check, streams
 from gateway.edge.doors import DOORS, OPEN_ROUTES, Door
 from gateway.service import upstream_webhooks
 
@@ -93,6 +94,7 @@ PUBLIC: tuple[Door, ...] = (
     Door("GET", _FILE, "files.get", Scope.FILES, files.get_file),
     Door("DELETE", _FILE, "files.delete", Scope.FILES, files.delete_file),
     Door("GET", f"{_FILE}/download", "files.download", Scope.FILES, files.download_file),
+    Door("GET", stream_probe.PATH, "streams.check", Scope.READ, stream_check.check_stream),
     Door("GET", f"/streams/{{ticket:{TICKET}}}", "streams.read", Scope.PREDICT, streams.read_stream),
     Door("GET", "/webhooks/default/secret", "webhooks.secret", Scope.PREDICT, own.get_webhook_secret),
 )  # fmt: skip

@@ -6,6 +6,7 @@ else (design 2.12), and no traceback.
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -19,8 +20,17 @@ KEEP_ALIVE_SECONDS = 75.0
 _PATIENCE_SECONDS = 2.0
 
 
-class _Protocol(RequestHandler):
+class Connection(RequestHandler):
     """One connection."""
+
+    on_lost: Callable[[], None] | None = None
+    """What a handler that only writes wants done when its caller has gone: aiohttp would tell it at its next write."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Take note that the connection has gone."""
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
 
     def handle_error(
         self,
@@ -64,9 +74,9 @@ class _Server(web.Server):
         super().__init__(handle, request_factory=app._make_request, loop=loop)  # type: ignore[arg-type]  # noqa: SLF001
         self._event_loop = loop
 
-    def __call__(self) -> _Protocol:
+    def __call__(self) -> Connection:
         """Make the protocol of one connection."""
-        return _Protocol(
+        return Connection(
             self,
             loop=self._event_loop,
             access_log=None,  # type: ignore[arg-type]  # the middlewares keep the log

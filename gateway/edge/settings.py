@@ -17,7 +17,6 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     body_seconds: float = 60.0
     """Longest time that a body other than an upload may take to arrive."""
     upload_seconds: float = 600.0
-    heartbeat_seconds: float = 15.0
     max_streams: int = 10_000
     max_streams_per_team: int = 1000
     allow_http_webhooks: bool = False

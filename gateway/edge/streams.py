@@ -1,147 +1,136 @@
-"""Streams: upstream's events, byte for byte, to whoever holds the ticket."""
+"""Streams: upstream's events, byte for byte, to whoever holds the ticket.
 
-import asyncio
-import logging
-from collections import Counter
-from contextlib import suppress
+What a caller is answered:
+
+- 200 and the events: history first, then what is live, `done` last, comments in between. `Last-Event-ID` (or the query
+  `last_event_id`) goes on after an event, in this process or the next.
+- Where that cannot be had without a gap (`core.resuming`): 200, an `error` event that says so, and `done`, which ends
+  every client of Replicate's.
+- 204 to a caller who comes back after the end was told: `EventSource`, which comes back for ever, then stops.
+- At the gateway's end: what was begun is finished, then `retry:` asks browsers to come back in a second.
+"""
+
+from functools import partial
 
 from aiohttp import web
 
-from gateway.core import replay
-from gateway.core.event_log import EventLog
+from gateway.core import replay, resuming
 from gateway.core.records import Sight
-from gateway.edge.keys import HUB, METRICS, PREDICTIONS, SETTINGS, STREAM_ORIGINS, TEAM_ORIGINS
-from gateway.edge.sending import CallerLeft, send
-from gateway.errors import NotFound, RateLimited, UpstreamUnavailable
-from gateway.service.stream_hub import Channel
+from gateway.core.resuming import Lost, Over, Start, Wait
+from gateway.edge import links
+from gateway.edge.fan_out import BLOCK_BYTES
+from gateway.edge.keys import CLOCK, HUB, METRICS, PREDICTIONS, STREAM_ORIGINS, TEAM_ORIGINS
+from gateway.edge.open_streams import OPEN_STREAMS
+from gateway.edge.readers import Block, Reader
+from gateway.edge.sending import CallerLeft
+from gateway.errors import NotFound
+from gateway.ports import Clock, StreamObserver
+from gateway.service.channels import Channel
 
-logger = logging.getLogger(__name__)
-
-_HEADERS = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-store, no-transform",
-    # nginx would collect events into blocks otherwise.
-    "X-Accel-Buffering": "no",
-    # The URL is the permission: it must not leak into another site's logs.
-    "Referrer-Policy": "no-referrer",
-}
 # The first bytes are those of upstream's own streams (ref 4). Comments keep the connection alive; no client shows them.
-_GREETING = b": hi\n\n"
-_HEARTBEAT = b":\n\n"
-_GONE = '{"detail":"The beginning of this stream is no longer kept. Read the prediction instead."}'
-_RETRY_SECONDS = 1
-_BLOCK = 64 * 1024
-
-
-class OpenStreams:
-    """The streams that are open: bounded in all and for each team, and ended together at shutdown."""
-
-    def __init__(self, *, max_total: int, max_per_team: int) -> None:
-        self._max_total = max_total
-        self._max_per_team = max_per_team
-        self._tasks: set[asyncio.Task[object]] = set()
-        self._by_team: Counter[str] = Counter()
-        self.closing = False
-
-    def enter(self, team: str) -> None:
-        """Count the current task's stream in.
-
-        Raise `RateLimited` when there are too many, `UpstreamUnavailable` at the gateway's end.
-        """
-        if self.closing:
-            raise UpstreamUnavailable("The gateway is shutting down.", retry_after=_RETRY_SECONDS)
-        if len(self._tasks) >= self._max_total or self._by_team[team] >= self._max_per_team:
-            raise RateLimited("Too many streams are open.", retry_after=_RETRY_SECONDS)
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self._by_team[team] += 1
-
-    def leave(self, team: str) -> None:
-        """Count the current task's stream out."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.discard(task)
-        self._by_team[team] -= 1
-        if not self._by_team[team]:
-            del self._by_team[team]
-
-    def end(self) -> None:
-        """End every stream at once: readers come back, to the next process, with their last event's id."""
-        self.closing = True
-        for task in self._tasks:
-            task.cancel()
-
-
-OPEN_STREAMS = web.AppKey("open_streams", OpenStreams)
+_GREETING = Block.of(b": hi\n\n")
+_COME_BACK = Block.of(b"retry: 1000\n\n")
+_PATIENCE_SECONDS = 30.0
+"""How long an event is waited for that a reader has seen and the log has not: upstream tells it again at once."""
 
 
 async def read_stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/streams/{ticket}` and `GET /v1/files/{ticket}`."""
-    sight = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"])
+    sight = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], links.page_of(request))
     team = sight.prediction.team
     request[STREAM_ORIGINS] = request.app[TEAM_ORIGINS].get(team, ())
     if sight.run.stream_url is None:
         raise NotFound
-    streams = request.app[OPEN_STREAMS]
-    streams.enter(team)
     downstream = request.app[METRICS].sse_streams.labels("downstream")
-    downstream.inc()
-    try:
-        return await _relay(request, sight)
-    finally:
-        downstream.dec()
-        streams.leave(team)
+    with request.app[OPEN_STREAMS].place(team):
+        downstream.inc()
+        try:
+            return await _answer(request, sight)
+        finally:
+            downstream.dec()
 
 
-async def _relay(request: web.Request, sight: Sight) -> web.StreamResponse:
-    """Write history, then what is live, until `done`; a reader who has left, or fallen behind, is let go."""
-    response = web.StreamResponse(headers=_HEADERS)
-    await response.prepare(request)
-    try:
-        await send(response, _GREETING)
-        channel = request.app[HUB].open(sight)
-        await _follow(request, response, sight, channel)
-    except asyncio.CancelledError:
-        if not request.app[OPEN_STREAMS].closing:
-            raise
-        # Shutdown: what has been written is whole; the reader comes back for the rest.
-    except (CallerLeft, ConnectionError):
-        # That cancels nothing.
-        return response
-    with suppress(ConnectionError):
-        await response.write_eof()
-    return response
+async def _answer(request: web.Request, sight: Sight) -> web.StreamResponse:
+    channel = await request.app[HUB].open(sight)
+    last_event_id = _last_event_id(request)
+    if isinstance(resuming.resume(channel.log, last_event_id), Over):
+        return web.Response(status=204, headers={"Cache-Control": "no-store"})
+    streams, metrics = request.app[OPEN_STREAMS], request.app[METRICS]
+    reader = await Reader.begin(request, patience_seconds=streams.patience_seconds)
+    with streams.reading(channel, reader, partial(request.app[PREDICTIONS].left_at, sight)):
+        try:
+            how = await _Telling(reader, channel, last_event_id, request.app[CLOCK], metrics).tell()
+            await reader.end()
+        except CallerLeft:
+            # That cancels nothing.
+            how = "stalled" if reader.is_cut_off and not reader.is_ending else "left"
+        finally:
+            reader.let_go()
+    metrics.stream_ended(how)
+    return reader.response
 
 
-async def _follow(request: web.Request, response: web.StreamResponse, sight: Sight, channel: Channel) -> None:
-    heartbeat = request.app[SETTINGS].heartbeat_seconds
-    metrics, predictions = request.app[METRICS], request.app[PREDICTIONS]
-    log = channel.log
-    cursor = _start(log, _last_event_id(request))
-    while True:
-        if (left_at := predictions.left_at(sight)) is not None:
-            # To this caller the prediction has ended, whatever the run that it shared does.
-            return await send(response, replay.canceled_done(left_at).raw)
-        if log.is_behind(cursor):
-            # Too slow for what is kept, or too late: what is missing cannot be had, and that is said.
-            return await send(response, replay.frame("error", log.last_id or "0:0", _GONE).raw)
-        data, cursor = log.read(cursor, _BLOCK)
+class _Telling:
+    """One reader's own task."""
+
+    __slots__ = ("_began_at", "_channel", "_clock", "_last_event_id", "_observer", "_reader")
+
+    def __init__(
+        self, reader: Reader, channel: Channel, last_event_id: str | None, clock: Clock, observer: StreamObserver
+    ) -> None:
+        self._reader = reader
+        self._channel = channel
+        self._last_event_id = last_event_id
+        self._clock = clock
+        self._observer = observer
+        self._began_at = clock.monotonic()
+
+    async def tell(self) -> str:
+        """Write history, then what is live, until there is no more for this reader; return what ended it."""
+        reader = self._reader
+        reader.write(_GREETING)
+        while True:
+            await reader.taken()
+            if reader.left_at is not None:
+                # To this caller the prediction has ended, whatever the run that it shared does.
+                reader.write(Block.of(replay.canceled_done(reader.left_at).raw))
+                return "canceled"
+            if reader.is_ending:
+                reader.write(_COME_BACK)
+                return "closing"
+            match self._place():
+                case Over():
+                    return "done"
+                case Lost(detail):
+                    reader.write(Block.of(b"".join(event.raw for event in replay.lost(self._clock.now(), detail))))
+                    return "lost"
+                case Wait():
+                    await reader.turn()
+                case Start(cursor):
+                    if not await self._go_on(cursor):
+                        return "done"
+
+    def _place(self) -> Start | Wait | Lost | Over:
+        """Say where the reader goes on from."""
+        if self._reader.cursor >= 0:
+            is_behind = self._channel.log.is_behind(self._reader.cursor)
+            return Lost(resuming.REST_GONE) if is_behind else Start(self._reader.cursor)
+        place = resuming.resume(self._channel.log, self._last_event_id)
+        if isinstance(place, Wait) and self._clock.monotonic() - self._began_at >= _PATIENCE_SECONDS:
+            return Lost(resuming.UNKNOWN)
+        return place
+
+    async def _go_on(self, cursor: int) -> bool:
+        """Write the next block, or wait for news if there is none; return whether there may be more."""
+        data, self._reader.cursor = self._channel.log.read(cursor, BLOCK_BYTES)
         if data:
-            await send(response, data)
-            metrics.sse_bytes.inc(len(data))
-        elif channel.is_complete:
-            return None
-        elif not await channel.news(heartbeat):
-            await send(response, _HEARTBEAT)
-
-
-def _start(log: EventLog, last_event_id: str | None) -> int:
-    """Return where a reader begins: after its last event, or at the start of what there is."""
-    if last_event_id is None:
-        return log.start()
-    found = log.after(last_event_id)
-    return found if isinstance(found, int) else log.start()
+            self._reader.write(Block.of(data))
+            self._observer.events_sent(len(data))
+        elif self._channel.is_complete:
+            return False
+        else:
+            await self._reader.turn()
+        return True
 
 
 def _last_event_id(request: web.Request) -> str | None:

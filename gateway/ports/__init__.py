@@ -9,6 +9,7 @@ can tell.
 
 from gateway.ports.clock import Clock
 from gateway.ports.deliveries import Announcer, Busy, Deliveries, DeliveryObserver, WebhookTransport
+from gateway.ports.events import EventLogs, StreamObserver
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
 from gateway.ports.observers import AdoptionObserver, PredictionObserver, UploadObserver, UpstreamObserver
 from gateway.ports.predictions import Predictions
@@ -24,6 +25,7 @@ __all__ = [
     "CreateStore",
     "Deliveries",
     "DeliveryObserver",
+    "EventLogs",
     "Files",
     "Keys",
     "Leases",
@@ -32,6 +34,7 @@ __all__ = [
     "Secrets",
     "Sharing",
     "Store",
+    "StreamObserver",
     "UploadObserver",
     "Upstream",
     "UpstreamObserver",

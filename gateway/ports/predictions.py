@@ -98,11 +98,16 @@ class Predictions(Protocol):
         ...
 
     async def clear_data(self, run_id: str, document: bytes) -> None:
-        """Replace an ended run's document by one without data, drop its request, and mark it `data_removed`."""
+        """Replace an ended run's document by one without data, drop its request and its event log.
+
+        Mark it `data_removed`. One step.
+        """
         ...
 
     async def delete_records(self, created_before: float, limit: int) -> int:
         """Delete at most `limit` predictions older than that whose runs have ended, and runs left without any.
+
+        The event logs of such runs go with them.
 
         Return how many predictions were deleted, so that the caller can go on in small steps.
         """

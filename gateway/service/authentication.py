@@ -14,7 +14,7 @@ from cachetools import TTLCache
 from gateway.core import keys
 from gateway.core.records import Key
 from gateway.core.scopes import Scope, narrow
-from gateway.core.teams import Caller, Team, origin_allowed
+from gateway.core.teams import Caller, Team, origin_bound
 from gateway.errors import Forbidden, Unauthenticated
 from gateway.ports import Clock, Keys
 from gateway.service.tokens import TOKEN_PREFIX, BrowserToken, TokenService
@@ -90,7 +90,7 @@ class Authenticator:
         else:
             key = await self._key(presented)
             caller, until = self._caller(key), _end_of(key)
-        if caller.origins and (origin is None or not origin_allowed(caller.origins, origin)):
+        if not origin_bound(caller.origins, origin):
             raise Forbidden("This key may be used from the pages it was issued for only.")
         return _Known(caller, until)
 

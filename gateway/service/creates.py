@@ -187,6 +187,7 @@ class CreateService:
             created_at=now,
             ticket=tickets.fingerprint(tickets.ticket(self._ticket_secret, prediction_id)),
             ticket_expires_at=now + self._ticket_ttl_seconds,
+            ticket_origins=caller.origins,
             webhook=order.body.webhook,
             webhook_events_filter=order.body.webhook_events_filter,
             deadline_at=now + order.cancel_after if order.cancel_after is not None else None,

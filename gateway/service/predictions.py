@@ -217,10 +217,13 @@ class PredictionService:
         sight = self._recent.get(prediction_id)
         return sight is None or sight.prediction.canceled_at is not None
 
-    async def by_ticket(self, ticket: str) -> Sight:
-        """Return the prediction whose stream a ticket opens. Raise `NotFound` if it opens none, or no longer."""
+    async def by_ticket(self, ticket: str, origin: str | None) -> Sight:
+        """Return the prediction whose stream a ticket opens to a page of this origin.
+
+        Raise `NotFound` if it opens none, or no longer, or to other pages only.
+        """
         sight = await self._store.prediction_by_ticket(tickets.fingerprint(ticket))
-        if sight is None or self._clock.now() >= sight.prediction.ticket_expires_at:
+        if sight is None or not tickets.opens(sight.prediction, self._clock.now(), origin):
             raise NotFound
         return self._newest(sight) or sight
 

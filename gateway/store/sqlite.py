@@ -11,6 +11,7 @@ from gateway.errors import StoreUnavailable
 from gateway.store.claim import Claim
 from gateway.store.sql.cache import SQLiteCache
 from gateway.store.sql.deliveries import SQLiteDeliveries
+from gateway.store.sql.events import SQLiteEventLogs
 from gateway.store.sql.files import SQLiteFiles
 from gateway.store.sql.idempotency import SQLiteIdempotency
 from gateway.store.sql.intents import SQLiteIntents
@@ -33,6 +34,7 @@ class SQLiteStore(
     SQLiteCache,
     SQLiteIdempotency,
     SQLiteDeliveries,
+    SQLiteEventLogs,
     SQLiteKeys,
     SQLiteFiles,
     SQLiteVersions,

@@ -67,6 +67,7 @@ def prediction(prediction_id: str = "p1", run_id: str = "run1", **fields: Any) -
             "created_at": NOW,
             "ticket": f"ticket-{prediction_id}",
             "ticket_expires_at": NOW + 3600,
+            "ticket_origins": ("https://app.example.com", "https://b.example"),
         }
         | fields
     )

@@ -62,6 +62,7 @@ def old(n: int, canceled_at: float | None = None) -> Prediction:
         created_at=NOW + n,
         ticket=f"t{n}",
         ticket_expires_at=NOW + 60,
+        ticket_origins=None,
         deadline_at=NOW + 30,
         canceled_at=canceled_at,
         webhook="https://x.example/",

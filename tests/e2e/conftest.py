@@ -12,6 +12,7 @@ from gateway.simulator import Simulator
 from tests.support.fixtures import upstream
 from tests.support.house import House, start_gateway
 from tests.support.node import CLIENTS, Outcome, install_clients, run_script
+from tests.support.pages import Site, bundle_page, serve_site
 from tests.support.python_client import Python, python_client
 from tests.support.tools import absent, require_tool
 from tests.support.upstream import assert_upstream_saw_no_key, version_of
@@ -55,6 +56,19 @@ def clients(request: pytest.FixtureRequest) -> Path:
     if reason := request.config.stash[_NOT_INSTALLED]:
         absent(reason)
     return CLIENTS
+
+
+@pytest.fixture(scope="session")
+def bundle(clients: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's script with the client in it, built once."""
+    return bundle_page(clients, tmp_path_factory.mktemp("bundle") / "page.js")
+
+
+@pytest.fixture
+async def site(bundle: Path) -> AsyncIterator[Site]:
+    """A server for the page, which has two names and so two origins."""
+    async with serve_site(bundle) as site:
+        yield site
 
 
 @pytest.fixture

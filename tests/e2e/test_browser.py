@@ -2,20 +2,16 @@
 
 import asyncio
 import base64
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.support.house import House, start_gateway
-from tests.support.node import run_script
-from tests.support.tools import clean_environment, require_tool
+from tests.support.pages import Seen, Site, visit_page
 from tests.support.upstream import assert_upstream_saw_no_key, creates, reads, until, version_of
 
 pytestmark = [pytest.mark.chromium, pytest.mark.node, pytest.mark.timeout(60)]
@@ -24,70 +20,7 @@ STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
 PICTURE = base64.b64encode(paint("a picture", 1, 16, 16)).decode()
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where the page is: at an origin that the team lists, and at another that it does not."""
-
-    listed: str
-    unlisted: str
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What came of a visit."""
-
-    results: list[dict[str, Any]]
-    texts: list[str]
-    pictures: int
-    complaints: list[str]
-    requests: list[dict[str, Any]]
-
-    @property
-    def preflights(self) -> list[dict[str, Any]]:
-        """The OPTIONS requests that the browser sent by itself."""
-        return [each for each in self.requests if each["method"] == "OPTIONS"]
-
-
 Visit = Callable[..., Awaitable[Seen]]
-
-
-@pytest.fixture(scope="session")
-def bundle(clients: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page's script with the client in it, built once."""
-    path = tmp_path_factory.mktemp("bundle") / "page.js"
-    subprocess.run(
-        [require_tool("node"), str(clients / "bundle.mjs"), str(path)],
-        cwd=clients,
-        env=clean_environment(),
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    return path
-
-
-@pytest.fixture
-async def site(bundle: Path) -> AsyncIterator[Site]:
-    """A server for the page, which has two names and so two origins."""
-
-    async def page(_: web.Request) -> web.Response:
-        return web.Response(
-            text='<!doctype html><link rel="icon" href="data:,"><script src="/page.js"></script>',
-            content_type="text/html",
-        )
-
-    async def script(_: web.Request) -> web.Response:
-        return web.Response(body=bundle.read_bytes(), content_type="text/javascript", charset="utf-8")
-
-    app = web.Application()
-    app.router.add_get("/", page)
-    app.router.add_get("/page.js", script)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port = runner.addresses[0][1]
-    yield Site(f"http://127.0.0.1:{port}", f"http://localhost:{port}")
-    await runner.cleanup()
 
 
 @pytest.fixture
@@ -114,25 +47,16 @@ async def browser_token(gateway: House, site: Site) -> str:
 @pytest.fixture
 def visit(gateway: House, site: Site, browser_token: str, tmp_path: Path) -> Visit:
     """Open the page and run scenarios: `await visit(("run", {…}), …)`."""
-    chromium = require_tool("chromium")
 
     async def open_page(
         *scenarios: tuple[str, dict[str, Any]], origin: str | None = None, key: str | None = None
     ) -> Seen:
-        done = await run_script(
-            "browser.mjs",
-            "open",
+        return await visit_page(
+            origin or site.listed,
+            scenarios,
             base_url=gateway.base_url,
             key=key or browser_token,
-            executable=chromium,
-            profile=str(tmp_path / "profile"),
-            page=f"{origin or site.listed}/",
-            scenarios=list(scenarios),
-        )
-        assert done.error is None, done.error
-        seen = done.result
-        return Seen(
-            seen["results"], seen["seen"]["texts"], seen["seen"]["pictures"], seen["complaints"], seen["requests"]
+            profile=tmp_path / "profile",
         )
 
     return open_page

@@ -1,5 +1,6 @@
 """The bytes of a stream, judged by parsers that others wrote: `eventsource-parser` of npm and `httpx-sse` of PyPI."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -9,10 +10,16 @@ import pytest
 from gateway.simulator import Simulator
 from tests.e2e.conftest import Play
 from tests.support.house import House
-from tests.support.upstream import until
+from tests.support.upstream import until, version_of
 
 # Slow enough to be listened to while it runs, on a busy machine too; one that has ended is replayed.
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 64, "duration": 20.0}
+
+MODELS = {
+    "acme/storyteller": STORY,
+    "acme/frames": {"prompt": "hi", "seed": 7, "duration": 20.0},
+    "acme/fail": {"after": 9.0},
+}
 
 
 async def created(gateway: House, version: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -48,10 +55,9 @@ async def test_what_upstream_says_is_passed_on_byte_for_byte(
     prediction = await created(gateway, storyteller, STORY)
     through = await play("sse.mjs", "read", url=prediction["urls"]["stream"])
     await until(lambda: upstream.predictions[0].terminal)
-    straight = f"{upstream.delivery_url}{upstream.predictions[0].stream_path}"
     async with httpx.AsyncClient() as client:
         text = ""
-        async with client.stream("GET", straight) as response:
+        async with client.stream("GET", straight_to(upstream)) as response:
             async for chunk in response.aiter_text():
                 text += chunk
                 if "event: done" in text and text.endswith("\n\n"):
@@ -72,16 +78,56 @@ async def test_a_stream_resumes_after_the_last_event_that_was_seen(
     assert rest == full[len(full) // 2 + 1 :]
 
 
-async def test_httpx_sse_reads_the_same(upstream: Simulator, gateway: House, storyteller: str):
-    """The parser of another house agrees."""
-    prediction = await created(gateway, storyteller, STORY)
-    async with (
-        httpx.AsyncClient() as client,
-        httpx_sse.aconnect_sse(client, "GET", prediction["urls"]["stream"]) as source,
-    ):
-        events = [event async for event in source.aiter_sse()]
-    assert events[-1].event == "done"
-    assert [each.data for each in events if each.event == "output"] == upstream.predictions[0].output
+@pytest.mark.parametrize("model", sorted(MODELS))
+async def test_httpx_sse_reads_what_it_would_read_of_upstream(upstream: Simulator, gateway: House, model: str):
+    """The parser of another house: every field of every event is the same through the gateway as past it."""
+    prediction = await created(gateway, version_of(upstream, model), MODELS[model])
+    through = await read_events(prediction["urls"]["stream"])
+    await until(lambda: upstream.predictions[0].terminal)
+    straight = await read_events(straight_to(upstream))
+    assert through == straight
+    assert len(through) > 1
+    names = [name for name, *_ in through]
+    assert names.count("done") == 1
+    assert names[-1] == "done"
+    assert set(names) <= {"output", "logs", "error", "done"}
+    said = [data for name, data, *_ in through if name == "output"]
+    output = upstream.predictions[0].output
+    assert said == (output if isinstance(output, list) else [output] if output else [])
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("model", sorted(MODELS))
+async def test_eventsource_parser_reads_what_it_would_read_of_upstream(
+    play: Play, upstream: Simulator, gateway: House, model: str
+):
+    """The parser that most JavaScript clients have inside, for text, for files, and for a model that fails."""
+    prediction = await created(gateway, version_of(upstream, model), MODELS[model])
+    url = prediction["urls"]["stream"]
+    assert ("/v1/files/" in url) == (model == "acme/frames")
+    # Read from the first moment on, so that nothing is a replay of the result: Node takes its time to start.
+    _, done = await asyncio.gather(read_events(url), play("sse.mjs", "read", url=url))
+    through = done.result
+    straight = (await play("sse.mjs", "read", url=straight_to(upstream), endsWithDone=True)).result
+    assert through["whole"]["errors"] == through["piecemeal"]["errors"] == []
+    assert through["whole"]["events"] == through["piecemeal"]["events"] == straight["whole"]["events"]
+    assert without_comments(through["text"]) == without_comments(straight["text"])
+
+
+async def read_events(url: str) -> list[tuple[str, str, str, int | None]]:
+    """Read a stream to its `done`: name, data, id and retry of each event."""
+    events = []
+    async with httpx.AsyncClient() as client, httpx_sse.aconnect_sse(client, "GET", url) as source:
+        async for event in source.aiter_sse():
+            events.append((event.event, event.data, event.id, event.retry))
+            if event.event == "done":
+                break
+    return events
+
+
+def straight_to(upstream: Simulator) -> str:
+    """Return upstream's own address of the first prediction's stream."""
+    return f"{upstream.delivery_url}{upstream.predictions[0].stream_path}"
 
 
 def without_comments(text: str) -> str:

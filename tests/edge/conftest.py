@@ -14,6 +14,9 @@ from gateway.simulator import Simulator
 from tests.edge.canary import CANARIES, Canaries, Listener
 from tests.edge.wire import PAGE, metrics_of
 from tests.support.house import House, start_gateway, start_upstream
+from tests.support.installation import Installation, install
+
+TEAMS = ("alpha", "beta")
 
 OpenGateway = Callable[..., AbstractAsyncContextManager[House]]
 
@@ -96,3 +99,12 @@ async def gateway(open_gateway: OpenGateway) -> AsyncIterator[House]:
     """A gateway with the teams alpha (which has a page) and beta, and an operator."""
     async with open_gateway() as house:
         yield house
+
+
+@pytest.fixture
+def installation(upstream: Simulator, tmp_path: Path, canaries: Canaries) -> Installation:
+    """A gateway to be started and killed, with two teams."""
+    installed = install(upstream, tmp_path, TEAMS)
+    for team, key in installed.keys.items():
+        canaries.add(f"the key of {team}", key)
+    return installed

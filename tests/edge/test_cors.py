@@ -50,6 +50,40 @@ async def test_a_preflight_needs_no_key(gateway: House, door: Door):
     assert not len(gateway.upstream.requests)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "asked"),
+    [
+        # npm `replicate` sets User-Agent; Chromium leaves it out of its question, Firefox asks for it like for others.
+        ("POST", "/v1/predictions", "authorization,content-type,prefer,user-agent"),
+        ("GET", "/v1/predictions/" + "z" * 26, "authorization,content-type,user-agent"),
+        ("QUERY", "/v1/models", "authorization,content-type,user-agent"),
+        # EventSource asks nothing. A reader made of fetch, which sets what EventSource sends, does.
+        ("GET", "/v1/streams/" + "a" * 52, "cache-control,last-event-id"),
+        ("GET", "/v1/files/rgws-" + "a" * 52, "cache-control,last-event-id,user-agent"),
+    ],
+)
+async def test_a_preflight_of_firefox_is_granted(gateway: House, method: str, path: str, asked: str):
+    """Small letters, in the order of the alphabet, User-Agent among them: each header is allowed by its own name."""
+    headers = {
+        "Origin": PAGE,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": asked,
+        "Sec-Fetch-Mode": "cors",
+        "Sec-Fetch-Site": "cross-site",
+    }
+    reply = await ask(gateway, "OPTIONS", path, key=None, headers=headers)
+    assert reply.status == 204
+    assert method in words_of(reply.headers["Access-Control-Allow-Methods"])
+    assert {each.upper() for each in asked.split(",")} <= words_of(reply.headers["Access-Control-Allow-Headers"])
+    assert "*" not in reply.headers["Access-Control-Allow-Headers"], "a star covers no Authorization"
+    assert reply.headers["Access-Control-Allow-Origin"] == PAGE
+    assert reply.headers["Access-Control-Allow-Credentials"] == "true"
+
+
+def words_of(header: str) -> set[str]:
+    return {word.strip().upper() for word in header.split(",")}
+
+
 @pytest.mark.parametrize("origin", [STRANGER, "null", PAGE + ".evil.net", "", "http://app.example.com", "*",
                                     PAGE + "\u0430", "https://APP.example.com.evil.net"])  # fmt: skip
 async def test_a_page_that_is_not_listed_gets_no_word(gateway: House, origin: str):

@@ -3,45 +3,20 @@
 import asyncio
 import contextlib
 import random
-import secrets
 import signal
-import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import aiohttp
 import pytest
 
-from gateway.core.keys import new_key
 from gateway.simulator import Simulator
 from tests.edge.canary import Canaries
-from tests.support.tools import clean_environment
+from tests.edge.conftest import TEAMS
+from tests.support.installation import Installation
 from tests.support.upstream import creates, version_of
 
 ROUNDS = 12
 WORKERS = 6
-TEAMS = ("alpha", "beta")
-_CONFIG = """
-[server]
-port = {port}
-[ops]
-port = {ops_port}
-[upstream]
-base_url = "{base_url}"
-[store]
-url = "sqlite:///{folder}/gateway.db"
-[logs]
-level = "debug"
-[[teams]]
-name = "alpha"
-keys = [{{ name = "default", key_env = "KEY_ALPHA" }}]
-[[teams]]
-name = "beta"
-keys = [{{ name = "default", key_env = "KEY_BETA" }}]
-"""
 
 
 @dataclass
@@ -52,64 +27,6 @@ class Known:
     canceled: set[str] = field(default_factory=set)
     files: dict[str, str] = field(default_factory=dict)
     sent: int = 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@dataclass
-class Installation:
-    """A gateway as it is installed: a config, an environment, a port."""
-
-    folder: Path
-    origin: str
-    keys: dict[str, str]
-    environ: dict[str, str]
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        with (self.folder / "output.txt").open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gateway", "serve", "--config", str(self.folder / "config.toml"),
-                env=self.environ, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-            )  # fmt: skip
-        try:
-            async with asyncio.timeout(10), aiohttp.ClientSession() as session:
-                while True:
-                    assert process.returncode is None, (self.folder / "output.txt").read_text()[-2000:]
-                    with contextlib.suppress(aiohttp.ClientError):
-                        async with session.get(f"{self.origin}/healthz"):
-                            break
-                    await asyncio.sleep(0.02)
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-
-    def caller(self, team: str) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(self.origin, headers={"Authorization": f"Bearer {self.keys[team]}"})
-
-
-@pytest.fixture
-def installation(upstream: Simulator, tmp_path: Path, canaries: Canaries) -> Installation:
-    """A gateway to be started and killed, with two teams."""
-    port, ops_port = free_port(), free_port()
-    keys = {team: new_key(secrets.token_bytes).key for team in TEAMS}
-    for team, key in keys.items():
-        canaries.add(f"the key of {team}", key)
-    text = _CONFIG.format(port=port, ops_port=ops_port, base_url=upstream.base_url, folder=tmp_path)
-    (tmp_path / "config.toml").write_text(text)
-    environ = clean_environment(
-        REPLICATE_API_TOKEN=upstream.token,
-        PYTHONPATH=str(Path(__file__).parents[2]),
-        **{f"KEY_{team.upper()}": key for team, key in keys.items()},
-    )
-    return Installation(tmp_path, f"http://127.0.0.1:{port}", keys, environ)
 
 
 async def work(installation: Installation, upstream: Simulator, known: Known, number: int) -> None:

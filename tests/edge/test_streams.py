@@ -157,22 +157,36 @@ async def test_a_ticket_ends(open_gateway: OpenGateway):
 
 
 async def test_a_ticket_is_the_same_every_time_and_outlives_a_restart(open_gateway: OpenGateway):
-    """A page that kept the URL goes on after a deploy: the result is told again, the logs of the moment are not."""
+    """A page that kept the URL gets the same bytes after a deploy: ids, and the logs of the moment."""
     async with open_gateway() as house:
-        reply = (await create(house, model="acme/storyteller")).json
+        reply = (await create(house, model="acme/storyteller", prompt="hi", seed=7, duration=10)).json
         again = (await ask(house, "GET", f"/v1/predictions/{reply['id']}")).json
         assert again["urls"] == reply["urls"]
         whole = (await listen(house, reply["urls"]["stream"])).body
         result = await finished(house, reply["id"])
         assert said(whole) == result["output"]
+        assert b"event: logs" in whole
         keys = house.keys
     async with open_gateway(keys=keys) as house:
         path = reply["urls"]["stream"].partition("/v1/")[2]
         again = await listen(house, f"{house.base_url}/{path}")
         assert again.status == 200
-        assert_told_from(again.body, result)
-        assert (await listen(house, f"{house.base_url}/{path}")).body == again.body
-        assert house.upstream.requests.count("streams.get") <= 1, "what has ended is not asked for again"
+        assert again.body == whole
+        assert house.upstream.requests.count("streams.get") == 1, "what was kept is not asked for again"
+
+
+async def test_a_run_that_nobody_listened_to_is_told_from_its_output(open_gateway: OpenGateway):
+    """Its stream was never read; the result is told, the logs of the moment are not, and the same after a restart."""
+    async with open_gateway() as house:
+        reply = (await create(house, model="acme/storyteller", prompt="hi", seed=7)).json
+        result = await finished(house, reply["id"])
+        told = (await listen(house, reply["urls"]["stream"])).body
+        assert_told_from(told, result)
+        keys = house.keys
+    async with open_gateway(keys=keys) as house:
+        path = reply["urls"]["stream"].partition("/v1/")[2]
+        assert (await listen(house, f"{house.base_url}/{path}")).body == told
+        assert house.upstream.requests.count("streams.get") == 0
 
 
 async def test_streams_are_bounded_for_a_team_and_in_all(open_gateway: OpenGateway):

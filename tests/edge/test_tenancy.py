@@ -346,6 +346,7 @@ def test_no_door_is_open_by_accident():
     assert {door.name for door in (*PUBLIC, *OWN)} & OPEN_ROUTES == {
         "healthz",
         "readyz",
+        "streams.check",
         "streams.read",
         "streams.read_files",
         "upstream.webhooks",

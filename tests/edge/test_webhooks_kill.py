@@ -9,7 +9,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from gateway.store.sqlite import SQLiteStore
-from tests.edge.test_kill import Installation, installation  # noqa: F401 - a fixture
+from tests.support.installation import Installation
 from tests.support.receiver import Receiver, answering, never, start_receiver
 from tests.support.upstream import version_of
 
@@ -39,7 +39,7 @@ async def make(installed: Installation, receiver: Receiver, version: str, count:
 
 
 @pytest.mark.timeout(60)
-async def test_a_thousand_webhooks_survive_a_kill(upstream, installation: Installation):  # noqa: F811
+async def test_a_thousand_webhooks_survive_a_kill(upstream, installation: Installation):
     """A machine loses its process while a thousand ends wait for a receiver that is down; every one is told."""
     path = installation.folder / "config.toml"
     path.write_text(path.read_text() + "\n[webhooks]\nallow_http = true\nallow_private_addresses = true\n")

@@ -4,6 +4,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ _NAMES = {
 
 def find_tool(name: str) -> str | None:
     """Return the path of a program, under any of the names it goes by; None if it is not installed."""
-    return next((path for each in _NAMES.get(name, (name,)) if (path := shutil.which(each))), None)
+    # Servers are where only root looks, and what came as a package lies beside this Python.
+    places = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", str(Path(sys.executable).parent)))
+    return next((path for each in _NAMES.get(name, (name,)) if (path := shutil.which(each, path=places))), None)
 
 
 def require_tool(name: str) -> str:

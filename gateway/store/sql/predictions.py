@@ -11,6 +11,7 @@ from gateway.core.cursors import Cursor
 from gateway.core.records import Cancellation, Kind, Page, Run, RunState, Sight, Source, Status
 from gateway.store.sql.cache import keep_entry
 from gateway.store.sql.deliveries import queue_end, queue_ends
+from gateway.store.sql.events import drop_events
 from gateway.store.sql.finding import find_sight, list_runs
 from gateway.store.sql.lanes import Lanes
 from gateway.store.sql.paging import Bounds, Listing, Place, Statements
@@ -112,6 +113,7 @@ class SQLitePredictions(Lanes):
         def step(db: sqlite3.Connection) -> None:
             if db.execute(SQL["clear_data"], {"id": run_id, "document": document}).rowcount:
                 db.execute(SQL["drop_entry"], {"run_id": run_id})
+                drop_events(db, run_id)
 
         await self._write(step, erases=True)
 
@@ -158,4 +160,5 @@ def _delete_records(db: sqlite3.Connection, created_before: float, limit: int) -
     for run_id in {run_id for _, run_id in doomed}:
         if db.execute(SQL["delete_run_without_predictions"], {"id": run_id}).rowcount:
             db.execute(SQL["drop_entry"], {"run_id": run_id})
+            drop_events(db, run_id)
     return len(doomed)

@@ -263,6 +263,24 @@ DELETE FROM predictions WHERE id = :id;
 -- name: delete_run_without_predictions
 DELETE FROM runs WHERE id = :id AND NOT EXISTS (SELECT 1 FROM predictions WHERE run_id = :id);
 
+-- Event logs
+
+-- name: drop_events_from
+DELETE FROM event_logs WHERE run_id = :run_id AND first >= :first;
+
+-- name: add_events
+INSERT INTO event_logs (run_id, first, part)
+SELECT id, :first, :part FROM runs WHERE id = :run_id AND data_removed = 0;
+
+-- name: drop_events_before
+-- The part that `kept_from` is in, or stands at the end of, stays.
+DELETE FROM event_logs WHERE run_id = :run_id AND first < (
+    SELECT max(first) FROM event_logs WHERE run_id = :run_id AND first <= :kept_from
+);
+
+-- name: event_parts
+SELECT part FROM event_logs WHERE run_id = :run_id ORDER BY first;
+
 -- Keys
 
 -- name: key_taken

@@ -13,21 +13,30 @@ const args = [
   "--disable-sync",
 ];
 
+/** Open a page, have something done with it, and say what the console said and what was requested. */
+async function visit({ executable, profile, page: address }, act) {
+  const context = await chromium.launchPersistentContext(profile, { executablePath: executable, args, headless: true });
+  try {
+    const page = await context.newPage();
+    const complaints = [];
+    page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+    page.on("pageerror", (error) => complaints.push(String(error)));
+    const requests = [];
+    const devtools = await context.newCDPSession(page);
+    await devtools.send("Network.enable");
+    devtools.on("Network.requestWillBeSent", ({ request }) => {
+      requests.push({ method: request.method, url: request.url });
+    });
+    await page.goto(address);
+    return { ...(await act(page)), complaints, requests };
+  } finally {
+    await context.close();
+  }
+}
+
 await play({
-  async open({ executable, profile, page: address, scenarios }) {
-    const context = await chromium.launchPersistentContext(profile, { executablePath: executable, args, headless: true });
-    try {
-      const page = await context.newPage();
-      const complaints = [];
-      page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
-      page.on("pageerror", (error) => complaints.push(String(error)));
-      const requests = [];
-      const devtools = await context.newCDPSession(page);
-      await devtools.send("Network.enable");
-      devtools.on("Network.requestWillBeSent", ({ request }) => {
-        requests.push({ method: request.method, url: request.url });
-      });
-      await page.goto(address);
+  open: ({ scenarios, ...where }) =>
+    visit(where, async (page) => {
       const results = [];
       for (const [name, given] of scenarios) {
         results.push(await page.evaluate(([...all]) => window.play(...all), [name, key, baseUrl, given ?? {}]));
@@ -36,9 +45,13 @@ await play({
         texts: [...document.querySelectorAll("pre")].map(({ textContent }) => textContent),
         pictures: document.querySelectorAll("img").length,
       }));
-      return { results, seen, complaints, requests };
-    } finally {
-      await context.close();
-    }
-  },
+      return { results, seen };
+    }),
+
+  // A page that acts by itself: what stands on it when its own server says so.
+  watch: (where) =>
+    visit(where, async (page) => {
+      await page.evaluate(() => fetch("/hold"));
+      return { text: await page.evaluate(() => document.body.textContent) };
+    }),
 });

@@ -1,13 +1,17 @@
-// Bundles the page's script, as a frontend's build would, and writes it to the file that is named.
+// Bundles the page's script, or another that is named, as a frontend's build would, and writes it to the file that is
+// named first. Packages are those of this folder, wherever the script is.
 
+import { readFile } from "node:fs/promises";
 import { build } from "esbuild";
 
+const [, , outfile, script = new URL("page.mjs", import.meta.url).pathname] = process.argv;
+
 await build({
-  entryPoints: [new URL("page.mjs", import.meta.url).pathname],
+  stdin: { contents: await readFile(script, "utf8"), resolveDir: new URL(".", import.meta.url).pathname },
   bundle: true,
-  format: "iife",
+  format: "esm",
   platform: "browser",
   target: "es2022",
-  outfile: process.argv[2],
+  outfile,
   logLevel: "warning",
 });

@@ -97,6 +97,70 @@ const scenarios = {
     });
   },
 
+  // A bare EventSource, left to come back by itself; tells the page's own server when so many events have come.
+  async follow({ replicate, version, input, tellAt }) {
+    const { id, urls } = await replicate.predictions.create({ version, input });
+    const events = [];
+    const seen = { opened: 0, lost: 0 };
+    return new Promise((resolve, reject) => {
+      const source = new EventSource(urls.stream);
+      source.onopen = () => (seen.opened += 1);
+      const take = ({ type, data, lastEventId }) => {
+        events.push({ type, data, id: lastEventId });
+        if (events.length === tellAt) fetch("/note/far-enough");
+      };
+      for (const type of ["output", "logs"]) source.addEventListener(type, take);
+      source.addEventListener("done", (event) => {
+        take(event);
+        source.close();
+        resolve({ id, events, ...seen });
+      });
+      source.addEventListener("error", (event) => {
+        if (event.data) take(event);
+        else if (source.readyState === EventSource.CLOSED) reject(new Error("the stream was refused"));
+        else seen.lost += 1;
+      });
+    });
+  },
+
+  // Four ways to leave a stream that goes on; the page stays until its own server lets it go.
+  async leave({ replicate, version, ref, input }) {
+    const one = async (more) => (await replicate.predictions.create({ version, input: { ...input, ...more } })).urls.stream;
+    const first = (source) => new Promise((resolve) => source.addEventListener("output", resolve, { once: true }));
+    const left = [];
+
+    const source = new EventSource(await one({ seed: 1 }));
+    await first(source);
+    source.close();
+    left.push("EventSource.close()");
+
+    const controller = new AbortController();
+    const response = await fetch(await one({ seed: 2 }), { signal: controller.signal });
+    const reader = response.body.getReader();
+    await reader.read();
+    controller.abort();
+    await reader.read().catch((error) => left.push(`fetch: ${error.name}`));
+
+    const other = (await fetch(await one({ seed: 3 }))).body.getReader();
+    await other.read();
+    await other.cancel();
+    left.push("reader.cancel()");
+
+    // Breaking off the loop alone would leave the connection open: 1.4.0 lets go of its reader and no more.
+    const second = new AbortController();
+    try {
+      for await (const { event } of replicate.stream(ref, { input: { ...input, seed: 4 }, signal: second.signal })) {
+        if (event === "output") second.abort();
+      }
+    } catch (error) {
+      left.push(`stream: ${error.name}`);
+    }
+
+    await fetch("/note/left");
+    await fetch("/hold");
+    return left;
+  },
+
   async abort({ replicate, ref, input }) {
     const controller = new AbortController();
     setTimeout(() => controller.abort(), 300);

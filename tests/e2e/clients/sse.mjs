@@ -17,10 +17,15 @@ function parse(chunks) {
 }
 
 await play({
-  async read({ url, lastEventId }) {
+  // `endsWithDone` is for a server that leaves the connection open after `done`, as upstream does.
+  async read({ url, lastEventId, endsWithDone }) {
     const headers = { Accept: "text/event-stream", ...(lastEventId ? { "Last-Event-ID": lastEventId } : {}) };
     const response = await fetch(url, { headers });
-    const text = await response.text();
+    let text = "";
+    for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
+      text += chunk;
+      if (endsWithDone && text.includes("event: done") && text.endsWith("\n\n")) break;
+    }
     const type = response.headers.get("content-type");
     return { status: response.status, type, text, whole: parse([text]), piecemeal: parse([...text]) };
   },

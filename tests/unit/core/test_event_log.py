@@ -26,6 +26,14 @@ def filled(count: int, max_bytes: int = PLENTY) -> EventLog:
     return log
 
 
+def dump(log: EventLog) -> bytes:
+    return log.part(0).dump()
+
+
+def joined(log: EventLog, max_bytes: int) -> EventLog:
+    return EventLog.joined([dump(log)], max_bytes)
+
+
 def read_all(log: EventLog, cursor: int, limit: int) -> bytes:
     said = b""
     while cursor < log.end:
@@ -254,50 +262,84 @@ def test_a_log_is_the_same_after_a_restart():
     """Cursors, numbers, the end, and what is gone."""
     log = filled(10, max_bytes=100)
     log.append(frame("done", "1698774370:0", "{}"))
-    again = EventLog.load(log.dump(), 100)
+    again = joined(log, 100)
     assert (again.end, again.dropped, again.size, again.last_id, again.is_closed) == (
         11, log.dropped, log.size, "1698774370:0", True,
     )  # fmt: skip
     assert again.after("1698774369:2") == Gone()
     assert again.after("1698774369:9") == 10
-    assert again.dump() == log.dump()
+    assert dump(again) == dump(log)
 
 
 def test_a_log_goes_on_after_a_restart():
     """The run was still talking."""
-    log = EventLog.load(filled(3).dump(), PLENTY)
+    log = joined(filled(3), PLENTY)
     log.append(output(3))
     assert read_all(log, 0, 1) == b"".join(output(number).raw for number in range(4))
 
 
 def test_a_log_is_cut_to_a_limit_that_was_lowered():
     """The setting counts, not what was written under another."""
-    log = EventLog.load(filled(10).dump(), 100)
+    log = joined(filled(10), 100)
     assert (log.size <= 100, log.end, log.dropped) == (True, 10, 8)
     assert log.after("1698774369:0") == Gone()
+    assert log.outputs == 10
+
+
+def test_a_log_kept_in_parts_is_one_again():
+    """Half a second's events a part, as they came; what each part knows of the whole is that of its end."""
+    log, parts, kept = EventLog(PLENTY), [], 0
+    for number in range(10):
+        log.append(output(number) if number % 4 else frame("error", f"9:{number}", "{}"))
+        if number % 3 == 2:
+            part = log.part(kept)
+            parts.append(part.dump())
+            assert (part.first, part.end) == (kept, number + 1)
+            kept = part.end
+    again = EventLog.joined(parts, PLENTY)
+    assert (again.end, again.outputs, again.has_error, again.last_id) == (9, 6, True, "9:8")
+    again.append(output(9))
+    assert dump(again) == dump(log)
+    assert read_all(again, 0, 1) == read_all(log, 0, 1)
+
+
+def test_parts_with_a_hole_between_them_are_refused():
+    """A gap in a text looks like the text."""
+    log = filled(9)
+    head = filled(3).part(0).dump()
+    with pytest.raises(ValueError, match="a part begins at 5, and 3 comes next"):
+        EventLog.joined([head, log.part(5).dump()], PLENTY)
+
+
+def test_a_part_of_what_was_dropped_is_what_is_left():
+    """Events that came and went between two parts are missed in neither number nor id."""
+    log = filled(10, max_bytes=100)
+    part = log.part(2)
+    assert (part.first, part.end) == (8, 10)
+    assert EventLog.joined([part.dump()], 100).after("1698774369:2") == Gone()
 
 
 def test_a_dump_is_small():
     """A token is wrapped in fifty bytes that are nearly the same each time; the store need not keep them all."""
     log = filled(1000)
-    assert len(log.dump()) < log.size / 5
+    assert len(dump(log)) < log.size / 5
 
 
 @pytest.mark.parametrize(
     "dumped",
     [
         b"",
-        b"\x02" + filled(1).dump()[1:],
-        filled(3).dump()[:-9],
+        b"\x02" + dump(filled(1))[1:],
+        dump(filled(3))[:-9],
         b"\x01" + zlib.compress(b"\x01"),
-        b"\x01" + zlib.compress(msgspec.msgpack.encode([0, None, None, False, [3], b"ab"])),
+        b"\x01" + zlib.compress(msgspec.msgpack.encode([0, None, None, False, 0, False, [3], b"ab"])),
         b"\x01" + zlib.compress(msgspec.msgpack.encode([0, None, None, False, [3, -1], b"ab"])),
     ],
 )
 def test_what_is_no_dump_is_refused(dumped: bytes):
     """Damaged, of a version to come, or something else: the replay from the output takes its place."""
     with pytest.raises(ValueError, match=r"not an event log|another version"):
-        EventLog.load(dumped, PLENTY)
+        EventLog.joined([dumped], PLENTY)
 
 
 # Any interleaving
@@ -311,6 +353,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("append"), EVENTS),
         st.tuples(st.just("read"), st.tuples(st.integers(0, 2), st.integers(0, 300))),
+        st.tuples(st.just("keep"), st.none()),
         st.tuples(st.just("restart"), st.none()),
     ),
     max_size=60,
@@ -324,12 +367,19 @@ def test_no_reader_misses_or_repeats_anything(steps, max_bytes: int):
     log = EventLog(max_bytes)
     story: list[Event] = []
     cursors = [0, 0, 0]
+    parts: dict[int, bytes] = {}
     for step, value in steps:
         if step == "append":
             assert log.append(value) == len(story)
             story.append(value)
-        elif step == "restart":
-            log = EventLog.load(log.dump(), max_bytes)
+        elif step in ("keep", "restart"):
+            part = log.part(max((first for first in parts), default=0))
+            parts[part.first] = part.dump()
+            # As the store lets them go: those before the one that the oldest event still kept is in.
+            oldest = max(first for first in parts if first <= log.dropped)
+            parts = {first: kept for first, kept in parts.items() if first >= oldest}
+            if step == "restart":
+                log = EventLog.joined([parts[first] for first in sorted(parts)], max_bytes)
         else:
             reader, limit = value
             cursor = cursors[reader]

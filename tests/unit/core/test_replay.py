@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.event_log import EventLog
-from gateway.core.replay import canceled_done, frame, replay
+from gateway.core.replay import canceled_done, frame, is_own_end, replay
 from gateway.core.sse import EventSplitter, is_done, read_event
 
 COMPLETED = "2023-10-31T17:46:11.25Z"
@@ -234,3 +234,38 @@ def test_every_replay_keeps_the_clients_contract(output: Any, status: str):
     if isinstance(output, list) and all(isinstance(item, str) for item in output):
         joined = "".join(event.data() for event in events if event.name == "output")
         assert joined == "".join(item.replace("\r\n", "\n").replace("\r", "\n") for item in output)
+
+
+def test_data_that_was_removed_is_not_an_empty_success():
+    """An hour after the end a page opens the stream: it is told that there is nothing to tell any more."""
+    body = b'{"status":"succeeded","output":null,"data_removed":true,"completed_at":"2024-01-01T00:00:00Z"}'
+    error, done = replay(body, 0)
+    assert (error.name, error.data()) == ("error", '{"detail":"The data of this prediction has been removed."}')
+    assert (done.name, done.data()) == ("done", '{"reason":"error"}')
+    assert error.id == "1704067200:1000001"
+    assert done.id is not None
+    assert is_own_end(done.id)
+    copies = replay(body, 0, output=b'["https://gateway.example.com/outputs/x"]')
+    assert [event.name for event in copies] == ["output", "done"]
+
+
+def test_what_else_was_removed_is_told_as_it_ended():
+    """Why a run failed, and that it was cancelled, is no data."""
+    failed = b'{"status":"failed","error":"no GPU","output":null,"data_removed":true}'
+    assert [event.data() for event in replay(failed, 0)] == ['{"detail":"no GPU"}', '{"reason":"error"}']
+    canceled = b'{"status":"canceled","output":null,"data_removed":true}'
+    assert [event.data() for event in replay(canceled, 0)] == ['{"reason":"canceled"}']
+
+
+def test_an_error_that_was_said_is_not_said_again():
+    """Upstream's stream broke between `error` and `done`."""
+    failed = b'{"status":"failed","error":"no GPU"}'
+    assert [event.name for event in replay(failed, 0, error_said=True, last_id="10:3")] == ["done"]
+
+
+def test_own_ends_are_known_by_their_ids():
+    """Upstream's are never taken for them."""
+    assert is_own_end("10:1000000")
+    assert is_own_end("10:1000002")
+    for other in ("10:1000001", "10:999999", "10:0", "x", ""):
+        assert not is_own_end(other)

@@ -2,10 +2,12 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import tickets
+from gateway.core.records import Kind, Prediction, Source
 
 SECRETS = st.binary(min_size=32, max_size=32)
 IDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=26, max_size=26)
@@ -46,3 +48,32 @@ def test_a_ticket_of_today_opens_its_stream_after_an_upgrade():
     """The derivation is part of what is stored: it must not change."""
     ticket = tickets.ticket(b"0" * 32, "a" * 26)
     assert ticket == "xoyoxuql7bzuslfcuowzwigobakiq2nfsjhqdcrvhvvrlmsp6csa"
+
+
+PAGE, OTHER = "https://app.example.com", "https://b.example"
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "is_open"),
+    [
+        (None, None, True),
+        (None, OTHER, True),
+        ((), None, True),
+        ((PAGE,), PAGE, True),
+        ((PAGE,), "https://APP.example.com", True),
+        ((PAGE, OTHER), OTHER, True),
+        ((PAGE,), OTHER, False),
+        ((PAGE,), "null", False),
+        ((PAGE,), None, False),
+        (("*",), OTHER, True),
+        (("*",), None, False),
+    ],
+)
+def test_a_ticket_opens_for_its_time_and_its_pages(origins, origin, is_open):
+    """Its last moment is the one before it expires; one that is bound to pages opens for no request without a page."""
+    prediction = Prediction(
+        id="p", run_id="r", kind=Kind.PREDICTION, team="t", key_id="k", source=Source.MISS, created_at=0.0, ticket="x",
+        ticket_expires_at=100.0, ticket_origins=origins,
+    )  # fmt: skip
+    assert tickets.opens(prediction, 99.9, origin) is is_open
+    assert not tickets.opens(prediction, 100.0, origin)

@@ -1,0 +1,301 @@
+"""What do open streams cost, and how late is an event? The gateway beside a bare fan-out of the same bytes.
+
+    python -m bench.streams [--streams 1000 5000] [--rounds 3] [--seconds 8]
+
+One event a second goes to all. `bare` is an aiohttp application that writes prebuilt bytes to all its responses in one
+loop, from its own timer; the gateway gets each event from an upstream in another process, keeps it, and relays it.
+Servers run on core 1, each round in a fresh process; subscribers and upstream on core 0. Latency is from the making of
+an event to the subscriber's first look at it. The last line is one JSON object; ratios are of rounds run in turn.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from bench.load import KEY, LOAD_CORE, SERVER_CORE, pinned
+
+_STORYTELLER = "acme/storyteller"
+_PADDING = "x" * 60
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def event(number: int) -> bytes:
+    """Write an event that says when it was made: about 160 bytes, as feasibility 4 measured."""
+    return f"event: output\nid: {int(time.time())}:{number}\ndata: {time.time():.6f} {_PADDING}\n\n".encode()
+
+
+# The servers
+
+
+async def bare() -> None:
+    """Write each event to all responses in one loop."""
+    responses: set[web.StreamResponse] = set()
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        responses.add(response)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            responses.discard(response)
+        return response
+
+    async def tell() -> None:
+        number = 0
+        while True:
+            await asyncio.sleep(1)
+            data, number = event(number), number + 1
+            for response in tuple(responses):
+                with suppress(ConnectionError):
+                    await response.write(data)
+
+    app = web.Application()
+    app.router.add_get("/stream", stream)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+    telling = asyncio.create_task(tell())
+    print(json.dumps({"url": f"http://127.0.0.1:{runner.addresses[0][1]}/stream"}), flush=True)
+    await _until_stopped()
+    telling.cancel()
+
+
+async def upstream() -> None:
+    """Be Replicate: the simulator, and a stream host that says something once a second."""
+    from gateway.simulator import Simulator, SimulatorSettings
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        number = 0
+        with suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(1)
+                await response.write(event(number))
+                number += 1
+        return response
+
+    app = web.Application()
+    app.router.add_get("/v1/streams/{token}", stream)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with Simulator(SimulatorSettings()) as simulator:
+        simulator.world.links.delivery = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        latest = simulator.world.registry.models[_STORYTELLER].latest
+        assert latest is not None
+        said = {"token": simulator.token, "base_url": simulator.base_url, "version": latest.id}
+        print(json.dumps(said), flush=True)
+        await _until_stopped()
+
+
+async def gateway(base_url: str, token: str, version: str) -> None:
+    """Be the gateway, with one prediction that streams."""
+    from gateway.app import running
+    from gateway.config import from_mapping
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = from_mapping(
+            {
+                "server": {"port": 0},
+                "ops": {"port": 0},
+                "upstream": {"base_url": base_url},
+                "store": {"url": f"sqlite:///{folder}/gateway.db"},
+                "streams": {"max_per_team": 20_000, "max_total": 20_000},
+                "teams": [{"name": "bench", "keys": [{"key_env": "BENCH_KEY"}]}],
+            },
+            {"REPLICATE_API_TOKEN": token, "BENCH_KEY": KEY},
+        )
+        async with running(config) as house:
+            body = {"version": version, "input": {"prompt": "hi", "duration": 3600}}
+            headers = {"Authorization": f"Bearer {KEY}"}
+            async with (
+                aiohttp.ClientSession(headers=headers) as session,
+                session.post(f"{house.base_url}/predictions", json=body) as response,
+            ):
+                made = await response.json()
+            print(json.dumps({"url": made["urls"]["stream"]}), flush=True)
+            await _until_stopped()
+
+
+async def _until_stopped() -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await stop.wait()
+
+
+# The subscribers
+
+
+class Subscriber(asyncio.Protocol):
+    """A socket that notes how old each event is when it comes."""
+
+    def __init__(self, request: bytes, ages: list[float], begun: list[int]) -> None:
+        self._request = request
+        self._ages = ages
+        self._begun = begun
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for the stream."""
+        transport.write(self._request)  # type: ignore[attr-defined] # uvloop's are no asyncio.Transport
+
+    def data_received(self, data: bytes) -> None:
+        """Note the answer's head, then each event."""
+        now = time.time()
+        if data.startswith(b"HTTP/1.1 200"):
+            self._begun.append(1)
+        _, *parts = data.split(b"\ndata: ")
+        self._ages += [now - float(part[:17]) for part in parts]
+
+
+async def subscribe(url: str, count: int, seconds: float) -> None:
+    """Open the streams, say when they are open, listen when told to, and say how old events were."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    address, _, port = host.partition(":")
+    request = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode()
+    ages: list[float] = []
+    begun: list[int] = []
+    loop = asyncio.get_running_loop()
+    transports = []
+    for at in range(0, count, 200):
+        made = [
+            loop.create_connection(lambda: Subscriber(request, ages, begun), address, int(port))
+            for _ in range(min(200, count - at))
+        ]
+        transports += [transport for transport, _ in await asyncio.gather(*made)]
+        while len(begun) < len(transports):  # noqa: ASYNC110 - one socket in turn fills it
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(2)
+    print("open", flush=True)
+    ages.clear()
+    await asyncio.sleep(seconds)
+    result = sorted(ages)
+    said = {
+        "events": len(result),
+        "p50_ms": round(result[len(result) // 2] * 1000, 1),
+        "p99_ms": round(result[len(result) * 99 // 100] * 1000, 1),
+    }
+    print(json.dumps(said), flush=True)
+    for transport in transports:
+        transport.abort()
+
+
+# The measurement
+
+
+@contextmanager
+def part(core: str, *arguments: str):
+    """Run a part of this bench in a process of its own; yield it and its first line."""
+    command = pinned(core, [sys.executable, "-m", "bench.streams", *arguments])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+def _rss_kib(pid: int) -> int:
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1])
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def measure(server: subprocess.Popen, url: str, count: int, seconds: float) -> dict[str, float]:
+    """Subscribe to a server and watch it."""
+    before = _rss_kib(server.pid)
+    command = pinned(LOAD_CORE, [sys.executable, "-m", "bench.streams", "subscribe", url, str(count), str(seconds)])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as subscribers:
+        assert subscribers.stdout.readline() == "open\n"
+        began, cpu = time.monotonic(), _cpu_seconds(server.pid)
+        rss = _rss_kib(server.pid)
+        said = json.loads(subscribers.stdout.readline())
+        share = (_cpu_seconds(server.pid) - cpu) / (time.monotonic() - began)
+    if said.pop("events") < count * (seconds - 2):
+        raise SystemExit(f"{url}: events were lost")
+    return {"kib_per_stream": round((rss - before) / count, 1), "cpu_percent": round(share * 100, 1)} | said
+
+
+def compare(counts: list[int], rounds: int, seconds: float) -> dict[str, object]:
+    """Measure both in turn; return medians, and the median of the rounds' ratios."""
+    rows = []
+    for count in counts:
+        found: dict[str, list[dict[str, float]]] = {"bare": [], "gateway": []}
+        for number in range(rounds):
+            with part(SERVER_CORE, "bare") as (process, said):
+                found["bare"].append(measure(process, said["url"], count, seconds))
+            with (
+                part(LOAD_CORE, "upstream") as (_, up),
+                part(SERVER_CORE, "gateway", up["base_url"], up["token"], up["version"]) as (process, said),
+            ):
+                found["gateway"].append(measure(process, said["url"], count, seconds))
+            for name, measured in found.items():
+                print(f"round {number + 1}  {count} streams  {name:<8} {measured[-1]}", flush=True)
+        names = found["bare"][0]
+        rows.append(
+            {
+                "streams": count,
+                **{
+                    who: {name: statistics.median(each[name] for each in found[who]) for name in names} for who in found
+                },
+                "ratio": {
+                    name: round(
+                        statistics.median(
+                            mine[name] / max(theirs[name], 0.1)
+                            for mine, theirs in zip(found["gateway"], found["bare"], strict=True)
+                        ),
+                        2,
+                    )
+                    for name in names
+                },
+            }
+        )
+    return {"bench": "streams", "rounds": rounds, "seconds": seconds, "rows": rows}
+
+
+def main() -> None:
+    """Measure, or be one of the parts."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    parts = {"bare": bare, "upstream": upstream, "gateway": gateway}
+    if len(sys.argv) > 1 and sys.argv[1] in parts:
+        return _run(parts[sys.argv[1]](*sys.argv[2:]))
+    if len(sys.argv) > 1 and sys.argv[1] == "subscribe":
+        return _run(subscribe(sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--streams", type=int, nargs="+", default=[1000, 5000])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8)
+    arguments = parser.parse_args()
+    print(json.dumps(compare(arguments.streams, arguments.rounds, arguments.seconds)))
+    return None
+
+
+def _run(work) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
+if __name__ == "__main__":
+    main()

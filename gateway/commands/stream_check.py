@@ -1,0 +1,163 @@
+"""`gateway check --stream URL`: what becomes of event streams on the way from the gateway to a reader (design 3).
+
+The probe stream is read with aiohttp-sse-client, as a program would read any other. Its events are short lines of JSON
+with a name and an id, which leaves nothing for that client's limits to spoil (`tests/unit/test_sse_client_limits.py`),
+but for one: it comes back after an end of its own accord. Here the first end is the last, so `_Ended` stops it. What it
+does not show, headers and the version of HTTP, is seen by tracing the session that it is given.
+"""
+
+import asyncio
+import secrets
+import ssl
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from aiohttp_sse_client.client import READY_STATE_CONNECTING, EventSource
+
+from gateway.core import stream_findings, stream_probe
+from gateway.core.stream_findings import Arrival, Finding, Level, Reading
+from gateway.core.stream_probe import Hello, Tick
+
+CONNECT_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 20.0
+"""How much longer than its own time a probe may take."""
+_decode_hello = msgspec.json.Decoder(Hello).decode
+_decode_tick = msgspec.json.Decoder(Tick).decode
+
+
+class _Ended(Exception):
+    """The stream has ended, and is not to be asked for again."""
+
+
+async def check_stream(url: str, silence: int | None) -> list[Finding]:
+    """Read probe streams and judge them; with `silence`, one more that is silent for so many seconds."""
+    base = stream_probe.base_at(url)
+    first = await read(base)
+    if finding := stream_findings.refused(first):
+        return [finding]
+    second = await read(base)
+    if finding := stream_findings.refused(second):
+        return [finding]
+    findings = list(stream_findings.judge(first, second, base))
+    findings.append(await _version(base))
+    if silence:
+        findings.append(stream_findings.outlasted(await read(base, silence), silence))
+    return findings
+
+
+async def read(base: str, silence: int = 0) -> Reading:
+    """Read one probe stream to its end, however it ends."""
+    seen = _Seen()
+    total = stream_probe.EVENTS * stream_probe.SPACING_SECONDS + silence + PATIENCE_SECONDS
+    timeout = aiohttp.ClientTimeout(total=total, connect=CONNECT_SECONDS)
+    nonce = secrets.token_hex(8)
+    query = f"?seconds={silence}" if silence else ""
+    is_whole, trouble, began = False, "", time.monotonic()
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=False, trace_configs=[seen.trace()]) as session:
+        source: EventSource = EventSource(
+            f"{base}{stream_probe.PATH}{query}",
+            session=session,
+            max_connect_retry=0,
+            on_error=lambda: _stop(source),
+            headers={"Last-Event-ID": nonce},
+            allow_redirects=False,
+        )
+        try:
+            async with source:
+                async for event in source:
+                    if event.type == "done":
+                        is_whole = True
+                        break
+                    seen.take(event.type, event.data, time.monotonic() - began)
+        except _Ended:
+            trouble = "its end came early"
+        except TimeoutError:
+            trouble = f"nothing came for a long time, {total:.0f} s in all"
+        except (aiohttp.ClientError, OSError, ValueError) as problem:
+            trouble = str(problem) or type(problem).__name__
+        finally:
+            seen.close()
+    return Reading(
+        nonce=nonce,
+        status=seen.status,
+        headers=seen.headers,
+        hello=seen.hello,
+        arrivals=seen.arrivals,
+        is_whole=is_whole and len(seen.arrivals) >= stream_probe.EVENTS,
+        seconds=time.monotonic() - began,
+        trouble=trouble,
+    )
+
+
+def _stop(source: EventSource) -> None:
+    # Called before a refusal is raised too, and then there is nothing to stop.
+    if source.ready_state == READY_STATE_CONNECTING:
+        raise _Ended
+
+
+class _Seen:
+    """What one connection showed."""
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.headers: list[tuple[str, str]] = []
+        self.hello: Hello | None = None
+        self.arrivals: list[Arrival] = []
+        self._response: aiohttp.ClientResponse | None = None
+
+    def trace(self) -> aiohttp.TraceConfig:
+        """Make what notes the head of the answer."""
+        config = aiohttp.TraceConfig()
+        config.on_request_end.append(self._note)
+        return config
+
+    async def _note(self, _: aiohttp.ClientSession, __: SimpleNamespace, params: aiohttp.TraceRequestEndParams) -> None:
+        self._response = params.response
+        self.status, self.headers = params.response.status, list(params.response.headers.items())
+
+    def take(self, name: str | None, data: str, came: float) -> None:
+        """Note an event. Raise `ValueError` for one that is not of a probe."""
+        if name == stream_probe.HELLO:
+            self.hello = _decode_hello(data)
+            self.arrivals.append(Arrival(0.0, came))
+        elif name == stream_probe.TICK:
+            self.arrivals.append(Arrival(_decode_tick(data).at, came))
+
+    def close(self) -> None:
+        """Close the answer: the client leaves one that it did not like open."""
+        if self._response is not None:
+            self._response.close()
+
+
+async def _version(base: str) -> Finding:
+    """Say which version of HTTP a browser would be offered."""
+    parts = urlsplit(base)
+    few = "a browser opens six streams at most to one host, in all its tabs together"
+    if parts.scheme == "http":
+        return Finding(Level.WELL, "version", f"HTTP/1.1, for there is no TLS: {few}")
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    async with asyncio.timeout(CONNECT_SECONDS):
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port or 443, ssl=context)
+    chosen = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+    writer.close()
+    if chosen == "h2":
+        return Finding(Level.WELL, "version", "HTTP/2 is offered")
+    return Finding(Level.NOTE, "version", f"HTTP/2 is not offered: {few}. nginx: `listen 443 ssl http2`")
+
+
+def lines(findings: list[Finding]) -> Iterator[tuple[str, bool]]:
+    """Write the findings, each with whether it is for stdout."""
+    for finding in findings:
+        match finding.level:
+            case Level.WELL:
+                yield f"{finding.name:<10} {finding.text}", True
+            case Level.NOTE:
+                yield f"warning: {finding.name}: {finding.text}", False
+            case Level.BAD:
+                yield f"{finding.name}: {finding.text}", False

@@ -1,0 +1,119 @@
+"""The streams that are open: bounded in all and for each team, kept alive by one timer, and ended together.
+
+One timer for all of them writes a heartbeat to every stream that is live, and looks after those that are not: a caller
+who has taken nothing of what was written for four heartbeats is cut off. It can come back with its last event's id, and
+until then it holds no memory and no place. Where the kernel can, it does the same for peers that have vanished.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from aiohttp import web
+
+from gateway.edge.fan_out import WRITES_A_TURN, FanOut
+from gateway.edge.readers import Block, Reader
+from gateway.errors import RateLimited, UpstreamUnavailable
+from gateway.ports import Clock, StreamObserver
+from gateway.service.channels import Channel
+
+PATIENCE = 4
+"""Heartbeats that a caller may let pass without taking anything: a minute, as they are set by default."""
+_HEARTBEAT = Block.of(b":\n\n")
+_RETRY_SECONDS = 1
+_LAST_WORDS_SECONDS = 1.0
+"""How long a caller may take, at the gateway's end, for what was written: other processes wait to take the port."""
+
+
+class OpenStreams:
+    """Counts streams, brings those of one run together, and watches over all."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        observer: StreamObserver,
+        *,
+        max_total: int,
+        max_per_team: int,
+        heartbeat_seconds: float,
+    ) -> None:
+        self._clock = clock
+        self._observer = observer
+        self._max_total = max_total
+        self._max_per_team = max_per_team
+        self._heartbeat_seconds = heartbeat_seconds
+        self._by_team: Counter[str] = Counter()
+        self._fan_outs: dict[Channel, FanOut] = {}
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+        self._closing = False
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long a caller may take nothing."""
+        return PATIENCE * self._heartbeat_seconds
+
+    @contextmanager
+    def place(self, team: str) -> Iterator[None]:
+        """Hold a place for a stream.
+
+        Raise `RateLimited` when there are too many, `UpstreamUnavailable` at the gateway's end.
+        """
+        if self._closing:
+            raise UpstreamUnavailable("The gateway is shutting down.", retry_after=_RETRY_SECONDS)
+        if self._by_team.total() >= self._max_total or self._by_team[team] >= self._max_per_team:
+            raise RateLimited("Too many streams are open.", retry_after=_RETRY_SECONDS)
+        self._by_team[team] += 1
+        try:
+            yield
+        finally:
+            self._by_team[team] -= 1
+            if not self._by_team[team]:
+                del self._by_team[team]
+
+    @contextmanager
+    def reading(self, channel: Channel, reader: Reader, left_at: Callable[[], float | None]) -> Iterator[None]:
+        """Let a reader take part in a channel's news."""
+        fan_out = self._fan_outs.get(channel)
+        if fan_out is None:
+            fan_out = self._fan_outs[channel] = FanOut(channel, self._observer)
+        fan_out.enter(reader, left_at)
+        reader.is_ending = self._closing
+        self._is_empty.clear()
+        try:
+            yield
+        finally:
+            fan_out.leave(reader)
+            if not fan_out.readers:
+                del self._fan_outs[channel]
+            if not self._fan_outs:
+                self._is_empty.set()
+
+    async def watch(self) -> None:
+        """Send heartbeats, and cut off who takes nothing, for ever."""
+        while True:
+            await self._clock.sleep(self._heartbeat_seconds)
+            for number, reader in enumerate(self._readers(), 1):
+                reader.beat(_HEARTBEAT, PATIENCE)
+                if number % WRITES_A_TURN == 0:
+                    await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        """End every stream: callers come back, to the next process, with their last event's id."""
+        self._closing = True
+        for reader in self._readers():
+            reader.is_ending = True
+            reader.wake()
+        try:
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await self._is_empty.wait()
+        except TimeoutError:
+            for reader in self._readers():
+                reader.cut_off()
+
+    def _readers(self) -> list[Reader]:
+        return [reader for fan_out in self._fan_outs.values() for reader in fan_out.readers]
+
+
+OPEN_STREAMS = web.AppKey("open_streams", OpenStreams)

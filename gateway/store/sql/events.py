@@ -1,0 +1,31 @@
+"""What runs' streams have said (the `EventLogs` role)."""
+
+import sqlite3
+
+from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.queries import SQL
+
+
+class SQLiteEventLogs(Lanes):
+    """Event logs, in parts."""
+
+    async def append_events(self, run_id: str, first: int, part: bytes, *, kept_from: int) -> bool:
+        """Keep a part of a run's log."""
+
+        def step(db: sqlite3.Connection) -> bool:
+            db.execute(SQL["drop_events_from"], {"run_id": run_id, "first": first})
+            added = db.execute(SQL["add_events"], {"run_id": run_id, "first": first, "part": part}).rowcount > 0
+            if added:
+                db.execute(SQL["drop_events_before"], {"run_id": run_id, "kept_from": kept_from})
+            return added
+
+        return await self._write(step)
+
+    async def event_parts(self, run_id: str) -> list[bytes]:
+        """Return the parts of a run's log."""
+        return await self._read(lambda db: [part for (part,) in db.execute(SQL["event_parts"], {"run_id": run_id})])
+
+
+def drop_events(db: sqlite3.Connection, run_id: str) -> None:
+    """Let a run's log go with its data: to be called wherever that goes."""
+    db.execute(SQL["drop_events_from"], {"run_id": run_id, "first": 0})

@@ -1,0 +1,163 @@
+"""Streams in a real Chromium, in a page of another origin than the gateway's, with a token that the page may show."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.simulator import Simulator
+from tests.support.house import House, start_gateway
+from tests.support.installation import Installation, install
+from tests.support.pages import Site, visit_page
+from tests.support.upstream import assert_upstream_saw_no_key, version_of
+
+pytestmark = [pytest.mark.chromium, pytest.mark.node, pytest.mark.timeout(90)]
+
+STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24, "duration": 20.0}
+# A token each quarter of a second: long enough for Chromium to come back, which it does after three seconds.
+LONG_STORY = STORY | {"max_tokens": 40, "duration": 200.0}
+TOLD_AT = 8
+
+
+@pytest.fixture
+async def gateway(upstream: Simulator, tmp_path: Path, site: Site, a_quiet_gateway: None) -> AsyncIterator[House]:
+    """A gateway whose team alpha has pages at the listed origin."""
+    async with start_gateway(upstream, tmp_path, teams={"alpha": {"origins": [site.listed]}}) as house:
+        yield house
+        assert_upstream_saw_no_key(house)
+
+
+@pytest.fixture
+def installation(upstream: Simulator, tmp_path: Path, site: Site) -> Installation:
+    """The same as a program, to be killed."""
+    return install(upstream, tmp_path, ["alpha"], [site.listed])
+
+
+async def token_for(origin: str, key: str, site: Site) -> str:
+    """Mint a token for the page, as a backend would."""
+    wanted = {"ttl_seconds": 300, "scopes": ["read", "predict"], "origins": [site.listed]}
+    headers = {"Authorization": f"Bearer {key}"}
+    async with (
+        aiohttp.ClientSession(origin, headers=headers) as session,
+        session.post("/gateway/tokens", json=wanted) as answer,
+    ):
+        assert answer.status == 201
+        token: str = (await answer.json())["token"]
+        return token
+
+
+async def open_streams(house: House) -> float:
+    """Read how many streams callers have open."""
+    async with aiohttp.ClientSession() as session, session.get(f"{house.ops_url}/metrics") as answer:
+        text = await answer.text()
+    (line,) = (
+        each for each in text.splitlines() if each.startswith('replicate_gateway_sse_streams{side="downstream"}')
+    )
+    return float(line.split(" ")[1])
+
+
+async def test_npm_replicate_runs_and_streams_with_a_token(
+    gateway: House, upstream: Simulator, site: Site, tmp_path: Path
+):
+    """`run()` and `stream()` of the client; what the page created can be streamed by the page, without a key."""
+    token = await token_for(gateway.origin, gateway.keys["alpha"], site)
+    ref = f"acme/storyteller:{version_of(upstream, 'acme/storyteller')}"
+    seen = await visit_page(
+        site.listed,
+        [
+            ("run", {"ref": ref, "input": STORY | {"duration": 2.0}}),
+            ("stream", {"ref": ref, "input": STORY | {"seed": 8}}),
+            ("stream", {"ref": "black-forest-labs/flux-schnell", "input": {"prompt": "a lake", "seed": 3}}),
+        ],
+        base_url=gateway.base_url,
+        key=token,
+        profile=tmp_path / "profile",
+    )
+    assert [each.get("error") for each in seen.results[:2]] == [None] * 2
+    ran, streamed = (each["result"] for each in seen.results[:2])
+    assert ran["text"] == "".join(upstream.predictions[0].output)
+    assert streamed["text"] == "".join(upstream.predictions[1].output)
+    assert streamed["events"].count("done") == 1
+    streams = [each for each in seen.requests if "/v1/streams/" in each["url"]]
+    assert [each["method"] for each in streams] == ["GET"], "a stream is a simple request: no preflight"
+    assert not [each for each in seen.complaints if "CORS" in each]
+
+
+async def test_an_event_source_outlives_a_kill_of_the_gateway(
+    installation: Installation, upstream: Simulator, site: Site, tmp_path: Path
+):
+    """`kill -9` in mid-stream and a new process on the same port: the page sees one text, nothing twice or lost."""
+    async with installation.serving() as process:
+        token = await token_for(installation.origin, installation.keys["alpha"], site)
+        version = version_of(upstream, "acme/storyteller")
+        visiting = asyncio.create_task(
+            visit_page(
+                site.listed,
+                [("follow", {"version": version, "input": LONG_STORY, "tellAt": TOLD_AT})],
+                base_url=installation.base_url,
+                key=token,
+                profile=tmp_path / "profile",
+            )
+        )
+        await asyncio.wait(
+            {visiting, told := asyncio.create_task(site.told("far-enough"))}, return_when="FIRST_COMPLETED"
+        )
+        told.cancel()
+        assert not visiting.done(), visiting.result()
+        process.kill()
+        await process.wait()
+    said_by_then = len(upstream.predictions[0].output or ())
+    assert upstream.predictions[0].completed_us is None
+    async with installation.serving():
+        seen = await visiting
+    outcome: dict[str, Any] = seen.results[0]
+    assert outcome.get("error") is None
+    result = outcome["result"]
+    assert result["opened"] >= 2
+    assert result["lost"] >= 1
+    events = result["events"]
+    output = upstream.predictions[0].output
+    assert 1 <= said_by_then < len(output), "the kill came in mid-stream"
+    assert [each["data"] for each in events if each["type"] == "output"] == output
+    ids = [tuple(map(int, each["id"].split(":"))) for each in events]
+    assert ids == sorted(set(ids)), "each event once, and in order"
+    assert [each["type"] for each in events].count("done") == 1
+    assert events[-1]["type"] == "done"
+    assert len(upstream.predictions) == 1
+    for each in ("output.txt", "gateway.db", "gateway.db-wal"):
+        logged = tmp_path / each
+        ticket = next(url for url in (each["url"] for each in seen.requests) if "/streams/" in url).rpartition("/")[2]
+        assert not logged.exists() or ticket.encode() not in logged.read_bytes()
+
+
+async def test_a_page_that_leaves_its_streams_leaves_none_behind(
+    gateway: House, upstream: Simulator, site: Site, tmp_path: Path
+):
+    """close(), abort(), cancel(), the client's signal: each connection ends while the page is open; none cancels."""
+    token = await token_for(gateway.origin, gateway.keys["alpha"], site)
+    version = version_of(upstream, "acme/storyteller")
+    given = {"version": version, "ref": f"acme/storyteller:{version}", "input": {"prompt": "hi", "duration": 600.0}}
+    visiting = asyncio.create_task(
+        visit_page(site.listed, [("leave", given)], base_url=gateway.base_url, key=token, profile=tmp_path / "profile")
+    )
+    await asyncio.wait({visiting, told := asyncio.create_task(site.told("left"))}, return_when="FIRST_COMPLETED")
+    told.cancel()
+    assert not visiting.done(), visiting.result()
+    while await open_streams(gateway):
+        await asyncio.sleep(0.02)
+    site.released.set()
+    seen = await visiting
+    assert seen.results[0].get("error") is None
+    assert seen.results[0]["result"] == [
+        "EventSource.close()",
+        "fetch: AbortError",
+        "reader.cancel()",
+        "stream: AbortError",
+    ]
+    assert upstream.requests.count("predictions.cancel") == 0
+    assert len(upstream.predictions) == 4
+    assert not any(each.terminal for each in upstream.predictions)
+    assert seen.complaints == []
