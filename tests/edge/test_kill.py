@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Simulator
+from tests.edge.canary import Canaries
 from tests.edge.conftest import TEAMS
 from tests.support.installation import Installation
 from tests.support.upstream import creates, version_of
