@@ -66,6 +66,7 @@ async def test_two_hundred_readers_cost_upstream_one_connection(gateway: House):
         assert wire.connections == 1
 
 
+@pytest.mark.timeout(60)  # what two kernels hold for ten connections has to be said first
 async def test_a_reader_who_takes_nothing_costs_nothing_and_delays_nobody(open_gateway: OpenGateway):
     """A phone in a tunnel: what it has not taken is not kept for it, and when it is back it is told the truth."""
     async with (
