@@ -9,6 +9,8 @@ from enum import StrEnum
 
 import msgspec
 
+from gateway.core.quota import Demand, Refused
+
 
 class Kind(StrEnum):
     """The two sorts of work that upstream does."""
@@ -155,6 +157,8 @@ class Outcome(StrEnum):
     NOTHING = "nothing"
     """Neither shared nor led: the request allowed neither."""
     REPLAYED = "replayed"
+    REFUSED = "refused"
+    """A limit is in the way of leading."""
     PENDING = "pending"
     MISMATCHED = "mismatched"
 
@@ -183,6 +187,8 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it may attach to an open run of `run.fingerprint`, or of `run.provisional`."""
     may_lead: bool = True
     idempotency: Idempotency | None = None
+    demand: Demand | None = None
+    """What is to be reserved if it leads, and the limits that this must pass; `None` reserves nothing."""
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -193,6 +199,8 @@ class Begun(msgspec.Struct, frozen=True):
     """As it is recorded: the new one, or for `replayed` the one of the first request. `None` for the other outcomes."""
     run: Run | None = None
     """The run beside it."""
+    refusal: Refused | None = None
+    """For `refused`: the limit that is in the way."""
 
 
 class CacheStats(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from gateway.ports.clock import Clock
 from gateway.ports.deliveries import Announcer, Busy, Deliveries, DeliveryObserver, WebhookTransport
 from gateway.ports.events import EventLogs, StreamObserver
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
+from gateway.ports.money import Ledger, MoneyObserver
 from gateway.ports.observers import AdoptionObserver, PredictionObserver, UploadObserver, UpstreamObserver
 from gateway.ports.predictions import Predictions
 from gateway.ports.sharing import CreateStore, Sharing
@@ -29,6 +30,8 @@ __all__ = [
     "Files",
     "Keys",
     "Leases",
+    "Ledger",
+    "MoneyObserver",
     "PredictionObserver",
     "Predictions",
     "Secrets",

@@ -3,27 +3,28 @@
 from typing import Protocol
 
 from gateway.core.cursors import Cursor
+from gateway.core.ledger import Settlement
 from gateway.core.records import Cancellation, Kind, Page, Prediction, Run, Sight, Status
 
 
 class Predictions(Protocol):
     """Runs, and the predictions that share them."""
 
-    async def record_created(self, run: Run, prediction: Prediction) -> None:
+    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> None:
         """Turn the intent of the same id into `run` (state `live` or `ended`); `prediction` replaces its leader.
 
         Durable. One step: whoever sees a prediction of the run sees the run. The leader's id (upstream's, which is not
         the placeholder's), time, ticket and deadline are those of `prediction`, and the run's `leader_id` is set to
         it; an idempotency key goes with it. All ids of the run resolve from then on. Repeating it with the same values
-        changes nothing. Raises `gateway.errors.Conflict` if the id, upstream's or the prediction's, belongs to another
-        run.
+        changes nothing. A run that has ended is settled in the same step (see `advance`). Raises
+        `gateway.errors.Conflict` if the id, upstream's or the prediction's, belongs to another run.
         """
         ...
 
     async def discard_intent(self, run_id: str) -> None:
         """Forget an intent, its predictions and their idempotency keys: upstream refused it, or it was never sent.
 
-        Does nothing unless it is still an intent.
+        What was reserved for it is released in the same step. Does nothing unless it is still an intent.
         """
         ...
 
@@ -36,12 +37,16 @@ class Predictions(Protocol):
         stream_url: str | None,
         at: float,
         cache_until: float | None = None,
+        settlement: Settlement | None = None,
     ) -> Run | None:
         """Take news of a run: keep `document`, move the status forward, end the run at `at` if it is terminal. Kept.
 
         One step compares and sets: nothing changes when the run has ended, or when `status` ranks below what is
         known. `stream_url` of `None` leaves the known one. `cache_until` is kept when the change ends the run with
-        `succeeded` and it has a fingerprint. A terminal change is durable. Return the run as it is
+        `succeeded` and it has a fingerprint. A terminal change is durable, and settles the run in the same step: what
+        was reserved for it is released, the ledger has one line with what it cost (`settlement`; nothing if that is not
+        given), to be paid by the team that started it, and one for each prediction that joined it, with as much saved;
+        all sums are changed with them. No run is settled twice. Return the run as it is
         after the change, or `None` if nothing changed, which may also mean that all of it was known.
         """
         ...

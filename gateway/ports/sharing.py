@@ -20,12 +20,15 @@ class Sharing(Protocol):
         0. An idempotency key of the team that is known and has not expired: `mismatched` if the body differs,
            `pending` while its run is `intended`, else `replayed` with the first request's prediction.
         1. `may_hit`: the newest `succeeded` run of the fingerprint with `now < cache_until`, data not removed and
-           `ended_at >= ended_since`: the prediction is added to it as a `hit`. The use is noted, for eviction.
+           `ended_at >= ended_since`: the prediction is added to it as a `hit`. The use is noted, for eviction; the
+           ledger has a line with what the run cost, as saved.
         2. `may_join`: an open run whose fingerprint is the intent's, or whose provisional identity is the intent's
            `provisional`: the prediction is added to it as `joined`. Where both have fingerprints, those decide.
         3. `may_lead`: the intent is recorded with the prediction as its leader (`leader_id` is its id, its `source` as
            given). An open run of that fingerprint that may not be joined loses nothing; the intent is then recorded
-           without a fingerprint.
+           without a fingerprint. If there is a `demand`, all its limits are checked first: one that is in the way
+           makes it `refused`, with the limit, and nothing is recorded nor taken. Else the estimate is reserved for the
+           run, and taken from every limit, in the same step.
         4. Else `nothing`, and nothing is recorded.
 
         Raises `gateway.errors.Conflict` for the id of a run or prediction that exists. What is recorded is kept;
@@ -47,7 +50,10 @@ class Sharing(Protocol):
         ...
 
     async def part(self, prediction_id: str) -> None:
-        """Take a joined prediction that nobody has seen back out of its run, its idempotency key too."""
+        """Take a joined prediction that nobody has seen back out of its run, its idempotency key too.
+
+        If the run has been settled, what the prediction was said to save is taken back by a line of its own.
+        """
         ...
 
     async def run(self, run_id: str) -> Run | None:

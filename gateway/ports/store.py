@@ -5,11 +5,14 @@ from typing import Protocol
 from gateway.ports.deliveries import Deliveries
 from gateway.ports.events import EventLogs
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
+from gateway.ports.money import Ledger
 from gateway.ports.predictions import Predictions
 from gateway.ports.sharing import Sharing
 
 
-class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Leases, Protocol):
+class Store(
+    Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Leases, Ledger, Protocol
+):
     """Everything that lasts."""
 
     async def open(self) -> None:

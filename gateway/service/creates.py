@@ -22,6 +22,7 @@ from gateway.errors import (
     Forbidden,
     GatewayError,
     NotCached,
+    RateLimited,
     StoreUnavailable,
     Unprocessable,
     UpstreamUnavailable,
@@ -159,6 +160,8 @@ class CreateService:
                 raise Unprocessable.field("Idempotency-Key", text, "idempotency_key_reused")
             case Outcome.NOTHING:
                 raise NotCached("Only a shared result was wanted, and there is none.")
+            case Outcome.REFUSED:
+                raise RateLimited("A limit is in the way.", retry_after=1)
 
     def _begin(self, caller: Caller, order: Order, identity: Identity) -> Begin:
         now = self._clock.now()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import StoreUnavailable
 from gateway.store.claim import Claim
+from gateway.store.sql.auditing import SQLiteAuditing
 from gateway.store.sql.cache import SQLiteCache
 from gateway.store.sql.deliveries import SQLiteDeliveries
 from gateway.store.sql.events import SQLiteEventLogs
@@ -17,6 +18,7 @@ from gateway.store.sql.idempotency import SQLiteIdempotency
 from gateway.store.sql.intents import SQLiteIntents
 from gateway.store.sql.keys import SQLiteKeys
 from gateway.store.sql.leases import SQLiteLeases
+from gateway.store.sql.money import SQLiteMoney
 from gateway.store.sql.predictions import SQLitePredictions
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.secrets import SQLiteSecrets
@@ -40,6 +42,8 @@ class SQLiteStore(
     SQLiteVersions,
     SQLiteSecrets,
     SQLiteLeases,
+    SQLiteMoney,
+    SQLiteAuditing,
 ):
     """Everything that lasts, in one file."""
 

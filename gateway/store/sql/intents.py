@@ -5,21 +5,24 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from gateway.core.ledger import Settlement
 from gateway.core.records import Prediction, Run, RunState, Status
 from gateway.errors import Conflict
 from gateway.store.sql.cache import keep_entry
 from gateway.store.sql.deliveries import queue_end, queue_ends
+from gateway.store.sql.entries import settle
 from gateway.store.sql.lanes import Lanes
 from gateway.store.sql.queries import SQL
+from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 
 
 class SQLiteIntents(Lanes):
     """Runs that are about to be created upstream. They come about in `begin`."""
 
-    async def record_created(self, run: Run, prediction: Prediction) -> None:
+    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> None:
         """Turn an intent into a run with its leader."""
-        await self._write(lambda db: _record_created(db, run, prediction), durable=True)
+        await self._write(lambda db: _record_created(db, run, prediction, settlement), durable=True)
 
     async def mark_uncertain(self, run_id: str, at: float) -> None:
         """Note that upstream may have taken an intent's create; the first time stands."""
@@ -36,6 +39,7 @@ class SQLiteIntents(Lanes):
             if db.execute(SQL["discard_intent"], {"id": run_id}).rowcount:
                 db.execute(SQL["forget_keys_of_run"], {"run_id": run_id})
                 db.execute(SQL["delete_predictions_of_run"], {"run_id": run_id})
+                release(db, run_id)
 
         await self._write(step, erases=True)
 
@@ -58,7 +62,7 @@ class _Known(NamedTuple):
         return self.state != RunState.INTENDED or rank > run.status.rank or (rank == run.status.rank and is_news_kept)
 
 
-def _record_created(db: sqlite3.Connection, run: Run, prediction: Prediction) -> None:
+def _record_created(db: sqlite3.Connection, run: Run, prediction: Prediction, settlement: Settlement | None) -> None:
     owner = db.execute(SQL["run_of_prediction"], {"id": prediction.id}).fetchone()
     if owner is not None and owner[0] != run.id:
         raise Conflict("A prediction of this id belongs to another run.")
@@ -80,6 +84,7 @@ def _record_created(db: sqlite3.Connection, run: Run, prediction: Prediction) ->
         _save(db, run, known)
         _replace_leader(db, known.leader_id, prediction)
     if run.state is RunState.ENDED:
+        settle(db, run.id, settlement or Settlement(at=run.ended_at or run.intended_at))
         keep_entry(db, run.id)
     if known is not None and known.state == RunState.ENDED:
         # The news of its end were faster, and left out the leader, whose id was not known then.

@@ -8,9 +8,11 @@ import sqlite3
 from msgspec.structs import replace
 
 from gateway.core.cursors import Cursor
+from gateway.core.ledger import Settlement
 from gateway.core.records import Cancellation, Kind, Page, Run, RunState, Sight, Source, Status
 from gateway.store.sql.cache import keep_entry
 from gateway.store.sql.deliveries import queue_end, queue_ends
+from gateway.store.sql.entries import settle
 from gateway.store.sql.events import drop_events
 from gateway.store.sql.finding import find_sight, list_runs
 from gateway.store.sql.lanes import Lanes
@@ -34,6 +36,7 @@ class SQLitePredictions(Lanes):
         stream_url: str | None,
         at: float,
         cache_until: float | None = None,
+        settlement: Settlement | None = None,
     ) -> Run | None:
         """Take news of a run."""
         statement = SQL["finish" if status.is_terminal else "progress"]
@@ -50,6 +53,8 @@ class SQLitePredictions(Lanes):
             if not rows:
                 return None
             run = RUNS.record(rows[0])
+            if status.is_terminal:
+                settle(db, run_id, settlement or Settlement(at=at))
             if run.cache_until is not None:
                 keep_entry(db, run_id)
             if status.is_terminal:

@@ -100,8 +100,14 @@ WHERE run_id IN (SELECT id FROM runs WHERE state IN ('intended', 'live') AND sta
 -- The cache
 
 -- name: keep_entry
-INSERT INTO entries (run_id, fingerprint, team, target, ended_at, cache_until, last_used_at, bytes)
-SELECT id, fingerprint, team, target, ended_at, cache_until, ended_at, length(document) FROM runs
+-- What it cost is known: a run is settled before it may answer.
+INSERT INTO entries (
+    run_id, fingerprint, team, target, ended_at, cache_until, last_used_at, bytes, microusd, settled_as
+)
+SELECT id, fingerprint, team, target, ended_at, cache_until, ended_at, length(document),
+    coalesce((SELECT microusd FROM ledger WHERE run_id = :run_id AND kind = 'spend'), 0),
+    coalesce((SELECT target FROM ledger WHERE run_id = :run_id AND kind = 'spend'), '')
+FROM runs
 WHERE id = :run_id AND state = 'ended' AND status = 'succeeded' AND data_removed = 0
     AND fingerprint IS NOT NULL AND cache_until IS NOT NULL
 ON CONFLICT (run_id) DO UPDATE SET cache_until = excluded.cache_until;
@@ -111,7 +117,7 @@ UPDATE runs SET cache_until = :cache_until
 WHERE id = :run_id AND state = 'ended' AND status = 'succeeded' AND data_removed = 0 AND fingerprint IS NOT NULL;
 
 -- name: use_entry
-UPDATE entries SET last_used_at = :now WHERE run_id = :run_id AND last_used_at < :now;
+UPDATE entries SET last_used_at = max(last_used_at, :now) WHERE run_id = :run_id RETURNING microusd, settled_as;
 
 -- name: drop_entry
 DELETE FROM entries WHERE run_id = :run_id;
@@ -503,3 +509,217 @@ UPDATE pings SET count = count + 1 WHERE id = 1 RETURNING count;
 
 -- name: read_ping
 SELECT count FROM pings WHERE id = 1;
+
+-- Money held
+
+-- name: hold
+INSERT INTO reservations ({reservation}) VALUES ({reservation_values});
+
+-- name: reservation
+SELECT {reservation} FROM reservations WHERE run_id = :run_id;
+
+-- name: release
+DELETE FROM reservations WHERE run_id = :run_id RETURNING {reservation};
+
+-- name: meter
+SELECT open, held_milliseconds, held_microusd, full_at FROM meters WHERE scope = :scope;
+
+-- name: move_meter
+INSERT INTO meters (scope, open, held_milliseconds, held_microusd, full_at)
+VALUES (:scope, :open, :milliseconds, :microusd, :full_at)
+ON CONFLICT (scope) DO UPDATE
+SET open = open + excluded.open,
+    held_milliseconds = held_milliseconds + excluded.held_milliseconds,
+    held_microusd = held_microusd + excluded.held_microusd,
+    full_at = CASE WHEN :takes THEN excluded.full_at ELSE full_at END;
+
+-- name: spent_in
+SELECT
+    coalesce(sum(CASE WHEN day = :day THEN milliseconds END), 0), coalesce(sum(CASE WHEN day = :day THEN microusd END), 0),
+    coalesce(sum(milliseconds), 0), coalesce(sum(microusd), 0)
+FROM spent WHERE scope = :scope AND day >= :first AND day < :end;
+
+-- name: spend
+INSERT INTO spent (scope, day, milliseconds, microusd) VALUES (:scope, :day, :milliseconds, :microusd)
+ON CONFLICT (scope, day) DO UPDATE
+SET milliseconds = milliseconds + excluded.milliseconds, microusd = microusd + excluded.microusd;
+
+-- name: unsettled
+SELECT count(*) FROM reservations WHERE at < :before;
+
+-- name: stuck_reservations
+-- None is, unless something went wrong: a reservation goes in the step that ends or forgets its run.
+SELECT {reservation} FROM reservations
+WHERE NOT EXISTS (SELECT 1 FROM runs WHERE id = run_id AND state IN ('intended', 'live'))
+LIMIT :limit;
+
+-- name: forget_idle_meters
+-- A bucket that is full again is as good as none.
+DELETE FROM meters WHERE scope IN (
+    SELECT scope FROM meters WHERE open = 0 AND full_at <= :now ORDER BY full_at LIMIT :limit
+);
+
+-- The ledger
+
+-- name: enter
+INSERT INTO ledger (day, {entry}) VALUES (?, {entry_values}) ON CONFLICT (run_id) WHERE kind = 'spend' DO NOTHING;
+
+-- name: settlement
+SELECT {entry} FROM ledger WHERE run_id = :run_id AND kind = 'spend';
+
+-- name: payer
+SELECT r.team, r.key_id, p.user, r.leader_id FROM runs AS r LEFT JOIN predictions AS p ON p.id = r.leader_id
+WHERE r.id = :run_id;
+
+-- name: enter_joined
+INSERT INTO ledger (day, {entry})
+SELECT :day, :at, team, key_id, user, :target, run_id, id, 'saved_joined', 0, :microusd, '', '[]' FROM predictions
+WHERE run_id = :run_id AND source = 'joined' ORDER BY created_at, id;
+
+-- name: who_joined
+SELECT team, key_id, user FROM predictions WHERE run_id = :run_id AND source = 'joined';
+
+-- name: joined_prediction
+SELECT {prediction} FROM predictions WHERE id = :id AND source = 'joined';
+
+-- name: count_usage
+INSERT INTO usage_days (team, day, key_id, target, runs, joined, hits, milliseconds, microusd, saved_microusd)
+VALUES (:team, :day, :key_id, :target, :runs, :joined, :hits, :milliseconds, :microusd, :saved_microusd)
+ON CONFLICT (team, day, key_id, target) DO UPDATE
+SET runs = runs + excluded.runs,
+    joined = joined + excluded.joined,
+    hits = hits + excluded.hits,
+    milliseconds = milliseconds + excluded.milliseconds,
+    microusd = microusd + excluded.microusd,
+    saved_microusd = saved_microusd + excluded.saved_microusd;
+
+-- name: count_user
+INSERT INTO usage_users (team, day, user, runs, joined, hits, milliseconds, microusd, saved_microusd)
+VALUES (
+    :team, :day,
+    -- The first of a day are counted by name, the rest together.
+    CASE
+        WHEN EXISTS (SELECT 1 FROM usage_users WHERE team = :team AND day = :day AND user = :user) THEN :user
+        WHEN (SELECT count(*) FROM usage_users WHERE team = :team AND day = :day) >= :most THEN :other
+        ELSE :user
+    END,
+    :runs, :joined, :hits, :milliseconds, :microusd, :saved_microusd
+)
+ON CONFLICT (team, day, user) DO UPDATE
+SET runs = runs + excluded.runs,
+    joined = joined + excluded.joined,
+    hits = hits + excluded.hits,
+    milliseconds = milliseconds + excluded.milliseconds,
+    microusd = microusd + excluded.microusd,
+    saved_microusd = saved_microusd + excluded.saved_microusd;
+
+-- name: next_team_with_usage
+SELECT min(team) FROM usage_days WHERE team > :after;
+
+-- name: usage_by_team
+SELECT team, NULL, {sums} FROM usage_days WHERE team = :team AND day BETWEEN :since AND :until GROUP BY team LIMIT :limit;
+
+-- name: usage_by_day
+SELECT team, day, {sums} FROM usage_days WHERE team = :team AND day BETWEEN :since AND :until
+GROUP BY day ORDER BY day LIMIT :limit;
+
+-- name: usage_by_key
+SELECT team, key_id, {sums} FROM usage_days WHERE team = :team AND day BETWEEN :since AND :until
+GROUP BY key_id ORDER BY sum(microusd) DESC, key_id LIMIT :limit;
+
+-- name: usage_by_model
+SELECT team, target, {sums} FROM usage_days WHERE team = :team AND day BETWEEN :since AND :until
+GROUP BY target ORDER BY sum(microusd) DESC, target LIMIT :limit;
+
+-- name: usage_by_user
+SELECT team, user, {sums} FROM usage_users WHERE team = :team AND day BETWEEN :since AND :until
+GROUP BY user ORDER BY sum(microusd) DESC, user LIMIT :limit;
+
+-- name: newest_spend
+SELECT {entry} FROM ledger
+WHERE id > (SELECT max(id) FROM ledger) - :limit AND kind = 'spend' ORDER BY id;
+
+-- name: delete_old_entries
+DELETE FROM ledger WHERE id IN (SELECT id FROM ledger WHERE day < :before ORDER BY day LIMIT :limit);
+
+-- name: old_users
+SELECT {user_sums} FROM usage_users WHERE day < :before AND user <> '' AND user <> 'other' ORDER BY day LIMIT :limit;
+
+-- name: forget_user
+DELETE FROM usage_users WHERE team = :team AND day = :day AND user = :user;
+
+-- name: delete_old_spent
+DELETE FROM spent WHERE (scope, day) IN (SELECT scope, day FROM spent WHERE day < :before ORDER BY day LIMIT :limit);
+
+-- name: delete_old_warnings
+DELETE FROM budget_warnings WHERE (team, name, day, percent) IN (
+    SELECT team, name, day, percent FROM budget_warnings WHERE day < :before LIMIT :limit
+);
+
+-- name: note_warning
+INSERT INTO budget_warnings (team, name, day, percent) VALUES (:team, :name, :day, :percent)
+ON CONFLICT (team, name, day, percent) DO NOTHING;
+
+-- The audit: the ledger is the truth. A user is counted by name where there is a row of that name.
+
+-- name: entries_of_day
+SELECT id FROM ledger WHERE day = :day AND id > :after ORDER BY id LIMIT :limit;
+
+-- name: audited_days
+SELECT team, key_id, target, {audited} FROM ledger WHERE day = :day AND id > :after AND id <= :last
+GROUP BY team, key_id, target;
+
+-- name: audited_users
+SELECT
+    team,
+    coalesce(
+        (SELECT u.user FROM usage_users AS u WHERE u.team = l.team AND u.day = :day AND u.user = coalesce(l.user, '')),
+        :other
+    ),
+    {audited}
+FROM ledger AS l
+WHERE day = :day AND id > :after AND id <= :last
+GROUP BY 1, 2;
+
+-- name: audited_spent
+SELECT scopes, sum(milliseconds), sum(microusd) FROM ledger
+WHERE day = :day AND id > :after AND id <= :last AND scopes <> '[]' GROUP BY scopes;
+
+-- name: booked_days
+SELECT team, key_id, target, runs, joined, hits, milliseconds, microusd, saved_microusd FROM usage_days WHERE day = :day;
+
+-- name: booked_users
+SELECT team, user, runs, joined, hits, milliseconds, microusd, saved_microusd FROM usage_users WHERE day = :day;
+
+-- name: booked_spent
+SELECT scope, milliseconds, microusd FROM spent WHERE day = :day;
+
+-- name: forget_usage_days
+DELETE FROM usage_days WHERE day = :day;
+
+-- name: forget_usage_users
+DELETE FROM usage_users WHERE day = :day;
+
+-- name: forget_spent
+DELETE FROM spent WHERE day = :day;
+
+-- name: rebuild_days
+INSERT INTO usage_days (team, day, key_id, target, runs, joined, hits, milliseconds, microusd, saved_microusd)
+SELECT team, :day, key_id, target, {audited} FROM ledger WHERE day = :day GROUP BY team, key_id, target;
+
+-- name: rebuild_users
+SELECT team, coalesce(user, ''), {audited} FROM ledger WHERE day = :day GROUP BY 1, 2 ORDER BY min(id);
+
+-- name: rebuild_spent
+SELECT scopes, sum(milliseconds), sum(microusd) FROM ledger WHERE day = :day AND scopes <> '[]' GROUP BY scopes;
+
+-- name: held_by_scope
+SELECT value, count(*), sum(milliseconds), sum(microusd) FROM reservations, json_each(scopes) GROUP BY value;
+
+-- name: meters_in_use
+-- Few rows are idle: the janitor forgets those.
+SELECT scope, open, held_milliseconds, held_microusd FROM meters
+WHERE open <> 0 OR held_milliseconds <> 0 OR held_microusd <> 0;
+
+-- name: empty_meters
+UPDATE meters SET open = 0, held_milliseconds = 0, held_microusd = 0;

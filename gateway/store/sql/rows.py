@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from gateway.core.deliveries import Delivery
+from gateway.core.ledger import Entry, Reservation
 from gateway.core.records import File, Key, Prediction, Run, Sight
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
@@ -74,6 +75,8 @@ PREDICTIONS = Table(Prediction)
 KEYS = Table(Key)
 FILES = Table(File)
 DELIVERIES = Table(Delivery)
+RESERVATIONS = Table(Reservation)
+ENTRIES = Table(Entry)
 
 _PREDICTION_WIDTH = len(PREDICTIONS.columns)
 

@@ -6,14 +6,18 @@ import sqlite3
 
 from msgspec.structs import replace
 
+from gateway.core.ledger import Reservation
+from gateway.core.quota import Demand
 from gateway.core.records import Begin, Begun, Outcome, Prediction, Run, Source
 from gateway.errors import Conflict
 from gateway.store.sql.cache import keep_entry
 from gateway.store.sql.deliveries import forget_end, queue_end, queue_ends
+from gateway.store.sql.entries import enter_hit, joined_prediction, take_back_join
 from gateway.store.sql.finding import find_run
 from gateway.store.sql.idempotency import first_request, remember
 from gateway.store.sql.lanes import Lanes
 from gateway.store.sql.queries import SQL
+from gateway.store.sql.reservations import reserve
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 
 
@@ -32,7 +36,10 @@ class SQLiteSharing(Lanes):
         """Take a joined prediction out of its run. The run goes on, whoever is left."""
 
         def step(db: sqlite3.Connection) -> None:
-            if db.execute(SQL["part"], {"id": prediction_id}).rowcount:
+            joined = joined_prediction(db, prediction_id)
+            if joined is not None:
+                take_back_join(db, joined)
+                db.execute(SQL["part"], {"id": prediction_id})
                 db.execute(SQL["forget_key"], {"prediction_id": prediction_id})
                 forget_end(db, prediction_id)
 
@@ -71,8 +78,9 @@ def _begin(db: sqlite3.Connection, begin: Begin) -> Begun:
         return first
     fingerprint, provisional = run.fingerprint, run.provisional
     if begin.may_hit and (shared := _run_to_hit(db, fingerprint, begin.now, begin.ended_since)) is not None:
-        db.execute(SQL["use_entry"], {"run_id": shared.id, "now": begin.now})
-        return _take_part(db, begin, shared, Outcome.HIT, Source.HIT)
+        begun = _take_part(db, begin, shared, Outcome.HIT, Source.HIT)
+        enter_hit(db, replace(begin.prediction, run_id=shared.id), shared, begin.now)
+        return begun
     shared = _run_to_join(db, fingerprint, provisional)
     if begin.may_join and shared is not None:
         return _take_part(db, begin, shared, Outcome.JOINED, Source.JOINED)
@@ -82,9 +90,28 @@ def _begin(db: sqlite3.Connection, begin: Begin) -> Begun:
         # Two open runs of one identity would be two to join.
         run = replace(run, fingerprint=None, provisional=None)
     run = replace(run, leader_id=begin.prediction.id)
+    if (
+        begin.demand is not None
+        and (refusal := reserve(db, _reservation(begin, begin.demand), begin.demand)) is not None
+    ):
+        return Begun(Outcome.REFUSED, refusal=refusal)
     if db.execute(SQL["add_run"], RUNS.row(run)).rowcount == 0:
         raise Conflict("A run of this id exists already.")
     return _take_part(db, begin, run, Outcome.LED, begin.prediction.source)
+
+
+def _reservation(begin: Begin, demand: Demand) -> Reservation:
+    run = begin.run
+    return Reservation(
+        run_id=run.id,
+        team=run.team,
+        key_id=run.key_id,
+        user=begin.prediction.user,
+        scopes=demand.scopes(run.team, run.key_id, begin.prediction.user),
+        milliseconds=demand.milliseconds,
+        microusd=demand.microusd,
+        at=begin.now,
+    )
 
 
 def _take_part(db: sqlite3.Connection, begin: Begin, run: Run, outcome: Outcome, source: Source) -> Begun:

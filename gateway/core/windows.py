@@ -1,0 +1,72 @@
+"""The days and months in which money and time are counted, by UTC.
+
+A day is told by its number since the epoch, so that a window is a stretch of whole numbers and nothing has to be rolled
+over when a day or a month ends.
+"""
+
+import math
+import re
+from datetime import date
+from enum import StrEnum
+
+_DAY_SECONDS = 86_400
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+class Window(StrEnum):
+    """The two stretches that a budget is given for."""
+
+    DAY = "day"
+    MONTH = "month"
+
+
+def day_of(at: float) -> int:
+    """Return the day in which a time lies."""
+    return math.floor(at / _DAY_SECONDS)
+
+
+def first_day(window: Window, day: int) -> int:
+    """Return the first day of the window in which a day lies."""
+    return day if window is Window.DAY else _number(_date(day).replace(day=1))
+
+
+def ends_at(window: Window, now: float) -> float:
+    """Return when the window that is under way ends, and the next one begins."""
+    day = day_of(now)
+    if window is Window.DAY:
+        return float((day + 1) * _DAY_SECONDS)
+    month = _date(day).replace(day=1)
+    following = (
+        month.replace(year=month.year + 1, month=1) if month.month == 12 else month.replace(month=month.month + 1)
+    )
+    return float(_number(following) * _DAY_SECONDS)
+
+
+def month_before(day: int) -> int:
+    """Return the first day of the month before the one in which a day lies."""
+    return first_day(Window.MONTH, first_day(Window.MONTH, day) - 1)
+
+
+def text_of(day: int) -> str:
+    """Write a day: `2026-01-31`."""
+    return _date(day).isoformat()
+
+
+def parse_day(text: str) -> int:
+    """Read a day as `text_of` writes it. Raise `ValueError` for anything else."""
+    try:
+        day = date.fromisoformat(text) if _DAY.fullmatch(text) else None
+    except ValueError:
+        day = None
+    if day is None:
+        raise ValueError("expected a day (for example: 2026-01-31)")
+    return _number(day)
+
+
+def _date(day: int) -> date:
+    return date.fromordinal(_EPOCH + day)
+
+
+def _number(day: date) -> int:
+    return day.toordinal() - _EPOCH

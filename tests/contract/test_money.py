@@ -1,0 +1,485 @@
+"""Money: reserved with the intent, settled with the end, entered and summed up in the same steps."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.core import quota, windows
+from gateway.core.audit import Tally
+from gateway.core.ledger import MOST_USERS_A_DAY, By, Entry, EntryKind, Settlement, Usage
+from gateway.core.quota import Allowance, Demand, Meter, Of
+from gateway.core.rates import Rate
+from gateway.core.records import Begun, Kind, Outcome, Source, Status
+from gateway.ports import Store
+from tests.contract.conftest import StoreMaker
+from tests.contract.records import NOW, ended, finish, go, idempotency, join, lead, live, prediction, wish
+
+DAY = windows.day_of(NOW)
+TEAM, KEY, USER = "team/red", "key/k1", "user/team red: ann"
+
+
+def demand(microusd: int = 100, milliseconds: int = 1000, **limits: Any) -> Demand:
+    return Demand(microusd, milliseconds, (Allowance(of=Of.TEAM, scope=TEAM, **limits),))
+
+
+def settlement(microusd: int = 70, milliseconds: int = 900, at: float = NOW + 9, **fields: Any) -> Settlement:
+    return Settlement(microusd=microusd, milliseconds=milliseconds, target="acme/toy", at=at, **fields)
+
+
+async def held(store: Store, scope: str = TEAM, now: float = NOW) -> tuple[int, int, int]:
+    meter = (await store.meters([scope], now))[scope]
+    return meter.open, meter.held_microusd, meter.held_milliseconds
+
+
+async def spent(store: Store, scope: str = TEAM, now: float = NOW) -> tuple[int, int, int, int]:
+    meter = (await store.meters([scope], now))[scope]
+    return meter.day_microusd, meter.month_microusd, meter.day_milliseconds, meter.month_milliseconds
+
+
+async def used(store: Store, by: By = By.TEAM, **wanted: Any) -> list[Usage]:
+    return await store.usage(by, **{"since": DAY - 400, "until": DAY + 400, **wanted})
+
+
+async def total(store: Store) -> Usage:
+    (row,) = await used(store)
+    return row
+
+
+# Reservations
+
+
+async def test_what_leads_is_reserved_for_its_team_its_key_and_its_user(store: Store) -> None:
+    await lead(store, "1", prediction_={"user": "ann"}, demand=demand())
+    for scope in (TEAM, KEY, USER):
+        assert await held(store, scope) == (1, 100, 1000)
+    assert await store.unsettled(NOW + 1) == 1
+    assert await store.unsettled(NOW) == 0
+
+
+@pytest.mark.parametrize("state", ["intended", "live", "ended"])
+async def test_hits_joins_and_replays_reserve_nothing(store: Store, state: str) -> None:
+    """Who shares takes no place and holds no money, however little there is left."""
+    await lead(store, "1", fingerprint="F", demand=demand(concurrent=1))
+    if state != "intended":
+        await store.record_created(live("run1"), prediction("up1", "run1"))
+    if state == "ended":
+        await finish(store, "1", settlement=settlement())
+    before = await held(store)
+    begun = await store.begin(wish("2", fingerprint="F", now=NOW + 20, demand=demand(microusd_per_day=0)))
+    assert begun.outcome in (Outcome.JOINED, Outcome.HIT)
+    assert await held(store) == before
+    assert await store.stuck_reservations(10) == []
+
+
+async def test_a_limit_in_the_way_leaves_nothing_behind(store: Store) -> None:
+    """The answer names it; no intent, no prediction, no key, and no other limit has become fuller."""
+    allowances = (
+        Allowance(of=Of.TEAM, scope=TEAM, predictions=Rate.of(60, 1), concurrent=5),
+        Allowance(of=Of.USER, scope=USER, microusd_per_day=99),
+    )
+    begin = wish("1", prediction_={"user": "ann"}, demand=Demand(100, 0, allowances))
+    begun = await store.begin(begin)
+    assert begun.outcome is Outcome.REFUSED
+    assert begun.refusal is not None
+    assert begun == Begun(Outcome.REFUSED, refusal=begun.refusal)
+    standing = begun.refusal.standing
+    assert (standing.name, standing.of, standing.limit, standing.remaining) == ("budget_usd_per_day", Of.USER, 99, 99)
+    assert await store.run("run1") is None
+    assert await store.predictions_of("run1") == []
+    assert await store.meters([TEAM, USER], NOW) == {TEAM: Meter(), USER: Meter()}
+    assert (await store.begin(wish("1", demand=demand(predictions=Rate.of(60, 1))))).outcome is Outcome.LED
+
+
+async def test_a_request_that_was_refused_may_come_again_with_its_key(store: Store) -> None:
+    """Its idempotency key was not used up by the refusal."""
+    await lead(store, "0", demand=demand(concurrent=1))
+    refused = await store.begin(wish("1", idempotency=idempotency(), demand=demand(concurrent=1)))
+    assert refused.outcome is Outcome.REFUSED
+    await store.discard_intent("run0")
+    assert (await store.begin(wish("1", idempotency=idempotency(), demand=demand(concurrent=1)))).outcome is Outcome.LED
+
+
+async def test_of_many_at_once_as_many_are_admitted_as_there_is_room_for(store: Store) -> None:
+    """A hundred callers in one moment, money for seven."""
+    begun = await asyncio.gather(
+        *(store.begin(wish(str(n), demand=demand(100, microusd_per_day=750))) for n in range(100))
+    )
+    assert sorted(each.outcome for each in begun).count(Outcome.LED) == 7
+    assert await held(store) == (7, 700, 7000)
+
+
+async def test_a_rate_is_taken_with_the_reservation(store: Store) -> None:
+    wanted = demand(predictions=Rate.of(60, 2))
+    outcomes = [(await store.begin(wish(str(n), demand=wanted))).outcome for n in range(3)]
+    assert outcomes == [Outcome.LED, Outcome.LED, Outcome.REFUSED]
+    # What is discarded was asked for all the same.
+    await store.discard_intent("run0")
+    assert (await store.begin(wish("4", demand=wanted))).outcome is Outcome.REFUSED
+    assert (await store.begin(wish("5", now=NOW + 1, demand=wanted))).outcome is Outcome.LED
+
+
+async def test_an_intent_that_is_discarded_holds_nothing_any_more(store: Store) -> None:
+    await lead(store, "1", demand=demand())
+    await store.discard_intent("run1")
+    assert await held(store) == (0, 0, 0)
+    assert await store.unsettled(NOW + 9999) == 0
+
+
+async def test_what_is_held_outlives_the_process(store: Store, another: StoreMaker) -> None:
+    await lead(store, "1", demand=demand())
+    other = another()
+    await other.open()
+    assert await held(other) == (1, 100, 1000)
+    await other.close()
+
+
+async def test_runs_across_midnight_are_held_in_the_new_day_and_spent_in_it(store: Store) -> None:
+    """Held yesterday, ended today: today's budget pays."""
+    tomorrow = windows.ends_at(windows.Window.DAY, NOW)
+    await go(store, "1", demand=demand())
+    assert (
+        await store.begin(wish("2", now=tomorrow, demand=demand(1, microusd_per_day=100)))
+    ).outcome is Outcome.REFUSED
+    await finish(store, "1", settlement=settlement(at=tomorrow + 1))
+    assert await spent(store) == (0, 70, 0, 900)
+    assert await spent(store, now=tomorrow) == (70, 70, 900, 900)
+
+
+async def test_a_month_is_the_sum_of_its_days(store: Store) -> None:
+    month_end = windows.ends_at(windows.Window.MONTH, NOW)
+    for n, at in enumerate((NOW, month_end - 1, month_end)):
+        await go(store, str(n), demand=demand())
+        await finish(store, str(n), settlement=settlement(at=at))
+    assert await spent(store) == (70, 140, 900, 1800)
+    assert await spent(store, now=month_end) == (70, 70, 900, 900)
+
+
+# Settlements
+
+
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.CANCELED, Status.ABORTED])
+async def test_the_end_settles(store: Store, status: Status) -> None:
+    """What was held goes, what it cost is entered: once, however often the end is told."""
+    await go(store, "1", prediction_={"user": "ann"}, demand=demand())
+    for _ in range(2):
+        await store.advance("run1", status=status, document=b"", stream_url=None, at=NOW + 9, settlement=settlement())
+    for scope in (TEAM, KEY):
+        assert await held(store, scope) == (0, 0, 0)
+        assert await spent(store, scope) == (70, 70, 900, 900)
+    assert await total(store) == Usage(team="red", runs=1, milliseconds=900, microusd=70)
+    (line,) = await store.newest_spend(10)
+    assert line == Entry(
+        at=NOW + 9,
+        team="red",
+        key_id="k1",
+        user="ann",
+        target="acme/toy",
+        run_id="run1",
+        prediction_id="up1",
+        kind=EntryKind.SPEND,
+        milliseconds=900,
+        microusd=70,
+        scopes=(TEAM, KEY, USER),
+    )
+
+
+async def test_news_that_end_nothing_settle_nothing(store: Store) -> None:
+    await go(store, "1", demand=demand())
+    await store.advance(
+        "run1", status=Status.PROCESSING, document=b"", stream_url=None, at=NOW + 9, settlement=settlement()
+    )
+    assert await held(store) == (1, 100, 1000)
+    assert await used(store) == []
+
+
+async def test_a_run_that_was_created_ended_is_settled_with_its_record(store: Store) -> None:
+    await lead(store, "1", demand=demand())
+    for _ in range(2):
+        await store.record_created(ended("run1"), prediction("up1", "run1"), settlement())
+    assert await held(store) == (0, 0, 0)
+    assert (await total(store)).microusd == 70
+
+
+async def test_news_of_the_end_before_the_answer_to_the_create_settle_too(store: Store) -> None:
+    """A webhook is faster than the answer: one settlement all the same."""
+    await lead(store, "1", demand=demand())
+    await finish(store, "1", settlement=settlement())
+    await store.record_created(ended("run1"), prediction("up1", "run1"), settlement(microusd=1))
+    assert await held(store) == (0, 0, 0)
+    assert await total(store) == Usage(team="red", runs=1, milliseconds=900, microusd=70)
+
+
+async def test_a_run_for_which_nothing_was_held_is_entered_all_the_same(store: Store) -> None:
+    """It was begun before there were reservations."""
+    await go(store, "1")
+    await finish(store, "1", settlement=settlement())
+    assert (await total(store)).microusd == 70
+
+
+async def test_an_end_without_a_price_frees_what_was_held(store: Store) -> None:
+    await go(store, "1", demand=demand())
+    await finish(store, "1")
+    assert await held(store) == (0, 0, 0)
+    assert await total(store) == Usage(team="red", runs=1)
+
+
+async def test_many_ends_at_once_add_up(store: Store) -> None:
+    for n in range(50):
+        await go(store, str(n), demand=demand())
+    await asyncio.gather(*(finish(store, str(n), settlement=settlement(microusd=n)) for n in range(50)))
+    assert await total(store) == Usage(team="red", runs=50, microusd=sum(range(50)), milliseconds=50 * 900)
+    assert await held(store) == (0, 0, 0)
+
+
+# Saved
+
+
+async def test_a_hit_saves_what_its_run_cost(store: Store) -> None:
+    await go(store, "1", fingerprint="F")
+    await finish(store, "1", settlement=settlement())
+    await store.begin(
+        wish("2", fingerprint="F", now=NOW + 20, prediction_={"team": "blue", "key_id": "k2", "user": "bob"})
+    )
+    blue, red = await used(store)
+    assert red == Usage(team="red", runs=1, milliseconds=900, microusd=70)
+    assert blue == Usage(team="blue", hits=1, saved_microusd=70)
+    (row,) = await used(store, By.USER, team="blue")
+    assert row == Usage(team="blue", what="bob", hits=1, saved_microusd=70)
+    assert await spent(store, "team/blue") == (0, 0, 0, 0)
+
+
+async def test_joins_save_at_the_end_one_line_each(store: Store) -> None:
+    """The leader pays; one who joined and cancelled saved as well; one who parted was never in it."""
+    await go(store, "1", fingerprint="F", demand=demand())
+    for n in ("2", "3", "4"):
+        await join(store, n, prediction_={"key_id": f"k{n}"})
+    await store.cancel("p2", NOW + 2)
+    await store.part("p3")
+    assert await used(store) == []
+    await finish(store, "1", settlement=settlement())
+    assert await total(store) == Usage(team="red", runs=1, joined=2, milliseconds=900, microusd=70, saved_microusd=140)
+    by_key = {row.what: (row.runs, row.joined) for row in await used(store, By.KEY)}
+    assert by_key == {"k1": (1, 0), "k2": (0, 1), "k4": (0, 1)}
+
+
+async def test_who_parts_after_the_end_has_saved_nothing(store: Store) -> None:
+    await go(store, "1", provisional="P")
+    await store.begin(wish("2", provisional="P"))
+    await finish(store, "1", settlement=settlement())
+    assert (await total(store)).joined == 1
+    for _ in range(2):
+        await store.part("p2")
+    assert await total(store) == Usage(team="red", runs=1, milliseconds=900, microusd=70)
+    assert await drift(store) == []
+
+
+# Usage
+
+
+async def test_usage_is_summed_up_by_what_is_asked_for(store: Store) -> None:
+    month_end = windows.ends_at(windows.Window.MONTH, NOW)
+    for n, (target, user, at) in enumerate(
+        [("acme/toy", "ann", NOW), ("acme/toy", None, NOW + 60), ("acme/big", "ann", month_end)]
+    ):
+        await go(store, str(n), prediction_={"user": user}, demand=demand())
+        made = Settlement(at=at, microusd=10 * (n + 1), milliseconds=1, target=target)
+        await finish(store, str(n), settlement=made)
+    rows = {by: [(row.what, row.runs, row.microusd) for row in await used(store, by, team="red")] for by in By}
+    assert rows == {
+        By.TEAM: [(None, 3, 60)],
+        By.DAY: [(DAY, 2, 30), (windows.day_of(month_end), 1, 30)],
+        By.KEY: [("k1", 3, 60)],
+        By.MODEL: [("acme/big", 1, 30), ("acme/toy", 2, 30)],
+        By.USER: [("ann", 2, 40), ("", 1, 20)],
+    }
+    (row,) = await used(store, since=DAY, until=DAY)
+    assert row.microusd == 30
+    assert await used(store, since=DAY - 1, until=DAY - 1) == []
+    assert await used(store, team="blue") == []
+    assert len(await used(store, By.MODEL, limit=1)) == 1
+
+
+async def test_adjustments_count_as_spent_from_then_on(store: Store) -> None:
+    """A credit gives room, a debit takes it; each is a line of its own."""
+    for microusd in (500, -200):
+        await store.adjust("red", microusd, "why", NOW)
+    assert await spent(store) == (300, 300, 0, 0)
+    assert await total(store) == Usage(team="red", microusd=300)
+    assert (await store.begin(wish("1", demand=demand(100, microusd_per_day=399)))).outcome is Outcome.REFUSED
+    assert (await store.begin(wish("2", demand=demand(100, microusd_per_day=400)))).outcome is Outcome.LED
+
+
+async def test_users_beyond_the_bound_are_counted_together(store: Store) -> None:
+    """Callers make up users; a day has room for so many names, and the sums stay right."""
+    await go(store, "1", fingerprint="F")
+    await finish(store, "1", settlement=settlement(), cache_until=NOW + 99)
+    for n in range(MOST_USERS_A_DAY + 5):
+        await store.begin(wish(f"h{n}", fingerprint="F", now=NOW + 20, prediction_={"user": f"u{n}"}))
+    rows = {row.what: row.hits for row in await used(store, By.USER)}
+    assert len(rows) == MOST_USERS_A_DAY + 1
+    assert rows["other"] == 6
+    assert await drift(store) == []
+    await store.rebuild_day(DAY)
+    assert {row.what: row.hits for row in await used(store, By.USER)} == rows
+
+
+async def test_deleted_records_stay_in_the_sums(store: Store) -> None:
+    await go(store, "1", prediction_={"user": "ann"})
+    await finish(store, "1", settlement=settlement())
+    assert await store.delete_records(NOW + 9999, 10) == 1
+    assert await store.run("run1") is None
+    assert (await total(store)).microusd == 70
+    assert await drift(store) == []
+
+
+async def test_lines_and_names_have_their_time_and_sums_stay_for_good(store: Store) -> None:
+    for n in range(3):
+        await go(store, str(n), prediction_={"user": f"u{n}"}, demand=demand())
+        await finish(store, str(n), settlement=settlement(at=NOW + n * 86_400))
+    rest = {"spent_before": DAY - 9, "now": NOW}
+    steps = 0
+    while await store.prune_ledger(lines_before=DAY + 2, limit=1, **rest):
+        steps += 1
+    assert steps >= 4
+    assert {row.what: row.microusd for row in await used(store, By.USER)} == {"other": 140, "u2": 70}
+    assert await total(store) == Usage(team="red", runs=3, milliseconds=2700, microusd=210)
+    assert (await store.audit_day(DAY, 0, 10)).lines == 0
+    assert (await store.audit_day(DAY + 2, 0, 10)).lines == 1
+    assert await spent(store) == (70, 210, 900, 2700)
+    await store.prune_ledger(lines_before=DAY, spent_before=DAY + 1, now=NOW, limit=50)
+    assert await spent(store) == (0, 140, 0, 1800)
+
+
+async def test_idle_counters_are_forgotten_and_busy_ones_are_not(store: Store) -> None:
+    """A user who came once leaves no row behind; one whose bucket is not full does."""
+    await lead(store, "1", demand=demand(predictions=Rate.of(60, 2)))
+    await store.discard_intent("run1")
+    await lead(store, "2", run={"team": "blue"}, prediction_={"team": "blue"}, demand=Demand(1, 1))
+    prune = {"lines_before": 0, "spent_before": 0, "limit": 50}
+    await store.prune_ledger(now=NOW, **prune)
+    assert (await store.meters([TEAM], NOW))[TEAM].full_at == NOW + 1
+    await store.prune_ledger(now=NOW + 1, **prune)
+    assert (await store.meters([TEAM], NOW))[TEAM] == Meter()
+    assert await held(store, "team/blue") == (1, 1, 1)
+
+
+# Warnings
+
+
+async def test_a_warning_is_given_once_a_window(store: Store, another: StoreMaker) -> None:
+    assert await store.warn_once("red", "budget_usd_per_day", DAY, 80)
+    assert not await store.warn_once("red", "budget_usd_per_day", DAY, 80)
+    assert await store.warn_once("red", "budget_usd_per_day", DAY, 100)
+    assert await store.warn_once("red", "budget_usd_per_day", DAY + 1, 80)
+    other = another()
+    await other.open()
+    assert not await other.warn_once("red", "budget_usd_per_day", DAY, 80)
+    await other.close()
+
+
+# What should never be
+
+
+async def drift(store: Store, day: int = DAY, step: int = 7) -> list[str]:
+    tally, after = Tally(), 0
+    while True:
+        audited = await store.audit_day(day, after, step)
+        tally.add(audited)
+        if audited.kept is not None:
+            return tally.drift(audited.kept)
+        after = audited.last
+
+
+async def busy_day(store: Store) -> None:
+    await go(store, "1", fingerprint="F", prediction_={"user": "ann"}, demand=demand())
+    for n in range(20):
+        await join(store, f"j{n}", prediction_={"user": f"u{n % 3}"})
+    await finish(store, "1", settlement=settlement())
+    for n in range(10):
+        await store.begin(wish(f"h{n}", fingerprint="F", now=NOW + 20, prediction_={"team": "blue"}))
+    await store.adjust("red", -5, "why", NOW)
+
+
+async def test_sums_agree_with_the_lines_in_steps_of_any_size(store: Store) -> None:
+    await busy_day(store)
+    for step in (1, 2, 7, 31, 32, 33, 1000):
+        assert await drift(store, step=step) == []
+    assert await drift(store, DAY + 1) == []
+
+
+async def test_a_sum_that_was_lost_or_made_up_is_found_and_made_anew(store: Any) -> None:
+    """Somebody edits the file by hand: the ledger is the truth."""
+    await busy_day(store)
+    good = {by: await used(store, by) for by in By}
+    for edit in (
+        "UPDATE usage_days SET microusd = microusd + 1 WHERE team = 'red'",
+        "DELETE FROM usage_users WHERE user = 'u1'",
+        "UPDATE spent SET milliseconds = 0 WHERE scope = 'key/k1'",
+        "UPDATE spent SET microusd = 1 WHERE scope = 'user/team red: ann'",
+        f"INSERT INTO spent VALUES ('team/green', {DAY}, 1, 1)",
+        f"INSERT INTO usage_days VALUES ('green', {DAY}, '', '', 1, 0, 0, 0, 0, 0)",
+    ):
+        before = await spent(store)
+        await store._write(lambda db, edit=edit: db.execute(edit).rowcount)
+        assert await drift(store) != [], edit
+        await store.rebuild_day(DAY)
+        assert await drift(store) == []
+        assert {by: await used(store, by) for by in By} == good
+        assert await spent(store) == before
+
+
+async def test_held_amounts_that_are_wrong_are_counted_anew(store: Any) -> None:
+    await lead(store, "1", prediction_={"user": "ann"}, demand=demand(predictions=Rate.of(60, 1)))
+    assert await store.recount_meters() == 0
+    await store._write(lambda db: db.execute("UPDATE meters SET open = 9 WHERE scope = 'team/red'").rowcount)
+    await store._write(lambda db: db.execute("INSERT INTO meters VALUES ('team/green', 0, 5, 5, 0)").rowcount)
+    assert await store.recount_meters() == 2
+    meters = await store.meters([TEAM, USER, "team/green"], NOW)
+    assert meters[TEAM] == Meter(open=1, held_microusd=100, held_milliseconds=1000, full_at=NOW + 1)
+    assert meters[USER].open == 1
+    assert meters["team/green"] == Meter()
+
+
+async def test_a_reservation_that_is_stuck_is_found_and_freed(store: Any) -> None:
+    """Its run is gone, or has ended without a settlement; one of a run under way is left alone."""
+    for n in ("1", "2", "3"):
+        await go(store, n, demand=demand())
+    await store._write(lambda db: db.execute("DELETE FROM runs WHERE id = 'run1'").rowcount)
+    await store._write(
+        lambda db: db.execute("UPDATE runs SET state = 'ended', status = 'failed' WHERE id = 'run2'").rowcount
+    )
+    assert {each.run_id for each in await store.stuck_reservations(10)} == {"run1", "run2"}
+    assert len(await store.stuck_reservations(1)) == 1
+    assert await store.free_reservation("run1", None)
+    assert not await store.free_reservation("run1", None)
+    assert not await store.free_reservation("run2", None)
+    assert await store.free_reservation("run2", settlement())
+    assert not await store.free_reservation("run2", settlement())
+    assert not await store.free_reservation("run3", settlement())
+    assert await held(store) == (1, 100, 1000)
+    assert (await total(store)).runs == 1
+    assert await store.stuck_reservations(10) == []
+
+
+async def test_the_newest_spend_are_told_in_their_order(store: Store) -> None:
+    """An estimate is learned anew after a start, from the last lines only."""
+    assert await store.newest_spend(5) == []
+    for n in range(6):
+        await go(store, str(n))
+        await finish(store, str(n), settlement=settlement(microusd=n))
+    assert [each.microusd for each in await store.newest_spend(3)] == [3, 4, 5]
+
+
+async def test_trainings_are_reserved_and_settled_as_predictions_are(store: Store) -> None:
+    kind = {"kind": Kind.TRAINING}
+    await lead(store, "1", run=kind, prediction_={**kind, "source": Source.BYPASS}, demand=demand())
+    await store.record_created(live("run1", **kind), prediction("up1", "run1", **kind))
+    assert await held(store) == (1, 100, 1000)
+    await finish(store, "1", settlement=settlement())
+    assert await held(store) == (0, 0, 0)
+    assert (await total(store)).runs == 1
+
+
+async def test_scopes_are_named_alike_in_sums_and_in_limits(store: Store) -> None:
+    assert quota.scopes_of("red", "k1", "ann") == (TEAM, KEY, USER)

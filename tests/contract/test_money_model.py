@@ -1,0 +1,348 @@
+"""Random histories of money on the real store, against plain arithmetic (design 2.7).
+
+Many ask at once, runs are created, joined, hit, cancelled, discarded and end with other costs than estimated; the
+gateway dies in between; the clock runs over midnights and ends of months, and back. After each step everything adds up.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from gateway.core.audit import Tally
+from gateway.core.ledger import By, Settlement, Usage
+from gateway.core.quota import Allowance, Demand, Meter, Of
+from gateway.core.records import Begin, Outcome, Status
+from gateway.ports import Store
+from tests.contract.conftest import StoreMaker
+from tests.contract.records import NOW, ended, intent, live, prediction
+
+T = TypeVar("T")
+AMOUNTS = st.sampled_from([0, 1, 7, 30, 100])
+PLACES = st.sampled_from([None, None, 1, 3])
+LIMITS = st.sampled_from([None, 0, 60, 150, 400])
+FINGERPRINTS = st.sampled_from([None, None, "F0", "F1"])
+USERS = st.sampled_from([None, "ann", "bob"])
+_TERMINAL = [Status.SUCCEEDED, Status.SUCCEEDED, Status.FAILED, Status.CANCELED]
+_DAY = 86_400.0
+_examples = itertools.count()
+
+
+@dataclass
+class House:
+    """One file, and the process that has it open."""
+
+    another: StoreMaker
+    runner: asyncio.Runner
+    store: Store = field(init=False)
+    days: set[int] = field(default_factory=set)
+
+    def open(self) -> None:
+        self.store = self.another()
+        self.do(self.store.open())
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+
+@dataclass
+class Limits:
+    per_day: int | None
+    per_month: int | None
+    per_user: int | None
+    concurrent: int | None
+
+
+@dataclass
+class Run:
+    team: str
+    user: str | None
+    fingerprint: str | None
+    estimate: int
+    state: str = "intended"
+    cost: int = 0
+    settled_at: float = 0.0
+    joined: int = 0
+    hits: int = 0
+    is_asked_to_cancel: bool = False
+    may_be_hit: bool = False
+    """Whether it answers equal requests: among several, which it is that does, does not matter here."""
+
+
+class Money(RuleBasedStateMachine):
+    """One example has teams of its own, so that all share one file."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__()
+        self.house = house
+        self.name = f"x{next(_examples)}"
+        self.numbers = itertools.count()
+        self.now = NOW
+        self.runs: dict[str, Run] = {}
+        self.adjusted: list[tuple[str, int, float]] = []
+        self.slack: dict[str, int] = {"red": 0, "blue": 0}
+        """By how much runs that were admitted cost more than was held for them, and what corrections took."""
+        self.limits: dict[str, Limits] = {}
+
+    @initialize(
+        red=st.builds(Limits, LIMITS, LIMITS, LIMITS, PLACES), blue=st.builds(Limits, LIMITS, LIMITS, LIMITS, PLACES)
+    )
+    def begin(self, red: Limits, blue: Limits) -> None:
+        self.limits = {"red": red, "blue": blue}
+
+    # What happens
+
+    @rule(seconds=st.sampled_from([1.0, 3600.0, 5 * 3600.0, _DAY, 9 * _DAY, -3600.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(
+        wishes=st.lists(st.tuples(AMOUNTS, FINGERPRINTS, USERS), min_size=1, max_size=7),
+        team=st.sampled_from(["red", "red", "blue"]),
+    )
+    def many_ask_at_once(self, wishes: list[tuple[int, str | None, str | None]], team: str) -> None:
+        begins, expected, limits = [], [], self.limits[team]
+        for amount, fingerprint, user in wishes:
+            n = next(self.numbers)
+            own = Allowance(
+                of=Of.TEAM,
+                scope=f"team/{self.team(team)}",
+                concurrent=limits.concurrent,
+                microusd_per_day=limits.per_day,
+                microusd_per_month=limits.per_month,
+            )
+            allowances = [own]
+            if user is not None:
+                scope = f"user/team {self.team(team)}: {user}"
+                allowances.append(Allowance(of=Of.USER, scope=scope, microusd_per_day=limits.per_user))
+            begins.append(self.wish(n, team, user, fingerprint, Demand(amount, amount, tuple(allowances))))
+            expected.append(self.expect(n, team, user, fingerprint, amount))
+
+        async def all_at_once() -> list[Any]:
+            return await asyncio.gather(*(self.house.store.begin(begin) for begin in begins))
+
+        assert [each.outcome for each in self.house.do(all_at_once())] == expected
+
+    def wish(self, n: int, team: str, user: str | None, fingerprint: str | None, demand: Demand) -> Begin:
+        identity = None if fingerprint is None else f"{self.name}{team}{fingerprint}"
+        run_id, whose = f"{self.name}r{n}", {"team": self.team(team), "key_id": f"{self.team(team)}key"}
+        return Begin(
+            run=intent(run_id, fingerprint=identity, intended_at=self.now, **whose),
+            prediction=prediction(f"{self.name}p{n}", run_id, user=user, created_at=self.now, **whose),
+            now=self.now,
+            may_hit=identity is not None,
+            may_join=identity is not None,
+            demand=demand,
+        )
+
+    def expect(self, n: int, team: str, user: str | None, fingerprint: str | None, amount: int) -> Outcome:
+        """Say what one of them comes to, after those before it."""
+        same = [run for run in self.runs.values() if fingerprint is not None and run.fingerprint == fingerprint]
+        same = [run for run in same if run.team == team]
+        if hits := [run for run in same if run.may_be_hit]:
+            hits[0].hits += 1
+            self.house.days.add(int(self.now // _DAY))
+            return Outcome.HIT
+        if joins := [run for run in same if run.state in ("intended", "live") and not run.is_asked_to_cancel]:
+            joins[0].joined += 1
+            return Outcome.JOINED
+        limits, held, held_of_user = self.limits[team], self.held(team), self.held(team, user)
+        is_refused = (
+            (limits.concurrent is not None and self.open(team) >= limits.concurrent)
+            or self.over(limits.per_day, self.spent(team, "%Y-%m-%d") + held, amount)
+            or self.over(limits.per_month, self.spent(team, "%Y-%m") + held, amount)
+            or (user and self.over(limits.per_user, self.spent(team, "%Y-%m-%d", user) + held_of_user, amount))
+        )
+        if is_refused:
+            return Outcome.REFUSED
+        self.runs[f"{self.name}r{n}"] = Run(team, user, fingerprint, amount)
+        return Outcome.LED
+
+    @precondition(lambda self: any(run.state == "intended" for run in self.runs.values()))
+    @rule(data=st.data(), at_once=st.sampled_from([None, None, *_TERMINAL]), cost=AMOUNTS)
+    def upstream_answers(self, data: st.DataObject, at_once: Status | None, cost: int) -> None:
+        run_id, run = self.some(data, "intended")
+        leader = prediction(
+            f"{run_id}up", run_id, user=run.user, team=self.team(run.team), key_id=f"{self.team(run.team)}key"
+        )
+        whose = {"team": self.team(run.team), "key_id": f"{self.team(run.team)}key", "leader_id": leader.id}
+        if at_once is None:
+            made = live(run_id, **whose)
+            run.state = "live"
+        else:
+            made = ended(run_id, self.now, status=at_once, cache_until=self.now + 10**9, **whose)
+            self.end(run, cost, at_once)
+        for _ in range(2):
+            self.house.do(self.house.store.record_created(made, leader, self.settlement(cost)))
+
+    @precondition(lambda self: any(run.state == "intended" for run in self.runs.values()))
+    @rule(data=st.data())
+    def a_create_comes_to_nothing(self, data: st.DataObject) -> None:
+        """Upstream refused it, or it was looked for in vain."""
+        run_id, _ = self.some(data, "intended")
+        self.house.do(self.house.store.discard_intent(run_id))
+        del self.runs[run_id]
+
+    @precondition(lambda self: any(run.state == "live" for run in self.runs.values()))
+    @rule(data=st.data(), status=st.sampled_from(_TERMINAL), cost=AMOUNTS, seen_by=st.sampled_from([1, 1, 2, 5]))
+    def a_run_ends(self, data: st.DataObject, status: Status, cost: int, seen_by: int) -> None:
+        """Poll, webhook and answer to the cancel tell it at once: the first word counts."""
+        run_id, run = self.some(data, "live")
+
+        async def all_at_once() -> None:
+            await asyncio.gather(
+                *(
+                    self.house.store.advance(
+                        run_id,
+                        status=status,
+                        document=b"done",
+                        stream_url=None,
+                        at=self.now,
+                        cache_until=self.now + 10**9,
+                        settlement=self.settlement(cost if number == 0 else 99_999),
+                    )
+                    for number in range(seen_by)
+                )
+            )
+
+        self.house.do(all_at_once())
+        self.end(run, cost, status)
+
+    @precondition(lambda self: any(run.state == "live" for run in self.runs.values()))
+    @rule(data=st.data())
+    def its_callers_leave(self, data: st.DataObject) -> None:
+        """Everybody cancels; the run goes on until upstream says how it ended, and costs what it cost."""
+        run_id, run = self.some(data, "live")
+        for each in self.house.do(self.house.store.predictions_of(run_id)):
+            self.house.do(self.house.store.cancel(each.id, self.now))
+        run.is_asked_to_cancel = True
+
+    @rule(team=st.sampled_from(["red", "blue"]), amount=st.sampled_from([-50, 20]))
+    def somebody_corrects(self, team: str, amount: int) -> None:
+        self.house.do(self.house.store.adjust(self.team(team), amount, "why", self.now))
+        self.adjusted.append((team, amount, self.now))
+        self.slack[team] += max(0, amount)
+        self.house.days.add(int(self.now // _DAY))
+
+    @rule()
+    def the_gateway_dies(self) -> None:
+        """Another process opens the file; the old one is gone."""
+        old = self.house.store
+        self.house.open()
+        self.house.do(old.close())
+        assert self.house.do(self.house.store.recount_meters()) == 0
+
+    # What must be
+
+    @invariant()
+    def everything_adds_up(self) -> None:
+        for team in self.limits:
+            scope, name = f"team/{self.team(team)}", self.team(team)
+            meter = self.house.do(self.house.store.meters([scope], self.now))[scope]
+            day, month, held = self.spent(team, "%Y-%m-%d"), self.spent(team, "%Y-%m"), self.held(team)
+            assert meter == Meter(
+                open=self.open(team),
+                held_microusd=held,
+                held_milliseconds=held,
+                day_microusd=day,
+                day_milliseconds=self.spent(team, "%Y-%m-%d", adjusted=False),
+                month_microusd=month,
+                month_milliseconds=self.spent(team, "%Y-%m", adjusted=False),
+                full_at=meter.full_at,
+            )
+            limits = self.limits[team]
+            for limit, spent in ((limits.per_day, day), (limits.per_month, month)):
+                assert limit is None or spent + held <= limit + self.slack[team]
+            assert limits.concurrent is None or self.open(team) <= limits.concurrent
+            settled = [run for run in self.runs.values() if run.team == team and run.state == "ended"]
+            rows = self.house.do(self.house.store.usage(By.TEAM, since=0, until=10**6, team=name))
+            usage = rows[0] if rows else Usage(team=name)
+            spent = sum(run.cost for run in settled)
+            assert usage == Usage(
+                team=name,
+                runs=len(settled),
+                joined=sum(run.joined for run in settled),
+                hits=sum(run.hits for run in settled),
+                milliseconds=spent,
+                microusd=spent + sum(amount for whose, amount, _ in self.adjusted if whose == team),
+                saved_microusd=sum(run.cost * (run.joined + run.hits) for run in settled),
+            )
+        assert not any(
+            each.run_id.startswith(self.name) for each in self.house.do(self.house.store.stuck_reservations(10))
+        )
+
+    # The arithmetic
+
+    def team(self, team: str) -> str:
+        return f"{self.name}{team}"
+
+    def some(self, data: st.DataObject, state: str) -> tuple[str, Run]:
+        run_id = data.draw(st.sampled_from(sorted(each for each, run in self.runs.items() if run.state == state)))
+        return run_id, self.runs[run_id]
+
+    def settlement(self, cost: int) -> Settlement:
+        return Settlement(at=self.now, microusd=cost, milliseconds=cost, target="acme/toy")
+
+    def end(self, run: Run, cost: int, status: Status) -> None:
+        run.state, run.cost, run.settled_at = "ended", cost, self.now
+        run.may_be_hit = status is Status.SUCCEEDED and run.fingerprint is not None
+        self.slack[run.team] += max(0, cost - run.estimate)
+        self.house.days.add(int(self.now // _DAY))
+
+    def open(self, team: str) -> int:
+        return sum(run.team == team and run.state != "ended" for run in self.runs.values())
+
+    def held(self, team: str, user: str | None = None) -> int:
+        runs = [run for run in self.runs.values() if run.team == team and run.state != "ended"]
+        return sum(run.estimate for run in runs if user is None or run.user == user)
+
+    def spent(self, team: str, window: str, user: str | None = None, *, adjusted: bool = True) -> int:
+        now = datetime.fromtimestamp(self.now, UTC).strftime(window)
+        runs = [run for run in self.runs.values() if run.team == team and run.state == "ended"]
+        lines = [(run.cost, run.settled_at) for run in runs if user is None or run.user == user]
+        if adjusted and user is None:
+            lines += [(amount, at) for whose, amount, at in self.adjusted if whose == team]
+        return sum(amount for amount, at in lines if datetime.fromtimestamp(at, UTC).strftime(window) == now)
+
+    @staticmethod
+    def over(limit: int | None, used: int, amount: int) -> bool:
+        return limit is not None and amount > 0 and used + amount > limit
+
+
+def test_money_adds_up_whatever_happens(another: StoreMaker) -> None:
+    """No budget overspent, no place leaked, nothing settled twice, and every sum is that of its lines."""
+    with asyncio.Runner() as runner:
+        house = House(another, runner)
+        house.open()
+        try:
+            run_state_machine_as_test(
+                lambda: Money(house),
+                settings=settings(
+                    max_examples=50,
+                    stateful_step_count=30,
+                    deadline=None,
+                    derandomize=True,
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+            for day in house.days:
+                audited = house.do(house.store.audit_day(day, 0, 10**6))
+                tally = Tally()
+                tally.add(audited)
+                assert audited.kept is not None
+                assert tally.drift(audited.kept) == []
+        finally:
+            runner.run(house.store.close())
