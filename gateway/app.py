@@ -19,6 +19,7 @@ from aiohttp.abc import AbstractResolver
 from gateway import clock as clocks
 from gateway import settings
 from gateway.config import Config
+from gateway.core.teams import Team
 from gateway.edge import keys, middlewares, open_streams, ops, routes, stream_check
 from gateway.edge.doors import Door
 from gateway.edge.server import listen
@@ -28,7 +29,11 @@ from gateway.outbound.replicate import ReplicateClient, UpstreamSettings, new_se
 from gateway.outbound.streams import StreamReader, StreamSettings
 from gateway.outbound.webhooks import WebhookSender
 from gateway.ports import Clock, Store
+from gateway.service.accounting import Accounting
+from gateway.service.admission import Admission
 from gateway.service.authentication import Authenticator
+from gateway.service.bookkeeper import Bookkeeper
+from gateway.service.budgets import Budgets, LoggedAnnouncer
 from gateway.service.creates import CreateService
 from gateway.service.deadlines import Deadlines
 from gateway.service.files import FileService
@@ -40,12 +45,14 @@ from gateway.service.metadata import MetadataService
 from gateway.service.notifier import Notifier
 from gateway.service.policy import Policy
 from gateway.service.predictions import PredictionService
+from gateway.service.pricing import Pricing
 from gateway.service.schemas import SchemaService
 from gateway.service.stream_hub import StreamHub
 from gateway.service.tokens import TokenService
 from gateway.service.tracker import Tracker
 from gateway.service.uploads import UploadService
 from gateway.service.upstream_webhooks import UpstreamWebhooks
+from gateway.service.usage import UsageService
 from gateway.service.versions import VersionMap
 from gateway.service.webhook_secrets import WebhookSecrets
 from gateway.store.urls import open_store
@@ -134,6 +141,7 @@ class _Parts(msgspec.Struct, frozen=True):
     tracker: Tracker
     predictions: PredictionService
     creates: CreateService
+    money: "_Money"
     leader: Leader
     deadlines: Deadlines
     upstream_webhooks: UpstreamWebhooks
@@ -148,6 +156,37 @@ class _Parts(msgspec.Struct, frozen=True):
     streams: open_streams.OpenStreams
     probes: stream_check.Probes
     team_origins: dict[str, tuple[str, ...]]
+
+
+class _Money(msgspec.Struct, frozen=True):
+    """What looks after money."""
+
+    pricing: Pricing
+    admission: Admission
+    accounting: Accounting
+    usage: UsageService
+
+
+async def _build_money(
+    config: Config, teams: Sequence[Team], store: Store, clock: Clock, metrics: Metrics, stack: AsyncExitStack
+) -> _Money:
+    pricing = Pricing(settings.price_list(config), metrics)
+    await pricing.load(store)
+    # Announcements go to the log; a durable queue to `budget_webhook` takes its place here.
+    budgets = Budgets(teams, store, LoggedAnnouncer(), clock, metrics)
+    admission = Admission(store, clock, metrics)
+    admission.when_exhausted(budgets.exhausted)
+    bookkeeper = Bookkeeper(store, store, pricing, budgets, clock, metrics, retain_days=float(config.store.retain_days))
+    await bookkeeper.start()
+    _background(stack, budgets.run(), "budgets")
+    _background(stack, bookkeeper.run(), "bookkeeper")
+    metrics.watch("creates_waiting", "Creates that wait for a rate, or for a run's end.", lambda: admission.waiting)
+    return _Money(
+        pricing=pricing,
+        admission=admission,
+        accounting=Accounting(store, pricing, budgets, admission, clock, metrics),
+        usage=UsageService(store, clock),
+    )
 
 
 async def _opened_store(config: Config, stack: AsyncExitStack) -> Store:
@@ -184,6 +223,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
     )
     tokens = TokenService(await store.secret("browser-tokens", token_bytes(_SECRET_BYTES)), clock)
     config_keys = [key for team in config.teams for key in team.issued_keys()]
+    money = await _build_money(config, teams, store, clock, metrics, stack)
     authenticator = Authenticator(teams, config_keys, store, tokens, clock, allowances=settings.key_allowances(config))
     versions = VersionMap(store, client)
     policy = Policy(versions, store, clock, upstream.base_url)
@@ -204,6 +244,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         metrics,
         requests_per_minute=float(config.upstream.requests_per_minute),
         keep_until=identities.keep_until,
+        settlement_of=money.pricing.settlement,
     )
     stack.push_async_callback(tracker.close)
     ticket_secret = await store.secret("stream-tickets", token_bytes(_SECRET_BYTES))
@@ -211,6 +252,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         store, tracker, clock, metrics, ticket_secret=ticket_secret, memory_bytes=config.cache.memory_bytes
     )
     tracker.when_ended(predictions.note_end)
+    tracker.when_ended(money.accounting.note_end)
     stack.push_async_callback(predictions.close)
     hub = StreamHub(
         reader,
@@ -255,6 +297,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         metrics,
         ticket_secret=ticket_secret,
         adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
+        settlement_of=money.pricing.settlement,
     )
     stack.push_async_callback(leader.close, float(config.server.shutdown_grace_seconds))
     creates = CreateService(
@@ -269,6 +312,9 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         ticket_secret=ticket_secret,
         ticket_ttl_seconds=float(config.streams.ticket_ttl_seconds),
         adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
+        pricing=money.pricing,
+        admission=money.admission,
+        money=metrics,
         webhook_of=upstream_webhooks.address,
     )
     stack.push_async_callback(creates.close, float(config.server.shutdown_grace_seconds))
@@ -327,6 +373,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         tracker=tracker,
         predictions=predictions,
         creates=creates,
+        money=money,
         leader=leader,
         deadlines=deadlines,
         upstream_webhooks=upstream_webhooks,
@@ -404,6 +451,7 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.TOKENS] = parts.tokens
     app[keys.PREDICTIONS] = parts.predictions
     app[keys.CREATES] = parts.creates
+    app[keys.USAGE] = parts.money.usage
     app[keys.UPSTREAM_WEBHOOKS] = parts.upstream_webhooks
     app[keys.FILES] = parts.files
     app[keys.UPLOADS] = parts.uploads
@@ -434,6 +482,7 @@ async def _end_streams(app: web.Application) -> None:
 async def _drain(parts: _Parts) -> None:
     """Answer those who wait and say that no more should come, before the listeners close."""
     parts.health.draining = True
+    parts.money.admission.close()
     await parts.predictions.drain()
 
 

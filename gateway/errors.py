@@ -7,9 +7,12 @@
     │   └── UnsupportedMedia   a content type that the route does not take (415)
     ├── Unauthenticated        no key, or none that is valid (401)
     ├── Forbidden              a valid key that may not do this (403)
+    │   └── PriceUnknown       nobody has said what the target costs, and such runs are refused (403)
     ├── NotFound               unknown, or somebody else's: the caller cannot tell which (404)
     ├── Conflict               the request contradicts one that is under way (409)
-    ├── RateLimited            too many; says when to come again (429)
+    ├── LimitReached           a limit is in the way; names it
+    │   ├── RateLimited        too many; says when to come again (429)
+    │   └── BudgetExceeded     no more money or time for this day or month (402)
     ├── NotCached              the caller wanted nothing but what is there, and it is not (504)
     ├── UpstreamError          Replicate did not give an answer that can be passed on
     │   ├── UpstreamUnavailable   it could not be reached, or is kept from being asked: nothing was sent (503)
@@ -23,6 +26,7 @@ An error says what happened in a sentence fit for the caller. Which status it be
 alone. Answers of Replicate itself, errors too, are not exceptions: they are passed on as they are.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -99,6 +103,12 @@ class Forbidden(GatewayError):
     title = "Forbidden"
 
 
+class PriceUnknown(Forbidden):
+    """Nobody has said what the target costs, and such runs are refused."""
+
+    title = "Price unknown"
+
+
 class NotFound(GatewayError):
     """Unknown, or somebody else's: the caller cannot tell which."""
 
@@ -114,10 +124,31 @@ class Conflict(GatewayError):
     title = "Conflict"
 
 
-class RateLimited(GatewayError):
+class LimitReached(GatewayError):
+    """A limit is in the way. `limit` is it as the caller is told: name, of, limit, used, held, remaining, resets_at."""
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        title: str | None = None,
+        retry_after: int | None = None,
+        limit: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail, title=title, retry_after=retry_after)
+        self.limit = limit
+
+
+class RateLimited(LimitReached):
     """Too many of something; `retry_after` says when to come again."""
 
     title = "Too many requests"
+
+
+class BudgetExceeded(LimitReached):
+    """The money or the time of a day or month is spent, or held for predictions under way."""
+
+    title = "Budget exceeded"
 
 
 class NotCached(GatewayError):

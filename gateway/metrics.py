@@ -16,6 +16,7 @@ from gateway.core.records import Source, Status
 
 NAMESPACE = "replicate_gateway"
 OTHER = "other"
+_MICRO = 1_000_000
 _DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _TERMINAL = [status for status in Status if status.is_terminal]
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "QUERY", "OPTIONS", "PUT"})
@@ -30,6 +31,7 @@ class Metrics:
         self._top_targets = top_targets
         self._targets: set[str] = set()
         # Finding a series by its labels costs more than counting; the busiest are kept at hand.
+        self._money_metrics: _Money | None = None
         self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
         def counter(name: str, words: str, labels: Iterable[str] = ()) -> Counter:
@@ -194,3 +196,68 @@ class Metrics:
     def upstream_broke(self, how: str) -> None:
         """Note that upstream's stream broke off."""
         self.stream_breaks.labels(how).inc()
+
+    # Money. Counters in dollars are of this process; the ledger is exact.
+
+    def _money(self) -> "_Money":
+        if self._money_metrics is None:
+            self._money_metrics = _Money(self.registry)
+        return self._money_metrics
+
+    def spent(self, team: str, microusd: int) -> None:
+        """Note what a run cost."""
+        self._money().spend.labels(self._team(team)).inc(microusd / _MICRO)
+
+    def saved(self, team: str, reason: str, microusd: int) -> None:
+        """Note what was saved."""
+        self._money().saved.labels(self._team(team), reason).inc(microusd / _MICRO)
+
+    def quota_refused(self, team: str, reason: str) -> None:
+        """Note a create that a limit refused."""
+        self._money().refusals.labels(self._team(team), reason).inc()
+
+    def charge_doubted(self, reason: str) -> None:
+        """Note a charge that may be other than upstream's own."""
+        self._money().doubts.labels(reason).inc()
+
+    def budget(self, team: str, window: str, *, limit: int | None, spent: int, reserved: int) -> None:
+        """Note how a team's budget stands."""
+        money, whose = self._money(), (self._team(team), window)
+        if limit is not None:
+            money.budget_limit.labels(*whose).set(limit / _MICRO)
+        money.budget_spent.labels(*whose).set(spent / _MICRO)
+        money.budget_reserved.labels(*whose).set(reserved / _MICRO)
+
+    def unsettled(self, count: int) -> None:
+        """Note how many reservations are older than an hour."""
+        self._money().unsettled.set(count)
+
+    def reservation_stuck(self) -> None:
+        """Note a reservation that was stuck."""
+        self._money().stuck.inc()
+
+    def ledger_drift(self, count: int) -> None:
+        """Note how many sums differed from the ledger."""
+        self._money().drift.set(count)
+
+
+class _Money:
+    """What is counted of money."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, words: str, labels: Iterable[str] = ()) -> Counter:
+            return Counter(name, words, list(labels), namespace=NAMESPACE, registry=registry)
+
+        def gauge(name: str, words: str, labels: Iterable[str] = ()) -> Gauge:
+            return Gauge(name, words, list(labels), namespace=NAMESPACE, registry=registry)
+
+        self.spend = counter("spend_usd", "Dollars that settled runs cost.", ["team"])
+        self.saved = counter("saved_usd", "Dollars that sharing saved.", ["team", "reason"])
+        self.refusals = counter("quota_refusals", "Creates that a limit refused.", ["team", "reason"])
+        self.doubts = counter("charges_in_doubt", "Charges that may be other than upstream's.", ["reason"])
+        self.budget_limit = gauge("budget_limit_usd", "A team's budget.", ["team", "window"])
+        self.budget_spent = gauge("budget_spent_usd", "What is spent of it.", ["team", "window"])
+        self.budget_reserved = gauge("budget_reserved_usd", "What is held for runs under way.", ["team", "window"])
+        self.unsettled = gauge("reservations_unsettled", "Reservations older than an hour.")
+        self.stuck = counter("reservations_stuck", "Reservations freed whose run had ended or was gone.")
+        self.drift = gauge("ledger_drift", "Sums that differed from the ledger when they were last compared.")

@@ -12,21 +12,12 @@ from enum import StrEnum
 import msgspec
 
 from gateway.core import rates, windows
+from gateway.core.limits import Of, Subject
 from gateway.core.rates import Rate
 from gateway.core.windows import Window
 
 CONCURRENCY_RETRY_SECONDS = 1.0
 """When to try again where runs under way are in the way, of which nobody knows how long they take."""
-
-
-class Of(StrEnum):
-    """Whose a limit is."""
-
-    TEAM = "team"
-    KEY = "key"
-    USER = "user"
-    ADDRESS = "address"
-    ACCOUNT = "account"
 
 
 class Sort(StrEnum):
@@ -70,6 +61,31 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
     microusd_per_day: int | None = None
     microusd_per_month: int | None = None
 
+    @classmethod
+    def of_subject(cls, subject: Subject) -> "Allowance":
+        """Return what one who is counted apart may have."""
+        limits = subject.limits
+        per_minute = limits.predictions_per_minute
+        return cls(
+            of=subject.of,
+            scope=scope(subject.of, subject.id),
+            predictions=None if per_minute is None else Rate.of(per_minute, limits.burst),
+            concurrent=limits.concurrent_predictions,
+            milliseconds_per_day=_milliseconds(limits.seconds_per_day),
+            milliseconds_per_month=_milliseconds(limits.seconds_per_month),
+            microusd_per_day=limits.microusd_per_day,
+            microusd_per_month=limits.microusd_per_month,
+        )
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether it keeps nothing from running: rates of requests are no matter of runs."""
+        return self == Allowance(of=self.of, scope=self.scope)
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
+
 
 class Demand(msgspec.Struct, frozen=True):
     """What a create asks for: the estimate of its run, and the limits that it must pass."""
@@ -112,6 +128,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     held: int
     """Of what is not used yet, what runs under way may take."""
     remaining: int
+    window: Window | None = None
+    """Of a budget: the stretch that it is for."""
     resets_at: float | None
     """When all of it is free again, if nothing else is taken; `None` where only ends of runs free any of it."""
 
@@ -212,6 +230,7 @@ def _measured(allowance: Allowance, meter: Meter, demand: Demand, now: float) ->
             used=used,
             held=held,
             remaining=max(0, limit - used - held),
+            window=window,
             resets_at=end,
         )
         # What costs nothing is not kept from running by a budget that is used up.

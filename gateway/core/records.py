@@ -199,6 +199,8 @@ class Begun(msgspec.Struct, frozen=True):
     """As it is recorded: the new one, or for `replayed` the one of the first request. `None` for the other outcomes."""
     run: Run | None = None
     """The run beside it."""
+    saved_microusd: int = 0
+    """For a `hit`: what its run cost."""
     refusal: Refused | None = None
     """For `refused`: the limit that is in the way."""
 

@@ -14,7 +14,7 @@ from gateway.core.records import Kind, Sight
 from gateway.core.targets import Target, TargetKind
 from gateway.edge import errors, links
 from gateway.edge.bodies import read_json
-from gateway.edge.keys import CALLER, CREATES, PREDICTIONS, SETTINGS, UPSTREAM_SECONDS
+from gateway.edge.keys import CALLER, CLOCK, CREATES, PREDICTIONS, SETTINGS, UPSTREAM_SECONDS
 from gateway.errors import Unprocessable
 from gateway.service.orders import Created, Order
 
@@ -60,10 +60,10 @@ def _model(request: web.Request) -> str:
 async def _create(
     request: web.Request, kind: Kind, operation: str, path: str, form: BodyForm, target: Target | None
 ) -> web.Response:
-    caller = request[CALLER]
+    caller, arrived = request[CALLER], request.app[CLOCK].monotonic()
     wait = _header(request, "Prefer", parse_prefer) if kind is Kind.PREDICTION else None
     cancel_after = _header(request, "Cancel-After", parse_cancel_after) if kind is Kind.PREDICTION else None
-    user = _user(request)
+    user = read_user(request)
     wishes = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base = links.base_of(request)
@@ -82,10 +82,15 @@ async def _create(
         own_origins=links.own_origins(request),
         directives=wishes,
         idempotency_key=idempotency_key,
+        hold_until=arrived + caller.team.max_wait_seconds,
+        has_left=lambda: request.transport is None or request.transport.is_closing(),
     )
     outcome = await request.app[CREATES].create(caller, order)
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
+    if wait is not None:
+        # What was spent in line is part of the wait that was asked for.
+        wait = max(0.0, wait - (request.app[CLOCK].monotonic() - arrived))
     return await _show(request, outcome, base, wait)
 
 
@@ -144,7 +149,7 @@ def _header(request: web.Request, name: str, parse: Callable[[str | None], float
         raise Unprocessable.field(name, f"{name} is not valid: {exc}") from exc
 
 
-def _user(request: web.Request) -> str | None:
+def read_user(request: web.Request) -> str | None:
     """Read whom a server says that it asks for."""
     user = request.headers.get("Gateway-User")
     if user is not None and not (user.isprintable() and 0 < len(user) <= _LONGEST_USER):

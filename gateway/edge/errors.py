@@ -22,7 +22,8 @@ _STATUS: dict[type[errors.GatewayError], int] = {
     errors.BodyTooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.Unprocessable: 422,
-    errors.RateLimited: 429,
+    errors.BudgetExceeded: 402,
+    errors.LimitReached: 429,
     errors.GatewayError: 500,
     errors.UpstreamError: 502,
     errors.UpstreamUnavailable: 503,
@@ -49,8 +50,10 @@ def respond(error: errors.GatewayError) -> web.Response:
     status = status_of(error)
     retry_after = error.retry_after if error.retry_after is not None else _DEFAULT_RETRY_AFTER.get(status)
     fields = error.fields if isinstance(error, errors.Unprocessable) else ()
+    limit = error.limit if isinstance(error, errors.LimitReached) else None
     response = _problem(
-        status, problem(status, error.title, error.detail, invalid_fields=fields, retry_after=retry_after)
+        status,
+        problem(status, error.title, error.detail, invalid_fields=fields, retry_after=retry_after, limit=limit),
     )
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)

@@ -20,6 +20,7 @@ from gateway.service.stream_hub import StreamHub
 from gateway.service.tokens import TokenService
 from gateway.service.uploads import UploadService
 from gateway.service.upstream_webhooks import UpstreamWebhooks
+from gateway.service.usage import UsageService
 from gateway.service.versions import VersionMap
 from gateway.service.webhook_secrets import WebhookSecrets
 
@@ -34,6 +35,7 @@ UPLOADS = web.AppKey("uploads", UploadService)
 METADATA = web.AppKey("metadata", MetadataService)
 POLICY = web.AppKey("policy", Policy)
 TOKENS = web.AppKey("tokens", TokenService)
+USAGE = web.AppKey("usage", UsageService)
 VERSIONS = web.AppKey("versions", VersionMap)
 UPSTREAM_WEBHOOKS = web.AppKey("upstream_webhooks", UpstreamWebhooks)
 WEBHOOK_SECRETS = web.AppKey("webhook_secrets", WebhookSecrets)

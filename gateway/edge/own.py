@@ -3,17 +3,20 @@
 import msgspec
 from aiohttp import web
 
-from gateway.core import times
+from gateway.core import money, times, windows
+from gateway.core.ledger import By
 from gateway.core.records import Kind
+from gateway.core.windows import Window
 from gateway.edge import links
 from gateway.edge.bodies import read, read_json
-from gateway.edge.creates import read_create, read_directives
-from gateway.edge.keys import CALLER, CREATES, HEALTH, TOKENS, UPSTREAM_WEBHOOKS, WEBHOOK_SECRETS
+from gateway.edge.creates import read_create, read_directives, read_user
+from gateway.edge.keys import CALLER, CLOCK, CREATES, HEALTH, TOKENS, UPSTREAM_WEBHOOKS, USAGE, WEBHOOK_SECRETS
 from gateway.errors import BadRequest, Unprocessable
 from gateway.service.orders import Order
 from gateway.service.tokens import TokenRequest
 
 _JSON = "application/json"
+_BY = (By.DAY, By.KEY, By.MODEL, By.USER)
 
 
 async def mint_token(request: web.Request) -> web.Response:
@@ -48,12 +51,51 @@ async def estimate(request: web.Request) -> web.Response:
         path="/predictions",
         target=body.target,
         body=body,
+        user=read_user(request),
         own_origins=links.own_origins(request),
         directives=wishes,
     )
     found = await request.app[CREATES].estimate(request[CALLER], order)
-    # What it would cost is not known before there are prices.
-    answer = msgspec.to_builtins(found) | {"estimate_usd": None, "estimate_microusd": None}
+    answer = msgspec.to_builtins(found)
+    microusd = answer.pop("microusd")
+    answer |= {"estimate_usd": None if microusd is None else money.usd(microusd), "estimate_microusd": microusd}
+    return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
+
+
+async def get_usage(request: web.Request) -> web.Response:
+    """`GET /gateway/usage?from=&to=&by=`: what the caller's team used, day by day unless it is asked otherwise."""
+    today = windows.day_of(request.app[CLOCK].now())
+    since = _day(request, "from", windows.first_day(Window.MONTH, today))
+    until = _day(request, "to", max(since, today))
+    if until < since:
+        raise Unprocessable.field("to", "to must not be before from")
+    try:
+        by = By(request.query.get("by", By.DAY))
+    except ValueError:
+        by = By.TEAM
+    if by not in _BY:
+        raise Unprocessable.field("by", f"by must be one of {', '.join(_BY)}", "enum")
+    answer = await request.app[USAGE].usage(request[CALLER].team.name, by, since, until)
+    return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
+
+
+def _day(request: web.Request, name: str, default: int) -> int:
+    """Read a day: as such, or as the UTC day of a time."""
+    text = request.query.get(name)
+    if text is None:
+        return default
+    try:
+        return windows.day_of(times.parse(text))
+    except (ValueError, OverflowError):
+        message = f"{name} must be a day (for example: 2026-01-31) or a time, by UTC"
+        raise Unprocessable.field(name, message) from None
+
+
+async def get_limits(request: web.Request) -> web.Response:
+    """`GET /gateway/limits`: the limits under which the caller's runs are counted, and how far they are used."""
+    caller = request[CALLER]
+    user = caller.user if caller.is_public else caller.user or read_user(request)
+    answer = {"limits": await request.app[USAGE].limits(caller, user)}
     return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
 
 

@@ -103,6 +103,8 @@ PUBLIC: tuple[Door, ...] = (
 OWN: tuple[Door, ...] = (
     Door("POST", "/gateway/tokens", "gateway.tokens", Scope.TOKENS, own.mint_token),
     Door("POST", "/gateway/estimate", "gateway.estimate", Scope.PREDICT, own.estimate),
+    Door("GET", "/gateway/usage", "gateway.usage", Scope.PREDICT, own.get_usage),
+    Door("GET", "/gateway/limits", "gateway.limits", Scope.PREDICT, own.get_limits),
     Door("POST", upstream_webhooks.PATH, "upstream.webhooks", Scope.PREDICT, own.take_upstream_webhook),
     Door("GET", "/healthz", "healthz", Scope.READ, own.healthz),
     Door("GET", "/readyz", "readyz", Scope.READ, own.readyz),

@@ -96,6 +96,10 @@ class MoneyObserver(Protocol):
         """Note a create that a limit refused. `reason` is `rate`, `concurrency`, `seconds` or `dollars`."""
         ...
 
+    def charge_doubted(self, reason: str) -> None:
+        """Note a charge that may be other than upstream's own; `reason` is a `gateway.core.usage.Doubt`."""
+        ...
+
     def budget(self, team: str, window: str, *, limit: int | None, spent: int, reserved: int) -> None:
         """Note how a team's budget of a `day` or `month` stands; `limit` is `None` where there is none."""
         ...
@@ -104,10 +108,10 @@ class MoneyObserver(Protocol):
         """Note how many reservations are older than an hour."""
         ...
 
-    def ledger_drift(self, count: int) -> None:
-        """Note how many sums differed from the ledger when they were last compared."""
+    def reservation_stuck(self) -> None:
+        """Note a reservation whose run had ended or was gone, and which was freed."""
         ...
 
-    def holding(self, count: int) -> None:
-        """Note how many creates wait for a rate or for a run's end."""
+    def ledger_drift(self, count: int) -> None:
+        """Note how many sums differed from the ledger when they were last compared."""
         ...

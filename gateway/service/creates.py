@@ -15,6 +15,7 @@ import msgspec
 from gateway.core import caching, ids, tickets
 from gateway.core.answers import Answer
 from gateway.core.directives import Directives
+from gateway.core.quota import Demand
 from gateway.core.records import Begin, Begun, Idempotency, Outcome, Prediction, Run, RunState, Sight, Source
 from gateway.core.teams import Caller
 from gateway.errors import (
@@ -22,18 +23,20 @@ from gateway.errors import (
     Forbidden,
     GatewayError,
     NotCached,
-    RateLimited,
+    PriceUnknown,
     StoreUnavailable,
     Unprocessable,
     UpstreamUnavailable,
 )
-from gateway.ports import Clock, CreateStore, PredictionObserver
+from gateway.ports import Clock, CreateStore, MoneyObserver, PredictionObserver
 from gateway.service import flights, upstream_webhooks
+from gateway.service.admission import Admission, Held, Place, allowances_of
 from gateway.service.deadlines import Deadlines
 from gateway.service.identity import Identity, IdentityService
 from gateway.service.leading import Leader
 from gateway.service.orders import Again, Asked, Created, Estimate, Order
 from gateway.service.policy import Policy
+from gateway.service.pricing import Pricing
 from gateway.service.randomness import Randomness
 from gateway.service.tasks import Tasks
 from gateway.service.tracker import Tracker
@@ -62,6 +65,9 @@ class CreateService:
         ticket_secret: bytes,
         ticket_ttl_seconds: float,
         adopt_wait_seconds: float,
+        pricing: Pricing,
+        admission: Admission,
+        money: MoneyObserver,
         webhook_of: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._store = store
@@ -75,6 +81,9 @@ class CreateService:
         self._ticket_secret = ticket_secret
         self._ticket_ttl_seconds = ticket_ttl_seconds
         self._adopt_wait_seconds = adopt_wait_seconds
+        self._pricing = pricing
+        self._admission = admission
+        self._money = money
         self._webhook_of = webhook_of
         self._randomness = Randomness()
         self._tasks = Tasks()
@@ -82,17 +91,24 @@ class CreateService:
     async def create(self, caller: Caller, order: Order) -> Created | Answer:
         """Bring a prediction about. What upstream refuses is returned as upstream's answer.
 
-        The work goes on when the caller leaves. Raise `Forbidden`, `Unprocessable`, `Conflict` (an idempotency key
-        whose first request is under way), `NotCached`, `StoreUnavailable` and the upstream errors; after
-        `UpstreamUncertain` the run may exist, and is being looked for.
+        The work goes on when the caller leaves. While a rate is in the way, a create waits for a time. Raise
+        `Forbidden`, `Unprocessable`, `Conflict` (an idempotency key whose first request is under way), `NotCached`,
+        `BudgetExceeded`, `RateLimited`, `StoreUnavailable` and the upstream errors; after `UpstreamUncertain` the run
+        may exist, and is being looked for.
         """
         await self._policy.check_target(caller, order.target)
         if order.body.destination is not None:
             self._policy.check_model(caller, order.body.destination)
         body, files = await self._policy.translate_files(caller, order.body, order.own_origins)
         target = await self._identities.named(order.target)
-        asked = Asked(caller, msgspec.structs.replace(order, body=body, target=target), files)
-        tried, has_parted = 0, False
+        order = msgspec.structs.replace(order, body=body, target=target)
+        asked = Asked(caller, order, files, self._price(caller, order))
+        demand = asked.price if isinstance(asked.price, Demand) else None
+        with self._admission.place(caller, order, demand) as place:
+            return await self._in_place(asked, place)
+
+    async def _in_place(self, asked: Asked, place: Place) -> Created | Answer:
+        order, tried, has_parted = asked.order, 0, False
         while True:
             tried += 1
             identity = await self._identities.of_request(asked)
@@ -103,7 +119,11 @@ class CreateService:
             if order.directives.only_if_cached and not identity.is_shared:
                 raise NotCached(f"Only a shared result was wanted, and this request has none: {identity.reason}.")
             try:
-                return await self._tasks.to_the_end(self._attempt(asked, identity))
+                return await self._tasks.to_the_end(self._attempt(asked, identity, place))
+            except Held as held:
+                # Nothing is recorded, so a caller who leaves meanwhile leaves nothing behind.
+                await place.wait(held.refused)
+                tried -= 1
             except Again as again:
                 if tried == _ATTEMPTS or (again.error is not None and tried > 1):
                     raise again.error or UpstreamUnavailable("The prediction could not be created.") from None
@@ -121,17 +141,36 @@ class CreateService:
         identity = await self._identities.of(caller, order.kind, target, body, order.directives, files)
         run = await self._shared_run(identity, order.directives)
         result: Literal["hit", "join", "run", "refused"] = "run"
+        refused_by, price = None, self._price(caller, order)
+        microusd = price.microusd if isinstance(price, Demand) else None
         if run is not None:
-            result = "hit" if run.state is RunState.ENDED else "join"
-        elif order.directives.only_if_cached:
+            result, microusd = "hit" if run.state is RunState.ENDED else "join", 0
+        elif (refused_by := await self._refused_by(caller, order, price)) is not None:
             result = "refused"
         return Estimate(
             result=result,
             deterministic=identity.fingerprint is not None,
             reason=identity.reason,
             fingerprint=identity.fingerprint,
-            refused_by="only-if-cached" if result == "refused" else None,
+            refused_by=refused_by,
+            microusd=microusd,
         )
+
+    def _price(self, caller: Caller, order: Order) -> Demand | PriceUnknown:
+        """Say what leading asks for: the run's estimate, within everybody's limits under whom it is counted."""
+        try:
+            amounts = self._pricing.estimate(order.target.name, order.body.input)
+        except PriceUnknown as exc:
+            return exc
+        return Demand(amounts.microusd, amounts.milliseconds, allowances_of(caller, _user(caller, order)))
+
+    async def _refused_by(self, caller: Caller, order: Order, price: Demand | PriceUnknown) -> str | None:
+        if order.directives.only_if_cached:
+            return "only-if-cached"
+        if isinstance(price, PriceUnknown):
+            return "prices.unknown"
+        refused = await self._admission.foresee(price, caller.team.max_wait_seconds)
+        return None if refused is None else refused.standing.name
 
     async def _shared_run(self, identity: Identity, wishes: Directives) -> Run | None:
         if identity.fingerprint is None:
@@ -141,13 +180,14 @@ class CreateService:
         since = math.inf if wishes.no_cache else _oldest_end(identity, wishes, now)
         return await self._store.shared_run(identity.fingerprint, identity.provisional, now, since)
 
-    async def _attempt(self, asked: Asked, identity: Identity) -> Created | Answer:
+    async def _attempt(self, asked: Asked, identity: Identity, place: Place) -> Created | Answer:
         begin = self._begin(asked.caller, asked.order, identity)
-        begun = await self._share_or_lead(begin, may_lead=not asked.order.directives.only_if_cached)
+        begun = await self._share_or_lead(begin, asked, place)
         match begun.outcome:
             case Outcome.LED:
-                return await self._leader.lead(asked, identity, _sight(begun))
+                return await self._lead(asked, identity, _sight(begun))
             case Outcome.HIT:
+                self._money.saved(asked.caller.team.name, "hit", begun.saved_microusd)
                 return self._hit(_sight(begun))
             case Outcome.JOINED:
                 return await self._join(asked, identity, _sight(begun))
@@ -161,7 +201,21 @@ class CreateService:
             case Outcome.NOTHING:
                 raise NotCached("Only a shared result was wanted, and there is none.")
             case Outcome.REFUSED:
-                raise RateLimited("A limit is in the way.", retry_after=1)
+                assert begun.refusal is not None
+                assert isinstance(asked.price, Demand)
+                if begun.refusal.standing.sort.is_budget:
+                    raise self._admission.refusal(begun.refusal, asked.price, asked.caller.team.name)
+                raise Held(begun.refusal)
+
+    async def _lead(self, asked: Asked, identity: Identity, begun: Sight) -> Created | Answer:
+        created: Created | Answer | None = None
+        try:
+            created = await self._leader.lead(asked, identity, begun)
+            return created
+        finally:
+            if not isinstance(created, Created):
+                # It came to nothing, and what was reserved for it is free again.
+                self._admission.freed(asked.caller.team.name)
 
     def _begin(self, caller: Caller, order: Order, identity: Identity) -> Begin:
         now = self._clock.now()
@@ -185,7 +239,7 @@ class CreateService:
             kind=order.kind,
             team=caller.team.name,
             key_id=caller.key_id,
-            user=caller.user or order.user,
+            user=_user(caller, order),
             source=Source.MISS if identity.is_shared else Source.BYPASS,
             created_at=now,
             ticket=tickets.fingerprint(tickets.ticket(self._ticket_secret, prediction_id)),
@@ -213,12 +267,20 @@ class CreateService:
         digest = hashlib.sha256(b"\0".join(parts)).hexdigest()
         return Idempotency(order.idempotency_key, digest, now + IDEMPOTENCY_SECONDS)
 
-    async def _share_or_lead(self, begin: Begin, *, may_lead: bool) -> Begun:
-        """Share if that can be; else lead. Sharing alone need not wait for the disk, so it is tried by itself first."""
+    async def _share_or_lead(self, begin: Begin, asked: Asked, place: Place) -> Begun:
+        """Share if that can be; else lead, if nobody waits who came before.
+
+        Sharing alone needs no place and need not wait for the disk, so it is tried by itself first.
+        """
+        may_lead = not asked.order.directives.only_if_cached
         if begin.may_join or begin.idempotency is not None:
             begun = await self._store.begin(msgspec.structs.replace(begin, may_lead=False))
             if begun.outcome is not Outcome.NOTHING or not may_lead:
                 return begun
+        if isinstance(asked.price, PriceUnknown):
+            raise asked.price
+        place.check_turn()
+        begin = msgspec.structs.replace(begin, demand=asked.price)
         # The flight stands before the intent does: whoever joins the intent finds it.
         self._leader.flights.start(begin.run)
         try:
@@ -295,6 +357,11 @@ def _oldest_end(identity: Identity, wishes: Directives, now: float) -> float:
     """Return when a finished run must have ended to answer: as the caller wishes, and as the config has it by now."""
     ages = (identity.ttl_seconds, wishes.max_age)
     return now - min(age for age in ages if age is not None)
+
+
+def _user(caller: Caller, order: Order) -> str | None:
+    """Say for whom a create is: what a page says of itself does not count."""
+    return caller.user if caller.is_public else caller.user or order.user
 
 
 def _sight(begun: Begun) -> Sight:

@@ -14,6 +14,7 @@ from gateway.core import caching, documents, tickets
 from gateway.core.answers import Answer
 from gateway.core.determinism import Reason
 from gateway.core.documents import News
+from gateway.core.ledger import Settlement
 from gateway.core.records import Prediction, Run, RunState, Sight, Status
 from gateway.errors import (
     Conflict,
@@ -58,9 +59,11 @@ class Leader:
         *,
         ticket_secret: bytes,
         adopt_wait_seconds: float,
+        settlement_of: Callable[[Run, Status, bytes, float], Settlement],
     ) -> None:
         self._store = store
         self._upstream = upstream
+        self._settlement_of = settlement_of
         self._tracker = tracker
         self._identities = identities
         self._versions = versions
@@ -185,7 +188,8 @@ class Leader:
             ticket=tickets.fingerprint(tickets.ticket(self._ticket_secret, news.upstream_id)),
             deadline_at=created_at + delay if delay is not None else None,
         )
-        await self._patiently(run, leader)
+        settlement = self._settlement_of(run, run.status, run.document, now) if run.status.is_terminal else None
+        await self._patiently(run, leader, settlement)
         self._tracker.follow(run)
         if leader.deadline_at is not None:
             self._deadlines.add(leader.deadline_at, leader.id)
@@ -201,11 +205,11 @@ class Leader:
                 self.flights.land(run.id, flights.Created(run, answer))
         return run
 
-    async def _patiently(self, run: Run, leader: Prediction) -> None:
+    async def _patiently(self, run: Run, leader: Prediction, settlement: Settlement | None) -> None:
         """Record what upstream has created: the run exists whether or not the store answers."""
         for attempt in range(1, _RECORD_ATTEMPTS + 1):
             try:
-                return await self._store.record_created(run, leader)
+                return await self._store.record_created(run, leader, settlement)
             except StoreUnavailable:
                 if attempt == _RECORD_ATTEMPTS:
                     raise

@@ -1,6 +1,6 @@
 """A create on its way: what was asked, and what it came to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -8,10 +8,11 @@ import msgspec
 from gateway.core.answers import Answer
 from gateway.core.bodies import CreateBody
 from gateway.core.directives import Directives
+from gateway.core.quota import Demand
 from gateway.core.records import Kind, Sight
 from gateway.core.targets import Target
 from gateway.core.teams import Caller
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, PriceUnknown
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     own_origins: frozenset[str] = frozenset()
     directives: Directives = Directives()
     idempotency_key: str | None = None
+    hold_until: float = 0.0
+    """How long it may wait for its turn at a rate, by the monotonic clock."""
+    has_left: Callable[[], bool] = lambda: False
+    """Says whether the caller has hung up."""
 
 
 class Created(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +55,9 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     fingerprint: str | None = None
     refused_by: str | None = None
+    """The limit, or the setting, that would refuse it."""
+    microusd: int | None = None
+    """What it would cost; `None` where it would not be done, or nobody knows."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -58,6 +66,8 @@ class Asked(msgspec.Struct, frozen=True):
     caller: Caller
     order: Order
     files: Mapping[str, str]
+    price: Demand | PriceUnknown = Demand(0, 0)
+    """What leading asks for, or why it may not be asked for."""
 
 
 class Again(Exception):

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from gateway.core import documents, retrying
+from gateway.core.ledger import Settlement
 from gateway.core.records import Run, RunState, Status
 from gateway.errors import GatewayError
 from gateway.ports import Clock, CreateStore, PredictionObserver, Upstream
@@ -85,10 +86,12 @@ class Tracker:
         *,
         requests_per_minute: float,
         keep_until: Callable[[Run, bytes, float], float | None],
+        settlement_of: Callable[[Run, Status, bytes, float], Settlement],
     ) -> None:
         self._on_change: list[Callable[[Run], None]] = []
         self._on_end: list[Callable[[Run], Awaitable[None]]] = []
         self._keep_until = keep_until
+        self._settlement_of = settlement_of
         self._store = store
         self._upstream = upstream
         self._clock = clock
@@ -256,7 +259,14 @@ class Tracker:
         at = completed_at if completed_at is not None else self._clock.now()
         cache_until = self._keep_until(run, document, at) if status is Status.SUCCEEDED else None
         changed = await self._store.advance(
-            run.id, status=status, document=document, stream_url=stream_url, at=at, cache_until=cache_until
+            run.id,
+            status=status,
+            document=document,
+            stream_url=stream_url,
+            at=at,
+            cache_until=cache_until,
+            # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
+            settlement=self._settlement_of(run, status, document, self._clock.now()) if status.is_terminal else None,
         )
         if changed is None and status.is_terminal:
             # Known already: an earlier step that seemed to fail did not, or somebody else was first.

@@ -8,7 +8,8 @@ import pytest
 from gateway.core import quota, windows
 from gateway.core.audit import Tally
 from gateway.core.ledger import MOST_USERS_A_DAY, By, Entry, EntryKind, Settlement, Usage
-from gateway.core.quota import Allowance, Demand, Meter, Of
+from gateway.core.limits import Of
+from gateway.core.quota import Allowance, Demand, Meter
 from gateway.core.rates import Rate
 from gateway.core.records import Begun, Kind, Outcome, Source, Status
 from gateway.ports import Store

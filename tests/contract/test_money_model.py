@@ -24,7 +24,8 @@ from hypothesis.stateful import (
 
 from gateway.core.audit import Tally
 from gateway.core.ledger import By, Settlement, Usage
-from gateway.core.quota import Allowance, Demand, Meter, Of
+from gateway.core.limits import Of
+from gateway.core.quota import Allowance, Demand, Meter
 from gateway.core.records import Begin, Outcome, Status
 from gateway.ports import Store
 from tests.contract.conftest import StoreMaker

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.quota import Allowance, Demand, Of
+from gateway.core.limits import Of
+from gateway.core.quota import Allowance, Demand
 from gateway.core.records import Begin, Begun, Idempotency, Outcome, RunState, Status
 from gateway.core.windows import day_of
 from gateway.store.sqlite import SQLiteStore

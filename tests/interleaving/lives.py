@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.determinism import Policy as SharingPolicy
+from gateway.core.pricing import PriceList
 from gateway.core.records import Source, Status
 from gateway.errors import StoreUnavailable
 from gateway.ports import Clock
+from gateway.service.admission import Admission
 from gateway.service.creates import CreateService
 from gateway.service.deadlines import Deadlines
 from gateway.service.identity import IdentityService
 from gateway.service.leading import Leader
 from gateway.service.policy import Policy
 from gateway.service.predictions import PredictionService
+from gateway.service.pricing import Pricing
 from gateway.service.schemas import SchemaService
 from gateway.service.tracker import Tracker
 from gateway.service.versions import VersionMap
@@ -38,6 +41,7 @@ _READS = frozenset(
         "deadlines",
         "model_of",
         "files_among",
+        "meters",
     }
 )
 ADOPT_WAIT_SECONDS = 0.0
@@ -109,6 +113,9 @@ class Observer:
     def orphan_settled(self, result: str) -> None:
         """Take note."""
 
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
 
 class Life:
     """One process' worth of services."""
@@ -124,8 +131,15 @@ class Life:
         identities = IdentityService(
             self.schemas, versions, SharingPolicy(), share="team", ttl_seconds=3600.0, outputs_persisted=False
         )
+        self.pricing = Pricing(PriceList(), observer)
         self.tracker = Tracker(
-            store, self.line, clock, observer, requests_per_minute=3000.0, keep_until=identities.keep_until
+            store,
+            self.line,
+            clock,
+            observer,
+            requests_per_minute=3000.0,
+            keep_until=identities.keep_until,
+            settlement_of=self.pricing.settlement,
         )
         secret = b"s" * 32
         self.predictions = PredictionService(
@@ -145,20 +159,9 @@ class Life:
             observer,
             ticket_secret=secret,
             adopt_wait_seconds=ADOPT_WAIT_SECONDS,
+            settlement_of=self.pricing.settlement,
         )
-        self.leader = Leader(
-            store,
-            self.line,
-            self.tracker,
-            identities,
-            versions,
-            self.deadlines,
-            clock,
-            observer,
-            observer,
-            ticket_secret=secret,
-            adopt_wait_seconds=ADOPT_WAIT_SECONDS,
-        )
+        self.admission = Admission(store, clock, observer)
         self.creates = CreateService(
             store,
             self.leader,
@@ -171,6 +174,9 @@ class Life:
             ticket_secret=secret,
             ticket_ttl_seconds=86_400.0,
             adopt_wait_seconds=ADOPT_WAIT_SECONDS,
+            pricing=self.pricing,
+            admission=self.admission,
+            money=observer,
         )
 
     async def begin(self) -> None:

@@ -58,8 +58,8 @@ def _enter_joined(db: sqlite3.Connection, run_id: str, settlement: Settlement) -
         _count(db, day, team, key_id, user, settlement.target, joined=count, saved_microusd=count * saved)
 
 
-def enter_hit(db: sqlite3.Connection, prediction: Prediction, run: Run, at: float) -> None:
-    """Note the use of a run that has ended, and enter what that saves: what the run cost."""
+def enter_hit(db: sqlite3.Connection, prediction: Prediction, run: Run, at: float) -> int:
+    """Note the use of a run that has ended, and enter and return what that saves: what the run cost."""
     # The cache knows that even when the ledger's line has had its time.
     ((microusd, settled_as),) = db.execute(SQL["use_entry"], {"run_id": run.id, "now": at}).fetchall() or ((0, ""),)
     saved = Entry(
@@ -74,6 +74,7 @@ def enter_hit(db: sqlite3.Connection, prediction: Prediction, run: Run, at: floa
         microusd=microusd,
     )
     enter(db, saved)
+    return saved.microusd
 
 
 def take_back_join(db: sqlite3.Connection, prediction: Prediction) -> None:

@@ -79,8 +79,8 @@ def _begin(db: sqlite3.Connection, begin: Begin) -> Begun:
     fingerprint, provisional = run.fingerprint, run.provisional
     if begin.may_hit and (shared := _run_to_hit(db, fingerprint, begin.now, begin.ended_since)) is not None:
         begun = _take_part(db, begin, shared, Outcome.HIT, Source.HIT)
-        enter_hit(db, replace(begin.prediction, run_id=shared.id), shared, begin.now)
-        return begun
+        saved = enter_hit(db, replace(begin.prediction, run_id=shared.id), shared, begin.now)
+        return replace(begun, saved_microusd=saved)
     shared = _run_to_join(db, fingerprint, provisional)
     if begin.may_join and shared is not None:
         return _take_part(db, begin, shared, Outcome.JOINED, Source.JOINED)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import quota
-from gateway.core.quota import Allowance, Demand, Granted, Meter, Of, Refused, Sort
+from gateway.core.limits import Of
+from gateway.core.quota import Allowance, Demand, Granted, Meter, Refused, Sort
 from gateway.core.rates import Rate
 
 NOW = 1_764_000_000.0

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from gateway.core.answers import Answer
 from gateway.core.cursors import Cursor
+from gateway.core.ledger import Settlement
 from gateway.core.records import (
     Cancellation,
     File,
@@ -128,6 +129,7 @@ class FakeStore:
         self.versions: dict[str, str] = {}
         self.secrets: dict[str, bytes] = {}
         self.leases: dict[str, tuple[str, float]] = {}
+        self.settled: dict[str, Settlement | None] = {}
 
     def _note(self, name: str) -> None:
         self.calls.append(name)
@@ -147,7 +149,7 @@ class FakeStore:
         """Answer, or not."""
         self._note("ping")
 
-    async def record_created(self, run: Run, prediction: Prediction) -> None:
+    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> None:
         """Turn an intent into a run."""
         self._note("record_created")
         self.runs[run.id] = run
@@ -167,6 +169,7 @@ class FakeStore:
         stream_url: str | None,
         at: float,
         cache_until: float | None = None,
+        settlement: Settlement | None = None,
     ) -> Run | None:
         """Move a run forward, or do nothing."""
         self._note("advance")
@@ -176,6 +179,7 @@ class FakeStore:
         run = replace(run, status=status, document=document, stream_url=stream_url or run.stream_url)
         if status.is_terminal:
             run = replace(run, state=RunState.ENDED, ended_at=at, cache_until=cache_until)
+            self.settled[run_id] = settlement
         self.runs[run_id] = run
         return run
 

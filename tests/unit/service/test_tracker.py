@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from gateway.core.ledger import Settlement
 from gateway.core.records import Kind, Run, RunState, Status
 from gateway.errors import StoreUnavailable, UpstreamTimeout
 from gateway.service.tracker import Tracker
@@ -48,6 +49,10 @@ class Replicate:
         return self.upstream.count("predictions.cancel")
 
 
+def free(run: Run, status: Status, document: bytes, now: float) -> Settlement:
+    return Settlement(at=now, reason=status)
+
+
 @pytest.fixture
 def replicate(upstream: FakeUpstream) -> Replicate:
     return Replicate(upstream)
@@ -57,7 +62,9 @@ def replicate(upstream: FakeUpstream) -> Replicate:
 async def tracker(
     store: FakeStore, upstream: FakeUpstream, clock: ManualClock, observer: FakeObserver
 ) -> AsyncIterator[Tracker]:
-    made = Tracker(store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept)
+    made = Tracker(
+        store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept, settlement_of=free
+    )
 
     async def note(ended: Run) -> None:
         observer.prediction_finished(ended.team, ended.status)
@@ -353,7 +360,9 @@ class TestRestart:
         assert store.runs[run.id].state is RunState.LIVE
 
         replicate.body = said("succeeded")
-        again = Tracker(store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept)
+        again = Tracker(
+            store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept, settlement_of=free
+        )
         await again.resume()
         await clock.advance(11)
         assert store.runs[run.id].status is Status.SUCCEEDED
@@ -387,7 +396,9 @@ async def test_an_end_that_was_written_unheard_is_the_end(upstream, replicate, c
     """Nobody waits, and upstream is not polled, for a run that the store knows to have ended."""
     store = ForgetfulStore()
     run = store.runs["run1"] = live(intended_at=START, live_at=START)
-    tracker = Tracker(store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept)
+    tracker = Tracker(
+        store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept, settlement_of=free
+    )
     watch = tracker.follow(run)
     replicate.body = said("succeeded")
     await clock.advance(60)

@@ -1,0 +1,80 @@
+"""Limits in words and in JSON: what a refusal says, and what `GET /gateway/limits` shows (design 9)."""
+
+from collections.abc import Callable
+
+from gateway.core import money, quota, times
+from gateway.core.limits import Of
+from gateway.core.quota import Demand, Refused, Sort, Standing
+
+_WHOSE = {
+    Of.TEAM: "your team",
+    Of.KEY: "your key",
+    Of.USER: "your user",
+    Of.ADDRESS: "your address",
+    Of.ACCOUNT: "the account",
+}
+
+
+def shown(standing: Standing) -> dict[str, object]:
+    """Return a limit as answers show it.
+
+    Dollars are strings, with the same in micro-dollars beside them; time is in seconds; counts are counts.
+    """
+    body: dict[str, object] = {"name": standing.name, "of": standing.of}
+    amounts = {
+        "limit": standing.limit,
+        "used": standing.used,
+        "held": standing.held,
+        "remaining": standing.remaining,
+    }
+    for name, amount in amounts.items():
+        body[name] = _amount(standing.sort, amount)
+        if standing.sort is Sort.DOLLARS:
+            body[f"{name}_microusd"] = amount
+    body["resets_at"] = None if standing.resets_at is None else times.render(standing.resets_at)
+    return body
+
+
+def _amount(sort: Sort, amount: float) -> float | str:
+    match sort:
+        case Sort.DOLLARS:
+            return money.usd(int(amount))
+        case Sort.SECONDS:
+            return amount / money.MILLISECONDS_PER_SECOND
+        case Sort.RATE | Sort.CONCURRENCY:
+            return int(amount) if amount == int(amount) else amount
+
+
+def title_of(refused: Refused) -> str:
+    """Return the title of a refusal."""
+    return "Budget exceeded" if refused.standing.sort.is_budget else "Too many requests"
+
+
+def detail_of(refused: Refused, demand: Demand) -> str:
+    """Say in a sentence fit for the caller which limit is in the way, whose it is, and until when."""
+    standing = refused.standing
+    whose, seconds = _WHOSE[standing.of], quota.seconds_to_wait(refused.retry_after)
+    match standing.sort:
+        case Sort.RATE:
+            return (
+                f"Request was throttled. The limit of {whose} is {standing.limit:g} predictions per minute. "
+                f"Your rate limit resets in ~{seconds}s."
+            )
+        case Sort.CONCURRENCY:
+            return (
+                f"Request was throttled. The limit of {whose} is {standing.limit:g} predictions at a time, "
+                f"and {standing.used} are under way."
+            )
+        case Sort.SECONDS:
+            return _budget(standing, demand.milliseconds, lambda amount: f"{amount / 1000:g} seconds")
+        case Sort.DOLLARS:
+            return _budget(standing, demand.microusd, lambda amount: f"${money.usd(int(amount))}")
+
+
+def _budget(standing: Standing, asked: int, write: Callable[[float], str]) -> str:
+    until = "" if standing.resets_at is None else f" It is whole again at {times.render(standing.resets_at)}."
+    return (
+        f"The budget of {_WHOSE[standing.of]} is {write(standing.limit)} a {standing.window}: "
+        f"{write(standing.used)} are spent, {write(standing.held)} are held for predictions under way, "
+        f"and this one is estimated at {write(asked)}.{until}"
+    )
