@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from gateway.simulator.prediction import Prediction
 from tests.support.house import start_upstream
 
 ROOT = Path(__file__).parents[2]
+USD_PER_SECOND = "0.001525"
 SEEDED, SEEDLESS, OFFICIAL = "acme/seeded", "acme/seedless", "acme/official"
 TEAMS = ("alpha", "beta")
 TERMINAL = {"succeeded", "failed", "canceled", "aborted"}
@@ -125,7 +127,8 @@ class Matrix:
             finder.bind(("127.0.0.1", 0))
             self.port = finder.getsockname()[1]
         teams = "".join(
-            f'[[teams]]\nname = "{team}"\nscopes = ["read", "predict"]\n[[teams.keys]]\nname = "default"\n'
+            f'[[teams]]\nname = "{team}"\nscopes = ["read", "predict"]\nconcurrent_predictions = 500\n'
+            f'budget_usd_per_day = 1000\n[[teams.keys]]\nname = "default"\n'
             f'key_env = "KEY_{team.upper()}"\n'
             for team in TEAMS
         )
@@ -133,7 +136,8 @@ class Matrix:
         self.config.write_text(
             f"[server]\nport = {self.port}\n[ops]\nport = 0\n"
             f'[upstream]\nbase_url = "{upstream.base_url}"\nadopt_wait_seconds = 4\n'
-            f'[store]\nurl = "sqlite:///{self.database}"\n{teams}'
+            f'[store]\nurl = "sqlite:///{self.database}"\n'
+            f'[[prices.models]]\nmodel = "acme/*"\nusd_per_second = {USD_PER_SECOND}\n{teams}'
         )
 
     @property
@@ -292,6 +296,8 @@ class Found:
     unowned: list[str] = field(default_factory=list)
     unsettled: int = 0
     loose_keys: int = 0
+    money: list[str] = field(default_factory=list)
+    """What of the ledger, the reservations and the counters does not agree with upstream's record."""
     reruns: int = 0
     """Requests that upstream ran again after an earlier run had ended: it was cancelled, or its entry lost."""
     upstream_runs: int = 0
@@ -303,6 +309,7 @@ class Found:
         assert not self.unowned, f"nobody's: {self.unowned}"
         assert not self.unsettled, "intents are left"
         assert not self.loose_keys, "idempotency keys point to nothing"
+        assert not self.money, f"money: {self.money}"
 
 
 def orders_of(upstream: Simulator, mark: str, chaos: random.Random) -> list[Asked]:
@@ -421,7 +428,54 @@ async def ask_afterwards(matrix: Matrix, ran: list[Prediction], orders: list[Ask
         "SELECT count(*) FROM idempotency AS i LEFT JOIN predictions AS p ON p.id = i.prediction_id WHERE p.id IS NULL"
     )
     _count_doubles(found, ran, orders)
+    found.money = _check_money(matrix)
     return found
+
+
+def _check_money(matrix: Matrix) -> list[str]:
+    """Every run of upstream's is in the ledger once, at its price; nothing is held; every sum is that of its lines."""
+    wrong = []
+    lines: dict[str, list[int]] = defaultdict(list)
+    query = "SELECT upstream_id, microusd FROM ledger LEFT JOIN runs ON runs.id = run_id WHERE ledger.kind = 'spend'"
+    for upstream_id, microusd in matrix.rows(query):
+        lines[upstream_id].append(microusd)
+    truth = {each.id: [_price(each)] for each in matrix.upstream.predictions}
+    for upstream_id in {**truth, **lines}:
+        if truth.get(upstream_id) != lines.get(upstream_id):
+            wrong.append(f"{upstream_id} cost {truth.get(upstream_id)}, the ledger has {lines.get(upstream_id)}")
+    for name, query in _MUST_BE_EMPTY.items():
+        wrong += [f"{name}: {row}" for row in matrix.rows(query)]
+    return wrong
+
+
+def _price(prediction: Prediction) -> int:
+    """Work out what a run costs, from what upstream tells of it."""
+    seconds = 0 if prediction.status == "aborted" else prediction.metrics.get("predict_time", 0)
+    return int((Decimal(str(seconds)) * Decimal(USD_PER_SECOND) * 10**6).to_integral_value())
+
+
+_SUM = "sum(CASE WHEN kind = 'spend' THEN microusd ELSE 0 END), sum(CASE WHEN kind = 'spend' THEN 0 ELSE microusd END)"
+_MUST_BE_EMPTY = {
+    "still held": "SELECT * FROM reservations",
+    "still counted": "SELECT * FROM meters WHERE open <> 0 OR held_milliseconds <> 0 OR held_microusd <> 0",
+    "a sum of a day": f"""
+        SELECT team, day, key_id, target, {_SUM} FROM ledger GROUP BY 1, 2, 3, 4
+        EXCEPT SELECT team, day, key_id, target, microusd, saved_microusd FROM usage_days""",
+    "a sum that has no lines": f"""
+        SELECT team, day, key_id, target, microusd, saved_microusd FROM usage_days
+        EXCEPT SELECT team, day, key_id, target, {_SUM} FROM ledger GROUP BY 1, 2, 3, 4""",
+    "a team's sum": """
+        SELECT scope, day, microusd FROM spent WHERE scope LIKE 'team/%'
+        EXCEPT SELECT 'team/' || team, day, sum(microusd) FROM ledger WHERE kind = 'spend' GROUP BY 1, 2""",
+    "a hit that saved nothing": """
+        SELECT p.id, p.source FROM predictions AS p LEFT JOIN ledger AS l
+            ON l.prediction_id = p.id AND l.kind = 'saved_' || p.source
+        WHERE p.source IN ('hit', 'joined') AND l.id IS NULL""",
+    "saved what its run did not cost": """
+        SELECT s.prediction_id, s.microusd, l.microusd FROM ledger AS s JOIN ledger AS l
+            ON l.run_id = s.run_id AND l.kind = 'spend'
+        WHERE s.kind LIKE 'saved_%' AND abs(s.microusd) <> l.microusd""",
+}
 
 
 def _count_doubles(found: Found, ran: list[Prediction], orders: list[Asked]) -> None:

@@ -31,6 +31,7 @@ POINTS = [
     ("after", "look", 1),
     ("before", "end", 2),
     ("amid", "end", 4),
+    ("after", "end", 3),
     ("after", "cancel", 2),
     ("before", "ask-cancel", 1),
     ("amid", "ask-cancel", 1),

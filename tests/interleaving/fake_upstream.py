@@ -41,6 +41,11 @@ class UpstreamRun:
     """How often it did not hear of it."""
 
     @property
+    def seconds(self) -> float:
+        """How long it took, by upstream's own word."""
+        return round((self.completed_at or self.created_at) - self.created_at, 3)
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing more happens to it."""
         return self.status in _TERMINAL
@@ -123,6 +128,7 @@ class FakeUpstream:
         }
         if run.completed_at is not None:
             body["completed_at"] = times.render(run.completed_at)
+            body["metrics"] = {"predict_time": run.seconds}
         return body
 
     def _answer(self, body: Any, status: int = 200) -> Answer:

@@ -5,16 +5,20 @@ import shutil
 import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.core import quota
 from gateway.core.answers import Answer
 from gateway.core.bodies import CreateBody
 from gateway.core.documents import shown_status
-from gateway.core.records import Kind, RunState, Status
+from gateway.core.ledger import By, Usage
+from gateway.core.limits import Of
+from gateway.core.records import Kind, Prediction, RunState, Source, Status
 from gateway.core.scopes import Scope
 from gateway.core.targets import parse_version
 from gateway.core.teams import Caller, Team
@@ -26,6 +30,8 @@ from tests.support.clock import ManualClock
 
 TEAMS = ("alpha", "beta")
 _SEARCH_SECONDS = 600.0
+_USD_PER_SECOND = Decimal("0.000975")
+"""What the default hardware costs."""
 # A deadline, a look and a cancel have this long to come through once time moves on.
 _LAG = 0.5
 _AWHILE = 45.0
@@ -483,8 +489,40 @@ class Interleavings(RuleBasedStateMachine):
         self.run_on(self.clock.advance(_SEARCH_SECONDS + _AWHILE))
         left = self.run_on(self.life.store.open_runs())
         assert not left, f"never settled: {left}"
+        self._money_adds_up()
         assert all(each.task.done() for each in self.asks), "a caller was never answered"
         assert not self.wrongs, self.wrongs
+
+    def _money_adds_up(self) -> None:
+        """Each run of upstream's is paid for once; whoever shared one saved its cost; nothing is held any more."""
+        now = self.clock.now()
+        lines = self.run_on(self.life.store.newest_spend(10_000))
+        by_run = {line.run_id: line.microusd for line in lines}
+        assert len(by_run) == len(lines), "a run was settled twice"
+        costs = {name: self._cost(run) for name, run in self.upstream.runs.items()}
+        found = {}
+        for run_id, microusd in by_run.items():
+            run = self.run_on(self.life.store.run(run_id))
+            found[run.upstream_id] = microusd
+        assert found == costs
+        for team in TEAMS:
+            scope = quota.scope(Of.TEAM, team)
+            meter = self.run_on(self.life.store.meters([scope], now))[scope]
+            assert (meter.open, meter.held_microusd, meter.held_milliseconds) == (0, 0, 0), "something is still held"
+            rows = self.run_on(self.life.store.usage(By.TEAM, since=0, until=10**6, team=team))
+            spent = sum(line.microusd for line in lines if line.team == team)
+            saved = sum(by_run[each.run_id] for each in self._sharing(team))
+            assert [(row.microusd, row.saved_microusd) for row in rows or [Usage()]] == [(spent, saved)]
+        assert self.run_on(self.life.store.recount_meters()) == 0
+
+    def _sharing(self, team: str) -> list[Prediction]:
+        runs = {line.run_id for line in self.run_on(self.life.store.newest_spend(10_000))}
+        known = [each for run_id in runs for each in self.run_on(self.life.store.predictions_of(run_id))]
+        return [each for each in known if each.team == team and each.source in (Source.JOINED, Source.HIT)]
+
+    def _cost(self, run: UpstreamRun) -> int:
+        seconds = 0 if run.status == "aborted" else run.seconds
+        return int((Decimal(str(seconds)) * _USD_PER_SECOND * 10**6).to_integral_value())
 
     def _no_run_has_leaked(self) -> None:
         """Every run of upstream's is somebody's, and is cancelled if nobody wants it, once."""
