@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from gateway.config import Config
+    from gateway.config import Config, Team
     from gateway.ports import Store
 
 T = TypeVar("T")
@@ -44,6 +44,15 @@ def load_config(path: Path | None, *, serving: bool = False) -> "Config":
         if len(error.problems) > 1:
             click.echo(f"{len(error.problems)} problems; nothing was done.", err=True)
         raise click.exceptions.Exit(1) from None
+
+
+def known_team(config: "Config", name: str) -> "Team":
+    """Return a team of the config."""
+    team = config.team(name)
+    if team is None:
+        known = ", ".join(team.name for team in config.teams) or "none"
+        raise click.ClickException(f"there is no team {name!r} in the config (there are: {known})")
+    return team
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, load_config, opened_store, plain_errors, run
+from gateway.commands.common import CONFIG_OPTION, known_team, load_config, opened_store, plain_errors, run
 
 if TYPE_CHECKING:
     from gateway.config import Config, Team
@@ -52,7 +52,7 @@ def create(
         from gateway.core.keys import new_key
         from gateway.core.records import Key
 
-        team, now = _team(config, team_name), time.time()
+        team, now = known_team(config, team_name), time.time()
         minted = new_key(secrets.token_bytes)
         key = Key(
             id=minted.id,
@@ -96,7 +96,7 @@ def list_(team_name: str | None, style: str, config_path: Path | None) -> None:
     config = load_config(config_path)
     with plain_errors():
         if team_name is not None:
-            _team(config, team_name)
+            known_team(config, team_name)
 
         async def fetch() -> "list[Key]":
             async with opened_store(config) as store:
@@ -153,7 +153,7 @@ def rotate(key_id: str, overlap: str, config_path: Path | None) -> None:
                 known = await store.key(wanted)
                 if known is None or known.revoked_at is not None:
                     return None
-                _team(config, known.team)
+                known_team(config, known.team)
                 successor = _successor(known, minted.id, minted.sha256, now)
                 old = await store.rotate_key(wanted, successor, ends_at)
                 return None if old is None else (old, successor)
@@ -185,14 +185,6 @@ def _successor(old: "Key", key_id: str, sha256: str, now: float) -> "Key":
         expires_at=None if life is None else now + life,
         revoked_at=None,
     )
-
-
-def _team(config: "Config", name: str) -> "Team":
-    team = config.team(name)
-    if team is None:
-        known = ", ".join(team.name for team in config.teams) or "none"
-        raise click.ClickException(f"there is no team {name!r} in the config (there are: {known})")
-    return team
 
 
 def _free_name(team: "Team", name: str) -> str:

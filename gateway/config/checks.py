@@ -91,6 +91,12 @@ def compare(config: Config, report: Report) -> None:
     )
     for index, team in enumerate(config.teams):
         _compare_team(team, ("teams", index), report)
+        if (team.budget_webhook or "").startswith("http://") and not config.webhooks.allow_http:
+            report.add(
+                ("teams", index, "budget_webhook"),
+                "expected an https address (or webhooks.allow_http = true)",
+                uses=[("webhooks", "allow_http")],
+            )
     _compare_digests(config, report)
 
 

@@ -10,6 +10,7 @@ from gateway.config.values import (
     Dollars,
     EnvName,
     Flag,
+    HookUrl,
     KeyName,
     Moment,
     NotEmptyOrigins,
@@ -129,6 +130,11 @@ class Team(Limits):
     )
     max_wait_seconds: SecondsOrZero = Field(
         20, description="How long a create over a rate is held before it is refused.", examples=[20]
+    )
+    budget_webhook: HookUrl | None = Field(
+        None,
+        description="Who is told, once a window, that 80 % or all of the team's budget is used up.",
+        examples=["https://hooks.example.com/budget"],
     )
     per_user: Limits | None = Field(None, description="Limits of each user that callers name.")
     per_address: Limits | None = Field(None, description="Limits of each address that calls.")

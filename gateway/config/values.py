@@ -125,6 +125,13 @@ def _public_url(value: str) -> str:
     return _http_url(value).removesuffix("/v1").rstrip("/")
 
 
+def _hook_url(value: str) -> str:
+    parts = _url(value, ("http", "https"), "an https address")
+    if "@" in parts.netloc or "#" in value:
+        raise ValueError("expected an address without user name, password and fragment")
+    return value
+
+
 def _base_url(value: str) -> str:
     return f"{_public_url(value)}/v1"
 
@@ -223,6 +230,7 @@ Dollars = Annotated[Decimal, _number("a number above 0", zero=False, high=MOST_U
 Price = Annotated[Decimal, _number("a number, 0 or more", zero=True, high=MOST_USD, into=exact_price)]
 Host = Annotated[str, _text(_host, "a host name or an IP address")]
 PublicUrl = Annotated[str, _text(_public_url, "an http or https address")]
+HookUrl = Annotated[str, _text(_hook_url, "an https address")]
 BaseUrl = Annotated[str, _text(_base_url, "an http or https address")]
 StoreUrl = Annotated[str, _text(_store_url, "an address")]
 OutputsUrl = Annotated[str, _text(_outputs_url, "a folder or an s3:// address")]

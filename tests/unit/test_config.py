@@ -709,6 +709,17 @@ def test_a_budget_finer_than_a_micro_dollar_is_refused():
     assert "expected whole micro-dollars: at most 6 places after the point" in found["teams[0].budget_usd_per_day"]
 
 
+def test_who_is_told_of_budgets_is_told_by_https():
+    """What a team spends is nobody's business on the way, unless the config allows plain http for webhooks."""
+    hook = "https://hooks.example.com/a?b=c"
+    assert made(teams=[team(budget_webhook=hook)]).teams[0].budget_webhook == hook
+    for wrong in ("hooks.example.com", "ftp://x.example", "https://u:p@x.example", "https://x.example/#a", "", 5):
+        assert list(problems(teams=[team(budget_webhook=wrong)])) == ["teams[0].budget_webhook"]
+    plain = [team(budget_webhook="http://x.example")]
+    assert "webhooks.allow_http" in problems(teams=plain)["teams[0].budget_webhook"]
+    made(teams=plain, webhooks={"allow_http": True})
+
+
 def test_outputs_need_a_place():
     """Asked to keep outputs without a place, the gateway says so at start and not when they are gone."""
     assert "needs an outputs.url" in problems(outputs={"persist": "all"})["outputs.persist"]

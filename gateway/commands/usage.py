@@ -1,0 +1,180 @@
+"""`gateway usage`: what was run, spent and saved, and corrections of it. Works beside a running gateway."""
+
+# ruff: noqa: PLC0415 - heavy modules are imported where they are used
+import csv
+import io
+import json
+import time
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import click
+
+from gateway.commands.common import CONFIG_OPTION, known_team, load_config, opened_store, plain_errors, run
+
+_LONGEST_REASON: Final = 500
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula; users' names are callers' own."""
+
+
+@click.group(invoke_without_command=True)
+@click.option("--team", "team_name", metavar="TEAM", help="That of one team only.")
+@click.option("--since", metavar="DAY", help="First day (2026-01-31), or how long ago (30d); else the month's first.")
+@click.option("--until", metavar="DAY", help="Last day; else today. Days are UTC.")
+@click.option(
+    "--by", type=click.Choice(["team", "key", "model", "day", "user"]), default="team", show_default=True, help="Rows."
+)
+@click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@CONFIG_OPTION
+@click.pass_context
+def usage(
+    context: click.Context,
+    team_name: str | None,
+    since: str | None,
+    until: str | None,
+    by: str,
+    style: Literal["table", "json", "csv"],
+    config_path: Path | None,
+) -> None:
+    """Show what was run, spent and saved."""
+    if context.invoked_subcommand is not None:
+        return
+    config = load_config(config_path)
+    with plain_errors():
+        from gateway.clock import SystemClock
+        from gateway.core import windows
+        from gateway.core.ledger import By
+        from gateway.core.windows import Window
+        from gateway.service.usage import UsageService
+
+        today = windows.day_of(time.time())
+        first = windows.first_day(Window.MONTH, today) if since is None else _day("--since", since, today)
+        last = max(first, today) if until is None else _day("--until", until, today)
+        if last < first:
+            raise click.BadParameter("must not be before --since", param_hint="--until")
+
+        async def ask() -> dict[str, Any]:
+            async with opened_store(config) as store:
+                return dict(await UsageService(store, SystemClock()).usage(team_name, By(by), first, last))
+
+        found = run(ask())
+        if team_name is not None and not found["rows"]:
+            # What is gone from the config may still have been used.
+            known_team(config, team_name)
+        match style:
+            case "json":
+                click.echo(json.dumps(found, indent=2))
+            case "csv":
+                click.echo(_csv(found, by), nl=False)
+            case "table":
+                click.echo(_table(found, by))
+
+
+@usage.command(context_settings={"ignore_unknown_options": True})
+@click.argument("team_name", metavar="TEAM")
+@click.argument("amount", metavar="AMOUNT")
+@click.option("--reason", required=True, help="Why; it stands in the ledger.")
+@CONFIG_OPTION
+def adjust(team_name: str, amount: str, reason: str, config_path: Path | None) -> None:
+    """Correct what TEAM has spent by AMOUNT dollars: above 0 it has spent more, below 0 less.
+
+    The correction is a line of its own in the ledger, and counts in today's and this month's budget from now on.
+    """
+    config = load_config(config_path)
+    with plain_errors():
+        from gateway.core import money
+
+        team = known_team(config, team_name)
+        microusd = _microusd(amount)
+        reason = " ".join(reason.split())
+        if not 0 < len(reason) <= _LONGEST_REASON or not reason.isprintable():
+            raise click.BadParameter(f"expected 1 to {_LONGEST_REASON} printable characters", param_hint="--reason")
+
+        async def correct() -> None:
+            async with opened_store(config) as store:
+                await store.adjust(team.name, microusd, reason, time.time())
+
+        run(correct())
+        click.echo(f"Team {team.name} has spent ${money.usd(abs(microusd))} {'more' if microusd > 0 else 'less'}.")
+
+
+def _day(option: str, text: str, today: int) -> int:
+    from gateway.core import windows
+    from gateway.core.durations import parse_duration
+
+    try:
+        return windows.parse_day(text)
+    except ValueError:
+        pass
+    try:
+        return windows.day_of(today * 86_400 - parse_duration(text))
+    except ValueError:
+        raise click.BadParameter("expected a day (2026-01-31) or how long ago (30d)", param_hint=option) from None
+
+
+def _microusd(text: str) -> int:
+    from gateway.core import money
+
+    try:
+        microusd = money.exact_microusd(Decimal(text.removeprefix("$")))
+    except InvalidOperation:
+        raise click.BadParameter("expected dollars (for example: -2.50)", param_hint="AMOUNT") from None
+    except ValueError as problem:
+        raise click.BadParameter(str(problem), param_hint="AMOUNT") from None
+    if microusd == 0:
+        raise click.BadParameter("expected an amount other than 0", param_hint="AMOUNT")
+    return microusd
+
+
+def _cells(row: dict[str, Any], by: str) -> list[str]:
+    """Return what a table and a CSV file show of a row."""
+    counts = row["predictions"]
+    name = [] if by == "team" else [str(row[by]) if row.get(by) is not None else "-"]
+    return [
+        row["team"],
+        *name,
+        str(counts["run"]),
+        str(counts["joined"]),
+        str(counts["hit"]),
+        f"{row['seconds']:.3f}",
+        row["spend_usd"],
+        row["saved_usd"],
+    ]
+
+
+def _columns(by: str) -> list[str]:
+    return ["team", *([] if by == "team" else [by]), "run", "joined", "hit", "seconds", "spend_usd", "saved_usd"]
+
+
+def _table(found: dict[str, Any], by: str) -> str:
+    if not found["rows"]:
+        return f"Nothing was run from {found['from']} to {found['to']}."
+    total = {"team": "total", by: "", **found["total"]}
+    if by == "team":
+        total["team"] = "total"
+    lines = [_columns(by), *(_cells(row, by) for row in (*found["rows"], total))]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
+    words = 1 if by == "team" else 2
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if index < words else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _csv(found: dict[str, Any], by: str) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_columns(by))
+    for row in found["rows"]:
+        amounts = len(_columns(by)) - 6
+        cells = _cells(row, by)
+        writer.writerow([*map(_harmless, cells[:amounts]), *cells[amounts:]])
+    return out.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULA) and cell != "-" else cell
