@@ -6,6 +6,7 @@ happen: each changes in the step of what it belongs to. It is looked for all the
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from gateway.core import windows
 from gateway.core.audit import Tally
@@ -53,22 +54,27 @@ class Bookkeeper:
         self._audited = 0
 
     async def start(self) -> None:
-        """Before anything is admitted: hold all that budgets are checked against to the lines."""
-        today = windows.day_of(self._clock.now())
+        """Before anything is admitted: hold what is held, and what was spent today, to reservations and lines.
+
+        The earlier days of the month, of which there may be a million lines, follow at once, in small steps (`run`).
+        """
         wrong = await self._ledger.recount_meters()
-        for day in range(windows.first_day(Window.MONTH, today), today + 1):
-            wrong += await self._audit(day, _LINES_AT_A_START, pause=0.0)
+        wrong += await self._audit(windows.day_of(self._clock.now()), _LINES_AT_A_START, pause=0.0)
         self._report(wrong)
         await self._budgets.check_all()
 
     async def run(self) -> None:
         """Look after the ledger for ever. A store that is away is tried again at the next turn."""
+        await self._patiently(self.audit_month)
         while True:
             await self._clock.sleep(self._every_seconds)
-            try:
-                await self.turn()
-            except GatewayError as exc:
-                logger.warning("the bookkeeper could not finish", extra={"reason": exc.detail})
+            await self._patiently(self.turn)
+
+    async def _patiently(self, work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await work()
+        except GatewayError as exc:
+            logger.warning("the bookkeeper could not finish", extra={"reason": exc.detail})
 
     async def turn(self) -> None:
         """Do once all that is due."""
@@ -78,6 +84,15 @@ class Bookkeeper:
         if self._turns % _TURNS_BETWEEN_AUDITS == 0:
             await self.audit()
         self._turns += 1
+
+    async def audit_month(self) -> int:
+        """Compare the sums of every day of the month with their lines."""
+        today = windows.day_of(self._clock.now())
+        wrong = 0
+        for day in range(windows.first_day(Window.MONTH, today), today + 1):
+            wrong += await self._audit(day, _LINES_AT_ONCE, pause=_PAUSE)
+        self._report(wrong)
+        return wrong
 
     async def audit(self) -> int:
         """Compare the sums of today, of yesterday, and of one more day of the month, with their lines."""
