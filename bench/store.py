@@ -19,8 +19,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from gateway.core import quota
+from gateway.core.ledger import Reservation
+from gateway.core.limits import Of
+from gateway.core.quota import Allowance, Demand
 from gateway.core.records import Begin, Kind, Outcome, Prediction, Run, RunState, Source, Status
+from gateway.store.sql.entries import enter_hit
 from gateway.store.sql.queries import SQL
+from gateway.store.sql.reservations import reserve
 from gateway.store.sql.rows import PREDICTIONS, RUNS, Row, sight
 from gateway.store.sqlite import SQLiteStore
 
@@ -72,7 +78,19 @@ def wish(name: str, operation: str, n: int) -> Begin:
     fingerprint = f"{operation}{n}" if operation == "lead" else operation
     may_lead = operation == "lead"
     intent = replace(run, state=RunState.INTENDED, upstream_id=None, document=b"", fingerprint=fingerprint)
-    return Begin(run=intent, prediction=prediction, now=AT, may_hit=True, may_join=True, may_lead=may_lead)
+    limits = tuple(
+        Allowance(of=of, scope=quota.scope(of, name), microusd_per_day=10**12)
+        for of, name in ((Of.TEAM, run.team), (Of.KEY, run.key_id))
+    )
+    return Begin(
+        run=intent,
+        prediction=prediction,
+        now=AT,
+        may_hit=True,
+        may_join=True,
+        may_lead=may_lead,
+        demand=Demand(5, 5, limits) if may_lead else None,
+    )
 
 
 def shared() -> list[tuple[Run, Prediction]]:
@@ -96,6 +114,13 @@ class Bare:
         self.db.execute("BEGIN IMMEDIATE")
         self.look("run_to_hit", begin)
         self.look("run_to_join", begin)
+        run, demand = begin.run, begin.demand
+        assert demand is not None
+        scopes = demand.scopes(run.team, run.key_id, None)
+        held = Reservation(
+            run_id=run.id, team=run.team, key_id=run.key_id, user=None, scopes=scopes, milliseconds=5, microusd=5, at=AT
+        )
+        assert reserve(self.db, held, demand) is None
         self.db.execute(SQL["add_run"], RUNS.row(replace(begin.run, leader_id=begin.prediction.id)))
         self.db.execute(SQL["add_prediction"], PREDICTIONS.row(begin.prediction))
         self.db.execute("COMMIT")
@@ -113,9 +138,9 @@ class Bare:
         begin = wish(self.name, "hit", n)
         self.db.execute("BEGIN IMMEDIATE")
         run = RUNS.record(self.look("run_to_hit", begin))
-        self.db.execute(SQL["use_entry"], {"run_id": run.id, "now": AT})
         prediction = replace(begin.prediction, run_id=run.id, source=Source.HIT)
         self.db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
+        enter_hit(self.db, prediction, run, AT)
         self.db.execute("COMMIT")
 
     def look(self, query: str, begin: Begin) -> Row:
