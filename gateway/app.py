@@ -33,7 +33,7 @@ from gateway.service.accounting import Accounting
 from gateway.service.admission import Admission
 from gateway.service.authentication import Authenticator
 from gateway.service.bookkeeper import Bookkeeper
-from gateway.service.budgets import Budgets, LoggedAnnouncer
+from gateway.service.budgets import Budgets
 from gateway.service.creates import CreateService
 from gateway.service.deadlines import Deadlines
 from gateway.service.files import FileService
@@ -164,27 +164,26 @@ class _Money(msgspec.Struct, frozen=True):
     pricing: Pricing
     admission: Admission
     accounting: Accounting
+    budgets: Budgets
+    bookkeeper: Bookkeeper
     usage: UsageService
 
 
-async def _build_money(
-    config: Config, teams: Sequence[Team], store: Store, clock: Clock, metrics: Metrics, stack: AsyncExitStack
-) -> _Money:
+async def _build_money(config: Config, teams: Sequence[Team], store: Store, clock: Clock, metrics: Metrics) -> _Money:
     pricing = Pricing(settings.price_list(config), metrics)
     await pricing.load(store)
-    # Announcements go to the log; a durable queue to `budget_webhook` takes its place here.
-    budgets = Budgets(teams, store, LoggedAnnouncer(), clock, metrics)
+    webhooks = {team.name: team.budget_webhook for team in config.teams if team.budget_webhook is not None}
+    budgets = Budgets(teams, webhooks, store, clock, metrics)
     admission = Admission(store, clock, metrics)
     admission.when_exhausted(budgets.exhausted)
     bookkeeper = Bookkeeper(store, store, pricing, budgets, clock, metrics, retain_days=float(config.store.retain_days))
-    await bookkeeper.start()
-    _background(stack, budgets.run(), "budgets")
-    _background(stack, bookkeeper.run(), "bookkeeper")
     metrics.watch("creates_waiting", "Creates that wait for a rate, or for a run's end.", lambda: admission.waiting)
     return _Money(
         pricing=pricing,
         admission=admission,
         accounting=Accounting(store, pricing, budgets, admission, clock, metrics),
+        budgets=budgets,
+        bookkeeper=bookkeeper,
         usage=UsageService(store, clock),
     )
 
@@ -223,7 +222,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
     )
     tokens = TokenService(await store.secret("browser-tokens", token_bytes(_SECRET_BYTES)), clock)
     config_keys = [key for team in config.teams for key in team.issued_keys()]
-    money = await _build_money(config, teams, store, clock, metrics, stack)
+    money = await _build_money(config, teams, store, clock, metrics)
     authenticator = Authenticator(teams, config_keys, store, tokens, clock, allowances=settings.key_allowances(config))
     versions = VersionMap(store, client)
     policy = Policy(versions, store, clock, upstream.base_url)
@@ -321,6 +320,10 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
     _background(stack, deadlines.run(), "deadlines")
     secrets = WebhookSecrets(store, clock)
     notifier = _notifier(config, store, secrets, clock, metrics, network, stack, tracker, predictions)
+    money.budgets.announce_through(notifier)
+    await money.bookkeeper.start()
+    _background(stack, money.budgets.run(), "budgets")
+    _background(stack, money.bookkeeper.run(), "bookkeeper")
     tracker.when_changed(notifier.note_changed)
     tracker.when_ended(notifier.note_ended)
     predictions.when_left(notifier.note_left)

@@ -10,9 +10,7 @@ from gateway.ports.predictions import Predictions
 from gateway.ports.sharing import Sharing
 
 
-class Store(
-    Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Leases, Ledger, Protocol
-):
+class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Leases, Ledger, Protocol):
     """Everything that lasts."""
 
     async def open(self) -> None:

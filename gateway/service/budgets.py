@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gateway.core import quota, refusals, windows
 from gateway.core.limits import Limits, Of
@@ -13,8 +13,9 @@ from gateway.ports import Announcer, Clock, Ledger, MoneyObserver
 
 logger = logging.getLogger(__name__)
 
-WARNING = "budget_warning"
-EXHAUSTED = "budget_exhausted"
+WARNING = "budget.warning"
+EXHAUSTED = "budget.exhausted"
+"""Types of messages, in the form that Standard Webhooks advise."""
 _NEARLY, _FULLY = 80, 100
 _PAUSE = 1.0
 
@@ -23,15 +24,25 @@ class Budgets:
     """Watches the budgets of all teams."""
 
     def __init__(
-        self, teams: Sequence[Team], ledger: Ledger, announcer: Announcer, clock: Clock, observer: MoneyObserver
+        self,
+        teams: Sequence[Team],
+        webhooks: Mapping[str, str],
+        ledger: Ledger,
+        clock: Clock,
+        observer: MoneyObserver,
     ) -> None:
+        self._webhooks = webhooks
+        self._announcer: Announcer | None = None
         self._limits = {team.name: team.allowance.own for team in teams}
         self._ledger = ledger
-        self._announcer = announcer
         self._clock = clock
         self._observer = observer
         self._touched: dict[str, str | None] = {}
         self._news = asyncio.Event()
+
+    def announce_through(self, announcer: Announcer) -> None:
+        """Have teams with an address for it told of warnings, which are logged in any case."""
+        self._announcer = announcer
 
     def touched(self, team: str) -> None:
         """Take note that something was held, released or spent: the team's budgets are to be looked at."""
@@ -102,7 +113,9 @@ class Budgets:
             extra={"team": team, "budget": standing.name, "percent": percent},
         )
         payload = {"team": team, "percent": percent, "limit": refusals.shown(standing)}
-        await self._announcer.announce(team, EXHAUSTED if percent == _FULLY else WARNING, payload)
+        url = self._webhooks.get(team)
+        if self._announcer is not None and url is not None:
+            await self._announcer.announce(team, url, EXHAUSTED if percent == _FULLY else WARNING, payload)
 
 
 def _allowance(team: str, limits: Limits) -> Allowance:
@@ -112,11 +125,3 @@ def _allowance(team: str, limits: Limits) -> Allowance:
         microusd_per_day=limits.microusd_per_day,
         microusd_per_month=limits.microusd_per_month,
     )
-
-
-class LoggedAnnouncer:
-    """Tells nobody but the log."""
-
-    async def announce(self, team: str, kind: str, payload: dict[str, object]) -> None:
-        """Note that a team was to be told something."""
-        logger.info("an announcement", extra={"team": team, "kind": kind, "percent": payload.get("percent")})

@@ -18,6 +18,7 @@ from tests.edge.samples import ShiftedClock
 from tests.edge.test_sharing import CREATED, STORY, ask, cancel, create, finished, many
 from tests.edge.wire import metrics_of
 from tests.support.house import House
+from tests.support.receiver import start_receiver
 from tests.support.upstream import creates, until, version_of
 
 PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.25}]}
@@ -430,6 +431,29 @@ async def test_a_warning_is_logged_at_80_and_100_per_cent_once(
             [("a budget is nearly used up", 80), ("a budget is used up", 100)],
             [("a budget is used up", 100)],
         )
+
+
+async def test_a_team_is_told_of_its_budget_where_it_wants_to_be(open_gateway: OpenGateway):
+    """Both warnings arrive, signed, once; the address was given in the config."""
+    local = {"allow_http": True, "allow_private_addresses": True}
+    async with start_receiver() as receiver:
+        team = {"budget_usd_per_day": 0.3, "budget_webhook": f"{receiver.url}/budget"}
+        async with open_gateway(prices=PRICES, webhooks=local, teams={"alpha": team}) as house, many(house) as alpha:
+            await spend(alpha, named(house))
+            await receiver.count(1)
+            assert (await create(alpha, named(house), OWN)).status == 402
+            await receiver.count(2)
+            warned, exhausted = receiver.messages
+            assert (warned.path, warned.json["type"], warned.json["data"]["percent"]) == (
+                "/budget",
+                "budget.warning",
+                80,
+            )
+            assert warned.json["data"]["limit"]["used"] == "0.250000"
+            assert (exhausted.json["type"], exhausted.json["data"]["percent"]) == ("budget.exhausted", 100)
+            assert warned.headers["webhook-signature"].startswith("v1,")
+            await create(alpha, named(house), OWN)
+        assert len(receiver.messages) == 2
 
 
 async def test_a_correction_beside_the_gateway_counts_at_once(open_gateway: OpenGateway):

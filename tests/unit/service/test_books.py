@@ -23,6 +23,8 @@ from tests.contract.records import NOW, finish, go, lead, live, prediction
 from tests.contract.test_money import demand, settlement
 from tests.support.clock import ManualClock
 
+HOOK = "https://hooks.example.com/budget"
+
 
 class Observer:
     """Remembers what was counted, by name."""
@@ -46,7 +48,8 @@ class Heard:
     def __init__(self) -> None:
         self.said: list[tuple[str, str, Any]] = []
 
-    async def announce(self, team: str, kind: str, payload: dict[str, object]) -> None:
+    async def announce(self, team: str, url: str, kind: str, payload: Any) -> None:
+        assert url == HOOK
         self.said.append((team, kind, payload["percent"]))
         json.dumps(payload)
 
@@ -81,7 +84,9 @@ def team(**limits: Any) -> Team:
 @pytest.fixture
 def budgets(store: SQLiteStore, clock: ManualClock, observer: Any, heard: Any) -> Budgets:
     limits = {"microusd_per_day": 1000, "microusd_per_month": 5000}
-    return Budgets([team(**limits)], store, heard, clock, observer)
+    made = Budgets([team(**limits)], {"red": HOOK}, store, clock, observer)
+    made.announce_through(heard)
+    return made
 
 
 @pytest.fixture
