@@ -184,7 +184,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
     )
     tokens = TokenService(await store.secret("browser-tokens", token_bytes(_SECRET_BYTES)), clock)
     config_keys = [key for team in config.teams for key in team.issued_keys()]
-    authenticator = Authenticator(teams, config_keys, store, tokens, clock)
+    authenticator = Authenticator(teams, config_keys, store, tokens, clock, allowances=settings.key_allowances(config))
     versions = VersionMap(store, client)
     policy = Policy(versions, store, clock, upstream.base_url)
     schemas = SchemaService(client, clock)

@@ -6,7 +6,11 @@ from ipaddress import ip_network
 
 from gateway.config import Config
 from gateway.config.sections import ModelPrice
+from gateway.config.teams import Limits as ConfigLimits
+from gateway.config.teams import Team as ConfigTeam
+from gateway.config.teams import TeamKey
 from gateway.core import determinism, pricing
+from gateway.core.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
 from gateway.core.scopes import Scope
 from gateway.core.teams import Team
 from gateway.edge.settings import EdgeSettings
@@ -26,9 +30,41 @@ def teams_of(config: Config) -> list[Team]:
             origins=team.browser_origins,
             may_assert_deterministic=team.may_assert_deterministic,
             honor_cache_control=team.honor_cache_control,
+            allowance=_allowance(team),
+            weight=team.weight,
+            max_wait_seconds=team.max_wait_seconds,
         )
         for team in config.teams
     ]
+
+
+def key_allowances(config: Config) -> dict[str, Allowance]:
+    """Return what the config's keys are given, by their lasting ids; those without limits are left out."""
+    given = {
+        record.id: _allowance(key)
+        for team in config.teams
+        for key, record in zip(team.keys, team.issued_keys(), strict=True)
+    }
+    return {key_id: allowance for key_id, allowance in given.items() if allowance != NO_LIMITS}
+
+
+def _allowance(given: ConfigTeam | TeamKey) -> Allowance:
+    return Allowance(own=_limits(given), per_user=_limits(given.per_user), per_address=_limits(given.per_address))
+
+
+def _limits(given: ConfigLimits | None) -> Limits:
+    if given is None:
+        return UNLIMITED
+    return Limits(
+        requests_per_minute=given.requests_per_minute,
+        predictions_per_minute=given.predictions_per_minute,
+        burst=given.burst,
+        concurrent_predictions=given.concurrent_predictions,
+        seconds_per_day=given.seconds_per_day,
+        seconds_per_month=given.seconds_per_month,
+        microusd_per_day=given.budget_microusd_per_day,
+        microusd_per_month=given.budget_microusd_per_month,
+    )
 
 
 def edge_settings(config: Config, teams: Sequence[Team]) -> EdgeSettings:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gateway.core.limits import NO_LIMITS, UNLIMITED, Allowance, Limits, Of, Subject
 from gateway.core.scopes import Scope
 from gateway.core.targets import allows, allows_everything, exact_models
 
@@ -21,6 +22,11 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     origins: tuple[str, ...] = ()
     may_assert_deterministic: bool = False
     honor_cache_control: bool = False
+    allowance: Allowance = NO_LIMITS
+    weight: float = 1.0
+    """Its share of the account's rates when teams compete."""
+    max_wait_seconds: float = 20.0
+    """How long a create over a rate is held before it is refused."""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +40,40 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     origins: tuple[str, ...] | None = None
     """Set for a publishable key: only requests from these pages pass."""
     user: str | None = None
+    is_public: bool = False
+    """Whether it is in the hands of a page: a publishable key, or a browser token. What a page says of itself, its
+    user's name above all, does not count."""
+    allowance: Allowance = NO_LIMITS
+    """The key's own, which narrows the team's."""
+    token_id: str | None = None
+    token_limits: Limits = UNLIMITED
+
+    @property
+    def counted_as(self) -> str:
+        """Name the key, or the browser token, that is in use."""
+        return self.key_id if self.token_id is None else f"{self.key_id}#{self.token_id}"
+
+    def subjects(self, user: str | None = None, address: str | None = None) -> tuple[Subject, ...]:
+        """Return all under whom a request of this user, from this address, is counted, widest first.
+
+        Those without limits are left out. `address` is given for callers in public hands only.
+        """
+        team, key = self.team, self.key_id
+        counted = [
+            Subject(Of.TEAM, team.name, team.allowance.own),
+            Subject(Of.KEY, key, self.allowance.own),
+            Subject(Of.KEY, self.counted_as, self.token_limits),
+        ]
+        for of, name, of_team, of_key in (
+            (Of.USER, user, team.allowance.per_user, self.allowance.per_user),
+            (Of.ADDRESS, address, team.allowance.per_address, self.allowance.per_address),
+        ):
+            if name is not None:
+                counted += [
+                    Subject(of, f"team {team.name}: {name}", of_team),
+                    Subject(of, f"key {key}: {name}", of_key),
+                ]
+        return tuple(subject for subject in counted if subject.limits != UNLIMITED)
 
     def may(self, scope: Scope) -> bool:
         """Whether the key has a scope."""

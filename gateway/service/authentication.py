@@ -12,6 +12,7 @@ from typing import NamedTuple
 from cachetools import TTLCache
 
 from gateway.core import keys
+from gateway.core.limits import NO_LIMITS, UNLIMITED, Allowance
 from gateway.core.records import Key
 from gateway.core.scopes import Scope, narrow
 from gateway.core.teams import Caller, Team, origin_bound
@@ -56,8 +57,10 @@ class Authenticator:
         tokens: TokenService,
         clock: Clock,
         *,
+        allowances: Mapping[str, Allowance] | None = None,
         max_cached: int = 10_000,
     ) -> None:
+        self._allowances = allowances or {}
         self._teams: Mapping[str, Team] = {team.name: team for team in teams}
         self._by_digest: Mapping[str, Key] = {key.sha256: key for key in config_keys}
         self._config_keys: Mapping[str, Key] = {key.id: key for key in config_keys}
@@ -129,6 +132,8 @@ class Authenticator:
             scopes=narrow(team.scopes, key.scopes),
             models=(team.models, key.models) if key.models is not None else (team.models,),
             origins=key.origins or None,
+            is_public=bool(key.origins),
+            allowance=self._allowances.get(key.id, NO_LIMITS),
         )
 
     def _narrowed(self, caller: Caller, token: BrowserToken) -> Caller:
@@ -139,4 +144,8 @@ class Authenticator:
             models=(*caller.models, token.models) if token.models is not None else caller.models,
             origins=token.origins or caller.origins,
             user=token.user,
+            is_public=True,
+            allowance=caller.allowance,
+            token_id=token.jti,
+            token_limits=token.limits.as_limits() if token.limits is not None else UNLIMITED,
         )

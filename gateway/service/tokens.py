@@ -6,11 +6,13 @@ dies with it.
 
 import secrets
 from functools import partial
+from typing import Annotated
 
 import jwt
 import msgspec
 
 from gateway.core import scopes as scoping
+from gateway.core.limits import Limits
 from gateway.core.scopes import Scope
 from gateway.core.teams import Caller
 from gateway.errors import Forbidden, InvalidField, Unauthenticated, Unprocessable
@@ -25,6 +27,21 @@ _ALGORITHM = "HS256"
 _NEVER = frozenset({Scope.TOKENS, Scope.ACCOUNT, Scope.ADMIN})
 _BY_DEFAULT = frozenset(scoping.DEFAULT_SCOPES)
 
+Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+
+
+class TokenLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How much may be done with one token, within what its key may. A token lives minutes: there are no budgets."""
+
+    requests_per_minute: Positive | None = None
+    predictions_per_minute: Positive | None = None
+    burst: Positive | None = None
+    concurrent_predictions: Positive | None = None
+
+    def as_limits(self) -> Limits:
+        """Return them as they are counted."""
+        return Limits(**msgspec.structs.asdict(self))
+
 
 class BrowserToken(msgspec.Struct, frozen=True, kw_only=True):
     """What a token says."""
@@ -32,10 +49,13 @@ class BrowserToken(msgspec.Struct, frozen=True, kw_only=True):
     team: str
     key_id: str
     expires_at: float
+    jti: str = ""
+    """Its own name, under which it is counted (RFC 7519, 4.1.7)."""
     scopes: tuple[str, ...]
     models: tuple[str, ...] | None = None
     origins: tuple[str, ...] | None = None
     user: str | None = None
+    limits: TokenLimits | None = None
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,6 +66,7 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     models: tuple[str, ...] | None = None
     origins: tuple[str, ...] | None = None
     user: str | None = None
+    limits: TokenLimits | None = None
 
 
 class MintedToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,12 +104,14 @@ class TokenService:
             team=caller.team.name,
             key_id=caller.key_id,
             expires_at=expires_at,
+            jti=secrets.token_hex(8),
             scopes=tuple(sorted(granted)),
             models=request.models,
             origins=origins,
             user=request.user,
+            limits=request.limits,
         )
-        claims = msgspec.to_builtins(token) | {"aud": _AUDIENCE, "exp": expires_at, "jti": secrets.token_hex(8)}
+        claims = msgspec.to_builtins(token) | {"aud": _AUDIENCE, "exp": expires_at}
         return MintedToken(
             token=TOKEN_PREFIX + jwt.encode(claims, self._secret, _ALGORITHM),
             expires_at=expires_at,

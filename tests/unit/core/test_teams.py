@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.limits import Allowance, Limits, Of, Subject
 from gateway.core.scopes import Scope
 from gateway.core.teams import Caller, Team, origin_allowed
 
@@ -73,3 +74,47 @@ def test_work_belongs_to_its_team_and_to_the_operator():
 def test_a_page_is_known_by_its_whole_origin(origins, origin, allowed):
     """A name that only ends or begins alike is another page."""
     assert origin_allowed(origins, origin) is allowed
+
+
+FEW, SOME, MANY = (Limits(requests_per_minute=number) for number in (1, 10, 100))
+
+
+def limited(**more) -> Caller:
+    team = Team(name="red", scopes=frozenset(), allowance=Allowance(own=MANY, per_user=SOME))
+    return Caller(team=team, key_id="k", scopes=frozenset(), models=(), **more)
+
+
+def test_a_request_is_counted_under_all_who_are_limited_widest_first():
+    """Team, key, token, user and address: each within the one before, and none that nothing limits."""
+    key = Allowance(own=SOME, per_user=FEW, per_address=FEW)
+    everybody = limited(allowance=key, token_id="t", token_limits=FEW).subjects("ann", "192.0.2.1")
+    assert everybody == (
+        Subject(Of.TEAM, "red", MANY),
+        Subject(Of.KEY, "k", SOME),
+        Subject(Of.KEY, "k#t", FEW),
+        Subject(Of.USER, "team red: ann", SOME),
+        Subject(Of.USER, "key k: ann", FEW),
+        Subject(Of.ADDRESS, "key k: 192.0.2.1", FEW),
+    )
+    assert limited().subjects("ann", "192.0.2.1") == (everybody[0], everybody[3])
+    assert limited().subjects() == (everybody[0],)
+    assert caller(("*",)).subjects("ann", "192.0.2.1") == ()
+
+
+def test_a_user_of_two_teams_is_two():
+    """The same name in another team, or at another key, is somebody else."""
+    key = Allowance(per_user=FEW)
+    ids = [
+        subject.id
+        for who in (limited(allowance=key), limited())
+        for name in ("red", "blue")
+        for subject in Caller(
+            team=Team(name=name, scopes=frozenset(), allowance=Allowance(per_user=FEW)),
+            key_id=f"{name}-key",
+            scopes=frozenset(),
+            models=(),
+            allowance=who.allowance,
+        ).subjects("ann")
+    ]
+    assert len(ids) == 6
+    assert len(set(ids)) == 4

@@ -4,12 +4,13 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.keys import Minted
+from gateway.core.limits import Allowance, Limits, Of, Subject
 from gateway.core.records import Key
 from gateway.core.scopes import Scope
 from gateway.core.teams import Caller, Team
 from gateway.errors import Forbidden, StoreUnavailable, Unauthenticated
 from gateway.service.authentication import Authenticator
-from gateway.service.tokens import TokenRequest, TokenService
+from gateway.service.tokens import TokenLimits, TokenRequest, TokenService
 from tests.support.clock import ManualClock
 from tests.unit.service.fakes import AWAY, FakeStore
 from tests.unit.service.people import BLUE, PAGE, RED, issue
@@ -226,6 +227,19 @@ class TestBrowserTokens:
         token = await self.mint(authenticator(store, tokens, clock, key), tokens, minted)
         with pytest.raises(Unauthenticated):
             await ask(authenticator(store, tokens, clock, replace(key, team="blue")), token)
+
+    async def test_it_carries_limits_of_its_own(self, store, tokens, clock):
+        """A page is given ten requests a minute; a second token of the same key is counted apart."""
+        minted, key = issue()
+        own = Allowance(own=Limits(requests_per_minute=100))
+        who = Authenticator((RED,), (key,), store, tokens, clock, allowances={key.id: own})
+        limits = TokenLimits(requests_per_minute=10, burst=2)
+        pages = [await ask(who, await self.mint(who, tokens, minted, limits=limits)) for _ in range(2)]
+        assert all(page.is_public for page in pages)
+        of_key, of_token = pages[0].subjects()
+        assert of_key == Subject(Of.KEY, key.id, own.own)
+        assert of_token.limits == Limits(requests_per_minute=10, burst=2)
+        assert of_token.id != pages[1].subjects()[1].id
 
     async def test_its_key_being_narrowed_narrows_it(self, store, tokens, clock):
         """A scope that the key has lost is lost to the page too."""
