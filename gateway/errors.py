@@ -114,10 +114,33 @@ class Conflict(GatewayError):
     title = "Conflict"
 
 
+class LimitReached(NamedTuple):
+    """The limit that refused something, as the caller is told of it."""
+
+    name: str
+    of: str
+    """Whose it is: `team`, `key`, `user`, `address`, or the `account` that all teams share."""
+    limit: float
+    remaining: float
+    resets_at: float
+    """When it is whole again, as epoch time."""
+
+
 class RateLimited(GatewayError):
     """Too many of something; `retry_after` says when to come again."""
 
     title = "Too many requests"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        title: str | None = None,
+        retry_after: int | None = None,
+        reached: LimitReached | None = None,
+    ) -> None:
+        super().__init__(detail, title=title, retry_after=retry_after)
+        self.reached = reached
 
 
 class NotCached(GatewayError):

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.errors import InvalidField
+from gateway.core import times
+from gateway.errors import InvalidField, LimitReached
 
 CONTENT_TYPE = "application/problem+json"
 _encode = msgspec.json.Encoder().encode
@@ -17,6 +18,7 @@ def problem(
     *,
     invalid_fields: Sequence[InvalidField] = (),
     retry_after: int | None = None,
+    reached: LimitReached | None = None,
 ) -> bytes:
     """Write one problem document. `retry_after` is in whole seconds."""
     body: dict[str, object] = {"title": title, "detail": detail, "status": status}
@@ -24,4 +26,6 @@ def problem(
         body["invalid_fields"] = [field._asdict() for field in invalid_fields]
     if retry_after is not None:
         body["retry_after"] = retry_after
+    if reached is not None:
+        body["limit"] = reached._asdict() | {"resets_at": times.render(reached.resets_at)}
     return _encode(body) + b"\n"

@@ -49,9 +49,9 @@ def respond(error: errors.GatewayError) -> web.Response:
     status = status_of(error)
     retry_after = error.retry_after if error.retry_after is not None else _DEFAULT_RETRY_AFTER.get(status)
     fields = error.fields if isinstance(error, errors.Unprocessable) else ()
-    response = _problem(
-        status, problem(status, error.title, error.detail, invalid_fields=fields, retry_after=retry_after)
-    )
+    reached = error.reached if isinstance(error, errors.RateLimited) else None
+    body = problem(status, error.title, error.detail, invalid_fields=fields, retry_after=retry_after, reached=reached)
+    response = _problem(status, body)
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
     if isinstance(error, errors.UpstreamUncertain):

@@ -1,6 +1,6 @@
 """A create on its way: what was asked, and what it came to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -29,6 +29,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     own_origins: frozenset[str] = frozenset()
     directives: Directives = Directives()
     idempotency_key: str | None = None
+    hold_until: float = 0.0
+    """How long it may wait for its turn at a rate, by the monotonic clock."""
+    has_left: Callable[[], bool] = lambda: False
+    """Says whether the caller has hung up."""
 
 
 class Created(msgspec.Struct, frozen=True, kw_only=True):
