@@ -354,7 +354,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         team_origins={team.name: team.origins for team in teams},
         account=account,
         rates=_request_rates(metrics),
-        holding=Holding(clock, metrics),
+        holding=_holding(clock, metrics),
     )
 
 
@@ -403,6 +403,12 @@ def _account(config: Config, teams: Sequence[Team], clock: Clock, metrics: Metri
     metrics.watch("creates_rate", "Creates a minute that upstream takes.", lambda: creates.rate.rate.per_minute)
     metrics.watch("calls_rate", "Other calls a minute that upstream takes.", lambda: requests.rate.rate.per_minute)
     return account
+
+
+def _holding(clock: Clock, metrics: Metrics) -> Holding:
+    holding = Holding(clock, metrics)
+    metrics.watch("creates_on_hold", "Creates that are held over a request rate.", lambda: len(holding))
+    return holding
 
 
 def _request_rates(metrics: Metrics) -> RequestRates:

@@ -20,6 +20,12 @@ FAST = "acme/storyteller"
 SEPARATE = "RateLimit", "RateLimit-Policy", "ratelimit-remaining", "ratelimit-reset"
 
 
+async def shown(house: House, start: str) -> None:
+    """Wait until a metric begins so."""
+    while f"\nreplicate_gateway_{start}" not in await metrics_of(house):
+        await asyncio.sleep(0.01)
+
+
 class Still(SystemClock):
     """A clock whose monotonic time stands still, so that no bucket fills."""
 
@@ -213,12 +219,12 @@ async def test_without_trusted_proxies_nobody_picks_an_address(open_gateway: Ope
 
 
 async def test_a_create_over_the_rate_is_held(open_gateway: OpenGateway):
-    """Five creates at once, two a second: none is refused, the polls meanwhile pass, and nothing is sent early."""
+    """Eight creates at once, four a second: none is refused, the polls meanwhile pass, and nothing is sent early."""
     team = {"requests_per_minute": 240, "burst": 4, "max_wait_seconds": 10}
     async with open_gateway(teams={"alpha": team}) as house:
         began = time.monotonic()
         making = [asyncio.create_task(create(house, model=FAST)) for _ in range(8)]
-        await asyncio.sleep(0.6)
+        await shown(house, "creates_on_hold 3.0")
         sent = house.upstream.requests.count("predictions.create")
         polled = await poll(house)
         replies = await asyncio.gather(*making)
@@ -248,9 +254,9 @@ async def test_a_held_create_whose_caller_has_left_is_not_made(open_gateway: Ope
     async with open_gateway(teams={"alpha": team}) as house:
         await poll(house)
         making = asyncio.create_task(create(house, model=FAST))
-        await asyncio.sleep(0.2)
+        await shown(house, "creates_on_hold 1.0")
         making.cancel()
-        await asyncio.sleep(1.2)
+        await shown(house, "creates_on_hold 0.0")
         assert upstream.requests.count("predictions.create") == 0
         assert (await poll(house)).status == 200
 
@@ -277,7 +283,7 @@ async def test_hammering_a_refusal_reaches_neither_store_nor_upstream(
         made = await create(house, model=FAST)
         assert made.status == 201
         await finished(house, made.json["id"], key="operator")
-        await asyncio.sleep(0.1)
+        await shown(house, "runs_followed 0.0")
         before, asked = steps.total(), len(upstream.requests)
         version = made.json["version"]
         for _ in range(100):
