@@ -11,7 +11,6 @@ used last are kept, and one that falls out begins anew with a full bucket.
 """
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -54,8 +53,11 @@ class _Known(msgspec.Struct, frozen=True):
     """What is the same for all requests of a key or token."""
 
     buckets: tuple[Bucket, ...]
-    by_user: bool
-    by_address: bool
+    by_user: tuple[Subject, ...]
+    """The subjects that a user is counted as, but for the user's name at the end of their ids; none, if it does not
+    matter which user asks."""
+    by_address: tuple[Subject, ...]
+    """The same of an address."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,31 +113,31 @@ class RequestRates:
             if len(self._known) >= self._max_kept:
                 # Nothing is lost: the buckets themselves are elsewhere.
                 self._known.clear()
-            allowances = (caller.team.allowance, caller.allowance)
+            limited = [subject for subject in caller.subjects("", "") if subject.limits.requests_per_minute is not None]
             found = self._known[caller.counted_as] = _Known(
-                self._buckets(caller.subjects()),
-                any(given.per_user.requests_per_minute for given in allowances),
-                caller.is_public and any(given.per_address.requests_per_minute for given in allowances),
+                tuple(self._bucket(subject) for subject in limited if subject.of in (Of.TEAM, Of.KEY)),
+                tuple(subject for subject in limited if subject.of is Of.USER),
+                tuple(subject for subject in limited if subject.of is Of.ADDRESS and caller.is_public),
             )
         return found
 
     def buckets(self, caller: Caller, user: str | None = None, address: str | None = None) -> tuple[Bucket, ...]:
         """Return the buckets of a request, widest first; none, if nothing limits its rate."""
+        known = self.known(caller)
         if user is None and address is None:
-            return self.known(caller).buckets
-        return self._buckets(caller.subjects(user, address))
+            return known.buckets
+        users = () if user is None else [self._bucket(subject, user) for subject in known.by_user]
+        addresses = () if address is None else [self._bucket(subject, address) for subject in known.by_address]
+        return (*known.buckets, *users, *addresses)
 
-    def _buckets(self, subjects: Iterable[Subject]) -> tuple[Bucket, ...]:
-        return tuple(self._bucket(subject) for subject in subjects if subject.limits.requests_per_minute is not None)
-
-    def _bucket(self, subject: Subject) -> Bucket:
+    def _bucket(self, subject: Subject, name: str = "") -> Bucket:
         table = self._fixed if subject.is_configured else self._kept
-        bucket = table.get((subject.of, subject.id))
+        key = subject.of, subject.id + name
+        bucket = table.get(key)
         if bucket is None:
             limits = subject.limits
             assert limits.requests_per_minute is not None
-            bucket = Bucket(subject.of, limits.requests_per_minute, limits.burst, subject.label)
-            table[subject.of, subject.id] = bucket
+            bucket = table[key] = Bucket(subject.of, limits.requests_per_minute, limits.burst, subject.label)
         return bucket
 
 

@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from gateway.core import rate_headers, rates, request_rates
 from gateway.core.records import Prediction
-from gateway.core.request_rates import NAME, Bucket, Over, RequestRates
+from gateway.core.request_rates import NAME, Bucket, Over, RequestRates, Standing
 from gateway.core.teams import Caller
 from gateway.edge.keys import AUTHENTICATOR, CLOCK, METRICS, SETTINGS
 from gateway.edge.links import is_trusted
@@ -136,6 +136,12 @@ def hold_until(request: web.Request) -> float:
 def seconds_since_arrival(request: web.Request) -> float:
     """Return how long ago a create came in."""
     return request.app[CLOCK].monotonic() - request[_ARRIVED]
+
+
+def standings(request: web.Request) -> list[Standing]:
+    """Return the request rates that a request is counted by, as they are now: for `GET /gateway/limits`."""
+    now = request.app[CLOCK].monotonic()
+    return [request_rates.standing(bucket, now) for bucket in request.get(_BUCKETS, ())]
 
 
 def add_headers(request: web.Request, headers: CIMultiDict[str]) -> None:

@@ -54,7 +54,7 @@ def test_whoever_is_not_limited_costs_nothing():
     assert table.buckets(caller(), "ann", "192.0.2.1") == ()
     assert table.kept == 0
     known = table.known(caller())
-    assert (known.buckets, known.by_user, known.by_address) == ((), False, False)
+    assert (known.buckets, known.by_user, known.by_address) == ((), (), ())
 
 
 def test_a_request_is_counted_by_all_whose_it_is():
