@@ -100,6 +100,9 @@ def admit_stream(request: web.Request, prediction: Prediction) -> None:
         return
     table = request.app[RATES]
     buckets = table.buckets(owner, prediction.user if table.known(owner).by_user else None)
+    if not buckets:
+        return
+    request[_BUCKETS] = buckets
     clock = request.app[CLOCK]
     if (over := request_rates.admit(buckets, clock.monotonic())) is not None:
         raise _refusal(request, over, clock)

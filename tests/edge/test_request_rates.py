@@ -118,11 +118,16 @@ async def test_all_that_comes_with_a_key_is_counted_and_a_stream_once(open_gatew
         assert (await poll(house)).headers["ratelimit-remaining"] == "12"
 
 
-async def test_a_stream_over_the_rate_is_refused(open_gateway: OpenGateway):
-    """The address of a stream is no way around its team's rate."""
+async def test_a_stream_over_the_rate_is_refused_but_goes_on_after_a_break(open_gateway: OpenGateway):
+    """Its address is no way around its team's rate; a page that comes back for the rest is no new reader."""
     async with open_gateway(teams={"alpha": slow(60, 2)}, clock=Still()) as house:
         url = (await create(house, model=FAST)).json["urls"]["stream"]
-        assert [(await ask(house, "GET", url, key=None)).status for _ in range(2)] == [200, 429]
+        read, refused = [await ask(house, "GET", url, key=None) for _ in range(2)]
+        assert (read.status, refused.status) == (200, 429)
+        assert [reply.headers["ratelimit-remaining"] for reply in (read, refused)] == ["0", "0"]
+        seen = next(line for line in read.text.splitlines() if line.startswith("id: "))[4:]
+        again = await ask(house, "GET", url, key=None, headers={"Last-Event-ID": seen})
+        assert again.status == 200
 
 
 async def test_a_key_is_limited_within_its_team(open_gateway: OpenGateway):
