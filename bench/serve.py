@@ -2,8 +2,10 @@
 
     python -m bench.serve bare METHOD PATH BYTES_FILE
     python -m bench.serve gateway
+    python -m bench.serve limited
 
-Each prints one line of JSON when it is ready, and runs until it is stopped.
+`limited` is the gateway with every request rate set, so high that none is reached. Each prints one line of JSON when
+it is ready, and runs until it is stopped.
 """
 
 import asyncio
@@ -37,7 +39,11 @@ async def bare(method: str, path: str, file: str) -> None:
     await runner.cleanup()
 
 
-async def gateway() -> None:
+RATE = {"requests_per_minute": 10**9, "burst": 10**9}
+LIMITS = {**RATE, "per_user": RATE}
+
+
+async def gateway(limits: dict[str, object] | None = None) -> None:
     """A gateway with one team, its simulator in the same process: neither poll nor hit reaches upstream."""
     from gateway.app import running
     from gateway.config import from_mapping
@@ -51,7 +57,9 @@ async def gateway() -> None:
                     "ops": {"port": 0},
                     "upstream": {"base_url": simulator.base_url},
                     "store": {"url": f"sqlite:///{folder}/gateway.db"},
-                    "teams": [{"name": "bench", "keys": [{"key_env": "BENCH_KEY"}]}],
+                    "teams": [
+                        {"name": "bench", "keys": [{"key_env": "BENCH_KEY", **(limits or {})}], **(limits or {})}
+                    ],
                 },
                 {"REPLICATE_API_TOKEN": simulator.token, "BENCH_KEY": KEY},
             )
@@ -69,7 +77,7 @@ async def _until_stopped() -> None:
 def main() -> None:
     """Run one server, on uvloop where there is one."""
     kind, *rest = sys.argv[1:]
-    work = bare(*rest) if kind == "bare" else gateway()
+    work = bare(*rest) if kind == "bare" else gateway(LIMITS if kind == "limited" else None)
     try:
         import uvloop
     except ImportError:

@@ -19,8 +19,9 @@ from aiohttp.abc import AbstractResolver
 from gateway import clock as clocks
 from gateway import settings
 from gateway.config import Config
+from gateway.core.request_rates import RequestRates
 from gateway.core.teams import Team
-from gateway.edge import keys, middlewares, open_streams, ops, routes, stream_check
+from gateway.edge import admission, keys, middlewares, open_streams, ops, routes, stream_check
 from gateway.edge.doors import Door
 from gateway.edge.server import listen
 from gateway.edge.settings import EdgeSettings
@@ -29,6 +30,7 @@ from gateway.outbound.replicate import ReplicateClient, UpstreamSettings, new_se
 from gateway.outbound.streams import StreamReader, StreamSettings
 from gateway.outbound.webhooks import WebhookSender
 from gateway.ports import Clock, Store
+from gateway.service.account import Account, OwnCalls
 from gateway.service.accounting import Accounting
 from gateway.service.admission import Admission
 from gateway.service.authentication import Authenticator
@@ -38,6 +40,7 @@ from gateway.service.creates import CreateService
 from gateway.service.deadlines import Deadlines
 from gateway.service.files import FileService
 from gateway.service.health import Health
+from gateway.service.holding import Holding
 from gateway.service.identity import IdentityService
 from gateway.service.janitor import Janitor
 from gateway.service.leading import Leader
@@ -156,6 +159,9 @@ class _Parts(msgspec.Struct, frozen=True):
     streams: open_streams.OpenStreams
     probes: stream_check.Probes
     team_origins: dict[str, tuple[str, ...]]
+    account: Account
+    rates: RequestRates
+    holding: Holding
 
 
 class _Money(msgspec.Struct, frozen=True):
@@ -177,7 +183,7 @@ async def _build_money(config: Config, teams: Sequence[Team], store: Store, cloc
     admission = Admission(store, clock, metrics)
     admission.when_exhausted(budgets.exhausted)
     bookkeeper = Bookkeeper(store, store, pricing, budgets, clock, metrics, retain_days=float(config.store.retain_days))
-    metrics.watch("creates_waiting", "Creates that wait for a rate, or for a run's end.", lambda: admission.waiting)
+    metrics.watch("creates_over_limits", "Creates that wait for a rate, or for a run's end.", lambda: admission.waiting)
     return _Money(
         pricing=pricing,
         admission=admission,
@@ -213,7 +219,9 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
     metrics = Metrics(teams=[team.name for team in teams], top_targets=config.metrics.top_targets)
     upstream = UpstreamSettings(base_url=str(config.upstream.base_url))
     session = await stack.enter_async_context(new_session(upstream.max_connections))
-    client = ReplicateClient(session, config.upstream.token.get_secret_value(), upstream, clock, metrics)
+    account = _account(config, teams, clock, metrics, stack)
+    client = ReplicateClient(session, config.upstream.token.get_secret_value(), upstream, clock, metrics, account)
+    own_calls = OwnCalls(client)
     stream_session = await stack.enter_async_context(new_session(_STREAM_CONNECTIONS))
     reader = StreamReader(
         stream_session,
@@ -238,7 +246,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
     )
     tracker = Tracker(
         store,
-        client,
+        own_calls,
         clock,
         metrics,
         requests_per_minute=float(config.upstream.requests_per_minute),
@@ -277,7 +285,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
     metrics.watch("kept_log_bytes", "Bytes of finished runs' events kept.", lambda: hub.kept_bytes)
     metrics.watch("unkept_logs", "Streams with news that the store has not.", lambda: hub.keeper.unkept)
     upstream_webhooks = UpstreamWebhooks(
-        client,
+        own_calls,
         tracker,
         clock,
         secret=await store.secret("upstream-webhooks", token_bytes(_SECRET_BYTES)),
@@ -297,6 +305,8 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         ticket_secret=ticket_secret,
         adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
         settlement_of=money.pricing.settlement,
+        turns=account,
+        own_upstream=own_calls,
     )
     stack.push_async_callback(leader.close, float(config.server.shutdown_grace_seconds))
     creates = CreateService(
@@ -387,10 +397,13 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         versions=versions,
         secrets=secrets,
         notifier=notifier,
-        health=Health(store, client, clock, lambda: client.token_refused_at is not None),
+        health=Health(store, own_calls, clock, lambda: client.token_refused_at is not None),
         streams=opened,
         probes=probes,
         team_origins={team.name: team.origins for team in teams},
+        account=account,
+        rates=_request_rates(metrics),
+        holding=_holding(clock, metrics),
     )
 
 
@@ -422,6 +435,36 @@ def _notifier(
         show=predictions.show,
         random_bytes=token_bytes,
     )
+
+
+def _account(config: Config, teams: Sequence[Team], clock: Clock, metrics: Metrics, stack: AsyncExitStack) -> Account:
+    account = Account(
+        teams,
+        clock,
+        metrics,
+        creates_per_minute=float(config.upstream.creates_per_minute),
+        requests_per_minute=float(config.upstream.requests_per_minute),
+    )
+    _background(stack, account.run(), "account")
+    creates, requests = account.creates, account.requests
+    metrics.watch("creates_waiting", "Creates that wait for their turn at the account.", lambda: len(creates))
+    metrics.watch("calls_waiting", "Other calls that wait for their turn at the account.", lambda: len(requests))
+    metrics.watch("creates_rate", "Creates a minute that upstream takes.", lambda: creates.rate.rate.per_minute)
+    metrics.watch("calls_rate", "Other calls a minute that upstream takes.", lambda: requests.rate.rate.per_minute)
+    return account
+
+
+def _holding(clock: Clock, metrics: Metrics) -> Holding:
+    holding = Holding(clock, metrics)
+    metrics.watch("creates_on_hold", "Creates that are held over a request rate.", lambda: len(holding))
+    return holding
+
+
+def _request_rates(metrics: Metrics) -> RequestRates:
+    rates = RequestRates()
+    metrics.watch("rate_subjects_kept", "Users, addresses and tokens whose request rate is kept.", lambda: rates.kept)
+    metrics.watch("rate_subjects_dropped", "Those of them that fell out, for want of room.", lambda: rates.dropped)
+    return rates
 
 
 def _public_app(config: Config, parts: _Parts, doors: tuple[Door, ...]) -> web.Application:
@@ -464,6 +507,9 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.WEBHOOK_SECRETS] = parts.secrets
     app[keys.HEALTH] = parts.health
     app[keys.TEAM_ORIGINS] = parts.team_origins
+    app[keys.ACCOUNT] = parts.account
+    app[admission.RATES] = parts.rates
+    app[admission.HOLDING] = parts.holding
     app[open_streams.OPEN_STREAMS] = parts.streams
     app[stream_check.PROBES] = parts.probes
 
@@ -486,6 +532,8 @@ async def _drain(parts: _Parts) -> None:
     """Answer those who wait and say that no more should come, before the listeners close."""
     parts.health.draining = True
     parts.money.admission.close()
+    parts.account.close()
+    await parts.holding.close()
     await parts.predictions.drain()
 
 

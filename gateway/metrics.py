@@ -79,6 +79,12 @@ class Metrics:
         self.webhooks_oldest = gauge("webhooks_oldest_queued_seconds", "Age of the oldest webhook that waits.")
         for reason in ("full", "gave_up", "gone"):
             self.webhooks_dropped.labels(reason)
+        self.request_refusals = counter("request_refusals", "Requests over a request rate, by whose it is.", ["of"])
+        self.creates_held = counter("creates_held", "Creates held over a request rate, by outcome.", ["result"])
+        self.create_hold = histogram("create_hold_seconds", "How long creates over a request rate were held.")
+        self.account_refusals = counter("account_refusals", "Calls without a turn at the account.", ["lane", "reason"])
+        self.account_wait = histogram("account_wait_seconds", "Waits for a turn at the account.", ["lane"])
+        self.account_throttles = counter("account_throttles", "Times upstream answered 429.", ["lane"])
         self._prepare()
 
     def _prepare(self) -> None:
@@ -239,6 +245,30 @@ class Metrics:
     def ledger_drift(self, count: int) -> None:
         """Note how many sums differed from the ledger."""
         self._money().drift.set(count)
+
+    # admission
+
+    def turn_waited(self, lane: str, seconds: float) -> None:
+        """Note a turn at the account that had to be waited for."""
+        self.account_wait.labels(lane).observe(seconds)
+
+    def turn_refused(self, lane: str, reason: str) -> None:
+        """Note somebody who got no turn at the account."""
+        self.account_refusals.labels(lane, reason).inc()
+
+    def account_throttled(self, lane: str) -> None:
+        """Note a 429 of upstream."""
+        self.account_throttles.labels(lane).inc()
+
+    def request_refused(self, of: str) -> None:
+        """Note a request over a request rate; `of` says whose."""
+        self.request_refusals.labels(of).inc()
+
+    def create_held(self, result: str, seconds: float) -> None:
+        """Note a create that was held: `admitted`, `refused`, or `full` if there was no room to hold it."""
+        self.creates_held.labels(result).inc()
+        if result != "full":
+            self.create_hold.observe(seconds)
 
 
 class _Money:

@@ -58,3 +58,11 @@ class Subject(msgspec.Struct, frozen=True):
     of: Of
     id: str
     limits: Limits
+    label: str
+    """What it is called where a team's users are told from a key's: `team`, `key`, `token`, `user`, `key-user`,
+    `address`, `key-address`."""
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether the config names it. Others are made up by callers, without number."""
+        return self.label in ("team", "key")

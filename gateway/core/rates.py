@@ -14,6 +14,8 @@ FULL = 0.0
 
 _BURSTS_PER_MINUTE = 6
 _SECONDS = 60.0
+# Times of today have a resolution of 2e-7 s: what is a whole but for that is a whole.
+_ROUNDING = 1e-6
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -42,7 +44,8 @@ def wait(full_at: float, rate: Rate, now: float, count: int = 1) -> float:
     """Return after how many seconds `count` may be taken: 0 if now, infinity if that is more than a burst."""
     if count > rate.burst:
         return math.inf
-    return max(0.0, max(full_at, now) + rate.interval * count - rate.tolerance - now)
+    seconds = max(full_at, now) + rate.interval * count - rate.tolerance - now
+    return seconds if seconds > rate.interval * _ROUNDING else 0.0
 
 
 def take(full_at: float, rate: Rate, now: float, count: int = 1) -> float:
@@ -53,8 +56,7 @@ def take(full_at: float, rate: Rate, now: float, count: int = 1) -> float:
 def remaining(full_at: float, rate: Rate, now: float) -> int:
     """Return how many may be taken now."""
     left = (rate.tolerance - max(0.0, full_at - now)) / rate.interval
-    # Times of today have a resolution of 2e-7 s: what is a whole but for that is a whole.
-    return max(0, math.floor(left + 1e-6))
+    return max(0, math.floor(left + _ROUNDING))
 
 
 def reset_seconds(full_at: float, now: float) -> float:

@@ -35,6 +35,24 @@ def shown(standing: Standing) -> dict[str, object]:
     return body
 
 
+def rate_shown(name: str, of: Of, *, limit: float, used: int, remaining: int, resets_at: float) -> dict[str, object]:
+    """Return a rate that is not the store's as answers show it."""
+    scope = f"{of}"
+    return shown(
+        Standing(
+            name=name,
+            of=of,
+            scope=scope,
+            sort=Sort.RATE,
+            limit=limit,
+            used=used,
+            held=0,
+            remaining=remaining,
+            resets_at=resets_at,
+        )
+    )
+
+
 def _amount(sort: Sort, amount: float) -> float | str:
     match sort:
         case Sort.DOLLARS:

@@ -60,19 +60,17 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         """
         team, key = self.team, self.key_id
         counted = [
-            Subject(Of.TEAM, team.name, team.allowance.own),
-            Subject(Of.KEY, key, self.allowance.own),
-            Subject(Of.KEY, self.counted_as, self.token_limits),
+            Subject(Of.TEAM, team.name, team.allowance.own, "team"),
+            Subject(Of.KEY, key, self.allowance.own, "key"),
+            Subject(Of.KEY, self.counted_as, self.token_limits, "token"),
         ]
         for of, name, of_team, of_key in (
             (Of.USER, user, team.allowance.per_user, self.allowance.per_user),
             (Of.ADDRESS, address, team.allowance.per_address, self.allowance.per_address),
         ):
             if name is not None:
-                counted += [
-                    Subject(of, f"team {team.name}: {name}", of_team),
-                    Subject(of, f"key {key}: {name}", of_key),
-                ]
+                counted.append(Subject(of, f"team {team.name}: {name}", of_team, str(of)))
+                counted.append(Subject(of, f"key {key}: {name}", of_key, f"key-{of}"))
         return tuple(subject for subject in counted if subject.limits != UNLIMITED)
 
     def may(self, scope: Scope) -> bool:

@@ -1,6 +1,7 @@
 """Creates: predictions by version, by official model, by deployment; trainings."""
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
@@ -12,14 +13,13 @@ from gateway.core.directives import Directives
 from gateway.core.prefer import parse_cancel_after, parse_prefer
 from gateway.core.records import Kind, Sight
 from gateway.core.targets import Target, TargetKind
-from gateway.edge import errors, links
+from gateway.edge import admission, errors, links
 from gateway.edge.bodies import read_json
-from gateway.edge.keys import CALLER, CLOCK, CREATES, PREDICTIONS, SETTINGS, UPSTREAM_SECONDS
+from gateway.edge.keys import CALLER, CREATES, PREDICTIONS, SETTINGS, UPSTREAM_SECONDS
 from gateway.errors import Unprocessable
 from gateway.service.orders import Created, Order
 
 JSON = "application/json"
-_LONGEST_USER = 200
 _YIELDS_WHAT_COMES_LATER = "replicate-python/"
 _LONGEST_IDEMPOTENCY_KEY = 255
 
@@ -60,10 +60,10 @@ def _model(request: web.Request) -> str:
 async def _create(
     request: web.Request, kind: Kind, operation: str, path: str, form: BodyForm, target: Target | None
 ) -> web.Response:
-    caller, arrived = request[CALLER], request.app[CLOCK].monotonic()
+    caller = request[CALLER]
     wait = _header(request, "Prefer", parse_prefer) if kind is Kind.PREDICTION else None
     cancel_after = _header(request, "Cancel-After", parse_cancel_after) if kind is Kind.PREDICTION else None
-    user = read_user(request)
+    user = admission.user_of(request)
     wishes = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base = links.base_of(request)
@@ -78,19 +78,20 @@ async def _create(
         body=body,
         cancel_after=cancel_after,
         cancel_after_header=request.headers.get("Cancel-After"),
-        user=user,
+        user=None if caller.is_public else user,
+        address=admission.address_of(request) if caller.is_public else None,
         own_origins=links.own_origins(request),
         directives=wishes,
         idempotency_key=idempotency_key,
-        hold_until=arrived + caller.team.max_wait_seconds,
-        has_left=lambda: request.transport is None or request.transport.is_closing(),
+        hold_until=admission.hold_until(request),
+        has_left=partial(admission.has_left, request),
     )
     outcome = await request.app[CREATES].create(caller, order)
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
     if wait is not None:
         # What was spent in line is part of the wait that was asked for.
-        wait = max(0.0, wait - (request.app[CLOCK].monotonic() - arrived))
+        wait = max(0.0, wait - admission.seconds_since_arrival(request))
     return await _show(request, outcome, base, wait)
 
 
@@ -110,7 +111,8 @@ async def _show(request: web.Request, created: Created, base: str, wait: float |
     request[UPSTREAM_SECONDS] = created.upstream_seconds
     status = HTTPStatus.CREATED
     if wait is not None:
-        sight = await service.wait(sight, wait)
+        # What was spent in a queue, and on the create, is part of the wait that was asked for.
+        sight = await service.wait(sight, max(0.0, wait - admission.seconds_since_arrival(request)))
         if not documents.shown_status(sight).is_terminal:
             # The wait is over and the work is not: "created, not all outputs ready" (ref 3).
             status = HTTPStatus.ACCEPTED
@@ -147,14 +149,6 @@ def _header(request: web.Request, name: str, parse: Callable[[str | None], float
         return parse(request.headers.get(name))
     except ValueError as exc:
         raise Unprocessable.field(name, f"{name} is not valid: {exc}") from exc
-
-
-def read_user(request: web.Request) -> str | None:
-    """Read whom a server says that it asks for."""
-    user = request.headers.get("Gateway-User")
-    if user is not None and not (user.isprintable() and 0 < len(user) <= _LONGEST_USER):
-        raise Unprocessable.field("Gateway-User", f"Gateway-User must be 1 to {_LONGEST_USER} printable characters")
-    return user
 
 
 def read_directives(request: web.Request) -> Directives:

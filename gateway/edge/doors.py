@@ -26,3 +26,8 @@ OPEN_ROUTES: Final = frozenset(
     {"healthz", "readyz", "streams.check", "streams.read", "streams.read_files", "upstream.webhooks", "demo"}
 )
 """Routes without a key: probes; streams and upstream's webhooks, whose address is the permission."""
+
+CREATES: Final = frozenset(
+    {"predictions.create", "models.predictions.create", "deployments.predictions.create", "trainings.create"}
+)
+"""Routes that are held over a rate before they are refused."""

@@ -9,6 +9,7 @@ from gateway.edge.settings import EdgeSettings
 from gateway.metrics import Metrics
 from gateway.outbound.replicate import ReplicateClient
 from gateway.ports import Clock, Store
+from gateway.service.account import Account
 from gateway.service.authentication import Authenticator
 from gateway.service.creates import CreateService
 from gateway.service.files import FileService
@@ -27,6 +28,7 @@ from gateway.service.webhook_secrets import WebhookSecrets
 SETTINGS = web.AppKey("settings", EdgeSettings)
 CLOCK = web.AppKey("clock", Clock)
 METRICS = web.AppKey("metrics", Metrics)
+ACCOUNT = web.AppKey("account", Account)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 CREATES = web.AppKey("creates", CreateService)
 PREDICTIONS = web.AppKey("predictions", PredictionService)

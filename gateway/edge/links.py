@@ -1,7 +1,8 @@
 """The base of every link that a caller sees: `public_url`, else what the caller's request says (design 2.11)."""
 
 import re
-from ipaddress import ip_address
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from aiohttp import web
 
@@ -51,11 +52,15 @@ def _origin(request: web.Request) -> str:
 
 
 def _from_trusted_proxy(request: web.Request) -> bool:
-    networks = request.app[SETTINGS].trusted_proxies
-    if not networks or request.remote is None:
+    return is_trusted(request.remote, request.app[SETTINGS].trusted_proxies)
+
+
+def is_trusted(remote: str | None, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Say whether an address is that of a proxy whose word counts."""
+    if not networks or remote is None:
         return False
     try:
-        address = ip_address(request.remote)
+        address = ip_address(remote)
     except ValueError:
         return False
     return any(address in network for network in networks)

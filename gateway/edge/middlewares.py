@@ -3,8 +3,8 @@
 1. `observe`: gives the request its id and its clock, and counts the answer, whatever becomes of it.
 2. `problems`: turns whatever is raised further in into a problem document. It stands outside of authentication, whose
    refusals are problems too.
-3. `authenticate`: says who asks, and whether that key may use this door. Doors are closed by default: one is open only
-   if it stands in `OPEN_ROUTES`.
+3. `authenticate`: says who asks, whether that key may use this door, and whether it may so often. Doors are closed by
+   default: one is open only if it stands in `OPEN_ROUTES`.
 
 Headers that every answer carries are added when it is prepared, so that streams, which are prepared early, have them.
 """
@@ -17,10 +17,11 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.edge import cors, errors, links
+from gateway.edge import admission, cors, errors, links
 from gateway.edge.bodies import refuse_own_key_in_head
-from gateway.edge.doors import DOORS, OPEN_ROUTES, Door
+from gateway.edge.doors import CREATES, DOORS, OPEN_ROUTES, Door
 from gateway.edge.keys import (
+    ACCOUNT,
     AUTHENTICATOR,
     BEGAN,
     CALLER,
@@ -112,6 +113,9 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     if not caller.may(door.scope):
         raise Forbidden(f"Your key lacks the scope '{door.scope}'.")
     refuse_own_key_in_head(request)
+    await admission.admit(request, caller, is_create=door.name in CREATES)
+    # Each request is handled in a task, and so in a context, of its own.
+    request.app[ACCOUNT].asked_by(caller.team.name)
     return await handler(request)
 
 
@@ -129,6 +133,7 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
     # What was refused before `observe` has no id yet.
     headers["X-Request-Id"] = request.get(REQUEST_ID) or _new_id()
     cors.add_headers(request, headers, request.get(STREAM_ORIGINS))
+    admission.add_headers(request, headers)
     headers.setdefault("Cache-Control", "no-store")
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Server"] = errors.SERVER

@@ -7,11 +7,12 @@ from gateway.core import money, times, windows
 from gateway.core.ledger import By
 from gateway.core.records import Kind
 from gateway.core.windows import Window
-from gateway.edge import links
+from gateway.edge import admission, links
 from gateway.edge.bodies import read, read_json
-from gateway.edge.creates import read_create, read_directives, read_user
-from gateway.edge.keys import CALLER, CLOCK, CREATES, HEALTH, TOKENS, UPSTREAM_WEBHOOKS, USAGE, WEBHOOK_SECRETS
+from gateway.edge.creates import read_create, read_directives
+from gateway.edge.keys import ACCOUNT, CALLER, CLOCK, CREATES, HEALTH, TOKENS, UPSTREAM_WEBHOOKS, USAGE, WEBHOOK_SECRETS
 from gateway.errors import BadRequest, Unprocessable
+from gateway.service.account import state_shown
 from gateway.service.orders import Order
 from gateway.service.tokens import TokenRequest
 
@@ -51,7 +52,8 @@ async def estimate(request: web.Request) -> web.Response:
         path="/predictions",
         target=body.target,
         body=body,
-        user=read_user(request),
+        user=admission.user_of(request),
+        address=admission.address_of(request) if request[CALLER].is_public else None,
         own_origins=links.own_origins(request),
         directives=wishes,
     )
@@ -59,6 +61,7 @@ async def estimate(request: web.Request) -> web.Response:
     answer = msgspec.to_builtins(found)
     microusd = answer.pop("microusd")
     answer |= {"estimate_usd": None if microusd is None else money.usd(microusd), "estimate_microusd": microusd}
+    answer["gateway_limits"] = await _limits(request)
     return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
 
 
@@ -92,11 +95,16 @@ def _day(request: web.Request, name: str, default: int) -> int:
 
 
 async def get_limits(request: web.Request) -> web.Response:
-    """`GET /gateway/limits`: the limits under which the caller's runs are counted, and how far they are used."""
+    """`GET /gateway/limits`: the limits under which the caller is counted, and how far they are used."""
+    return web.Response(body=msgspec.json.encode({"limits": await _limits(request)}), content_type=_JSON)
+
+
+async def _limits(request: web.Request) -> list[dict[str, object]]:
     caller = request[CALLER]
-    user = caller.user if caller.is_public else caller.user or read_user(request)
-    answer = {"limits": await request.app[USAGE].limits(caller, user)}
-    return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
+    user = caller.user if caller.is_public else caller.user or admission.user_of(request)
+    address = admission.address_of(request) if caller.is_public else None
+    on_runs = await request.app[USAGE].limits(caller, user, address)
+    return [*admission.limits(request), *on_runs, *map(state_shown, request.app[ACCOUNT].states())]
 
 
 async def get_webhook_secret(request: web.Request) -> web.Response:

@@ -17,7 +17,7 @@ from aiohttp import web
 from gateway.core import replay, resuming
 from gateway.core.records import Sight
 from gateway.core.resuming import Lost, Over, Start, Wait
-from gateway.edge import links
+from gateway.edge import admission, links
 from gateway.edge.fan_out import BLOCK_BYTES
 from gateway.edge.keys import CLOCK, HUB, METRICS, PREDICTIONS, STREAM_ORIGINS, TEAM_ORIGINS
 from gateway.edge.open_streams import OPEN_STREAMS
@@ -41,6 +41,9 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
     request[STREAM_ORIGINS] = request.app[TEAM_ORIGINS].get(team, ())
     if sight.run.stream_url is None:
         raise NotFound
+    if _last_event_id(request) is None:
+        # Going on after a break is no second request: a page's EventSource would take a 429 for the end.
+        admission.admit_stream(request, sight.prediction)
     downstream = request.app[METRICS].sse_streams.labels("downstream")
     with request.app[OPEN_STREAMS].place(team):
         downstream.inc()

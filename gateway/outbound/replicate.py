@@ -27,7 +27,7 @@ from gateway.errors import (
     UpstreamUnavailable,
     UpstreamUncertain,
 )
-from gateway.ports import Clock, UpstreamObserver
+from gateway.ports import Clock, Pacer, UpstreamObserver
 
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
 
@@ -58,8 +58,9 @@ class Download(msgspec.Struct):
 class ReplicateClient:
     """Sends requests to upstream with the account's token.
 
-    Every method raises `UpstreamUnavailable` when nothing was sent, `UpstreamTokenRefused` on a 401, and what its
-    docstring adds. What upstream answers otherwise, errors too, is returned as it is; HTML pages become JSON.
+    Every method raises `UpstreamUnavailable` when nothing was sent, `RateLimited` when the account had no turn for it,
+    `UpstreamTokenRefused` on a 401, and what its docstring adds. What upstream answers otherwise, errors too, is
+    returned as it is; HTML pages become JSON.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class ReplicateClient:
         settings: UpstreamSettings,
         clock: Clock,
         observer: UpstreamObserver,
+        pacer: Pacer | None = None,
     ) -> None:
         self._session = session
+        self._pacer = pacer
         self._authorization = {"Authorization": f"Bearer {token}"}
         self._token = token.encode()
         self._settings = settings
@@ -167,7 +170,9 @@ class ReplicateClient:
         async with self._request(
             operation, "GET", path, query, None, {"Accept": "*/*"}, total=self._settings.transfer_seconds
         ) as response:
-            yield Download(response.status, passable(response.headers), response.content.iter_any())
+            headers = passable(response.headers)
+            self._heard(operation, Answer(response.status, headers, b""))
+            yield Download(response.status, headers, response.content.iter_any())
 
     async def _exchange(
         self,
@@ -183,10 +188,15 @@ class ReplicateClient:
         request = self._request(operation, method, path, query, body, headers, total=total, failures=failures)
         async with request as response:
             answer = as_json(Answer(response.status, passable(response.headers), await self._body_of(response)))
+        self._heard(operation, answer)
         if self._token in answer.body or any(self._token.decode() in value for value in answer.headers.values()):
             # Whoever echoes it (a debugging proxy, say), callers are not to see it.
             raise UpstreamBroken("Replicate's answer held the gateway's own credentials and was withheld.")
         return answer
+
+    def _heard(self, operation: str, answer: Answer) -> None:
+        if self._pacer is not None:
+            self._pacer.heard(operation, answer)
 
     async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
         chunks, size = [], 0
@@ -216,6 +226,8 @@ class ReplicateClient:
         against upstream.
         """
         settings = self._settings
+        if self._pacer is not None and not self._pacer.take(operation):
+            await self._pacer.turn(operation)
         url = URL(f"{settings.base_url}{path}{'?' + query if query else ''}", encoded=True)
         timeout = aiohttp.ClientTimeout(
             total=total or settings.read_seconds,

@@ -7,6 +7,7 @@ server can keep its promise; the docstrings say what is atomic and what survives
 can tell.
 """
 
+from gateway.ports.account import AccountObserver, Pacer, RateObserver, Turns
 from gateway.ports.clock import Clock
 from gateway.ports.deliveries import Announcer, Busy, Deliveries, DeliveryObserver, WebhookTransport
 from gateway.ports.events import EventLogs, StreamObserver
@@ -19,6 +20,7 @@ from gateway.ports.store import Store
 from gateway.ports.upstream import Upstream
 
 __all__ = [
+    "AccountObserver",
     "AdoptionObserver",
     "Announcer",
     "Busy",
@@ -32,12 +34,15 @@ __all__ = [
     "Leases",
     "Ledger",
     "MoneyObserver",
+    "Pacer",
     "PredictionObserver",
     "Predictions",
+    "RateObserver",
     "Secrets",
     "Sharing",
     "Store",
     "StreamObserver",
+    "Turns",
     "UploadObserver",
     "Upstream",
     "UpstreamObserver",

@@ -81,6 +81,14 @@ class Authenticator:
             known = self._callers[authorization, origin] = await self._authenticate(authorization, origin)
         return known.caller
 
+    def owner(self, team: str, key_id: str) -> Caller | None:
+        """Return under whom work of a team's key is counted: its rights are none; `None` once the team is gone."""
+        known = self._teams.get(team)
+        if known is None:
+            return None
+        allowance = self._allowances.get(key_id, NO_LIMITS)
+        return Caller(team=known, key_id=key_id, scopes=frozenset(), models=(), allowance=allowance)
+
     async def _authenticate(self, authorization: str, origin: str | None) -> _Known:
         scheme, _, presented = authorization.partition(" ")
         presented = presented.strip()

@@ -162,7 +162,9 @@ class CreateService:
             amounts = self._pricing.estimate(order.target.name, order.body.input)
         except PriceUnknown as exc:
             return exc
-        return Demand(amounts.microusd, amounts.milliseconds, allowances_of(caller, _user(caller, order)))
+        return Demand(
+            amounts.microusd, amounts.milliseconds, allowances_of(caller, _user(caller, order), order.address)
+        )
 
     async def _refused_by(self, caller: Caller, order: Order, price: Demand | PriceUnknown) -> str | None:
         if order.directives.only_if_cached:

@@ -49,6 +49,8 @@ class Flight:
     def __init__(self, run: Run) -> None:
         loop = asyncio.get_running_loop()
         self.run = run
+        self.company = 0
+        """How many wait beside the one who leads."""
         self._landed: asyncio.Future[Landed] = loop.create_future()
         self._uncertain: asyncio.Future[None] = loop.create_future()
 
@@ -70,9 +72,13 @@ class Flight:
     async def landing(self, patience: float) -> Landed:
         """Wait for the end. Raise `UpstreamUncertain` when it is not known `patience` seconds after it turned so."""
         either: set[asyncio.Future[Any]] = {self._landed, self._uncertain}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not self._landed.done():
-            await asyncio.wait({self._landed}, timeout=patience)
+        self.company += 1
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not self._landed.done():
+                await asyncio.wait({self._landed}, timeout=patience)
+        finally:
+            self.company -= 1
         if not self._landed.done():
             raise UpstreamUncertain(_UNCERTAIN)
         return self._landed.result()

@@ -7,6 +7,7 @@ upstream may or may not have taken is looked for (`adoption.py`), never sent aga
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 
 import msgspec
 
@@ -19,12 +20,13 @@ from gateway.core.records import Prediction, Run, RunState, Sight, Status
 from gateway.errors import (
     Conflict,
     GatewayError,
+    RateLimited,
     StoreUnavailable,
     UpstreamTokenRefused,
     UpstreamUnavailable,
     UpstreamUncertain,
 )
-from gateway.ports import AdoptionObserver, Clock, CreateStore, PredictionObserver, Upstream
+from gateway.ports import AdoptionObserver, Clock, CreateStore, PredictionObserver, Turns, Upstream
 from gateway.service import flights
 from gateway.service.adoption import Adopter
 from gateway.service.deadlines import Deadlines
@@ -60,10 +62,13 @@ class Leader:
         ticket_secret: bytes,
         adopt_wait_seconds: float,
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
+        turns: Turns | None = None,
+        own_upstream: Upstream | None = None,
     ) -> None:
         self._store = store
         self._upstream = upstream
         self._settlement_of = settlement_of
+        self._turns = turns
         self._tracker = tracker
         self._identities = identities
         self._versions = versions
@@ -74,7 +79,7 @@ class Leader:
         self._adopt_wait_seconds = adopt_wait_seconds
         self.flights = Flights()
         """The creates under way: whoever joins one waits there."""
-        self.adopter = Adopter(store, upstream, self.flights, clock, adoption_observer, self._adopt)
+        self.adopter = Adopter(store, own_upstream or upstream, self.flights, clock, adoption_observer, self._adopt)
         self._on_created: list[Callable[[Sight], None]] = []
         self._tasks = Tasks()
 
@@ -84,17 +89,16 @@ class Leader:
 
     async def lead(self, asked: Asked, identity: Identity, begun: Sight) -> Created | Answer:
         """Ask upstream, once, and tell everybody who joined what became of it."""
-        intent = begun.run
-        began = self._clock.monotonic()
+        intent, began = begun.run, self._clock.monotonic()
         try:
-            answer = await self._send(intent, asked.order, identity)
+            answer, began = await self._send(intent, asked.order, identity)
             if not answer.is_ok:
                 await self._discard(intent)
                 self.flights.land(intent.id, flights.Refused(answer))
                 return answer
             news = documents.read_news(answer.body)
             run = await self._record(intent, news, begun.prediction, answer, asked)
-        except (UpstreamUnavailable, UpstreamTokenRefused) as exc:
+        except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent)
             self.flights.land(intent.id, flights.NotSent(exc))
             raise
@@ -115,14 +119,34 @@ class Leader:
             sight=sight, cache_status=status, answer=answer, upstream_seconds=self._clock.monotonic() - began
         )
 
-    async def _send(self, intent: Run, order: Order, identity: Identity) -> Answer:
+    async def _send(self, intent: Run, order: Order, identity: Identity) -> tuple[Answer, float]:
+        """Ask upstream when it is this create's turn; return its answer, and when it was asked.
+
+        Upstream is asked again after a 429 only, which says that it took nothing (ref 7).
+        """
         # A run that others may join must not end by one caller's deadline; the gateway keeps it for each.
         alone = order.cancel_after_header is not None and not identity.is_shared
         headers = {"Cancel-After": order.cancel_after_header or ""} if alone else None
-        answer = await self._upstream.send(order.operation, "POST", order.path, intent.request, headers=headers)
-        if answer.status >= 500:
-            raise UpstreamUncertain(f"Replicate answered {answer.status}.")
-        return answer
+        is_again = False
+        while True:
+            await self._turn(intent, order, is_again=is_again)
+            began = self._clock.monotonic()
+            answer = await self._upstream.send(order.operation, "POST", order.path, intent.request, headers=headers)
+            if answer.status >= 500:
+                raise UpstreamUncertain(f"Replicate answered {answer.status}.")
+            if answer.status != HTTPStatus.TOO_MANY_REQUESTS or self._turns is None:
+                return answer, began
+            is_again = True
+
+    async def _turn(self, intent: Run, order: Order, *, is_again: bool) -> None:
+        """Wait for the team's turn at the account. If nobody wants the run any more by then, it is not created."""
+        if self._turns is None:
+            return
+        waited = await self._turns.create_turn(order.operation, intent.team, order.hold_until, returned=is_again)
+        flight = self.flights.get(intent.id)
+        if waited and order.has_left() and (flight is None or not flight.company):
+            self._turns.give_back(order.operation)
+            raise UpstreamUnavailable("The caller had left when it was its turn.")
 
     async def _found(self, intent: Run) -> Run:
         """Have an uncertain create looked for, and wait for it as long as a caller can be held."""

@@ -27,6 +27,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     cancel_after: float | None = None
     cancel_after_header: str | None = None
     user: str | None = None
+    address: str | None = None
+    """Where a caller in public hands asks from."""
     own_origins: frozenset[str] = frozenset()
     directives: Directives = Directives()
     idempotency_key: str | None = None

@@ -41,7 +41,8 @@ async def test_no_secret_leaves_through_any_door_in_any_trouble(
 ):
     """All routes, with every kind of key, while upstream misbehaves: no answer, log, metric or file has a secret."""
     hasty = {"adopt_wait_seconds": 0.2}
-    async with open_gateway(cache={"metadata_ttl_seconds": 0}, upstream=hasty) as house:
+    teams = {"alpha": {"max_wait_seconds": 0}, "operator": {"max_wait_seconds": 0}}
+    async with open_gateway(cache={"metadata_ttl_seconds": 0}, upstream=hasty, teams=teams) as house:
         prediction = (await create(house, model="acme/storyteller")).json["id"]
         file = (await ask(house, "POST", "/v1/files", **upload())).json["id"]
         if fault is not None:

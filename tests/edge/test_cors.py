@@ -117,8 +117,9 @@ def assert_readable(reply: Reply) -> None:
 
 @pytest.fixture
 async def hasty(open_gateway: OpenGateway) -> AsyncIterator[House]:
-    """A gateway that gives an uncertain create up soon."""
-    async with open_gateway(upstream={"adopt_wait_seconds": 0.2}) as house:
+    """A gateway that gives up soon: an uncertain create, and a create over a rate at once."""
+    teams = {"alpha": {"max_wait_seconds": 0}}
+    async with open_gateway(upstream={"adopt_wait_seconds": 0.2}, teams=teams) as house:
         yield house
 
 

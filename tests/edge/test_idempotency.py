@@ -130,7 +130,7 @@ async def test_a_key_survives_a_restart_and_ends_after_a_day(upstream: Simulator
     assert creates(upstream) == 2
 
 
-@pytest.mark.parametrize("fault", ["throttle", "insufficient_credit", "token_revoked"])
+@pytest.mark.parametrize("fault", ["insufficient_credit", "token_revoked"])
 async def test_a_refusal_frees_the_key(gateway: House, fault: str):
     """Upstream took nothing, so the next try is the first."""
     gateway.upstream.faults.set(Fault(fault, operation="predictions.create", times=1))
@@ -140,6 +140,15 @@ async def test_a_refusal_frees_the_key(gateway: House, fault: str):
         reply = await keyed(alpha, gateway, "order-1")
         assert (reply.status, is_replay(reply)) == (201, False)
     assert creates(gateway.upstream) == 2
+
+
+async def test_a_create_that_had_no_turn_frees_the_key(upstream: Simulator, tmp_path: Path):
+    """429 twice: the first try is over, and no conflict with the second."""
+    teams = {"alpha": {"max_wait_seconds": 0}}
+    async with start_gateway(upstream, tmp_path, teams=teams) as house, many(house) as alpha:
+        upstream.faults.set(Fault("throttle", operation="predictions.create"))
+        assert [(await keyed(alpha, house, "order-1")).status for _ in range(2)] == [429, 429]
+    assert creates(upstream) == 1
 
 
 async def test_a_refused_body_may_be_mended_under_the_same_key(gateway: House):

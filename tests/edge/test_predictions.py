@@ -395,8 +395,6 @@ async def test_a_refused_token_is_the_operators_trouble(open_gateway: OpenGatewa
 @pytest.mark.parametrize(
     ("fault", "status"),
     [
-        (Fault("throttle", retry_after=30), 429),
-        (Fault("throttle_low_credit", retry_after=5), 429),
         (Fault("insufficient_credit"), 402),
         (Fault("error", status=422, value="odd"), 422),
         (Fault("error", status=403, value="no"), 403),

@@ -388,19 +388,36 @@ async def test_what_upstream_refuses_is_everybodys_answer(gateway: House):
     assert creates(gateway.upstream) == 2
 
 
-async def test_a_throttle_is_passed_on_to_all_with_its_retry_after(gateway: House):
-    """Upstream says 429 to the one create; all ten hear it, and when to come again."""
+async def test_a_throttle_is_waited_out_for_all(gateway: House):
+    """Upstream says 429 to the one create, which took nothing; it is asked again, and all ten share the run."""
     async with many(gateway) as alpha:
         await learn(alpha, "acme/storyteller", version_of(gateway.upstream, "acme/storyteller"))
         gateway.upstream.faults.set(
             Fault("delay", operation="predictions.create", seconds=0.5, times=1),
-            Fault("throttle", operation="predictions.create", retry_after=9, times=1),
+            Fault("throttle", operation="predictions.create", retry_after=1, times=1),
         )
         replies = await asyncio.gather(*(create(alpha, named(gateway)) for _ in range(10)))
-        assert {(reply.status, reply.headers["Retry-After"]) for reply in replies} == {(429, "9")}
-        assert creates(gateway.upstream) == 1
-        assert (await create(alpha, named(gateway), Prefer="wait")).json["status"] == "succeeded"
+        assert {reply.status for reply in replies} == {201}
+        assert creates(gateway.upstream) == 2
     assert len(gateway.upstream.predictions) == 1
+
+
+async def test_when_there_is_no_turn_in_time_all_hear_when_to_come_again(tmp_path: Path):
+    """The one create may not wait; all ten get the same 429, and each of them tried once more at most."""
+    async with start_upstream() as upstream:
+        teams = {"alpha": {"max_wait_seconds": 0}}
+        async with start_gateway(upstream, tmp_path, teams=teams) as house, many(house) as alpha:
+            await learn(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
+            upstream.faults.set(
+                Fault("delay", operation="predictions.create", seconds=0.5, times=1),
+                Fault("throttle", operation="predictions.create", retry_after=9),
+            )
+            replies = await asyncio.gather(*(create(alpha, named(house)) for _ in range(10)))
+            assert {reply.status for reply in replies} == {429}
+            assert all(1 <= int(reply.headers["Retry-After"]) <= 9 for reply in replies)
+            assert (await ask(alpha, "GET", CREATED)).json["results"] == []
+            assert creates(upstream) == 1
+            assert upstream.predictions == []
 
 
 async def test_followers_of_a_create_that_was_never_sent_try_once_more(tmp_path: Path):

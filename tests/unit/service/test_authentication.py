@@ -237,7 +237,7 @@ class TestBrowserTokens:
         pages = [await ask(who, await self.mint(who, tokens, minted, limits=limits)) for _ in range(2)]
         assert all(page.is_public for page in pages)
         of_key, of_token = pages[0].subjects()
-        assert of_key == Subject(Of.KEY, key.id, own.own)
+        assert of_key == Subject(Of.KEY, key.id, own.own, "key")
         assert of_token.limits == Limits(requests_per_minute=10, burst=2)
         assert of_token.id != pages[1].subjects()[1].id
 

@@ -1,0 +1,84 @@
+"""What do limits cost a poll? The same poll at a gateway whose team and key have none, and at one where both have.
+
+    python -m bench.admission [--rounds 5] [--seconds 4] [--connections 64]
+
+`limited` counts each poll in two buckets and tells what is left in four headers; `by_user` names a user too, which
+makes four buckets. Rounds in turn, each server on core 1. The last line is one JSON object; `ratio` is limited against
+unlimited, and `check_us` what the counting alone costs, in microseconds.
+"""
+
+import argparse
+import json
+import statistics
+import time
+import urllib.request
+
+from bench.load import loader, rate, server
+from bench.poll import HEADERS, create
+from gateway.core.limits import Allowance, Limits
+from gateway.core.request_rates import RequestRates, admit
+from gateway.core.teams import Caller, Team
+
+_CHECKS = 200_000
+
+
+def check_us() -> dict[str, float]:
+    """Measure the check by itself: no limit, team and key, team and key and user."""
+    own = Limits(requests_per_minute=10**9, burst=10**9)
+    allowance = Allowance(own=own, per_user=own)
+    free = Caller(team=Team(name="a", scopes=frozenset()), key_id="k", scopes=frozenset(), models=())
+    team = Team(name="b", scopes=frozenset(), allowance=allowance)
+    limited = Caller(team=team, key_id="l", scopes=frozenset(), models=(), allowance=allowance)
+    table, figures = RequestRates(), {}
+    for name, caller, user in (("none", free, None), ("limited", limited, None), ("by_user", limited, "ann")):
+        began = time.perf_counter()
+        for _ in range(_CHECKS):
+            table.known(caller)
+            admit(table.buckets(caller, user), time.monotonic())
+        figures[name] = round((time.perf_counter() - began) / _CHECKS * 1e6, 2)
+    return figures
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--connections", type=int, default=64)
+    options = parser.parse_args()
+    with server("gateway") as free, server("limited") as limited:
+        urls = {name: create(house["origin"], HEADERS)["urls"]["get"] for name, house in
+                (("unlimited", free), ("limited", limited))}  # fmt: skip
+        with urllib.request.urlopen(urllib.request.Request(urls["limited"], headers=HEADERS), timeout=10) as answer:
+            assert answer.headers["RateLimit"], "the limited gateway does not count"
+        contenders = {
+            "unlimited": {"url": urls["unlimited"], "headers": HEADERS},
+            "limited": {"url": urls["limited"], "headers": HEADERS},
+            "by_user": {"url": urls["limited"], "headers": {**HEADERS, "Gateway-User": "ann"}},
+        }
+        rates: dict[str, list[float]] = {name: [] for name in contenders}
+        for number in range(options.rounds):
+            for name, ask in contenders.items():
+                measured = rate(**ask, seconds=options.seconds, connections=options.connections)
+                rates[name].append(measured)
+                print(f"round {number + 1}  {name:<10} {measured:>10.0f} requests/s", flush=True)
+    ratios = {
+        name: round(
+            statistics.median(mine / free for mine, free in zip(rates[name], rates["unlimited"], strict=True)), 3
+        )
+        for name in ("limited", "by_user")
+    }
+    result = {
+        "bench": "admission",
+        "load": loader(),
+        "rounds": options.rounds,
+        **{f"{name}_per_second": round(statistics.median(values)) for name, values in rates.items()},
+        "ratio": ratios["limited"],
+        "ratio_by_user": ratios["by_user"],
+        "check_us": check_us(),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

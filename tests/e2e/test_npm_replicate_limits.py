@@ -1,0 +1,94 @@
+"""The hold, with the client that it is for: npm `replicate` sends a refused create six times within 20 ms (ref 7).
+
+Each story is told twice: with a team whose creates are held over a rate, and with one whose are not.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gateway.simulator import Simulator
+from tests.e2e.conftest import Play
+from tests.support.house import House, start_gateway, start_upstream
+from tests.support.upstream import assert_upstream_saw_no_key, creates
+
+pytestmark = pytest.mark.node
+
+PER_MINUTE = 30
+MODEL = "acme/official-storyteller"
+HASTY = {"max_wait_seconds": 0}
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Simulator]:
+    """An account that may create thirty predictions a minute; the gateway has been told nothing of it."""
+    async with start_upstream(creates_per_minute=PER_MINUTE) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def gateway(upstream: Simulator, tmp_path: Path, a_quiet_gateway: None) -> AsyncIterator[House]:
+    """Alpha and gamma are held, beta and delta are not; gamma and delta have rates of their own."""
+    scopes = ["read", "predict"]
+    teams = {
+        "beta": HASTY,
+        "gamma": {"requests_per_minute": 20, "burst": 1, "scopes": scopes},
+        "delta": {"requests_per_minute": 1, "burst": 1, "scopes": scopes} | HASTY,
+    }
+    async with start_gateway(upstream, tmp_path, teams=teams) as house:
+        yield house
+        assert_upstream_saw_no_key(house)
+
+
+@pytest.fixture
+async def used_up(upstream: Simulator) -> None:
+    """Somebody else has just used what the account may."""
+    headers = {"Authorization": f"Bearer {upstream.token}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        for _ in range(PER_MINUTE):
+            url = f"{upstream.base_url}/models/{MODEL}/predictions"
+            async with session.post(url, json={"input": {"prompt": "x"}}) as reply:
+                assert reply.status == 201
+
+
+async def test_held_it_gets_through_an_account_that_is_used_up(used_up: None, replicate_js: Play, upstream: Simulator):
+    """Its one POST waits for the two seconds after which upstream takes a create again."""
+    done = await replicate_js("run", ref=MODEL, input={"prompt": "held", "seed": 1})
+    assert done.error is None
+    assert done.count("POST") == 1
+    assert creates(upstream) - PER_MINUTE <= 3
+
+
+async def test_without_the_hold_it_fails_on_an_account_that_is_used_up(
+    used_up: None, replicate_js: Play, upstream: Simulator
+):
+    """Six POSTs at once, six refusals; upstream was asked once all the same."""
+    done = await replicate_js("run", ref=MODEL, input={"prompt": "refused", "seed": 1}, team="beta")
+    assert done.error["status"] == 429
+    assert done.count("POST") == 6
+    assert creates(upstream) - PER_MINUTE == 1
+
+
+async def test_held_it_gets_through_its_teams_own_rate(replicate_js: Play, gateway: House):
+    """Its team's one request has gone; the create waits up to three seconds for the next, and runs."""
+    await _use_up(gateway, "gamma")
+    done = await replicate_js("run", ref=MODEL, input={"prompt": "held"}, team="gamma")
+    assert done.error is None
+    assert done.count("POST") == 1
+
+
+async def test_without_the_hold_it_fails_at_its_teams_own_rate(replicate_js: Play, gateway: House, upstream: Simulator):
+    """Six refusals from memory."""
+    await _use_up(gateway, "delta")
+    done = await replicate_js("run", ref=MODEL, input={"prompt": "refused"}, team="delta")
+    assert done.error["status"] == 429
+    assert done.count("POST") == 6
+    assert creates(upstream) == 0
+
+
+async def _use_up(house: House, team: str) -> None:
+    async with house.caller(team) as session:
+        while (await session.get("/v1/account")).status == 200:
+            pass
