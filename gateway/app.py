@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 
 from gateway import clock as clocks
-from gateway import settings
+from gateway import logs, settings
 from gateway.config import Config
 from gateway.core.teams import Team
 from gateway.edge import keys, middlewares, open_streams, ops, routes, stream_check
@@ -358,6 +358,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
     _background(stack, janitor.run(), "janitor")
     probes = stream_check.Probes(heartbeat_seconds=float(config.streams.heartbeat_seconds))
     metrics.sse_streams.labels("check").set_function(lambda: probes.open)
+    metrics.watch_total("log_lines_dropped", "Log lines lost because nobody took them.", logs.dropped)
     metrics.watch("runs_followed", "Runs that are being followed to their end.", lambda: tracker.active)
     metrics.watch("shown_bytes", "Bytes of predictions kept in memory as shown.", lambda: predictions.shown_bytes)
     metrics.watch("metadata_cache_bytes", "Bytes of metadata kept.", lambda: metadata.size)

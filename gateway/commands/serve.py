@@ -18,7 +18,7 @@ def serve(config_path: Path | None) -> None:
     with plain_errors():
         from gateway import app, logs
 
-        logs.configure(config.logs.format, config.logs.level, config.secret_values())
+        logs.configure(config.logs.format, config.logs.level, config.secret_values(), queued=True)
         run(app.serve(config, echo=click.echo))
 
 

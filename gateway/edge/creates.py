@@ -14,7 +14,7 @@ from gateway.core.records import Kind, Sight
 from gateway.core.targets import Target, TargetKind
 from gateway.edge import errors, links
 from gateway.edge.bodies import read_json
-from gateway.edge.keys import CALLER, CLOCK, CREATES, PREDICTIONS, SETTINGS, UPSTREAM_SECONDS
+from gateway.edge.keys import ABOUT, CALLER, CLOCK, CREATES, PREDICTIONS, SETTINGS, UPSTREAM_SECONDS
 from gateway.errors import Unprocessable
 from gateway.service.orders import Created, Order
 
@@ -107,7 +107,7 @@ def read_create(request: web.Request, body: bytes, form: BodyForm) -> CreateBody
 
 async def _show(request: web.Request, created: Created, base: str, wait: float | None) -> web.Response:
     service, sight = request.app[PREDICTIONS], created.sight
-    request[UPSTREAM_SECONDS] = created.upstream_seconds
+    request[ABOUT], request[UPSTREAM_SECONDS] = sight, created.upstream_seconds
     status = HTTPStatus.CREATED
     if wait is not None:
         sight = await service.wait(sight, wait)

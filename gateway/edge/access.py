@@ -1,0 +1,64 @@
+"""The access log: one line for each request, told when it is over; for a stream, when the stream is.
+
+It says who asked, through which door, how it ended and what it was about. Never the path as it was spelled, the query,
+a ticket, a key or a body: routes are named by their template, keys by their id.
+"""
+
+import logging
+from typing import Final
+
+from aiohttp import web
+
+from gateway.edge.doors import Door
+from gateway.edge.keys import ABOUT, CALLER, REQUEST_ID, SENT_BYTES, SENT_EVENTS, UPSTREAM_SECONDS
+
+logger = logging.getLogger("gateway.access")
+
+UNMATCHED: Final = "unmatched"
+_CACHE_RESULTS: Final = (("hit", "; hit"), ("joined", "; collapsed"), ("bypass", "fwd=bypass"), ("miss", "fwd=miss"))
+
+
+def cache_result(response: web.StreamResponse | None) -> str | None:
+    """Say how the cache had to do with an answer: hit, joined, bypass or miss; `None` if it had not."""
+    status = response.headers.get("Cache-Status") if response is not None else None
+    if status is None:
+        return None
+    return next((result for result, mark in _CACHE_RESULTS if mark in status), None)
+
+
+def tell(
+    request: web.Request, response: web.StreamResponse | None, door: Door | None, status: int, seconds: float
+) -> None:
+    """Tell of a request that is over. Without `response` its caller left before there was one."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    caller, about = request.get(CALLER), request.get(ABOUT)
+    fields: dict[str, object] = {
+        "request_id": request[REQUEST_ID],
+        # Who reads a stream shows no key: the stream is the team's whose prediction it is.
+        "team": caller.team.name if caller else about.prediction.team if about else None,
+        "key": caller.key_id if caller else None,
+        "route": door.name if door else UNMATCHED,
+        "path": door.template if door else None,
+        "method": request.method,
+        "status": status,
+        "cache": cache_result(response),
+        "seconds": round(seconds, 6),
+        "upstream_seconds": round(request.get(UPSTREAM_SECONDS, 0.0), 6),
+        "bytes": _bytes_of(response),
+    }
+    if about is not None:
+        fields["prediction"], fields["run"] = about.prediction.id, about.run.id
+    if response is not None and SENT_EVENTS in response:
+        fields["events"] = response[SENT_EVENTS]
+    # As `logger.info` does, but for looking up which line of the source this is: it is always this one.
+    record = logging.LogRecord(logger.name, logging.INFO, __file__, 0, "request", None, None)
+    vars(record).update(fields)
+    logger.handle(record)
+
+
+def _bytes_of(response: web.StreamResponse | None) -> int | None:
+    """Return the size of the body. What was sent piece by piece has been counted; the rest is known beforehand."""
+    if response is None:
+        return None
+    return response.get(SENT_BYTES, response.content_length)
