@@ -6,10 +6,10 @@ config; each part gets the values it needs.
 
 import asyncio
 import logging
-import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from secrets import token_bytes
 
 import msgspec
@@ -55,6 +55,7 @@ from gateway.service.upstream_webhooks import UpstreamWebhooks
 from gateway.service.usage import UsageService
 from gateway.service.versions import VersionMap
 from gateway.service.webhook_secrets import WebhookSecrets
+from gateway.stopping import Ending, Stop
 from gateway.store.urls import open_store
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class Running(msgspec.Struct, frozen=True):
 
     origin: str
     ops_url: str
+    retire: Callable[[], None] = lambda: None
+    """Say that no more requests should come; those that do are answered."""
 
     @property
     def base_url(self) -> str:
@@ -85,16 +88,21 @@ class Running(msgspec.Struct, frozen=True):
 
 
 async def serve(config: Config, *, echo: Callable[[str], None] | None = None) -> None:
-    """Serve until a signal to stop arrives."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    """Serve until a signal to stop arrives; then end in good order, within the grace that the config gives.
+
+    `/readyz` says no at once. After `drain_seconds` those who wait are answered with what is known, streams end with a
+    hint to come back, and the listeners close. Runs go on upstream, for the next start to follow.
+    """
+    stop = Stop(float(config.server.shutdown_grace_seconds))
+    stop.listen()
     async with running(config) as gateway:
         if echo is not None:
             echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url}")
         await stop.wait()
         logger.info("stopping")
+        gateway.retire()
+        await asyncio.sleep(config.server.drain_seconds)
+    logger.info("stopped")
 
 
 @asynccontextmanager
@@ -108,23 +116,27 @@ async def running(
     Raise `StoreUnavailable` if the store cannot be had, `OSError` if a port cannot.
     """
     clock = clock or clocks.SystemClock()
+    grace = float(config.server.shutdown_grace_seconds)
+    ending = Ending(clock, grace)
     async with AsyncExitStack() as stack:
         store = await _opened_store(config, stack)
-        parts = await _build(config, store, clock, network or Network(), stack)
+        parts = await _build(config, store, clock, network or Network(), stack, ending)
         await _resume(parts)
         public = _public_app(config, parts, tuple(doors))
         operators = _ops_app(parts)
-        grace = float(config.server.shutdown_grace_seconds)
         runner, ops_port = await listen(operators, config.ops.host, config.ops.port, grace_seconds=1.0)
         stack.push_async_callback(runner.cleanup)
-        runner, port = await listen(public, config.server.host, config.server.port, grace_seconds=grace)
+        runner, port = await listen(
+            public, config.server.host, config.server.port, grace_seconds=grace - config.server.drain_seconds
+        )
         stack.push_async_callback(runner.cleanup)
-        stack.push_async_callback(_drain, parts)
         origin = _origin(config.server.host, port)
         parts.notifier.start((parts.settings.public_url or origin) + "/v1")
-        stack.push_async_callback(parts.notifier.close, min(grace, _WEBHOOK_GRACE_SECONDS))
+        stack.push_async_callback(lambda: parts.notifier.close(min(ending.left(), _WEBHOOK_GRACE_SECONDS)))
+        # First of all at the end: nobody waits for what the others have to finish.
+        stack.push_async_callback(_drain, parts, ending)
         logger.info("serving", extra={"port": port, "ops_port": ops_port})
-        yield Running(origin, _origin(config.ops.host, ops_port))
+        yield Running(origin, _origin(config.ops.host, ops_port), partial(_retire, parts, ending))
 
 
 class _Parts(msgspec.Struct, frozen=True):
@@ -208,7 +220,9 @@ def _background(stack: AsyncExitStack, work: Coroutine[None, None, None], name: 
     stack.push_async_callback(end)
 
 
-async def _build(config: Config, store: Store, clock: Clock, network: Network, stack: AsyncExitStack) -> _Parts:
+async def _build(
+    config: Config, store: Store, clock: Clock, network: Network, stack: AsyncExitStack, ending: Ending
+) -> _Parts:
     teams = settings.teams_of(config)
     metrics = Metrics(teams=[team.name for team in teams], top_targets=config.metrics.top_targets)
     upstream = UpstreamSettings(base_url=str(config.upstream.base_url))
@@ -298,7 +312,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
         settlement_of=money.pricing.settlement,
     )
-    stack.push_async_callback(leader.close, float(config.server.shutdown_grace_seconds))
+    stack.push_async_callback(lambda: leader.close(ending.left()))
     creates = CreateService(
         store,
         leader,
@@ -316,7 +330,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         money=metrics,
         webhook_of=upstream_webhooks.address,
     )
-    stack.push_async_callback(creates.close, float(config.server.shutdown_grace_seconds))
+    stack.push_async_callback(lambda: creates.close(ending.left()))
     _background(stack, deadlines.run(), "deadlines")
     secrets = WebhookSecrets(store, clock)
     notifier = _notifier(config, store, secrets, clock, metrics, network, stack, tracker, predictions)
@@ -483,9 +497,15 @@ async def _end_streams(app: web.Application) -> None:
     app[stream_check.PROBES].end()
 
 
-async def _drain(parts: _Parts) -> None:
-    """Answer those who wait and say that no more should come, before the listeners close."""
+def _retire(parts: _Parts, ending: Ending) -> None:
+    """Say that no more should come."""
+    ending.begin()
     parts.health.draining = True
+
+
+async def _drain(parts: _Parts, ending: Ending) -> None:
+    """Answer those who wait and say that no more should come, before the listeners close."""
+    _retire(parts, ending)
     parts.money.admission.close()
     await parts.predictions.drain()
 

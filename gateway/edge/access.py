@@ -61,4 +61,5 @@ def _bytes_of(response: web.StreamResponse | None) -> int | None:
     """Return the size of the body. What was sent piece by piece has been counted; the rest is known beforehand."""
     if response is None:
         return None
-    return response.get(SENT_BYTES, response.content_length)
+    sent: int | None = response.get(SENT_BYTES)
+    return response.content_length if sent is None else sent
