@@ -40,7 +40,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports --cache-dir $(VENV)/.lint-imports
 
 test: check
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix $(SRC)

@@ -188,7 +188,12 @@ def test_simulate_is_given_its_settings(folder, monkeypatch):
     monkeypatch.setattr("gateway.logs.configure", lambda *given, **more: None)
     assert ask("simulate").output == "here\n"
     assert ask("simulate", "--port", "0", "--speed", "10", "--control").exit_code == 0
-    first, second = seen
+    assert ask("simulate", "--host", "0.0.0.0", "--public-host", "simulator").exit_code == 0
+    assert ask("simulate", "--port", "0", "--public-host", "simulator").exit_code == 2
+    first, second, third = seen
+    assert (first.host, first.public_url, first.delivery_public_url) == ("127.0.0.1", None, None)
+    assert (third.host, third.public_url) == ("0.0.0.0", "http://simulator:9090")
+    assert third.delivery_public_url == "http://simulator:9091"
     assert (first.port, first.delivery_port, first.speed, first.control, first.faults) == (9090, 9091, 1.0, False, ())
     assert (second.port, second.delivery_port, second.speed, second.control) == (0, 0, 10.0, True)
 
