@@ -20,7 +20,7 @@ from gateway import clock as clocks
 from gateway import logs, settings
 from gateway.config import Config
 from gateway.core.teams import Team
-from gateway.edge import keys, middlewares, open_streams, ops, routes, stream_check
+from gateway.edge import keys, middlewares, open_streams, ops, routes, stream_check, tracing
 from gateway.edge.doors import Door
 from gateway.edge.server import listen
 from gateway.edge.settings import EdgeSettings
@@ -28,7 +28,7 @@ from gateway.metrics import Metrics
 from gateway.outbound.replicate import ReplicateClient, UpstreamSettings, new_session
 from gateway.outbound.streams import StreamReader, StreamSettings
 from gateway.outbound.webhooks import WebhookSender
-from gateway.ports import Clock, Store
+from gateway.ports import Clock, NoTracer, Store, Tracer
 from gateway.service.accounting import Accounting
 from gateway.service.admission import Admission
 from gateway.service.authentication import Authenticator
@@ -107,7 +107,12 @@ async def serve(config: Config, *, echo: Callable[[str], None] | None = None) ->
 
 @asynccontextmanager
 async def running(
-    config: Config, *, clock: Clock | None = None, doors: Sequence[Door] = (), network: Network | None = None
+    config: Config,
+    *,
+    clock: Clock | None = None,
+    doors: Sequence[Door] = (),
+    network: Network | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Running]:
     """Build the gateway and serve within the context. `doors` are further open routes of the public listener.
 
@@ -119,8 +124,9 @@ async def running(
     grace = float(config.server.shutdown_grace_seconds)
     ending = Ending(clock, grace)
     async with AsyncExitStack() as stack:
+        tracer = tracer or await _opened_tracer(config, stack)
         store = await _opened_store(config, stack)
-        parts = await _build(config, store, clock, network or Network(), stack, ending)
+        parts = await _build(config, store, clock, network or Network(), stack, ending, tracer)
         await _resume(parts)
         public = _public_app(config, parts, tuple(doors))
         operators = _ops_app(parts)
@@ -146,6 +152,7 @@ class _Parts(msgspec.Struct, frozen=True):
     store: Store
     clock: Clock
     metrics: Metrics
+    tracer: Tracer
     client: ReplicateClient
     hub: StreamHub
     authenticator: Authenticator
@@ -220,14 +227,31 @@ def _background(stack: AsyncExitStack, work: Coroutine[None, None, None], name: 
     stack.push_async_callback(end)
 
 
+async def _opened_tracer(config: Config, stack: AsyncExitStack) -> Tracer:
+    if not config.tracing.enabled:
+        return NoTracer()
+    # The extra `otel` is loaded by those who want it.
+    from gateway.tracing import OtelTracer  # noqa: PLC0415
+
+    tracer = await asyncio.to_thread(OtelTracer, propagate=config.tracing.propagate)
+    stack.push_async_callback(tracer.close)
+    return tracer
+
+
 async def _build(
-    config: Config, store: Store, clock: Clock, network: Network, stack: AsyncExitStack, ending: Ending
+    config: Config,
+    store: Store,
+    clock: Clock,
+    network: Network,
+    stack: AsyncExitStack,
+    ending: Ending,
+    tracer: Tracer,
 ) -> _Parts:
     teams = settings.teams_of(config)
     metrics = Metrics(teams=[team.name for team in teams], top_targets=config.metrics.top_targets)
     upstream = UpstreamSettings(base_url=str(config.upstream.base_url))
     session = await stack.enter_async_context(new_session(upstream.max_connections))
-    client = ReplicateClient(session, config.upstream.token.get_secret_value(), upstream, clock, metrics)
+    client = ReplicateClient(session, config.upstream.token.get_secret_value(), upstream, clock, metrics, tracer)
     stream_session = await stack.enter_async_context(new_session(_STREAM_CONNECTIONS))
     reader = StreamReader(
         stream_session,
@@ -384,6 +408,7 @@ async def _build(
         store=store,
         clock=clock,
         metrics=metrics,
+        tracer=tracer,
         client=client,
         hub=hub,
         authenticator=authenticator,
@@ -440,8 +465,9 @@ def _notifier(
 
 
 def _public_app(config: Config, parts: _Parts, doors: tuple[Door, ...]) -> web.Application:
+    outermost = () if isinstance(parts.tracer, NoTracer) else (tracing.trace,)
     app = web.Application(
-        middlewares=[middlewares.observe, middlewares.problems, middlewares.authenticate],
+        middlewares=[*outermost, middlewares.observe, middlewares.problems, middlewares.authenticate],
         client_max_size=config.server.max_body_bytes,
     )
     _share(app, parts)
@@ -463,6 +489,7 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.STORE] = parts.store
     app[keys.CLOCK] = parts.clock
     app[keys.METRICS] = parts.metrics
+    app[keys.TRACER] = parts.tracer
     app[keys.UPSTREAM] = parts.client
     app[keys.HUB] = parts.hub
     app[keys.AUTHENTICATOR] = parts.authenticator

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 
 from gateway.config.model import Config
 from gateway.config.problems import Location, Report, spell
@@ -40,6 +41,8 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
             keys.append(key.with_value(value) if value and not key.sha256 else key)
         teams.append(team.model_copy(update={"keys": tuple(keys)}))
     password = fetch_env(("store", "password_env"), config.store.password_env)
+    if serving and config.tracing.enabled and find_spec("opentelemetry") is None:
+        report.add(("tracing", "enabled"), "needs the extra otel: pip install 'replicate-gateway[otel]'")
     return config.model_copy(
         update={
             "ops": config.ops.with_token(_ops_token(config.ops, report, fetch, fetch_env)),

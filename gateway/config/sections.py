@@ -310,6 +310,15 @@ class Metrics(Section):
     )
 
 
+class Tracing(Section):
+    """Traces by OpenTelemetry, which is the extra `otel`. Its own variables (OTEL_…) say where they go."""
+
+    enabled: Flag = Field(False, description="Whether traces are kept.", examples=[True])
+    propagate: Flag = Field(
+        False, description="Whether calls upstream carry the id of their trace (traceparent).", examples=[True]
+    )
+
+
 class Logs(Section):
     """What is told."""
 

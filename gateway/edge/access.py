@@ -9,21 +9,27 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.core import trace_context
 from gateway.edge.doors import Door
-from gateway.edge.keys import ABOUT, CALLER, REQUEST_ID, SENT_BYTES, SENT_EVENTS, UPSTREAM_SECONDS
+from gateway.edge.keys import ABOUT, CALLER, REQUEST_ID, SENT_BYTES, SENT_EVENTS, TRACE_ID, UPSTREAM_SECONDS
 
 logger = logging.getLogger("gateway.access")
 
 UNMATCHED: Final = "unmatched"
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "QUERY", "OPTIONS", "PUT"})
+"""Methods that are told by name where words are from a closed set."""
 _CACHE_RESULTS: Final = (("hit", "; hit"), ("joined", "; collapsed"), ("bypass", "fwd=bypass"), ("miss", "fwd=miss"))
 
 
 def cache_result(response: web.StreamResponse | None) -> str | None:
     """Say how the cache had to do with an answer: hit, joined, bypass or miss; `None` if it had not."""
     status = response.headers.get("Cache-Status") if response is not None else None
-    if status is None:
-        return None
-    return next((result for result, mark in _CACHE_RESULTS if mark in status), None)
+    return result_of(status) if status is not None else None
+
+
+def result_of(cache_status: str) -> str | None:
+    """Say the same of the header alone."""
+    return next((result for result, mark in _CACHE_RESULTS if mark in cache_status), None)
 
 
 def tell(
@@ -47,6 +53,8 @@ def tell(
         "upstream_seconds": round(request.get(UPSTREAM_SECONDS, 0.0), 6),
         "bytes": _bytes_of(response),
     }
+    if (trace_id := _trace_id(request)) is not None:
+        fields["trace_id"] = trace_id
     if about is not None:
         fields["prediction"], fields["run"] = about.prediction.id, about.run.id
     if response is not None and SENT_EVENTS in response:
@@ -55,6 +63,15 @@ def tell(
     record = logging.LogRecord(logger.name, logging.INFO, __file__, 0, "request", None, None)
     vars(record).update(fields)
     logger.handle(record)
+
+
+def _trace_id(request: web.Request) -> str | None:
+    """Return the trace that the request belongs to: ours where traces are kept, else the one that its caller names."""
+    if TRACE_ID in request:
+        return request[TRACE_ID]
+    given = request.headers.get("traceparent")
+    context = trace_context.parse(given) if given else None
+    return context.trace_id if context else None
 
 
 def _bytes_of(response: web.StreamResponse | None) -> int | None:

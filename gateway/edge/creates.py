@@ -12,13 +12,14 @@ from gateway.core.directives import Directives
 from gateway.core.prefer import parse_cancel_after, parse_prefer
 from gateway.core.records import Kind, Sight
 from gateway.core.targets import Target, TargetKind
-from gateway.edge import errors, links
+from gateway.edge import access, errors, links
 from gateway.edge.bodies import read_json
-from gateway.edge.keys import ABOUT, CALLER, CLOCK, CREATES, PREDICTIONS, SETTINGS, UPSTREAM_SECONDS
-from gateway.errors import Unprocessable
+from gateway.edge.keys import ABOUT, CALLER, CLOCK, CREATES, PREDICTIONS, SETTINGS, TRACER, UPSTREAM_SECONDS
+from gateway.errors import GatewayError, Unprocessable
 from gateway.service.orders import Created, Order
 
 JSON = "application/json"
+_STEPS = {"hit": "hit", "joined": "join"}
 _LONGEST_USER = 200
 _YIELDS_WHAT_COMES_LATER = "replicate-python/"
 _LONGEST_IDEMPOTENCY_KEY = 255
@@ -85,7 +86,7 @@ async def _create(
         hold_until=arrived + caller.team.max_wait_seconds,
         has_left=lambda: request.transport is None or request.transport.is_closing(),
     )
-    outcome = await request.app[CREATES].create(caller, order)
+    outcome = await _create_traced(request, order)
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
     if wait is not None:
@@ -103,6 +104,22 @@ def read_create(request: web.Request, body: bytes, form: BodyForm) -> CreateBody
         allow_http_webhooks=settings.allow_http_webhooks,
         allow_private_webhooks=settings.allow_private_webhooks,
     )
+
+
+async def _create_traced(request: web.Request, order: Order) -> Created | Answer:
+    """Create, in a span that says what it came to: a hit, a join, a create; upstream's answer, or the error's name."""
+    with request.app[TRACER].step("create") as span:
+        try:
+            outcome = await request.app[CREATES].create(request[CALLER], order)
+        except GatewayError as exc:
+            span.end_as("create", {"error.type": type(exc).__name__})
+            raise
+        if isinstance(outcome, Answer):
+            span.end_as("create", {"error.type": str(outcome.status)})
+        else:
+            result = access.result_of(outcome.cache_status) or "miss"
+            span.end_as(_STEPS.get(result, "create"), {"gateway.cache": result})
+        return outcome
 
 
 async def _show(request: web.Request, created: Created, base: str, wait: float | None) -> web.Response:

@@ -9,7 +9,7 @@ from gateway.core.teams import Caller
 from gateway.edge.settings import EdgeSettings
 from gateway.metrics import Metrics
 from gateway.outbound.replicate import ReplicateClient
-from gateway.ports import Clock, Store
+from gateway.ports import Clock, Store, Tracer
 from gateway.service.authentication import Authenticator
 from gateway.service.creates import CreateService
 from gateway.service.files import FileService
@@ -44,11 +44,13 @@ UPSTREAM = web.AppKey("upstream", ReplicateClient)
 HUB = web.AppKey("hub", StreamHub)
 HEALTH = web.AppKey("health", Health)
 STORE = web.AppKey("store", Store)
+TRACER = web.AppKey("tracer", Tracer)
 
 CALLER = web.RequestKey("caller", Caller)
 PRESENTED = web.RequestKey("presented", str)
 """The key as the caller sent it: to be kept out of everything that is sent or stored."""
 REQUEST_ID = web.RequestKey("request_id", str)
+TRACE_ID = web.RequestKey("trace_id", str)
 BEGAN = web.RequestKey("began", float)
 ABOUT = web.RequestKey("about", Sight)
 """The prediction that the request was about, where it was about one."""

@@ -16,6 +16,7 @@ from gateway.ports.observers import AdoptionObserver, PredictionObserver, Upload
 from gateway.ports.predictions import Predictions
 from gateway.ports.sharing import CreateStore, Sharing
 from gateway.ports.store import Store
+from gateway.ports.tracing import NoTracer, Span, Tracer
 from gateway.ports.upstream import Upstream
 
 __all__ = [
@@ -32,12 +33,15 @@ __all__ = [
     "Leases",
     "Ledger",
     "MoneyObserver",
+    "NoTracer",
     "PredictionObserver",
     "Predictions",
     "Secrets",
     "Sharing",
+    "Span",
     "Store",
     "StreamObserver",
+    "Tracer",
     "UploadObserver",
     "Upstream",
     "UpstreamObserver",

@@ -524,6 +524,15 @@ def test_the_operators_token_may_be_in_a_file(tmp_path):
     }
 
 
+def test_traces_need_their_extra(monkeypatch):
+    """Told with all other problems, not by a traceback of the start."""
+    made(tracing={"enabled": True})
+    monkeypatch.setattr("gateway.config.checks.find_spec", lambda name: None)
+    assert problems(tracing={"enabled": True}) == {
+        "tracing.enabled": "needs the extra otel: pip install 'replicate-gateway[otel]'"
+    }
+
+
 def test_draining_is_a_part_of_the_end():
     """Nobody waits in vain for the rest of a moment that is longer than the whole."""
     made(server={"drain_seconds": 5, "shutdown_grace_seconds": 5})
