@@ -24,7 +24,9 @@ LABEL org.opencontainers.image.title="replicate-gateway" \
 COPY --from=build /opt/gateway /opt/gateway
 # Numbers are enough: the base needs no account of that name. A new volume takes its owner from here.
 COPY --from=build --chown=65532:65532 /data /data
+# Uploads wait in unnamed files while they are hashed: on the volume, for /tmp is small where the root is read-only.
 ENV PATH=/opt/gateway/bin:$PATH \
+    TMPDIR=/data \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     GATEWAY_CONFIG=/etc/gateway/config.toml

@@ -22,7 +22,7 @@ from gateway.core import trace_context
 from gateway.ports.tracing import NO_SPAN, Call, Span, Tracer
 
 _SERVICE: Final = "replicate-gateway"
-_LONGEST_CLOSE_SECONDS: Final = 5.0
+_LONGEST_CLOSE_SECONDS: Final = 2.0
 _CLIENT_ERROR: Final = 400
 
 
@@ -74,7 +74,11 @@ class OtelTracer:
         resource = Resource.create({"service.name": name, "service.version": __version__})
         # Closed by us, in time; its own way at the interpreter's end waits longer than a stop may take.
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(processor or BatchSpanProcessor(OTLPSpanExporter()))
+        self._exporter: OTLPSpanExporter | None = None
+        if processor is None:
+            self._exporter = OTLPSpanExporter()
+            processor = BatchSpanProcessor(self._exporter)
+        self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer(_SERVICE, __version__)
         self._propagator = TraceContextTextMapPropagator()
         self._propagate = propagate
@@ -114,6 +118,10 @@ class OtelTracer:
         thread = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
         thread.start()
         await asyncio.to_thread(thread.join, _LONGEST_CLOSE_SECONDS)
+        if thread.is_alive() and self._exporter is not None:
+            # It tries again and again until it is told not to.
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]
+            await asyncio.to_thread(thread.join, _LONGEST_CLOSE_SECONDS)
 
 
 @contextmanager

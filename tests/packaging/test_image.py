@@ -123,6 +123,7 @@ class TestImage:
         config = config["config"]
         assert config["User"] == f"{USER}:{USER}"
         assert config["Volumes"] == {"/data": {}}
+        assert "TMPDIR=/data" in config["Env"], "a spooled upload does not fit into a small /tmp"
         assert config["Entrypoint"] == ["gateway"]
         assert config["Cmd"] == ["serve"]
         assert config["Healthcheck"]["Test"] == ["CMD", "gateway", "check", "--health"]
