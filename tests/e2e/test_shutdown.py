@@ -49,6 +49,7 @@ async def test_the_end_in_good_order(upstream: Simulator, tmp_path: Path):
         # It ends as a stream does, not as a connection that broke; and not with what would mean the work is over.
         rest = await listening.content.read()
         assert b"event: done" not in rest
+        assert rest.endswith(b"retry: 1000\n\n")
         assert await gateway.ended() == 0
     lines = [json.loads(line) for line in installed.log.splitlines()]
     assert [line["message"] for line in lines if line["logger"] == "gateway.app"][-2:] == ["stopping", "stopped"]
