@@ -20,7 +20,7 @@ $(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PIP) install -c constraints.txt --group dev
+	$(PIP) install -c constraints.txt -e '.[otel]' --group dev
 	touch $@
 
 # Gateway, simulator and a page to try them in. No token, no account.
@@ -40,7 +40,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports --cache-dir $(VENV)/.lint-imports
 
 test: check
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix $(SRC)

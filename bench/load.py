@@ -32,11 +32,21 @@ def pinned(core: str, command: Sequence[str]) -> list[str]:
 def server(*arguments: str):
     """Run `python -m bench.serve …` and yield what it says of itself in its first line of JSON."""
     command = pinned(SERVER_CORE, [sys.executable, "-m", "bench.serve", *arguments])
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
+    # A log, where one is kept, goes where a collector's would: into a pipe that a process reads.
+    collector = (
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        if arguments[:1] == ("gateway",) and arguments[1:]
+        else None
+    )
+    pipes = {"stdout": subprocess.PIPE, "stdin": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, stderr=collector and collector.stdin, **pipes) as process:
         try:
             yield json.loads(process.stdout.readline())
         finally:
             process.terminate()
+            if collector is not None:
+                collector.stdin.close()
+                collector.wait(timeout=10)
 
 
 def rate(url: str, *, headers: Mapping[str, str], body: bytes | None = None, seconds: float, connections: int) -> float:

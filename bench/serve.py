@@ -1,7 +1,7 @@
 """The servers of the throughput benches: `bare` answers fixed bytes, `gateway` is the real thing before a simulator.
 
     python -m bench.serve bare METHOD PATH BYTES_FILE
-    python -m bench.serve gateway
+    python -m bench.serve gateway [LOG_LEVEL]
     python -m bench.serve limited
 
 `limited` is the gateway with every request rate set, so high that none is reached. Each prints one line of JSON when
@@ -43,12 +43,18 @@ RATE = {"requests_per_minute": 10**9, "burst": 10**9}
 LIMITS = {**RATE, "per_user": RATE}
 
 
-async def gateway(limits: dict[str, object] | None = None) -> None:
-    """A gateway with one team, its simulator in the same process: neither poll nor hit reaches upstream."""
+async def gateway(level: str = "", limits: dict[str, object] | None = None) -> None:
+    """A gateway with one team, its simulator in the same process: neither poll nor hit reaches upstream.
+
+    With a level it keeps its log as `gateway serve` does, in JSON on stderr.
+    """
+    from gateway import logs
     from gateway.app import running
     from gateway.config import from_mapping
     from gateway.simulator import Simulator, SimulatorSettings
 
+    if level:
+        logs.configure("json", level, [KEY], queued=True)
     with tempfile.TemporaryDirectory() as folder:
         async with Simulator(SimulatorSettings(speed=20)) as simulator:
             config = from_mapping(
@@ -64,7 +70,7 @@ async def gateway(limits: dict[str, object] | None = None) -> None:
                 {"REPLICATE_API_TOKEN": simulator.token, "BENCH_KEY": KEY},
             )
             async with running(config) as house:
-                print(json.dumps({"origin": house.origin}), flush=True)
+                print(json.dumps({"origin": house.origin, "ops_url": house.ops_url}), flush=True)
                 await _until_stopped()
 
 
@@ -77,7 +83,7 @@ async def _until_stopped() -> None:
 def main() -> None:
     """Run one server, on uvloop where there is one."""
     kind, *rest = sys.argv[1:]
-    work = bare(*rest) if kind == "bare" else gateway(LIMITS if kind == "limited" else None)
+    work = bare(*rest) if kind == "bare" else gateway(*rest, limits=LIMITS if kind == "limited" else None)
     try:
         import uvloop
     except ImportError:

@@ -6,10 +6,10 @@ config; each part gets the values it needs.
 
 import asyncio
 import logging
-import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from secrets import token_bytes
 
 import msgspec
@@ -17,11 +17,11 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 
 from gateway import clock as clocks
-from gateway import settings
+from gateway import logs, settings
 from gateway.config import Config
 from gateway.core.request_rates import RequestRates
 from gateway.core.teams import Team
-from gateway.edge import admission, keys, middlewares, open_streams, ops, routes, stream_check
+from gateway.edge import admission, keys, middlewares, open_streams, ops, routes, stream_check, tracing
 from gateway.edge.doors import Door
 from gateway.edge.server import listen
 from gateway.edge.settings import EdgeSettings
@@ -29,7 +29,7 @@ from gateway.metrics import Metrics
 from gateway.outbound.replicate import ReplicateClient, UpstreamSettings, new_session
 from gateway.outbound.streams import StreamReader, StreamSettings
 from gateway.outbound.webhooks import WebhookSender
-from gateway.ports import Clock, Store
+from gateway.ports import Clock, NoTracer, Store, Tracer
 from gateway.service.account import Account, OwnCalls
 from gateway.service.accounting import Accounting
 from gateway.service.admission import Admission
@@ -58,6 +58,7 @@ from gateway.service.upstream_webhooks import UpstreamWebhooks
 from gateway.service.usage import UsageService
 from gateway.service.versions import VersionMap
 from gateway.service.webhook_secrets import WebhookSecrets
+from gateway.stopping import Ending, Stop
 from gateway.store.urls import open_store
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ class Running(msgspec.Struct, frozen=True):
 
     origin: str
     ops_url: str
+    retire: Callable[[], None] = lambda: None
+    """Say that no more requests should come; those that do are answered."""
 
     @property
     def base_url(self) -> str:
@@ -88,21 +91,31 @@ class Running(msgspec.Struct, frozen=True):
 
 
 async def serve(config: Config, *, echo: Callable[[str], None] | None = None) -> None:
-    """Serve until a signal to stop arrives."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    """Serve until a signal to stop arrives; then end in good order, within the grace that the config gives.
+
+    `/readyz` says no at once. After `drain_seconds` those who wait are answered with what is known, streams end with a
+    hint to come back, and the listeners close. Runs go on upstream, for the next start to follow.
+    """
+    stop = Stop(float(config.server.shutdown_grace_seconds))
+    stop.listen()
     async with running(config) as gateway:
         if echo is not None:
             echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url}")
         await stop.wait()
         logger.info("stopping")
+        gateway.retire()
+        await asyncio.sleep(config.server.drain_seconds)
+    logger.info("stopped")
 
 
 @asynccontextmanager
 async def running(
-    config: Config, *, clock: Clock | None = None, doors: Sequence[Door] = (), network: Network | None = None
+    config: Config,
+    *,
+    clock: Clock | None = None,
+    doors: Sequence[Door] = (),
+    network: Network | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Running]:
     """Build the gateway and serve within the context. `doors` are further open routes of the public listener.
 
@@ -111,23 +124,28 @@ async def running(
     Raise `StoreUnavailable` if the store cannot be had, `OSError` if a port cannot.
     """
     clock = clock or clocks.SystemClock()
+    grace = float(config.server.shutdown_grace_seconds)
+    ending = Ending(clock, grace)
     async with AsyncExitStack() as stack:
+        tracer = tracer or await _opened_tracer(config, stack)
         store = await _opened_store(config, stack)
-        parts = await _build(config, store, clock, network or Network(), stack)
+        parts = await _build(config, store, clock, network or Network(), stack, ending, tracer)
         await _resume(parts)
         public = _public_app(config, parts, tuple(doors))
         operators = _ops_app(parts)
-        grace = float(config.server.shutdown_grace_seconds)
         runner, ops_port = await listen(operators, config.ops.host, config.ops.port, grace_seconds=1.0)
         stack.push_async_callback(runner.cleanup)
-        runner, port = await listen(public, config.server.host, config.server.port, grace_seconds=grace)
+        runner, port = await listen(
+            public, config.server.host, config.server.port, grace_seconds=grace - config.server.drain_seconds
+        )
         stack.push_async_callback(runner.cleanup)
-        stack.push_async_callback(_drain, parts)
         origin = _origin(config.server.host, port)
         parts.notifier.start((parts.settings.public_url or origin) + "/v1")
-        stack.push_async_callback(parts.notifier.close, min(grace, _WEBHOOK_GRACE_SECONDS))
+        stack.push_async_callback(lambda: parts.notifier.close(min(ending.left(), _WEBHOOK_GRACE_SECONDS)))
+        # First of all at the end: nobody waits for what the others have to finish.
+        stack.push_async_callback(_drain, parts, ending)
         logger.info("serving", extra={"port": port, "ops_port": ops_port})
-        yield Running(origin, _origin(config.ops.host, ops_port))
+        yield Running(origin, _origin(config.ops.host, ops_port), partial(_retire, parts, ending))
 
 
 class _Parts(msgspec.Struct, frozen=True):
@@ -137,6 +155,7 @@ class _Parts(msgspec.Struct, frozen=True):
     store: Store
     clock: Clock
     metrics: Metrics
+    tracer: Tracer
     client: ReplicateClient
     hub: StreamHub
     authenticator: Authenticator
@@ -214,13 +233,34 @@ def _background(stack: AsyncExitStack, work: Coroutine[None, None, None], name: 
     stack.push_async_callback(end)
 
 
-async def _build(config: Config, store: Store, clock: Clock, network: Network, stack: AsyncExitStack) -> _Parts:
+async def _opened_tracer(config: Config, stack: AsyncExitStack) -> Tracer:
+    if not config.tracing.enabled:
+        return NoTracer()
+    # The extra `otel` is loaded by those who want it.
+    from gateway.tracing import OtelTracer  # noqa: PLC0415
+
+    tracer = await asyncio.to_thread(OtelTracer, propagate=config.tracing.propagate)
+    stack.push_async_callback(tracer.close)
+    return tracer
+
+
+async def _build(
+    config: Config,
+    store: Store,
+    clock: Clock,
+    network: Network,
+    stack: AsyncExitStack,
+    ending: Ending,
+    tracer: Tracer,
+) -> _Parts:
     teams = settings.teams_of(config)
     metrics = Metrics(teams=[team.name for team in teams], top_targets=config.metrics.top_targets)
     upstream = UpstreamSettings(base_url=str(config.upstream.base_url))
     session = await stack.enter_async_context(new_session(upstream.max_connections))
     account = _account(config, teams, clock, metrics, stack)
-    client = ReplicateClient(session, config.upstream.token.get_secret_value(), upstream, clock, metrics, account)
+    client = ReplicateClient(
+        session, config.upstream.token.get_secret_value(), upstream, clock, metrics, pacer=account, tracer=tracer
+    )
     own_calls = OwnCalls(client)
     stream_session = await stack.enter_async_context(new_session(_STREAM_CONNECTIONS))
     reader = StreamReader(
@@ -308,7 +348,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         turns=account,
         own_upstream=own_calls,
     )
-    stack.push_async_callback(leader.close, float(config.server.shutdown_grace_seconds))
+    stack.push_async_callback(lambda: leader.close(ending.left()))
     creates = CreateService(
         store,
         leader,
@@ -326,7 +366,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         money=metrics,
         webhook_of=upstream_webhooks.address,
     )
-    stack.push_async_callback(creates.close, float(config.server.shutdown_grace_seconds))
+    stack.push_async_callback(lambda: creates.close(ending.left()))
     _background(stack, deadlines.run(), "deadlines")
     secrets = WebhookSecrets(store, clock)
     notifier = _notifier(config, store, secrets, clock, metrics, network, stack, tracker, predictions)
@@ -368,6 +408,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
     _background(stack, janitor.run(), "janitor")
     probes = stream_check.Probes(heartbeat_seconds=float(config.streams.heartbeat_seconds))
     metrics.sse_streams.labels("check").set_function(lambda: probes.open)
+    metrics.watch_total("log_lines_dropped", "Log lines lost because nobody took them.", logs.dropped)
     metrics.watch("runs_followed", "Runs that are being followed to their end.", lambda: tracker.active)
     metrics.watch("shown_bytes", "Bytes of predictions kept in memory as shown.", lambda: predictions.shown_bytes)
     metrics.watch("metadata_cache_bytes", "Bytes of metadata kept.", lambda: metadata.size)
@@ -379,6 +420,7 @@ async def _build(config: Config, store: Store, clock: Clock, network: Network, s
         store=store,
         clock=clock,
         metrics=metrics,
+        tracer=tracer,
         client=client,
         hub=hub,
         authenticator=authenticator,
@@ -468,8 +510,9 @@ def _request_rates(metrics: Metrics) -> RequestRates:
 
 
 def _public_app(config: Config, parts: _Parts, doors: tuple[Door, ...]) -> web.Application:
+    outermost = () if isinstance(parts.tracer, NoTracer) else (tracing.trace,)
     app = web.Application(
-        middlewares=[middlewares.observe, middlewares.problems, middlewares.authenticate],
+        middlewares=[*outermost, middlewares.observe, middlewares.problems, middlewares.authenticate],
         client_max_size=config.server.max_body_bytes,
     )
     _share(app, parts)
@@ -491,6 +534,7 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.STORE] = parts.store
     app[keys.CLOCK] = parts.clock
     app[keys.METRICS] = parts.metrics
+    app[keys.TRACER] = parts.tracer
     app[keys.UPSTREAM] = parts.client
     app[keys.HUB] = parts.hub
     app[keys.AUTHENTICATOR] = parts.authenticator
@@ -528,9 +572,15 @@ async def _end_streams(app: web.Application) -> None:
     app[stream_check.PROBES].end()
 
 
-async def _drain(parts: _Parts) -> None:
-    """Answer those who wait and say that no more should come, before the listeners close."""
+def _retire(parts: _Parts, ending: Ending) -> None:
+    """Say that no more should come."""
+    ending.begin()
     parts.health.draining = True
+
+
+async def _drain(parts: _Parts, ending: Ending) -> None:
+    """Answer those who wait and say that no more should come, before the listeners close."""
+    _retire(parts, ending)
     parts.money.admission.close()
     parts.account.close()
     await parts.holding.close()

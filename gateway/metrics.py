@@ -6,10 +6,12 @@ Times in seconds, sizes in bytes. All closed series exist from the start, so tha
 from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as TEXT_TYPE
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS_TYPE
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.core.records import Source, Status
@@ -203,6 +205,12 @@ class Metrics:
         """Note that upstream's stream broke off."""
         self.stream_breaks.labels(how).inc()
 
+    # logs
+
+    def watch_total(self, name: str, words: str, read: Callable[[], float]) -> None:
+        """Add a counter that is read when it is asked for."""
+        self.registry.register(_Total(f"{NAMESPACE}_{name}", words, read))
+
     # Money. Counters in dollars are of this process; the ledger is exact.
 
     def _money(self) -> "_Money":
@@ -291,3 +299,14 @@ class _Money:
         self.unsettled = gauge("reservations_unsettled", "Reservations older than an hour.")
         self.stuck = counter("reservations_stuck", "Reservations freed whose run had ended or was gone.")
         self.drift = gauge("ledger_drift", "Sums that differed from the ledger when they were last compared.")
+
+
+class _Total(Collector):
+    """A counter that somebody else keeps."""
+
+    def __init__(self, name: str, words: str, read: Callable[[], float]) -> None:
+        self._name, self._words, self._read = name, words, read
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """Read it."""
+        yield CounterMetricFamily(self._name, self._words, value=self._read())

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from gateway.commands.common import CONFIG_OPTION, load_config, plain_errors, run
+from gateway.commands.health import OWN_LISTENER, ask_health, probe_url
 
 if TYPE_CHECKING:
     from gateway.config import Config, Limits, Team
@@ -43,7 +44,16 @@ class Finding(NamedTuple):
     metavar="N",
     help="With --stream: also hold a stream open for N silent seconds, to find time-outs.",
 )
-def check(config_path: Path | None, *, upstream: bool, stream_url: str | None, silence: int | None) -> None:
+@click.option(
+    "--health",
+    is_flag=False,
+    flag_value=OWN_LISTENER,
+    metavar="[URL]",
+    help="Only ask a gateway that serves whether it is alive: this URL, else /healthz of the config's listener.",
+)
+def check(
+    config_path: Path | None, *, upstream: bool, stream_url: str | None, silence: int | None, health: str | None
+) -> None:
     """Say all that is wrong with the config.
 
     Every problem is told at once, with its place and how to mend it. A sound config is summed up, and what is allowed
@@ -52,6 +62,10 @@ def check(config_path: Path | None, *, upstream: bool, stream_url: str | None, s
     With --stream no config is needed: what is looked at is the way between the gateway and where this runs. It says
     whether something buffers, compresses, caches, changes or cuts event streams, and how to mend that.
     """
+    if health is not None:
+        with plain_errors():
+            ask_health(probe_url(load_config(config_path)) if health == OWN_LISTENER else health)
+        return None
     if silence is not None and stream_url is None:
         raise click.UsageError("--seconds goes with --stream.")
     if stream_url is not None:

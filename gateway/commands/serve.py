@@ -18,7 +18,7 @@ def serve(config_path: Path | None) -> None:
     with plain_errors():
         from gateway import app, logs
 
-        logs.configure(config.logs.format, config.logs.level, config.secret_values())
+        logs.configure(config.logs.format, config.logs.level, config.secret_values(), queued=True)
         run(app.serve(config, echo=click.echo))
 
 
@@ -45,19 +45,28 @@ def demo(port: int) -> None:
     show_default=True,
     help="Where to listen; outputs and streams are on the next port.",
 )
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 or :: for all.")
+@click.option("--public-host", metavar="NAME", help="What links say where others reach it under another name.")
 @click.option("--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Divides waits.")
 @click.option("--faults", type=click.Path(path_type=Path), metavar="FILE", help="Faults to strike with (TOML or JSON).")
 @click.option("--control", is_flag=True, help="Let callers set faults and the clock over HTTP.")
-def simulate(port: int, speed: float, faults: Path | None, *, control: bool) -> None:
+def simulate(
+    port: int, host: str, public_host: str | None, speed: float, faults: Path | None, *, control: bool
+) -> None:
     """Run the stand-in for Replicate alone."""
+    if public_host and not port:
+        raise click.UsageError("--public-host needs a --port to say in links")
     with plain_errors():
         from gateway import logs
         from gateway.simulator import SimulatorSettings, load_faults
         from gateway.simulator import simulate as run_simulator
 
         settings = SimulatorSettings(
+            host=host,
             port=port,
             delivery_port=port + 1 if port else 0,
+            public_url=f"http://{public_host}:{port}" if public_host else None,
+            delivery_public_url=f"http://{public_host}:{port + 1}" if public_host else None,
             speed=speed,
             faults=load_faults(faults) if faults else (),
             control=control,

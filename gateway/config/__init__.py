@@ -15,6 +15,7 @@ from gateway.config.sections import (
     Server,
     Store,
     Streams,
+    Tracing,
     Upstream,
     Webhooks,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "Streams",
     "Team",
     "TeamKey",
+    "Tracing",
     "Upstream",
     "Webhooks",
     "find",

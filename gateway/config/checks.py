@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 
 from gateway.config.model import Config
 from gateway.config.problems import Location, Report, spell
@@ -39,16 +40,32 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
             value = fetch_env(("teams", index, "keys", number, "key_env"), key.key_env)
             keys.append(key.with_value(value) if value and not key.sha256 else key)
         teams.append(team.model_copy(update={"keys": tuple(keys)}))
-    ops_token = fetch_env(("ops", "token_env"), config.ops.token_env)
     password = fetch_env(("store", "password_env"), config.store.password_env)
+    if serving and config.tracing.enabled and find_spec("opentelemetry") is None:
+        report.add(("tracing", "enabled"), "needs the extra otel: pip install 'replicate-gateway[otel]'")
     return config.model_copy(
         update={
-            "ops": config.ops.with_token(ops_token),
+            "ops": config.ops.with_token(_ops_token(config.ops, report, fetch, fetch_env)),
             "store": config.store.with_password(password),
             "upstream": config.upstream.with_token(_upstream_token(config.upstream, environ, report, fetch) or ""),
             "teams": tuple(teams),
         }
     )
+
+
+def _ops_token(
+    ops: Ops,
+    report: Report,
+    fetch: Callable[[Location, Callable[[], str]], str | None],
+    fetch_env: Callable[[Location, str | None], str | None],
+) -> str | None:
+    by_env, by_file = ("ops", "token_env"), ("ops", "token_file")
+    path = ops.token_file
+    if path is None:
+        return fetch_env(by_env, ops.token_env)
+    if ops.token_env is not None:
+        report.add(by_file, "given beside token_env; leave one of them out", uses=[by_env])
+    return fetch(by_file, lambda: from_file(path))
 
 
 def _upstream_token(
@@ -71,6 +88,12 @@ def _upstream_token(
 def compare(config: Config, report: Report) -> None:
     """Report what does not agree."""
     _compare_listeners(config.server, config.ops, report)
+    if config.server.drain_seconds > config.server.shutdown_grace_seconds:
+        report.add(
+            ("server", "drain_seconds"),
+            f"is longer than shutdown_grace_seconds ({config.server.shutdown_grace_seconds:g}), of which it is a part",
+            uses=[("server", "shutdown_grace_seconds")],
+        )
     if config.server.public_url and f"{config.server.public_url}/v1" == config.upstream.base_url:
         report.add(("upstream", "base_url"), "is the gateway's own public_url: it would call itself")
     if config.store.password_env and config.store.url.startswith("sqlite:"):
@@ -109,11 +132,11 @@ def _compare_listeners(server: Server, ops: Ops, report: Report) -> None:
             f"{ops.port} is the port of [server] too; each listener has its own (for example: {ops.port % 65535 + 1})",
             uses=[("ops", "host"), ("server", "port"), ("server", "host")],
         )
-    if not is_loopback(ops.host) and ops.token_env is None:
+    if not is_loopback(ops.host) and ops.token_env is None and ops.token_file is None:
         report.add(
             ("ops", "token_env"),
             f"is missing: on {ops.host} others can reach this listener (for example: GATEWAY_OPS_TOKEN)",
-            uses=[("ops", "host")],
+            uses=[("ops", "host"), ("ops", "token_file")],
         )
 
 

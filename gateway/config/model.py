@@ -13,6 +13,7 @@ from gateway.config.sections import (
     Server,
     Store,
     Streams,
+    Tracing,
     Upstream,
     Webhooks,
 )
@@ -33,6 +34,7 @@ class Config(Section):
     prices: Prices = Field(default_factory=Prices, description="What runs cost.")
     metrics: Metrics = Field(default_factory=Metrics, description="What is counted.")
     logs: Logs = Field(default_factory=Logs, description="What is told.")
+    tracing: Tracing = Field(default_factory=Tracing, description="Traces.")
     teams: tuple[Team, ...] = Field((), description="The tenants.")
 
     def team(self, name: str) -> Team | None:

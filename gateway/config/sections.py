@@ -68,7 +68,12 @@ class Server(Section):
         examples=[1024 * _MIB],
     )
     shutdown_grace_seconds: SecondsOrZero = Field(
-        10, description="How long requests may go on after the signal to stop.", examples=[10]
+        10, description="How long an orderly end may take after the signal to stop.", examples=[10]
+    )
+    drain_seconds: SecondsOrZero = Field(
+        0,
+        description="How long of that every request is still taken, so that balancers notice that /readyz says no.",
+        examples=[5],
     )
 
 
@@ -81,6 +86,9 @@ class Ops(Section):
     port: Port = Field(9464, description="Port to listen on; 0 takes any free one.", examples=[9464])
     token_env: EnvName | None = Field(
         None, description="Environment variable that has the operators' token.", examples=["GATEWAY_OPS_TOKEN"]
+    )
+    token_file: FileName | None = Field(
+        None, description="File that has the token, in place of token_env.", examples=["/run/secrets/ops_token"]
     )
     _token: SecretStr | None = PrivateAttr(None)
 
@@ -299,6 +307,15 @@ class Metrics(Section):
 
     top_targets: CountOrZero = Field(
         50, description="How many targets are labels of their own; others count as `other`.", examples=[50]
+    )
+
+
+class Tracing(Section):
+    """Traces by OpenTelemetry, which is the extra `otel`. Its own variables (OTEL_…) say where they go."""
+
+    enabled: Flag = Field(False, description="Whether traces are kept.", examples=[True])
+    propagate: Flag = Field(
+        False, description="Whether calls upstream carry the id of their trace (traceparent).", examples=[True]
     )
 
 

@@ -46,9 +46,11 @@ def _of_server(config: Config) -> Iterator[Problem]:
 
 
 def _of_secrets(config: Config) -> Iterator[Problem]:
-    path = config.upstream.token_file
-    if path is not None and (mode := _mode(path)) is not None and mode & 0o004:
-        yield Problem("upstream.token_file", f"can be read by everybody on this machine; mend it by: chmod 600 {path}")
+    for place, path in (("upstream", config.upstream.token_file), ("ops", config.ops.token_file)):
+        if path is not None and (mode := _mode(path)) is not None and mode & 0o004:
+            yield Problem(
+                f"{place}.token_file", f"can be read by everybody on this machine; mend it by: chmod 600 {path}"
+            )
     for index, team in enumerate(config.teams):
         for number, key in enumerate(team.keys):
             if key.value is not None and len(key.value.get_secret_value()) < _SHORT_KEY:

@@ -13,13 +13,14 @@ from gateway.core.directives import Directives
 from gateway.core.prefer import parse_cancel_after, parse_prefer
 from gateway.core.records import Kind, Sight
 from gateway.core.targets import Target, TargetKind
-from gateway.edge import admission, errors, links
+from gateway.edge import access, admission, errors, links
 from gateway.edge.bodies import read_json
-from gateway.edge.keys import CALLER, CREATES, PREDICTIONS, SETTINGS, UPSTREAM_SECONDS
-from gateway.errors import Unprocessable
+from gateway.edge.keys import ABOUT, CALLER, CREATES, PREDICTIONS, SETTINGS, TRACER, UPSTREAM_SECONDS
+from gateway.errors import GatewayError, Unprocessable
 from gateway.service.orders import Created, Order
 
 JSON = "application/json"
+_STEPS = {"hit": "hit", "joined": "join"}
 _YIELDS_WHAT_COMES_LATER = "replicate-python/"
 _LONGEST_IDEMPOTENCY_KEY = 255
 
@@ -86,12 +87,9 @@ async def _create(
         hold_until=admission.hold_until(request),
         has_left=partial(admission.has_left, request),
     )
-    outcome = await request.app[CREATES].create(caller, order)
+    outcome = await _create_traced(request, order)
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
-    if wait is not None:
-        # What was spent in line is part of the wait that was asked for.
-        wait = max(0.0, wait - admission.seconds_since_arrival(request))
     return await _show(request, outcome, base, wait)
 
 
@@ -106,9 +104,25 @@ def read_create(request: web.Request, body: bytes, form: BodyForm) -> CreateBody
     )
 
 
+async def _create_traced(request: web.Request, order: Order) -> Created | Answer:
+    """Create, in a span that says what it came to: a hit, a join, a create; upstream's answer, or the error's name."""
+    with request.app[TRACER].step("create") as span:
+        try:
+            outcome = await request.app[CREATES].create(request[CALLER], order)
+        except GatewayError as exc:
+            span.end_as("create", {"error.type": type(exc).__name__})
+            raise
+        if isinstance(outcome, Answer):
+            span.end_as("create", {"error.type": str(outcome.status)})
+        else:
+            result = access.result_of(outcome.cache_status) or "miss"
+            span.end_as(_STEPS.get(result, "create"), {"gateway.cache": result})
+        return outcome
+
+
 async def _show(request: web.Request, created: Created, base: str, wait: float | None) -> web.Response:
     service, sight = request.app[PREDICTIONS], created.sight
-    request[UPSTREAM_SECONDS] = created.upstream_seconds
+    request[ABOUT], request[UPSTREAM_SECONDS] = sight, created.upstream_seconds
     status = HTTPStatus.CREATED
     if wait is not None:
         # What was spent in a queue, and on the create, is part of the wait that was asked for.

@@ -1,6 +1,7 @@
 """A door: one route of the gateway, with the scope that opens it."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -8,6 +9,21 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.core.scopes import Scope
+
+
+@cache
+def template(path: str) -> str:
+    """Turn a route's pattern into the path that goes upstream: `{owner:[a-z]+}` becomes `{owner}`."""
+    out, depth, skipping = [], 0, False
+    for letter in path:
+        depth += (letter == "{") - (letter == "}")
+        if letter == ":" and depth == 1:
+            skipping = True
+        if depth == 0:
+            skipping = False
+        if not skipping:
+            out.append(letter)
+    return "".join(out)
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -18,6 +34,11 @@ class Door(msgspec.Struct, frozen=True):
     name: str
     scope: Scope
     handler: Handler
+
+    @property
+    def template(self) -> str:
+        """The path without its patterns: the same for every request through this door."""
+        return template(self.path)
 
 
 DOORS = web.AppKey("doors", Mapping[web.AbstractRoute, Door])

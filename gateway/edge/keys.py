@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from gateway.core.records import Sight
 from gateway.core.teams import Caller
 from gateway.edge.settings import EdgeSettings
 from gateway.metrics import Metrics
 from gateway.outbound.replicate import ReplicateClient
-from gateway.ports import Clock, Store
+from gateway.ports import Clock, Store, Tracer
 from gateway.service.account import Account
 from gateway.service.authentication import Authenticator
 from gateway.service.creates import CreateService
@@ -45,12 +46,19 @@ UPSTREAM = web.AppKey("upstream", ReplicateClient)
 HUB = web.AppKey("hub", StreamHub)
 HEALTH = web.AppKey("health", Health)
 STORE = web.AppKey("store", Store)
+TRACER = web.AppKey("tracer", Tracer)
 
 CALLER = web.RequestKey("caller", Caller)
 PRESENTED = web.RequestKey("presented", str)
 """The key as the caller sent it: to be kept out of everything that is sent or stored."""
 REQUEST_ID = web.RequestKey("request_id", str)
+TRACE_ID = web.RequestKey("trace_id", str)
 BEGAN = web.RequestKey("began", float)
+ABOUT = web.RequestKey("about", Sight)
+"""The prediction that the request was about, where it was about one."""
+SENT_BYTES = web.ResponseKey("sent_bytes", int)
+SENT_EVENTS = web.ResponseKey("sent_events", int)
+"""What has been sent of an answer that goes out piece by piece."""
 UPSTREAM_SECONDS = web.RequestKey("upstream_seconds", float)
 STREAM_ORIGINS = web.RequestKey("stream_origins", tuple[str, ...])
 """The origins that may read a stream, whose request carries no key."""

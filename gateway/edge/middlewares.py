@@ -17,7 +17,7 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.edge import admission, cors, errors, links
+from gateway.edge import access, admission, cors, errors, links
 from gateway.edge.bodies import refuse_own_key_in_head
 from gateway.edge.doors import CREATES, DOORS, OPEN_ROUTES, Door
 from gateway.edge.keys import (
@@ -34,13 +34,11 @@ from gateway.edge.keys import (
 from gateway.errors import Forbidden, GatewayError, NotFound
 
 logger = logging.getLogger(__name__)
-access = logging.getLogger("gateway.access")
 
 # A path outside of these is never one of ours; encodings and dots are how paths are smuggled past a route table.
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_.:@=+~-]+)*/?")
 _DOTS = frozenset({".", ".."})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_UNMATCHED = "unmatched"
 
 
 def _door(request: web.Request) -> Door | None:
@@ -56,6 +54,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     metrics = request.app[METRICS]
     metrics.http_requests_in_flight.inc()
     status = 499  # as nginx has it: the caller left before there was an answer
+    response: web.StreamResponse | None = None
     try:
         response = await handler(request)
         status = response.status
@@ -64,21 +63,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         metrics.http_requests_in_flight.dec()
         seconds = time.perf_counter() - began
         door = _door(request)
-        route = door.name if door else _UNMATCHED
-        metrics.answered(route, request.method, status, seconds)
-        if access.isEnabledFor(logging.INFO):
-            caller = request.get(CALLER)
-            access.info(
-                "request",
-                extra={
-                    "request_id": request[REQUEST_ID],
-                    "route": route,
-                    "method": request.method,
-                    "status": status,
-                    "team": caller.team.name if caller else None,
-                    "seconds": round(seconds, 6),
-                },
-            )
+        metrics.answered(door.name if door else access.UNMATCHED, request.method, status, seconds)
+        access.tell(request, response, door, status, seconds)
 
 
 @web.middleware

@@ -14,7 +14,7 @@ from gateway.core.records import Kind, Page, Sight
 from gateway.core.scopes import Scope
 from gateway.edge import links, relay
 from gateway.edge.creates import JSON
-from gateway.edge.keys import CALLER, PREDICTIONS
+from gateway.edge.keys import ABOUT, CALLER, PREDICTIONS
 from gateway.errors import BadRequest, NotFound
 
 _KINDS: dict[Family, Kind | None] = {"predictions": None, "trainings": Kind.TRAINING}
@@ -72,6 +72,7 @@ async def _cancel(request: web.Request, family: Family) -> web.Response:
 
 
 def _show(request: web.Request, sight: Sight, family: Family) -> web.Response:
+    request[ABOUT] = sight
     body = request.app[PREDICTIONS].show(sight, links.base_of(request), family)
     return web.Response(body=body, content_type=JSON)
 

@@ -46,6 +46,7 @@ class Reader:
     """One open stream."""
 
     __slots__ = (
+        "_began_at",
         "_connection",
         "_held",
         "_is_chunked",
@@ -58,6 +59,7 @@ class Reader:
         "is_ending",
         "left_at",
         "response",
+        "sent_bytes",
     )
 
     def __init__(
@@ -72,6 +74,9 @@ class Reader:
         self.is_ending = False
         """Whether the gateway stops."""
         self.is_cut_off = False
+        self.sent_bytes = 0
+        """What was written to it, without the frames."""
+        self._began_at: int | None = None
         self._writer = writer
         self._connection = connection
         self._transport = connection.transport
@@ -105,9 +110,20 @@ class Reader:
         """Whether it waits for news, with all that came before taken."""
         return self._turn is not None
 
+    @property
+    def told(self) -> int:
+        """How many of the run's events were written to it."""
+        return self.cursor - self._began_at if self._began_at is not None else 0
+
+    def begin_at(self, cursor: int) -> None:
+        """Count events from here on. Saying it again changes nothing."""
+        if self._began_at is None:
+            self._began_at = cursor
+
     def write(self, block: Block) -> None:
         """Write a block. A reader who does not take all of it at once, or has gone, is no longer live."""
         if not self._transport.is_closing():
+            self.sent_bytes += len(block.data)
             self._transport.write(block.chunk if self._is_chunked else block.data)
             if not self._transport.get_write_buffer_size():
                 return

@@ -12,7 +12,7 @@ from gateway.core.scopes import Scope
 from gateway.core.targets import NAME, OWNER
 from gateway.core.tickets import FILE_TICKET, TICKET
 from gateway.edge import creates, files, own, predictions, relay, stream_check, streams
-from gateway.edge.doors import DOORS, OPEN_ROUTES, Door
+from gateway.edge.doors import DOORS, OPEN_ROUTES, Door, template
 from gateway.service import upstream_webhooks
 
 # Clients read the same variable as a base with and without /v1, so both come, and doubled (ref 8).
@@ -30,26 +30,12 @@ _metadata = relay.metadata
 _write = partial(relay.write, named=relay.path_target)
 
 
-def _template(path: str) -> str:
-    """Turn a route's pattern into the path that goes upstream: `{owner:[a-z]+}` becomes `{owner}`."""
-    out, depth, skipping = [], 0, False
-    for letter in path:
-        depth += (letter == "{") - (letter == "}")
-        if letter == ":" and depth == 1:
-            skipping = True
-        if depth == 0:
-            skipping = False
-        if not skipping:
-            out.append(letter)
-    return "".join(out)
-
-
 def _read(path: str, name: str) -> Door:
-    return Door("GET", path, name, Scope.READ, _metadata(name, _template(path)))
+    return Door("GET", path, name, Scope.READ, _metadata(name, template(path)))
 
 
 def _change(method: str, path: str, name: str, scope: Scope) -> Door:
-    return Door(method, path, name, scope, _write(name, method, _template(path)))
+    return Door(method, path, name, scope, _write(name, method, template(path)))
 
 
 PUBLIC: tuple[Door, ...] = (

@@ -6,6 +6,8 @@ upstream's failure, counted against it, and reported to nobody.
 
 from aiohttp import web
 
+from gateway.edge.keys import SENT_BYTES
+
 
 class CallerLeft(Exception):
     """There is nobody to send to any more."""
@@ -17,6 +19,7 @@ async def send(response: web.StreamResponse, chunk: bytes) -> None:
         await response.write(chunk)
     except ConnectionError as exc:
         raise CallerLeft from exc
+    response[SENT_BYTES] = response.get(SENT_BYTES, 0) + len(chunk)
 
 
 def cut(request: web.Request) -> None:

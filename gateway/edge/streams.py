@@ -19,7 +19,17 @@ from gateway.core.records import Sight
 from gateway.core.resuming import Lost, Over, Start, Wait
 from gateway.edge import admission, links
 from gateway.edge.fan_out import BLOCK_BYTES
-from gateway.edge.keys import CLOCK, HUB, METRICS, PREDICTIONS, STREAM_ORIGINS, TEAM_ORIGINS
+from gateway.edge.keys import (
+    ABOUT,
+    CLOCK,
+    HUB,
+    METRICS,
+    PREDICTIONS,
+    SENT_BYTES,
+    SENT_EVENTS,
+    STREAM_ORIGINS,
+    TEAM_ORIGINS,
+)
 from gateway.edge.open_streams import OPEN_STREAMS
 from gateway.edge.readers import Block, Reader
 from gateway.edge.sending import CallerLeft
@@ -37,7 +47,7 @@ _PATIENCE_SECONDS = 30.0
 async def read_stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/streams/{ticket}` and `GET /v1/files/{ticket}`."""
     sight = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], links.page_of(request))
-    team = sight.prediction.team
+    request[ABOUT], team = sight, sight.prediction.team
     request[STREAM_ORIGINS] = request.app[TEAM_ORIGINS].get(team, ())
     if sight.run.stream_url is None:
         raise NotFound
@@ -70,6 +80,7 @@ async def _answer(request: web.Request, sight: Sight) -> web.StreamResponse:
         finally:
             reader.let_go()
     metrics.stream_ended(how)
+    reader.response[SENT_BYTES], reader.response[SENT_EVENTS] = reader.sent_bytes, reader.told
     return reader.response
 
 
@@ -125,6 +136,7 @@ class _Telling:
 
     async def _go_on(self, cursor: int) -> bool:
         """Write the next block, or wait for news if there is none; return whether there may be more."""
+        self._reader.begin_at(cursor)
         data, self._reader.cursor = self._channel.log.read(cursor, BLOCK_BYTES)
         if data:
             self._reader.write(Block.of(data))

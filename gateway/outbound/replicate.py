@@ -27,7 +27,7 @@ from gateway.errors import (
     UpstreamUnavailable,
     UpstreamUncertain,
 )
-from gateway.ports import Clock, Pacer, UpstreamObserver
+from gateway.ports import Clock, NoTracer, Pacer, Tracer, UpstreamObserver
 
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
 
@@ -70,10 +70,13 @@ class ReplicateClient:
         settings: UpstreamSettings,
         clock: Clock,
         observer: UpstreamObserver,
+        *,
         pacer: Pacer | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._session = session
         self._pacer = pacer
+        self._tracer = tracer or NoTracer()
         self._authorization = {"Authorization": f"Bearer {token}"}
         self._token = token.encode()
         self._settings = settings
@@ -239,12 +242,13 @@ class ReplicateClient:
         if (wait := self.breaker.refuses_for(self._clock.monotonic())) > 0:
             raise UpstreamUnavailable("Replicate does not answer at the moment.", retry_after=max(1, round(wait)))
         began, outcome = time.perf_counter(), "failed"
+        call = self._tracer.call(operation, method)
         try:
             async with self._session.request(
                 method,
                 url,
                 data=body,
-                headers={**headers, **self._authorization},
+                headers={**headers, **call.headers, **self._authorization},
                 allow_redirects=False,
                 timeout=timeout,
             ) as response:
@@ -270,6 +274,7 @@ class ReplicateClient:
             outcome = "abandoned"
             raise
         finally:
+            call.ended(outcome)
             self._observer.upstream_answered(operation, outcome, time.perf_counter() - began)
 
     def _judge(self, response: aiohttp.ClientResponse) -> None:

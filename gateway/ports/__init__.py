@@ -17,6 +17,7 @@ from gateway.ports.observers import AdoptionObserver, PredictionObserver, Upload
 from gateway.ports.predictions import Predictions
 from gateway.ports.sharing import CreateStore, Sharing
 from gateway.ports.store import Store
+from gateway.ports.tracing import NoTracer, Span, Tracer
 from gateway.ports.upstream import Upstream
 
 __all__ = [
@@ -34,14 +35,17 @@ __all__ = [
     "Leases",
     "Ledger",
     "MoneyObserver",
+    "NoTracer",
     "Pacer",
     "PredictionObserver",
     "Predictions",
     "RateObserver",
     "Secrets",
     "Sharing",
+    "Span",
     "Store",
     "StreamObserver",
+    "Tracer",
     "Turns",
     "UploadObserver",
     "Upstream",

@@ -18,7 +18,7 @@ from gateway.app import Network, Running, running
 from gateway.config import Config, from_mapping
 from gateway.core.keys import new_key
 from gateway.core.scopes import Scope
-from gateway.ports import Clock
+from gateway.ports import Clock, Tracer
 from gateway.simulator import Simulator, SimulatorSettings
 
 QUICK = 20.0
@@ -118,11 +118,12 @@ async def start_gateway(
     clock: Clock | None = None,
     keys: Mapping[str, str] | None = None,
     network: Network | None = None,
+    tracer: Tracer | None = None,
     **overrides: Any,
 ) -> AsyncIterator[House]:
     """Start a gateway before a simulator, its store in `folder`. With the `keys` of one before, it takes its place."""
     config, known = house_config(upstream, folder, keys, **overrides)
-    async with running(config, clock=clock, network=network) as gateway:
+    async with running(config, clock=clock, network=network, tracer=tracer) as gateway:
         yield House(gateway, upstream, known, config, folder / "gateway.db")
 
 

@@ -151,12 +151,12 @@ def test_serve_runs_the_application_on_uvloop_with_logs_set_up(folder, monkeypat
 
     set_up: list[Any] = []
     monkeypatch.setattr(app, "serve", serve)
-    monkeypatch.setattr("gateway.logs.configure", lambda *given: set_up.append(given))
+    monkeypatch.setattr("gateway.logs.configure", lambda *given, queued: set_up.append((*given, queued)))
     result = ask("serve")
     assert (result.exit_code, result.output) == (0, "")
     assert seen["config"].upstream.token.get_secret_value() == TOKEN
     assert isinstance(seen["loop"], uvloop.Loop)
-    assert set_up == [("json", "error", [TOKEN])]
+    assert set_up == [("json", "error", [TOKEN], True)]
 
 
 def test_a_port_that_is_taken_is_told_in_a_sentence(folder, monkeypatch):
@@ -168,7 +168,7 @@ def test_a_port_that_is_taken_is_told_in_a_sentence(folder, monkeypatch):
         raise OSError(98, "error while attempting to bind on address ('127.0.0.1', 8080): address already in use")
 
     monkeypatch.setattr(app, "serve", serve)
-    monkeypatch.setattr("gateway.logs.configure", lambda *given: None)
+    monkeypatch.setattr("gateway.logs.configure", lambda *given, **more: None)
     result = ask("serve")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: error while attempting to bind on address ('127.0.0.1', 8080)")
@@ -185,10 +185,15 @@ def test_simulate_is_given_its_settings(folder, monkeypatch):
         echo("here")
 
     monkeypatch.setattr(simulator, "simulate", simulate)
-    monkeypatch.setattr("gateway.logs.configure", lambda *given: None)
+    monkeypatch.setattr("gateway.logs.configure", lambda *given, **more: None)
     assert ask("simulate").output == "here\n"
     assert ask("simulate", "--port", "0", "--speed", "10", "--control").exit_code == 0
-    first, second = seen
+    assert ask("simulate", "--host", "0.0.0.0", "--public-host", "simulator").exit_code == 0
+    assert ask("simulate", "--port", "0", "--public-host", "simulator").exit_code == 2
+    first, second, third = seen
+    assert (first.host, first.public_url, first.delivery_public_url) == ("127.0.0.1", None, None)
+    assert (third.host, third.public_url) == ("0.0.0.0", "http://simulator:9090")
+    assert third.delivery_public_url == "http://simulator:9091"
     assert (first.port, first.delivery_port, first.speed, first.control, first.faults) == (9090, 9091, 1.0, False, ())
     assert (second.port, second.delivery_port, second.speed, second.control) == (0, 0, 10.0, True)
 

@@ -215,3 +215,25 @@ def test_no_secret_is_shown(folder):
         result = check("--upstream", base_url=base_url)
     assert TOKEN not in result.output
     assert OPS not in result.output
+
+
+def test_a_gateway_that_serves_is_asked_whether_it_is_alive(folder):
+    """What a container's health check runs: exit code 0 or 1 and one line, without curl; the token is not needed."""
+    with upstream(200, b"{}") as (url, asked):
+        port = url.rpartition(":")[2]
+        config = f'[server]\nhost = "0.0.0.0"\nport = {port}'
+        assert check("--health", config=config).output == "ok\n"
+        assert check("--health", f"{url}/readyz").exit_code == 0
+        assert [path for path, _ in asked] == ["/healthz", "/readyz"]
+    result = check("--health", config=config)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: 127.0.0.1:{port} does not answer: ")
+
+
+def test_a_gateway_that_is_not_well_is_told_by_the_exit_code(folder):
+    """An answer alone is not enough; what is no URL is said at once."""
+    with upstream(503, b"{}") as (url, _):
+        result = check("--health", f"{url}/readyz")
+    assert (result.exit_code, result.stderr) == (1, f"Error: {url.removeprefix('http://')}/readyz answered 503\n")
+    assert check("--health", "ftp://x").exit_code == 2
+    assert check("--health", config="[server]\nport = 0").exit_code == 2

@@ -304,6 +304,7 @@ REFUSED = {
     ],
     "server.max_body_bytes": [0, -1, "16MiB", 1.5],
     "server.shutdown_grace_seconds": [-1, "10s", float("nan"), float("inf"), True],
+    "server.drain_seconds": [-1, "1s", float("nan")],
     "ops.token_env": ["", "A-B", "1A", "A B", 5],
     "upstream.base_url": ["", "api.replicate.com", "ws://x", "https://a.com/v1?x", "https://u@a.com"],
     "upstream.creates_per_minute": [0, -1, 1.5, "600"],
@@ -507,6 +508,36 @@ def test_the_operators_listener_has_a_token_where_others_reach_it():
     assert config.ops.token.get_secret_value() == "s3cret"
     made(ops={"host": "::1"})
     made(ops={"host": "localhost"})
+
+
+def test_the_operators_token_may_be_in_a_file(tmp_path):
+    """In a container the scraper reads the same file; which of two tokens is meant is not guessed."""
+    path = write(tmp_path / "token", "s3cret\n")
+    config = made(ops={"host": "0.0.0.0", "token_file": str(path)})
+    assert config.ops.token is not None
+    assert config.ops.token.get_secret_value() == "s3cret"
+    assert problems(ops={"token_file": str(path), "token_env": "OPS"}) == {
+        "ops.token_file": "given beside token_env; leave one of them out"
+    }
+    assert problems(ops={"token_file": str(tmp_path / "none"), "host": "::"}) == {
+        "ops.token_file": "the file cannot be read: No such file or directory"
+    }
+
+
+def test_traces_need_their_extra(monkeypatch):
+    """Told with all other problems, not by a traceback of the start."""
+    made(tracing={"enabled": True})
+    monkeypatch.setattr("gateway.config.checks.find_spec", lambda name: None)
+    assert problems(tracing={"enabled": True}) == {
+        "tracing.enabled": "needs the extra otel: pip install 'replicate-gateway[otel]'"
+    }
+
+
+def test_draining_is_a_part_of_the_end():
+    """Nobody waits in vain for the rest of a moment that is longer than the whole."""
+    made(server={"drain_seconds": 5, "shutdown_grace_seconds": 5})
+    found = problems(server={"drain_seconds": 11})
+    assert found == {"server.drain_seconds": "is longer than shutdown_grace_seconds (10), of which it is a part"}
 
 
 @pytest.mark.parametrize("value", [None, "", "  "])

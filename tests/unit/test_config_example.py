@@ -68,7 +68,9 @@ def test_each_setting_that_is_off_can_be_taken_into_use(tmp_path, line):
     if name == "token_file":
         (tmp_path / "token").write_text("r8_0123456789")
         text = text.replace("/run/secrets/replicate", f"{tmp_path}/token")
-        text = text.replace('token_env = "REPLICATE_API_TOKEN"', "")
+        text = text.replace("/run/secrets/ops_token", f"{tmp_path}/token")
+        if "replicate" in setting:
+            text = text.replace('token_env = "REPLICATE_API_TOKEN"', "")
     if name == "password_env":
         text = text.replace("sqlite:///gateway.db", "redis://127.0.0.1:6379/0")
     if name == "persist":

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -12,11 +13,17 @@ from hypothesis import strategies as st
 
 from gateway import logs
 from gateway.core.keys import mint
+from gateway.logs.formats import FORMATS
+from gateway.logs.sink import DirectSink, QueuedSink
 
 KEY = mint(bytes(range(48))).key
 TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
 TICKET = "abcdefghijklmnopqrstuvwxyz234567abcdefghijklmnopqrst"
 SECRETS = [KEY, TOKEN, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", f"Bearer {KEY}", "Bearer abcdef", TICKET]
+SECRETS += [
+    f"https://gateway.example.com/v1/streams/{TICKET}",
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB",
+]
 REGISTERED = 'p@ss "word"\\n/x'
 
 
@@ -185,8 +192,7 @@ def test_a_line_for_eyes_cannot_be_forged():
 def test_any_text_makes_one_line_for_machines_that_can_be_parsed(message, field, nested):
     """Striking out never breaks the JSON."""
     stream = io.StringIO()
-    handler = logs.RedactingHandler(stream, logs.Redactor([REGISTERED]))
-    handler.setFormatter(logs.MachineFormatter())
+    handler = logs.Handler(DirectSink(stream), logs.Redactor([REGISTERED]), FORMATS["json"])
     text = f'"Bearer {message}" {message}"{KEY}\\'
     record = logging.LogRecord("gateway", logging.INFO, "f", 1, text, None, None)
     record.field, record.nested = field, nested
@@ -253,3 +259,107 @@ def test_texts_for_the_terminal_are_cleaned_too():
     """The command line's sentences have no secrets either."""
     logs.register_secret("registered-secret")
     assert logs.redact(f"a registered-secret and {KEY}") == "a [redacted] and [redacted]"
+
+
+def test_a_line_that_is_no_text_is_told_all_the_same():
+    """Bytes of a header that are no UTF-8, and numbers of any size, break no line."""
+    logger, stream = told("json")
+    logger.info("x", extra={"bad": b"\xff".decode("utf-8", "surrogateescape"), "big": 2**200, "nan": float("nan")})
+    line = json.loads(stream.getvalue())
+    assert line["big"] == 2**200
+    assert line["bad"] == "\udcff"
+
+
+class Jammed(io.StringIO):
+    """A stream whose reader has stopped reading, until it goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.goes_on = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reached.set()
+        assert self.goes_on.wait(10)
+        return super().write(text)
+
+
+def queued(stream: io.StringIO, max_lines: int = 5) -> QueuedSink:
+    return QueuedSink(stream, "{} are missing\n".format, max_lines=max_lines)
+
+
+def test_a_reader_who_has_stopped_holds_nobody_up():
+    """Lines beyond the bound are dropped, counted, and the gap is told when the reader goes on."""
+    stream = Jammed()
+    sink = queued(stream)
+    sink.write("first\n")
+    assert stream.reached.wait(10)
+    for number in range(8):
+        sink.write(f"{number}\n")
+    assert sink.dropped == 3
+    stream.goes_on.set()
+    sink.flush(10)
+    assert stream.getvalue() == "first\n0\n1\n2\n3\n4\n3 are missing\n"
+    assert sink.dropped == 3
+
+
+def test_the_end_does_not_wait_for_a_reader_who_has_stopped():
+    """A process can stop although its log is jammed."""
+    stream = Jammed()
+    sink = queued(stream)
+    sink.write("first\n")
+    assert stream.reached.wait(10)
+    sink.write("second\n")
+    sink.flush(0.0)
+    assert stream.getvalue() == ""
+    stream.goes_on.set()
+
+
+def test_queued_lines_are_written_in_order_and_none_is_lost():
+    """Many threads, one stream: each thread's lines come whole, in its order."""
+    stream = io.StringIO()
+    sink = queued(stream, max_lines=100_000)
+    threads = [
+        threading.Thread(target=lambda mine=mine: [sink.write(f"{mine} {n}\n") for n in range(2000)])
+        for mine in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sink.close()
+    lines = [tuple(map(int, line.split())) for line in stream.getvalue().splitlines()]
+    assert len(lines) == 8000
+    for mine in range(4):
+        assert [n for who, n in lines if who == mine] == list(range(2000))
+
+
+def test_lines_for_a_stream_that_is_gone_count_as_dropped():
+    """A pipe that its reader has closed ends nothing, and can be seen in the metrics."""
+    stream = io.StringIO()
+    stream.close()
+    sink = queued(stream)
+    sink.write("x\n")
+    sink.flush(10)
+    assert sink.dropped == 1
+
+
+def test_what_serves_writes_through_the_queue():
+    """Redacted and in the chosen form, like everything else; what is missing is counted for the process."""
+    stream = io.StringIO()
+    logs.configure("json", "info", [REGISTERED], stream, queued=True)
+    logging.getLogger("gateway.test").info(
+        "x", extra={"field": f"data:image/png;base64,{'A' * 40}", "other": REGISTERED}
+    )
+    logs.flush(10)
+    line = json.loads(stream.getvalue())
+    assert line["field"] == "data:image/png;base64,[redacted]"
+    assert line["other"] == "[redacted]"
+    assert logs.dropped() == 0
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, logs.Handler)
+    handler.sink.dropped = 2  # type: ignore[attr-defined]
+    logging.getLogger("gateway.test").info("y")
+    handler.flush()
+    missing = json.loads(stream.getvalue().splitlines()[-1])
+    assert (missing["message"], missing["lines"], missing["level"]) == ("log lines were dropped", 2, "WARNING")
+    assert logs.dropped() == 2

@@ -1,0 +1,40 @@
+# The gateway as an image: `docker build -t replicate-gateway .`
+#
+# BASE is any image with Python 3.11 or newer as `python3`, and its module venv. Named by digest, it is the same bytes
+# each time; the packages are those of constraints.txt.
+# EXTRAS are those of pyproject.toml: speed (uvloop), otel (traces), simulator (the stand-in for Replicate).
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+ARG EXTRAS=speed,otel
+WORKDIR /src
+COPY . .
+# pip and the build backend stay behind, in an environment of their own; the one that goes on has neither.
+RUN python3 -m venv /tools \
+ && python3 -m venv --without-pip /opt/gateway \
+ && /tools/bin/python -m pip install --no-cache-dir -c constraints.txt hatchling \
+ && /tools/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation -w /wheels . \
+ && /tools/bin/python -m pip --python /opt/gateway/bin/python install --no-cache-dir -c constraints.txt \
+      "$(echo /wheels/*.whl)[${EXTRAS}]" \
+ && mkdir /data
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="replicate-gateway" \
+      org.opencontainers.image.description="Lets many callers share one Replicate account safely."
+COPY --from=build /opt/gateway /opt/gateway
+# Numbers are enough: the base needs no account of that name. A new volume takes its owner from here.
+COPY --from=build --chown=65532:65532 /data /data
+# Uploads wait in unnamed files while they are hashed: on the volume, for /tmp is small where the root is read-only.
+ENV PATH=/opt/gateway/bin:$PATH \
+    TMPDIR=/data \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    GATEWAY_CONFIG=/etc/gateway/config.toml
+# Paths in the config are relative to this folder: sqlite:///gateway.db is /data/gateway.db.
+WORKDIR /data
+VOLUME /data
+USER 65532:65532
+EXPOSE 8080 9464
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["gateway", "check", "--health"]
+ENTRYPOINT ["gateway"]
+CMD ["serve"]

@@ -1,0 +1,58 @@
+"""How a line looks: for eyes, or one JSON object for machines. Times are UTC."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from gateway.logs.redaction import Clean
+
+_PLAIN: Final = re.compile(r"[^\s\"=\x00-\x1f\x7f]+")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+
+
+def console(record: Clean) -> str:
+    """Write one line for eyes: time, level, logger, text, `name=value`. Only an exception takes more than one."""
+    fields = "".join(f" {name}={_show(value)}" for name, value in record.fields.items())
+    lines = [f"{_time(record.created)} {record.level:<7} {record.logger}: {_one_line(record.message)}{fields}"]
+    lines += [text for text in (record.exception, record.stack) if text]
+    return "\n".join(lines)
+
+
+def machine(record: Clean) -> str:
+    """Write one JSON object: `time`, `level`, `logger`, `message`, the fields, and `exc_info` and `stack_info`."""
+    line = {
+        "time": _time(record.created),
+        "level": record.level,
+        "logger": record.logger,
+        "message": record.message,
+        **record.fields,
+    }
+    if record.exception:
+        line["exc_info"] = record.exception
+    if record.stack:
+        line["stack_info"] = record.stack
+    try:
+        return msgspec.json.encode(line).decode()
+    except (UnicodeEncodeError, OverflowError):
+        # Bytes of a header that are no text, or a number beyond 64 bits.
+        return json.dumps(line)
+
+
+FORMATS: Final[dict[str, Callable[[Clean], str]]] = {"console": console, "json": machine}
+
+
+def _time(created: float) -> str:
+    return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _show(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+def _one_line(text: str) -> str:
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

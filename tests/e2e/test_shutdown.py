@@ -1,0 +1,105 @@
+"""The end of the real process: who waits is answered, who listens is told to come back, and what runs goes on."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import aiohttp
+
+from gateway.simulator import Simulator
+from tests.support.served import Installation, Process
+from tests.support.upstream import creates, version_of
+
+SLOW = {"input": {"duration": 2000}}
+
+
+def installation(upstream: Simulator, folder: Path, *server: str) -> Installation:
+    return Installation(folder, upstream.base_url, upstream.token, server="\n".join(server))
+
+
+async def status_of(url: str) -> int:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status
+
+
+async def until_not_ready(gateway: Process) -> None:
+    while await status_of(f"{gateway.ops_url}/readyz") != 503:
+        await asyncio.sleep(0.01)
+
+
+async def test_the_end_in_good_order(upstream: Simulator, tmp_path: Path):
+    """Who waits is told what is known, who listens hears an end, the process ends with 0, and the work goes on."""
+    installed = installation(upstream, tmp_path)
+    slow, story = version_of(upstream, "acme/slow"), version_of(upstream, "acme/storyteller")
+    async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
+        asked = {"version": story, "input": {"prompt": "a", "duration": 2000}}
+        told = await (await alpha.post("/v1/predictions", json=asked)).json()
+        listening = await alpha.get(told["urls"]["stream"], timeout=aiohttp.ClientTimeout(total=None))
+        assert (await listening.content.readline()).startswith(b":")
+        waiting = asyncio.create_task(
+            alpha.post("/v1/predictions", json={"version": slow, **SLOW}, headers={"Prefer": "wait=60"})
+        )
+        while creates(upstream) < 2:
+            await asyncio.sleep(0.01)
+        gateway.signal(signal.SIGTERM)
+        answer = await waiting
+        known = await answer.json()
+        assert (answer.status, known["status"]) == (202, "starting")
+        # It ends as a stream does, not as a connection that broke; and not with what would mean the work is over.
+        rest = await listening.content.read()
+        assert b"event: done" not in rest
+        assert rest.endswith(b"retry: 1000\n\n")
+        assert await gateway.ended() == 0
+    lines = [json.loads(line) for line in installed.log.splitlines()]
+    assert [line["message"] for line in lines if line["logger"] == "gateway.app"][-2:] == ["stopping", "stopped"]
+    assert not [line for line in lines if line["level"] in ("WARNING", "ERROR", "CRITICAL")]
+
+    async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
+        for prediction in (told["id"], known["id"]):
+            body = await (await alpha.get(f"/v1/predictions/{prediction}")).json()
+            assert body["status"] in ("starting", "processing")
+            assert (await alpha.post(f"/v1/predictions/{prediction}/cancel")).status == 200
+        # Upstream is asked by whoever follows the runs: this process has taken them up.
+        while upstream.requests.count("predictions.cancel") < 2:
+            await asyncio.sleep(0.01)
+        gateway.signal(signal.SIGINT)
+        assert await gateway.ended() == 0
+    assert creates(upstream) == 2
+
+
+async def test_while_it_drains_all_is_answered_and_a_second_signal_ends_it_at_once(upstream: Simulator, tmp_path: Path):
+    """Balancers see in time that it goes; whoever presses Ctrl-C twice means it, and the exit code tells of it."""
+    installed = installation(upstream, tmp_path, "drain_seconds = 3600", "shutdown_grace_seconds = 3600")
+    slow = version_of(upstream, "acme/slow")
+    async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
+        gateway.signal(signal.SIGTERM)
+        await until_not_ready(gateway)
+        assert await status_of(f"{gateway.origin}/readyz") == 503
+        assert await status_of(f"{gateway.origin}/healthz") == 200
+        assert (await alpha.post("/v1/predictions", json={"version": slow, **SLOW})).status == 201
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.ended() == 128 + signal.SIGTERM
+    assert "stopped at once by a second signal" in installed.log
+
+
+async def test_nobody_can_hold_the_end_up(upstream: Simulator, tmp_path: Path):
+    """A caller who has stopped in the middle of a body is cut off when the grace is over."""
+    installed = installation(upstream, tmp_path, "shutdown_grace_seconds = 0.3")
+    async with installed.serving() as gateway:
+        host, _, port = gateway.origin.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST /v1/predictions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {installed.key}\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{".encode())
+        await writer.drain()
+        while "http_requests_in_flight 1.0" not in await metrics_of(gateway):
+            await asyncio.sleep(0.01)
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.ended() == 0
+        await reader.read()
+        writer.close()
+
+
+async def metrics_of(gateway: Process) -> str:
+    async with aiohttp.ClientSession() as session, session.get(f"{gateway.ops_url}/metrics") as answer:
+        return await answer.text()

@@ -1,0 +1,174 @@
+"""The image: built from the Dockerfile on a fresh Debian, and run as it is run elsewhere: read-only, by nobody.
+
+Building takes about a minute and needs root, buildah and debootstrap; so it is done where IMAGE_TESTS is set.
+Without it the linter reads the Dockerfile, and `test_wheel.py` takes the same steps in an environment of its own.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.tools import require_tool
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+USER = 65532
+_CONFIG = """
+[server]
+port = 0
+[ops]
+port = 0
+[upstream]
+base_url = "http://127.0.0.1:9/v1"
+[store]
+url = "sqlite:////data/gateway.db"
+[[teams]]
+name = "acme"
+"""
+
+needs_image = [
+    pytest.mark.image,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("image"),
+    pytest.mark.skipif(not os.environ.get("IMAGE_TESTS"), reason="IMAGE_TESTS is not set"),
+]
+
+
+def test_the_linter_finds_nothing_wrong_with_it():
+    """Pinned, quiet, in exec form: what hadolint knows."""
+    subprocess.run([Path(sys.executable).parent / "hadolint", ROOT / "Dockerfile"], check=True)
+
+
+def test_only_what_it_is_built_from_is_sent_to_the_builder():
+    """A secret, a database or a virtual environment of the checkout can be in no layer."""
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    assert lines[0] == "*"
+    for line in lines[1:]:
+        assert not line.startswith("!") or (ROOT / line[1:]).exists()
+    assert "!gateway" in lines
+
+
+class Builder:
+    """buildah, with a store of its own that goes when the tests have gone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._environ = os.environ | {"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs"}
+        self._stores = ["--root", str(folder / "root"), "--runroot", str(folder / "run")]
+
+    def do(self, *arguments: str) -> str:
+        command = [require_tool("buildah"), *self._stores, *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=self._environ, capture_output=True, text=True)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        return done.stdout.strip()
+
+
+def _of_the_host() -> list[str]:
+    """What the host has to say about where packages come from holds in the build too."""
+    certificates = os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
+    mounts = {certificates: "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf": "/etc/pip.conf"}
+    return [f"--volume={outside}:{inside}:ro" for outside, inside in mounts.items() if Path(outside).is_file()]
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
+    """The image, built on a Debian that has Python and nothing else."""
+    folder = tmp_path_factory.mktemp("image")
+    base = folder / "debian"
+    with_python = "--include=python3,python3-venv"
+    subprocess.run(
+        [require_tool("debootstrap"), "--variant=minbase", with_python, "bookworm", str(base)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    made = Builder(folder)
+    container = made.do("from", "scratch")
+    made.do("add", "-q", container, str(base), "/")
+    made.do("commit", "-q", container, "localhost/base")
+    made.do("rm", container)
+    made.do(
+        "bud", "--pull-never", "--network", "host", "--format", "docker", *_of_the_host(),
+        "--build-arg", "BASE=localhost/base", "-t", "localhost/gateway", ".",
+    )  # fmt: skip
+    try:
+        yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def root(builder: Builder) -> Iterator[Path]:
+    """The file system of a container."""
+    container = builder.do("from", "--pull-never", "localhost/gateway")
+    yield Path(builder.do("mount", container))
+    builder.do("umount", container)
+
+
+@pytest.mark.usefixtures("builder")
+class TestImage:
+    """What was built."""
+
+    pytestmark = needs_image
+
+    def test_it_says_how_it_wants_to_be_run(self, builder: Builder):
+        """By nobody, with a volume for its data, and a probe that needs no shell."""
+        config = json.loads(builder.do("inspect", "--type", "image", "--format", "{{.Config}}", "localhost/gateway"))
+        config = config["config"]
+        assert config["User"] == f"{USER}:{USER}"
+        assert config["Volumes"] == {"/data": {}}
+        assert "TMPDIR=/data" in config["Env"], "a spooled upload does not fit into a small /tmp"
+        assert config["Entrypoint"] == ["gateway"]
+        assert config["Cmd"] == ["serve"]
+        assert config["Healthcheck"]["Test"] == ["CMD", "gateway", "check", "--health"]
+        assert set(config["ExposedPorts"]) == {"8080/tcp", "9464/tcp"}
+
+    def test_nothing_that_built_it_is_left(self, root: Path):
+        """No compiler, no pip beside the gateway, no cache, no source; and the data's folder is the user's."""
+        for name in ("gcc", "cc", "make", "pip", "pip3", "git", "curl"):
+            assert not list(root.glob(f"usr/bin/{name}")), name
+        assert not list(root.glob("opt/gateway/bin/pip*"))
+        assert not list(root.glob("opt/gateway/lib/python3*/site-packages/pip*"))
+        for folder in ("src", "tools", "wheels", "root/.cache"):
+            assert not (root / folder).exists()
+        assert (root / "data").stat().st_uid == USER
+        owned = [path for path in (root / "opt/gateway").rglob("*") if not path.is_symlink() and path.stat().st_uid]
+        assert not owned
+
+    def test_it_serves_read_only_and_as_nobody(self, root: Path, tmp_path: Path):
+        """Its root cannot be written to, its user is none of the host's, and its own probe is content."""
+        config = tmp_path / "config.toml"
+        config.write_text(_CONFIG)
+        # A namespace of mounts of its own: the root read-only, /data and /tmp fresh, as compose.yaml has it.
+        script = """
+            set -e
+            mount --bind "$ROOT" "$ROOT"; mount -t tmpfs none "$ROOT/tmp"
+            mount -t tmpfs -o uid=$ID,gid=$ID none "$ROOT/data"
+            cp "$CONFIG" "$ROOT/data/config.toml"; mount -o remount,ro,bind "$ROOT"
+            if touch "$ROOT/written" 2>/dev/null; then echo "the root can be written to"; exit 1; fi
+            exec chroot --userspec=$ID:$ID "$ROOT" /usr/bin/env -i PATH="/opt/gateway/bin:/usr/bin:/bin" \
+              REPLICATE_API_TOKEN=r8_0123456789abcdefghij GATEWAY_CONFIG=/data/config.toml PYTHONUNBUFFERED=1 "$@"
+        """
+        environ = os.environ | {"ROOT": str(root), "CONFIG": str(config), "ID": str(USER)}
+        command = ["unshare", "--mount", "sh", "-c", script, "run", "gateway", "serve"]
+        with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                found = re.search(r"serves (http://\S+)/v1; operators: (http://\S+)", line)
+                assert found is not None, line
+                with urllib.request.urlopen(f"{found[1]}/healthz", timeout=10) as answer:
+                    assert json.load(answer) == {"status": "ok"}
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                assert re.search(rf"^Uid:\t{USER}\t{USER}\t{USER}\t{USER}$", status, re.MULTILINE)
+                probe = [*command[:-1], "check", "--health", f"{found[1]}/healthz"]
+                assert subprocess.run(probe, env=environ, capture_output=True, text=True).stdout == "ok\n"
+            finally:
+                process.terminate()
+                assert process.wait(timeout=20) == 0

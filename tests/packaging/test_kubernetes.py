@@ -1,0 +1,60 @@
+"""The manifest: its config is one that loads, and its ports, paths, users and times agree with it."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gateway.config import from_mapping
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS: dict[tuple[str, str], Any] = {
+    (each["kind"], each["metadata"]["name"]): each
+    for each in yaml.safe_load_all((ROOT / "deploy/kubernetes.yaml").read_text())
+}
+POD = DOCUMENTS["Deployment", "replicate-gateway"]["spec"]["template"]["spec"]
+(CONTAINER,) = POD["containers"]
+
+
+def test_the_config_loads_and_agrees_with_the_pod(tmp_path):
+    """Ports, secrets, volumes, and time for an end in good order."""
+    text = DOCUMENTS["ConfigMap", "replicate-gateway"]["data"]["config.toml"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in CONTAINER["volumeMounts"]}
+    for secret in re.findall(r'"(/run/secrets/[^"]+)"', text):
+        assert str(Path(secret).parent) in mounts
+        (tmp_path / Path(secret).name).write_text("r8_0123456789abcdefghij")
+        text = text.replace(secret, str(tmp_path / Path(secret).name))
+    config = from_mapping(tomllib.loads(text), {})
+    ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
+    assert ports == {"http": config.server.port, "ops": config.ops.port}
+    assert config.store.url.startswith("sqlite:////data/")
+    assert {"/etc/gateway", "/data", "/tmp"} <= set(mounts)
+    assert set(mounts.values()) == {volume["name"] for volume in POD["volumes"]}
+    assert POD["terminationGracePeriodSeconds"] > config.server.shutdown_grace_seconds + 5
+
+
+def test_it_runs_as_the_image_does():
+    """The same user, nothing to write to but its volumes, and never two of it on one database."""
+    (user,) = re.findall(r"^USER (\d+):\1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert POD["securityContext"]["runAsUser"] == POD["securityContext"]["fsGroup"] == int(user)
+    assert CONTAINER["securityContext"]["readOnlyRootFilesystem"] is True
+    deployment = DOCUMENTS["Deployment", "replicate-gateway"]["spec"]
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_what_selects_the_pod_finds_it():
+    """Services, the budget and the deployment mean the same label, and ports by the names that there are."""
+    labels = DOCUMENTS["Deployment", "replicate-gateway"]["spec"]["template"]["metadata"]["labels"]
+    names = {port["name"] for port in CONTAINER["ports"]}
+    for (kind, _), document in DOCUMENTS.items():
+        match kind:
+            case "Service":
+                assert document["spec"]["selector"] == labels
+                assert {port["targetPort"] for port in document["spec"]["ports"]} <= names
+            case "Deployment" | "PodDisruptionBudget":
+                assert document["spec"]["selector"]["matchLabels"] == labels
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert CONTAINER[probe]["httpGet"]["port"] in names
+    assert CONTAINER["readinessProbe"]["httpGet"]["path"] == "/readyz"
