@@ -395,6 +395,11 @@ class FakeStore:
             del self.leases[name]
 
 
+def free(run: Run, status: Status, document: bytes, now: float) -> Settlement:
+    """Settle a run at no cost."""
+    return Settlement(at=now, reason=status)
+
+
 AWAY = StoreUnavailable("The gateway's store did not answer in time.")
 
 if TYPE_CHECKING:

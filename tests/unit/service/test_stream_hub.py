@@ -28,7 +28,7 @@ from tests.unit.service.fake_streams import (
     ids,
     output,
 )
-from tests.unit.service.fakes import FakeObserver, FakeStore, FakeUpstream, answer
+from tests.unit.service.fakes import FakeObserver, FakeStore, FakeUpstream, answer, free
 
 DONE = frame("done", "10:99", "{}")
 MIB = 1024 * 1024
@@ -75,8 +75,9 @@ class House:
             """Nothing is kept for later requests here."""
 
         tracker = Tracker(
-            self.store, self.upstream, self.clock, FakeObserver(), requests_per_minute=3000, keep_until=never_kept
-        )
+            self.store, self.upstream, self.clock, FakeObserver(),
+            requests_per_minute=3000, keep_until=never_kept, settlement_of=free,
+        )  # fmt: skip
         if not self.store.runs[self.run.id].status.is_terminal:
             tracker.follow(self.store.runs[self.run.id])
         made = StreamHub(

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from gateway.core.ledger import Settlement
 from gateway.core.records import Kind, Run, RunState, Status
 from gateway.errors import StoreUnavailable, UpstreamTimeout
 from gateway.service.tracker import Tracker
 from tests.contract.records import intent, live
 from tests.support.clock import START, ManualClock, settle
-from tests.unit.service.fakes import AWAY, Call, FakeObserver, FakeStore, FakeUpstream, answer
+from tests.unit.service.fakes import AWAY, Call, FakeObserver, FakeStore, FakeUpstream, answer, free
 
 
 def said(status: str, **fields: object) -> bytes:
@@ -47,10 +46,6 @@ class Replicate:
     @property
     def cancels(self) -> int:
         return self.upstream.count("predictions.cancel")
-
-
-def free(run: Run, status: Status, document: bytes, now: float) -> Settlement:
-    return Settlement(at=now, reason=status)
 
 
 @pytest.fixture
