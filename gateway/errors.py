@@ -10,7 +10,7 @@
     │   └── PriceUnknown       nobody has said what the target costs, and such runs are refused (403)
     ├── NotFound               unknown, or somebody else's: the caller cannot tell which (404)
     ├── Conflict               the request contradicts one that is under way (409)
-    ├── LimitReached           a limit is in the way; names it
+    ├── LimitReached           a limit is in the way; names it (429)
     │   ├── RateLimited        too many; says when to come again (429)
     │   └── BudgetExceeded     no more money or time for this day or month (402)
     ├── NotCached              the caller wanted nothing but what is there, and it is not (504)
