@@ -12,9 +12,8 @@ ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubc
 STATUS = {
     "GatewayError": 500, "BadRequest": 400, "Unprocessable": 422, "BodyTooLarge": 413, "UnsupportedMedia": 415,
     "Unauthenticated": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "RateLimited": 429,
-    "LimitReached": 429,
-    "BudgetExceeded": 402, "PriceUnknown": 403, "UpstreamError": 502,
-    "UpstreamUnavailable": 503, "UpstreamBroken": 502, "UpstreamUncertain": 504,
+    "LimitReached": 429, "BudgetExceeded": 402, "PriceUnknown": 403,
+    "UpstreamError": 502, "UpstreamUnavailable": 503, "UpstreamBroken": 502, "UpstreamUncertain": 504,
     "UpstreamTimeout": 504, "NotCached": 504, "UpstreamTokenRefused": 502, "StoreUnavailable": 503,
 }  # fmt: skip
 

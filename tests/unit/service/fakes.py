@@ -396,7 +396,7 @@ class FakeStore:
 
 
 def free(run: Run, status: Status, document: bytes, now: float) -> Settlement:
-    """Settle for nothing."""
+    """Settle a run at no cost."""
     return Settlement(at=now, reason=status)
 
 
