@@ -9,6 +9,7 @@
     ├── Forbidden              a valid key that may not do this (403)
     │   └── PriceUnknown       nobody has said what the target costs, and such runs are refused (403)
     ├── NotFound               unknown, or somebody else's: the caller cannot tell which (404)
+    │   └── OutputLost         a stored copy is not there, or not whole (404)
     ├── Conflict               the request contradicts one that is under way (409)
     ├── LimitReached           a limit is in the way; names it (429)
     │   ├── RateLimited        too many; says when to come again (429)
@@ -116,6 +117,10 @@ class NotFound(GatewayError):
 
     def __init__(self, detail: str = "The requested resource could not be found.") -> None:
         super().__init__(detail)
+
+
+class OutputLost(NotFound):
+    """A stored copy is not there, or not whole."""
 
 
 class Conflict(GatewayError):

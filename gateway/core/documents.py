@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import Raw
 
-from gateway.core import surrogates, times
+from gateway.core import rewrite, surrogates, times
 from gateway.core.records import Kind, Sight, Source, Status
 
 Family = Literal["predictions", "trainings"]
@@ -97,13 +97,22 @@ def text(value: str | None) -> Raw:
     return Raw(_encode(value))
 
 
-def render(sight: Sight, base: str, ticket: str, *, family: Family, as_starting: bool = False) -> bytes:
+def render(
+    sight: Sight,
+    base: str,
+    ticket: str,
+    *,
+    family: Family,
+    as_starting: bool = False,
+    links: Mapping[str, str] | None = None,
+) -> bytes:
     """Write a prediction as its caller sees it.
 
     `base` is the gateway's base URL with `/v1`; `ticket` the path of its stream below it; `family` the route under
     which its links stand. `as_starting` shows it as upstream shows one that has just been created: for a sync wait that
     ran out, whose answer must never look like a result, because clients take everything but `starting` for one (ref 3,
-    11.6), and for other answers to a create that must hold no output.
+    11.6), and for other answers to a create that must hold no output. `links` are stored copies' that stand in for
+    upstream's in the output.
     """
     prediction, run = sight.prediction, sight.run
     fields = _decode(run.document)
@@ -117,6 +126,8 @@ def render(sight: Sight, base: str, ticket: str, *, family: Family, as_starting:
         fields["deadline"] = text(times.render(prediction.deadline_at))
     if prediction.source in _SHARING:
         _show_own_times(fields, sight)
+    if links and "output" in fields:
+        fields["output"] = Raw(rewrite.replace_addresses(bytes(fields["output"]), links))
     if prediction.canceled_at is not None:
         _show_left(fields, prediction.left_as, prediction.canceled_at)
     elif as_starting:

@@ -66,6 +66,19 @@ class Source(StrEnum):
     BYPASS = "bypass"
 
 
+class Copy(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a run's output, as the output store has it."""
+
+    place: int
+    """Its number among the files of the output, which tickets name."""
+    url: str
+    """Upstream's address of it, as it stands in the document."""
+    content_type: str
+    sha256: str
+    size: int
+    stored_at: float
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One upstream prediction or training."""
 
@@ -103,6 +116,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Until when later requests may be answered from it, once it has succeeded."""
     uncertain_at: float | None = None
     """Since when it is not known whether upstream took the create."""
+    copies: tuple[Copy, ...] = ()
+    """The files of its output that the output store has, by place."""
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):

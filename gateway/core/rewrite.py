@@ -1,7 +1,8 @@
 """Links: upstream's made to lead back to the gateway, the gateway's turned back before they go upstream (design 2.11).
 
-Only the links that the API itself makes are touched: `next` and `previous` of a page, `urls.get` of a file, and file
-links in inputs. Text that merely contains such a link, and examples nested in other answers, stay as they are.
+Only the links that the API itself makes are touched: `next` and `previous` of a page, `urls.get` of a file, file links
+in inputs, and in outputs those of files that have been copied (`outputs.py`). Text that merely contains such a link,
+and examples nested in other answers, stay as they are.
 """
 
 import posixpath
@@ -128,6 +129,29 @@ def translate(body: bytes, replacements: Mapping[str, str]) -> bytes:
 
 
 def _links(body: bytes) -> Iterator[tuple[re.Match[bytes], FileLink]]:
+    for match, text in _addresses(body):
+        if link := _file_link(text):
+            yield match, link
+
+
+def addresses(body: bytes) -> Iterator[str]:
+    """Give, in order, the strings of a body, at any depth, that begin like a web address; keys are none."""
+    return (text for _, text in _addresses(body))
+
+
+def replace_addresses(body: bytes, replacements: Mapping[str, str]) -> bytes:
+    """Replace the strings that are equal to an address in `replacements`; leave every other byte as it is."""
+    if not replacements:
+        return body
+    pieces, end = [], 0
+    for match, text in _addresses(body):
+        if (replacement := replacements.get(text)) is not None:
+            pieces += [body[end : match.start("string")], _encode(replacement)]
+            end = match.end("string")
+    return b"".join([*pieces, body[end:]])
+
+
+def _addresses(body: bytes) -> Iterator[tuple[re.Match[bytes], str]]:
     end = 0
     while match := _NEXT_URL.match(body, end):
         end = match.end()
@@ -137,8 +161,7 @@ def _links(body: bytes) -> Iterator[tuple[re.Match[bytes], FileLink]]:
             text = _decode_text(match["string"])
         except msgspec.MsgspecError:
             continue
-        if link := _file_link(text):
-            yield match, link
+        yield match, text
 
 
 def _file_link(text: str) -> FileLink | None:

@@ -4,20 +4,16 @@ The URL of a stream is its own permission (ref 4), so nothing else is sent there
 hosts on `trusted_hosts`, and the host of the API itself on any port (design 7).
 """
 
-import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from fnmatch import fnmatchcase
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 from yarl import URL
 
+from gateway.core.hosts import is_trusted
 from gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnavailable
 from gateway.ports import UpstreamObserver
-
-_HOST = re.compile(r"[a-z0-9._:-]+")
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,19 +24,6 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     connect_seconds: float = 5.0
     silence_seconds: float = 90.0
     """Upstream itself gives up after 30 s of silence (ref 4); longer than that means that it has died."""
-
-
-def is_trusted(url: str, base_url: str, trusted_hosts: Sequence[str]) -> bool:
-    """Say whether bytes may be fetched from this URL. Plain http only if the API itself is reached so."""
-    try:
-        parts, base = urlsplit(url), urlsplit(base_url)
-        host = (parts.hostname or "").lower()
-    except ValueError:
-        return False
-    # Parsers differ on a host of odd letters: one takes for its end what another takes for its middle.
-    if parts.scheme not in ("https", base.scheme) or not _HOST.fullmatch(host) or "@" in parts.netloc:
-        return False
-    return host == (base.hostname or "").lower() or any(fnmatchcase(host, glob) for glob in trusted_hosts)
 
 
 class StreamReader:

@@ -14,6 +14,7 @@ from gateway.ports.events import EventLogs, StreamObserver
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
 from gateway.ports.money import Ledger, MoneyObserver
 from gateway.ports.observers import AdoptionObserver, PredictionObserver, UploadObserver, UpstreamObserver
+from gateway.ports.outputs import CopyStore, OutputFetcher, OutputObserver, Outputs, OutputStore
 from gateway.ports.predictions import Predictions
 from gateway.ports.sharing import CreateStore, Sharing
 from gateway.ports.store import Store
@@ -26,6 +27,7 @@ __all__ = [
     "Announcer",
     "Busy",
     "Clock",
+    "CopyStore",
     "CreateStore",
     "Deliveries",
     "DeliveryObserver",
@@ -37,6 +39,10 @@ __all__ = [
     "MoneyObserver",
     "NoTracer",
     "Pacer",
+    "OutputFetcher",
+    "OutputObserver",
+    "OutputStore",
+    "Outputs",
     "PredictionObserver",
     "Predictions",
     "RateObserver",

@@ -6,11 +6,14 @@ from gateway.ports.deliveries import Deliveries
 from gateway.ports.events import EventLogs
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
 from gateway.ports.money import Ledger
+from gateway.ports.outputs import Outputs
 from gateway.ports.predictions import Predictions
 from gateway.ports.sharing import Sharing
 
 
-class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Leases, Ledger, Protocol):
+class Store(
+    Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Leases, Ledger, Outputs, Protocol
+):
     """Everything that lasts."""
 
     async def open(self) -> None:

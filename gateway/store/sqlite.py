@@ -19,6 +19,7 @@ from gateway.store.sql.intents import SQLiteIntents
 from gateway.store.sql.keys import SQLiteKeys
 from gateway.store.sql.leases import SQLiteLeases
 from gateway.store.sql.money import SQLiteMoney
+from gateway.store.sql.outputs import SQLiteOutputs
 from gateway.store.sql.predictions import SQLitePredictions
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.secrets import SQLiteSecrets
@@ -39,6 +40,7 @@ class SQLiteStore(
     SQLiteEventLogs,
     SQLiteKeys,
     SQLiteFiles,
+    SQLiteOutputs,
     SQLiteVersions,
     SQLiteSecrets,
     SQLiteLeases,

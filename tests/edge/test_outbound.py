@@ -10,9 +10,10 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.core.breaker import BreakerState
+from gateway.core.hosts import is_trusted
 from gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnavailable, UpstreamUncertain
 from gateway.outbound.replicate import ReplicateClient, UpstreamSettings, new_session
-from gateway.outbound.streams import StreamReader, StreamSettings, is_trusted
+from gateway.outbound.streams import StreamReader, StreamSettings
 from gateway.simulator import Fault, Simulator
 from tests.edge.scripted import answer, scripted
 

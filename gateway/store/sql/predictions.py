@@ -16,6 +16,7 @@ from gateway.store.sql.entries import settle
 from gateway.store.sql.events import drop_events
 from gateway.store.sql.finding import find_sight, list_runs
 from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.outputs import release_copies
 from gateway.store.sql.paging import Bounds, Listing, Place, Statements
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import RUNS, sight
@@ -119,6 +120,7 @@ class SQLitePredictions(Lanes):
             if db.execute(SQL["clear_data"], {"id": run_id, "document": document}).rowcount:
                 db.execute(SQL["drop_entry"], {"run_id": run_id})
                 drop_events(db, run_id)
+                release_copies(db, run_id)
 
         await self._write(step, erases=True)
 
@@ -166,4 +168,5 @@ def _delete_records(db: sqlite3.Connection, created_before: float, limit: int) -
         if db.execute(SQL["delete_run_without_predictions"], {"id": run_id}).rowcount:
             db.execute(SQL["drop_entry"], {"run_id": run_id})
             drop_events(db, run_id)
+            release_copies(db, run_id)
     return len(doomed)

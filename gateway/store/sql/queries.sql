@@ -256,7 +256,7 @@ WHERE state = 'ended' AND data_removed = 0 AND ended_at < :ended_before
 ORDER BY ended_at, id LIMIT :limit;
 
 -- name: clear_data
-UPDATE runs SET document = :document, request = x'', data_removed = 1 WHERE id = :id AND state = 'ended';
+UPDATE runs SET document = :document, request = x'', data_removed = 1, copies = '[]' WHERE id = :id AND state = 'ended';
 
 -- name: predictions_to_delete
 SELECT p.id, p.run_id FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
@@ -286,6 +286,89 @@ DELETE FROM event_logs WHERE run_id = :run_id AND first < (
 
 -- name: event_parts
 SELECT part FROM event_logs WHERE run_id = :run_id ORDER BY first;
+
+-- Copies of outputs
+
+-- name: runs_ended
+SELECT {run} FROM runs
+WHERE state = 'ended' AND data_removed = 0 AND (ended_at, id) > (:since, :after)
+ORDER BY ended_at, id LIMIT :limit;
+
+-- name: claim_object
+INSERT INTO output_objects (sha256, size, last_used_at, claimed_until) VALUES (:sha256, :size, :now, :until)
+ON CONFLICT (sha256) DO UPDATE
+SET last_used_at = max(last_used_at, :now), claimed_until = max(coalesce(claimed_until, 0), :until)
+WHERE doomed = 0
+RETURNING 1;
+
+-- name: end_claim
+UPDATE output_objects SET claimed_until = NULL WHERE sha256 = :sha256 AND doomed = 0 RETURNING 1;
+
+-- name: own_object
+INSERT INTO output_owners (sha256, run_id, stored_at) VALUES (:sha256, :run_id, :stored_at) ON CONFLICT DO NOTHING;
+
+-- name: run_to_keep_copies
+SELECT {run} FROM runs WHERE id = :run_id AND state = 'ended' AND data_removed = 0;
+
+-- name: save_copies
+UPDATE runs SET copies = :copies WHERE id = :run_id;
+
+-- name: share_longer
+UPDATE runs SET cache_until = :cache_until WHERE id = :run_id AND cache_until < :cache_until;
+
+-- name: share_shorter
+UPDATE runs SET cache_until = ended_at + :seconds WHERE id = :run_id AND cache_until > ended_at + :seconds;
+
+-- name: follow_run
+UPDATE entries SET cache_until = (SELECT cache_until FROM runs WHERE id = :run_id) WHERE run_id = :run_id;
+
+-- name: copies_of
+SELECT copies FROM runs WHERE id = :run_id;
+
+-- name: owners_of
+SELECT run_id FROM output_owners WHERE sha256 = :sha256;
+
+-- name: objects_of
+SELECT sha256 FROM output_owners WHERE run_id = :run_id;
+
+-- name: disown_object
+DELETE FROM output_owners WHERE sha256 = :sha256 AND run_id = :run_id;
+
+-- name: doom_object
+UPDATE output_objects SET doomed = 1, claimed_until = NULL WHERE sha256 = :sha256 AND doomed = 0;
+
+-- name: doom_unowned
+-- One that is claimed is about to be owned; if it will not be, its claim ends.
+UPDATE output_objects SET doomed = 1
+WHERE sha256 = :sha256 AND doomed = 0 AND claimed_until IS NULL
+    AND NOT EXISTS (SELECT 1 FROM output_owners AS o WHERE o.sha256 = :sha256);
+
+-- name: claims_over
+SELECT sha256 FROM output_objects WHERE doomed = 0 AND claimed_until IS NOT NULL AND claimed_until <= :now LIMIT :limit;
+
+-- name: old_copies
+SELECT sha256, run_id FROM output_owners WHERE stored_at < :stored_before ORDER BY stored_at LIMIT :limit;
+
+-- name: objects_by_use
+SELECT sha256, size FROM output_objects
+WHERE doomed = 0 AND last_used_at > -1e999 AND (claimed_until IS NULL OR claimed_until <= :now)
+ORDER BY last_used_at, sha256 LIMIT :limit;
+
+-- name: use_object
+UPDATE output_objects SET last_used_at = :now WHERE sha256 = :sha256 AND last_used_at < :now;
+
+-- name: doomed
+SELECT sha256 FROM output_objects
+WHERE doomed = 1 AND sha256 > '' AND (claimed_until IS NULL OR claimed_until <= :now) LIMIT :limit;
+
+-- name: take_doomed
+UPDATE output_objects SET claimed_until = :until WHERE sha256 = :sha256;
+
+-- name: forget_object
+DELETE FROM output_objects WHERE sha256 = :sha256 AND doomed = 1;
+
+-- name: output_stats
+SELECT count(*), coalesce(sum(size), 0) FROM output_objects WHERE doomed = 0 AND last_used_at > -1e999;
 
 -- Keys
 

@@ -11,7 +11,7 @@ from gateway.errors import GatewayError, InvalidField, Unprocessable
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, GatewayError)]
 STATUS = {
     "GatewayError": 500, "BadRequest": 400, "Unprocessable": 422, "BodyTooLarge": 413, "UnsupportedMedia": 415,
-    "Unauthenticated": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "RateLimited": 429,
+    "Unauthenticated": 401, "Forbidden": 403, "NotFound": 404, "OutputLost": 404, "Conflict": 409, "RateLimited": 429,
     "LimitReached": 429, "BudgetExceeded": 402, "PriceUnknown": 403,
     "UpstreamError": 502, "UpstreamUnavailable": 503, "UpstreamBroken": 502, "UpstreamUncertain": 504,
     "UpstreamTimeout": 504, "NotCached": 504, "UpstreamTokenRefused": 502, "StoreUnavailable": 503,
@@ -21,7 +21,7 @@ STATUS = {
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_every_error_has_its_status(kind):
     """The table of errors is what callers program against."""
-    error = kind() if kind in (Unprocessable, errors.NotFound) else kind("So it is.")
+    error = kind() if kind in (Unprocessable, errors.NotFound, errors.OutputLost) else kind("So it is.")
     assert status_of(error) == STATUS[kind.__name__]
     assert error.title
 

@@ -288,3 +288,17 @@ def test_a_deep_or_wide_input_is_no_trouble():
     assert rewrite.path_of(deep, LINK).endswith("[0]")
     assert len(rewrite.path_of({"x" * 1_000_000: [LINK]}, LINK)) < 100
     assert rewrite.path_of(json.loads(json.dumps([1.5, None, True])), quote(LINK)) == "input"
+
+
+@pytest.mark.parametrize(
+    "spelled", [r"https://x.example/é\"", r"https:\/\/x.example\/\u00e9\"", r"\u0068ttps://x.example/é\""]
+)
+@given(before=SPELLED, after=SPELLED)
+def test_an_address_is_replaced_where_it_is_the_whole_string(spelled, before, after):
+    """Every other byte stays: spaces, escapes, order and numbers; keys, and texts that hold it, too."""
+    url = 'https://x.example/é"'
+    body = f'{{"a":[{before}, "{spelled}" ], "{spelled}" : "see {spelled}","b":{after}}}'.encode()
+    assert url in list(rewrite.addresses(body))
+    changed = rewrite.replace_addresses(body, {url: "https://g/1", "https://elsewhere/": "x"})
+    assert changed == body.replace(f'"{spelled}" ]'.encode(), b'"https://g/1" ]')
+    assert rewrite.replace_addresses(body, {}) == body

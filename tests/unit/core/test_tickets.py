@@ -1,4 +1,4 @@
-"""Stream tickets."""
+"""Tickets of streams and of output files."""
 
 import re
 
@@ -77,3 +77,23 @@ def test_a_ticket_opens_for_its_time_and_its_pages(origins, origin, is_open):
     )  # fmt: skip
     assert tickets.opens(prediction, 99.9, origin) is is_open
     assert not tickets.opens(prediction, 100.0, origin)
+
+
+def test_an_output_ticket_is_of_one_prediction_one_place_and_these_bytes():
+    """Whoever has one cannot make another, not even for the same bytes elsewhere."""
+    text = tickets.output_ticket(b"secret", "p" * 26, 3, "a" * 64)
+    assert re.fullmatch(tickets.OUTPUT_TICKET, text)
+    said = tickets.read_output_ticket(text)
+    assert said is not None
+    assert said[:2] == ("p" * 26, 3)
+    assert tickets.proves(said, b"secret", "a" * 64)
+    assert not tickets.proves(said, b"secret", "b" * 64)
+    assert not tickets.proves(said, b"other", "a" * 64)
+    assert not tickets.proves(said._replace(place=4), b"secret", "a" * 64)
+    assert not tickets.proves(said._replace(prediction_id="q" * 26), b"secret", "a" * 64)
+    assert not tickets.proves(said._replace(proof="é"), b"secret", "a" * 64)
+
+
+@pytest.mark.parametrize("text", ["", "p", "p-", "p-x-y", "p--y"])
+def test_what_has_another_form_is_no_output_ticket(text: str):
+    assert tickets.read_output_ticket(text) is None

@@ -1,0 +1,150 @@
+"""Stored copies of output files (the `Outputs` role): which runs have them, and which objects nobody needs any more."""
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.core.caching import LINKS_LIVE_SECONDS
+from gateway.core.records import Copy, Run
+from gateway.ports.outputs import OutputStats
+from gateway.store.sql.finding import Parameters, find_run, list_runs
+from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.queries import SQL
+
+_decode_copies = msgspec.json.Decoder(tuple[Copy, ...]).decode
+
+
+class SQLiteOutputs(Lanes):
+    """Copies and their objects."""
+
+    async def runs_ended(self, *, since: float, after: str = "", limit: int = 50) -> list[Run]:
+        """List runs that ended lately."""
+        parameters: Parameters = {"since": since, "after": after, "limit": limit}
+        return await self._read(lambda db: list_runs(db, "runs_ended", parameters))
+
+    async def claim_object(self, sha256: str, size: int, now: float, until: float) -> bool:
+        """Announce that bytes are about to be written."""
+        claim = {"sha256": sha256, "size": size, "now": now, "until": until}
+        return await self._write(lambda db: bool(db.execute(SQL["claim_object"], claim).fetchall()), durable=True)
+
+    async def keep_copies(self, run_id: str, copies: Sequence[Copy], cache_until: float | None) -> Run | None:
+        """Give a run its copies."""
+        return await self._write(lambda db: _keep_copies(db, run_id, copies, cache_until))
+
+    async def use_object(self, sha256: str, now: float) -> None:
+        """Note that an object was read."""
+
+        def step(db: sqlite3.Connection) -> None:
+            db.execute(SQL["use_object"], {"sha256": sha256, "now": now})
+
+        await self._write(step)
+
+    async def drop_object(self, sha256: str) -> bool:
+        """Doom an object whose bytes are lost."""
+        return await self._write(lambda db: _drop(db, sha256), erases=True)
+
+    async def drop_old_copies(self, stored_before: float, limit: int) -> int:
+        """Take old copies out of their runs."""
+        parameters = {"stored_before": stored_before, "limit": limit}
+
+        def step(db: sqlite3.Connection) -> int:
+            old = db.execute(SQL["old_copies"], parameters).fetchall()
+            for sha256, run_id in old:
+                _take_out(db, run_id, sha256)
+                db.execute(SQL["doom_unowned"], {"sha256": sha256})
+            return len(old)
+
+        return await self._write(step, erases=True)
+
+    async def evict_objects(self, max_bytes: int, now: float, limit: int = 50) -> int:
+        """Doom the least recently used objects, until the rest fits."""
+        if (await self.output_stats()).bytes <= max_bytes:
+            return 0
+        return await self._write(lambda db: _evict(db, max_bytes, now, limit), erases=True)
+
+    async def take_doomed(self, now: float, until: float, limit: int = 50) -> list[str]:
+        """Take doomed objects, to delete their bytes."""
+        return await self._write(lambda db: _take_doomed(db, now, until, limit))
+
+    async def forget_object(self, sha256: str) -> None:
+        """Forget a doomed object."""
+
+        def step(db: sqlite3.Connection) -> None:
+            db.execute(SQL["forget_object"], {"sha256": sha256})
+
+        await self._write(step)
+
+    async def output_stats(self) -> OutputStats:
+        """Count the objects."""
+        return await self._read(_stats)
+
+
+def release_copies(db: sqlite3.Connection, run_id: str) -> None:
+    """Let go of a run's copies: to be called when its data or its record goes."""
+    for (sha256,) in db.execute(SQL["objects_of"], {"run_id": run_id}).fetchall():
+        db.execute(SQL["disown_object"], {"sha256": sha256, "run_id": run_id})
+        db.execute(SQL["doom_unowned"], {"sha256": sha256})
+
+
+def _stats(db: sqlite3.Connection) -> OutputStats:
+    return OutputStats(*db.execute(SQL["output_stats"]).fetchone())
+
+
+def _keep_copies(db: sqlite3.Connection, run_id: str, copies: Sequence[Copy], cache_until: float | None) -> Run | None:
+    run = find_run(db, "run_to_keep_copies", {"run_id": run_id})
+    if run is None:
+        return None
+    kept = [copy for copy in copies if db.execute(SQL["end_claim"], {"sha256": copy.sha256}).fetchall()]
+    for copy in kept:
+        db.execute(SQL["own_object"], {"sha256": copy.sha256, "run_id": run_id, "stored_at": copy.stored_at})
+    for sha256 in {copy.sha256 for copy in run.copies} - {copy.sha256 for copy in kept}:
+        db.execute(SQL["disown_object"], {"sha256": sha256, "run_id": run_id})
+        db.execute(SQL["doom_unowned"], {"sha256": sha256})
+    _save(db, run_id, kept)
+    if cache_until is not None and len(kept) == len(copies):
+        db.execute(SQL["share_longer"], {"run_id": run_id, "cache_until": cache_until})
+        db.execute(SQL["follow_run"], {"run_id": run_id})
+    return find_run(db, "run", {"id": run_id})
+
+
+def _save(db: sqlite3.Connection, run_id: str, copies: Sequence[Copy]) -> None:
+    ordered = sorted(copies, key=lambda copy: copy.place)
+    db.execute(SQL["save_copies"], {"run_id": run_id, "copies": msgspec.json.encode(ordered).decode()})
+
+
+def _take_out(db: sqlite3.Connection, run_id: str, sha256: str) -> None:
+    """Take an object out of a run's copies: from then on it is shared no longer than upstream's own links live."""
+    row = db.execute(SQL["copies_of"], {"run_id": run_id}).fetchone()
+    if row is not None:
+        _save(db, run_id, [copy for copy in _decode_copies(row[0]) if copy.sha256 != sha256])
+        db.execute(SQL["share_shorter"], {"run_id": run_id, "seconds": LINKS_LIVE_SECONDS})
+        db.execute(SQL["follow_run"], {"run_id": run_id})
+    db.execute(SQL["disown_object"], {"sha256": sha256, "run_id": run_id})
+
+
+def _drop(db: sqlite3.Connection, sha256: str) -> bool:
+    for (run_id,) in db.execute(SQL["owners_of"], {"sha256": sha256}).fetchall():
+        _take_out(db, run_id, sha256)
+    return db.execute(SQL["doom_object"], {"sha256": sha256}).rowcount > 0
+
+
+def _evict(db: sqlite3.Connection, max_bytes: int, now: float, limit: int) -> int:
+    excess = _stats(db).bytes - max_bytes
+    doomed: list[str] = []
+    for sha256, size in db.execute(SQL["objects_by_use"], {"now": now, "limit": limit}):
+        if excess <= 0:
+            break
+        doomed.append(sha256)
+        excess -= size
+    return sum(_drop(db, sha256) for sha256 in doomed)
+
+
+def _take_doomed(db: sqlite3.Connection, now: float, until: float, limit: int) -> list[str]:
+    for (sha256,) in db.execute(SQL["claims_over"], {"now": now, "limit": limit}).fetchall():
+        db.execute(SQL["end_claim"], {"sha256": sha256}).fetchall()
+        db.execute(SQL["doom_unowned"], {"sha256": sha256})
+    doomed = [sha256 for (sha256,) in db.execute(SQL["doomed"], {"now": now, "limit": limit})]
+    for sha256 in doomed:
+        db.execute(SQL["take_doomed"], {"sha256": sha256, "until": until})
+    return doomed

@@ -1,0 +1,275 @@
+"""Records of stored copies: claimed, owned, doomed, forgotten; and how long their runs are shared."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.core.caching import LINKS_LIVE_SECONDS
+from gateway.core.records import Copy, Outcome, Run, Status
+from gateway.ports import Store
+from gateway.ports.outputs import OutputStats
+from tests.contract.records import NOW, finish, go, wish
+
+END = NOW + 9
+SOON = NOW + 1000
+LATER = NOW + 100_000
+A, B = "aa" * 32, "bb" * 32
+
+
+def copy(place: int = 0, sha256: str = A, **fields: Any) -> Copy:
+    given = {"url": f"https://x.example/{place}.png", "content_type": "image/png", "size": 100, "stored_at": NOW + 20}
+    return Copy(place=place, sha256=sha256, **given | fields)
+
+
+async def claimed(store: Store, *hashes: str, size: int = 100, now: float = NOW + 10) -> None:
+    for sha256 in hashes:
+        assert await store.claim_object(sha256, size, now, now + 60)
+
+
+async def painted(store: Store, name: str = "1", *copies: Copy, cache_until: float | None = LATER) -> Run:
+    """End a run that may be shared for a while, and give it its copies."""
+    await go(store, name, fingerprint=f"F{name}")
+    await finish(store, name, at=END, cache_until=SOON)
+    await claimed(store, *{each.sha256 for each in copies})
+    run = await store.keep_copies(f"run{name}", copies, cache_until)
+    assert run is not None
+    return run
+
+
+async def doomed(store: Store, now: float = NOW + 50) -> list[str]:
+    return sorted(await store.take_doomed(now, now + 30))
+
+
+async def can_hit(store: Store, name: str, now: float) -> bool:
+    begun = await store.begin(wish(f"hit{name}{now}", fingerprint=f"F{name}", now=now, may_lead=False, may_join=False))
+    return begun.outcome is Outcome.HIT
+
+
+async def test_copies_are_shown_with_their_run_and_lengthen_its_life(store: Store) -> None:
+    """In one step: whoever sees the later end sees the copies."""
+    run = await painted(store, "1", copy(1, B), copy(0, A))
+    assert [each.place for each in run.copies] == [0, 1]
+    assert run.cache_until == LATER
+    assert await store.run("run1") == run
+    sight = await store.prediction("up1")
+    assert sight is not None
+    assert sight.run == run
+    assert await can_hit(store, "1", LATER - 1)
+    assert not await can_hit(store, "1", LATER)
+    assert await store.output_stats() == OutputStats(2, 200)
+    assert await doomed(store) == []
+
+
+async def test_a_run_that_answers_no_more_is_not_brought_back(store: Store) -> None:
+    """Purged while its files were being copied: it stays purged."""
+    await go(store, fingerprint="F1")
+    await finish(store, at=END, cache_until=SOON)
+    await claimed(store, A)
+    assert await store.purge_cache() == 1
+    run = await store.keep_copies("run1", [copy()], LATER)
+    assert run is not None
+    assert run.cache_until is None
+    assert run.copies == (copy(),)
+    assert not await can_hit(store, "1", NOW + 20)
+
+
+async def test_a_life_is_never_shortened_by_copies(store: Store) -> None:
+    assert (await painted(store, "1", copy(), cache_until=SOON - 10)).cache_until == SOON
+    assert (await painted(store, "2", copy(), cache_until=None)).cache_until == SOON
+
+
+async def test_only_ended_runs_with_data_are_given_copies(store: Store) -> None:
+    """A run whose data the janitor has just removed gets nothing, and the object is nobody's."""
+    assert await store.keep_copies("run9", [copy()], LATER) is None
+    await go(store, fingerprint="F1")
+    await claimed(store, A)
+    assert await store.keep_copies("run1", [copy()], LATER) is None
+    await finish(store, at=END)
+    await store.clear_data("run1", b"{}")
+    assert await store.keep_copies("run1", [copy()], LATER) is None
+    assert await doomed(store) == []
+    assert await doomed(store, NOW + 71) == [A]
+
+
+async def test_what_was_not_claimed_is_left_out(store: Store) -> None:
+    """A copy whose object went meanwhile is not shown, and the run is shared no longer for it."""
+    await go(store, fingerprint="F1")
+    await finish(store, at=END, cache_until=SOON)
+    await claimed(store, A)
+    run = await store.keep_copies("run1", [copy(0, A), copy(1, B)], LATER)
+    assert run is not None
+    assert run.copies == (copy(0, A),)
+    assert run.cache_until == SOON
+
+
+async def test_copies_come_in_the_place_of_those_before(store: Store) -> None:
+    """The rest of a run's files comes later; what is no longer among them is let go."""
+    await painted(store, "1", copy(0, A))
+    await claimed(store, B)
+    run = await store.keep_copies("run1", [copy(0, A), copy(1, B)], LATER)
+    assert run is not None
+    assert run.copies == (copy(0, A), copy(1, B))
+    run = await store.keep_copies("run1", [copy(1, B)], LATER)
+    assert run is not None
+    assert run.copies == (copy(1, B),)
+    assert await doomed(store) == [A]
+
+
+async def test_an_object_lives_as_long_as_one_run_needs_it(store: Store) -> None:
+    """Two teams painted the same picture; deleting one's leaves the other's."""
+    await painted(store, "1", copy())
+    await painted(store, "2", copy(5))
+    assert await store.output_stats() == OutputStats(1, 100)
+    await store.clear_data("run1", b"{}")
+    first = await store.run("run1")
+    assert first is not None
+    assert first.copies == ()
+    assert await doomed(store) == []
+    assert await store.delete_records(LATER, 10) == 2
+    assert await doomed(store) == [A]
+    await store.forget_object(A)
+    assert await store.output_stats() == OutputStats(0, 0)
+
+
+async def test_a_claim_that_ends_unused_dooms_the_object(store: Store) -> None:
+    """The process died between the bytes and their record."""
+    await claimed(store, A, now=NOW)
+    assert await doomed(store, NOW + 59) == []
+    assert await doomed(store, NOW + 60) == [A]
+
+
+async def test_a_claim_that_ends_on_an_owned_object_changes_nothing(store: Store) -> None:
+    await painted(store, "1", copy())
+    await claimed(store, A, now=NOW + 30)
+    assert await doomed(store, NOW + 200) == []
+    assert await store.output_stats() == OutputStats(1, 100)
+
+
+async def test_a_doomed_object_can_be_neither_claimed_nor_owned(store: Store) -> None:
+    """While its bytes are being deleted, nobody may rely on them."""
+    await painted(store, "1", copy())
+    assert await store.drop_object(A)
+    assert not await store.drop_object(A)
+    assert not await store.claim_object(A, 100, NOW + 30, NOW + 90)
+    run = await store.keep_copies("run1", [copy()], LATER)
+    assert run is not None
+    assert run.copies == ()
+    assert await doomed(store) == [A]
+    await store.forget_object(A)
+    assert await store.claim_object(A, 100, NOW + 60, NOW + 90)
+
+
+async def test_only_doomed_objects_are_forgotten(store: Store) -> None:
+    await painted(store, "1", copy())
+    await store.forget_object(A)
+    assert await store.output_stats() == OutputStats(1, 100)
+
+
+async def test_doomed_objects_are_deleted_by_one_process_at_a_time(store: Store, another) -> None:
+    """A slow deletion must not meet a new object of the same bytes."""
+    await claimed(store, A, B, now=NOW)
+    second = another()
+    await second.open()
+    try:
+        taken = await asyncio.gather(*((store, second)[n % 2].take_doomed(NOW + 60, NOW + 90) for n in range(10)))
+    finally:
+        await second.close()
+    assert sorted(sha256 for each in taken for sha256 in each) == [A, B]
+    assert await doomed(store, NOW + 89) == []
+    assert await doomed(store, NOW + 90) == [A, B]
+    assert len(await store.take_doomed(NOW + 200, NOW + 300, limit=1)) == 1
+
+
+async def test_a_lost_object_leaves_its_runs_to_upstreams_links(store: Store) -> None:
+    """From then on hits must not outlive the links that they would show."""
+    await painted(store, "1", copy(0, A), copy(1, B))
+    assert await store.drop_object(A)
+    run = await store.run("run1")
+    assert run is not None
+    assert run.copies == (copy(1, B),)
+    assert run.cache_until == END + LINKS_LIVE_SECONDS
+    assert await can_hit(store, "1", END + LINKS_LIVE_SECONDS - 1)
+    assert not await can_hit(store, "1", END + LINKS_LIVE_SECONDS)
+    assert not await store.drop_object("cc" * 32)
+
+
+async def test_eviction_takes_the_least_recently_used(store: Store) -> None:
+    """What is looked at stays; what is being written stays too."""
+    for number, sha256 in enumerate(("a", "b", "c", "d")):
+        await go(store, str(number), fingerprint=f"F{number}")
+        await finish(store, str(number), at=END)
+        await claimed(store, sha256 * 64, now=NOW + 10 + number)
+        if sha256 != "d":
+            assert await store.keep_copies(f"run{number}", [copy(0, sha256 * 64)], LATER) is not None
+    await store.use_object("a" * 64, NOW + 40)
+    assert await store.evict_objects(400, NOW + 41) == 0
+    assert await store.evict_objects(399, NOW + 41) == 1
+    assert await doomed(store) == ["b" * 64]
+    assert await store.evict_objects(0, NOW + 41, limit=1) == 1
+    assert await store.evict_objects(0, NOW + 41) == 1
+    assert await store.evict_objects(0, NOW + 41) == 0
+    assert await store.output_stats() == OutputStats(1, 100), "one is claimed"
+    run = await store.run("run1")
+    assert run is not None
+    assert run.copies == ()
+
+
+async def test_a_use_never_goes_back_in_time(store: Store) -> None:
+    await painted(store, "1", copy(0, A))
+    await painted(store, "2", copy(0, B))
+    await store.use_object(A, NOW + 50)
+    await store.use_object(A, NOW + 5)
+    await store.use_object("cc" * 32, NOW)
+    assert await store.evict_objects(100, NOW + 80) == 1
+    assert await doomed(store) == [B]
+
+
+async def test_old_copies_leave_their_runs(store: Store) -> None:
+    """An object goes with the last copy that is young enough."""
+    await painted(store, "1", copy(0, A, stored_at=NOW + 20), copy(1, B, stored_at=NOW + 20))
+    await painted(store, "2", copy(0, A, stored_at=NOW + 30))
+    assert await store.drop_old_copies(NOW + 20, 10) == 0
+    assert await store.drop_old_copies(NOW + 21, 1) == 1
+    assert await store.drop_old_copies(NOW + 21, 10) == 1
+    assert await doomed(store) == [B]
+    first, second = await store.run("run1"), await store.run("run2")
+    assert first is not None
+    assert second is not None
+    assert (first.copies, len(second.copies)) == ((), 1)
+    assert first.cache_until == END + LINKS_LIVE_SECONDS
+    assert second.cache_until == LATER
+    assert await store.drop_old_copies(float("inf"), 10) == 1
+
+
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED])
+async def test_runs_that_ended_lately_are_listed_by_their_end(store: Store, status: Status) -> None:
+    """What a restart looks through for files to copy."""
+    for name, at in (("1", END), ("3", END + 5), ("2", END + 5), ("4", END - 5), ("5", END + 9)):
+        await go(store, name)
+        await finish(store, name, at=at, status=status)
+    await go(store, "6")
+    await store.clear_data("run5", b"{}")
+
+    async def listed(**more: Any) -> list[str]:
+        return [run.id for run in await store.runs_ended(**more)]
+
+    assert await listed(since=END) == ["run1", "run2", "run3"]
+    assert await listed(since=END, after="run1") == ["run2", "run3"]
+    assert await listed(since=END, limit=2) == ["run1", "run2"]
+    assert await listed(since=END + 5, after="run2") == ["run3"]
+
+
+async def test_copies_outlive_the_process(store: Store, another) -> None:
+    await painted(store, "1", copy())
+    await claimed(store, B)
+    await store.close()
+    again = another()
+    await again.open()
+    try:
+        run = await again.run("run1")
+        assert run is not None
+        assert run.copies == (copy(),)
+        assert await again.output_stats() == OutputStats(2, 200)
+    finally:
+        await again.close()
