@@ -1,0 +1,187 @@
+"""Copies in an S3-compatible bucket: one object for each, named by its SHA-256.
+
+Credentials are found in the environment, as AWS's own tools find them. What is uploaded is spooled to a nameless file
+first, because its name is its hash; large files go in parts, small ones in one request. What is downloaded is asked for
+block by block, so that a slow reader holds no connection to the bucket, and each request has a short deadline.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from gateway.errors import OutputLost, StoreUnavailable
+from gateway.store.objects.spool import BLOCK, FileSpool
+from gateway.store.objects.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+    from gateway.ports import OutputStore
+    from gateway.ports.outputs import Spool, StoredObject
+
+_PART_BYTES = 8 * 1024 * 1024
+"""S3 takes 10,000 parts of an object, so this is good for 78 GiB. Two of them are in memory at a time."""
+_PARTS_AT_ONCE = 2
+_READ_BYTES = 512 * 1024
+"""What is asked for at once, and held for each reader."""
+_REQUEST_SECONDS = 60
+_UPLOAD_SECONDS = 1800.0
+_RETRIES = 3
+_MARK = "replicate-gateway"
+"""An object that tells a bucket that is there from one that is not: S3 answers 404 for both."""
+
+
+class BucketStore:
+    """Objects in a bucket."""
+
+    def __init__(self, bucket: str, prefix: str, *, endpoint: str | None, region: str | None) -> None:
+        client: ClientConfig = {
+            "allow_http": (endpoint or "").startswith("http://"),
+            "connect_timeout": timedelta(seconds=5),
+            "timeout": timedelta(seconds=_REQUEST_SECONDS),
+        }
+        retries: RetryConfig = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_REQUEST_SECONDS)}
+        # Not every S3 has the call that deletes many.
+        config: S3Config = {"disable_bulk_delete": True}
+        if endpoint:
+            config["endpoint"] = endpoint
+        if region:
+            config["region"] = region
+        self._store = S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=retries)
+        self._threads = Threads()
+
+    async def open(self) -> None:
+        """See that the bucket can be written. Spools go with their process: there is nothing to sweep."""
+        with _understood():
+            await obstore.put_async(self._store, _MARK, b"Copies of output files, by SHA-256.\n")
+
+    async def close(self) -> None:
+        """Let the threads go."""
+        self._threads.close()
+
+    @asynccontextmanager
+    async def spool(self) -> AsyncIterator[FileSpool]:
+        """Take bytes in."""
+        file = await self._threads.do(tempfile.TemporaryFile)
+        try:
+            yield FileSpool(file, self._threads)
+        finally:
+            await self._threads.do(file.close)
+
+    async def put(self, spool: "Spool", sha256: str) -> None:
+        """Upload what was spooled, unless the bucket has it."""
+        assert isinstance(spool, FileSpool)
+        if await self._size(sha256) == spool.size:
+            return
+        with _understood():
+            async with asyncio.timeout(_UPLOAD_SECONDS):
+                await self._upload(spool, _key(sha256))
+        if await self._size(sha256) != spool.size:
+            raise StoreUnavailable("The bucket did not keep all of a file.", retry_after=5)
+
+    async def _upload(self, spool: FileSpool, key: str) -> None:
+        if spool.size <= _PART_BYTES:
+            data = await self._threads.do(partial(_read, spool.file, 0, spool.size))
+            await obstore.put_async(self._store, key, data, use_multipart=False)
+        else:
+            await obstore.put_async(
+                self._store,
+                key,
+                self._parts(spool),
+                use_multipart=True,
+                chunk_size=_PART_BYTES,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
+
+    async def _parts(self, spool: FileSpool) -> AsyncIterator[bytes]:
+        for start in range(0, spool.size, BLOCK):
+            yield await self._threads.do(partial(_read, spool.file, start, BLOCK))
+
+    async def _size(self, sha256: str) -> int | None:
+        """Return the size of an object; `None` if it is not there."""
+        with _understood():
+            try:
+                return (await obstore.head_async(self._store, _key(sha256)))["size"]
+            except FileNotFoundError:
+                return None
+
+    @asynccontextmanager
+    async def read(self, sha256: str, size: int) -> AsyncIterator["_OpenObject"]:
+        """Open an object."""
+        known = await self._size(sha256)
+        if known is None:
+            await self._refuse_without_bucket()
+        if known != size:
+            raise OutputLost
+        yield _OpenObject(self._store, _key(sha256))
+
+    async def _refuse_without_bucket(self) -> None:
+        with _understood():
+            try:
+                await obstore.head_async(self._store, _MARK)
+            except FileNotFoundError as exc:
+                raise StoreUnavailable("The output store's bucket is away.", retry_after=5) from exc
+
+    async def delete(self, sha256: str) -> None:
+        """Delete an object."""
+        with _understood():
+            try:
+                await obstore.delete_async(self._store, _key(sha256))
+            except FileNotFoundError:
+                return
+
+
+class _OpenObject:
+    """An object that is there."""
+
+    def __init__(self, store: S3Store, key: str) -> None:
+        self.file: BinaryIO | None = None
+        self._store = store
+        self._key = key
+
+    async def blocks(self, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Give the bytes, block by block."""
+        while start < stop:
+            length = min(_READ_BYTES, stop - start)
+            with _understood():
+                try:
+                    block = await obstore.get_range_async(self._store, self._key, start=start, length=length)
+                except FileNotFoundError as exc:
+                    raise OutputLost from exc
+            if len(block) < length:
+                raise OutputLost
+            start += length
+            yield bytes(block)
+
+
+def _key(sha256: str) -> str:
+    return f"{sha256[:2]}/{sha256}"
+
+
+def _read(file: BinaryIO, start: int, length: int) -> bytes:
+    file.seek(start)
+    return file.read(length)
+
+
+@contextmanager
+def _understood() -> "Iterator[None]":
+    """Turn what the library raises into ours. Its texts name addresses; they are for the log alone."""
+    try:
+        yield
+    except (BaseError, FileNotFoundError, PermissionError, TimeoutError) as exc:
+        raise StoreUnavailable("The output store's bucket does not answer.", retry_after=5) from exc
+
+
+if TYPE_CHECKING:
+    _: type[OutputStore] = BucketStore
+    __: type[StoredObject] = _OpenObject

@@ -1,0 +1,20 @@
+"""Which output store an `[outputs] url` means."""
+
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from gateway.ports import OutputStore
+from gateway.store.objects.folder import FolderStore
+
+
+def open_output_store(url: str) -> OutputStore:
+    """Make the output store of that url; it is opened by its `open`. Raise `ValueError` with what is wrong with it."""
+    if not url.startswith("s3:"):
+        return FolderStore(Path(unquote(urlsplit(url).path) if url.startswith("file:") else url))
+    try:
+        from gateway.store.objects.bucket import BucketStore  # noqa: PLC0415 - an extra, large, and seldom wanted
+    except ImportError as exc:
+        raise ValueError("a bucket needs the extra s3: pip install 'replicate-gateway[s3]'") from exc
+    parts = urlsplit(url)
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    return BucketStore(parts.netloc, parts.path.strip("/"), endpoint=query.get("endpoint"), region=query.get("region"))

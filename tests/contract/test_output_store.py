@@ -1,0 +1,173 @@
+"""The bytes of copies, in every backend: whole or not there, by their hash alone."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import OutputLost, StoreUnavailable
+from gateway.ports import OutputStore
+from gateway.store.objects.urls import open_output_store
+from tests.support.s3 import outputs_url, s3
+
+__all__ = ["outputs_url", "s3"]
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+async def objects(outputs_url: str) -> AsyncIterator[OutputStore]:
+    """An output store that is open."""
+    store = open_output_store(outputs_url)
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def put(store: OutputStore, data: bytes, piece: int = 70_000) -> str:
+    """Put bytes in, in pieces."""
+    async with store.spool() as spool:
+        for start in range(0, len(data), piece):
+            await spool.write(data[start : start + piece])
+        assert spool.size == len(data)
+        sha256 = await spool.finish()
+        await store.put(spool, sha256)
+    return sha256
+
+
+async def read(store: OutputStore, sha256: str, size: int, start: int = 0, stop: int | None = None) -> bytes:
+    """Read a part of an object."""
+    async with store.read(sha256, size) as stored:
+        return b"".join([block async for block in stored.blocks(start, size if stop is None else stop)])
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_001, MIB, 9 * MIB + 17], ids=str)
+async def test_what_was_put_in_comes_out(objects: OutputStore, size: int) -> None:
+    """Byte for byte, whatever its size; large files go to a bucket in parts."""
+    data = os.urandom(size)
+    sha256 = await put(objects, data)
+    assert sha256 == hashlib.sha256(data).hexdigest()
+    assert await read(objects, sha256, size) == data
+    await put(objects, data)
+    assert await read(objects, sha256, size) == data
+
+
+async def test_parts_are_read_by_themselves(objects: OutputStore) -> None:
+    """A film is not read from its start to show its end."""
+    data = os.urandom(2 * MIB + 5)
+    sha256 = await put(objects, data)
+    for start, stop in ((0, 1), (MIB - 1, MIB + 1), (5, 5), (2 * MIB, 2 * MIB + 5), (1, 2 * MIB + 4)):
+        assert await read(objects, sha256, len(data), start, stop) == data[start:stop]
+
+
+async def test_what_is_not_there_is_lost(objects: OutputStore) -> None:
+    """The same for what was never there, what was deleted, and what is not as large as it should be."""
+    sha256 = await put(objects, b"picture")
+    with pytest.raises(OutputLost):
+        await read(objects, sha256, 8)
+    await objects.delete(sha256)
+    await objects.delete(sha256)
+    for unknown in (sha256, "ab" * 32):
+        with pytest.raises(OutputLost):
+            await read(objects, unknown, 7)
+
+
+async def test_what_is_not_put_leaves_nothing(objects: OutputStore, tmp_path: Path) -> None:
+    """A copy that breaks off, or is cancelled in the middle, is as if it had never begun."""
+    async with objects.spool() as spool:
+        await spool.write(b"x" * 3 * MIB)
+        sha256 = await spool.finish()
+    with pytest.raises(OutputLost):
+        await read(objects, sha256, 3 * MIB)
+
+    async def begin() -> None:
+        async with objects.spool() as spool:
+            while True:
+                await spool.write(b"x" * MIB)
+
+    task = asyncio.create_task(begin())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_many_write_the_same_bytes_at_once(objects: OutputStore) -> None:
+    """Equal pictures of different teams: one object, never half of one."""
+    data = os.urandom(MIB)
+    (sha256,) = set(await asyncio.gather(*(put(objects, data) for _ in range(8))))
+    assert await read(objects, sha256, MIB) == data
+
+
+async def test_objects_outlive_the_process(objects: OutputStore, outputs_url: str) -> None:
+    """Another process, later, finds them by the same url."""
+    sha256 = await put(objects, b"picture")
+    again = open_output_store(outputs_url)
+    await again.open()
+    try:
+        assert await read(again, sha256, 7) == b"picture"
+    finally:
+        await again.close()
+
+
+async def test_a_store_that_is_away_says_so(objects: OutputStore, outputs_url: str, tmp_path: Path) -> None:
+    """A disk that is not mounted, a bucket that is not there: nothing of it is taken for lost."""
+    sha256 = await put(objects, b"picture")
+    if outputs_url.startswith("s3:"):
+        objects = open_output_store(outputs_url.replace("//bucket", "//other"))
+    else:
+        (tmp_path / "outputs").rename(tmp_path / "unmounted")
+    with pytest.raises(StoreUnavailable):
+        await read(objects, sha256, 7)
+    with pytest.raises(StoreUnavailable):
+        await put(objects, b"other")
+
+
+async def test_a_bucket_that_does_not_answer_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong endpoint is found out when the gateway starts, not when the first file is copied."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    store = open_output_store("s3://bucket?endpoint=http://127.0.0.1:9&region=us-east-1")
+    with pytest.raises(StoreUnavailable, match="bucket"):
+        await store.open()
+
+
+async def test_a_folder_is_swept_when_it_is_opened(tmp_path: Path) -> None:
+    """What a killed process had begun to write is removed; what a living one writes is not."""
+    first = open_output_store(str(tmp_path))
+    await first.open()
+    (tmp_path / "incoming" / "left").write_bytes(b"half of a fi")
+    async with first.spool() as spool:
+        await spool.write(b"picture")
+        second = open_output_store(f"file://{tmp_path}")
+        await second.open()
+        assert len(list((tmp_path / "incoming").iterdir())) == 1
+        sha256 = await spool.finish()
+        await first.put(spool, sha256)
+        assert await read(second, sha256, 7) == b"picture"
+    for store in (first, second):
+        await store.close()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [sha256]
+    assert oct((tmp_path / "incoming").stat().st_mode)[-3:] == "700"
+
+
+async def test_a_damaged_object_is_mended_by_the_next_copy(tmp_path: Path) -> None:
+    """The same picture is painted again: its bytes come anew in the place of what the disk spoilt."""
+    store = open_output_store(str(tmp_path))
+    await store.open()
+    sha256 = await put(store, b"picture")
+    path = tmp_path / sha256[:2] / sha256
+    path.write_bytes(b"pic")
+    with pytest.raises(OutputLost):
+        await read(store, sha256, 7)
+    await put(store, b"picture")
+    assert await read(store, sha256, 7) == b"picture"
+    async with store.read(sha256, 7) as stored:
+        os.truncate(path, 3)
+        with pytest.raises(OutputLost):
+            assert [block async for block in stored.blocks(0, 7)] == []
+    await store.close()

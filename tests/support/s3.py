@@ -1,0 +1,78 @@
+"""An S3-compatible server for tests: moto's, in a process of its own."""
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
+_PATIENCE = 30.0
+_NUMBERS = itertools.count()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def s3_server() -> Iterator[str]:
+    """Start a server on a free port of loopback; give its address. Nothing that it keeps outlives it."""
+    port = _free_port()
+    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **CREDENTIALS}
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, process)
+        yield url
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def make_bucket(url: str, name: str) -> str:
+    """Make a bucket; give what `[outputs] url` is to say for a folder in it."""
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/{name}", method="PUT"), timeout=10):
+        return f"s3://{name}/copies?endpoint={url}&region=us-east-1"
+
+
+def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/moto-api/", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            if process.poll() is not None or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """A server for all tests of this process; each makes a bucket of its own."""
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def outputs_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `[outputs] url` says: a folder, then a bucket."""
+    if request.param == "folder":
+        return str(tmp_path / "outputs")
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    return make_bucket(request.getfixturevalue("s3"), f"bucket-{next(_NUMBERS)}")
