@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 
 from gateway import clock as clocks
-from gateway import logs, settings
+from gateway import logs, outputs, settings
 from gateway.config import Config
 from gateway.core.request_rates import RequestRates
 from gateway.core.teams import Team
@@ -46,6 +46,7 @@ from gateway.service.janitor import Janitor
 from gateway.service.leading import Leader
 from gateway.service.metadata import MetadataService
 from gateway.service.notifier import Notifier
+from gateway.service.outputs import OutputService
 from gateway.service.policy import Policy
 from gateway.service.predictions import PredictionService
 from gateway.service.pricing import Pricing
@@ -170,6 +171,7 @@ class _Parts(msgspec.Struct, frozen=True):
     files: FileService
     uploads: UploadService
     metadata: MetadataService
+    outputs: OutputService | None
     policy: Policy
     versions: VersionMap
     secrets: WebhookSecrets
@@ -282,8 +284,9 @@ async def _build(
         settings.sharing_policy(config),
         share=config.cache.share,
         ttl_seconds=float(config.cache.ttl_seconds),
-        outputs_persisted=False,
+        copies_ttl_seconds=float(config.outputs.ttl_seconds),
     )
+    output_store = await outputs.open_outputs(config, store, clock, stack)
     tracker = Tracker(
         store,
         own_calls,
@@ -296,7 +299,13 @@ async def _build(
     stack.push_async_callback(tracker.close)
     ticket_secret = await store.secret("stream-tickets", token_bytes(_SECRET_BYTES))
     predictions = PredictionService(
-        store, tracker, clock, metrics, ticket_secret=ticket_secret, memory_bytes=config.cache.memory_bytes
+        store,
+        tracker,
+        clock,
+        metrics,
+        ticket_secret=ticket_secret,
+        memory_bytes=config.cache.memory_bytes,
+        output_links=output_store.links if output_store is not None else None,
     )
     tracker.when_ended(predictions.note_end)
     tracker.when_ended(money.accounting.note_end)
@@ -396,6 +405,15 @@ async def _build(
         predictions.forget_ended()
         hub.forget()
 
+    copies = None
+    if output_store is not None:
+        copies = await outputs.build_outputs(
+            config, output_store, store, clock, metrics, identities, predictions, hub, stack
+        )
+        _background(stack, copies.keeper.run(), "outputs")
+        if copies.copier is not None:
+            tracker.when_ended(copies.copier.note_end)
+            _background(stack, copies.copier.run(), "copies")
     janitor = Janitor(
         store,
         store,
@@ -435,6 +453,7 @@ async def _build(
         files=files,
         uploads=uploads,
         metadata=metadata,
+        outputs=copies.service if copies is not None else None,
         policy=policy,
         versions=versions,
         secrets=secrets,
@@ -546,6 +565,8 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.FILES] = parts.files
     app[keys.UPLOADS] = parts.uploads
     app[keys.METADATA] = parts.metadata
+    if parts.outputs is not None:
+        app[keys.OUTPUTS] = parts.outputs
     app[keys.POLICY] = parts.policy
     app[keys.VERSIONS] = parts.versions
     app[keys.WEBHOOK_SECRETS] = parts.secrets

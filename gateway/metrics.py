@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.core.records import Source, Status
+from gateway.ports.outputs import COPY_FAILURES, GONE_REASONS, CopyFailure, GoneReason
 
 NAMESPACE = "replicate_gateway"
 OTHER = "other"
@@ -88,6 +89,7 @@ class Metrics:
         self.account_wait = histogram("account_wait_seconds", "Waits for a turn at the account.", ["lane"])
         self.account_throttles = counter("account_throttles", "Times upstream answered 429.", ["lane"])
         self._prepare()
+        self._make_output_counters()
 
     def _prepare(self) -> None:
         for team in self._teams:
@@ -277,6 +279,44 @@ class Metrics:
         self.creates_held.labels(result).inc()
         if result != "full":
             self.create_hold.observe(seconds)
+
+    # Stored outputs: the observer of gateway.ports.outputs.
+
+    def _make_output_counters(self) -> None:
+        def counter(name: str, words: str, *labels: str) -> Counter:
+            return Counter(name, words, labels, namespace=NAMESPACE, registry=self.registry)
+
+        self._stored = counter("outputs_stored", "Output files that were copied.")
+        self._stored_bytes = counter("outputs_stored_bytes", "Bytes of output files that were copied.")
+        self._not_stored = counter("outputs_not_stored", "Attempts to copy a file that came to nothing.", "reason")
+        self._gone = counter("outputs_gone", "Copies that went before their predictions.", "reason")
+        self._deleted = counter("outputs_deleted", "Objects deleted from the output store.")
+        self._served_bytes = counter("outputs_served_bytes", "Bytes of copies sent to callers.")
+        for failure in COPY_FAILURES:
+            self._not_stored.labels(failure)
+        for reason in GONE_REASONS:
+            self._gone.labels(reason)
+
+    def output_stored(self, size: int) -> None:
+        """Note a file that was copied."""
+        self._stored.inc()
+        self._stored_bytes.inc(size)
+
+    def output_not_stored(self, reason: CopyFailure) -> None:
+        """Note an attempt that came to nothing."""
+        self._not_stored.labels(reason).inc()
+
+    def outputs_gone(self, reason: GoneReason, count: int) -> None:
+        """Note copies that went."""
+        self._gone.labels(reason).inc(count)
+
+    def outputs_deleted(self, count: int) -> None:
+        """Note objects that were deleted."""
+        self._deleted.inc(count)
+
+    def output_served(self, size: int) -> None:
+        """Note bytes that were sent."""
+        self._served_bytes.inc(size)
 
 
 class _Money:

@@ -8,12 +8,13 @@ back after one is known to have been told (`is_own_end`).
 """
 
 import re
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import Raw
 
 from gateway.core import times
-from gateway.core.event_log import order
+from gateway.core.event_log import OUTPUT, order
 from gateway.core.records import Status
 from gateway.core.sse import DONE, Event
 
@@ -102,6 +103,15 @@ def replay(
     said.append((DONE, _REASONS[read.status]))
     second, first = _first_id(read.completed_at, ended_at, last_id)
     return [frame(event, f"{second}:{number}", data) for number, (event, data) in enumerate(said, first)]
+
+
+def with_links(events: Iterable[Event], links: Mapping[str, str]) -> list[Event]:
+    """Return the events with other links to files in the place of known ones; ids and order stay."""
+    told = []
+    for event in events:
+        link = links.get(event.data()) if event.name == OUTPUT else None
+        told.append(event if link is None or event.id is None else frame(OUTPUT, event.id, link))
+    return told
 
 
 def canceled_done(at: float) -> Event:

@@ -14,18 +14,20 @@ from multidict import CIMultiDict
 from gateway.core.teams import origin_allowed
 from gateway.edge.keys import CALLER, SETTINGS
 
-METHODS: Final = "GET, POST, PATCH, DELETE, QUERY, OPTIONS"
+METHODS: Final = "GET, HEAD, POST, PATCH, DELETE, QUERY, OPTIONS"
 # Chromium keeps a preflight no longer than two hours; without a word it keeps it five seconds.
 MAX_AGE: Final = "7200"
 _REQUEST_HEADERS: Final = (
     "Authorization, Content-Type, Accept, Prefer, Cancel-After, User-Agent, Cache-Control, Last-Event-ID, "
+    "Range, If-Range, If-None-Match, If-Modified-Since, "
     "Idempotency-Key, Gateway-Cache, Gateway-Deterministic, Gateway-User, X-Request-Id, "
     "X-Stainless-Arch, X-Stainless-Lang, X-Stainless-OS, X-Stainless-Package-Version, X-Stainless-Retry-Count, "
     "X-Stainless-Runtime, X-Stainless-Runtime-Version, X-Stainless-Timeout, X-Stainless-Helper-Method"
 )
 _EXPOSED: Final = (
     "Location, Preference-Applied, Retry-After, ratelimit-remaining, ratelimit-reset, RateLimit, RateLimit-Policy, "
-    "Content-Disposition, ETag, Age, Cache-Status, Server-Timing, X-Request-Id, Idempotency-Replayed"
+    "Content-Disposition, Content-Range, Accept-Ranges, ETag, Age, Cache-Status, Server-Timing, X-Request-Id, "
+    "Idempotency-Replayed"
 )
 _VARY: Final = "Origin"
 _VARY_PREFLIGHT: Final = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"

@@ -44,9 +44,18 @@ class Door(msgspec.Struct, frozen=True):
 DOORS = web.AppKey("doors", Mapping[web.AbstractRoute, Door])
 
 OPEN_ROUTES: Final = frozenset(
-    {"healthz", "readyz", "streams.check", "streams.read", "streams.read_files", "upstream.webhooks", "demo"}
+    {
+        "demo",
+        "healthz",
+        "outputs.read",
+        "readyz",
+        "streams.check",
+        "streams.read",
+        "streams.read_files",
+        "upstream.webhooks",
+    }
 )
-"""Routes without a key: probes; streams and upstream's webhooks, whose address is the permission."""
+"""Routes without a key: probes; streams, stored outputs and upstream's webhooks, whose address is the permission."""
 
 CREATES: Final = frozenset(
     {"predictions.create", "models.predictions.create", "deployments.predictions.create", "trainings.create"}

@@ -16,6 +16,7 @@ from gateway.service.creates import CreateService
 from gateway.service.files import FileService
 from gateway.service.health import Health
 from gateway.service.metadata import MetadataService
+from gateway.service.outputs import OutputService
 from gateway.service.policy import Policy
 from gateway.service.predictions import PredictionService
 from gateway.service.stream_hub import StreamHub
@@ -44,6 +45,8 @@ UPSTREAM_WEBHOOKS = web.AppKey("upstream_webhooks", UpstreamWebhooks)
 WEBHOOK_SECRETS = web.AppKey("webhook_secrets", WebhookSecrets)
 UPSTREAM = web.AppKey("upstream", ReplicateClient)
 HUB = web.AppKey("hub", StreamHub)
+OUTPUTS = web.AppKey("outputs", OutputService)
+"""Absent where there is no output store."""
 HEALTH = web.AppKey("health", Health)
 STORE = web.AppKey("store", Store)
 TRACER = web.AppKey("tracer", Tracer)

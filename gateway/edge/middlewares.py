@@ -31,6 +31,7 @@ from gateway.edge.keys import (
     STREAM_ORIGINS,
     UPSTREAM_SECONDS,
 )
+from gateway.edge.outputs import ANY_ORIGIN
 from gateway.errors import Forbidden, GatewayError, NotFound
 
 logger = logging.getLogger(__name__)
@@ -86,6 +87,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let nobody in without a key that fits the door."""
     if request.method == "OPTIONS":
+        if request.path.startswith("/outputs/"):
+            request[STREAM_ORIGINS] = ANY_ORIGIN
         return cors.preflight(request)
     if not _is_plain(request):
         raise NotFound

@@ -10,8 +10,8 @@ from gateway.core.ids import ID
 from gateway.core.rewrite import FILE_ID
 from gateway.core.scopes import Scope
 from gateway.core.targets import NAME, OWNER
-from gateway.core.tickets import FILE_TICKET, TICKET
-from gateway.edge import creates, files, own, predictions, relay, stream_check, streams
+from gateway.core.tickets import FILE_TICKET, OUTPUT_TICKET, TICKET
+from gateway.edge import creates, files, outputs, own, predictions, relay, stream_check, streams
 from gateway.edge.doors import DOORS, OPEN_ROUTES, Door, template
 from gateway.service import upstream_webhooks
 
@@ -25,6 +25,9 @@ _VERSION = rf"{_MODEL}/versions/{{version:[0-9a-z][0-9a-z-]{{0,79}}}}"
 _PREDICTION = rf"/predictions/{{id:{ID}}}"
 _TRAINING = rf"/trainings/{{id:{ID}}}"
 _FILE = rf"/files/{{file_id:{FILE_ID}}}"
+
+# As `gateway.core.outputs.name_of` writes names.
+_OUTPUT = f"/outputs/{{ticket:{OUTPUT_TICKET}}}/{{name:[A-Za-z0-9_.@=+~-]{{1,150}}}}"
 
 _metadata = relay.metadata
 _write = partial(relay.write, named=relay.path_target)
@@ -92,6 +95,8 @@ OWN: tuple[Door, ...] = (
     Door("GET", "/gateway/usage", "gateway.usage", Scope.PREDICT, own.get_usage),
     Door("GET", "/gateway/limits", "gateway.limits", Scope.PREDICT, own.get_limits),
     Door("POST", upstream_webhooks.PATH, "upstream.webhooks", Scope.PREDICT, own.take_upstream_webhook),
+    Door("GET", _OUTPUT, "outputs.read", Scope.PREDICT, outputs.read_output),
+    Door("HEAD", _OUTPUT, "outputs.read", Scope.PREDICT, outputs.read_output),
     Door("GET", "/healthz", "healthz", Scope.READ, own.healthz),
     Door("GET", "/readyz", "readyz", Scope.READ, own.readyz),
 )

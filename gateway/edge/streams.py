@@ -10,6 +10,7 @@ What a caller is answered:
 - At the gateway's end: what was begun is finished, then `retry:` asks browsers to come back in a second.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 from aiohttp import web
@@ -64,7 +65,7 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
 
 
 async def _answer(request: web.Request, sight: Sight) -> web.StreamResponse:
-    channel = await request.app[HUB].open(sight)
+    channel = await request.app[HUB].open(sight, _links(request, sight))
     last_event_id = _last_event_id(request)
     if isinstance(resuming.resume(channel.log, last_event_id), Over):
         return web.Response(status=204, headers={"Cache-Control": "no-store"})
@@ -82,6 +83,11 @@ async def _answer(request: web.Request, sight: Sight) -> web.StreamResponse:
     metrics.stream_ended(how)
     reader.response[SENT_BYTES], reader.response[SENT_EVENTS] = reader.sent_bytes, reader.told
     return reader.response
+
+
+def _links(request: web.Request, sight: Sight) -> Mapping[str, str]:
+    """Return what stands in for upstream's links to files, where these have given way to copies."""
+    return request.app[PREDICTIONS].copy_links(sight, links.base_of(request)) if sight.run.copies else {}
 
 
 class _Telling:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.core import caching, determinism, fingerprint
+from gateway.core import caching, determinism, fingerprint, outputs
 from gateway.core.bodies import CreateBody
 from gateway.core.determinism import NotDeterministic, Policy, Proof, Reason
 from gateway.core.directives import Directives
@@ -49,14 +49,14 @@ class IdentityService:
         *,
         share: str,
         ttl_seconds: float,
-        outputs_persisted: bool,
+        copies_ttl_seconds: float = 0.0,
     ) -> None:
         self._schemas = schemas
         self._versions = versions
         self._policy = policy
         self._share = share
         self._ttl_seconds = ttl_seconds
-        self._outputs_persisted = outputs_persisted
+        self._copies_ttl_seconds = copies_ttl_seconds
 
     async def of(
         self,
@@ -130,6 +130,9 @@ class IdentityService:
         model = run.target.partition(":")[0]
         rule = determinism.rule_for(self._policy.rules, model if "/" in model else None)
         ttl = caching.ttl_of(rule.ttl_seconds if rule else None, self._ttl_seconds)
-        links = caching.has_links(output_of(document))
-        until = caching.usable_until(ended_at, ttl, has_links=links, outputs_persisted=self._outputs_persisted)
+        output = output_of(document)
+        has_links, are_kept = caching.has_links(output), bool(run.copies) and outputs.are_kept(output, run.copies)
+        until = caching.usable_until(ended_at, ttl, has_links=has_links, outputs_persisted=are_kept)
+        if are_kept:
+            until = min(until, outputs.usable_until(run.copies, self._copies_ttl_seconds))
         return until if until > ended_at else None

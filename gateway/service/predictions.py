@@ -1,6 +1,6 @@
 """Predictions and trainings as their callers see them: shown, listed, awaited, cancelled, from our own records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from cachetools import LRUCache
@@ -12,6 +12,7 @@ from gateway.core.records import Kind, Page, Run, Sight, Source
 from gateway.core.teams import Caller
 from gateway.errors import NotFound
 from gateway.ports import Clock, CreateStore, PredictionObserver
+from gateway.service.output_links import OutputLinks
 from gateway.service.tasks import Tasks
 from gateway.service.tracker import Tracker
 
@@ -28,6 +29,8 @@ class _Shown(NamedTuple):
 
     sight: Sight
     body: bytes
+    has_copies: bool
+    """Whether the links in it are those of stored copies."""
 
 
 def _is_settled(sight: Sight) -> bool:
@@ -52,7 +55,9 @@ class PredictionService:
         ticket_secret: bytes,
         memory_bytes: int,
         max_recent: int = 10_000,
+        output_links: OutputLinks | None = None,
     ) -> None:
+        self._output_links = output_links
         self._store = store
         self._tracker = tracker
         self._clock = clock
@@ -82,12 +87,30 @@ class PredictionService:
         """Write a prediction for its caller; the same bytes again for as long as nothing of it changes."""
         look = (sight.prediction.id, base, family)
         shown = self._shown.get(look)
-        if shown is not None and shown.sight.run is sight.run and shown.sight.prediction is sight.prediction:
+        # Upstream's links give way to those of copies when their hour is over.
+        has_copies = self._output_links is not None and self._output_links.are_shown(sight)
+        if (
+            shown is not None
+            and shown.sight.run is sight.run
+            and shown.sight.prediction is sight.prediction
+            and shown.has_copies == has_copies
+        ):
             return shown.body
-        body = documents.render(sight, base, self.stream_path(sight), family=family)
+        links = self.copy_links(sight, base) if has_copies else None
+        body = documents.render(sight, base, self.stream_path(sight), family=family, links=links)
         if len(body) < self._shown.maxsize // 8:
-            self._shown[look] = _Shown(sight, body)
+            self._shown[look] = _Shown(sight, body, has_copies)
         return body
+
+    def copy_links(self, sight: Sight, base: str) -> Mapping[str, str]:
+        """Return what stands in for upstream's links in a prediction; nothing if it shows upstream's."""
+        return self._output_links.of(sight, base) if self._output_links is not None else {}
+
+    def renew(self, run: Run) -> None:
+        """Show a run that has ended as it is now: it has been given copies of its files."""
+        for prediction_id, sight in self._recent.items():
+            if sight.run.id == run.id:
+                self._recent[prediction_id] = Sight(sight.prediction, run)
 
     @property
     def shown_bytes(self) -> int:
@@ -107,6 +130,10 @@ class PredictionService:
             raise NotFound
         self._observer.polled("gateway")
         return sight
+
+    async def find(self, prediction_id: str) -> Sight | None:
+        """Find a prediction, of whatever team: the right to see it is the asker's to prove."""
+        return await self._find(prediction_id)
 
     async def _find(self, prediction_id: str) -> Sight | None:
         sight = self._recent.get(prediction_id)

@@ -8,11 +8,13 @@ same ids and bytes again; one whose stream nobody read is told from its output (
 
 import asyncio
 import logging
+import sys
+from collections.abc import Mapping
 from functools import partial
 
 from cachetools import LRUCache
 
-from gateway.core import replay
+from gateway.core import replay, sse
 from gateway.core.event_log import EventLog
 from gateway.core.records import Run, Sight
 from gateway.errors import GatewayError, StoreUnavailable
@@ -65,8 +67,22 @@ class StreamHub:
         """Bytes of finished runs' events that are kept in memory."""
         return int(self._kept.currsize)
 
-    async def open(self, sight: Sight) -> Channel:
-        """Return the channel of a prediction's run. Raise `StoreUnavailable` if its beginning cannot be found."""
+    async def open(self, sight: Sight, links: Mapping[str, str] | None = None) -> Channel:
+        """Return the channel of a prediction's run. Raise `StoreUnavailable` if its beginning cannot be found.
+
+        `links` stand in for links of files that a finished run told of: they are the caller's, so that the channel is
+        one of its own, with the same events under the same ids.
+        """
+        channel = await self._open(sight)
+        if not links or not channel.is_complete or channel.log.dropped:
+            return channel
+        own = Channel(channel.run_id, EventLog(self._max_log_bytes))
+        events = sse.EventSplitter(self._max_log_bytes).feed(channel.log.read(channel.log.start(), sys.maxsize)[0])
+        await own.publish(replay.with_links(events, links))
+        own.open()
+        return own
+
+    async def _open(self, sight: Sight) -> Channel:
         run = sight.run
         channel = self._live.get(run.id) or self._kept.get(run.id)
         if channel is None:

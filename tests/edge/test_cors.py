@@ -42,7 +42,8 @@ async def test_a_preflight_needs_no_key(gateway: House, door: Door):
         reply = await preflight(gateway, door.method, prefix + fill(door.path))
         assert reply.status == 204
         assert not reply.body
-        assert reply.headers["Access-Control-Allow-Origin"] == PAGE
+        # What a ticket opens, any page may read.
+        assert reply.headers["Access-Control-Allow-Origin"] == ("*" if door.name == "outputs.read" else PAGE)
         assert door.method in reply.headers["Access-Control-Allow-Methods"]
         assert words(reply, "Access-Control-Allow-Headers") >= set(CLIENTS_SEND)
         assert int(reply.headers["Access-Control-Max-Age"]) >= 600

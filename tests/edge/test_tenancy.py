@@ -342,9 +342,10 @@ async def test_each_door_opens_with_its_scope_and_with_no_other(open_gateway: Op
 
 
 def test_no_door_is_open_by_accident():
-    """What needs no key: probes; streams and upstream's webhooks, whose address is the permission."""
+    """What needs no key: probes; streams, copies and upstream's webhooks, whose address is the permission."""
     assert {door.name for door in (*PUBLIC, *OWN)} & OPEN_ROUTES == {
         "healthz",
+        "outputs.read",
         "readyz",
         "streams.check",
         "streams.read",

@@ -128,9 +128,7 @@ class Life:
         observer = Observer()
         versions = VersionMap(store, self.line)
         self.schemas = SchemaService(self.line, clock)
-        identities = IdentityService(
-            self.schemas, versions, SharingPolicy(), share="team", ttl_seconds=3600.0, outputs_persisted=False
-        )
+        identities = IdentityService(self.schemas, versions, SharingPolicy(), share="team", ttl_seconds=3600.0)
         self.pricing = Pricing(PriceList(), observer)
         self.tracker = Tracker(
             store,

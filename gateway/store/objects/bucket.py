@@ -72,7 +72,7 @@ class BucketStore:
     @asynccontextmanager
     async def spool(self) -> AsyncIterator[FileSpool]:
         """Take bytes in."""
-        file = await self._threads.do(tempfile.TemporaryFile)
+        file = await self._threads.do(tempfile.TemporaryFile, lambda made: made.close())
         try:
             yield FileSpool(file, self._threads)
         finally:

@@ -49,7 +49,7 @@ class FolderStore:
     @asynccontextmanager
     async def spool(self) -> AsyncIterator["FileSpool"]:
         """Take bytes in."""
-        file, path = await self._threads.do(self._begin)
+        file, path = await self._threads.do(self._begin, lambda made: _end(*made))
         try:
             yield FileSpool(file, self._threads, path)
         finally:
@@ -79,7 +79,7 @@ class FolderStore:
     @asynccontextmanager
     async def read(self, sha256: str, size: int) -> AsyncIterator["_OpenFile"]:
         """Open an object."""
-        file = await self._threads.do(lambda: self._open(sha256, size))
+        file = await self._threads.do(lambda: self._open(sha256, size), lambda made: made.close())
         try:
             yield _OpenFile(file, self._threads)
         finally:

@@ -19,18 +19,20 @@ class Threads:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="outputs")
 
-    async def do(self, work: Callable[[], T]) -> T:
+    async def do(self, work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
         """Do work on a thread. Whoever is cancelled waits for it first: files are not closed under a writer's hands.
 
+        `undo` is done then with what the work gave, which nobody will take: an open file.
         Raise `StoreUnavailable` for an `OSError`.
         """
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._pool, work)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait({future})
-            if not future.cancelled():
-                future.exception()
+            if not future.cancelled() and future.exception() is None and undo is not None:
+                await asyncio.wait({loop.run_in_executor(self._pool, undo, future.result())})
             raise
         except OutputLost:
             raise
