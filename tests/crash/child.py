@@ -22,6 +22,7 @@ from gateway.core import prefer
 from gateway.core.records import Outcome
 from gateway.outbound.replicate import ReplicateClient
 from gateway.service import adoption
+from gateway.store.objects.folder import FolderStore
 from gateway.store.sqlite import SQLiteStore
 
 SEARCH_SECONDS = 0.8
@@ -60,6 +61,9 @@ STEPS = {
     "cancel": Step(SQLiteStore, "cancel", lambda *_, by_deadline=False, **__: not by_deadline),
     "expire": Step(SQLiteStore, "cancel", lambda *_, by_deadline=False, **__: by_deadline),
     "ask-cancel": Step(ReplicateClient, "send", _sent(".cancel")),
+    "claim": Step(SQLiteStore, "claim_object"),
+    "put": Step(FolderStore, "put"),
+    "keep": Step(SQLiteStore, "keep_copies"),
 }
 
 

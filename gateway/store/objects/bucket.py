@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from gateway.ports import OutputStore
     from gateway.ports.outputs import Spool, StoredObject
 
-_PART_BYTES = 8 * 1024 * 1024
-"""S3 takes 10,000 parts of an object, so this is good for 78 GiB. Two of them are in memory at a time."""
+_PART_BYTES = 5 * 1024 * 1024
+"""The least that S3 takes; with 10,000 parts that is good for 48 GiB. Two or three are in memory at a time."""
 _PARTS_AT_ONCE = 2
 _READ_BYTES = 512 * 1024
 """What is asked for at once, and held for each reader."""
