@@ -30,7 +30,7 @@ class Finding(NamedTuple):
 
 @click.command()
 @CONFIG_OPTION
-@click.option("--upstream", is_flag=True, help="Also ask Replicate whose token it is, and open the store.")
+@click.option("--upstream", is_flag=True, help="Also ask Replicate whose token it is, and open the stores.")
 @click.option(
     "--stream",
     "stream_url",
@@ -159,19 +159,26 @@ def _limits(limits: "Limits") -> list[str]:
 
 
 def store_finding(config: "Config") -> Finding:
-    """Say whether there is a store for the url; nothing is opened."""
+    """Say whether there are stores for the urls; nothing is opened."""
+    from gateway.store.objects.urls import open_output_store
     from gateway.store.urls import open_store
 
     try:
         open_store(config.store.address.get_secret_value())
     except ValueError as problem:
         return Finding(is_well=False, text=f"store.url: {problem}")
+    try:
+        if config.outputs.url is not None:
+            open_output_store(config.outputs.url)
+    except ValueError as problem:
+        return Finding(is_well=False, text=f"outputs.url: {problem}")
     return Finding(is_well=True, text="")
 
 
 async def ask(config: "Config") -> list[Finding]:
-    """Ask upstream whose token it is, and open the store."""
-    return [await ask_upstream(config), await try_store(config)]
+    """Ask upstream whose token it is, and open the stores."""
+    findings = [await ask_upstream(config), await try_store(config)]
+    return [*findings, await try_outputs(config.outputs.url)] if config.outputs.url is not None else findings
 
 
 async def ask_upstream(config: "Config") -> Finding:
@@ -229,3 +236,17 @@ async def try_store(config: "Config") -> Finding:
     except (ValueError, OSError, StoreUnavailable) as problem:
         return Finding(is_well=False, text=f"store: {problem}")
     return Finding(is_well=True, text=f"store      {config.store.url} answers")
+
+
+async def try_outputs(url: str) -> Finding:
+    """Open the output store, by which its folder or a mark in its bucket is made."""
+    from gateway.errors import StoreUnavailable
+    from gateway.store.objects.urls import open_output_store
+
+    try:
+        store = open_output_store(url)
+        await store.open()
+        await store.close()
+    except (ValueError, StoreUnavailable) as problem:
+        return Finding(is_well=False, text=f"outputs: {problem}")
+    return Finding(is_well=True, text=f"outputs    {url} can be written")

@@ -8,6 +8,7 @@ from gateway.config.model import Config
 from gateway.config.problems import Problem
 from gateway.config.teams import LIMIT_NAMES, Limits, Team
 from gateway.config.values import is_loopback
+from gateway.core.outputs import LINKS_DIE_SECONDS
 from gateway.core.scopes import Scope
 
 _SHORT_KEY = 24
@@ -65,6 +66,8 @@ def _of_memory(config: Config) -> Iterator[Problem]:
     outputs, cache = config.outputs, config.cache
     if outputs.url is not None and outputs.persist != "off" and cache.ttl_seconds > outputs.ttl_seconds:
         yield Problem("outputs.ttl_seconds", "is shorter than cache.ttl_seconds: later hits would link to nothing")
+    if outputs.url is not None and outputs.persist != "off":
+        yield from _of_copies(config)
     if cache.share == "all" and len(config.teams) > 1:
         yield Problem("cache.share", '"all" lets a team learn from its hits what others have run')
 
@@ -76,6 +79,20 @@ def _of_webhooks(config: Config) -> Iterator[Problem]:
         )
     if config.webhooks.allow_http:
         yield Problem("webhooks.allow_http", "lets inputs and outputs travel readable")
+
+
+def _of_copies(config: Config) -> Iterator[Problem]:
+    if (config.server.public_url or "").startswith("http:"):
+        yield Problem(
+            "outputs.url",
+            "links of copies will be plain http, as server.public_url is, and Replicate's clients make files of https "
+            "links only: from hits they will hand out strings",
+        )
+    if config.outputs.persist == "all" and config.store.retain_data_seconds <= LINKS_DIE_SECONDS:
+        yield Problem(
+            "store.retain_data_seconds",
+            'lets outputs go when upstream does: "all" copies them for nothing, but for results that are shared',
+        )
 
 
 def _of_teams(config: Config, now: float) -> Iterator[Problem]:

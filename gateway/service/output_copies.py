@@ -102,7 +102,11 @@ class Copier:
         self._news.set()
 
     def _files(self, run: Run) -> Files:
-        return outputs.files_of(documents.output_of(run.document), self._is_output)
+        try:
+            return outputs.files_of(documents.output_of(run.document), self._is_output)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            # What cannot be read links to nothing.
+            return Files((), is_whole=True)
 
     def _lacking(self, run: Run, files: Files) -> list[OutputFile]:
         known = {copy.url for copy in run.copies}
@@ -112,7 +116,7 @@ class Copier:
         """Copy for ever; when this is cancelled, what is under way is let go, and found again by the next start."""
         async with asyncio.TaskGroup() as group:
             while True:
-                if self._has_missed and len(self._known) <= MAX_PENDING // 2:
+                while self._has_missed and len(self._known) <= MAX_PENDING // 2:
                     await self._look()
                 wait = self._waiting[0].due_at - self._clock.now() if self._waiting else _IDLE_SECONDS
                 if wait > 0:

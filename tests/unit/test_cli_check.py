@@ -1,6 +1,7 @@
 """`gateway check`: what a sound config means, and what asking shows."""
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,13 @@ per_address = {{ requests_per_minute = 60 }}
 keys = [{{ name = "web", sha256 = "{digest}" }}]
 [[teams]]
 name = "research"
+"""
+
+OUTPUTS = """
+[outputs]
+url = "{url}"
+[[teams]]
+name = "acme"
 """
 
 
@@ -237,3 +245,25 @@ def test_a_gateway_that_is_not_well_is_told_by_the_exit_code(folder):
     assert (result.exit_code, result.stderr) == (1, f"Error: {url.removeprefix('http://')}/readyz answered 503\n")
     assert check("--health", "ftp://x").exit_code == 2
     assert check("--health", config="[server]\nport = 0").exit_code == 2
+
+
+def test_a_bucket_without_its_library_is_told_before_the_gateway_starts(folder, monkeypatch):
+    """The extra is named, with the command that brings it."""
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.delitem(sys.modules, "gateway.store.objects.bucket", raising=False)
+    result = check(config=OUTPUTS.format(url="s3://bucket"))
+    assert result.exit_code == 1
+    assert "outputs.url: a bucket needs the extra s3: pip install 'replicate-gateway[s3]'" in result.output
+
+
+def test_an_output_store_that_cannot_be_written_is_told_in_a_sentence(folder):
+    """Found out by asking, not by the first file that is lost."""
+    Path("file").write_text("")
+    with upstream(200, json.dumps({"type": "user", "username": "acme"}).encode()) as (url, _):
+        told = OUTPUTS.format(url="file/outputs") + f'[upstream]\nbase_url = "{url}"\n'
+        result = check("--upstream", config=told)
+        assert result.exit_code == 1
+        assert "outputs: The output store's disk cannot be used: Not a directory." in result.output
+        result = check("--upstream", config=told.replace("file/outputs", "outputs"))
+        assert result.exit_code == 0, result.output
+        assert "outputs    outputs can be written" in result.output

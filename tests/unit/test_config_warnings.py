@@ -30,6 +30,12 @@ def test_a_plain_config_has_no_warnings():
         ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "server.trusted_proxies", "any caller can say"),
         ({"upstream": {"base_url": "http://r.example.com"}}, "upstream.base_url", "token travels readable"),
         ({"outputs": {"url": "o", "ttl_seconds": 60}}, "outputs.ttl_seconds", "shorter than cache.ttl_seconds"),
+        (
+            {"server": {"public_url": "http://127.0.0.1:8080"}, "outputs": {"url": "o"}},
+            "outputs.url",
+            "hand out strings",
+        ),
+        ({"outputs": {"url": "o", "persist": "all"}}, "store.retain_data_seconds", "for nothing"),
         ({"cache": {"share": "all"}, "teams": [{"name": "a"}, {"name": "b"}]}, "cache.share", "what others have run"),
         (
             {"webhooks": {"allow_private_addresses": True}},
@@ -94,6 +100,9 @@ def test_what_is_doubtful_is_warned_of(sections, path, words):
         {"server": {"public_url": "https://g.example.com", "host": "0.0.0.0"}},
         {"upstream": {"base_url": "http://localhost:9090/v1"}},
         {"outputs": {"url": "o", "persist": "off", "ttl_seconds": 60}},
+        {"outputs": {"url": "o"}, "server": {"public_url": "https://g.example.com"}},
+        {"outputs": {"url": "o", "persist": "off"}, "server": {"public_url": "http://127.0.0.1:8080"}},
+        {"outputs": {"url": "o", "persist": "all"}, "store": {"retain_data_seconds": 86400}},
         {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "expires": "2099-01-01"}]}]},
     ],
 )
