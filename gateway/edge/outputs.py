@@ -15,7 +15,7 @@ from gateway.core import outputs, ranges
 from gateway.edge import errors
 from gateway.edge.keys import METRICS, OUTPUTS, STREAM_ORIGINS
 from gateway.edge.sending import CallerLeft, cut, send
-from gateway.errors import GatewayError, NotFound
+from gateway.errors import GatewayError, NotFound, OutputLost
 from gateway.ports.outputs import StoredObject
 from gateway.service.outputs import Found, OutputService
 
@@ -111,7 +111,7 @@ async def _pass(
             pass
         else:
             if sent < stop - start:
-                raise NotFound
+                raise OutputLost
             return
     async for block in stored.blocks(start, stop):
         await send(response, block)

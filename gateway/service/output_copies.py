@@ -91,14 +91,14 @@ class Copier:
     def _note(self, run: Run) -> None:
         if run.ended_at is None or run.data_removed or not outputs.is_copied(run, self._persist):
             return
-        if run.id in self._known or not self._lacking(run, self._files(run)):
+        dies_at = run.ended_at + outputs.LINKS_DIE_SECONDS
+        if run.id in self._known or self._clock.now() >= dies_at or not self._lacking(run, self._files(run)):
             return
         if len(self._known) >= MAX_PENDING:
             self._has_missed = True
             return
         self._known.add(run.id)
-        job = _Job(self._clock.now(), run.id, run.ended_at + outputs.LINKS_DIE_SECONDS)
-        heapq.heappush(self._waiting, job)
+        heapq.heappush(self._waiting, _Job(self._clock.now(), run.id, dies_at))
         self._news.set()
 
     def _files(self, run: Run) -> Files:

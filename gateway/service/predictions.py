@@ -18,6 +18,8 @@ from gateway.service.tracker import Tracker
 
 PAGE_SIZE = 100
 _OVERHEAD = 1024
+_RENEWED = 100
+"""Runs that were lately given copies: as many as may be on their way from the store just then."""
 
 
 _Look = tuple[str, str, Family]
@@ -65,6 +67,7 @@ class PredictionService:
         self._ticket_secret = ticket_secret
         self._shown: LRUCache[_Look, _Shown] = LRUCache(memory_bytes, getsizeof=_size)
         self._recent: LRUCache[str, Sight] = LRUCache(max_recent)
+        self._renewed: LRUCache[str, Run] = LRUCache(_RENEWED)
         self._waiting: dict[str, int] = {}
         self._canceled: set[str] = set()
         self._tasks = Tasks()
@@ -108,6 +111,7 @@ class PredictionService:
 
     def renew(self, run: Run) -> None:
         """Show a run that has ended as it is now: it has been given copies of its files."""
+        self._renewed[run.id] = run
         for prediction_id, sight in self._recent.items():
             if sight.run.id == run.id:
                 self._recent[prediction_id] = Sight(sight.prediction, run)
@@ -150,6 +154,9 @@ class PredictionService:
         seen = self._recent.get(sight.prediction.id)
         if seen is not None and seen.prediction.canceled_at is not None:
             sight = Sight(seen.prediction, sight.run)
+        if not sight.run.copies and (renewed := self._renewed.get(sight.run.id)) is not None:
+            # Read before its copies were recorded, and only now at hand.
+            sight = Sight(sight.prediction, renewed)
         self._recent[sight.prediction.id] = sight
         return sight
 
@@ -260,6 +267,7 @@ class PredictionService:
 
     def forget_ended(self) -> None:
         """Drop every ended prediction from memory: the janitor has been at work."""
+        self._renewed.clear()
         for prediction_id in [key for key, sight in self._recent.items() if sight.run.status.is_terminal]:
             del self._recent[prediction_id]
 
