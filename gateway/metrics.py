@@ -292,6 +292,8 @@ class Metrics:
         self._gone = counter("outputs_gone", "Copies that went before their predictions.", "reason")
         self._deleted = counter("outputs_deleted", "Objects deleted from the output store.")
         self._served_bytes = counter("outputs_served_bytes", "Bytes of copies sent to callers.")
+        self._held = Gauge("outputs_objects", "Objects held.", namespace=NAMESPACE, registry=self.registry)
+        self._held_bytes = Gauge("outputs_bytes", "Bytes of objects held.", namespace=NAMESPACE, registry=self.registry)
         for failure in COPY_FAILURES:
             self._not_stored.labels(failure)
         for reason in GONE_REASONS:
@@ -313,6 +315,11 @@ class Metrics:
     def outputs_deleted(self, count: int) -> None:
         """Note objects that were deleted."""
         self._deleted.inc(count)
+
+    def outputs_held(self, objects: int, size: int) -> None:
+        """Note what the output store has."""
+        self._held.set(objects)
+        self._held_bytes.set(size)
 
     def output_served(self, size: int) -> None:
         """Note bytes that were sent."""

@@ -201,6 +201,10 @@ class OutputObserver(Protocol):
         """Note objects whose bytes were deleted: those that went, and those that no prediction needs any more."""
         ...
 
+    def outputs_held(self, objects: int, size: int) -> None:
+        """Note how many objects the output store has, and their bytes."""
+        ...
+
     def output_served(self, size: int) -> None:
         """Note bytes of copies that were sent to callers."""
         ...

@@ -76,6 +76,8 @@ class OutputKeeper:
         await self._expire(now)
         await self._evict(now)
         await self._delete_doomed()
+        held = await self._records.output_stats()
+        self._observer.outputs_held(held.objects, held.bytes)
 
     async def _expire(self, now: float) -> None:
         dropped = _STEP
