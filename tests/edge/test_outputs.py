@@ -301,6 +301,10 @@ async def test_a_stream_of_files_is_replayed_with_copies(open_gateway: OpenGatew
         replayed = (await ask(it.house, "GET", stream, key=None)).text
         assert [line[6:] for line in replayed.splitlines() if line.startswith("data: http")] == shown
         assert replayed.rstrip().endswith("data: {}")
+        ids = [line for line in replayed.splitlines() if line.startswith("id: ")]
+        assert ids == [line for line in live.splitlines() if line.startswith("id: ")], "who comes back goes on"
+        rest = await ask(it.house, "GET", stream, key=None, headers={"Last-Event-ID": ids[0][4:]})
+        assert [line for line in rest.text.splitlines() if line.startswith("id: ")] == ids[1:]
         assert (await ask(it.house, "GET", shown[0], key=None)).headers["Content-Type"].startswith("image/")
 
 

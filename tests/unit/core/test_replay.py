@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.event_log import EventLog
-from gateway.core.replay import canceled_done, frame, is_own_end, replay
+from gateway.core.replay import canceled_done, frame, is_own_end, replay, with_links
 from gateway.core.sse import EventSplitter, is_done, read_event
 
 COMPLETED = "2023-10-31T17:46:11.25Z"
@@ -269,3 +269,16 @@ def test_own_ends_are_known_by_their_ids():
     assert is_own_end("10:1000002")
     for other in ("10:1000001", "10:999999", "10:0", "x", ""):
         assert not is_own_end(other)
+
+
+def test_links_of_copies_stand_in_for_known_ones_and_nothing_else_changes():
+    """Ids and order stay, so that a reader who comes back goes on where it was."""
+    told = [
+        frame("output", "1:0", "https://x.example/a.png"),
+        frame("logs", "1:1", "https://x.example/a.png"),
+        frame("output", "1:2", "see https://x.example/a.png"),
+        frame("done", "1:3", "{}"),
+    ]
+    changed = with_links(told, {"https://x.example/a.png": "https://g/1"})
+    assert changed == [frame("output", "1:0", "https://g/1"), *told[1:]]
+    assert with_links(told, {}) == told
