@@ -25,7 +25,7 @@ from gateway.edge import admission, keys, middlewares, open_streams, ops, routes
 from gateway.edge.doors import Door
 from gateway.edge.server import listen
 from gateway.edge.settings import EdgeSettings
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, loop_lag
 from gateway.outbound.replicate import ReplicateClient, UpstreamSettings, new_session
 from gateway.outbound.streams import StreamReader, StreamSettings
 from gateway.outbound.webhooks import WebhookSender
@@ -50,6 +50,7 @@ from gateway.service.outputs import OutputService
 from gateway.service.policy import Policy
 from gateway.service.predictions import PredictionService
 from gateway.service.pricing import Pricing
+from gateway.service.run_clock import RunClock
 from gateway.service.schemas import SchemaService
 from gateway.service.stream_hub import StreamHub
 from gateway.service.tokens import TokenService
@@ -204,7 +205,7 @@ async def _build_money(config: Config, teams: Sequence[Team], store: Store, cloc
     admission = Admission(store, clock, metrics)
     admission.when_exhausted(budgets.exhausted)
     bookkeeper = Bookkeeper(store, store, pricing, budgets, clock, metrics, retain_days=float(config.store.retain_days))
-    metrics.watch("creates_over_limits", "Creates that wait for a rate, or for a run's end.", lambda: admission.waiting)
+    metrics.watch("waiters", lambda: {"limit": admission.waiting})
     return _Money(
         pricing=pricing,
         admission=admission,
@@ -256,7 +257,7 @@ async def _build(
     tracer: Tracer,
 ) -> _Parts:
     teams = settings.teams_of(config)
-    metrics = Metrics(teams=[team.name for team in teams], top_targets=config.metrics.top_targets)
+    metrics = _metrics(config, store, stack)
     upstream = UpstreamSettings(base_url=str(config.upstream.base_url))
     session = await stack.enter_async_context(new_session(upstream.max_connections))
     account = _account(config, teams, clock, metrics, stack)
@@ -309,6 +310,7 @@ async def _build(
     )
     tracker.when_ended(predictions.note_end)
     tracker.when_ended(money.accounting.note_end)
+    tracker.when_ended(RunClock(metrics).note_end)
     stack.push_async_callback(predictions.close)
     hub = StreamHub(
         reader,
@@ -331,8 +333,8 @@ async def _build(
     )
     _background(stack, opened.watch(), "heartbeats")
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
-    metrics.watch("kept_log_bytes", "Bytes of finished runs' events kept.", lambda: hub.kept_bytes)
-    metrics.watch("unkept_logs", "Streams with news that the store has not.", lambda: hub.keeper.unkept)
+    metrics.watch("kept_log_bytes", lambda: hub.kept_bytes)
+    metrics.watch("unkept_logs", lambda: hub.keeper.unkept)
     upstream_webhooks = UpstreamWebhooks(
         own_calls,
         tracker,
@@ -391,7 +393,7 @@ async def _build(
     stack.push_async_callback(files.close)
     uploads = UploadService(store, client, clock, metrics, max_spool_bytes=config.server.max_spool_bytes)
     stack.push_async_callback(uploads.close)
-    metrics.watch("upload_spool_bytes", "Room that uploads have on disk.", lambda: uploads.spooled_bytes)
+    metrics.watch("upload_spool_bytes", lambda: uploads.spooled_bytes)
     metadata = MetadataService(
         client,
         clock,
@@ -422,17 +424,18 @@ async def _build(
         retain_data_seconds=float(config.store.retain_data_seconds),
         retain_days=float(config.store.retain_days),
         on_cleared=forget,
+        observer=metrics,
     )
     _background(stack, janitor.run(), "janitor")
     probes = stream_check.Probes(heartbeat_seconds=float(config.streams.heartbeat_seconds))
     metrics.sse_streams.labels("check").set_function(lambda: probes.open)
-    metrics.watch_total("log_lines_dropped", "Log lines lost because nobody took them.", logs.dropped)
-    metrics.watch("runs_followed", "Runs that are being followed to their end.", lambda: tracker.active)
-    metrics.watch("shown_bytes", "Bytes of predictions kept in memory as shown.", lambda: predictions.shown_bytes)
-    metrics.watch("metadata_cache_bytes", "Bytes of metadata kept.", lambda: metadata.size)
-    metrics.watch(
-        "upstream_breaker_state", "0 closed, 1 half open, 2 open.", lambda: client.breaker.state(clock.monotonic())
-    )
+    metrics.watch("log_lines_dropped", logs.dropped)
+    metrics.watch("runs_followed", lambda: tracker.active)
+    metrics.watch("runs_active", tracker.active_by_team)
+    metrics.watch("waiters", lambda: {"sync": predictions.waiting, "create": leader.flights.waiting})
+    metrics.watch("shown_bytes", lambda: predictions.shown_bytes)
+    metrics.watch("metadata_cache_bytes", lambda: metadata.size)
+    metrics.watch("upstream_breaker_state", lambda: client.breaker.state(clock.monotonic()))
     return _Parts(
         settings=settings.edge_settings(config, teams),
         store=store,
@@ -508,24 +511,38 @@ def _account(config: Config, teams: Sequence[Team], clock: Clock, metrics: Metri
     )
     _background(stack, account.run(), "account")
     creates, requests = account.creates, account.requests
-    metrics.watch("creates_waiting", "Creates that wait for their turn at the account.", lambda: len(creates))
-    metrics.watch("calls_waiting", "Other calls that wait for their turn at the account.", lambda: len(requests))
-    metrics.watch("creates_rate", "Creates a minute that upstream takes.", lambda: creates.rate.rate.per_minute)
-    metrics.watch("calls_rate", "Other calls a minute that upstream takes.", lambda: requests.rate.rate.per_minute)
+    metrics.watch("waiters", lambda: {"account": len(creates), "call": len(requests)})
+    metrics.watch(
+        "account_rate_per_minute",
+        lambda: {"creates": creates.rate.rate.per_minute, "requests": requests.rate.rate.per_minute},
+    )
     return account
 
 
 def _holding(clock: Clock, metrics: Metrics) -> Holding:
     holding = Holding(clock, metrics)
-    metrics.watch("creates_on_hold", "Creates that are held over a request rate.", lambda: len(holding))
+    metrics.watch("waiters", lambda: {"rate": len(holding)})
     return holding
 
 
 def _request_rates(metrics: Metrics) -> RequestRates:
     rates = RequestRates()
-    metrics.watch("rate_subjects_kept", "Users, addresses and tokens whose request rate is kept.", lambda: rates.kept)
-    metrics.watch("rate_subjects_dropped", "Those of them that fell out, for want of room.", lambda: rates.dropped)
+    metrics.watch("rate_subjects_kept", lambda: rates.kept)
+    metrics.watch("rate_subjects_dropped", lambda: rates.dropped)
     return rates
+
+
+def _metrics(config: Config, store: Store, stack: AsyncExitStack) -> Metrics:
+    metrics = Metrics(
+        teams=[team.name for team in config.teams],
+        top_targets=config.metrics.top_targets,
+        targets=settings.named_targets(config),
+        routes=[door.name for door in (*routes.PUBLIC, *routes.OWN)],
+    )
+    store.watched_by(metrics)
+    metrics.watch("store_pending", lambda: store.pending)
+    _background(stack, loop_lag.sample(metrics.loop_lagged), "loop lag")
+    return metrics
 
 
 def _public_app(config: Config, parts: _Parts, doors: tuple[Door, ...]) -> web.Application:

@@ -99,7 +99,7 @@ async def build_outputs(
             keep_until=identities.keep_until,
             on_kept=predictions.renew,
         )
-        metrics.watch("outputs_pending", "Runs whose files wait to be copied.", lambda: copier.pending)
+        metrics.watch("outputs_pending", lambda: copier.pending)
     service = OutputService(
         predictions,
         store,
@@ -111,7 +111,7 @@ async def build_outputs(
         when_lost=copier.note_end if copier is not None else None,
     )
     stack.push_async_callback(service.close)
-    metrics.watch("outputs_being_sent", "Stored files that are being sent.", lambda: service.readers)
+    metrics.watch("outputs_being_sent", lambda: service.readers)
     return OutputParts(service, keeper, copier)
 
 

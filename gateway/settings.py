@@ -9,7 +9,7 @@ from gateway.config.sections import ModelPrice
 from gateway.config.teams import Limits as ConfigLimits
 from gateway.config.teams import Team as ConfigTeam
 from gateway.config.teams import TeamKey
-from gateway.core import determinism, pricing
+from gateway.core import determinism, pricing, targets
 from gateway.core.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
 from gateway.core.scopes import Scope
 from gateway.core.teams import Team
@@ -81,6 +81,13 @@ def edge_settings(config: Config, teams: Sequence[Team]) -> EdgeSettings:
         origins=frozenset(origin for team in teams for origin in team.origins),
         ops_token=config.ops.token.get_secret_value() if config.ops.token else None,
     )
+
+
+def named_targets(config: Config) -> list[str]:
+    """Return the targets that the config names exactly, in its order."""
+    allowed = [glob for team in config.teams for glob in team.models or ()]
+    priced, ruled = [each.model for each in config.prices.models], [each.model for each in config.cache.rules]
+    return list(dict.fromkeys(targets.exact_models([*priced, *ruled, *allowed])))
 
 
 def sharing_policy(config: Config) -> determinism.Policy:

@@ -11,11 +11,11 @@ from gateway.core.answers import Answer
 from gateway.core.bodies import BodyForm, CreateBody, parse_create
 from gateway.core.directives import Directives
 from gateway.core.prefer import parse_cancel_after, parse_prefer
-from gateway.core.records import Kind, Sight
+from gateway.core.records import Kind, Sight, Source
 from gateway.core.targets import Target, TargetKind
 from gateway.edge import access, admission, errors, links
 from gateway.edge.bodies import read_json
-from gateway.edge.keys import ABOUT, CALLER, CREATES, PREDICTIONS, SETTINGS, TRACER, UPSTREAM_SECONDS
+from gateway.edge.keys import ABOUT, CALLER, CREATES, OVERHEAD, PREDICTIONS, SETTINGS, TRACER, UPSTREAM_SECONDS
 from gateway.errors import GatewayError, Unprocessable
 from gateway.service.orders import Created, Order
 
@@ -123,6 +123,8 @@ async def _create_traced(request: web.Request, order: Order) -> Created | Answer
 async def _show(request: web.Request, created: Created, base: str, wait: float | None) -> web.Response:
     service, sight = request.app[PREDICTIONS], created.sight
     request[ABOUT], request[UPSTREAM_SECONDS] = sight, created.upstream_seconds
+    if sight.prediction.source is Source.HIT:
+        request[OVERHEAD] = "hit"
     status = HTTPStatus.CREATED
     if wait is not None:
         # What was spent in a queue, and on the create, is part of the wait that was asked for.

@@ -63,6 +63,8 @@ SENT_BYTES = web.ResponseKey("sent_bytes", int)
 SENT_EVENTS = web.ResponseKey("sent_events", int)
 """What has been sent of an answer that goes out piece by piece."""
 UPSTREAM_SECONDS = web.RequestKey("upstream_seconds", float)
+OVERHEAD = web.RequestKey("overhead", str)
+"""Which of the gateway's own paths the answer took; see the metric of that name."""
 STREAM_ORIGINS = web.RequestKey("stream_origins", tuple[str, ...])
 """The origins that may read a stream, whose request carries no key."""
 TEAM_ORIGINS = web.AppKey("team_origins", Mapping[str, tuple[str, ...]])

@@ -26,6 +26,7 @@ from gateway.edge.keys import (
     BEGAN,
     CALLER,
     METRICS,
+    OVERHEAD,
     PRESENTED,
     REQUEST_ID,
     STREAM_ORIGINS,
@@ -53,7 +54,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     given = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else _new_id()
     metrics = request.app[METRICS]
-    metrics.http_requests_in_flight.inc()
+    metrics.began()
     status = 499  # as nginx has it: the caller left before there was an answer
     response: web.StreamResponse | None = None
     try:
@@ -61,10 +62,11 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         status = response.status
         return response
     finally:
-        metrics.http_requests_in_flight.dec()
         seconds = time.perf_counter() - began
         door = _door(request)
         metrics.answered(door.name if door else access.UNMATCHED, request.method, status, seconds)
+        if (path := request.get(OVERHEAD)) is not None:
+            metrics.overhead(path, max(0.0, seconds - request.get(UPSTREAM_SECONDS, 0.0)))
         access.tell(request, response, door, status, seconds)
 
 
@@ -74,7 +76,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except GatewayError as exc:
-        request.app[METRICS].refusals.labels(type(exc).__name__).inc()
+        request.app[METRICS].refused(type(exc).__name__)
         return errors.respond(exc)
     except web.HTTPException as exc:
         return errors.respond_http(exc)

@@ -18,7 +18,7 @@ _OPEN = ("/healthz", "/readyz")
 
 async def show_metrics(request: web.Request) -> web.Response:
     """`GET /metrics`, as Prometheus text or OpenMetrics."""
-    body, content_type = request.app[METRICS].expose(request.headers.get("Accept", ""))
+    body, content_type = await request.app[METRICS].scrape(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 

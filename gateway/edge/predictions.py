@@ -14,7 +14,7 @@ from gateway.core.records import Kind, Page, Sight
 from gateway.core.scopes import Scope
 from gateway.edge import links, relay
 from gateway.edge.creates import JSON
-from gateway.edge.keys import ABOUT, CALLER, PREDICTIONS
+from gateway.edge.keys import ABOUT, CALLER, OVERHEAD, PREDICTIONS
 from gateway.errors import BadRequest, NotFound
 
 _KINDS: dict[Family, Kind | None] = {"predictions": None, "trainings": Kind.TRAINING}
@@ -58,6 +58,7 @@ async def _get(request: web.Request, family: Family) -> web.Response:
         if not request[CALLER].may(Scope.ACCOUNT):
             raise
         return await relay.unknown_prediction(request, family)
+    request[OVERHEAD] = "poll"
     return _show(request, sight, family)
 
 

@@ -20,7 +20,7 @@ from gateway.core.scopes import Scope
 from gateway.core.teams import Caller
 from gateway.edge import errors, links
 from gateway.edge.bodies import read, read_json
-from gateway.edge.keys import CALLER, CLOCK, METADATA, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
+from gateway.edge.keys import CALLER, CLOCK, METADATA, OVERHEAD, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
 from gateway.errors import Forbidden, NotFound, UnsupportedMedia, UpstreamBroken
 from gateway.service.metadata import Found, Question
 
@@ -32,7 +32,12 @@ def metadata(operation: str, template: str) -> Handler:
     """Make the handler of a read that is the same for every team."""
 
     async def handle(request: web.Request) -> web.Response:
+        clock = request.app[CLOCK]
+        began = clock.monotonic()
         found = await request.app[METADATA].ask(_question(request, operation, template))
+        if not found.is_hit:
+            request[UPSTREAM_SECONDS] = clock.monotonic() - began
+            request[OVERHEAD] = "relay"
         await _learn(request, operation, found.entry.answer)
         return _show(request, found)
 
@@ -134,6 +139,7 @@ def write(operation: str, method: str, template: str, *, named: Callable[[web.Re
             # Also when no answer came: it may have been carried out.
             request.app[METADATA].forget()
             request[UPSTREAM_SECONDS] = clock.monotonic() - began
+        request[OVERHEAD] = "relay"
         return errors.pass_on(answer)
 
     return handle

@@ -104,6 +104,7 @@ class ReplicateClient:
             stop=_is_last,
             retry=retry_if_exception_type(_Retry),
             wait=_pause,
+            before_sleep=lambda _: self._observer.upstream_retried(),
             sleep=self._clock.sleep,
             retry_error_callback=_last_word,
         )

@@ -13,7 +13,15 @@ from gateway.ports.deliveries import Announcer, Busy, Deliveries, DeliveryObserv
 from gateway.ports.events import EventLogs, StreamObserver
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
 from gateway.ports.money import Ledger, MoneyObserver
-from gateway.ports.observers import AdoptionObserver, PredictionObserver, UploadObserver, UpstreamObserver
+from gateway.ports.observers import (
+    AdoptionObserver,
+    CacheObserver,
+    PredictionObserver,
+    RunObserver,
+    StoreObserver,
+    UploadObserver,
+    UpstreamObserver,
+)
 from gateway.ports.outputs import CopyStore, OutputFetcher, OutputObserver, Outputs, OutputStore
 from gateway.ports.predictions import Predictions
 from gateway.ports.sharing import CreateStore, Sharing
@@ -26,6 +34,7 @@ __all__ = [
     "AdoptionObserver",
     "Announcer",
     "Busy",
+    "CacheObserver",
     "Clock",
     "CopyStore",
     "CreateStore",
@@ -46,10 +55,12 @@ __all__ = [
     "PredictionObserver",
     "Predictions",
     "RateObserver",
+    "RunObserver",
     "Secrets",
     "Sharing",
     "Span",
     "Store",
+    "StoreObserver",
     "StreamObserver",
     "Tracer",
     "Turns",

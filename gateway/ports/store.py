@@ -6,6 +6,7 @@ from gateway.ports.deliveries import Deliveries
 from gateway.ports.events import EventLogs
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
 from gateway.ports.money import Ledger
+from gateway.ports.observers import StoreObserver
 from gateway.ports.outputs import Outputs
 from gateway.ports.predictions import Predictions
 from gateway.ports.sharing import Sharing
@@ -15,6 +16,15 @@ class Store(
     Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Leases, Ledger, Outputs, Protocol
 ):
     """Everything that lasts."""
+
+    @property
+    def pending(self) -> int:
+        """How many steps have been asked for and not answered."""
+        ...
+
+    def watched_by(self, observer: StoreObserver) -> None:
+        """Tell an observer of every answer from now on."""
+        ...
 
     async def open(self) -> None:
         """Connect, and bring the schema up to date. Raises `gateway.errors.StoreUnavailable` with what is wrong."""

@@ -53,7 +53,6 @@ class Flight:
         """How many wait beside the one who leads."""
         self._landed: asyncio.Future[Landed] = loop.create_future()
         self._uncertain: asyncio.Future[None] = loop.create_future()
-
     def land(self, landed: Landed) -> None:
         """Tell everybody what became of it. The first word stands."""
         if not self._landed.done():
@@ -92,6 +91,11 @@ class Flights:
 
     def __len__(self) -> int:
         return len(self._flights)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for the end of one."""
+        return sum(flight.company for flight in self._flights.values())
 
     def start(self, run: Run) -> Flight:
         """Begin a flight, or return the one that there is."""

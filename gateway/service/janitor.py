@@ -8,7 +8,7 @@ from functools import partial
 from gateway.core import documents
 from gateway.core.records import Run
 from gateway.errors import GatewayError
-from gateway.ports import Clock, CreateStore, Files
+from gateway.ports import CacheObserver, Clock, CreateStore, Files
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class Janitor:
         retain_data_seconds: float,
         retain_days: float,
         on_cleared: Callable[[], None],
+        observer: CacheObserver | None = None,
         every_seconds: float = 60.0,
     ) -> None:
         self._predictions = predictions
@@ -39,6 +40,7 @@ class Janitor:
         self._retain_seconds = retain_days * _DAY
         self._max_cache_bytes = max_cache_bytes
         self._on_cleared = on_cleared
+        self._observer = observer
         self._every_seconds = every_seconds
 
     async def run(self) -> None:
@@ -53,11 +55,18 @@ class Janitor:
     async def clean(self) -> None:
         """Clean once, all that is due."""
         now = self._clock.now()
-        await _in_steps(partial(self._predictions.evict_cache, self._max_cache_bytes, now))
+        await self._evict(now)
         await self._clear_data(now)
         await _in_steps(partial(self._predictions.delete_records, now - self._retain_seconds))
         await _in_steps(partial(self._files.delete_expired_files, now))
         await _in_steps(partial(self._predictions.delete_expired_idempotency, now))
+
+    async def _evict(self, now: float) -> None:
+        evicted = await _in_steps(partial(self._predictions.evict_cache, self._max_cache_bytes, now))
+        if self._observer is not None:
+            self._observer.cache_evicted(evicted)
+            kept = await self._predictions.cache_stats(now)
+            self._observer.cache_kept(kept.entries, kept.bytes)
 
     async def _clear_data(self, now: float) -> None:
         before = now - self._retain_data_seconds
@@ -77,8 +86,10 @@ def _cleared(run: Run) -> bytes:
         return documents.skeleton(run.upstream_id or "", run.status)
 
 
-async def _in_steps(delete: Callable[[int], Awaitable[int]]) -> None:
-    deleted = _STEP
+async def _in_steps(delete: Callable[[int], Awaitable[int]]) -> int:
+    deleted, total = _STEP, 0
     while deleted == _STEP:
         deleted = await delete(_STEP)
+        total += deleted
         await asyncio.sleep(_PAUSE_BETWEEN_STEPS)
+    return total

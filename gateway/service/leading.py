@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from gateway.core import caching, documents, tickets
+from gateway.core import caching, documents, run_times, tickets
 from gateway.core.answers import Answer
 from gateway.core.determinism import Reason
 from gateway.core.documents import News
@@ -109,14 +109,15 @@ class Leader:
                 run = await self.settled(run, asked)
             answer = Answer(201, {}, b"")
         sight = Sight(await self._leader(run), run)
-        stored = identity.ttl_seconds > 0
-        status = (
-            caching.cache_status(caching.Miss(stored))
-            if identity.fingerprint is not None
-            else caching.cache_status(caching.Bypass(_reason(identity)))
-        )
+        decision: caching.Decision = caching.Miss(stored=identity.ttl_seconds > 0)
+        if identity.fingerprint is None:
+            decision = caching.Bypass(_reason(identity))
+            self._observer.cache_bypassed(decision.reason)
         return Created(
-            sight=sight, cache_status=status, answer=answer, upstream_seconds=self._clock.monotonic() - began
+            sight=sight,
+            cache_status=caching.cache_status(decision),
+            answer=answer,
+            upstream_seconds=self._clock.monotonic() - began,
         )
 
     async def _send(self, intent: Run, order: Order, identity: Identity) -> tuple[Answer, float]:
@@ -247,9 +248,8 @@ class Leader:
 
     def note_created(self, sight: Sight) -> None:
         """Count a prediction that has come about, and let others know of it."""
-        model = sight.run.target.partition(":")[0]
         self._observer.prediction_created(
-            sight.prediction.team, model if "/" in model else "unknown", sight.prediction.source
+            sight.prediction.team, run_times.name_of(sight.run.target), sight.prediction.source
         )
         for act in self._on_created:
             act(sight)

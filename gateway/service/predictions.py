@@ -117,6 +117,11 @@ class PredictionService:
                 self._recent[prediction_id] = Sight(sight.prediction, run)
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait for a prediction's end."""
+        return sum(self._waiting.values())
+
+    @property
     def shown_bytes(self) -> int:
         """Bytes of predictions kept in memory as they are shown."""
         return int(self._shown.currsize)
@@ -216,8 +221,10 @@ class PredictionService:
                 act(sight)
             self._observer.prediction_finished(sight.prediction.team, documents.shown_status(sight))
         if cancellation.is_last:
+            self._observer.canceled("asked")
             self._tracker.cancel_asked(sight.run)
         else:
+            self._observer.canceled("left" if cancellation.changed else "over")
             self._tracker.wake(sight.run.id)
         return sight
 

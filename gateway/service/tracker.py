@@ -7,6 +7,7 @@ the store knows to be open.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -108,6 +109,10 @@ class Tracker:
     def when_changed(self, act: Callable[[Run], None]) -> None:
         """Have something done when news of a run were taken that goes on, before its waiters are woken."""
         self._on_change.append(act)
+
+    def active_by_team(self) -> dict[str, int]:
+        """Say how many of them each team has started."""
+        return Counter(watch.run.team for watch in self._watches.values())
 
     def when_ended(self, act: Callable[[Run], Awaitable[None]]) -> None:
         """Have something done at each run's end, before its waiters are woken. What is added first is done first."""

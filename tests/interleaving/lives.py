@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.determinism import Policy as SharingPolicy
+from gateway.core.determinism import Reason
 from gateway.core.pricing import PriceList
 from gateway.core.records import Source, Status
 from gateway.errors import StoreUnavailable
@@ -105,6 +106,12 @@ class Observer:
         """Take note."""
 
     def prediction_finished(self, team: str, status: Status) -> None:
+        """Take note."""
+
+    def cache_bypassed(self, reason: Reason) -> None:
+        """Take note."""
+
+    def canceled(self, result: str) -> None:
         """Take note."""
 
     def polled(self, served_by: str) -> None:

@@ -6,9 +6,11 @@ A caller that awaited its write finds it in its next read: a read's snapshot is 
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from gateway.ports import StoreObserver
 from gateway.store.sql.reader import Reader
 from gateway.store.sql.writer import Writer
 
@@ -32,6 +34,11 @@ class Lanes:
     def commits(self) -> int:
         """How many transactions have been committed since the start; for a counter."""
         return self._writer.commits
+
+    def watched_by(self, observer: StoreObserver) -> None:
+        """Tell an observer of every answer from now on."""
+        self._writer.on_answered = partial(observer.store_answered, "write")
+        self._reader.on_answered = partial(observer.store_answered, "read")
 
     async def open(self) -> None:
         """Open the file, make it if need be, and bring its schema up to date."""

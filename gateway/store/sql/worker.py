@@ -72,6 +72,8 @@ class Worker:
         self._asked: deque[Operation[Any]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] | None = None
+        self.on_answered: Callable[[str, float], None] = lambda _result, _seconds: None
+        """Told of every answer: `done`, `failed` or `late`, and the seconds since it was asked for."""
 
     async def start(self) -> None:
         """Start the thread and wait until it has opened its connection."""
@@ -129,12 +131,17 @@ class Worker:
             operation = self._asked.popleft()
             operation.abandoned = True
             if not operation.future.done():
+                self.on_answered("late", self._timeout_seconds)
                 operation.future.set_exception(StoreUnavailable("The store did not answer in time.", retry_after=1))
         self._timer = loop.call_at(self._asked[0].deadline, self._expire, loop) if self._asked else None
 
     def _deliver(self, operations: list[Operation[Any]]) -> None:
         self.pending -= len(operations)
+        now = asyncio.get_running_loop().time()
         for operation in operations:
+            if not operation.abandoned:
+                result = "done" if operation.error is None else "failed"
+                self.on_answered(result, now - operation.deadline + self._timeout_seconds)
             if operation.future.done():
                 continue
             if operation.error is not None:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from gateway.core.answers import Answer
 from gateway.core.cursors import Cursor
+from gateway.core.determinism import Reason
 from gateway.core.ledger import Settlement
 from gateway.core.records import (
     Cancellation,
@@ -102,6 +103,8 @@ class FakeObserver:
     created: list[tuple[str, str, Source]] = field(default_factory=list)
     finished: list[tuple[str, Status]] = field(default_factory=list)
     polls: list[str] = field(default_factory=list)
+    bypasses: list[Reason] = field(default_factory=list)
+    cancels: list[str] = field(default_factory=list)
 
     def prediction_created(self, team: str, target: str, source: Source) -> None:
         """Note a prediction that was recorded."""
@@ -110,6 +113,14 @@ class FakeObserver:
     def prediction_finished(self, team: str, status: Status) -> None:
         """Note a prediction that has ended."""
         self.finished.append((team, status))
+
+    def cache_bypassed(self, reason: Reason) -> None:
+        """Note a prediction that is not shared."""
+        self.bypasses.append(reason)
+
+    def canceled(self, result: str) -> None:
+        """Note a cancel."""
+        self.cancels.append(result)
 
     def polled(self, served_by: str) -> None:
         """Note a look at a prediction."""
