@@ -1,0 +1,1 @@
+"""Dashboards and alerts; see `docs/metrics.md` and `docs/alerts.md`."""

@@ -1,0 +1,210 @@
+"""The pieces that the dashboards are made of: panels, rows and variables in one style.
+
+A panel has a title, a description, a unit and its queries by legend. `$team` and `$target` are variables; totals look
+over the dashboard's range, rates over Grafana's own interval.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, stat, timeseries
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import common as kinds
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import units
+
+COUNT, SECONDS, DOLLARS, SHARE, BYTES = units.Short, units.Seconds, units.Dollars, units.PercentUnit, units.BytesIEC
+PER_SECOND, REQUESTS, BYTE_RATE = units.CountsPerSecond, units.RequestsPerSecond, units.BytesPerSecondIEC
+TAG = "replicate-gateway"
+PREFIX = "replicate_gateway_"
+SOURCE = model.DataSourceRef(type_val="prometheus", uid="prometheus")
+"""As `provisioning/datasources` has it."""
+
+_FULL, _THIRD, _STAT = 24, 8, 4
+Panel = Builder[model.Panel]
+Queries = Mapping[str, str]
+Steps = Sequence[tuple[float | None, str]]
+"""Colours from a value on; the first has none."""
+
+GOOD: Steps = ((None, "green"),)
+PLAIN: Steps = ((None, "blue"),)
+
+
+def bad_from(warning: float, critical: float) -> Steps:
+    """Yellow from one value on, red from another."""
+    return ((None, "green"), (warning, "yellow"), (critical, "red"))
+
+
+def good_from(low: float, high: float) -> Steps:
+    """Red below one value, green from another."""
+    return ((None, "red"), (low, "yellow"), (high, "green"))
+
+
+def metric(text: str) -> str:
+    """Write out `@name` as the metric's whole name."""
+    return text.replace("@", PREFIX)
+
+
+def _thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
+    made = [model.Threshold(value=value, color=color) for value, color in steps]
+    return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(made)
+
+
+def _query(expr: str, legend: str, place: int) -> prometheus.Dataquery:
+    return (
+        prometheus.Dataquery().expr(metric(expr)).legend_format(legend).ref_id(chr(ord("A") + place)).datasource(SOURCE)
+    )
+
+
+def number(
+    title: str, words: str, unit: str, expr: str, *, steps: Steps = PLAIN, says: Mapping[str, str] | None = None
+) -> Panel:
+    """Make a panel that shows one number. `says` puts words for values."""
+    panel = (
+        stat.Panel()
+        .title(title)
+        .description(words)
+        .datasource(SOURCE)
+        .unit(unit)
+        .span(_STAT)
+        .height(4)
+        .thresholds(_thresholds(steps))
+        .color_mode(kinds.BigValueColorMode.VALUE)
+        .graph_mode(kinds.BigValueGraphMode.NONE)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .no_value("–")
+        .with_target(_query(expr, title, 0).instant())
+    )
+    if says:
+        panel = panel.mappings(
+            [model.ValueMap(options={value: model.ValueMappingResult(text=text) for value, text in says.items()})]
+        )
+    return panel
+
+
+def bars(title: str, words: str, unit: str, queries: Queries, *, steps: Steps = PLAIN, span: int = _THIRD) -> Panel:
+    """Make a panel with a bar for each series."""
+    panel = (
+        bargauge.Panel()
+        .title(title)
+        .description(words)
+        .datasource(SOURCE)
+        .unit(unit)
+        .span(span)
+        .height(8)
+        .min(0)
+        .thresholds(_thresholds(steps))
+        .orientation(kinds.VizOrientation.HORIZONTAL)
+        .display_mode(kinds.BarGaugeDisplayMode.BASIC)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .no_value("none")
+    )
+    for place, (legend, expr) in enumerate(queries.items()):
+        panel = panel.with_target(_query(expr, legend, place).instant())
+    return panel
+
+
+def lines(
+    title: str,
+    words: str,
+    unit: str,
+    queries: Queries,
+    *,
+    steps: Steps = (),
+    stacked: bool = False,
+    span: int = _THIRD,
+) -> Panel:
+    """Make a panel of lines over time; `steps` draws where it becomes serious."""
+    panel = (
+        timeseries.Panel()
+        .title(title)
+        .description(words)
+        .datasource(SOURCE)
+        .unit(unit)
+        .span(span)
+        .height(8)
+        .min(0)
+        .fill_opacity(20 if stacked else 5)
+        .line_width(1)
+        .show_points(kinds.VisibilityMode.NEVER)
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(kinds.LegendDisplayMode.LIST)
+            .placement(kinds.LegendPlacement.BOTTOM)
+            .show_legend(True)
+        )
+        .tooltip(
+            common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI).sort(kinds.SortOrder.DESCENDING)
+        )
+    )
+    if stacked:
+        panel = panel.stacking(common.StackingConfig().mode(kinds.StackingMode.NORMAL).group("A"))
+    if steps:
+        panel = panel.thresholds(_thresholds(steps)).thresholds_style(
+            common.GraphThresholdsStyleConfig().mode(kinds.GraphThresholdsStyleMode.DASHED)
+        )
+    for place, (legend, expr) in enumerate(queries.items()):
+        panel = panel.with_target(_query(expr, legend, place).range())
+    return panel
+
+
+def quantiles(name: str, by: str = "", where: str = "", levels: Sequence[float] = (0.5, 0.95, 0.99)) -> dict[str, str]:
+    """Return queries for the quantiles of a distribution, for each value of a label or of all."""
+    grouped = f"le, {by}" if by else "le"
+    chosen = f"{{{where}}}" if where else ""
+    return {
+        (f"p{level * 100:g}" + (f" {{{{{by}}}}}" if by else "")): (
+            f"histogram_quantile({level:g}, sum by ({grouped}) (rate(@{name}_bucket{chosen}[$__rate_interval])))"
+        )
+        for level in levels
+    }
+
+
+_VARIABLES = {
+    "team": ("Team", "label_values(@predictions_created_total, team)"),
+    "target": ("Target", "label_values(@predictions_created_total, target)"),
+}
+
+
+def board(uid: str, title: str, words: str, rows: Mapping[str, Sequence[Panel]], *variables: str) -> model.Dashboard:
+    """Make a dashboard of rows of panels, with links to the others."""
+    made = (
+        dashboard.Dashboard(title)
+        .uid(f"{TAG}-{uid}")
+        .description(words)
+        .tags([TAG])
+        .readonly()
+        .timezone("browser")
+        .time("now-6h", "now")
+        .refresh("30s")
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .link(
+            dashboard.DashboardLink("Gateway")
+            .type(model.DashboardLinkType.DASHBOARDS)
+            .tags([TAG])
+            .as_dropdown(False)
+            .include_vars(True)
+            .keep_time(True)
+        )
+    )
+    for name in variables:
+        label, query = _VARIABLES[name]
+        made = made.with_variable(
+            dashboard.QueryVariable(name)
+            .label(label)
+            .datasource(SOURCE)
+            .query(metric(query))
+            .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .sort(model.VariableSort.ALPHABETICAL_ASC)
+            .multi(True)
+            .include_all(True)
+            .all_value(".*")
+            .current(model.VariableOption(text="All", value="$__all"))
+        )
+    for name, panels in rows.items():
+        made = made.with_row(dashboard.Row(name))
+        for panel in panels:
+            made = made.with_panel(panel)
+    built = made.build()
+    for place, panel in enumerate(built.panels or [], start=1):
+        panel.id_val = place
+    return built
