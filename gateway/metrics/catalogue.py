@@ -97,9 +97,14 @@ _RUNS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1
 TEAM = Label("team", given="teams", words="the teams of the config")
 TARGET = Label("target", ("unknown",), given="targets", learns=50, words="`owner/name`, `unknown`, `other`; bounded by `top_targets`")
 ROUTE = Label("route", ("unmatched",), given="routes", learns=100, words="the names of the routes, `unmatched`")
-OPERATION = Label("operation", learns=80, words="what was asked of upstream, such as `predictions.create`")
+# What most calls are, so that their series exist from the start.
+_USUAL_CALLS = ("predictions.create", "models.predictions.create", "deployments.predictions.create", "trainings.create",
+                "predictions.get", "trainings.get", "predictions.cancel", "trainings.cancel", "streams.read")
+_USUAL_OUTCOMES = ("200", "201", "401", "402", "404", "422", "429", "500", "502", "503", "504",
+                   "failed", "unreachable", "timeout", "broken", "abandoned")
+OPERATION = Label("operation", _USUAL_CALLS, learns=70, words="what was asked of upstream, such as `predictions.create`")
 CODE = Label("code", learns=40, words="an HTTP status")
-OUTCOME = Label("code", ("failed", "unreachable", "timeout", "broken", "abandoned"), learns=40,
+OUTCOME = Label("code", _USUAL_OUTCOMES, learns=30,
                 words="an HTTP status, or `unreachable`, `timeout`, `broken`, `abandoned`, `failed`")
 METHOD = closed("method", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY", "OPTIONS")
 WINDOW = closed("window", "day", "month")

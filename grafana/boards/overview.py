@@ -64,7 +64,7 @@ def _requests() -> list[p.Panel]:
         p.lines("Requests by status", "All answers of the public listener. 499: the caller left.", p.REQUESTS,
                 {"{{code}}": f"sum by (code) (rate({_ENDED}[$__rate_interval]))"}, stacked=True),
         p.lines("Errors of ours", "The share of answers from 500 on; the alert's budget is 1 %.", p.SHARE,
-                {"errors": f'sum(rate({_ENDED}{{code=~"5.."}}[$__rate_interval])) '
+                {"errors": f'(sum(rate({_ENDED}{{code=~"5.."}}[$__rate_interval])) or vector(0)) '
                            f"/ sum(rate({_ENDED}[$__rate_interval]))"}, steps=p.bad_from(0.001, 0.01)),
         p.lines("Time to answer", "Without streams, and without waiting for runs (`Prefer: wait` is in creates).",
                 p.SECONDS, p.quantiles("http_request_duration_seconds", where='route!~"streams.*|.*create"')),

@@ -44,7 +44,7 @@ def _calls() -> list[p.Panel]:
                 {"{{code}}": f"sum by (code) (rate({_CALLS}[$__rate_interval]))"}, stacked=True),
         p.lines("Failures", "The share of calls that got no answer, or one of 500 and above.", p.SHARE,
                 {"failures": f'sum(rate({_CALLS}{{code=~"5..|unreachable|timeout|broken|failed"}}[$__rate_interval])) '
-                             f"/ sum(rate({_CALLS}[$__rate_interval])) or vector(0)"},
+                             f"/ sum(rate({_CALLS}[$__rate_interval]))"},
                 steps=p.bad_from(0.01, 0.05)),
         p.lines("Time to answer", "95 % are faster; without streams.", p.SECONDS,
                 p.quantiles("upstream_request_duration_seconds", "operation", 'operation!="streams.read"', (0.95,))),

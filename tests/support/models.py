@@ -1,5 +1,6 @@
 """Models that a test gives the simulator beside its own: outputs of forms that those do not have."""
 
+import asyncio
 import base64
 
 from gateway.simulator import Simulator
@@ -35,3 +36,16 @@ def add_film(upstream: Simulator, ref: str = "acme/film", *, seconds: float = 10
     return upstream.world.registry.add_version(
         ref, Program(run, schema.model_schema(fields, schema.FILE)), official=True
     ).id
+
+
+def add_patient(upstream: Simulator, ref: str) -> asyncio.Event:
+    """Add a public model whose runs end when the event that is returned is set."""
+    end = asyncio.Event()
+
+    async def run(job: Job) -> None:
+        await end.wait()
+        job.give("done")
+
+    fields = {"prompt": schema.field("string", "Anything", default="")}
+    upstream.world.registry.add_version(ref, Program(run, schema.model_schema(fields, schema.TEXT)))
+    return end

@@ -1,0 +1,300 @@
+"""Dashboards: made from code, true to Grafana's own types, and right about what has happened.
+
+A real Prometheus scrapes a gateway while three teams use it by a script; then every panel of every dashboard is asked.
+"""
+
+import asyncio
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from gateway.metrics import catalogue
+from gateway.metrics.catalogue import Kind
+from gateway.simulator import Simulator
+from grafana import build
+from tests.edge.samples import FORM, content, form
+from tests.edge.wire import ask
+from tests.observability.prometheus import DASHBOARDS, RULES, Labels, Prometheus, Query, queries, start_prometheus
+from tests.support.fixtures import *  # noqa: F403
+from tests.support.house import TEAM_SCOPES, House, start_gateway
+from tests.support.models import add_patient
+from tests.support.upstream import creates, version_of
+
+PRICES = {"acme/painter": 0.01, "acme/patient": 0.005, "acme/storyteller": 0.002}
+STANDARD_LABELS = {"le", "instance", "job", "alertname", "alertstate", "severity"}
+_CALLS = {"by", "on", "or", "and", "sum", "max", "rate", "increase", "topk", "time", "vector", "histogram_quantile"}
+
+
+def loaded(name: str) -> dict[str, Any]:
+    return json.loads(DASHBOARDS[name].read_text())
+
+
+def exported() -> dict[str, set[str]]:
+    """Every name that queries may use, with its labels."""
+    names: dict[str, set[str]] = {"process_resident_memory_bytes": set(), "process_cpu_seconds_total": set()}
+    for family in catalogue.families():
+        labels = {label.name for label in family.labels}
+        endings = ("_bucket", "_sum", "_count") if family.kind is Kind.HISTOGRAM else ("",)
+        names |= {family.sample + ending: labels for ending in endings}
+    return names
+
+
+def labels_in(expr: str) -> set[str]:
+    """Every label that a query chooses or groups by."""
+    chosen = re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"', expr)
+    grouped = re.findall(r"\b(?:by|on|without)\s*\(([^)]*)\)", expr)
+    return {*chosen, *(name.strip() for group in grouped for name in group.split(","))}
+
+
+def test_they_are_what_the_code_makes():
+    """To mend it: `python -m grafana.build`."""
+    made = {name: build.written(dashboard) for name, dashboard in build.dashboards().items()}
+    assert made == {name: path.read_text() for name, path in DASHBOARDS.items()}
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_grafanas_own_types_know_every_field(name: str):
+    """Read with the types that Grafana publishes and written again, nothing is lost: there is nothing else in it."""
+    register_default_plugins()
+    again = json.dumps(Dashboard.from_json(loaded(name)), cls=JSONEncoder, sort_keys=True)
+    assert json.loads(again) == loaded(name)
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_explain_themselves(name: str):
+    """Each has a title, a description, a unit, a place of its own, and links lead to the other dashboards."""
+    dashboard = loaded(name)
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        assert panel["title"]
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["datasource"] == {"type": "prometheus", "uid": "prometheus"}
+        place = panel["gridPos"]
+        cells = {
+            (place["x"] + across, place["y"] + down) for across in range(place["w"]) for down in range(place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    (link,) = dashboard["links"]
+    assert (link["type"], link["tags"], link["includeVars"]) == ("dashboards", dashboard["tags"], True)
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_variables_are_declared_and_used(name: str):
+    """What one can choose changes what one sees."""
+    dashboard = loaded(name)
+    declared = {each["name"] for each in dashboard["templating"].get("list", ())} if dashboard["templating"] else set()
+    text = " ".join(query.expr for query in queries() if query.dashboard == name)
+    assert set(re.findall(r"\$(\w+)", text)) - {"__rate_interval", "__range"} == declared
+
+
+def test_queries_use_what_is_exported_and_nothing_else():
+    """A name or a label that is misspelt would show an empty panel, on the day that one needs it."""
+    known = exported()
+    for query in queries():
+        used = set(re.findall(r"\b(?:replicate_gateway|process)_\w+", query.expr))
+        assert used, str(query)
+        assert used <= known.keys(), str(query)
+        allowed = set().union(*(known[name] for name in used)) | STANDARD_LABELS
+        assert labels_in(query.expr) <= allowed, str(query)
+
+
+def test_budgets_turn_yellow_and_red():
+    """At 80 and at 100 percent, as the alerts do."""
+    (panel,) = [panel for panel in loaded("teams")["panels"] if panel["title"] == "Budget used"]
+    steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert [step.get("value") for step in steps] == [None, 0.8, 1]
+
+
+# With a real Prometheus.
+
+
+@pytest.fixture
+async def busy_gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[House]:
+    """A gateway with three teams, prices and budgets."""
+    prices = {"models": [{"model": model, "usd_per_run": usd} for model, usd in PRICES.items()]}
+    rules = [{"model": "acme/patient", "mode": "always"}]
+    teams = {"alpha": {"budget_usd_per_day": 10.0}, "beta": {"concurrent_predictions": 20}}
+    teams |= {"gamma": {"scopes": TEAM_SCOPES}}
+    async with start_gateway(upstream, tmp_path, teams=teams, prices=prices, cache={"rules": rules}) as house:
+        yield house
+
+
+class Script:
+    """What the three teams do, and what is therefore true."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._go_on = add_patient(house.upstream, "acme/patient")
+        self.polls = 0
+
+    async def _create(self, team: str, model: str, **given: Any) -> dict[str, Any]:
+        body = {"version": f"{model}:{version_of(self._house.upstream, model)}", "input": given}
+        reply = await ask(self._house, "POST", "/v1/predictions", key=team, json=body)
+        assert reply.status == 201, reply.text
+        return reply.json
+
+    async def _look(self, team: str, prediction: dict[str, Any]) -> dict[str, Any]:
+        self.polls += 1
+        return (await ask(self._house, "GET", f"/v1/predictions/{prediction['id']}", key=team)).json
+
+    async def _end(self, team: str, prediction: dict[str, Any]) -> None:
+        while (await self._look(team, prediction))["status"] in ("starting", "processing"):
+            await asyncio.sleep(0.05)
+
+    async def play(self) -> None:
+        """Do all of it."""
+        first = await self._create("alpha", "acme/painter", prompt="a lighthouse", seed=1)
+        await self._end("alpha", first)
+        for _ in range(4):
+            await self._create("alpha", "acme/painter", prompt="a lighthouse", seed=1)
+        for _ in range(10):
+            await self._look("alpha", first)
+        crowd = [await self._create("beta", "acme/patient", prompt="wait for me") for _ in range(6)]
+        reply = await ask(self._house, "POST", f"/v1/predictions/{crowd[0]['id']}/cancel", key="beta")
+        assert reply.json["status"] == "canceled"
+        self._go_on.set()
+        for prediction in crowd[1:]:
+            await self._end("beta", prediction)
+        for _ in range(3):
+            told = await self._create("gamma", "acme/storyteller", prompt="Once")
+            # Streams are read to their end, so that what is measured of them is complete.
+            stream = await ask(self._house, "GET", told["urls"]["stream"], key=None)
+            assert "event: done" in stream.text
+            await self._end("gamma", told)
+        for _ in range(2):
+            headers = {"Content-Type": FORM}
+            sent = form(content("a.txt", b"the same bytes"))
+            reply = await ask(self._house, "POST", "/v1/files", key="alpha", data=sent, headers=headers)
+            assert reply.status == 201
+            assert (await ask(self._house, "GET", "/v1/nothing")).status == 404
+            assert (await ask(self._house, "GET", "/v1/models/acme/painter")).status == 200
+
+
+def labelled(**labels: str) -> Labels:
+    return frozenset(labels.items())
+
+
+def by_panel(dashboard: str, panel: str) -> Query:
+    """Find the first query of a panel."""
+    return next(query for query in queries() if (query.dashboard, query.panel) == (dashboard, panel))
+
+
+async def test_every_panel_shows_what_has_happened(busy_gateway: House, tmp_path: Path):
+    """Three teams, a known story: predictions, hits, joins, bypasses, looks in and out, ends, files."""
+    house, script = busy_gateway, Script(busy_gateway)
+    async with start_prometheus(house.ops_url, tmp_path) as prometheus:
+        await prometheus.until("sum(replicate_gateway_polls_total)", 0)
+        await script.play()
+        await prometheus.until("sum(replicate_gateway_predictions_finished_total)", 14)
+        at = await _scraped_twice(prometheus, script.polls)
+        looks = house.upstream.requests.count("predictions.get")
+
+        async def shown(dashboard: str, panel: str) -> dict[Labels, float]:
+            found = await prometheus.query(by_panel(dashboard, panel).asked(), at)
+            return {labels: value for labels, value in found.items() if value}
+
+        async def number(dashboard: str, panel: str) -> float:
+            (value,) = (await prometheus.query(by_panel(dashboard, panel).asked(), at)).values()
+            return value
+
+        assert await number("overview", "Predictions") == 14
+        assert await number("overview", "Shared") == pytest.approx(9 / 14)
+        assert await number("overview", "Polls per look upstream") == pytest.approx(script.polls / looks)
+        assert await number("cache", "Hits") == 4
+        assert await number("cache", "Joined") == 5
+        assert await number("cache", "Misses") == 2
+        assert await number("cache", "Bypasses") == 3
+        assert await number("cache", "Hit ratio") == pytest.approx(9 / 11)
+        assert await shown("cache", "Bypasses by reason") == {labelled(reason="no-seed"): 3}
+        assert await shown("cache", "Uploads") == {labelled(result="sent"): 1, labelled(result="known"): 1}
+        assert await number("upstream", "Looks") == looks
+        assert await number("upstream", "Creates") == creates(house.upstream) == 5
+        assert await shown("teams", "Predictions by team") == {
+            labelled(team="alpha", source="miss"): 1,
+            labelled(team="alpha", source="hit"): 4,
+            labelled(team="beta", source="miss"): 1,
+            labelled(team="beta", source="joined"): 5,
+            labelled(team="gamma", source="bypass"): 3,
+        }
+        assert await shown("teams", "Ends by team") == {
+            labelled(team="alpha", status="succeeded"): 5,
+            labelled(team="beta", status="succeeded"): 5,
+            labelled(team="beta", status="canceled"): 1,
+            labelled(team="gamma", status="succeeded"): 3,
+        }
+        assert await shown("teams", "Busiest targets") == {
+            labelled(target="acme/painter"): 5,
+            labelled(target="acme/patient"): 6,
+            labelled(target="acme/storyteller"): 3,
+        }
+        await _money_is_right(house, prometheus, at)
+        await _all_panels_have_data(prometheus, at)
+        await _rules_are_healthy(prometheus)
+
+
+async def _scraped_twice(prometheus: Prometheus, polls: int) -> float:
+    """Wait for two scrapes with nothing new in them; return the time of the last.
+
+    Rates need two points. `increase` is exact at the very time of a scrape for what began with 0.
+    """
+    seen = 'replicate_gateway_polls_total{served_by="gateway"}'
+    await prometheus.until(seen, polls)
+    await prometheus.until("sum(replicate_gateway_runs_followed)", 0)
+    first = last = await prometheus.number(f"timestamp({seen})")
+    while last == first or last is None:
+        await asyncio.sleep(0.1)
+        last = await prometheus.number(f"timestamp({seen})")
+    return last
+
+
+async def _money_is_right(house: House, prometheus: Prometheus, at: float) -> None:
+    """What was spent and saved is what the prices make of the story."""
+    reply = await ask(house, "GET", "/gateway/usage?by=day", key="alpha")
+    if reply.status == 404:
+        return  # This gateway does not charge yet.
+    spent = await prometheus.query(by_panel("teams", "Spent").asked(), at)
+    assert {dict(labels)["team"]: round(value, 6) for labels, value in spent.items() if value} == {
+        "alpha": 0.01,
+        "beta": 0.005,
+        "gamma": 0.006,
+    }
+    saved: Counter[str] = Counter()
+    for labels, value in (await prometheus.query(by_panel("teams", "Saved").asked(), at)).items():
+        saved[dict(labels)["team"]] += round(value * 1_000_000)
+    # Of those who joined, the one who cancelled had nothing of it.
+    assert +saved == {"alpha": 40_000, "beta": 20_000}
+
+
+async def _all_panels_have_data(prometheus: Prometheus, at: float) -> None:
+    optional = [family.sample for family in catalogue.families() if not family.is_prepared]
+    absent = [name for name in optional if not await prometheus.query(name, at)]
+    empty = []
+    for query in queries():
+        found = await prometheus.query(query.asked(), at)
+        if not found and not any(name in query.expr for name in absent):
+            empty.append(str(query))
+        # Nothing observed has no quantile; a number is a number everywhere else.
+        assert all(not math.isinf(value) for value in found.values()), str(query)
+    assert not empty
+
+
+async def _rules_are_healthy(prometheus: Prometheus) -> None:
+    """All were evaluated on what a gateway really exports; nothing is wrong, so none fires."""
+    groups = (await prometheus.ask("rules"))["groups"]
+    assert {group["file"] for group in groups} == {str(RULES)}
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert {rule["health"] for rule in rules} == {"ok"}, rules
+    assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
