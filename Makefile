@@ -5,7 +5,7 @@ PORT   ?= 8080
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SRC    := gateway tests bench
+SRC    := gateway tests bench grafana
 
 .PHONY: demo test check fix clean bundle
 

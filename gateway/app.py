@@ -19,6 +19,7 @@ from aiohttp.abc import AbstractResolver
 from gateway import clock as clocks
 from gateway import logs, outputs, settings
 from gateway.config import Config
+from gateway.core import windows
 from gateway.core.request_rates import RequestRates
 from gateway.core.teams import Team
 from gateway.edge import admission, keys, middlewares, open_streams, ops, routes, stream_check, tracing
@@ -206,6 +207,12 @@ async def _build_money(config: Config, teams: Sequence[Team], store: Store, cloc
     admission.when_exhausted(budgets.exhausted)
     bookkeeper = Bookkeeper(store, store, pricing, budgets, clock, metrics, retain_days=float(config.store.retain_days))
     metrics.watch("waiters", lambda: {"limit": admission.waiting})
+    metrics.watch(
+        "budget_reset_timestamp_seconds", lambda: {each: windows.ends_at(each, clock.now()) for each in windows.Window}
+    )
+    for team in teams:
+        if (limit := team.allowance.own.concurrent_predictions) is not None:
+            metrics.concurrency_limited(team.name, limit)
     return _Money(
         pricing=pricing,
         admission=admission,

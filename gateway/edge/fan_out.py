@@ -75,6 +75,8 @@ class FanOut:
                     continue
                 reader.cursor = after
                 reader.write(block)
+                if reader.first_event is not None:
+                    reader.note_events()
                 sent += len(data)
                 writes += 1
                 if writes % WRITES_A_TURN == 0:

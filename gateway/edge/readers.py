@@ -12,6 +12,7 @@ end (1.0, as nginx speaks it), is not compressed, and its head has left before t
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import NamedTuple
 
 from aiohttp import HttpVersion11, web
@@ -55,6 +56,7 @@ class Reader:
         "_turn",
         "_writer",
         "cursor",
+        "first_event",
         "is_cut_off",
         "is_ending",
         "left_at",
@@ -69,6 +71,8 @@ class Reader:
         self.response = response
         self.cursor = -1
         """The number of the event that comes next; before it is known, one that no event has."""
+        self.first_event: Callable[[], None] | None = None
+        """Told when the first event has been written, and then forgotten."""
         self.left_at: float | None = None
         """When the prediction ended for this caller, if that was before its run."""
         self.is_ending = False
@@ -128,6 +132,12 @@ class Reader:
             if not self._transport.get_write_buffer_size():
                 return
         self.wake()
+
+    def note_events(self) -> None:
+        """Take note that events have been written."""
+        if self.first_event is not None:
+            self.first_event()
+            self.first_event = None
 
     def wake(self) -> None:
         """Let its own task look what there is to do."""

@@ -10,6 +10,7 @@ What a caller is answered:
 - At the gateway's end: what was begun is finished, then `retry:` asks browsers to come back in a second.
 """
 
+import time
 from collections.abc import Mapping
 from functools import partial
 
@@ -22,6 +23,7 @@ from gateway.edge import admission, links
 from gateway.edge.fan_out import BLOCK_BYTES
 from gateway.edge.keys import (
     ABOUT,
+    BEGAN,
     CLOCK,
     HUB,
     METRICS,
@@ -71,6 +73,9 @@ async def _answer(request: web.Request, sight: Sight) -> web.StreamResponse:
         return web.Response(status=204, headers={"Cache-Control": "no-store"})
     streams, metrics = request.app[OPEN_STREAMS], request.app[METRICS]
     reader = await Reader.begin(request, patience_seconds=streams.patience_seconds)
+    began = request[BEGAN]
+    metrics.overhead("stream_open", time.perf_counter() - began)
+    reader.first_event = lambda: metrics.first_event(time.perf_counter() - began)
     with streams.reading(channel, reader, partial(request.app[PREDICTIONS].left_at, sight)):
         try:
             how = await _Telling(reader, channel, last_event_id, request.app[CLOCK], metrics).tell()
@@ -81,6 +86,8 @@ async def _answer(request: web.Request, sight: Sight) -> web.StreamResponse:
         finally:
             reader.let_go()
     metrics.stream_ended(how)
+    if last_event_id is not None:
+        metrics.stream_resumed("lost" if how == "lost" else "resumed")
     reader.response[SENT_BYTES], reader.response[SENT_EVENTS] = reader.sent_bytes, reader.told
     return reader.response
 
@@ -146,6 +153,7 @@ class _Telling:
         data, self._reader.cursor = self._channel.log.read(cursor, BLOCK_BYTES)
         if data:
             self._reader.write(Block.of(data))
+            self._reader.note_events()
             self._observer.events_sent(len(data))
         elif self._channel.is_complete:
             return False

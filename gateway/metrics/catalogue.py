@@ -10,10 +10,15 @@ from enum import Enum
 import msgspec
 
 from gateway import errors
+from gateway.core.deliveries import Result
 from gateway.core.determinism import Reason
+from gateway.core.limits import Of
+from gateway.core.quota import Sort
 from gateway.core.records import Source, Status
 from gateway.core.usage import Doubt
+from gateway.core.windows import Window
 from gateway.metrics.labels import Label, closed
+from gateway.ports.outputs import COPY_FAILURES, GONE_REASONS
 
 NAMESPACE = "replicate_gateway"
 
@@ -95,19 +100,21 @@ _WAITS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 _RUNS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 
 TEAM = Label("team", given="teams", words="the teams of the config")
-TARGET = Label("target", ("unknown",), given="targets", learns=50, words="`owner/name`, `unknown`, `other`; bounded by `top_targets`")
+TARGET = Label("target", ("unknown",), given="targets", learns=50,
+               words="`owner/name`, `unknown`, `other`; bounded by `top_targets`")
 ROUTE = Label("route", ("unmatched",), given="routes", learns=100, words="the names of the routes, `unmatched`")
 # What most calls are, so that their series exist from the start.
 _USUAL_CALLS = ("predictions.create", "models.predictions.create", "deployments.predictions.create", "trainings.create",
                 "predictions.get", "trainings.get", "predictions.cancel", "trainings.cancel", "streams.read")
 _USUAL_OUTCOMES = ("200", "201", "401", "402", "404", "422", "429", "500", "502", "503", "504",
                    "failed", "unreachable", "timeout", "broken", "abandoned")
-OPERATION = Label("operation", _USUAL_CALLS, learns=70, words="what was asked of upstream, such as `predictions.create`")
+OPERATION = Label("operation", _USUAL_CALLS, learns=70,
+                  words="what was asked of upstream, such as `predictions.create`")
 CODE = Label("code", learns=40, words="an HTTP status")
 OUTCOME = Label("code", _USUAL_OUTCOMES, learns=30,
                 words="an HTTP status, or `unreachable`, `timeout`, `broken`, `abandoned`, `failed`")
 METHOD = closed("method", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY", "OPTIONS")
-WINDOW = closed("window", "day", "month")
+WINDOW = closed("window", *Window)
 LANE = closed("lane", "creates", "requests")
 
 _section("The gateway itself")
@@ -126,7 +133,8 @@ HTTP_DURATION = _histogram("http_request_duration_seconds", "From the request's 
 HTTP_IN_FLIGHT = _gauge("http_requests_in_flight", "Requests being answered.")
 OVERHEAD = _histogram("overhead_seconds", "The gateway's own part of an answer, upstream's taken off.", _QUICK,
                       closed("path", "hit", "poll", "relay", "stream_open"))
-REFUSALS = _counter("refusals", "Requests refused by the gateway itself, by error.", Label("reason", tuple(_errors()), words="the names of the errors"))
+REFUSALS = _counter("refusals", "Requests refused by the gateway itself, by error.",
+                    Label("reason", tuple(_errors()), words="the names of the errors"))
 
 _section("Predictions")
 CREATED = _counter("predictions_created", "Predictions recorded, by how they were answered.", TEAM, TARGET,
@@ -141,8 +149,10 @@ QUEUE = _histogram("run_queue_seconds", "From a run's create to its start.", _RU
 RUN = _histogram("run_duration_seconds", "From a run's start to its end.", _RUNS, TARGET)
 FOLLOWED = _gauge("runs_followed", "Runs that are being followed to their end.")
 ACTIVE = _gauge("runs_active", "The same, by the team that started them.", TEAM)
-WAITERS = _gauge("waiters", "Requests that wait for a run's end (`sync`), or for the answer to a create (`create`).",
-                 closed("kind", "sync", "create"))
+WAITERS = _gauge("waiters", "Those who wait: for a run's end (`sync`), for the answer to somebody else's create "
+                 "(`create`), for a limit of their own (`limit`), a request rate (`rate`), a turn at the account "
+                 "with a create (`account`) or another call (`call`).",
+                 closed("kind", "sync", "create", "limit", "rate", "account", "call"))
 ORPHANS = _counter("orphans", "Uncertain creates, by what became of them.", closed("result", "adopted", "released"))
 SHOWN_BYTES = _gauge("shown_bytes", "Bytes of predictions kept in memory as shown.")
 
@@ -163,22 +173,21 @@ BUDGET_SPENT = _gauge("budget_spent_usd", "What is spent of the window's budget.
 BUDGET_RESERVED = _gauge("budget_reserved_usd", "What is held for runs under way.", TEAM, WINDOW)
 BUDGET_RESETS = _gauge("budget_reset_timestamp_seconds", "When the window ends.", WINDOW)
 QUOTA_REFUSALS = _counter("quota_refusals", "Creates that a limit of the team, a key or a user refused.", TEAM,
-                          closed("reason", "rate", "concurrency", "seconds", "dollars"))
+                          closed("reason", *Sort))
 REQUEST_REFUSALS = _counter("request_refusals", "Requests over a request rate, by whose it is.",
-                            closed("of", "team", "key", "user", "address", "token"))
+                            closed("of", *Of))
 CONCURRENCY_LIMIT = _gauge("concurrency_limit", "Predictions that a team may have under way, where that is limited.",
                            TEAM, is_prepared=False)
 CREATES_HELD = _counter("creates_held", "Creates held over a request rate, by what became of them.",
                         closed("result", "admitted", "refused", "full"))
 CREATE_HOLD = _histogram("create_hold_seconds", "How long they were held.", _WAITS)
-CREATES_WAITING = _gauge("creates_waiting", "Creates that wait for a limit, or for their turn at the account.")
 CHARGES_IN_DOUBT = _counter("charges_in_doubt", "Charges that may be other than upstream's own.",
                             closed("reason", *Doubt))
 UNSETTLED = _gauge("reservations_unsettled", "Reservations older than an hour.")
 STUCK = _counter("reservations_stuck", "Reservations freed whose run had ended or was gone. Never, one hopes.")
-DRIFT = _gauge("ledger_drift", "Sums that differed from the ledger when they were last compared.")
+DRIFT = _counter("ledger_drift", "Sums that differed from the ledger's lines, and were made anew. Never, one hopes.")
 RATE_SUBJECTS = _gauge("rate_subjects_kept", "Users, addresses and tokens whose request rate is kept.")
-RATE_SUBJECTS_DROPPED = _gauge("rate_subjects_dropped", "Those of them that fell out, for want of room.")
+RATE_SUBJECTS_DROPPED = _counter("rate_subjects_dropped", "Those of them that fell out, for want of room.")
 
 _section("Upstream")
 UPSTREAM_REQUESTS = _counter("upstream_requests", "Requests sent upstream, and how they ended.", OPERATION, OUTCOME)
@@ -192,12 +201,10 @@ THROTTLES = _counter("account_throttles", "Times upstream answered 429.", LANE)
 TURN_WAIT = _histogram("account_wait_seconds", "Waits for a turn at the account.", _WAITS, LANE)
 TURN_REFUSALS = _counter("account_refusals", "Calls without a turn at the account.", LANE,
                          closed("reason", "timeout", "queue_full"))
-CALLS_WAITING = _gauge("calls_waiting", "Other calls that wait for their turn at the account.")
-CREATES_RATE = _gauge("creates_rate", "Creates a minute that upstream takes, as far as is known.")
-CALLS_RATE = _gauge("calls_rate", "Other calls a minute that upstream takes, as far as is known.")
+ACCOUNT_RATE = _gauge("account_rate_per_minute", "Calls a minute that upstream takes, as far as is known.", LANE)
 
 _section("Streams")
-SSE_STREAMS = _gauge("sse_streams", "Event streams open: to callers, to upstream, and those of the page that checks streams.",
+SSE_STREAMS = _gauge("sse_streams", "Event streams open: to callers, to upstream, to whoever checks the way.",
                      closed("side", "downstream", "upstream", "check"))
 SSE_EVENTS = _counter("sse_events", "Events read from upstream.")
 SSE_BYTES = _counter("sse_bytes", "Bytes of events written to callers.")
@@ -214,7 +221,7 @@ UNKEPT_LOGS = _gauge("unkept_logs", "Streams with news that the store has not.")
 _section("Webhooks")
 DELIVERIES = _counter("webhook_deliveries", "Tries to deliver a webhook.",
                       closed("event", "start", "output", "logs", "completed", "announcement"),
-                      closed("result", "delivered", "answered", "timeout", "unreachable", "refused"))
+                      closed("result", *Result))
 WEBHOOKS_DROPPED = _counter("webhooks_dropped", "Webhooks that will not be sent.",
                             closed("reason", "full", "gave_up", "gone"))
 WEBHOOKS_QUEUED = _gauge("webhooks_queued", "Webhooks that wait for delivery.")
@@ -225,10 +232,12 @@ _section("Files")
 OUTPUTS_STORED = _counter("outputs_stored", "Output files that were copied.")
 OUTPUTS_STORED_BYTES = _counter("outputs_stored_bytes", "Bytes of them.")
 OUTPUTS_NOT_STORED = _counter("outputs_not_stored", "Attempts to copy a file that came to nothing.",
-                              closed("reason", "unreachable", "refused", "untrusted", "broken", "too_large", "store",
-                                     "expired"))
-OUTPUTS_GONE = _counter("outputs_gone", "Copies that went before their predictions.",
-                        closed("reason", "evicted", "expired", "lost"))
+                              closed("reason", *COPY_FAILURES))
+OUTPUTS_GONE = _counter("outputs_gone", "Copies that went before their predictions.", closed("reason", *GONE_REASONS))
+OUTPUTS_HELD = _gauge("outputs_objects", "Objects in the output store.")
+OUTPUTS_HELD_BYTES = _gauge("outputs_bytes", "Bytes of them.")
+OUTPUTS_PENDING = _gauge("outputs_pending", "Runs whose files wait to be copied.")
+OUTPUTS_BEING_SENT = _gauge("outputs_being_sent", "Stored files that are being sent.")
 OUTPUTS_DELETED = _counter("outputs_deleted", "Objects deleted from the output store.")
 OUTPUTS_SERVED_BYTES = _counter("outputs_served_bytes", "Bytes of copies sent to callers.")
 UPLOADS = _counter("uploads", "Uploads, by whether upstream was sent the bytes.",

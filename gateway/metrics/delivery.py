@@ -83,6 +83,11 @@ class FileMetrics(Registry):
         """Note objects that were deleted."""
         self.inc(catalogue.OUTPUTS_DELETED, by=count)
 
+    def outputs_held(self, objects: int, size: int) -> None:
+        """Note what the output store has."""
+        self.set(catalogue.OUTPUTS_HELD, to=objects)
+        self.set(catalogue.OUTPUTS_HELD_BYTES, to=size)
+
     def output_served(self, size: int) -> None:
         """Note bytes that were sent."""
         self.inc(catalogue.OUTPUTS_SERVED_BYTES, by=size)

@@ -42,13 +42,17 @@ class MoneyMetrics(Registry):
 
     def ledger_drift(self, count: int) -> None:
         """Note how many sums differed from the ledger."""
-        self.set(catalogue.DRIFT, to=count)
+        self.inc(catalogue.DRIFT, by=count)
+
+    def concurrency_limited(self, team: str, limit: int) -> None:
+        """Note how many predictions a team may have under way."""
+        self.set(catalogue.CONCURRENCY_LIMIT, team, to=limit)
 
     def request_refused(self, of: str) -> None:
         """Note a request over a request rate; `of` says whose."""
         self.inc(catalogue.REQUEST_REFUSALS, of)
 
-    def request_held(self, result: str, seconds: float) -> None:
+    def create_held(self, result: str, seconds: float) -> None:
         """Note a create that was held: `admitted`, `refused`, or `full` if there was no room to hold it."""
         self.inc(catalogue.CREATES_HELD, result)
         if result != "full":

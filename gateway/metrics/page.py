@@ -21,10 +21,10 @@ _TAIL = """
 ## How many series
 
 Label sets are closed. Where they come from the config (teams), or from the code (reasons, results), their series exist
-from the start with 0, so that `increase` is right from the first event on. Names of targets come from callers: the first
-`[metrics] top_targets` are labels of their own, those that the config names exactly (`models` of teams, prices, cache
-rules) before all others; the rest count as `other`. One metric whose labels learn has at most {most} series; what is no
-longer told apart is counted in `labels_dropped_total`. So whatever callers send, a scrape holds at most
+from the start with 0, so that `increase` is right from the first event on. Names of targets come from callers: the
+first `[metrics] top_targets` are labels of their own, those that the config names exactly (`models` of teams, prices,
+cache rules) before all others; the rest count as `other`. One metric whose labels learn has at most {most} series; what
+is no longer told apart is counted in `labels_dropped_total`. So whatever callers send, a scrape holds at most
 
 | teams | `top_targets` | samples |
 |---|---|---|
@@ -46,10 +46,11 @@ _HOUSES = ((3, 50), (10, 50), (50, 50), (50, 200))
 
 
 def _section(title: str, families: list[Family]) -> str:
-    lines = "\n".join(
-        f"| `{family.sample.removeprefix(NAMESPACE + '_')}` | {family.kind.value} | {_labels(family)} | {family.words} |"
+    rows = [
+        (f"`{family.sample.removeprefix(NAMESPACE + '_')}`", family.kind.value, _labels(family), family.words)
         for family in families
-    )
+    ]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"\n## {title}\n\n| metric | kind | labels | |\n|---|---|---|---|\n{lines}\n"
 
 

@@ -31,6 +31,18 @@ class StreamObserver(Protocol):
         """Note bytes of events that were written to callers."""
         ...
 
+    def events_read(self, count: int) -> None:
+        """Note events that upstream has sent."""
+        ...
+
+    def first_event(self, seconds: float) -> None:
+        """Note how long a caller waited for the first event of its stream."""
+        ...
+
+    def stream_resumed(self, result: str) -> None:
+        """Note a stream that a caller took up again: `resumed` where it had been, or something was `lost`."""
+        ...
+
     def stream_ended(self, how: str) -> None:
         """Note the end of a caller's stream.
 

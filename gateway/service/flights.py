@@ -53,6 +53,7 @@ class Flight:
         """How many wait beside the one who leads."""
         self._landed: asyncio.Future[Landed] = loop.create_future()
         self._uncertain: asyncio.Future[None] = loop.create_future()
+
     def land(self, landed: Landed) -> None:
         """Tell everybody what became of it. The first word stands."""
         if not self._landed.done():

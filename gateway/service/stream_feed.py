@@ -59,7 +59,7 @@ class StreamFeed:
         failures = 0
         while failures < _FAILURES and not (has_ended() and not channel.log.end):
             had_ended = has_ended()
-            connection = _Connection(channel, self._max_event_bytes, on_news)
+            connection = _Connection(channel, self._observer, self._max_event_bytes, on_news)
             try:
                 async with self._reader.open(run.stream_url, channel.log.last_id) as chunks:
                     async for chunk in chunks:
@@ -81,11 +81,14 @@ class StreamFeed:
 class _Connection:
     """What comes by one connection."""
 
-    def __init__(self, channel: Channel, max_event_bytes: int, on_news: Callable[[], None]) -> None:
+    def __init__(
+        self, channel: Channel, observer: StreamObserver, max_event_bytes: int, on_news: Callable[[], None]
+    ) -> None:
         self.has_news = False
         self.was_idle = False
         """Whether upstream has hung up because there was nothing to say."""
         self._channel = channel
+        self._observer = observer
         self._on_news = on_news
         self._splitter = EventSplitter(max_event_bytes)
         self._is_repeating = channel.log.end > 0
@@ -105,6 +108,7 @@ class _Connection:
         fresh = [event for event in events if not event.is_comment and not self._is_known(event)]
         if fresh:
             self.has_news = True
+            self._observer.events_read(len(fresh))
             try:
                 await self._channel.publish(fresh)
             finally:

@@ -58,11 +58,11 @@ def _calls() -> list[p.Panel]:
 def _account() -> list[p.Panel]:
     return [
         p.lines("Rate that Replicate takes", "Calls a minute, as far as is known.", p.COUNT,
-                {"creates": "max(@creates_rate)", "other calls": "max(@calls_rate)"}),
+                {"{{lane}}": "max by (lane) (@account_rate_per_minute)"}),
         p.lines("Waits for a turn", "95 % are shorter.", p.SECONDS,
                 p.quantiles("account_wait_seconds", "lane", levels=(0.95,)), steps=p.bad_from(5, 20)),
         p.lines("Waiting", "Creates, and other calls.", p.COUNT,
-                {"creates": "sum(@creates_waiting)", "other calls": "sum(@calls_waiting)"}),
+                {"creates": 'sum(@waiters{kind="account"})', "other calls": 'sum(@waiters{kind="call"})'}),
         p.lines("Without a turn", "Calls that got none in time, or found the queue full.", p.PER_SECOND,
                 {"{{lane}} {{reason}}": "sum by (lane, reason) (rate(@account_refusals_total[$__rate_interval]))"}),
         p.lines("Throttled", "Answers 429, by what they were for.", p.PER_SECOND,

@@ -36,7 +36,7 @@ async def test_creates_over_the_accounts_rate_wait_for_their_turn(open_gateway: 
         assert creates(house.upstream) == 55
         text = await metrics_of(house)
         assert 'account_wait_seconds_count{lane="creates"}' in text
-        assert "replicate_gateway_creates_waiting 0.0" in text
+        assert 'replicate_gateway_waiters{kind="account"} 0.0' in text
 
 
 async def test_teams_share_upstreams_creates_by_weight(open_gateway: OpenGateway, upstream: Simulator):
@@ -69,7 +69,7 @@ async def test_an_account_low_on_credit_is_learned(open_gateway: OpenGateway, up
         assert time.monotonic() - began >= 1
         assert (creates(upstream), len(upstream.predictions)) == (2, 1)
         text = await metrics_of(house)
-        assert "replicate_gateway_creates_rate 6.0" in text
+        assert 'replicate_gateway_account_rate_per_minute{lane="creates"} 6.0' in text
         assert 'account_throttles_total{lane="creates"} 1.0' in text
         assert "replicate_gateway_calls_rate 3000.0" in text
 

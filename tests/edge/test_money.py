@@ -194,7 +194,7 @@ async def test_a_create_waits_for_a_place_and_takes_the_next_that_is_free(open_g
     ):
         first = (await create(alpha, named(house), LONG)).json["id"]
         second = asyncio.create_task(create(alpha, named(house), OWN))
-        while "creates_over_limits 1.0" not in await metrics_of(house):
+        while 'waiters{kind="limit"} 1.0' not in await metrics_of(house):
             await asyncio.sleep(0.01)
         assert not second.done()
         (standing,) = await limits(alpha)
@@ -213,7 +213,7 @@ async def test_those_who_wait_for_the_same_run_share_it(open_gateway: OpenGatewa
     ):
         first = (await create(alpha, named(house), LONG)).json["id"]
         tasks = [asyncio.create_task(create(alpha, named(house), STORY)) for _ in range(10)]
-        while "creates_over_limits 10.0" not in await metrics_of(house):
+        while 'waiters{kind="limit"} 10.0' not in await metrics_of(house):
             await asyncio.sleep(0.01)
         await cancel(alpha, first)
         replies = await asyncio.gather(*tasks)

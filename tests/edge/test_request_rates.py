@@ -229,7 +229,7 @@ async def test_a_create_over_the_rate_is_held(open_gateway: OpenGateway):
     async with open_gateway(teams={"alpha": team}) as house:
         began = time.monotonic()
         making = [asyncio.create_task(create(house, model=FAST)) for _ in range(8)]
-        await shown(house, "creates_on_hold 3.0")
+        await shown(house, 'waiters{kind="rate"} 3.0')
         sent = house.upstream.requests.count("predictions.create")
         polled = await poll(house)
         replies = await asyncio.gather(*making)
@@ -259,9 +259,9 @@ async def test_a_held_create_whose_caller_has_left_is_not_made(open_gateway: Ope
     async with open_gateway(teams={"alpha": team}) as house:
         await poll(house)
         making = asyncio.create_task(create(house, model=FAST))
-        await shown(house, "creates_on_hold 1.0")
+        await shown(house, 'waiters{kind="rate"} 1.0')
         making.cancel()
-        await shown(house, "creates_on_hold 0.0")
+        await shown(house, 'waiters{kind="rate"} 0.0')
         assert upstream.requests.count("predictions.create") == 0
         assert (await poll(house)).status == 200
 

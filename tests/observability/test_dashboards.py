@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def loaded(name: str) -> dict[str, Any]:
 def exported() -> dict[str, set[str]]:
     """Every name that queries may use, with its labels."""
     names: dict[str, set[str]] = {"process_resident_memory_bytes": set(), "process_cpu_seconds_total": set()}
+    names |= {"process_start_time_seconds": set()}
     for family in catalogue.families():
         labels = {label.name for label in family.labels}
         endings = ("_bucket", "_sum", "_count") if family.kind is Kind.HISTOGRAM else ("",)
@@ -82,9 +83,7 @@ def test_panels_explain_themselves(name: str):
         assert panel["fieldConfig"]["defaults"]["unit"]
         assert panel["datasource"] == {"type": "prometheus", "uid": "prometheus"}
         place = panel["gridPos"]
-        cells = {
-            (place["x"] + across, place["y"] + down) for across in range(place["w"]) for down in range(place["h"])
-        }
+        cells = {(place["x"] + across, place["y"] + down) for across in range(place["w"]) for down in range(place["h"])}
         assert not cells & taken, panel["title"]
         taken |= cells
     (link,) = dashboard["links"]
@@ -261,21 +260,25 @@ async def _scraped_twice(prometheus: Prometheus, polls: int) -> float:
 
 
 async def _money_is_right(house: House, prometheus: Prometheus, at: float) -> None:
-    """What was spent and saved is what the prices make of the story."""
-    reply = await ask(house, "GET", "/gateway/usage?by=day", key="alpha")
-    if reply.status == 404:
-        return  # This gateway does not charge yet.
-    spent = await prometheus.query(by_panel("teams", "Spent").asked(), at)
-    assert {dict(labels)["team"]: round(value, 6) for labels, value in spent.items() if value} == {
-        "alpha": 0.01,
-        "beta": 0.005,
-        "gamma": 0.006,
-    }
-    saved: Counter[str] = Counter()
-    for labels, value in (await prometheus.query(by_panel("teams", "Saved").asked(), at)).items():
-        saved[dict(labels)["team"]] += round(value * 1_000_000)
-    # Of those who joined, the one who cancelled had nothing of it.
-    assert +saved == {"alpha": 40_000, "beta": 20_000}
+    """What was spent and saved is what the prices make of the story, and what the ledger says."""
+    spent = _by_team(await prometheus.query(by_panel("teams", "Spent").asked(), at))
+    saved = _by_team(await prometheus.query(by_panel("teams", "Saved").asked(), at))
+    # The first of the crowd cancelled, and the run went on for the five who had joined: they pay nothing.
+    assert spent == {"alpha": 10_000, "beta": 5_000, "gamma": 6_000}
+    assert saved == {"alpha": 4 * 10_000, "beta": 5 * 5_000}
+    for team in ("alpha", "beta", "gamma"):
+        ledger = (await ask(house, "GET", "/gateway/usage", key=team)).json["total"]
+        assert (ledger["spend_microusd"], ledger["saved_microusd"]) == (spent[team], saved.get(team, 0))
+    used = await prometheus.query(by_panel("teams", "Budget used").asked(), at)
+    assert {labels: round(value, 9) for labels, value in used.items()} == {labelled(team="alpha", window="day"): 0.001}
+
+
+def _by_team(dollars: Mapping[Labels, float]) -> dict[str, int]:
+    """Add up by team, in micro-dollars; teams with nothing are left out."""
+    total: Counter[str] = Counter()
+    for labels, value in dollars.items():
+        total[dict(labels)["team"]] += round(value * 1_000_000)
+    return dict(+total)
 
 
 async def _all_panels_have_data(prometheus: Prometheus, at: float) -> None:

@@ -152,12 +152,14 @@ async def test_targets_that_the_config_names_come_first():
 
 
 async def test_parts_that_tell_of_one_thing_add_up():
-    """Creates wait for a limit here and for the account there; one number shows both."""
+    """Several parts keep others waiting; one metric shows them all."""
     metrics = made()
-    metrics.watch("creates_waiting", lambda: 2)
-    metrics.watch("creates_waiting", lambda: 3)
+    metrics.watch("waiters", lambda: {"sync": 2})
+    metrics.watch("waiters", lambda: {"sync": 1, "limit": 3})
     metrics.watch("runs_active", lambda: {"alpha": 4, "gone": 1})
-    assert await value(metrics, "creates_waiting") == 5
+    assert await value(metrics, "waiters", kind="sync") == 3
+    assert await value(metrics, "waiters", kind="limit") == 3
+    assert await value(metrics, "waiters", kind="call") == 0
     assert await value(metrics, "runs_active", team="alpha") == 4
     assert await value(metrics, "runs_active", team="beta") == 0
     assert await value(metrics, "runs_active", team="other") == 1

@@ -129,6 +129,15 @@ class FakeStreamObserver:
     def stream_ended(self, how: str) -> None:
         """Note an end."""
 
+    def events_read(self, count: int) -> None:
+        """Note events that upstream has sent."""
+
+    def first_event(self, seconds: float) -> None:
+        """Note how long a caller waited."""
+
+    def stream_resumed(self, result: str) -> None:
+        """Note a stream that was taken up again."""
+
     def upstream_broke(self, how: str) -> None:
         """Note a break."""
         self.breaks.append(how)

@@ -1,0 +1,98 @@
+"""Alerts: they parse, fire when they should and not otherwise, and say what to do."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.metrics import Metrics
+from tests.observability.prometheus import ROOT, RULES
+from tests.observability.test_dashboards import STANDARD_LABELS, exported, labels_in
+from tests.support.tools import clean_environment, require_tool
+
+TESTS = sorted((ROOT / "grafana/alerts/tests").glob("*.yml"))
+GROUPS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["groups"]
+ALERTS = {rule["alert"]: rule for group in GROUPS for rule in group["rules"] if "alert" in rule}
+RECORDED = {rule["record"] for group in GROUPS for rule in group["rules"] if "record" in rule}
+
+
+def promtool(*arguments: str, given: bytes = b"") -> str:
+    """Run promtool; whatever it complains of fails the test."""
+    done = subprocess.run(
+        [require_tool("promtool"), *arguments], input=given, capture_output=True, env=clean_environment(), check=False
+    )
+    said = (done.stdout + done.stderr).decode()
+    assert done.returncode == 0, said
+    return said
+
+
+def test_prometheus_takes_the_rules():
+    """As it would at its start."""
+    assert f"{len(ALERTS) + len(RECORDED)} rules found" in promtool("check", "rules", str(RULES))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_alerts_fire_when_they_should_and_not_otherwise(path: Path):
+    """Prometheus' own tests of rules, with time that costs nothing."""
+    assert "SUCCESS" in promtool("test", "rules", str(path))
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_every_alert_has_been_seen_to_fire_and_to_be_silent(name: str):
+    """Each is in a test that expects it, and in one that expects nothing of it."""
+    fires, silent = False, False
+    for path in TESTS:
+        for test in yaml.safe_load(path.read_text())["tests"]:
+            for each in test.get("alert_rule_test", ()):
+                if each["alertname"] == name:
+                    fires, silent = fires or bool(each["exp_alerts"]), silent or not each["exp_alerts"]
+            for each in test.get("promql_expr_test", ()):
+                told = " ".join(sample["labels"] for sample in each["exp_samples"])
+                fires = fires or f'"{name}"' in told
+                asked = re.search(r'alertname=~?"([^"]+)"', each["expr"])
+                silent = silent or (not told and asked is not None and re.fullmatch(asked[1], name) is not None)
+    assert fires
+    assert silent
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_every_alert_says_how_bad_it_is_and_what_to_do(name: str):
+    """A severity, a sentence for the pager, one for whoever reads on, and a chapter of the docs."""
+    alert = ALERTS[name]
+    assert alert["labels"]["severity"] in ("warning", "critical")
+    assert alert["annotations"]["summary"].endswith(".")
+    assert alert["annotations"]["description"].endswith(".")
+    page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+    titles = re.findall(r"^## (\w+)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert anchor == name.lower()
+    assert name in titles
+
+
+def test_no_chapter_is_about_an_alert_that_is_gone():
+    """The docs and the rules name the same."""
+    assert set(re.findall(r"^## (\w+)$", (ROOT / "docs/alerts.md").read_text(), re.MULTILINE)) == ALERTS.keys()
+
+
+def test_rules_use_what_is_exported_and_nothing_else():
+    """An alert on a name that does not exist never fires."""
+    known = exported() | {"up": set()} | {name: {"team", "window"} for name in RECORDED}
+    for group in GROUPS:
+        for rule in group["rules"]:
+            text = re.sub(r'"[^"]*"', '""', rule["expr"])
+            used = set(re.findall(r"\b(?:replicate_gateway[_:][\w:]+|process_\w+|up)\b", text))
+            assert used
+            assert used <= known.keys(), rule
+            allowed = set().union(*(known[name] for name in used)) | STANDARD_LABELS
+            assert labels_in(rule["expr"]) <= allowed, rule
+
+
+async def test_prometheus_finds_nothing_to_say_about_the_metrics():
+    """Names, units and words as its own linter wants them."""
+    metrics = Metrics(teams=["alpha"], top_targets=5, routes=["predictions.get"])
+    metrics.answered("predictions.get", "GET", 200, 0.01)
+    body, _ = await metrics.scrape("")
+    ours = b"".join(line for line in body.splitlines(keepends=True) if b"replicate_gateway_" in line)
+    assert promtool("check", "metrics", given=ours) == ""
