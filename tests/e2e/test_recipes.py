@@ -139,7 +139,10 @@ async def ended(upstream: Simulator, site: Site, house: House) -> None:
         while True:
             async with session.get(f"{house.ops_url}/metrics") as answer:
                 metrics = await answer.text()
-                if 'route="streams.read"' in metrics and 'sse_streams{side="downstream"} 0.0' in metrics:
+                if (
+                    'http_requests_total{code="200",method="GET",route="streams.read"}' in metrics
+                    and 'sse_streams{side="downstream"} 0.0' in metrics
+                ):
                     break
             await asyncio.sleep(0.05)
     site.released.set()

@@ -71,7 +71,7 @@ async def test_an_account_low_on_credit_is_learned(open_gateway: OpenGateway, up
         text = await metrics_of(house)
         assert 'replicate_gateway_account_rate_per_minute{lane="creates"} 6.0' in text
         assert 'account_throttles_total{lane="creates"} 1.0' in text
-        assert "replicate_gateway_calls_rate 3000.0" in text
+        assert 'replicate_gateway_account_rate_per_minute{lane="requests"} 3000.0' in text
 
 
 async def test_a_create_without_a_turn_in_time_is_the_gateways_own_refusal(
@@ -121,7 +121,7 @@ async def test_a_queued_create_whose_caller_has_left_is_not_made(open_gateway: O
     async with open_gateway() as house:
         upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1, times=1))
         making = asyncio.create_task(create(house, model=FAST))
-        await shown(house, "creates_waiting 1.0")
+        await shown(house, 'waiters{kind="account"} 1.0')
         making.cancel()
         began = time.monotonic()
         assert (await create(house, model=FAST)).status == 201
@@ -139,7 +139,7 @@ async def test_a_queued_create_that_others_share_is_made_although_its_caller_lef
         upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1, times=1))
         async with many(house) as hasty:
             first = asyncio.create_task(make(hasty, named(house)))
-            await shown(house, "creates_waiting 1.0")
+            await shown(house, 'waiters{kind="account"} 1.0')
             others = [asyncio.create_task(make(alpha, named(house))) for _ in range(3)]
             await shown(house, "http_requests_in_flight 4.0")
             first.cancel()
@@ -153,7 +153,7 @@ async def test_a_cancel_gets_through_a_crowd_of_reads(open_gateway: OpenGateway,
     async with open_gateway(upstream=limits, cache={"metadata_ttl_seconds": 0}) as house, many(house) as alpha:
         made = await create(house)
         reads = [asyncio.create_task(alpha.get(f"/v1/models?n={number}")) for number in range(200)]
-        await shown(house, "calls_waiting 1")
+        await shown(house, 'waiters{kind="call"} 1')
         cancelled = await ask(house, "POST", f"/v1/predictions/{made.json['id']}/cancel")
         assert cancelled.json["status"] == "canceled"
         async with asyncio.timeout(8):
@@ -179,7 +179,7 @@ async def test_a_run_is_followed_although_the_accounts_calls_are_used_up(open_ga
     limits = {"requests_per_minute": 240}
     async with open_gateway(upstream=limits, cache={"metadata_ttl_seconds": 0}) as house, many(house) as alpha:
         reads = [asyncio.create_task(alpha.get(f"/v1/models?n={number}")) for number in range(100)]
-        await shown(house, "calls_waiting 5")
+        await shown(house, 'waiters{kind="call"} 5')
         made = await create(house, model=FAST)
         assert (await finished(house, made.json["id"], seconds=8))["status"] == "succeeded"
         assert not all(task.done() for task in reads)
@@ -200,7 +200,7 @@ async def test_a_shutdown_sends_the_queue_away(upstream: Simulator, tmp_path: Pa
             url = f"{house.base_url}/predictions"
             making = [asyncio.create_task(session.post(url, json=body, headers=headers)) for _ in range(4)]
             await shown(house, "http_requests_in_flight 4.0")
-            await shown(house, "creates_waiting 1.0")
+            await shown(house, 'waiters{kind="account"} 1.0')
             began = time.monotonic()
         assert time.monotonic() - began < 5
         assert {reply.status for reply in await asyncio.gather(*making)} == {503}
