@@ -68,8 +68,8 @@ def _add(family: Family) -> Family:
     return family
 
 
-def _counter(name: str, words: str, *labels: Label) -> Family:
-    return _add(Family(name, Kind.COUNTER, words, labels))
+def _counter(name: str, words: str, *labels: Label, is_prepared: bool = True) -> Family:
+    return _add(Family(name, Kind.COUNTER, words, labels, is_prepared=is_prepared))
 
 
 def _gauge(name: str, words: str, *labels: Label, is_prepared: bool = True) -> Family:
@@ -127,7 +127,8 @@ LABELS_DROPPED = _counter("labels_dropped", "Values counted as `other`: not on t
 LOG_LINES_DROPPED = _counter("log_lines_dropped", "Log lines lost because nobody took them.")
 
 _section("Requests")
-HTTP_REQUESTS = _counter("http_requests", "Requests answered. 499: the caller left before that.", ROUTE, METHOD, CODE)
+HTTP_REQUESTS = _counter("http_requests", "Requests answered. 499: the caller left before that.", ROUTE, METHOD, CODE,
+                         is_prepared=False)
 HTTP_DURATION = _histogram("http_request_duration_seconds", "From the request's head to the answer's end.", _ANSWERS,
                            ROUTE)
 HTTP_IN_FLIGHT = _gauge("http_requests_in_flight", "Requests being answered.")
