@@ -104,9 +104,13 @@ async def test_every_door_has_one_line_for_each_request(gateway: House, lines: L
     """Nothing passes unseen, and a path of the log is never one that was asked for."""
     prediction = (await create(gateway, model="acme/storyteller")).json["id"]
     file = (await ask(gateway, "POST", "/v1/files", **upload())).json["id"]
+    tickets = {
+        "streams.read_files": FILE_PREFIX + UNKNOWN_TICKET,
+        "outputs.read": f"{prediction}-0-{UNKNOWN_TICKET}",
+    }
     for door in (*PUBLIC, *OWN):
         lines.told.clear()
-        ids = {"ticket": FILE_PREFIX + UNKNOWN_TICKET} if door.name == "streams.read_files" else {}
+        ids = {"ticket": tickets[door.name]} if door.name in tickets else {}
         method, path, body = request_for(door, upstream, id=prediction, file_id=file, **ids)
         await ask(gateway, method, path, key="operator", **body)
         await until(lambda: lines.told)

@@ -11,6 +11,8 @@ import pytest
 from yarl import URL
 
 from gateway import logs
+from gateway.logs import formats
+from gateway.logs.sink import DirectSink
 from tests.edge.canary import Canaries, Listener
 from tests.edge.conftest import OpenGateway
 from tests.edge.samples import ShiftedClock, create
@@ -199,8 +201,7 @@ async def test_a_ticket_is_told_to_its_caller_and_to_nobody_else(
 def test_what_others_log_of_a_ticket_is_struck_out():
     """A library that logs a whole address, a traceback that quotes one: neither says the ticket."""
     stream, ticket = io.StringIO(), "abcdefghijklmnopqrstuvwxyz234567abcdefghijklmnopqrst"
-    handler = logs.RedactingHandler(stream, logs.Redactor())
-    handler.setFormatter(logs.ConsoleFormatter())
+    handler = logs.Handler(DirectSink(stream), logs.Redactor(), formats.console)
     logger = logging.Logger("library")  # noqa: LOG001 - one of its own, which nobody else hears
     logger.addHandler(handler)
     for shown in (f"http://g.example/v1/streams/{ticket}", f"GET /v1/files/rgws-{ticket} HTTP/1.1", f"ticket={ticket}"):
