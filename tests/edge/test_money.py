@@ -376,6 +376,8 @@ async def test_a_team_sees_its_own_use_only(open_gateway: OpenGateway):
         ({"by": ""}, "by"),
         ({"from": ""}, "from"),
         ({"from": "99999-01-01"}, "from"),
+        ({"from": "0001-01-01T00:00:00+10:00"}, "from"),
+        ({"to": "9999-12-31T23:00:00-10:00"}, "to"),
     ],
 )
 async def test_a_question_that_makes_no_sense_names_its_field(gateway: House, query: dict[str, str], field: str):
