@@ -63,6 +63,10 @@ class Place:
         """Wait until another try makes sense. Raise `RateLimited` when the caller has waited long enough."""
         await self._admission.wait(self, refused)
 
+    def leave(self) -> None:
+        """Wait no longer. One that waits again has the place of its arrival."""
+        self._admission.leave(self)
+
 
 class _Line:
     """Those who wait for one scope's limits, and which of them was in the way when somebody last tried."""
@@ -103,7 +107,7 @@ class Admission:
         try:
             yield place
         finally:
-            self._leave(place)
+            self.leave(place)
 
     def is_behind(self, place: Place) -> str | None:
         """Return a scope for which somebody waits who came before."""
@@ -165,7 +169,7 @@ class Admission:
                 assert known is not None
                 assert place.demand is not None
                 raise self.refusal(known, place.demand, place.team)
-            self._leave(place)
+            self.leave(place)
             line = self._lines.setdefault(scope, _Line())
             insort(line.places, place)
             place.line = scope
@@ -173,7 +177,8 @@ class Admission:
         if refused is not None:
             self._lines[scope].refused = refused
 
-    def _leave(self, place: Place) -> None:
+    def leave(self, place: Place) -> None:
+        """Take a place out of its line, if it stands in one, and let the next one try."""
         if place.line is None:
             return
         line = self._lines[place.line]

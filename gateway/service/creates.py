@@ -185,6 +185,9 @@ class CreateService:
     async def _attempt(self, asked: Asked, identity: Identity, place: Place) -> Created | Answer:
         begin = self._begin(asked.caller, asked.order, identity)
         begun = await self._share_or_lead(begin, asked, place)
+        if begun.outcome is not Outcome.REFUSED:
+            # What its limits allow next need not wait for what becomes of it upstream.
+            place.leave()
         match begun.outcome:
             case Outcome.LED:
                 return await self._lead(asked, identity, _sight(begun))

@@ -205,6 +205,24 @@ async def test_a_create_waits_for_a_place_and_takes_the_next_that_is_free(open_g
     assert creates(house.upstream) == 2
 
 
+async def test_nobody_in_the_line_waits_for_anothers_create(open_gateway: OpenGateway):
+    """Two places come free and two wait: Replicate is slow to answer the first, and the second goes meanwhile."""
+    team = {"concurrent_predictions": 2}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as house, many(house) as alpha:
+        running = [(await create(alpha, named(house), LONG)).json["id"] for _ in range(2)]
+        waiting = []
+        for number in (1, 2):
+            waiting.append(asyncio.create_task(create(alpha, named(house), OWN)))
+            while f"creates_over_limits {number}.0" not in await metrics_of(house):
+                await asyncio.sleep(0.01)
+        house.upstream.faults.set(Fault("delay_headers", operation="*predictions.create", times=1, seconds=3))
+        for each in running:
+            await cancel(alpha, each)
+        assert (await waiting[1]).status == 201
+        assert not waiting[0].done()
+        assert (await waiting[0]).status == 201
+
+
 async def test_those_who_wait_for_the_same_run_share_it(open_gateway: OpenGateway):
     """Ten equal requests wait for the one place; then one runs and nine join it."""
     async with (
