@@ -276,7 +276,8 @@ class Tracker:
         if changed is None and status.is_terminal:
             # Known already: an earlier step that seemed to fail did not, or somebody else was first.
             changed = await self._store.run(run.id)
-        if changed is None or changed == run:
+        if changed is None or changed == run or watch.run.status.is_terminal:
+            # Nothing new, or whoever brought the same end a moment before has told of it.
             return
         watch.run = changed
         if changed.status.is_terminal:

@@ -404,6 +404,34 @@ async def test_an_end_that_was_written_unheard_is_the_end(upstream, replicate, c
         await tracker.close()
 
 
+class BusyStore(FakeStore):
+    """Answers when others have had their turn."""
+
+    async def advance(self, run_id, **news) -> Run | None:
+        changed = await super().advance(run_id, **news)
+        await asyncio.sleep(0)
+        return changed
+
+
+async def test_an_end_that_is_seen_twice_at_once_is_one_end(upstream, clock, observer):
+    """A look and a webhook bring it at the same moment: it is counted, and its money is, once."""
+    store, ended = BusyStore(), []
+    run = store.runs["run1"] = live(intended_at=START, live_at=START)
+    tracker = Tracker(
+        store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept, settlement_of=free
+    )
+
+    async def note(run: Run) -> None:
+        ended.append(run.status)
+
+    tracker.when_ended(note)
+    tracker.follow(run)
+    body = said("succeeded", output="x")
+    await asyncio.gather(tracker.take_news("run1", body), tracker.take_news("run1", body))
+    await tracker.close()
+    assert ended == [Status.SUCCEEDED]
+
+
 async def test_changes_are_told_before_waiters_look(tracker, replicate, run, store, clock):
     """Whoever follows progress hears of each change of a run that goes on, and not of its end."""
     told: list[Run] = []
