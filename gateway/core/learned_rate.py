@@ -30,6 +30,8 @@ PROBE_SECONDS = 60.0
 _STEP = 0.1
 _DECREASE = 0.5
 _PAUSE_UNSAID = 5.0
+_SHORTEST_PAUSE = 1.0
+"""Upstream counts whole seconds, so its 0 is a part of one. Without a pause it would be asked as fast as it refuses."""
 _LONGEST_PAUSE = 600.0
 _REDUCED = re.compile(r"reduced to (\d{1,6}) requests? per (second|minute|hour)(?: with a burst of (\d{1,6}))?")
 _RESETS = re.compile(r"resets? in ~?(\d{1,5})s")
@@ -123,7 +125,8 @@ class LearnedRate:
     def _hear_throttle(self, throttle: Throttle, now: float) -> None:
         self.throttled += 1
         is_first = now >= self._paused_until
-        self._pause(now + (throttle.retry_after if throttle.retry_after is not None else _PAUSE_UNSAID), now)
+        seconds = _PAUSE_UNSAID if throttle.retry_after is None else max(throttle.retry_after, _SHORTEST_PAUSE)
+        self._pause(now + seconds, now)
         if throttle.reduced is not None:
             self._set(throttle.reduced.per_minute, throttle.reduced.burst)
         elif is_first:

@@ -181,6 +181,13 @@ def test_headers_that_are_no_numbers_say_nothing(value):
     assert (rate.remaining(1000.0), rate.wait(1000.0)) == (100, 0.0)
 
 
+def test_a_refusal_without_a_pause_is_paused_for_all_the_same():
+    """Upstream says "now" again and again: it is not asked as fast as it answers."""
+    rate, now = learned(), 1000.0
+    rate.hear(throttled(retry_after=0), now)
+    assert rate.wait(now) >= 0.5
+
+
 def test_an_absurd_pause_is_cut():
     """A proxy that says "come back next year" does not close the gateway for a year."""
     rate = learned()
