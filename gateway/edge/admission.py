@@ -158,6 +158,10 @@ def add_headers(request: web.Request, headers: CIMultiDict[str]) -> None:
     buckets = request.get(_BUCKETS)
     if buckets is None:
         return
+    if "RateLimit" in headers:
+        # A refusal by another limit, which it names already.
+        headers["RateLimit-Policy"] = f"{rate_headers.policy(buckets)}, {headers['RateLimit-Policy']}"
+        return
     name, left, seconds = rate_headers.state(buckets, request.app[CLOCK].monotonic())
     headers["RateLimit-Policy"] = rate_headers.policy(buckets)
     headers["RateLimit"] = f'"{name}";r={left};t={seconds}'

@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway import errors
+from gateway.core import rate_headers
 from gateway.core.answers import Answer
 from gateway.core.problems import CONTENT_TYPE, problem
 
@@ -57,6 +58,12 @@ def respond(error: errors.GatewayError) -> web.Response:
     )
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
+    if limit is not None and (refusing := rate_headers.refusing(limit, retry_after or 1)) is not None:
+        response.headers["RateLimit-Policy"] = refusing.policy
+        response.headers["RateLimit"] = refusing.state
+        # Of what this request wanted there is none now, whatever is left of a budget.
+        response.headers["ratelimit-remaining"] = "0"
+        response.headers["ratelimit-reset"] = str(refusing.seconds)
     if isinstance(error, errors.UpstreamUncertain):
         # Clients of the Stainless family repeat a create after a 504, and would pay for it again, unless told not to.
         response.headers["X-Should-Retry"] = "false"

@@ -91,10 +91,10 @@ def _day(request: web.Request, name: str, default: int) -> int:
         day = windows.day_of(times.parse(text))
         # By UTC, a time at either end of the calendar lies on a day that has no name.
         windows.text_of(day)
-        return day
     except (ValueError, OverflowError):
         message = f"{name} must be a day (for example: 2026-01-31) or a time, by UTC"
         raise Unprocessable.field(name, message) from None
+    return day
 
 
 async def get_limits(request: web.Request) -> web.Response:

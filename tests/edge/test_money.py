@@ -53,6 +53,11 @@ async def spend(session: aiohttp.ClientSession, version: str, given: Any = None,
     return made.json["id"]
 
 
+def told(reply: Any) -> tuple[str, ...]:
+    names = ("RateLimit-Policy", "RateLimit", "ratelimit-remaining", "ratelimit-reset")
+    return tuple(reply.headers[name] for name in names)
+
+
 def rows(house: House, query: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(f"file:{house.database}?mode=ro", uri=True)) as database:
         return database.execute(query).fetchall()
@@ -173,8 +178,28 @@ async def test_a_rate_holds_for_a_while_and_then_refuses_with_429(open_gateway: 
             "held": 0,
             "remaining": 0,
         }
-        assert 0 < int(reply.headers["Retry-After"]) <= 60
+        after = reply.headers["Retry-After"]
+        assert 0 < int(after) <= 60
+        assert told(reply) == ('"team-predictions";q=1;w=60', f'"team-predictions";r=0;t={after}', "0", after)
     assert creates(house.upstream) == 1
+
+
+async def test_a_refusal_names_its_limit_beside_the_rates_that_every_answer_tells(open_gateway: OpenGateway):
+    """Requests are left and money is not: no header says that another try would do."""
+    team = {"requests_per_minute": 600, "budget_usd_per_day": 0.3, "concurrent_predictions": 1, "max_wait_seconds": 0}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as house, many(house) as alpha:
+        first = (await create(alpha, named(house), LONG)).json["id"]
+        reply = await create(alpha, named(house), OWN)
+        assert (reply.status, reply.json["limit"]["name"]) == (402, "budget_usd_per_day")
+        name, requests = '"team-budget-usd-per-day"', '"team-requests";q=600;w=60'
+        assert told(reply) == (f"{requests}, {name};q=300000;w=86400", f"{name};r=50000;t=1", "0", "1")
+        await cancel(alpha, first)
+    team |= {"budget_usd_per_day": 100}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as house, many(house) as alpha:
+        await create(alpha, named(house), LONG)
+        reply = await create(alpha, named(house), OWN)
+        name = '"team-concurrent-predictions"'
+        assert told(reply) == (f"{requests}, {name};q=1", f"{name};r=0;t=1", "0", "1")
 
 
 async def test_a_create_over_a_rate_is_held_until_its_turn(open_gateway: OpenGateway):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.core import rate_headers
 from gateway.core.limits import Allowance, Limits
 from gateway.core.request_rates import (
+    NAME,
     Bucket,
     Over,
     RequestRates,
@@ -184,6 +185,46 @@ def test_the_headers_name_all_policies_and_the_tightest_limit():
     while admit(buckets, NOW) is None:
         pass
     assert rate_headers.state(buckets, NOW) == ("key-user-requests", 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("limit", "policy", "state"),
+    [
+        (
+            {"name": "creates_per_minute", "of": "account", "limit": 0.5, "remaining": 0},
+            "account-creates",
+            "q=0;w=60 r=0",
+        ),
+        ({"name": NAME, "of": "account", "limit": 3000, "remaining": 7}, "account-requests", "q=3000;w=60 r=7"),
+        (
+            {"name": "seconds_per_month", "of": "key", "limit": 99.5, "remaining": 1.5},
+            "key-seconds-per-month",
+            "q=99 r=1",
+        ),
+        (
+            {
+                "name": "budget_usd_per_day",
+                "of": "user",
+                "limit": "1000000000.000000",
+                "limit_microusd": 10**15,
+                "remaining": "0.000001",
+                "remaining_microusd": 1,
+            },
+            "user-budget-usd-per-day",
+            "q=999999999999999;w=86400 r=1",
+        ),
+    ],
+)
+def test_a_refusal_names_its_limit_in_the_same_form(limit, policy, state):
+    """Whole numbers only, of 15 digits at most (RFC 9651), and a window where it is one of fixed length."""
+    quota, left = state.split(" ")
+    assert rate_headers.refusing(limit, 9) == (f'"{policy}";{quota}', f'"{policy}";{left};t=9', 9)
+
+
+@pytest.mark.parametrize("of", ["team", "key", "user", "address"])
+def test_request_rates_are_told_with_every_answer_and_need_no_word_more(of):
+    """Their names say more than whose they are: a browser token's is not its key's."""
+    assert rate_headers.refusing({"name": NAME, "of": of, "limit": 6, "remaining": 0}, 9) is None
 
 
 @given(st.integers(1, 10_000), st.integers(0, 50), st.floats(0, 100))
