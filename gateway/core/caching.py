@@ -1,7 +1,7 @@
-"""What is to be done with a create: answered from a finished run, attached to one in flight, or run.
+"""What became of a create: answered from a finished run, attached to one in flight, or run; and how long runs answer.
 
 What is had first: a finished run (hit), a run in flight (join), a new run (miss). What may not be shared gets a run of
-its own that serves nobody else (bypass). A caller that wants no new run is refused one.
+its own that serves nobody else (bypass). The store decides, in the step that records it (`Sharing.begin`).
 """
 
 import re
@@ -10,28 +10,12 @@ from typing import assert_never
 import msgspec
 from msgspec import Raw
 
-from gateway.core.determinism import Judgement, NotDeterministic, Reason
-from gateway.core.directives import Directives
+from gateway.core.determinism import Reason
 
 LINKS_LIVE_SECONDS = 55 * 60
 """Upstream's links die an hour after the end (ref 6); a caller must have time to fetch what it was shown."""
 
 CACHE_NAME = "replicate-gateway"
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """A finished run that may be shared."""
-
-    completed_at: float
-    expires_at: float
-    has_links: bool
-    """Whether its output holds links to files."""
-
-
-class Flight(msgspec.Struct, frozen=True):
-    """A run in flight. It cannot be joined once its last caller has left."""
-
-    joinable: bool
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -56,48 +40,7 @@ class Bypass(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """No run, because the caller wants no new one (504)."""
-
-    reason: Reason
-
-
-Decision = Hit | Join | Miss | Bypass | Refused
-
-
-def decide(
-    directives: Directives,
-    judgement: Judgement,
-    entry: Entry | None,
-    flight: Flight | None,
-    *,
-    now: float,
-    ttl_seconds: float,
-    outputs_persisted: bool,
-) -> Decision:
-    """Say what is to be done with a create.
-
-    `ttl_seconds` is how long results of the target are kept now (`ttl_of`), `outputs_persisted` whether the entry's
-    files are in the output store.
-    """
-    if directives.no_store:
-        return _own_run(directives, Reason.NO_STORE)
-    if isinstance(judgement, NotDeterministic):
-        return _own_run(directives, judgement.reason)
-    if entry is not None and not directives.no_cache:
-        left = _usable_until(entry, ttl_seconds, outputs_persisted=outputs_persisted) - now
-        is_young = directives.max_age is None or now - entry.completed_at <= directives.max_age
-        if left > 0 and is_young:
-            return Hit(int(left))
-    if flight is not None and flight.joinable:
-        return Join()
-    if directives.only_if_cached:
-        return Refused(Reason.NOT_CACHED)
-    return Miss(stored=ttl_seconds > 0)
-
-
-def _own_run(directives: Directives, reason: Reason) -> Bypass | Refused:
-    return Refused(reason) if directives.only_if_cached else Bypass(reason)
+Decision = Hit | Join | Miss | Bypass
 
 
 def ttl_of(rule_ttl_seconds: float | None, cache_ttl_seconds: float) -> float:
@@ -113,14 +56,6 @@ def usable_until(completed_at: float, ttl_seconds: float, *, has_links: bool, ou
     if has_links and not outputs_persisted:
         return completed_at + min(ttl_seconds, LINKS_LIVE_SECONDS)
     return completed_at + ttl_seconds
-
-
-def _usable_until(entry: Entry, ttl_seconds: float, *, outputs_persisted: bool) -> float:
-    # Looked at again, and not only when the entry was made: the config may have been narrowed since.
-    until = usable_until(
-        entry.completed_at, ttl_seconds, has_links=entry.has_links, outputs_persisted=outputs_persisted
-    )
-    return min(until, entry.expires_at)
 
 
 _decode = msgspec.json.Decoder(float_hook=Raw).decode
@@ -164,7 +99,5 @@ def cache_status(decision: Decision) -> str:
             return f"{CACHE_NAME}; fwd=miss; stored" if stored else f"{CACHE_NAME}; fwd=miss"
         case Bypass(reason):
             return f"{CACHE_NAME}; fwd=bypass; detail={reason}"
-        case Refused(reason):
-            return f"{CACHE_NAME}; detail={reason}"
         case never:
             assert_never(never)

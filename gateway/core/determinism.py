@@ -78,10 +78,6 @@ class Reason(StrEnum):
     """The input is too deep, or holds too much, to be compared."""
     NO_STORE = "no-store"
     """The caller's own wish."""
-    NOT_CACHED = "not-cached"
-    """The caller wanted what there is, or nothing; and there is nothing."""
-    STORE_AWAY = "store-away"
-    """The gateway's own memory is away."""
 
 
 class Deterministic(msgspec.Struct, frozen=True):
