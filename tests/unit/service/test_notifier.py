@@ -294,6 +294,27 @@ async def test_a_name_that_leads_inside_is_refused(open_house: Callable[..., Hou
         assert not receiver.messages
 
 
+async def test_a_message_that_comes_while_the_queue_is_read_is_not_overlooked(
+    open_house: Callable[..., House], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    """The reading has just found nothing, and does not know yet: the message goes out at once all the same."""
+    house, found, go_on = open_house(), asyncio.Event(), asyncio.Event()
+    claim = house.store.claim_deliveries
+
+    async def slowly(*given: Any) -> Any:
+        claimed = await claim(*given)
+        found.set()
+        await go_on.wait()
+        return claimed
+
+    monkeypatch.setattr(house.store, "claim_deliveries", slowly)
+    async with house.working() as notifier:
+        await found.wait()
+        await notifier.announce("red", receiver.url, "test", 1)
+        go_on.set()
+        await receiver.count(1)
+
+
 async def test_plain_http_is_refused_unless_it_is_allowed(open_house: Callable[..., House], receiver: Receiver):
     """Even if it was allowed when the address was given."""
     house = open_house(allow_http=False)
