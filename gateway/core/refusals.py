@@ -63,11 +63,6 @@ def _amount(sort: Sort, amount: float) -> float | str:
             return int(amount) if amount == int(amount) else amount
 
 
-def title_of(refused: Refused) -> str:
-    """Return the title of a refusal."""
-    return "Budget exceeded" if refused.standing.sort.is_budget else "Too many requests"
-
-
 def detail_of(refused: Refused, demand: Demand) -> str:
     """Say in a sentence fit for the caller which limit is in the way, whose it is, and until when."""
     standing = refused.standing
