@@ -16,7 +16,7 @@ from gateway.core import adoption, documents
 from gateway.core.documents import News
 from gateway.core.records import Run, RunState
 from gateway.errors import Conflict, GatewayError, UpstreamUnavailable
-from gateway.ports import AdoptionObserver, Clock, Predictions, Upstream
+from gateway.ports import AdoptionObserver, Clock, CreateStore, Upstream
 from gateway.service.flights import Flights, NotSent
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,9 @@ _STORE_PAGE = 500
 Adopt = Callable[[Run, News], Awaitable[None]]
 """Records a found run as created. Raises `Conflict` if it is somebody's already."""
 
+TakeUp = Callable[[Run], Awaitable[None]]
+"""Goes on with a run that is in the store although nobody heard so."""
+
 
 class _Page(msgspec.Struct):
     results: list[Raw]
@@ -41,12 +44,13 @@ class Adopter:
 
     def __init__(
         self,
-        store: Predictions,
+        store: CreateStore,
         upstream: Upstream,
         flights: Flights,
         clock: Clock,
         observer: AdoptionObserver,
         adopt: Adopt,
+        take_up: TakeUp,
     ) -> None:
         self._store = store
         self._upstream = upstream
@@ -54,6 +58,7 @@ class Adopter:
         self._clock = clock
         self._observer = observer
         self._adopt = adopt
+        self._take_up = take_up
         self._searches: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -105,6 +110,11 @@ class Adopter:
         if self._flights.is_sending(run.request, run.path):
             # What is found now might be the run of that create, whose answer is on its way.
             return False
+        known = await self._store.run(run.id)
+        if known is not None and known.state is not RunState.INTENDED:
+            # Its record was written after all, and the word of that came too late.
+            await self._take_up(known)
+            return True
         family = documents.family_of(run.kind)
         query = ""
         for _ in range(_MAX_PAGES):

@@ -79,7 +79,9 @@ class Leader:
         self._adopt_wait_seconds = adopt_wait_seconds
         self.flights = Flights()
         """The creates under way: whoever joins one waits there."""
-        self.adopter = Adopter(store, own_upstream or upstream, self.flights, clock, adoption_observer, self._adopt)
+        self.adopter = Adopter(
+            store, own_upstream or upstream, self.flights, clock, adoption_observer, self._adopt, self._take_up
+        )
         self._on_created: list[Callable[[Sight], None]] = []
         self._tasks = Tasks()
 
@@ -215,12 +217,7 @@ class Leader:
         )
         settlement = self._settlement_of(run, run.status, run.document, now) if run.status.is_terminal else None
         await self._patiently(run, leader, settlement)
-        self._tracker.follow(run)
-        if leader.deadline_at is not None:
-            self._deadlines.add(leader.deadline_at, leader.id)
-        self.note_created(Sight(leader, run))
-        if run.status.is_terminal:
-            await self._tracker.ended(run)
+        await self._go_on(run, leader)
         if run.provisional is not None and run.fingerprint is None:
             self._tasks.in_background(self._settle(run, answer, asked))
         else:
@@ -229,6 +226,20 @@ class Leader:
             finally:
                 self.flights.land(run.id, flights.Created(run, answer))
         return run
+
+    async def _go_on(self, run: Run, leader: Prediction) -> None:
+        """Follow a run that is on disk, and let everybody know."""
+        self._tracker.follow(run)
+        if leader.deadline_at is not None:
+            self._deadlines.add(leader.deadline_at, leader.id)
+        self.note_created(Sight(leader, run))
+        if run.status.is_terminal:
+            await self._tracker.ended(run)
+
+    async def _take_up(self, run: Run) -> None:
+        """Go on with a run whose record was written unheard."""
+        await self._go_on(run, await self._leader(run))
+        self.flights.land(run.id, flights.Created(run, None))
 
     async def _patiently(self, run: Run, leader: Prediction, settlement: Settlement | None) -> None:
         """Record what upstream has created: the run exists whether or not the store answers."""

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from gateway.core import money
+from gateway.errors import StoreUnavailable
 from gateway.simulator import Fault
 from gateway.store.sqlite import SQLiteStore
 from tests.edge.conftest import OpenGateway
@@ -462,6 +463,25 @@ async def test_an_uncertain_create_holds_its_money_until_it_is_found(open_gatewa
         assert (await usage(alpha))["total"]["spend_usd"] == "0.250000"
         assert (await limits(alpha))[0]["held_microusd"] == 0
         assert rows(house, "SELECT count(*) FROM ledger WHERE kind = 'spend'") == [(1,)]
+
+
+async def test_a_run_that_was_recorded_unheard_is_followed_and_settled(
+    open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
+):
+    """The disk stalls: the record is written, and nobody hears of it in time. The caller gets its answer anyway."""
+    record = SQLiteStore.record_created
+
+    async def unheard(store: SQLiteStore, *given: Any) -> None:
+        await record(store, *given)
+        raise StoreUnavailable("The gateway's store did not answer in time.")
+
+    monkeypatch.setattr(SQLiteStore, "record_created", unheard)
+    async with open_gateway(prices=PRICES) as house, many(house) as alpha:
+        reply = await create(alpha, named(house), OWN, Prefer="wait")
+        assert (reply.status, reply.json["status"]) == (201, "succeeded")
+        assert rows(house, "SELECT * FROM reservations") == []
+        assert (await usage(alpha))["total"]["spend_usd"] == "0.250000"
+    assert creates(house.upstream) == 1
 
 
 async def test_a_warning_is_logged_at_80_and_100_per_cent_once(
