@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from gateway.service import uploads
 from gateway.simulator import Fault
 from tests.edge.conftest import OpenGateway
 from tests.edge.samples import FORM, content, form
@@ -206,3 +207,29 @@ async def test_a_large_file_again_is_not_held_in_memory(gateway: House):
     assert again.json["checksums"]["sha256"] == hashlib.sha256(piece * count).hexdigest()
     assert sent(gateway) == 1
     assert highest - before < 30 * 1024, f"grew by {highest - before} KiB"
+
+
+async def test_a_file_that_could_not_be_asked_after_is_promised_to_nobody(gateway: House):
+    """Upstream is out of reach when it is asked for the bytes it had: no file comes about that nobody knows of."""
+    await made(gateway, HELLO)
+    gateway.upstream.faults.set(Fault("drop_before", operation="files.*"))
+    assert (await put(gateway, AGAIN)).status >= 500
+    gateway.upstream.faults.clear()
+    (first,) = (await ask(gateway, "GET", "/v1/files")).json["results"]
+    assert (await ask(gateway, "DELETE", f"/v1/files/{first['id']}")).status == 204
+    assert gateway.upstream.requests.count("files.delete") == 1, "upstream's file stands for no other"
+
+
+async def test_a_sender_who_dribbles_holds_nobody_up(gateway: House, monkeypatch: pytest.MonkeyPatch):
+    """Bytes that may turn out to be equal are waited for, but not for long."""
+    monkeypatch.setattr(uploads, "_PATIENCE_SECONDS", 0.05)
+    head = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", f"{len(HELLO)}")], key="")
+    head = head.replace(b"Bearer ", b"Bearer " + gateway.keys["alpha"].encode())
+    host, port = gateway.origin.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(head + HELLO[:60])
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    await made(gateway, AGAIN)
+    writer.close()
+    await writer.wait_closed()
