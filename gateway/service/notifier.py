@@ -211,8 +211,11 @@ class Notifier:
             teams=self._lanes.full_teams(settings.waiting_per_team),
             per_receiver=settings.waiting_per_receiver,
         )
+        # What comes into the store while it is asked may have been passed over: then it is asked again.
+        self._may_be_more = False
         claimed = await self._store.claim_deliveries(now, now + _HOLD_SECONDS, _CLAIM, busy)
-        self._may_be_more = bool(claimed or busy.receivers or busy.teams)
+        if claimed or busy.receivers or busy.teams:
+            self._may_be_more = True
         for delivery in claimed:
             if delivery.id not in self._handed:
                 self._handed.add(delivery.id)
