@@ -11,7 +11,7 @@ from gateway.service import uploads
 from gateway.simulator import Fault
 from tests.edge.conftest import OpenGateway
 from tests.edge.samples import FORM, content, form
-from tests.edge.test_files import MIB, memory_kib, put
+from tests.edge.test_files import MIB, download, memory_kib, put
 from tests.edge.test_sharing import Moved
 from tests.edge.wire import Reply, ask, hang_up_after, spell
 from tests.support.house import House
@@ -89,6 +89,13 @@ async def test_upstreams_file_goes_with_the_last_that_stands_for_it(gateway: Hou
     assert not gateway.upstream.world.files._files
     await made(gateway, HELLO)
     assert sent(gateway) == 2
+
+
+async def test_a_download_is_signed_for_the_file_that_upstream_has(gateway: House):
+    """A signature covers an id, and upstream knows the first one's alone."""
+    first, second = [(await made(gateway, body)).json["id"] for body in (HELLO, AGAIN)]
+    assert (await download(gateway, first)).body == b"hello"
+    assert (await download(gateway, second)).status == 404
 
 
 async def test_an_input_names_the_file_that_upstream_has(gateway: House):
