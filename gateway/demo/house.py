@@ -130,6 +130,7 @@ def _config(port: int, simulator: Simulator, folder: Path, issued: Mapping[str, 
         "ops": {"host": HOST, "port": 0},
         "upstream": {"base_url": simulator.base_url},
         "store": {"url": f"sqlite:///{folder / 'gateway.db'}"},
+        "outputs": {"url": str(folder / "outputs")},
         # Receivers to try it with are on this machine, as everything of the demo is.
         "webhooks": {"allow_http": True, "allow_private_addresses": True},
         "logs": {"level": "warning"},

@@ -88,7 +88,7 @@ async def download_file(request: web.Request) -> web.StreamResponse:
             response.headers.update(download.headers)
             await response.prepare(request)
             async for chunk in download.chunks:
-                await send(response, chunk)
+                await send(request, response, chunk)
     except CallerLeft:
         return response
     except GatewayError as exc:

@@ -7,12 +7,12 @@ for what they say they are. Any page may read them, as it may read upstream's ow
 import asyncio
 import logging
 from http import HTTPStatus
-from typing import assert_never
+from typing import BinaryIO, assert_never
 
 from aiohttp import web
 
 from gateway.core import outputs, ranges
-from gateway.edge import errors
+from gateway.edge import errors, sending
 from gateway.edge.keys import METRICS, OUTPUTS, STREAM_ORIGINS
 from gateway.edge.sending import CallerLeft, cut, send
 from gateway.errors import GatewayError, NotFound, OutputLost
@@ -33,6 +33,7 @@ _HEADERS = {
 # As long as upstream lets its own be kept (ref 6), and by the caller alone: what is deleted here is to be gone.
 _MAX_AGE_SECONDS = 3600
 _SEND_SECONDS = 3600.0
+_PIECE_BYTES = 1024 * 1024
 
 
 async def read_output(request: web.Request) -> web.StreamResponse:
@@ -94,6 +95,19 @@ async def _send(
     return response
 
 
+async def _send_file(
+    request: web.Request, transport: asyncio.Transport, file: BinaryIO, start: int, length: int
+) -> None:
+    try:
+        async with asyncio.timeout(sending.STALL_SECONDS):
+            sent = await asyncio.get_running_loop().sendfile(transport, file, start, length, fallback=False)
+    except TimeoutError as exc:
+        cut(request)
+        raise CallerLeft from exc
+    if sent < length:
+        raise OutputLost
+
+
 async def _pass(
     request: web.Request, response: web.StreamResponse, stored: StoredObject, start: int, stop: int
 ) -> None:
@@ -103,15 +117,14 @@ async def _pass(
         if transport is None or transport.is_closing():
             raise CallerLeft
         try:
-            sent = await asyncio.get_running_loop().sendfile(
-                transport, stored.file, start, stop - start, fallback=False
-            )
+            while start < stop:
+                length = min(_PIECE_BYTES, stop - start)
+                await _send_file(request, transport, stored.file, start, length)
+                start += length
         except (NotImplementedError, asyncio.SendfileNotAvailableError):
-            # TLS, another loop than asyncio's own, or a file system without it.
+            # TLS, another loop than asyncio's own, or a file system without it: told before a byte is sent.
             pass
         else:
-            if sent < stop - start:
-                raise OutputLost
             return
     async for block in stored.blocks(start, stop):
-        await send(response, block)
+        await send(request, response, block)

@@ -119,9 +119,9 @@ async def get_webhook_secret(request: web.Request) -> web.Response:
 async def take_upstream_webhook(request: web.Request) -> web.Response:
     """`POST /gateway/webhooks/…`: upstream tells of a run. An address that was not given out is a 404."""
     headers = {name.lower(): value for name, value in request.headers.items()}
-    match = request.match_info
-    webhooks = request.app[UPSTREAM_WEBHOOKS]
-    is_signed = await webhooks.take(match["run_id"], match["proof"], headers, await read(request))
+    run_id, webhooks = request.match_info["run_id"], request.app[UPSTREAM_WEBHOOKS]
+    webhooks.check(run_id, request.match_info["proof"])
+    is_signed = await webhooks.take(run_id, headers, await read(request))
     return web.Response(status=204 if is_signed else 401)
 
 

@@ -78,7 +78,7 @@ async def check_stream(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers=HEADERS)
         await response.prepare(request)
         try:
-            await send(response, _GREETING + first.raw)
+            await send(request, response, _GREETING + first.raw)
             await _go_on(request, response, seconds)
         except asyncio.CancelledError:
             if not probes.closing:
@@ -95,15 +95,15 @@ async def _go_on(request: web.Request, response: web.StreamResponse, seconds: fl
     began = clock.monotonic()
     for number in range(1, stream_probe.EVENTS):
         await clock.sleep(stream_probe.SPACING_SECONDS)
-        await send(response, stream_probe.tick(number, clock.monotonic() - began).raw)
+        await send(request, response, stream_probe.tick(number, clock.monotonic() - began).raw)
     if seconds:
         end = clock.monotonic() + seconds
         while (left := end - clock.monotonic()) > heartbeat:
             await clock.sleep(heartbeat)
-            await send(response, _HEARTBEAT)
+            await send(request, response, _HEARTBEAT)
         await clock.sleep(left)
-        await send(response, stream_probe.tick(stream_probe.EVENTS, clock.monotonic() - began).raw)
-    await send(response, stream_probe.done().raw)
+        await send(request, response, stream_probe.tick(stream_probe.EVENTS, clock.monotonic() - began).raw)
+    await send(request, response, stream_probe.done().raw)
 
 
 def _seconds(request: web.Request) -> float:

@@ -26,8 +26,10 @@ from gateway.core.addresses import is_allowed
 AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 
 # Threads that look names up. Each can hang for as long as a name server is silent, so callers' names have their own:
-# those of the event loop's common pool look up upstream's.
-_LOOKUP_THREADS = 16
+# those of the event loop's common pool look up upstream's. As many as one team's share of the webhooks' slots (32),
+# and as what such slots have left behind when they gave up, would have to hang before anybody waits for a thread.
+# They are made when they are needed.
+_LOOKUP_THREADS = 128
 _DNS_CACHE_SECONDS = 10
 # Kept short: receivers are many, and a connection is judged when it is made.
 _KEEPALIVE_SECONDS = 15.0

@@ -34,6 +34,10 @@ class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
     silence_seconds: float = 30.0
     transfer_seconds: float = 900.0
     """Longest whole transfer."""
+    patience_seconds: float = 30.0
+    least_rate: float = 64 * 1024.0
+    """Bytes a second that a transfer must come to once it has lasted as long as there is patience for. Few files are
+    copied at a time: those that dribble give way to those that wait, and are tried again."""
 
 
 class OutputFetcher:
@@ -77,7 +81,7 @@ class OutputFetcher:
                 if response.status != 200:
                     raise NotCopied("refused", f"Replicate's file host answered {response.status}.")
                 kind = outputs.content_type(response.headers.get("Content-Type"))
-                yield Fetched(kind, response.content_length, response.content.iter_chunked(_CHUNK_BYTES))
+                yield Fetched(kind, response.content_length, self._chunks(response))
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as exc:
             if is_refusal(exc):
                 outcome = "refused"
@@ -92,6 +96,15 @@ class OutputFetcher:
             raise NotCopied("broken", "A file broke off.") from exc
         finally:
             self._observer.upstream_answered("outputs.get", outcome, self._monotonic() - began)
+
+    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        began, size = self._monotonic(), 0
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            size += len(chunk)
+            passed = self._monotonic() - began
+            if passed > self._settings.patience_seconds and size < passed * self._settings.least_rate:
+                raise NotCopied("unreachable", "A file came too slowly.")
+            yield chunk
 
 
 if TYPE_CHECKING:

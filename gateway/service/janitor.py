@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from gateway.core import documents
+from gateway.core.outputs import FETCH_SECONDS
 from gateway.core.records import Run
 from gateway.errors import GatewayError
 from gateway.ports import CacheObserver, Clock, CreateStore, Files
@@ -70,7 +71,8 @@ class Janitor:
 
     async def _clear_data(self, now: float) -> None:
         before = now - self._retain_data_seconds
-        while runs := await self._predictions.runs_to_clear(before, now, _STEP):
+        # Whoever was answered from a result at the last moment is given the time to read it.
+        while runs := await self._predictions.runs_to_clear(before, now - FETCH_SECONDS, _STEP):
             for run in runs:
                 await self._predictions.clear_data(run.id, _cleared(run))
             self._on_cleared()

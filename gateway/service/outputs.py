@@ -1,5 +1,6 @@
 """Stored copies as their callers read them: the ticket is the permission (design 7)."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -17,16 +18,19 @@ from gateway.service.tasks import Tasks
 
 MAX_READERS = 500
 """Files that are being sent at a time: each holds a file, or half a megabyte of a bucket's."""
+MAX_READERS_OF_TEAM = 200
+"""A link is read by whoever has it: those of one team's must not take every place."""
 _USES_KEPT = 10_000
 _USE_SECONDS = 60.0
 """Uses of an object within a minute are noted once."""
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A copy that may be read, and the run whose it is."""
+    """A copy that may be read, the run whose it is, and the team whose ticket it was."""
 
     copy: Copy
     run: Run
+    team: str
 
 
 class OutputService:
@@ -54,8 +58,12 @@ class OutputService:
         self._when_lost = when_lost
         self._used: TTLCache[str, None] = TTLCache(_USES_KEPT, _USE_SECONDS, timer=clock.monotonic)
         self._tasks = Tasks()
-        self.readers = 0
+        self._readers: Counter[str] = Counter()
+
+    @property
+    def readers(self) -> int:
         """How many files are being sent."""
+        return self._readers.total()
 
     async def find(self, ticket: str, name: str) -> Found:
         """Return the copy that a ticket opens. Raise `NotFound` if it opens none, or no longer."""
@@ -68,7 +76,7 @@ class OutputService:
             raise NotFound
         if not outputs.is_alive(copy, self._clock.now(), self._ttl_seconds):
             raise NotFound
-        return Found(copy, sight.run)
+        return Found(copy, sight.run, sight.prediction.team)
 
     def seconds_left(self, found: Found) -> int:
         """Say how long the ticket opens the copy."""
@@ -81,9 +89,9 @@ class OutputService:
         Raise `OutputLost`, before or while they are read: they are given up then, and fetched anew if upstream still
         has them. Raise `StoreUnavailable` when they cannot be had now.
         """
-        if self.readers >= MAX_READERS:
+        if self.readers >= MAX_READERS or self._readers[found.team] >= MAX_READERS_OF_TEAM:
             raise StoreUnavailable("Too many files are being sent.", retry_after=1)
-        self.readers += 1
+        self._readers[found.team] += 1
         try:
             async with self._store.read(found.copy.sha256, found.copy.size) as stored:
                 self._note_use(found.copy.sha256)
@@ -94,7 +102,7 @@ class OutputService:
                 await self._when_lost(msgspec.structs.replace(found.run, copies=()))
             raise
         finally:
-            self.readers -= 1
+            self._readers[found.team] -= 1
 
     def _note_use(self, sha256: str) -> None:
         if sha256 not in self._used:

@@ -6,7 +6,7 @@ one that is just under way: where there is a file of about that size. Any other 
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -23,6 +23,9 @@ from gateway.service.tasks import Tasks
 
 _LIFE_SECONDS = 24 * 3600.0
 _ID_BYTES = 16
+_PATIENCE_SECONDS = 5.0
+"""How long an upload that is all here waits for others that may turn out to be equal. A sender who dribbles must not
+hold up the rest of the team for the sake of bytes that are uploaded twice."""
 
 
 class Upload(msgspec.Struct, frozen=True):
@@ -79,7 +82,9 @@ class UploadService:
                 return await self._send(caller, upload, upload.chunks)
             async with self._spools.open(room) as spool:
                 await spool.fill(upload.chunks)
-                await asyncio.gather(*(flight.wait() for flight in earlier))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_PATIENCE_SECONDS):
+                        await asyncio.gather(*(flight.wait() for flight in earlier))
                 file = await self._known(caller, upload)
                 if file is not None:
                     self._observer.uploaded("known")
@@ -100,9 +105,15 @@ class UploadService:
             made = another(file, described, ids.file_id(self._randomness.bytes(_ID_BYTES)), caller.key_id, now)
             # Recorded before upstream is asked: who deletes the other one meanwhile lets upstream keep its file.
             await self._tasks.to_the_end(self._store.add_file(made))
-            if await self._is_upstream(file.upstream_id):
+            is_there = False
+            try:
+                is_there = await self._is_upstream(file.upstream_id)
+            finally:
+                # Nobody was told of it, so nobody would delete it: not if upstream is away, nor if the caller has left.
+                if not is_there:
+                    await self._tasks.to_the_end(self._store.delete_file(made.id))
+            if is_there:
                 return made
-            await self._tasks.to_the_end(self._store.delete_file(made.id))
         return None
 
     async def _is_upstream(self, upstream_id: str) -> bool:

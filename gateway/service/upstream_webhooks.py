@@ -49,13 +49,13 @@ class UpstreamWebhooks:
     def _proof(self, run_id: str) -> str:
         return hmac.digest(self._secret, b"webhook:" + run_id.encode(), "sha256").hex()
 
-    async def take(self, run_id: str, proof: str, headers: Mapping[str, str], body: bytes) -> bool:
-        """Take a message as news of its run. Return whether upstream had signed it.
-
-        Raise `NotFound` for an address that was never given out.
-        """
+    def check(self, run_id: str, proof: str) -> None:
+        """Raise `NotFound` for an address that was never given out: before anything that was sent to it is read."""
         if self._base is None or not hmac.compare_digest(proof, self._proof(run_id)):
             raise NotFound
+
+    async def take(self, run_id: str, headers: Mapping[str, str], body: bytes) -> bool:
+        """Take a message as news of its run. Return whether upstream had signed it."""
         if not await self._is_signed(headers, body):
             logger.warning("a webhook was not signed by upstream", extra={"run": run_id})
             return False

@@ -6,12 +6,14 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import obstore
 import pytest
 
 from gateway.errors import OutputLost, StoreUnavailable
 from gateway.ports import OutputStore
+from gateway.store.objects.bucket import BucketStore
 from gateway.store.objects.urls import open_output_store
-from tests.support.s3 import outputs_url, s3
+from tests.support.s3 import CREDENTIALS, make_bucket, outputs_url, s3
 
 __all__ = ["outputs_url", "s3"]
 
@@ -153,6 +155,39 @@ async def test_a_folder_is_swept_when_it_is_opened(tmp_path: Path) -> None:
         await store.close()
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [sha256]
     assert oct((tmp_path / "incoming").stat().st_mode)[-3:] == "700"
+
+
+async def test_what_was_spoilt_in_a_folder_is_not_given_out(tmp_path: Path) -> None:
+    """A disk has turned a bit: the size is right, the bytes are not. Nor are they taken on trust once they were."""
+    store = open_output_store(str(tmp_path))
+    await store.open()
+    sha256 = await put(store, b"picture")
+    path = tmp_path / sha256[:2] / sha256
+    for is_known in (False, True):
+        if is_known:
+            assert await read(store, sha256, 7) == b"picture"
+        path.write_bytes(b"pictuse")
+        os.utime(path, (1, 1))
+        with pytest.raises(OutputLost):
+            await read(store, sha256, 7)
+        await put(store, b"picture")
+    assert await read(store, sha256, 7) == b"picture"
+    await store.close()
+
+
+async def test_what_was_spoilt_in_a_bucket_is_not_given_out_whole(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody has put other bytes in an object's place: whoever reads all of it is cut off before the end."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    url = make_bucket(s3, "spoilt")
+    store = open_output_store(url)
+    await store.open()
+    sha256 = await put(store, b"picture")
+    assert isinstance(store, BucketStore)
+    await obstore.put_async(store._store, f"{sha256[:2]}/{sha256}", b"pictuse")
+    with pytest.raises(OutputLost):
+        await read(store, sha256, 7)
+    await store.close()
 
 
 async def test_a_damaged_object_is_mended_by_the_next_copy(tmp_path: Path) -> None:

@@ -351,6 +351,20 @@ def test_the_line_for_curl_can_be_pasted(demo: Started, tmp_path: Path) -> None:
     assert "about llamas" in "".join(answer["output"])
 
 
+def test_a_picture_that_was_painted_before_is_the_gateways_own(demo: Started) -> None:
+    """Copies are made, so that a picture can be had again when the simulator, as Replicate would, has deleted it."""
+    key = {"Authorization": f"Bearer {demo.keys['lab']}", "Prefer": "wait"}
+    body = {"input": {"prompt": "a demo", "seed": 7}}
+    path = f"{demo.base_url}/models/black-forest-labs/flux-schnell/predictions"
+    deadline = time.monotonic() + 10
+    link = ""
+    while not link.startswith(f"{demo.origin}/outputs/"):
+        assert time.monotonic() < deadline, link
+        (link,) = ask("POST", path, body, **key).json["output"]
+    picture = ask("GET", link)
+    assert (picture.status, picture.headers["content-type"].partition("/")[0]) == (200, "image")
+
+
 @pytest.mark.node
 def test_the_line_for_node_can_be_pasted(demo: Started) -> None:
     """Where the npm client is installed, Node prints the text as it comes."""

@@ -84,7 +84,9 @@ async def test_a_prediction_streams_through_and_its_ticket_is_in_no_log(upstream
                 whole = early + await stream.content.read()
             assert whole.count(b"event: output\n") == len(upstream.predictions[0].output)
             assert whole.count(b"event: done\n") == 1
-        for address in (url, f"{proxy.url}/v1/files/rgws-{url[-52:]}", f"{proxy.url}/healthz"):
+        # As an output's: the ticket of another thing would do as well.
+        copy = f"{proxy.url}/outputs/{'a' * 26}-0-{url[-52:]}/out.png"
+        for address in (url, f"{proxy.url}/v1/files/rgws-{url[-52:]}", copy, f"{proxy.url}/healthz"):
             async with session.get(address) as answer:
                 assert answer.status == 502
         await until(lambda: "502" in proxy.logs())

@@ -7,10 +7,11 @@ from functools import partial
 
 import pytest
 
+from gateway.service import uploads
 from gateway.simulator import Fault
 from tests.edge.conftest import OpenGateway
 from tests.edge.samples import FORM, content, form
-from tests.edge.test_files import MIB, memory_kib, put
+from tests.edge.test_files import MIB, download, memory_kib, put
 from tests.edge.test_sharing import Moved
 from tests.edge.wire import Reply, ask, hang_up_after, spell
 from tests.support.house import House
@@ -88,6 +89,13 @@ async def test_upstreams_file_goes_with_the_last_that_stands_for_it(gateway: Hou
     assert not gateway.upstream.world.files._files
     await made(gateway, HELLO)
     assert sent(gateway) == 2
+
+
+async def test_a_download_is_signed_for_the_file_that_upstream_has(gateway: House):
+    """A signature covers an id, and upstream knows the first one's alone."""
+    first, second = [(await made(gateway, body)).json["id"] for body in (HELLO, AGAIN)]
+    assert (await download(gateway, first)).body == b"hello"
+    assert (await download(gateway, second)).status == 404
 
 
 async def test_an_input_names_the_file_that_upstream_has(gateway: House):
@@ -206,3 +214,29 @@ async def test_a_large_file_again_is_not_held_in_memory(gateway: House):
     assert again.json["checksums"]["sha256"] == hashlib.sha256(piece * count).hexdigest()
     assert sent(gateway) == 1
     assert highest - before < 30 * 1024, f"grew by {highest - before} KiB"
+
+
+async def test_a_file_that_could_not_be_asked_after_is_promised_to_nobody(gateway: House):
+    """Upstream is out of reach when it is asked for the bytes it had: no file comes about that nobody knows of."""
+    await made(gateway, HELLO)
+    gateway.upstream.faults.set(Fault("drop_before", operation="files.*"))
+    assert (await put(gateway, AGAIN)).status >= 500
+    gateway.upstream.faults.clear()
+    (first,) = (await ask(gateway, "GET", "/v1/files")).json["results"]
+    assert (await ask(gateway, "DELETE", f"/v1/files/{first['id']}")).status == 204
+    assert gateway.upstream.requests.count("files.delete") == 1, "upstream's file stands for no other"
+
+
+async def test_a_sender_who_dribbles_holds_nobody_up(gateway: House, monkeypatch: pytest.MonkeyPatch):
+    """Bytes that may turn out to be equal are waited for, but not for long."""
+    monkeypatch.setattr(uploads, "_PATIENCE_SECONDS", 0.05)
+    head = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", f"{len(HELLO)}")], key="")
+    head = head.replace(b"Bearer ", b"Bearer " + gateway.keys["alpha"].encode())
+    host, port = gateway.origin.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(head + HELLO[:60])
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    await made(gateway, AGAIN)
+    writer.close()
+    await writer.wait_closed()

@@ -5,10 +5,11 @@ import gzip
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
+from gateway.edge import sending
 from gateway.simulator import Fault
 from gateway.simulator.files import sign_download
 from tests.edge.conftest import OpenGateway
@@ -222,6 +223,28 @@ async def cut_download(open_gateway: OpenGateway, written: bytes) -> bytes:
     async with scripted(written) as broken, open_gateway(base_url=broken.url + "/v1") as house:
         request = spell("GET", "/v1/files/" + "A" * 48 + "/download?x=y", key=house.keys["operator"])
         return await exchange(house, request)
+
+
+async def test_whoever_reads_nothing_of_a_download_is_left(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch):
+    """The connection to upstream that it holds is one that others wait for."""
+    monkeypatch.setattr(sending, "STALL_SECONDS", 0.05)
+    gone = asyncio.Event()
+
+    async def endless(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nContent-Length: 9999999999\r\n\r\n")
+        try:
+            while True:
+                writer.write(bytes(1024 * 1024))
+                await writer.drain()
+        except ConnectionError:
+            gone.set()
+
+    async with scripted(endless) as host, open_gateway(base_url=host.url + "/v1") as house:
+        parts = urlsplit(house.origin)
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1)
+        writer.write(spell("GET", "/v1/files/" + "A" * 48 + "/download?x=y", key=house.keys["operator"]))
+        await gone.wait()
+        writer.transport.abort()
 
 
 async def test_a_download_that_is_cut_off_is_cut_off_for_the_caller_too(open_gateway: OpenGateway):

@@ -1,7 +1,8 @@
 """The fetcher of output files alone, over real sockets: what it sends, whom it asks, and when it gives up."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -29,13 +30,15 @@ class Heard:
 
 
 @asynccontextmanager
-async def fetcher(heard: Heard | None = None, *, trusted: tuple[str, ...] = ()) -> AsyncIterator[OutputFetcher]:
+async def fetcher(
+    heard: Heard | None = None, *, trusted: tuple[str, ...] = (), monotonic: Callable[[], float] = lambda: 0.0
+) -> AsyncIterator[OutputFetcher]:
     settings = FetchSettings(
         base_url=OTHER_PORT, trusted_hosts=trusted, connect_seconds=SHORT, silence_seconds=SHORT, transfer_seconds=2
     )
     connector = guarded_connector(allow_private=False, max_connections=2)
     async with new_session(2) as plain, aiohttp.ClientSession(connector=connector, trust_env=False) as guarded:
-        yield OutputFetcher(guarded, plain, settings, heard or Heard(), monotonic=lambda: 0.0)
+        yield OutputFetcher(guarded, plain, settings, heard or Heard(), monotonic=monotonic)
 
 
 async def fetch(outputs: OutputFetcher, url: str) -> tuple[str, int | None, bytes]:
@@ -117,6 +120,21 @@ async def test_a_file_that_dribbles_is_left_in_the_end():
 
     async with scripted(dribble) as host:
         assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
+
+
+async def test_a_file_that_comes_too_slowly_gives_way():
+    """Half a minute later there is next to nothing of it: others wait, and this one is tried again."""
+    minutes = itertools.count(step=31.0)
+
+    async def trickle(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(1000))
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async with scripted(trickle) as host, fetcher(monotonic=lambda: next(minutes)) as outputs:
+        with pytest.raises(NotCopied, match="too slowly") as caught:
+            await fetch(outputs, f"{host.url}/a.png")
+    assert (caught.value.reason, caught.value.is_final) == ("unreachable", False)
 
 
 async def test_trusted_names_and_addresses_lead_into_no_private_network():

@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from msgspec import Struct
 
+from gateway.edge import sending
+from gateway.service import outputs as outputs_service
 from gateway.simulator import Fault, Simulator
 from gateway.simulator.models import schema
 from gateway.simulator.models.image import paint
@@ -28,6 +31,7 @@ __all__ = ["outputs_url", "s3"]
 LAKE = {"prompt": "a lake", "seed": 5, "width": 32, "height": 32}
 PICTURE = paint("a lake", 5, 32, 32)
 HOUR = 3600.0
+MIB = 1024 * 1024
 HIT = "replicate-gateway; hit; ttl="
 STORED = "replicate-gateway; fwd=miss; stored"
 
@@ -244,6 +248,43 @@ async def test_a_large_file_comes_whole(open_gateway: OpenGateway, upstream: Sim
 
 
 # Which links a body shows
+
+
+@asynccontextmanager
+async def reading_nothing(house: House, link: str) -> AsyncIterator[None]:
+    """Ask for a file, and take none of it."""
+    parts = urlsplit(link)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1)
+    writer.write(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+    try:
+        yield
+    finally:
+        writer.transport.abort()
+        del reader
+
+
+async def test_whoever_reads_nothing_is_left(
+    open_gateway: OpenGateway, upstream: Simulator, outputs_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    """An open file, and a place that others wait for, are not held by a caller who has gone to sleep."""
+    add_output(upstream, "acme/cinema", lambda job: job.host("film.mp4", bytes(16 * MIB), "video/mp4"))
+    async with copying(open_gateway, upstream, outputs_url, outputs={"persist": "all"}) as it:
+        made = await create(it.house, model="acme/cinema", headers={"Prefer": "wait"})
+        await it.settled(1)
+        it.clock.advance(56 * 60)
+        link = (await ask(it.house, "GET", made.json["urls"]["get"])).json["output"]
+        assert is_ours(it.house, link)
+        monkeypatch.setattr(outputs_service, "MAX_READERS_OF_TEAM", 1)
+        async with reading_nothing(it.house, link):
+            while not await it.metric("outputs_being_sent"):
+                pass
+            assert_problem(await ask(it.house, "GET", link, key=None), 503, origin=None)
+            monkeypatch.setattr(sending, "STALL_SECONDS", 0.05)
+        async with reading_nothing(it.house, link):
+            while await it.metric("outputs_being_sent"):
+                pass
+        monkeypatch.undo()
+        assert len((await ask(it.house, "GET", link, key=None)).body) == 16 * MIB
 
 
 async def test_links_switch_in_hits_at_once_and_elsewhere_after_the_hour(

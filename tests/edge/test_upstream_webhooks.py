@@ -1,8 +1,10 @@
 """Upstream tells the gateway of ends, where `public_url` is https. The tests stand in for the network between them."""
 
+import asyncio
 import json
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -109,6 +111,19 @@ async def test_addresses_are_each_runs_own(tmp_path: Path):
         assert len(proof) == 64
         swapped = f"https://gateway.example/gateway/webhooks/{other}/{proof}"
         assert await tell(house, swapped, ended(prediction), signing.key_of(SECRET)) == 404
+
+
+async def test_what_is_sent_to_an_address_that_is_none_is_not_read(tmp_path: Path):
+    """Whoever guesses is told so at once: strangers have nothing kept in memory."""
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as house:
+        path = f"/gateway/webhooks/run_{'a' * 26}/{'0' * 64}"
+        begun = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{{".encode()
+        parts = urlsplit(house.origin)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(begun)
+        assert (await reader.readuntil(b"\r\n")).split()[1] == b"404"
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_a_message_about_another_run_ends_nothing(tmp_path: Path):

@@ -1,8 +1,11 @@
 """The guard between callers' URLs and the network, on real sockets."""
 
+import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
@@ -121,3 +124,25 @@ async def test_the_systems_own_names_are_looked_up():
     with pytest.raises(socket.gaierror):
         await resolver.resolve("no-such-name.invalid", 80)
     await resolver.close()
+
+
+async def test_names_that_hang_hold_up_no_others(monkeypatch: pytest.MonkeyPatch):
+    """A team whose receivers' name server is silent fills its slots, twice over: other names are found all the same."""
+    hang, look_up = threading.Event(), socket.getaddrinfo
+
+    def silent(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host == "silent.example":
+            hang.wait()
+        return look_up("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    names = OwnThreads()
+    waiting = [asyncio.create_task(names.resolve("silent.example", 1)) for _ in range(64)]
+    try:
+        async with asyncio.timeout(10):
+            (found, *_) = await names.resolve("receiver.example", 1)
+        assert found["host"] == "127.0.0.1"
+    finally:
+        hang.set()
+        await asyncio.gather(*waiting)
+        await names.close()

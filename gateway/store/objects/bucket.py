@@ -6,6 +6,7 @@ block by block, so that a slow reader holds no connection to the bucket, and eac
 """
 
 import asyncio
+import hashlib
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, contextmanager
@@ -123,7 +124,7 @@ class BucketStore:
             await self._refuse_without_bucket()
         if known != size:
             raise OutputLost
-        yield _OpenObject(self._store, _key(sha256))
+        yield _OpenObject(self._store, sha256, size, self._threads)
 
     async def _refuse_without_bucket(self) -> None:
         with _understood():
@@ -144,13 +145,17 @@ class BucketStore:
 class _OpenObject:
     """An object that is there."""
 
-    def __init__(self, store: S3Store, key: str) -> None:
+    def __init__(self, store: S3Store, sha256: str, size: int, threads: Threads) -> None:
         self.file: BinaryIO | None = None
         self._store = store
-        self._key = key
+        self._key = _key(sha256)
+        self._sha256 = sha256
+        self._size = size
+        self._threads = threads
 
     async def blocks(self, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Give the bytes, block by block."""
+        """Give the bytes, block by block: of a whole object, not its last one unless they are what was stored."""
+        digest, is_whole = hashlib.sha256(), (start, stop) == (0, self._size)
         while start < stop:
             length = min(_READ_BYTES, stop - start)
             with _understood():
@@ -161,7 +166,12 @@ class _OpenObject:
             if len(block) < length:
                 raise OutputLost
             start += length
-            yield bytes(block)
+            data = bytes(block)
+            if is_whole:
+                await self._threads.do(partial(digest.update, data))
+                if start == stop and digest.hexdigest() != self._sha256:
+                    raise OutputLost
+            yield data
 
 
 def _key(sha256: str) -> str:

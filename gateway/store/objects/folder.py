@@ -1,11 +1,13 @@
 """Copies in a folder: one file for each object, named by its SHA-256.
 
 A file is written under another name, brought to disk, and renamed: under its own name it is whole. What a process that
-died had begun lies in `incoming` and is known by its lock, which ended with the process.
+died had begun lies in `incoming` and is known by its lock, which ended with the process. What a disk has spoilt since
+is noticed when it is read: no byte leaves of a file whose hash is not its name.
 """
 
 import errno
 import fcntl
+import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -13,6 +15,8 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+
+from cachetools import TTLCache
 
 from gateway.errors import OutputLost, StoreUnavailable
 from gateway.store.objects.spool import BLOCK, FileSpool
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
     from gateway.ports.outputs import Spool, StoredObject
 
 _INCOMING = "incoming"
+_VERIFIED_KEPT = 10_000
+_VERIFIED_SECONDS = 24 * 3600.0
+"""For how long a file that was read through and found to be sound is taken to be so."""
 
 
 class FolderStore:
@@ -32,6 +39,7 @@ class FolderStore:
         self._root = root
         self._incoming = root / _INCOMING
         self._threads = Threads()
+        self._verified: TTLCache[str, int] = TTLCache(_VERIFIED_KEPT, _VERIFIED_SECONDS)
 
     async def open(self) -> None:
         """Make the folder, and sweep it."""
@@ -81,6 +89,7 @@ class FolderStore:
         """Open an object."""
         file = await self._threads.do(lambda: self._open(sha256, size), lambda made: made.close())
         try:
+            await self._verify(file, sha256)
             yield _OpenFile(file, self._threads)
         finally:
             await self._threads.do(file.close)
@@ -97,6 +106,15 @@ class FolderStore:
             file.close()
             raise OutputLost
         return file
+
+    async def _verify(self, file: BinaryIO, sha256: str) -> None:
+        """See that the bytes are those that were stored: once a day, and whenever the file is another."""
+        written_at = os.fstat(file.fileno()).st_mtime_ns
+        if self._verified.get(sha256) == written_at:
+            return
+        if await self._threads.do(lambda: hashlib.file_digest(file, "sha256").hexdigest()) != sha256:  # type: ignore[arg-type]
+            raise OutputLost
+        self._verified[sha256] = written_at
 
     async def delete(self, sha256: str) -> None:
         """Delete an object's file."""

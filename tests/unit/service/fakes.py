@@ -272,7 +272,7 @@ class FakeStore:
         """List ended runs with data."""
         self._note("runs_to_clear")
         due = [r for r in self.runs.values() if r.ended_at is not None and r.ended_at < ended_before]
-        return [run for run in due if not run.data_removed][:limit]
+        return [run for run in due if not run.data_removed and (run.cache_until or 0.0) <= now][:limit]
 
     async def clear_data(self, run_id: str, document: bytes) -> None:
         """Take a run's data away."""

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 
+import msgspec
 import pytest
 
+from gateway.core.outputs import FETCH_SECONDS
 from gateway.core.records import RunState
 from gateway.service.janitor import Janitor
 from tests.contract.records import ended, file, live, prediction
@@ -57,6 +59,18 @@ async def test_data_goes_an_hour_after_the_end(janitor, store, clock, cleared):
     assert store.runs["live"].state is RunState.LIVE
     assert not store.runs["live"].data_removed
     assert (len(store.kept), cleared) == (3, [1])
+
+
+async def test_what_was_just_shared_can_still_be_read(janitor, store, clock):
+    """A hit at the last moment is a prediction like any other: its output and its files stay for some minutes."""
+    fill(store, runs=1, ended_at=START)
+    store.runs["r0"] = msgspec.structs.replace(store.runs["r0"], cache_until=START + 7200)
+    await clock.advance(7201)
+    await janitor.clean()
+    assert not store.runs["r0"].data_removed
+    await clock.advance(FETCH_SECONDS)
+    await janitor.clean()
+    assert store.runs["r0"].data_removed
 
 
 async def test_records_go_after_their_days(janitor, store, clock):
