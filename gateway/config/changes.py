@@ -5,6 +5,8 @@ secret, and what may hold one, is never shown: that it has changed is all there 
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, SecretStr
@@ -86,8 +88,15 @@ def effective(old: Config, new: Config) -> tuple[Config, list[Problem]]:
     sections = {}
     for section in RESTART:
         before, after = getattr(old, section), getattr(new, section)
-        stays = {name: getattr(before, name) for name in _staying(section, old, new) & type(before).model_fields.keys()}
-        sections[section] = after.model_copy(update=stays)
+        stays = _staying(section, old, new)
+        if stays.issuperset(type(before).model_fields):
+            sections[section] = before
+            continue
+        # What is the same is left alone: to a check, a value that is given may not be what a default is.
+        kept = {name: getattr(before, name) for name in stays & type(before).model_fields.keys()}
+        sections[section] = after.model_copy(
+            update={name: value for name, value in kept.items() if value != getattr(after, name)}
+        )
     password = old.store.password
     sections["store"] = sections["store"].with_password(password.get_secret_value() if password else None)
     if _moves(old, new):
@@ -197,7 +206,7 @@ def _shown(name: str, value: object) -> str:
             shown = [_shown("", each) for each in value[:_LONGEST_LIST]]
             more = [f"and {len(value) - _LONGEST_LIST} more"] if len(value) > _LONGEST_LIST else []
             return f"[{', '.join((*shown, *more))}]"
-        case bool() | int() | float() | str():
+        case bool() | int() | float() | str() | Decimal() | datetime():
             return quote(value)
         case _:
             return quote(str(value))
