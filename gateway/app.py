@@ -177,8 +177,7 @@ async def _build_money(config: Config, teams: Sequence[Team], store: Store, cloc
         "budget_reset_timestamp_seconds", lambda: {each: windows.ends_at(each, clock.now()) for each in windows.Window}
     )
     for team in teams:
-        if (limit := team.allowance.own.concurrent_predictions) is not None:
-            metrics.concurrency_limited(team.name, limit)
+        metrics.concurrency_limited(team.name, team.allowance.own.concurrent_predictions)
     return Money(
         pricing=pricing,
         admission=admission,

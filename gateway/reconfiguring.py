@@ -21,6 +21,7 @@ def prepare(parts: Parts, origin: str, config: Config) -> Callable[[], None]:
     budget_webhooks = settings.budget_webhooks(config)
     edge = settings.edge_settings(config, teams)
     sharing, prices = settings.sharing_policy(config), settings.price_list(config)
+    targets = settings.named_targets(config)
     notifier = settings.notifier_settings(config)
     transport = settings.webhook_transport(config, notifier)
     webhook_base = settings.webhook_base(config)
@@ -32,7 +33,9 @@ def prepare(parts: Parts, origin: str, config: Config) -> Callable[[], None]:
     def put() -> None:
         parts.settings.now = edge
         # Series of a team are there before anything is counted of it.
-        parts.metrics.reconfigure(teams=sorted(names), top_targets=config.metrics.top_targets)
+        parts.metrics.reconfigure(teams=sorted(names), top_targets=config.metrics.top_targets, targets=targets)
+        for team in teams:
+            parts.metrics.concurrency_limited(team.name, team.allowance.own.concurrent_predictions)
         parts.authenticator.reconfigure(teams, keys, allowances)
         parts.rates.reconfigure()
         parts.account.reconfigure(

@@ -92,7 +92,7 @@ class Registry:
     def give(self, given: Mapping[str, Sequence[str]], most: Mapping[str, int]) -> None:
         """Know further names, such as those of new teams, and open their series."""
         for label, domain in self._domains.items():
-            if label.given in given:
+            if label.given is not None and label.given in given:
                 domain.give(given[label.given], most.get(label.name))
         for family in self._metrics:
             if any(label.given in given for label in family.labels):
