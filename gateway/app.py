@@ -22,15 +22,18 @@ from gateway.config import Config
 from gateway.core import windows
 from gateway.core.request_rates import RequestRates
 from gateway.core.teams import Team
-from gateway.edge import admission, keys, middlewares, open_streams, ops, routes, stream_check, tracing
+from gateway.edge import admission, config_state, keys, middlewares, open_streams, ops, routes, stream_check, tracing
 from gateway.edge.doors import Door
 from gateway.edge.server import listen
-from gateway.edge.settings import EdgeSettings
+from gateway.edge.settings import Current
 from gateway.metrics import Metrics, loop_lag
 from gateway.outbound.replicate import ReplicateClient, UpstreamSettings, new_session
 from gateway.outbound.streams import StreamReader, StreamSettings
 from gateway.outbound.webhooks import WebhookSender
+from gateway.parts import Money, Parts
 from gateway.ports import Clock, NoTracer, Store, Tracer
+from gateway.reconfiguring import prepare
+from gateway.reloading import Reloading
 from gateway.service.account import Account, OwnCalls
 from gateway.service.accounting import Accounting
 from gateway.service.admission import Admission
@@ -47,7 +50,6 @@ from gateway.service.janitor import Janitor
 from gateway.service.leading import Leader
 from gateway.service.metadata import MetadataService
 from gateway.service.notifier import Notifier
-from gateway.service.outputs import OutputService
 from gateway.service.policy import Policy
 from gateway.service.predictions import PredictionService
 from gateway.service.pricing import Pricing
@@ -86,6 +88,8 @@ class Running(msgspec.Struct, frozen=True):
     ops_url: str
     retire: Callable[[], None] = lambda: None
     """Say that no more requests should come; those that do are answered."""
+    reloading: Reloading | None = None
+    """Reads the config anew; `None` where nobody has said from where."""
 
     @property
     def base_url(self) -> str:
@@ -93,15 +97,19 @@ class Running(msgspec.Struct, frozen=True):
         return f"{self.origin}/v1"
 
 
-async def serve(config: Config, *, echo: Callable[[str], None] | None = None) -> None:
+async def serve(config: Config, *, reread: Callable[[], Config], echo: Callable[[str], None] | None = None) -> None:
     """Serve until a signal to stop arrives; then end in good order, within the grace that the config gives.
+
+    On SIGHUP the config is read anew.
 
     `/readyz` says no at once. After `drain_seconds` those who wait are answered with what is known, streams end with a
     hint to come back, and the listeners close. Runs go on upstream, for the next start to follow.
     """
     stop = Stop(float(config.server.shutdown_grace_seconds))
     stop.listen()
-    async with running(config) as gateway:
+    async with running(config, reread=reread) as gateway, AsyncExitStack() as stack:
+        assert gateway.reloading is not None
+        _background(stack, gateway.reloading.on(stop.reload_asked), "reloads")
         if echo is not None:
             echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url}")
         await stop.wait()
@@ -119,10 +127,12 @@ async def running(
     doors: Sequence[Door] = (),
     network: Network | None = None,
     tracer: Tracer | None = None,
+    reread: Callable[[], Config] | None = None,
 ) -> AsyncIterator[Running]:
     """Build the gateway and serve within the context. `doors` are further open routes of the public listener.
 
-    `network` says how callers' receivers are found and trusted, in place of the system's ways.
+    `network` says how callers' receivers are found and trusted, in place of the system's ways. `reread` finds the
+    config anew, for reloads; it may block.
 
     Raise `StoreUnavailable` if the store cannot be had, `OSError` if a port cannot.
     """
@@ -134,8 +144,9 @@ async def running(
         store = await _opened_store(config, stack)
         parts = await _build(config, store, clock, network or Network(), stack, ending, tracer)
         await _resume(parts)
-        public = _public_app(config, parts, tuple(doors))
+        public = _public_app(parts, tuple(doors))
         operators = _ops_app(parts)
+        state = operators[config_state.CONFIG_STATE] = config_state.ConfigState(clock.now())
         runner, ops_port = await listen(operators, config.ops.host, config.ops.port, grace_seconds=1.0)
         stack.push_async_callback(runner.cleanup)
         runner, port = await listen(
@@ -143,66 +154,21 @@ async def running(
         )
         stack.push_async_callback(runner.cleanup)
         origin = _origin(config.server.host, port)
-        parts.notifier.start((parts.settings.public_url or origin) + "/v1")
+        parts.notifier.start((parts.settings.now.public_url or origin) + "/v1")
         stack.push_async_callback(lambda: parts.notifier.close(min(ending.left(), _WEBHOOK_GRACE_SECONDS)))
         # First of all at the end: nobody waits for what the others have to finish.
         stack.push_async_callback(_drain, parts, ending)
         logger.info("serving", extra={"port": port, "ops_port": ops_port})
-        yield Running(origin, _origin(config.ops.host, ops_port), partial(_retire, parts, ending))
+        reloading = reread and Reloading(
+            config, state, clock, parts.metrics, read=reread, prepare=partial(prepare, parts, origin)
+        )
+        yield Running(origin, _origin(config.ops.host, ops_port), partial(_retire, parts, ending), reloading)
 
 
-class _Parts(msgspec.Struct, frozen=True):
-    """What the listeners are put together from."""
-
-    settings: EdgeSettings
-    store: Store
-    clock: Clock
-    metrics: Metrics
-    tracer: Tracer
-    client: ReplicateClient
-    hub: StreamHub
-    authenticator: Authenticator
-    tokens: TokenService
-    tracker: Tracker
-    predictions: PredictionService
-    creates: CreateService
-    money: "_Money"
-    leader: Leader
-    deadlines: Deadlines
-    upstream_webhooks: UpstreamWebhooks
-    files: FileService
-    uploads: UploadService
-    metadata: MetadataService
-    outputs: OutputService | None
-    policy: Policy
-    versions: VersionMap
-    secrets: WebhookSecrets
-    notifier: Notifier
-    health: Health
-    streams: open_streams.OpenStreams
-    probes: stream_check.Probes
-    team_origins: dict[str, tuple[str, ...]]
-    account: Account
-    rates: RequestRates
-    holding: Holding
-
-
-class _Money(msgspec.Struct, frozen=True):
-    """What looks after money."""
-
-    pricing: Pricing
-    admission: Admission
-    accounting: Accounting
-    budgets: Budgets
-    bookkeeper: Bookkeeper
-    usage: UsageService
-
-
-async def _build_money(config: Config, teams: Sequence[Team], store: Store, clock: Clock, metrics: Metrics) -> _Money:
+async def _build_money(config: Config, teams: Sequence[Team], store: Store, clock: Clock, metrics: Metrics) -> Money:
     pricing = Pricing(settings.price_list(config), metrics)
     await pricing.load(store)
-    webhooks = {team.name: team.budget_webhook for team in config.teams if team.budget_webhook is not None}
-    budgets = Budgets(teams, webhooks, store, clock, metrics)
+    budgets = Budgets(teams, settings.budget_webhooks(config), store, clock, metrics)
     admission = Admission(store, clock, metrics)
     admission.when_exhausted(budgets.exhausted)
     bookkeeper = Bookkeeper(store, store, pricing, budgets, clock, metrics, retain_days=float(config.store.retain_days))
@@ -211,9 +177,8 @@ async def _build_money(config: Config, teams: Sequence[Team], store: Store, cloc
         "budget_reset_timestamp_seconds", lambda: {each: windows.ends_at(each, clock.now()) for each in windows.Window}
     )
     for team in teams:
-        if (limit := team.allowance.own.concurrent_predictions) is not None:
-            metrics.concurrency_limited(team.name, limit)
-    return _Money(
+        metrics.concurrency_limited(team.name, team.allowance.own.concurrent_predictions)
+    return Money(
         pricing=pricing,
         admission=admission,
         accounting=Accounting(store, pricing, budgets, admission, clock, metrics),
@@ -262,7 +227,7 @@ async def _build(
     stack: AsyncExitStack,
     ending: Ending,
     tracer: Tracer,
-) -> _Parts:
+) -> Parts:
     teams = settings.teams_of(config)
     metrics = _metrics(config, store, stack)
     upstream = UpstreamSettings(base_url=str(config.upstream.base_url))
@@ -279,9 +244,10 @@ async def _build(
         metrics,
     )
     tokens = TokenService(await store.secret("browser-tokens", token_bytes(_SECRET_BYTES)), clock)
-    config_keys = [key for team in config.teams for key in team.issued_keys()]
     money = await _build_money(config, teams, store, clock, metrics)
-    authenticator = Authenticator(teams, config_keys, store, tokens, clock, allowances=settings.key_allowances(config))
+    authenticator = Authenticator(
+        teams, settings.config_keys(config), store, tokens, clock, allowances=settings.key_allowances(config)
+    )
     versions = VersionMap(store, client)
     policy = Policy(versions, store, clock, upstream.base_url)
     schemas = SchemaService(client, clock)
@@ -337,6 +303,7 @@ async def _build(
         max_total=config.streams.max_total,
         max_per_team=config.streams.max_per_team,
         heartbeat_seconds=float(config.streams.heartbeat_seconds),
+        teams=frozenset(team.name for team in teams),
     )
     _background(stack, opened.watch(), "heartbeats")
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
@@ -387,7 +354,8 @@ async def _build(
     stack.push_async_callback(lambda: creates.close(ending.left()))
     _background(stack, deadlines.run(), "deadlines")
     secrets = WebhookSecrets(store, clock)
-    notifier = _notifier(config, store, secrets, clock, metrics, network, stack, tracker, predictions)
+    sender = _webhook_sender(config, clock, network, stack)
+    notifier = _notifier(config, store, secrets, sender, clock, metrics, tracker, predictions)
     money.budgets.announce_through(notifier)
     await money.bookkeeper.start()
     _background(stack, money.budgets.run(), "budgets")
@@ -443,8 +411,8 @@ async def _build(
     metrics.watch("shown_bytes", lambda: predictions.shown_bytes)
     metrics.watch("metadata_cache_bytes", lambda: metadata.size)
     metrics.watch("upstream_breaker_state", lambda: client.breaker.state(clock.monotonic()))
-    return _Parts(
-        settings=settings.edge_settings(config, teams),
+    return Parts(
+        settings=Current(settings.edge_settings(config, teams)),
         store=store,
         clock=clock,
         metrics=metrics,
@@ -454,6 +422,7 @@ async def _build(
         authenticator=authenticator,
         tokens=tokens,
         tracker=tracker,
+        identities=identities,
         predictions=predictions,
         creates=creates,
         money=money,
@@ -468,40 +437,42 @@ async def _build(
         versions=versions,
         secrets=secrets,
         notifier=notifier,
+        webhook_sender=sender,
+        janitor=janitor,
         health=Health(store, own_calls, clock, lambda: client.token_refused_at is not None),
         streams=opened,
         probes=probes,
-        team_origins={team.name: team.origins for team in teams},
         account=account,
         rates=_request_rates(metrics),
         holding=_holding(clock, metrics),
     )
 
 
+def _webhook_sender(config: Config, clock: Clock, network: Network, stack: AsyncExitStack) -> WebhookSender:
+    wanted = settings.webhook_transport(config, settings.notifier_settings(config))
+    sender = WebhookSender(wanted, clock, resolver=network.resolver, tls=network.tls)
+    stack.push_async_callback(sender.close)
+    return sender
+
+
 def _notifier(
     config: Config,
     store: Store,
     secrets: WebhookSecrets,
+    transport: WebhookSender,
     clock: Clock,
     metrics: Metrics,
-    network: Network,
-    stack: AsyncExitStack,
     tracker: Tracker,
     predictions: PredictionService,
 ) -> Notifier:
     """Build what delivers callers' webhooks. It begins to send when the listeners are open."""
-    wanted = settings.notifier_settings(config)
-    transport = WebhookSender(
-        settings.webhook_transport(config, wanted), clock, resolver=network.resolver, tls=network.tls
-    )
-    stack.push_async_callback(transport.close)
     return Notifier(
         store,
         secrets,
         transport,
         clock,
         metrics,
-        settings=wanted,
+        settings=settings.notifier_settings(config),
         is_followed=lambda run_id: tracker.watch(run_id) is not None,
         show=predictions.show,
         random_bytes=token_bytes,
@@ -552,12 +523,9 @@ def _metrics(config: Config, store: Store, stack: AsyncExitStack) -> Metrics:
     return metrics
 
 
-def _public_app(config: Config, parts: _Parts, doors: tuple[Door, ...]) -> web.Application:
+def _public_app(parts: Parts, doors: tuple[Door, ...]) -> web.Application:
     outermost = () if isinstance(parts.tracer, NoTracer) else (tracing.trace,)
-    app = web.Application(
-        middlewares=[*outermost, middlewares.observe, middlewares.problems, middlewares.authenticate],
-        client_max_size=config.server.max_body_bytes,
-    )
+    app = web.Application(middlewares=[*outermost, middlewares.observe, middlewares.problems, middlewares.authenticate])
     _share(app, parts)
     app.on_response_prepare.append(middlewares.add_common_headers)
     app.on_shutdown.append(_end_streams)
@@ -565,14 +533,14 @@ def _public_app(config: Config, parts: _Parts, doors: tuple[Door, ...]) -> web.A
     return app
 
 
-def _ops_app(parts: _Parts) -> web.Application:
+def _ops_app(parts: Parts) -> web.Application:
     app = web.Application(middlewares=[ops.guard])
     _share(app, parts)
     ops.add_routes(app)
     return app
 
 
-def _share(app: web.Application, parts: _Parts) -> None:
+def _share(app: web.Application, parts: Parts) -> None:
     app[keys.SETTINGS] = parts.settings
     app[keys.STORE] = parts.store
     app[keys.CLOCK] = parts.clock
@@ -595,7 +563,6 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.VERSIONS] = parts.versions
     app[keys.WEBHOOK_SECRETS] = parts.secrets
     app[keys.HEALTH] = parts.health
-    app[keys.TEAM_ORIGINS] = parts.team_origins
     app[keys.ACCOUNT] = parts.account
     app[admission.RATES] = parts.rates
     app[admission.HOLDING] = parts.holding
@@ -603,7 +570,7 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[stream_check.PROBES] = parts.probes
 
 
-async def _resume(parts: _Parts) -> None:
+async def _resume(parts: Parts) -> None:
     """Take up what an earlier process left: runs to follow, creates to look for, deadlines to keep."""
     webhooks = await parts.notifier.resume()
     orphans = await parts.leader.adopter.resume()
@@ -617,13 +584,13 @@ async def _end_streams(app: web.Application) -> None:
     app[stream_check.PROBES].end()
 
 
-def _retire(parts: _Parts, ending: Ending) -> None:
+def _retire(parts: Parts, ending: Ending) -> None:
     """Say that no more should come."""
     ending.begin()
     parts.health.draining = True
 
 
-async def _drain(parts: _Parts, ending: Ending) -> None:
+async def _drain(parts: Parts, ending: Ending) -> None:
     """Answer those who wait and say that no more should come, before the listeners close."""
     _retire(parts, ending)
     parts.money.admission.close()

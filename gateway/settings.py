@@ -11,6 +11,7 @@ from gateway.config.teams import Team as ConfigTeam
 from gateway.config.teams import TeamKey
 from gateway.core import determinism, pricing, targets
 from gateway.core.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
+from gateway.core.records import Key
 from gateway.core.scopes import Scope
 from gateway.core.teams import Team
 from gateway.edge.settings import EdgeSettings
@@ -80,6 +81,7 @@ def edge_settings(config: Config, teams: Sequence[Team]) -> EdgeSettings:
         allow_private_webhooks=config.webhooks.allow_private_addresses,
         origins=frozenset(origin for team in teams for origin in team.origins),
         ops_token=config.ops.token.get_secret_value() if config.ops.token else None,
+        team_origins={team.name: team.origins for team in teams},
     )
 
 
@@ -88,6 +90,16 @@ def named_targets(config: Config) -> list[str]:
     allowed = [glob for team in config.teams for glob in team.models or ()]
     priced, ruled = [each.model for each in config.prices.models], [each.model for each in config.cache.rules]
     return list(dict.fromkeys(targets.exact_models([*priced, *ruled, *allowed])))
+
+
+def config_keys(config: Config) -> list[Key]:
+    """Return the keys that the config gives."""
+    return [key for team in config.teams for key in team.issued_keys()]
+
+
+def budget_webhooks(config: Config) -> dict[str, str]:
+    """Return who is told of each team's budgets."""
+    return {team.name: team.budget_webhook for team in config.teams if team.budget_webhook is not None}
 
 
 def sharing_policy(config: Config) -> determinism.Policy:

@@ -1,4 +1,5 @@
-"""How the process ends: the first signal asks for an orderly end, which is bounded; the second ends it at once.
+"""Signals. SIGHUP asks for the config to be read anew. The first one to stop asks for an orderly end, which is bounded;
+the second ends the process at once.
 
 Ending at once loses nothing that was acknowledged: it is what `kill -9` does, and the next start takes up what was
 under way (design 2.9).
@@ -29,12 +30,16 @@ class Stop:
         self._grace_seconds = grace_seconds
         self._leave = leave
         self._asked = asyncio.Event()
+        self.reload_asked = asyncio.Event()
+        """Set whenever the config is to be read anew. Whoever does it clears it."""
 
     def listen(self) -> None:
         """Take the signals of the process."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self.signalled, number)
+        # From the start: one that comes before there is anything to reload would end the process otherwise.
+        loop.add_signal_handler(signal.SIGHUP, self.reload_asked.set)
 
     def signalled(self, number: int) -> None:
         """Begin the orderly end; at the second signal, leave with the status of a process that it ended."""

@@ -1,11 +1,13 @@
 """`gateway serve`, `demo`, `simulate`: what runs until it is stopped."""
 
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
+import os
+from functools import partial
 from pathlib import Path
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, load_config, plain_errors, run
+from gateway.commands.common import CONFIG_OPTION, chosen, load_config, plain_errors, run
 
 _LAST_PORT = 65535
 
@@ -13,13 +15,15 @@ _LAST_PORT = 65535
 @click.command()
 @CONFIG_OPTION
 def serve(config_path: Path | None) -> None:
-    """Serve callers until stopped."""
-    config = load_config(config_path, serving=True)
+    """Serve callers until stopped. On SIGHUP read the config anew."""
+    path = chosen(config_path)
+    config = load_config(path, serving=True)
     with plain_errors():
         from gateway import app, logs
+        from gateway.config import load
 
         logs.configure(config.logs.format, config.logs.level, config.secret_values(), queued=True)
-        run(app.serve(config, echo=click.echo))
+        run(app.serve(config, reread=partial(load, path, os.environ, serving=True), echo=click.echo))
 
 
 @click.command()

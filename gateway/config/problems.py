@@ -20,7 +20,7 @@ from gateway.core.keys import conceal
 
 Location = tuple[str | int, ...]
 
-_NEVER_QUOTED: Final = frozenset({"key_env", "token_env", "token_file", "password_env", "password_file", "sha256"})
+NEVER_QUOTED: Final = frozenset({"key_env", "token_env", "token_file", "password_env", "password_file", "sha256"})
 _SECRET_WORDS: Final = ("token", "secret", "password", "key")
 _LONGEST_QUOTE: Final = 60
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
@@ -141,7 +141,7 @@ def _unknown(location: Location, root: type[BaseModel]) -> tuple[str, str | None
     model = _model_at(root, location[:-1])
     known = list(model.model_fields) if model else []
     if any(word in name.split("_") for word in _SECRET_WORDS):
-        places = [key for key in known if key in _NEVER_QUOTED]
+        places = [key for key in known if key in NEVER_QUOTED]
         if places and name not in known:
             return f"unknown; secrets are not written here but named by {' or '.join(places)}", places[0]
     close = difflib.get_close_matches(name, known, n=1)
@@ -190,7 +190,7 @@ def quote(value: object, location: Location = ()) -> str:
             return "a list"
         case str() if not value:
             return "an empty text"
-        case str() if (names and names[-1] in _NEVER_QUOTED) or ("://" in value and "@" in value):
+        case str() if (names and names[-1] in NEVER_QUOTED) or ("://" in value and "@" in value):
             return f"a text of {len(value)} characters"
         case str():
             return _in_quotes(value)

@@ -74,6 +74,17 @@ class FairQueue:
         """Flows by the start tag of their next turn; one entry each at most."""
         self._deadlines: list[tuple[float, int, Place]] = []
 
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        """Give flows other weights, from their next turn on, and add new ones.
+
+        Those that are not named stay as they are: somebody may be waiting, or come yet, on their behalf.
+        """
+        for name, weight in weights.items():
+            if (flow := self._flows.get(name)) is not None:
+                flow.share = 1.0 / weight
+            else:
+                self._flows[name] = _Flow(weight)
+
     def __len__(self) -> int:
         return self._waiting
 

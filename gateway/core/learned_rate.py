@@ -87,6 +87,14 @@ class LearnedRate:
         """Whether less than the configured rate counts."""
         return self.rate is not self.configured
 
+    def configure(self, configured: Rate) -> None:
+        """Take another rate as the configured one. What was learned stands, as far as it is below that."""
+        was_reduced, self.configured = self.is_reduced, configured
+        if was_reduced:
+            self._set(self.rate.per_minute, self.rate.burst)
+        else:
+            self.rate = configured
+
     def wait(self, now: float) -> float:
         """Return after how many seconds the next request may go."""
         if self.rate is not self.configured:

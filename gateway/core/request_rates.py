@@ -29,15 +29,20 @@ NAME = "requests_per_minute"
 class Bucket:
     """One rate of one subject, and its state."""
 
-    __slots__ = ("full_at", "held_rate", "label", "limit", "of", "policy", "rate")
+    __slots__ = ("burst", "full_at", "held_rate", "label", "limit", "of", "policy", "rate")
 
     def __init__(self, of: Of, limit: int, burst: int | None, label: str) -> None:
         self.of = of
-        self.limit = limit
-        self.rate = Rate.of(limit, burst)
-        self.held_rate = Rate(self.rate.per_minute, max(1, self.rate.burst // 2))
         self.full_at = rates.FULL
         self.label = f"{label}-requests"
+        self.configure(limit, burst)
+
+    def configure(self, limit: int, burst: int | None) -> None:
+        """Go by another rate. What was taken stays taken."""
+        self.limit = limit
+        self.burst = burst
+        self.rate = Rate.of(limit, burst)
+        self.held_rate = Rate(self.rate.per_minute, max(1, self.rate.burst // 2))
         self.policy = f'"{self.label}";q={limit};w=60'
         """Its part of the header `RateLimit-Policy`: see `rate_headers`."""
 
@@ -106,6 +111,10 @@ class RequestRates:
         """How many have fallen out."""
         return self._kept.dropped
 
+    def reconfigure(self) -> None:
+        """Look anew at who is limited: the config has changed. What was taken from each stays taken."""
+        self._known.clear()
+
     def known(self, caller: Caller) -> _Known:
         """Return what is counted of a caller, and whether it matters which user asks, and from where."""
         found = self._known.get(caller.counted_as)
@@ -134,10 +143,12 @@ class RequestRates:
         table = self._fixed if subject.is_configured else self._kept
         key = subject.of, subject.id + name
         bucket = table.get(key)
+        limit, burst = subject.limits.requests_per_minute, subject.limits.burst
+        assert limit is not None
         if bucket is None:
-            limits = subject.limits
-            assert limits.requests_per_minute is not None
-            bucket = table[key] = Bucket(subject.of, limits.requests_per_minute, limits.burst, subject.label)
+            bucket = table[key] = Bucket(subject.of, limit, burst, subject.label)
+        elif bucket.limit != limit or bucket.burst != burst:
+            bucket.configure(limit, burst)
         return bucket
 
 

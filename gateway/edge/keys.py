@@ -1,12 +1,10 @@
 """Typed keys of what handlers find on the application and on the request."""
 
-from collections.abc import Mapping
-
 from aiohttp import web
 
 from gateway.core.records import Sight
 from gateway.core.teams import Caller
-from gateway.edge.settings import EdgeSettings
+from gateway.edge.settings import Current
 from gateway.metrics import Metrics
 from gateway.outbound.replicate import ReplicateClient
 from gateway.ports import Clock, Store, Tracer
@@ -27,7 +25,7 @@ from gateway.service.usage import UsageService
 from gateway.service.versions import VersionMap
 from gateway.service.webhook_secrets import WebhookSecrets
 
-SETTINGS = web.AppKey("settings", EdgeSettings)
+SETTINGS = web.AppKey("settings", Current)
 CLOCK = web.AppKey("clock", Clock)
 METRICS = web.AppKey("metrics", Metrics)
 ACCOUNT = web.AppKey("account", Account)
@@ -67,4 +65,3 @@ OVERHEAD = web.RequestKey("overhead", str)
 """Which of the gateway's own paths the answer took; see the metric of that name."""
 STREAM_ORIGINS = web.RequestKey("stream_origins", tuple[str, ...])
 """The origins that may read a stream, whose request carries no key."""
-TEAM_ORIGINS = web.AppKey("team_origins", Mapping[str, tuple[str, ...]])

@@ -7,16 +7,17 @@ until then it holds no memory and no place. Where the kernel can, it does the sa
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
 
 from gateway.edge.fan_out import WRITES_A_TURN, FanOut
 from gateway.edge.readers import Block, Reader
-from gateway.errors import RateLimited, UpstreamUnavailable
+from gateway.errors import NotFound, RateLimited, UpstreamUnavailable
 from gateway.ports import Clock, StreamObserver
 from gateway.service.channels import Channel
+from gateway.service.pausing import sleep_or
 
 PATIENCE = 4
 """Heartbeats that a caller may let pass without taking anything: a minute, as they are set by default."""
@@ -37,17 +38,36 @@ class OpenStreams:
         max_total: int,
         max_per_team: int,
         heartbeat_seconds: float,
+        teams: Collection[str],
     ) -> None:
         self._clock = clock
         self._observer = observer
         self._max_total = max_total
         self._max_per_team = max_per_team
         self._heartbeat_seconds = heartbeat_seconds
+        self._teams = teams
+        self._is_reconfigured = asyncio.Event()
         self._by_team: Counter[str] = Counter()
         self._fan_outs: dict[Channel, FanOut] = {}
+        self._team_of: dict[Reader, str] = {}
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._closing = False
+
+    def reconfigure(
+        self, *, max_total: int, max_per_team: int, heartbeat_seconds: float, teams: Collection[str]
+    ) -> None:
+        """Go by other bounds, for streams that are opened from now on. Streams of teams that have gone are ended."""
+        self._max_total = max_total
+        self._max_per_team = max_per_team
+        self._teams = teams
+        if self._heartbeat_seconds != heartbeat_seconds:
+            self._heartbeat_seconds = heartbeat_seconds
+            self._is_reconfigured.set()
+        for reader, team in self._team_of.items():
+            if team not in teams:
+                reader.is_ending = True
+                reader.wake()
 
     @property
     def patience_seconds(self) -> float:
@@ -58,8 +78,11 @@ class OpenStreams:
     def place(self, team: str) -> Iterator[None]:
         """Hold a place for a stream.
 
-        Raise `RateLimited` when there are too many, `UpstreamUnavailable` at the gateway's end.
+        Raise `RateLimited` when there are too many, `NotFound` for a team that has gone, `UpstreamUnavailable` at the
+        gateway's end.
         """
+        if team not in self._teams:
+            raise NotFound
         if self._closing:
             raise UpstreamUnavailable("The gateway is shutting down.", retry_after=_RETRY_SECONDS)
         if self._by_team.total() >= self._max_total or self._by_team[team] >= self._max_per_team:
@@ -73,17 +96,21 @@ class OpenStreams:
                 del self._by_team[team]
 
     @contextmanager
-    def reading(self, channel: Channel, reader: Reader, left_at: Callable[[], float | None]) -> Iterator[None]:
+    def reading(
+        self, channel: Channel, reader: Reader, team: str, left_at: Callable[[], float | None]
+    ) -> Iterator[None]:
         """Let a reader take part in a channel's news."""
         fan_out = self._fan_outs.get(channel)
         if fan_out is None:
             fan_out = self._fan_outs[channel] = FanOut(channel, self._observer)
         fan_out.enter(reader, left_at)
-        reader.is_ending = self._closing
+        self._team_of[reader] = team
+        reader.is_ending = self._closing or team not in self._teams
         self._is_empty.clear()
         try:
             yield
         finally:
+            del self._team_of[reader]
             fan_out.leave(reader)
             if not fan_out.readers:
                 del self._fan_outs[channel]
@@ -93,7 +120,8 @@ class OpenStreams:
     async def watch(self) -> None:
         """Send heartbeats, and cut off who takes nothing, for ever."""
         while True:
-            await self._clock.sleep(self._heartbeat_seconds)
+            self._is_reconfigured.clear()
+            await sleep_or(self._clock, self._heartbeat_seconds, self._is_reconfigured)
             for number, reader in enumerate(self._readers(), 1):
                 reader.beat(_HEARTBEAT, PATIENCE)
                 if number % WRITES_A_TURN == 0:

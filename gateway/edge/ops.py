@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.edge import errors, own
+from gateway.edge import config_state, errors, own
 from gateway.edge.keys import CLOCK, METRICS, SETTINGS, STORE
 from gateway.errors import GatewayError, Unauthenticated
 
@@ -54,7 +54,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _check_token(request: web.Request) -> None:
-    token = request.app[SETTINGS].ops_token
+    token = request.app[SETTINGS].now.ops_token
     if token is None or request.path in _OPEN:
         return
     given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
@@ -67,5 +67,6 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/metrics", show_metrics)
     app.router.add_get("/healthz", own.healthz)
     app.router.add_get("/readyz", own.readyz)
+    app.router.add_get("/admin/config", config_state.show_config)
     app.router.add_get("/admin/cache", cache_stats)
     app.router.add_delete("/admin/cache", purge_cache)

@@ -1,5 +1,6 @@
 """What the edge needs to know of the config, as plain values."""
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 
 import msgspec
@@ -25,3 +26,15 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     origins: frozenset[str] = frozenset()
     """Every origin that some team lists: what a preflight, which carries no key, is judged by."""
     ops_token: str | None = None
+    team_origins: Mapping[str, tuple[str, ...]] = {}
+    """The origins of each team that there is."""
+
+
+class Current:
+    """Holds the settings that count now. A reload of the config puts others in their place, all at once.
+
+    Whoever waits for something in between two looks, and needs both to agree, keeps what the first one gave.
+    """
+
+    def __init__(self, settings: EdgeSettings) -> None:
+        self.now = settings

@@ -30,8 +30,8 @@ from gateway.edge.keys import (
     PREDICTIONS,
     SENT_BYTES,
     SENT_EVENTS,
+    SETTINGS,
     STREAM_ORIGINS,
-    TEAM_ORIGINS,
 )
 from gateway.edge.open_streams import OPEN_STREAMS
 from gateway.edge.readers import Block, Reader
@@ -51,7 +51,7 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/streams/{ticket}` and `GET /v1/files/{ticket}`."""
     sight = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], links.page_of(request))
     request[ABOUT], team = sight, sight.prediction.team
-    request[STREAM_ORIGINS] = request.app[TEAM_ORIGINS].get(team, ())
+    request[STREAM_ORIGINS] = request.app[SETTINGS].now.team_origins.get(team, ())
     if sight.run.stream_url is None:
         raise NotFound
     if _last_event_id(request) is None:
@@ -76,7 +76,7 @@ async def _answer(request: web.Request, sight: Sight) -> web.StreamResponse:
     began = request[BEGAN]
     metrics.overhead("stream_open", time.perf_counter() - began)
     reader.first_event = lambda: metrics.first_event(time.perf_counter() - began)
-    with streams.reading(channel, reader, partial(request.app[PREDICTIONS].left_at, sight)):
+    with streams.reading(channel, reader, sight.prediction.team, partial(request.app[PREDICTIONS].left_at, sight)):
         try:
             how = await _Telling(reader, channel, last_event_id, request.app[CLOCK], metrics).tell()
             await reader.end()

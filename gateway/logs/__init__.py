@@ -14,7 +14,7 @@ from gateway.logs.formats import FORMATS
 from gateway.logs.redaction import Clean, Redactor
 from gateway.logs.sink import DirectSink, QueuedSink, Sink
 
-__all__ = ["Redactor", "configure", "dropped", "flush", "redact", "register_secret"]
+__all__ = ["Redactor", "configure", "dropped", "flush", "redact", "register_secret", "set_level"]
 
 
 class Handler(logging.Handler):
@@ -77,11 +77,16 @@ def configure(
     sink: Sink = QueuedSink(target, tell_dropped) if queued else DirectSink(target)
     root = logging.getLogger()
     root.handlers[:] = [Handler(sink, _redactor, render)]
-    root.setLevel(max(logging.WARNING, _number(level)))
-    logging.getLogger("gateway").setLevel(_number(level))
+    set_level(level)
     logging.captureWarnings(capture=True)
     # What no line shows need not be found out for each.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def set_level(level: str) -> None:
+    """Tell more or less from now on."""
+    logging.getLogger().setLevel(max(logging.WARNING, _number(level)))
+    logging.getLogger("gateway").setLevel(_number(level))
 
 
 def dropped() -> int:

@@ -45,6 +45,16 @@ class Metrics(
         self.read_from(catalogue.HTTP_IN_FLIGHT, lambda: self.in_flight)
         self.set(catalogue.CONFIG_LOADED_AT, to=time.time())
 
+    def reconfigure(self, *, teams: Sequence[str], top_targets: int, targets: Sequence[str]) -> None:
+        """Know further teams and targets by name, and more or fewer targets. Series that there are stay."""
+        self.give({"teams": teams, "targets": targets}, {"target": top_targets})
+
+    def config_reloaded(self, result: str, at: float) -> None:
+        """Note a try to read the config anew: it was `taken`, or `refused`."""
+        self.inc(catalogue.CONFIG_RELOADS, result)
+        if result == "taken":
+            self.set(catalogue.CONFIG_LOADED_AT, to=at)
+
     def store_answered(self, lane: str, result: str, seconds: float) -> None:
         """Note a step of the store: it was `done`, has `failed`, or its answer came too `late`."""
         self.inc(catalogue.STORE_OPERATIONS, lane, result)

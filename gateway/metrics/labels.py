@@ -45,11 +45,22 @@ class Domain:
     def __init__(self, label: Label, given: Iterable[str], most: int | None = None) -> None:
         self.is_open = label.is_open
         self.values: dict[str, None] = dict.fromkeys(label.values)
-        self._room = label.learns if most is None else most
+        self._room = self._most = label.learns if most is None else most
         if not self.is_open:
             self.values |= dict.fromkeys(given)
         self.bound = len(self.values) + self._room + 1
         """Values that there may ever be, `other` among them."""
+        if self.is_open:
+            for value in given:
+                self.take(value)
+
+    def give(self, given: Iterable[str], most: int | None = None) -> None:
+        """Know further values, and have room for `most`. Those that were known stay: they have been counted."""
+        if most is not None:
+            self._room, self._most = max(0, self._room + most - self._most), most
+        if not self.is_open:
+            self.values |= dict.fromkeys(given)
+        self.bound = len(self.values) + self._room + 1
         if self.is_open:
             for value in given:
                 self.take(value)

@@ -29,6 +29,8 @@ class MoneyMetrics(Registry):
         """Note how a team's budget stands."""
         if limit is not None:
             self.set(catalogue.BUDGET_LIMIT, team, window, to=limit / _MICRO)
+        else:
+            self.forget(catalogue.BUDGET_LIMIT, team, window)
         self.set(catalogue.BUDGET_SPENT, team, window, to=spent / _MICRO)
         self.set(catalogue.BUDGET_RESERVED, team, window, to=reserved / _MICRO)
 
@@ -44,9 +46,12 @@ class MoneyMetrics(Registry):
         """Note how many sums differed from the ledger."""
         self.inc(catalogue.DRIFT, by=count)
 
-    def concurrency_limited(self, team: str, limit: int) -> None:
-        """Note how many predictions a team may have under way."""
-        self.set(catalogue.CONCURRENCY_LIMIT, team, to=limit)
+    def concurrency_limited(self, team: str, limit: int | None) -> None:
+        """Note how many predictions a team may have under way, if that is limited."""
+        if limit is not None:
+            self.set(catalogue.CONCURRENCY_LIMIT, team, to=limit)
+        else:
+            self.forget(catalogue.CONCURRENCY_LIMIT, team)
 
     def request_refused(self, of: str) -> None:
         """Note a request over a request rate; `of` says whose."""

@@ -74,6 +74,9 @@ class Registry:
                     buckets=family.buckets,
                 )
         self._metrics[family] = made
+        self._prepare(family)
+
+    def _prepare(self, family: Family) -> None:
         known = [list(self._domain(label).values) for label in family.labels]
         if family.is_prepared and math.prod(map(len, known)) <= MAX_SERIES:
             for values in itertools.product(*known):
@@ -85,6 +88,21 @@ class Registry:
             given = self._given.get(label.given, ()) if label.given else ()
             domain = self._domains[label] = Domain(label, given, self._most.get(label.name))
         return domain
+
+    def give(self, given: Mapping[str, Sequence[str]], most: Mapping[str, int]) -> None:
+        """Know further names, such as those of new teams, and open their series."""
+        for label, domain in self._domains.items():
+            if label.given is not None and label.given in given:
+                domain.give(given[label.given], most.get(label.name))
+        for family in self._metrics:
+            if any(label.given in given for label in family.labels):
+                self._prepare(family)
+
+    def forget(self, family: Family, *values: str) -> None:
+        """Show a value no more, if it was shown."""
+        if self._series.pop((family, values), None) is not None:
+            self._metrics[family].remove(*values)
+            self._counts[family] -= 1
 
     def at(self, family: Family, *values: str) -> Counter | Gauge | Histogram:
         """Return the series of these labels' values, of those that they are counted under."""

@@ -77,14 +77,22 @@ class ReplicateClient:
         self._session = session
         self._pacer = pacer
         self._tracer = tracer or NoTracer()
-        self._authorization = {"Authorization": f"Bearer {token}"}
-        self._token = token.encode()
+        self._authorization: Mapping[str, str] = {}
+        self._tokens: tuple[str, ...] = ()
+        """The token, and the one before it: answers to what was sent with that may be under way."""
+        self.use_token(token)
         self._settings = settings
         self._clock = clock
         self._observer = observer
         self.breaker = Breaker(threshold=settings.breaker_threshold, open_seconds=settings.breaker_seconds)
         self.token_refused_at: float | None = None
         """When upstream last refused the token, until it takes it again."""
+
+    def use_token(self, token: str) -> None:
+        """Send another token, with what is sent from now on."""
+        if not self._tokens or self._tokens[0] != token:
+            self._authorization = {"Authorization": f"Bearer {token}"}
+            self._tokens = (token, *self._tokens[:1])
 
     async def read(
         self,
@@ -193,7 +201,7 @@ class ReplicateClient:
         async with request as response:
             answer = as_json(Answer(response.status, passable(response.headers), await self._body_of(response)))
         self._heard(operation, answer)
-        if self._token in answer.body or any(self._token.decode() in value for value in answer.headers.values()):
+        if any(_holds(answer, token) for token in self._tokens):
             # Whoever echoes it (a debugging proxy, say), callers are not to see it.
             raise UpstreamBroken("Replicate's answer held the gateway's own credentials and was withheld.")
         return answer
@@ -299,6 +307,10 @@ class _Retry(Exception):
         super().__init__()
         self.answer = answer
         self.error = error
+
+
+def _holds(answer: Answer, token: str) -> bool:
+    return token.encode() in answer.body or any(token in value for value in answer.headers.values())
 
 
 def _failure(state: RetryCallState) -> _Retry:

@@ -18,7 +18,7 @@ from yarl import URL
 
 from gateway import __version__
 from gateway.core.deliveries import Receipt, Result
-from gateway.outbound.guard import guarded_connector, is_refusal
+from gateway.outbound.guard import OwnThreads, guarded_connector, is_refusal
 from gateway.ports import Clock
 
 if TYPE_CHECKING:
@@ -55,11 +55,20 @@ class WebhookSender:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        connector = guarded_connector(
-            allow_private=settings.allow_private, max_connections=settings.max_connections, resolver=resolver, tls=tls
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
+        self._resolver = resolver or OwnThreads()
+        self._tls = tls
+        self._session = self._opened()
+        self._retired: list[aiohttp.ClientSession] = []
+
+    def _opened(self) -> aiohttp.ClientSession:
+        settings = self._settings
+        return aiohttp.ClientSession(
+            connector=guarded_connector(
+                allow_private=settings.allow_private,
+                max_connections=settings.max_connections,
+                resolver=self._resolver,
+                tls=self._tls,
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -67,6 +76,14 @@ class WebhookSender:
             headers={"User-Agent": f"replicate-gateway/{__version__}"},
             skip_auto_headers=("Accept-Encoding",),
         )
+
+    def reconfigure(self, settings: TransportSettings) -> None:
+        """Let messages go elsewhere, or no longer."""
+        before, self._settings = self._settings, settings
+        if before.allow_private != settings.allow_private:
+            # Addresses are judged when a connection is made, so those that are open are not used again.
+            self._retired.append(self._session)
+            self._session = self._opened()
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
         """Send a message once."""
@@ -112,7 +129,8 @@ class WebhookSender:
 
     async def close(self) -> None:
         """Hang up."""
-        await self._session.close()
+        for session in (*self._retired, self._session):
+            await session.close()
 
 
 def _reason(error: aiohttp.ClientError) -> str:

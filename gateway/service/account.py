@@ -94,13 +94,19 @@ class Account:
     ) -> None:
         self._clock = clock
         self._observer = observer
-        weights = {team.name: team.weight for team in teams}
-        own = sum(weights.values()) or 1.0
-        everybody = {**weights, _OWN: own, _CANCELS: own}
-        self._askers = {team.name: Asker(team.name, team.max_wait_seconds) for team in teams}
-        self._weights: Mapping[str, float] = everybody
+        everybody = _weights(teams)
+        self._askers = _askers(teams)
+        self._known = frozenset(everybody)
         self.creates = Lane(LearnedRate(Rate.of(creates_per_minute)), everybody, clock)
         self.requests = Lane(LearnedRate(Rate.of(requests_per_minute)), everybody, clock)
+
+    def reconfigure(self, teams: Sequence[Team], *, creates_per_minute: float, requests_per_minute: float) -> None:
+        """Share other rates, or among other teams. What a team that has gone has under way keeps its turns."""
+        everybody = _weights(teams)
+        self._askers = _askers(teams)
+        self._known |= frozenset(everybody)
+        self.creates.reconfigure(Rate.of(creates_per_minute), everybody)
+        self.requests.reconfigure(Rate.of(requests_per_minute), everybody)
 
     def asked_by(self, team: str) -> None:
         """Let the calls that are made in this context count as a team's."""
@@ -133,7 +139,7 @@ class Account:
         name, lane = self._lane(operation)
         if lane.take():
             return False
-        await self._queue(name, team if team in self._weights else _OWN, until, returned=returned)
+        await self._queue(name, team if team in self._known else _OWN, until, returned=returned)
         return True
 
     def give_back(self, operation: str) -> None:
@@ -240,6 +246,16 @@ def _by_the_gateway() -> Iterator[None]:
         yield
     finally:
         asking.reset(before)
+
+
+def _weights(teams: Sequence[Team]) -> Mapping[str, float]:
+    weights = {team.name: team.weight for team in teams}
+    own = sum(weights.values()) or 1.0
+    return {**weights, _OWN: own, _CANCELS: own}
+
+
+def _askers(teams: Sequence[Team]) -> Mapping[str, Asker]:
+    return {team.name: Asker(team.name, team.max_wait_seconds) for team in teams}
 
 
 def _number(value: float) -> float:

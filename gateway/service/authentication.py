@@ -60,10 +60,6 @@ class Authenticator:
         allowances: Mapping[str, Allowance] | None = None,
         max_cached: int = 10_000,
     ) -> None:
-        self._allowances = allowances or {}
-        self._teams: Mapping[str, Team] = {team.name: team for team in teams}
-        self._by_digest: Mapping[str, Key] = {key.sha256: key for key in config_keys}
-        self._config_keys: Mapping[str, Key] = {key.id: key for key in config_keys}
         self._store = store
         self._tokens = tokens
         self._clock = clock
@@ -71,6 +67,17 @@ class Authenticator:
             max_cached, CALLER_TTL_SECONDS, timer=clock.monotonic
         )
         self._looked_up: TTLCache[str, Key | None] = TTLCache(max_cached, KEY_TTL_SECONDS, timer=clock.monotonic)
+        self.reconfigure(teams, config_keys, allowances or {})
+
+    def reconfigure(
+        self, teams: Sequence[Team], config_keys: Sequence[Key], allowances: Mapping[str, Allowance]
+    ) -> None:
+        """Know other teams and keys of the config, from the next request on."""
+        self._allowances = allowances
+        self._teams: Mapping[str, Team] = {team.name: team for team in teams}
+        self._by_digest: Mapping[str, Key] = {key.sha256: key for key in config_keys}
+        self._config_keys: Mapping[str, Key] = {key.id: key for key in config_keys}
+        self._callers.clear()
 
     async def authenticate(self, authorization: str | None, origin: str | None) -> Caller:
         """Say who sent a request. Raise `Unauthenticated`, or `Forbidden` for a page that the key is not for."""

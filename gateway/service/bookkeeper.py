@@ -53,6 +53,10 @@ class Bookkeeper:
         self._turns = 0
         self._audited = 0
 
+    def reconfigure(self, *, retain_days: float) -> None:
+        """Keep lines for another time."""
+        self._retain_days = retain_days
+
     async def start(self) -> None:
         """Before anything is admitted: hold what is held, and what was spent today, to reservations and lines.
 

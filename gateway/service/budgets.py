@@ -33,12 +33,19 @@ class Budgets:
     ) -> None:
         self._webhooks = webhooks
         self._announcer: Announcer | None = None
-        self._limits = {team.name: team.allowance.own for team in teams}
+        self._limits = _limits(teams)
         self._ledger = ledger
         self._clock = clock
         self._observer = observer
         self._touched: dict[str, str | None] = {}
         self._news = asyncio.Event()
+
+    def reconfigure(self, teams: Sequence[Team], webhooks: Mapping[str, str]) -> None:
+        """Watch other budgets. All are looked at anew."""
+        self._webhooks = webhooks
+        self._limits = _limits(teams)
+        for team in self._limits:
+            self.touched(team)
 
     def announce_through(self, announcer: Announcer) -> None:
         """Have teams with an address for it told of warnings, which are logged in any case."""
@@ -116,6 +123,10 @@ class Budgets:
         url = self._webhooks.get(team)
         if self._announcer is not None and url is not None:
             await self._announcer.announce(team, url, EXHAUSTED if percent == _FULLY else WARNING, payload)
+
+
+def _limits(teams: Sequence[Team]) -> Mapping[str, Limits]:
+    return {team.name: team.allowance.own for team in teams}
 
 
 def _allowance(team: str, limits: Limits) -> Allowance:

@@ -88,6 +88,11 @@ class CreateService:
         self._randomness = Randomness()
         self._tasks = Tasks()
 
+    def reconfigure(self, *, ticket_ttl_seconds: float, adopt_wait_seconds: float) -> None:
+        """Go by other times, for what comes from now on."""
+        self._ticket_ttl_seconds = ticket_ttl_seconds
+        self._adopt_wait_seconds = adopt_wait_seconds
+
     async def create(self, caller: Caller, order: Order) -> Created | Answer:
         """Bring a prediction about. What upstream refuses is returned as upstream's answer.
 

@@ -38,6 +38,14 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return self.fingerprint is not None or self.provisional is not None
 
 
+class _Sharing(msgspec.Struct, frozen=True):
+    """By which rules, among whom and for how long results are shared."""
+
+    policy: Policy
+    share: str
+    ttl_seconds: float
+
+
 class IdentityService:
     """Says what a create is the same as."""
 
@@ -53,10 +61,12 @@ class IdentityService:
     ) -> None:
         self._schemas = schemas
         self._versions = versions
-        self._policy = policy
-        self._share = share
-        self._ttl_seconds = ttl_seconds
+        self._sharing = _Sharing(policy, share, ttl_seconds)
         self._copies_ttl_seconds = copies_ttl_seconds
+
+    def reconfigure(self, policy: Policy, *, share: str, ttl_seconds: float) -> None:
+        """Share by other rules, from the next request on."""
+        self._sharing = _Sharing(policy, share, ttl_seconds)
 
     async def of(
         self,
@@ -68,26 +78,29 @@ class IdentityService:
         files: Mapping[str, str],
     ) -> Identity:
         """Identify a create. `files` gives the SHA-256 of what the links of its input lead to."""
+        # Taken once: others may count before this request is through.
+        sharing = self._sharing
+        policy = sharing.policy
         if directives.no_store:
             return Identity(reason=Reason.NO_STORE)
-        if kind is Kind.TRAINING or not self._policy.enabled:
+        if kind is Kind.TRAINING or not policy.enabled:
             return Identity(reason=Reason.TRAINING if kind is Kind.TRAINING else Reason.DISABLED)
-        scope = fingerprint.sharing_scope(self._share, caller.team.name)
+        scope = fingerprint.sharing_scope(sharing.share, caller.team.name)
         target = await self.named(target)
-        rules, model = self._policy.rules, target.model
+        rules, model = policy.rules, target.model
         described = await self._schemas.describe(target) if model is not None else None
         schema = described.schema if described else None
         judgement = determinism.judge(
             body.input,
             schema,
-            self._policy,
+            policy,
             model=model,
             kind=kind,
             asserted=directives.deterministic,
             may_assert=caller.team.may_assert_deterministic,
         )
         try:
-            provisional = self._provisional(target, body, files, scope)
+            provisional = _provisional(policy, target, body, files, scope)
             if isinstance(judgement, NotDeterministic):
                 waits = provisional if judgement.reason is Reason.MODEL_UNKNOWN else None
                 return Identity(provisional=waits, reason=judgement.reason)
@@ -101,7 +114,7 @@ class IdentityService:
             fingerprint=fingerprint.fingerprint(identity, canonical, scope),
             provisional=provisional,
             reason=judgement.reason,
-            ttl_seconds=caching.ttl_of(rule.ttl_seconds if rule else None, self._ttl_seconds),
+            ttl_seconds=caching.ttl_of(rule.ttl_seconds if rule else None, sharing.ttl_seconds),
         )
 
     async def of_request(self, asked: Asked) -> Identity:
@@ -116,23 +129,24 @@ class IdentityService:
             return Target(TargetKind.VERSION, model, target.version)
         return target
 
-    def _provisional(self, target: Target, body: CreateBody, files: Mapping[str, str], scope: str) -> str | None:
-        """Return the identity by which equal requests wait for the first one's answer, which names the model."""
-        if target.kind is not TargetKind.VERSION or not determinism.sets_seed(body.input, self._policy.random_seeds):
-            return None
-        canonical = fingerprint.canonical(body.input, None, files)
-        return fingerprint.provisional(fingerprint.target_identity(target), canonical, scope)
-
     def keep_until(self, run: Run, document: bytes, ended_at: float) -> float | None:
         """Say until when a run that has succeeded may answer others; `None` if it may not."""
         if run.fingerprint is None:
             return None
         model = run.target.partition(":")[0]
-        rule = determinism.rule_for(self._policy.rules, model if "/" in model else None)
-        ttl = caching.ttl_of(rule.ttl_seconds if rule else None, self._ttl_seconds)
+        rule = determinism.rule_for(self._sharing.policy.rules, model if "/" in model else None)
+        ttl = caching.ttl_of(rule.ttl_seconds if rule else None, self._sharing.ttl_seconds)
         output = output_of(document)
         has_links, are_kept = caching.has_links(output), bool(run.copies) and outputs.are_kept(output, run.copies)
         until = caching.usable_until(ended_at, ttl, has_links=has_links, outputs_persisted=are_kept)
         if are_kept:
             until = min(until, outputs.usable_until(run.copies, self._copies_ttl_seconds))
         return until if until > ended_at else None
+
+
+def _provisional(policy: Policy, target: Target, body: CreateBody, files: Mapping[str, str], scope: str) -> str | None:
+    """Return the identity by which equal requests wait for the first one's answer, which names the model."""
+    if target.kind is not TargetKind.VERSION or not determinism.sets_seed(body.input, policy.random_seeds):
+        return None
+    canonical = fingerprint.canonical(body.input, None, files)
+    return fingerprint.provisional(fingerprint.target_identity(target), canonical, scope)

@@ -37,12 +37,18 @@ class Janitor:
         self._predictions = predictions
         self._files = files
         self._clock = clock
-        self._retain_data_seconds = retain_data_seconds
-        self._retain_seconds = retain_days * _DAY
-        self._max_cache_bytes = max_cache_bytes
+        self.reconfigure(
+            max_cache_bytes=max_cache_bytes, retain_data_seconds=retain_data_seconds, retain_days=retain_days
+        )
         self._on_cleared = on_cleared
         self._observer = observer
         self._every_seconds = every_seconds
+
+    def reconfigure(self, *, max_cache_bytes: int, retain_data_seconds: float, retain_days: float) -> None:
+        """Keep more or less, or for another time, from the next turn on."""
+        self._max_cache_bytes = max_cache_bytes
+        self._retain_data_seconds = retain_data_seconds
+        self._retain_seconds = retain_days * _DAY
 
     async def run(self) -> None:
         """Clean for ever. A store that is away is tried again at the next turn."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from gateway.core.fair_queue import FairQueue, Place
 from gateway.core.learned_rate import LearnedRate
+from gateway.core.rates import Rate
 from gateway.errors import UpstreamUnavailable
 from gateway.ports import Clock
 from gateway.service.pausing import sleep_or
@@ -29,6 +30,12 @@ class Lane:
         self._turns: dict[Place, asyncio.Future[bool]] = {}
         self._changed = asyncio.Event()
         self._closed = False
+
+    def reconfigure(self, rate: Rate, weights: Mapping[str, float]) -> None:
+        """Go by another rate and other weights, also for those who wait already."""
+        self.rate.configure(rate)
+        self._queue.reweigh(weights)
+        self._changed.set()
 
     def __len__(self) -> int:
         return len(self._queue)

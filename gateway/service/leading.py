@@ -85,6 +85,10 @@ class Leader:
         self._on_created: list[Callable[[Sight], None]] = []
         self._tasks = Tasks()
 
+    def reconfigure(self, *, adopt_wait_seconds: float) -> None:
+        """Wait for uncertain creates for another time."""
+        self._adopt_wait_seconds = adopt_wait_seconds
+
     def when_created(self, act: Callable[[Sight], None]) -> None:
         """Have something done with each prediction that has come about, however it was answered."""
         self._on_created.append(act)

@@ -33,6 +33,10 @@ class LogKeeper:
         self._unkept: dict[str, Channel] = {}
         self._news = asyncio.Event()
 
+    def reconfigure(self, *, max_log_bytes: int) -> None:
+        """Find logs of another length from now on."""
+        self._max_log_bytes = max_log_bytes
+
     @property
     def unkept(self) -> int:
         """How many logs have news that the store has not."""

@@ -56,7 +56,7 @@ class Messenger:
         self._transport = transport
         self._clock = clock
         self._observer = observer
-        self._max_attempts = max_attempts
+        self.max_attempts = max_attempts
         self._show = show
         self._random_bytes = random_bytes
         self._began = clock.now()
@@ -95,7 +95,7 @@ class Messenger:
         if receipt.result is Result.DELIVERED:
             return await self._store.delivered(message.id)
         jitter = self._random_bytes(1)[0] / 256
-        pause = deliveries.next_attempt(receipt, message.attempts, self._max_attempts, jitter)
+        pause = deliveries.next_attempt(receipt, message.attempts, self.max_attempts, jitter)
         facts: dict[str, object] = {"delivery": message.id, "attempt": message.attempts, "reason": receipt.words}
         now = self._clock.now()
         if pause is not None:

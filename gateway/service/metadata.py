@@ -16,6 +16,7 @@ from gateway.core import rewrite
 from gateway.core.answers import Answer
 from gateway.core.rewrite import PageParts
 from gateway.ports import Clock, Upstream
+from gateway.service.resizing import resized
 
 _OVERHEAD = 1024
 
@@ -73,6 +74,11 @@ class MetadataService:
         self._entries: LRUCache[Question, Entry] = LRUCache(max_bytes, getsizeof=_size)
         self._generation = 0
         self._reading: dict[Question, asyncio.Task[Entry]] = {}
+
+    def reconfigure(self, *, ttl_seconds: float, max_bytes: int) -> None:
+        """Keep answers for another time, which counts for those that are kept too, or more or fewer of them."""
+        self._ttl_seconds = ttl_seconds
+        self._entries = resized(self._entries, max_bytes)
 
     @property
     def size(self) -> int:

@@ -103,6 +103,12 @@ class Notifier:
         self._closing = False
         self._look_at = self._count_at = self._tidy_at = 0.0
 
+    def reconfigure(self, settings: NotifierSettings, base: str) -> None:
+        """Try harder or less hard, or keep more or less, from the next try on. The slots stay as they are."""
+        self._settings = settings
+        self._messenger.max_attempts = settings.max_attempts
+        self._messenger.base = base
+
     # What others tell.
 
     def note_created(self, sight: Sight) -> None:

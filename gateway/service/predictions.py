@@ -13,6 +13,7 @@ from gateway.core.teams import Caller
 from gateway.errors import NotFound
 from gateway.ports import Clock, CreateStore, PredictionObserver
 from gateway.service.output_links import OutputLinks
+from gateway.service.resizing import resized
 from gateway.service.tasks import Tasks
 from gateway.service.tracker import Tracker
 
@@ -73,6 +74,10 @@ class PredictionService:
         self._tasks = Tasks()
         self._closing = False
         self._on_left: list[Callable[[Sight], None]] = []
+
+    def reconfigure(self, *, memory_bytes: int) -> None:
+        """Keep more or fewer predictions in memory."""
+        self._shown = resized(self._shown, memory_bytes)
 
     def when_left(self, act: Callable[[Sight], None]) -> None:
         """Have something done when a prediction ends for its caller before its run does."""

@@ -30,6 +30,10 @@ class Pricing:
         self._observer = observer
         self._recent = Recent()
 
+    def reconfigure(self, prices: PriceList) -> None:
+        """Go by another list: also for runs under way, once they end."""
+        self._prices = prices
+
     @property
     def learned(self) -> int:
         """Of how many targets the last runs are known."""

@@ -47,13 +47,13 @@ class Spools:
     """Hands out spools, as long as there is room for them."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self.held_bytes = 0
         """Room that is given out, whether or not it is filled yet."""
 
     def has_room(self, size: int) -> bool:
         """Say whether a body of `size` bytes may be spooled now."""
-        return self.held_bytes + size <= self._max_bytes
+        return self.held_bytes + size <= self.max_bytes
 
     @asynccontextmanager
     async def open(self, size: int) -> AsyncIterator[Spool]:

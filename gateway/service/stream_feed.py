@@ -39,12 +39,10 @@ class Reader(Protocol):
 class StreamFeed:
     """Fills channels."""
 
-    def __init__(self, reader: Reader, clock: Clock, observer: StreamObserver, *, max_log_bytes: int) -> None:
+    def __init__(self, reader: Reader, clock: Clock, observer: StreamObserver) -> None:
         self._reader = reader
         self._clock = clock
         self._observer = observer
-        # A log has room for its longest event and the one before, or those who are up to date would miss events.
-        self._max_event_bytes = min(LONGEST_EVENT, max_log_bytes)
 
     async def fill(
         self, channel: Channel, run: Run, *, has_ended: Callable[[], bool], on_news: Callable[[], None]
@@ -56,10 +54,12 @@ class StreamFeed:
         """
         if run.stream_url is None:
             return
+        # A log has room for its longest event and the one before, or those who are up to date would miss events.
+        max_event_bytes = min(LONGEST_EVENT, channel.log.max_bytes)
         failures = 0
         while failures < _FAILURES and not (has_ended() and not channel.log.end):
             had_ended = has_ended()
-            connection = _Connection(channel, self._observer, self._max_event_bytes, on_news)
+            connection = _Connection(channel, self._observer, max_event_bytes, on_news)
             try:
                 async with self._reader.open(run.stream_url, channel.log.last_id) as chunks:
                     async for chunk in chunks:

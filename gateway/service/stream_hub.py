@@ -21,6 +21,7 @@ from gateway.errors import GatewayError, StoreUnavailable
 from gateway.ports import Clock, EventLogs, StreamObserver
 from gateway.service.channels import Channel
 from gateway.service.log_keeper import LogKeeper
+from gateway.service.resizing import resized
 from gateway.service.stream_feed import Reader, StreamFeed
 from gateway.service.tracker import Tracker
 
@@ -47,7 +48,7 @@ class StreamHub:
         kept_log_bytes: int,
     ) -> None:
         self.keeper = LogKeeper(store, clock, max_log_bytes=max_log_bytes)
-        self._feed = StreamFeed(reader, clock, observer, max_log_bytes=max_log_bytes)
+        self._feed = StreamFeed(reader, clock, observer)
         self._tracker = tracker
         self._clock = clock
         self._observer = observer
@@ -56,6 +57,12 @@ class StreamHub:
         self._kept: LRUCache[str, Channel] = LRUCache(
             kept_log_bytes, getsizeof=lambda channel: channel.log.size + _OVERHEAD
         )
+
+    def reconfigure(self, *, max_log_bytes: int, kept_log_bytes: int) -> None:
+        """Keep more or less of each run that is read from now on, and of those that have ended."""
+        self._max_log_bytes = max_log_bytes
+        self.keeper.reconfigure(max_log_bytes=max_log_bytes)
+        self._kept = resized(self._kept, kept_log_bytes)
 
     @property
     def live(self) -> int:
@@ -76,8 +83,8 @@ class StreamHub:
         channel = await self._open(sight)
         if not links or not channel.is_complete or channel.log.dropped:
             return channel
-        own = Channel(channel.run_id, EventLog(self._max_log_bytes))
-        events = sse.EventSplitter(self._max_log_bytes).feed(channel.log.read(channel.log.start(), sys.maxsize)[0])
+        own = Channel(channel.run_id, EventLog(channel.log.max_bytes))
+        events = sse.EventSplitter(channel.log.max_bytes).feed(channel.log.read(channel.log.start(), sys.maxsize)[0])
         await own.publish(replay.with_links(events, links))
         own.open()
         return own

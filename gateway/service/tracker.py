@@ -101,6 +101,10 @@ class Tracker:
         self._watches: dict[str, Watch] = {}
         self._closing = False
 
+    def reconfigure(self, *, requests_per_minute: float) -> None:
+        """Space looks by another rate of the account's, each from its next one on."""
+        self._requests_per_minute = requests_per_minute
+
     @property
     def active(self) -> int:
         """How many runs are being followed."""

@@ -65,6 +65,10 @@ class UploadService:
         self._randomness = Randomness()
         self._tasks = Tasks()
 
+    def reconfigure(self, *, max_spool_bytes: int) -> None:
+        """Give uploads more or less room on disk."""
+        self._spools.max_bytes = max_spool_bytes
+
     @property
     def spooled_bytes(self) -> int:
         """Room that uploads have in spools."""

@@ -42,6 +42,10 @@ class UpstreamWebhooks:
         self._asked_at: float | None = None
         self._lock = asyncio.Lock()
 
+    def reconfigure(self, *, base: str | None) -> None:
+        """Give out addresses under another base, or none. Those that were given out lead where they led."""
+        self._base = base
+
     def address(self, run_id: str) -> str | None:
         """Return where upstream is to tell of a run; `None` where it is not to."""
         return f"{self._base}/gateway/webhooks/{run_id}/{self._proof(run_id)}" if self._base else None

@@ -174,3 +174,21 @@ async def test_a_blocked_event_loop_shows():
     assert await seen.get() >= 0.1
     sampler.cancel()
     await asyncio.gather(sampler, return_exceptions=True)
+
+
+async def test_teams_that_come_with_a_reload_are_named_from_their_start():
+    """Their series are there before anything is counted, those of others go on, and a limit that is lifted goes."""
+    metrics = Metrics(teams=["red"], top_targets=0)
+    metrics.concurrency_limited("red", 5)
+    metrics.spent("red", 1_000_000)
+    metrics.spent("blue", 1_000_000)
+    metrics.reconfigure(teams=["blue"], top_targets=1, targets=["acme/x"])
+    metrics.spent("blue", 2_000_000)
+    metrics.concurrency_limited("red", None)
+    metrics.concurrency_limited("blue", None)
+    shown = (await metrics.scrape(""))[0].decode()
+    for team, dollars in (("red", 1.0), ("other", 1.0), ("blue", 2.0)):
+        assert f'spend_usd_total{{team="{team}"}} {dollars}' in shown
+    assert 'predictions_finished_total{status="succeeded",team="blue"} 0.0' in shown
+    assert 'target="acme/x"' in shown
+    assert "concurrency_limit{" not in shown

@@ -7,7 +7,7 @@ with nothing changed.
 import contextlib
 import secrets
 import string
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,11 +119,15 @@ async def start_gateway(
     keys: Mapping[str, str] | None = None,
     network: Network | None = None,
     tracer: Tracer | None = None,
+    reread: Callable[[], Config] | None = None,
     **overrides: Any,
 ) -> AsyncIterator[House]:
-    """Start a gateway before a simulator, its store in `folder`. With the `keys` of one before, it takes its place."""
+    """Start a gateway before a simulator, its store in `folder`. With the `keys` of one before, it takes its place.
+
+    `reread` gives the config that a reload finds.
+    """
     config, known = house_config(upstream, folder, keys, **overrides)
-    async with running(config, clock=clock, network=network, tracer=tracer) as gateway:
+    async with running(config, clock=clock, network=network, tracer=tracer, reread=reread) as gateway:
         yield House(gateway, upstream, known, config, folder / "gateway.db")
 
 

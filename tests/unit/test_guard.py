@@ -12,7 +12,10 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from gateway.clock import SystemClock
+from gateway.core.deliveries import Result
 from gateway.outbound.guard import OwnThreads, guarded_connector, is_refusal
+from gateway.outbound.webhooks import TransportSettings, WebhookSender
 
 
 class Names(AbstractResolver):
@@ -146,3 +149,21 @@ async def test_names_that_hang_hold_up_no_others(monkeypatch: pytest.MonkeyPatch
         hang.set()
         await asyncio.gather(*waiting)
         await names.close()
+
+
+async def test_a_sender_that_may_no_longer_go_to_private_addresses_uses_no_open_connection():
+    """A reload that closes the house closes it at once, also for receivers that were just talked to."""
+    async with receiver() as (port, seen):
+        url, usual = f"http://127.0.0.1:{port}/", TransportSettings(allow_private=True, allow_http=True)
+        sender = WebhookSender(usual, SystemClock())
+        try:
+            assert (await sender.send(url, {}, b"{}")).result is Result.DELIVERED
+            sender.reconfigure(TransportSettings(allow_private=False, allow_http=True))
+            assert (await sender.send(url, {}, b"{}")).result is Result.REFUSED
+            sender.reconfigure(TransportSettings(allow_private=True, allow_http=False))
+            assert (await sender.send(url, {}, b"{}")).result is Result.REFUSED
+            sender.reconfigure(usual)
+            assert (await sender.send(url, {}, b"{}")).result is Result.DELIVERED
+        finally:
+            await sender.close()
+        assert len(seen) == 2

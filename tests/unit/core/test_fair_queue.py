@@ -239,3 +239,15 @@ class NobodyStarves(RuleBasedStateMachine):
 
 
 TestNobodyStarves = NobodyStarves.TestCase
+
+
+def test_other_weights_count_from_the_next_turn_on_and_new_flows_take_part():
+    """Those who wait keep their places; a flow that is not named any more is served as it was."""
+    it = queue({"a": 1.0, "gone": 1.0})
+    who = named(it, *["a"] * 30, "gone")
+    it.reweigh({"a": 1.0, "b": 3.0})
+    who |= named(it, *["b"] * 30)
+    order = [who[place] for place in drained(it)]
+    assert "gone" in order[:5]
+    shares = Counter(order[5:25])
+    assert 14 <= shares["b"] <= 16

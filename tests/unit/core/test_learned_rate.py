@@ -218,3 +218,24 @@ def test_whatever_is_heard_it_never_sends_more_than_configured_and_never_stops_f
     assert rate.wait(now) <= 30 + 60 / FLOOR_PER_MINUTE
     rate.wait(now + 11 * PROBE_SECONDS + 30)
     assert not rate.is_reduced
+
+
+def test_another_configured_rate_counts_at_once():
+    """What was taken stays taken."""
+    rate = learned(600)
+    assert sent(rate, 0.0, 0.06) == 100
+    rate.configure(Rate.of(60))
+    assert rate.rate.per_minute == 60
+    assert rate.wait(0.0) > 0
+
+
+def test_what_was_learned_outlives_another_configured_rate():
+    """Upstream's word stands, below whatever the operator allows."""
+    rate = learned(600)
+    rate.hear(throttled(LOW_CREDIT, retry_after=5), 0.0)
+    rate.configure(Rate.of(1200))
+    assert rate.is_reduced
+    assert rate.rate == Rate(6, 1)
+    rate.configure(Rate.of(3))
+    assert not rate.is_reduced
+    assert rate.rate.per_minute == 3

@@ -1,0 +1,114 @@
+"""SIGHUP and the real process: what is wrong changes nothing, what is right counts, and nobody who waits notices."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from gateway.simulator import Simulator
+from tests.support.served import Installation, Process
+from tests.support.upstream import creates, version_of
+
+LONG = aiohttp.ClientTimeout(total=None)
+
+
+async def last_reload(gateway: Process) -> dict[str, Any]:
+    async with aiohttp.ClientSession() as session, session.get(f"{gateway.ops_url}/admin/config") as answer:
+        found: dict[str, Any] = (await answer.json())["last_reload"] or {}
+        return found
+
+
+async def reloaded(gateway: Process, result: str) -> dict[str, Any]:
+    before = await last_reload(gateway)
+    gateway.signal(signal.SIGHUP)
+    while (found := await last_reload(gateway)) == before:
+        await asyncio.sleep(0.01)
+    assert found["result"] == result, found
+    return found
+
+
+def lines_of(installed: Installation) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in installed.log.splitlines() if line.startswith("{")]
+
+
+async def test_a_reload_while_callers_wait_and_listen(upstream: Simulator, tmp_path: Path):
+    """One caller waits and one listens through a bad config and a good one; both get their end from one process."""
+    installed = Installation(tmp_path, upstream.base_url, upstream.token)
+    slow, story = version_of(upstream, "acme/slow"), version_of(upstream, "acme/storyteller")
+    async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
+        asked = {"version": story, "input": {"prompt": "a", "duration": 60}}
+        told = await (await alpha.post("/v1/predictions", json=asked)).json()
+        listening = await alpha.get(told["urls"]["stream"], timeout=LONG)
+        assert (await listening.content.readline()).startswith(b":")
+        wait = {"version": slow, "input": {"duration": 60}}
+        waiting = asyncio.create_task(alpha.post("/v1/predictions", json=wait, headers={"Prefer": "wait=30"}))
+        while creates(upstream) < 2:
+            await asyncio.sleep(0.01)
+
+        path = installed.configure()
+        good = path.read_text()
+        bad = 'max_body_bytes = -1\npubic_url = "https://a.example.com"\nport = 0\n'
+        path.write_text(good.replace("port = 0\n", bad, 1).replace("KEY_ALPHA", "KEY_OF_NOBODY"))
+        refused = await reloaded(gateway, "refused")
+        problems = [problem["path"] for problem in refused["problems"]]
+        assert problems == ["server.max_body_bytes", "server.pubic_url", "teams[0].keys[0].key_env"]
+        assert (await alpha.get("/v1/models")).status == 200
+
+        body = {"version": slow, "input": {"duration": 60, "note": "x" * 2000}}
+        path.write_text(good.replace("port = 0\n", "port = 1\nmax_body_bytes = 1000\n", 1))
+        taken = await reloaded(gateway, "taken")
+        assert taken["changed"] == ["server.max_body_bytes"]
+        assert taken["needs_restart"] == ["server.port"]
+        assert (await alpha.post("/v1/predictions", json=body)).status == 413
+
+        answer = await waiting
+        assert (answer.status, (await answer.json())["status"]) == (201, "succeeded")
+        assert b"event: done" in await listening.content.read()
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.ended() == 0
+    assert creates(upstream) == 2
+    lines = lines_of(installed)
+    told_wrong = [(line["path"], line["level"]) for line in lines if line["message"] == "the config is wrong"]
+    assert told_wrong == [(path, "ERROR") for path in problems]
+    differences = [line for line in lines if "old" in line]
+    assert [(line["path"], line["old"], line["new"], line["level"]) for line in differences] == [
+        ("server.port", "0", "1", "WARNING"),
+        ("server.max_body_bytes", "16777216", "1000", "INFO"),
+    ]
+    assert installed.key not in installed.log
+    assert upstream.token not in installed.log
+
+
+async def test_the_level_of_logs_changes_with_the_reload(upstream: Simulator, tmp_path: Path):
+    """Whoever looks for trouble turns requests' lines on and off without a restart; both turns are told."""
+    installed = Installation(tmp_path, upstream.base_url, upstream.token)
+    async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
+        path = installed.configure()
+        usual = path.read_text()
+        path.write_text(usual.replace('format = "json"', 'format = "json"\nlevel = "warning"'))
+        await reloaded(gateway, "taken")
+        await alpha.get("/v1/models", headers={"X-Request-Id": "not-told"})
+        path.write_text(usual + "[metrics]\ntop_targets = 7\n")
+        assert (await reloaded(gateway, "taken"))["changed"] == ["metrics.top_targets", "logs.level"]
+        await alpha.get("/v1/models", headers={"X-Request-Id": "told"})
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.ended() == 0
+    lines = lines_of(installed)
+    assert [line["new"] for line in lines if line.get("path") == "logs.level"] == ['"warning"', '"info"']
+    assert [line["request_id"] for line in lines if "request_id" in line] == ["told"]
+
+
+async def test_signals_that_come_together_do_no_harm(upstream: Simulator, tmp_path: Path):
+    """Scripts that send too many of them reload once or twice, and the process serves on."""
+    installed = Installation(tmp_path, upstream.base_url, upstream.token)
+    async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
+        for _ in range(50):
+            gateway.signal(signal.SIGHUP)
+        await reloaded(gateway, "taken")
+        assert (await alpha.get("/v1/models")).status == 200
+        gateway.signal(signal.SIGTERM)
+        gateway.signal(signal.SIGHUP)
+        assert await gateway.ended() == 0

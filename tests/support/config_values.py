@@ -1,0 +1,111 @@
+"""Two good values of every key of the config outside of teams: what it can have before a reload and after."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from gateway.config import Config, from_mapping
+
+ENVIRON = {
+    "REPLICATE_API_TOKEN": "r8_account_token_one_000000000000000000",
+    "OTHER_TOKEN": "r8_account_token_two_000000000000000000",
+    "OPS": "ops-secret-one",
+    "OPS_TWO": "ops-secret-two",
+    "REDIS_ONE": "redis-secret-one",
+    "REDIS_TWO": "redis-secret-two",
+    "KEY_ONE": "rgw_one_secret",
+    "KEY_TWO": "rgw_two_secret",
+}
+VALUES: dict[str, tuple[Any, Any]] = {
+    "server.host": ("127.0.0.1", "0.0.0.0"),
+    "server.port": (8080, 8081),
+    "server.public_url": ("https://a.example.com", "https://b.example.com"),
+    "server.trusted_proxies": ([], ["10.0.0.0/8"]),
+    "server.max_body_bytes": (1000, 2000),
+    "server.max_upload_bytes": (1000, 2000),
+    "server.max_spool_bytes": (0, 2000),
+    "server.shutdown_grace_seconds": (10, 20),
+    "server.drain_seconds": (0, 5),
+    "ops.host": ("127.0.0.1", "localhost"),
+    "ops.port": (9464, 9465),
+    "ops.token_env": ("OPS", "OPS_TWO"),
+    "ops.token_file": ("{folder}/one", "{folder}/two"),
+    "upstream.base_url": ("https://api.replicate.com/v1", "http://127.0.0.1:9090/v1"),
+    "upstream.token_env": ("REPLICATE_API_TOKEN", "OTHER_TOKEN"),
+    "upstream.token_file": ("{folder}/one", "{folder}/two"),
+    "upstream.trusted_hosts": (["replicate.delivery"], ["*.replicate.delivery"]),
+    "upstream.creates_per_minute": (600, 300),
+    "upstream.requests_per_minute": (3000, 100),
+    "upstream.adopt_wait_seconds": (20, 5),
+    "upstream.webhooks": ("auto", "off"),
+    "store.url": ("redis://a:6379/0", "redis://b:6379/0"),
+    "store.password_env": ("REDIS_ONE", "REDIS_TWO"),
+    "store.retain_days": (30, 3),
+    "store.retain_data_seconds": (3600, 60),
+    "cache.enabled": (True, False),
+    "cache.share": ("team", "all"),
+    "cache.ttl_seconds": (86400, 60),
+    "cache.max_bytes": (1000, 2000),
+    "cache.memory_bytes": (1000, 2000),
+    "cache.metadata_max_bytes": (1000, 2000),
+    "cache.random_seeds": ([-1], [0]),
+    "cache.metadata_ttl_seconds": (60, 0),
+    "cache.rules": ([], [{"model": "acme/x", "mode": "always"}]),
+    "outputs.url": ("one", "two"),
+    "outputs.persist": ("off", "all"),
+    "outputs.max_bytes": (1000, 2000),
+    "outputs.ttl_seconds": (1000, 2000),
+    "streams.heartbeat_seconds": (15, 5),
+    "streams.ticket_ttl_seconds": (1000, 2000),
+    "streams.max_log_bytes": (1000, 2000),
+    "streams.kept_log_bytes": (1000, 2000),
+    "streams.max_per_team": (10, 20),
+    "streams.max_total": (10, 20),
+    "webhooks.allow_private_addresses": (False, True),
+    "webhooks.allow_http": (False, True),
+    "webhooks.max_attempts": (12, 2),
+    "webhooks.max_queued": (10, 20),
+    "webhooks.retain_dead_days": (7, 1),
+    "prices.unknown": ("estimate", "free"),
+    "prices.default_hardware": ("gpu-l40s", "gpu-t4"),
+    "prices.charge_failed": (True, False),
+    "prices.models": ([], [{"model": "acme/x", "usd_per_run": Decimal("0.5")}]),
+    "metrics.top_targets": (50, 5),
+    "logs.format": ("console", "json"),
+    "logs.level": ("info", "debug"),
+    "tracing.enabled": (False, True),
+    "tracing.propagate": (False, True),
+}
+
+
+AROUND: dict[str, dict[str, dict[str, Any]]] = {
+    "store.password_env": {"store": {"url": "redis://a:6379/0"}},
+    "outputs.persist": {"outputs": {"url": "one"}},
+    "upstream.webhooks": {"server": {"public_url": "https://a.example.com"}},
+}
+"""What a key needs beside it."""
+
+
+def config_of(**sections: Any) -> Config:
+    """Make a config."""
+    return from_mapping(sections, ENVIRON)
+
+
+def keys_of_the_config() -> Iterator[str]:
+    """Name every key outside of teams."""
+    for section, field in Config.model_fields.items():
+        if section != "teams":
+            assert field.annotation is not None
+            yield from (f"{section}.{name}" for name in field.annotation.model_fields)
+
+
+def changed(key: str, folder: Path) -> tuple[Config, Config]:
+    """Make two configs that differ in one key."""
+    for name in ("one", "two"):
+        (folder / name).write_text(f"secret-of-file-{name}")
+    section, name = key.split(".")
+    one, two = (each.format(folder=folder) if isinstance(each, str) else each for each in VALUES[key])
+    around = AROUND.get(key, {})
+    old, new = ({**around, section: {**around.get(section, {}), name: value}} for value in (one, two))
+    return config_of(**old), config_of(**new)
