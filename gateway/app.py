@@ -39,6 +39,7 @@ from gateway.service.bookkeeper import Bookkeeper
 from gateway.service.budgets import Budgets
 from gateway.service.creates import CreateService
 from gateway.service.deadlines import Deadlines
+from gateway.service.explain import ExplainService
 from gateway.service.files import FileService
 from gateway.service.health import Health
 from gateway.service.holding import Holding
@@ -167,6 +168,7 @@ class _Parts(msgspec.Struct, frozen=True):
     predictions: PredictionService
     creates: CreateService
     money: "_Money"
+    explain: ExplainService
     leader: Leader
     deadlines: Deadlines
     upstream_webhooks: UpstreamWebhooks
@@ -457,6 +459,9 @@ async def _build(
         predictions=predictions,
         creates=creates,
         money=money,
+        explain=ExplainService(
+            predictions, store, store, money.pricing, config_keys={key.id: key.name for key in config_keys}
+        ),
         leader=leader,
         deadlines=deadlines,
         upstream_webhooks=upstream_webhooks,
@@ -586,6 +591,7 @@ def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.CREATES] = parts.creates
     app[keys.USAGE] = parts.money.usage
     app[keys.UPSTREAM_WEBHOOKS] = parts.upstream_webhooks
+    app[keys.EXPLAIN] = parts.explain
     app[keys.FILES] = parts.files
     app[keys.UPLOADS] = parts.uploads
     app[keys.METADATA] = parts.metadata

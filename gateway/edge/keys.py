@@ -13,6 +13,7 @@ from gateway.ports import Clock, Store, Tracer
 from gateway.service.account import Account
 from gateway.service.authentication import Authenticator
 from gateway.service.creates import CreateService
+from gateway.service.explain import ExplainService
 from gateway.service.files import FileService
 from gateway.service.health import Health
 from gateway.service.metadata import MetadataService
@@ -34,6 +35,7 @@ ACCOUNT = web.AppKey("account", Account)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 CREATES = web.AppKey("creates", CreateService)
 PREDICTIONS = web.AppKey("predictions", PredictionService)
+EXPLAIN = web.AppKey("explain", ExplainService)
 FILES = web.AppKey("files", FileService)
 UPLOADS = web.AppKey("uploads", UploadService)
 METADATA = web.AppKey("metadata", MetadataService)

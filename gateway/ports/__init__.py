@@ -11,6 +11,7 @@ from gateway.ports.account import AccountObserver, Pacer, RateObserver, Turns
 from gateway.ports.clock import Clock
 from gateway.ports.deliveries import Announcer, Busy, Deliveries, DeliveryObserver, WebhookTransport
 from gateway.ports.events import EventLogs, StreamObserver
+from gateway.ports.explaining import Teller
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
 from gateway.ports.money import Ledger, MoneyObserver
 from gateway.ports.observers import (
@@ -62,6 +63,7 @@ __all__ = [
     "Store",
     "StoreObserver",
     "StreamObserver",
+    "Teller",
     "Tracer",
     "Turns",
     "UploadObserver",

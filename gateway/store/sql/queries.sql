@@ -82,6 +82,10 @@ SET provisional = NULL,
 WHERE id = :id
 RETURNING fingerprint;
 
+-- name: settle_reason
+-- While the model was unknown, that was the reason.
+UPDATE predictions SET reason = :reason WHERE run_id = :run_id AND reason = 'model-unknown';
+
 -- name: part
 DELETE FROM predictions WHERE id = :id AND source = 'joined';
 
