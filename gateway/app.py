@@ -22,8 +22,11 @@ from gateway.config import Config
 from gateway.core import windows
 from gateway.core.request_rates import RequestRates
 from gateway.core.teams import Team
-from gateway.edge import admission, keys, middlewares, open_streams, ops, routes, stream_check, tracing
+from gateway.dashboard import assets as dashboard_assets
+from gateway.dashboard.loading import load_renderer
+from gateway.edge import admission, dashboard, keys, middlewares, open_streams, ops, routes, stream_check, tracing
 from gateway.edge.doors import Door
+from gateway.edge.open_pages import OPEN_PAGES, OpenPages
 from gateway.edge.server import listen
 from gateway.edge.settings import EdgeSettings
 from gateway.metrics import Metrics, loop_lag
@@ -38,6 +41,7 @@ from gateway.service.authentication import Authenticator
 from gateway.service.bookkeeper import Bookkeeper
 from gateway.service.budgets import Budgets
 from gateway.service.creates import CreateService
+from gateway.service.dashboard import DashboardService, Sources
 from gateway.service.deadlines import Deadlines
 from gateway.service.explain import ExplainService
 from gateway.service.files import FileService
@@ -54,9 +58,11 @@ from gateway.service.predictions import PredictionService
 from gateway.service.pricing import Pricing
 from gateway.service.run_clock import RunClock
 from gateway.service.schemas import SchemaService
+from gateway.service.sessions import Sessions
 from gateway.service.stream_hub import StreamHub
 from gateway.service.tokens import TokenService
 from gateway.service.tracker import Tracker
+from gateway.service.troubles import Troubles
 from gateway.service.uploads import UploadService
 from gateway.service.upstream_webhooks import UpstreamWebhooks
 from gateway.service.usage import UsageService
@@ -137,6 +143,7 @@ async def running(
         await _resume(parts)
         public = _public_app(config, parts, tuple(doors))
         operators = _ops_app(parts)
+        await _add_dashboard(operators, parts)
         runner, ops_port = await listen(operators, config.ops.host, config.ops.port, grace_seconds=1.0)
         stack.push_async_callback(runner.cleanup)
         runner, port = await listen(
@@ -160,6 +167,7 @@ class _Parts(msgspec.Struct, frozen=True):
     clock: Clock
     metrics: Metrics
     tracer: Tracer
+    troubles: Troubles
     client: ReplicateClient
     hub: StreamHub
     authenticator: Authenticator
@@ -187,6 +195,7 @@ class _Parts(msgspec.Struct, frozen=True):
     account: Account
     rates: RequestRates
     holding: Holding
+    teams: Sequence[Team]
 
 
 class _Money(msgspec.Struct, frozen=True):
@@ -320,6 +329,8 @@ async def _build(
     tracker.when_ended(predictions.note_end)
     tracker.when_ended(money.accounting.note_end)
     tracker.when_ended(RunClock(metrics).note_end)
+    troubles = Troubles([team.name for team in teams], clock, max_age_seconds=float(config.store.retain_data_seconds))
+    tracker.when_ended(troubles.note_end)
     stack.push_async_callback(predictions.close)
     hub = StreamHub(
         reader,
@@ -451,6 +462,7 @@ async def _build(
         clock=clock,
         metrics=metrics,
         tracer=tracer,
+        troubles=troubles,
         client=client,
         hub=hub,
         authenticator=authenticator,
@@ -480,6 +492,7 @@ async def _build(
         account=account,
         rates=_request_rates(metrics),
         holding=_holding(clock, metrics),
+        teams=teams,
     )
 
 
@@ -577,12 +590,29 @@ def _ops_app(parts: _Parts) -> web.Application:
     return app
 
 
+async def _add_dashboard(app: web.Application, parts: _Parts) -> None:
+    """Give the ops listener its usage page."""
+    sources = Sources(
+        runs=lambda: parts.tracker.followed,
+        waiting=parts.money.admission.waiting_of,
+        streams=parts.streams.count,
+    )
+    app[keys.BOARDS] = DashboardService(parts.teams, parts.store, parts.metrics, parts.troubles, sources, parts.clock)
+    secret = await parts.store.secret("dashboard-sessions", token_bytes(_SECRET_BYTES))
+    app[keys.SESSIONS] = Sessions(secret, parts.settings.ops_token, parts.authenticator, parts.clock)
+    app[dashboard.RENDERER] = await asyncio.to_thread(load_renderer)
+    app[dashboard.ASSETS] = await asyncio.to_thread(dashboard_assets.load)
+    pages = app[OPEN_PAGES] = OpenPages()
+    parts.metrics.watch("dashboard_streams", lambda: pages.count)
+
+
 def _share(app: web.Application, parts: _Parts) -> None:
     app[keys.SETTINGS] = parts.settings
     app[keys.STORE] = parts.store
     app[keys.CLOCK] = parts.clock
     app[keys.METRICS] = parts.metrics
     app[keys.TRACER] = parts.tracer
+    app[keys.TROUBLES] = parts.troubles
     app[keys.UPSTREAM] = parts.client
     app[keys.HUB] = parts.hub
     app[keys.AUTHENTICATOR] = parts.authenticator

@@ -13,6 +13,7 @@ from gateway.ports import Clock, Store, Tracer
 from gateway.service.account import Account
 from gateway.service.authentication import Authenticator
 from gateway.service.creates import CreateService
+from gateway.service.dashboard import DashboardService
 from gateway.service.explain import ExplainService
 from gateway.service.files import FileService
 from gateway.service.health import Health
@@ -20,8 +21,10 @@ from gateway.service.metadata import MetadataService
 from gateway.service.outputs import OutputService
 from gateway.service.policy import Policy
 from gateway.service.predictions import PredictionService
+from gateway.service.sessions import Sessions
 from gateway.service.stream_hub import StreamHub
 from gateway.service.tokens import TokenService
+from gateway.service.troubles import Troubles
 from gateway.service.uploads import UploadService
 from gateway.service.upstream_webhooks import UpstreamWebhooks
 from gateway.service.usage import UsageService
@@ -33,6 +36,7 @@ CLOCK = web.AppKey("clock", Clock)
 METRICS = web.AppKey("metrics", Metrics)
 ACCOUNT = web.AppKey("account", Account)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
+BOARDS = web.AppKey("boards", DashboardService)
 CREATES = web.AppKey("creates", CreateService)
 PREDICTIONS = web.AppKey("predictions", PredictionService)
 EXPLAIN = web.AppKey("explain", ExplainService)
@@ -40,7 +44,9 @@ FILES = web.AppKey("files", FileService)
 UPLOADS = web.AppKey("uploads", UploadService)
 METADATA = web.AppKey("metadata", MetadataService)
 POLICY = web.AppKey("policy", Policy)
+SESSIONS = web.AppKey("sessions", Sessions)
 TOKENS = web.AppKey("tokens", TokenService)
+TROUBLES = web.AppKey("troubles", Troubles)
 USAGE = web.AppKey("usage", UsageService)
 VERSIONS = web.AppKey("versions", VersionMap)
 UPSTREAM_WEBHOOKS = web.AppKey("upstream_webhooks", UpstreamWebhooks)

@@ -9,6 +9,7 @@ can tell.
 
 from gateway.ports.account import AccountObserver, Pacer, RateObserver, Turns
 from gateway.ports.clock import Clock
+from gateway.ports.dashboard import Figures
 from gateway.ports.deliveries import Announcer, Busy, Deliveries, DeliveryObserver, WebhookTransport
 from gateway.ports.events import EventLogs, StreamObserver
 from gateway.ports.explaining import Teller
@@ -42,6 +43,7 @@ __all__ = [
     "Deliveries",
     "DeliveryObserver",
     "EventLogs",
+    "Figures",
     "Files",
     "Keys",
     "Leases",

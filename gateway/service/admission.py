@@ -108,6 +108,10 @@ class Admission:
         """Tell the time by which waiting is measured."""
         return self._clock.monotonic()
 
+    def waiting_of(self, team: str | None) -> int:
+        """Say how many creates of a team wait; of all teams, if none is named."""
+        return self.waiting if team is None else self._waiting[team]
+
     @contextmanager
     def place(self, caller: Caller, order: Order, demand: Demand | None) -> Iterator[Place]:
         """Give a create its place, which it leaves at the end of the context."""

@@ -78,7 +78,7 @@ async def test_a_wait_for_a_rate_is_told(open_gateway: OpenGateway):
         first = (await create(alpha, named(house), LONG)).json["id"]
         second = asyncio.create_task(create(alpha, named(house), OWN))
         async with asyncio.timeout(5):
-            while "creates_waiting 1.0" not in (await ask(alpha, "GET", f"{house.ops_url}/metrics")).text:
+            while 'waiters{kind="limit"} 1.0' not in (await ask(alpha, "GET", f"{house.ops_url}/metrics")).text:
                 await asyncio.sleep(0.02)
         await cancel(alpha, first)
         answer = await explain(alpha, (await second).json["id"])
