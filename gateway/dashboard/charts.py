@@ -1,7 +1,8 @@
 """Charts as SVG that a strict content policy lets stand: no style, no script, no link, colours by class alone.
 
-pygal draws them. What it adds for pages of its own (styles, a script's settings, tooltips, ids) is taken out again
-before a chart is written; `page.css` gives the colours, for light and for dark.
+pygal draws them, and reads files of its own each time: not for the loop. What it adds for pages of its own (styles, a
+script's settings, tooltips, ids) is taken out again before a chart is written; `page.css` gives the colours, for light
+and for dark.
 """
 
 from collections.abc import Callable

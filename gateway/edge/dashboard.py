@@ -88,7 +88,8 @@ async def show_page(request: web.Request) -> web.Response:
             raise
         return _to(_SIGN_IN)
     board = await request.app[BOARDS].board(_team(viewer))
-    return _html(renderer.page(board, can_sign_out=COOKIE in request.cookies))
+    # Drawing takes its time, and reads files of its library.
+    return _html(await asyncio.to_thread(renderer.page, board, can_sign_out=COOKIE in request.cookies))
 
 
 async def show_sign_in(request: web.Request) -> web.Response:
@@ -181,9 +182,10 @@ async def _keep_new(request: web.Request, renderer: "Renderer", whose: str | Non
 async def _news(request: web.Request, renderer: "Renderer", whose: str | None, shown: dict[str, str]) -> bytes:
     """Write an event of what is not shown yet; the time of the figures is always new."""
     try:
-        sections = renderer.sections(await request.app[BOARDS].board(whose))
+        board = await request.app[BOARDS].board(whose)
     except StoreUnavailable:
         return b":\n\n"
+    sections = await asyncio.to_thread(renderer.sections, board)
     changed = {name: html for name, html in sections.items() if shown.get(name) != html}
     shown.update(changed)
     # JSON writes line ends as \n: one line of an event holds it.
