@@ -594,7 +594,7 @@ async def _add_dashboard(app: web.Application, parts: _Parts) -> None:
     """Give the ops listener its usage page."""
     sources = Sources(
         runs=lambda: parts.tracker.followed,
-        waiting=parts.money.admission.waiting_of,
+        waiting=lambda team: parts.money.admission.waiting_of(team) + parts.holding.count(team),
         streams=parts.streams.count,
     )
     app[keys.BOARDS] = DashboardService(parts.teams, parts.store, parts.metrics, parts.troubles, sources, parts.clock)
