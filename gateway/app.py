@@ -60,6 +60,7 @@ from gateway.service.run_clock import RunClock
 from gateway.service.schemas import SchemaService
 from gateway.service.sessions import Sessions
 from gateway.service.stream_hub import StreamHub
+from gateway.service.telling import DeliveryTeller
 from gateway.service.tokens import TokenService
 from gateway.service.tracker import Tracker
 from gateway.service.troubles import Troubles
@@ -472,7 +473,13 @@ async def _build(
         creates=creates,
         money=money,
         explain=ExplainService(
-            predictions, store, store, money.pricing, config_keys={key.id: key.name for key in config_keys}
+            predictions,
+            store,
+            store,
+            store,
+            money.pricing,
+            config_keys={key.id: key.name for key in config_keys},
+            tellers=[DeliveryTeller(store)],
         ),
         leader=leader,
         deadlines=deadlines,

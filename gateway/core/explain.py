@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.core import documents, money, refusals, times
 from gateway.core.admitted import Admitted, Limit
+from gateway.core.deliveries import Delivery
 from gateway.core.determinism import Proof
 from gateway.core.ledger import BETWEEN, Entry
 from gateway.core.pricing import Charge, Part, Price
@@ -115,6 +116,18 @@ def _of_run(run: Run, settled: Entry | None) -> Iterator[Happening]:
         yield Happening(at, "ended", f"{run.status}, upstream's time" if completed_at is not None else str(run.status))
     if settled is not None:
         yield Happening(settled.at, "settled")
+    if run.copies:
+        size = sum(each.size for each in run.copies)
+        stored_at = max(each.stored_at for each in run.copies)
+        yield Happening(stored_at, "outputs stored", f"files: {len(run.copies)}, bytes: {size}")
+
+
+def of_delivery(delivery: Delivery) -> Iterator[Happening]:
+    """Tell of a message that was not taken yet. One that was is no longer kept."""
+    tries = f"tries: {delivery.attempts}" + (f", the last: {delivery.error}" if delivery.error else "")
+    yield Happening(delivery.created_at, "webhook queued", tries if delivery.attempts else "")
+    if delivery.dead_at is not None:
+        yield Happening(delivery.dead_at, "webhook given up", delivery.error or "")
 
 
 def _timeline(story: Sequence[Happening]) -> list[dict[str, str]]:

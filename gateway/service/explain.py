@@ -6,7 +6,7 @@ from gateway.core import explain
 from gateway.core.explain import Happening, Priced
 from gateway.core.records import Run
 from gateway.core.teams import Caller
-from gateway.ports import Keys, Ledger, Teller
+from gateway.ports import Keys, Ledger, Predictions, Teller
 from gateway.service.predictions import PredictionService
 from gateway.service.pricing import Pricing
 
@@ -17,6 +17,7 @@ class ExplainService:
     def __init__(
         self,
         predictions: PredictionService,
+        records: Predictions,
         ledger: Ledger,
         keys: Keys,
         pricing: Pricing,
@@ -25,6 +26,7 @@ class ExplainService:
         tellers: Sequence[Teller] = (),
     ) -> None:
         self._predictions = predictions
+        self._records = records
         self._ledger = ledger
         self._keys = keys
         self._pricing = pricing
@@ -33,7 +35,9 @@ class ExplainService:
 
     async def explain(self, caller: Caller, prediction_id: str) -> dict[str, object]:
         """Explain a prediction of the caller's. Raise `NotFound` for what is unknown and what is somebody else's."""
-        sight = await self._predictions.owned(caller, prediction_id)
+        known = await self._predictions.owned(caller, prediction_id)
+        # Its identity may have been settled since it was last shown.
+        sight = await self._records.prediction(prediction_id) or known
         further: list[Happening] = []
         for teller in self._tellers:
             further += await teller.happenings(sight)

@@ -16,7 +16,7 @@ import pytest
 from gateway.core.keys import new_key
 from gateway.core.records import Key
 from gateway.dashboard.render import usd
-from gateway.edge import dashboard
+from gateway.edge import dashboard, open_pages
 from gateway.store.sqlite import SQLiteStore
 from tests.edge.conftest import OpenGateway
 from tests.edge.test_sharing import STORY, ask, create, finished, many
@@ -341,7 +341,7 @@ async def test_only_so_many_pages_are_kept_new(
     open_gateway: OpenGateway, guarded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     """One team's wall of screens leaves places for others; whoever is refused is told when to come again."""
-    monkeypatch.setattr(dashboard, "MOST_STREAMS_EACH", 2)
+    monkeypatch.setattr(open_pages, "MOST_EACH", 2)
     async with open_gateway(**guarded) as house:
         beta = {"Authorization": f"Bearer {house.keys['beta']}"}
         async with (

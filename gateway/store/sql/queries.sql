@@ -512,6 +512,9 @@ SELECT {delivery} FROM deliveries
 WHERE id > :after AND (:team IS NULL OR team = :team) AND (:state IS NULL OR state = :state)
 ORDER BY id LIMIT :limit;
 
+-- name: deliveries_of_prediction
+SELECT {delivery} FROM deliveries WHERE prediction_id = :prediction_id LIMIT :limit;
+
 -- name: redeliver_one
 UPDATE deliveries
 SET state = 'queued', next_at = 0, attempts = 0, dead_at = NULL

@@ -7,13 +7,14 @@ from msgspec.structs import replace
 
 from gateway.core import times
 from gateway.core.admitted import Admitted, Limit, admitted
-from gateway.core.explain import Happening, Priced, explain
+from gateway.core.deliveries import Delivery, DeliveryKind, DeliveryState
+from gateway.core.explain import Happening, Priced, explain, of_delivery
 from gateway.core.ledger import Entry, EntryKind
 from gateway.core.limits import Of
 from gateway.core.pricing import Charge, Part, Price, Unit
 from gateway.core.quota import Allowance, Demand, Sort, Standing
 from gateway.core.rates import Rate
-from gateway.core.records import Kind, Prediction, Run, RunState, Sight, Source, Status
+from gateway.core.records import Copy, Kind, Prediction, Run, RunState, Sight, Source, Status
 
 NOW = 1_764_000_000.0
 DAY = Limit("budget_usd_per_day", Of.TEAM, Sort.DOLLARS, 5_000_000)
@@ -168,6 +169,26 @@ def test_others_may_add_to_the_story():
     """Deliveries of webhooks, copies of outputs: told in their place."""
     answer = told(further=[Happening(NOW + 4, "delivered", "start, attempt 1")])
     assert story(answer)[-3:] == [(4.0, "delivered"), (5.0, "ended"), (6.0, "settled")]
+
+
+def test_copies_and_messages_that_wait_have_their_lines():
+    """A receiver that takes nothing is seen here, with what it answered."""
+    first = Copy(place=0, url="u", content_type="image/png", sha256="0", size=10, stored_at=NOW + 7)
+    copied: Any = told(of=run(copies=(first, replace(first, place=1, stored_at=NOW + 8))))
+    assert copied["timeline"][-1] == {
+        "at": times.render(NOW + 8),
+        "what": "outputs stored",
+        "detail": "files: 2, bytes: 20",
+    }
+    message = Delivery(
+        id="msg_1", kind=DeliveryKind.PREDICTION, team="red", url="https://x.example", receiver="x", created_at=NOW + 5
+    )  # fmt: skip
+    assert list(of_delivery(message)) == [Happening(NOW + 5, "webhook queued")]
+    dead = replace(message, attempts=8, error="it answered 500", state=DeliveryState.DEAD, dead_at=NOW + 900)
+    assert list(of_delivery(dead)) == [
+        Happening(NOW + 5, "webhook queued", "tries: 8, the last: it answered 500"),
+        Happening(NOW + 900, "webhook given up", "it answered 500"),
+    ]
 
 
 def test_what_was_recorded_before_reasons_were_kept_says_so():

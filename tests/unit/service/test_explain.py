@@ -37,6 +37,9 @@ class Predictions:
             raise NotFound
         return self.sight
 
+    async def prediction(self, prediction_id: str) -> Sight | None:
+        return self.sight if prediction_id == self.sight.prediction.id else None
+
 
 class Courier:
     """Knows of a delivery."""
@@ -47,14 +50,9 @@ class Courier:
 
 def service(store: FakeStore, sight: Sight, **config_keys: str) -> ExplainService:
     pricing = Pricing(PRICES, None)  # type: ignore[arg-type] - nothing is counted
-    return ExplainService(
-        Predictions(sight),
-        store,
-        store,
-        pricing,
-        config_keys=config_keys,
-        tellers=[Courier()],  # type: ignore[arg-type]
-    )
+    predictions: Any = Predictions(sight)
+    courier = Courier()
+    return ExplainService(predictions, predictions, store, store, pricing, config_keys=config_keys, tellers=[courier])
 
 
 async def test_others_tell_their_part(store: FakeStore):
