@@ -2,11 +2,11 @@
 #
 # BASE is any image with Python 3.11 or newer as `python3`, and its module venv. Named by digest, it is the same bytes
 # each time; the packages are those of constraints.txt.
-# EXTRAS are those of pyproject.toml: speed (uvloop), otel (traces), simulator (the stand-in for Replicate).
+# EXTRAS are those of pyproject.toml: speed (uvloop), otel (traces), dashboard (the usage page), simulator (the stand-in for Replicate).
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
-ARG EXTRAS=speed,otel
+ARG EXTRAS=speed,otel,dashboard
 WORKDIR /src
 COPY . .
 # pip and the build backend stay behind, in an environment of their own; the one that goes on has neither.

@@ -16,7 +16,7 @@ $(VENV)/.pip:
 	touch $@
 
 $(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e '.[speed,simulator]'
+	$(PIP) install -c constraints.txt -e '.[speed,simulator,dashboard]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run

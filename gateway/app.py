@@ -22,8 +22,22 @@ from gateway.config import Config
 from gateway.core import windows
 from gateway.core.request_rates import RequestRates
 from gateway.core.teams import Team
-from gateway.edge import admission, config_state, keys, middlewares, open_streams, ops, routes, stream_check, tracing
+from gateway.dashboard import assets as dashboard_assets
+from gateway.dashboard.loading import load_renderer
+from gateway.edge import (
+    admission,
+    config_state,
+    dashboard,
+    keys,
+    middlewares,
+    open_streams,
+    ops,
+    routes,
+    stream_check,
+    tracing,
+)
 from gateway.edge.doors import Door
+from gateway.edge.open_pages import OPEN_PAGES, OpenPages
 from gateway.edge.server import listen
 from gateway.edge.settings import Current
 from gateway.metrics import Metrics, loop_lag
@@ -41,7 +55,9 @@ from gateway.service.authentication import Authenticator
 from gateway.service.bookkeeper import Bookkeeper
 from gateway.service.budgets import Budgets
 from gateway.service.creates import CreateService
+from gateway.service.dashboard import DashboardService, Sources
 from gateway.service.deadlines import Deadlines
+from gateway.service.explain import ExplainService
 from gateway.service.files import FileService
 from gateway.service.health import Health
 from gateway.service.holding import Holding
@@ -55,9 +71,12 @@ from gateway.service.predictions import PredictionService
 from gateway.service.pricing import Pricing
 from gateway.service.run_clock import RunClock
 from gateway.service.schemas import SchemaService
+from gateway.service.sessions import Sessions
 from gateway.service.stream_hub import StreamHub
+from gateway.service.telling import DeliveryTeller
 from gateway.service.tokens import TokenService
 from gateway.service.tracker import Tracker
+from gateway.service.troubles import Troubles
 from gateway.service.uploads import UploadService
 from gateway.service.upstream_webhooks import UpstreamWebhooks
 from gateway.service.usage import UsageService
@@ -147,6 +166,7 @@ async def running(
         public = _public_app(parts, tuple(doors))
         operators = _ops_app(parts)
         state = operators[config_state.CONFIG_STATE] = config_state.ConfigState(clock.now())
+        await _add_dashboard(operators, parts)
         runner, ops_port = await listen(operators, config.ops.host, config.ops.port, grace_seconds=1.0)
         stack.push_async_callback(runner.cleanup)
         runner, port = await listen(
@@ -284,6 +304,8 @@ async def _build(
     tracker.when_ended(predictions.note_end)
     tracker.when_ended(money.accounting.note_end)
     tracker.when_ended(RunClock(metrics).note_end)
+    troubles = Troubles([team.name for team in teams], clock, max_age_seconds=float(config.store.retain_data_seconds))
+    tracker.when_ended(troubles.note_end)
     stack.push_async_callback(predictions.close)
     hub = StreamHub(
         reader,
@@ -411,12 +433,21 @@ async def _build(
     metrics.watch("shown_bytes", lambda: predictions.shown_bytes)
     metrics.watch("metadata_cache_bytes", lambda: metadata.size)
     metrics.watch("upstream_breaker_state", lambda: client.breaker.state(clock.monotonic()))
+    holding = _holding(clock, metrics)
+    sources = Sources(
+        runs=lambda: tracker.followed,
+        waiting=lambda team: money.admission.waiting_of(team) + holding.count(team),
+        streams=opened.count,
+    )
+    edge = settings.edge_settings(config, teams)
+    sessions_secret = await store.secret("dashboard-sessions", token_bytes(_SECRET_BYTES))
     return Parts(
-        settings=Current(settings.edge_settings(config, teams)),
+        settings=Current(edge),
         store=store,
         clock=clock,
         metrics=metrics,
         tracer=tracer,
+        troubles=troubles,
         client=client,
         hub=hub,
         authenticator=authenticator,
@@ -426,6 +457,15 @@ async def _build(
         predictions=predictions,
         creates=creates,
         money=money,
+        explain=ExplainService(
+            predictions,
+            store,
+            store,
+            store,
+            money.pricing,
+            config_keys={key.id: key.name for key in settings.config_keys(config)},
+            tellers=[DeliveryTeller(store)],
+        ),
         leader=leader,
         deadlines=deadlines,
         upstream_webhooks=upstream_webhooks,
@@ -444,7 +484,9 @@ async def _build(
         probes=probes,
         account=account,
         rates=_request_rates(metrics),
-        holding=_holding(clock, metrics),
+        holding=holding,
+        dashboard=DashboardService(teams, store, metrics, troubles, sources, clock),
+        sessions=Sessions(sessions_secret, edge.ops_token, authenticator, clock),
     )
 
 
@@ -540,12 +582,23 @@ def _ops_app(parts: Parts) -> web.Application:
     return app
 
 
+async def _add_dashboard(app: web.Application, parts: Parts) -> None:
+    """Give the ops listener its usage page."""
+    app[keys.BOARDS] = parts.dashboard
+    app[keys.SESSIONS] = parts.sessions
+    app[dashboard.RENDERER] = await asyncio.to_thread(load_renderer)
+    app[dashboard.ASSETS] = await asyncio.to_thread(dashboard_assets.load)
+    pages = app[OPEN_PAGES] = OpenPages()
+    parts.metrics.watch("dashboard_streams", lambda: pages.count)
+
+
 def _share(app: web.Application, parts: Parts) -> None:
     app[keys.SETTINGS] = parts.settings
     app[keys.STORE] = parts.store
     app[keys.CLOCK] = parts.clock
     app[keys.METRICS] = parts.metrics
     app[keys.TRACER] = parts.tracer
+    app[keys.TROUBLES] = parts.troubles
     app[keys.UPSTREAM] = parts.client
     app[keys.HUB] = parts.hub
     app[keys.AUTHENTICATOR] = parts.authenticator
@@ -554,6 +607,7 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.CREATES] = parts.creates
     app[keys.USAGE] = parts.money.usage
     app[keys.UPSTREAM_WEBHOOKS] = parts.upstream_webhooks
+    app[keys.EXPLAIN] = parts.explain
     app[keys.FILES] = parts.files
     app[keys.UPLOADS] = parts.uploads
     app[keys.METADATA] = parts.metadata

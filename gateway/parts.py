@@ -16,7 +16,9 @@ from gateway.service.authentication import Authenticator
 from gateway.service.bookkeeper import Bookkeeper
 from gateway.service.budgets import Budgets
 from gateway.service.creates import CreateService
+from gateway.service.dashboard import DashboardService
 from gateway.service.deadlines import Deadlines
+from gateway.service.explain import ExplainService
 from gateway.service.files import FileService
 from gateway.service.health import Health
 from gateway.service.holding import Holding
@@ -29,9 +31,11 @@ from gateway.service.outputs import OutputService
 from gateway.service.policy import Policy
 from gateway.service.predictions import PredictionService
 from gateway.service.pricing import Pricing
+from gateway.service.sessions import Sessions
 from gateway.service.stream_hub import StreamHub
 from gateway.service.tokens import TokenService
 from gateway.service.tracker import Tracker
+from gateway.service.troubles import Troubles
 from gateway.service.uploads import UploadService
 from gateway.service.upstream_webhooks import UpstreamWebhooks
 from gateway.service.usage import UsageService
@@ -58,6 +62,7 @@ class Parts(msgspec.Struct, frozen=True):
     clock: Clock
     metrics: Metrics
     tracer: Tracer
+    troubles: Troubles
     client: ReplicateClient
     hub: StreamHub
     authenticator: Authenticator
@@ -67,6 +72,9 @@ class Parts(msgspec.Struct, frozen=True):
     predictions: PredictionService
     creates: CreateService
     money: Money
+    explain: ExplainService
+    dashboard: DashboardService
+    sessions: Sessions
     leader: Leader
     deadlines: Deadlines
     upstream_webhooks: UpstreamWebhooks

@@ -70,5 +70,9 @@ def prepare(parts: Parts, origin: str, config: Config) -> Callable[[], None]:
         parts.probes.heartbeat_seconds = heartbeat_seconds
         parts.notifier.reconfigure(notifier, (edge.public_url or origin) + "/v1")
         parts.webhook_sender.reconfigure(transport)
+        parts.troubles.reconfigure(team.name for team in teams)
+        parts.dashboard.reconfigure(teams)
+        parts.explain.reconfigure({key.id: key.name for key in keys})
+        parts.sessions.reconfigure(edge.ops_token)
 
     return put

@@ -238,6 +238,16 @@ def as_running(shown: bytes, *, at_start: bool) -> bytes:
     return _encode(fields)
 
 
+def times_of(document: bytes) -> tuple[float | None, float | None]:
+    """Return when the work started and when it ended, as far as upstream has told."""
+    try:
+        fields = _decode(document)
+        started, ended = (_decode_optional(fields.get(name, NULL)) for name in ("started_at", "completed_at"))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None, None
+    return _time(started), _time(ended)
+
+
 def output_of(document: bytes) -> bytes:
     """Return the output as it is written; null where there is none."""
     return bytes(_decode(document).get("output", NULL))

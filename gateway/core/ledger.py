@@ -14,6 +14,10 @@ MOST_USERS_A_DAY = 1000
 """Users of a team counted by name a day: enough to find out who spends, and a bound on what callers make up."""
 
 
+BETWEEN = "; "
+"""What stands between the status of a run and the doubts about its charge, in the reason of a settlement."""
+
+
 class EntryKind(StrEnum):
     """Why an entry was made."""
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from gateway.core.admitted import Admitted
 from gateway.core.quota import Demand, Refused
 
 
@@ -143,6 +144,10 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """When it ended for its caller by a cancel or its deadline, whatever the run does."""
     left_as: Status = Status.CANCELED
     """As what it then ended: `canceled`, or `aborted` if its deadline came before the run had started."""
+    reason: str = ""
+    """Why it may be shared, or why it may not: a token of `gateway.core.determinism`; empty where it was not kept."""
+    admitted: Admitted | None = None
+    """How its run was let in, if it led."""
 
 
 class Sight(msgspec.Struct, frozen=True):
@@ -204,6 +209,8 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True):
     idempotency: Idempotency | None = None
     demand: Demand | None = None
     """What is to be reserved if it leads, and the limits that this must pass; `None` reserves nothing."""
+    admitted: Admitted | None = None
+    """What is recorded with the prediction if it leads."""
 
 
 class Begun(msgspec.Struct, frozen=True):

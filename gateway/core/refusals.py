@@ -27,10 +27,10 @@ def shown(standing: Standing) -> dict[str, object]:
         "held": standing.held,
         "remaining": standing.remaining,
     }
-    for name, amount in amounts.items():
-        body[name] = _amount(standing.sort, amount)
+    for name, quantity in amounts.items():
+        body[name] = amount(standing.sort, quantity)
         if standing.sort is Sort.DOLLARS:
-            body[f"{name}_microusd"] = amount
+            body[f"{name}_microusd"] = quantity
     body["resets_at"] = None if standing.resets_at is None else times.render(standing.resets_at)
     return body
 
@@ -53,14 +53,15 @@ def rate_shown(name: str, of: Of, *, limit: float, used: int, remaining: int, re
     )
 
 
-def _amount(sort: Sort, amount: float) -> float | str:
+def amount(sort: Sort, quantity: float) -> float | str:
+    """Write how much a limit is, or how far it is used."""
     match sort:
         case Sort.DOLLARS:
-            return money.usd(int(amount))
+            return money.usd(int(quantity))
         case Sort.SECONDS:
-            return amount / money.MILLISECONDS_PER_SECOND
+            return quantity / money.MILLISECONDS_PER_SECOND
         case Sort.RATE | Sort.CONCURRENCY:
-            return int(amount) if amount == int(amount) else amount
+            return int(quantity) if quantity == int(quantity) else quantity
 
 
 def detail_of(refused: Refused, demand: Demand) -> str:

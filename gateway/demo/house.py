@@ -43,6 +43,8 @@ class Demo:
     """A demo that runs."""
 
     page_url: str
+    usage_url: str
+    """The operators' page of the gateway."""
     origin: str
     """The gateway, without `/v1`: what the Python client is given."""
     base_url: str
@@ -86,6 +88,7 @@ async def demo(port: int = 0) -> AsyncIterator[Demo]:
         await stack.enter_async_context(server.serving(listener))
         yield Demo(
             page_url=page_url,
+            usage_url=f"{gateway.ops_url}/dashboard",
             origin=gateway.origin,
             base_url=gateway.base_url,
             keys=issued,

@@ -40,6 +40,22 @@ def page_of(request: web.Request) -> str | None:
     return origin
 
 
+def is_secure(request: web.Request) -> bool:
+    """Whether this caller reaches the gateway by https. Raise `BadRequest` for a request without a proper Host."""
+    return _origin(request).startswith("https:")
+
+
+def is_own_page(request: web.Request) -> bool:
+    """Whether a form was sent by a page of the origin that it is sent to: what no page of another can claim.
+
+    Browsers say so by themselves (Fetch Metadata), older ones name the origin. What is no browser says neither.
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is not None:
+        return site == "same-origin"
+    return origin is None or origin.lower() == _origin(request).lower()
+
+
 def _origin(request: web.Request) -> str:
     scheme, host = request.scheme, request.headers.get("Host", "")
     if _from_trusted_proxy(request):

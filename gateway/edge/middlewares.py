@@ -14,6 +14,7 @@ import random
 import re
 import time
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -30,6 +31,7 @@ from gateway.edge.keys import (
     PRESENTED,
     REQUEST_ID,
     STREAM_ORIGINS,
+    TROUBLES,
     UPSTREAM_SECONDS,
 )
 from gateway.edge.outputs import ANY_ORIGIN
@@ -41,6 +43,14 @@ logger = logging.getLogger(__name__)
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_.:@=+~-]+)*/?")
 _DOTS = frozenset({".", ".."})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_FIRST_ERROR = 400
+
+
+class _Problem(msgspec.Struct):
+    detail: str = ""
+
+
+_decode_problem = msgspec.json.Decoder(_Problem).decode
 
 
 def _door(request: web.Request) -> Door | None:
@@ -74,15 +84,41 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer errors as Replicate does."""
     try:
-        return await handler(request)
+        return _noted(request, await handler(request))
     except GatewayError as exc:
         request.app[METRICS].refused(type(exc).__name__)
+        if not isinstance(exc, NotFound):
+            # Strangers try paths, and a prediction that is gone is asked for once more: neither is anybody's trouble.
+            _note(request, errors.status_of(exc), exc.detail)
         return errors.respond(exc)
     except web.HTTPException as exc:
         return errors.respond_http(exc)
     except Exception:
         logger.exception("a request crashed", extra={"request_id": request[REQUEST_ID]})
+        _note(request, 500, "The gateway failed to answer; its log says why.")
         return errors.crash()
+
+
+def _noted(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    if response.status >= _FIRST_ERROR and CALLER in request:
+        _note(request, response.status, f"Replicate's own answer: {_detail_of(response)}")
+    return response
+
+
+def _detail_of(response: web.StreamResponse) -> str:
+    """Read what Replicate says in a problem document; what passes through as a stream is not at hand."""
+    body = response.body if isinstance(response, web.Response) else None
+    try:
+        return _decode_problem(body).detail if isinstance(body, bytes) else ""
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def _note(request: web.Request, status: int, detail: str) -> None:
+    """Remember what went wrong, for the usage page."""
+    caller, door = request.get(CALLER), _door(request)
+    what = f"{door.name if door else access.UNMATCHED}: {status}"
+    request.app[TROUBLES].note(caller.team.name if caller else None, what, detail)
 
 
 @web.middleware

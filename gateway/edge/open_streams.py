@@ -74,6 +74,10 @@ class OpenStreams:
         """How long a caller may take nothing."""
         return PATIENCE * self._heartbeat_seconds
 
+    def count(self, team: str | None) -> int:
+        """Say how many streams of a team are open; of all teams, if none is named."""
+        return self._by_team.total() if team is None else self._by_team[team]
+
     @contextmanager
     def place(self, team: str) -> Iterator[None]:
         """Hold a place for a stream.

@@ -1,14 +1,14 @@
 """The ops listener: metrics and probes for operators, apart from callers' traffic (design 9)."""
 
-import hmac
 import logging
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.edge import config_state, errors, own
+from gateway.edge import config_state, dashboard, errors, own
 from gateway.edge.keys import CLOCK, METRICS, SETTINGS, STORE
+from gateway.edge.ops_token import is_operators
 from gateway.errors import GatewayError, Unauthenticated
 
 logger = logging.getLogger(__name__)
@@ -54,11 +54,10 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _check_token(request: web.Request) -> None:
-    token = request.app[SETTINGS].now.ops_token
-    if token is None or request.path in _OPEN:
+    if request.app[SETTINGS].now.ops_token is None or request.path in _OPEN or dashboard.is_part_of_it(request):
         return
     given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-    if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode()):
+    if not is_operators(request, given):
         raise Unauthenticated("The operators' token is missing or wrong.")
 
 
@@ -70,3 +69,4 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/admin/config", config_state.show_config)
     app.router.add_get("/admin/cache", cache_stats)
     app.router.add_delete("/admin/cache", purge_cache)
+    dashboard.add_routes(app)

@@ -11,7 +11,7 @@ from gateway.core.rewrite import FILE_ID
 from gateway.core.scopes import Scope
 from gateway.core.targets import NAME, OWNER
 from gateway.core.tickets import FILE_TICKET, OUTPUT_TICKET, TICKET
-from gateway.edge import creates, files, outputs, own, predictions, relay, stream_check, streams
+from gateway.edge import creates, explain, files, outputs, own, predictions, relay, stream_check, streams
 from gateway.edge.doors import DOORS, OPEN_ROUTES, Door, template
 from gateway.service import upstream_webhooks
 
@@ -94,6 +94,7 @@ OWN: tuple[Door, ...] = (
     Door("POST", "/gateway/estimate", "gateway.estimate", Scope.PREDICT, own.estimate),
     Door("GET", "/gateway/usage", "gateway.usage", Scope.PREDICT, own.get_usage),
     Door("GET", "/gateway/limits", "gateway.limits", Scope.PREDICT, own.get_limits),
+    Door("GET", f"/gateway/explain/{{id:{ID}}}", "gateway.explain", Scope.PREDICT, explain.explain_prediction),
     Door("POST", upstream_webhooks.PATH, "upstream.webhooks", Scope.PREDICT, own.take_upstream_webhook),
     Door("GET", _OUTPUT, "outputs.read", Scope.PREDICT, outputs.read_output),
     Door("HEAD", _OUTPUT, "outputs.read", Scope.PREDICT, outputs.read_output),

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 
 from gateway.metrics import catalogue
 from gateway.metrics.delivery import DeliveryMetrics, FileMetrics, StreamMetrics
+from gateway.metrics.figures import FigureMetrics
 from gateway.metrics.money import MoneyMetrics
 from gateway.metrics.registry import Read
-from gateway.metrics.traffic import PredictionMetrics, RequestMetrics, UpstreamMetrics
+from gateway.metrics.traffic import PredictionMetrics, UpstreamMetrics
 
 __all__ = ["Metrics"]
 
 
 class Metrics(
-    RequestMetrics,
+    FigureMetrics,
     PredictionMetrics,
     UpstreamMetrics,
     MoneyMetrics,

@@ -218,6 +218,7 @@ STREAM_BREAKS = _counter("stream_breaks", "Upstream's streams that broke off, an
                          closed("how", "resumed", "finished"))
 KEPT_LOG_BYTES = _gauge("kept_log_bytes", "Bytes of finished runs' events kept.")
 UNKEPT_LOGS = _gauge("unkept_logs", "Streams with news that the store has not.")
+DASHBOARD_STREAMS = _gauge("dashboard_streams", "Usage pages that are kept new.")
 
 _section("Webhooks")
 DELIVERIES = _counter("webhook_deliveries", "Tries to deliver a webhook.",

@@ -9,8 +9,10 @@ can tell.
 
 from gateway.ports.account import AccountObserver, Pacer, RateObserver, Turns
 from gateway.ports.clock import Clock
+from gateway.ports.dashboard import Figures
 from gateway.ports.deliveries import Announcer, Busy, Deliveries, DeliveryObserver, WebhookTransport
 from gateway.ports.events import EventLogs, StreamObserver
+from gateway.ports.explaining import Teller
 from gateway.ports.keeping import Files, Keys, Leases, Secrets, Versions
 from gateway.ports.money import Ledger, MoneyObserver
 from gateway.ports.observers import (
@@ -41,6 +43,7 @@ __all__ = [
     "Deliveries",
     "DeliveryObserver",
     "EventLogs",
+    "Figures",
     "Files",
     "Keys",
     "Leases",
@@ -62,6 +65,7 @@ __all__ = [
     "Store",
     "StoreObserver",
     "StreamObserver",
+    "Teller",
     "Tracer",
     "Turns",
     "UploadObserver",

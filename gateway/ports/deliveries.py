@@ -72,6 +72,10 @@ class Deliveries(Protocol):
         """List messages by id, beginning after `after`."""
         ...
 
+    async def deliveries_of(self, prediction_id: str, *, limit: int = 100) -> list[Delivery]:
+        """List the messages of a prediction that were not taken yet, oldest first."""
+        ...
+
     async def redeliver(self, now: float, delivery_id: str) -> bool:
         """Let a message be tried at once, as if it were new, dead or not. Kept. False if it is unknown, or held."""
         ...

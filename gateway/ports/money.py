@@ -33,6 +33,10 @@ class Ledger(Protocol):
         """Add a correction of what a team has spent. Durable. It counts in the team's budgets from then on."""
         ...
 
+    async def spend_of(self, run_id: str) -> Entry | None:
+        """Find the line that settled a run. `None` while it has not been settled, and when the line is kept no more."""
+        ...
+
     async def newest_spend(self, limit: int) -> list[Entry]:
         """List what the runs settled last came to, oldest first: those among the ledger's last `limit` lines."""
         ...

@@ -25,10 +25,10 @@ class Sharing(Protocol):
         2. `may_join`: an open run whose fingerprint is the intent's, or whose provisional identity is the intent's
            `provisional`: the prediction is added to it as `joined`. Where both have fingerprints, those decide.
         3. `may_lead`: the intent is recorded with the prediction as its leader (`leader_id` is its id, its `source` as
-           given). An open run of that fingerprint that may not be joined loses nothing; the intent is then recorded
-           without a fingerprint. If there is a `demand`, all its limits are checked first: one that is in the way
-           makes it `refused`, with the limit, and nothing is recorded nor taken. Else the estimate is reserved for the
-           run, and taken from every limit, in the same step.
+           given, with what `admitted` says). An open run of that fingerprint that may not be joined loses nothing; the
+           intent is then recorded without a fingerprint. If there is a `demand`, all its limits are checked first: one
+           that is in the way makes it `refused`, with the limit, and nothing is recorded nor taken. Else the estimate
+           is reserved for the run, and taken from every limit, in the same step.
         4. Else `nothing`, and nothing is recorded.
 
         Raises `gateway.errors.Conflict` for the id of a run or prediction that exists. What is recorded is kept;
@@ -41,11 +41,14 @@ class Sharing(Protocol):
         """Note that upstream may or may not have taken an intent's create. Kept."""
         ...
 
-    async def settle_identity(self, run_id: str, fingerprint: str | None, cache_until: float | None) -> bool:
+    async def settle_identity(
+        self, run_id: str, fingerprint: str | None, cache_until: float | None, *, reason: str | None = None
+    ) -> bool:
         """Give a run its final identity in place of the provisional one. Kept. One step.
 
         If another open run has the fingerprint already, the run stays without one. `cache_until` counts only if the
-        run has succeeded. Return whether the run now has `fingerprint`.
+        run has succeeded. `reason` takes the place of `model-unknown` in its predictions. Return whether the run now
+        has `fingerprint`.
         """
         ...
 

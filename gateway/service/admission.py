@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from gateway.core import quota, refusals
 from gateway.core.limits import Of
-from gateway.core.quota import Allowance, Demand, Granted, Refused, Sort
+from gateway.core.quota import Allowance, Demand, Granted, Refused, Sort, Standing
 from gateway.core.teams import Caller
 from gateway.errors import BudgetExceeded, GatewayError, RateLimited, UpstreamUnavailable
 from gateway.ports import Clock, Ledger, MoneyObserver
@@ -36,7 +36,7 @@ class Held(Exception):
 class Place:
     """One create's place among those who wait, by the order of arrival."""
 
-    __slots__ = ("_admission", "demand", "line", "number", "order", "scopes", "team", "turn")
+    __slots__ = ("_admission", "_since", "demand", "line", "number", "order", "scopes", "team", "turn", "waited_for")
 
     def __init__(
         self, admission: "Admission", caller: Caller, order: Order, demand: Demand | None, number: int
@@ -50,6 +50,14 @@ class Place:
         self.line: str | None = None
         """The scope in whose line it stands."""
         self.turn = asyncio.Event()
+        self.waited_for: Standing | None = None
+        """The limit that was in the way last."""
+        self._since = admission.monotonic()
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long ago it took its place."""
+        return self._admission.monotonic() - self._since
 
     def __lt__(self, other: "Place") -> bool:
         return self.number < other.number
@@ -99,6 +107,14 @@ class Admission:
     def waiting(self) -> int:
         """How many creates wait."""
         return self._waiting.total()
+
+    def monotonic(self) -> float:
+        """Tell the time by which waiting is measured."""
+        return self._clock.monotonic()
+
+    def waiting_of(self, team: str | None) -> int:
+        """Say how many creates of a team wait; of all teams, if none is named."""
+        return self.waiting if team is None else self._waiting[team]
 
     @contextmanager
     def place(self, caller: Caller, order: Order, demand: Demand | None) -> Iterator[Place]:
@@ -174,8 +190,11 @@ class Admission:
             insort(line.places, place)
             place.line = scope
             self._waiting[place.team] += 1
+        line = self._lines[scope]
         if refused is not None:
-            self._lines[scope].refused = refused
+            line.refused = refused
+        if line.refused is not None:
+            place.waited_for = line.refused.standing
 
     def leave(self, place: Place) -> None:
         """Take a place out of its line, if it stands in one, and let the next one try."""

@@ -96,6 +96,10 @@ class Authenticator:
         allowance = self._allowances.get(key_id, NO_LIMITS)
         return Caller(team=known, key_id=key_id, scopes=frozenset(), models=(), allowance=allowance)
 
+    async def holder(self, key_id: str, team: str) -> Caller:
+        """Return the caller that a key makes, for whoever has shown it before. Raise `Unauthenticated` once it ends."""
+        return self._caller(await self._valid(key_id, team))
+
     async def _authenticate(self, authorization: str, origin: str | None) -> _Known:
         scheme, _, presented = authorization.partition(" ")
         presented = presented.strip()
@@ -103,7 +107,7 @@ class Authenticator:
             raise Unauthenticated("You did not pass a valid authentication token")
         if presented.startswith(TOKEN_PREFIX):
             token = self._tokens.read(presented)
-            key = await self._key_of(token)
+            key = await self._valid(token.key_id, token.team)
             caller, until = self._narrowed(self._caller(key), token), min(token.expires_at, _end_of(key))
         else:
             key = await self._key(presented)
@@ -130,10 +134,10 @@ class Authenticator:
         key = self._looked_up[key_id] = await self._store.key(key_id)
         return key
 
-    async def _key_of(self, token: BrowserToken) -> Key:
-        """Return the key that minted a token: the token is good for as long as that is."""
-        key = self._config_keys.get(token.key_id) or await self._stored(token.key_id)
-        if key is None or key.team != token.team or not keys.is_valid(key, self._clock.now()):
+    async def _valid(self, key_id: str, team: str) -> Key:
+        """Return a key by its id, as long as it is valid: a token, or a session, is good for as long as its key is."""
+        key = self._config_keys.get(key_id) or await self._stored(key_id)
+        if key is None or key.team != team or not keys.is_valid(key, self._clock.now()):
             raise Unauthenticated("You did not pass a valid authentication token")
         return key
 

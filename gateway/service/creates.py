@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from gateway.core import caching, ids, tickets
+from gateway.core import admitted, caching, ids, tickets
 from gateway.core.answers import Answer
 from gateway.core.directives import Directives
 from gateway.core.quota import Demand
@@ -258,6 +258,7 @@ class CreateService:
             webhook=order.body.webhook,
             webhook_events_filter=order.body.webhook_events_filter,
             deadline_at=now + order.cancel_after if order.cancel_after is not None else None,
+            reason=str(identity.reason),
         )
         wishes = order.directives
         return Begin(
@@ -290,7 +291,8 @@ class CreateService:
         if isinstance(asked.price, PriceUnknown):
             raise asked.price
         place.check_turn()
-        begin = msgspec.structs.replace(begin, demand=asked.price)
+        let_in = admitted.admitted(asked.price, place.waited_seconds, place.waited_for)
+        begin = msgspec.structs.replace(begin, demand=asked.price, admitted=let_in)
         # The flight stands before the intent does: whoever joins the intent finds it.
         self._leader.flights.start(begin.run)
         try:

@@ -39,6 +39,13 @@ class Holding:
     def __len__(self) -> int:
         return sum(len(teams.line) for teams in self._lines.values())
 
+    def count(self, team: str | None) -> int:
+        """Say how many creates of a team are held; of all teams, if none is named."""
+        if team is None:
+            return len(self)
+        teams = self._lines.get(team)
+        return len(teams.line) if teams is not None else 0
+
     def has_line(self, team: str) -> bool:
         """Whether creates of a team are held: who comes now stands with them."""
         return team in self._lines

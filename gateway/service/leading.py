@@ -285,14 +285,15 @@ class Leader:
         await self._learn(run, documents.read_news(run.document))
         if run.fingerprint is not None or run.provisional is None:
             return run
-        fingerprint = (await self._identities.of_request(asked)).fingerprint
+        identity = await self._identities.of_request(asked)
+        fingerprint = identity.fingerprint
         for _ in range(2):
             newest = await self._store.run(run.id) or run
             keep_until = None
             if newest.status is Status.SUCCEEDED and newest.ended_at is not None:
                 named = msgspec.structs.replace(newest, fingerprint=fingerprint)
                 keep_until = self._identities.keep_until(named, newest.document, newest.ended_at)
-            await self._store.settle_identity(run.id, fingerprint, keep_until)
+            await self._store.settle_identity(run.id, fingerprint, keep_until, reason=identity.reason)
             # It may have ended in between, without a word on how long it is kept.
         newest = await self._store.run(run.id) or run
         self._tracker.refresh(newest)

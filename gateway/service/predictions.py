@@ -139,11 +139,12 @@ class PredictionService:
 
     async def get(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> Sight:
         """Return a prediction of the caller's. Raise `NotFound` for what is unknown and what is somebody else's."""
-        sight = await self._owned(caller, prediction_id, kind)
+        sight = await self.owned(caller, prediction_id, kind)
         self._observer.polled("gateway")
         return sight
 
-    async def _owned(self, caller: Caller, prediction_id: str, kind: Kind | None) -> Sight:
+    async def owned(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> Sight:
+        """Return what `get` does, without counting it as a look."""
         sight = await self._find(prediction_id)
         if sight is None or not caller.owns(sight.prediction.team) or kind not in (None, sight.prediction.kind):
             raise NotFound
@@ -211,7 +212,7 @@ class PredictionService:
 
         One that has ended stays as it is. Raise `NotFound` as `get` does.
         """
-        await self._owned(caller, prediction_id, kind)
+        await self.owned(caller, prediction_id, kind)
         return await self._tasks.to_the_end(self._cancel(prediction_id))
 
     async def expire(self, prediction_id: str) -> None:

@@ -6,7 +6,7 @@ Both are worked out without asking anybody, so that they can go into the store's
 import logging
 
 from gateway.core import documents, estimates, ledger, pricing, recent
-from gateway.core.ledger import Settlement
+from gateway.core.ledger import BETWEEN, Settlement
 from gateway.core.money import Amounts
 from gateway.core.pricing import Charge, Price, PriceList, Unpriced
 from gateway.core.recent import Recent, Sample
@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 _LEARNED_LINES = 20_000
 """How many lines of the ledger are read at a start: what the busiest targets come to stands in the last of them."""
-_BETWEEN = "; "
 
 
 class Pricing:
@@ -63,20 +62,32 @@ class Pricing:
             microusd=charge.microusd,
             milliseconds=charge.milliseconds,
             target=model,
-            reason=_BETWEEN.join((status, *charge.doubts)),
+            reason=BETWEEN.join((status, *charge.doubts)),
         )
 
-    def _charge(self, model: str, status: Status, document: bytes) -> Charge:
+    def basis(self, run: Run) -> Price:
+        """Return the price by which a run is charged, as it is now."""
+        return self._basis(ledger.model_of(run.target, _named(run.document)))
+
+    def charge(self, run: Run) -> Charge:
+        """Say what a run that has ended comes to by the prices of now, and how."""
+        return self._charge(ledger.model_of(run.target, _named(run.document)), run.status, run.document)
+
+    def _basis(self, model: str) -> Price:
         price = self._prices.price_of(model)
         if isinstance(price, Unpriced):
             # It was let in when it had a price, or before there was a rule that refuses it.
-            price = pricing.on_hardware(self._prices.default_hardware, self._prices.table)
-        return pricing.charge(price, usage_of(document, status), charge_failed=self._prices.charge_failed)
+            return pricing.on_hardware(self._prices.default_hardware, self._prices.table)
+        return price
+
+    def _charge(self, model: str, status: Status, document: bytes) -> Charge:
+        usage = usage_of(document, status)
+        return pricing.charge(self._basis(model), usage, charge_failed=self._prices.charge_failed)
 
     def note(self, run: Run, settlement: Settlement) -> None:
         """Count what was settled, and learn from it."""
         self._observer.spent(run.team, settlement.microusd)
-        for doubt in settlement.reason.split(_BETWEEN)[1:]:
+        for doubt in settlement.reason.split(BETWEEN)[1:]:
             logger.warning("a charge is in doubt", extra={"run": run.id, "target": run.target, "reason": doubt})
             self._observer.charge_doubted(doubt)
         self._learn(run.id, run.status, settlement)
@@ -84,7 +95,7 @@ class Pricing:
     async def load(self, store: Ledger) -> None:
         """Learn from the runs that earlier processes settled last."""
         for line in await store.newest_spend(_LEARNED_LINES):
-            status = line.reason.partition(_BETWEEN)[0]
+            status = line.reason.partition(BETWEEN)[0]
             if status in set(Status):
                 made = Settlement(
                     at=line.at, microusd=line.microusd, milliseconds=line.milliseconds, target=line.target

@@ -118,6 +118,11 @@ class Tracker:
         """Say how many of them each team has started."""
         return Counter(watch.run.team for watch in self._watches.values())
 
+    @property
+    def followed(self) -> list[Run]:
+        """The runs that are being followed, as they are now."""
+        return [watch.run for watch in self._watches.values()]
+
     def when_ended(self, act: Callable[[Run], Awaitable[None]]) -> None:
         """Have something done at each run's end, before its waiters are woken. What is added first is done first."""
         self._on_end.append(act)

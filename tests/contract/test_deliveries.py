@@ -59,6 +59,17 @@ async def test_the_end_of_a_run_queues_one_message_for_each_webhook(store: Store
     assert len(await queued(store)) == 2
 
 
+async def test_the_messages_of_one_prediction_are_listed(store: Store) -> None:
+    """For its explanation: its own, not those of others that share its run."""
+    await hooked(store)
+    await join(store, "2", prediction_=HOOK)
+    await finish(store)
+    assert [each.id for each in await store.deliveries_of("p2")] == ["msg_p2"]
+    assert await store.deliveries_of("p9") == []
+    await store.delivered("msg_p2")
+    assert await store.deliveries_of("p2") == []
+
+
 async def test_progress_queues_nothing(store: Store) -> None:
     await hooked(store)
     await store.advance("run1", status=Status.PROCESSING, document=b"{}", stream_url=None, at=NOW + 1)

@@ -484,3 +484,12 @@ async def test_trainings_are_reserved_and_settled_as_predictions_are(store: Stor
 
 async def test_scopes_are_named_alike_in_sums_and_in_limits(store: Store) -> None:
     assert quota.scopes_of("red", "k1", "ann") == (TEAM, KEY, USER)
+
+
+async def test_the_line_that_settled_a_run_is_found(store: Store) -> None:
+    await go(store, "1")
+    assert await store.spend_of("run1") is None
+    await finish(store, "1", settlement=Settlement(at=NOW + 9, microusd=42, target="acme/toy", reason="succeeded"))
+    line = await store.spend_of("run1")
+    assert line is not None
+    assert (line.run_id, line.microusd, line.team, line.reason) == ("run1", 42, "red", "succeeded")

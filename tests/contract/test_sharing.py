@@ -1,7 +1,11 @@
 """What else is asked of shared runs: settling an identity, parting, finding runs, predictions and deadlines."""
 
 import pytest
+from msgspec.structs import replace
 
+from gateway.core.admitted import Admitted, Limit
+from gateway.core.limits import Of
+from gateway.core.quota import Sort
 from gateway.core.records import Kind, Outcome, Sight, Status
 from gateway.ports import Store
 from tests.contract.records import NOW, ended, finish, go, idempotency, intent, join, lead, live, prediction, wish
@@ -249,3 +253,31 @@ async def test_a_team_sees_its_own_predictions_on_a_run_of_another(store: Store)
     (item,) = page.items
     assert isinstance(item, Sight)
     assert (item.prediction.id, item.prediction.team, item.run.team) == ("p2", "blue", "red")
+
+
+async def test_why_and_how_are_kept_with_the_prediction_that_leads(store: Store) -> None:
+    """An explanation tells what was decided then. How a run was let in is its leader's alone."""
+    let_in = Admitted(5, 7, (Limit("budget_usd_per_day", Of.TEAM, Sort.DOLLARS, 9.0),), 1.25, None)
+    reasoned = {"reason": "seed"}
+    begun = await store.begin(wish("1", fingerprint="F", admitted=let_in, prediction_=reasoned))
+    assert begun.prediction is not None
+    assert (begun.prediction.reason, begun.prediction.admitted) == ("seed", let_in)
+    await store.record_created(live("run1", fingerprint="F"), replace(begun.prediction, id="up1"), None)
+    leader = await store.prediction("up1")
+    assert leader is not None
+    assert leader.prediction.admitted == let_in
+    joined = await join(store, "2", admitted=let_in, prediction_=reasoned)
+    assert joined.prediction is not None
+    assert (joined.prediction.reason, joined.prediction.admitted) == ("seed", None)
+
+
+async def test_a_reason_that_was_not_known_yet_is_settled_with_the_identity(store: Store) -> None:
+    """A bare version: what its schema says of the request takes the place of `model-unknown`."""
+    await lead(store, "1", provisional="P", prediction_={"reason": "model-unknown"})
+    await store.record_created(live(), prediction("up1", reason="model-unknown"))
+    assert await store.settle_identity("run1", "F", None, reason="seed") is True
+    sight = await store.prediction("up1")
+    assert sight is not None
+    assert sight.prediction.reason == "seed"
+    assert await store.settle_identity("run1", "F", None, reason="temperature-zero") is True
+    assert (await store.prediction("up1")) == sight

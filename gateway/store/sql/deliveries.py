@@ -93,6 +93,14 @@ class SQLiteDeliveries(Lanes):
             lambda db: [DELIVERIES.record(row) for row in db.execute(SQL["deliveries"], parameters)]
         )
 
+    async def deliveries_of(self, prediction_id: str, *, limit: int = 100) -> list[Delivery]:
+        """List the messages of a prediction."""
+        wanted = {"prediction_id": prediction_id, "limit": limit}
+        found = await self._read(
+            lambda db: [DELIVERIES.record(row) for row in db.execute(SQL["deliveries_of_prediction"], wanted)]
+        )
+        return sorted(found, key=lambda each: (each.created_at, each.id))
+
     async def redeliver(self, now: float, delivery_id: str) -> bool:
         """Let one message be tried at once."""
 

@@ -79,7 +79,7 @@ def enter_hit(db: sqlite3.Connection, prediction: Prediction, run: Run, at: floa
 
 def take_back_join(db: sqlite3.Connection, prediction: Prediction) -> None:
     """Enter that a prediction which leaves its run did not save anything, if it was entered that it did."""
-    settled = _settlement(db, prediction.run_id)
+    settled = settlement_of(db, prediction.run_id)
     if settled is None:
         return
     back = Entry(
@@ -98,7 +98,8 @@ def take_back_join(db: sqlite3.Connection, prediction: Prediction) -> None:
     enter(db, back)
 
 
-def _settlement(db: sqlite3.Connection, run_id: str) -> Entry | None:
+def settlement_of(db: sqlite3.Connection, run_id: str) -> Entry | None:
+    """Return the line that settled a run, if it was."""
     row = db.execute(SQL["settlement"], {"run_id": run_id}).fetchone()
     return None if row is None else ENTRIES.record(row)
 

@@ -10,7 +10,7 @@ from gateway.core import quota
 from gateway.core.ledger import By, Entry, EntryKind, Reservation, Settlement, Usage
 from gateway.core.quota import Meter
 from gateway.core.records import RunState
-from gateway.store.sql.entries import enter, forget_users, settle
+from gateway.store.sql.entries import enter, forget_users, settle, settlement_of
 from gateway.store.sql.finding import find_run
 from gateway.store.sql.lanes import Lanes
 from gateway.store.sql.queries import SQL
@@ -52,6 +52,10 @@ class SQLiteMoney(Lanes):
             enter(db, entry)
 
         await self._write(step, durable=True)
+
+    async def spend_of(self, run_id: str) -> Entry | None:
+        """Find a run's settlement."""
+        return await self._read(lambda db: settlement_of(db, run_id))
 
     async def newest_spend(self, limit: int) -> list[Entry]:
         """List the runs settled last."""

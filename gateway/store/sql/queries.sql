@@ -82,6 +82,10 @@ SET provisional = NULL,
 WHERE id = :id
 RETURNING fingerprint;
 
+-- name: settle_reason
+-- While the model was unknown, that was the reason.
+UPDATE predictions SET reason = :reason WHERE run_id = :run_id AND reason = 'model-unknown';
+
 -- name: part
 DELETE FROM predictions WHERE id = :id AND source = 'joined';
 
@@ -507,6 +511,9 @@ WHERE id = :id AND state = 'queued';
 SELECT {delivery} FROM deliveries
 WHERE id > :after AND (:team IS NULL OR team = :team) AND (:state IS NULL OR state = :state)
 ORDER BY id LIMIT :limit;
+
+-- name: deliveries_of_prediction
+SELECT {delivery} FROM deliveries WHERE prediction_id = :prediction_id LIMIT :limit;
 
 -- name: redeliver_one
 UPDATE deliveries

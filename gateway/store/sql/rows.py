@@ -1,6 +1,6 @@
 """Records as rows: a table's columns bear the names of its record's fields, so a new field is a new column.
 
-Enums are stored as their words, lists of words as JSON, booleans as 0 and 1.
+Enums are stored as their words, lists of words and structures as JSON, booleans as 0 and 1.
 """
 
 import enum
@@ -61,7 +61,7 @@ def _codec(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]] | Non
         return float, float
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return operator.attrgetter("value"), {each.value: each for each in kind}.__getitem__
-    if typing.get_origin(kind) is tuple:
+    if typing.get_origin(kind) is tuple or (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return _to_json, msgspec.json.Decoder(kind).decode
     return None
 

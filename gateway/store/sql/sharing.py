@@ -28,9 +28,11 @@ class SQLiteSharing(Lanes):
         """Let a prediction come about."""
         return await self._write(lambda db: _begin(db, begin), durable=begin.may_lead)
 
-    async def settle_identity(self, run_id: str, fingerprint: str | None, cache_until: float | None) -> bool:
+    async def settle_identity(
+        self, run_id: str, fingerprint: str | None, cache_until: float | None, *, reason: str | None = None
+    ) -> bool:
         """Give a run its final identity."""
-        return await self._write(lambda db: _settle_identity(db, run_id, fingerprint, cache_until))
+        return await self._write(lambda db: _settle_identity(db, run_id, fingerprint, cache_until, reason))
 
     async def part(self, prediction_id: str) -> None:
         """Take a joined prediction out of its run. The run goes on, whoever is left."""
@@ -115,7 +117,8 @@ def _reservation(begin: Begin, demand: Demand) -> Reservation:
 
 
 def _take_part(db: sqlite3.Connection, begin: Begin, run: Run, outcome: Outcome, source: Source) -> Begun:
-    prediction = replace(begin.prediction, run_id=run.id, source=source)
+    admitted = begin.admitted if outcome is Outcome.LED else None
+    prediction = replace(begin.prediction, run_id=run.id, source=source, admitted=admitted)
     if db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction)).rowcount == 0:
         raise Conflict("A prediction of this id exists already.")
     if begin.idempotency is not None:
@@ -140,8 +143,12 @@ def _run_to_join(db: sqlite3.Connection, fingerprint: str | None, provisional: s
     return run
 
 
-def _settle_identity(db: sqlite3.Connection, run_id: str, fingerprint: str | None, cache_until: float | None) -> bool:
+def _settle_identity(
+    db: sqlite3.Connection, run_id: str, fingerprint: str | None, cache_until: float | None, reason: str | None
+) -> bool:
     before = db.execute(SQL["end_of_run"], {"id": run_id}).fetchone()
+    if reason is not None:
+        db.execute(SQL["settle_reason"], {"run_id": run_id, "reason": reason})
     row = db.execute(SQL["settle_identity"], {"id": run_id, "fingerprint": fingerprint}).fetchall()
     if not row or row[0][0] != fingerprint:
         return False

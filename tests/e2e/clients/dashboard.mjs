@@ -1,0 +1,170 @@
+// Looks at the usage page in Chromium: what it shows, what it asks for, what the console says, and what axe finds.
+
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+import { baseUrl, key, play } from "./script.mjs";
+
+const axeSource = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const args = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+const wide = { width: 1280, height: 900 };
+const phone = { width: 390, height: 844 };
+
+/** Open a browser, do something with a page of it, and tell what it asked for and complained of. */
+async function inBrowser({ executable, profile, scheme = "light", viewport = wide }, act) {
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: executable,
+    args,
+    headless: true,
+    colorScheme: scheme,
+    viewport,
+    isMobile: viewport === phone,
+    hasTouch: viewport === phone,
+  });
+  try {
+    const page = await context.newPage();
+    const complaints = [];
+    page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+    page.on("pageerror", (error) => complaints.push(String(error)));
+    const requests = [];
+    const devtools = await context.newCDPSession(page);
+    await devtools.send("Network.enable");
+    devtools.on("Network.requestWillBeSent", ({ request }) => requests.push(`${request.method} ${request.url}`));
+    const result = await act(page, context);
+    return { ...result, complaints, requests };
+  } finally {
+    await context.close();
+  }
+}
+
+async function signIn(page, secret) {
+  await page.getByLabel("Operators' token, or a key of your team").fill(secret);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.waitForSelector("h1");
+}
+
+const live = (page) => page.waitForFunction(() => document.getElementById("state")?.textContent === "Live.");
+
+/** Everything that stands in the tables and tiles, by the id of the part. */
+const read = (page) =>
+  page.evaluate(() => ({
+    heading: document.querySelector("h1").textContent.trim(),
+    tables: Object.fromEntries(
+      [...document.querySelectorAll("tbody[id]")].map((body) => [
+        body.id,
+        [...body.rows].map((row) => [...row.cells].map((cell) => cell.textContent.trim().replace(/\s+/g, " "))),
+      ]),
+    ),
+    tiles: Object.fromEntries(
+      [...document.querySelectorAll(".tiles > div")].map((tile) => [
+        tile.querySelector("dt").textContent,
+        tile.querySelector("dd").textContent,
+      ]),
+    ),
+    charts: [...document.querySelectorAll(".chart svg")].map((svg) => ({
+      words: svg.getAttribute("aria-label"),
+      bars: svg.querySelectorAll(".bar rect").length,
+      fills: [...new Set([...svg.querySelectorAll(".bar rect")].map((bar) => getComputedStyle(bar).fill))],
+      width: svg.getBoundingClientRect().width,
+    })),
+    ground: getComputedStyle(document.body).backgroundColor,
+    overflow: document.documentElement.scrollWidth - window.innerWidth,
+    cookie: document.cookie,
+  }));
+
+async function violations(page) {
+  await page.evaluate(await readFile(axeSource, "utf8"));
+  const found = await page.evaluate(() => window.axe.run());
+  return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" | ")}`);
+}
+
+await play({
+  /** Sign in if there is a form, open every table, and read the page. */
+  async look({ address, secret, small, screenshot, ...how }) {
+    return inBrowser({ ...how, viewport: small ? phone : wide }, async (page) => {
+      await page.goto(address);
+      const atDoor = secret ? await violations(page) : [];
+      if (secret) await signIn(page, secret);
+      await live(page);
+      if (screenshot) {
+        const clip = { x: 0, y: 0, width: page.viewportSize().width, height: small ? phone.height : 1140 };
+        await page.screenshot({ path: screenshot, fullPage: true, clip });
+        return {};
+      }
+      await page.evaluate(() => document.querySelectorAll("details").forEach((each) => (each.open = true)));
+      const seen = await read(page);
+      return { ...seen, violations: [...atDoor, ...(await violations(page))] };
+    });
+  },
+
+  /** See the figures change by themselves while the page stays; then pause, and see them stay. */
+  async watch({ address, body, ...how }) {
+    const create = () =>
+      fetch(`${baseUrl}/predictions`, {
+        method: "POST",
+        headers: { Authorization: `Bearer ${key}`, "Content-Type": "application/json", Prefer: "wait" },
+        body: JSON.stringify(body),
+      });
+    return inBrowser(how, async (page) => {
+      await page.goto(address);
+      await live(page);
+      await page.evaluate(() => (document.querySelector("details").open = true));
+      const before = await read(page);
+      await create();
+      await page.waitForFunction(
+        (was) => [...document.querySelectorAll(".tiles dd")][6].textContent !== was,
+        before.tiles.Predictions,
+      );
+      const after = await read(page);
+      const stillOpen = await page.evaluate(() => document.querySelector("details").open);
+      await page.getByRole("button", { name: "Pause updates" }).click();
+      await create();
+      await page.waitForTimeout(4500);
+      const paused = await read(page);
+      return { before: before.tiles, after: after.tiles, paused: paused.tiles, stillOpen };
+    });
+  },
+
+  /** Go through the page by Tab alone; say where the focus came, and whether it could be seen. */
+  async tab({ address, steps, ...how }) {
+    return inBrowser(how, async (page) => {
+      await page.goto(address);
+      await live(page);
+      const stops = [];
+      for (let step = 0; step < steps; step += 1) {
+        await page.keyboard.press("Tab");
+        stops.push(
+          await page.evaluate(() => {
+            const { activeElement } = document;
+            const { outlineStyle } = getComputedStyle(activeElement);
+            return { tag: activeElement.tagName, text: activeElement.textContent.trim().slice(0, 40), outlineStyle };
+          }),
+        );
+      }
+      return { stops };
+    });
+  },
+
+  /** Sign in, sign out, and try what is then still open. */
+  async leave({ address, secret, ...how }) {
+    return inBrowser(how, async (page, context) => {
+      await page.goto(address);
+      const asked = page.url();
+      await signIn(page, secret);
+      await live(page);
+      const cookies = await context.cookies();
+      await page.getByRole("button", { name: "Sign out" }).click();
+      await page.waitForURL("**/sign-in");
+      await page.goto(address);
+      return { asked, cookies, afterwards: page.url() };
+    });
+  },
+});

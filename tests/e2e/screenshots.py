@@ -1,0 +1,91 @@
+"""Makes the README's pictures of the usage page: `python -m tests.e2e.screenshots`, with Node and Chromium at hand."""
+
+import asyncio
+import contextlib
+import tempfile
+from http import HTTPStatus
+from pathlib import Path
+
+from PIL import Image
+
+from gateway.core import times
+from tests.edge.samples import ShiftedClock
+from tests.support.house import House, start_gateway, start_upstream
+from tests.support.month import live_through
+from tests.support.node import install_clients, run_script
+from tests.support.tools import require_tool
+from tests.support.upstream import version_of
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+_NOW = "2026-06-24T16:20:00Z"
+_COLOURS = 64
+_TEAMS = {
+    "alpha": {"budget_usd_per_month": 15, "budget_usd_per_day": 0.9},
+    "beta": {"budget_usd_per_month": 12},
+    "operator": {},
+}
+_PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.02}]}
+_SHOTS = (("light", "light", False), ("dark", "dark", False), ("phone", "light", True))
+
+
+async def main() -> None:
+    """Live through a month, then look at it."""
+    if reason := install_clients():
+        raise SystemExit(reason)
+    IMAGES.mkdir(exist_ok=True)
+    clock = ShiftedClock()
+    clock.shift = times.parse(_NOW) - clock.now()
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        await live_through(folder / "gateway.db", clock.now())
+        async with (
+            start_upstream() as upstream,
+            start_gateway(upstream, folder, clock=clock, teams=_TEAMS, prices=_PRICES) as house,
+        ):
+            await _something_happens(house)
+            for name, scheme, small in _SHOTS:
+                await _shoot(house, folder, name, scheme, small=small)
+
+
+async def _something_happens(house: House) -> None:
+    """Have runs under way, and an error or two."""
+    slow, fail = (f"acme/{name}:{version_of(house.upstream, f'acme/{name}')}" for name in ("slow", "fail"))
+    async with contextlib.AsyncExitStack() as stack:
+        for key, version, given in (
+            ("alpha", slow, {"duration": 3000.0}),
+            ("beta", slow, {"duration": 3000.0}),
+            ("beta", fail, {"kind": "nsfw"}),
+        ):
+            caller = await stack.enter_async_context(house.caller(key))
+            async with caller.post("/v1/predictions", json={"version": version, "input": given}) as answer:
+                if answer.status != HTTPStatus.CREATED:
+                    raise SystemExit(await answer.text())
+
+
+async def _shoot(house: House, folder: Path, name: str, scheme: str, *, small: bool) -> None:
+    picture = folder / f"{name}.png"
+    outcome = await run_script(
+        "dashboard.mjs",
+        "look",
+        base_url=house.base_url,
+        key=house.keys["alpha"],
+        executable=require_tool("chromium"),
+        profile=str(folder / f"profile-{name}"),
+        address=f"{house.ops_url}/dashboard",
+        scheme=scheme,
+        small=small,
+        screenshot=str(picture),
+    )
+    if outcome.error is not None:
+        raise SystemExit(outcome.error["message"])
+    await asyncio.to_thread(_save, picture, IMAGES / f"dashboard-{name}.png")
+
+
+def _save(picture: Path, target: Path) -> None:
+    """Keep the file small: the page has few colours."""
+    with Image.open(picture) as image:
+        image.convert("RGB").quantize(_COLOURS).save(target, optimize=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

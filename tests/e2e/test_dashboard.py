@@ -1,0 +1,188 @@
+"""The usage page in a real Chromium: figures that are the ledger's, nothing from elsewhere, a page for everybody."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.dashboard.render import usd
+from gateway.simulator import Simulator
+from tests.support.house import House, start_gateway
+from tests.support.month import live_through
+from tests.support.node import run_script
+from tests.support.tools import clean_environment, require_tool
+from tests.support.upstream import version_of
+
+pytestmark = [pytest.mark.chromium, pytest.mark.node, pytest.mark.timeout(90)]
+
+ROOT = Path(__file__).parents[2]
+TEAMS = {"alpha": {"budget_usd_per_month": 15}, "beta": {"budget_usd_per_month": 2}}
+Page = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def ops() -> dict[str, Any]:
+    """The config of the ops listener."""
+    return {}
+
+
+@pytest.fixture
+async def gateway(
+    upstream: Simulator, tmp_path: Path, a_quiet_gateway: None, ops: dict[str, Any]
+) -> AsyncIterator[House]:
+    """A gateway whose month has been a busy one."""
+    await live_through(tmp_path / "gateway.db", time.time())
+    async with start_gateway(upstream, tmp_path, teams=TEAMS, ops=ops) as house:
+        yield house
+
+
+@pytest.fixture
+def page(clients: Path, gateway: House, tmp_path: Path) -> Page:
+    """Play a scenario with the page: `await page("look", scheme="dark")`."""
+    chromium = require_tool("chromium")
+
+    async def open_page(scenario: str, **more: Any) -> Any:
+        done = await run_script(
+            "dashboard.mjs",
+            scenario,
+            base_url=gateway.base_url,
+            key=gateway.keys["alpha"],
+            executable=chromium,
+            profile=str(tmp_path / "profile"),
+            address=f"{gateway.ops_url}/dashboard",
+            **more,
+        )
+        assert done.error is None, done.error
+        seen = done.result
+        assert seen["complaints"] == []
+        strangers = [each for each in seen["requests"] if f" {gateway.ops_url}/dashboard" not in each]
+        assert strangers == []
+        return seen
+
+    return open_page
+
+
+def told_by_the_command_line(house: House, *options: str) -> Any:
+    """Ask `gateway usage` beside the gateway."""
+    config = house.database.parent / "config.toml"
+    if not config.exists():
+        teams = "\n".join(f'[[teams]]\nname = "{team}"' for team in ("alpha", "beta", "operator"))
+        config.write_text(f'[store]\nurl = "sqlite:///{house.database}"\n{teams}\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "usage", "--config", str(config), "--format", "json", *options],
+        cwd=ROOT,
+        env=clean_environment(REPLICATE_API_TOKEN="r8_" + "a" * 37, PYTHONPATH=str(ROOT)),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return json.loads(done.stdout)
+
+
+def row_of(sums: Any) -> list[str]:
+    counts = [str(sums["predictions"][word]) for word in ("run", "joined", "hit")]
+    return [*counts, f"{sums['seconds']:,.3f}", usd(sums["spend_microusd"]), usd(sums["saved_microusd"])]
+
+
+async def test_what_the_page_shows_is_what_the_ledger_says(page: Page, gateway: House):
+    """Every row of every table, and the totals: equal to `gateway usage`, to the micro-dollar."""
+    seen = await page("look")
+    by_team = told_by_the_command_line(gateway, "--by", "team")
+    by_model = told_by_the_command_line(gateway, "--by", "model")
+    by_day = told_by_the_command_line(gateway, "--by", "day")
+    total = by_team["total"]
+    assert total["spend_microusd"] > 0
+    assert total["saved_microusd"] > 0
+    tiles, tables = seen["tiles"], seen["tables"]
+    counted = total["predictions"]
+    asked = sum(counted.values())
+    assert tiles["Spent"] == usd(total["spend_microusd"])
+    assert tiles["Saved by sharing"] == usd(total["saved_microusd"])
+    assert tiles["Predictions"] == f"{asked:,}"
+    assert tiles["Hits"] == f"{counted['hit'] / asked * 100:.1f} %"
+    assert tiles["Joined"] == f"{counted['joined'] / asked * 100:.1f} %"
+    assert sorted(tables["teams"]) == sorted([row["team"], *row_of(row)] for row in by_team["rows"])
+    assert sorted(tables["targets"]) == sorted([row["model"], row["team"], *row_of(row)] for row in by_model["rows"])
+    spent: dict[str, list[int]] = {}
+    for row in by_day["rows"]:
+        sums = spent.setdefault(row["day"], [0, 0])
+        sums[0] += row["spend_microusd"]
+        sums[1] += row["saved_microusd"]
+    shown = {day: cells for day, *cells, _ in tables["spend-days"]}
+    assert {day: [usd(each) for each in sums] for day, sums in spent.items()} == {day: shown[day] for day in spent}
+    budgets = {row[0]: row for row in tables["budgets"]}
+    of_team = {row["team"]: row for row in by_team["rows"]}
+    assert budgets["alpha"][2].startswith(f"{usd(of_team['alpha']['spend_microusd'])} of $15.00")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "small"), [("light", False), ("dark", False), ("light", True), ("dark", True)], ids=str
+)
+async def test_everybody_can_use_it(page: Page, scheme: str, small: bool):
+    """In light and in dark, on a desk and on a phone: axe finds nothing, nothing is cut off, every chart is drawn."""
+    seen = await page("look", scheme=scheme, small=small)
+    assert seen["violations"] == []
+    assert seen["overflow"] <= 0
+    red, green, blue = (int(each) for each in re.findall(r"\d+", seen["ground"])[:3])
+    assert (red + green + blue < 150) == (scheme == "dark")
+    assert len(seen["charts"]) == 3
+    for chart in seen["charts"]:
+        assert chart["bars"] > 0
+        # Colours come from the page's own style, and differ by series.
+        assert len(chart["fills"]) >= 2
+        assert "rgb(0, 0, 0)" not in chart["fills"]
+        assert "table below" in chart["words"]
+
+
+async def test_the_figures_change_while_one_looks(page: Page, upstream: Simulator):
+    """A prediction elsewhere is seen within seconds; an open table stays open; paused, nothing moves."""
+    body = {"version": version_of(upstream, "acme/storyteller"), "input": {"prompt": "hi", "max_tokens": 2}}
+    seen = await page("watch", body=body)
+    before, after, paused = (int(seen[when]["Predictions"].replace(",", "")) for when in ("before", "after", "paused"))
+    assert (after, paused) == (before + 1, before + 1)
+    assert seen["stillOpen"] is True
+
+
+async def test_the_keyboard_reaches_everything(page: Page):
+    """First the way past the header, then every button, table and chart, each with a mark that can be seen."""
+    stops = (await page("tab", steps=12))["stops"]
+    assert stops[0]["text"] == "Skip to the figures"
+    assert stops[1]["text"] == "Pause updates"
+    assert {"SUMMARY", "DIV"} <= {stop["tag"] for stop in stops}
+    assert all(stop["outlineStyle"] != "none" for stop in stops)
+
+
+class TestWithAToken:
+    """The ops listener asks for a token."""
+
+    @pytest.fixture
+    def ops(self) -> dict[str, Any]:
+        """What the house knows as the operator's key is the operators' token too."""
+        return {"token_env": "KEY_OPERATOR"}
+
+    async def test_operators_sign_in_and_out(self, page: Page, gateway: House):
+        """The form is passed once; the cookie is out of reach for scripts; afterwards the door is shut."""
+        seen = await page("leave", secret=gateway.keys["operator"])
+        assert seen["asked"].endswith("/dashboard/sign-in")
+        (cookie,) = seen["cookies"]
+        assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/dashboard")
+        assert seen["afterwards"].endswith("/dashboard/sign-in")
+
+    async def test_a_lead_sees_the_own_team(self, page: Page, gateway: House):
+        """With a key of beta: beta's figures, and nobody else's. The form passes axe as well."""
+        seen = await page("look", secret=gateway.keys["beta"])
+        assert seen["violations"] == []
+        assert seen["cookie"] == ""
+        assert seen["heading"] == "Usage of team beta"
+        (sums,) = told_by_the_command_line(gateway, "--team", "beta", "--by", "team")["rows"]
+        assert seen["tiles"]["Spent"] == usd(sums["spend_microusd"])
+        assert "teams" not in seen["tables"]
+        assert {row[1] for row in seen["tables"]["targets"]} == {"beta"}
+        assert [row[0] for row in seen["tables"]["budgets"]] == ["beta"]
