@@ -359,26 +359,6 @@ async def test_a_receiver_may_change_over_to_a_new_secret_in_its_own_time(
         assert receiver.messages[1].headers["webhook-signature"].count("v1,") == 1
 
 
-async def test_news_that_come_during_a_look_are_not_overlooked(
-    open_house: Callable[..., House], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-):
-    """A message that is queued while the store is being asked goes out at once, and not at the next look."""
-    house = open_house()
-    claim = house.store.claim_deliveries
-    async with house.working() as notifier:
-
-        async def look_and_be_late(*args: Any) -> Any:
-            found = await claim(*args)
-            if not found and receiver.messages:
-                monkeypatch.undo()
-                await notifier.announce("red", receiver.url, "test", 2)
-            return found
-
-        monkeypatch.setattr(house.store, "claim_deliveries", look_and_be_late)
-        await notifier.announce("red", receiver.url, "test", 1)
-        await receiver.count(2)
-
-
 async def test_a_store_that_is_away_delays_and_loses_nothing(
     open_house: Callable[..., House], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
