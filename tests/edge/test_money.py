@@ -239,7 +239,7 @@ async def test_nobody_in_the_line_waits_for_anothers_create(open_gateway: OpenGa
         waiting = []
         for number in (1, 2):
             waiting.append(asyncio.create_task(create(alpha, named(house), OWN)))
-            while f"creates_over_limits {number}.0" not in await metrics_of(house):
+            while f'waiters{{kind="limit"}} {number}.0' not in await metrics_of(house):
                 await asyncio.sleep(0.01)
         house.upstream.faults.set(Fault("delay_headers", operation="*predictions.create", times=1, seconds=3))
         for each in running:
