@@ -58,7 +58,10 @@ class Reloading:
         while True:
             await asked.wait()
             asked.clear()
-            await self.reload()
+            try:
+                await self.reload()
+            except Exception:
+                logger.exception("a reload crashed; only a restart makes sure of what counts")
 
     async def reload(self) -> bool:
         """Read, check, tell and apply. Return whether the config was taken."""

@@ -97,7 +97,9 @@ class DashboardService:
         )
 
     async def _budgets(self, whose: str | None, by_day: Iterable[Usage], now: float) -> tuple[Budget, ...]:
-        names = [name for name in self._teams if whose in (None, name)]
+        # Taken once: a reload may take a team out while the ledger is asked.
+        teams = self._teams
+        names = [name for name in teams if whose in (None, name)]
         scopes = {name: quota.scope(Of.TEAM, name) for name in names}
         meters = await self._ledger.meters(list(scopes.values()), now)
         spent: defaultdict[str, dict[int, int]] = defaultdict(dict)
@@ -105,8 +107,7 @@ class DashboardService:
             if isinstance(row.what, int):
                 spent[row.team][row.what] = row.microusd
         return tuple(
-            board.budget(name, self._teams[name].allowance.own, meters[scopes[name]], spent[name], now)
-            for name in names
+            board.budget(name, teams[name].allowance.own, meters[scopes[name]], spent[name], now) for name in names
         )
 
     def _refusals(self, whose: str | None) -> tuple[Refusal, ...]:

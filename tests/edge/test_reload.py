@@ -15,10 +15,13 @@ from tests.edge.canary import Listener
 from tests.edge.conftest import OpenGateway
 from tests.edge.samples import create, finished
 from tests.edge.wire import PAGE, ask, metrics_of
+from tests.edge.wired import HI, calling, stream_url, wired
+from tests.support.clock import ManualClock
 from tests.support.house import House, house_config, new_token, start_gateway, start_upstream
 from tests.support.upstream import until
 
 OTHER_PAGE = "https://other.example.com"
+HEARTBEAT = b":\n\n"
 
 
 class File:
@@ -280,6 +283,21 @@ async def test_the_accounts_token_can_be_turned(folder: Path):
             assert await status(house, "alpha") == 200
             sent = [seen.headers["authorization"] for seen in upstream.requests if seen.operation == "models.list"]
             assert sent == [f"Bearer {first}", f"Bearer {second}"]
+
+
+async def test_another_heartbeat_counts_at_once(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """Whoever shortens it because of a proxy need not wait for the long one to pass."""
+    clock = ManualClock()
+    async with (
+        opened(open_gateway, upstream, folder, clock=clock, streams={"heartbeat_seconds": 3600}) as (house, file),
+        wired(upstream) as (_, _),
+        calling(await stream_url(house)) as caller,
+    ):
+        assert await caller.until(HI) == HI
+        assert await file.reload(streams={"heartbeat_seconds": 1})
+        while caller.body.count(HEARTBEAT) < 3:
+            await clock.advance(1)
+            await caller.more()
 
 
 async def test_reloads_at_once_come_one_after_the_other(both: Opened):
