@@ -47,6 +47,11 @@ class LogKeeper:
         self._unkept[channel.run_id] = channel
         self._news.set()
 
+    def drop(self, channel: Channel) -> None:
+        """Keep no more of a channel than is kept: what comes to it from now on is not the run's."""
+        if self._unkept.get(channel.run_id) is channel:
+            del self._unkept[channel.run_id]
+
     async def run(self) -> None:
         """Keep for ever. What a store that is away did not take is tried again."""
         while True:
