@@ -3,8 +3,8 @@
 Upstream's events go into the log byte for byte; its comments stay behind, since readers get heartbeats of ours. What
 breaks off is taken up again after the last event that came, and what is then told twice is left out. A break that
 brought nothing new is a failure, and a few of them in a row are the end of trying: what was not said stands in the
-run's result. That upstream hangs up after half a minute of silence (`:408:`) is no failure, only a reason to come back; that
-it does so at once is one.
+run's result. That upstream hangs up after half a minute of silence (`:408:`) is no failure, only a reason to come
+back; that it does so at once is one.
 """
 
 import logging
