@@ -42,6 +42,10 @@ class LogKeeper:
         """How many logs have news that the store has not."""
         return len(self._unkept)
 
+    def unkept_channel(self, run_id: str) -> Channel | None:
+        """Return a channel that has news which the store has not: until then nobody else knows them."""
+        return self._unkept.get(run_id)
+
     def note(self, channel: Channel) -> None:
         """Take note that a channel has news to be kept."""
         self._unkept[channel.run_id] = channel

@@ -93,7 +93,7 @@ class StreamHub:
 
     async def _open(self, sight: Sight) -> Channel:
         run = sight.run
-        channel = self._live.get(run.id) or self._kept.get(run.id)
+        channel = self._live.get(run.id) or self._kept.get(run.id) or self.keeper.unkept_channel(run.id)
         if channel is None:
             channel = self._live[run.id] = Channel(run.id, EventLog(self._max_log_bytes))
             channel.task = asyncio.create_task(self._fill(channel, run), name=f"stream {run.id}")

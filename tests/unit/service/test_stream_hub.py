@@ -71,7 +71,9 @@ class House:
         )
 
     @asynccontextmanager
-    async def hub(self, *, max_log_bytes: int = 4 * MIB, is_killed: bool = False) -> AsyncIterator[StreamHub]:
+    async def hub(
+        self, *, max_log_bytes: int = 4 * MIB, kept_log_bytes: int = 8 * MIB, is_killed: bool = False
+    ) -> AsyncIterator[StreamHub]:
         """Open a hub, as a start of the gateway does; close it, or leave it as a kill does."""
 
         def never_kept(run: Run, document: bytes, at: float) -> None:
@@ -85,7 +87,7 @@ class House:
             tracker.follow(self.store.runs[self.run.id])
         made = StreamHub(
             self.streams, tracker, self.logs, self.clock, self.observer,
-            max_log_bytes=max_log_bytes, kept_log_bytes=8 * MIB,
+            max_log_bytes=max_log_bytes, kept_log_bytes=kept_log_bytes,
         )  # fmt: skip
         keeping = asyncio.create_task(made.keeper.run())
         try:
@@ -438,3 +440,23 @@ async def test_an_upstream_that_hangs_up_at_once_again_and_again_is_not_hammered
         await house.clock.advance(30)
         assert heard.is_over
         assert b"data: late\n" in heard.heard
+
+
+async def test_a_stream_that_the_store_has_not_yet_is_not_forgotten(house: House):
+    """There is no room for it in memory, and its last batch is still to be kept: who asks now is told the same."""
+    async with house.hub(kept_log_bytes=1024) as hub:
+        heard = Listening(await hub.open(house.sight))
+        house.logs.is_away = True
+        await house.streams.say(output(0, "x" * 2000))
+        await settle()
+        house.logs.is_away = False
+        house.ended(Status.SUCCEEDED, output=["x" * 2000])
+        await house.streams.say(DONE)
+        await settle()
+        assert heard.is_over
+        assert hub.keeper.unkept == 1
+        assert (await hub.open(house.sight)).log.read(0, MIB)[0] == heard.heard
+        await house.clock.advance(10)
+        assert hub.keeper.unkept == 0
+        assert (await hub.open(house.sight)).log.read(0, MIB)[0] == heard.heard
+        assert len(house.streams.asked) == 1
