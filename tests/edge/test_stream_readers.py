@@ -218,6 +218,20 @@ async def test_each_who_shares_a_run_streams_by_its_own_ticket(gateway: House):
     assert gateway.upstream.requests.count("streams.get") == 1
 
 
+async def test_who_cancels_is_told_at_once_though_the_stream_is_silent(gateway: House):
+    """The run has nothing to say and goes on for another: the page that cancelled does not wait for either."""
+    async with wired(gateway.upstream) as (wire, _):
+        given = {"prompt": "hi", "seed": 7, "duration": 3600}
+        stayer, leaver = [(await create(gateway, model="acme/storyteller", **given)).json for _ in range(2)]
+        async with calling(stayer["urls"]["stream"]) as first, calling(leaver["urls"]["stream"]) as second:
+            for caller in (first, second):
+                await caller.until(HI)
+            await ask(gateway, "POST", f"/v1/predictions/{leaver['id']}/cancel")
+            assert (await second.rest()).endswith(b'data: {"reason":"canceled"}\n\n')
+            await wire.say(event(0), DONE)
+            assert await first.rest() == HI + event(0) + DONE
+
+
 async def test_two_hours_of_coming_and_going_leave_nothing_behind(still: tuple[House, ManualClock]):
     """Pages are opened, lose the line, come back and are closed: sockets, tasks and bytes end where they began."""
     house, clock = still
