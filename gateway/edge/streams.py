@@ -43,6 +43,7 @@ from gateway.service.channels import Channel
 # The first bytes are those of upstream's own streams (ref 4). Comments keep the connection alive; no client shows them.
 _GREETING = Block.of(b": hi\n\n")
 _COME_BACK = Block.of(b"retry: 1000\n\n")
+_LEFT = 499
 _PATIENCE_SECONDS = 30.0
 """How long an event is waited for that a reader has seen and the log has not: upstream tells it again at once."""
 
@@ -72,7 +73,12 @@ async def _answer(request: web.Request, sight: Sight) -> web.StreamResponse:
     if isinstance(resuming.resume(channel.log, last_event_id), Over):
         return web.Response(status=204, headers={"Cache-Control": "no-store"})
     streams, metrics = request.app[OPEN_STREAMS], request.app[METRICS]
-    reader = await Reader.begin(request, patience_seconds=streams.patience_seconds)
+    try:
+        reader = await Reader.begin(request, patience_seconds=streams.patience_seconds)
+    except ConnectionError:
+        # Gone before there was an answer: no defect, and nobody is told.
+        metrics.stream_ended("left")
+        return web.Response(status=_LEFT)
     began = request[BEGAN]
     metrics.overhead("stream_open", time.perf_counter() - began)
     reader.first_event = lambda: metrics.first_event(time.perf_counter() - began)

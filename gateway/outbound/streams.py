@@ -48,7 +48,11 @@ class StreamReader:
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
         timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=settings.connect_seconds, sock_read=settings.silence_seconds
+            total=None,
+            # The name may have two addresses; until one of them is known, and the pool has room, is part of it.
+            connect=settings.connect_seconds * 2,
+            sock_connect=settings.connect_seconds,
+            sock_read=settings.silence_seconds,
         )
         outcome = "failed"
         try:

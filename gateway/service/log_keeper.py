@@ -42,10 +42,19 @@ class LogKeeper:
         """How many logs have news that the store has not."""
         return len(self._unkept)
 
+    def unkept_channel(self, run_id: str) -> Channel | None:
+        """Return a channel that has news which the store has not: until then nobody else knows them."""
+        return self._unkept.get(run_id)
+
     def note(self, channel: Channel) -> None:
         """Take note that a channel has news to be kept."""
         self._unkept[channel.run_id] = channel
         self._news.set()
+
+    def drop(self, channel: Channel) -> None:
+        """Keep no more of a channel than is kept: what comes to it from now on is not the run's."""
+        if self._unkept.get(channel.run_id) is channel:
+            del self._unkept[channel.run_id]
 
     async def run(self) -> None:
         """Keep for ever. What a store that is away did not take is tried again."""

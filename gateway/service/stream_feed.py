@@ -3,7 +3,8 @@
 Upstream's events go into the log byte for byte; its comments stay behind, since readers get heartbeats of ours. What
 breaks off is taken up again after the last event that came, and what is then told twice is left out. A break that
 brought nothing new is a failure, and a few of them in a row are the end of trying: what was not said stands in the
-run's result. That upstream hangs up after half a minute of silence (`:408:`) is no failure, only a reason to come back.
+run's result. That upstream hangs up after half a minute of silence (`:408:`) is no failure, only a reason to come
+back; that it does so at once is one.
 """
 
 import logging
@@ -26,6 +27,8 @@ LONGEST_EVENT = 2 * 1024 * 1024
 _FAILURES = 5
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
+_SHORTEST_SILENCE = 5.0
+"""Seconds below which `:408:` is not upstream's patience that has ended: coming back for it would have no end."""
 
 
 class Reader(Protocol):
@@ -60,6 +63,7 @@ class StreamFeed:
         while failures < _FAILURES and not (has_ended() and not channel.log.end):
             had_ended = has_ended()
             connection = _Connection(channel, self._observer, max_event_bytes, on_news)
+            opened_at = self._clock.monotonic()
             try:
                 async with self._reader.open(run.stream_url, channel.log.last_id) as chunks:
                     async for chunk in chunks:
@@ -70,9 +74,10 @@ class StreamFeed:
                 logger.info("a stream broke off", extra={"run": run.id, "reason": exc.detail})
             if had_ended:
                 return
-            if connection.has_news:
+            has_rested = connection.was_idle and self._clock.monotonic() - opened_at >= _SHORTEST_SILENCE
+            if connection.has_news or has_rested:
                 failures = 0
-            if not connection.was_idle:
+            if not has_rested:
                 failures += 1
                 self._observer.upstream_broke("resumed")
             await self._clock.sleep(min(_FIRST_PAUSE * 2**failures, _LONGEST_PAUSE))

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _LOOK_AGAIN_SECONDS = 600.0
 _PAUSE_AFTER_TROUBLE = 2.0
 _OVERHEAD = 1024
+LAST_WORDS_SECONDS = 10.0
+"""How long a stream may tell nothing new once its run has ended: upstream says `done` in the same moment, or never."""
 _UNTOLD = "The end of this stream could not be learned. Read the prediction instead."
 
 
@@ -91,7 +93,7 @@ class StreamHub:
 
     async def _open(self, sight: Sight) -> Channel:
         run = sight.run
-        channel = self._live.get(run.id) or self._kept.get(run.id)
+        channel = self._live.get(run.id) or self._kept.get(run.id) or self.keeper.unkept_channel(run.id)
         if channel is None:
             channel = self._live[run.id] = Channel(run.id, EventLog(self._max_log_bytes))
             channel.task = asyncio.create_task(self._fill(channel, run), name=f"stream {run.id}")
@@ -130,7 +132,14 @@ class StreamHub:
             return
         channel.open()
         if not channel.is_complete:
-            await self._follow(channel, run)
+            try:
+                await self._follow(channel, run)
+            except Exception:
+                # A defect. Those who read must not wait for ever; those who come next get a channel anew.
+                logger.exception("a stream could not be read", extra={"run": run.id})
+                self.keeper.drop(channel)
+                await channel.publish(replay.lost(self._clock.now(), _UNTOLD))
+                return
         if channel.log.size + _OVERHEAD <= self._kept.maxsize:
             self._kept[run.id] = channel
 
@@ -143,17 +152,44 @@ class StreamHub:
     async def _follow(self, channel: Channel, run: Run) -> None:
         """Read upstream's stream to its end; else tell the rest from the run's."""
         note = partial(self.keeper.note, channel)
-        await self._feed.fill(
-            channel, run, has_ended=lambda: run.status.is_terminal or self._tracker.watch(run.id) is None, on_news=note
+        ended = asyncio.create_task(self._end_and_silence(channel, run), name=f"end of stream {run.id}")
+        feeding = asyncio.create_task(
+            self._feed.fill(
+                channel,
+                run,
+                has_ended=lambda: run.status.is_terminal or self._tracker.watch(run.id) is None,
+                on_news=note,
+            ),
+            name=f"feed of stream {run.id}",
         )
-        if channel.is_complete:
-            self._tracker.nudge(run.id)
-            return
-        self._observer.upstream_broke("finished")
-        has_begun = channel.log.end > 0
-        await self._finish(channel, await self._end_of(run))
-        if has_begun:
-            note()
+        try:
+            # Upstream may keep a line up for ever on which it has nothing more to say.
+            await asyncio.wait((feeding, ended), return_when=asyncio.FIRST_COMPLETED)
+            feeding.cancel()
+            await asyncio.wait((feeding,))
+            for task in (feeding, ended):
+                if task.done() and not task.cancelled():
+                    task.result()
+            if channel.is_complete:
+                self._tracker.nudge(run.id)
+                return
+            self._observer.upstream_broke("finished")
+            has_begun = channel.log.end > 0
+            await self._finish(channel, await self._end_of(run))
+            if has_begun:
+                note()
+        finally:
+            feeding.cancel()
+            ended.cancel()
+            await asyncio.gather(feeding, ended, return_exceptions=True)
+
+    async def _end_and_silence(self, channel: Channel, run: Run) -> None:
+        """Wait until the run has ended and its stream has told nothing new for a while."""
+        await self._end_of(run)
+        heard = -1
+        while heard < channel.log.end:
+            heard = channel.log.end
+            await self._clock.sleep(LAST_WORDS_SECONDS)
 
     async def _end_of(self, run: Run) -> Run:
         """Wait for the run's own end: what its stream did not say stands in its result."""

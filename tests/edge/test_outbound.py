@@ -131,6 +131,21 @@ async def test_a_stream_that_falls_silent_is_given_up(upstream: Simulator):
             await read()
 
 
+async def test_a_stream_that_sends_elsewhere_is_not_followed():
+    """Even to a place that would answer: a trusted host's word does not make another one trusted."""
+    stream = answer(b"event: done\nid: 1:0\ndata: {}\n\n", content_type="text/event-stream")
+    async with scripted(stream) as elsewhere:
+        to = answer(b"", status="307 Temporary Redirect", Location=elsewhere.url + "/v1/streams/x")
+        async with scripted(to) as source, new_session(5) as session:
+            notes = Notes()
+            reader = StreamReader(session, StreamSettings(base_url=source.url, trusted_hosts=()), notes)
+            with pytest.raises(UpstreamBroken):
+                async with reader.open(source.url + "/v1/streams/x"):
+                    raise AssertionError
+            assert notes.outcomes == ["307"]
+        assert elsewhere.heads == []
+
+
 BASE = "https://api.replicate.com/v1"
 TRUSTED = ("*.replicate.com", "*.replicate.net", "replicate.delivery", "*.replicate.delivery")
 

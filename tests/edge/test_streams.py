@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -270,10 +269,8 @@ async def test_events_arrive_as_they_are_made(gateway: House):
     url = await made(gateway, prompt="hi", duration=40)
     async with held(url) as response:
         received = b""
-        began = time.monotonic()
         while b"event: output" not in received:
             received += await response.content.readany()
-        assert time.monotonic() - began < 1.5
         assert b"event: done" not in received
         assert gateway.upstream.predictions[0].completed_us is None
 
@@ -285,12 +282,12 @@ async def test_a_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
             url = await made(house, prompt="hi", duration=600)
             responses = [await readers.enter_async_context(held(url)) for _ in range(20)]
             heads = [await response.content.readany() for response in responses]
-            began = time.monotonic()
-        assert time.monotonic() - began < 2
+        assert house.upstream.predictions[0].completed_us is None
         for head, response in zip(heads, responses, strict=True):
             body = head + await response.content.read()
             CANARIES.look_through("a stream", body)
             assert body.startswith(b": hi\n\n")
+            assert body.endswith(b"\n\nretry: 1000\n\n"), "ended by the gateway, not cut when its patience was over"
 
 
 async def test_many_readers_of_one_stream_get_the_same(gateway: House):

@@ -96,8 +96,10 @@ class Caller:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.head = b""
         self.body = b""
+        self.address: tuple[str, int] = writer.get_extra_info("sockname")
         self._reader = reader
         self._writer = writer
+        self._tasted = b""
 
     async def until(self, *words: bytes) -> bytes:
         """Read on until all the words have come."""
@@ -116,10 +118,21 @@ class Caller:
 
     async def more(self) -> bool:
         """Read one chunk; return whether there was one."""
-        size = int(await self._reader.readline(), 16)
-        self.body += await self._reader.readexactly(size)
-        assert await self._reader.readexactly(2) == b"\r\n"
+        line, found, rest = self._tasted.partition(b"\n")
+        self._tasted = rest
+        size = int(line if found else line + await self._reader.readline(), 16)
+        self.body += await self._take(size)
+        assert await self._take(2) == b"\r\n"
         return size > 0
+
+    async def taste(self, size: int = 1) -> None:
+        """Take so many bytes off the line and no more, wherever that is in a chunk."""
+        async with asyncio.timeout(PATIENCE):
+            self._tasted += await self._reader.readexactly(size)
+
+    async def _take(self, size: int) -> bytes:
+        taken, self._tasted = self._tasted[:size], self._tasted[size:]
+        return taken + await self._reader.readexactly(size - len(taken))
 
     def hang_up(self) -> None:
         """Close the connection."""

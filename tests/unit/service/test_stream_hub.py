@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from gateway.core.event_log import EventLog
 from gateway.core.records import Run, RunState, Sight, Status
 from gateway.core.replay import frame
+from gateway.core.sse import Event
 from gateway.errors import StoreUnavailable, UpstreamUnavailable
 from gateway.service.channels import Channel
 from gateway.service.log_keeper import PAUSE_SECONDS
-from gateway.service.stream_hub import StreamHub
+from gateway.service.stream_hub import LAST_WORDS_SECONDS, StreamHub
 from gateway.service.tracker import Tracker
 from tests.contract.records import live, prediction
 from tests.support.clock import START, ManualClock, settle
@@ -32,6 +33,8 @@ from tests.unit.service.fakes import FakeObserver, FakeStore, FakeUpstream, answ
 
 DONE = frame("done", "10:99", "{}")
 MIB = 1024 * 1024
+LAST_WORDS = int(LAST_WORDS_SECONDS)
+COMMENT = Event(b": still here\n\n", None, "message", True)
 
 
 class House:
@@ -68,7 +71,9 @@ class House:
         )
 
     @asynccontextmanager
-    async def hub(self, *, max_log_bytes: int = 4 * MIB, is_killed: bool = False) -> AsyncIterator[StreamHub]:
+    async def hub(
+        self, *, max_log_bytes: int = 4 * MIB, kept_log_bytes: int = 8 * MIB, is_killed: bool = False
+    ) -> AsyncIterator[StreamHub]:
         """Open a hub, as a start of the gateway does; close it, or leave it as a kill does."""
 
         def never_kept(run: Run, document: bytes, at: float) -> None:
@@ -82,7 +87,7 @@ class House:
             tracker.follow(self.store.runs[self.run.id])
         made = StreamHub(
             self.streams, tracker, self.logs, self.clock, self.observer,
-            max_log_bytes=max_log_bytes, kept_log_bytes=8 * MIB,
+            max_log_bytes=max_log_bytes, kept_log_bytes=kept_log_bytes,
         )  # fmt: skip
         keeping = asyncio.create_task(made.keeper.run())
         try:
@@ -271,8 +276,10 @@ async def test_a_silent_model_is_waited_for(house: House):
     async with house.hub() as hub:
         heard = Listening(await hub.open(house.sight))
         for _ in range(20):
-            await house.streams.stop(IDLE)
             await house.clock.advance(30)
+            await house.streams.stop(IDLE)
+            await settle()
+        await house.clock.advance(1)
         await house.streams.say(output(0), DONE)
         await settle()
         assert heard.heard == raws(output(0), DONE)
@@ -368,3 +375,88 @@ async def test_a_long_log_is_bounded_in_the_store_too(house: House):
         log = EventLog.joined(await house.logs.event_parts(house.run.id), MIB)
         assert log.end >= 390
         assert log.size < 2000 + 10 * 100
+
+
+async def test_a_stream_that_goes_silent_at_its_runs_end_is_ended_from_the_result(house: House):
+    """Upstream said nothing after the last token, and does not hang up: the reader is not left waiting for `done`."""
+    async with house.hub() as hub:
+        heard = Listening(await hub.open(house.sight))
+        await house.streams.say(output(0, "one"))
+        await settle()
+        house.end(Status.SUCCEEDED, output=["one", "two"])
+        for _ in range(LAST_WORDS):
+            await house.clock.advance(1)
+            await house.streams.say(COMMENT)
+        await house.clock.advance(LAST_WORDS)
+        assert heard.is_over
+        assert heard.heard.startswith(output(0, "one").raw)
+        assert heard.heard.count(b"data: two\n") == 1
+        assert heard.heard.count(b"event: done\n") == 1
+        assert hub.live == 0
+
+
+async def test_a_stream_that_goes_on_after_its_runs_end_is_heard_out(house: House):
+    """The looks were quicker than the stream: as long as it tells something new, it is the better source."""
+    async with house.hub() as hub:
+        heard = Listening(await hub.open(house.sight))
+        house.end(Status.SUCCEEDED, output=["x"] * 12)
+        for number in range(12):
+            await house.clock.advance(LAST_WORDS - 1)
+            await house.streams.say(output(number, "x"))
+            await settle()
+        await house.streams.say(DONE)
+        await settle()
+        assert heard.heard == raws(*(output(number, "x") for number in range(12)), DONE)
+        assert house.observer.breaks == []
+
+
+async def test_a_defect_ends_the_stream_and_does_not_leave_its_readers_waiting(
+    house: House, caplog: pytest.LogCaptureFixture
+):
+    """Whatever we have overlooked: readers are told that the rest is not to be had here, and nobody waits for ever."""
+    async with house.hub() as hub:
+        heard = Listening(await hub.open(house.sight))
+        await house.streams.say(output(0))
+        await house.streams.stop(RuntimeError("overlooked"))
+        await settle()
+        assert heard.is_over
+        assert b"event: error\n" in heard.heard
+        assert heard.heard.endswith(b'data: {"reason":"error"}\n\n')
+        assert "overlooked" in caplog.text
+        house.streams.forget_ends()
+        again = await hub.open(house.sight)
+        assert again.log.read(0, MIB)[0] == output(0).raw, "it is read anew, from upstream"
+
+
+async def test_an_upstream_that_hangs_up_at_once_again_and_again_is_not_hammered(house: House):
+    """`:408:` comes after half a minute of silence; one that comes at once is a failure like any other."""
+    async with house.hub() as hub:
+        heard = Listening(await hub.open(house.sight))
+        for _ in range(60):
+            await house.streams.stop(IDLE)
+            await house.clock.advance(1)
+        assert len(house.streams.asked) <= 6
+        house.end(Status.SUCCEEDED, output=["late"])
+        await house.clock.advance(30)
+        assert heard.is_over
+        assert b"data: late\n" in heard.heard
+
+
+async def test_a_stream_that_the_store_has_not_yet_is_not_forgotten(house: House):
+    """There is no room for it in memory, and its last batch is still to be kept: who asks now is told the same."""
+    async with house.hub(kept_log_bytes=1024) as hub:
+        heard = Listening(await hub.open(house.sight))
+        house.logs.is_away = True
+        await house.streams.say(output(0, "x" * 2000))
+        await settle()
+        house.logs.is_away = False
+        house.ended(Status.SUCCEEDED, output=["x" * 2000])
+        await house.streams.say(DONE)
+        await settle()
+        assert heard.is_over
+        assert hub.keeper.unkept == 1
+        assert (await hub.open(house.sight)).log.read(0, MIB)[0] == heard.heard
+        await house.clock.advance(10)
+        assert hub.keeper.unkept == 0
+        assert (await hub.open(house.sight)).log.read(0, MIB)[0] == heard.heard
+        assert len(house.streams.asked) == 1
