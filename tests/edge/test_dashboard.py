@@ -390,7 +390,7 @@ async def test_pages_that_are_kept_new_hold_up_no_shutdown(open_gateway: OpenGat
 async def test_without_the_extra_the_page_says_how_to_install_it(
     open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("gateway.app.load_renderer", lambda: None)
+    monkeypatch.setattr("gateway.listeners.load_renderer", lambda: None)
     async with open_gateway() as house, visitor(house) as operator:
         for path in ("/dashboard", "/dashboard/sign-in", "/dashboard/events"):
             page = await look(operator, path)

@@ -14,7 +14,8 @@ from typing import Any
 
 import aiohttp
 
-from gateway.app import Network, Running, running
+from gateway.app import Running, running
+from gateway.building import Network
 from gateway.config import Config, from_mapping
 from gateway.core.keys import new_key
 from gateway.core.scopes import Scope
