@@ -5,11 +5,16 @@ script's settings, tooltips, ids) is taken out again before a chart is written; 
 and for dark.
 """
 
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
 import pygal
+
+# pygal hooks into every later import of the whole process, for plug-ins with maps, of which there are none here; and in
+# a way that Python 3.11 warns of at each import and 3.12 passes over (PEP 302's `find_module`).
+sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 WIDTH: Final = 760
 HEIGHT: Final = 260
