@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway import app as application
+from gateway import building
 from gateway.clock import SystemClock
 from gateway.core.request_rates import NAME
 from gateway.simulator import Simulator
@@ -271,7 +271,7 @@ async def test_hammering_a_refusal_reaches_neither_store_nor_upstream(
 ):
     """A thousand refused requests of every sort: not one step of the store, not one call."""
     steps: Counter[str] = Counter()
-    open_store = application.open_store
+    open_store = building.open_store
 
     class Counting:
         """The store, and how often it was asked."""
@@ -283,7 +283,7 @@ async def test_hammering_a_refusal_reaches_neither_store_nor_upstream(
             steps[name] += 1
             return getattr(self._store, name)
 
-    monkeypatch.setattr(application, "open_store", Counting)
+    monkeypatch.setattr(building, "open_store", Counting)
     async with open_gateway(teams={"alpha": slow(1, 1)}, clock=Still()) as house:
         made = await create(house, model=FAST)
         assert made.status == 201
