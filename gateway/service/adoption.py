@@ -61,11 +61,6 @@ class Adopter:
         self._take_up = take_up
         self._searches: dict[str, asyncio.Task[None]] = {}
 
-    @property
-    def searching(self) -> int:
-        """How many intents are being looked for."""
-        return len(self._searches)
-
     async def resume(self) -> int:
         """Look for every intent that an earlier process left behind. Return how many there are."""
         after, found = "", 0

@@ -1,18 +1,11 @@
 """Creates of which nobody knows whether upstream took them: found again, never sent again (design 2.8)."""
 
 import asyncio
-import contextlib
-import secrets
-import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from gateway.core.keys import new_key
 from gateway.simulator import Fault, Simulator
 from tests.edge.canary import Listener
 from tests.edge.test_sharing import (
@@ -31,7 +24,7 @@ from tests.edge.test_sharing import (
     named,
 )
 from tests.support.house import House, start_gateway
-from tests.support.tools import clean_environment
+from tests.support.installation import install
 from tests.support.upstream import creates, until, version_of
 
 CREATE = "predictions.create"
@@ -250,69 +243,19 @@ async def test_a_create_cut_off_by_a_shutdown_is_found_by_the_next_start(upstrea
     assert creates(upstream) == 2
 
 
-_CONFIG = """
-[server]
-port = {port}
-[ops]
-port = {ops_port}
-[upstream]
-base_url = "{base_url}"
-[store]
-url = "sqlite:///{folder}/gateway.db"
-[[teams]]
-name = "alpha"
-keys = [{{ name = "default", key_env = "KEY_ALPHA" }}]
-"""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@asynccontextmanager
-async def _program(folder: Path, port: int, environ: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    with (folder / "output.txt").open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", "serve", "--config", str(folder / "config.toml"),
-            env=environ, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-        )  # fmt: skip
-    try:
-        async with asyncio.timeout(15), aiohttp.ClientSession() as session:
-            while True:
-                assert process.returncode is None, (folder / "output.txt").read_text()[-2000:]
-                with contextlib.suppress(aiohttp.ClientError):
-                    async with session.get(f"http://127.0.0.1:{port}/healthz"):
-                        break
-                await asyncio.sleep(0.02)
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
 async def test_kill_9_between_create_and_record_loses_no_run(upstream: Simulator, tmp_path: Path):
     """The process dies while upstream's answer is on its way: the next one finds each run once, and asks for none."""
-    port, key = _free_port(), new_key(secrets.token_bytes).key
-    text = _CONFIG.format(port=port, ops_port=_free_port(), base_url=upstream.base_url, folder=tmp_path)
-    (tmp_path / "config.toml").write_text(text)
-    environ = clean_environment(
-        REPLICATE_API_TOKEN=upstream.token, PYTHONPATH=str(Path(__file__).parents[2]), KEY_ALPHA=key
-    )
+    installed = install(upstream, tmp_path, ["alpha"])
     version = f"acme/storyteller:{version_of(upstream, 'acme/storyteller')}"
-    origin, headers = f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {key}"}
     given = [STORY, UNSEEDED, UNSEEDED, STORY | {"seed": 8}]
-    async with _program(tmp_path, port, environ) as process, aiohttp.ClientSession(origin, headers=headers) as alpha:
+    async with installed.serving() as process, installed.caller("alpha") as alpha:
         upstream.faults.set(Fault("delay_headers", operation=CREATE, seconds=5.0))
         lost = [asyncio.create_task(create(alpha, version, each)) for each in given]
         await until(lambda: len(upstream.predictions) == len(given))
         process.kill()
         await asyncio.gather(*lost, return_exceptions=True)
     upstream.faults.clear()
-    async with _program(tmp_path, port, environ), aiohttp.ClientSession(origin, headers=headers) as alpha:
+    async with installed.serving(), installed.caller("alpha") as alpha:
         # Asked again before it is found, the request waits for its run.
         reply = await create(alpha, version, Prefer="wait")
         assert (reply.status, reply.json["status"]) == (201, "succeeded")
