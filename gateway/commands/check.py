@@ -164,7 +164,7 @@ def store_finding(config: "Config") -> Finding:
     from gateway.store.urls import open_store
 
     try:
-        open_store(config.store.address.get_secret_value())
+        open_store(config.store.url)
     except ValueError as problem:
         return Finding(is_well=False, text=f"store.url: {problem}")
     try:
@@ -227,7 +227,7 @@ async def try_store(config: "Config") -> Finding:
     from gateway.store.urls import open_store
 
     try:
-        store = open_store(config.store.address.get_secret_value())
+        store = open_store(config.store.url)
         await store.open()
         try:
             await store.ping()

@@ -74,7 +74,7 @@ async def opened_store(config: "Config") -> "AsyncIterator[Store]":
     """Open the store, beside a gateway that may be serving from it."""
     from gateway.store.urls import open_store
 
-    store = open_store(config.store.address.get_secret_value())
+    store = open_store(config.store.url)
     await store.open()
     try:
         yield store

@@ -12,8 +12,6 @@ ENVIRON = {
     "OTHER_TOKEN": "r8_account_token_two_000000000000000000",
     "OPS": "ops-secret-one",
     "OPS_TWO": "ops-secret-two",
-    "REDIS_ONE": "redis-secret-one",
-    "REDIS_TWO": "redis-secret-two",
     "KEY_ONE": "rgw_one_secret",
     "KEY_TWO": "rgw_two_secret",
 }
@@ -39,8 +37,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "upstream.requests_per_minute": (3000, 100),
     "upstream.adopt_wait_seconds": (20, 5),
     "upstream.webhooks": ("auto", "off"),
-    "store.url": ("redis://a:6379/0", "redis://b:6379/0"),
-    "store.password_env": ("REDIS_ONE", "REDIS_TWO"),
+    "store.url": ("sqlite:///one.db", "sqlite:///two.db"),
     "store.retain_days": (30, 3),
     "store.retain_data_seconds": (3600, 60),
     "cache.enabled": (True, False),
@@ -80,7 +77,6 @@ VALUES: dict[str, tuple[Any, Any]] = {
 
 
 AROUND: dict[str, dict[str, dict[str, Any]]] = {
-    "store.password_env": {"store": {"url": "redis://a:6379/0"}},
     "outputs.persist": {"outputs": {"url": "one"}},
     "upstream.webhooks": {"server": {"public_url": "https://a.example.com"}},
 }

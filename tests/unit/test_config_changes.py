@@ -64,7 +64,7 @@ def test_teams_are_compared_by_name():
     assert diff(old, with_teams(blue, red)) == []
     other = {**blue, "budget_usd_per_day": Decimal(5), "per_user": {"requests_per_minute": 3}}
     assert diff(old, with_teams(other, {"name": "green"})) == [
-        Change("teams[red]", "removed", "not set"),
+        Change("teams[red]", "present", "removed"),
         Change("teams[blue].budget_usd_per_day", "2", "5"),
         Change("teams[blue].per_user", "not set", "{requests_per_minute = 3}"),
         Change("teams[green]", "not set", "added"),
@@ -84,7 +84,7 @@ def test_keys_are_compared_by_name_and_never_shown():
 def test_a_secret_that_is_another_one_under_the_same_name_is_a_change():
     """Rotation writes the file anew and leaves the config as it is."""
     data = {"ops": {"token_env": "OPS"}, "teams": [{"name": "red", "keys": [{"key_env": "KEY_ONE"}]}]}
-    turned = {"REPLICATE_API_TOKEN": SECRETS[1], "OPS": SECRETS[3], "KEY_ONE": SECRETS[7]}
+    turned = {"REPLICATE_API_TOKEN": SECRETS[1], "OPS": SECRETS[3], "KEY_ONE": SECRETS[5]}
     changes = diff(from_mapping(data, ENVIRON), from_mapping(data, turned))
     assert [change.path for change in changes] == ["ops.token", "upstream.token", "teams[red].keys[default]"]
     assert not any(change.needs_restart for change in changes)

@@ -25,30 +25,42 @@ def test_a_plain_config_has_no_warnings():
     ("sections", "path", "words"),
     [
         ({"teams": []}, "teams", "every request will be refused"),
-        ({"server": {"public_url": "http://g.example.com"}}, "server.public_url", "arrive as plain strings"),
-        ({"server": {"host": "0.0.0.0"}}, "server.public_url", "not given"),
-        ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "server.trusted_proxies", "any caller can say"),
-        ({"upstream": {"base_url": "http://r.example.com"}}, "upstream.base_url", "token travels readable"),
+        (
+            {"server": {"public_url": "http://g.example.com"}},
+            "server.public_url",
+            "stored by the gateway arrive as strings",
+        ),
+        ({"server": {"host": "0.0.0.0"}}, "server.public_url", "is not set"),
+        ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "server.trusted_proxies", "any caller can forge"),
+        ({"upstream": {"base_url": "http://r.example.com"}}, "upstream.base_url", "token is sent unencrypted"),
         ({"outputs": {"url": "o", "ttl_seconds": 60}}, "outputs.ttl_seconds", "shorter than cache.ttl_seconds"),
         (
             {"server": {"public_url": "http://127.0.0.1:8080"}, "outputs": {"url": "o"}},
             "outputs.url",
-            "hand out strings",
+            "cache hits arrive as strings",
         ),
-        ({"outputs": {"url": "o", "persist": "all"}}, "store.retain_data_seconds", "for nothing"),
-        ({"cache": {"share": "all"}, "teams": [{"name": "a"}, {"name": "b"}]}, "cache.share", "what others have run"),
+        (
+            {"outputs": {"url": "o", "persist": "all"}},
+            "store.retain_data_seconds",
+            "only copies of shared results live longer",
+        ),
+        (
+            {"cache": {"share": "all"}, "teams": [{"name": "a"}, {"name": "b"}]},
+            "cache.share",
+            "what other teams have run",
+        ),
         (
             {"webhooks": {"allow_private_addresses": True}},
             "webhooks.allow_private_addresses",
-            "services of your network",
+            "your private network",
         ),
-        ({"webhooks": {"allow_http": True}}, "webhooks.allow_http", "travel readable"),
+        ({"webhooks": {"allow_http": True}}, "webhooks.allow_http", "be sent unencrypted"),
         ({"teams": [{"name": "a", "burst": 3}]}, "teams[0].burst", "has no effect"),
-        ({"teams": [{"name": "a", "origins": ["*"]}]}, "teams[0].origins", "any page"),
+        ({"teams": [{"name": "a", "origins": ["*"]}]}, "teams[0].origins", "any web page"),
         (
             {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "expires": "2020-01-01"}]}]},
             "teams[0].keys[0].expires",
-            "has passed",
+            "is in the past",
         ),
         (
             {
@@ -68,7 +80,7 @@ def test_a_plain_config_has_no_warnings():
         (
             {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "origins": ["https://a.com"]}]}]},
             "teams[0].keys[0].per_address",
-            "any visitor can use up its limits",
+            "a single visitor can use up its limits",
         ),
         (
             {
@@ -82,7 +94,7 @@ def test_a_plain_config_has_no_warnings():
                 ]
             },
             "teams[0].keys[0].scopes",
-            "admin: more than a key in a public page should have",
+            "admin: too powerful for a key in a public page",
         ),
     ],
 )
