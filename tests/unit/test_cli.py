@@ -104,7 +104,7 @@ def test_without_a_config_each_command_says_how_to_give_one(folder, command):
     """A sentence, no traceback."""
     result = ask(*command)
     assert result.exit_code == 1
-    assert result.stderr.startswith("no config: give --config FILE")
+    assert result.stderr.startswith("no config file: pass --config FILE")
     assert result.stderr.count("\n") == 1
 
 

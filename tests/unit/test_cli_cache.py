@@ -133,7 +133,7 @@ def test_a_purge_of_everything_asks_first():
     """Enter alone lets nothing go; `y` or `--yes` does."""
     refused = ask("purge", answer="\n")
     assert refused.exit_code == 1
-    assert "Let go of every result?" in refused.stderr
+    assert "Drop all cached results?" in refused.stderr
     assert stats()["entries"] == 3
     agreed = ask("purge", answer="y\n")
     assert agreed.exit_code == 0

@@ -91,8 +91,8 @@ def test_a_sound_config_is_summed_up(folder):
     result = check()
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "listens    http://127.0.0.1:8080 (links follow the request's Host)",
-        "operators  http://127.0.0.1:9464 (with a token)",
+        "listens    http://127.0.0.1:8080 (links use the request's Host)",
+        "operators  http://127.0.0.1:9464 (token required)",
         "upstream   api.replicate.com (600 creates, 3000 other calls a minute)",
         "store      sqlite:///gateway.db",
         "outputs    not copied",
@@ -113,7 +113,7 @@ def test_listeners_are_shown_as_they_are_called(folder):
     result = check(
         config='[server]\nhost = "::1"\nport = 0\npublic_url = "https://g.example.com/v1"\n[[teams]]\nname = "a"'
     )
-    assert "listens    http://[::1]:(any free port) (links say https://g.example.com)" in result.stdout
+    assert "listens    http://[::1]:(a free port) (links use https://g.example.com)" in result.stdout
 
 
 def test_what_is_doubtful_is_warned_of_and_passes(folder):
@@ -135,7 +135,7 @@ def test_asking_upstream_names_the_account(folder):
     assert result.exit_code == 0, result.output
     assert asked == [("/v1/account", f"Bearer {TOKEN}")]
     assert "account    organization 'acme' at 127.0.0.1:" in result.stdout
-    assert "store      sqlite:///gateway.db answers" in result.stdout
+    assert "store      sqlite:///gateway.db works" in result.stdout
     assert result.stdout.endswith("ok\n")
 
 
@@ -144,11 +144,11 @@ def test_asking_upstream_names_the_account(folder):
     [
         (401, b'{"detail": "no"}', "refused the token (401)"),
         (403, b"", "refused the token (403)"),
-        (500, b"<html>", "answered 500 where an account was expected"),
-        (200, b"<html>", "answered with what is no account: is base_url right?"),
-        (200, b"[]", "answered with what is no account"),
-        (200, b'{"username": 5}', "answered with what is no account"),
-        (200, b"[" * 70_000, "answered with what is no account"),
+        (500, b"<html>", "responded with 500 instead of an account"),
+        (200, b"<html>", "did not return an account: check base_url"),
+        (200, b"[]", "did not return an account"),
+        (200, b'{"username": 5}', "did not return an account"),
+        (200, b"[" * 70_000, "did not return an account"),
     ],
 )
 def test_an_upstream_that_is_not_well_is_told_in_a_sentence(folder, status, body, words):
@@ -165,7 +165,7 @@ def test_the_token_is_not_sent_on_by_a_redirect(folder):
     with upstream(200, b"{}") as (elsewhere, asked), upstream(307, b"", {"Location": elsewhere}) as (base_url, _):
         result = check("--upstream", base_url=base_url)
     assert result.exit_code == 1
-    assert "sends elsewhere (307); the token is not sent on" in result.stderr
+    assert "redirects (307); the token is not sent to another host" in result.stderr
     assert asked == []
 
 
@@ -175,7 +175,7 @@ def test_an_upstream_that_is_away_is_told_in_a_sentence(folder):
         pass
     result = check("--upstream", base_url=base_url)
     assert result.exit_code == 1
-    assert "could not be asked" in result.stderr
+    assert "cannot be reached" in result.stderr
     assert "Traceback" not in result.output
 
 
@@ -202,7 +202,7 @@ def test_an_upstream_that_hangs_is_not_waited_for(folder, monkeypatch):
         thread.join()
         server.server_close()
     assert result.exit_code == 1
-    assert "did not answer within" in result.stderr
+    assert "did not respond within" in result.stderr
 
 
 def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(folder):
@@ -235,14 +235,14 @@ def test_a_gateway_that_serves_is_asked_whether_it_is_alive(folder):
         assert [path for path, _ in asked] == ["/healthz", "/readyz"]
     result = check("--health", config=config)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith(f"Error: 127.0.0.1:{port} does not answer: ")
+    assert result.stderr.startswith(f"Error: 127.0.0.1:{port} does not respond: ")
 
 
 def test_a_gateway_that_is_not_well_is_told_by_the_exit_code(folder):
     """An answer alone is not enough; what is no URL is said at once."""
     with upstream(503, b"{}") as (url, _):
         result = check("--health", f"{url}/readyz")
-    assert (result.exit_code, result.stderr) == (1, f"Error: {url.removeprefix('http://')}/readyz answered 503\n")
+    assert (result.exit_code, result.stderr) == (1, f"Error: {url.removeprefix('http://')}/readyz responded with 503\n")
     assert check("--health", "ftp://x").exit_code == 2
     assert check("--health", config="[server]\nport = 0").exit_code == 2
 
@@ -266,4 +266,4 @@ def test_an_output_store_that_cannot_be_written_is_told_in_a_sentence(folder):
         assert "outputs: The output store's disk cannot be used: Not a directory." in result.output
         result = check("--upstream", config=told.replace("file/outputs", "outputs"))
         assert result.exit_code == 0, result.output
-        assert "outputs    outputs can be written" in result.output
+        assert "outputs    outputs is writable" in result.output

@@ -50,8 +50,8 @@ def test_what_is_bad_fails(found):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--seconds", "5"), "--seconds goes with --stream"),
-        (("--stream", "https://g", "--upstream"), "use one of them"),
+        (("--seconds", "5"), "--seconds requires --stream"),
+        (("--stream", "https://g", "--upstream"), "cannot be combined"),
         (("--stream", "https://g", "--seconds", "601"), "601 is not in the range"),
         (("--stream", "https://g", "--seconds", "0"), "0 is not in the range"),
     ],

@@ -79,7 +79,7 @@ def test_a_new_key_is_printed_alone_and_works():
     assert keys.matches(key, record.sha256)
     assert (record.team, record.name) == ("acme", record.id)
     assert (record.scopes, record.models, record.origins, record.expires_at) == (None, None, None, None)
-    assert result.stderr == f"Key {record.id} ({record.id}) of team acme. It is not shown again: keep it now.\n"
+    assert result.stderr == f"Created key {record.id} ({record.id}) of team acme. It is not shown again: save it now.\n"
     assert abs(record.created_at - time.time()) < 60
 
 
@@ -110,16 +110,16 @@ def test_a_key_is_made_as_narrow_as_asked():
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["nobody"], 1, "there is no team 'nobody' in the config (there are: acme, blue)"),
+        (["nobody"], 1, "no team 'nobody' in the config (teams: acme, blue)"),
         (["acme", "--scope", "fly"], 2, "fly: the scopes are read, predict"),
-        (["acme", "--scope", "admin"], 2, "admin: not among those of team acme (read, predict, files)"),
-        (["acme", "--model", "meta/*"], 2, "meta/*: not among those of team acme (acme/*, meta/llama)"),
+        (["acme", "--scope", "admin"], 2, "admin: not allowed for team acme (allowed: read, predict, files)"),
+        (["acme", "--model", "meta/*"], 2, "meta/*: not allowed for team acme (allowed: acme/*, meta/llama)"),
         (["acme", "--model", "acme"], 2, "acme: expected owner/name"),
-        (["acme", "--origin", "https://b.com"], 2, "https://b.com: not among those of team acme"),
+        (["acme", "--origin", "https://b.com"], 2, "https://b.com: not allowed for team acme"),
         (["acme", "--origin", "https://b.com/x"], 2, "expected an origin"),
         (["acme", "--expires", "soon"], 2, "not a duration: 'soon'"),
         (["acme", "--expires", "5y"], 2, "unknown unit 'y'"),
-        (["acme", "--name", "web"], 1, "team acme has a key 'web' in the config already"),
+        (["acme", "--name", "web"], 1, "team acme already has a key 'web' in the config"),
         (["acme", "--name", "a\nb"], 2, "expected 1 to 64 letters"),
         (["acme", "--name", ""], 0, ""),
         ([], 2, "Missing argument 'TEAM'"),
@@ -150,7 +150,7 @@ def test_a_key_for_pages_that_no_team_lists_is_warned_of():
     """Its preflights would be refused; the config is where origins are admitted."""
     result = ask("create", "blue", "--origin", "https://b.com")
     assert result.exit_code == 0
-    assert "warning: browsers are admitted by the origins of teams in the config; add https://b.com" in result.stderr
+    assert "warning: CORS allows only the origins of teams in the config; add https://b.com" in result.stderr
     assert "warning" not in ask("create", "acme", "--origin", "https://app.example.com").stderr
 
 
@@ -187,7 +187,7 @@ def test_keys_are_listed_with_their_state():
 def test_an_empty_list_says_how_to_begin(folder):
     """No table of nothing; JSON stays JSON."""
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
-    assert ask("list").stdout == "There are no keys; make one by: gateway keys create TEAM\n"
+    assert ask("list").stdout == "No keys. Create one with: gateway keys create TEAM\n"
     assert listed() == []
 
 
@@ -203,7 +203,7 @@ def test_a_key_is_revoked_by_its_id_or_by_pasting_it():
     assert all(not keys.is_valid(record, time.time()) for record in stored())
     again = ask("revoke", pasted)
     assert again.exit_code == 0
-    assert "was revoked already, at 20" in again.stdout
+    assert "was already revoked at 20" in again.stdout
 
 
 @pytest.mark.parametrize("command", ["revoke", "rotate"])
@@ -211,10 +211,10 @@ def test_a_key_that_is_unknown_or_of_the_config_is_told(command):
     """A slip in the id is no success."""
     result = ask(command, "nosuchkey123")
     assert result.exit_code == 1
-    assert "there is no key 'nosuchkey123' (see: gateway keys list)" in result.stderr
+    assert "no key 'nosuchkey123' (see: gateway keys list)" in result.stderr
     result = ask(command, "acme/web")
     assert result.exit_code == 1
-    assert "acme/web is a key of the config: change it there" in result.stderr
+    assert "acme/web is defined in the config: change it there" in result.stderr
     assert result.stdout == ""
 
 
@@ -232,7 +232,7 @@ def test_a_rotated_key_and_its_successor_overlap():
     assert new.expires_at is not None
     assert old.expires_at == pytest.approx(time.time() + 1800, abs=30)
     assert new.expires_at - new.created_at == pytest.approx(10 * 86_400)
-    assert f"takes the place of {old.id} (until " in result.stderr
+    assert f"replaces {old.id} (expires " in result.stderr
 
 
 @pytest.mark.parametrize("overlap", ["0", "0s"])
@@ -254,7 +254,7 @@ def test_a_revoked_key_has_no_successor():
     ask("revoke", key)
     result = ask("rotate", key)
     assert result.exit_code == 1
-    assert "or it is revoked" in result.stderr
+    assert "or it was revoked" in result.stderr
     assert result.stdout == ""
     assert ask("rotate", create("acme"), "--overlap", "long").exit_code == 2
 
@@ -265,7 +265,7 @@ def test_a_key_of_a_team_that_is_gone_is_not_rotated(folder):
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
     result = ask("rotate", key)
     assert result.exit_code == 1
-    assert "there is no team 'blue'" in result.stderr
+    assert "no team 'blue'" in result.stderr
     assert ask("revoke", key).exit_code == 0
 
 

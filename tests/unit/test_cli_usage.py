@@ -144,8 +144,8 @@ class TestShown:
         (["--since", "2026-13-01"], "expected a day"),
         (["--since", "2026-02-02", "--until", "2026-02-01"], "must not be before --since"),
         (["--by", "hour"], "'hour' is not one of"),
-        (["--team", "green"], "there is no team 'green' in the config"),
-        (["adjust", "green", "1", "--reason", "x"], "there is no team 'green'"),
+        (["--team", "green"], "no team 'green' in the config"),
+        (["adjust", "green", "1", "--reason", "x"], "no team 'green'"),
         (["adjust", "acme", "1"], "Missing option '--reason'"),
         (["adjust", "acme", "one", "--reason", "x"], "expected dollars"),
         (["adjust", "acme", "nan", "--reason", "x"], "expected"),
@@ -163,15 +163,15 @@ def test_what_makes_no_sense_is_said(arguments: list[str], said: str):
 
 
 def test_nothing_is_said_to_be_nothing():
-    assert "Nothing was run" in ask().stdout
+    assert "No usage from" in ask().stdout
     assert told()["rows"] == []
 
 
 @pytest.mark.usefixtures("runs")
 def test_corrections_are_lines_of_their_own():
     """A refund and a fee: both stand in the ledger, and the sums follow."""
-    assert "Team acme has spent $2.500000 less." in ask("adjust", "acme", "-2.50", "--reason", "a refund").stdout
-    assert "Team acme has spent $1.000000 more." in ask("adjust", "acme", "$1", "--reason", "a fee").stdout
+    assert "Team acme: spend reduced by $2.500000." in ask("adjust", "acme", "-2.50", "--reason", "a refund").stdout
+    assert "Team acme: spend raised by $1.000000." in ask("adjust", "acme", "$1", "--reason", "a fee").stdout
     assert told("--team", "acme")["total"]["spend_microusd"] == 1_500_001 - 1_500_000
     assert [row["key"] for row in told("--team", "acme", "--by", "key")["rows"]] == ["acme/web", None]
     assert told("--team", "acme", "--by", "key")["rows"][1]["spend_usd"] == "-1.500000"

@@ -91,7 +91,7 @@ def test_deliveries_are_listed_by_team_and_state():
 
 def test_an_empty_list_says_so():
     """Silence would be taken for a failure."""
-    assert ask("list").stdout == "Nothing waits for delivery, and nothing was given up.\n"
+    assert ask("list").stdout == "No pending or failed deliveries.\n"
 
 
 @pytest.mark.usefixtures("kept")
@@ -108,7 +108,7 @@ def test_an_empty_list_says_so():
 def test_deliveries_are_tried_again_as_asked(arguments: list[str], repeated: set[str]):
     """By id, by team, or all that was given up; as if they were new."""
     result = ask("redeliver", *arguments)
-    assert (result.exit_code, result.stdout) == (0, f"{len(repeated)} to be delivered\n")
+    assert (result.exit_code, result.stdout) == (0, f"{len(repeated)} queued for delivery\n")
     found = in_store(lambda store: store.deliveries(state=DeliveryState.QUEUED))
     assert {each.id for each in found if each.next_at == 0.0} == repeated
 
@@ -117,11 +117,11 @@ def test_deliveries_are_tried_again_as_asked(arguments: list[str], repeated: set
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["redeliver"], "name either an ID, or --team, --dead"),
-        (["redeliver", "msg_1", "--dead"], "name either an ID, or --team, --dead"),
+        (["redeliver"], "give either an ID, or --team"),
+        (["redeliver", "msg_1", "--dead"], "give either an ID, or --team"),
         (["redeliver", "msg_9"], "no delivery 'msg_9'"),
         (["redeliver", "--team", "red"], "no team 'red'"),
-        (["list", "--team", "red"], "no team 'red' in the config (there are: acme, blue)"),
+        (["list", "--team", "red"], "no team 'red' in the config (teams: acme, blue)"),
         (["rotate-secret", "red"], "no team 'red'"),
         (["rotate-secret", "acme", "--overlap", "soon"], "not a duration"),
     ],
@@ -139,7 +139,7 @@ def test_a_secret_is_replaced_with_an_overlap():
     first, second = ask("rotate-secret", "acme"), ask("rotate-secret", "acme", "--overlap", "2h")
     assert first.stdout.startswith("whsec_")
     assert first.stdout != second.stdout
-    assert "1 before it sign as well" in first.stderr
-    assert "2 before it sign as well" in second.stderr
+    assert "the old secret stays valid" in first.stderr
+    assert "2 old secrets stay valid" in second.stderr
     third = ask("rotate-secret", "blue", "--overlap", "0")
     assert third.stderr == "Team blue has a new webhook secret.\n"
