@@ -58,7 +58,7 @@ def labels_in(expr: str) -> set[str]:
 
 def test_they_are_what_the_code_makes():
     """To mend it: `python -m grafana.build`."""
-    made = {name: build.written(dashboard) for name, dashboard in build.dashboards().items()}
+    made = {name: build.to_json(dashboard) for name, dashboard in build.dashboards().items()}
     assert made == {name: path.read_text() for name, path in DASHBOARDS.items()}
 
 
@@ -211,7 +211,7 @@ async def test_every_panel_shows_what_has_happened(busy_gateway: House, tmp_path
 
         assert await number("overview", "Predictions") == 14
         assert await number("overview", "Shared") == pytest.approx(9 / 14)
-        assert await number("overview", "Polls per look upstream") == pytest.approx(script.polls / looks)
+        assert await number("overview", "Polls per upstream poll") == pytest.approx(script.polls / looks)
         assert await number("cache", "Hits") == 4
         assert await number("cache", "Joined") == 5
         assert await number("cache", "Misses") == 2
@@ -219,7 +219,7 @@ async def test_every_panel_shows_what_has_happened(busy_gateway: House, tmp_path
         assert await number("cache", "Hit ratio") == pytest.approx(9 / 11)
         assert await shown("cache", "Bypasses by reason") == {labelled(reason="no-seed"): 3}
         assert await shown("cache", "Uploads") == {labelled(result="sent"): 1, labelled(result="known"): 1}
-        assert await number("upstream", "Looks") == looks
+        assert await number("upstream", "Polls") == looks
         assert await number("upstream", "Creates") == creates(house.upstream) == 5
         assert await shown("teams", "Predictions by team") == {
             labelled(team="alpha", source="miss"): 1,
@@ -228,7 +228,7 @@ async def test_every_panel_shows_what_has_happened(busy_gateway: House, tmp_path
             labelled(team="beta", source="joined"): 5,
             labelled(team="gamma", source="bypass"): 3,
         }
-        assert await shown("teams", "Ends by team") == {
+        assert await shown("teams", "Completed by team") == {
             labelled(team="alpha", status="succeeded"): 5,
             labelled(team="beta", status="succeeded"): 5,
             labelled(team="beta", status="canceled"): 1,
@@ -261,8 +261,8 @@ async def _scraped_twice(prometheus: Prometheus, polls: int) -> float:
 
 async def _money_is_right(house: House, prometheus: Prometheus, at: float) -> None:
     """What was spent and saved is what the prices make of the story, and what the ledger says."""
-    spent = _by_team(await prometheus.query(by_panel("teams", "Spent").asked(), at))
-    saved = _by_team(await prometheus.query(by_panel("teams", "Saved").asked(), at))
+    spent = _by_team(await prometheus.query(by_panel("teams", "Spend by team").asked(), at))
+    saved = _by_team(await prometheus.query(by_panel("teams", "Savings by team").asked(), at))
     # The first of the crowd cancelled, and the run went on for the five who had joined: they pay nothing.
     assert spent == {"alpha": 10_000, "beta": 5_000, "gamma": 6_000}
     assert saved == {"alpha": 4 * 10_000, "beta": 5 * 5_000}

@@ -93,12 +93,12 @@ def test_a_sound_config_is_summed_up(folder):
     assert result.stdout.splitlines() == [
         "listens    http://127.0.0.1:8080 (links use the request's Host)",
         "operators  http://127.0.0.1:9464 (token required)",
-        "upstream   api.replicate.com (600 creates, 3000 other calls a minute)",
+        "upstream   api.replicate.com (600 creates, 3000 other calls per minute)",
         "store      sqlite:///gateway.db",
         "outputs    not copied",
         (
             "team       acme: scopes read, predict, files; models acme/*; origins https://app.example.com; "
-            "requests_per_minute 1000000; budget_usd_per_day 200; each address requests_per_minute 60; "
+            "requests_per_minute 1000000; budget_usd_per_day 200; per address: requests_per_minute 60; "
             "keys in the config: web"
         ),
         "team       research: scopes read, predict, files; all models; no limits; keys in the config: none",
