@@ -1,4 +1,4 @@
-"""What the usage page reads of the metrics: see `gateway.ports.dashboard`."""
+"""Values of the metrics that the usage page shows."""
 
 from collections.abc import Iterator
 
@@ -7,22 +7,22 @@ from gateway.metrics.catalogue import Family
 from gateway.metrics.traffic import RequestMetrics
 
 
-class FigureMetrics(RequestMetrics):
-    """The figures of the usage page. Series that exist since the start, and have counted nothing, are left out."""
+class DashboardMetrics(RequestMetrics):
+    """Reads metrics for the usage page. Series with the value 0 are left out."""
 
     def requests_under_way(self) -> int:
-        """Count the requests that are being answered."""
+        """Return the number of requests in progress."""
         return self.in_flight
 
     def refusals_by_limit(self) -> dict[tuple[str, str], int]:
-        """Count creates that limits refused, by team and by what the limit counts."""
-        return {(labels["team"], labels["reason"]): count for labels, count in self._counted(catalogue.QUOTA_REFUSALS)}
+        """Return the creates refused by limits, by team and kind of limit."""
+        return {(labels["team"], labels["reason"]): count for labels, count in self._nonzero(catalogue.QUOTA_REFUSALS)}
 
     def refusals_by_reason(self) -> dict[str, int]:
-        """Count requests that the gateway refused, by the name of the error."""
-        return {labels["reason"]: count for labels, count in self._counted(catalogue.REFUSALS)}
+        """Return the requests refused by the gateway, by error."""
+        return {labels["reason"]: count for labels, count in self._nonzero(catalogue.REFUSALS)}
 
-    def _counted(self, family: Family) -> Iterator[tuple[dict[str, str], int]]:
+    def _nonzero(self, family: Family) -> Iterator[tuple[dict[str, str], int]]:
         for metric in self._metrics[family].collect():
             for sample in metric.samples:
                 if sample.value:

@@ -48,7 +48,7 @@ async def test_the_catalogue_names_all_that_is_exported():
     for family in catalogue.families():
         name = f"{NAMESPACE}_{family.name}" + ("_info" if family.kind is Kind.INFO else "")
         found = exported[name]
-        assert found.documentation == family.words
+        assert found.documentation == family.help_text
         assert found.type == ("gauge" if family.kind is Kind.INFO else family.kind.value)
 
 
