@@ -194,8 +194,8 @@ RATE_SUBJECTS_DROPPED = _counter("rate_subjects_dropped", "Users, addresses and 
 
 _section("Upstream")
 UPSTREAM_REQUESTS = _counter("upstream_requests", "Requests sent upstream, by outcome.", OPERATION, OUTCOME)
-UPSTREAM_DURATION = _histogram("upstream_request_duration_seconds", "Time from sending a request to the last byte of its response.",
-                               _ANSWERS, OPERATION)
+UPSTREAM_DURATION = _histogram("upstream_request_duration_seconds",
+                               "Time from sending a request to the last byte of its response.", _ANSWERS, OPERATION)
 UPSTREAM_RETRIES = _counter("upstream_retries", "Reads that were retried.")
 TOKEN_REFUSED = _counter("upstream_token_refused", "Responses that refused the account's token.")
 LAST_SUCCESS = _gauge("upstream_last_success_timestamp_seconds", "Time of the last successful response.")
@@ -214,7 +214,7 @@ SSE_BYTES = _counter("sse_bytes", "Bytes of events sent to callers.")
 FIRST_EVENT = _histogram("sse_first_event_seconds", "Time from a caller's stream request to its first event.", _WAITS)
 RESUMES = _counter("sse_resumes", "Streams resumed by callers. lost: missed events were no longer kept.",
                    closed("result", "resumed", "lost"))
-STREAMS_ENDED = _counter("streams_ended", "Closed streams, by reason. stalled: reader too slow; lost: resumed too late.",
+STREAMS_ENDED = _counter("streams_ended", "Closed streams by reason. stalled: reader too slow; lost: resumed too late.",
                          closed("how", "done", "canceled", "lost", "left", "stalled", "closing"))
 STREAM_BREAKS = _counter("stream_breaks", "Interrupted upstream streams, by reaction.",
                          closed("how", "resumed", "finished"))

@@ -153,7 +153,7 @@ async def test_the_figures_change_while_one_looks(page: Page, upstream: Simulato
 async def test_the_keyboard_reaches_everything(page: Page):
     """First the way past the header, then every button, table and chart, each with a mark that can be seen."""
     stops = (await page("tab", steps=12))["stops"]
-    assert stops[0]["text"] == "Skip to the figures"
+    assert stops[0]["text"] == "Skip to content"
     assert stops[1]["text"] == "Pause updates"
     assert {"SUMMARY", "DIV"} <= {stop["tag"] for stop in stops}
     assert all(stop["outlineStyle"] != "none" for stop in stops)
