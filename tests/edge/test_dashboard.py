@@ -221,7 +221,8 @@ async def test_a_proxy_that_ends_tls_makes_the_cookie_secure(open_gateway: OpenG
 async def test_programs_send_a_header(open_gateway: OpenGateway, guarded: dict[str, Any]):
     """The operators' token, or a key; what is wrong is a 401 and no form."""
     async with open_gateway(**guarded) as house:
-        for secret, words in ((house.keys["alpha"], "Requests in progress"), (house.keys["beta"], "Usage of team beta")):
+        expected = {house.keys["alpha"]: "Requests in progress", house.keys["beta"]: "Usage of team beta"}
+        for secret, words in expected.items():
             async with visitor(house, Authorization=f"Bearer {secret}") as program:
                 page = await look(program)
                 assert (page.status, words in page.text, "Set-Cookie" in page.headers) == (200, True, False)
