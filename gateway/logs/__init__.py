@@ -34,7 +34,7 @@ class Handler(logging.Handler):
         self.sink.write(line)
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Emit a record that passes the filters. No lock is needed: formatting shares no state, sinks take whole lines."""
+        """Emit a record that passes the filters. No lock: formatting shares no state, sinks accept whole lines."""
         passes = bool(self.filter(record))
         if passes:
             self.emit(record)

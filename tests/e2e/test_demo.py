@@ -498,7 +498,7 @@ def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> None:
         said, _ = process.communicate(timeout=START_SECONDS)
 
     assert process.returncode == 1
-    assert said == (f"Error: Port {port} is in use; choose another one with --port, or any free one with --port 0.\n")
+    assert said == (f"Error: Port {port} is in use; choose another with --port, or a free one with --port 0.\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -520,7 +520,7 @@ def test_a_bundle_that_is_named_and_missing_is_told_in_a_sentence(tmp_path: Path
     said, _ = process.communicate(timeout=START_SECONDS)
 
     assert process.returncode == 1
-    assert said == "Error: GATEWAY_DEMO_BUNDLE names no/such.js, which cannot be read: No such file or directory.\n"
+    assert said == "Error: GATEWAY_DEMO_BUNDLE: no/such.js cannot be read: No such file or directory.\n"
 
 
 async def test_a_demo_can_be_run_inside_of_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
