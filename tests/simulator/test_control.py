@@ -67,7 +67,7 @@ async def test_the_clock_the_faults_and_the_truth_are_at_hand(start):
     assert put.body == {"faults": [{**faults[0], "struck": 0}]}
     wrong = await api.ask("PUT", f"{control}/faults", json=[{"name": "nonsense"}])
     assert wrong.status == 400
-    assert "known are" in wrong.detail
+    assert "known faults" in wrong.detail
     await api.create("acme/painter", {"width": 16, "height": 16})
     (truth,) = (await api.get(f"{control}/predictions")).body["predictions"]
     assert (truth["model"], truth["runs"], truth["account"]) == ("other/name", "acme/painter", "acme")

@@ -233,12 +233,12 @@ def test_chance_is_the_same_for_the_same_seed():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"name": "explode"}, r"no fault is called 'explode'; known are .*drop_after"),
+        ({"name": "explode"}, r"unknown fault 'explode'; known faults: .*drop_after"),
         (
             {"name": "error", "operation": "predictions.explode"},
-            r"no operation is called .* known are .*predictions.create",
+            r"unknown operation .* known operations: .*predictions.create",
         ),
-        ({"name": "drop_after", "seconds": 1}, r"takes no 'seconds'; its parameters: none"),
+        ({"name": "drop_after", "seconds": 1}, r"has no parameter 'seconds'; its parameters: none"),
         ({"name": "error", "probability": 2}, r"between 0 and 1"),
         ({"name": "error", "colour": "red"}, r"colour"),
         ({"name": "error", "times": "often"}, r"times"),
@@ -276,4 +276,4 @@ def test_every_kind_of_fault_can_be_made_and_tells_its_story():
     """The table is whole."""
     for name, kind in FAULT_KINDS.items():
         assert Fault(name).fits("unknown", "/") in {True, False}
-        assert kind.story
+        assert kind.description
