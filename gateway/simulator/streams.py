@@ -7,9 +7,9 @@ from gateway.simulator import sse
 
 
 class EventLog:
-    """The events of one stream, in wire form. After the end they are compressed, to be small in memory.
+    """The encoded events of a stream. They are compressed after the end, to save memory.
 
-    A reader is a place in the log; many may wait, and one wake-up serves them all.
+    A reader is an index into the log. All waiting readers are woken at once.
     """
 
     __slots__ = ("_count", "_frames", "_ids", "_limit", "_size", "_waiters", "_whole", "done")

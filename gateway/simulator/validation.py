@@ -1,6 +1,6 @@
 """Validate bodies and inputs against JSON schemas, with the messages of the API's validator (gojsonschema).
 
-Only what Cog's schemas hold is known: required, type, enum, bounds, lengths, uri, `allOf`, `$ref`, arrays of these.
+Supports what Cog's schemas use: required, type, enum, bounds, lengths, uri, `allOf`, `$ref`, and arrays of these.
 """
 
 import re
