@@ -15,9 +15,9 @@ import urllib.request
 
 from bench.load import loader, rate, server
 from bench.poll import HEADERS, create
-from gateway.core.limits import Allowance, Limits
-from gateway.core.request_rates import RequestRates, admit
-from gateway.core.teams import Caller, Team
+from gateway.domain.limits import Allowance, Limits
+from gateway.domain.teams import Caller, Team
+from gateway.throttling.rules.request_rates import RequestRates, admit
 
 _CHECKS = 200_000
 

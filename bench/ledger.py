@@ -17,15 +17,15 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from gateway.core import quota, windows
-from gateway.core.audit import Tally
-from gateway.core.ledger import By, Entry, EntryKind
-from gateway.core.limits import Of
-from gateway.core.quota import Allowance, Demand
-from gateway.core.windows import Window
-from gateway.store.sql.entries import enter
+from gateway.domain import quota, windows
+from gateway.domain.ledger import By, Entry, EntryKind
+from gateway.domain.limits import Of
+from gateway.domain.quota import Allowance, Demand
+from gateway.domain.windows import Window
+from gateway.money.rules.audit import Tally
+from gateway.store.sql.ledger_entries import enter
 from gateway.store.sqlite import SQLiteStore
-from tests.contract.records import wish
+from tests.support.records import wish
 
 NOW = 1_766_966_400.0
 """The 29th of a month."""

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from gateway.core import quota
-from gateway.core.ledger import Reservation
-from gateway.core.limits import Of
-from gateway.core.quota import Allowance, Demand
-from gateway.core.records import Begin, Kind, Outcome, Prediction, Run, RunState, Source, Status
-from gateway.store.sql.entries import enter_hit
+from gateway.domain import quota
+from gateway.domain.ledger import Reservation
+from gateway.domain.limits import Of
+from gateway.domain.quota import Allowance, Demand
+from gateway.domain.records import Begin, Kind, Outcome, Prediction, Run, RunState, Source, Status
+from gateway.store.sql.ledger_entries import enter_hit
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import reserve
 from gateway.store.sql.rows import PREDICTIONS, RUNS, Row, sight

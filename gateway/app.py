@@ -11,21 +11,20 @@ from functools import partial
 
 import msgspec
 
-from gateway import clock as clocks
-from gateway.background import background
-from gateway.building import Network, build, opened_store, opened_tracer
+from gateway.assembly.apply_config import prepare
+from gateway.assembly.background import background
+from gateway.assembly.build import Network, build, opened_store, opened_tracer
+from gateway.assembly.listeners import add_dashboard, ops_app, public_app
+from gateway.assembly.parts import Parts
+from gateway.assembly.reload import Reloading
+from gateway.assembly.shutdown import Ending, Stop
 from gateway.config import Config
-from gateway.edge import (
-    config_state,
-)
-from gateway.edge.doors import Door
-from gateway.edge.server import listen
-from gateway.listeners import add_dashboard, ops_app, public_app
-from gateway.parts import Parts
-from gateway.ports import Clock, Tracer
-from gateway.reconfiguring import prepare
-from gateway.reloading import Reloading
-from gateway.stopping import Ending, Stop
+from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.tracing import Tracer
+from gateway.http.ops import config_state
+from gateway.http.route import Door
+from gateway.http.server import listen
+from gateway.runtime import clock as clocks
 
 logger = logging.getLogger(__name__)
 

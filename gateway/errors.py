@@ -23,7 +23,7 @@
     │   └── UpstreamTokenRefused  it refused the account's token: not the caller's fault (502)
     └── StoreUnavailable       the gateway's own memory is away (503)
 
-An error says what happened in a sentence fit for the caller. Which status it becomes is known to `gateway.edge.errors`
+An error says what happened in a sentence fit for the caller. Which status it becomes is known to `gateway.http.errors`
 alone. Answers of Replicate itself, errors too, are not exceptions: they are passed on as they are.
 """
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _DEADLINE_SECONDS: Final = 10
 _MOST_BYTES: Final = 65_536
-_LONGEST_SILENCE: Final = 600  # what the gateway allows: gateway.core.stream_probe
+_LONGEST_SILENCE: Final = 600  # what the gateway allows: gateway.streams.rules.probe
 
 
 class Finding(NamedTuple):
@@ -81,7 +81,7 @@ def look_at_stream(url: str, silence: int | None) -> None:
     with plain_errors():
         from gateway import logs
         from gateway.commands import stream_check
-        from gateway.core.stream_findings import Level
+        from gateway.streams.rules.probe_findings import Level
 
         # What its client logs is said in the findings.
         logs.configure("console", "critical")

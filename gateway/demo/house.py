@@ -14,13 +14,13 @@ from pathlib import Path
 import click
 from aiohttp import web
 
+from gateway.access.rules import api_keys as keys
 from gateway.app import Running, running
 from gateway.config import Config, from_mapping
-from gateway.core import keys
-from gateway.core.scopes import Scope
 from gateway.demo import assets
 from gateway.demo.page_server import PageServer
-from gateway.edge.doors import Door
+from gateway.domain.scopes import Scope
+from gateway.http.route import Door
 from gateway.simulator import Simulator, SimulatorSettings
 from gateway.simulator.models.image import pillow
 

@@ -10,15 +10,15 @@ from enum import Enum
 import msgspec
 
 from gateway import errors
-from gateway.core.deliveries import Result
-from gateway.core.determinism import Reason
-from gateway.core.limits import Of
-from gateway.core.quota import Sort
-from gateway.core.records import Source, Status
-from gateway.core.usage import Doubt
-from gateway.core.windows import Window
+from gateway.domain.limits import Of
+from gateway.domain.quota import Sort
+from gateway.domain.records import Source, Status
+from gateway.domain.windows import Window
 from gateway.metrics.labels import Label, closed
-from gateway.ports.outputs import COPY_FAILURES, GONE_REASONS
+from gateway.money.rules.usage import Doubt
+from gateway.outputs.ports import COPY_FAILURES, GONE_REASONS
+from gateway.sharing.rules.determinism import Reason
+from gateway.webhooks.rules.deliveries import Result
 
 NAMESPACE = "replicate_gateway"
 

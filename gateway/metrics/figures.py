@@ -1,4 +1,4 @@
-"""What the usage page reads of the metrics: see `gateway.ports.dashboard`."""
+"""What the usage page reads of the metrics: see `gateway.operations.ports.dashboard`."""
 
 from collections.abc import Iterator
 

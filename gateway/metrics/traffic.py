@@ -4,10 +4,10 @@ import time
 
 from prometheus_client import Counter, Histogram
 
-from gateway.core.determinism import Reason
-from gateway.core.records import Source, Status
+from gateway.domain.records import Source, Status
 from gateway.metrics import catalogue
 from gateway.metrics.registry import Registry
+from gateway.sharing.rules.determinism import Reason
 
 _METADATA = "metadata"
 _PREDICTIONS = "predictions"

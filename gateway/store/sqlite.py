@@ -27,7 +27,7 @@ from gateway.store.sql.sharing import SQLiteSharing
 from gateway.store.sql.versions import SQLiteVersions
 
 if TYPE_CHECKING:
-    from gateway.ports import Store
+    from gateway.store.interface import Store
 
 
 class SQLiteStore(

@@ -5,10 +5,10 @@ import itertools
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.records import Begun, Kind, Outcome, RunState, Sight, Source, Status
+from gateway.domain.records import Begun, Kind, Outcome, RunState, Sight, Source, Status
 from gateway.errors import Conflict
-from gateway.ports import Store
-from tests.contract.records import NOW, ended, finish, go, intent, join, lead, live, prediction, wish
+from gateway.store.interface import Store
+from tests.support.records import NOW, ended, finish, go, intent, join, lead, live, prediction, wish
 
 
 async def test_whoever_finds_nothing_leads(store: Store) -> None:

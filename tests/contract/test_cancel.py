@@ -2,9 +2,9 @@
 
 import asyncio
 
-from gateway.core.records import Cancellation, Outcome, RunState, Sight, Source, Status
-from gateway.ports import Store
-from tests.contract.records import NOW, ended, finish, go, join, lead, live, prediction, wish
+from gateway.domain.records import Cancellation, Outcome, RunState, Sight, Source, Status
+from gateway.store.interface import Store
+from tests.support.records import NOW, ended, finish, go, join, lead, live, prediction, wish
 
 
 async def share(store: Store, count: int) -> list[str]:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from gateway.core.deliveries import Delivery, DeliveryCounts, DeliveryKind, DeliveryState
-from gateway.core.records import Outcome, RunState, Source, Status
-from gateway.ports import Busy, Store
-from tests.contract.records import NOW, ended, finish, go, join, lead, live, prediction, wish
+from gateway.domain.records import Outcome, RunState, Source, Status
+from gateway.store.interface import Store
+from gateway.webhooks.ports import Busy
+from gateway.webhooks.rules.deliveries import Delivery, DeliveryCounts, DeliveryKind, DeliveryState
+from tests.support.records import NOW, ended, finish, go, join, lead, live, prediction, wish
 
 HOOK = {"webhook": "https://a.example/hook"}
 FREE = Busy(per_receiver=100)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from gateway.core.records import Begun, Outcome, Sight, Source, Status
-from gateway.ports import Store
+from gateway.domain.records import Begun, Outcome, Sight, Source, Status
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, finish, go, idempotency, lead, live, prediction, wish
+from tests.support.records import NOW, finish, go, idempotency, lead, live, prediction, wish
 
 
 async def ask(store: Store, name: str, *, key: str = "key", body: str = "body", **fields: object) -> Begun:

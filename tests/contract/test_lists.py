@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.core.cursors import Cursor
-from gateway.core.records import File, Kind, Page, Sight
-from gateway.ports import Store
-from tests.contract.records import NOW, ended, file, prediction
+from gateway.domain.cursors import Cursor
+from gateway.domain.records import File, Kind, Page, Sight
+from gateway.store.interface import Store
+from tests.support.records import NOW, ended, file, prediction
 
 _fresh_team = (f"team{n}" for n in itertools.count())
 

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from gateway.core import quota, windows
-from gateway.core.audit import Tally
-from gateway.core.ledger import MOST_USERS_A_DAY, By, Entry, EntryKind, Settlement, Usage
-from gateway.core.limits import Of
-from gateway.core.quota import Allowance, Demand, Meter
-from gateway.core.rates import Rate
-from gateway.core.records import Begun, Kind, Outcome, Source, Status
-from gateway.ports import Store
+from gateway.domain import quota, windows
+from gateway.domain.ledger import MOST_USERS_A_DAY, By, Entry, EntryKind, Settlement, Usage
+from gateway.domain.limits import Of
+from gateway.domain.quota import Allowance, Demand, Meter
+from gateway.domain.rates import Rate
+from gateway.domain.records import Begun, Kind, Outcome, Source, Status
+from gateway.money.rules.audit import Tally
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, ended, finish, go, idempotency, join, lead, live, prediction, wish
+from tests.support.records import NOW, ended, finish, go, idempotency, join, lead, live, prediction, wish
 
 DAY = windows.day_of(NOW)
 TEAM, KEY, USER = "team/red", "key/k1", "user/team red: ann"

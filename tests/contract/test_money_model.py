@@ -22,14 +22,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.core.audit import Tally
-from gateway.core.ledger import By, Settlement, Usage
-from gateway.core.limits import Of
-from gateway.core.quota import Allowance, Demand, Meter
-from gateway.core.records import Begin, Outcome, Status
-from gateway.ports import Store
+from gateway.domain.ledger import By, Settlement, Usage
+from gateway.domain.limits import Of
+from gateway.domain.quota import Allowance, Demand, Meter
+from gateway.domain.records import Begin, Outcome, Status
+from gateway.money.rules.audit import Tally
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, ended, intent, live, prediction
+from tests.support.records import NOW, ended, intent, live, prediction
 
 T = TypeVar("T")
 AMOUNTS = st.sampled_from([0, 1, 7, 30, 100])

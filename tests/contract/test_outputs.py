@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from gateway.core.caching import LINKS_LIVE_SECONDS
-from gateway.core.records import Copy, Outcome, Run, Status
-from gateway.ports import Store
-from gateway.ports.outputs import OutputStats
-from tests.contract.records import NOW, finish, go, wish
+from gateway.domain.records import Copy, Outcome, Run, Status
+from gateway.outputs.ports import OutputStats
+from gateway.sharing.rules.caching import LINKS_LIVE_SECONDS
+from gateway.store.interface import Store
+from tests.support.records import NOW, finish, go, wish
 
 END = NOW + 9
 SOON = NOW + 1000

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.records import Begin, Begun, Kind, Outcome, RunState, Sight, Source, Status
+from gateway.domain.records import Begin, Begun, Kind, Outcome, RunState, Sight, Source, Status
 from gateway.errors import Conflict
-from gateway.ports import Store
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, ended, intent, lead, live, prediction, wish
+from tests.support.records import NOW, ended, intent, lead, live, prediction, wish
 
 
 async def test_an_intent_is_work_for_a_restart(store: Store) -> None:

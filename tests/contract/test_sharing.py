@@ -3,12 +3,12 @@
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.admitted import Admitted, Limit
-from gateway.core.limits import Of
-from gateway.core.quota import Sort
-from gateway.core.records import Kind, Outcome, Sight, Status
-from gateway.ports import Store
-from tests.contract.records import NOW, ended, finish, go, idempotency, intent, join, lead, live, prediction, wish
+from gateway.domain.admission_record import Admitted, Limit
+from gateway.domain.limits import Of
+from gateway.domain.quota import Sort
+from gateway.domain.records import Kind, Outcome, Sight, Status
+from gateway.store.interface import Store
+from tests.support.records import NOW, ended, finish, go, idempotency, intent, join, lead, live, prediction, wish
 
 
 async def test_a_settled_run_is_found_by_its_fingerprint_only(store: Store) -> None:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from gateway.core.records import Begin, Begun, Idempotency, Outcome, RunState, Source, Status
+from gateway.domain.records import Begin, Begun, Idempotency, Outcome, RunState, Source, Status
 from gateway.errors import Conflict
-from gateway.ports import Store
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, ended, intent, live, prediction
+from tests.support.records import NOW, ended, intent, live, prediction
 
 T = TypeVar("T")
 FINGERPRINTS = st.sampled_from([None, "F0", "F1"])

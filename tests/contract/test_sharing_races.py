@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from gateway.core.records import Begun, Outcome, Source, Status
-from gateway.ports import Store
+from gateway.domain.records import Begun, Outcome, Source, Status
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, go, idempotency, lead, live, prediction, wish
+from tests.support.records import NOW, go, idempotency, lead, live, prediction, wish
 
 ROUNDS = 30
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.ports import Store
-from tests.contract.records import live, prediction
+from gateway.store.interface import Store
+from tests.support.records import live, prediction
 
 
 async def test_the_first_word_on_a_version_stands(store: Store) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from gateway.core.limits import Of
-from gateway.core.quota import Allowance, Demand
-from gateway.core.records import Begin, Begun, Idempotency, Outcome, RunState, Status
-from gateway.core.windows import day_of
+from gateway.domain.limits import Of
+from gateway.domain.quota import Allowance, Demand
+from gateway.domain.records import Begin, Begun, Idempotency, Outcome, RunState, Status
+from gateway.domain.windows import day_of
 from gateway.store.sqlite import SQLiteStore
-from tests.contract.records import NOW, ended, file, intent, key, lead, live, prediction, wish
+from tests.support.records import NOW, ended, file, intent, key, lead, live, prediction, wish
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ async def trace(store: SQLiteStore) -> list[str]:
 async def killed_under_load(path: Path, prefix: str, after_lines: int) -> list[tuple[str, list[str]]]:
     """Start the load, kill it with SIGKILL after some acknowledgements, return all that it got out."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.contract.write_load", str(path), prefix, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "tests.support.write_load", str(path), prefix, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     lines = [await process.stdout.readline() for _ in range(after_lines)]

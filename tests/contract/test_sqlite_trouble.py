@@ -18,7 +18,7 @@ from gateway.errors import StoreUnavailable
 from gateway.store.sql.queries import SQL
 from gateway.store.sqlite import SQLiteStore
 from gateway.store.urls import open_store
-from tests.contract.records import NOW, key, live, prediction
+from tests.support.records import NOW, key, live, prediction
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,7 +143,7 @@ async def test_a_disk_that_refuses_writes_is_said_plainly(tmp_path: Path) -> Non
 import asyncio, resource, sys
 from gateway.errors import StoreUnavailable
 from gateway.store.sqlite import SQLiteStore
-from tests.contract.records import live, prediction
+from tests.support.records import live, prediction
 
 async def main():
     store = SQLiteStore(sys.argv[1])
@@ -250,7 +250,7 @@ async def test_a_real_second_process_reads_and_writes_beside(store: SQLiteStore,
     script = (
         "import asyncio, sys\n"
         "from gateway.store.sqlite import SQLiteStore\n"
-        "from tests.contract.records import key\n"
+        "from tests.support.records import key\n"
         "async def main():\n"
         "    store = SQLiteStore(sys.argv[1]); await store.open()\n"
         "    print(await store.model_of('v'))\n"

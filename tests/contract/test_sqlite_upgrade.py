@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.records import Kind, Outcome, Prediction, RunState, Sight, Source, Status
+from gateway.domain.records import Kind, Outcome, Prediction, RunState, Sight, Source, Status
 from gateway.errors import StoreUnavailable
 from gateway.store.sqlite import SQLiteStore
-from tests.contract.records import NOW, ended, file, go, intent, key, live, prediction, wish
+from tests.support.records import NOW, ended, file, go, intent, key, live, prediction, wish
 
 FIRST_SCHEMA = resources.files("gateway.store.sql").joinpath("migrations/0001_records.sql").read_text()
 RUN = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.rounds import Matrix, crash_upstream, play
+from tests.support.crash_rounds import Matrix, crash_upstream, play
 
 POINTS = [
     ("before", "lead", 1),

@@ -12,11 +12,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.core.keys import new_key
+from gateway.access.rules.api_keys import new_key
 from gateway.simulator import Fault, Simulator
 from gateway.simulator.models.image import paint
-from tests.crash.rounds import ROOT
-from tests.edge.test_sharing import Moved
+from tests.gateway.test_sharing import Moved
+from tests.support.crash_rounds import ROOT
 from tests.support.house import House, start_gateway, start_upstream
 from tests.support.upstream import version_of
 
@@ -44,7 +44,7 @@ async def killed_while_copying(upstream: Simulator, folder: Path, point: tuple[s
         '[[teams]]\nname = "alpha"\n[[teams.keys]]\nname = "default"\nkey_env = "KEY"\n'
     )
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.crash.child", str(config), *point),
+        *(sys.executable, "-m", "tests.support.crash_child", str(config), *point),
         cwd=ROOT,
         env={**os.environ, "REPLICATE_API_TOKEN": upstream.token, "KEY": key},
         stdout=asyncio.subprocess.PIPE,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from gateway.core import times
-from tests.edge.samples import ShiftedClock
+from gateway.domain import times
 from tests.support.house import House, start_gateway, start_upstream
 from tests.support.month import live_through
 from tests.support.node import install_clients, run_script
+from tests.support.samples import ShiftedClock
 from tests.support.tools import require_tool
 from tests.support.upstream import version_of
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from gateway.core.scopes import Scope
+from gateway.domain.scopes import Scope
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.e2e.conftest import Play

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from replicate.webhook import InvalidSignatureError, Webhooks, WebhookSigningSecret
 
-from gateway.clock import SystemClock
-from gateway.service.webhook_secrets import WebhookSecrets
+from gateway.runtime.clock import SystemClock
 from gateway.simulator import Simulator
 from gateway.store.sqlite import SQLiteStore
+from gateway.webhooks.secrets import WebhookSecrets
 from tests.e2e.conftest import Play
 from tests.support.house import House, start_gateway
 from tests.support.python_client import python_client

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.interleaving.machine import FORMS, KEYS, OUTCOMES, PROMPTS, TEAMS, Interleavings
+from tests.support.machine import FORMS, KEYS, OUTCOMES, PROMPTS, TEAMS, Interleavings
 
 _STEPS = 60
 _WALKS = 30

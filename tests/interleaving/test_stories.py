@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.core.documents import shown_status
-from gateway.core.records import Status
+from gateway.domain.create_request import Created
+from gateway.domain.documents import shown_status
+from gateway.domain.records import Status
 from gateway.errors import StoreUnavailable, UpstreamUncertain
-from gateway.service.orders import Created
-from tests.interleaving.machine import Ask, Interleavings, caller
+from tests.support.machine import Ask, Interleavings, caller
 
 
 @pytest.fixture

@@ -21,13 +21,13 @@ from gateway.metrics import catalogue
 from gateway.metrics.catalogue import Kind
 from gateway.simulator import Simulator
 from grafana import build
-from tests.edge.samples import FORM, content, form
-from tests.edge.wire import ask
-from tests.observability.prometheus import DASHBOARDS, RULES, Labels, Prometheus, Query, queries, start_prometheus
 from tests.support.fixtures import *  # noqa: F403
 from tests.support.house import TEAM_SCOPES, House, start_gateway
 from tests.support.models import add_patient
+from tests.support.prometheus import DASHBOARDS, RULES, Labels, Prometheus, Query, queries, start_prometheus
+from tests.support.samples import FORM, content, form
 from tests.support.upstream import creates, version_of
+from tests.support.wire import ask
 
 PRICES = {"acme/painter": 0.01, "acme/patient": 0.005, "acme/storyteller": 0.002}
 STANDARD_LABELS = {"le", "instance", "job", "alertname", "alertstate", "severity"}

@@ -8,11 +8,11 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.core.determinism import Reason
-from gateway.core.records import Source, Status
+from gateway.domain.records import Source, Status
 from gateway.metrics import Metrics, catalogue, loop_lag, page
 from gateway.metrics.catalogue import NAMESPACE, Kind
 from gateway.metrics.registry import most_samples
+from gateway.sharing.rules.determinism import Reason
 
 ROOT = Path(__file__).parents[2]
 TEAMS = ("alpha", "beta")

@@ -14,12 +14,13 @@ from typing import Any
 
 import aiohttp
 
+from gateway.access.rules.api_keys import new_key
 from gateway.app import Running, running
-from gateway.building import Network
+from gateway.assembly.build import Network
 from gateway.config import Config, from_mapping
-from gateway.core.keys import new_key
-from gateway.core.scopes import Scope
-from gateway.ports import Clock, Tracer
+from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.tracing import Tracer
+from gateway.domain.scopes import Scope
 from gateway.simulator import Simulator, SimulatorSettings
 
 QUICK = 20.0

@@ -6,8 +6,8 @@ first, so that the writing thread is kept for what changes; it looks again befor
 
 import sqlite3
 
-from gateway.core.records import CacheStats
-from gateway.store.sql.lanes import Lanes
+from gateway.domain.records import CacheStats
+from gateway.store.sql.connections import Lanes
 from gateway.store.sql.queries import SQL
 
 

@@ -12,12 +12,19 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core.deliveries import Delivery, DeliveryCounts, DeliveryKind, DeliveryState, message_id, receiver_of
-from gateway.core.records import Prediction, Sight, Source
-from gateway.ports import Busy
-from gateway.store.sql.lanes import Lanes
+from gateway.domain.records import Prediction, Sight, Source
+from gateway.store.sql.connections import Lanes
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import DELIVERIES, sight
+from gateway.webhooks.ports import Busy
+from gateway.webhooks.rules.deliveries import (
+    Delivery,
+    DeliveryCounts,
+    DeliveryKind,
+    DeliveryState,
+    message_id,
+    receiver_of,
+)
 
 _TRIMMED = "the queue was full"
 

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from gateway.core.ledger import Settlement
-from gateway.core.records import Prediction, Run, RunState, Status
+from gateway.domain.ledger import Settlement
+from gateway.domain.records import Prediction, Run, RunState, Status
 from gateway.errors import Conflict
 from gateway.store.sql.cache import keep_entry
+from gateway.store.sql.connections import Lanes
 from gateway.store.sql.deliveries import queue_end, queue_ends
-from gateway.store.sql.entries import settle
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.ledger_entries import settle
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import PREDICTIONS, RUNS

@@ -2,9 +2,9 @@
 
 import sqlite3
 
-from gateway.core.records import Key
+from gateway.domain.records import Key
 from gateway.errors import Conflict
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.connections import Lanes
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import KEYS
 

@@ -6,13 +6,13 @@ What is summed up over many lines is read by the reading thread.
 import sqlite3
 from collections.abc import Sequence
 
-from gateway.core import quota
-from gateway.core.ledger import By, Entry, EntryKind, Reservation, Settlement, Usage
-from gateway.core.quota import Meter
-from gateway.core.records import RunState
-from gateway.store.sql.entries import enter, forget_users, settle, settlement_of
-from gateway.store.sql.finding import find_run
-from gateway.store.sql.lanes import Lanes
+from gateway.domain import quota
+from gateway.domain.ledger import By, Entry, EntryKind, Reservation, Settlement, Usage
+from gateway.domain.quota import Meter
+from gateway.domain.records import RunState
+from gateway.store.sql.connections import Lanes
+from gateway.store.sql.ledger_entries import enter, forget_users, settle, settlement_of
+from gateway.store.sql.lookup import find_run
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import read_meters, release
 from gateway.store.sql.rows import ENTRIES, RESERVATIONS

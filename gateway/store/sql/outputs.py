@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core.caching import LINKS_LIVE_SECONDS
-from gateway.core.records import Copy, Run
-from gateway.ports.outputs import OutputStats
-from gateway.store.sql.finding import Parameters, find_run, list_runs
-from gateway.store.sql.lanes import Lanes
+from gateway.domain.records import Copy, Run
+from gateway.outputs.ports import OutputStats
+from gateway.sharing.rules.caching import LINKS_LIVE_SECONDS
+from gateway.store.sql.connections import Lanes
+from gateway.store.sql.lookup import Parameters, find_run, list_runs
 from gateway.store.sql.queries import SQL
 
 _decode_copies = msgspec.json.Decoder(tuple[Copy, ...]).decode

@@ -7,15 +7,15 @@ import sqlite3
 
 from msgspec.structs import replace
 
-from gateway.core.cursors import Cursor
-from gateway.core.ledger import Settlement
-from gateway.core.records import Cancellation, Kind, Page, Run, RunState, Sight, Source, Status
+from gateway.domain.cursors import Cursor
+from gateway.domain.ledger import Settlement
+from gateway.domain.records import Cancellation, Kind, Page, Run, RunState, Sight, Source, Status
 from gateway.store.sql.cache import keep_entry
+from gateway.store.sql.connections import Lanes
 from gateway.store.sql.deliveries import queue_end, queue_ends
-from gateway.store.sql.entries import settle
 from gateway.store.sql.events import drop_events
-from gateway.store.sql.finding import find_sight, list_runs
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.ledger_entries import settle
+from gateway.store.sql.lookup import find_sight, list_runs
 from gateway.store.sql.outputs import release_copies
 from gateway.store.sql.paging import Bounds, Listing, Place, Statements
 from gateway.store.sql.queries import SQL

@@ -6,10 +6,10 @@ It lives with its run, which is followed, adopted or discarded after every crash
 import sqlite3
 from collections.abc import Iterable
 
-from gateway.core import quota, windows
-from gateway.core.ledger import Reservation
-from gateway.core.quota import Demand, Granted, Meter, Refused
-from gateway.core.windows import Window
+from gateway.domain import quota, windows
+from gateway.domain.ledger import Reservation
+from gateway.domain.quota import Demand, Granted, Meter, Refused
+from gateway.domain.windows import Window
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import RESERVATIONS
 

@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from gateway.core.deliveries import Delivery
-from gateway.core.ledger import Entry, Reservation
-from gateway.core.records import File, Key, Prediction, Run, Sight
+from gateway.domain.ledger import Entry, Reservation
+from gateway.domain.records import File, Key, Prediction, Run, Sight
+from gateway.webhooks.rules.deliveries import Delivery
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 Row = tuple[Any, ...]

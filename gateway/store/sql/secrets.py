@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.connections import Lanes
 from gateway.store.sql.queries import SQL
 
 

@@ -6,16 +6,16 @@ import sqlite3
 
 from msgspec.structs import replace
 
-from gateway.core.ledger import Reservation
-from gateway.core.quota import Demand
-from gateway.core.records import Begin, Begun, Outcome, Prediction, Run, Source
+from gateway.domain.ledger import Reservation
+from gateway.domain.quota import Demand
+from gateway.domain.records import Begin, Begun, Outcome, Prediction, Run, Source
 from gateway.errors import Conflict
 from gateway.store.sql.cache import keep_entry
+from gateway.store.sql.connections import Lanes
 from gateway.store.sql.deliveries import forget_end, queue_end, queue_ends
-from gateway.store.sql.entries import enter_hit, joined_prediction, take_back_join
-from gateway.store.sql.finding import find_run
 from gateway.store.sql.idempotency import first_request, remember
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.ledger_entries import enter_hit, joined_prediction, take_back_join
+from gateway.store.sql.lookup import find_run
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import reserve
 from gateway.store.sql.rows import PREDICTIONS, RUNS

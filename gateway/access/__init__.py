@@ -1,0 +1,1 @@
+"""Authentication and authorization: keys, browser tokens, sessions, and policy."""

@@ -1,0 +1,1 @@
+"""Pure rules of access: the form of API keys."""

@@ -1,0 +1,1 @@
+"""Builds every part from the config, opens the listeners, reloads the config, and shuts down."""

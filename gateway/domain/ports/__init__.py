@@ -1,0 +1,1 @@
+"""Interfaces that three or more concepts use."""

@@ -1,0 +1,1 @@
+"""Uploaded files: a team's own, deduplicated by content."""

@@ -1,0 +1,1 @@
+"""Pure rules of files: identity of uploads."""

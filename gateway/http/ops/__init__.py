@@ -1,0 +1,1 @@
+"""The operators' listener: health, metrics, the usage page, and the admin routes."""

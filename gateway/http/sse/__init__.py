@@ -1,0 +1,1 @@
+"""Server-Sent Events out: one connection per reader, written by one loop per run."""

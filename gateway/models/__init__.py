@@ -1,0 +1,1 @@
+"""What is known of models: metadata, input schemas, and which model a version belongs to."""

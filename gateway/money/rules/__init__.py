@@ -1,0 +1,1 @@
+"""Pure rules of money: prices, estimates, refusals, audits, and reports."""

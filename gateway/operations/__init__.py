@@ -1,0 +1,1 @@
+"""For operators: health, the janitor, explain, dashboard data, and recent errors."""

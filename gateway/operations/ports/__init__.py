@@ -1,0 +1,1 @@
+"""What operations ask of the store and of other concepts."""

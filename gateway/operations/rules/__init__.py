@@ -1,0 +1,1 @@
+"""Pure rules of operations: explanations and the view of the dashboard."""

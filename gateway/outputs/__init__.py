@@ -1,0 +1,1 @@
+"""Stored copies of output files: download, copy, links, and eviction."""

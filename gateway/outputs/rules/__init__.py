@@ -1,0 +1,1 @@
+"""Pure rules of stored outputs: what to copy, object names, byte ranges."""

@@ -1,0 +1,1 @@
+"""The life of a prediction: creates, tracking, adoption of uncertain creates, deadlines, queries."""

@@ -1,0 +1,1 @@
+"""What predictions ask of the store and of other concepts."""

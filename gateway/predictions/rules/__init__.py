@@ -1,0 +1,1 @@
+"""Pure rules of predictions: adoption matching and run timings."""

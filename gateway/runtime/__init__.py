@@ -1,0 +1,1 @@
+"""Clock, tasks, sleeping, randomness, and small caches."""

@@ -1,0 +1,1 @@
+"""Which requests are the same: determinism, fingerprints, and cache entries."""

@@ -1,0 +1,153 @@
+"""Identity: which requests are one, and why a request is or is not shared (design 4).
+
+Ties the pure rules of `sharing/rules/determinism.py` and `sharing/rules/fingerprint.py` to what has to be looked up for
+them: the model of a bare version id, and the schema.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.domain.cache_directives import Directives
+from gateway.domain.create_body import CreateBody
+from gateway.domain.create_request import Asked
+from gateway.domain.documents import output_of
+from gateway.domain.records import Kind, Run
+from gateway.domain.targets import Target, TargetKind
+from gateway.domain.teams import Caller
+from gateway.models.schemas import SchemaService
+from gateway.models.versions import VersionMap
+from gateway.outputs.rules import outputs
+from gateway.sharing.rules import caching, determinism, fingerprint
+from gateway.sharing.rules.determinism import NotDeterministic, Policy, Proof, Reason
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request is the same as."""
+
+    fingerprint: str | None = None
+    """`None`: the request is not shared."""
+    provisional: str | None = None
+    """Set while a bare version's model is unknown, or has only just become known."""
+    reason: Proof | Reason
+    ttl_seconds: float = 0.0
+    """How long a result is kept for others."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether anybody may share the run."""
+        return self.fingerprint is not None or self.provisional is not None
+
+
+class _Sharing(msgspec.Struct, frozen=True):
+    """By which rules, among whom and for how long results are shared."""
+
+    policy: Policy
+    share: str
+    ttl_seconds: float
+
+
+class IdentityService:
+    """Says what a create is the same as."""
+
+    def __init__(
+        self,
+        schemas: SchemaService,
+        versions: VersionMap,
+        policy: Policy,
+        *,
+        share: str,
+        ttl_seconds: float,
+        copies_ttl_seconds: float = 0.0,
+    ) -> None:
+        self._schemas = schemas
+        self._versions = versions
+        self._sharing = _Sharing(policy, share, ttl_seconds)
+        self._copies_ttl_seconds = copies_ttl_seconds
+
+    def reconfigure(self, policy: Policy, *, share: str, ttl_seconds: float) -> None:
+        """Share by other rules, from the next request on."""
+        self._sharing = _Sharing(policy, share, ttl_seconds)
+
+    async def of(
+        self,
+        caller: Caller,
+        kind: Kind,
+        target: Target,
+        body: CreateBody,
+        directives: Directives,
+        files: Mapping[str, str],
+    ) -> Identity:
+        """Identify a create. `files` gives the SHA-256 of what the links of its input lead to."""
+        # Taken once: others may count before this request is through.
+        sharing = self._sharing
+        policy = sharing.policy
+        if directives.no_store:
+            return Identity(reason=Reason.NO_STORE)
+        if kind is Kind.TRAINING or not policy.enabled:
+            return Identity(reason=Reason.TRAINING if kind is Kind.TRAINING else Reason.DISABLED)
+        scope = fingerprint.sharing_scope(sharing.share, caller.team.name)
+        target = await self.named(target)
+        rules, model = policy.rules, target.model
+        described = await self._schemas.describe(target) if model is not None else None
+        schema = described.schema if described else None
+        judgement = determinism.judge(
+            body.input,
+            schema,
+            policy,
+            model=model,
+            kind=kind,
+            asserted=directives.deterministic,
+            may_assert=caller.team.may_assert_deterministic,
+        )
+        try:
+            provisional = _provisional(policy, target, body, files, scope)
+            if isinstance(judgement, NotDeterministic):
+                waits = provisional if judgement.reason is Reason.MODEL_UNKNOWN else None
+                return Identity(provisional=waits, reason=judgement.reason)
+            ignored = determinism.ignored_inputs(rules, model)
+            canonical = fingerprint.canonical(body.input, schema, files, ignored)
+        except ValueError:
+            return Identity(reason=Reason.INPUT_UNREADABLE)
+        identity = described.identity if described else fingerprint.target_identity(target)
+        rule = determinism.rule_for(rules, model)
+        return Identity(
+            fingerprint=fingerprint.fingerprint(identity, canonical, scope),
+            provisional=provisional,
+            reason=judgement.reason,
+            ttl_seconds=caching.ttl_of(rule.ttl_seconds if rule else None, sharing.ttl_seconds),
+        )
+
+    async def of_request(self, asked: Asked) -> Identity:
+        """Identify a request with what is known by now."""
+        order = asked.order
+        return await self.of(asked.caller, order.kind, order.target, order.body, order.directives, asked.files)
+
+    async def named(self, target: Target) -> Target:
+        """Name the model of a bare version id, if the map knows it."""
+        if target.model is None and target.version is not None:
+            model = await self._versions.model_of(target.version)
+            return Target(TargetKind.VERSION, model, target.version)
+        return target
+
+    def keep_until(self, run: Run, document: bytes, ended_at: float) -> float | None:
+        """Say until when a run that has succeeded may answer others; `None` if it may not."""
+        if run.fingerprint is None:
+            return None
+        model = run.target.partition(":")[0]
+        rule = determinism.rule_for(self._sharing.policy.rules, model if "/" in model else None)
+        ttl = caching.ttl_of(rule.ttl_seconds if rule else None, self._sharing.ttl_seconds)
+        output = output_of(document)
+        has_links, are_kept = caching.has_links(output), bool(run.copies) and outputs.are_kept(output, run.copies)
+        until = caching.usable_until(ended_at, ttl, has_links=has_links, outputs_persisted=are_kept)
+        if are_kept:
+            until = min(until, outputs.usable_until(run.copies, self._copies_ttl_seconds))
+        return until if until > ended_at else None
+
+
+def _provisional(policy: Policy, target: Target, body: CreateBody, files: Mapping[str, str], scope: str) -> str | None:
+    """Return the identity by which equal requests wait for the first one's answer, which names the model."""
+    if target.kind is not TargetKind.VERSION or not determinism.sets_seed(body.input, policy.random_seeds):
+        return None
+    canonical = fingerprint.canonical(body.input, None, files)
+    return fingerprint.provisional(fingerprint.target_identity(target), canonical, scope)

@@ -1,0 +1,1 @@
+"""Pure rules of sharing: determinism, canonical input, fingerprints, cache decisions."""

@@ -1,0 +1,1 @@
+"""One upstream stream, many readers: the hub, the event log, resume, and replay."""

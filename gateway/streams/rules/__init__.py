@@ -1,0 +1,1 @@
+"""Pure rules of streams: SSE parsing, event-log windows, resume, and replay."""

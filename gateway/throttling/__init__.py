@@ -1,0 +1,1 @@
+"""Request rates, the account's fair queue, and creates that are held."""

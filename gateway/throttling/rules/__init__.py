@@ -1,0 +1,1 @@
+"""Pure rules of throttling: token buckets, the fair queue, the learned rate."""

@@ -1,0 +1,1 @@
+"""HTTP out: the Replicate client, its streams, output downloads, webhook delivery, and the SSRF guard."""

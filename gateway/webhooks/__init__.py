@@ -1,0 +1,1 @@
+"""Webhook deliveries: the queue, retries, and signatures."""

@@ -1,0 +1,1 @@
+"""Pure rules of webhooks: events to deliver, retries, and delivery slots."""
