@@ -23,8 +23,8 @@ def main() -> None:
     options = parser.parse_args()
     with server("gateway", "info") as told, server("gateway") as silent:
         contenders = {
-            name: {"url": create(house["origin"], HEADERS)["urls"]["get"], "headers": HEADERS}
-            for name, house in (("gateway", told), ("bare", silent))
+            name: {"url": create(stack["origin"], HEADERS)["urls"]["get"], "headers": HEADERS}
+            for name, stack in (("gateway", told), ("bare", silent))
         }
         result = compare(contenders, rounds=options.rounds, seconds=options.seconds, connections=options.connections)
         request = urllib.request.Request(f"{told['ops_url']}/metrics")

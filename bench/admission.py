@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     options = parser.parse_args()
     with server("gateway") as free, server("limited") as limited:
-        urls = {name: create(house["origin"], HEADERS)["urls"]["get"] for name, house in
+        urls = {name: create(stack["origin"], HEADERS)["urls"]["get"] for name, stack in
                 (("unlimited", free), ("limited", limited))}  # fmt: skip
         with urllib.request.urlopen(urllib.request.Request(urls["limited"], headers=HEADERS), timeout=10) as answer:
             assert answer.headers["RateLimit"], "the limited gateway does not count"

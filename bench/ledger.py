@@ -19,8 +19,8 @@ from pathlib import Path
 
 from gateway.domain import quota, windows
 from gateway.domain.ledger import By, Entry, EntryKind
-from gateway.domain.limits import Of
-from gateway.domain.quota import Allowance, Demand
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import Allowance, ReservationRequest
 from gateway.domain.windows import Window
 from gateway.money.rules.audit import Tally
 from gateway.store.sql.ledger_entries import enter
@@ -101,11 +101,11 @@ async def measure(path: Path, runs: int) -> dict[str, float]:
     scopes = quota.scopes_of("team1", "team1/key1", "user1")
     found["meters_ms"] = await median_ms(lambda: store.meters(scopes, NOW))
     numbers = iter(range(10**6))
-    limit = Allowance(of=Of.TEAM, scope=quota.scope(Of.TEAM, "team1"), microusd_per_month=10**12)
+    limit = Allowance(of=SubjectKind.TEAM, scope=quota.scope(SubjectKind.TEAM, "team1"), microusd_per_month=10**12)
 
     async def admit() -> None:
         n = str(next(numbers))
-        await store.begin(wish(n, now=NOW, run={"team": "team1"}, demand=Demand(5, 5, (limit,))))
+        await store.begin(wish(n, now=NOW, run={"team": "team1"}, demand=ReservationRequest(5, 5, (limit,))))
 
     found["admit_ms"] = await median_ms(admit)
     found["audit_of_month_s"] = await audit(store)

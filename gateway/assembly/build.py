@@ -20,7 +20,7 @@ from gateway.assembly import outputs, settings
 from gateway.assembly.background import background
 from gateway.assembly.limits import build_account, build_holding, build_money, build_request_rates
 from gateway.assembly.parts import Parts
-from gateway.assembly.shutdown import Ending
+from gateway.assembly.shutdown import ShutdownDeadline
 from gateway.config import Config
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import NoTracer, Tracer
@@ -28,41 +28,41 @@ from gateway.files.files import FileService
 from gateway.files.uploads import UploadService
 from gateway.http import routes
 from gateway.http.handlers import stream_check
-from gateway.http.settings import Current
+from gateway.http.settings import LiveSettings
 from gateway.http.sse import registry
 from gateway.metrics import Metrics, loop_lag
 from gateway.models.metadata import MetadataService
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.operations.dashboard import DashboardService, Sources
-from gateway.operations.delivery_history import DeliveryTeller
+from gateway.operations.delivery_history import DeliveryHistory
 from gateway.operations.explain import ExplainService
 from gateway.operations.health import Health
 from gateway.operations.janitor import Janitor
-from gateway.operations.recent_errors import Troubles
-from gateway.operations.run_timing import RunClock
+from gateway.operations.recent_errors import RecentErrors
+from gateway.operations.run_timing import RunTimings
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.queries import PredictionService
-from gateway.predictions.run_creator import Leader
+from gateway.predictions.run_creator import RunCreator
 from gateway.predictions.tracker import Tracker
 from gateway.predictions.upstream_webhooks import UpstreamWebhooks
 from gateway.sharing.identity import IdentityService
 from gateway.store.interface import Store
 from gateway.store.urls import open_store
 from gateway.streams.hub import StreamHub
-from gateway.throttling.upstream_limiter import OwnCalls
+from gateway.throttling.upstream_limiter import InternalUpstream
 from gateway.upstream.replicate import ReplicateClient, UpstreamSettings, new_session
 from gateway.upstream.streams import StreamReader, StreamSettings
 from gateway.upstream.webhooks import WebhookSender
-from gateway.webhooks.dispatcher import Notifier
+from gateway.webhooks.dispatcher import WebhookDispatcher
 from gateway.webhooks.secrets import WebhookSecrets
 
 _STREAM_CONNECTIONS = 20_000
 _SECRET_BYTES = 32
 
 
-class Network(msgspec.Struct, frozen=True):
+class ReceiverNetwork(msgspec.Struct, frozen=True):
     """How receivers that callers name are found and trusted, where it is not as the system does."""
 
     resolver: AbstractResolver | None = None
@@ -73,9 +73,9 @@ async def build(
     config: Config,
     store: Store,
     clock: Clock,
-    network: Network,
+    receiver_network: ReceiverNetwork,
     stack: AsyncExitStack,
-    ending: Ending,
+    shutdown_deadline: ShutdownDeadline,
     tracer: Tracer,
 ) -> Parts:
     """Build every part. What it opens is closed by `stack`, in reverse."""
@@ -85,9 +85,9 @@ async def build(
     session = await stack.enter_async_context(new_session(upstream.max_connections))
     account = build_account(config, teams, clock, metrics, stack)
     client = ReplicateClient(
-        session, config.upstream.token.get_secret_value(), upstream, clock, metrics, pacer=account, tracer=tracer
+        session, config.upstream.token.get_secret_value(), upstream, clock, metrics, call_limiter=account, tracer=tracer
     )
-    own_calls = OwnCalls(client)
+    internal_upstream = InternalUpstream(client)
     stream_session = await stack.enter_async_context(new_session(_STREAM_CONNECTIONS))
     reader = StreamReader(
         stream_session,
@@ -114,7 +114,7 @@ async def build(
     output_store = await outputs.open_outputs(config, store, clock, stack)
     tracker = Tracker(
         store,
-        own_calls,
+        internal_upstream,
         clock,
         metrics,
         requests_per_minute=float(config.upstream.requests_per_minute),
@@ -134,9 +134,11 @@ async def build(
     )
     tracker.when_ended(predictions.note_end)
     tracker.when_ended(money.accounting.note_end)
-    tracker.when_ended(RunClock(metrics).note_end)
-    troubles = Troubles([team.name for team in teams], clock, max_age_seconds=float(config.store.retain_data_seconds))
-    tracker.when_ended(troubles.note_end)
+    tracker.when_ended(RunTimings(metrics).note_end)
+    recent_errors = RecentErrors(
+        [team.name for team in teams], clock, max_age_seconds=float(config.store.retain_data_seconds)
+    )
+    tracker.when_ended(recent_errors.note_end)
     stack.push_async_callback(predictions.close)
     hub = StreamHub(
         reader,
@@ -148,8 +150,8 @@ async def build(
         kept_log_bytes=config.streams.kept_log_bytes,
     )
     stack.push_async_callback(hub.close)
-    predictions.when_left(lambda sight: hub.look(sight.run.id))
-    background(stack, hub.keeper.run(), "event logs")
+    predictions.when_left(lambda view: hub.look(view.run.id))
+    background(stack, hub.log_writer.run(), "event logs")
     opened = registry.OpenStreams(
         clock,
         metrics,
@@ -161,16 +163,16 @@ async def build(
     background(stack, opened.watch(), "heartbeats")
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
     metrics.watch("kept_log_bytes", lambda: hub.kept_bytes)
-    metrics.watch("unkept_logs", lambda: hub.keeper.unkept)
+    metrics.watch("unkept_logs", lambda: hub.log_writer.dirty)
     upstream_webhooks = UpstreamWebhooks(
-        own_calls,
+        internal_upstream,
         tracker,
         clock,
         secret=await store.secret("upstream-webhooks", token_bytes(_SECRET_BYTES)),
         base=settings.webhook_base(config),
     )
     deadlines = Deadlines(store, clock, predictions.expire)
-    leader = Leader(
+    run_creator = RunCreator(
         store,
         client,
         tracker,
@@ -183,13 +185,13 @@ async def build(
         ticket_secret=ticket_secret,
         adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
         settlement_of=money.pricing.settlement,
-        turns=account,
-        own_upstream=own_calls,
+        create_limiter=account,
+        internal_upstream=internal_upstream,
     )
-    stack.push_async_callback(lambda: leader.close(ending.left()))
+    stack.push_async_callback(lambda: run_creator.close(shutdown_deadline.left()))
     creates = CreateService(
         store,
-        leader,
+        run_creator,
         tracker,
         policy,
         identities,
@@ -200,23 +202,23 @@ async def build(
         ticket_ttl_seconds=float(config.streams.ticket_ttl_seconds),
         adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
         pricing=money.pricing,
-        admission=money.admission,
+        limit_queue=money.limit_queue,
         money=metrics,
         webhook_of=upstream_webhooks.address,
     )
-    stack.push_async_callback(lambda: creates.close(ending.left()))
+    stack.push_async_callback(lambda: creates.close(shutdown_deadline.left()))
     background(stack, deadlines.run(), "deadlines")
     secrets = WebhookSecrets(store, clock)
-    sender = _webhook_sender(config, clock, network, stack)
-    notifier = _notifier(config, store, secrets, sender, clock, metrics, tracker, predictions)
-    money.budgets.announce_through(notifier)
-    await money.bookkeeper.start()
+    sender = _webhook_sender(config, clock, receiver_network, stack)
+    dispatcher = _notifier(config, store, secrets, sender, clock, metrics, tracker, predictions)
+    money.budgets.announce_through(dispatcher)
+    await money.ledger_auditor.start()
     background(stack, money.budgets.run(), "budgets")
-    background(stack, money.bookkeeper.run(), "bookkeeper")
-    tracker.when_changed(notifier.note_changed)
-    tracker.when_ended(notifier.note_ended)
-    predictions.when_left(notifier.note_left)
-    leader.when_created(notifier.note_created)
+    background(stack, money.ledger_auditor.run(), "bookkeeper")
+    tracker.when_changed(dispatcher.note_changed)
+    tracker.when_ended(dispatcher.note_ended)
+    predictions.when_left(dispatcher.note_left)
+    run_creator.when_created(dispatcher.note_created)
     files = FileService(store, client, clock)
     stack.push_async_callback(files.close)
     uploads = UploadService(store, client, clock, metrics, max_spool_bytes=config.server.max_spool_bytes)
@@ -260,25 +262,25 @@ async def build(
     metrics.watch("log_lines_dropped", logs.dropped)
     metrics.watch("runs_followed", lambda: tracker.active)
     metrics.watch("runs_active", tracker.active_by_team)
-    metrics.watch("waiters", lambda: {"sync": predictions.waiting, "create": leader.flights.waiting})
+    metrics.watch("waiters", lambda: {"sync": predictions.waiting, "create": run_creator.pending_creates.waiting})
     metrics.watch("shown_bytes", lambda: predictions.shown_bytes)
     metrics.watch("metadata_cache_bytes", lambda: metadata.size)
     metrics.watch("upstream_breaker_state", lambda: client.breaker.state(clock.monotonic()))
-    holding = build_holding(clock, metrics)
+    hold_queue = build_holding(clock, metrics)
     sources = Sources(
         runs=lambda: tracker.followed,
-        waiting=lambda team: money.admission.waiting_of(team) + holding.count(team),
+        waiting=lambda team: money.limit_queue.waiting_of(team) + hold_queue.count(team),
         streams=opened.count,
     )
     edge = settings.edge_settings(config, teams)
     sessions_secret = await store.secret("dashboard-sessions", token_bytes(_SECRET_BYTES))
     return Parts(
-        settings=Current(edge),
+        settings=LiveSettings(edge),
         store=store,
         clock=clock,
         metrics=metrics,
         tracer=tracer,
-        troubles=troubles,
+        recent_errors=recent_errors,
         client=client,
         hub=hub,
         authenticator=authenticator,
@@ -295,9 +297,9 @@ async def build(
             store,
             money.pricing,
             config_keys={key.id: key.name for key in settings.config_keys(config)},
-            tellers=[DeliveryTeller(store)],
+            sources=[DeliveryHistory(store)],
         ),
-        leader=leader,
+        run_creator=run_creator,
         deadlines=deadlines,
         upstream_webhooks=upstream_webhooks,
         files=files,
@@ -307,16 +309,16 @@ async def build(
         policy=policy,
         versions=versions,
         secrets=secrets,
-        notifier=notifier,
+        dispatcher=dispatcher,
         webhook_sender=sender,
         janitor=janitor,
-        health=Health(store, own_calls, clock, lambda: client.token_refused_at is not None),
+        health=Health(store, internal_upstream, clock, lambda: client.token_refused_at is not None),
         streams=opened,
         probes=probes,
         account=account,
         rates=build_request_rates(metrics),
-        holding=holding,
-        dashboard=DashboardService(teams, store, metrics, troubles, sources, clock),
+        hold_queue=hold_queue,
+        dashboard=DashboardService(teams, store, metrics, recent_errors, sources, clock),
         sessions=Sessions(sessions_secret, edge.ops_token, authenticator, clock),
     )
 
@@ -342,9 +344,11 @@ async def opened_tracer(config: Config, stack: AsyncExitStack) -> Tracer:
     return tracer
 
 
-def _webhook_sender(config: Config, clock: Clock, network: Network, stack: AsyncExitStack) -> WebhookSender:
+def _webhook_sender(
+    config: Config, clock: Clock, receiver_network: ReceiverNetwork, stack: AsyncExitStack
+) -> WebhookSender:
     wanted = settings.webhook_transport(config, settings.notifier_settings(config))
-    sender = WebhookSender(wanted, clock, resolver=network.resolver, tls=network.tls)
+    sender = WebhookSender(wanted, clock, resolver=receiver_network.resolver, tls=receiver_network.tls)
     stack.push_async_callback(sender.close)
     return sender
 
@@ -358,16 +362,16 @@ def _notifier(
     metrics: Metrics,
     tracker: Tracker,
     predictions: PredictionService,
-) -> Notifier:
+) -> WebhookDispatcher:
     """Build what delivers callers' webhooks. It begins to send when the listeners are open."""
-    return Notifier(
+    return WebhookDispatcher(
         store,
         secrets,
         transport,
         clock,
         metrics,
         settings=settings.notifier_settings(config),
-        is_followed=lambda run_id: tracker.watch(run_id) is not None,
+        is_followed=lambda run_id: tracker.tracked(run_id) is not None,
         show=predictions.show,
         random_bytes=token_bytes,
     )
@@ -378,9 +382,9 @@ def _metrics(config: Config, store: Store, stack: AsyncExitStack) -> Metrics:
         teams=[team.name for team in config.teams],
         top_targets=config.metrics.top_targets,
         targets=settings.named_targets(config),
-        routes=[door.name for door in (*routes.PUBLIC, *routes.OWN)],
+        routes=[route.name for route in (*routes.PUBLIC, *routes.OWN)],
     )
-    store.watched_by(metrics)
+    store.set_observer(metrics)
     metrics.watch("store_pending", lambda: store.pending)
     background(stack, loop_lag.sample(metrics.loop_lagged), "loop lag")
     return metrics

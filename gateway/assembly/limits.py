@@ -13,14 +13,14 @@ from gateway.domain.teams import Team
 from gateway.metrics import Metrics
 from gateway.money.accounting import Accounting
 from gateway.money.budget_alerts import Budgets
-from gateway.money.ledger_audit import Bookkeeper
-from gateway.money.limit_queue import Admission
+from gateway.money.ledger_audit import LedgerAuditor
+from gateway.money.limit_queue import LimitQueue
 from gateway.money.pricing import Pricing
 from gateway.money.usage import UsageService
 from gateway.store.interface import Store
-from gateway.throttling.hold_queue import Holding
+from gateway.throttling.hold_queue import HoldQueue
 from gateway.throttling.rules.request_rates import RequestRates
-from gateway.throttling.upstream_limiter import Account
+from gateway.throttling.upstream_limiter import UpstreamLimiter
 
 
 async def build_money(config: Config, teams: Sequence[Team], store: Store, clock: Clock, metrics: Metrics) -> Money:
@@ -28,10 +28,12 @@ async def build_money(config: Config, teams: Sequence[Team], store: Store, clock
     pricing = Pricing(settings.price_list(config), metrics)
     await pricing.load(store)
     budgets = Budgets(teams, settings.budget_webhooks(config), store, clock, metrics)
-    admission = Admission(store, clock, metrics)
-    admission.when_exhausted(budgets.exhausted)
-    bookkeeper = Bookkeeper(store, store, pricing, budgets, clock, metrics, retain_days=float(config.store.retain_days))
-    metrics.watch("waiters", lambda: {"limit": admission.waiting})
+    limit_queue = LimitQueue(store, clock, metrics)
+    limit_queue.when_exhausted(budgets.exhausted)
+    ledger_auditor = LedgerAuditor(
+        store, store, pricing, budgets, clock, metrics, retain_days=float(config.store.retain_days)
+    )
+    metrics.watch("waiters", lambda: {"limit": limit_queue.waiting})
     metrics.watch(
         "budget_reset_timestamp_seconds", lambda: {each: windows.ends_at(each, clock.now()) for each in windows.Window}
     )
@@ -39,19 +41,19 @@ async def build_money(config: Config, teams: Sequence[Team], store: Store, clock
         metrics.concurrency_limited(team.name, team.allowance.own.concurrent_predictions)
     return Money(
         pricing=pricing,
-        admission=admission,
-        accounting=Accounting(store, pricing, budgets, admission, clock, metrics),
+        limit_queue=limit_queue,
+        accounting=Accounting(store, pricing, budgets, limit_queue, clock, metrics),
         budgets=budgets,
-        bookkeeper=bookkeeper,
+        ledger_auditor=ledger_auditor,
         usage=UsageService(store, clock),
     )
 
 
 def build_account(
     config: Config, teams: Sequence[Team], clock: Clock, metrics: Metrics, stack: AsyncExitStack
-) -> Account:
+) -> UpstreamLimiter:
     """Build the fair queue for the one account."""
-    account = Account(
+    account = UpstreamLimiter(
         teams,
         clock,
         metrics,
@@ -68,11 +70,11 @@ def build_account(
     return account
 
 
-def build_holding(clock: Clock, metrics: Metrics) -> Holding:
+def build_holding(clock: Clock, metrics: Metrics) -> HoldQueue:
     """Build the room for creates over a request rate."""
-    holding = Holding(clock, metrics)
-    metrics.watch("waiters", lambda: {"rate": len(holding)})
-    return holding
+    hold_queue = HoldQueue(clock, metrics)
+    metrics.watch("waiters", lambda: {"rate": len(hold_queue)})
+    return hold_queue
 
 
 def build_request_rates(metrics: Metrics) -> RequestRates:

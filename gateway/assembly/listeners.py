@@ -13,18 +13,18 @@ from gateway.http.handlers import stream_check
 from gateway.http.ops import app as ops
 from gateway.http.ops import dashboard
 from gateway.http.ops.dashboard_streams import OPEN_PAGES, OpenPages
-from gateway.http.route import Door
+from gateway.http.route import Route
 from gateway.http.sse import registry
 
 
-def public_app(parts: Parts, doors: tuple[Door, ...]) -> web.Application:
-    """Put together what callers talk to. `doors` are further open routes."""
+def public_app(parts: Parts, extra_routes: tuple[Route, ...]) -> web.Application:
+    """Put together what callers talk to. `extra_routes` are further open routes."""
     outermost = () if isinstance(parts.tracer, NoTracer) else (tracing.trace,)
     app = web.Application(middlewares=[*outermost, middlewares.observe, middlewares.problems, middlewares.authenticate])
     _share(app, parts)
     app.on_response_prepare.append(middlewares.add_common_headers)
     app.on_shutdown.append(_end_streams)
-    routes.add_doors(app, doors)
+    routes.add_routes(app, extra_routes)
     return app
 
 
@@ -52,7 +52,7 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.CLOCK] = parts.clock
     app[keys.METRICS] = parts.metrics
     app[keys.TRACER] = parts.tracer
-    app[keys.TROUBLES] = parts.troubles
+    app[keys.TROUBLES] = parts.recent_errors
     app[keys.UPSTREAM] = parts.client
     app[keys.HUB] = parts.hub
     app[keys.AUTHENTICATOR] = parts.authenticator
@@ -73,7 +73,7 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.HEALTH] = parts.health
     app[keys.ACCOUNT] = parts.account
     app[request_limits.RATES] = parts.rates
-    app[request_limits.HOLDING] = parts.holding
+    app[request_limits.HOLDING] = parts.hold_queue
     app[registry.OPEN_STREAMS] = parts.streams
     app[stream_check.PROBES] = parts.probes
 

@@ -11,7 +11,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.metrics import Metrics
 from gateway.outputs.copier import WORKERS, Copier
 from gateway.outputs.downloads import OutputService
-from gateway.outputs.eviction import OutputKeeper, let_go_of_all
+from gateway.outputs.eviction import OutputEviction, let_go_of_all
 from gateway.outputs.links import OutputLinks
 from gateway.outputs.ports import OutputStore
 from gateway.outputs.rules.outputs import Persist
@@ -40,7 +40,7 @@ class OutputParts(msgspec.Struct, frozen=True):
     """What runs and serves."""
 
     service: OutputService
-    keeper: OutputKeeper
+    keeper: OutputEviction
     copier: Copier | None
     """`None` where nothing new is copied."""
 
@@ -75,7 +75,7 @@ async def build_outputs(
         predictions.forget_ended()
         hub.forget()
 
-    keeper = OutputKeeper(
+    keeper = OutputEviction(
         store,
         opened.store,
         clock,

@@ -11,38 +11,38 @@ from gateway.domain.ports.tracing import Tracer
 from gateway.files.files import FileService
 from gateway.files.uploads import UploadService
 from gateway.http.handlers import stream_check
-from gateway.http.settings import Current
+from gateway.http.settings import LiveSettings
 from gateway.http.sse import registry
 from gateway.metrics import Metrics
 from gateway.models.metadata import MetadataService
 from gateway.models.versions import VersionMap
 from gateway.money.accounting import Accounting
 from gateway.money.budget_alerts import Budgets
-from gateway.money.ledger_audit import Bookkeeper
-from gateway.money.limit_queue import Admission
+from gateway.money.ledger_audit import LedgerAuditor
+from gateway.money.limit_queue import LimitQueue
 from gateway.money.pricing import Pricing
 from gateway.money.usage import UsageService
 from gateway.operations.dashboard import DashboardService
 from gateway.operations.explain import ExplainService
 from gateway.operations.health import Health
 from gateway.operations.janitor import Janitor
-from gateway.operations.recent_errors import Troubles
+from gateway.operations.recent_errors import RecentErrors
 from gateway.outputs.downloads import OutputService
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.queries import PredictionService
-from gateway.predictions.run_creator import Leader
+from gateway.predictions.run_creator import RunCreator
 from gateway.predictions.tracker import Tracker
 from gateway.predictions.upstream_webhooks import UpstreamWebhooks
 from gateway.sharing.identity import IdentityService
 from gateway.store.interface import Store
 from gateway.streams.hub import StreamHub
-from gateway.throttling.hold_queue import Holding
+from gateway.throttling.hold_queue import HoldQueue
 from gateway.throttling.rules.request_rates import RequestRates
-from gateway.throttling.upstream_limiter import Account
+from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream.replicate import ReplicateClient
 from gateway.upstream.webhooks import WebhookSender
-from gateway.webhooks.dispatcher import Notifier
+from gateway.webhooks.dispatcher import WebhookDispatcher
 from gateway.webhooks.secrets import WebhookSecrets
 
 
@@ -50,22 +50,22 @@ class Money(msgspec.Struct, frozen=True):
     """What looks after money."""
 
     pricing: Pricing
-    admission: Admission
+    limit_queue: LimitQueue
     accounting: Accounting
     budgets: Budgets
-    bookkeeper: Bookkeeper
+    ledger_auditor: LedgerAuditor
     usage: UsageService
 
 
 class Parts(msgspec.Struct, frozen=True):
     """What the listeners are put together from."""
 
-    settings: Current
+    settings: LiveSettings
     store: Store
     clock: Clock
     metrics: Metrics
     tracer: Tracer
-    troubles: Troubles
+    recent_errors: RecentErrors
     client: ReplicateClient
     hub: StreamHub
     authenticator: Authenticator
@@ -78,7 +78,7 @@ class Parts(msgspec.Struct, frozen=True):
     explain: ExplainService
     dashboard: DashboardService
     sessions: Sessions
-    leader: Leader
+    run_creator: RunCreator
     deadlines: Deadlines
     upstream_webhooks: UpstreamWebhooks
     files: FileService
@@ -88,12 +88,12 @@ class Parts(msgspec.Struct, frozen=True):
     policy: Policy
     versions: VersionMap
     secrets: WebhookSecrets
-    notifier: Notifier
+    dispatcher: WebhookDispatcher
     webhook_sender: WebhookSender
     janitor: Janitor
     health: Health
     streams: registry.OpenStreams
     probes: stream_check.Probes
-    account: Account
+    account: UpstreamLimiter
     rates: RequestRates
-    holding: Holding
+    hold_queue: HoldQueue

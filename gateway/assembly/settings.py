@@ -151,12 +151,12 @@ def notifier_settings(config: Config) -> NotifierSettings:
     )
 
 
-def webhook_transport(config: Config, notifier: NotifierSettings) -> TransportSettings:
+def webhook_transport(config: Config, dispatcher: NotifierSettings) -> TransportSettings:
     """Return where webhooks may go."""
     return TransportSettings(
         allow_private=config.webhooks.allow_private_addresses,
         allow_http=config.webhooks.allow_http,
-        max_connections=notifier.slots.total,
+        max_connections=dispatcher.slots.total,
     )
 
 

@@ -23,7 +23,7 @@ _OVERDUE_SECONDS: Final = 5.0
 _LAST_WORDS_SECONDS: Final = 0.2
 
 
-class Stop:
+class SignalHandler:
     """Waits for the signal to stop, and sees to it that the process ends."""
 
     def __init__(self, grace_seconds: float, *, leave: Callable[[int], None] = os._exit) -> None:
@@ -60,7 +60,7 @@ class Stop:
         self._leave(status)
 
 
-class Ending:
+class ShutdownDeadline:
     """The time that an orderly end may take, shared by all who have something to finish."""
 
     def __init__(self, clock: Clock, grace_seconds: float) -> None:

@@ -5,7 +5,7 @@ works in anybody's page; and as anybody's page should, it holds no team's key: i
 with it.
 """
 
-from gateway.demo.house import Demo, DemoError, demo
 from gateway.demo.run import run_demo
+from gateway.demo.stack import Demo, DemoError, demo
 
 __all__ = ["Demo", "DemoError", "demo", "run_demo"]

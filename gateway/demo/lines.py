@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.demo.house import MODELS, TEAMS, Demo
+from gateway.demo.stack import MODELS, TEAMS, Demo
 
 _PROMPT: Final = "Write a few lines about llamas"
 

@@ -4,8 +4,8 @@ import asyncio
 import signal
 from collections.abc import Callable
 
-from gateway.demo.house import demo
 from gateway.demo.lines import announcement
+from gateway.demo.stack import demo
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE_SECONDS = 3.0

@@ -7,21 +7,21 @@ become since.
 import msgspec
 
 from gateway.domain import quota
-from gateway.domain.limits import Of
-from gateway.domain.quota import Demand, Sort, Standing
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import LimitKind, LimitStatus, ReservationRequest
 
 
 class Limit(msgspec.Struct, frozen=True, array_like=True):
     """A limit as it was then."""
 
     name: str
-    of: Of
-    sort: Sort
+    of: SubjectKind
+    sort: LimitKind
     limit: float
     """A count; milliseconds of time; micro-dollars."""
 
     @classmethod
-    def of_standing(cls, standing: Standing) -> "Limit":
+    def of_standing(cls, standing: LimitStatus) -> "Limit":
         """Keep what a standing says of its limit."""
         return cls(standing.name, standing.of, standing.sort, standing.limit)
 
@@ -37,7 +37,9 @@ class Admitted(msgspec.Struct, frozen=True, array_like=True):
     """The limit that was in the way last, if one was."""
 
 
-def admitted(demand: Demand, waited_seconds: float = 0.0, waited_for: Standing | None = None) -> Admitted:
+def admitted(
+    demand: ReservationRequest, waited_seconds: float = 0.0, waited_for: LimitStatus | None = None
+) -> Admitted:
     """Keep what a demand asked for, and what it had to wait for."""
     # What the limits are does not depend on how far they are used, nor on the time.
     passed = tuple(Limit.of_standing(standing) for standing in quota.standings(demand.allowances, {}, 0.0))

@@ -7,15 +7,15 @@ import msgspec
 
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import CreateBody
-from gateway.domain.quota import Demand
-from gateway.domain.records import Kind, Sight
+from gateway.domain.quota import ReservationRequest
+from gateway.domain.records import Kind, PredictionView
 from gateway.domain.targets import Target
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
 from gateway.errors import GatewayError, PriceUnknown
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class CreateCommand(msgspec.Struct, frozen=True, kw_only=True):
     """A create as the caller gave it, its form checked."""
 
     kind: Kind
@@ -41,7 +41,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 class Created(msgspec.Struct, frozen=True, kw_only=True):
     """A prediction, and how it came about."""
 
-    sight: Sight
+    view: PredictionView
     cache_status: str
     is_replay: bool = False
     answer: Answer | None = None
@@ -62,17 +62,17 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """What it would cost; `None` where it would not be done, or nobody knows."""
 
 
-class Asked(msgspec.Struct, frozen=True):
+class CreateContext(msgspec.Struct, frozen=True):
     """A request as its attempts need it."""
 
     caller: Caller
-    order: Order
+    command: CreateCommand
     files: Mapping[str, str]
-    price: Demand | PriceUnknown = Demand(0, 0)
+    price: ReservationRequest | PriceUnknown = ReservationRequest(0, 0)
     """What leading asks for, or why it may not be asked for."""
 
 
-class Again(Exception):
+class RetryCreate(Exception):
     """An attempt came to nothing through no fault of the request."""
 
     def __init__(self, error: GatewayError | None = None) -> None:

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from gateway.domain import links as rewrite
 from gateway.domain import surrogates, times
-from gateway.domain.records import Kind, Sight, Source, Status
+from gateway.domain.records import Kind, PredictionView, Source, Status
 
 Family = Literal["predictions", "trainings"]
 Fields = dict[str, Raw]
@@ -29,7 +29,7 @@ NULL = Raw(b"null")
 _EMPTY_LOGS = Raw(b'""')
 
 
-class News(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True):
     """What a body of upstream says of a run."""
 
     upstream_id: str
@@ -55,14 +55,14 @@ class _Head(msgspec.Struct):
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
-def read_news(body: bytes) -> News:
+def read_news(body: bytes) -> Snapshot:
     """Read a prediction or training as upstream gave it. Raise `ValueError` if it is none."""
     try:
         head = _read_head(body)
         status = Status(head.status)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise ValueError(f"not a prediction: {exc}") from exc
-    return News(
+    return Snapshot(
         upstream_id=head.id,
         status=status,
         stream_url=(head.urls or {}).get("stream"),
@@ -99,7 +99,7 @@ def text(value: str | None) -> Raw:
 
 
 def render(
-    sight: Sight,
+    view: PredictionView,
     base: str,
     ticket: str,
     *,
@@ -115,7 +115,7 @@ def render(
     11.6), and for other answers to a create that must hold no output. `links` are stored copies' that stand in for
     upstream's in the output.
     """
-    prediction, run = sight.prediction, sight.run
+    prediction, run = view.prediction, view.run
     fields = _decode(run.document)
     fields["id"] = text(prediction.id)
     if "urls" in fields:
@@ -126,11 +126,11 @@ def render(
     if prediction.deadline_at is not None:
         fields["deadline"] = text(times.render(prediction.deadline_at))
     if prediction.source in _SHARING:
-        _show_own_times(fields, sight)
+        _show_own_times(fields, view)
     if links and "output" in fields:
         fields["output"] = Raw(rewrite.replace_addresses(bytes(fields["output"]), links))
     if prediction.canceled_at is not None:
-        _show_left(fields, prediction.left_as, prediction.canceled_at)
+        _show_left(fields, prediction.final_status, prediction.canceled_at)
     elif as_starting:
         fields["status"] = text(Status.STARTING)
         if "output" in fields:
@@ -153,9 +153,9 @@ def render_foreign(document: bytes, base: str, family: Family) -> bytes:
     return _encode(fields)
 
 
-def shown_status(sight: Sight) -> Status:
+def shown_status(view: PredictionView) -> Status:
     """Return the status that the caller sees: a cancelled prediction has ended, whatever its run does."""
-    return sight.prediction.left_as if sight.prediction.canceled_at is not None else sight.run.status
+    return view.prediction.final_status if view.prediction.canceled_at is not None else view.run.status
 
 
 def _urls(urls: Raw, self_url: str, stream_url: str | None, hidden: str | None) -> Raw:
@@ -185,9 +185,9 @@ def _show_left(fields: Fields, status: Status, at: float) -> None:
     fields["completed_at"] = text(times.render(at))
 
 
-def _show_own_times(fields: Fields, sight: Sight) -> None:
+def _show_own_times(fields: Fields, view: PredictionView) -> None:
     """Give a prediction that shares a run the times of its own life, none of them before it was asked for."""
-    created = sight.prediction.created_at
+    created = view.prediction.created_at
     fields["created_at"] = text(times.render(created))
     for name in ("started_at", "completed_at"):
         if name not in fields:

@@ -26,7 +26,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 UNLIMITED = Limits()
 
 
-class Of(StrEnum):
+class SubjectKind(StrEnum):
     """Whose a limit is."""
 
     TEAM = "team"
@@ -55,7 +55,7 @@ NO_LIMITS = Allowance()
 class Subject(msgspec.Struct, frozen=True):
     """One that is counted apart. `id` is unlike that of every other subject of the same sort."""
 
-    of: Of
+    of: SubjectKind
     id: str
     limits: Limits
     label: str

@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from gateway.domain import rates, windows
-from gateway.domain.limits import Of, Subject
+from gateway.domain.limits import Subject, SubjectKind
 from gateway.domain.rates import Rate
 from gateway.domain.windows import Window
 
@@ -20,7 +20,7 @@ CONCURRENCY_RETRY_SECONDS = 1.0
 """When to try again where runs under way are in the way, of which nobody knows how long they take."""
 
 
-class Sort(StrEnum):
+class LimitKind(StrEnum):
     """What a limit counts."""
 
     RATE = "rate"
@@ -31,28 +31,28 @@ class Sort(StrEnum):
     @property
     def is_budget(self) -> bool:
         """Whether it is used up by what runs take, and waiting a little does not help."""
-        return self in (Sort.SECONDS, Sort.DOLLARS)
+        return self in (LimitKind.SECONDS, LimitKind.DOLLARS)
 
 
-def scope(of: Of, name: str) -> str:
+def scope(of: SubjectKind, name: str) -> str:
     """Name the counters of somebody."""
     return f"{of}/{name}"
 
 
 def scopes_of(team: str, key_id: str = "", user: str | None = None) -> tuple[str, ...]:
     """Name the counters that are kept whether or not anything is limited, so that a new budget knows what was spent."""
-    scopes = [scope(Of.TEAM, team)]
+    scopes = [scope(SubjectKind.TEAM, team)]
     if key_id:
-        scopes.append(scope(Of.KEY, key_id))
+        scopes.append(scope(SubjectKind.KEY, key_id))
     if user is not None:
-        scopes.append(scope(Of.USER, f"team {team}: {user}"))
+        scopes.append(scope(SubjectKind.USER, f"team {team}: {user}"))
     return tuple(scopes)
 
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of a team, a key or a user. `None` limits nothing. Time in milliseconds, money in micro-dollars."""
 
-    of: Of
+    of: SubjectKind
     scope: str
     predictions: Rate | None = None
     concurrent: int | None = None
@@ -87,7 +87,7 @@ def _milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
 
 
-class Demand(msgspec.Struct, frozen=True):
+class ReservationRequest(msgspec.Struct, frozen=True):
     """What a create asks for: the estimate of its run, and the limits that it must pass."""
 
     microusd: int
@@ -99,7 +99,7 @@ class Demand(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys((*scopes_of(team, key_id, user), *(each.scope for each in self.allowances))))
 
 
-class Meter(msgspec.Struct, frozen=True, kw_only=True):
+class Counters(msgspec.Struct, frozen=True, kw_only=True):
     """What is counted for one team, key or user now."""
 
     open: int = 0
@@ -115,14 +115,14 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True):
     """The bucket of predictions a minute."""
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class LimitStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How far a limit is used. Counts as they are, time in milliseconds, money in micro-dollars."""
 
     name: str
     """As the config calls it."""
-    of: Of
+    of: SubjectKind
     scope: str
-    sort: Sort
+    sort: LimitKind
     limit: float
     used: int
     held: int
@@ -137,7 +137,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 class Refused(msgspec.Struct, frozen=True):
     """The limit that is in the way, and after how many seconds to try again."""
 
-    standing: Standing
+    standing: LimitStatus
     retry_after: float
 
 
@@ -147,7 +147,7 @@ class Granted(msgspec.Struct, frozen=True):
     full_at: Mapping[str, float]
 
 
-def decide(meters: Mapping[str, Meter], demand: Demand, now: float) -> Granted | Refused:
+def decide(meters: Mapping[str, Counters], demand: ReservationRequest, now: float) -> Granted | Refused:
     """Check all limits. Of those that are in the way the one is named that stays in the way longest.
 
     A budget comes before a rate, because waiting helps with a rate only.
@@ -166,10 +166,10 @@ def decide(meters: Mapping[str, Meter], demand: Demand, now: float) -> Granted |
     return Granted(full_at)
 
 
-_UNUSED = Meter()
+_UNUSED = Counters()
 
 
-def standings(allowances: Sequence[Allowance], meters: Mapping[str, Meter], now: float) -> list[Standing]:
+def standings(allowances: Sequence[Allowance], meters: Mapping[str, Counters], now: float) -> list[LimitStatus]:
     """Say how far each limit is used."""
     return [
         standing
@@ -178,25 +178,27 @@ def standings(allowances: Sequence[Allowance], meters: Mapping[str, Meter], now:
     ]
 
 
-_NOTHING = Demand(0, 0)
+_NOTHING = ReservationRequest(0, 0)
 
 
-def _refusals(allowance: Allowance, meter: Meter, demand: Demand, now: float) -> Iterator[Refused]:
+def _refusals(allowance: Allowance, meter: Counters, demand: ReservationRequest, now: float) -> Iterator[Refused]:
     for standing, retry_after in _measured(allowance, meter, demand, now):
         if retry_after > 0:
             yield Refused(standing, retry_after)
 
 
-def _measured(allowance: Allowance, meter: Meter, demand: Demand, now: float) -> Iterator[tuple[Standing, float]]:
+def _measured(
+    allowance: Allowance, meter: Counters, demand: ReservationRequest, now: float
+) -> Iterator[tuple[LimitStatus, float]]:
     """Look at each limit that is set: how far it is used, and in how many seconds it may let the demand pass."""
     if (rate := allowance.predictions) is not None:
         full_at = _full_at(meter, rate, now)
         remaining = rates.remaining(full_at, rate, now)
-        standing = Standing(
+        standing = LimitStatus(
             name="predictions_per_minute",
             of=allowance.of,
             scope=allowance.scope,
-            sort=Sort.RATE,
+            sort=LimitKind.RATE,
             limit=rate.per_minute,
             used=rate.burst - remaining,
             held=0,
@@ -205,11 +207,11 @@ def _measured(allowance: Allowance, meter: Meter, demand: Demand, now: float) ->
         )
         yield standing, rates.wait(full_at, rate, now)
     if (concurrent := allowance.concurrent) is not None:
-        standing = Standing(
+        standing = LimitStatus(
             name="concurrent_predictions",
             of=allowance.of,
             scope=allowance.scope,
-            sort=Sort.CONCURRENCY,
+            sort=LimitKind.CONCURRENCY,
             limit=concurrent,
             used=meter.open,
             held=0,
@@ -221,7 +223,7 @@ def _measured(allowance: Allowance, meter: Meter, demand: Demand, now: float) ->
         if limit is None:
             continue
         end = windows.ends_at(window, now)
-        standing = Standing(
+        standing = LimitStatus(
             name=name,
             of=allowance.of,
             scope=allowance.scope,
@@ -244,10 +246,10 @@ def _budget_wait(is_held_only: bool, seconds: float) -> float:
 
 
 def _budgets(
-    allowance: Allowance, meter: Meter, demand: Demand
-) -> Iterator[tuple[str, Sort, Window, int | None, int, int, int]]:
-    seconds, held_ms, asked_ms = Sort.SECONDS, meter.held_milliseconds, demand.milliseconds
-    dollars, held_usd, asked_usd = Sort.DOLLARS, meter.held_microusd, demand.microusd
+    allowance: Allowance, meter: Counters, demand: ReservationRequest
+) -> Iterator[tuple[str, LimitKind, Window, int | None, int, int, int]]:
+    seconds, held_ms, asked_ms = LimitKind.SECONDS, meter.held_milliseconds, demand.milliseconds
+    dollars, held_usd, asked_usd = LimitKind.DOLLARS, meter.held_microusd, demand.microusd
     day, month = Window.DAY, Window.MONTH
     of = allowance
     yield "seconds_per_day", seconds, day, of.milliseconds_per_day, meter.day_milliseconds, held_ms, asked_ms
@@ -256,7 +258,7 @@ def _budgets(
     yield "budget_usd_per_month", dollars, month, of.microusd_per_month, meter.month_microusd, held_usd, asked_usd
 
 
-def _full_at(meter: Meter, rate: Rate, now: float) -> float:
+def _full_at(meter: Counters, rate: Rate, now: float) -> float:
     """Return the bucket's state, no emptier than empty: the clock, or the limit, may have been set back."""
     return min(meter.full_at, now + rate.tolerance)
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from gateway.domain.admission_record import Admitted
-from gateway.domain.quota import Demand, Refused
+from gateway.domain.quota import Refused, ReservationRequest
 
 
 class Kind(StrEnum):
@@ -142,7 +142,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at: float | None = None
     canceled_at: float | None = None
     """When it ended for its caller by a cancel or its deadline, whatever the run does."""
-    left_as: Status = Status.CANCELED
+    final_status: Status = Status.CANCELED
     """As what it then ended: `canceled`, or `aborted` if its deadline came before the run had started."""
     reason: str = ""
     """Why it may be shared, or why it may not: a token of `gateway.sharing.rules.determinism`; empty where it was not
@@ -151,7 +151,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """How its run was let in, if it led."""
 
 
-class Sight(msgspec.Struct, frozen=True):
+class PredictionView(msgspec.Struct, frozen=True):
     """A prediction together with its run: what is needed to show it."""
 
     prediction: Prediction
@@ -161,7 +161,7 @@ class Sight(msgspec.Struct, frozen=True):
 class Cancellation(msgspec.Struct, frozen=True):
     """What a caller's cancel did, as one atomic step decided it."""
 
-    sight: Sight
+    view: PredictionView
     """The prediction and run as they are after the step."""
     changed: bool
     """Whether this call ended the prediction; false if it or its run had ended before."""
@@ -174,7 +174,7 @@ class Outcome(StrEnum):
 
     HIT = "hit"
     JOINED = "joined"
-    LED = "led"
+    STARTED = "started"
     NOTHING = "nothing"
     """Neither shared nor led: the request allowed neither."""
     REPLAYED = "replayed"
@@ -208,7 +208,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it may attach to an open run of `run.fingerprint`, or of `run.provisional`."""
     may_lead: bool = True
     idempotency: Idempotency | None = None
-    demand: Demand | None = None
+    demand: ReservationRequest | None = None
     """What is to be reserved if it leads, and the limits that this must pass; `None` reserves nothing."""
     admitted: Admitted | None = None
     """What is recorded with the prediction if it leads."""
@@ -271,6 +271,6 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
 class Page(msgspec.Struct, frozen=True):
     """A stretch of a list, newest first, and whether there is more beyond its two ends."""
 
-    items: list[Sight] | list[File]
+    items: list[PredictionView] | list[File]
     has_newer: bool
     has_older: bool

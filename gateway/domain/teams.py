@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits, Of, Subject
+from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits, Subject, SubjectKind
 from gateway.domain.scopes import Scope
 from gateway.domain.targets import allows, allows_everything, exact_models
 
@@ -60,13 +60,13 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         """
         team, key = self.team, self.key_id
         counted = [
-            Subject(Of.TEAM, team.name, team.allowance.own, "team"),
-            Subject(Of.KEY, key, self.allowance.own, "key"),
-            Subject(Of.KEY, self.counted_as, self.token_limits, "token"),
+            Subject(SubjectKind.TEAM, team.name, team.allowance.own, "team"),
+            Subject(SubjectKind.KEY, key, self.allowance.own, "key"),
+            Subject(SubjectKind.KEY, self.counted_as, self.token_limits, "token"),
         ]
         for of, name, of_team, of_key in (
-            (Of.USER, user, team.allowance.per_user, self.allowance.per_user),
-            (Of.ADDRESS, address, team.allowance.per_address, self.allowance.per_address),
+            (SubjectKind.USER, user, team.allowance.per_user, self.allowance.per_user),
+            (SubjectKind.ADDRESS, address, team.allowance.per_address, self.allowance.per_address),
         ):
             if name is not None:
                 counted.append(Subject(of, f"team {team.name}: {name}", of_team, str(of)))

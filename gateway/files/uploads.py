@@ -21,7 +21,7 @@ from gateway.domain.upstream_response import Answer
 from gateway.errors import UpstreamBroken
 from gateway.files.rules.uploads import FRAME_BYTES, LEAST_LIFE_SECONDS, Described, another, can_stand_for, sizes
 from gateway.files.spool import Spools
-from gateway.runtime.random_bytes import Randomness
+from gateway.runtime.random_bytes import RandomPool
 from gateway.runtime.tasks import Tasks
 
 _LIFE_SECONDS = 24 * 3600.0
@@ -65,7 +65,7 @@ class UploadService:
         self._observer = observer
         self._spools = Spools(max_spool_bytes)
         self._under_way = _UnderWay()
-        self._randomness = Randomness()
+        self._randomness = RandomPool()
         self._tasks = Tasks()
 
     def reconfigure(self, *, max_spool_bytes: int) -> None:
@@ -91,7 +91,7 @@ class UploadService:
                 await spool.fill(upload.chunks)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_PATIENCE_SECONDS):
-                        await asyncio.gather(*(flight.wait() for flight in earlier))
+                        await asyncio.gather(*(pending.wait() for pending in earlier))
                 file = await self._known(caller, upload)
                 if file is not None:
                     self._observer.uploaded("known")
@@ -167,17 +167,19 @@ class _UnderWay:
     @contextmanager
     def enter(self, team: str, length: int | None) -> Iterator[list[asyncio.Event]]:
         """Be under way; return the ends of earlier ones that may be of the same bytes."""
-        flights = self._flights.setdefault(team, {})
-        earlier = [end for end, known in flights.items() if length is not None and abs(known - length) <= FRAME_BYTES]
+        pending_creates = self._flights.setdefault(team, {})
+        earlier = [
+            end for end, known in pending_creates.items() if length is not None and abs(known - length) <= FRAME_BYTES
+        ]
         end = asyncio.Event()
         if length is not None:
-            flights[end] = length
+            pending_creates[end] = length
         try:
             yield earlier
         finally:
             end.set()
-            flights.pop(end, None)
-            if not flights:
+            pending_creates.pop(end, None)
+            if not pending_creates:
                 self._flights.pop(team, None)
 
 

@@ -1,6 +1,6 @@
 """The access log: one line for each request, told when it is over; for a stream, when the stream is.
 
-It says who asked, through which door, how it ended and what it was about. Never the path as it was spelled, the query,
+It says who asked, through which route, how it ended and what it was about. Never the path as it was spelled, the query,
 a ticket, a key or a body: routes are named by their template, keys by their id.
 """
 
@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.domain import trace_context
 from gateway.http.keys import ABOUT, CALLER, REQUEST_ID, SENT_BYTES, SENT_EVENTS, TRACE_ID, UPSTREAM_SECONDS
-from gateway.http.route import Door
+from gateway.http.route import Route
 
 logger = logging.getLogger("gateway.access")
 
@@ -32,8 +32,8 @@ def result_of(cache_status: str) -> str | None:
     return next((result for result, mark in _CACHE_RESULTS if mark in cache_status), None)
 
 
-def tell(
-    request: web.Request, response: web.StreamResponse | None, door: Door | None, status: int, seconds: float
+def log_request(
+    request: web.Request, response: web.StreamResponse | None, route: Route | None, status: int, seconds: float
 ) -> None:
     """Tell of a request that is over. Without `response` its caller left before there was one."""
     if not logger.isEnabledFor(logging.INFO):
@@ -44,8 +44,8 @@ def tell(
         # Who reads a stream shows no key: the stream is the team's whose prediction it is.
         "team": caller.team.name if caller else about.prediction.team if about else None,
         "key": caller.key_id if caller else None,
-        "route": door.name if door else UNMATCHED,
-        "path": door.template if door else None,
+        "route": route.name if route else UNMATCHED,
+        "path": route.template if route else None,
         "method": request.method,
         "status": status,
         "cache": cache_result(response),

@@ -8,11 +8,11 @@ from gateway.access.policy import Policy
 from gateway.access.sessions import Sessions
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
-from gateway.domain.records import Sight
+from gateway.domain.records import PredictionView
 from gateway.domain.teams import Caller
 from gateway.files.files import FileService
 from gateway.files.uploads import UploadService
-from gateway.http.settings import Current
+from gateway.http.settings import LiveSettings
 from gateway.metrics import Metrics
 from gateway.models.metadata import MetadataService
 from gateway.models.versions import VersionMap
@@ -20,21 +20,21 @@ from gateway.money.usage import UsageService
 from gateway.operations.dashboard import DashboardService
 from gateway.operations.explain import ExplainService
 from gateway.operations.health import Health
-from gateway.operations.recent_errors import Troubles
+from gateway.operations.recent_errors import RecentErrors
 from gateway.outputs.downloads import OutputService
 from gateway.predictions.create import CreateService
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.upstream_webhooks import UpstreamWebhooks
 from gateway.store.interface import Store
 from gateway.streams.hub import StreamHub
-from gateway.throttling.upstream_limiter import Account
+from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream.replicate import ReplicateClient
 from gateway.webhooks.secrets import WebhookSecrets
 
-SETTINGS = web.AppKey("settings", Current)
+SETTINGS = web.AppKey("settings", LiveSettings)
 CLOCK = web.AppKey("clock", Clock)
 METRICS = web.AppKey("metrics", Metrics)
-ACCOUNT = web.AppKey("account", Account)
+ACCOUNT = web.AppKey("account", UpstreamLimiter)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 BOARDS = web.AppKey("boards", DashboardService)
 CREATES = web.AppKey("creates", CreateService)
@@ -46,7 +46,7 @@ METADATA = web.AppKey("metadata", MetadataService)
 POLICY = web.AppKey("policy", Policy)
 SESSIONS = web.AppKey("sessions", Sessions)
 TOKENS = web.AppKey("tokens", TokenService)
-TROUBLES = web.AppKey("troubles", Troubles)
+TROUBLES = web.AppKey("troubles", RecentErrors)
 USAGE = web.AppKey("usage", UsageService)
 VERSIONS = web.AppKey("versions", VersionMap)
 UPSTREAM_WEBHOOKS = web.AppKey("upstream_webhooks", UpstreamWebhooks)
@@ -65,7 +65,7 @@ PRESENTED = web.RequestKey("presented", str)
 REQUEST_ID = web.RequestKey("request_id", str)
 TRACE_ID = web.RequestKey("trace_id", str)
 BEGAN = web.RequestKey("began", float)
-ABOUT = web.RequestKey("about", Sight)
+ABOUT = web.RequestKey("about", PredictionView)
 """The prediction that the request was about, where it was about one."""
 SENT_BYTES = web.ResponseKey("sent_bytes", int)
 SENT_EVENTS = web.ResponseKey("sent_events", int)

@@ -3,7 +3,7 @@
 1. `observe`: gives the request its id and its clock, and counts the answer, whatever becomes of it.
 2. `problems`: turns whatever is raised further in into a problem document. It stands outside of authentication, whose
    refusals are problems too.
-3. `authenticate`: says who asks, whether that key may use this door, and whether it may so often. Doors are closed by
+3. `authenticate`: says who asks, whether that key may use this route, and whether it may so often. Routes are closed by
    default: one is open only if it stands in `OPEN_ROUTES`.
 
 Headers that every answer carries are added when it is prepared, so that streams, which are prepared early, have them.
@@ -35,7 +35,7 @@ from gateway.http.keys import (
     UPSTREAM_SECONDS,
 )
 from gateway.http.request_body import refuse_own_key_in_head
-from gateway.http.route import CREATES, DOORS, OPEN_ROUTES, Door
+from gateway.http.route import CREATES, OPEN_ROUTES, ROUTES, Route
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ class _Problem(msgspec.Struct):
 _decode_problem = msgspec.json.Decoder(_Problem).decode
 
 
-def _door(request: web.Request) -> Door | None:
-    return request.app[DOORS].get(request.match_info.route)
+def _route_of(request: web.Request) -> Route | None:
+    return request.app[ROUTES].get(request.match_info.route)
 
 
 @web.middleware
@@ -73,11 +73,11 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         return response
     finally:
         seconds = time.perf_counter() - began
-        door = _door(request)
-        metrics.answered(door.name if door else access_log.UNMATCHED, request.method, status, seconds)
+        route = _route_of(request)
+        metrics.answered(route.name if route else access_log.UNMATCHED, request.method, status, seconds)
         if (path := request.get(OVERHEAD)) is not None:
             metrics.overhead(path, max(0.0, seconds - request.get(UPSTREAM_SECONDS, 0.0)))
-        access_log.tell(request, response, door, status, seconds)
+        access_log.log_request(request, response, route, status, seconds)
 
 
 @web.middleware
@@ -116,31 +116,31 @@ def _detail_of(response: web.StreamResponse) -> str:
 
 def _note(request: web.Request, status: int, detail: str) -> None:
     """Remember what went wrong, for the usage page."""
-    caller, door = request.get(CALLER), _door(request)
-    what = f"{door.name if door else access_log.UNMATCHED}: {status}"
+    caller, route = request.get(CALLER), _route_of(request)
+    what = f"{route.name if route else access_log.UNMATCHED}: {status}"
     request.app[TROUBLES].note(caller.team.name if caller else None, what, detail)
 
 
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let nobody in without a key that fits the door."""
+    """Let nobody in without a key that fits the route."""
     if request.method == "OPTIONS":
         if request.path.startswith("/outputs/"):
             request[STREAM_ORIGINS] = ANY_ORIGIN
         return cors.preflight(request)
     if not _is_plain(request):
         raise NotFound
-    door = _door(request)
-    if door is None or door.name in OPEN_ROUTES:
+    route = _route_of(request)
+    if route is None or route.name in OPEN_ROUTES:
         return await handler(request)
     authorization = request.headers.get("Authorization")
     caller = await request.app[AUTHENTICATOR].authenticate(authorization, base_url.page_of(request))
     request[CALLER] = caller
     request[PRESENTED] = (authorization or "").partition(" ")[2].strip()
-    if not caller.may(door.scope):
-        raise Forbidden(f"Your key lacks the scope '{door.scope}'.")
+    if not caller.may(route.scope):
+        raise Forbidden(f"Your key lacks the scope '{route.scope}'.")
     refuse_own_key_in_head(request)
-    await request_limits.admit(request, caller, is_create=door.name in CREATES)
+    await request_limits.admit(request, caller, is_create=route.name in CREATES)
     # Each request is handled in a task, and so in a context, of its own.
     request.app[ACCOUNT].asked_by(caller.team.name)
     return await handler(request)

@@ -17,16 +17,16 @@ from gateway.errors import RateLimited, Unprocessable, UpstreamUnavailable
 from gateway.http.base_url import is_trusted
 from gateway.http.keys import AUTHENTICATOR, CLOCK, METRICS, SETTINGS
 from gateway.money.rules import refusals
-from gateway.throttling.hold_queue import Holding
+from gateway.throttling.hold_queue import HoldQueue
 from gateway.throttling.rules import rate_headers, request_rates
-from gateway.throttling.rules.request_rates import Bucket, Over, RequestRates, Standing
+from gateway.throttling.rules.request_rates import Bucket, RateExceeded, RateStatus, RequestRates
 
 _LONGEST_USER = 200
 _IPV6_NETWORK = 64
 """Bits of an IPv6 address that name one household or host (RFC 6177): it has all of the others to itself."""
 
 RATES = web.AppKey("rates", RequestRates)
-HOLDING = web.AppKey("holding", Holding)
+HOLDING = web.AppKey("holding", HoldQueue)
 _ARRIVED = web.RequestKey("arrived", float)
 _UNTIL = web.RequestKey("hold_until", float)
 _BUCKETS = web.RequestKey("buckets", tuple[Bucket, ...])
@@ -86,7 +86,7 @@ async def admit(request: web.Request, caller: Caller, *, is_create: bool) -> Non
     if may_pass and (over := request_rates.admit(buckets, now)) is None:
         return
     if is_create:
-        over = await request.app[HOLDING].hold(caller.team.name, buckets, request[_UNTIL])
+        over = await request.app[HOLDING].enqueue(caller.team.name, buckets, request[_UNTIL])
     if over is not None:
         raise _refusal(request, over, clock)
     if has_left(request):
@@ -109,7 +109,7 @@ def admit_stream(request: web.Request, prediction: Prediction) -> None:
         raise _refusal(request, over, clock)
 
 
-def _refusal(request: web.Request, over: Over, clock: Clock) -> RateLimited:
+def _refusal(request: web.Request, over: RateExceeded, clock: Clock) -> RateLimited:
     bucket, now = over.bucket, clock.monotonic()
     request.app[METRICS].request_refused(bucket.of)
     seconds = request_rates.retry_after(over)
@@ -143,7 +143,7 @@ def limits(request: web.Request) -> list[dict[str, object]]:
     return [_shown(request_rates.standing(bucket, now), clock) for bucket in request.get(_BUCKETS, ())]
 
 
-def _shown(standing: Standing, clock: Clock) -> dict[str, object]:
+def _shown(standing: RateStatus, clock: Clock) -> dict[str, object]:
     return refusals.rate_shown(
         standing.name,
         standing.of,

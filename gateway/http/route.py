@@ -1,4 +1,4 @@
-"""A door: one route of the gateway, with the scope that opens it."""
+"""A route: one route of the gateway, with the scope that opens it."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -26,7 +26,7 @@ def template(path: str) -> str:
     return "".join(out)
 
 
-class Door(msgspec.Struct, frozen=True):
+class Route(msgspec.Struct, frozen=True):
     """A route. `path` stands below the base; `name` is its label in metrics and logs."""
 
     method: str
@@ -37,11 +37,11 @@ class Door(msgspec.Struct, frozen=True):
 
     @property
     def template(self) -> str:
-        """The path without its patterns: the same for every request through this door."""
+        """The path without its patterns: the same for every request through this route."""
         return template(self.path)
 
 
-DOORS = web.AppKey("doors", Mapping[web.AbstractRoute, Door])
+ROUTES = web.AppKey("routes", Mapping[web.AbstractRoute, Route])
 
 OPEN_ROUTES: Final = frozenset(
     {

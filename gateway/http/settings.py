@@ -30,7 +30,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The origins of each team that there is."""
 
 
-class Current:
+class LiveSettings:
     """Holds the settings that count now. A reload of the config puts others in their place, all at once.
 
     Whoever waits for something in between two looks, and needs both to agree, keeps what the first one gave.

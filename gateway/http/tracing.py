@@ -5,7 +5,7 @@ from aiohttp.typedefs import Handler
 
 from gateway.http import access_log
 from gateway.http.keys import ABOUT, CALLER, TRACE_ID, TRACER
-from gateway.http.route import DOORS
+from gateway.http.route import ROUTES
 
 _SERVER_ERROR = 500
 _LEFT = 499
@@ -25,10 +25,10 @@ async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
             response = await handler(request)
             return response
         finally:
-            door = request.app[DOORS].get(request.match_info.route)
-            route = door.template if door else access_log.UNMATCHED
+            route = request.app[ROUTES].get(request.match_info.route)
+            template = route.template if route else access_log.UNMATCHED
             status = response.status if response is not None else _LEFT
-            attributes: dict[str, str | int] = {"http.route": route, "http.response.status_code": status}
+            attributes: dict[str, str | int] = {"http.route": template, "http.response.status_code": status}
             caller, about = request.get(CALLER), request.get(ABOUT)
             if team := caller.team.name if caller else about.prediction.team if about else None:
                 attributes["gateway.team"] = team
@@ -36,4 +36,4 @@ async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
                 attributes["gateway.cache"] = result
             if status >= _SERVER_ERROR:
                 attributes["error.type"] = str(status)
-            span.end_as(f"{method} {route}", attributes)
+            span.end_as(f"{method} {template}", attributes)

@@ -10,8 +10,8 @@ from enum import Enum
 import msgspec
 
 from gateway import errors
-from gateway.domain.limits import Of
-from gateway.domain.quota import Sort
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import LimitKind
 from gateway.domain.records import Source, Status
 from gateway.domain.windows import Window
 from gateway.metrics.labels import Label, closed
@@ -174,9 +174,9 @@ BUDGET_SPENT = _gauge("budget_spent_usd", "What is spent of the window's budget.
 BUDGET_RESERVED = _gauge("budget_reserved_usd", "What is held for runs under way.", TEAM, WINDOW)
 BUDGET_RESETS = _gauge("budget_reset_timestamp_seconds", "When the window ends.", WINDOW)
 QUOTA_REFUSALS = _counter("quota_refusals", "Creates that a limit of the team, a key or a user refused.", TEAM,
-                          closed("reason", *Sort))
+                          closed("reason", *LimitKind))
 REQUEST_REFUSALS = _counter("request_refusals", "Requests over a request rate, by whose it is.",
-                            closed("of", *Of))
+                            closed("of", *SubjectKind))
 CONCURRENCY_LIMIT = _gauge("concurrency_limit", "Predictions that a team may have under way, where that is limited.",
                            TEAM, is_prepared=False)
 CREATES_HELD = _counter("creates_held", "Creates held over a request rate, by what became of them.",

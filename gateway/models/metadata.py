@@ -17,7 +17,7 @@ from gateway.domain.links import PageParts
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.upstream_response import Answer
-from gateway.runtime.lru import resized
+from gateway.runtime.lru import resize_lru
 
 _OVERHEAD = 1024
 
@@ -79,7 +79,7 @@ class MetadataService:
     def reconfigure(self, *, ttl_seconds: float, max_bytes: int) -> None:
         """Keep answers for another time, which counts for those that are kept too, or more or fewer of them."""
         self._ttl_seconds = ttl_seconds
-        self._entries = resized(self._entries, max_bytes)
+        self._entries = resize_lru(self._entries, max_bytes)
 
     @property
     def size(self) -> int:

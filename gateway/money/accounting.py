@@ -6,7 +6,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Run, Source
 from gateway.errors import GatewayError
 from gateway.money.budget_alerts import Budgets
-from gateway.money.limit_queue import Admission
+from gateway.money.limit_queue import LimitQueue
 from gateway.money.ports import MoneyObserver
 from gateway.money.pricing import Pricing
 from gateway.predictions.ports.sharing import CreateStore
@@ -22,14 +22,14 @@ class Accounting:
         store: CreateStore,
         pricing: Pricing,
         budgets: Budgets,
-        admission: Admission,
+        limit_queue: LimitQueue,
         clock: Clock,
         observer: MoneyObserver,
     ) -> None:
         self._store = store
         self._pricing = pricing
         self._budgets = budgets
-        self._admission = admission
+        self._admission = limit_queue
         self._clock = clock
         self._observer = observer
 

@@ -5,9 +5,9 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from gateway.domain import quota, windows
-from gateway.domain.limits import Limits, Of
+from gateway.domain.limits import Limits, SubjectKind
 from gateway.domain.ports.clock import Clock
-from gateway.domain.quota import Allowance, Sort, Standing
+from gateway.domain.quota import Allowance, LimitKind, LimitStatus
 from gateway.domain.teams import Team
 from gateway.errors import GatewayError
 from gateway.money.ports import Ledger, MoneyObserver
@@ -91,7 +91,7 @@ class Budgets:
         limits = self._limits.get(team)
         if limits is None:
             return
-        now, scope = self._clock.now(), quota.scope(Of.TEAM, team)
+        now, scope = self._clock.now(), quota.scope(SubjectKind.TEAM, team)
         meter = (await self._ledger.meters([scope], now))[scope]
         self._observer.budget(
             team, "day", limit=limits.microusd_per_day, spent=meter.day_microusd, reserved=meter.held_microusd
@@ -100,10 +100,10 @@ class Budgets:
             team, "month", limit=limits.microusd_per_month, spent=meter.month_microusd, reserved=meter.held_microusd
         )
         for standing in quota.standings([_allowance(team, limits)], {scope: meter}, now):
-            if standing.sort is Sort.DOLLARS:
+            if standing.sort is LimitKind.DOLLARS:
                 await self._warn(team, standing, now, is_in_the_way=standing.name == refused)
 
-    async def _warn(self, team: str, standing: Standing, now: float, *, is_in_the_way: bool) -> None:
+    async def _warn(self, team: str, standing: LimitStatus, now: float, *, is_in_the_way: bool) -> None:
         assert standing.window is not None
         began = windows.first_day(standing.window, windows.day_of(now))
         taken = standing.used + standing.held
@@ -134,8 +134,8 @@ def _limits(teams: Sequence[Team]) -> Mapping[str, Limits]:
 
 def _allowance(team: str, limits: Limits) -> Allowance:
     return Allowance(
-        of=Of.TEAM,
-        scope=quota.scope(Of.TEAM, team),
+        of=SubjectKind.TEAM,
+        scope=quota.scope(SubjectKind.TEAM, team),
         microusd_per_day=limits.microusd_per_day,
         microusd_per_month=limits.microusd_per_month,
     )

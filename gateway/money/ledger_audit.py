@@ -29,7 +29,7 @@ _TOLD_AT_MOST = 20
 _TURNS_BETWEEN_AUDITS = 10
 
 
-class Bookkeeper:
+class LedgerAuditor:
     """Looks after the ledger, once a minute."""
 
     def __init__(

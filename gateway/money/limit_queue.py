@@ -12,21 +12,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gateway.domain import quota
-from gateway.domain.create_request import Order
-from gateway.domain.limits import Of
+from gateway.domain.create_request import CreateCommand
+from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
-from gateway.domain.quota import Allowance, Demand, Granted, Refused, Sort, Standing
+from gateway.domain.quota import Allowance, Granted, LimitKind, LimitStatus, Refused, ReservationRequest
 from gateway.domain.teams import Caller
 from gateway.errors import BudgetExceeded, GatewayError, RateLimited, UpstreamUnavailable
 from gateway.money.ports import Ledger, MoneyObserver
 from gateway.money.rules import refusals
-from gateway.runtime.sleep import sleep_or
+from gateway.runtime.sleep import sleep_until_event
 
 MAX_WAITING = 1000
 """How many creates of one team wait at a time: each is a connection, and a body in memory."""
 
 
-class Held(Exception):
+class WaitForLimit(Exception):
     """A limit is in the way that waiting helps with. Nothing was recorded."""
 
     def __init__(self, refused: Refused | None) -> None:
@@ -35,47 +35,63 @@ class Held(Exception):
         """`None`: others wait for the same limit and were there before."""
 
 
-class Place:
+class QueueEntry:
     """One create's place among those who wait, by the order of arrival."""
 
-    __slots__ = ("_admission", "_since", "demand", "line", "number", "order", "scopes", "team", "turn", "waited_for")
+    __slots__ = (
+        "_limit_queue",
+        "_since",
+        "command",
+        "demand",
+        "line",
+        "number",
+        "scopes",
+        "team",
+        "turn",
+        "waited_for",
+    )
 
     def __init__(
-        self, admission: "Admission", caller: Caller, order: Order, demand: Demand | None, number: int
+        self,
+        limit_queue: "LimitQueue",
+        caller: Caller,
+        command: CreateCommand,
+        demand: ReservationRequest | None,
+        number: int,
     ) -> None:
-        self._admission = admission
+        self._limit_queue = limit_queue
         self.team = caller.team.name
-        self.order = order
+        self.command = command
         self.demand = demand
         self.number = number
         self.scopes = tuple(each.scope for each in demand.allowances) if demand is not None else ()
         self.line: str | None = None
         """The scope in whose line it stands."""
         self.turn = asyncio.Event()
-        self.waited_for: Standing | None = None
+        self.waited_for: LimitStatus | None = None
         """The limit that was in the way last."""
-        self._since = admission.monotonic()
+        self._since = limit_queue.monotonic()
 
     @property
     def waited_seconds(self) -> float:
         """How long ago it took its place."""
-        return self._admission.monotonic() - self._since
+        return self._limit_queue.monotonic() - self._since
 
-    def __lt__(self, other: "Place") -> bool:
+    def __lt__(self, other: "QueueEntry") -> bool:
         return self.number < other.number
 
     def check_turn(self) -> None:
-        """Raise `Held` if somebody who came earlier waits for one of the same limits."""
-        if self._admission.is_behind(self) is not None:
-            raise Held(None)
+        """Raise `WaitForLimit` if somebody who came earlier waits for one of the same limits."""
+        if self._limit_queue.is_behind(self) is not None:
+            raise WaitForLimit(None)
 
     async def wait(self, refused: Refused | None) -> None:
         """Wait until another try makes sense. Raise `RateLimited` when the caller has waited long enough."""
-        await self._admission.wait(self, refused)
+        await self._limit_queue.wait(self, refused)
 
     def leave(self) -> None:
         """Wait no longer. One that waits again has the place of its arrival."""
-        self._admission.leave(self)
+        self._limit_queue.leave(self)
 
 
 class _Line:
@@ -84,11 +100,11 @@ class _Line:
     __slots__ = ("places", "refused")
 
     def __init__(self) -> None:
-        self.places: list[Place] = []
+        self.places: list[QueueEntry] = []
         self.refused: Refused | None = None
 
 
-class Admission:
+class LimitQueue:
     """Lets creates wait, first come, first served."""
 
     def __init__(self, ledger: Ledger, clock: Clock, observer: MoneyObserver) -> None:
@@ -101,9 +117,9 @@ class Admission:
         self._is_closing = False
         self._on_exhausted: Callable[[str, str], None] = lambda *_: None
 
-    def when_exhausted(self, act: Callable[[str, str], None]) -> None:
+    def when_exhausted(self, callback: Callable[[str, str], None]) -> None:
         """Have something done, with the team and the name, when a budget of a team keeps a create from running."""
-        self._on_exhausted = act
+        self._on_exhausted = callback
 
     @property
     def waiting(self) -> int:
@@ -119,15 +135,15 @@ class Admission:
         return self.waiting if team is None else self._waiting[team]
 
     @contextmanager
-    def place(self, caller: Caller, order: Order, demand: Demand | None) -> Iterator[Place]:
+    def place(self, caller: Caller, command: CreateCommand, demand: ReservationRequest | None) -> Iterator[QueueEntry]:
         """Give a create its place, which it leaves at the end of the context."""
-        place = Place(self, caller, order, demand, next(self._numbers))
+        place = QueueEntry(self, caller, command, demand, next(self._numbers))
         try:
             yield place
         finally:
             self.leave(place)
 
-    def is_behind(self, place: Place) -> str | None:
+    def is_behind(self, place: QueueEntry) -> str | None:
         """Return a scope for which somebody waits who came before."""
         for scope in place.scopes:
             line = self._lines.get(scope)
@@ -135,11 +151,11 @@ class Admission:
                 return scope
         return None
 
-    def refusal(self, refused: Refused, demand: Demand, team: str) -> GatewayError:
+    def refusal(self, refused: Refused, demand: ReservationRequest, team: str) -> GatewayError:
         """Turn a refusal into the error that its caller gets, and count it."""
         standing = refused.standing
         self._observer.quota_refused(team, standing.sort)
-        if standing.of is Of.TEAM and standing.sort.is_budget:
+        if standing.of is SubjectKind.TEAM and standing.sort.is_budget:
             self._on_exhausted(team, standing.name)
         retry_after = quota.seconds_to_wait(refused.retry_after)
         made = BudgetExceeded if refused.standing.sort.is_budget else RateLimited
@@ -147,17 +163,17 @@ class Admission:
             refusals.detail_of(refused, demand), retry_after=retry_after, limit=refusals.shown(refused.standing)
         )
 
-    async def foresee(self, demand: Demand, patience: float) -> Refused | None:
+    async def foresee(self, demand: ReservationRequest, patience: float) -> Refused | None:
         """Say which limit would refuse a create now. A rate that is free again within `patience` would not."""
         now = self._clock.now()
         meters = await self._ledger.meters([allowance.scope for allowance in demand.allowances], now)
         decision = quota.decide(meters, demand, now)
         if isinstance(decision, Granted):
             return None
-        is_held = decision.standing.sort is Sort.RATE and decision.retry_after <= patience
+        is_held = decision.standing.sort is LimitKind.RATE and decision.retry_after <= patience
         return None if is_held else decision
 
-    async def wait(self, place: Place, refused: Refused | None) -> None:
+    async def wait(self, place: QueueEntry, refused: Refused | None) -> None:
         """Wait until it is a place's turn to try."""
         scope = self.is_behind(place) if refused is None else refused.standing.scope
         if scope is None:
@@ -167,19 +183,19 @@ class Admission:
         line = self._lines[scope]
         is_first = line.places[0] is place
         seconds = refused.retry_after if is_first and refused is not None else float("inf")
-        left = place.order.hold_until - self._clock.monotonic()
+        left = place.command.hold_until - self._clock.monotonic()
         if left > 0:
-            await sleep_or(self._clock, min(seconds, left), place.turn)
+            await sleep_until_event(self._clock, min(seconds, left), place.turn)
         place.turn.clear()
-        if self._is_closing or place.order.has_left():
+        if self._is_closing or place.command.has_left():
             raise UpstreamUnavailable("The gateway is shutting down, or the caller has left.", retry_after=1)
-        if self._clock.monotonic() >= place.order.hold_until:
+        if self._clock.monotonic() >= place.command.hold_until:
             assert place.demand is not None
             known = refused or line.refused
             assert known is not None
             raise self.refusal(known, place.demand, place.team)
 
-    def _stand(self, place: Place, scope: str, refused: Refused | None) -> None:
+    def _stand(self, place: QueueEntry, scope: str, refused: Refused | None) -> None:
         """Stand in a line, at the place of one's arrival."""
         if place.line != scope:
             if place.line is None and self._waiting[place.team] >= MAX_WAITING:
@@ -198,7 +214,7 @@ class Admission:
         if line.refused is not None:
             place.waited_for = line.refused.standing
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: QueueEntry) -> None:
         """Take a place out of its line, if it stands in one, and let the next one try."""
         if place.line is None:
             return

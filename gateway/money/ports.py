@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.domain.ledger import By, Entry, Reservation, Settlement, Usage
-from gateway.domain.quota import Meter
+from gateway.domain.quota import Counters
 from gateway.money.rules.audit import Audited
 
 
@@ -15,7 +15,7 @@ class Ledger(Protocol):
     of the ledger and every sum of it change in one step. Days are those of `gateway.domain.windows`.
     """
 
-    async def meters(self, scopes: Sequence[str], now: float) -> dict[str, Meter]:
+    async def meters(self, scopes: Sequence[str], now: float) -> dict[str, Counters]:
         """Return what is counted for each of the scopes at that time, from one snapshot."""
         ...
 

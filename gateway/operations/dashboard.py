@@ -12,7 +12,7 @@ from cachetools import TTLCache
 
 from gateway.domain import quota, windows
 from gateway.domain.ledger import By, Usage
-from gateway.domain.limits import Of
+from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Run
 from gateway.domain.teams import Team
@@ -20,7 +20,7 @@ from gateway.domain.windows import Window
 from gateway.money.ports import Ledger
 from gateway.money.rules import projection, reports
 from gateway.operations.ports.dashboard import Figures
-from gateway.operations.recent_errors import Troubles
+from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.rules import dashboard_view as board
 from gateway.operations.rules.dashboard_view import MOST_ROWS, ActiveRun, Board, Budget, Live, Refusal
 
@@ -45,14 +45,14 @@ class DashboardService:
         teams: Sequence[Team],
         ledger: Ledger,
         figures: Figures,
-        troubles: Troubles,
+        recent_errors: RecentErrors,
         sources: Sources,
         clock: Clock,
     ) -> None:
         self.reconfigure(teams)
         self._ledger = ledger
         self._figures = figures
-        self._troubles = troubles
+        self._troubles = recent_errors
         self._sources = sources
         self._clock = clock
         self._boards: TTLCache[str | None, Board] = TTLCache(_MOST_BOARDS, REFRESH_SECONDS, timer=clock.monotonic)
@@ -96,7 +96,7 @@ class DashboardService:
                 waiting=self._sources.waiting(whose),
             ),
             runs=_active(runs),
-            troubles=self._troubles.newest(whose, _MOST_TROUBLES),
+            recent_errors=self._troubles.newest(whose, _MOST_TROUBLES),
             refusals=self._refusals(whose),
         )
 
@@ -104,7 +104,7 @@ class DashboardService:
         # Taken once: a reload may take a team out while the ledger is asked.
         teams = self._teams
         names = [name for name in teams if whose in (None, name)]
-        scopes = {name: quota.scope(Of.TEAM, name) for name in names}
+        scopes = {name: quota.scope(SubjectKind.TEAM, name) for name in names}
         meters = await self._ledger.meters(list(scopes.values()), now)
         spent: defaultdict[str, dict[int, int]] = defaultdict(dict)
         for row in by_day:

@@ -7,7 +7,7 @@ from gateway.domain.records import Run
 from gateway.domain.teams import Caller
 from gateway.money.ports import Ledger
 from gateway.money.pricing import Pricing
-from gateway.operations.ports.explain import Teller
+from gateway.operations.ports.explain import HistorySource
 from gateway.operations.rules import explain
 from gateway.operations.rules.explain import Happening, Priced
 from gateway.predictions.ports.predictions import Predictions
@@ -15,7 +15,7 @@ from gateway.predictions.queries import PredictionService
 
 
 class ExplainService:
-    """Gathers what the records know. `tellers` are asked for what other parts did."""
+    """Gathers what the records know. `sources` are asked for what other parts did."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class ExplainService:
         pricing: Pricing,
         *,
         config_keys: Mapping[str, str],
-        tellers: Sequence[Teller] = (),
+        sources: Sequence[HistorySource] = (),
     ) -> None:
         self._predictions = predictions
         self._records = records
@@ -34,7 +34,7 @@ class ExplainService:
         self._keys = keys
         self._pricing = pricing
         self.reconfigure(config_keys)
-        self._tellers = tellers
+        self._tellers = sources
 
     def reconfigure(self, config_keys: Mapping[str, str]) -> None:
         """Go by other names of the config's keys, by their ids, from now on."""
@@ -44,15 +44,15 @@ class ExplainService:
         """Explain a prediction of the caller's. Raise `NotFound` for what is unknown and what is somebody else's."""
         known = await self._predictions.owned(caller, prediction_id)
         # Its identity may have been settled since it was last shown.
-        sight = await self._records.prediction(prediction_id) or known
+        view = await self._records.prediction(prediction_id) or known
         further: list[Happening] = []
-        for teller in self._tellers:
-            further += await teller.happenings(sight)
+        for source in self._tellers:
+            further += await source.events(view)
         return explain.explain(
-            sight,
-            await self._priced(sight.run),
-            key_name=await self._key_name(sight.prediction.key_id),
-            owns_run=caller.owns(sight.run.team),
+            view,
+            await self._priced(view.run),
+            key_name=await self._key_name(view.prediction.key_id),
+            owns_run=caller.owns(view.run.team),
             further=further,
         )
 

@@ -24,7 +24,7 @@ class _Ended(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Ended).decode
 
 
-class Troubles:
+class RecentErrors:
     """Remembers what went wrong."""
 
     def __init__(self, teams: Iterable[str], clock: Clock, *, max_age_seconds: float) -> None:

@@ -5,7 +5,7 @@ from gateway.domain.records import Run
 from gateway.predictions.rules import run_times
 
 
-class RunClock:
+class RunTimings:
     """Acts at the end of runs."""
 
     def __init__(self, observer: RunObserver) -> None:

@@ -17,11 +17,11 @@ from gateway.domain import documents
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Copy, Run
 from gateway.errors import GatewayError, StoreUnavailable
-from gateway.outputs.eviction import OutputKeeper
+from gateway.outputs.eviction import OutputEviction
 from gateway.outputs.ports import CopyFailure, CopyStore, NotCopied, OutputFetcher, OutputObserver, OutputStore, Spool
 from gateway.outputs.rules import outputs
 from gateway.outputs.rules.outputs import Files, OutputFile, Persist
-from gateway.runtime.sleep import sleep_or
+from gateway.runtime.sleep import sleep_until_event
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Copier:
         records: CopyStore,
         store: OutputStore,
         fetcher: OutputFetcher,
-        keeper: OutputKeeper,
+        keeper: OutputEviction,
         clock: Clock,
         observer: OutputObserver,
         *,
@@ -122,7 +122,7 @@ class Copier:
                 wait = self._waiting[0].due_at - self._clock.now() if self._waiting else _IDLE_SECONDS
                 if wait > 0:
                     self._news.clear()
-                    await sleep_or(self._clock, wait, self._news)
+                    await sleep_until_event(self._clock, wait, self._news)
                     continue
                 await self._free.acquire()
                 group.create_task(self._do(heapq.heappop(self._waiting)))

@@ -11,7 +11,7 @@ from gateway.domain import tickets
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Copy, Run
 from gateway.errors import NotFound, OutputLost, StoreUnavailable
-from gateway.outputs.eviction import OutputKeeper
+from gateway.outputs.eviction import OutputEviction
 from gateway.outputs.ports import Outputs, OutputStore, StoredObject
 from gateway.outputs.rules import outputs
 from gateway.predictions.queries import PredictionService
@@ -42,7 +42,7 @@ class OutputService:
         predictions: PredictionService,
         records: Outputs,
         store: OutputStore,
-        keeper: OutputKeeper,
+        keeper: OutputEviction,
         clock: Clock,
         *,
         secret: bytes,
@@ -69,15 +69,15 @@ class OutputService:
     async def find(self, ticket: str, name: str) -> Found:
         """Return the copy that a ticket opens. Raise `NotFound` if it opens none, or no longer."""
         said = tickets.read_output_ticket(ticket)
-        sight = await self._predictions.find(said.prediction_id) if said is not None else None
-        if said is None or sight is None or sight.prediction.canceled_at is not None:
+        view = await self._predictions.find(said.prediction_id) if said is not None else None
+        if said is None or view is None or view.prediction.canceled_at is not None:
             raise NotFound
-        copy = next((copy for copy in sight.run.copies if copy.place == said.place), None)
+        copy = next((copy for copy in view.run.copies if copy.place == said.place), None)
         if copy is None or not tickets.proves(said, self._secret, copy.sha256) or name != outputs.name_of(copy.url):
             raise NotFound
         if not outputs.is_alive(copy, self._clock.now(), self._ttl_seconds):
             raise NotFound
-        return Found(copy, sight.run, sight.prediction.team)
+        return Found(copy, view.run, view.prediction.team)
 
     def seconds_left(self, found: Found) -> int:
         """Say how long the ticket opens the copy."""

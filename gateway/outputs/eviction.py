@@ -22,7 +22,7 @@ _STEP = 50
 _PAUSE_BETWEEN_STEPS = 0.05
 
 
-class OutputKeeper:
+class OutputEviction:
     """Keeps the output store within its bounds: of bytes, of age, and of need."""
 
     def __init__(

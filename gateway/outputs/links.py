@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gateway.domain.ports.clock import Clock
-from gateway.domain.records import Sight
+from gateway.domain.records import PredictionView
 from gateway.outputs.rules import outputs
 
 
@@ -15,13 +15,13 @@ class OutputLinks:
         self._secret = secret
         self._ttl_seconds = ttl_seconds
 
-    def are_shown(self, sight: Sight) -> bool:
+    def are_shown(self, view: PredictionView) -> bool:
         """Say whether a prediction shows them now."""
-        return bool(sight.run.copies) and outputs.are_shown(sight, self._clock.now())
+        return bool(view.run.copies) and outputs.are_shown(view, self._clock.now())
 
-    def of(self, sight: Sight, base: str) -> Mapping[str, str]:
+    def of(self, view: PredictionView, base: str) -> Mapping[str, str]:
         """Return what stands in for upstream's links in a prediction, for a caller who knows the gateway by `base`."""
-        if not sight.run.copies:
+        if not view.run.copies:
             return {}
         origin = base.removesuffix("/v1")
-        return outputs.links(sight, self._secret, origin, self._clock.now(), self._ttl_seconds)
+        return outputs.links(view, self._secret, origin, self._clock.now(), self._ttl_seconds)

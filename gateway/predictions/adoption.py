@@ -13,13 +13,13 @@ import msgspec
 from msgspec import Raw
 
 from gateway.domain import documents
-from gateway.domain.documents import News
+from gateway.domain.documents import Snapshot
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import AdoptionObserver
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState
 from gateway.errors import Conflict, GatewayError, UpstreamUnavailable
-from gateway.predictions.in_flight import Flights, NotSent
+from gateway.predictions.in_flight import NotSent, PendingCreates
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import adoption
 
@@ -31,7 +31,7 @@ _LONGEST_PAUSE = 30.0
 _MAX_PAGES = 20
 _STORE_PAGE = 500
 
-Adopt = Callable[[Run, News], Awaitable[None]]
+Adopt = Callable[[Run, Snapshot], Awaitable[None]]
 """Records a found run as created. Raises `Conflict` if it is somebody's already."""
 
 TakeUp = Callable[[Run], Awaitable[None]]
@@ -50,7 +50,7 @@ class Adopter:
         self,
         store: CreateStore,
         upstream: Upstream,
-        flights: Flights,
+        pending_creates: PendingCreates,
         clock: Clock,
         observer: AdoptionObserver,
         adopt: Adopt,
@@ -58,7 +58,7 @@ class Adopter:
     ) -> None:
         self._store = store
         self._upstream = upstream
-        self._flights = flights
+        self._flights = pending_creates
         self._clock = clock
         self._observer = observer
         self._adopt = adopt
@@ -137,7 +137,7 @@ class Adopter:
             query = page.next.partition("?")[2]
         return False
 
-    async def _take(self, run: Run, news: News) -> bool:
+    async def _take(self, run: Run, news: Snapshot) -> bool:
         # Asked again and in this order: an equal create may have begun before the list was read. As long as it flies
         # the run may be its own; once it has landed, its run is owned.
         if self._flights.is_sending(run.request, run.path) or await self._store.owns_upstream_id(news.upstream_id):
@@ -153,12 +153,14 @@ class Adopter:
     async def _give_up(self, run: Run) -> None:
         """Forget an intent that upstream never showed: nothing came of it, as far as can be known."""
         await self._store.discard_intent(run.id)
-        self._flights.land(run.id, NotSent(UpstreamUnavailable("Replicate never took the prediction.", retry_after=1)))
+        self._flights.resolve(
+            run.id, NotSent(UpstreamUnavailable("Replicate never took the prediction.", retry_after=1))
+        )
         logger.error("an uncertain create was never found upstream", extra={"run": run.id, "team": run.team})
         self._observer.orphan_settled("released")
 
 
-def _news(document: bytes) -> News | None:
+def _news(document: bytes) -> Snapshot | None:
     try:
         return documents.read_news(document)
     except ValueError:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from gateway.domain.ports.clock import Clock
 from gateway.errors import GatewayError, NotFound
 from gateway.predictions.ports.sharing import Sharing
-from gateway.runtime.sleep import sleep_or
+from gateway.runtime.sleep import sleep_until_event
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Deadlines:
                 continue
             at, prediction_id = self._heap[0]
             if (remaining := at - self._clock.now()) > 0:
-                await sleep_or(self._clock, remaining, self._nearer)
+                await sleep_until_event(self._clock, remaining, self._nearer)
                 continue
             heapq.heappop(self._heap)
             try:

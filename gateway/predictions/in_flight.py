@@ -1,7 +1,7 @@
 """Flights: creates whose run upstream may already have, and those who wait for what becomes of them.
 
 Whoever begins a prediction on a run that is still `intended` waits here: its leader, those that joined, and after a
-restart nobody at first. A flight ends once, in one of the three ways of `Landed`; until then it may turn uncertain,
+restart nobody at first. A flight ends once, in one of the three ways of `Resolved`; until then it may turn uncertain,
 from when on nobody waits longer than their patience.
 """
 
@@ -40,24 +40,24 @@ class NotSent(msgspec.Struct, frozen=True):
     error: GatewayError
 
 
-Landed = Created | Refused | NotSent
+Resolved = Created | Refused | NotSent
 
 
-class Flight:
+class PendingCreate:
     """One create that is under way."""
 
     def __init__(self, run: Run) -> None:
         loop = asyncio.get_running_loop()
         self.run = run
-        self.company = 0
+        self.waiters = 0
         """How many wait beside the one who leads."""
-        self._landed: asyncio.Future[Landed] = loop.create_future()
+        self._landed: asyncio.Future[Resolved] = loop.create_future()
         self._uncertain: asyncio.Future[None] = loop.create_future()
 
-    def land(self, landed: Landed) -> None:
+    def resolve(self, resolved: Resolved) -> None:
         """Tell everybody what became of it. The first word stands."""
         if not self._landed.done():
-            self._landed.set_result(landed)
+            self._landed.set_result(resolved)
 
     @property
     def is_uncertain(self) -> bool:
@@ -69,26 +69,26 @@ class Flight:
         if not self._uncertain.done():
             self._uncertain.set_result(None)
 
-    async def landing(self, patience: float) -> Landed:
+    async def wait(self, patience: float) -> Resolved:
         """Wait for the end. Raise `UpstreamUncertain` when it is not known `patience` seconds after it turned so."""
         either: set[asyncio.Future[Any]] = {self._landed, self._uncertain}
-        self.company += 1
+        self.waiters += 1
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not self._landed.done():
                 await asyncio.wait({self._landed}, timeout=patience)
         finally:
-            self.company -= 1
+            self.waiters -= 1
         if not self._landed.done():
             raise UpstreamUncertain(_UNCERTAIN)
         return self._landed.result()
 
 
-class Flights:
+class PendingCreates:
     """The creates that are under way, by run."""
 
     def __init__(self) -> None:
-        self._flights: dict[str, Flight] = {}
+        self._flights: dict[str, PendingCreate] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -96,27 +96,27 @@ class Flights:
     @property
     def waiting(self) -> int:
         """How many wait for the end of one."""
-        return sum(flight.company for flight in self._flights.values())
+        return sum(pending.waiters for pending in self._flights.values())
 
-    def start(self, run: Run) -> Flight:
+    def start(self, run: Run) -> PendingCreate:
         """Begin a flight, or return the one that there is."""
-        flight = self._flights.get(run.id)
-        if flight is None:
-            flight = self._flights[run.id] = Flight(run)
-        return flight
+        pending = self._flights.get(run.id)
+        if pending is None:
+            pending = self._flights[run.id] = PendingCreate(run)
+        return pending
 
-    def get(self, run_id: str) -> Flight | None:
+    def get(self, run_id: str) -> PendingCreate | None:
         """Return the flight of a run, while it lasts."""
         return self._flights.get(run_id)
 
     def is_sending(self, request: bytes, path: str) -> bool:
         """Whether an equal create is under way whose answer is still to come: a run found upstream may be its own."""
         return any(
-            flight.run.request == request and flight.run.path == path and not flight.is_uncertain
-            for flight in self._flights.values()
+            pending.run.request == request and pending.run.path == path and not pending.is_uncertain
+            for pending in self._flights.values()
         )
 
-    def land(self, run_id: str, landed: Landed) -> None:
+    def resolve(self, run_id: str, resolved: Resolved) -> None:
         """End a flight."""
-        if flight := self._flights.pop(run_id, None):
-            flight.land(landed)
+        if pending := self._flights.pop(run_id, None):
+            pending.resolve(resolved)

@@ -12,13 +12,13 @@ from http import HTTPStatus
 import msgspec
 
 from gateway.domain import documents, tickets
-from gateway.domain.create_request import Asked, Created, Order
-from gateway.domain.documents import News
+from gateway.domain.create_request import CreateCommand, CreateContext, Created
+from gateway.domain.documents import Snapshot
 from gateway.domain.ledger import Settlement
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import AdoptionObserver, PredictionObserver
 from gateway.domain.ports.upstream import Upstream
-from gateway.domain.records import Prediction, Run, RunState, Sight, Status
+from gateway.domain.records import Prediction, PredictionView, Run, RunState, Status
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
     Conflict,
@@ -33,7 +33,7 @@ from gateway.models.versions import VersionMap
 from gateway.predictions import in_flight
 from gateway.predictions.adoption import Adopter
 from gateway.predictions.deadlines import Deadlines
-from gateway.predictions.in_flight import Flights
+from gateway.predictions.in_flight import PendingCreates
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import run_times
 from gateway.predictions.tracker import Tracker
@@ -41,7 +41,7 @@ from gateway.runtime.tasks import Tasks
 from gateway.sharing.identity import Identity, IdentityService
 from gateway.sharing.rules import caching
 from gateway.sharing.rules.determinism import Reason
-from gateway.throttling.ports import Turns
+from gateway.throttling.ports import CreateLimiter
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ _RECORD_PAUSE = 0.2
 _FORGET_PAUSE = 1.0
 
 
-class Leader:
+class RunCreator:
     """Creates runs, records them, and gives them their identity."""
 
     def __init__(
@@ -68,13 +68,13 @@ class Leader:
         ticket_secret: bytes,
         adopt_wait_seconds: float,
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
-        turns: Turns | None = None,
-        own_upstream: Upstream | None = None,
+        create_limiter: CreateLimiter | None = None,
+        internal_upstream: Upstream | None = None,
     ) -> None:
         self._store = store
         self._upstream = upstream
         self._settlement_of = settlement_of
-        self._turns = turns
+        self._turns = create_limiter
         self._tracker = tracker
         self._identities = identities
         self._versions = versions
@@ -83,94 +83,100 @@ class Leader:
         self._observer = observer
         self._ticket_secret = ticket_secret
         self._adopt_wait_seconds = adopt_wait_seconds
-        self.flights = Flights()
+        self.pending_creates = PendingCreates()
         """The creates under way: whoever joins one waits there."""
         self.adopter = Adopter(
-            store, own_upstream or upstream, self.flights, clock, adoption_observer, self._adopt, self._take_up
+            store,
+            internal_upstream or upstream,
+            self.pending_creates,
+            clock,
+            adoption_observer,
+            self._adopt,
+            self._take_up,
         )
-        self._on_created: list[Callable[[Sight], None]] = []
+        self._on_created: list[Callable[[PredictionView], None]] = []
         self._tasks = Tasks()
 
     def reconfigure(self, *, adopt_wait_seconds: float) -> None:
         """Wait for uncertain creates for another time."""
         self._adopt_wait_seconds = adopt_wait_seconds
 
-    def when_created(self, act: Callable[[Sight], None]) -> None:
+    def when_created(self, callback: Callable[[PredictionView], None]) -> None:
         """Have something done with each prediction that has come about, however it was answered."""
-        self._on_created.append(act)
+        self._on_created.append(callback)
 
-    async def lead(self, asked: Asked, identity: Identity, begun: Sight) -> Created | Answer:
+    async def create_run(self, context: CreateContext, identity: Identity, begun: PredictionView) -> Created | Answer:
         """Ask upstream, once, and tell everybody who joined what became of it."""
         intent, began = begun.run, self._clock.monotonic()
         try:
-            answer, began = await self._send(intent, asked.order, identity)
+            answer, began = await self._send(intent, context.command, identity)
             if not answer.is_ok:
                 await self._discard(intent)
-                self.flights.land(intent.id, in_flight.Refused(answer))
+                self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
             news = documents.read_news(answer.body)
-            run = await self._record(intent, news, begun.prediction, answer, asked)
+            run = await self._record(intent, news, begun.prediction, answer, context)
         except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent)
-            self.flights.land(intent.id, in_flight.NotSent(exc))
+            self.pending_creates.resolve(intent.id, in_flight.NotSent(exc))
             raise
         except (UpstreamUncertain, StoreUnavailable, Conflict, ValueError) as exc:
             logger.warning("a create's outcome is unknown", extra={"run": intent.id, "reason": str(exc)})
             run = await self._found(intent)
             if run.fingerprint is None and run.provisional is not None:
-                run = await self.settled(run, asked)
+                run = await self.settled(run, context)
             answer = Answer(201, {}, b"")
-        sight = Sight(await self._leader(run), run)
+        view = PredictionView(await self._starter(run), run)
         decision: caching.Decision = caching.Miss(stored=identity.ttl_seconds > 0)
         if identity.fingerprint is None:
             decision = caching.Bypass(_reason(identity))
             self._observer.cache_bypassed(decision.reason)
         return Created(
-            sight=sight,
+            view=view,
             cache_status=caching.cache_status(decision),
             answer=answer,
             upstream_seconds=self._clock.monotonic() - began,
         )
 
-    async def _send(self, intent: Run, order: Order, identity: Identity) -> tuple[Answer, float]:
+    async def _send(self, intent: Run, command: CreateCommand, identity: Identity) -> tuple[Answer, float]:
         """Ask upstream when it is this create's turn; return its answer, and when it was asked.
 
         Upstream is asked again after a 429 only, which says that it took nothing (ref 7).
         """
         # A run that others may join must not end by one caller's deadline; the gateway keeps it for each.
-        alone = order.cancel_after_header is not None and not identity.is_shared
-        headers = {"Cancel-After": order.cancel_after_header or ""} if alone else None
+        alone = command.cancel_after_header is not None and not identity.is_shared
+        headers = {"Cancel-After": command.cancel_after_header or ""} if alone else None
         is_again = False
         while True:
-            await self._turn(intent, order, is_again=is_again)
+            await self._turn(intent, command, is_again=is_again)
             began = self._clock.monotonic()
-            answer = await self._upstream.send(order.operation, "POST", order.path, intent.request, headers=headers)
+            answer = await self._upstream.send(command.operation, "POST", command.path, intent.request, headers=headers)
             if answer.status >= 500:
                 raise UpstreamUncertain(f"Replicate answered {answer.status}.")
             if answer.status != HTTPStatus.TOO_MANY_REQUESTS or self._turns is None:
                 return answer, began
             is_again = True
 
-    async def _turn(self, intent: Run, order: Order, *, is_again: bool) -> None:
+    async def _turn(self, intent: Run, command: CreateCommand, *, is_again: bool) -> None:
         """Wait for the team's turn at the account. If nobody wants the run any more by then, it is not created."""
         if self._turns is None:
             return
-        waited = await self._turns.create_turn(order.operation, intent.team, order.hold_until, returned=is_again)
-        flight = self.flights.get(intent.id)
-        if waited and order.has_left() and (flight is None or not flight.company):
-            self._turns.give_back(order.operation)
+        waited = await self._turns.create_turn(command.operation, intent.team, command.hold_until, returned=is_again)
+        pending = self.pending_creates.get(intent.id)
+        if waited and command.has_left() and (pending is None or not pending.waiters):
+            self._turns.give_back(command.operation)
             raise UpstreamUnavailable("The caller had left when it was its turn.")
 
     async def _found(self, intent: Run) -> Run:
         """Have an uncertain create looked for, and wait for it as long as a caller can be held."""
-        flight = self.flights.start(intent)
+        pending = self.pending_creates.start(intent)
         self.adopter.search(intent)
         try:
             await self._store.mark_uncertain(intent.id, self._clock.now())
         except StoreUnavailable as exc:
             # A mark for people to read; the search does without, and those who joined must hear of its end.
             logger.warning("a create could not be marked uncertain", extra={"run": intent.id, "reason": exc.detail})
-        match await flight.landing(self._adopt_wait_seconds):
+        match await pending.wait(self._adopt_wait_seconds):
             case in_flight.Created(run):
                 return run
             case in_flight.NotSent(error):
@@ -178,26 +184,26 @@ class Leader:
             case in_flight.Refused():
                 raise UpstreamUncertain("Replicate refused the prediction.")
 
-    async def _leader(self, run: Run) -> Prediction:
-        sight = await self._store.prediction(run.leader_id)
-        if sight is None:
+    async def _starter(self, run: Run) -> Prediction:
+        view = await self._store.prediction(run.leader_id)
+        if view is None:
             raise StoreUnavailable("The prediction was recorded and cannot be found.")
-        return sight.prediction
+        return view.prediction
 
-    async def _adopt(self, intent: Run, news: News) -> None:
+    async def _adopt(self, intent: Run, news: Snapshot) -> None:
         """Record a run that was found upstream as if its create had been answered."""
         known = await self._store.predictions_of(intent.id)
-        leader = next((prediction for prediction in known if prediction.id == intent.leader_id), None)
-        if leader is None:
+        starter = next((prediction for prediction in known if prediction.id == intent.leader_id), None)
+        if starter is None:
             raise Conflict("The intent has been settled already.")
-        await self._record(intent, news, leader, None, None)
+        await self._record(intent, news, starter, None, None)
         for prediction in known:
             # Those who had joined before a crash have deadlines of their own.
-            if prediction.deadline_at is not None and prediction.id != leader.id:
+            if prediction.deadline_at is not None and prediction.id != starter.id:
                 self._deadlines.add(prediction.deadline_at, prediction.id)
 
     async def _record(
-        self, intent: Run, news: News, placeholder: Prediction, answer: Answer | None, asked: Asked | None
+        self, intent: Run, news: Snapshot, placeholder: Prediction, answer: Answer | None, context: CreateContext | None
     ) -> Run:
         """Put the run and its predictions on disk, then let everybody know and follow it."""
         now = self._clock.now()
@@ -218,7 +224,7 @@ class Leader:
             run = msgspec.structs.replace(run, cache_until=self._identities.keep_until(run, news.document, ended_at))
         created_at = news.created_at if news.created_at is not None else now
         delay = placeholder.deadline_at - placeholder.created_at if placeholder.deadline_at is not None else None
-        leader = msgspec.structs.replace(
+        starter = msgspec.structs.replace(
             placeholder,
             id=news.upstream_id,
             created_at=created_at,
@@ -226,72 +232,72 @@ class Leader:
             deadline_at=created_at + delay if delay is not None else None,
         )
         settlement = self._settlement_of(run, run.status, run.document, now) if run.status.is_terminal else None
-        await self._patiently(run, leader, settlement)
-        await self._go_on(run, leader)
+        await self._patiently(run, starter, settlement)
+        await self._go_on(run, starter)
         if run.provisional is not None and run.fingerprint is None:
-            self._tasks.in_background(self._settle(run, answer, asked))
+            self._tasks.in_background(self._settle(run, answer, context))
         else:
             try:
                 await self._learn(run, news)
             finally:
-                self.flights.land(run.id, in_flight.Created(run, answer))
+                self.pending_creates.resolve(run.id, in_flight.Created(run, answer))
         return run
 
-    async def _go_on(self, run: Run, leader: Prediction) -> None:
+    async def _go_on(self, run: Run, starter: Prediction) -> None:
         """Follow a run that is on disk, and let everybody know."""
         self._tracker.follow(run)
-        if leader.deadline_at is not None:
-            self._deadlines.add(leader.deadline_at, leader.id)
-        self.note_created(Sight(leader, run))
+        if starter.deadline_at is not None:
+            self._deadlines.add(starter.deadline_at, starter.id)
+        self.note_created(PredictionView(starter, run))
         if run.status.is_terminal:
             await self._tracker.ended(run)
 
     async def _take_up(self, run: Run) -> None:
         """Go on with a run whose record was written unheard."""
-        await self._go_on(run, await self._leader(run))
-        self.flights.land(run.id, in_flight.Created(run, None))
+        await self._go_on(run, await self._starter(run))
+        self.pending_creates.resolve(run.id, in_flight.Created(run, None))
 
-    async def _patiently(self, run: Run, leader: Prediction, settlement: Settlement | None) -> None:
+    async def _patiently(self, run: Run, starter: Prediction, settlement: Settlement | None) -> None:
         """Record what upstream has created: the run exists whether or not the store answers."""
         for attempt in range(1, _RECORD_ATTEMPTS + 1):
             try:
-                return await self._store.record_created(run, leader, settlement)
+                return await self._store.record_created(run, starter, settlement)
             except StoreUnavailable:
                 if attempt == _RECORD_ATTEMPTS:
                     raise
                 await self._clock.sleep(_RECORD_PAUSE * attempt)
         return None
 
-    async def _learn(self, run: Run, news: News) -> None:
+    async def _learn(self, run: Run, news: Snapshot) -> None:
         if news.version is not None and news.version in run.target:
             # An answer for another version than was asked for is an override of upstream's (ref 2); it teaches nothing.
             await self._versions.learn(news.version, news.model)
 
-    def note_created(self, sight: Sight) -> None:
+    def note_created(self, view: PredictionView) -> None:
         """Count a prediction that has come about, and let others know of it."""
         self._observer.prediction_created(
-            sight.prediction.team, run_times.name_of(sight.run.target), sight.prediction.source
+            view.prediction.team, run_times.name_of(view.run.target), view.prediction.source
         )
         for act in self._on_created:
-            act(sight)
+            act(view)
 
-    async def _settle(self, run: Run, answer: Answer | None, asked: Asked | None) -> None:
+    async def _settle(self, run: Run, answer: Answer | None, context: CreateContext | None) -> None:
         """Settle the run's identity, then tell those who joined; a run that was found is left for them to settle."""
         newest = run
         try:
-            if asked is not None:
-                newest = await self.settled(run, asked)
+            if context is not None:
+                newest = await self.settled(run, context)
         except GatewayError as exc:
             logger.warning("a run's identity could not be settled", extra={"run": run.id, "reason": exc.detail})
         finally:
-            self.flights.land(run.id, in_flight.Created(newest, answer))
+            self.pending_creates.resolve(run.id, in_flight.Created(newest, answer))
 
-    async def settled(self, run: Run, asked: Asked) -> Run:
+    async def settled(self, run: Run, context: CreateContext) -> Run:
         """Now that a bare version's model is known, give the run the identity of a request that is equal to its own."""
         await self._learn(run, documents.read_news(run.document))
         if run.fingerprint is not None or run.provisional is None:
             return run
-        identity = await self._identities.of_request(asked)
+        identity = await self._identities.of_request(context)
         fingerprint = identity.fingerprint
         for _ in range(2):
             newest = await self._store.run(run.id) or run

@@ -64,7 +64,7 @@ class UpstreamWebhooks:
         if not await self._is_signed(headers, body):
             logger.warning("a webhook was not signed by upstream", extra={"run": run_id})
             return False
-        await self._tracker.take_news(run_id, body)
+        await self._tracker.on_snapshot(run_id, body)
         return True
 
     async def _is_signed(self, headers: Mapping[str, str], body: bytes) -> bool:

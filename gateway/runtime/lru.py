@@ -9,7 +9,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def resized(cache: LRUCache[K, V], size: int) -> LRUCache[K, V]:
+def resize_lru(cache: LRUCache[K, V], size: int) -> LRUCache[K, V]:
     """Return a cache of another size with as much in it as it can hold; the same one if the size is the same."""
     if size == cache.maxsize:
         return cache

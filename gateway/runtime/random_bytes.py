@@ -5,7 +5,7 @@ import os
 _BLOCK = 8192
 
 
-class Randomness:
+class RandomPool:
     """Bytes that nobody can foresee, each given out once."""
 
     def __init__(self) -> None:

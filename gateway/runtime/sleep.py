@@ -5,7 +5,7 @@ import asyncio
 from gateway.domain.ports.clock import Clock
 
 
-async def sleep_or(clock: Clock, seconds: float, event: asyncio.Event) -> None:
+async def sleep_until_event(clock: Clock, seconds: float, event: asyncio.Event) -> None:
     """Let `seconds` pass, or less if `event` is set meanwhile."""
     sleep = asyncio.ensure_future(clock.sleep(seconds))
     news = asyncio.ensure_future(event.wait())

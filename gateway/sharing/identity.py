@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import CreateBody
-from gateway.domain.create_request import Asked
+from gateway.domain.create_request import CreateContext
 from gateway.domain.documents import output_of
 from gateway.domain.records import Kind, Run
 from gateway.domain.targets import Target, TargetKind
@@ -118,10 +118,12 @@ class IdentityService:
             ttl_seconds=caching.ttl_of(rule.ttl_seconds if rule else None, sharing.ttl_seconds),
         )
 
-    async def of_request(self, asked: Asked) -> Identity:
+    async def of_request(self, context: CreateContext) -> Identity:
         """Identify a request with what is known by now."""
-        order = asked.order
-        return await self.of(asked.caller, order.kind, order.target, order.body, order.directives, asked.files)
+        command = context.command
+        return await self.of(
+            context.caller, command.kind, command.target, command.body, command.directives, context.files
+        )
 
     async def named(self, target: Target) -> Target:
         """Name the model of a bare version id, if the map knows it."""

@@ -22,7 +22,7 @@ class Store(
         """How many steps have been asked for and not answered."""
         ...
 
-    def watched_by(self, observer: StoreObserver) -> None:
+    def set_observer(self, observer: StoreObserver) -> None:
         """Tell an observer of every answer from now on."""
         ...
 

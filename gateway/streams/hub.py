@@ -15,16 +15,16 @@ from functools import partial
 from cachetools import LRUCache
 
 from gateway.domain.ports.clock import Clock
-from gateway.domain.records import Run, Sight
+from gateway.domain.records import PredictionView, Run
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.predictions.tracker import Tracker
-from gateway.runtime.lru import resized
+from gateway.runtime.lru import resize_lru
 from gateway.streams.channel import Channel
-from gateway.streams.log_writer import LogKeeper
+from gateway.streams.log_writer import LogWriter
 from gateway.streams.ports import EventLogs, StreamObserver
 from gateway.streams.rules import replay, sse
 from gateway.streams.rules.event_log import EventLog
-from gateway.streams.upstream_reader import Reader, StreamFeed
+from gateway.streams.upstream_reader import Reader, UpstreamStreamReader
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class StreamHub:
         max_log_bytes: int,
         kept_log_bytes: int,
     ) -> None:
-        self.keeper = LogKeeper(store, clock, max_log_bytes=max_log_bytes)
-        self._feed = StreamFeed(reader, clock, observer)
+        self.log_writer = LogWriter(store, clock, max_log_bytes=max_log_bytes)
+        self._feed = UpstreamStreamReader(reader, clock, observer)
         self._tracker = tracker
         self._clock = clock
         self._observer = observer
@@ -64,8 +64,8 @@ class StreamHub:
     def reconfigure(self, *, max_log_bytes: int, kept_log_bytes: int) -> None:
         """Keep more or less of each run that is read from now on, and of those that have ended."""
         self._max_log_bytes = max_log_bytes
-        self.keeper.reconfigure(max_log_bytes=max_log_bytes)
-        self._kept = resized(self._kept, kept_log_bytes)
+        self.log_writer.reconfigure(max_log_bytes=max_log_bytes)
+        self._kept = resize_lru(self._kept, kept_log_bytes)
 
     @property
     def live(self) -> int:
@@ -77,13 +77,13 @@ class StreamHub:
         """Bytes of finished runs' events that are kept in memory."""
         return int(self._kept.currsize)
 
-    async def open(self, sight: Sight, links: Mapping[str, str] | None = None) -> Channel:
+    async def open(self, view: PredictionView, links: Mapping[str, str] | None = None) -> Channel:
         """Return the channel of a prediction's run. Raise `StoreUnavailable` if its beginning cannot be found.
 
         `links` stand in for links of files that a finished run told of: they are the caller's, so that the channel is
         one of its own, with the same events under the same ids.
         """
-        channel = await self._open(sight)
+        channel = await self._open(view)
         if not links or not channel.is_complete or channel.log.dropped:
             return channel
         own = Channel(channel.run_id, EventLog(channel.log.max_bytes))
@@ -92,9 +92,9 @@ class StreamHub:
         own.open()
         return own
 
-    async def _open(self, sight: Sight) -> Channel:
-        run = sight.run
-        channel = self._live.get(run.id) or self._kept.get(run.id) or self.keeper.unkept_channel(run.id)
+    async def _open(self, view: PredictionView) -> Channel:
+        run = view.run
+        channel = self._live.get(run.id) or self._kept.get(run.id) or self.log_writer.unkept_channel(run.id)
         if channel is None:
             channel = self._live[run.id] = Channel(run.id, EventLog(self._max_log_bytes))
             channel.task = asyncio.create_task(self._fill(channel, run), name=f"stream {run.id}")
@@ -117,7 +117,7 @@ class StreamHub:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.keeper.flush()
+        await self.log_writer.flush()
 
     def _let_go(self, channel: Channel) -> None:
         self._live.pop(channel.run_id, None)
@@ -138,7 +138,7 @@ class StreamHub:
             except Exception:
                 # A defect. Those who read must not wait for ever; those who come next get a channel anew.
                 logger.exception("a stream could not be read", extra={"run": run.id})
-                self.keeper.drop(channel)
+                self.log_writer.drop(channel)
                 await channel.publish(replay.lost(self._clock.now(), _UNTOLD))
                 return
         if channel.log.size + _OVERHEAD <= self._kept.maxsize:
@@ -146,19 +146,19 @@ class StreamHub:
 
     async def _find(self, channel: Channel) -> None:
         """Take up what is kept of a stream."""
-        if (log := await self.keeper.load(channel.run_id)) is not None:
+        if (log := await self.log_writer.load(channel.run_id)) is not None:
             channel.log = log
             channel.kept, channel.is_kept_whole = log.end, log.is_closed
 
     async def _follow(self, channel: Channel, run: Run) -> None:
         """Read upstream's stream to its end; else tell the rest from the run's."""
-        note = partial(self.keeper.note, channel)
+        note = partial(self.log_writer.note, channel)
         ended = asyncio.create_task(self._end_and_silence(channel, run), name=f"end of stream {run.id}")
         feeding = asyncio.create_task(
             self._feed.fill(
                 channel,
                 run,
-                has_ended=lambda: run.status.is_terminal or self._tracker.watch(run.id) is None,
+                has_ended=lambda: run.status.is_terminal or self._tracker.tracked(run.id) is None,
                 on_news=note,
             ),
             name=f"feed of stream {run.id}",
@@ -172,7 +172,7 @@ class StreamHub:
                 if task.done() and not task.cancelled():
                     task.result()
             if channel.is_complete:
-                self._tracker.nudge(run.id)
+                self._tracker.poll_now(run.id)
                 return
             self._observer.upstream_broke("finished")
             has_begun = channel.log.end > 0
@@ -195,7 +195,7 @@ class StreamHub:
     async def _end_of(self, run: Run) -> Run:
         """Wait for the run's own end: what its stream did not say stands in its result."""
         while not run.status.is_terminal:
-            watch = self._tracker.watch(run.id)
+            watch = self._tracker.tracked(run.id)
             if watch is not None:
                 run = await watch.wait_until(lambda known: known.status.is_terminal, _LOOK_AGAIN_SECONDS)
                 continue

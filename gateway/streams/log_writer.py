@@ -24,7 +24,7 @@ _IN_A_THREAD = 32 * 1024
 """Bytes from which packing takes longer than the way to a thread and back."""
 
 
-class LogKeeper:
+class LogWriter:
     """Keeps and finds event logs."""
 
     def __init__(self, store: EventLogs, clock: Clock, *, max_log_bytes: int) -> None:
@@ -39,7 +39,7 @@ class LogKeeper:
         self._max_log_bytes = max_log_bytes
 
     @property
-    def unkept(self) -> int:
+    def dirty(self) -> int:
         """How many logs have news that the store has not."""
         return len(self._unkept)
 

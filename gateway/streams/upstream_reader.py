@@ -40,7 +40,7 @@ class Reader(Protocol):
         ...
 
 
-class StreamFeed:
+class UpstreamStreamReader:
     """Fills channels."""
 
     def __init__(self, reader: Reader, clock: Clock, observer: StreamObserver) -> None:

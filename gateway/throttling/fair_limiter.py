@@ -11,23 +11,23 @@ from collections.abc import Mapping
 from gateway.domain.ports.clock import Clock
 from gateway.domain.rates import Rate
 from gateway.errors import UpstreamUnavailable
-from gateway.runtime.sleep import sleep_or
+from gateway.runtime.sleep import sleep_until_event
 from gateway.throttling.rules.adaptive_rate import LearnedRate
-from gateway.throttling.rules.fair_queue import FairQueue, Place
+from gateway.throttling.rules.fair_queue import FairQueue, QueuePosition
 
 MAX_WAITING = 1000
 """How many may wait on behalf of one team in one lane. Within the longest hold, 20 s unless set, the documented 600
 creates a minute serve 200; what stands behind these waits for nothing but its refusal."""
 
 
-class Lane:
+class FairLimiter:
     """Gives turns to those who ask, by the weight of whom they ask for."""
 
     def __init__(self, rate: LearnedRate, weights: Mapping[str, float], clock: Clock) -> None:
         self.rate = rate
         self._clock = clock
         self._queue = FairQueue(weights, max_waiting=MAX_WAITING)
-        self._turns: dict[Place, asyncio.Future[bool]] = {}
+        self._turns: dict[QueuePosition, asyncio.Future[bool]] = {}
         self._changed = asyncio.Event()
         self._closed = False
 
@@ -59,7 +59,7 @@ class Lane:
         """Whether as many wait on somebody's behalf as may."""
         return self._queue.is_full(name)
 
-    async def turn(self, name: str, until: float, *, returned: bool) -> bool:
+    async def permit(self, name: str, until: float, *, returned: bool) -> bool:
         """Queue for a turn on somebody's behalf; return whether it came in time.
 
         Raise `UpstreamUnavailable` when the gateway shuts down meanwhile. Whoever is cancelled here leaves no trace.
@@ -93,7 +93,7 @@ class Lane:
             if pause is None:
                 await self._changed.wait()
             else:
-                await sleep_or(self._clock, pause, self._changed)
+                await sleep_until_event(self._clock, pause, self._changed)
 
     def _step(self) -> float | None:
         """Give the turns that there are and end the waits that are over; return how long nothing will happen."""

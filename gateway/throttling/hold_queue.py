@@ -8,11 +8,11 @@ import asyncio
 
 from gateway.domain.ports.clock import Clock
 from gateway.errors import UpstreamUnavailable
-from gateway.runtime.sleep import sleep_or
+from gateway.runtime.sleep import sleep_until_event
 from gateway.throttling.ports import RateObserver
 from gateway.throttling.rules import request_rates
-from gateway.throttling.rules.hold_line import Buckets, Held, Line
-from gateway.throttling.rules.request_rates import Over
+from gateway.throttling.rules.hold_line import Buckets, HeldCreate, HoldLine
+from gateway.throttling.rules.request_rates import RateExceeded
 
 MAX_HELD = 1000
 """How many creates of one team are held at a time: each is a connection, and a body not yet read."""
@@ -22,13 +22,13 @@ class _TeamsLine:
     """The creates of one team that are held, and the task that lets them go."""
 
     def __init__(self) -> None:
-        self.line = Line()
-        self.answers: dict[Held, asyncio.Future[Over | None]] = {}
+        self.line = HoldLine()
+        self.answers: dict[HeldCreate, asyncio.Future[RateExceeded | None]] = {}
         self.changed = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
 
-class Holding:
+class HoldQueue:
     """The creates that are held."""
 
     def __init__(self, clock: Clock, observer: RateObserver) -> None:
@@ -51,7 +51,7 @@ class Holding:
         """Whether creates of a team are held: who comes now stands with them."""
         return team in self._lines
 
-    async def hold(self, team: str, buckets: Buckets, until: float) -> Over | None:
+    async def enqueue(self, team: str, buckets: Buckets, until: float) -> RateExceeded | None:
         """Charge a create to its buckets when they can bear it; if that is not before `until`, say which cannot.
 
         Raise `UpstreamUnavailable` when the gateway shuts down meanwhile.
@@ -64,7 +64,7 @@ class Holding:
             self._observer.create_held("full", 0.0)
             return request_rates.admit(buckets, began, held=True)
         held = teams.line.join(buckets, until)
-        answer: asyncio.Future[Over | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[RateExceeded | None] = asyncio.get_running_loop().create_future()
         teams.answers[held] = answer
         teams.changed.set()
         try:
@@ -99,7 +99,7 @@ class Holding:
                         request_rates.give_back(held.buckets)
                 if not teams.line:
                     return
-                await sleep_or(self._clock, pause, teams.changed)
+                await sleep_until_event(self._clock, pause, teams.changed)
         finally:
             del self._lines[team]
 

@@ -5,23 +5,23 @@ from typing import Protocol
 from gateway.domain.upstream_response import Answer
 
 
-class Pacer(Protocol):
+class CallLimiter(Protocol):
     """Whoever paces the calls upstream. Each call asks before it goes, and tells what came of it."""
 
     def take(self, operation: str) -> bool:
-        """Take a turn if there is one to be had at once. Creates have theirs already: see `Turns`."""
+        """Take a turn if there is one to be had at once. Creates have theirs already: see `CreateLimiter`."""
         ...
 
-    async def turn(self, operation: str) -> None:
+    async def permit(self, operation: str) -> None:
         """Wait for a turn. Raise `RateLimited` when it does not come in time; nothing may then be sent."""
         ...
 
-    def heard(self, operation: str, answer: Answer) -> None:
+    def observe_response(self, operation: str, answer: Answer) -> None:
         """Learn from an answer of upstream."""
         ...
 
 
-class Turns(Protocol):
+class CreateLimiter(Protocol):
     """Whoever gives creates their turn. It is taken before anything is sent, where it can still be given up."""
 
     async def create_turn(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:

@@ -6,8 +6,8 @@ looks at runs, lists and secrets weigh as much as all teams together, so that th
 want it and no more while others wait; cancels, which end costs, weigh as much again, so that they stand behind no
 look. What either leaves is the teams'.
 
-For whom a call is made is a matter of context (`asking`): the edge says it once for each request, and `OwnCalls` for
-what the gateway does of itself.
+For whom a call is made is a matter of context (`asking`): the edge says it once for each request, and
+`InternalUpstream` for what the gateway does of itself.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.domain.limits import Of
+from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.rates import Rate
@@ -26,8 +26,8 @@ from gateway.domain.teams import Team
 from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited
 from gateway.money.rules import refusals
-from gateway.throttling.fair_limiter import MAX_WAITING, Lane
-from gateway.throttling.ports import AccountObserver, Pacer, Turns
+from gateway.throttling.fair_limiter import MAX_WAITING, FairLimiter
+from gateway.throttling.ports import AccountObserver, CallLimiter, CreateLimiter
 from gateway.throttling.rules.adaptive_rate import LearnedRate
 
 CREATES = "creates"
@@ -74,7 +74,7 @@ def state_shown(state: LaneState) -> dict[str, object]:
     """Return one of the account's rates as answers show it."""
     return refusals.rate_shown(
         state.name,
-        Of.ACCOUNT,
+        SubjectKind.ACCOUNT,
         limit=state.limit,
         used=state.used,
         remaining=state.remaining,
@@ -82,7 +82,7 @@ def state_shown(state: LaneState) -> dict[str, object]:
     )
 
 
-class Account:
+class UpstreamLimiter:
     """Gives turns to call upstream, and learns from its answers how many there are."""
 
     def __init__(
@@ -99,8 +99,8 @@ class Account:
         everybody = _weights(teams)
         self._askers = _askers(teams)
         self._known = frozenset(everybody)
-        self.creates = Lane(LearnedRate(Rate.of(creates_per_minute)), everybody, clock)
-        self.requests = Lane(LearnedRate(Rate.of(requests_per_minute)), everybody, clock)
+        self.creates = FairLimiter(LearnedRate(Rate.of(creates_per_minute)), everybody, clock)
+        self.requests = FairLimiter(LearnedRate(Rate.of(requests_per_minute)), everybody, clock)
 
     def reconfigure(self, teams: Sequence[Team], *, creates_per_minute: float, requests_per_minute: float) -> None:
         """Share other rates, or among other teams. What a team that has gone has under way keeps its turns."""
@@ -115,26 +115,26 @@ class Account:
         if asker := self._askers.get(team):
             asking.set(asker)
 
-    # What the client asks (`Pacer`).
+    # What the client asks (`CallLimiter`).
 
     def take(self, operation: str) -> bool:
         """Take a turn if there is one to be had at once."""
         return operation in _LED_OPERATIONS or self.requests.take()
 
-    async def turn(self, operation: str) -> None:
+    async def permit(self, operation: str) -> None:
         """Wait for a turn on behalf of whoever asks."""
         asker = asking.get()
         name = _CANCELS if asker.name == _OWN and operation.endswith(".cancel") else asker.name
         await self._queue(REQUESTS, name, self._clock.monotonic() + asker.max_wait_seconds, returned=False)
 
-    def heard(self, operation: str, answer: Answer) -> None:
+    def observe_response(self, operation: str, answer: Answer) -> None:
         """Learn from an answer of upstream."""
         name, lane = self._lane(operation)
         if answer.status == 429:
             self._observer.account_throttled(name)
-        lane.rate.hear(answer, self._clock.monotonic())
+        lane.rate.observe_response(answer, self._clock.monotonic())
 
-    # What creates ask (`Turns`).
+    # What creates ask (`CreateLimiter`).
 
     async def create_turn(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
         """Wait for a turn to create; say whether it had to be waited for."""
@@ -153,13 +153,13 @@ class Account:
         if lane.is_full(asker) and not returned:
             self._observer.turn_refused(name, "queue_full")
             raise self._refusal(name, lane, f"{MAX_WAITING} requests of your team wait for their turn already.")
-        if await lane.turn(asker, until, returned=returned):
+        if await lane.permit(asker, until, returned=returned):
             self._observer.turn_waited(name, self._clock.monotonic() - began)
             return
         self._observer.turn_refused(name, "timeout")
         raise self._refusal(name, lane, "There was no turn for your team in time.")
 
-    def _refusal(self, name: str, lane: Lane, reason: str) -> RateLimited:
+    def _refusal(self, name: str, lane: FairLimiter, reason: str) -> RateLimited:
         state, seconds = self._state(name, lane), lane.expected_seconds()
         what = "new predictions" if name == CREATES else "calls"
         return RateLimited(
@@ -169,7 +169,7 @@ class Account:
             limit=state_shown(state),
         )
 
-    def _lane(self, operation: str) -> tuple[str, Lane]:
+    def _lane(self, operation: str) -> tuple[str, FairLimiter]:
         return (CREATES, self.creates) if operation in _CREATE_OPERATIONS else (REQUESTS, self.requests)
 
     # For people, and for the gateway's own life.
@@ -178,7 +178,7 @@ class Account:
         """Return both rates as they are now."""
         return self._state(CREATES, self.creates), self._state(REQUESTS, self.requests)
 
-    def _state(self, name: str, lane: Lane) -> LaneState:
+    def _state(self, name: str, lane: FairLimiter) -> LaneState:
         now, rate = self._clock.monotonic(), lane.rate
         remaining = rate.remaining(now)
         return LaneState(
@@ -202,7 +202,7 @@ class Account:
         self.requests.close()
 
 
-class OwnCalls:
+class InternalUpstream:
     """Upstream, as the gateway itself asks it."""
 
     def __init__(self, upstream: Upstream) -> None:
@@ -265,6 +265,6 @@ def _number(value: float) -> float:
 
 
 if TYPE_CHECKING:
-    _pacer: type[Pacer] = Account
-    _turns: type[Turns] = Account
-    _upstream: type[Upstream] = OwnCalls
+    _pacer: type[CallLimiter] = UpstreamLimiter
+    _turns: type[CreateLimiter] = UpstreamLimiter
+    _upstream: type[Upstream] = InternalUpstream

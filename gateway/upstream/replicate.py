@@ -29,7 +29,7 @@ from gateway.errors import (
     UpstreamUnavailable,
     UpstreamUncertain,
 )
-from gateway.throttling.ports import Pacer
+from gateway.throttling.ports import CallLimiter
 from gateway.upstream.breaker import Breaker
 
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -74,11 +74,11 @@ class ReplicateClient:
         clock: Clock,
         observer: UpstreamObserver,
         *,
-        pacer: Pacer | None = None,
+        call_limiter: CallLimiter | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         self._session = session
-        self._pacer = pacer
+        self._pacer = call_limiter
         self._tracer = tracer or NoTracer()
         self._authorization: Mapping[str, str] = {}
         self._tokens: tuple[str, ...] = ()
@@ -211,7 +211,7 @@ class ReplicateClient:
 
     def _heard(self, operation: str, answer: Answer) -> None:
         if self._pacer is not None:
-            self._pacer.heard(operation, answer)
+            self._pacer.observe_response(operation, answer)
 
     async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
         chunks, size = [], 0
@@ -242,7 +242,7 @@ class ReplicateClient:
         """
         settings = self._settings
         if self._pacer is not None and not self._pacer.take(operation):
-            await self._pacer.turn(operation)
+            await self._pacer.permit(operation)
         url = URL(f"{settings.base_url}{path}{'?' + query if query else ''}", encoded=True)
         timeout = aiohttp.ClientTimeout(
             total=total or settings.read_seconds,

@@ -17,16 +17,16 @@ import msgspec
 from gateway.domain import times
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
-from gateway.domain.records import Run, Sight
+from gateway.domain.records import PredictionView, Run
 from gateway.errors import GatewayError
-from gateway.runtime.sleep import sleep_or
+from gateway.runtime.sleep import sleep_until_event
 from gateway.webhooks.ports import Busy, DeliveryObserver, WebhookTransport
-from gateway.webhooks.progress import WebhookLines
+from gateway.webhooks.progress import ProgressQueue
 from gateway.webhooks.rules import deliveries
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
-from gateway.webhooks.rules.slots import Job, Lanes, Slots
+from gateway.webhooks.rules.slots import DeliverySlots, Job, Slots
 from gateway.webhooks.secrets import WebhookSecrets
-from gateway.webhooks.sender import LINES_KEPT_SECONDS, Messenger, MessengerStore
+from gateway.webhooks.sender import LINES_KEPT_SECONDS, DeliverySender, MessengerStore
 
 if TYPE_CHECKING:
     from gateway.webhooks.ports import Announcer
@@ -62,7 +62,7 @@ _Work = Delivery | str
 """A message of the store, or the id of a live prediction that has something to tell."""
 
 
-class Notifier:
+class WebhookDispatcher:
     """Has messages sent, for as long as it runs."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Notifier:
         *,
         settings: NotifierSettings,
         is_followed: Callable[[str], bool],
-        show: Callable[[Sight, str, Family], bytes],
+        show: Callable[[PredictionView, str, Family], bytes],
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._store = store
@@ -83,8 +83,8 @@ class Notifier:
         self._observer = observer
         self._settings = settings
         self._is_followed = is_followed
-        self._lines = WebhookLines()
-        self._messenger = Messenger(
+        self._lines = ProgressQueue()
+        self._messenger = DeliverySender(
             store,
             self._lines,
             secrets,
@@ -95,7 +95,7 @@ class Notifier:
             show=show,
             random_bytes=random_bytes,
         )
-        self._lanes: Lanes[_Work] = Lanes(settings.slots)
+        self._lanes: DeliverySlots[_Work] = DeliverySlots(settings.slots)
         # What waits in a lane or is being sent, by the id of the message, or of the prediction for its progress.
         self._handed: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,21 +113,21 @@ class Notifier:
 
     # What others tell.
 
-    def note_created(self, sight: Sight) -> None:
+    def note_created(self, view: PredictionView) -> None:
         """Take note of a prediction that has come about. One that is over already has its message in the store.
 
         Of a run that nobody follows here there will be no news.
         """
-        if sight.prediction.webhook is None:
+        if view.prediction.webhook is None:
             return
-        if self._is_followed(sight.run.id) and self._lines.begin(sight, self._clock.monotonic()):
-            self._put_progress(sight)
+        if self._is_followed(view.run.id) and self._lines.begin(view, self._clock.monotonic()):
+            self._put_progress(view)
         self._wake()
 
     def note_changed(self, run: Run) -> None:
         """Take news of a run that goes on."""
-        for sight in self._lines.change(run, self._clock.monotonic()):
-            self._put_progress(sight)
+        for view in self._lines.change(run, self._clock.monotonic()):
+            self._put_progress(view)
         # Something may have been held back, too.
         self._news.set()
 
@@ -136,9 +136,9 @@ class Notifier:
         self._lines.note_end(run.id, self._clock.monotonic())
         self._wake()
 
-    def note_left(self, sight: Sight) -> None:
+    def note_left(self, view: PredictionView) -> None:
         """Take note that a prediction has ended for its caller before its run: its message is in the store."""
-        self._lines.silence(sight.prediction.id, self._clock.monotonic())
+        self._lines.silence(view.prediction.id, self._clock.monotonic())
         self._wake()
 
     async def announce(self, team: str, url: str, kind: str, payload: object) -> None:
@@ -161,10 +161,10 @@ class Notifier:
     async def resume(self) -> int:
         """Take up what an earlier process left. Return how many messages it had held."""
         after = ""
-        while sights := await self._store.awaiting_webhooks(after=after):
-            after = sights[-1].prediction.id
-            for sight in sights:
-                self._lines.resume(sight)
+        while views := await self._store.awaiting_webhooks(after=after):
+            after = views[-1].prediction.id
+            for view in views:
+                self._lines.resume(view)
         return await self._store.reclaim_deliveries()
 
     def start(self, base: str) -> None:
@@ -196,8 +196,8 @@ class Notifier:
         while not self._closing:
             self._news.clear()
             now = self._clock.monotonic()
-            for sight in self._lines.due(now):
-                self._put_progress(sight)
+            for view in self._lines.due(now):
+                self._put_progress(view)
             try:
                 if self._may_be_more or now >= self._look_at:
                     self._look_at = now + _LOOK_SECONDS
@@ -207,7 +207,7 @@ class Notifier:
                 logger.warning("webhooks wait for the store", extra={"reason": exc.detail})
             self._start_jobs()
             next_at = min(self._look_at, self._lines.next_at() or self._look_at)
-            await sleep_or(self._clock, max(0.0, next_at - self._clock.monotonic()), self._news)
+            await sleep_until_event(self._clock, max(0.0, next_at - self._clock.monotonic()), self._news)
 
     # Who is served next.
 
@@ -229,8 +229,8 @@ class Notifier:
                 key = delivery.prediction_id or delivery.id
                 self._lanes.put(Job(delivery.team, delivery.receiver, key, delivery, is_urgent=True))
 
-    def _put_progress(self, sight: Sight) -> None:
-        prediction = sight.prediction
+    def _put_progress(self, view: PredictionView) -> None:
+        prediction = view.prediction
         assert prediction.webhook is not None
         if self._lines.pending > self._settings.max_queued:
             self._count_dropped("full", self._lines.drop_oldest(1))
@@ -251,8 +251,8 @@ class Notifier:
                 await self._messenger.deliver(job.work)
             else:
                 self._handed.discard(job.work)
-                if (sight := await self._messenger.tell_progress(job.work)) is not None:
-                    self._put_progress(sight)
+                if (view := await self._messenger.tell_progress(job.work)) is not None:
+                    self._put_progress(view)
         except GatewayError as exc:
             # What was handed out is handed out again when its hold is over.
             logger.warning("a webhook waits for the store", extra={"reason": exc.detail})
@@ -293,4 +293,4 @@ class Notifier:
 
 
 if TYPE_CHECKING:
-    _: type[Announcer] = Notifier
+    _: type[Announcer] = WebhookDispatcher

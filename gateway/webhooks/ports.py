@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.domain.records import Sight
+from gateway.domain.records import PredictionView
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryCounts, DeliveryState, Receipt
 
 
@@ -102,7 +102,7 @@ class Deliveries(Protocol):
         """Forget at most `limit` messages that were given up before that. Return how many."""
         ...
 
-    async def awaiting_webhooks(self, *, after: str = "", limit: int = 500) -> list[Sight]:
+    async def awaiting_webhooks(self, *, after: str = "", limit: int = 500) -> list[PredictionView]:
         """List predictions with a `webhook` whose run is live and that have not ended, by id: a restart's work."""
         ...
 

@@ -9,9 +9,9 @@ import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gateway.domain.records import Run, Sight
+from gateway.domain.records import PredictionView, Run
 from gateway.webhooks.rules import events
-from gateway.webhooks.rules.events import Event, Moment, Told
+from gateway.webhooks.rules.events import Event, ProgressSnapshot, Sent
 
 logger = logging.getLogger(__name__)
 
@@ -19,28 +19,28 @@ logger = logging.getLogger(__name__)
 class Ending(NamedTuple):
     """How far a prediction had been told when its end came, and what of that had not gone out yet."""
 
-    told: Told
-    owed: tuple[Event, ...] = ()
+    told: Sent
+    unsent: tuple[Event, ...] = ()
 
 
 class _Line:
     """One prediction's."""
 
-    __slots__ = ("events", "progress", "sight", "start", "told")
+    __slots__ = ("events", "progress", "start", "told", "view")
 
-    def __init__(self, sight: Sight, told: Told) -> None:
-        self.sight = sight
-        self.events = events.wanted(sight.prediction.webhook_events_filter)
+    def __init__(self, view: PredictionView, told: Sent) -> None:
+        self.view = view
+        self.events = events.wanted(view.prediction.webhook_events_filter)
         self.told = told
-        self.start: Sight | None = None
-        self.progress: tuple[Event, Sight] | None = None
+        self.start: PredictionView | None = None
+        self.progress: tuple[Event, PredictionView] | None = None
 
     @property
     def has_something(self) -> bool:
         return self.start is not None or self.progress is not None
 
 
-class WebhookLines:
+class ProgressQueue:
     """The lines of predictions whose runs are live."""
 
     def __init__(self) -> None:
@@ -56,66 +56,66 @@ class WebhookLines:
         """How many predictions have something to tell that has not gone out."""
         return len(self._pending)
 
-    def begin(self, sight: Sight, now: float) -> bool:
+    def begin(self, view: PredictionView, now: float) -> bool:
         """Follow a prediction that has come about; it may be in the midst of its run. Return whether it has news."""
-        line = self._add(sight, Told())
-        return self._look(line, _moment(sight), now)
+        line = self._add(view, Sent())
+        return self._look(line, _moment(view), now)
 
-    def resume(self, sight: Sight) -> None:
+    def resume(self, view: PredictionView) -> None:
         """Follow a prediction that an earlier process followed: what was so then counts as told."""
-        moment = _moment(sight)
-        self._add(sight, events.caught_up(moment) if moment is not None else Told())
+        moment = _moment(view)
+        self._add(view, events.caught_up(moment) if moment is not None else Sent())
 
-    def _add(self, sight: Sight, told: Told) -> _Line:
-        prediction = sight.prediction
-        line = self._lines[prediction.id] = _Line(sight, told)
+    def _add(self, view: PredictionView, told: Sent) -> _Line:
+        prediction = view.prediction
+        line = self._lines[prediction.id] = _Line(view, told)
         self._of_run.setdefault(prediction.run_id, set()).add(prediction.id)
         return line
 
-    def change(self, run: Run, now: float) -> Iterator[Sight]:
+    def change(self, run: Run, now: float) -> Iterator[PredictionView]:
         """Take news of a run that goes on; give the predictions that have something to tell."""
-        moment: Moment | None = None
+        moment: ProgressSnapshot | None = None
         for prediction_id in self._of_run.get(run.id, ()):
             line = self._lines[prediction_id]
-            line.sight = Sight(line.sight.prediction, run)
+            line.view = PredictionView(line.view.prediction, run)
             # Who is followed has not left, so that it is one moment for all.
-            moment = moment or _moment(line.sight)
+            moment = moment or _moment(line.view)
             if self._look(line, moment, now):
-                yield line.sight
+                yield line.view
 
     def next_at(self) -> float | None:
         """Say when something that was held back is due."""
         return self._again[0][0] if self._again else None
 
-    def due(self, now: float) -> Iterator[Sight]:
+    def due(self, now: float) -> Iterator[PredictionView]:
         """Give the predictions for which the time has come to tell what was held back."""
         while self._again and self._again[0][0] <= now:
             _, prediction_id = heapq.heappop(self._again)
             line = self._lines.get(prediction_id)
-            if line is not None and self._look(line, _moment(line.sight), now):
-                yield line.sight
+            if line is not None and self._look(line, _moment(line.view), now):
+                yield line.view
 
-    def _look(self, line: _Line, moment: Moment | None, now: float) -> bool:
+    def _look(self, line: _Line, moment: ProgressSnapshot | None, now: float) -> bool:
         if moment is None or moment.status.is_terminal:
             # The end is told from the store.
             return False
-        prediction_id = line.sight.prediction.id
+        prediction_id = line.view.prediction.id
         if prediction_id in self._ended:
             return False
         due = events.due(line.told, moment, line.events, now)
         line.told = due.told
         for event in due.events:
             if event is Event.START:
-                line.start = line.sight
+                line.start = line.view
             else:
-                line.progress = (event, line.sight)
+                line.progress = (event, line.view)
         if due.again_at is not None:
             heapq.heappush(self._again, (due.again_at, prediction_id))
         if line.has_something:
             self._pending.setdefault(prediction_id)
         return bool(due.events)
 
-    def take(self, prediction_id: str) -> tuple[Event, Sight] | None:
+    def take(self, prediction_id: str) -> tuple[Event, PredictionView] | None:
         """Return what is to be told next of a prediction, and count it as told."""
         line = self._lines.get(prediction_id)
         if line is None:
@@ -141,10 +141,10 @@ class WebhookLines:
         if line is None:
             return None
         self._leave_run(line)
-        owed = [Event.START] if line.start is not None else []
+        unsent = [Event.START] if line.start is not None else []
         if line.progress is not None:
-            owed.append(line.progress[0])
-        return Ending(line.told, tuple(owed))
+            unsent.append(line.progress[0])
+        return Ending(line.told, tuple(unsent))
 
     def silence(self, prediction_id: str, now: float) -> None:
         """Tell nothing more of a prediction but its end, which is to come."""
@@ -167,9 +167,9 @@ class WebhookLines:
             self.end(prediction_id)
 
     def _leave_run(self, line: _Line) -> None:
-        run_id = line.sight.run.id
+        run_id = line.view.run.id
         siblings = self._of_run.get(run_id, set())
-        siblings.discard(line.sight.prediction.id)
+        siblings.discard(line.view.prediction.id)
         if not siblings:
             self._of_run.pop(run_id, None)
 
@@ -183,9 +183,9 @@ class WebhookLines:
         return len(oldest)
 
 
-def _moment(sight: Sight) -> Moment | None:
+def _moment(view: PredictionView) -> ProgressSnapshot | None:
     try:
-        return events.moment_of(sight)
+        return events.moment_of(view)
     except ValueError as exc:
-        logger.warning("a document cannot be read for webhooks", extra={"run": sight.run.id, "reason": str(exc)})
+        logger.warning("a document cannot be read for webhooks", extra={"run": view.run.id, "reason": str(exc)})
         return None

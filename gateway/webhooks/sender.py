@@ -13,13 +13,13 @@ import msgspec
 from gateway.domain import documents, ids, signing
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
-from gateway.domain.records import Sight, Source
+from gateway.domain.records import PredictionView, Source
 from gateway.webhooks.ports import Deliveries, DeliveryObserver, WebhookTransport
-from gateway.webhooks.progress import Ending, WebhookLines
+from gateway.webhooks.progress import Ending, ProgressQueue
 from gateway.webhooks.rules import deliveries
 from gateway.webhooks.rules import events as webhook_events
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, Receipt, Result
-from gateway.webhooks.rules.events import Event, Told
+from gateway.webhooks.rules.events import Event, Sent
 from gateway.webhooks.secrets import WebhookSecrets
 
 logger = logging.getLogger(__name__)
@@ -32,25 +32,25 @@ _ANNOUNCEMENT = "announcement"
 class MessengerStore(Deliveries, Protocol):
     """What is asked of the store."""
 
-    async def prediction(self, prediction_id: str) -> Sight | None:
+    async def prediction(self, prediction_id: str) -> PredictionView | None:
         """Find a prediction by its id."""
         ...
 
 
-class Messenger:
+class DeliverySender:
     """Sends messages, one at a time as it is told to."""
 
     def __init__(
         self,
         store: MessengerStore,
-        lines: WebhookLines,
+        lines: ProgressQueue,
         secrets: WebhookSecrets,
         transport: WebhookTransport,
         clock: Clock,
         observer: DeliveryObserver,
         *,
         max_attempts: int,
-        show: Callable[[Sight, str, Family], bytes],
+        show: Callable[[PredictionView, str, Family], bytes],
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._store = store
@@ -70,15 +70,15 @@ class Messenger:
         """Make the id of a message of its own."""
         return deliveries.message_id(ids.prediction_id(self._random_bytes(deliveries.MESSAGE_ID_BYTES)))
 
-    async def tell_progress(self, prediction_id: str) -> Sight | None:
+    async def tell_progress(self, prediction_id: str) -> PredictionView | None:
         """Tell what is newest of a live prediction; return it if there is more to tell by now."""
         taken = self._lines.take(prediction_id)
         if taken is None:
             return None
-        event, sight = taken
-        body = self._body(sight)
-        await self._send_once(event, sight, documents.as_running(body, at_start=True) if event is Event.START else body)
-        return sight if self._lines.has_more(prediction_id) else None
+        event, view = taken
+        body = self._body(view)
+        await self._send_once(event, view, documents.as_running(body, at_start=True) if event is Event.START else body)
+        return view if self._lines.has_more(prediction_id) else None
 
     async def deliver(self, message: Delivery) -> None:
         """Send a message that must arrive, and keep it unless it was taken."""
@@ -110,42 +110,42 @@ class Messenger:
 
     async def _tell_end(self, message: Delivery) -> bytes | None:
         """Tell what comes before the end, if it is the first try; return the end's body, if the end is wanted."""
-        sight = await self._store.prediction(message.prediction_id or "")
-        if sight is None:
+        view = await self._store.prediction(message.prediction_id or "")
+        if view is None:
             self._lines.end(message.prediction_id or "")
             self._observer.delivery_dropped("gone")
             return None
-        body = self._body(sight)
-        events = self._events_of_end(message, sight)
+        body = self._body(view)
+        events = self._events_of_end(message, view)
         for event in events:
             if event is not Event.COMPLETED:
-                await self._send_once(event, sight, documents.as_running(body, at_start=event is Event.START))
+                await self._send_once(event, view, documents.as_running(body, at_start=event is Event.START))
         return body if Event.COMPLETED in events else None
 
-    def _events_of_end(self, message: Delivery, sight: Sight) -> tuple[Event, ...]:
+    def _events_of_end(self, message: Delivery, view: PredictionView) -> tuple[Event, ...]:
         """Say what is due now that a prediction has ended, its start and output too if nobody was told of them."""
-        ending = self._lines.end(sight.prediction.id)
-        wanted = webhook_events.wanted(sight.prediction.webhook_events_filter)
+        ending = self._lines.end(view.prediction.id)
+        wanted = webhook_events.wanted(view.prediction.webhook_events_filter)
         completed = (Event.COMPLETED,) if Event.COMPLETED in wanted else ()
         if message.attempts > 1:
             return completed
         try:
-            moment = webhook_events.moment_of(sight)
+            moment = webhook_events.moment_of(view)
         except ValueError:
             return completed
         if ending is None:
             # Nobody followed it: it was over at once, or an earlier process has told what there was to tell.
             followed_since = max(self._began, self._clock.now() - LINES_KEPT_SECONDS)
-            is_new = sight.prediction.source is Source.HIT or message.created_at >= followed_since
-            ending = Ending(Told() if is_new else webhook_events.caught_up(moment))
+            is_new = view.prediction.source is Source.HIT or message.created_at >= followed_since
+            ending = Ending(Sent() if is_new else webhook_events.caught_up(moment))
         due = webhook_events.due(ending.told, moment, wanted, self._clock.monotonic()).events
-        return (*ending.owed, *(event for event in due if event not in ending.owed))
+        return (*ending.unsent, *(event for event in due if event not in ending.unsent))
 
-    def _body(self, sight: Sight) -> bytes:
-        return self._show(sight, self.base, documents.family_of(sight.prediction.kind))
+    def _body(self, view: PredictionView) -> bytes:
+        return self._show(view, self.base, documents.family_of(view.prediction.kind))
 
-    async def _send_once(self, event: Event, sight: Sight, body: bytes) -> None:
-        prediction = sight.prediction
+    async def _send_once(self, event: Event, view: PredictionView, body: bytes) -> None:
+        prediction = view.prediction
         receipt = await self._send(prediction.team, prediction.webhook or "", self.fresh_id(), body)
         self._observer.delivery_attempted(str(event), receipt.result)
 

@@ -52,14 +52,14 @@ async def test_a_locked_file_is_answered_in_time_and_reads_go_on(store: SQLiteSt
         await store.cancel("p1", NOW)
     assert 0.2 < time.monotonic() - begun < 1
     assert told.value.retry_after == 1
-    sight = await store.prediction("p1")
-    assert sight is not None
+    view = await store.prediction("p1")
+    assert view is not None
     other.execute("ROLLBACK")
     other.close()
     await store.ping()
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert sight.prediction.canceled_at is None
+    view = await store.prediction("p1")
+    assert view is not None
+    assert view.prediction.canceled_at is None
 
 
 async def test_what_was_given_up_is_not_done_later(store: SQLiteStore, path: Path) -> None:

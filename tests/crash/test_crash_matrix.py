@@ -25,7 +25,7 @@ POINTS = [
     ("before", "learn", 1),
     ("before", "settle", 1),
     ("after", "settle", 1),
-    ("before", "part", 1),
+    ("before", "detach", 1),
     ("before", "discard", 1),
     ("after", "uncertain", 1),
     ("after", "look", 1),

@@ -1,4 +1,4 @@
-"""The house of the edge tests, wrapped in canaries: what leaves the gateway is searched, and no crash is missed."""
+"""The stack of the edge tests, wrapped in canaries: what leaves the gateway is searched, and no crash is missed."""
 
 import logging
 import os
@@ -12,13 +12,13 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.support.canary import CANARIES, Canaries, Listener
-from tests.support.house import House, start_gateway, start_upstream
 from tests.support.installation import Installation, install
+from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.wire import PAGE, metrics_of
 
 TEAMS = ("alpha", "beta")
 
-OpenGateway = Callable[..., AbstractAsyncContextManager[House]]
+OpenGateway = Callable[..., AbstractAsyncContextManager[Stack]]
 
 
 class Elsewhere:
@@ -76,17 +76,17 @@ def open_gateway(upstream: Simulator, folder: Path, canaries: Canaries) -> OpenG
     """Start gateways before the simulator, or before `base_url`. Each is searched for canaries when it is closed."""
 
     @asynccontextmanager
-    async def start(**overrides: Any) -> AsyncIterator[House]:
+    async def start(**overrides: Any) -> AsyncIterator[Stack]:
         base_url = overrides.pop("base_url", None)
         before = cast(Simulator, Elsewhere(upstream, base_url)) if base_url else upstream
         teams = overrides.pop("teams", {})
         teams["alpha"] = {"origins": [PAGE]} | teams.get("alpha", {})
-        async with start_gateway(before, folder, teams=teams, **overrides) as house:
-            for name, key in house.keys.items():
+        async with start_gateway(before, folder, teams=teams, **overrides) as stack:
+            for name, key in stack.keys.items():
                 canaries.add(f"the key of {name}", key)
-            yield house
-            if house.config.ops.token is None:
-                canaries.look_through("the metrics", (await metrics_of(house)).encode())
+            yield stack
+            if stack.config.ops.token is None:
+                canaries.look_through("the metrics", (await metrics_of(stack)).encode())
             canaries.look_through_folder(folder)
         canaries.look_through_folder(folder)
         canaries.look_through_upstream(upstream)
@@ -95,10 +95,10 @@ def open_gateway(upstream: Simulator, folder: Path, canaries: Canaries) -> OpenG
 
 
 @pytest.fixture
-async def gateway(open_gateway: OpenGateway) -> AsyncIterator[House]:
+async def gateway(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
     """A gateway with the teams alpha (which has a page) and beta, and an operator."""
-    async with open_gateway() as house:
-        yield house
+    async with open_gateway() as stack:
+        yield stack
 
 
 @pytest.fixture

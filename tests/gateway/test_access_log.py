@@ -10,8 +10,8 @@ from gateway.domain.tickets import FILE_PREFIX
 from gateway.http.routes import OWN, PUBLIC
 from gateway.simulator import Simulator
 from tests.gateway.conftest import OpenGateway
-from tests.support.house import House
 from tests.support.samples import UNKNOWN_TICKET, create, request_for, upload
+from tests.support.stack import Stack
 from tests.support.upstream import until, version_of
 from tests.support.wire import Reply, ask, send_raw, spell
 
@@ -20,11 +20,11 @@ FIELDS = [
 ]  # fmt: skip
 
 
-async def tell_a_story(house: House, *, wait: bool = False, **given: Any) -> Reply:
+async def tell_a_story(stack: Stack, *, wait: bool = False, **given: Any) -> Reply:
     """Create a prediction whose model is known from the start."""
-    version = f"acme/storyteller:{version_of(house.upstream, 'acme/storyteller')}"
+    version = f"acme/storyteller:{version_of(stack.upstream, 'acme/storyteller')}"
     body = {"version": version, "input": {"prompt": "a"} | given}
-    return await ask(house, "POST", "/v1/predictions", json=body, headers={"Prefer": "wait"} if wait else {})
+    return await ask(stack, "POST", "/v1/predictions", json=body, headers={"Prefer": "wait"} if wait else {})
 
 
 class Lines(logging.Handler):
@@ -51,7 +51,7 @@ def lines() -> Iterator[Lines]:
     logging.getLogger("gateway.access").removeHandler(handler)
 
 
-async def test_a_create_is_told_with_who_asked_and_how_it_was_answered(gateway: House, lines: Lines):
+async def test_a_create_is_told_with_who_asked_and_how_it_was_answered(gateway: Stack, lines: Lines):
     """One line has everything that is needed to find a prediction, its run, and what it cost in time."""
     reply = await tell_a_story(gateway, seed=1, wait=True)
     line = lines.of("predictions.create")
@@ -65,7 +65,7 @@ async def test_a_create_is_told_with_who_asked_and_how_it_was_answered(gateway: 
     assert line["bytes"] == len(reply.body)
 
 
-async def test_hit_joined_and_bypass_are_told_apart(gateway: House, lines: Lines):
+async def test_hit_joined_and_bypass_are_told_apart(gateway: Stack, lines: Lines):
     """Whether money was spent can be counted from the log."""
     await tell_a_story(gateway, seed=1, token_delay=0.2)
     await tell_a_story(gateway, seed=1, token_delay=0.2)
@@ -78,7 +78,7 @@ async def test_hit_joined_and_bypass_are_told_apart(gateway: House, lines: Lines
     assert runs[3] == runs[4] != runs[0]
 
 
-async def test_a_stream_is_one_line_when_it_is_over(gateway: House, lines: Lines):
+async def test_a_stream_is_one_line_when_it_is_over(gateway: Stack, lines: Lines):
     """How long somebody listened, how many events and bytes that were; whose it was, and never the ticket."""
     created = (await create(gateway, model="acme/storyteller", prompt="a")).json
     url = created["urls"]["stream"]
@@ -91,7 +91,7 @@ async def test_a_stream_is_one_line_when_it_is_over(gateway: House, lines: Lines
     assert url.rpartition("/")[2] not in str(lines.told)
 
 
-async def test_what_is_no_route_is_told_without_its_path(gateway: House, lines: Lines):
+async def test_what_is_no_route_is_told_without_its_path(gateway: Stack, lines: Lines):
     """A secret that somebody puts into a wrong address goes no further."""
     secret = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
     await send_raw(gateway, spell("GET", f"/v1/{secret}?token={secret}"))
@@ -100,7 +100,7 @@ async def test_what_is_no_route_is_told_without_its_path(gateway: House, lines: 
     assert (line["path"], line["status"], line["team"]) == (None, 404, None)
 
 
-async def test_every_door_has_one_line_for_each_request(gateway: House, lines: Lines, upstream: Simulator):
+async def test_every_door_has_one_line_for_each_request(gateway: Stack, lines: Lines, upstream: Simulator):
     """Nothing passes unseen, and a path of the log is never one that was asked for."""
     prediction = (await create(gateway, model="acme/storyteller")).json["id"]
     file = (await ask(gateway, "POST", "/v1/files", **upload())).json["id"]
@@ -108,15 +108,15 @@ async def test_every_door_has_one_line_for_each_request(gateway: House, lines: L
         "streams.read_files": FILE_PREFIX + UNKNOWN_TICKET,
         "outputs.read": f"{prediction}-0-{UNKNOWN_TICKET}",
     }
-    for door in (*PUBLIC, *OWN):
+    for route in (*PUBLIC, *OWN):
         lines.told.clear()
-        ids = {"ticket": tickets[door.name]} if door.name in tickets else {}
-        method, path, body = request_for(door, upstream, id=prediction, file_id=file, **ids)
+        ids = {"ticket": tickets[route.name]} if route.name in tickets else {}
+        method, path, body = request_for(route, upstream, id=prediction, file_id=file, **ids)
         await ask(gateway, method, path, key="operator", **body)
         await until(lambda: lines.told)
         (line,) = lines.told
-        assert line["route"] == door.name
-        assert line["path"] == door.template
+        assert line["route"] == route.name
+        assert line["path"] == route.template
         assert ":" not in line["path"]
 
 
@@ -124,8 +124,8 @@ async def test_below_its_level_the_log_costs_nothing(open_gateway: OpenGateway, 
     """Where only warnings are told, requests are not."""
     logging.getLogger("gateway.access").setLevel(logging.WARNING)
     try:
-        async with open_gateway() as house:
-            assert (await ask(house, "GET", "/v1/account")).status == 200
+        async with open_gateway() as stack:
+            assert (await ask(stack, "GET", "/v1/account")).status == 200
     finally:
         logging.getLogger("gateway.access").setLevel(logging.NOTSET)
     assert lines.told == []

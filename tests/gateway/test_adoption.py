@@ -23,8 +23,8 @@ from tests.gateway.test_sharing import (
     named,
 )
 from tests.support.canary import Listener
-from tests.support.house import House, start_gateway
 from tests.support.installation import install
+from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import creates, until, version_of
 
 CREATE = "predictions.create"
@@ -38,9 +38,9 @@ TAKEN = {
 }
 
 
-async def orphans(house: House, result: str) -> float:
+async def orphans(stack: Stack, result: str) -> float:
     """Read how many uncertain creates were settled so."""
-    async with aiohttp.ClientSession() as session, session.get(f"{house.ops_url}/metrics") as response:
+    async with aiohttp.ClientSession() as session, session.get(f"{stack.ops_url}/metrics") as response:
         lines = (await response.text()).splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines
                if "orphan" in line and f'result="{result}"' in line and "_created" not in line)  # fmt: skip
@@ -48,7 +48,7 @@ async def orphans(house: House, result: str) -> float:
 
 @pytest.mark.parametrize("given", [STORY, UNSEEDED], ids=["shared", "alone"])
 @pytest.mark.parametrize("fault", TAKEN.values(), ids=TAKEN)
-async def test_a_create_whose_answer_was_lost_is_found_while_its_caller_waits(gateway: House, fault: Fault, given):
+async def test_a_create_whose_answer_was_lost_is_found_while_its_caller_waits(gateway: Stack, fault: Fault, given):
     """The caller notices nothing: 201, upstream's id, the output; upstream was asked once."""
     gateway.upstream.faults.set(fault)
     async with many(gateway) as alpha:
@@ -72,7 +72,7 @@ async def test_a_create_whose_answer_was_lost_is_found_while_its_caller_waits(ga
     ],
     ids=["official", "deployment", "by name"],
 )
-async def test_a_lost_create_is_found_by_whatever_door_it_went(gateway: House, path: str, body: dict[str, str]):
+async def test_a_lost_create_is_found_by_whatever_door_it_went(gateway: Stack, path: str, body: dict[str, str]):
     """Official models hide their version, deployments show one: both are recognised."""
     gateway.upstream.faults.set(Fault("drop_after", operation="*" + CREATE, times=1))
     async with many(gateway) as alpha:
@@ -81,7 +81,7 @@ async def test_a_lost_create_is_found_by_whatever_door_it_went(gateway: House, p
     assert creates(gateway.upstream) == 1
 
 
-async def test_those_who_joined_an_uncertain_create_get_what_is_found(gateway: House):
+async def test_those_who_joined_an_uncertain_create_get_what_is_found(gateway: Stack):
     """Twenty wait for one create whose answer is lost: twenty ids on the run that is found."""
     upstream = gateway.upstream
     upstream.faults.set(Fault("drop_after", operation=CREATE, times=1))
@@ -94,7 +94,7 @@ async def test_those_who_joined_an_uncertain_create_get_what_is_found(gateway: H
     assert creates(upstream) == 1
 
 
-async def test_a_burst_by_bare_version_is_found_on_a_cold_gateway(gateway: House):
+async def test_a_burst_by_bare_version_is_found_on_a_cold_gateway(gateway: Stack):
     """The same with an id that names no model: what is found names it, and still there is one run."""
     upstream = gateway.upstream
     upstream.faults.set(Fault("drop_after", operation=CREATE, times=1))
@@ -108,7 +108,7 @@ async def test_a_burst_by_bare_version_is_found_on_a_cold_gateway(gateway: House
     assert creates(upstream) == 1
 
 
-async def test_two_equal_uncertain_creates_find_a_run_each(gateway: House):
+async def test_two_equal_uncertain_creates_find_a_run_each(gateway: Stack):
     """No seed, so two runs: both answers are lost, each is found once, and nobody shares by accident."""
     upstream = gateway.upstream
     upstream.faults.set(Fault("drop_after", operation=CREATE, times=4))
@@ -121,7 +121,7 @@ async def test_two_equal_uncertain_creates_find_a_run_each(gateway: House):
     assert creates(upstream) == 4
 
 
-async def test_a_lost_create_does_not_take_an_equal_neighbours_run(gateway: House):
+async def test_a_lost_create_does_not_take_an_equal_neighbours_run(gateway: Stack):
     """An equal request's run is somebody's already, another's is too old: only the lost one's own is left."""
     upstream = gateway.upstream
     async with many(gateway) as alpha, many(gateway, "beta") as beta:
@@ -138,11 +138,11 @@ async def test_a_lost_create_does_not_take_an_equal_neighbours_run(gateway: Hous
 
 async def test_what_is_not_found_in_time_is_a_504_that_says_what_to_do(upstream: Simulator, tmp_path: Path):
     """Upstream is ill: the caller learns that the run may exist. When it is well again, the run is taken in."""
-    async with impatient(upstream, tmp_path) as house, many(house) as alpha:
+    async with impatient(upstream, tmp_path) as stack, many(stack) as alpha:
         upstream.faults.set(
             Fault("drop_after", operation=CREATE, times=1), Fault("html_error", operation="predictions.list")
         )
-        reply = await create(alpha, named(house), UNSEEDED, Prefer="wait")
+        reply = await create(alpha, named(stack), UNSEEDED, Prefer="wait")
         assert reply.status == 504
         assert "Idempotency-Key" in reply.json["detail"]
         assert "may be running" in reply.json["detail"]
@@ -160,13 +160,13 @@ async def test_what_is_not_found_in_time_is_a_504_that_says_what_to_do(upstream:
 
 async def test_who_asks_again_while_it_is_looked_for_joins(upstream: Simulator, tmp_path: Path):
     """A deterministic request that is repeated after the 504 waits for the same run, and makes no second."""
-    async with impatient(upstream, tmp_path) as house, many(house) as alpha:
+    async with impatient(upstream, tmp_path) as stack, many(stack) as alpha:
         upstream.faults.set(
             Fault("drop_after", operation=CREATE, times=1), Fault("error", operation="predictions.list", times=3)
         )
-        assert (await create(alpha, named(house))).status == 504
+        assert (await create(alpha, named(stack))).status == 504
         async with asyncio.timeout(10):
-            while (reply := await create(alpha, named(house), Prefer="wait")).status == 504:
+            while (reply := await create(alpha, named(stack), Prefer="wait")).status == 504:
                 await asyncio.sleep(0.05)
         assert (reply.status, reply.json["status"]) == (201, "succeeded")
     assert creates(upstream) == 1
@@ -177,21 +177,21 @@ async def test_what_upstream_never_took_is_given_up_after_ten_minutes(
 ):
     """Nothing is there to be found: the search ends, is counted, and the request may be made anew."""
     clock = Moved(upstream)
-    async with impatient(upstream, tmp_path, clock) as house, many(house) as alpha:
+    async with impatient(upstream, tmp_path, clock) as stack, many(stack) as alpha:
         upstream.faults.set(Fault("html_error", operation=CREATE, times=1))
-        reply = await create(alpha, named(house), Idempotency_Key="order-1")
+        reply = await create(alpha, named(stack), Idempotency_Key="order-1")
         assert reply.status == 504
         clock.advance(560)
         await asyncio.sleep(0.2)
-        assert await orphans(house, "released") == 0
-        assert (await create(alpha, named(house), Idempotency_Key="order-1")).status == 409
+        assert await orphans(stack, "released") == 0
+        assert (await create(alpha, named(stack), Idempotency_Key="order-1")).status == 409
         assert creates(upstream) == 1
         clock.advance(60)
         async with asyncio.timeout(10):
-            while not await orphans(house, "released"):
+            while not await orphans(stack, "released"):
                 clock.advance(15)
                 await asyncio.sleep(0.05)
-        fresh = await create(alpha, named(house), Idempotency_Key="order-1", Prefer="wait")
+        fresh = await create(alpha, named(stack), Idempotency_Key="order-1", Prefer="wait")
         assert (fresh.status, fresh.json["status"], fresh.cache) == (201, "succeeded", STORED)
         assert "Idempotency-Replayed" not in fresh.headers
         # Operators are told: somebody's reservation hung on it.
@@ -205,7 +205,7 @@ async def test_what_upstream_never_took_is_given_up_after_ten_minutes(
 async def test_an_older_equal_run_of_the_account_is_not_taken_for_it(upstream: Simulator, tmp_path: Path):
     """Somebody ran the same on the web site a minute ago. That is theirs, and never becomes a caller's."""
     clock = Moved(upstream)
-    async with impatient(upstream, tmp_path, clock) as house, many(house) as alpha:
+    async with impatient(upstream, tmp_path, clock) as stack, many(stack) as alpha:
         body = {"version": version_of(upstream, "acme/storyteller"), "input": UNSEEDED}
         owner = {"Authorization": f"Bearer {upstream.token}"}
         async with aiohttp.ClientSession() as direct:
@@ -213,23 +213,23 @@ async def test_an_older_equal_run_of_the_account_is_not_taken_for_it(upstream: S
         assert reply.status == 201
         clock.advance(60)
         upstream.faults.set(Fault("html_error", operation=CREATE, times=1))
-        assert (await create(alpha, named(house), UNSEEDED)).status == 504
+        assert (await create(alpha, named(stack), UNSEEDED)).status == 504
         assert (await ask(alpha, "GET", CREATED)).json["results"] == []
-        assert await orphans(house, "adopted") == 0
+        assert await orphans(stack, "adopted") == 0
 
 
 async def test_a_create_cut_off_by_a_shutdown_is_found_by_the_next_start(upstream: Simulator, tmp_path: Path):
     """The answer was still on its way: afterwards the run is there, and its team's."""
-    async with start_gateway(upstream, tmp_path, server={"shutdown_grace_seconds": 1}) as house, many(house) as alpha:
+    async with start_gateway(upstream, tmp_path, server={"shutdown_grace_seconds": 1}) as stack, many(stack) as alpha:
         upstream.faults.set(Fault("delay_headers", operation=CREATE, seconds=4.0))
-        lost = [asyncio.create_task(create(alpha, named(house), given)) for given in (STORY, UNSEEDED)]
+        lost = [asyncio.create_task(create(alpha, named(stack), given)) for given in (STORY, UNSEEDED)]
         await until(lambda: len(upstream.predictions) == 2)
     await asyncio.gather(*lost, return_exceptions=True)
     upstream.faults.clear()
     async with (
-        start_gateway(upstream, tmp_path, keys=house.keys) as house,
-        many(house) as alpha,
-        many(house, "beta") as beta,
+        start_gateway(upstream, tmp_path, keys=stack.keys) as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
     ):
         async with asyncio.timeout(8):
             while len(listed := (await ask(alpha, "GET", CREATED)).json["results"]) < 2:
@@ -238,8 +238,8 @@ async def test_a_create_cut_off_by_a_shutdown_is_found_by_the_next_start(upstrea
         for each in listed:
             assert (await finished(alpha, each["id"]))["status"] == "succeeded"
             assert (await ask(beta, "GET", f"{CREATED}/{each['id']}")).status == 404
-        assert (await create(alpha, named(house))).is_hit
-        assert await orphans(house, "adopted") == 2
+        assert (await create(alpha, named(stack))).is_hit
+        assert await orphans(stack, "adopted") == 2
     assert creates(upstream) == 2
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.gateway.conftest import OpenGateway
-from tests.support.house import House
 from tests.support.samples import FORM, HEX, content, form
+from tests.support.stack import Stack
 from tests.support.wire import Reply, assert_problem, exchange, hang_up_after, parse, send_raw, spell
 
 MAX_BODY = 64 * 1024
@@ -19,10 +19,10 @@ JSON = ("Content-Type", "application/json")
 
 
 @pytest.fixture
-async def small(open_gateway: OpenGateway) -> AsyncIterator[House]:
+async def small(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
     """A gateway that takes little."""
-    async with open_gateway(server={"max_body_bytes": MAX_BODY, "max_upload_bytes": MAX_UPLOAD}) as house:
-        yield house
+    async with open_gateway(server={"max_body_bytes": MAX_BODY, "max_upload_bytes": MAX_UPLOAD}) as stack:
+        yield stack
 
 
 @dataclass(frozen=True)
@@ -329,8 +329,8 @@ METHODS = [
 ROWS = [*MALFORMED, *WRONG, *HEADERS, *SIZES, *QUERIES, *UPLOADS, *PATHS, *METHODS]
 
 
-def files_of(house: House) -> int:
-    return len(house.upstream.world.files._files)
+def files_of(stack: Stack) -> int:
+    return len(stack.upstream.world.files._files)
 
 
 def pieces(row: Row, key: str) -> bytes | list[bytes]:
@@ -349,7 +349,7 @@ BATCHES = [ROWS[at : at + BATCH] for at in range(0, len(ROWS), BATCH)]
 
 
 @pytest.mark.parametrize("rows", BATCHES, ids=lambda rows: f"from {rows[0]} to {rows[-1]}"[:120])
-async def test_bad_input_gets_a_clear_problem_and_goes_nowhere(small: House, rows: list[Row]):
+async def test_bad_input_gets_a_clear_problem_and_goes_nowhere(small: Stack, rows: list[Row]):
     """A slip of a caller is told in Replicate's words, page included, and costs nothing upstream."""
     for row in rows:
         reply = await send_raw(small, pieces(row, small.keys["alpha"]))
@@ -359,7 +359,7 @@ async def test_bad_input_gets_a_clear_problem_and_goes_nowhere(small: House, row
             raise AssertionError(f"{row}: {exc}") from exc
 
 
-def judge(house: House, row: Row, reply: Reply) -> None:
+def judge(stack: Stack, row: Row, reply: Reply) -> None:
     if row.method == "HEAD":
         assert reply.status == row.status
         return
@@ -371,9 +371,9 @@ def judge(house: House, row: Row, reply: Reply) -> None:
     if row.status == 405:
         assert "OPTIONS" in reply.headers["Allow"]
     # An upload is on its way up before its end is known; it must not have become a file.
-    assert not house.upstream.requests.count(origin="api") or row in UPLOADS
-    assert not files_of(house)
-    house.upstream.requests.clear()
+    assert not stack.upstream.requests.count(origin="api") or row in UPLOADS
+    assert not files_of(stack)
+    stack.upstream.requests.clear()
 
 
 HEADS: list[tuple[str, bytes, int]] = [
@@ -409,7 +409,7 @@ HEADS: list[tuple[str, bytes, int]] = [
 
 
 @pytest.mark.parametrize(("data", "status"), [row[1:] for row in HEADS], ids=[row[0] for row in HEADS])
-async def test_bytes_that_are_no_request_get_a_problem_too(small: House, data: bytes, status: int):
+async def test_bytes_that_are_no_request_get_a_problem_too(small: Stack, data: bytes, status: int):
     """Whatever a scanner sends, the answer is JSON without a traceback, and the gateway goes on."""
     reply = await send_raw(small, data)
     assert_problem(reply, status, origin=None)
@@ -421,20 +421,20 @@ async def test_bytes_that_are_no_request_get_a_problem_too(small: House, data: b
 @pytest.mark.parametrize(
     "host", ["", "a b", "a/b", "a@b", "a:b", "a:123456", "[::1", "a\\b", "exa\u00e4mple", "a?b", ".a"]
 )
-async def test_a_bad_host_is_refused_where_links_would_carry_it(small: House, host: str):
+async def test_a_bad_host_is_refused_where_links_would_carry_it(small: Stack, host: str):
     """A link that leads to nowhere, or to somebody's trap, is worse than an error."""
     reply = await send_raw(small, spell("GET", "/v1/predictions", host=host, key=small.keys["alpha"]))
     assert_problem(reply, 400, origin=None)
     assert not len(small.upstream.requests)
 
 
-async def test_no_host_at_all_is_refused_too(small: House):
+async def test_no_host_at_all_is_refused_too(small: Stack):
     """HTTP/1.0 needs no Host, but then there is no address for links."""
     reply = await send_raw(small, spell("GET", "/v1/predictions", host=None, version="1.0", key=small.keys["alpha"]))
     assert "Host" in assert_problem(reply, 400)["detail"]
 
 
-async def test_a_body_that_never_comes_whole_does_no_harm(small: House):
+async def test_a_body_that_never_comes_whole_does_no_harm(small: Stack):
     """A caller whose line breaks within a body leaves no trace, and no traceback."""
     key = small.keys["alpha"]
     cut = spell("POST", "/v1/predictions", [JSON, ("Content-Length", "1000")], key=key) + b'{"version"'
@@ -448,7 +448,7 @@ async def test_a_body_that_never_comes_whole_does_no_harm(small: House):
     assert not files_of(small)
 
 
-async def test_many_requests_on_one_connection_are_answered_in_order(small: House):
+async def test_many_requests_on_one_connection_are_answered_in_order(small: Stack):
     """Bad requests on a connection do not spoil the good ones after them."""
     key = small.keys["alpha"]
     requests = [
@@ -464,7 +464,7 @@ async def test_many_requests_on_one_connection_are_answered_in_order(small: Hous
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/deployments"])
-async def test_a_relayed_write_that_is_no_json_stays_here(small: House, path: str):
+async def test_a_relayed_write_that_is_no_json_stays_here(small: Stack, path: str):
     """What cannot be understood is not sent on with the account's rights."""
     for data in (b"", b"{", b"[]", b"null", b'{"owner":\xff}'):
         reply = await send_raw(small, spell("POST", path, [JSON], data, key=small.keys["alpha"]))

@@ -13,9 +13,9 @@ from gateway.http.routes import OWN, PUBLIC
 from gateway.simulator import Fault, Simulator
 from tests.gateway.conftest import OpenGateway
 from tests.support.canary import Canaries, Listener
-from tests.support.house import House
 from tests.support.samples import create, request_for, upload
 from tests.support.scripted import scripted
+from tests.support.stack import Stack
 from tests.support.wire import PAGE, ask, metrics_of, send_raw, spell
 
 TROUBLES = [
@@ -42,17 +42,17 @@ async def test_no_secret_leaves_through_any_door_in_any_trouble(
     """All routes, with every kind of key, while upstream misbehaves: no answer, log, metric or file has a secret."""
     hasty = {"adopt_wait_seconds": 0.2}
     teams = {"alpha": {"max_wait_seconds": 0}, "operator": {"max_wait_seconds": 0}}
-    async with open_gateway(cache={"metadata_ttl_seconds": 0}, upstream=hasty, teams=teams) as house:
-        prediction = (await create(house, model="acme/storyteller")).json["id"]
-        file = (await ask(house, "POST", "/v1/files", **upload())).json["id"]
+    async with open_gateway(cache={"metadata_ttl_seconds": 0}, upstream=hasty, teams=teams) as stack:
+        prediction = (await create(stack, model="acme/storyteller")).json["id"]
+        file = (await ask(stack, "POST", "/v1/files", **upload())).json["id"]
         if fault is not None:
             upstream.faults.set(fault)
 
         async def knock(number: int) -> None:
-            door = (*PUBLIC, *OWN)[number]
-            method, path, body = request_for(door, upstream, id=prediction, file_id=file)
+            route = (*PUBLIC, *OWN)[number]
+            method, path, body = request_for(route, upstream, id=prediction, file_id=file)
             for key in ("alpha", "operator"):
-                reply = await ask(house, method, path, key=key, **body)
+                reply = await ask(stack, method, path, key=key, **body)
                 assert reply.status != 500 or fault is not None
 
         await asyncio.gather(*(knock(number) for number in range(len(PUBLIC) + len(OWN))))
@@ -71,7 +71,7 @@ async def test_an_upstream_that_echoes_the_token_is_not_passed_on(open_gateway: 
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + body)
 
     hasty = {"adopt_wait_seconds": 0.2}
-    async with scripted(echo) as proxy, open_gateway(base_url=proxy.url + "/v1", upstream=hasty) as house:
+    async with scripted(echo) as proxy, open_gateway(base_url=proxy.url + "/v1", upstream=hasty) as stack:
         requests = (
             ("GET", "/v1/models", "alpha", None),
             ("GET", "/v1/account", "operator", None),
@@ -81,12 +81,12 @@ async def test_an_upstream_that_echoes_the_token_is_not_passed_on(open_gateway: 
             ("POST", "/v1/predictions", "alpha", {"version": "acme/x", "input": {}}),
         )
         for reply in await asyncio.gather(
-            *(ask(house, m, path, key=key, json=body) for m, path, key, body in requests)
+            *(ask(stack, m, path, key=key, json=body) for m, path, key, body in requests)
         ):
             assert reply.status in (502, 504), reply.text
 
 
-async def test_the_name_of_the_server_is_all_it_says_of_itself(gateway: House):
+async def test_the_name_of_the_server_is_all_it_says_of_itself(gateway: Stack):
     """Neither language nor version, on any sort of answer."""
     for data in (
         spell("GET", "/v1/account", key=gateway.keys["alpha"]),
@@ -108,9 +108,9 @@ async def test_unexpected_headers_of_upstream_stay_there(open_gateway: OpenGatew
         b"CF-Ray: y\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\nStrict-Transport-Security: z\r\n"
         b"X-Request-Id: theirs\r\nContent-Length: 2\r\n\r\n{}"
     )
-    async with scripted(head) as source, open_gateway(base_url=source.url + "/v1") as house:
+    async with scripted(head) as source, open_gateway(base_url=source.url + "/v1") as stack:
         for path, key in (("/v1/hardware", "alpha"), ("/v1/account", "operator")):
-            reply = await ask(house, "GET", path, key=key, headers={"Origin": PAGE})
+            reply = await ask(stack, "GET", path, key=key, headers={"Origin": PAGE})
             assert reply.status == 200
             for name in ("Set-Cookie", "Via", "CF-Ray", "Strict-Transport-Security"):
                 assert name not in reply.headers
@@ -119,7 +119,7 @@ async def test_unexpected_headers_of_upstream_stay_there(open_gateway: OpenGatew
             assert reply.headers["X-Request-Id"] != "theirs"
 
 
-async def test_request_ids_are_taken_over_only_if_they_are_harmless(gateway: House):
+async def test_request_ids_are_taken_over_only_if_they_are_harmless(gateway: Stack):
     """A caller's own id helps to find its request; one with a line break, or of a page's length, is not said again."""
     for given in ("abc-123", "A" * 128):
         assert (await ask(gateway, "GET", "/v1/account", headers={"X-Request-Id": given})).headers[
@@ -130,7 +130,7 @@ async def test_request_ids_are_taken_over_only_if_they_are_harmless(gateway: Hou
         assert reply.headers["X-Request-Id"] not in ("", given)
 
 
-async def test_the_canaries_sing(gateway: House, canaries: Canaries, listener: Listener, tmp_path):
+async def test_the_canaries_sing(gateway: Stack, canaries: Canaries, listener: Listener, tmp_path):
     """A search that never finds anything would find nothing either way."""
     canaries.add("a proof", "alpha")
     with pytest.raises(AssertionError, match="a proof"):

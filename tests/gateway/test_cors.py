@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.http.route import Door
+from gateway.http.route import Route
 from gateway.http.routes import OWN, PREFIXES, PUBLIC
 from gateway.simulator import Fault
 from tests.gateway.conftest import OpenGateway
-from tests.support.house import House
 from tests.support.samples import create, fill
+from tests.support.stack import Stack
 from tests.support.wire import PAGE, STRANGER, Reply, ask, send_raw, spell
 
 CLIENTS_SEND = (
@@ -22,29 +22,29 @@ PAGES_READ = ("location", "preference-applied", "retry-after", "ratelimit-remain
               "server-timing", "x-request-id", "etag", "age")  # fmt: skip
 
 
-async def preflight(house: House, method: str, path: str, origin: str = PAGE) -> Reply:
+async def preflight(stack: Stack, method: str, path: str, origin: str = PAGE) -> Reply:
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": method,
         "Access-Control-Request-Headers": ",".join(CLIENTS_SEND),
     }
-    return await ask(house, "OPTIONS", path, key=None, headers=headers)
+    return await ask(stack, "OPTIONS", path, key=None, headers=headers)
 
 
 def words(reply: Reply, name: str) -> set[str]:
     return {word.strip().lower() for word in reply.headers[name].split(",")}
 
 
-@pytest.mark.parametrize("door", [*PUBLIC, *OWN], ids=lambda door: f"{door.method} {door.name}")
-async def test_a_preflight_needs_no_key(gateway: House, door: Door):
+@pytest.mark.parametrize("route", [*PUBLIC, *OWN], ids=lambda route: f"{route.method} {route.name}")
+async def test_a_preflight_needs_no_key(gateway: Stack, route: Route):
     """A browser asks before it sends the key; without an answer, no page works at all."""
-    for prefix in PREFIXES if door in PUBLIC else ("",):
-        reply = await preflight(gateway, door.method, prefix + fill(door.path))
+    for prefix in PREFIXES if route in PUBLIC else ("",):
+        reply = await preflight(gateway, route.method, prefix + fill(route.path))
         assert reply.status == 204
         assert not reply.body
         # What a ticket opens, any page may read.
-        assert reply.headers["Access-Control-Allow-Origin"] == ("*" if door.name == "outputs.read" else PAGE)
-        assert door.method in reply.headers["Access-Control-Allow-Methods"]
+        assert reply.headers["Access-Control-Allow-Origin"] == ("*" if route.name == "outputs.read" else PAGE)
+        assert route.method in reply.headers["Access-Control-Allow-Methods"]
         assert words(reply, "Access-Control-Allow-Headers") >= set(CLIENTS_SEND)
         assert int(reply.headers["Access-Control-Max-Age"]) >= 600
         assert {"origin", "access-control-request-method", "access-control-request-headers"} <= words(reply, "Vary")
@@ -63,7 +63,7 @@ async def test_a_preflight_needs_no_key(gateway: House, door: Door):
         ("GET", "/v1/files/rgws-" + "a" * 52, "cache-control,last-event-id,user-agent"),
     ],
 )
-async def test_a_preflight_of_firefox_is_granted(gateway: House, method: str, path: str, asked: str):
+async def test_a_preflight_of_firefox_is_granted(gateway: Stack, method: str, path: str, asked: str):
     """Small letters, in the order of the alphabet, User-Agent among them: each header is allowed by its own name."""
     headers = {
         "Origin": PAGE,
@@ -87,7 +87,7 @@ def words_of(header: str) -> set[str]:
 
 @pytest.mark.parametrize("origin", [STRANGER, "null", PAGE + ".evil.net", "", "http://app.example.com", "*",
                                     PAGE + "\u0430", "https://APP.example.com.evil.net"])  # fmt: skip
-async def test_a_page_that_is_not_listed_gets_no_word(gateway: House, origin: str):
+async def test_a_page_that_is_not_listed_gets_no_word(gateway: Stack, origin: str):
     """A stranger's page learns nothing, and the answer says that it depends on the origin."""
     for reply in (
         await send_raw(gateway, spell("OPTIONS", "/v1/predictions", [("Access-Control-Request-Method", "POST")],
@@ -101,7 +101,7 @@ async def test_a_page_that_is_not_listed_gets_no_word(gateway: House, origin: st
         assert "Origin" in reply.headers["Vary"]
 
 
-async def test_the_origins_letters_may_be_large(gateway: House):
+async def test_the_origins_letters_may_be_large(gateway: Stack):
     """Hosts have no case; the origin is named back as it came."""
     reply = await ask(gateway, "GET", "/v1/account", headers={"Origin": "https://APP.example.com"})
     assert reply.headers["Access-Control-Allow-Origin"] == "https://APP.example.com"
@@ -117,14 +117,14 @@ def assert_readable(reply: Reply) -> None:
 
 
 @pytest.fixture
-async def hasty(open_gateway: OpenGateway) -> AsyncIterator[House]:
+async def hasty(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
     """A gateway that gives up soon: an uncertain create, and a create over a rate at once."""
     teams = {"alpha": {"max_wait_seconds": 0}}
-    async with open_gateway(upstream={"adopt_wait_seconds": 0.2}, teams=teams) as house:
-        yield house
+    async with open_gateway(upstream={"adopt_wait_seconds": 0.2}, teams=teams) as stack:
+        yield stack
 
 
-async def test_answers_and_errors_of_every_sort_can_be_read_by_the_page(hasty: House):
+async def test_answers_and_errors_of_every_sort_can_be_read_by_the_page(hasty: Stack):
     """A page can show what went wrong, instead of `TypeError: Failed to fetch`."""
     page = {"Origin": PAGE}
     hasty.upstream.faults.set(Fault("html_error", operation="account.get"))
@@ -151,7 +151,7 @@ async def test_answers_and_errors_of_every_sort_can_be_read_by_the_page(hasty: H
     assert (throttled.status, throttled.headers["Retry-After"]) == (429, "7")
 
 
-async def test_a_stream_can_be_read_by_the_page_of_its_team(gateway: House):
+async def test_a_stream_can_be_read_by_the_page_of_its_team(gateway: Stack):
     """EventSource sends no key; the ticket's team says which pages may read."""
     url = (await create(gateway, model="acme/storyteller")).json["urls"]["stream"]
     assert_readable(await ask(gateway, "GET", url, key=None, headers={"Origin": PAGE}))
@@ -162,7 +162,7 @@ async def test_a_stream_can_be_read_by_the_page_of_its_team(gateway: House):
     assert "Access-Control-Allow-Origin" not in not_its.headers
 
 
-async def test_the_page_of_one_team_cannot_use_another_teams_key(gateway: House):
+async def test_the_page_of_one_team_cannot_use_another_teams_key(gateway: Stack):
     """Beta lists no page, so an answer to beta's key is for no page."""
     reply = await ask(gateway, "GET", "/v1/account", key="beta", headers={"Origin": PAGE})
     assert reply.status == 200
@@ -171,20 +171,20 @@ async def test_the_page_of_one_team_cannot_use_another_teams_key(gateway: House)
 
 async def test_a_list_that_says_any_page_gives_no_credentials(open_gateway: OpenGateway):
     """`*` with credentials would be every site acting for everybody; browsers refuse it, and so do we."""
-    async with open_gateway(teams={"beta": {"origins": ["*"]}}) as house:
+    async with open_gateway(teams={"beta": {"origins": ["*"]}}) as stack:
         for reply in (
-            await ask(house, "GET", "/v1/account", key="beta", headers={"Origin": STRANGER}),
-            await preflight(house, "GET", "/v1/account", STRANGER),
+            await ask(stack, "GET", "/v1/account", key="beta", headers={"Origin": STRANGER}),
+            await preflight(stack, "GET", "/v1/account", STRANGER),
         ):
             assert reply.headers["Access-Control-Allow-Origin"] == "*"
             assert "Access-Control-Allow-Credentials" not in reply.headers
             assert "Origin" in reply.headers["Vary"]
-        alphas = await ask(house, "GET", "/v1/account", headers={"Origin": STRANGER})
+        alphas = await ask(stack, "GET", "/v1/account", headers={"Origin": STRANGER})
         assert "Access-Control-Allow-Origin" not in alphas.headers
-        assert_readable(await ask(house, "GET", "/v1/account", headers={"Origin": PAGE}))
+        assert_readable(await ask(stack, "GET", "/v1/account", headers={"Origin": PAGE}))
 
 
-async def test_vary_is_said_where_there_is_no_origin_too(gateway: House):
+async def test_vary_is_said_where_there_is_no_origin_too(gateway: Stack):
     """A cache between must not give one page's answer to another."""
     for path in ("/v1/account", "/v1/models", "/healthz", "/v1/nothing"):
         reply = await ask(gateway, "GET", path)
@@ -192,7 +192,7 @@ async def test_vary_is_said_where_there_is_no_origin_too(gateway: House):
         assert "Access-Control-Allow-Origin" not in reply.headers
 
 
-async def test_an_options_request_that_is_no_preflight_is_answered(gateway: House):
+async def test_an_options_request_that_is_no_preflight_is_answered(gateway: Stack):
     """Monitors ask OPTIONS; so does a curious hand. It runs nothing."""
     reply = await ask(gateway, "OPTIONS", "/v1/predictions", key=None)
     assert reply.status == 204

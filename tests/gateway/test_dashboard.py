@@ -21,7 +21,7 @@ from gateway.store.sqlite import SQLiteStore
 from tests.gateway.conftest import OpenGateway
 from tests.gateway.test_sharing import STORY, ask, create, finished, many
 from tests.gateway.test_sharing import cancel as cancel_prediction
-from tests.support.house import House
+from tests.support.stack import Stack
 from tests.support.upstream import version_of
 
 PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.25}]}
@@ -31,19 +31,19 @@ OURS = {"Sec-Fetch-Site": "same-origin"}
 
 @pytest.fixture
 def guarded() -> dict[str, Any]:
-    """An ops listener that asks for a token: what the house knows as alpha's key is the operators' token too."""
+    """An ops listener that asks for a token: what the stack knows as alpha's key is the operators' token too."""
     return {"ops": {"token_env": "KEY_ALPHA"}}
 
 
-def named(house: House, model: str = "acme/storyteller") -> str:
-    return f"{model}:{version_of(house.upstream, model)}"
+def named(stack: Stack, model: str = "acme/storyteller") -> str:
+    return f"{model}:{version_of(stack.upstream, model)}"
 
 
 @asynccontextmanager
-async def visitor(house: House, **headers: str) -> AsyncIterator[aiohttp.ClientSession]:
+async def visitor(stack: Stack, **headers: str) -> AsyncIterator[aiohttp.ClientSession]:
     """Open a browser of sorts: it keeps cookies, and goes nowhere by itself."""
     jar = aiohttp.CookieJar(unsafe=True)
-    async with aiohttp.ClientSession(house.ops_url, headers=headers, cookie_jar=jar) as session:
+    async with aiohttp.ClientSession(stack.ops_url, headers=headers, cookie_jar=jar) as session:
         yield session
 
 
@@ -105,17 +105,17 @@ async def test_the_figures_are_those_of_the_ledger(open_gateway: OpenGateway):
     """Two teams run, hit and are refused: page and `/gateway/usage` say the same, to the micro-dollar."""
     teams = {"beta": {"budget_usd_per_month": 0.5}}
     async with (
-        open_gateway(prices=PRICES, teams=teams) as house,
-        many(house) as alpha,
-        many(house, "beta") as beta,
-        visitor(house) as operator,
+        open_gateway(prices=PRICES, teams=teams) as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
+        visitor(stack) as operator,
     ):
         for given in (STORY, STORY, OWN):
-            await spend(alpha, named(house), given)
+            await spend(alpha, named(stack), given)
         for _ in range(2):
-            await spend(beta, named(house), OWN)
-        assert (await create(beta, named(house), OWN)).status == 402
-        slow = (await create(alpha, named(house, "acme/slow"), {"duration": 3000.0})).json["id"]
+            await spend(beta, named(stack), OWN)
+        assert (await create(beta, named(stack), OWN)).status == 402
+        slow = (await create(alpha, named(stack, "acme/slow"), {"duration": 3000.0})).json["id"]
         page = await look(operator)
         assert page.status == 200
         shown = Tables(page.text)
@@ -138,20 +138,20 @@ async def test_the_figures_are_those_of_the_ledger(open_gateway: OpenGateway):
         assert budgets["beta"][2] == "$0.50 of $0.50"
         assert budgets["beta"][4].endswith("above the budget")
         assert budgets["alpha"][3] == "$0.25"
-        assert shown.rows["runs"][0][1:4] == [slow, "alpha", named(house, "acme/slow")]
+        assert shown.rows["runs"][0][1:4] == [slow, "alpha", named(stack, "acme/slow")]
         assert ["limit: dollars", "beta", "1"] in shown.rows["refusals"]
         assert ["BudgetExceeded", "–", "1"] in shown.rows["refusals"]
-        assert [row[1:3] for row in shown.rows["troubles"]] == [["beta", "predictions.create: 402"]]
-        assert "The budget of your team" in shown.rows["troubles"][0][3]
+        assert [row[1:3] for row in shown.rows["recent-errors"]] == [["beta", "predictions.create: 402"]]
+        assert "The budget of your team" in shown.rows["recent-errors"][0][3]
         await cancel_prediction(alpha, slow)
 
 
 async def test_failures_and_replicates_own_refusals_are_told_with_their_reasons(open_gateway: OpenGateway):
-    async with open_gateway() as house, many(house) as alpha, visitor(house) as operator:
-        await spend(alpha, named(house, "acme/fail"), {"kind": "exception"})
-        assert (await create(alpha, named(house), {"prompt": 5})).status == 422
+    async with open_gateway() as stack, many(stack) as alpha, visitor(stack) as operator:
+        await spend(alpha, named(stack, "acme/fail"), {"kind": "exception"})
+        assert (await create(alpha, named(stack), {"prompt": 5})).status == 422
         assert (await ask(alpha, "GET", "/v1/predictions/" + "z" * 26)).status == 404
-        rows = Tables((await look(operator)).text).rows["troubles"]
+        rows = Tables((await look(operator)).text).rows["recent-errors"]
         assert [row[2] for row in rows] == ["predictions.create: 422", "failed"]
         assert "prompt" in rows[0][3]
         assert rows[1][3].startswith("division by zero")
@@ -160,15 +160,15 @@ async def test_failures_and_replicates_own_refusals_are_told_with_their_reasons(
 async def test_a_team_sees_itself_only(open_gateway: OpenGateway, guarded: dict[str, Any]):
     """A lead signs in with a key of the team's: nothing on the page, nor in its stream, is anybody else's."""
     async with (
-        open_gateway(prices=PRICES, **guarded) as house,
-        many(house) as alpha,
-        many(house, "beta") as beta,
-        visitor(house) as lead,
+        open_gateway(prices=PRICES, **guarded) as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
+        visitor(stack) as lead,
     ):
-        await spend(alpha, named(house), STORY)
-        await spend(beta, named(house), OWN)
-        theirs = (await create(alpha, named(house, "acme/slow"), {"duration": 3000.0})).json["id"]
-        assert (await sign_in(lead, house.keys["beta"])).status == 303
+        await spend(alpha, named(stack), STORY)
+        await spend(beta, named(stack), OWN)
+        theirs = (await create(alpha, named(stack, "acme/slow"), {"duration": 3000.0})).json["id"]
+        assert (await sign_in(lead, stack.keys["beta"])).status == 303
         page = await look(lead)
         assert "Usage of team beta" in page.text
         assert "alpha" not in page.text
@@ -188,10 +188,10 @@ async def test_a_team_sees_itself_only(open_gateway: OpenGateway, guarded: dict[
 
 async def test_operators_sign_in_with_their_token_and_out_again(open_gateway: OpenGateway, guarded: dict[str, Any]):
     """The cookie is no script's, of no other site, and says nothing; the token itself is nowhere."""
-    async with open_gateway(**guarded) as house, visitor(house) as operator:
-        token = house.keys["alpha"]
-        door = await look(operator)
-        assert (door.status, door.headers["Location"]) == (303, "/dashboard/sign-in")
+    async with open_gateway(**guarded) as stack, visitor(stack) as operator:
+        token = stack.keys["alpha"]
+        route = await look(operator)
+        assert (route.status, route.headers["Location"]) == (303, "/dashboard/sign-in")
         assert (await look(operator, "/dashboard/sign-in")).status == 200
         opened = await sign_in(operator, token)
         assert (opened.status, opened.headers["Location"]) == (303, "/dashboard")
@@ -213,19 +213,19 @@ async def test_operators_sign_in_with_their_token_and_out_again(open_gateway: Op
 
 async def test_a_proxy_that_ends_tls_makes_the_cookie_secure(open_gateway: OpenGateway, guarded: dict[str, Any]):
     server = {"trusted_proxies": ["127.0.0.0/8"]}
-    async with open_gateway(server=server, **guarded) as house, visitor(house) as operator:
-        opened = await sign_in(operator, house.keys["alpha"], **OURS, **{"X-Forwarded-Proto": "https"})
+    async with open_gateway(server=server, **guarded) as stack, visitor(stack) as operator:
+        opened = await sign_in(operator, stack.keys["alpha"], **OURS, **{"X-Forwarded-Proto": "https"})
         assert "Secure" in opened.headers["Set-Cookie"]
 
 
 async def test_programs_send_a_header(open_gateway: OpenGateway, guarded: dict[str, Any]):
     """The operators' token, or a key; what is wrong is a 401 and no form."""
-    async with open_gateway(**guarded) as house:
-        for secret, words in ((house.keys["alpha"], "Requests under way"), (house.keys["beta"], "Usage of team beta")):
-            async with visitor(house, Authorization=f"Bearer {secret}") as program:
+    async with open_gateway(**guarded) as stack:
+        for secret, words in ((stack.keys["alpha"], "Requests under way"), (stack.keys["beta"], "Usage of team beta")):
+            async with visitor(stack, Authorization=f"Bearer {secret}") as program:
                 page = await look(program)
                 assert (page.status, words in page.text, "Set-Cookie" in page.headers) == (200, True, False)
-        async with visitor(house, Authorization="Bearer nonsense") as program:
+        async with visitor(stack, Authorization="Bearer nonsense") as program:
             assert (await look(program)).status == 401
             assert (await look(program, "/dashboard/events")).status == 401
 
@@ -244,17 +244,17 @@ async def test_no_other_page_signs_anybody_in_or_out(
     open_gateway: OpenGateway, guarded: dict[str, Any], headers: dict[str, str]
 ):
     """Not even a service on another port of the same host, to which cookies mean the same place."""
-    async with open_gateway(**guarded) as house, visitor(house) as operator:
-        refused = await sign_in(operator, house.keys["alpha"], **headers)
+    async with open_gateway(**guarded) as stack, visitor(stack) as operator:
+        refused = await sign_in(operator, stack.keys["alpha"], **headers)
         assert refused.status == 403
         assert "Set-Cookie" not in refused.headers
         assert (await ask(operator, "POST", "/dashboard/sign-out", headers=headers)).status == 403
 
 
 async def test_its_own_page_and_a_program_may_send_the_form(open_gateway: OpenGateway, guarded: dict[str, Any]):
-    async with open_gateway(**guarded) as house, visitor(house) as operator:
-        assert (await sign_in(operator, house.keys["alpha"], Origin=house.ops_url)).status == 303
-        assert (await sign_in(operator, house.keys["alpha"], Accept="*/*")).status == 303
+    async with open_gateway(**guarded) as stack, visitor(stack) as operator:
+        assert (await sign_in(operator, stack.keys["alpha"], Origin=stack.ops_url)).status == 303
+        assert (await sign_in(operator, stack.keys["alpha"], Accept="*/*")).status == 303
 
 
 async def test_a_wrong_secret_is_told_in_the_form(open_gateway: OpenGateway, guarded: dict[str, Any]):
@@ -262,15 +262,15 @@ async def test_a_wrong_secret_is_told_in_the_form(open_gateway: OpenGateway, gua
         {"name": "page", "origins": ["https://app.example.com"]},
         {"name": "reader", "scopes": ["read"]},
     ]
-    async with open_gateway(teams={"beta": {"keys": keys}}, **guarded) as house, visitor(house) as stranger:
+    async with open_gateway(teams={"beta": {"keys": keys}}, **guarded) as stack, visitor(stack) as stranger:
         refused = await sign_in(stranger, "<b>guess</b>")
         assert refused.status == 401
         assert "neither the operators" in refused.text
         assert "guess" not in refused.text
         # What a page shows to everybody opens nothing, nor does a key that may not predict.
         for name in ("beta.page", "beta.reader"):
-            assert (await sign_in(stranger, house.keys[name])).status == 403
-        async with many(house, "beta") as beta:
+            assert (await sign_in(stranger, stack.keys[name])).status == 403
+        async with many(stack, "beta") as beta:
             token = (await ask(beta, "POST", "/gateway/tokens", json={"ttl_seconds": 60})).json["token"]
         assert (await sign_in(stranger, token)).status == 403
         assert (await look(stranger)).status == 303
@@ -282,8 +282,8 @@ async def test_a_wrong_secret_is_told_in_the_form(open_gateway: OpenGateway, gua
 
 async def test_without_a_token_it_is_for_this_machine(open_gateway: OpenGateway):
     """A site that has its name lead to this machine (DNS rebinding) is refused; an address of loopback is not."""
-    async with open_gateway() as house, visitor(house) as operator:
-        port = house.ops_url.rpartition(":")[2]
+    async with open_gateway() as stack, visitor(stack) as operator:
+        port = stack.ops_url.rpartition(":")[2]
         for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"):
             assert (await look(operator, headers={"Host": host})).status == 200, host
         for host in ("evil.example", f"evil.example:{port}", "10.0.0.1"):
@@ -294,8 +294,8 @@ async def test_without_a_token_it_is_for_this_machine(open_gateway: OpenGateway)
 
 async def test_every_answer_carries_the_policy(open_gateway: OpenGateway, guarded: dict[str, Any]):
     """Pages, files, redirects, refusals and the stream: nothing inline, nothing foreign, in nobody's frame."""
-    async with open_gateway(**guarded) as house, visitor(house) as operator:
-        await sign_in(operator, house.keys["alpha"])
+    async with open_gateway(**guarded) as stack, visitor(stack) as operator:
+        await sign_in(operator, stack.keys["alpha"])
         for path, status in (
             ("/dashboard", 200),
             ("/dashboard/sign-in", 200),
@@ -320,14 +320,14 @@ async def test_every_answer_carries_the_policy(open_gateway: OpenGateway, guarde
 async def test_the_stream_tells_what_has_changed(open_gateway: OpenGateway):
     """First everything; then the time, and what is new, alone."""
     async with (
-        open_gateway(prices=PRICES) as house,
-        many(house) as alpha,
-        visitor(house) as operator,
+        open_gateway(prices=PRICES) as stack,
+        many(stack) as alpha,
+        visitor(stack) as operator,
         operator.get("/dashboard/events") as stream,
     ):
         first = json.loads((await stream.content.readuntil(b"\n\n")).decode().partition("data: ")[2])
         assert "$0.00" in first["month"]
-        await spend(alpha, named(house), STORY)
+        await spend(alpha, named(stack), STORY)
         changed: dict[str, str] = {}
         async with asyncio.timeout(10):
             while "$0.25" not in changed.get("month", ""):
@@ -342,13 +342,13 @@ async def test_only_so_many_pages_are_kept_new(
 ):
     """One team's wall of screens leaves places for others; whoever is refused is told when to come again."""
     monkeypatch.setattr(dashboard_streams, "MOST_EACH", 2)
-    async with open_gateway(**guarded) as house:
-        beta = {"Authorization": f"Bearer {house.keys['beta']}"}
+    async with open_gateway(**guarded) as stack:
+        beta = {"Authorization": f"Bearer {stack.keys['beta']}"}
         async with (
-            visitor(house, **beta) as lead,
+            visitor(stack, **beta) as lead,
             lead.get("/dashboard/events"),
             lead.get("/dashboard/events"),
-            visitor(house, Authorization=f"Bearer {house.keys['alpha']}") as operator,
+            visitor(stack, Authorization=f"Bearer {stack.keys['alpha']}") as operator,
         ):
             refused = await look(lead, "/dashboard/events")
             assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
@@ -361,8 +361,8 @@ async def test_only_so_many_pages_are_kept_new(
 
 async def test_a_page_whose_key_is_revoked_is_told_to_sign_in(open_gateway: OpenGateway, guarded: dict[str, Any]):
     """Within seconds, in the middle of its stream."""
-    async with open_gateway(**guarded) as house, visitor(house) as lead:
-        beside = SQLiteStore(house.database)
+    async with open_gateway(**guarded) as stack, visitor(stack) as lead:
+        beside = SQLiteStore(stack.database)
         await beside.open()
         minted = new_key(secrets.token_bytes)
         key = Key(id=minted.id, team="beta", name="lead", sha256=minted.sha256, created_at=time.time())
@@ -379,8 +379,8 @@ async def test_a_page_whose_key_is_revoked_is_told_to_sign_in(open_gateway: Open
 
 async def test_pages_that_are_kept_new_hold_up_no_shutdown(open_gateway: OpenGateway):
     async with aiohttp.ClientSession() as session:
-        async with open_gateway() as house:
-            stream = await session.get(f"{house.ops_url}/dashboard/events")
+        async with open_gateway() as stack:
+            stream = await session.get(f"{stack.ops_url}/dashboard/events")
             await stream.content.readuntil(b"\n\n")
         async with asyncio.timeout(3):
             await stream.content.read()
@@ -391,7 +391,7 @@ async def test_without_the_extra_the_page_says_how_to_install_it(
     open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("gateway.assembly.listeners.load_renderer", lambda: None)
-    async with open_gateway() as house, visitor(house) as operator:
+    async with open_gateway() as stack, visitor(stack) as operator:
         for path in ("/dashboard", "/dashboard/sign-in", "/dashboard/events"):
             page = await look(operator, path)
             assert page.status == 501

@@ -6,7 +6,7 @@ from pathlib import Path
 from gateway.domain import times
 from gateway.simulator import Fault, Simulator
 from tests.gateway.test_sharing import STORY, Moved, create, finished, get, many, named
-from tests.support.house import House, start_gateway
+from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import creates, until
 
 LONG = STORY | {"duration": 2400.0}
@@ -15,9 +15,9 @@ LONG = STORY | {"duration": 2400.0}
 async def test_a_deadline_on_a_shared_run_is_its_callers_alone(upstream: Simulator, tmp_path: Path):
     """One caller's time is over, and says so in its body; the other's prediction goes on."""
     clock = Moved(upstream)
-    async with start_gateway(upstream, tmp_path, clock=clock) as house, many(house) as alpha:
-        stays = (await create(alpha, named(house), LONG)).json
-        leaves = (await create(alpha, named(house), LONG, Cancel_After="1m")).json
+    async with start_gateway(upstream, tmp_path, clock=clock) as stack, many(stack) as alpha:
+        stays = (await create(alpha, named(stack), LONG)).json
+        leaves = (await create(alpha, named(stack), LONG, Cancel_After="1m")).json
         assert "deadline" not in stays
         assert round(times.parse(leaves["deadline"]) - times.parse(leaves["created_at"])) == 60
         while (await get(alpha, leaves["id"]))["status"] != "processing":
@@ -39,10 +39,10 @@ async def test_a_deadline_before_the_start_aborts_and_one_after_it_cancels(upstr
     """A cold boot eats the whole time: `aborted`, which costs nothing. The last one's deadline ends the run."""
     clock = Moved(upstream)
     upstream.faults.set(Fault("cold_boot", seconds=6000, times=1))
-    async with start_gateway(upstream, tmp_path, clock=clock) as house, many(house) as alpha:
-        cold = (await create(alpha, named(house), LONG, Cancel_After="10m")).json
-        joined = (await create(alpha, named(house), LONG, Cancel_After="10m10s")).json
-        warm = (await create(alpha, named(house), LONG | {"seed": 8}, Cancel_After="10m")).json
+    async with start_gateway(upstream, tmp_path, clock=clock) as stack, many(stack) as alpha:
+        cold = (await create(alpha, named(stack), LONG, Cancel_After="10m")).json
+        joined = (await create(alpha, named(stack), LONG, Cancel_After="10m10s")).json
+        warm = (await create(alpha, named(stack), LONG | {"seed": 8}, Cancel_After="10m")).json
         while (await get(alpha, warm["id"]))["status"] != "processing":
             await asyncio.sleep(0.02)
         clock.advance(601)
@@ -63,10 +63,10 @@ async def test_a_deadline_before_the_start_aborts_and_one_after_it_cancels(upstr
 async def test_a_run_that_ends_in_time_is_not_touched_by_the_deadline(upstream: Simulator, tmp_path: Path):
     """The deadline comes and finds the work done."""
     clock = Moved(upstream)
-    async with start_gateway(upstream, tmp_path, clock=clock) as house, many(house) as alpha:
-        reply = await create(alpha, named(house), STORY, Cancel_After="5", Prefer="wait")
+    async with start_gateway(upstream, tmp_path, clock=clock) as stack, many(stack) as alpha:
+        reply = await create(alpha, named(stack), STORY, Cancel_After="5", Prefer="wait")
         assert reply.json["status"] == "succeeded"
-        hit = await create(alpha, named(house), STORY, Cancel_After="5")
+        hit = await create(alpha, named(stack), STORY, Cancel_After="5")
         assert hit.is_hit
         assert "deadline" in hit.json
         clock.advance(6)
@@ -78,7 +78,7 @@ async def test_a_run_that_ends_in_time_is_not_touched_by_the_deadline(upstream: 
     assert upstream.requests.count("predictions.cancel") == 0
 
 
-async def test_a_run_nobody_else_can_have_takes_its_deadline_upstream(gateway: House):
+async def test_a_run_nobody_else_can_have_takes_its_deadline_upstream(gateway: Stack):
     """Without a seed the run is one caller's, so upstream may keep the time too."""
     async with many(gateway) as alpha:
         await create(alpha, named(gateway), {"prompt": "x", "duration": 1.0}, Cancel_After="90s")
@@ -89,14 +89,14 @@ async def test_a_run_nobody_else_can_have_takes_its_deadline_upstream(gateway: H
 async def test_deadlines_survive_a_restart(upstream: Simulator, tmp_path: Path):
     """The gateway was away when the time was over: it is kept as soon as it is back, for that caller alone."""
     clock = Moved(upstream)
-    async with start_gateway(upstream, tmp_path, clock=clock) as house, many(house) as alpha:
-        stays = (await create(alpha, named(house), LONG)).json["id"]
-        leaves = (await create(alpha, named(house), LONG, Cancel_After="30s")).json["id"]
-        later = (await create(alpha, named(house), LONG, Cancel_After="1h")).json["id"]
+    async with start_gateway(upstream, tmp_path, clock=clock) as stack, many(stack) as alpha:
+        stays = (await create(alpha, named(stack), LONG)).json["id"]
+        leaves = (await create(alpha, named(stack), LONG, Cancel_After="30s")).json["id"]
+        later = (await create(alpha, named(stack), LONG, Cancel_After="1h")).json["id"]
         while (await get(alpha, leaves))["status"] != "processing":
             await asyncio.sleep(0.02)
     clock.advance(31)
-    async with start_gateway(upstream, tmp_path, clock=clock, keys=house.keys) as house, many(house) as alpha:
+    async with start_gateway(upstream, tmp_path, clock=clock, keys=stack.keys) as stack, many(stack) as alpha:
         assert (await finished(alpha, leaves))["status"] == "canceled"
         for each in (stays, later):
             assert (await get(alpha, each))["status"] == "processing"

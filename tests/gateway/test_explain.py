@@ -7,8 +7,8 @@ import aiohttp
 
 from tests.gateway.conftest import OpenGateway
 from tests.gateway.test_sharing import STORY, ask, cancel, create, finished, many
-from tests.support.house import House
 from tests.support.samples import UNKNOWN_ID
+from tests.support.stack import Stack
 from tests.support.upstream import version_of
 
 PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.25}]}
@@ -16,8 +16,8 @@ OWN = {"prompt": "a llama", "max_tokens": 2}
 LONG = STORY | {"duration": 600.0}
 
 
-def named(house: House, model: str = "acme/storyteller") -> str:
-    return f"{model}:{version_of(house.upstream, model)}"
+def named(stack: Stack, model: str = "acme/storyteller") -> str:
+    return f"{model}:{version_of(stack.upstream, model)}"
 
 
 async def explain(session: aiohttp.ClientSession, prediction: str) -> Any:
@@ -33,8 +33,8 @@ def words(answer: Any) -> list[str]:
 async def test_a_run_a_hit_and_a_bypass_each_say_what_they_are(open_gateway: OpenGateway):
     """The first pays a quarter because its seed proves nothing yet ran; the second is a hit; no seed is no sharing."""
     limits = {"budget_usd_per_day": 5, "predictions_per_minute": 60}
-    async with open_gateway(prices=PRICES, teams={"alpha": limits}) as house, many(house) as alpha:
-        first = (await create(alpha, named(house), STORY)).json["id"]
+    async with open_gateway(prices=PRICES, teams={"alpha": limits}) as stack, many(stack) as alpha:
+        first = (await create(alpha, named(stack), STORY)).json["id"]
         await finished(alpha, first)
         ran = await explain(alpha, first)
         assert ran["prediction"] == first
@@ -49,14 +49,14 @@ async def test_a_run_a_hit_and_a_bypass_each_say_what_they_are(open_gateway: Ope
         assert [each["name"] for each in ran["limits"]["passed"]] == ["predictions_per_minute", "budget_usd_per_day"]
         assert ran["limits"]["waited_for"] is None
 
-        again = (await create(alpha, named(house), STORY)).json["id"]
+        again = (await create(alpha, named(stack), STORY)).json["id"]
         hit = await explain(alpha, again)
         assert (hit["source"], hit["reason"], hit["fingerprint"]) == ("hit", "seed", ran["fingerprint"])
         assert hit["run"] == ran["run"]
         assert (hit["price"]["charged_microusd"], hit["price"]["saved_microusd"]) == (0, 250_000)
         assert "hit" in words(hit)
 
-        other = (await create(alpha, named(house), OWN)).json["id"]
+        other = (await create(alpha, named(stack), OWN)).json["id"]
         bypass = await explain(alpha, other)
         assert (bypass["source"], bypass["deterministic"], bypass["reason"]) == ("run", False, "no-seed")
         assert bypass["fingerprint"] is None
@@ -64,8 +64,8 @@ async def test_a_run_a_hit_and_a_bypass_each_say_what_they_are(open_gateway: Ope
 
 async def test_the_reason_of_a_bare_version_is_the_one_that_its_model_gave(open_gateway: OpenGateway):
     """When it was posted nobody knew the model; by the answer it was known, and the seed proved it."""
-    async with open_gateway() as house, many(house) as alpha:
-        made = (await create(alpha, version_of(house.upstream, "acme/storyteller"), STORY)).json["id"]
+    async with open_gateway() as stack, many(stack) as alpha:
+        made = (await create(alpha, version_of(stack.upstream, "acme/storyteller"), STORY)).json["id"]
         await finished(alpha, made)
         async with asyncio.timeout(5):
             # The identity is settled beside the answer to the create.
@@ -77,11 +77,11 @@ async def test_the_reason_of_a_bare_version_is_the_one_that_its_model_gave(open_
 
 async def test_a_wait_for_a_rate_is_told(open_gateway: OpenGateway):
     """One at a time: the second waited for the first, and its explanation says for what and how long."""
-    async with open_gateway(teams={"alpha": {"concurrent_predictions": 1}}) as house, many(house) as alpha:
-        first = (await create(alpha, named(house), LONG)).json["id"]
-        second = asyncio.create_task(create(alpha, named(house), OWN))
+    async with open_gateway(teams={"alpha": {"concurrent_predictions": 1}}) as stack, many(stack) as alpha:
+        first = (await create(alpha, named(stack), LONG)).json["id"]
+        second = asyncio.create_task(create(alpha, named(stack), OWN))
         async with asyncio.timeout(5):
-            while 'waiters{kind="limit"} 1.0' not in (await ask(alpha, "GET", f"{house.ops_url}/metrics")).text:
+            while 'waiters{kind="limit"} 1.0' not in (await ask(alpha, "GET", f"{stack.ops_url}/metrics")).text:
                 await asyncio.sleep(0.02)
         await cancel(alpha, first)
         answer = await explain(alpha, (await second).json["id"])
@@ -93,12 +93,12 @@ async def test_a_wait_for_a_rate_is_told(open_gateway: OpenGateway):
 async def test_what_is_foreign_and_what_is_unknown_are_the_same_404(open_gateway: OpenGateway):
     """Nobody learns from an explanation that an id exists. An operator may see everything."""
     async with (
-        open_gateway() as house,
-        many(house) as alpha,
-        many(house, "beta") as beta,
-        many(house, "operator") as operator,
+        open_gateway() as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
+        many(stack, "operator") as operator,
     ):
-        made = (await create(alpha, named(house), OWN)).json["id"]
+        made = (await create(alpha, named(stack), OWN)).json["id"]
         foreign = await ask(beta, "GET", f"/gateway/explain/{made}")
         unknown = await ask(beta, "GET", f"/gateway/explain/{UNKNOWN_ID}")
         assert (foreign.status, foreign.text) == (unknown.status, unknown.text) == (404, unknown.text)
@@ -109,16 +109,16 @@ async def test_what_is_foreign_and_what_is_unknown_are_the_same_404(open_gateway
 async def test_a_run_shared_with_another_team_keeps_that_teams_ids(open_gateway: OpenGateway):
     """Joined and hit alike: the other team's ids are in none of it, nor is anything from before they asked."""
     async with (
-        open_gateway(prices=PRICES, cache={"share": "all"}) as house,
-        many(house) as alpha,
-        many(house, "beta") as beta,
+        open_gateway(prices=PRICES, cache={"share": "all"}) as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
     ):
         given = STORY | {"duration": 20.0}
-        theirs = (await create(alpha, named(house), given)).json["id"]
+        theirs = (await create(alpha, named(stack), given)).json["id"]
         run = (await explain(alpha, theirs))["run"]
-        joined = (await create(beta, named(house), given)).json["id"]
+        joined = (await create(beta, named(stack), given)).json["id"]
         await finished(beta, joined)
-        hit = (await create(beta, named(house), given)).json["id"]
+        hit = (await create(beta, named(stack), given)).json["id"]
         for prediction, source in ((joined, "joined"), (hit, "hit")):
             reply = await ask(beta, "GET", f"/gateway/explain/{prediction}")
             assert theirs not in reply.text
@@ -138,11 +138,11 @@ async def test_a_cancel_is_told_and_a_key_without_the_scope_learns_nothing(open_
     """The caller's own end and what was asked of upstream both have their lines."""
     keys = [{"name": "reader", "scopes": ["read"]}]
     async with (
-        open_gateway(teams={"alpha": {"keys": keys}}) as house,
-        many(house) as alpha,
-        many(house, "alpha.reader") as reader,
+        open_gateway(teams={"alpha": {"keys": keys}}) as stack,
+        many(stack) as alpha,
+        many(stack, "alpha.reader") as reader,
     ):
-        made = (await create(alpha, named(house), LONG)).json["id"]
+        made = (await create(alpha, named(stack), LONG)).json["id"]
         await cancel(alpha, made)
         answer = await explain(alpha, made)
         assert answer["status"] == "canceled"
@@ -154,8 +154,8 @@ async def test_a_cancel_is_told_and_a_key_without_the_scope_learns_nothing(open_
 async def test_a_receiver_that_takes_nothing_is_told(open_gateway: OpenGateway):
     """The message waits, and the explanation says how often it was tried, and what came of it."""
     webhooks = {"allow_http": True, "allow_private_addresses": True}
-    async with open_gateway(webhooks=webhooks) as house, many(house) as alpha:
-        body = {"version": named(house), "input": OWN, "webhook": "http://127.0.0.1:9/nobody"}
+    async with open_gateway(webhooks=webhooks) as stack, many(stack) as alpha:
+        body = {"version": named(stack), "input": OWN, "webhook": "http://127.0.0.1:9/nobody"}
         made = (await ask(alpha, "POST", "/v1/predictions", json=body)).json["id"]
         await finished(alpha, made)
         async with asyncio.timeout(10):

@@ -13,19 +13,19 @@ from gateway.http import response_body
 from gateway.simulator import Fault
 from gateway.simulator.files import sign_download
 from tests.gateway.conftest import OpenGateway
-from tests.support.house import House
 from tests.support.samples import FORM, UNKNOWN_FILE, content, form
 from tests.support.scripted import answer, scripted
+from tests.support.stack import Stack
 from tests.support.wire import Reply, ask, assert_problem, exchange, hang_up_after, parse, send_raw, spell
 
 MIB = 1024 * 1024
 
 
-async def put(house: House, data: bytes, *, key: str = "alpha", **headers: str) -> Reply:
-    return await ask(house, "POST", "/v1/files", key=key, data=data, headers={"Content-Type": FORM, **headers})
+async def put(stack: Stack, data: bytes, *, key: str = "alpha", **headers: str) -> Reply:
+    return await ask(stack, "POST", "/v1/files", key=key, data=data, headers={"Content-Type": FORM, **headers})
 
 
-async def test_a_file_lives_from_upload_to_delete(gateway: House):
+async def test_a_file_lives_from_upload_to_delete(gateway: Stack):
     """Upload, show, list, delete: Replicate's shape, this gateway's links."""
     data = bytes(range(256)) * 100
     made = await put(gateway, form(content("a.bin", data, "application/octet-stream")))
@@ -64,7 +64,7 @@ async def test_a_file_lives_from_upload_to_delete(gateway: House):
     ],
     ids=lambda name: name[:20].encode("unicode_escape").decode(),
 )
-async def test_names_of_any_script_arrive_as_they_are(gateway: House, name: str):
+async def test_names_of_any_script_arrive_as_they_are(gateway: Stack, name: str):
     """What a file is called is its owner's business, up to 255 bytes."""
     made = await put(gateway, form(content(name)))
     assert made.status == 201, made.text
@@ -72,7 +72,7 @@ async def test_names_of_any_script_arrive_as_they_are(gateway: House, name: str)
 
 
 @pytest.mark.parametrize("name", ['a"b.txt', "a\\b.txt", "a\rb", "x\x00y"], ids=ascii)
-async def test_names_that_would_break_a_header_break_none(gateway: House, name: str):
+async def test_names_that_would_break_a_header_break_none(gateway: Stack, name: str):
     """A quote or a line break in a name makes no header and no second part."""
     spelled = name.replace("\\", "\\\\").replace('"', '\\"')
     made = await put(gateway, form(content(spelled)))
@@ -81,7 +81,7 @@ async def test_names_that_would_break_a_header_break_none(gateway: House, name: 
     assert not {"\r", "\n", "\0"} & set(stored)
 
 
-async def test_metadata_and_other_fields_travel_along(gateway: House):
+async def test_metadata_and_other_fields_travel_along(gateway: Stack):
     """The client's own metadata is kept."""
     head = b'--frontier\r\nContent-Disposition: form-data; name="metadata"\r\nContent-Type: application/json'
     metadata = head + b'\r\n\r\n{"a":1}\r\n'
@@ -90,7 +90,7 @@ async def test_metadata_and_other_fields_travel_along(gateway: House):
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 1_000_003])
-async def test_every_byte_arrives_whatever_the_size(gateway: House, size: int):
+async def test_every_byte_arrives_whatever_the_size(gateway: Stack, size: int):
     """An empty file, one that fills a chunk, one more: the sum says that they are the same."""
     data = (b"0123456789\r\n--frontie" * (size // 20 + 1))[:size]
     made = await put(gateway, form(content(data=data)))
@@ -101,7 +101,7 @@ async def test_every_byte_arrives_whatever_the_size(gateway: House, size: int):
 
 @pytest.mark.parametrize("head", [b"Content-Length: x\r\n", b"Content-Length: -5\r\n", b"Content-Length: 2\r\n",
                                   b"Content-Length: 500\r\n"])  # fmt: skip
-async def test_a_parts_own_length_is_not_believed(gateway: House, head: bytes):
+async def test_a_parts_own_length_is_not_believed(gateway: Stack, head: bytes):
     """The boundary says where a part ends; a header that says otherwise cuts nothing off."""
     made = await put(gateway, form(content().replace(b"Content-Type", head + b"Content-Type")))
     assert (made.status, made.json["size"]) == (201, 5)
@@ -126,11 +126,11 @@ async def test_a_large_upload_is_not_held_in_memory(open_gateway: OpenGateway):
 
     async with (
         scripted(answer(document, status="201 Created", Connection="close")) as sink,
-        open_gateway(base_url=sink.url + "/v1") as house,
+        open_gateway(base_url=sink.url + "/v1") as stack,
     ):
-        await put(house, form(content(data=b"x" * MIB)))
+        await put(stack, form(content(data=b"x" * MIB)))
         before, highest = memory_kib(), 0
-        upload_task = asyncio.create_task(ask(house, "POST", "/v1/files", data=body(), headers={"Content-Type": FORM}))
+        upload_task = asyncio.create_task(ask(stack, "POST", "/v1/files", data=body(), headers={"Content-Type": FORM}))
         while not upload_task.done():
             highest = max(highest, memory_kib())
             await asyncio.sleep(0.005)
@@ -139,7 +139,7 @@ async def test_a_large_upload_is_not_held_in_memory(open_gateway: OpenGateway):
         assert highest - before < 16 * 1024, f"grew by {highest - before} KiB"
 
 
-async def test_upstreams_limit_speaks_upstreams_words(gateway: House):
+async def test_upstreams_limit_speaks_upstreams_words(gateway: Stack):
     """What upstream finds too large is told in its own document."""
     gateway.upstream.faults.set(
         Fault("error", operation="files.create", status=413, value="Files must be less than 100MB in size")
@@ -154,7 +154,7 @@ async def test_upstreams_limit_speaks_upstreams_words(gateway: House):
     [("html_error", 502), ("error", 500), ("drop_before", 502), ("drop_after", 502), ("malformed_json", 502),
      ("token_revoked", 502), ("throttle", 429), ("redirect", 502)],
 )  # fmt: skip
-async def test_an_upload_that_fails_upstream_is_told_and_not_repeated(gateway: House, name: str, status: int):
+async def test_an_upload_that_fails_upstream_is_told_and_not_repeated(gateway: Stack, name: str, status: int):
     """One try, one clear answer, no record of a file that nobody has."""
     gateway.upstream.faults.set(Fault(name, operation="files.create"))
     reply = await put(gateway, form(content()))
@@ -166,17 +166,17 @@ async def test_an_upload_that_fails_upstream_is_told_and_not_repeated(gateway: H
 
 async def test_a_refusal_midway_reaches_a_sender_who_still_sends(open_gateway: OpenGateway):
     """413 while megabytes are on their way is an answer, not a broken pipe."""
-    async with open_gateway(server={"max_upload_bytes": 100_000}) as house:
+    async with open_gateway(server={"max_upload_bytes": 100_000}) as stack:
         head = spell(
-            "POST", "/v1/files", [("Content-Type", FORM), ("Transfer-Encoding", "chunked")], key=house.keys["alpha"]
+            "POST", "/v1/files", [("Content-Type", FORM), ("Transfer-Encoding", "chunked")], key=stack.keys["alpha"]
         )
         first = content(data=b"")[:-2]
         piece = b"x" * 65536
         pieces = [head, b"%x\r\n%b\r\n" % (len(first), first), *[b"%x\r\n%b\r\n" % (len(piece), piece)] * 40]
-        assert_problem(await send_raw(house, pieces), 413)
+        assert_problem(await send_raw(stack, pieces), 413)
 
 
-async def test_files_are_listed_newest_first_over_pages(gateway: House):
+async def test_files_are_listed_newest_first_over_pages(gateway: Stack):
     """More files than fit on a page are all found, once."""
     made = [
         reply.json["id"]
@@ -191,19 +191,19 @@ async def test_files_are_listed_newest_first_over_pages(gateway: House):
     assert (await ask(gateway, "GET", second["previous"])).json["results"] == first["results"]
 
 
-def signed(house: House, file_id: str) -> str:
+def signed(stack: Stack, file_id: str) -> str:
     """Write the query of a download as upstream's owner of the file would sign it."""
-    expiry = int(house.upstream.clock.now()) + 600
-    owner = house.upstream.world.accounts.authenticate(f"Bearer {house.upstream.token}")
-    signature = sign_download(house.upstream.settings.files_signing_secret, owner, file_id, expiry)
+    expiry = int(stack.upstream.clock.now()) + 600
+    owner = stack.upstream.world.accounts.authenticate(f"Bearer {stack.upstream.token}")
+    signature = sign_download(stack.upstream.settings.files_signing_secret, owner, file_id, expiry)
     return f"owner={owner}&expiry={expiry}&signature={quote(signature, safe='')}"
 
 
-async def download(house: House, file_id: str, key: str = "alpha") -> Reply:
-    return await ask(house, "GET", f"/v1/files/{file_id}/download?{signed(house, file_id)}", key=key)
+async def download(stack: Stack, file_id: str, key: str = "alpha") -> Reply:
+    return await ask(stack, "GET", f"/v1/files/{file_id}/download?{signed(stack, file_id)}", key=key)
 
 
-async def test_a_download_gives_the_bytes_and_runs_as_no_page(gateway: House):
+async def test_a_download_gives_the_bytes_and_runs_as_no_page(gateway: Stack):
     """An HTML file of a caller's making cannot act as this origin."""
     data = b"<script>alert(1)</script>" * 10_000
     file = (await put(gateway, form(content("x.html", data, "text/html")))).json
@@ -220,9 +220,9 @@ async def test_a_download_gives_the_bytes_and_runs_as_no_page(gateway: House):
 
 async def cut_download(open_gateway: OpenGateway, written: bytes) -> bytes:
     """Return the bytes on the line of a download that upstream cuts off after `written`."""
-    async with scripted(written) as broken, open_gateway(base_url=broken.url + "/v1") as house:
-        request = spell("GET", "/v1/files/" + "A" * 48 + "/download?x=y", key=house.keys["operator"])
-        return await exchange(house, request)
+    async with scripted(written) as broken, open_gateway(base_url=broken.url + "/v1") as stack:
+        request = spell("GET", "/v1/files/" + "A" * 48 + "/download?x=y", key=stack.keys["operator"])
+        return await exchange(stack, request)
 
 
 async def test_whoever_reads_nothing_of_a_download_is_left(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch):
@@ -239,10 +239,10 @@ async def test_whoever_reads_nothing_of_a_download_is_left(open_gateway: OpenGat
         except ConnectionError:
             gone.set()
 
-    async with scripted(endless) as host, open_gateway(base_url=host.url + "/v1") as house:
-        parts = urlsplit(house.origin)
+    async with scripted(endless) as host, open_gateway(base_url=host.url + "/v1") as stack:
+        parts = urlsplit(stack.origin)
         _, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1)
-        writer.write(spell("GET", "/v1/files/" + "A" * 48 + "/download?x=y", key=house.keys["operator"]))
+        writer.write(spell("GET", "/v1/files/" + "A" * 48 + "/download?x=y", key=stack.keys["operator"]))
         await gone.wait()
         writer.transport.abort()
 
@@ -258,7 +258,7 @@ async def test_a_download_that_is_cut_off_is_cut_off_for_the_caller_too(open_gat
         parse(received)
 
 
-async def test_two_teams_files_of_the_same_bytes_are_two(gateway: House):
+async def test_two_teams_files_of_the_same_bytes_are_two(gateway: Stack):
     """What one deletes the other keeps."""
     a = (await put(gateway, form(content()), key="alpha")).json["id"]
     b = (await put(gateway, form(content()), key="beta")).json["id"]
@@ -267,14 +267,14 @@ async def test_two_teams_files_of_the_same_bytes_are_two(gateway: House):
     assert (await ask(gateway, "GET", f"/v1/files/{b}", key="beta")).status == 200
 
 
-async def test_an_upload_packed_as_a_whole_is_unpacked(gateway: House):
+async def test_an_upload_packed_as_a_whole_is_unpacked(gateway: Stack):
     """A Content-Encoding on the form is undone on the way."""
     data = form(content(data=b"hello" * 1000))
     made = await put(gateway, gzip.compress(data), **{"Content-Encoding": "gzip"})
     assert (made.status, made.json["size"]) == (201, 5000)
 
 
-async def test_a_hung_up_upload_leaves_nothing(gateway: House):
+async def test_a_hung_up_upload_leaves_nothing(gateway: Stack):
     """A phone that loses its line in the middle of a photo."""
     head = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "500000")], key=gateway.keys["alpha"])
     await hang_up_after(gateway, head + content(data=b"x" * 100_000)[:90_000])
@@ -282,7 +282,7 @@ async def test_a_hung_up_upload_leaves_nothing(gateway: House):
     assert not gateway.upstream.world.files._files
 
 
-async def test_bad_uploads_of_one_caller_do_not_close_upstream_to_the_others(gateway: House):
+async def test_bad_uploads_of_one_caller_do_not_close_upstream_to_the_others(gateway: Stack):
     """The breaker counts upstream's failures, not those of a caller who sends broken forms or hangs up."""
     head = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "500000")], key=gateway.keys["beta"])
     for _ in range(12):
@@ -291,7 +291,7 @@ async def test_bad_uploads_of_one_caller_do_not_close_upstream_to_the_others(gat
     assert (await put(gateway, form(content()))).status == 201
 
 
-async def test_callers_who_leave_a_download_do_not_close_upstream_to_the_others(gateway: House):
+async def test_callers_who_leave_a_download_do_not_close_upstream_to_the_others(gateway: Stack):
     """A browser that cancels downloads is no failure of upstream's."""
     file = (await put(gateway, form(content(data=b"x" * 20 * MIB)))).json
     path = f"/v1/files/{file['id']}/download?{signed(gateway, file['id'])}"

@@ -16,8 +16,8 @@ from gateway.domain.records import Key
 from gateway.store.urls import open_store
 from tests.gateway.conftest import OpenGateway
 from tests.support.canary import Canaries
-from tests.support.house import House
 from tests.support.samples import FORM, content, create, form
+from tests.support.stack import Stack
 from tests.support.upstream import version_of
 from tests.support.wire import PAGE, STRANGER, Reply, ask, assert_problem, send_raw, spell
 
@@ -29,7 +29,7 @@ SECOND = 1.0
 class Issuer:
     """Writes keys into the store from beside the gateway, as the command line does."""
 
-    house: House
+    stack: Stack
     canaries: Canaries
     store: Any
 
@@ -42,7 +42,7 @@ class Issuer:
 
 
 @pytest.fixture
-async def issuer(gateway: House, canaries: Canaries) -> AsyncIterator[Issuer]:
+async def issuer(gateway: Stack, canaries: Canaries) -> AsyncIterator[Issuer]:
     """A second hand on the store of a gateway that runs."""
     store = open_store(f"sqlite:///{gateway.database}")
     await store.open()
@@ -50,8 +50,8 @@ async def issuer(gateway: House, canaries: Canaries) -> AsyncIterator[Issuer]:
     await store.close()
 
 
-async def account(house: House, key: str | None, **headers: str) -> Reply:
-    return await ask(house, "GET", "/v1/account", key=key, headers=headers)
+async def account(stack: Stack, key: str | None, **headers: str) -> Reply:
+    return await ask(stack, "GET", "/v1/account", key=key, headers=headers)
 
 
 async def within(seconds: float, holds: Callable[[], Awaitable[bool]]) -> float:
@@ -63,7 +63,7 @@ async def within(seconds: float, holds: Callable[[], Awaitable[bool]]) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "Token", "bearer", "TOKEN", "Bearer  "])
-async def test_both_schemes_open(gateway: House, scheme: str):
+async def test_both_schemes_open(gateway: Stack, scheme: str):
     """Old clients say Token, new ones Bearer."""
     assert (await account(gateway, None, Authorization=f"{scheme} {gateway.keys['alpha']}")).status == 200
 
@@ -98,7 +98,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("given", GARBAGE)
-async def test_garbage_opens_nothing(gateway: House, given: str):
+async def test_garbage_opens_nothing(gateway: Stack, given: str):
     """Every refusal is a 401 in Replicate's words, and says nothing of what was wrong with the key."""
     key = gateway.keys["alpha"]
     value = given.format(key=key, swapped=key.swapcase(), digest=digest(key))
@@ -109,21 +109,21 @@ async def test_garbage_opens_nothing(gateway: House, given: str):
     assert reply.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_bytes_that_are_no_text_open_nothing(gateway: House):
+async def test_bytes_that_are_no_text_open_nothing(gateway: Stack):
     """A header of any bytes is a wrong key, not a crash."""
     for value in (b"Bearer \xff\xfe\xfd", b"\x80", b"Bearer rgw_\xff", b"Bearer rgt_\xff.\xff.\xff"):
         reply = await send_raw(gateway, spell("GET", "/v1/account", [(b"Authorization", value)]))
         assert_problem(reply, 401)
 
 
-async def test_two_authorizations_are_not_added_up(gateway: House):
+async def test_two_authorizations_are_not_added_up(gateway: Stack):
     """The first counts; a second neither helps nor is stored."""
     good, bad = f"Bearer {gateway.keys['alpha']}", "Bearer nothing"
     reply = await send_raw(gateway, spell("GET", "/v1/account", [("Authorization", bad), ("Authorization", good)]))
     assert reply.status in (400, 401)
 
 
-async def test_a_key_that_is_issued_works_at_once_and_a_revoked_one_no_longer(gateway: House, issuer: Issuer):
+async def test_a_key_that_is_issued_works_at_once_and_a_revoked_one_no_longer(gateway: Stack, issuer: Issuer):
     """`gateway keys create` and `revoke` beside a gateway that serves: effect within a second."""
     key_id, key = await issuer.issue()
     assert (await account(gateway, key)).json["username"] == "alpha"
@@ -133,11 +133,11 @@ async def test_a_key_that_is_issued_works_at_once_and_a_revoked_one_no_longer(ga
     assert (await account(gateway, other)).json["username"] == "beta"
 
 
-async def refused(house: House, key: str) -> bool:
-    return (await account(house, key)).status == 401
+async def refused(stack: Stack, key: str) -> bool:
+    return (await account(stack, key)).status == 401
 
 
-async def test_a_key_asked_for_before_it_was_issued_works_within_a_second(gateway: House, issuer: Issuer):
+async def test_a_key_asked_for_before_it_was_issued_works_within_a_second(gateway: Stack, issuer: Issuer):
     """A deploy that starts before its key exists recovers by itself."""
     minted = new_key(secrets.token_bytes)
     issuer.canaries.add("a key to come", minted.key)
@@ -152,7 +152,7 @@ async def test_a_key_asked_for_before_it_was_issued_works_within_a_second(gatewa
     await within(SECOND, works)
 
 
-async def test_a_key_ends_when_it_expires(gateway: House, issuer: Issuer):
+async def test_a_key_ends_when_it_expires(gateway: Stack, issuer: Issuer):
     """An expired key is as good as none, from that moment."""
     _, key = await issuer.issue(expires_at=time.time() + 0.5)
     assert (await account(gateway, key)).status == 200
@@ -161,7 +161,7 @@ async def test_a_key_ends_when_it_expires(gateway: House, issuer: Issuer):
     assert await refused(gateway, past)
 
 
-async def test_a_rotated_key_overlaps_with_its_successor(gateway: House, issuer: Issuer):
+async def test_a_rotated_key_overlaps_with_its_successor(gateway: Stack, issuer: Issuer):
     """During a rotation both keys work, afterwards the new one."""
     key_id, old = await issuer.issue()
     minted = new_key(secrets.token_bytes)
@@ -174,13 +174,13 @@ async def test_a_rotated_key_overlaps_with_its_successor(gateway: House, issuer:
     assert (await account(gateway, minted.key)).status == 200
 
 
-async def test_a_key_of_a_team_that_is_gone_opens_nothing(gateway: House, issuer: Issuer):
+async def test_a_key_of_a_team_that_is_gone_opens_nothing(gateway: Stack, issuer: Issuer):
     """A team taken out of the config takes its keys along."""
     _, key = await issuer.issue(team="gone")
     assert await refused(gateway, key)
 
 
-async def test_a_narrowed_key_of_the_store_does_what_it_says(gateway: House, issuer: Issuer):
+async def test_a_narrowed_key_of_the_store_does_what_it_says(gateway: Stack, issuer: Issuer):
     """Scopes and targets of an issued key hold, and cannot widen the team's."""
     _, key = await issuer.issue(scopes=("read", "account", "admin"))
     assert (await ask(gateway, "GET", "/v1/models", key=key)).status == 200
@@ -197,7 +197,7 @@ async def publish(issuer: Issuer) -> str:
 
 @pytest.mark.parametrize("origin", [None, STRANGER, "null", PAGE + ".evil.net", PAGE + ":8443", "http://app.example.com",
                                     PAGE + "/", ""])  # fmt: skip
-async def test_a_publishable_key_works_from_its_page_only(gateway: House, issuer: Issuer, origin: str | None):
+async def test_a_publishable_key_works_from_its_page_only(gateway: Stack, issuer: Issuer, origin: str | None):
     """Whoever copies the key out of a page cannot use it from a server, or from another page, by mere request."""
     key = await publish(issuer)
     reply = await ask(gateway, "GET", "/v1/models", key=key, headers={"Origin": origin} if origin is not None else {})
@@ -210,11 +210,11 @@ async def test_a_publishable_key_works_from_its_page_only(gateway: House, issuer
     assert allowed.headers["Access-Control-Allow-Origin"] == PAGE
 
 
-async def mint(house: House, key: str = "alpha", **wanted: Any) -> Reply:
-    return await ask(house, "POST", "/gateway/tokens", key=key, json={"ttl_seconds": 60} | wanted)
+async def mint(stack: Stack, key: str = "alpha", **wanted: Any) -> Reply:
+    return await ask(stack, "POST", "/gateway/tokens", key=key, json={"ttl_seconds": 60} | wanted)
 
 
-async def test_a_browser_token_is_its_keys_narrowed_shadow(gateway: House, canaries: Canaries):
+async def test_a_browser_token_is_its_keys_narrowed_shadow(gateway: Stack, canaries: Canaries):
     """A page gets what it needs: some scopes, some models, a user's name; and cannot mint itself more."""
     minted = await mint(gateway, scopes=["read", "predict"], models=["acme/storyteller"], user="u1")
     assert minted.status == 201
@@ -247,13 +247,13 @@ async def test_a_browser_token_is_its_keys_narrowed_shadow(gateway: House, canar
         ({"ttl_seconds": 5}, "ttl_seconds"),
     ],
 )
-async def test_a_browser_token_never_gives_more_than_its_key(gateway: House, wanted: dict[str, Any], field: str):
+async def test_a_browser_token_never_gives_more_than_its_key(gateway: Stack, wanted: dict[str, Any], field: str):
     """What asks for more is refused by name, not quietly cut down."""
     problem = assert_problem(await mint(gateway, **wanted), 422, origin=None)
     assert {each["field"] for each in problem["invalid_fields"]} == {field}
 
 
-async def test_a_browser_token_bound_to_a_page_works_there_only(gateway: House, canaries: Canaries):
+async def test_a_browser_token_bound_to_a_page_works_there_only(gateway: Stack, canaries: Canaries):
     """A token that leaks out of its page is of no use to a browser elsewhere."""
     token = (await mint(gateway, origins=[PAGE])).json["token"]
     canaries.add("a browser token", token)
@@ -262,7 +262,7 @@ async def test_a_browser_token_bound_to_a_page_works_there_only(gateway: House, 
     assert (await account(gateway, token)).status == 403
 
 
-async def test_a_browser_token_dies_with_the_key_that_minted_it(gateway: House, issuer: Issuer):
+async def test_a_browser_token_dies_with_the_key_that_minted_it(gateway: Stack, issuer: Issuer):
     """Revoking a key revokes what it handed out, within a second."""
     key_id, key = await issuer.issue()
     token = (await mint(gateway, key)).json["token"]
@@ -272,7 +272,7 @@ async def test_a_browser_token_dies_with_the_key_that_minted_it(gateway: House, 
     await within(SECOND, lambda: refused(gateway, token))
 
 
-async def test_a_browser_token_is_good_for_its_gateway_only_and_for_its_time(gateway: House):
+async def test_a_browser_token_is_good_for_its_gateway_only_and_for_its_time(gateway: Stack):
     """A letter changed, or a token signed with another secret, opens nothing."""
     token = (await mint(gateway)).json["token"]
     claims = jwt.decode(token[4:], options={"verify_signature": False})
@@ -289,11 +289,11 @@ async def test_a_browser_token_is_good_for_its_gateway_only_and_for_its_time(gat
 
 async def test_browser_tokens_outlive_a_restart(open_gateway: OpenGateway):
     """A deploy of the gateway does not log every page out."""
-    async with open_gateway() as house:
-        token = (await mint(house)).json["token"]
-        keys = house.keys
-    async with open_gateway(keys=keys) as house:
-        assert (await account(house, token)).status == 200
+    async with open_gateway() as stack:
+        token = (await mint(stack)).json["token"]
+        keys = stack.keys
+    async with open_gateway(keys=keys) as stack:
+        assert (await account(stack, token)).status == 200
 
 
 # A key that finds its way into a request: refused, named, stored nowhere, sent nowhere.
@@ -316,11 +316,11 @@ KEY_PLACES: dict[str, str] = {
 }
 
 
-def place(text: str, key: str, house: House) -> bytes:
+def place(text: str, key: str, stack: Stack) -> bytes:
     escaped = "".join(f"\\u{ord(letter):04x}" for letter in key)
     capitals = "".join(f"\\u{ord(letter):04X}" for letter in key)
     half = key[:9] + f"\\u{ord(key[9]):04x}" + key[10:]
-    text = text.replace("V", version_of(house.upstream, "acme/storyteller"))
+    text = text.replace("V", version_of(stack.upstream, "acme/storyteller"))
     return text.replace("K", key).replace("E", escaped).replace("F", capitals).replace("H", half).encode()
 
 
@@ -331,7 +331,7 @@ def assert_key_named(reply: Reply) -> None:
 
 
 @pytest.mark.parametrize("where", KEY_PLACES)
-async def test_a_key_in_a_create_is_refused(gateway: House, where: str):
+async def test_a_key_in_a_create_is_refused(gateway: Stack, where: str):
     """The JavaScript client's `data-uri` strategy sends its key as input; it must reach neither disk nor Replicate."""
     key = gateway.keys["alpha"]
     data = place(KEY_PLACES[where], key, gateway)
@@ -341,7 +341,7 @@ async def test_a_key_in_a_create_is_refused(gateway: House, where: str):
     assert not len(gateway.upstream.requests)
 
 
-async def test_a_key_in_a_create_is_refused_for_every_sort_of_key(gateway: House, issuer: Issuer):
+async def test_a_key_in_a_create_is_refused_for_every_sort_of_key(gateway: Stack, issuer: Issuer):
     """Issued keys and browser tokens are keys too."""
     _, issued = await issuer.issue()
     token = (await mint(gateway)).json["token"]
@@ -357,7 +357,7 @@ async def test_a_key_in_a_create_is_refused_for_every_sort_of_key(gateway: House
     ["/v1/search?query={key}", "/v1/search?query={coded}", "/v1/models?cursor={key}", "/v1/models?x=a&{coded}=1",
      "/v1/predictions?created_after={key}", "/v1/files/" + "a" * 48 + "/download?signature={key}"],
 )  # fmt: skip
-async def test_a_key_in_a_query_is_refused(gateway: House, target: str):
+async def test_a_key_in_a_query_is_refused(gateway: Stack, target: str):
     """Queries are sent on, and end up in logs of others."""
     key = gateway.keys["alpha"]
     path = target.format(key=key, coded="".join(f"%{ord(letter):02x}" for letter in key))
@@ -367,7 +367,7 @@ async def test_a_key_in_a_query_is_refused(gateway: House, target: str):
 
 @pytest.mark.parametrize("name", ["Gateway-User", "Prefer", "Cancel-After", "X-Request-Id", "If-None-Match", "Cookie",
                                   "Idempotency-Key", "X-Api-Key"])  # fmt: skip
-async def test_a_key_in_another_header_is_refused(gateway: House, name: str):
+async def test_a_key_in_another_header_is_refused(gateway: Stack, name: str):
     """A header may be stored, sent on or said again; a key in it would be as well."""
     key = gateway.keys["alpha"]
     data = place('{"version":"V","input":{"prompt":"x"}}', key, gateway)
@@ -379,7 +379,7 @@ async def test_a_key_in_another_header_is_refused(gateway: House, name: str):
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/deployments", "/v1/models/acme/storyteller", "QUERY"])
-async def test_a_key_in_a_relayed_body_is_refused(gateway: House, path: str):
+async def test_a_key_in_a_relayed_body_is_refused(gateway: Stack, path: str):
     """What is only passed on is looked at all the same."""
     key = gateway.keys["alpha"]
     if path == "QUERY":
@@ -392,7 +392,7 @@ async def test_a_key_in_a_relayed_body_is_refused(gateway: House, path: str):
 
 
 @pytest.mark.parametrize("where", ["content", "name", "type", "metadata", "other part's type"])
-async def test_a_key_in_an_upload_is_refused(gateway: House, where: str):
+async def test_a_key_in_an_upload_is_refused(gateway: Stack, where: str):
     """A page that uploads its own settings file does not leave its key with Replicate."""
     key = gateway.keys["alpha"]
     parts = {
@@ -413,7 +413,7 @@ async def test_a_key_in_an_upload_is_refused(gateway: House, where: str):
 
 
 @pytest.mark.parametrize("cut", range(-3, 60, 7))
-async def test_a_key_across_the_edge_of_two_chunks_is_refused(gateway: House, cut: int):
+async def test_a_key_across_the_edge_of_two_chunks_is_refused(gateway: Stack, cut: int):
     """However the pieces fall, the key is seen."""
     key = gateway.keys["alpha"].encode()
     lead = len(content(data=b"").rstrip(b"\r\n")) + 4

@@ -15,8 +15,8 @@ from gateway.app import running
 from gateway.simulator import Fault, Simulator
 from tests.gateway.conftest import OpenGateway
 from tests.support.canary import Canaries
-from tests.support.house import House, house_config
 from tests.support.samples import ShiftedClock, create, finished
+from tests.support.stack import Stack, house_config
 from tests.support.upstream import version_of
 from tests.support.wire import Reply, ask, assert_problem, metrics_of
 
@@ -34,7 +34,7 @@ READS = [
 
 
 @pytest.mark.parametrize(("path", "operation"), READS, ids=[operation for _, operation in READS])
-async def test_metadata_is_asked_once_and_then_answered_from_memory(gateway: House, path: str, operation: str):
+async def test_metadata_is_asked_once_and_then_answered_from_memory(gateway: Stack, path: str, operation: str):
     """Both teams, again and again: one read upstream, the same body, an age, a tag that saves the transfer."""
     first = await ask(gateway, "GET", path)
     assert first.status == 200
@@ -57,7 +57,7 @@ async def test_metadata_is_asked_once_and_then_answered_from_memory(gateway: Hou
     assert gateway.upstream.requests.count() == 1
 
 
-async def test_search_by_query_is_kept_by_its_words(gateway: House):
+async def test_search_by_query_is_kept_by_its_words(gateway: Stack):
     """Other words are another question; the same words in JSON are too, as upstream may read them otherwise."""
     for words, content_type in ((b"llama", "text/plain"), (b"flux", "text/plain"), (b'"llama"', "application/json")):
         for _ in range(2):
@@ -66,7 +66,7 @@ async def test_search_by_query_is_kept_by_its_words(gateway: House):
     assert gateway.upstream.requests.count("models.search") == 3
 
 
-async def test_a_query_goes_up_as_it_was_spelled(gateway: House):
+async def test_a_query_goes_up_as_it_was_spelled(gateway: Stack):
     """No decoding on the way: a coded line break stays one and makes no header of its own."""
     for method, path in (("GET", "/v1/search"), ("QUERY", "/v1/models")):
         gateway.upstream.requests.clear()
@@ -79,7 +79,7 @@ async def test_a_query_goes_up_as_it_was_spelled(gateway: House):
         assert "\r\nX-Evil: yes" in seen.query
 
 
-async def test_fifty_askers_at_once_cost_one_read(gateway: House):
+async def test_fifty_askers_at_once_cost_one_read(gateway: Stack):
     """A page full of components that all want the model's schema."""
     gateway.upstream.faults.set(Fault("delay", operation="models.get", seconds=0.2))
     replies = await asyncio.gather(*(ask(gateway, "GET", "/v1/models/acme/painter") for _ in range(50)))
@@ -88,7 +88,7 @@ async def test_fifty_askers_at_once_cost_one_read(gateway: House):
     assert gateway.upstream.requests.count("models.get") == 1
 
 
-async def test_errors_are_not_kept(gateway: House):
+async def test_errors_are_not_kept(gateway: Stack):
     """A model published a moment ago is seen at the next look, and an upstream that recovers is believed."""
     for _ in range(2):
         assert (await ask(gateway, "GET", "/v1/models/acme/nothing")).status == 404
@@ -101,28 +101,28 @@ async def test_errors_are_not_kept(gateway: House):
 
 async def test_nothing_is_kept_where_the_time_is_nought(open_gateway: OpenGateway):
     """`metadata_ttl_seconds = 0` means upstream every time, and says so."""
-    async with open_gateway(cache={"metadata_ttl_seconds": 0}) as house:
+    async with open_gateway(cache={"metadata_ttl_seconds": 0}) as stack:
         for _ in range(3):
-            reply = await ask(house, "GET", "/v1/hardware")
+            reply = await ask(stack, "GET", "/v1/hardware")
             assert reply.headers["Cache-Status"] == "replicate-gateway; fwd=bypass; detail=metadata-ttl-0"
             assert "Age" not in reply.headers
-        assert house.upstream.requests.count("hardware.list") == 3
+        assert stack.upstream.requests.count("hardware.list") == 3
 
 
 async def test_what_is_kept_grows_old(open_gateway: OpenGateway, upstream: Simulator):
     """After its time an entry is asked for anew; until then the age tells."""
     clock = ShiftedClock()
-    async with open_gateway(clock=clock, cache={"metadata_ttl_seconds": 60}) as house:
-        await ask(house, "GET", "/v1/hardware")
+    async with open_gateway(clock=clock, cache={"metadata_ttl_seconds": 60}) as stack:
+        await ask(stack, "GET", "/v1/hardware")
         clock.shift = 50
-        reply = await ask(house, "GET", "/v1/hardware")
+        reply = await ask(stack, "GET", "/v1/hardware")
         assert 49 <= int(reply.headers["Age"]) <= 51
         clock.shift = 61
-        assert "fwd=miss" in (await ask(house, "GET", "/v1/hardware")).headers["Cache-Status"]
+        assert "fwd=miss" in (await ask(stack, "GET", "/v1/hardware")).headers["Cache-Status"]
         assert upstream.requests.count("hardware.list") == 2
 
 
-async def test_a_write_makes_what_is_kept_forgotten(gateway: House):
+async def test_a_write_makes_what_is_kept_forgotten(gateway: Stack):
     """Whoever changes a model sees the change at the next look."""
     made = {"owner": "acme", "name": "fresh", "visibility": "private", "hardware": "cpu"}
     assert (await ask(gateway, "GET", "/v1/models/acme/painter")).status == 200
@@ -130,7 +130,7 @@ async def test_a_write_makes_what_is_kept_forgotten(gateway: House):
     assert "fwd=miss" in (await ask(gateway, "GET", "/v1/models/acme/painter")).headers["Cache-Status"]
 
 
-async def test_pages_are_tagged_by_what_they_say(gateway: House):
+async def test_pages_are_tagged_by_what_they_say(gateway: Stack):
     """The links of a page differ from base to base, so a tag from another base does not fit."""
     here = await ask(gateway, "GET", "/v1/collections", headers={"Host": "a.test"})
     there = await ask(gateway, "GET", "/v1/collections", headers={"Host": "b.test"})
@@ -139,7 +139,7 @@ async def test_pages_are_tagged_by_what_they_say(gateway: House):
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br, gzip", "gzip;q=0", "identity", ""])
-async def test_large_answers_are_compressed_for_those_who_take_it(gateway: House, coding: str):
+async def test_large_answers_are_compressed_for_those_who_take_it(gateway: Stack, coding: str):
     """Models are megabytes of schemas; whoever cannot unpack gets them plain."""
     plain = await ask(gateway, "GET", "/v1/models")
     reply = await ask(gateway, "GET", "/v1/models", headers={"Accept-Encoding": coding})
@@ -153,7 +153,7 @@ async def test_large_answers_are_compressed_for_those_who_take_it(gateway: House
     assert len(small.body) >= 2048 or "Content-Encoding" not in small.headers
 
 
-async def test_upstreams_compression_is_undone_on_the_way(gateway: House):
+async def test_upstreams_compression_is_undone_on_the_way(gateway: Stack):
     """What upstream packs arrives readable, and is not announced as packed."""
     gateway.upstream.faults.set(Fault("gzip"))
     reply = await ask(gateway, "GET", "/v1/models/acme/painter")
@@ -165,11 +165,11 @@ async def test_upstreams_compression_is_undone_on_the_way(gateway: House):
 # The operators' listener.
 
 
-async def ops(house: House, path: str, **headers: str) -> Reply:
-    return await ask(house, "GET", house.ops_url + path, key=None, headers=headers)
+async def ops(stack: Stack, path: str, **headers: str) -> Reply:
+    return await ask(stack, "GET", stack.ops_url + path, key=None, headers=headers)
 
 
-async def test_metrics_can_be_read_by_prometheus_in_both_forms(gateway: House):
+async def test_metrics_can_be_read_by_prometheus_in_both_forms(gateway: Stack):
     """Every series parses, counters end in _total, and no label holds an id or a URL."""
     made = (await create(gateway, model="acme/storyteller")).json
     await finished(gateway, made["id"])
@@ -203,16 +203,16 @@ async def test_metrics_can_be_read_by_prometheus_in_both_forms(gateway: House):
 
 async def test_the_label_of_targets_is_bounded(open_gateway: OpenGateway):
     """Names of models come from callers; only the first few become series."""
-    async with open_gateway(metrics={"top_targets": 2}) as house:
+    async with open_gateway(metrics={"top_targets": 2}) as stack:
         for model in ("acme/slow", "acme/storyteller", "acme/painter", "acme/analyze"):
-            body = {"version": f"{model}:{version_of(house.upstream, model)}", "input": {"prompt": "x", "text": "x"}}
-            assert (await ask(house, "POST", "/v1/predictions", json=body)).status == 201
-        page = await metrics_of(house)
+            body = {"version": f"{model}:{version_of(stack.upstream, model)}", "input": {"prompt": "x", "text": "x"}}
+            assert (await ask(stack, "POST", "/v1/predictions", json=body)).status == 201
+        page = await metrics_of(stack)
         assert 'target="other"' in page
         assert 'target="acme/analyze"' not in page
 
 
-async def test_probes_answer_on_both_listeners_without_a_key(gateway: House):
+async def test_probes_answer_on_both_listeners_without_a_key(gateway: Stack):
     """An orchestrator asks where it can."""
     for url in (gateway.origin, gateway.ops_url):
         for path in ("/healthz", "/readyz"):
@@ -222,7 +222,7 @@ async def test_probes_answer_on_both_listeners_without_a_key(gateway: House):
     assert gateway.upstream.requests.count("account.get") == 1, "however often one probes, upstream is asked rarely"
 
 
-async def test_the_public_listener_has_no_operators_doors(gateway: House):
+async def test_the_public_listener_has_no_operators_doors(gateway: Stack):
     """Metrics are not for callers, and callers' routes are not on the operators' listener."""
     for path in ("/metrics", "/v1/metrics", "/dashboard", "/admin/keys"):
         assert_problem(await ask(gateway, "GET", path), 404, origin=None)
@@ -240,18 +240,18 @@ async def test_the_operators_token_is_asked_for_where_there_is_one(
     config, keys = house_config(upstream, tmp_path)
     config = config.model_copy(update={"ops": config.ops.with_token(token)})
     async with running(config) as serving:
-        house = House(serving, upstream, keys, config, tmp_path / "gateway.db")
+        stack = Stack(serving, upstream, keys, config, tmp_path / "gateway.db")
         for given in ("", "Bearer", "Bearer wrong", f"Bearer {keys['alpha']}", f"Bearer {token}x", "Bearer \u20ac"):
-            reply = await ops(house, "/metrics", **({"Authorization": given} if given else {}))
+            reply = await ops(stack, "/metrics", **({"Authorization": given} if given else {}))
             assert reply.status == 401
             assert reply.headers["Content-Type"].startswith("application/problem+json")
-        assert (await ops(house, "/metrics", Authorization=f"Bearer {token}")).status == 200
-        assert (await ops(house, "/healthz")).status == 200
-        assert (await ops(house, "/readyz")).status == 200
-        assert (await ops(house, "/nothing")).status == 401
+        assert (await ops(stack, "/metrics", Authorization=f"Bearer {token}")).status == 200
+        assert (await ops(stack, "/healthz")).status == 200
+        assert (await ops(stack, "/readyz")).status == 200
+        assert (await ops(stack, "/nothing")).status == 401
 
 
-async def test_readyz_tells_of_a_store_that_is_away(gateway: House):
+async def test_readyz_tells_of_a_store_that_is_away(gateway: Stack):
     """A database that cannot be written is told to the orchestrator; what is in memory goes on."""
     made = (await create(gateway)).json
     blocker = sqlite3.connect(gateway.database, isolation_level=None)
@@ -276,7 +276,7 @@ async def test_readyz_tells_of_a_store_that_is_away(gateway: House):
     assert (await create(gateway)).status == 201
 
 
-async def test_many_probes_at_once_ask_upstream_once(gateway: House):
+async def test_many_probes_at_once_ask_upstream_once(gateway: Stack):
     """A restart of the prober is no load."""
     async with aiohttp.ClientSession() as session:
 

@@ -16,9 +16,9 @@ from gateway.simulator import Fault
 from gateway.store.sqlite import SQLiteStore
 from tests.gateway.conftest import OpenGateway
 from tests.gateway.test_sharing import CREATED, STORY, ask, cancel, create, finished, many
-from tests.support.house import House
 from tests.support.receiver import start_receiver
 from tests.support.samples import ShiftedClock
+from tests.support.stack import Stack
 from tests.support.upstream import creates, until, version_of
 from tests.support.wire import metrics_of
 
@@ -28,8 +28,8 @@ OWN = {"prompt": "a llama", "max_tokens": 2}
 LONG = {"prompt": "a llama", "duration": 1200.0}
 
 
-def named(house: House, model: str = "acme/storyteller") -> str:
-    return f"{model}:{version_of(house.upstream, model)}"
+def named(stack: Stack, model: str = "acme/storyteller") -> str:
+    return f"{model}:{version_of(stack.upstream, model)}"
 
 
 async def usage(session: aiohttp.ClientSession, **query: str) -> Any:
@@ -59,21 +59,21 @@ def told(reply: Any) -> tuple[str, ...]:
     return tuple(reply.headers[name] for name in names)
 
 
-def rows(house: House, query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(f"file:{house.database}?mode=ro", uri=True)) as database:
+def rows(stack: Stack, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{stack.database}?mode=ro", uri=True)) as database:
         return database.execute(query).fetchall()
 
 
 async def test_a_budget_that_is_spent_refuses_with_402_and_says_everything(open_gateway: OpenGateway):
     """Two runs of a quarter are half a dollar: the third is told whose budget, how much, and when it is whole again."""
     async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.5}}) as house,
-        many(house) as alpha,
-        many(house, "beta") as beta,
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.5}}) as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
     ):
         for _ in range(2):
-            await spend(alpha, named(house))
-        reply = await create(alpha, named(house), OWN)
+            await spend(alpha, named(stack))
+        reply = await create(alpha, named(stack), OWN)
         assert reply.status == 402
         assert reply.headers["Content-Type"] == "application/problem+json"
         body = reply.json
@@ -98,19 +98,19 @@ async def test_a_budget_that_is_spent_refuses_with_402_and_says_everything(open_
             "remaining_microusd": 0,
         }
         # Somebody else's money is somebody else's.
-        await spend(beta, named(house))
-    assert creates(house.upstream) == 3
+        await spend(beta, named(stack))
+    assert creates(stack.upstream) == 3
 
 
 async def test_what_is_held_counts_until_the_run_ends(open_gateway: OpenGateway):
     """One long run is under way and holds all there is; cancelled, it costs nothing and another may run."""
     async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_month": 0.25}}) as house,
-        many(house) as alpha,
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_month": 0.25}}) as stack,
+        many(stack) as alpha,
     ):
-        made = await create(alpha, named(house), LONG)
+        made = await create(alpha, named(stack), LONG)
         assert made.status == 201
-        reply = await create(alpha, named(house), OWN)
+        reply = await create(alpha, named(stack), OWN)
         assert reply.status == 402
         limit = reply.json["limit"]
         assert (limit["name"], limit["used_microusd"], limit["held_microusd"]) == ("budget_usd_per_month", 0, 250_000)
@@ -120,18 +120,18 @@ async def test_what_is_held_counts_until_the_run_ends(open_gateway: OpenGateway)
         async with asyncio.timeout(5):
             while (await limits(alpha))[0]["held_microusd"]:
                 await asyncio.sleep(0.02)
-        await spend(alpha, named(house))
+        await spend(alpha, named(stack))
 
 
 async def test_hits_joins_and_looks_go_on_when_the_budget_is_used_up(open_gateway: OpenGateway):
     """The money is gone; what was paid for is still there for everybody."""
     async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as house,
-        many(house) as alpha,
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
+        many(stack) as alpha,
     ):
-        first = await spend(alpha, named(house), STORY)
-        assert (await create(alpha, named(house), OWN)).status == 402
-        hit = await create(alpha, named(house), STORY)
+        first = await spend(alpha, named(stack), STORY)
+        assert (await create(alpha, named(stack), OWN)).status == 402
+        hit = await create(alpha, named(stack), STORY)
         assert hit.status == 201
         assert hit.is_hit
         assert (await ask(alpha, "GET", f"{CREATED}/{first}")).status == 200
@@ -148,24 +148,24 @@ async def test_hits_joins_and_looks_go_on_when_the_budget_is_used_up(open_gatewa
 async def test_a_crowd_overspends_nothing(open_gateway: OpenGateway):
     """Fifty callers at once with money for four: four runs, 46 refusals, and the ledger agrees."""
     async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 1.1}}) as house,
-        many(house) as alpha,
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 1.1}}) as stack,
+        many(stack) as alpha,
     ):
-        replies = await asyncio.gather(*(create(alpha, named(house), OWN) for _ in range(50)))
+        replies = await asyncio.gather(*(create(alpha, named(stack), OWN) for _ in range(50)))
         assert sorted(reply.status for reply in replies) == [201] * 4 + [402] * 46
         for reply in replies[:50]:
             if reply.status == 201:
                 await finished(alpha, reply.json["id"])
         assert (await usage(alpha))["total"]["spend_usd"] == "1.000000"
-    assert creates(house.upstream) == 4
+    assert creates(stack.upstream) == 4
 
 
 async def test_a_rate_holds_for_a_while_and_then_refuses_with_429(open_gateway: OpenGateway):
     """The bucket is empty for an hour: after the team's patience the caller is told when to come again."""
     team = {"predictions_per_minute": 1, "max_wait_seconds": 0.2}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as house, many(house) as alpha:
-        assert (await create(alpha, named(house), OWN)).status == 201
-        reply = await create(alpha, named(house), OWN)
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        assert (await create(alpha, named(stack), OWN)).status == 201
+        reply = await create(alpha, named(stack), OWN)
         assert reply.status == 429
         body = reply.json
         assert body["title"] == "Too many requests"
@@ -182,23 +182,23 @@ async def test_a_rate_holds_for_a_while_and_then_refuses_with_429(open_gateway: 
         after = reply.headers["Retry-After"]
         assert 0 < int(after) <= 60
         assert told(reply) == ('"team-predictions";q=1;w=60', f'"team-predictions";r=0;t={after}', "0", after)
-    assert creates(house.upstream) == 1
+    assert creates(stack.upstream) == 1
 
 
 async def test_a_refusal_names_its_limit_beside_the_rates_that_every_answer_tells(open_gateway: OpenGateway):
     """Requests are left and money is not: no header says that another try would do."""
     team = {"requests_per_minute": 600, "budget_usd_per_day": 0.3, "concurrent_predictions": 1, "max_wait_seconds": 0}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as house, many(house) as alpha:
-        first = (await create(alpha, named(house), LONG)).json["id"]
-        reply = await create(alpha, named(house), OWN)
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        first = (await create(alpha, named(stack), LONG)).json["id"]
+        reply = await create(alpha, named(stack), OWN)
         assert (reply.status, reply.json["limit"]["name"]) == (402, "budget_usd_per_day")
         name, requests = '"team-budget-usd-per-day"', '"team-requests";q=600;w=60'
         assert told(reply) == (f"{requests}, {name};q=300000;w=86400", f"{name};r=50000;t=1", "0", "1")
         await cancel(alpha, first)
     team |= {"budget_usd_per_day": 100}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as house, many(house) as alpha:
-        await create(alpha, named(house), LONG)
-        reply = await create(alpha, named(house), OWN)
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        await create(alpha, named(stack), LONG)
+        reply = await create(alpha, named(stack), OWN)
         name = '"team-concurrent-predictions"'
         assert told(reply) == (f"{requests}, {name};q=1", f"{name};r=0;t=1", "0", "1")
 
@@ -206,21 +206,21 @@ async def test_a_refusal_names_its_limit_beside_the_rates_that_every_answer_tell
 async def test_a_create_over_a_rate_is_held_until_its_turn(open_gateway: OpenGateway):
     """Six a second: five at once are all answered with 201, the later ones a moment later."""
     team = {"predictions_per_minute": 600, "burst": 1}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as house, many(house) as alpha:
-        replies = await asyncio.gather(*(create(alpha, named(house), OWN) for _ in range(5)))
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        replies = await asyncio.gather(*(create(alpha, named(stack), OWN) for _ in range(5)))
         assert [reply.status for reply in replies] == [201] * 5
-    assert creates(house.upstream) == 5
+    assert creates(stack.upstream) == 5
 
 
 async def test_a_create_waits_for_a_place_and_takes_the_next_that_is_free(open_gateway: OpenGateway):
     """One at a time: the second starts when the first is cancelled, and `Prefer: wait` counts from the beginning."""
     async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1}}) as house,
-        many(house) as alpha,
+        open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1}}) as stack,
+        many(stack) as alpha,
     ):
-        first = (await create(alpha, named(house), LONG)).json["id"]
-        second = asyncio.create_task(create(alpha, named(house), OWN))
-        while 'waiters{kind="limit"} 1.0' not in await metrics_of(house):
+        first = (await create(alpha, named(stack), LONG)).json["id"]
+        second = asyncio.create_task(create(alpha, named(stack), OWN))
+        while 'waiters{kind="limit"} 1.0' not in await metrics_of(stack):
             await asyncio.sleep(0.01)
         assert not second.done()
         (standing,) = await limits(alpha)
@@ -228,20 +228,20 @@ async def test_a_create_waits_for_a_place_and_takes_the_next_that_is_free(open_g
         assert standing["resets_at"] is None
         await cancel(alpha, first)
         assert (await second).status == 201
-    assert creates(house.upstream) == 2
+    assert creates(stack.upstream) == 2
 
 
 async def test_nobody_in_the_line_waits_for_anothers_create(open_gateway: OpenGateway):
     """Two places come free and two wait: Replicate is slow to answer the first, and the second goes meanwhile."""
     team = {"concurrent_predictions": 2}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as house, many(house) as alpha:
-        running = [(await create(alpha, named(house), LONG)).json["id"] for _ in range(2)]
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        running = [(await create(alpha, named(stack), LONG)).json["id"] for _ in range(2)]
         waiting = []
         for number in (1, 2):
-            waiting.append(asyncio.create_task(create(alpha, named(house), OWN)))
-            while f'waiters{{kind="limit"}} {number}.0' not in await metrics_of(house):
+            waiting.append(asyncio.create_task(create(alpha, named(stack), OWN)))
+            while f'waiters{{kind="limit"}} {number}.0' not in await metrics_of(stack):
                 await asyncio.sleep(0.01)
-        house.upstream.faults.set(Fault("delay_headers", operation="*predictions.create", times=1, seconds=3))
+        stack.upstream.faults.set(Fault("delay_headers", operation="*predictions.create", times=1, seconds=3))
         for each in running:
             await cancel(alpha, each)
         assert (await waiting[1]).status == 201
@@ -252,28 +252,28 @@ async def test_nobody_in_the_line_waits_for_anothers_create(open_gateway: OpenGa
 async def test_those_who_wait_for_the_same_run_share_it(open_gateway: OpenGateway):
     """Ten equal requests wait for the one place; then one runs and nine join it."""
     async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1}}) as house,
-        many(house) as alpha,
+        open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1}}) as stack,
+        many(stack) as alpha,
     ):
-        first = (await create(alpha, named(house), LONG)).json["id"]
-        tasks = [asyncio.create_task(create(alpha, named(house), STORY)) for _ in range(10)]
-        while 'waiters{kind="limit"} 10.0' not in await metrics_of(house):
+        first = (await create(alpha, named(stack), LONG)).json["id"]
+        tasks = [asyncio.create_task(create(alpha, named(stack), STORY)) for _ in range(10)]
+        while 'waiters{kind="limit"} 10.0' not in await metrics_of(stack):
             await asyncio.sleep(0.01)
         await cancel(alpha, first)
         replies = await asyncio.gather(*tasks)
         assert [reply.status for reply in replies] == [201] * 10
-    assert creates(house.upstream) == 2
+    assert creates(stack.upstream) == 2
 
 
 async def test_a_place_is_free_again_when_upstream_refuses(open_gateway: OpenGateway):
     """Upstream says no: nothing is held for it."""
     async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1, "max_wait_seconds": 0}}) as house,
-        many(house) as alpha,
+        open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1, "max_wait_seconds": 0}}) as stack,
+        many(stack) as alpha,
     ):
         for _ in range(3):
-            assert (await create(alpha, named(house), {"prompt": 7})).status == 422
-        assert (await create(alpha, named(house), OWN)).status == 201
+            assert (await create(alpha, named(stack), {"prompt": 7})).status == 422
+        assert (await create(alpha, named(stack), OWN)).status == 201
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed"])
@@ -281,8 +281,8 @@ async def test_the_charged_time_is_upstreams(open_gateway: OpenGateway, status: 
     """By the second: the ledger has exactly what `predict_time` says, to the micro-dollar."""
     prices = {"models": [{"model": "acme/*", "usd_per_second": 0.001525}]}
     model, given = ("acme/fail", {"after": 0.5}) if status == "failed" else ("acme/storyteller", OWN)
-    async with open_gateway(prices=prices) as house, many(house) as alpha:
-        made = await spend(alpha, named(house, model), given)
+    async with open_gateway(prices=prices) as stack, many(stack) as alpha:
+        made = await spend(alpha, named(stack, model), given)
         body = (await ask(alpha, "GET", f"{CREATED}/{made}")).json
         assert body["status"] == status
         expected = round(body["metrics"]["predict_time"] * 1525)
@@ -295,13 +295,13 @@ async def test_the_charged_time_is_upstreams(open_gateway: OpenGateway, status: 
 async def test_trainings_are_held_and_settled_as_predictions_are(open_gateway: OpenGateway):
     """A training takes the place and the money of a prediction."""
     team = {"concurrent_predictions": 1, "max_wait_seconds": 0}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as house, many(house) as alpha:
-        version = version_of(house.upstream, "acme/storyteller")
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        version = version_of(stack.upstream, "acme/storyteller")
         path = f"/v1/models/acme/storyteller/versions/{version}/trainings"
         body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
         made = await ask(alpha, "POST", path, json=body)
         assert made.status == 201, made.text
-        assert (await create(alpha, named(house), OWN)).status == 429
+        assert (await create(alpha, named(stack), OWN)).status == 429
         async with asyncio.timeout(8):
             while (await usage(alpha))["total"]["predictions"]["run"] == 0:
                 await asyncio.sleep(0.02)
@@ -316,12 +316,12 @@ async def test_keys_and_users_have_limits_of_their_own(open_gateway: OpenGateway
         "keys": [{"name": "web", "budget_usd_per_day": 0.5}],
         "budget_usd_per_day": 100,
     }
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as house, many(house, "alpha.web") as alpha:
-        await spend(alpha, named(house), Gateway_User="ann")
-        refused = await create(alpha, named(house), OWN, Gateway_User="ann")
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack, "alpha.web") as alpha:
+        await spend(alpha, named(stack), Gateway_User="ann")
+        refused = await create(alpha, named(stack), OWN, Gateway_User="ann")
         assert (refused.status, refused.json["limit"]["of"]) == (402, "user")
-        await spend(alpha, named(house), Gateway_User="bob")
-        refused = await create(alpha, named(house), OWN, Gateway_User="eve")
+        await spend(alpha, named(stack), Gateway_User="bob")
+        refused = await create(alpha, named(stack), OWN, Gateway_User="eve")
         assert (refused.status, refused.json["limit"]["of"]) == (402, "key")
         found = {row["of"]: row["used"] for row in await limits(alpha, Gateway_User="ann")}
         assert found == {"team": "0.500000", "key": "0.500000", "user": "0.250000"}
@@ -332,12 +332,12 @@ async def test_keys_and_users_have_limits_of_their_own(open_gateway: OpenGateway
 
 async def test_an_estimate_says_what_it_would_cost_and_which_limit_would_refuse(open_gateway: OpenGateway):
     async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.3}}) as house,
-        many(house) as alpha,
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.3}}) as stack,
+        many(stack) as alpha,
     ):
 
         async def estimate(given: Any) -> Any:
-            body = {"version": named(house), "input": given}
+            body = {"version": named(stack), "input": given}
             return (await ask(alpha, "POST", "/gateway/estimate", json=body)).json
 
         before = await estimate(STORY)
@@ -347,7 +347,7 @@ async def test_an_estimate_says_what_it_would_cost_and_which_limit_would_refuse(
             "gateway_limits",
             *("result", "deterministic", "reason", "fingerprint", "estimate_usd", "estimate_microusd", "refused_by"),
         }
-        await spend(alpha, named(house), STORY)
+        await spend(alpha, named(stack), STORY)
         hit = await estimate(STORY)
         assert (hit["result"], hit["estimate_usd"], hit["estimate_microusd"]) == ("hit", "0.000000", 0)
         other = await estimate(OWN)
@@ -358,24 +358,24 @@ async def test_an_estimate_says_what_it_would_cost_and_which_limit_would_refuse(
 async def test_a_target_without_a_price_is_refused_where_the_config_says_so(open_gateway: OpenGateway):
     """`prices.unknown = "refuse"`: a clear 403 that names the setting; nothing is sent."""
     prices = {"unknown": "refuse", "models": [{"model": "acme/painter", "usd_per_run": 0.01}]}
-    async with open_gateway(prices=prices) as house, many(house) as alpha:
-        reply = await create(alpha, named(house), OWN)
+    async with open_gateway(prices=prices) as stack, many(stack) as alpha:
+        reply = await create(alpha, named(stack), OWN)
         assert reply.status == 403
         assert reply.json["title"] == "Price unknown"
         assert "prices.unknown" in reply.json["detail"]
-        body = {"version": named(house), "input": OWN}
+        body = {"version": named(stack), "input": OWN}
         found = (await ask(alpha, "POST", "/gateway/estimate", json=body)).json
         assert (found["result"], found["refused_by"], found["estimate_usd"]) == ("refused", "prices.unknown", None)
-        assert (await create(alpha, named(house, "acme/painter"), {"prompt": "x"})).status == 201
-    assert creates(house.upstream) == 1
+        assert (await create(alpha, named(stack, "acme/painter"), {"prompt": "x"})).status == 201
+    assert creates(stack.upstream) == 1
 
 
 async def test_usage_has_the_documented_shape(open_gateway: OpenGateway):
-    async with open_gateway(prices=PRICES) as house, many(house) as alpha:
-        burst = await asyncio.gather(*(create(alpha, named(house), STORY) for _ in range(3)))
+    async with open_gateway(prices=PRICES) as stack, many(stack) as alpha:
+        burst = await asyncio.gather(*(create(alpha, named(stack), STORY) for _ in range(3)))
         for each in burst:
             await finished(alpha, each.json["id"])
-        await create(alpha, named(house), STORY)
+        await create(alpha, named(stack), STORY)
         found = await usage(alpha)
         today = found["to"]
         assert found["by"] == "day"
@@ -400,11 +400,11 @@ async def test_usage_has_the_documented_shape(open_gateway: OpenGateway):
 
 
 async def test_a_team_sees_its_own_use_only(open_gateway: OpenGateway):
-    async with open_gateway(prices=PRICES) as house, many(house) as alpha, many(house, "beta") as beta:
-        await spend(alpha, named(house))
+    async with open_gateway(prices=PRICES) as stack, many(stack) as alpha, many(stack, "beta") as beta:
+        await spend(alpha, named(stack))
         assert (await usage(beta))["rows"] == []
         assert (await usage(beta))["total"]["spend_microusd"] == 0
-        async with many(house, "operator") as operator:
+        async with many(stack, "operator") as operator:
             assert (await usage(operator))["rows"] == []
         assert (await usage(alpha))["total"]["predictions"]["run"] == 1
 
@@ -424,14 +424,14 @@ async def test_a_team_sees_its_own_use_only(open_gateway: OpenGateway):
         ({"to": "9999-12-31T23:00:00-10:00"}, "to"),
     ],
 )
-async def test_a_question_that_makes_no_sense_names_its_field(gateway: House, query: dict[str, str], field: str):
+async def test_a_question_that_makes_no_sense_names_its_field(gateway: Stack, query: dict[str, str], field: str):
     async with many(gateway) as alpha:
         reply = await ask(alpha, "GET", "/gateway/usage", params=query)
         assert reply.status == 422
         assert [each["field"] for each in reply.json["invalid_fields"]] == [field]
 
 
-async def test_limits_are_empty_where_there_are_none(gateway: House):
+async def test_limits_are_empty_where_there_are_none(gateway: Stack):
     async with many(gateway) as alpha:
         assert await limits(alpha) == []
 
@@ -440,14 +440,14 @@ async def test_the_next_day_has_its_budget_whole(open_gateway: OpenGateway):
     """Midnight UTC passes."""
     clock = ShiftedClock()
     async with (
-        open_gateway(clock=clock, prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as house,
-        many(house) as alpha,
+        open_gateway(clock=clock, prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
+        many(stack) as alpha,
     ):
-        await spend(alpha, named(house))
-        refused = await create(alpha, named(house), OWN)
+        await spend(alpha, named(stack))
+        refused = await create(alpha, named(stack), OWN)
         assert refused.status == 402
         clock.shift += int(refused.headers["Retry-After"])
-        await spend(alpha, named(house))
+        await spend(alpha, named(stack))
 
 
 async def test_an_uncertain_create_holds_its_money_until_it_is_found(open_gateway: OpenGateway):
@@ -455,14 +455,14 @@ async def test_an_uncertain_create_holds_its_money_until_it_is_found(open_gatewa
     async with (
         open_gateway(
             prices=PRICES, teams={"alpha": {"budget_usd_per_day": 1}}, upstream={"adopt_wait_seconds": 10}
-        ) as house,
-        many(house) as alpha,
+        ) as stack,
+        many(stack) as alpha,
     ):
-        house.upstream.faults.set(Fault("drop_after", operation="*predictions.create", times=1))
-        await spend(alpha, named(house))
+        stack.upstream.faults.set(Fault("drop_after", operation="*predictions.create", times=1))
+        await spend(alpha, named(stack))
         assert (await usage(alpha))["total"]["spend_usd"] == "0.250000"
         assert (await limits(alpha))[0]["held_microusd"] == 0
-        assert rows(house, "SELECT count(*) FROM ledger WHERE kind = 'spend'") == [(1,)]
+        assert rows(stack, "SELECT count(*) FROM ledger WHERE kind = 'spend'") == [(1,)]
 
 
 async def test_a_run_that_was_recorded_unheard_is_followed_and_settled(
@@ -476,22 +476,22 @@ async def test_a_run_that_was_recorded_unheard_is_followed_and_settled(
         raise StoreUnavailable("The gateway's store did not answer in time.")
 
     monkeypatch.setattr(SQLiteStore, "record_created", unheard)
-    async with open_gateway(prices=PRICES) as house, many(house) as alpha:
-        reply = await create(alpha, named(house), OWN, Prefer="wait")
+    async with open_gateway(prices=PRICES) as stack, many(stack) as alpha:
+        reply = await create(alpha, named(stack), OWN, Prefer="wait")
         assert (reply.status, reply.json["status"]) == (201, "succeeded")
-        assert rows(house, "SELECT * FROM reservations") == []
+        assert rows(stack, "SELECT * FROM reservations") == []
         assert (await usage(alpha))["total"]["spend_usd"] == "0.250000"
-    assert creates(house.upstream) == 1
+    assert creates(stack.upstream) == 1
 
 
 async def test_a_warning_is_logged_at_80_and_100_per_cent_once(
     open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture
 ):
     team = {"budget_usd_per_day": 1.25}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as house, many(house) as alpha:
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
         for _ in range(5):
-            await spend(alpha, named(house))
-        await create(alpha, named(house), OWN)
+            await spend(alpha, named(stack))
+        await create(alpha, named(stack), OWN)
         await until(lambda: len([r for r in caplog.records if r.message == "a budget is used up"]) == 1)
         told = [
             (record.message, record.__dict__["percent"]) for record in caplog.records if "a budget is" in record.message
@@ -507,10 +507,10 @@ async def test_a_team_is_told_of_its_budget_where_it_wants_to_be(open_gateway: O
     local = {"allow_http": True, "allow_private_addresses": True}
     async with start_receiver() as receiver:
         team = {"budget_usd_per_day": 0.3, "budget_webhook": f"{receiver.url}/budget"}
-        async with open_gateway(prices=PRICES, webhooks=local, teams={"alpha": team}) as house, many(house) as alpha:
-            await spend(alpha, named(house))
+        async with open_gateway(prices=PRICES, webhooks=local, teams={"alpha": team}) as stack, many(stack) as alpha:
+            await spend(alpha, named(stack))
             await receiver.count(1)
-            assert (await create(alpha, named(house), OWN)).status == 402
+            assert (await create(alpha, named(stack), OWN)).status == 402
             await receiver.count(2)
             warned, exhausted = receiver.messages
             assert (warned.path, warned.json["type"], warned.json["data"]["percent"]) == (
@@ -521,34 +521,34 @@ async def test_a_team_is_told_of_its_budget_where_it_wants_to_be(open_gateway: O
             assert warned.json["data"]["limit"]["used"] == "0.250000"
             assert (exhausted.json["type"], exhausted.json["data"]["percent"]) == ("budget.exhausted", 100)
             assert warned.headers["webhook-signature"].startswith("v1,")
-            await create(alpha, named(house), OWN)
+            await create(alpha, named(stack), OWN)
         assert len(receiver.messages) == 2
 
 
 async def test_a_correction_beside_the_gateway_counts_at_once(open_gateway: OpenGateway):
     """`gateway usage adjust` writes into the same file: a credit gives room."""
     async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as house,
-        many(house) as alpha,
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
+        many(stack) as alpha,
     ):
-        await spend(alpha, named(house))
-        assert (await create(alpha, named(house), OWN)).status == 402
-        beside = SQLiteStore(house.database)
+        await spend(alpha, named(stack))
+        assert (await create(alpha, named(stack), OWN)).status == 402
+        beside = SQLiteStore(stack.database)
         await beside.open()
         await beside.adjust("alpha", -250_000, "a gift", time.time())
         await beside.close()
-        await spend(alpha, named(house))
+        await spend(alpha, named(stack))
 
 
 async def test_sums_that_were_tampered_with_are_mended_at_the_next_start(open_gateway: OpenGateway, listener: Any):
     """Somebody edited the file: the ledger is the truth, and the log says so."""
-    async with open_gateway(prices=PRICES) as house, many(house) as alpha:
-        await spend(alpha, named(house))
-    with closing(sqlite3.connect(house.database)) as database:
+    async with open_gateway(prices=PRICES) as stack, many(stack) as alpha:
+        await spend(alpha, named(stack))
+    with closing(sqlite3.connect(stack.database)) as database:
         database.execute("UPDATE spent SET microusd = 0")
         database.execute("UPDATE usage_days SET microusd = 7")
         database.commit()
-    async with open_gateway(prices=PRICES, keys=house.keys) as again, many(again) as alpha:
+    async with open_gateway(prices=PRICES, keys=stack.keys) as again, many(again) as alpha:
         assert (await usage(alpha))["total"]["spend_usd"] == "0.250000"
     listener.crashes.clear()
 
@@ -556,15 +556,15 @@ async def test_sums_that_were_tampered_with_are_mended_at_the_next_start(open_ga
 async def test_answers_of_money_hold_no_secret(open_gateway: OpenGateway):
     """Neither key nor token is in what is said of money; the fixtures search everything."""
     async with (
-        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as house,
-        many(house) as alpha,
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
+        many(stack) as alpha,
     ):
-        await spend(alpha, named(house))
+        await spend(alpha, named(stack))
         texts = [
-            (await create(alpha, named(house), OWN)).text,
+            (await create(alpha, named(stack), OWN)).text,
             json.dumps(await usage(alpha, by="key")),
             json.dumps(await limits(alpha)),
         ]
         for text in texts:
-            assert house.upstream.token not in text
-            assert house.keys["alpha"] not in text
+            assert stack.upstream.token not in text
+            assert stack.keys["alpha"] not in text

@@ -19,10 +19,10 @@ from gateway.simulator.models.job import Job, Program
 from tests.gateway.conftest import OpenGateway
 from tests.gateway.test_sharing import Moved
 from tests.support.canary import Listener
-from tests.support.house import House
 from tests.support.models import FILM
 from tests.support.s3 import outputs_url, s3
 from tests.support.samples import create, finished
+from tests.support.stack import Stack
 from tests.support.upstream import creates, version_of
 from tests.support.wire import PAGE, STRANGER, Reply, ask, assert_problem, metrics_of
 
@@ -39,12 +39,12 @@ STORED = "replicate-gateway; fwd=miss; stored"
 class Copying(Struct):
     """A gateway with an output store, and time to move."""
 
-    house: House
+    stack: Stack
     clock: Moved
 
     async def metric(self, name: str) -> float:
         """Read one metric."""
-        lines = (await metrics_of(self.house)).splitlines()
+        lines = (await metrics_of(self.stack)).splitlines()
         return next(float(line.split()[-1]) for line in lines if line.startswith(f"replicate_gateway_{name} "))
 
     async def settled(self, stored: int) -> None:
@@ -60,23 +60,23 @@ async def copying(
     """Open a gateway that copies."""
     clock = clock or Moved(upstream)
     outputs = ({"url": str(url)} if url else {}) | more.pop("outputs", {})
-    async with open_gateway(clock=clock, outputs=outputs, **more) as house:
-        yield Copying(house, clock)
+    async with open_gateway(clock=clock, outputs=outputs, **more) as stack:
+        yield Copying(stack, clock)
 
 
-async def paint_lake(house: House, *, key: str = "alpha", base: str | None = None, **given: Any) -> Reply:
+async def paint_lake(stack: Stack, *, key: str = "alpha", base: str | None = None, **given: Any) -> Reply:
     """Ask for the picture, and wait for it."""
-    version = version_of(house.upstream, "acme/painter")
+    version = version_of(stack.upstream, "acme/painter")
     body = {"version": f"acme/painter:{version}", "input": LAKE | given}
-    reply = await ask(house, "POST", "/v1/predictions", key=key, json=body, headers={"Prefer": "wait"})
+    reply = await ask(stack, "POST", "/v1/predictions", key=key, json=body, headers={"Prefer": "wait"})
     assert reply.status == 201, reply.text
     assert reply.json["status"] == "succeeded"
     return reply
 
 
-def is_ours(house: House, link: str) -> bool:
+def is_ours(stack: Stack, link: str) -> bool:
     """Say whether a link is of a stored copy."""
-    return link.startswith(f"{house.origin}/outputs/")
+    return link.startswith(f"{stack.origin}/outputs/")
 
 
 async def test_a_hit_two_hours_later_still_serves_the_picture(
@@ -84,25 +84,25 @@ async def test_a_hit_two_hours_later_still_serves_the_picture(
 ):
     """Upstream has thrown the file away; the caller gets it all the same, byte for byte, and pays nothing."""
     async with copying(open_gateway, upstream, outputs_url) as it:
-        first = await paint_lake(it.house)
+        first = await paint_lake(it.stack)
         (link,) = first.json["output"]
         assert link.startswith(upstream.delivery_url), "while upstream's link lives, it is shown"
         await it.settled(1)
         it.clock.advance(2 * HOUR)
-        assert (await ask(it.house, "GET", link, key=None)).status == 404
-        again = await paint_lake(it.house)
+        assert (await ask(it.stack, "GET", link, key=None)).status == 404
+        again = await paint_lake(it.stack)
         assert again.headers["Cache-Status"].startswith("replicate-gateway; hit; ttl=")
         (mine,) = again.json["output"]
-        assert is_ours(it.house, mine)
+        assert is_ours(it.stack, mine)
         assert mine.endswith("/out-0.png")
-        reply = await ask(it.house, "GET", mine, key=None)
+        reply = await ask(it.stack, "GET", mine, key=None)
         assert reply.body == PICTURE
         assert reply.headers["Content-Type"] == "image/png"
         # The first caller's prediction shows a copy by now, too, under a ticket of its own.
-        (first_again,) = (await ask(it.house, "GET", first.json["urls"]["get"])).json["output"]
-        assert is_ours(it.house, first_again)
+        (first_again,) = (await ask(it.stack, "GET", first.json["urls"]["get"])).json["output"]
+        assert is_ours(it.stack, first_again)
         assert first_again != mine
-        assert (await ask(it.house, "GET", first_again, key=None)).body == PICTURE
+        assert (await ask(it.stack, "GET", first_again, key=None)).body == PICTURE
         assert creates(upstream) == 1
         assert upstream.requests.authorized("delivery") == 0
 
@@ -113,9 +113,9 @@ async def test_without_copies_the_entry_has_expired_instead(
 ):
     """Nobody is given a link to a file that is no more: the picture is made anew."""
     async with copying(open_gateway, upstream, folder / "o" if outputs else None, outputs=outputs) as it:
-        await paint_lake(it.house)
+        await paint_lake(it.stack)
         it.clock.advance(2 * HOUR)
-        again = await paint_lake(it.house)
+        again = await paint_lake(it.stack)
         assert again.headers["Cache-Status"] == "replicate-gateway; fwd=miss; stored"
         assert again.json["output"][0].startswith(upstream.delivery_url)
         assert creates(upstream) == 2
@@ -128,12 +128,12 @@ async def objects_in(folder: Path) -> list[bytes]:
 
 async def hit_link(it: Copying, **given: Any) -> str:
     """Paint the picture, let it be copied, and ask again: give the link that the hit shows."""
-    await paint_lake(it.house, **given)
+    await paint_lake(it.stack, **given)
     await it.settled(1)
-    again = await paint_lake(it.house, **given)
+    again = await paint_lake(it.stack, **given)
     assert again.headers["Cache-Status"].startswith(HIT)
     (link,) = again.json["output"]
-    assert is_ours(it.house, link)
+    assert is_ours(it.stack, link)
     return str(link)
 
 
@@ -147,7 +147,7 @@ async def test_a_copy_is_served_as_a_file_should_be(open_gateway: OpenGateway, u
 
         async def read(method: str = "GET", **headers: str) -> Reply:
             given = {name.replace("_", "-"): value for name, value in headers.items()}
-            return await ask(it.house, method, link, key=None, headers=given)
+            return await ask(it.stack, method, link, key=None, headers=given)
 
         whole = await read()
         assert (whole.status, whole.body) == (200, PICTURE)
@@ -188,15 +188,15 @@ async def test_any_page_may_read_a_copy(open_gateway: OpenGateway, upstream: Sim
     async with copying(open_gateway, upstream, folder / "outputs") as it:
         link = await hit_link(it)
         for origin in (PAGE, STRANGER, "null"):
-            reply = await ask(it.house, "GET", link, key=None, headers={"Origin": origin})
+            reply = await ask(it.stack, "GET", link, key=None, headers={"Origin": origin})
             assert reply.headers["Access-Control-Allow-Origin"] == "*"
             assert "Access-Control-Allow-Credentials" not in reply.headers
             assert "Content-Range" in reply.headers["Access-Control-Expose-Headers"]
-            missing = await ask(it.house, "GET", link + "x", key=None, headers={"Origin": origin})
+            missing = await ask(it.stack, "GET", link + "x", key=None, headers={"Origin": origin})
             assert (missing.status, missing.headers["Access-Control-Allow-Origin"]) == (404, "*")
         asked = {"Origin": STRANGER, "Access-Control-Request-Method": "GET"}
         preflight = await ask(
-            it.house, "OPTIONS", link, key=None, headers=asked | {"Access-Control-Request-Headers": "if-none-match"}
+            it.stack, "OPTIONS", link, key=None, headers=asked | {"Access-Control-Request-Headers": "if-none-match"}
         )
         assert (preflight.status, preflight.headers["Access-Control-Allow-Origin"]) == (204, "*")
         assert "If-None-Match" in preflight.headers["Access-Control-Allow-Headers"]
@@ -206,15 +206,15 @@ async def test_only_the_whole_ticket_opens_a_copy(open_gateway: OpenGateway, ups
     """Another prediction's ticket, place or name, and the bytes' own hash: all the same nothing."""
     async with copying(open_gateway, upstream, folder / "outputs", cache={"share": "all"}) as it:
         link = await hit_link(it)
-        (theirs,) = (await paint_lake(it.house, key="beta")).json["output"]
-        assert is_ours(it.house, theirs)
-        assert (await ask(it.house, "GET", theirs, key=None)).body == PICTURE
+        (theirs,) = (await paint_lake(it.stack, key="beta")).json["output"]
+        assert is_ours(it.stack, theirs)
+        assert (await ask(it.stack, "GET", theirs, key=None)).body == PICTURE
         assert link != theirs
-        ticket, _, name = link.removeprefix(f"{it.house.origin}/outputs/").partition("/")
+        ticket, _, name = link.removeprefix(f"{it.stack.origin}/outputs/").partition("/")
         prediction, place, proof = ticket.split("-")
         other = theirs.split("/")[-2].split("-")[0]
-        sha256 = (await ask(it.house, "GET", link, key=None)).headers["ETag"].strip('"')
-        unknown = await ask(it.house, "GET", f"/outputs/{'z' * 26}-0-{'a' * 52}/{name}", key=None)
+        sha256 = (await ask(it.stack, "GET", link, key=None)).headers["ETag"].strip('"')
+        unknown = await ask(it.stack, "GET", f"/outputs/{'z' * 26}-0-{'a' * 52}/{name}", key=None)
         assert_problem(unknown, 404, origin=None)
         for path in (
             f"{other}-{place}-{proof}/{name}",
@@ -227,7 +227,7 @@ async def test_only_the_whole_ticket_opens_a_copy(open_gateway: OpenGateway, ups
             f"../{sha256[:2]}/{sha256}",
         ):
             for key in (None, "alpha", "beta"):
-                reply = await ask(it.house, "GET", f"/outputs/{path}", key=key)
+                reply = await ask(it.stack, "GET", f"/outputs/{path}", key=key)
                 assert reply.settled[::2] == unknown.settled[::2], path
         assert len(await objects_in(folder / "outputs")) == 1, "equal bytes are kept once"
 
@@ -237,12 +237,12 @@ async def test_a_large_file_comes_whole(open_gateway: OpenGateway, upstream: Sim
     film = bytes(range(256)) * 12_000
     add_output(upstream, "acme/film", lambda job: job.host("film.mp4", film, "video/mp4"))
     async with copying(open_gateway, upstream, outputs_url, outputs={"persist": "all"}) as it:
-        made = await create(it.house, model="acme/film", headers={"Prefer": "wait"})
+        made = await create(it.stack, model="acme/film", headers={"Prefer": "wait"})
         await it.settled(1)
         it.clock.advance(58 * 60)
-        link = (await ask(it.house, "GET", made.json["urls"]["get"])).json["output"]
-        assert (await ask(it.house, "GET", link, key=None)).body == film
-        part = await ask(it.house, "GET", link, key=None, headers={"Range": "bytes=1000000-2999999"})
+        link = (await ask(it.stack, "GET", made.json["urls"]["get"])).json["output"]
+        assert (await ask(it.stack, "GET", link, key=None)).body == film
+        part = await ask(it.stack, "GET", link, key=None, headers={"Range": "bytes=1000000-2999999"})
         assert (part.status, part.body) == (206, film[1_000_000:3_000_000])
         assert await it.metric("outputs_served_bytes_total") == len(film) + 2_000_000
 
@@ -251,7 +251,7 @@ async def test_a_large_file_comes_whole(open_gateway: OpenGateway, upstream: Sim
 
 
 @asynccontextmanager
-async def reading_nothing(house: House, link: str) -> AsyncIterator[None]:
+async def reading_nothing(stack: Stack, link: str) -> AsyncIterator[None]:
     """Ask for a file, and take none of it."""
     parts = urlsplit(link)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1)
@@ -269,22 +269,22 @@ async def test_whoever_reads_nothing_is_left(
     """An open file, and a place that others wait for, are not held by a caller who has gone to sleep."""
     add_output(upstream, "acme/cinema", lambda job: job.host("film.mp4", bytes(16 * MIB), "video/mp4"))
     async with copying(open_gateway, upstream, outputs_url, outputs={"persist": "all"}) as it:
-        made = await create(it.house, model="acme/cinema", headers={"Prefer": "wait"})
+        made = await create(it.stack, model="acme/cinema", headers={"Prefer": "wait"})
         await it.settled(1)
         it.clock.advance(56 * 60)
-        link = (await ask(it.house, "GET", made.json["urls"]["get"])).json["output"]
-        assert is_ours(it.house, link)
+        link = (await ask(it.stack, "GET", made.json["urls"]["get"])).json["output"]
+        assert is_ours(it.stack, link)
         monkeypatch.setattr(outputs_service, "MAX_READERS_OF_TEAM", 1)
-        async with reading_nothing(it.house, link):
+        async with reading_nothing(it.stack, link):
             while not await it.metric("outputs_being_sent"):
                 pass
-            assert_problem(await ask(it.house, "GET", link, key=None), 503, origin=None)
+            assert_problem(await ask(it.stack, "GET", link, key=None), 503, origin=None)
             monkeypatch.setattr(response_body, "STALL_SECONDS", 0.05)
-        async with reading_nothing(it.house, link):
+        async with reading_nothing(it.stack, link):
             while await it.metric("outputs_being_sent"):
                 pass
         monkeypatch.undo()
-        assert len((await ask(it.house, "GET", link, key=None)).body) == 16 * MIB
+        assert len((await ask(it.stack, "GET", link, key=None)).body) == 16 * MIB
 
 
 async def test_links_switch_in_hits_at_once_and_elsewhere_after_the_hour(
@@ -292,24 +292,24 @@ async def test_links_switch_in_hits_at_once_and_elsewhere_after_the_hour(
 ):
     """Nothing else in a body changes with them, not even text that merely holds a link."""
     async with copying(open_gateway, upstream, folder / "outputs") as it:
-        first = await paint_lake(it.house)
+        first = await paint_lake(it.stack)
         theirs = first.json["output"]
         await it.settled(1)
-        mine = (await paint_lake(it.house)).json
-        assert [is_ours(it.house, link) for link in mine["output"]] == [True]
+        mine = (await paint_lake(it.stack)).json
+        assert [is_ours(it.stack, link) for link in mine["output"]] == [True]
 
         async def shown() -> Any:
-            return (await ask(it.house, "GET", first.json["urls"]["get"])).json
+            return (await ask(it.stack, "GET", first.json["urls"]["get"])).json
 
         assert (await shown())["output"] == theirs
         it.clock.advance(54 * 60)
         assert (await shown())["output"] == theirs
         it.clock.advance(2 * 60)
         later = await shown()
-        assert is_ours(it.house, later["output"][0])
+        assert is_ours(it.stack, later["output"][0])
         assert later == first.json | {"output": later["output"]}
         assert (await shown()) == later
-        listed = (await ask(it.house, "GET", "/v1/predictions")).json["results"]
+        listed = (await ask(it.stack, "GET", "/v1/predictions")).json["results"]
         assert [each["output"] for each in listed] == [mine["output"], later["output"]]
 
 
@@ -319,34 +319,34 @@ async def test_links_lead_to_the_address_that_the_caller_used(
     """Under `public_url` where there is one."""
     public = {"public_url": "https://gateway.example.org"}
     async with copying(open_gateway, upstream, folder / "outputs", server={"port": 0} | public) as it:
-        await paint_lake(it.house)
+        await paint_lake(it.stack)
         await it.settled(1)
-        (link,) = (await paint_lake(it.house)).json["output"]
+        (link,) = (await paint_lake(it.stack)).json["output"]
         assert link.startswith("https://gateway.example.org/outputs/")
         path = link.removeprefix("https://gateway.example.org")
-        assert (await ask(it.house, "GET", path, key=None)).body == PICTURE
+        assert (await ask(it.stack, "GET", path, key=None)).body == PICTURE
 
 
 async def test_a_stream_of_files_is_replayed_with_copies(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
     """Upstream's stream, and its files, are long gone."""
     async with copying(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
-        made = await create(it.house, model="acme/frames")
+        made = await create(it.stack, model="acme/frames")
         stream = made.json["urls"]["stream"]
-        body = await finished(it.house, made.json["id"])
+        body = await finished(it.stack, made.json["id"])
         await it.settled(len(body["output"]))
-        live = (await ask(it.house, "GET", stream, key=None)).text
+        live = (await ask(it.stack, "GET", stream, key=None)).text
         assert body["output"][0] in live
         it.clock.advance(56 * 60)
-        shown = (await ask(it.house, "GET", made.json["urls"]["get"])).json["output"]
-        assert all(is_ours(it.house, link) for link in shown)
-        replayed = (await ask(it.house, "GET", stream, key=None)).text
+        shown = (await ask(it.stack, "GET", made.json["urls"]["get"])).json["output"]
+        assert all(is_ours(it.stack, link) for link in shown)
+        replayed = (await ask(it.stack, "GET", stream, key=None)).text
         assert [line[6:] for line in replayed.splitlines() if line.startswith("data: http")] == shown
         assert replayed.rstrip().endswith("data: {}")
         ids = [line for line in replayed.splitlines() if line.startswith("id: ")]
         assert ids == [line for line in live.splitlines() if line.startswith("id: ")], "who comes back goes on"
-        rest = await ask(it.house, "GET", stream, key=None, headers={"Last-Event-ID": ids[0][4:]})
+        rest = await ask(it.stack, "GET", stream, key=None, headers={"Last-Event-ID": ids[0][4:]})
         assert [line for line in rest.text.splitlines() if line.startswith("id: ")] == ids[1:]
-        assert (await ask(it.house, "GET", shown[0], key=None)).headers["Content-Type"].startswith("image/")
+        assert (await ask(it.stack, "GET", shown[0], key=None)).headers["Content-Type"].startswith("image/")
 
 
 # What is copied, and when
@@ -357,14 +357,14 @@ async def test_only_what_may_be_shared_is_copied_unless_all_is_wanted(
 ):
     """A picture left to chance is nobody's next hit."""
     async with copying(open_gateway, upstream, folder / "outputs") as it:
-        await paint_lake(it.house, seed=None)
-        await paint_lake(it.house)
+        await paint_lake(it.stack, seed=None)
+        await paint_lake(it.stack)
         await it.settled(1)
         assert await it.metric("outputs_stored_total") == 1
     async with copying(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
         # What ended within the hour is caught up with.
         await it.settled(1)
-        await paint_lake(it.house, seed=None)
+        await paint_lake(it.stack, seed=None)
         await it.settled(2)
 
 
@@ -374,13 +374,13 @@ async def test_a_run_by_a_bare_version_id_is_shared_as_long(
     """The very first request of a cold gateway names no model: its identity comes after, and so does its copy."""
     async with copying(open_gateway, upstream, folder / "outputs") as it:
         body = {"version": version_of(upstream, "acme/painter"), "input": LAKE}
-        first = await ask(it.house, "POST", "/v1/predictions", json=body, headers={"Prefer": "wait"})
+        first = await ask(it.stack, "POST", "/v1/predictions", json=body, headers={"Prefer": "wait"})
         assert first.headers["Cache-Status"].endswith("detail=model-unknown")
         await it.settled(1)
         it.clock.advance(2 * HOUR)
-        again = await ask(it.house, "POST", "/v1/predictions", json=body, headers={"Prefer": "wait"})
+        again = await ask(it.stack, "POST", "/v1/predictions", json=body, headers={"Prefer": "wait"})
         assert again.headers["Cache-Status"].startswith(HIT)
-        assert (await ask(it.house, "GET", again.json["output"][0], key=None)).body == PICTURE
+        assert (await ask(it.stack, "GET", again.json["output"][0], key=None)).body == PICTURE
 
 
 async def test_the_end_waits_for_no_copy_and_a_copy_for_no_caller(
@@ -389,7 +389,7 @@ async def test_the_end_waits_for_no_copy_and_a_copy_for_no_caller(
     """The file host answers nothing for a while: predictions end as ever, and the files come when it is back."""
     async with copying(open_gateway, upstream, folder / "outputs") as it:
         upstream.faults.add(Fault("output_missing"))
-        await paint_lake(it.house)
+        await paint_lake(it.stack)
         while not upstream.requests.count("outputs.get") >= 2:
             it.clock.advance(5)
             await asyncio.sleep(0.02)
@@ -408,13 +408,13 @@ async def test_a_copy_that_cannot_be_had_is_given_up_with_upstreams_link(
     """After an hour there is nothing left to try; the result is shared no longer than its links lived."""
     async with copying(open_gateway, upstream, folder / "outputs") as it:
         upstream.faults.add(Fault("output_missing"))
-        await paint_lake(it.house)
+        await paint_lake(it.stack)
         while await it.metric("outputs_pending"):
             it.clock.advance(200)
-        page = await metrics_of(it.house)
+        page = await metrics_of(it.stack)
         assert 'outputs_not_stored_total{reason="expired"} 1.0' in page
         assert upstream.requests.count("outputs.get") < 40
-        again = await paint_lake(it.house)
+        again = await paint_lake(it.stack)
         assert again.headers["Cache-Status"] == STORED
 
 
@@ -422,15 +422,15 @@ async def test_what_was_pending_is_copied_after_a_restart(open_gateway: OpenGate
     """The gateway is stopped before it could copy; the next one catches up while upstream still has the file."""
     async with copying(open_gateway, upstream, folder / "outputs") as it:
         upstream.faults.add(Fault("output_missing"))
-        await paint_lake(it.house)
-        keys = it.house.keys
+        await paint_lake(it.stack)
+        keys = it.stack.keys
     upstream.faults.clear()
     async with copying(open_gateway, upstream, folder / "outputs", keys=keys) as it:
         await it.settled(1)
         it.clock.advance(2 * HOUR)
-        again = await paint_lake(it.house)
+        again = await paint_lake(it.stack)
         assert again.headers["Cache-Status"].startswith(HIT)
-        assert (await ask(it.house, "GET", again.json["output"][0], key=None)).body == PICTURE
+        assert (await ask(it.stack, "GET", again.json["output"][0], key=None)).body == PICTURE
 
 
 def add_output(upstream: Simulator, ref: str, output: Any) -> None:
@@ -454,14 +454,14 @@ async def test_files_are_found_at_any_depth_and_others_left_alone(
 
     add_output(upstream, "acme/mixed", output)
     async with copying(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
-        made = await create(it.house, model="acme/mixed", headers={"Prefer": "wait"})
+        made = await create(it.stack, model="acme/mixed", headers={"Prefer": "wait"})
         await it.settled(1)
         it.clock.advance(58 * 60)
-        before, after = made.json["output"], (await ask(it.house, "GET", made.json["urls"]["get"])).json["output"]
+        before, after = made.json["output"], (await ask(it.stack, "GET", made.json["urls"]["get"])).json["output"]
         link = after["z"][0]["film"]
-        assert is_ours(it.house, link)
+        assert is_ours(it.stack, link)
         assert after == before | {"z": [{"film": link}, link]}
-        assert (await ask(it.house, "GET", link, key=None)).body == FILM
+        assert (await ask(it.stack, "GET", link, key=None)).body == FILM
 
 
 async def test_a_link_elsewhere_is_never_followed(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
@@ -491,8 +491,8 @@ async def test_a_link_elsewhere_is_never_followed(open_gateway: OpenGateway, ups
             upstream={"trusted_hosts": ["localhost", "127.0.0.2"]},
         ) as it,
     ):
-        await create(it.house, model="acme/sly", headers={"Prefer": "wait"})
-        while 'outputs_not_stored_total{reason="untrusted"} 2.0' not in await metrics_of(it.house):
+        await create(it.stack, model="acme/sly", headers={"Prefer": "wait"})
+        while 'outputs_not_stored_total{reason="untrusted"} 2.0' not in await metrics_of(it.stack):
             pass
         assert await objects_in(folder / "outputs") == []
     assert asked == []
@@ -505,13 +505,13 @@ async def test_a_link_elsewhere_is_never_followed(open_gateway: OpenGateway, ups
 async def test_a_file_larger_than_the_store_is_not_kept(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
     """It is not even read to its end, and it pushes nothing out."""
     async with copying(open_gateway, upstream, folder / "outputs", outputs={"max_bytes": len(PICTURE) - 1}) as it:
-        await paint_lake(it.house)
-        while 'outputs_not_stored_total{reason="too_large"} 1.0' not in await metrics_of(it.house):
+        await paint_lake(it.stack)
+        while 'outputs_not_stored_total{reason="too_large"} 1.0' not in await metrics_of(it.stack):
             pass
         assert await it.metric("outputs_pending") == 0
         assert await objects_in(folder / "outputs") == []
         it.clock.advance(2 * HOUR)
-        assert (await paint_lake(it.house)).headers["Cache-Status"] == STORED
+        assert (await paint_lake(it.stack)).headers["Cache-Status"] == STORED
 
 
 async def test_the_least_used_makes_room(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
@@ -519,19 +519,19 @@ async def test_the_least_used_makes_room(open_gateway: OpenGateway, upstream: Si
     bound = {"max_bytes": 2 * len(PICTURE) + 100}
     async with copying(open_gateway, upstream, folder / "outputs", outputs=bound) as it:
         link = await hit_link(it)
-        await paint_lake(it.house, seed=6)
+        await paint_lake(it.stack, seed=6)
         await it.settled(2)
         it.clock.advance(120)
-        assert (await ask(it.house, "GET", link, key=None)).status == 200
+        assert (await ask(it.stack, "GET", link, key=None)).status == 200
         it.clock.advance(120)
-        await paint_lake(it.house, seed=7)
+        await paint_lake(it.stack, seed=7)
         await it.settled(3)
-        assert 'outputs_gone_total{reason="evicted"} 1.0' in await metrics_of(it.house)
+        assert 'outputs_gone_total{reason="evicted"} 1.0' in await metrics_of(it.stack)
         kept = await objects_in(folder / "outputs")
         assert sum(map(len, kept)) <= bound["max_bytes"]
         assert PICTURE in kept
         it.clock.advance(2 * HOUR)
-        statuses = [(await paint_lake(it.house, seed=seed)).headers["Cache-Status"] for seed in (5, 6, 7)]
+        statuses = [(await paint_lake(it.stack, seed=seed)).headers["Cache-Status"] for seed in (5, 6, 7)]
         assert [status.startswith(HIT) for status in statuses] == [True, False, True]
 
 
@@ -545,14 +545,14 @@ async def test_a_lost_object_is_fetched_again_while_it_can_be(
         (path,) = [path for path in (folder / "outputs").rglob("*") if path.is_file()]
         path.write_bytes(PICTURE[:-1])
         upstream.faults.add(Fault("output_missing"))
-        assert_problem(await ask(it.house, "GET", link, key=None), 404, origin=None)
-        assert 'outputs_gone_total{reason="lost"} 1.0' in await metrics_of(it.house)
-        (shown,) = (await ask(it.house, "GET", f"/v1/predictions/{prediction}")).json["output"]
+        assert_problem(await ask(it.stack, "GET", link, key=None), 404, origin=None)
+        assert 'outputs_gone_total{reason="lost"} 1.0' in await metrics_of(it.stack)
+        (shown,) = (await ask(it.stack, "GET", f"/v1/predictions/{prediction}")).json["output"]
         assert shown.startswith(upstream.delivery_url)
         upstream.faults.clear()
         while await it.metric("outputs_pending"):
             it.clock.advance(61)
-        assert (await ask(it.house, "GET", link, key=None)).body == PICTURE
+        assert (await ask(it.stack, "GET", link, key=None)).body == PICTURE
     listener.crashes.clear()
 
 
@@ -564,8 +564,8 @@ async def test_a_lost_object_is_not_shared_when_upstream_has_it_no_more(
         it.clock.advance(2 * HOUR)
         (path,) = [path for path in (folder / "outputs").rglob("*") if path.is_file()]
         path.unlink()
-        assert_problem(await ask(it.house, "GET", link, key=None), 404, origin=None)
-        assert (await paint_lake(it.house)).headers["Cache-Status"] == STORED
+        assert_problem(await ask(it.stack, "GET", link, key=None), 404, origin=None)
+        assert (await paint_lake(it.stack)).headers["Cache-Status"] == STORED
     listener.crashes.clear()
 
 
@@ -576,15 +576,15 @@ async def test_copies_go_when_their_time_is_over(open_gateway: OpenGateway, upst
     ) as it:
         link = await hit_link(it)
         it.clock.advance(3 * HOUR - 400)
-        assert (await paint_lake(it.house)).headers["Cache-Status"].startswith(HIT)
+        assert (await paint_lake(it.stack)).headers["Cache-Status"].startswith(HIT)
         it.clock.advance(200)
-        assert (await paint_lake(it.house)).headers["Cache-Status"] == STORED
-        reply = await ask(it.house, "GET", link, key=None)
+        assert (await paint_lake(it.stack)).headers["Cache-Status"] == STORED
+        reply = await ask(it.stack, "GET", link, key=None)
         assert reply.status == 200
         assert 0 < int(reply.headers["Cache-Control"].split("=")[1].split(",")[0]) <= 200
         await it.settled(2)
         it.clock.advance(220)
-        assert_problem(await ask(it.house, "GET", link, key=None), 404, origin=None)
+        assert_problem(await ask(it.stack, "GET", link, key=None), 404, origin=None)
 
 
 async def test_what_nobody_needs_any_more_is_deleted(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
@@ -592,12 +592,12 @@ async def test_what_nobody_needs_any_more_is_deleted(open_gateway: OpenGateway, 
     async with copying(open_gateway, upstream, folder / "outputs", cache={"ttl_seconds": 2 * HOUR}) as it:
         link = await hit_link(it)
         it.clock.advance(1.5 * HOUR)
-        assert (await ask(it.house, "GET", link, key=None)).status == 200
+        assert (await ask(it.stack, "GET", link, key=None)).status == 200
         it.clock.advance(0.6 * HOUR)
         while await objects_in(folder / "outputs"):
             it.clock.advance(61)
             await asyncio.sleep(0.01)
-        assert_problem(await ask(it.house, "GET", link, key=None), 404, origin=None)
+        assert_problem(await ask(it.stack, "GET", link, key=None), 404, origin=None)
         assert await it.metric("outputs_deleted_total") == 1
         while await it.metric("outputs_bytes"):
             it.clock.advance(61)
@@ -609,13 +609,13 @@ async def test_a_gateway_whose_store_is_taken_away_shows_no_link_to_it(
     """`[outputs] url` is removed from the config: what upstream no longer has is made anew."""
     async with copying(open_gateway, upstream, folder / "outputs") as it:
         link = await hit_link(it)
-        keys, clock = it.house.keys, it.clock
+        keys, clock = it.stack.keys, it.clock
     async with copying(open_gateway, upstream, None, clock=clock, keys=keys) as it:
         assert_problem(
-            await ask(it.house, "GET", "/outputs/" + link.partition("/outputs/")[2], key=None), 404, origin=None
+            await ask(it.stack, "GET", "/outputs/" + link.partition("/outputs/")[2], key=None), 404, origin=None
         )
-        hit = await paint_lake(it.house)
+        hit = await paint_lake(it.stack)
         assert hit.headers["Cache-Status"].startswith(HIT)
         assert hit.json["output"][0].startswith(upstream.delivery_url)
         it.clock.advance(2 * HOUR)
-        assert (await paint_lake(it.house)).headers["Cache-Status"] == STORED
+        assert (await paint_lake(it.stack)).headers["Cache-Status"] == STORED

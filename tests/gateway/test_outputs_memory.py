@@ -99,12 +99,12 @@ async def test_a_film_passes_without_being_held(
         add_output(upstream, "acme/cinema", lambda _: link)
         async with copying(open_gateway, upstream, url, outputs={"persist": "all"}) as it:
             before = forget_peak()
-            made = await create(it.house, model="acme/cinema", headers={"Prefer": "wait"})
+            made = await create(it.stack, model="acme/cinema", headers={"Prefer": "wait"})
             assert made.json["output"] == link
             while await it.metric("outputs_pending"):
                 await asyncio.sleep(0.02)
             assert await it.metric("outputs_stored_bytes_total") == size
             it.clock.advance(56 * 60)
-            mine = (await ask(it.house, "GET", made.json["urls"]["get"])).json["output"]
+            mine = (await ask(it.stack, "GET", made.json["urls"]["get"])).json["output"]
             assert await download(mine) == size
             assert peak() - before < GROWTH, f"grown by {(peak() - before) / MB:.1f} MB"

@@ -11,9 +11,9 @@ from gateway.domain import times
 from gateway.simulator import Fault, Simulator
 from tests.gateway.conftest import OpenGateway
 from tests.support.canary import Listener
-from tests.support.house import House
 from tests.support.samples import ShiftedClock, create, finished, upload
 from tests.support.scripted import answer, scripted
+from tests.support.stack import Stack
 from tests.support.upstream import CREATES, creates, reads, until, version_of
 from tests.support.wire import Reply, ask, assert_problem, metrics_of
 
@@ -30,7 +30,7 @@ WAYS: dict[str, Callable[[Simulator], tuple[str, dict[str, Any]]]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_prediction_goes_through_from_create_to_end(gateway: House, way: str):
+async def test_a_prediction_goes_through_from_create_to_end(gateway: Stack, way: str):
     """However the target is named: one create upstream, one id, a status that ends, an output."""
     path, body = WAYS[way](gateway.upstream)
     made = await ask(gateway, "POST", "/v1" + path, json=body | {"input": {"prompt": "hi", "seed": 1}})
@@ -55,7 +55,7 @@ async def test_a_prediction_goes_through_from_create_to_end(gateway: House, way:
     assert (done.get("deployment") == "acme/story-service") is (way == "a deployment")
 
 
-async def test_a_training_goes_through_from_create_to_end(gateway: House):
+async def test_a_training_goes_through_from_create_to_end(gateway: Stack):
     """Its create answer links at /predictions, its GET at /trainings, as upstream's do (ref 1)."""
     version = version_of(gateway.upstream, "acme/storyteller")
     body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
@@ -70,7 +70,7 @@ async def test_a_training_goes_through_from_create_to_end(gateway: House):
 
 
 @pytest.mark.parametrize("prefer", ["wait", "wait=30", "wait=99"])
-async def test_a_wait_that_suffices_answers_the_end(gateway: House, prefer: str):
+async def test_a_wait_that_suffices_answers_the_end(gateway: Stack, prefer: str):
     """201, the output there, and the header says what was done."""
     reply = await create(gateway, model="acme/storyteller", headers={"Prefer": prefer})
     assert reply.status == 201
@@ -79,7 +79,7 @@ async def test_a_wait_that_suffices_answers_the_end(gateway: House, prefer: str)
     assert reply.headers["Preference-Applied"] == prefer
 
 
-async def test_a_wait_that_runs_out_never_looks_like_a_result(gateway: House):
+async def test_a_wait_that_runs_out_never_looks_like_a_result(gateway: Stack):
     """202 and `starting`, however much output there is: clients take everything else for the end (ref 3)."""
     given = {"prompt": "hi", "duration": 60.0}
     reply = await create(gateway, model="acme/storyteller", headers={"Prefer": "wait=1"}, **given)
@@ -94,14 +94,14 @@ async def test_a_wait_that_runs_out_never_looks_like_a_result(gateway: House):
     assert creates(gateway.upstream) == 1
 
 
-async def test_a_failure_within_a_wait_is_told_at_once(gateway: House):
+async def test_a_failure_within_a_wait_is_told_at_once(gateway: Stack):
     """A model that fails is an answer, not an error of the gateway."""
     reply = await create(gateway, model="acme/fail", headers={"Prefer": "wait"}, kind="nsfw")
     assert (reply.status, reply.json["status"]) == (201, "failed")
     assert "NSFW" in reply.json["error"]
 
 
-async def test_a_cancel_within_a_wait_ends_the_wait(gateway: House):
+async def test_a_cancel_within_a_wait_ends_the_wait(gateway: Stack):
     """Somebody presses stop while the request still hangs."""
     waiting = asyncio.create_task(create(gateway, headers={"Prefer": "wait=30"}))
     await until(lambda: gateway.upstream.predictions)
@@ -113,7 +113,7 @@ async def test_a_cancel_within_a_wait_ends_the_wait(gateway: House):
     assert reply.json["status"] == "canceled"
 
 
-async def test_cancel_after_sets_a_deadline_that_is_kept(gateway: House):
+async def test_cancel_after_sets_a_deadline_that_is_kept(gateway: Stack):
     """The body says when, and the work ends then."""
     reply = await create(gateway, headers={"Cancel-After": "6s"})
     body = reply.json
@@ -126,7 +126,7 @@ async def test_cancel_after_sets_a_deadline_that_is_kept(gateway: House):
     assert done["deadline"] == queued["deadline"]
 
 
-async def test_watching_costs_upstream_nothing(gateway: House):
+async def test_watching_costs_upstream_nothing(gateway: Stack):
     """A hundred polls of a caller are answered here; upstream sees the tracker alone."""
     made = (await create(gateway)).json["id"]
     await asyncio.sleep(0.1)
@@ -136,7 +136,7 @@ async def test_watching_costs_upstream_nothing(gateway: House):
     assert reads(gateway.upstream) - before < 15
 
 
-async def test_a_long_list_is_walked_in_both_directions(gateway: House):
+async def test_a_long_list_is_walked_in_both_directions(gateway: Stack):
     """205 predictions on three pages, newest first, each once; and back again."""
     body = {"version": version_of(gateway.upstream, "replicate/hello-world"), "input": {"text": "x"}}
     made = [reply.json["id"] for reply in await asyncio.gather(
@@ -163,7 +163,7 @@ async def test_a_long_list_is_walked_in_both_directions(gateway: House):
     ]
 
 
-async def test_a_list_is_filtered_by_time_and_keeps_its_filters(gateway: House):
+async def test_a_list_is_filtered_by_time_and_keeps_its_filters(gateway: Stack):
     """`created_after` includes its moment, `created_before` does not, in every spelling of a time."""
     items = []
     for _ in range(4):
@@ -185,7 +185,7 @@ async def test_a_list_is_filtered_by_time_and_keeps_its_filters(gateway: House):
     assert await listed("source=web") == []
 
 
-async def test_a_cancel_is_at_once_and_asked_upstream_once(gateway: House):
+async def test_a_cancel_is_at_once_and_asked_upstream_once(gateway: Stack):
     """The caller sees the end immediately; a second cancel changes nothing, and none of it is repeated upstream."""
     made = (await create(gateway)).json["id"]
     first = await ask(gateway, "POST", f"/v1/predictions/{made}/cancel")
@@ -203,7 +203,7 @@ async def test_a_cancel_is_at_once_and_asked_upstream_once(gateway: House):
     assert (await ask(gateway, "GET", f"/v1/predictions/{made}")).json["status"] == "canceled"
 
 
-async def test_a_cancel_of_what_has_ended_changes_nothing(gateway: House):
+async def test_a_cancel_of_what_has_ended_changes_nothing(gateway: Stack):
     """The result stays; upstream is not asked."""
     made = await create(gateway, model="acme/storyteller", headers={"Prefer": "wait"})
     before = (await ask(gateway, "GET", f"/v1/predictions/{made.json['id']}")).settled
@@ -211,7 +211,7 @@ async def test_a_cancel_of_what_has_ended_changes_nothing(gateway: House):
     assert not gateway.upstream.requests.count("predictions.cancel")
 
 
-async def test_a_run_that_finishes_despite_its_cancel_stays_canceled_for_its_caller(gateway: House):
+async def test_a_run_that_finishes_despite_its_cancel_stays_canceled_for_its_caller(gateway: Stack):
     """What was told is not taken back (swift#79)."""
     gateway.upstream.faults.set(Fault("cancel_race"))
     made = (await create(gateway, duration=6)).json["id"]
@@ -222,7 +222,7 @@ async def test_a_run_that_finishes_despite_its_cancel_stays_canceled_for_its_cal
     assert (shown["status"], shown["output"]) == ("canceled", None)
 
 
-async def test_a_cancel_that_upstream_does_not_hear_is_repeated(gateway: House):
+async def test_a_cancel_that_upstream_does_not_hear_is_repeated(gateway: Stack):
     """Work that nobody wants does not go on costing because of one lost request."""
     gateway.upstream.faults.set(Fault("html_error", operation="predictions.cancel", times=1))
     made = (await create(gateway)).json["id"]
@@ -231,7 +231,7 @@ async def test_a_cancel_that_upstream_does_not_hear_is_repeated(gateway: House):
     assert gateway.upstream.requests.count("predictions.cancel") == 2
 
 
-async def test_a_caller_who_hangs_up_cancels_nothing(gateway: House):
+async def test_a_caller_who_hangs_up_cancels_nothing(gateway: Stack):
     """A closed laptop is no cancel: the work goes on and is there afterwards."""
     body = {"version": version_of(gateway.upstream, "acme/slow"), "input": {"duration": 10}}
     async with gateway.caller(Prefer="wait") as session:
@@ -243,7 +243,7 @@ async def test_a_caller_who_hangs_up_cancels_nothing(gateway: House):
     assert creates(gateway.upstream) == 1
 
 
-async def test_a_caller_who_hangs_up_during_the_create_loses_nothing(gateway: House):
+async def test_a_caller_who_hangs_up_during_the_create_loses_nothing(gateway: Stack):
     """The create is finished and recorded although nobody waits for its answer."""
     gateway.upstream.faults.set(Fault("delay_headers", operation=CREATES, seconds=0.4))
     body = {"version": version_of(gateway.upstream, "acme/slow"), "input": {"duration": 1}}
@@ -258,34 +258,34 @@ async def test_a_caller_who_hangs_up_during_the_create_loses_nothing(gateway: Ho
 
 async def test_everything_is_there_after_a_restart_and_runs_are_followed_on(open_gateway: OpenGateway):
     """A deploy in the middle of work: ids resolve, lists are the same, and what ran comes to its end."""
-    async with open_gateway() as house:
-        long = (await create(house, duration=12)).json["id"]
-        short = (await create(house, model="acme/storyteller", headers={"Prefer": "wait"})).json["id"]
-        canceled = (await create(house)).json["id"]
-        await ask(house, "POST", f"/v1/predictions/{canceled}/cancel")
-        foreign = (await create(house, key="beta")).json["id"]
-        before = [(await ask(house, "GET", f"/v1/predictions/{each}")).json for each in (short, canceled)]
-        keys = house.keys
-    async with open_gateway(keys=keys) as house:
-        after = [(await ask(house, "GET", f"/v1/predictions/{each}")).json for each in (short, canceled)]
+    async with open_gateway() as stack:
+        long = (await create(stack, duration=12)).json["id"]
+        short = (await create(stack, model="acme/storyteller", headers={"Prefer": "wait"})).json["id"]
+        canceled = (await create(stack)).json["id"]
+        await ask(stack, "POST", f"/v1/predictions/{canceled}/cancel")
+        foreign = (await create(stack, key="beta")).json["id"]
+        before = [(await ask(stack, "GET", f"/v1/predictions/{each}")).json for each in (short, canceled)]
+        keys = stack.keys
+    async with open_gateway(keys=keys) as stack:
+        after = [(await ask(stack, "GET", f"/v1/predictions/{each}")).json for each in (short, canceled)]
         strip = ("urls", "logs", "metrics", "started_at")
         assert [{k: v for k, v in each.items() if k not in strip} for each in after] == [
             {k: v for k, v in each.items() if k not in strip} for each in before
         ]
-        assert (await finished(house, long))["status"] == "succeeded"
-        ids = {each["id"] for each in (await ask(house, "GET", "/v1/predictions")).json["results"]}
+        assert (await finished(stack, long))["status"] == "succeeded"
+        ids = {each["id"] for each in (await ask(stack, "GET", "/v1/predictions")).json["results"]}
         assert ids == {long, short, canceled}
-        assert (await ask(house, "GET", f"/v1/predictions/{foreign}")).status == 404
-        assert (await ask(house, "GET", f"/v1/predictions/{foreign}", key="beta")).status == 200
-        await until(lambda: next(p for p in house.upstream.predictions if p.id == canceled).completed_us is not None)
-        assert creates(house.upstream) == 4
+        assert (await ask(stack, "GET", f"/v1/predictions/{foreign}")).status == 404
+        assert (await ask(stack, "GET", f"/v1/predictions/{foreign}", key="beta")).status == 200
+        await until(lambda: next(p for p in stack.upstream.predictions if p.id == canceled).completed_us is not None)
+        assert creates(stack.upstream) == 4
 
 
 async def test_a_create_whose_wait_is_cut_by_a_shutdown_is_answered(open_gateway: OpenGateway):
     """A deploy answers those who wait: 202 and an id to ask for, instead of a dead connection."""
-    async with open_gateway() as house:
-        waiting = asyncio.create_task(create(house, headers={"Prefer": "wait=30"}))
-        await until(lambda: house.upstream.predictions)
+    async with open_gateway() as stack:
+        waiting = asyncio.create_task(create(stack, headers={"Prefer": "wait=30"}))
+        await until(lambda: stack.upstream.predictions)
         await asyncio.sleep(0.1)
     reply = await waiting
     assert reply.status == 202
@@ -295,7 +295,7 @@ async def test_a_create_whose_wait_is_cut_by_a_shutdown_is_answered(open_gateway
 # Upstream's trouble.
 
 
-async def test_a_prediction_that_upstream_does_not_know_yet_is_known_here(gateway: House):
+async def test_a_prediction_that_upstream_does_not_know_yet_is_known_here(gateway: Stack):
     """js#68: GET right after create is 404 for a moment; callers of the gateway never see that."""
     gateway.upstream.faults.set(Fault("not_found_after_create", count=3))
     made = (await create(gateway, duration=1)).json["id"]
@@ -304,10 +304,10 @@ async def test_a_prediction_that_upstream_does_not_know_yet_is_known_here(gatewa
 
 
 @pytest.fixture
-async def hasty(open_gateway: OpenGateway) -> AsyncIterator[House]:
+async def hasty(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
     """A gateway that lets callers wait for an uncertain create for a moment only."""
-    async with open_gateway(upstream={"adopt_wait_seconds": 0.4}) as house:
-        yield house
+    async with open_gateway(upstream={"adopt_wait_seconds": 0.4}) as stack:
+        yield stack
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ async def hasty(open_gateway: OpenGateway) -> AsyncIterator[House]:
     ],
     ids=lambda fault: f"{fault.name} {fault.status or ''}",
 )
-async def test_a_create_of_unknown_outcome_is_not_sent_again_and_says_so(hasty: House, fault: Fault):
+async def test_a_create_of_unknown_outcome_is_not_sent_again_and_says_so(hasty: Stack, fault: Fault):
     """504 once upstream's list does not show it: a second create might be a second bill, so no client shall try."""
     hasty.upstream.faults.set(Fault(**{**_given(fault), "operation": CREATES}))
     reply = await create(hasty, model="acme/storyteller")
@@ -336,7 +336,7 @@ async def test_a_create_of_unknown_outcome_is_not_sent_again_and_says_so(hasty: 
 
 
 @pytest.mark.parametrize("name", ["html_error_after", "drop_after", "malformed_json"])
-async def test_a_create_that_upstream_took_without_saying_so_is_answered_as_ever(gateway: House, name: str):
+async def test_a_create_that_upstream_took_without_saying_so_is_answered_as_ever(gateway: Stack, name: str):
     """It is found in upstream's list, and its caller sees nothing of the trouble; nothing is sent again."""
     gateway.upstream.faults.set(Fault(name, operation=CREATES))
     reply = await create(gateway, model="acme/storyteller")
@@ -354,7 +354,7 @@ def _given(fault: Fault) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["html_error", "drop_after", "malformed_json", "redirect"])
-async def test_an_uncertain_create_names_the_way_out(hasty: House, name: str):
+async def test_an_uncertain_create_names_the_way_out(hasty: Stack, name: str):
     """The list in trouble as well, the caller is told that it may be running, and how to ask without paying twice."""
     hasty.upstream.faults.set(Fault(name, operation=f"{CREATES},predictions.list"))
     reply = await create(hasty, model="acme/storyteller")
@@ -367,29 +367,29 @@ async def test_an_uncertain_create_names_the_way_out(hasty: House, name: str):
 
 async def test_a_create_to_nowhere_was_certainly_not_sent(open_gateway: OpenGateway):
     """Connection refused is 503 and free to repeat, unlike an answer that is lost."""
-    async with open_gateway(base_url="http://127.0.0.1:9/v1") as house:
-        reply = await create(house)
+    async with open_gateway(base_url="http://127.0.0.1:9/v1") as stack:
+        reply = await create(stack)
         assert_problem(reply, 503, origin=None)
         assert int(reply.headers["Retry-After"]) >= 1
-        assert (await ask(house, "GET", "/v1/predictions")).json["results"] == []
+        assert (await ask(stack, "GET", "/v1/predictions")).json["results"] == []
 
 
 async def test_a_refused_token_is_the_operators_trouble(open_gateway: OpenGateway, listener: Listener):
     """Callers get 502, not 401; the metric counts, readiness fails, and both recover with the token."""
     clock = ShiftedClock()
-    async with open_gateway(clock=clock) as house:
-        assert (await ask(house, "GET", "/readyz", key=None)).status == 200
-        house.upstream.faults.set(Fault("token_revoked"))
-        problem = assert_problem(await create(house), 502, origin=None)
+    async with open_gateway(clock=clock) as stack:
+        assert (await ask(stack, "GET", "/readyz", key=None)).status == 200
+        stack.upstream.faults.set(Fault("token_revoked"))
+        problem = assert_problem(await create(stack), 502, origin=None)
         assert "operator" in problem["detail"]
-        assert_problem(await ask(house, "GET", "/v1/models"), 502, origin=None)
-        assert "replicate_gateway_upstream_token_refused_total 2.0" in await metrics_of(house)
-        ready = await ask(house, "GET", "/readyz", key=None)
+        assert_problem(await ask(stack, "GET", "/v1/models"), 502, origin=None)
+        assert "replicate_gateway_upstream_token_refused_total 2.0" in await metrics_of(stack)
+        ready = await ask(stack, "GET", "/readyz", key=None)
         assert (ready.status, ready.json["checks"]["store"]) == (503, "ok")
-        house.upstream.faults.clear()
-        assert (await create(house)).status == 201
+        stack.upstream.faults.clear()
+        assert (await create(stack)).status == 201
         clock.shift += 10
-        assert (await ask(house, "GET", "/readyz", key=None)).status == 200
+        assert (await ask(stack, "GET", "/readyz", key=None)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ async def test_a_refused_token_is_the_operators_trouble(open_gateway: OpenGatewa
     ],
     ids=lambda each: each.name if isinstance(each, Fault) else "",
 )
-async def test_upstreams_refusals_are_passed_on_unchanged(gateway: House, fault: Fault, status: int):
+async def test_upstreams_refusals_are_passed_on_unchanged(gateway: Stack, fault: Fault, status: int):
     """Upstream's words and numbers, to the byte; nothing is recorded, nothing repeated."""
     gateway.upstream.faults.set(Fault(**{**_given(fault), "operation": CREATES}))
     reply = await create(gateway)
@@ -421,7 +421,7 @@ async def test_upstreams_refusals_are_passed_on_unchanged(gateway: House, fault:
     assert (await ask(gateway, "GET", "/v1/predictions")).json["results"] == []
 
 
-async def test_upstreams_own_validation_is_passed_on(gateway: House):
+async def test_upstreams_own_validation_is_passed_on(gateway: Stack):
     """What is inside the input is upstream's to judge, and its words arrive."""
     reply = await create(gateway, model="acme/storyteller", max_tokens="many")
     assert reply.status == 422
@@ -429,7 +429,7 @@ async def test_upstreams_own_validation_is_passed_on(gateway: House):
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_the_token_follows_no_redirect(hasty: House, status: int):
+async def test_the_token_follows_no_redirect(hasty: Stack, status: int):
     """Whoever can make upstream redirect must not be handed the account."""
     async with scripted(answer(b"{}")) as elsewhere:
         hasty.upstream.faults.set(Fault("redirect", status=status, value=f"{elsewhere.url}/v1/predictions"))
@@ -445,7 +445,7 @@ async def test_the_token_follows_no_redirect(hasty: House, status: int):
 
 
 @pytest.mark.parametrize("name", ["html_error", "drop_before"])
-async def test_reads_are_repeated_within_bounds(gateway: House, name: str):
+async def test_reads_are_repeated_within_bounds(gateway: Stack, name: str):
     """A read survives two bad moments; a bad hour ends in an error after three tries."""
     gateway.upstream.faults.set(Fault(name, operation="models.get", times=2))
     assert (await ask(gateway, "GET", "/v1/models/acme/painter")).status == 200
@@ -458,7 +458,7 @@ async def test_reads_are_repeated_within_bounds(gateway: House, name: str):
     assert gateway.upstream.requests.count("models.list") == 3
 
 
-async def test_a_throttled_read_waits_as_told_or_passes_the_refusal_on(gateway: House):
+async def test_a_throttled_read_waits_as_told_or_passes_the_refusal_on(gateway: Stack):
     """A second is waited out; half a minute is the caller's to wait."""
     gateway.upstream.faults.set(Fault("throttle", operation="models.get", retry_after=1, times=1))
     assert (await ask(gateway, "GET", "/v1/models/acme/painter")).status == 200
@@ -469,7 +469,7 @@ async def test_a_throttled_read_waits_as_told_or_passes_the_refusal_on(gateway: 
 
 
 @pytest.mark.parametrize("operation", ["deployments.update", "models.create", "files.delete"])
-async def test_relayed_writes_are_sent_once(gateway: House, operation: str):
+async def test_relayed_writes_are_sent_once(gateway: Stack, operation: str):
     """A write whose answer is lost is not made twice."""
     file = (await ask(gateway, "POST", "/v1/files", **upload())).json
     gateway.upstream.faults.set(Fault("drop_after", operation=operation))
@@ -488,32 +488,32 @@ async def test_relayed_writes_are_sent_once(gateway: House, operation: str):
 async def test_the_breaker_opens_and_closes_again(open_gateway: OpenGateway):
     """An upstream that is down is left alone: callers hear so at once; one trial finds out that it is back."""
     clock = ShiftedClock()
-    async with open_gateway(clock=clock) as house:
-        house.upstream.faults.set(Fault("html_error"))
+    async with open_gateway(clock=clock) as stack:
+        stack.upstream.faults.set(Fault("html_error"))
 
         # Writes that are sent once, and not looked for afterwards as creates are.
         async def write() -> int:
-            return (await ask(house, "PATCH", "/v1/deployments/acme/story-service", json={"hardware": "cpu"})).status
+            return (await ask(stack, "PATCH", "/v1/deployments/acme/story-service", json={"hardware": "cpu"})).status
 
         for _ in range(10):
             assert await write() == 502
-        assert len(house.upstream.requests) == 10
-        refused = await create(house)
+        assert len(stack.upstream.requests) == 10
+        refused = await create(stack)
         assert_problem(refused, 503, origin=None)
         assert 1 <= int(refused.headers["Retry-After"]) <= 5
         assert await write() == 503
-        assert len(house.upstream.requests) == 10
-        assert "replicate_gateway_upstream_breaker_state 2.0" in await metrics_of(house)
+        assert len(stack.upstream.requests) == 10
+        assert "replicate_gateway_upstream_breaker_state 2.0" in await metrics_of(stack)
         clock.shift += 6
         assert await write() == 502
-        assert (await create(house)).status == 503, "the trial failed: closed for another while"
-        assert len(house.upstream.requests) == 11
-        assert (await ask(house, "GET", "/v1/predictions")).json["results"] == []
-        house.upstream.faults.clear()
+        assert (await create(stack)).status == 503, "the trial failed: closed for another while"
+        assert len(stack.upstream.requests) == 11
+        assert (await ask(stack, "GET", "/v1/predictions")).json["results"] == []
+        stack.upstream.faults.clear()
         clock.shift += 6
-        assert (await create(house)).status == 201
-        assert (await create(house)).status == 201
-        assert "replicate_gateway_upstream_breaker_state 0.0" in await metrics_of(house)
+        assert (await create(stack)).status == 201
+        assert (await create(stack)).status == 201
+        assert "replicate_gateway_upstream_breaker_state 0.0" in await metrics_of(stack)
 
 
 @pytest.mark.parametrize(
@@ -536,7 +536,7 @@ async def test_the_breaker_opens_and_closes_again(open_gateway: OpenGateway):
     ],
     ids=lambda fault: f"{fault.name} {fault.value or fault.count or ''}",
 )
-async def test_a_run_comes_to_its_end_whatever_upstreams_form(gateway: House, fault: Fault):
+async def test_a_run_comes_to_its_end_whatever_upstreams_form(gateway: Stack, fault: Fault):
     """Either shape, any fraction, bad moments between: the caller sees one prediction that ends."""
     gateway.upstream.faults.set(fault)
     reply = await create(gateway, model="acme/storyteller")
@@ -587,16 +587,16 @@ async def test_nonsense_from_upstream_never_crashes_a_read(open_gateway: OpenGat
         scripted(answer(body, Connection="close")) as nonsense,
         open_gateway(
             base_url=nonsense.url + "/v1", cache={"metadata_ttl_seconds": 0}, upstream={"adopt_wait_seconds": 0.2}
-        ) as house,
+        ) as stack,
     ):
         for method, path, key in READS:
-            reply = await ask(house, method, path, key=key)
+            reply = await ask(stack, method, path, key=key)
             assert reply.status != 500, f"{method} {path}: {reply.text}"
-        created = await ask(house, "POST", "/v1/predictions", json={"version": "acme/x", "input": {}})
+        created = await ask(stack, "POST", "/v1/predictions", json={"version": "acme/x", "input": {}})
         assert created.status in (201, 502, 504), created.text
-        listed = await ask(house, "GET", "/v1/predictions")
+        listed = await ask(stack, "GET", "/v1/predictions")
         assert listed.status == 200
-        sent = await ask(house, "POST", "/v1/files", **upload())
+        sent = await ask(stack, "POST", "/v1/files", **upload())
         assert sent.status in (201, 502), sent.text
 
 
@@ -624,23 +624,23 @@ async def test_garbage_on_the_line_from_upstream_never_crashes(open_gateway: Ope
         scripted(head) as broken,
         open_gateway(
             base_url=broken.url + "/v1", cache={"metadata_ttl_seconds": 0}, upstream={"adopt_wait_seconds": 0.2}
-        ) as house,
+        ) as stack,
     ):
         body = {"version": "acme/x", "input": {}}
-        made = await ask(house, "POST", "/v1/predictions", json=body)
+        made = await ask(stack, "POST", "/v1/predictions", json=body)
         assert made.status in (204, 304, 502, 504), made.text
         assert len([head for head in broken.heads if head.startswith(b"POST ")]) == 1
         chosen = (READS[0], READS[1], READS[7])
-        for reply in await together(*(ask(house, method, path, key=key) for method, path, key in chosen)):
+        for reply in await together(*(ask(stack, method, path, key=key) for method, path, key in chosen)):
             assert "Internal server error" not in reply.text
-        assert (await ask(house, "GET", "/v1/predictions")).json["results"] == []
+        assert (await ask(stack, "GET", "/v1/predictions")).json["results"] == []
 
 
 async def together(*requests: Awaitable[Reply]) -> list[Reply]:
     return list(await asyncio.gather(*requests))
 
 
-async def test_a_slow_upstream_hurts_nobody_who_does_not_ask_it(gateway: House):
+async def test_a_slow_upstream_hurts_nobody_who_does_not_ask_it(gateway: Stack):
     """While creates hang, polls, lists and metadata in memory are answered as ever."""
     made = (await create(gateway)).json["id"]
     await ask(gateway, "GET", "/v1/hardware")

@@ -17,8 +17,8 @@ from yarl import URL
 
 from gateway.http.routes import PREFIXES, PUBLIC
 from tests.support.canary import Listener
-from tests.support.house import House
 from tests.support.samples import FORM, HEX, content, fill, form
+from tests.support.stack import Stack
 from tests.support.upstream import CREATES
 from tests.support.wire import Reply, ask, exchange, parse, send_raw, spell
 
@@ -35,10 +35,10 @@ many = settings(
 # What upstream may be asked, from the route table: method and path below /v1.
 _ALLOWED = {
     (method, len(path.split("/")))
-    for method, path in [(door.method, fill(door.path)) for door in PUBLIC if "streams" not in door.name]
+    for method, path in [(route.method, fill(route.path)) for route in PUBLIC if "streams" not in route.name]
 }
 _WORDS = sorted(
-    {word for door in PUBLIC for word in fill(door.path).split("/") if word}
+    {word for route in PUBLIC for word in fill(route.path).split("/") if word}
     | {"", ".", "..", "%2e%2e", "%2f", "%00", ";", "v1", "V1", "*", "~", "a" * 26, HEX, "gateway", "tokens", "healthz"}
 )
 _METHODS = ["GET", "POST", "PATCH", "DELETE", "QUERY", "PUT", "HEAD", "OPTIONS", "TRACE", "PROPFIND"]
@@ -85,19 +85,19 @@ fields = st.sampled_from(
 )
 
 
-def assert_sound(house: House, listener: Listener, reply: Reply) -> None:
+def assert_sound(stack: Stack, listener: Listener, reply: Reply) -> None:
     assert reply.status != 500, reply.text
     assert reply.status < 600
     assert "Traceback" not in reply.text
     assert not listener.crashes
-    for seen in house.upstream.requests:
+    for seen in stack.upstream.requests:
         if seen.origin != "api":
             continue
         assert seen.operation != "unknown", f"{seen.method} {seen.path}"
         assert seen.path.startswith("/v1/")
         assert ".." not in unquote(seen.path)
         assert (seen.method, len(seen.path.removeprefix("/v1").split("/"))) in _ALLOWED
-    house.upstream.requests.clear()
+    stack.upstream.requests.clear()
 
 
 def last_answer(received: bytes) -> Reply:
@@ -138,21 +138,21 @@ async def test_no_request_crashes_or_leaves_the_route_table(gateway, listener, m
 
 @many
 @given(
-    door=st.sampled_from([door for door in PUBLIC if "{" in door.path]),
+    route=st.sampled_from([route for route in PUBLIC if "{" in route.path]),
     parts=st.fixed_dictionaries(
         {name: st.sampled_from(_WORDS) | st.text(max_size=20) for name in ("owner", "name", "version", "id", "slug")}
     ),
     quoted=st.booleans(),
 )
-async def test_no_part_of_a_path_reaches_beyond_its_place(gateway, listener, door, parts, quoted):
+async def test_no_part_of_a_path_reaches_beyond_its_place(gateway, listener, route, parts, quoted):
     """Owner, name, version and id are names, whatever they hold: slashes, dots, line breaks, coded or not."""
     spelled = {name: quote(part, safe="") if quoted else part for name, part in parts.items()}
-    target = "/v1" + fill(door.path, **spelled)
+    target = "/v1" + fill(route.path, **spelled)
     target = quote(target, safe="/%?#[]@!$&'()*+,;=:~") if not quoted else target
-    body = b'{"input":{}}' if door.method in ("POST", "PATCH") else None
+    body = b'{"input":{}}' if route.method in ("POST", "PATCH") else None
     sent = [("Content-Type", "application/json")] if body else []
     reply = await send_raw(
-        gateway, spell(door.method, target.replace("#", "%23"), sent, body, key=gateway.keys["alpha"])
+        gateway, spell(route.method, target.replace("#", "%23"), sent, body, key=gateway.keys["alpha"])
     )
     assert_sound(gateway, listener, reply)
 
@@ -191,11 +191,11 @@ async def test_any_bytes_as_a_body_are_refused_or_go_up_once(gateway, listener, 
 
 
 async def judge_create(
-    house: House, listener: Listener, path: str, data: bytes, body: Any, *, must_go: bool = False
+    stack: Stack, listener: Listener, path: str, data: bytes, body: Any, *, must_go: bool = False
 ) -> None:
-    house.upstream.requests.clear()
-    reply = await ask(house, "POST", path, data=data, headers={"Content-Type": "application/json"})
-    sent = house.upstream.requests.find(CREATES)
+    stack.upstream.requests.clear()
+    reply = await ask(stack, "POST", path, data=data, headers={"Content-Type": "application/json"})
+    sent = stack.upstream.requests.find(CREATES)
     if not sent:
         assert not must_go, reply.text
         assert 400 <= reply.status < 500
@@ -207,7 +207,7 @@ async def judge_create(
         assert "hooks.example.com" not in only.body or "hooks.example.com" in json.dumps(body["input"])
         if body is not None:
             assert only.json["input"] == body["input"]
-    assert_sound(house, listener, reply)
+    assert_sound(stack, listener, reply)
 
 
 @many

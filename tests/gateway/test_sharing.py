@@ -22,7 +22,7 @@ from gateway.runtime.clock import SystemClock
 from gateway.simulator import Fault, Simulator
 from gateway.simulator.models import text
 from gateway.simulator.models.image import paint
-from tests.support.house import House, house_config, start_gateway, start_upstream
+from tests.support.stack import Stack, house_config, start_gateway, start_upstream
 from tests.support.upstream import creates, until, version_of
 
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 4}
@@ -124,26 +124,26 @@ async def learn(session: aiohttp.ClientSession, model: str, version: str) -> Non
 
 
 @asynccontextmanager
-async def many(house: House, key: str = "alpha") -> AsyncIterator[aiohttp.ClientSession]:
+async def many(stack: Stack, key: str = "alpha") -> AsyncIterator[aiohttp.ClientSession]:
     """Open a session without a bound on connections."""
-    headers = {"Authorization": f"Bearer {house.keys[key]}"}
-    async with aiohttp.ClientSession(house.origin, headers=headers, connector=aiohttp.TCPConnector(limit=0)) as session:
+    headers = {"Authorization": f"Bearer {stack.keys[key]}"}
+    async with aiohttp.ClientSession(stack.origin, headers=headers, connector=aiohttp.TCPConnector(limit=0)) as session:
         yield session
 
 
 @asynccontextmanager
-async def impatient(upstream: Simulator, folder: Path, clock: Clock | None = None) -> AsyncIterator[House]:
+async def impatient(upstream: Simulator, folder: Path, clock: Clock | None = None) -> AsyncIterator[Stack]:
     """Start a gateway whose callers wait a second only for an uncertain create to be found."""
     config, keys = house_config(upstream, folder)
     section = config.upstream.model_copy(update={"adopt_wait_seconds": 1})
     config = config.model_copy(update={"upstream": section})
     async with running(config, clock=clock) as gateway:
-        yield House(gateway, upstream, keys, config, folder / "gateway.db")
+        yield Stack(gateway, upstream, keys, config, folder / "gateway.db")
 
 
-def named(house: House, model: str = "acme/storyteller") -> str:
+def named(stack: Stack, model: str = "acme/storyteller") -> str:
     """Spell a model's newest version in full."""
-    return f"{model}:{version_of(house.upstream, model)}"
+    return f"{model}:{version_of(stack.upstream, model)}"
 
 
 # Which spellings are one request
@@ -163,7 +163,7 @@ def named(house: House, model: str = "acme/storyteller") -> str:
         pytest.param('{"prompt":"x","prompt":"a llama in the snow","seed":7,"max_tokens":4}', id="a repeated key"),
     ],
 )
-async def test_two_spellings_of_one_request_meet(gateway: House, spelling: str):
+async def test_two_spellings_of_one_request_meet(gateway: Stack, spelling: str):
     """However a program writes the same input, it is answered from the one run."""
     async with gateway.caller() as alpha:
         first = await create(alpha, named(gateway), Prefer="wait")
@@ -189,7 +189,7 @@ async def test_two_spellings_of_one_request_meet(gateway: House, spelling: str):
     ],
     ids=str,
 )
-async def test_any_other_difference_parts_two_requests(gateway: House, other: dict[str, Any]):
+async def test_any_other_difference_parts_two_requests(gateway: Stack, other: dict[str, Any]):
     """What may change the output is never answered from somebody else's."""
     async with gateway.caller() as alpha:
         await create(alpha, named(gateway), Prefer="wait")
@@ -198,7 +198,7 @@ async def test_any_other_difference_parts_two_requests(gateway: House, other: di
         assert creates(gateway.upstream) == 2
 
 
-async def test_two_versions_of_a_model_are_two_things(gateway: House):
+async def test_two_versions_of_a_model_are_two_things(gateway: Stack):
     """The older version gets a run of its own; so does a deployment, which may move to another version."""
     older, newer = (version.id for version in gateway.upstream.world.registry.models["acme/storyteller"].versions)
     async with gateway.caller() as alpha:
@@ -212,7 +212,7 @@ async def test_two_versions_of_a_model_are_two_things(gateway: House):
     assert creates(gateway.upstream) == 3
 
 
-async def test_an_official_model_is_shared_by_either_door(gateway: House):
+async def test_an_official_model_is_shared_by_either_door(gateway: Stack):
     """`/models/…/predictions` and a `version` that is the model's name are one request."""
     async with gateway.caller() as alpha:
         path = "/v1/models/acme/official-storyteller/predictions"
@@ -225,7 +225,7 @@ async def test_an_official_model_is_shared_by_either_door(gateway: House):
 async def test_a_file_is_the_same_however_it_is_sent(upstream: Simulator, tmp_path: Path):
     """One picture as an upload, as another upload and as a data: URI is one run; another picture is another."""
     rules = [{"model": "acme/upscale", "mode": "always"}]
-    async with start_gateway(upstream, tmp_path, cache={"rules": rules}) as house, house.caller() as alpha:
+    async with start_gateway(upstream, tmp_path, cache={"rules": rules}) as stack, stack.caller() as alpha:
 
         async def uploaded(data: bytes) -> str:
             form = aiohttp.FormData()
@@ -237,10 +237,10 @@ async def test_a_file_is_the_same_however_it_is_sent(upstream: Simulator, tmp_pa
         links = [await uploaded(picture), await uploaded(picture)]
         links.append("data:image/png;base64," + base64.b64encode(picture).decode())
         assert len(set(links)) == 3
-        replies = [await create(alpha, named(house, "acme/upscale"), {"image": each}, Prefer="wait") for each in links]
+        replies = [await create(alpha, named(stack, "acme/upscale"), {"image": each}, Prefer="wait") for each in links]
         assert [reply.json["status"] for reply in replies] == ["succeeded"] * 3
         assert [reply.is_hit for reply in replies] == [False, True, True]
-        different = await create(alpha, named(house, "acme/upscale"), {"image": await uploaded(other)}, Prefer="wait")
+        different = await create(alpha, named(stack, "acme/upscale"), {"image": await uploaded(other)}, Prefer="wait")
         assert different.cache == STORED
     assert creates(upstream) == 2
 
@@ -248,7 +248,7 @@ async def test_a_file_is_the_same_however_it_is_sent(upstream: Simulator, tmp_pa
 # Bare version ids
 
 
-async def test_a_burst_with_a_bare_version_id_makes_one_run_on_a_cold_gateway(gateway: House):
+async def test_a_burst_with_a_bare_version_id_makes_one_run_on_a_cold_gateway(gateway: Stack):
     """Fifty pages send what `run("owner/name:version")` sends, and nobody knows the model yet: one run, fifty ids."""
     version = version_of(gateway.upstream, "acme/storyteller")
     async with many(gateway) as alpha:
@@ -261,7 +261,7 @@ async def test_a_burst_with_a_bare_version_id_makes_one_run_on_a_cold_gateway(ga
     assert creates(gateway.upstream) == 1
 
 
-async def test_a_burst_for_a_model_without_a_seed_parts(gateway: House):
+async def test_a_burst_for_a_model_without_a_seed_parts(gateway: Stack):
     """The same burst, but the model's schema knows no seed: nobody may share, so everybody has a run of their own."""
     version = version_of(gateway.upstream, "replicate/hello-world")
     async with many(gateway) as alpha:
@@ -279,7 +279,7 @@ async def test_a_burst_for_a_model_without_a_seed_parts(gateway: House):
     assert creates(gateway.upstream) == len({each.id for each in gateway.upstream.predictions}) == 10
 
 
-async def test_those_who_parted_are_nobody_to_wait_for(gateway: House):
+async def test_those_who_parted_are_nobody_to_wait_for(gateway: Stack):
     """A burst parts because the model takes no seed. Each caller then is the only one of its run, and can end it."""
     program = text.program(seeded=False)
     version = gateway.upstream.world.registry.add_version("acme/unseeded", program).id
@@ -295,7 +295,7 @@ async def test_those_who_parted_are_nobody_to_wait_for(gateway: House):
 
 
 @pytest.mark.parametrize("fault", ["version_override", "hidden_version", "model_override"])
-async def test_a_burst_for_a_version_that_upstream_hides_fails_nobody(gateway: House, fault: str):
+async def test_a_burst_for_a_version_that_upstream_hides_fails_nobody(gateway: Stack, fault: str):
     """Upstream's answer does not say whose version it is, so nobody can share; everybody gets a run all the same."""
     gateway.upstream.faults.set(Fault(fault))
     version = version_of(gateway.upstream, "acme/storyteller")
@@ -306,7 +306,7 @@ async def test_a_burst_for_a_version_that_upstream_hides_fails_nobody(gateway: H
     assert creates(gateway.upstream) <= 12
 
 
-async def test_a_bare_version_with_no_seed_does_not_wait_for_anybody(gateway: House):
+async def test_a_bare_version_with_no_seed_does_not_wait_for_anybody(gateway: Stack):
     """What could never be shared is not held up by others."""
     version = version_of(gateway.upstream, "acme/storyteller")
     async with many(gateway) as alpha:
@@ -318,9 +318,9 @@ async def test_a_bare_version_with_no_seed_does_not_wait_for_anybody(gateway: Ho
 async def test_what_was_learned_of_a_version_outlives_a_restart(upstream: Simulator, tmp_path: Path):
     """After a restart a bare id needs no second run to be known."""
     version = version_of(upstream, "acme/storyteller")
-    async with start_gateway(upstream, tmp_path) as house, house.caller() as alpha:
+    async with start_gateway(upstream, tmp_path) as stack, stack.caller() as alpha:
         await create(alpha, version, Prefer="wait")
-    async with start_gateway(upstream, tmp_path, keys=house.keys) as house, house.caller() as alpha:
+    async with start_gateway(upstream, tmp_path, keys=stack.keys) as stack, stack.caller() as alpha:
         assert (await create(alpha, version)).is_hit
     assert creates(upstream) == 1
 
@@ -328,18 +328,18 @@ async def test_what_was_learned_of_a_version_outlives_a_restart(upstream: Simula
 # Joining
 
 
-async def test_those_who_join_keep_their_own_wait_and_webhook(gateway: House):
+async def test_those_who_join_keep_their_own_wait_and_webhook(gateway: Stack):
     """One waits, one waits briefly, one does not: each is answered in its own way, each body shows its own webhook."""
     given = STORY | {"duration": 20.0}
     async with many(gateway) as alpha:
-        leader = await create(alpha, named(gateway), given)
+        run_creator = await create(alpha, named(gateway), given)
         webhook = {"version": named(gateway), "input": given, "webhook": "https://example.com/mine"}
         waits, briefly, hooked = await asyncio.gather(
             create(alpha, named(gateway), given, Prefer="wait"),
             create(alpha, named(gateway), given, Prefer="wait=1"),
             ask(alpha, "POST", CREATED, json=webhook | {"webhook_events_filter": ["completed"]}),
         )
-        assert (leader.cache, leader.json["status"]) == (STORED, "starting")
+        assert (run_creator.cache, run_creator.json["status"]) == (STORED, "starting")
         assert {waits.cache, briefly.cache, hooked.cache} == {JOINED}
         assert (waits.status, waits.json["status"]) == (201, "succeeded")
         assert "".join(waits.json["output"]).startswith("\n\nHere is")
@@ -347,7 +347,7 @@ async def test_those_who_join_keep_their_own_wait_and_webhook(gateway: House):
         assert hooked.json["webhook"] == "https://example.com/mine"
         assert hooked.json["webhook_events_filter"] == ["completed"]
         assert "webhook" not in waits.json
-        bodies = [await finished(alpha, each.json["id"]) for each in (leader, waits, briefly, hooked)]
+        bodies = [await finished(alpha, each.json["id"]) for each in (run_creator, waits, briefly, hooked)]
         assert len({body["id"] for body in bodies}) == 4
         assert len({json.dumps(body["output"]) for body in bodies}) == 1
         for body in bodies:
@@ -359,12 +359,12 @@ async def test_those_who_join_keep_their_own_wait_and_webhook(gateway: House):
     assert "webhook" not in seen.json
 
 
-async def test_a_brief_wait_that_joined_runs_out_as_starting(gateway: House):
+async def test_a_brief_wait_that_joined_runs_out_as_starting(gateway: Stack):
     """202 and `starting`, though the run has long begun: anything else would be taken for the result."""
     given = STORY | {"duration": 60.0}
     async with many(gateway) as alpha:
-        leader = (await create(alpha, named(gateway), given)).json["id"]
-        while (await get(alpha, leader))["status"] != "processing":
+        run_creator = (await create(alpha, named(gateway), given)).json["id"]
+        while (await get(alpha, run_creator))["status"] != "processing":
             await asyncio.sleep(0.02)
         reply = await create(alpha, named(gateway), given, Prefer="wait=1")
         assert (reply.status, reply.json["status"], reply.json.get("output")) == (202, "starting", None)
@@ -372,7 +372,7 @@ async def test_a_brief_wait_that_joined_runs_out_as_starting(gateway: House):
         await cancel(alpha, reply.json["id"])
 
 
-async def test_what_upstream_refuses_is_everybodys_answer(gateway: House):
+async def test_what_upstream_refuses_is_everybodys_answer(gateway: Stack):
     """A bad input, ten times at once: ten times upstream's own 422, which was asked once."""
     gateway.upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.5))
     async with many(gateway) as alpha:
@@ -388,7 +388,7 @@ async def test_what_upstream_refuses_is_everybodys_answer(gateway: House):
     assert creates(gateway.upstream) == 2
 
 
-async def test_a_throttle_is_waited_out_for_all(gateway: House):
+async def test_a_throttle_is_waited_out_for_all(gateway: Stack):
     """Upstream says 429 to the one create, which took nothing; it is asked again, and all ten share the run."""
     async with many(gateway) as alpha:
         await learn(alpha, "acme/storyteller", version_of(gateway.upstream, "acme/storyteller"))
@@ -406,13 +406,13 @@ async def test_when_there_is_no_turn_in_time_all_hear_when_to_come_again(tmp_pat
     """The one create may not wait; all ten get the same 429, and each of them tried once more at most."""
     async with start_upstream() as upstream:
         teams = {"alpha": {"max_wait_seconds": 0}}
-        async with start_gateway(upstream, tmp_path, teams=teams) as house, many(house) as alpha:
+        async with start_gateway(upstream, tmp_path, teams=teams) as stack, many(stack) as alpha:
             await learn(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
             upstream.faults.set(
                 Fault("delay", operation="predictions.create", seconds=0.5, times=1),
                 Fault("throttle", operation="predictions.create", retry_after=9),
             )
-            replies = await asyncio.gather(*(create(alpha, named(house)) for _ in range(10)))
+            replies = await asyncio.gather(*(create(alpha, named(stack)) for _ in range(10)))
             assert {reply.status for reply in replies} == {429}
             assert all(1 <= int(reply.headers["Retry-After"]) <= 9 for reply in replies)
             assert (await ask(alpha, "GET", CREATED)).json["results"] == []
@@ -424,14 +424,14 @@ async def test_followers_of_a_create_that_was_never_sent_try_once_more(tmp_path:
     """Upstream is away: nobody waits for long, and twenty callers are two tries, not twenty."""
     async with start_upstream() as upstream:
         rules = [{"model": "acme/storyteller", "mode": "seeded"}]
-        async with start_gateway(upstream, tmp_path, cache={"rules": rules}) as house, many(house) as alpha:
+        async with start_gateway(upstream, tmp_path, cache={"rules": rules}) as stack, many(stack) as alpha:
             await learn(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
-            await create(alpha, named(house), STORY | {"seed": 1}, Prefer="wait")
+            await create(alpha, named(stack), STORY | {"seed": 1}, Prefer="wait")
             await upstream.close()
-            replies = await asyncio.gather(*(create(alpha, named(house)) for _ in range(20)))
+            replies = await asyncio.gather(*(create(alpha, named(stack)) for _ in range(20)))
             assert {reply.status for reply in replies} == {503}
             assert all("Retry-After" in reply.headers for reply in replies)
-            async with aiohttp.ClientSession() as session, session.get(f"{house.ops_url}/metrics") as response:
+            async with aiohttp.ClientSession() as session, session.get(f"{stack.ops_url}/metrics") as response:
                 lines = (await response.text()).splitlines()
             (line,) = (each for each in lines if 'operation="predictions.create"' in each and "unreachable" in each
                        and "requests_total" in each)  # fmt: skip
@@ -439,23 +439,23 @@ async def test_followers_of_a_create_that_was_never_sent_try_once_more(tmp_path:
             assert len((await ask(alpha, "GET", CREATED)).json["results"]) == 1
 
 
-async def test_a_leader_that_hangs_up_leaves_the_run_to_its_followers(gateway: House):
+async def test_a_leader_that_hangs_up_leaves_the_run_to_its_followers(gateway: Stack):
     """The first caller's connection dies before upstream has answered; nine get their prediction, one create."""
     upstream = gateway.upstream
     async with many(gateway) as alpha:
         await learn(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
         upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.6))
         async with many(gateway) as leaving:
-            leader = asyncio.create_task(create(leaving, named(gateway), Prefer="wait"))
+            run_creator = asyncio.create_task(create(leaving, named(gateway), Prefer="wait"))
             await until(lambda: creates(upstream))
-            leader.cancel()
-            await asyncio.gather(leader, return_exceptions=True)
+            run_creator.cancel()
+            await asyncio.gather(run_creator, return_exceptions=True)
         replies = await asyncio.gather(*(create(alpha, named(gateway), Prefer="wait") for _ in range(9)))
         assert {(reply.status, reply.json["status"], reply.cache) for reply in replies} == {(201, "succeeded", JOINED)}
     assert creates(upstream) == 1
 
 
-async def test_a_client_that_retries_hotly_after_a_lost_connection_makes_one_run(gateway: House):
+async def test_a_client_that_retries_hotly_after_a_lost_connection_makes_one_run(gateway: Stack):
     """The JavaScript client sends a create six times when its line breaks (ref 7); upstream sees one."""
     upstream = gateway.upstream
     async with many(gateway) as alpha:
@@ -473,7 +473,7 @@ async def test_a_client_that_retries_hotly_after_a_lost_connection_makes_one_run
     assert creates(upstream) == 1
 
 
-async def test_a_failed_run_fails_for_all_and_serves_nobody_later(gateway: House):
+async def test_a_failed_run_fails_for_all_and_serves_nobody_later(gateway: Stack):
     """Those who joined hear of the failure; the next to ask gets a new run."""
     async with many(gateway) as alpha:
         given = {"kind": "nsfw", "seed": 1, "after": 8.0}

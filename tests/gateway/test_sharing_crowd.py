@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from tests.gateway.test_sharing import CREATED, STORY, TERMINAL, ask, cancel, create, finished, get, many, named
-from tests.support.house import House, start_gateway, start_upstream
+from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.upstream import creates, reads
 
 CROWD = 1000
@@ -63,23 +63,23 @@ async def _each(work: Callable[[Any], Awaitable[None]], items: list[Any]) -> Non
     await asyncio.gather(*(one(item) for item in items))
 
 
-async def _reads_of_one(house: House, given: Any) -> int:
-    before = reads(house.upstream)
-    async with house.caller() as alone:
-        await _polls(alone, named(house), given)
-    return reads(house.upstream) - before
+async def _reads_of_one(stack: Stack, given: Any) -> int:
+    before = reads(stack.upstream)
+    async with stack.caller() as alone:
+        await _polls(alone, named(stack), given)
+    return reads(stack.upstream) - before
 
 
 @pytest.mark.timeout(60)
 async def test_a_thousand_callers_of_one_request_cost_upstream_what_one_does(tmp_path: Path):
     """They wait, poll and stream at once: one create, the reads of one; each has an id and links of its own."""
-    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as house:
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack:
         given = STORY | {"duration": 80.0}
-        alone = await _reads_of_one(house, given | {"seed": 1})
+        alone = await _reads_of_one(stack, given | {"seed": 1})
         assert creates(upstream) == 1
         before = reads(upstream)
-        async with many(house) as session:
-            bodies = await asyncio.gather(*(_spread(number)(session, named(house), given) for number in range(CROWD)))
+        async with many(stack) as session:
+            bodies = await asyncio.gather(*(_spread(number)(session, named(stack), given) for number in range(CROWD)))
             assert creates(upstream) == 2
             assert reads(upstream) - before <= alone * 1.2 + 5
             assert upstream.requests.count("streams.get") <= 1
@@ -92,7 +92,7 @@ async def test_a_thousand_callers_of_one_request_cost_upstream_what_one_does(tmp
 
             async def try_links(body: Any) -> None:
                 urls = body["urls"]
-                assert urls["get"] == f"{house.base_url}/predictions/{body['id']}"
+                assert urls["get"] == f"{stack.base_url}/predictions/{body['id']}"
                 async with session.get(urls["get"]) as response:
                     assert (await response.json())["id"] == body["id"]
                 async with session.post(urls["cancel"]) as response:
@@ -118,12 +118,12 @@ async def test_a_thousand_callers_of_one_request_cost_upstream_what_one_does(tmp
 async def test_polls_of_hundreds_of_callers_cost_upstream_nothing(tmp_path: Path):
     """Three hundred clients look twice a second for five seconds; upstream sees the rhythm of one run."""
     settings = {"creates_per_minute": 60_000, "requests_per_minute": 600_000}
-    async with start_upstream(**settings) as upstream, start_gateway(upstream, tmp_path) as house:
+    async with start_upstream(**settings) as upstream, start_gateway(upstream, tmp_path) as stack:
         given = STORY | {"duration": 100.0}
-        alone = await _reads_of_one(house, given | {"seed": 1})
+        alone = await _reads_of_one(stack, given | {"seed": 1})
         before = reads(upstream)
-        async with many(house) as session:
-            bodies = await asyncio.gather(*(_polls(session, named(house), given) for _ in range(300)))
+        async with many(stack) as session:
+            bodies = await asyncio.gather(*(_polls(session, named(stack), given) for _ in range(300)))
         assert {body["status"] for body in bodies} == {"succeeded"}
         assert creates(upstream) == 2
         assert reads(upstream) - before <= alone * 1.2 + 5
@@ -131,10 +131,10 @@ async def test_polls_of_hundreds_of_callers_cost_upstream_nothing(tmp_path: Path
 
 async def test_many_different_requests_at_once_are_as_many_runs(tmp_path: Path):
     """Twenty seeds, ten callers each: twenty creates, and nobody gets another's output."""
-    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as house, many(house) as session:
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack, many(stack) as session:
         seeds = [number % 20 for number in range(200)]
         replies = await asyncio.gather(
-            *(create(session, named(house), STORY | {"seed": seed, "max_tokens": 16}, Prefer="wait") for seed in seeds)
+            *(create(session, named(stack), STORY | {"seed": seed, "max_tokens": 16}, Prefer="wait") for seed in seeds)
         )
         by_seed: dict[int, set[str]] = {}
         for seed, reply in zip(seeds, replies, strict=True):
@@ -146,9 +146,9 @@ async def test_many_different_requests_at_once_are_as_many_runs(tmp_path: Path):
 
 async def test_a_reader_that_leaves_its_stream_stops_nothing(tmp_path: Path):
     """A page is closed in the middle of a stream; the run goes on for it and for everybody else."""
-    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as house, many(house) as session:
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack, many(stack) as session:
         given = STORY | {"duration": 20.0}
-        first, second = [(await create(session, named(house), given)).json for _ in range(2)]
+        first, second = [(await create(session, named(stack), given)).json for _ in range(2)]
         async with aiohttp.ClientSession() as page, page.get(first["urls"]["stream"]) as response:
             await response.content.readany()
         assert (await finished(session, second["id"]))["status"] == "succeeded"

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.gateway.test_sharing import CREATED, STORY, ask, cancel, create, many, named
-from tests.support.house import House, start_gateway
+from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import creates, until, version_of
 
 LONG = STORY | {"duration": 1200.0}
@@ -29,7 +29,7 @@ def brief(answer: Any) -> tuple[str, bool, str]:
     return answer["result"], answer["deterministic"], answer["reason"]
 
 
-async def test_an_estimate_follows_a_request_through_its_life(gateway: House):
+async def test_an_estimate_follows_a_request_through_its_life(gateway: Stack):
     """Run before, join while it runs, hit afterwards, run again when the last caller has left."""
     given = STORY | {"duration": 20.0}
     async with many(gateway) as alpha:
@@ -57,7 +57,7 @@ async def test_an_estimate_follows_a_request_through_its_life(gateway: House):
     assert creates(gateway.upstream) == 2
 
 
-async def test_every_spelling_of_a_version_is_estimated_alike(gateway: House):
+async def test_every_spelling_of_a_version_is_estimated_alike(gateway: Stack):
     """Named, bare once it is known, and an official model's name."""
     async with many(gateway) as alpha:
         bare = version_of(gateway.upstream, "acme/storyteller")
@@ -75,7 +75,7 @@ async def test_every_spelling_of_a_version_is_estimated_alike(gateway: House):
     [({"prompt": "x"}, "no-seed"), ({"prompt": "x", "seed": -1}, "random-seed")],
     ids=["none", "random"],
 )
-async def test_what_cannot_be_shared_is_a_run_and_says_why(gateway: House, given: Any, reason: str):
+async def test_what_cannot_be_shared_is_a_run_and_says_why(gateway: Stack, given: Any, reason: str):
     """The reason is the word that `Cache-Status` would give."""
     async with many(gateway) as alpha:
         answer = await estimate(alpha, named(gateway), given)
@@ -89,19 +89,19 @@ async def test_a_refusal_names_who_refuses(upstream: Simulator, tmp_path: Path):
     """A model that is not on the list; a cache that has nothing."""
     teams = {"beta": {"models": ["acme/painter"]}}
     async with (
-        start_gateway(upstream, tmp_path, teams=teams) as house,
-        many(house) as alpha,
-        many(house, "beta") as beta,
+        start_gateway(upstream, tmp_path, teams=teams) as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
     ):
-        refused = await estimate(beta, named(house))
+        refused = await estimate(beta, named(stack))
         assert (refused["result"], refused["refused_by"]) == ("refused", "models")
         assert "acme/storyteller" in refused["reason"]
-        empty = await estimate(alpha, named(house), Gateway_Cache="only-if-cached")
+        empty = await estimate(alpha, named(stack), Gateway_Cache="only-if-cached")
         assert (empty["result"], empty["refused_by"]) == ("refused", "only-if-cached")
     assert creates(upstream) == 0
 
 
-async def test_an_estimate_of_another_team_shows_nothing_of_the_first(gateway: House):
+async def test_an_estimate_of_another_team_shows_nothing_of_the_first(gateway: Stack):
     """The fingerprint holds the team: what is a hit for the one is a run for the other."""
     async with many(gateway) as alpha, many(gateway, "beta") as beta:
         await create(alpha, named(gateway), Prefer="wait")

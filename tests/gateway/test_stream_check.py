@@ -14,15 +14,15 @@ from gateway.streams.rules.probe import EVENTS
 from gateway.streams.rules.probe_findings import Finding, Level
 from tests.gateway.conftest import OpenGateway
 from tests.support.canary import Listener
-from tests.support.house import House
 from tests.support.samples import create
+from tests.support.stack import Stack
 from tests.support.wire import PAGE, ask, assert_problem, metrics_of
 
 PROBE = "/v1/streams/check"
 Pass = Callable[[web.Request, aiohttp.ClientResponse], Awaitable[web.StreamResponse]]
 
 
-async def test_a_probe_looks_as_a_stream_does(gateway: House):
+async def test_a_probe_looks_as_a_stream_does(gateway: Stack):
     """Without a key, by any spelling of the base: the same headers and the same first bytes, so the same treatment."""
     url = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7)).json["urls"]["stream"]
     stream = await ask(gateway, "GET", url, key=None, headers={"Origin": PAGE})
@@ -37,18 +37,18 @@ async def test_a_probe_looks_as_a_stream_does(gateway: House):
 
 
 @pytest.mark.parametrize("seconds", ["-1", "601", "1e2", "x", "", "0.5", "99999", "%D9%A1"])
-async def test_only_a_bounded_silence_can_be_asked_for(gateway: House, seconds: str):
+async def test_only_a_bounded_silence_can_be_asked_for(gateway: Stack, seconds: str):
     """Anybody may ask, so nobody may hold a connection for a day."""
     problem = assert_problem(await ask(gateway, "GET", f"{PROBE}?seconds={seconds}", key=None), 422, origin=None)
     assert problem["invalid_fields"][0]["field"] == "seconds"
 
 
-async def test_the_number_of_probes_is_bounded(gateway: House):
+async def test_the_number_of_probes_is_bounded(gateway: Stack):
     """Somebody who opens many keeps others from checking, not from streaming; closing them makes room."""
-    async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(aiohttp.ClientSession())
+    async with AsyncExitStack() as exits:
+        session = await exits.enter_async_context(aiohttp.ClientSession())
         for _ in range(MAX_PROBES):
-            held = await stack.enter_async_context(session.get(f"{gateway.origin}{PROBE}?seconds=600"))
+            held = await exits.enter_async_context(session.get(f"{gateway.origin}{PROBE}?seconds=600"))
             assert held.status == 200
         refused = await ask(gateway, "GET", PROBE, key=None)
         assert_problem(refused, 429, origin=None)
@@ -63,9 +63,9 @@ async def test_the_number_of_probes_is_bounded(gateway: House):
 
 async def test_a_shutdown_ends_probes(open_gateway: OpenGateway):
     """A check that runs does not hold up a deploy."""
-    async with aiohttp.ClientSession() as session, AsyncExitStack() as stack:
-        async with open_gateway() as house:
-            held = await stack.enter_async_context(session.get(f"{house.origin}{PROBE}?seconds=600"))
+    async with aiohttp.ClientSession() as session, AsyncExitStack() as exits:
+        async with open_gateway() as stack:
+            held = await exits.enter_async_context(session.get(f"{stack.origin}{PROBE}?seconds=600"))
             assert b"event: hello" in await held.content.readany()
         async with asyncio.timeout(2):
             assert b"event: done" not in await held.content.read()
@@ -77,22 +77,22 @@ async def checked(url: str, silence: int | None = None) -> dict[str, Finding]:
 
 async def test_with_nothing_between_all_is_well(open_gateway: OpenGateway):
     """The way that every other is compared with; and the probes have left."""
-    async with open_gateway(streams={"heartbeat_seconds": 1}) as house:
-        found = await checked(house.origin, silence=2)
+    async with open_gateway(streams={"heartbeat_seconds": 1}) as stack:
+        found = await checked(stack.origin, silence=2)
         assert {each.level for each in found.values()} == {Level.WELL}, found
         assert {"arrival", "headers", "links", "version", "silence"} == set(found)
-        assert found["links"].text == house.base_url
-        await until_left(house)
+        assert found["links"].text == stack.base_url
+        await until_left(stack)
 
 
-async def until_left(house: House) -> None:
+async def until_left(stack: Stack) -> None:
     async with asyncio.timeout(5):
-        while 'side="check"} 0.0' not in await metrics_of(house):
+        while 'side="check"} 0.0' not in await metrics_of(stack):
             await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
-async def proxy(house: House, do: Pass, **request: str) -> AsyncIterator[str]:
+async def proxy(stack: Stack, do: Pass, **request: str) -> AsyncIterator[str]:
     """A proxy that does something to every answer; `request` are headers that it sets or, if empty, leaves out."""
 
     async def handle(incoming: web.Request) -> web.StreamResponse:
@@ -100,7 +100,7 @@ async def proxy(house: House, do: Pass, **request: str) -> AsyncIterator[str]:
         headers |= {name: value for name, value in request.items() if value}
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
-            session.get(house.origin + incoming.path_qs, headers=headers) as response,
+            session.get(stack.origin + incoming.path_qs, headers=headers) as response,
         ):
             return await do(incoming, response)
 
@@ -191,7 +191,7 @@ async def elsewhere(incoming: web.Request, response: aiohttp.ClientResponse) -> 
     ],
     ids=lambda each: getattr(each, "__name__", ""),
 )
-async def test_what_a_proxy_does_is_found(gateway: House, listener: Listener, do: Pass, bad: set[str]):
+async def test_what_a_proxy_does_is_found(gateway: Stack, listener: Listener, do: Pass, bad: set[str]):
     """Each is named, and nothing else is blamed."""
     async with proxy(gateway, do) as url:
         found = await checked(url)
@@ -203,7 +203,7 @@ async def test_what_a_proxy_does_is_found(gateway: House, listener: Listener, do
     listener.crashes = [each for each in listener.crashes if not each.startswith("aiohttp_sse_client")]
 
 
-async def test_a_cache_is_found(gateway: House):
+async def test_a_cache_is_found(gateway: Stack):
     """What one reader was told is told to the next: found by what each of them sent."""
     copies: dict[str, bytes] = {}
 
@@ -226,15 +226,15 @@ async def test_a_cache_is_found(gateway: House):
 
 async def test_what_is_done_to_the_request_is_found(open_gateway: OpenGateway):
     """A header left out; a Host and a scheme that are not passed on, so that links would lead astray."""
-    async with open_gateway(server={"trusted_proxies": ["127.0.0.0/8"]}) as house:
-        async with proxy(house, relay, **{"Last-Event-Id": ""}) as url:
+    async with open_gateway(server={"trusted_proxies": ["127.0.0.0/8"]}) as stack:
+        async with proxy(stack, relay, **{"Last-Event-Id": ""}) as url:
             found = await checked(url)
         assert found["last-event-id"].level is Level.BAD
         # The proxy above asks with the gateway's own Host.
         assert found["links"].level is Level.NOTE
-        assert house.base_url in found["links"].text
+        assert stack.base_url in found["links"].text
         host = {"X-Forwarded-Host": "g.example.com", "X-Forwarded-Proto": "https"}
-        async with proxy(house, relay, **host) as url:
+        async with proxy(stack, relay, **host) as url:
             assert (await checked(url))["links"].text.startswith(
                 "the gateway would give out links to https://g.example.com/v1."
             )
@@ -258,7 +258,7 @@ async def test_a_silence_that_is_cut_is_found(open_gateway: OpenGateway):
                 return outgoing
             await outgoing.write(chunk)
 
-    async with open_gateway(streams={"heartbeat_seconds": 60}) as house, proxy(house, impatient) as url:
+    async with open_gateway(streams={"heartbeat_seconds": 60}) as stack, proxy(stack, impatient) as url:
         found = await checked(url, silence=4)
         assert found["cut"].level is Level.BAD
         assert "sooner than heartbeats come (every 60 s)" in found["cut"].text

@@ -17,8 +17,8 @@ from gateway.http.sse.registry import PATIENCE as BEATS
 from tests.gateway.conftest import OpenGateway
 from tests.gateway.test_streams import listen
 from tests.support.clock import ManualClock
-from tests.support.house import House
 from tests.support.samples import create
+from tests.support.stack import Stack
 from tests.support.upstream import until
 from tests.support.wire import PATIENCE, ask, metrics_of
 from tests.support.wired import DONE, HI, calling, event, ids, stream_url, wired
@@ -30,11 +30,11 @@ _LARGE = 64 * 1024
 
 
 @pytest.fixture
-async def still(open_gateway: OpenGateway) -> AsyncIterator[tuple[House, ManualClock]]:
+async def still(open_gateway: OpenGateway) -> AsyncIterator[tuple[Stack, ManualClock]]:
     """A gateway for which time stands still."""
     clock = ManualClock()
-    async with open_gateway(clock=clock) as house:
-        yield house, clock
+    async with open_gateway(clock=clock) as stack:
+        yield stack, clock
 
 
 def readers() -> list[Reader]:
@@ -47,19 +47,19 @@ def held_bytes(among: Iterable[Reader]) -> int:
     return sum(reader._transport.get_write_buffer_size() for reader in among)
 
 
-async def open_streams(house: House) -> float:
+async def open_streams(stack: Stack) -> float:
     """Read the gauge."""
-    (line,) = [line for line in (await metrics_of(house)).splitlines() if 'sse_streams{side="downstream"}' in line]
+    (line,) = [line for line in (await metrics_of(stack)).splitlines() if 'sse_streams{side="downstream"}' in line]
     return float(line.split()[-1])
 
 
-async def test_two_hundred_readers_cost_upstream_one_connection(gateway: House):
+async def test_two_hundred_readers_cost_upstream_one_connection(gateway: Stack):
     """Whenever they join, each gets the whole from its start, once, and the same as the others."""
-    async with wired(gateway.upstream) as (wire, _), AsyncExitStack() as stack:
+    async with wired(gateway.upstream) as (wire, _), AsyncExitStack() as exits:
         url = await stream_url(gateway)
         callers = []
         for number in range(CROWD):
-            callers.append(await stack.enter_async_context(calling(url)))
+            callers.append(await exits.enter_async_context(calling(url)))
             await wire.say(event(number, f" token {number}"))
         await wire.say(DONE)
         bodies = await asyncio.gather(*(caller.rest() for caller in callers))
@@ -73,17 +73,17 @@ async def test_two_hundred_readers_cost_upstream_one_connection(gateway: House):
 async def test_a_reader_who_takes_nothing_costs_nothing_and_delays_nobody(open_gateway: OpenGateway):
     """A phone in a tunnel: what it has not taken is not kept for it, and when it is back it is told the truth."""
     async with (
-        open_gateway(streams={"max_log_bytes": 4 * _LARGE}) as house,
-        wired(house.upstream) as (wire, _),
-        AsyncExitStack() as stack,
+        open_gateway(streams={"max_log_bytes": 4 * _LARGE}) as stack,
+        wired(stack.upstream) as (wire, _),
+        AsyncExitStack() as exits,
     ):
-        url = await stream_url(house)
-        stalled = [await stack.enter_async_context(calling(url, receive_buffer=4096)) for _ in range(10)]
+        url = await stream_url(stack)
+        stalled = [await exits.enter_async_context(calling(url, receive_buffer=4096)) for _ in range(10)]
         held = readers()
         for reader in held:
             # Otherwise the kernel would hold megabytes for each before the gateway has to hold anything.
             reader._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGE)
-        quick = await stack.enter_async_context(calling(url))
+        quick = await exits.enter_async_context(calling(url))
         for number in range(32):
             piece = event(number, "x" * _LARGE)
             await wire.say(piece)
@@ -102,11 +102,11 @@ async def test_a_reader_who_takes_nothing_costs_nothing_and_delays_nobody(open_g
             assert error.endswith(b'data: {"reason":"error"}\n\n')
 
 
-async def test_a_reader_of_one_byte_at_a_time_misses_nothing(still: tuple[House, ManualClock]):
+async def test_a_reader_of_one_byte_at_a_time_misses_nothing(still: tuple[Stack, ManualClock]):
     """A byte a second, of four thousand that are said: it costs one block, delays nobody, and is told the whole."""
-    house, clock = still
-    async with wired(house.upstream) as (wire, _):
-        url = await stream_url(house)
+    stack, clock = still
+    async with wired(stack.upstream) as (wire, _):
+        url = await stream_url(stack)
         async with calling(url, receive_buffer=4096) as slow, calling(url) as quick:
             (reader,) = [each for each in readers() if each._transport.get_extra_info("peername") == slow.address]
             reader._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -122,7 +122,7 @@ async def test_a_reader_of_one_byte_at_a_time_misses_nothing(still: tuple[House,
             assert (await slow.rest()).replace(HEARTBEAT, b"") == HI + b"".join(wire.said)
 
 
-async def test_a_slow_reader_gets_all_that_is_still_kept(gateway: House):
+async def test_a_slow_reader_gets_all_that_is_still_kept(gateway: Stack):
     """Slow is no reason to lose anything, as long as the log has it."""
     async with wired(gateway.upstream) as (wire, _):
         url = await stream_url(gateway)
@@ -134,11 +134,11 @@ async def test_a_slow_reader_gets_all_that_is_still_kept(gateway: House):
             assert await slow.rest() == quick.body
 
 
-async def test_who_takes_nothing_for_long_is_cut_off(still: tuple[House, ManualClock]):
+async def test_who_takes_nothing_for_long_is_cut_off(still: tuple[Stack, ManualClock]):
     """Four heartbeats without a byte taken: the place is free again, for who comes back with its last event's id."""
-    house, clock = still
-    async with wired(house.upstream) as (wire, _):
-        url = await stream_url(house)
+    stack, clock = still
+    async with wired(stack.upstream) as (wire, _):
+        url = await stream_url(stack)
         async with calling(url, receive_buffer=4096) as stalled, calling(url) as quick:
             for number in range(128):
                 await wire.say(piece := event(number, "x" * _LARGE))
@@ -147,23 +147,23 @@ async def test_who_takes_nothing_for_long_is_cut_off(still: tuple[House, ManualC
             assert held_bytes(readers())
             for _ in range(BEATS):
                 await clock.advance(15)
-                assert await open_streams(house) == 2
+                assert await open_streams(stack) == 2
             await clock.advance(15)
             async with asyncio.timeout(PATIENCE):
-                while await open_streams(house) > 1:
+                while await open_streams(stack) > 1:
                     await asyncio.sleep(0.01)
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 await stalled.rest()
-            assert 'streams_ended_total{how="stalled"} 1.0' in await metrics_of(house)
+            assert 'streams_ended_total{how="stalled"} 1.0' in await metrics_of(stack)
             await wire.say(DONE)
             assert (await quick.rest()).replace(HEARTBEAT, b"").endswith(DONE)
 
 
-async def test_a_line_that_is_silent_is_shown_to_be_up(still: tuple[House, ManualClock]):
+async def test_a_line_that_is_silent_is_shown_to_be_up(still: tuple[Stack, ManualClock]):
     """A comment at once and every 15 seconds, for all by one timer: proxies do not give the line up."""
-    house, clock = still
-    async with wired(house.upstream) as (wire, _):
-        url = await stream_url(house)
+    stack, clock = still
+    async with wired(stack.upstream) as (wire, _):
+        url = await stream_url(stack)
         async with calling(url) as one, calling(url) as other:
             for caller in (one, other):
                 assert await caller.until(HI) == HI
@@ -177,23 +177,23 @@ async def test_a_line_that_is_silent_is_shown_to_be_up(still: tuple[House, Manua
             assert await one.until(event(0)) == HI + 4 * HEARTBEAT + event(0)
 
 
-async def test_a_reader_who_leaves_is_noticed_though_nothing_is_written(still: tuple[House, ManualClock]):
+async def test_a_reader_who_leaves_is_noticed_though_nothing_is_written(still: tuple[Stack, ManualClock]):
     """A closed tab gives its place back at once, in a silent stream too."""
-    house, _ = still
-    async with wired(house.upstream):
-        url = await stream_url(house)
+    stack, _ = still
+    async with wired(stack.upstream):
+        url = await stream_url(stack)
         async with calling(url) as one, calling(url) as other:
             for caller in (one, other):
                 await caller.until(HI)
-            assert await open_streams(house) == 2
+            assert await open_streams(stack) == 2
             one.hang_up()
             async with asyncio.timeout(PATIENCE):
-                while await open_streams(house) > 1:
+                while await open_streams(stack) > 1:
                     await asyncio.sleep(0.01)
-            assert 'streams_ended_total{how="left"} 1.0' in await metrics_of(house)
+            assert 'streams_ended_total{how="left"} 1.0' in await metrics_of(stack)
 
 
-async def test_each_who_shares_a_run_streams_by_its_own_ticket(gateway: House):
+async def test_each_who_shares_a_run_streams_by_its_own_ticket(gateway: Stack):
     """One who joined and one who hit read the same bytes; one who cancels is told so at once, alone."""
     given = {"prompt": "hi", "seed": 7, "duration": 40}
     lead, joined, leaver = [(await create(gateway, model="acme/storyteller", **given)).json for _ in range(3)]
@@ -219,7 +219,7 @@ async def test_each_who_shares_a_run_streams_by_its_own_ticket(gateway: House):
     assert gateway.upstream.requests.count("streams.get") == 1
 
 
-async def test_who_cancels_is_told_at_once_though_the_stream_is_silent(gateway: House):
+async def test_who_cancels_is_told_at_once_though_the_stream_is_silent(gateway: Stack):
     """The run has nothing to say and goes on for another: the page that cancelled does not wait for either."""
     async with wired(gateway.upstream) as (wire, _):
         given = {"prompt": "hi", "seed": 7, "duration": 3600}
@@ -233,11 +233,11 @@ async def test_who_cancels_is_told_at_once_though_the_stream_is_silent(gateway: 
             assert await first.rest() == HI + event(0) + DONE
 
 
-async def test_two_hours_of_coming_and_going_leave_nothing_behind(still: tuple[House, ManualClock]):
+async def test_two_hours_of_coming_and_going_leave_nothing_behind(still: tuple[Stack, ManualClock]):
     """Pages are opened, lose the line, come back and are closed: sockets, tasks and bytes end where they began."""
-    house, clock = still
-    async with wired(house.upstream) as (wire, _):
-        url = await stream_url(house)
+    stack, clock = still
+    async with wired(stack.upstream) as (wire, _):
+        url = await stream_url(stack)
 
         async def visit(number: int) -> None:
             async with calling(url) as first:
@@ -252,7 +252,7 @@ async def test_two_hours_of_coming_and_going_leave_nothing_behind(still: tuple[H
 
         async def quiet() -> tuple[int, int, int]:
             async with asyncio.timeout(PATIENCE):
-                while await open_streams(house):
+                while await open_streams(stack):
                     await asyncio.sleep(0.01)
             gc.collect()
             return _open_files(), len(asyncio.all_tasks()), _own_objects()
@@ -273,9 +273,9 @@ async def test_two_hours_of_coming_and_going_leave_nothing_behind(still: tuple[H
         assert _fan_outs() <= unvisited
         assert wire.connections == 1
         await wire.say(DONE)
-        whole = (await listen(house, url)).body
+        whole = (await listen(stack, url)).body
         assert ids(whole) == [*(b"10:%d" % n for n in range(number)), b"10:999999"]
-        assert f"kept_log_bytes {len(whole) - len(HI) + 1024}" in await metrics_of(house)
+        assert f"kept_log_bytes {len(whole) - len(HI) + 1024}" in await metrics_of(stack)
 
 
 def _fan_outs() -> int:
@@ -292,7 +292,7 @@ def _open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_who_leaves_before_the_answer_is_no_crash(gateway: House, caplog: pytest.LogCaptureFixture):
+async def test_who_leaves_before_the_answer_is_no_crash(gateway: Stack, caplog: pytest.LogCaptureFixture):
     """Tabs are closed in every moment: the log has a line of each, and no traceback."""
     caplog.set_level(logging.INFO)
     async with wired(gateway.upstream):

@@ -16,9 +16,9 @@ from gateway.simulator import Simulator
 from tests.gateway.conftest import OpenGateway
 from tests.gateway.test_streams import direct, listen, said, without_comments
 from tests.support.clock import ManualClock
-from tests.support.house import House
 from tests.support.installation import Installation, free_port
 from tests.support.samples import create, finished
+from tests.support.stack import Stack
 from tests.support.upstream import version_of
 from tests.support.wire import PATIENCE
 from tests.support.wired import DONE, HI, calling, event, ids, stream_url, wired
@@ -26,34 +26,34 @@ from tests.support.wired import DONE, HI, calling, event, ids, stream_url, wired
 COME_BACK = b"retry: 1000\n\n"
 
 
-def ticket(house: House, url: str) -> str:
+def ticket(stack: Stack, url: str) -> str:
     """Spell the same stream's URL at another gateway."""
-    return f"{house.base_url}/{url.partition('/v1/')[2]}"
+    return f"{stack.base_url}/{url.partition('/v1/')[2]}"
 
 
 async def test_a_deploy_in_the_middle_is_not_heard(open_gateway: OpenGateway):
     """The old process ends each stream between two events and asks to come back; the new one goes on from there."""
-    async with open_gateway() as house:
-        reply = (await create(house, model="acme/storyteller", prompt="hi", seed=7, duration=60)).json
-        keys, url = house.keys, reply["urls"]["stream"]
-        first = asyncio.create_task(listen(house, url))
+    async with open_gateway() as stack:
+        reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7, duration=60)).json
+        keys, url = stack.keys, reply["urls"]["stream"]
+        first = asyncio.create_task(listen(stack, url))
         async with calling(url) as caller:
             await caller.until(b"event: output\n")
     head = (await first).body
     assert head.endswith(COME_BACK)
     head = head.removesuffix(COME_BACK)
-    async with open_gateway(keys=keys) as house:
-        rest = (await listen(house, ticket(house, url), **{"Last-Event-ID": ids(head)[-1].decode()})).body
+    async with open_gateway(keys=keys) as stack:
+        rest = (await listen(stack, ticket(stack, url), **{"Last-Event-ID": ids(head)[-1].decode()})).body
         assert rest.startswith(HI)
         whole = head + rest.removeprefix(HI)
-        result = await finished(house, reply["id"])
+        result = await finished(stack, reply["id"])
         assert said(whole) == result["output"]
         assert "".join(said(whole)) == "".join(result["output"])
         assert len(set(ids(whole))) == len(ids(whole))
-        assert without_comments(whole) == without_comments(await direct(house))
-        assert (await listen(house, ticket(house, url))).body == whole
+        assert without_comments(whole) == without_comments(await direct(stack))
+        assert (await listen(stack, ticket(stack, url))).body == whole
         last_ids = [
-            seen.headers.get("last-event-id") for seen in house.upstream.requests if seen.operation == "streams.get"
+            seen.headers.get("last-event-id") for seen in stack.upstream.requests if seen.operation == "streams.get"
         ]
         assert last_ids[0] is None
         assert last_ids[1] is not None, "upstream is asked for the rest, not for all of it"
@@ -119,13 +119,13 @@ async def test_a_kill_in_the_middle_is_not_heard(installation: Installation, ups
 async def test_a_client_that_knows_its_trade_needs_no_help_to_come_back(open_gateway: OpenGateway):
     """aiohttp-sse-client reads as a browser would: it is asked to come back, and does so by itself."""
     port = free_port()
-    async with contextlib.AsyncExitStack() as stack:
-        async with open_gateway(server={"port": port}) as house:
-            host = await stack.enter_async_context(wired(house.upstream))
+    async with contextlib.AsyncExitStack() as exits:
+        async with open_gateway(server={"port": port}) as stack:
+            host = await exits.enter_async_context(wired(stack.upstream))
             wire, _ = host
-            url, keys = await stream_url(house), house.keys
+            url, keys = await stream_url(stack), stack.keys
             await wire.say(event(0), event(1))
-            source = await stack.enter_async_context(
+            source = await exits.enter_async_context(
                 EventSource(url, reconnection_time=timedelta(milliseconds=20), max_connect_retry=9)
             )
             got = [(each.type, each.last_event_id) for each in [await anext(source), await anext(source)]]
@@ -142,28 +142,28 @@ async def test_a_client_that_knows_its_trade_needs_no_help_to_come_back(open_gat
 async def test_what_was_removed_is_not_told_as_if_it_had_been_nothing(open_gateway: OpenGateway):
     """After an hour the janitor takes the data, what the stream said with it: the stream says so, and ends."""
     clock = ManualClock(time.time())
-    async with open_gateway(clock=clock) as house:
-        async with wired(house.upstream) as (wire, _):
-            url = await stream_url(house, duration=20)
+    async with open_gateway(clock=clock) as stack:
+        async with wired(stack.upstream) as (wire, _):
+            url = await stream_url(stack, duration=20)
             await wire.say(event(0, "a secret that was told"), DONE)
-            whole = (await listen(house, url)).body
+            whole = (await listen(stack, url)).body
         async with asyncio.timeout(PATIENCE):
-            while house.upstream.predictions[0].completed_us is None:
+            while stack.upstream.predictions[0].completed_us is None:
                 await asyncio.sleep(0.01)
         await clock.advance(60)
-        assert _parts(house) == 1
-        assert (await listen(house, url)).body == whole
+        assert _parts(stack) == 1
+        assert (await listen(stack, url)).body == whole
         async with asyncio.timeout(PATIENCE):
-            while _parts(house):
+            while _parts(stack):
                 await clock.advance(600)
                 await asyncio.sleep(0.01)
-        told = (await listen(house, url)).body
+        told = (await listen(stack, url)).body
         assert b'data: {"detail":"The data of this prediction has been removed."}\n' in told
         assert told.endswith(b'data: {"reason":"error"}\n\n')
         assert len(ids(told)) == 2
 
 
-def _parts(house: House) -> int:
-    with closing(sqlite3.connect(house.database)) as db:
+def _parts(stack: Stack) -> int:
+    with closing(sqlite3.connect(stack.database)) as db:
         (count,) = db.execute("SELECT count(*) FROM event_logs").fetchone()
         return int(count)

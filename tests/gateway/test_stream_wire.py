@@ -7,7 +7,7 @@ import pytest
 
 from tests.gateway.conftest import OpenGateway
 from tests.gateway.test_streams import listen
-from tests.support.house import House
+from tests.support.stack import Stack
 from tests.support.wire import PATIENCE
 from tests.support.wired import DONE, HI, Wire, calling, event, ids, stream_url, wired
 
@@ -28,7 +28,7 @@ _LINE_ENDS = {"LF": b"\n", "CR LF": b"\r\n", "CR": b"\r"}
 
 @pytest.mark.parametrize("size", _SIZES.values(), ids=_SIZES)
 @pytest.mark.parametrize("line_end", _LINE_ENDS.values(), ids=_LINE_ENDS)
-async def test_a_recorded_stream_is_relayed_byte_for_byte(gateway: House, size: int, line_end: bytes):
+async def test_a_recorded_stream_is_relayed_byte_for_byte(gateway: Stack, size: int, line_end: bytes):
     """Every id, blank and line break as upstream wrote it; only its comments are replaced by ours."""
     recorded = RECORDED.replace(b"\n", line_end)
     async with wired(gateway.upstream) as (wire, _):
@@ -42,7 +42,7 @@ async def test_a_recorded_stream_is_relayed_byte_for_byte(gateway: House, size: 
     assert said == recorded
 
 
-async def test_the_answer_is_one_that_nobody_keeps_or_collects(gateway: House):
+async def test_the_answer_is_one_that_nobody_keeps_or_collects(gateway: Stack):
     """Caches, proxies and other sites' logs keep away from it; it is not compressed, whatever the caller takes."""
     async with wired(gateway.upstream) as (wire, host):
         await wire.say(event(0), DONE)
@@ -55,7 +55,7 @@ async def test_the_answer_is_one_that_nobody_keeps_or_collects(gateway: House):
     assert "Content-Encoding" not in reply.headers
 
 
-async def test_the_connection_serves_the_next_request(gateway: House):
+async def test_the_connection_serves_the_next_request(gateway: Stack):
     """A stream that was ended properly leaves the line as it found it."""
     made: list[None] = []
     trace = aiohttp.TraceConfig()
@@ -73,7 +73,7 @@ async def test_the_connection_serves_the_next_request(gateway: House):
     assert len(made) == 1
 
 
-async def test_a_proxy_that_speaks_http_1_0_gets_the_same(gateway: House):
+async def test_a_proxy_that_speaks_http_1_0_gets_the_same(gateway: Stack):
     """nginx does so by default: no chunks, and the connection's end is the stream's."""
     async with wired(gateway.upstream) as (wire, _):
         url = await stream_url(gateway)
@@ -92,7 +92,7 @@ async def test_a_proxy_that_speaks_http_1_0_gets_the_same(gateway: House):
         await writer.wait_closed()
 
 
-async def test_a_break_is_mended_without_anybody_noticing(gateway: House):
+async def test_a_break_is_mended_without_anybody_noticing(gateway: Stack):
     """Upstream's line drops between two tokens; the gateway takes it up after the last one."""
     async with wired(gateway.upstream) as (wire, host), calling(await stream_url(gateway)) as caller:
         await wire.say(event(0), event(1))
@@ -104,7 +104,7 @@ async def test_a_break_is_mended_without_anybody_noticing(gateway: House):
         assert b"Last-Event-ID: 10:1\r\n" in host.heads[1]
 
 
-async def test_half_an_event_is_never_seen(gateway: House):
+async def test_half_an_event_is_never_seen(gateway: Stack):
     """The line drops inside an event: readers get it once, whole, by the next connection."""
     async with wired(gateway.upstream) as (wire, _), calling(await stream_url(gateway)) as caller:
         await wire.say(event(0), event(1, "first half")[:-8])
@@ -115,7 +115,7 @@ async def test_half_an_event_is_never_seen(gateway: House):
         assert await caller.rest() == HI + event(0) + event(1, "whole") + DONE
 
 
-async def test_who_comes_back_after_the_end_is_told_that_there_is_nothing_more(gateway: House):
+async def test_who_comes_back_after_the_end_is_told_that_there_is_nothing_more(gateway: Stack):
     """An EventSource that its page never closes comes back for ever, unless it is answered 204."""
     async with wired(gateway.upstream) as (wire, _):
         await wire.say(event(0), DONE)
@@ -128,22 +128,22 @@ async def test_who_comes_back_after_the_end_is_told_that_there_is_nothing_more(g
 
 async def test_what_is_gone_is_said_to_be_gone(open_gateway: OpenGateway):
     """A text that begins in the middle, or has a hole, looks like a text: neither is given."""
-    async with open_gateway(streams={"max_log_bytes": 4096}) as house, wired(house.upstream) as (wire, _):
-        url = await stream_url(house)
+    async with open_gateway(streams={"max_log_bytes": 4096}) as stack, wired(stack.upstream) as (wire, _):
+        url = await stream_url(stack)
         async with calling(url) as caller:
             for number in range(100):
                 await wire.say(event(number, "x" * 100))
             await caller.until(event(99, "x" * 100))
             assert len(ids(caller.body)) == 100, "who is up to date misses nothing"
             for headers in ({}, {"Last-Event-ID": "10:3"}, {"Last-Event-ID": "9:0"}, {"Last-Event-ID": "never-was"}):
-                told = await listen(house, url, **headers)
+                told = await listen(stack, url, **headers)
                 error, done = told.body.removeprefix(HI).strip().split(b"\n\n")
                 assert error.startswith(b"event: error\nid: ")
                 assert b'data: {"detail":"' in error
                 assert done.startswith(b"event: done\n")
                 assert done.endswith(b'data: {"reason":"error"}')
                 end = ids(told.body)[-1].decode()
-                assert (await listen(house, url, **{"Last-Event-ID": end})).status == 204
+                assert (await listen(stack, url, **{"Last-Event-ID": end})).status == 204
             async with calling(url, Last_Event_ID="10:98") as resumed:
                 assert await resumed.until(event(99, "x" * 100)) == HI + event(99, "x" * 100)
 
@@ -158,6 +158,6 @@ async def _drop(wire: Wire) -> None:
     wire.is_over = False
 
 
-def _address(house: House) -> tuple[str, int]:
-    host, _, port = house.origin.removeprefix("http://").partition(":")
+def _address(stack: Stack) -> tuple[str, int]:
+    host, _, port = stack.origin.removeprefix("http://").partition(":")
     return host, int(port)

@@ -13,8 +13,8 @@ from gateway.domain import times
 from gateway.simulator import Fault
 from tests.gateway.conftest import OpenGateway
 from tests.support.canary import CANARIES
-from tests.support.house import House
 from tests.support.samples import ShiftedClock, create, finished
+from tests.support.stack import Stack
 from tests.support.upstream import until
 from tests.support.wire import PAGE, Reply, ask, assert_problem, metrics_of
 
@@ -26,24 +26,24 @@ LIVE: dict[str, dict[str, Any]] = {
 }
 
 
-async def made(house: House, model: str = "acme/storyteller", key: str = "alpha", **given: object) -> str:
+async def made(stack: Stack, model: str = "acme/storyteller", key: str = "alpha", **given: object) -> str:
     """Create something that streams; return its stream's URL."""
-    reply = await create(house, key=key, model=model, **(given or {"prompt": "hi", "seed": 7}))
+    reply = await create(stack, key=key, model=model, **(given or {"prompt": "hi", "seed": 7}))
     assert reply.status == 201, reply.text
     url: str = reply.json["urls"]["stream"]
     return url
 
 
-async def listen(house: House, url: str, **headers: str) -> Reply:
-    return await ask(house, "GET", url, key=None, headers={"Accept": "text/event-stream", **headers})
+async def listen(stack: Stack, url: str, **headers: str) -> Reply:
+    return await ask(stack, "GET", url, key=None, headers={"Accept": "text/event-stream", **headers})
 
 
-async def direct(house: House, number: int = -1) -> bytes:
+async def direct(stack: Stack, number: int = -1) -> bytes:
     """Read the same stream from upstream itself."""
-    path = house.upstream.predictions[number].stream_path
+    path = stack.upstream.predictions[number].stream_path
     assert path is not None
     received = b""
-    async with aiohttp.ClientSession() as session, session.get(house.upstream.delivery_url + path) as response:
+    async with aiohttp.ClientSession() as session, session.get(stack.upstream.delivery_url + path) as response:
         async for chunk in response.content.iter_any():
             received += chunk
             if b"event: done" in received and received.endswith(b"\n\n"):
@@ -82,7 +82,7 @@ async def held(url: str) -> AsyncIterator[aiohttp.ClientResponse]:
 
 
 @pytest.mark.parametrize("model", ["acme/storyteller", "acme/frames", "acme/fail"])
-async def test_a_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: House, model: str):
+async def test_a_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: Stack, model: str):
     """Leading blanks, empty tokens, line breaks, ids, logs: all as upstream wrote them, but for its comments."""
     # Long enough for a reader to be there before the end, after which the result alone could be told.
     url = await made(gateway, model, **LIVE[model])
@@ -98,7 +98,7 @@ async def test_a_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: Ho
     assert late.body == relayed.body, "a late reader gets it all from the start"
 
 
-async def test_neither_key_nor_token_is_needed_or_forwarded(gateway: House):
+async def test_neither_key_nor_token_is_needed_or_forwarded(gateway: Stack):
     """The ticket is the permission; clients that send their key all the same do no harm."""
     url = await made(gateway, prompt="hi", seed=7, duration=20)
     for authorization in ("", f"Bearer {gateway.keys['alpha']}", f"Token {gateway.keys['beta']}", "Bearer wrong"):
@@ -107,7 +107,7 @@ async def test_neither_key_nor_token_is_needed_or_forwarded(gateway: House):
     assert gateway.upstream.requests.count(origin="delivery") == 1, "however many read"
 
 
-async def test_all_three_spellings_of_a_streams_base_work(gateway: House):
+async def test_all_three_spellings_of_a_streams_base_work(gateway: Stack):
     """The ticket opens below each prefix."""
     url = await made(gateway)
     path = url.removeprefix(gateway.base_url)
@@ -115,7 +115,7 @@ async def test_all_three_spellings_of_a_streams_base_work(gateway: House):
     assert len(bodies) == 1
 
 
-async def test_last_event_id_resumes(gateway: House):
+async def test_last_event_id_resumes(gateway: Stack):
     """A reader who lost the line gets what comes after, by header, or by query for those who cannot set one."""
     url = await made(gateway)
     whole = (await listen(gateway, url)).body
@@ -130,7 +130,7 @@ async def test_last_event_id_resumes(gateway: House):
         assert (await listen(gateway, url, **{"Last-Event-ID": odd})).body == whole
 
 
-async def test_a_canceled_predictions_stream_says_so_and_ends(gateway: House):
+async def test_a_canceled_predictions_stream_says_so_and_ends(gateway: Stack):
     """Readers of what was cancelled get `done` with the reason, late ones too, and upstream is not asked for them."""
     reply = await create(gateway, model="acme/storyteller", prompt="hi", duration=600)
     url = reply.json["urls"]["stream"]
@@ -148,59 +148,59 @@ async def test_a_canceled_predictions_stream_says_so_and_ends(gateway: House):
 async def test_a_ticket_ends(open_gateway: OpenGateway):
     """After its time a ticket is as one that never was."""
     clock = ShiftedClock()
-    async with open_gateway(clock=clock, streams={"ticket_ttl_seconds": 100}) as house:
-        url = await made(house)
-        assert (await listen(house, url)).status == 200
+    async with open_gateway(clock=clock, streams={"ticket_ttl_seconds": 100}) as stack:
+        url = await made(stack)
+        assert (await listen(stack, url)).status == 200
         clock.shift = 101
-        assert_problem(await listen(house, url), 404, origin=None)
+        assert_problem(await listen(stack, url), 404, origin=None)
 
 
 async def test_a_ticket_is_the_same_every_time_and_outlives_a_restart(open_gateway: OpenGateway):
     """A page that kept the URL gets the same bytes after a deploy: ids, and the logs of the moment."""
-    async with open_gateway() as house:
-        reply = (await create(house, model="acme/storyteller", prompt="hi", seed=7, duration=10)).json
-        again = (await ask(house, "GET", f"/v1/predictions/{reply['id']}")).json
+    async with open_gateway() as stack:
+        reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7, duration=10)).json
+        again = (await ask(stack, "GET", f"/v1/predictions/{reply['id']}")).json
         assert again["urls"] == reply["urls"]
-        whole = (await listen(house, reply["urls"]["stream"])).body
-        result = await finished(house, reply["id"])
+        whole = (await listen(stack, reply["urls"]["stream"])).body
+        result = await finished(stack, reply["id"])
         assert said(whole) == result["output"]
         assert b"event: logs" in whole
-        keys = house.keys
-    async with open_gateway(keys=keys) as house:
+        keys = stack.keys
+    async with open_gateway(keys=keys) as stack:
         path = reply["urls"]["stream"].partition("/v1/")[2]
-        again = await listen(house, f"{house.base_url}/{path}")
+        again = await listen(stack, f"{stack.base_url}/{path}")
         assert again.status == 200
         assert again.body == whole
-        assert house.upstream.requests.count("streams.get") == 1, "what was kept is not asked for again"
+        assert stack.upstream.requests.count("streams.get") == 1, "what was kept is not asked for again"
 
 
 async def test_a_run_that_nobody_listened_to_is_told_from_its_output(open_gateway: OpenGateway):
     """Its stream was never read; the result is told, the logs of the moment are not, and the same after a restart."""
-    async with open_gateway() as house:
-        reply = (await create(house, model="acme/storyteller", prompt="hi", seed=7)).json
-        result = await finished(house, reply["id"])
-        told = (await listen(house, reply["urls"]["stream"])).body
+    async with open_gateway() as stack:
+        reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7)).json
+        result = await finished(stack, reply["id"])
+        told = (await listen(stack, reply["urls"]["stream"])).body
         assert_told_from(told, result)
-        keys = house.keys
-    async with open_gateway(keys=keys) as house:
+        keys = stack.keys
+    async with open_gateway(keys=keys) as stack:
         path = reply["urls"]["stream"].partition("/v1/")[2]
-        assert (await listen(house, f"{house.base_url}/{path}")).body == told
-        assert house.upstream.requests.count("streams.get") == 0
+        assert (await listen(stack, f"{stack.base_url}/{path}")).body == told
+        assert stack.upstream.requests.count("streams.get") == 0
 
 
 async def test_streams_are_bounded_for_a_team_and_in_all(open_gateway: OpenGateway):
     """A page that leaks readers stops itself, not the others; closing one makes room."""
-    async with open_gateway(streams={"max_per_team": 2, "max_total": 3}) as house, AsyncExitStack() as open_streams:
+    async with open_gateway(streams={"max_per_team": 2, "max_total": 3}) as stack, AsyncExitStack() as open_streams:
         slow = {"prompt": "hi", "duration": 600}
-        alphas, betas = await made(house, **slow), await made(house, key="beta", **slow)
+        alphas, betas = await made(stack, **slow), await made(stack, key="beta", **slow)
         first = await open_streams.enter_async_context(held(alphas))
         await open_streams.enter_async_context(held(alphas))
-        refused = await listen(house, alphas, Origin=PAGE)
+        refused = await listen(stack, alphas, Origin=PAGE)
         assert_problem(refused, 429)
         assert int(refused.headers["Retry-After"]) >= 1
         await open_streams.enter_async_context(held(betas))
-        assert (await listen(house, betas)).status == 429, "the total is reached"
-        assert 'replicate_gateway_sse_streams{side="downstream"} 3.0' in await metrics_of(house)
+        assert (await listen(stack, betas)).status == 429, "the total is reached"
+        assert 'replicate_gateway_sse_streams{side="downstream"} 3.0' in await metrics_of(stack)
         first.close()
         async with asyncio.timeout(5):
             while True:
@@ -210,7 +210,7 @@ async def test_streams_are_bounded_for_a_team_and_in_all(open_gateway: OpenGatew
                 await asyncio.sleep(0.02)
 
 
-async def test_a_stream_on_a_host_that_is_not_trusted_is_not_fetched(gateway: House):
+async def test_a_stream_on_a_host_that_is_not_trusted_is_not_fetched(gateway: Stack):
     """Even if upstream itself names it: the gateway is no way into the network. The reader gets the result's words."""
     gateway.upstream.world.links.delivery = gateway.upstream.delivery_url.replace("127.0.0.1", "localhost")
     reply = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7, duration=10)).json
@@ -234,7 +234,7 @@ async def test_a_stream_on_a_host_that_is_not_trusted_is_not_fetched(gateway: Ho
     ],
     ids=lambda each: each.name if isinstance(each, Fault) else "",
 )
-async def test_a_stream_that_breaks_is_finished_from_the_result(gateway: House, fault: Fault, begins: bool):
+async def test_a_stream_that_breaks_is_finished_from_the_result(gateway: Stack, fault: Fault, begins: bool):
     """Each piece of the output once and in order, no half event, `done` once and last; no traceback, no key."""
     gateway.upstream.faults.set(fault)
     prediction = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7, duration=30)).json
@@ -254,7 +254,7 @@ async def test_a_stream_that_breaks_is_finished_from_the_result(gateway: House, 
     assert [event.startswith(b"event: done\n") for event in events] == [False] * (len(events) - 1) + [True]
 
 
-async def test_a_reader_who_leaves_cancels_nothing(gateway: House):
+async def test_a_reader_who_leaves_cancels_nothing(gateway: Stack):
     """A closed tab is no cancel."""
     reply = await create(gateway, model="acme/storyteller", prompt="hi", duration=20)
     async with held(reply.json["urls"]["stream"]) as response:
@@ -264,7 +264,7 @@ async def test_a_reader_who_leaves_cancels_nothing(gateway: House):
     assert 'replicate_gateway_sse_streams{side="downstream"} 0.0' in await metrics_of(gateway)
 
 
-async def test_events_arrive_as_they_are_made(gateway: House):
+async def test_events_arrive_as_they_are_made(gateway: Stack):
     """No block of text at the end: the first token is there while the model still writes."""
     url = await made(gateway, prompt="hi", duration=40)
     async with held(url) as response:
@@ -278,11 +278,11 @@ async def test_events_arrive_as_they_are_made(gateway: House):
 async def test_a_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
     """Twenty readers do not hold up a deploy; what they have been sent is whole."""
     async with AsyncExitStack() as readers:
-        async with open_gateway() as house:
-            url = await made(house, prompt="hi", duration=600)
+        async with open_gateway() as stack:
+            url = await made(stack, prompt="hi", duration=600)
             responses = [await readers.enter_async_context(held(url)) for _ in range(20)]
             heads = [await response.content.readany() for response in responses]
-        assert house.upstream.predictions[0].completed_us is None
+        assert stack.upstream.predictions[0].completed_us is None
         for head, response in zip(heads, responses, strict=True):
             body = head + await response.content.read()
             CANARIES.look_through("a stream", body)
@@ -290,7 +290,7 @@ async def test_a_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
             assert body.endswith(b"\n\nretry: 1000\n\n"), "ended by the gateway, not cut when its patience was over"
 
 
-async def test_many_readers_of_one_stream_get_the_same(gateway: House):
+async def test_many_readers_of_one_stream_get_the_same(gateway: Stack):
     """A classroom that watches one answer."""
     url = await made(gateway, prompt="hi", duration=10)
     bodies = {(reply.status, reply.body) for reply in await asyncio.gather(*(listen(gateway, url) for _ in range(30)))}

@@ -9,10 +9,9 @@ import pytest
 from gateway.domain import times
 from gateway.domain.cursors import Cursor, encode
 from gateway.domain.scopes import Scope
-from gateway.http.route import OPEN_ROUTES, Door
+from gateway.http.route import OPEN_ROUTES, Route
 from gateway.http.routes import OWN, PREFIXES, PUBLIC
 from tests.gateway.conftest import OpenGateway
-from tests.support.house import TEAM_SCOPES, House
 from tests.support.samples import (
     HEX,
     UNKNOWN_FILE,
@@ -24,11 +23,12 @@ from tests.support.samples import (
     request_for,
     upload,
 )
+from tests.support.stack import TEAM_SCOPES, Stack
 from tests.support.upstream import version_of
 from tests.support.wire import Reply, ask, assert_problem
 
-DOORS = [door for door in (*PUBLIC, *OWN) if door.name not in OPEN_ROUTES]
-WITH_ID = [door for door in PUBLIC if "{id:" in door.path or "{file_id:" in door.path]
+CLOSED_ROUTES = [route for route in (*PUBLIC, *OWN) if route.name not in OPEN_ROUTES]
+WITH_ID = [route for route in PUBLIC if "{id:" in route.path or "{file_id:" in route.path]
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,19 @@ class Works:
     file_ticket: str
 
 
-async def train(house: House, key: str = "alpha") -> Reply:
-    version = version_of(house.upstream, "acme/storyteller")
+async def train(stack: Stack, key: str = "alpha") -> Reply:
+    version = version_of(stack.upstream, "acme/storyteller")
     body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
-    return await ask(house, "POST", f"/v1/models/acme/storyteller/versions/{version}/trainings", key=key, json=body)
+    return await ask(stack, "POST", f"/v1/models/acme/storyteller/versions/{version}/trainings", key=key, json=body)
 
 
-async def make_works(house: House, key: str = "alpha") -> Works:
+async def make_works(stack: Stack, key: str = "alpha") -> Works:
     prediction, training, file, text, frames = await asyncio.gather(
-        create(house, key=key),
-        train(house, key),
-        ask(house, "POST", "/v1/files", key=key, **upload()),
-        create(house, key=key, model="acme/storyteller", prompt="hi", duration=60),
-        create(house, key=key, model="acme/frames", duration=60),
+        create(stack, key=key),
+        train(stack, key),
+        ask(stack, "POST", "/v1/files", key=key, **upload()),
+        create(stack, key=key, model="acme/storyteller", prompt="hi", duration=60),
+        create(stack, key=key, model="acme/frames", duration=60),
     )
     assert (prediction.status, training.status, file.status) == (201, 201, 201)
     return Works(
@@ -67,25 +67,25 @@ async def make_works(house: House, key: str = "alpha") -> Works:
 
 
 @pytest.fixture
-async def works(gateway: House) -> Works:
+async def works(gateway: Stack) -> Works:
     """A prediction, a training, a file and two streams of alpha's."""
     made = await make_works(gateway)
     gateway.upstream.requests.clear()
     return made
 
 
-def of(door: Door, works: Works) -> dict[str, str]:
-    mine = works.training if door.name.startswith("trainings") else works.prediction
+def of(route: Route, works: Works) -> dict[str, str]:
+    mine = works.training if route.name.startswith("trainings") else works.prediction
     return {"id": mine, "file_id": works.file}
 
 
 @pytest.mark.parametrize("prefix", PREFIXES, ids=lambda prefix: prefix or "bare")
-@pytest.mark.parametrize("door", WITH_ID, ids=lambda door: f"{door.method} {door.name}")
-async def test_foreign_and_unknown_are_the_same_nothing(gateway: House, works: Works, door: Door, prefix: str):
+@pytest.mark.parametrize("route", WITH_ID, ids=lambda route: f"{route.method} {route.name}")
+async def test_foreign_and_unknown_are_the_same_nothing(gateway: Stack, works: Works, route: Route, prefix: str):
     """Team beta cannot even learn that alpha's work exists, however it asks."""
     gateway.upstream.requests.clear()
-    foreign = await ask(gateway, door.method, prefix + fill(door.path, **of(door, works)), key="beta")
-    unknown = await ask(gateway, door.method, prefix + fill(door.path), key="beta")
+    foreign = await ask(gateway, route.method, prefix + fill(route.path, **of(route, works)), key="beta")
+    unknown = await ask(gateway, route.method, prefix + fill(route.path), key="beta")
     assert foreign.settled == unknown.settled
     assert_problem(foreign, 404, origin=None)
     for seen in gateway.upstream.requests:
@@ -96,7 +96,7 @@ async def test_foreign_and_unknown_are_the_same_nothing(gateway: House, works: W
     assert (await ask(gateway, "GET", f"{prefix}/files/{works.file}")).status == 200
 
 
-async def test_a_training_answers_under_both_routes_to_its_owner_only(gateway: House, works: Works):
+async def test_a_training_answers_under_both_routes_to_its_owner_only(gateway: Stack, works: Works):
     """The create answer of a training links at /predictions, so that must work; a prediction is no training."""
     for family in ("predictions", "trainings"):
         assert (await ask(gateway, "GET", f"/v1/{family}/{works.training}")).json["id"] == works.training
@@ -110,7 +110,7 @@ async def test_a_training_answers_under_both_routes_to_its_owner_only(gateway: H
     assert (await ask(gateway, "POST", f"/v1/predictions/{works.training}/cancel")).json["status"] == "canceled"
 
 
-async def test_an_id_that_upstream_knows_but_the_gateway_does_not_is_unknown(gateway: House):
+async def test_an_id_that_upstream_knows_but_the_gateway_does_not_is_unknown(gateway: Stack):
     """What was made with the account's token elsewhere is not a team's to see."""
     made = gateway.upstream.world.registry.models["acme/slow"]
     assert made.latest is not None
@@ -132,7 +132,7 @@ async def test_an_id_that_upstream_knows_but_the_gateway_does_not_is_unknown(gat
     assert (await ask(gateway, "POST", f"/v1/predictions/{other.id}/cancel", key="operator")).status == 200
 
 
-async def test_lists_are_disjoint(gateway: House, works: Works):
+async def test_lists_are_disjoint(gateway: Stack, works: Works):
     """Each team lists its own, all of it, and nothing else."""
     others = await make_works(gateway, "beta")
     gateway.upstream.requests.clear()
@@ -152,7 +152,7 @@ async def test_lists_are_disjoint(gateway: House, works: Works):
     assert others.prediction in everything
 
 
-async def test_a_cursor_of_another_team_shows_only_ones_own(gateway: House):
+async def test_a_cursor_of_another_team_shows_only_ones_own(gateway: Stack):
     """A cursor says where a page begins, not whose it is."""
     for key in ("alpha", "beta"):
         for _ in range(3):
@@ -167,7 +167,7 @@ async def test_a_cursor_of_another_team_shows_only_ones_own(gateway: House):
 
 
 @pytest.mark.parametrize("scheme", ["streams", "files"])
-async def test_tickets_cannot_be_guessed_from_anything_known(gateway: House, works: Works, scheme: str):
+async def test_tickets_cannot_be_guessed_from_anything_known(gateway: Stack, works: Works, scheme: str):
     """A ticket off by a letter, of another form, or made of an id, opens nothing; unknown ones say the same."""
     ticket = works.ticket if scheme == "streams" else works.file_ticket
     unknown = await ask(
@@ -205,14 +205,14 @@ SPELLINGS = [
 ]
 
 
-async def wrapped(gateway: House, link: str, key: str) -> Reply:
+async def wrapped(gateway: Stack, link: str, key: str) -> Reply:
     given: Any = {"prompt": "hi", "extra": [{"deep": ["x", {"image": link}]}]}
     body = {"version": version_of(gateway.upstream, "acme/storyteller"), "input": given}
     return await ask(gateway, "POST", "/v1/predictions", key=key, json=body)
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-async def test_a_foreign_file_in_an_input_is_refused_with_its_place(gateway: House, works: Works, spelling: str):
+async def test_a_foreign_file_in_an_input_is_refused_with_its_place(gateway: Stack, works: Works, spelling: str):
     """Upstream would read alpha's file with the account's rights, for beta; however the link is spelled."""
     base = gateway.upstream.base_url
     link = spelling.replace("\\n", "\n").format(
@@ -232,7 +232,7 @@ async def test_a_foreign_file_in_an_input_is_refused_with_its_place(gateway: Hou
     assert unknown.settled == reply.settled
 
 
-async def test_a_foreign_file_is_refused_in_escapes_too(gateway: House, works: Works):
+async def test_a_foreign_file_is_refused_in_escapes_too(gateway: Stack, works: Works):
     """JSON has many spellings of one link."""
     link = f"{gateway.upstream.base_url}/files/{works.file}"
     spelled = "".join(f"\\u{ord(letter):04x}" for letter in link)
@@ -246,7 +246,7 @@ async def test_a_foreign_file_is_refused_in_escapes_too(gateway: House, works: W
     assert not gateway.upstream.requests.count("*predictions.create")
 
 
-async def test_a_file_that_was_deleted_or_expired_is_as_one_that_never_was(gateway: House, works: Works):
+async def test_a_file_that_was_deleted_or_expired_is_as_one_that_never_was(gateway: Stack, works: Works):
     """A link that has died is told before it costs a run."""
     assert (await ask(gateway, "DELETE", f"/v1/files/{works.file}")).status == 204
     for link in (f"{gateway.base_url}/files/{works.file}", f"{gateway.upstream.base_url}/files/{works.file}"):
@@ -255,7 +255,7 @@ async def test_a_file_that_was_deleted_or_expired_is_as_one_that_never_was(gatew
     assert gone.settled == (await ask(gateway, "GET", f"/v1/files/{UNKNOWN_FILE}")).settled
 
 
-async def test_account_and_webhook_secret_are_the_teams_own(gateway: House):
+async def test_account_and_webhook_secret_are_the_teams_own(gateway: Stack):
     """No team is shown the account's name, or another team's secret."""
     accounts = {key: (await ask(gateway, "GET", "/v1/account", key=key)).json for key in ("alpha", "beta")}
     assert accounts["alpha"]["username"] == "alpha"
@@ -276,43 +276,43 @@ async def test_account_and_webhook_secret_are_the_teams_own(gateway: House):
 async def test_deployments_are_those_of_the_allow_list(open_gateway: OpenGateway):
     """A team that may run one deployment sees that one, and cannot read, change or run the other."""
     limited = {"beta": {"scopes": TEAM_SCOPES, "models": ["acme/story-service", "acme/storyteller"]}}
-    async with open_gateway(teams=limited) as house:
-        listed = (await ask(house, "GET", "/v1/deployments", key="beta")).json["results"]
+    async with open_gateway(teams=limited) as stack:
+        listed = (await ask(stack, "GET", "/v1/deployments", key="beta")).json["results"]
         assert [each["name"] for each in listed] == ["story-service"]
-        assert len((await ask(house, "GET", "/v1/deployments")).json["results"]) == 2
-        house.upstream.requests.clear()
+        assert len((await ask(stack, "GET", "/v1/deployments")).json["results"]) == 2
+        stack.upstream.requests.clear()
         path = "/v1/deployments/acme/paint-service"
-        unknown = await ask(house, "GET", "/v1/deployments/acme/nothing", key="beta")
+        unknown = await ask(stack, "GET", "/v1/deployments/acme/nothing", key="beta")
         for method, body in (("GET", None), ("PATCH", {"min_instances": 1}), ("DELETE", None)):
-            assert (await ask(house, method, path, key="beta", json=body)).settled == unknown.settled
-        refused = await ask(house, "POST", f"{path}/predictions", key="beta", json={"input": {"prompt": "x"}})
+            assert (await ask(stack, method, path, key="beta", json=body)).settled == unknown.settled
+        refused = await ask(stack, "POST", f"{path}/predictions", key="beta", json={"input": {"prompt": "x"}})
         assert_problem(refused, 403, origin=None)
         made = {"owner": "acme", "name": "paint-service", "model": "acme/painter", "version": HEX}
         made |= {"hardware": "cpu", "min_instances": 0, "max_instances": 1}
-        assert_problem(await ask(house, "POST", "/v1/deployments", key="beta", json=made), 403, origin=None)
+        assert_problem(await ask(stack, "POST", "/v1/deployments", key="beta", json=made), 403, origin=None)
         made["name"] = "story-service"
-        assert_problem(await ask(house, "POST", "/v1/deployments", key="beta", json=made), 403, origin=None)
-        assert not len(house.upstream.requests)
-        allowed = await ask(house, "GET", "/v1/deployments/acme/story-service", key="beta")
+        assert_problem(await ask(stack, "POST", "/v1/deployments", key="beta", json=made), 403, origin=None)
+        assert not len(stack.upstream.requests)
+        allowed = await ask(stack, "GET", "/v1/deployments/acme/story-service", key="beta")
         assert allowed.json["name"] == "story-service"
 
 
 async def test_targets_outside_the_allow_list_are_refused_in_every_form(open_gateway: OpenGateway):
     """A version belongs to one model; writing an allowed name before it proves nothing."""
     limited = {"beta": {"scopes": TEAM_SCOPES, "models": ["acme/storyteller", "acme/official-storyteller"]}}
-    async with open_gateway(teams=limited) as house:
-        allowed, other = version_of(house.upstream, "acme/storyteller"), version_of(house.upstream, "acme/painter")
+    async with open_gateway(teams=limited) as stack:
+        allowed, other = version_of(stack.upstream, "acme/storyteller"), version_of(stack.upstream, "acme/painter")
         for version in (other, f"acme/painter:{other}", f"acme/storyteller:{other}", "acme/painter", HEX):
             body = {"version": version, "input": {"prompt": "hi"}}
-            assert_problem(await ask(house, "POST", "/v1/predictions", key="beta", json=body), 403, origin=None)
+            assert_problem(await ask(stack, "POST", "/v1/predictions", key="beta", json=body), 403, origin=None)
         refused = await ask(
-            house, "POST", "/v1/models/meta/llama-2-70b-chat/predictions", key="beta", json={"input": {"prompt": "hi"}}
+            stack, "POST", "/v1/models/meta/llama-2-70b-chat/predictions", key="beta", json={"input": {"prompt": "hi"}}
         )
         assert_problem(refused, 403, origin=None)
-        assert not house.upstream.requests.count("*create")
+        assert not stack.upstream.requests.count("*create")
         for version in (allowed, f"acme/storyteller:{allowed}", "acme/official-storyteller"):
             body = {"version": version, "input": {"prompt": "hi"}}
-            assert (await ask(house, "POST", "/v1/predictions", key="beta", json=body)).status == 201
+            assert (await ask(stack, "POST", "/v1/predictions", key="beta", json=body)).status == 201
 
 
 def keys_by_scope() -> list[dict[str, Any]]:
@@ -322,28 +322,28 @@ def keys_by_scope() -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("door", DOORS, ids=lambda door: f"{door.method} {door.name}")
-async def test_each_door_opens_with_its_scope_and_with_no_other(open_gateway: OpenGateway, door: Door):
+@pytest.mark.parametrize("route", CLOSED_ROUTES, ids=lambda route: f"{route.method} {route.name}")
+async def test_each_door_opens_with_its_scope_and_with_no_other(open_gateway: OpenGateway, route: Route):
     """A key does what it was given for, and the refusal names what it lacks."""
-    async with open_gateway(teams={"alpha": {"keys": keys_by_scope()}}) as house:
-        works = await make_works(house)
-        house.upstream.requests.clear()
-        method, path, body = request_for(door, house.upstream, **of(door, works))
-        path = path if door in OWN else "/v1" + path
-        refused = await ask(house, method, path, key=f"alpha.no-{door.scope}", **body)
-        assert door.scope in assert_problem(refused, 403, origin=None)["detail"]
-        assert_problem(await ask(house, method, path, key=None, **body), 401, origin=None)
-        before = [seen for seen in house.upstream.requests if not seen.operation.endswith(("s.get", "streams.get"))]
+    async with open_gateway(teams={"alpha": {"keys": keys_by_scope()}}) as stack:
+        works = await make_works(stack)
+        stack.upstream.requests.clear()
+        method, path, body = request_for(route, stack.upstream, **of(route, works))
+        path = path if route in OWN else "/v1" + path
+        refused = await ask(stack, method, path, key=f"alpha.no-{route.scope}", **body)
+        assert route.scope in assert_problem(refused, 403, origin=None)["detail"]
+        assert_problem(await ask(stack, method, path, key=None, **body), 401, origin=None)
+        before = [seen for seen in stack.upstream.requests if not seen.operation.endswith(("s.get", "streams.get"))]
         assert not before
-        opened = await ask(house, method, path, key=f"alpha.only-{door.scope}", **body)
+        opened = await ask(stack, method, path, key=f"alpha.only-{route.scope}", **body)
         # These reach upstream, which has its own reasons to refuse what the sample asks.
         excused = ("models.delete", "models.versions.delete", "models.update", "deployments.delete", "files.download")
-        assert opened.status < 400 or (door.name in excused and "scope" not in opened.text and opened.status < 500)
+        assert opened.status < 400 or (route.name in excused and "scope" not in opened.text and opened.status < 500)
 
 
 def test_no_door_is_open_by_accident():
     """What needs no key: probes; streams, copies and upstream's webhooks, whose address is the permission."""
-    assert {door.name for door in (*PUBLIC, *OWN)} & OPEN_ROUTES == {
+    assert {route.name for route in (*PUBLIC, *OWN)} & OPEN_ROUTES == {
         "healthz",
         "outputs.read",
         "readyz",
@@ -352,10 +352,10 @@ def test_no_door_is_open_by_accident():
         "streams.read_files",
         "upstream.webhooks",
     }
-    assert all(isinstance(door.scope, Scope) for door in PUBLIC)
+    assert all(isinstance(route.scope, Scope) for route in PUBLIC)
 
 
-async def test_the_account_scope_sees_the_work_of_every_team(gateway: House, works: Works):
+async def test_the_account_scope_sees_the_work_of_every_team(gateway: Stack, works: Works):
     """For operators and migrations: alpha's work, by its id, as alpha sees it but for the links' base."""
     for path in (f"/v1/predictions/{works.prediction}", f"/v1/trainings/{works.training}", f"/v1/files/{works.file}"):
         reply = await ask(gateway, "GET", path, key="operator")

@@ -22,7 +22,7 @@ from gateway.tracing import OtelTracer
 from tests.gateway.conftest import OpenGateway
 from tests.gateway.test_access_log import Lines, lines, tell_a_story
 from tests.support.canary import Canaries, Listener
-from tests.support.house import House
+from tests.support.stack import Stack
 from tests.support.upstream import until, version_of
 from tests.support.wire import ask
 
@@ -51,10 +51,10 @@ def tracer(spans: InMemorySpanExporter, propagate: bool) -> OtelTracer:
 
 
 @pytest.fixture
-async def traced(open_gateway: OpenGateway, tracer: OtelTracer) -> AsyncIterator[House]:
+async def traced(open_gateway: OpenGateway, tracer: OtelTracer) -> AsyncIterator[Stack]:
     """A gateway that keeps traces."""
-    async with open_gateway(tracer=tracer) as house:
-        yield house
+    async with open_gateway(tracer=tracer) as stack:
+        yield stack
 
 
 def named(spans: InMemorySpanExporter, name: str) -> ReadableSpan:
@@ -70,7 +70,7 @@ def parent_of(span: ReadableSpan) -> int | None:
     return span.parent.span_id if span.parent else None
 
 
-async def test_a_create_is_a_span_of_its_step_and_of_its_calls(traced: House, spans: InMemorySpanExporter):
+async def test_a_create_is_a_span_of_its_step_and_of_its_calls(traced: Stack, spans: InMemorySpanExporter):
     """Request, what it came to, and each call upstream that it caused, one below the other."""
     await tell_a_story(traced, seed=1, wait=True)
     request, create = named(spans, "POST /predictions"), named(spans, "create")
@@ -87,7 +87,7 @@ async def test_a_create_is_a_span_of_its_step_and_of_its_calls(traced: House, sp
     assert attributes(call) == {"http.request.method": "POST", "http.response.status_code": 201}
 
 
-async def test_a_hit_and_a_join_show_that_nothing_was_asked_upstream(traced: House, spans: InMemorySpanExporter):
+async def test_a_hit_and_a_join_show_that_nothing_was_asked_upstream(traced: Stack, spans: InMemorySpanExporter):
     """Their spans are named for what they are, and have no call below them."""
     await tell_a_story(traced, seed=1, wait=True)
     await tell_a_story(traced, seed=2, token_delay=1)
@@ -99,7 +99,7 @@ async def test_a_hit_and_a_join_show_that_nothing_was_asked_upstream(traced: Hou
     ]  # fmt: skip
 
 
-async def test_a_request_belongs_to_the_trace_of_its_caller(traced: House, spans: InMemorySpanExporter, lines: Lines):
+async def test_a_request_belongs_to_the_trace_of_its_caller(traced: Stack, spans: InMemorySpanExporter, lines: Lines):
     """One trace from the caller's page to the call upstream, and the log's lines carry its id."""
     await ask(traced, "GET", "/v1/account", headers={"traceparent": TRACEPARENT, "tracestate": "vendor=1"})
     span = named(spans, "GET /account")
@@ -109,7 +109,7 @@ async def test_a_request_belongs_to_the_trace_of_its_caller(traced: House, spans
 
 
 @pytest.mark.parametrize("bad", ["nonsense", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{PARENT}-01-more"])
-async def test_a_trace_that_is_none_is_begun_anew(traced: House, spans: InMemorySpanExporter, bad: str):
+async def test_a_trace_that_is_none_is_begun_anew(traced: Stack, spans: InMemorySpanExporter, bad: str):
     """What callers write into the header is looked at before it is believed."""
     await ask(traced, "GET", "/v1/account", headers={"traceparent": bad})
     span = named(spans, "GET /account")
@@ -117,7 +117,7 @@ async def test_a_trace_that_is_none_is_begun_anew(traced: House, spans: InMemory
     assert f"{span.context.trace_id:032x}" != TRACE
 
 
-async def test_what_fails_is_seen_to_fail(traced: House, spans: InMemorySpanExporter, upstream: Simulator):
+async def test_what_fails_is_seen_to_fail(traced: Stack, spans: InMemorySpanExporter, upstream: Simulator):
     """Errors of upstream and of ours, by name; a refusal is no failure of the gateway's."""
     upstream.faults.set(Fault("insufficient_credit", operation="*"))
     await tell_a_story(traced)
@@ -133,7 +133,7 @@ async def test_what_fails_is_seen_to_fail(traced: House, spans: InMemorySpanExpo
 
 
 async def test_no_input_no_id_and_no_secret_is_in_a_span(
-    traced: House, spans: InMemorySpanExporter, canaries: Canaries, upstream: Simulator
+    traced: Stack, spans: InMemorySpanExporter, canaries: Canaries, upstream: Simulator
 ):
     """Traces may go to people who may not read what teams ask for."""
     body = {"version": version_of(upstream, "acme/storyteller"), "input": {"prompt": "the secret garden"}}
@@ -149,7 +149,7 @@ async def test_no_input_no_id_and_no_secret_is_in_a_span(
     assert "GET /streams/{ticket}" in told
 
 
-async def test_looks_on_nobodys_behalf_are_no_spans(traced: House, spans: InMemorySpanExporter):
+async def test_looks_on_nobodys_behalf_are_no_spans(traced: Stack, spans: InMemorySpanExporter):
     """A run is followed for hours; its polls would drown what people asked for."""
     await tell_a_story(traced, wait=True)
     assert traced.upstream.requests.count("predictions.get") > 0
@@ -158,7 +158,7 @@ async def test_looks_on_nobodys_behalf_are_no_spans(traced: House, spans: InMemo
 
 @pytest.mark.parametrize("propagate", [False, True])
 async def test_upstream_hears_of_traces_only_where_that_is_wanted(
-    traced: House, spans: InMemorySpanExporter, upstream: Simulator, propagate: bool
+    traced: Stack, spans: InMemorySpanExporter, upstream: Simulator, propagate: bool
 ):
     """Replicate learns nothing of who asks, unless the operator says so; the caller's tracestate stays here anyway."""
     await ask(traced, "GET", "/v1/hardware", headers={"traceparent": TRACEPARENT, "tracestate": "vendor=1"})
@@ -172,7 +172,7 @@ async def test_upstream_hears_of_traces_only_where_that_is_wanted(
 
 
 async def test_without_traces_the_callers_id_is_in_the_log_all_the_same(
-    gateway: House, lines: Lines, upstream: Simulator
+    gateway: Stack, lines: Lines, upstream: Simulator
 ):
     """And goes nowhere else; what is no trace is not told at all."""
     await ask(gateway, "GET", "/v1/hardware", headers={"traceparent": TRACEPARENT})
@@ -195,8 +195,8 @@ async def test_the_end_waits_for_no_collector(
 ):
     """A gateway whose collector is away stops like any other, and leaves nothing behind that goes on trying."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    async with open_gateway(tracing={"enabled": True}) as house:
-        assert (await ask(house, "GET", "/v1/account")).status == 200
+    async with open_gateway(tracing={"enabled": True}) as stack:
+        assert (await ask(stack, "GET", "/v1/account")).status == 200
     assert not [thread.name for thread in threading.enumerate() if "Otel" in thread.name or thread.name == "traces"]
     # The exporter says that it has lost spans.
     listener.crashes.clear()
@@ -214,8 +214,8 @@ async def test_a_collector_is_told(open_gateway: OpenGateway, monkeypatch: pytes
     app.router.add_post("/v1/traces", collect)
     async with TestServer(app) as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", str(collector.make_url("")))
-        async with open_gateway(tracing={"enabled": True}) as house:
-            await ask(house, "GET", "/v1/account")
+        async with open_gateway(tracing={"enabled": True}) as stack:
+            await ask(stack, "GET", "/v1/account")
     (resource,) = received[0].resource_spans
     told = {each.key: each.value.string_value for each in resource.resource.attributes}
     assert (told["service.name"], told["service.version"]) == ("replicate-gateway", __version__)

@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.house import House, start_gateway, start_upstream
 from tests.support.receiver import Message, Receiver, start_receiver
+from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.upstream import version_of
 
 ALL = ["start", "output", "logs", "completed"]
@@ -41,7 +41,7 @@ async def upstream() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-async def house(upstream: Simulator, tmp_path: Path) -> AsyncIterator[House]:
+async def stack(upstream: Simulator, tmp_path: Path) -> AsyncIterator[Stack]:
     local = {"allow_http": True, "allow_private_addresses": True}
     async with start_gateway(upstream, tmp_path, webhooks=local) as made:
         yield made
@@ -95,11 +95,11 @@ async def ended(
 
 
 @pytest.mark.parametrize("life", LIVES)
-async def test_all_events_are_told_as_upstream_tells_them(house: House, upstream: Simulator, life: str):
+async def test_all_events_are_told_as_upstream_tells_them(stack: Stack, upstream: Simulator, life: str):
     """A receiver that moves from Replicate to the gateway sees the same story."""
     version = version_of(upstream, LIVES[life][0])
     direct = await told(upstream.base_url, upstream.token, life, version, ALL)
-    through = await told(house.base_url, house.keys["alpha"], life, version, ALL)
+    through = await told(stack.base_url, stack.keys["alpha"], life, version, ALL)
     assert through == direct
     expected = {"cancelled": ["start", "progress", "canceled"], "cancelled before its start": ["canceled"]}
     last = "failed" if life == "failing" else "succeeded"
@@ -109,21 +109,21 @@ async def test_all_events_are_told_as_upstream_tells_them(house: House, upstream
 @pytest.mark.parametrize("life", ["at once", "growing", "failing"])
 @pytest.mark.parametrize("events", [None, ["start"], ["output"], ["completed"], ["start", "completed"]])
 async def test_filters_mean_what_they_mean_upstream(
-    house: House, upstream: Simulator, life: str, events: list[str] | None
+    stack: Stack, upstream: Simulator, life: str, events: list[str] | None
 ):
     """Whatever a receiver asked for, it hears the same."""
     version = version_of(upstream, LIVES[life][0])
     direct = await told(upstream.base_url, upstream.token, life, version, events)
-    through = await told(house.base_url, house.keys["alpha"], life, version, events)
+    through = await told(stack.base_url, stack.keys["alpha"], life, version, events)
     assert through == direct
 
 
-async def test_the_throttle_is_upstreams(house: House, upstream: Simulator):
+async def test_the_throttle_is_upstreams(stack: Stack, upstream: Simulator):
     """Forty pieces of output in two seconds are no more messages than upstream would send."""
     version = version_of(upstream, "acme/storyteller")
     async with start_receiver() as receiver:
         body = {"version": version, "input": STORY | {"max_tokens": 40}, "webhook": receiver.url}
-        async with house.caller() as session, session.post("/v1/predictions", json=body):
+        async with stack.caller() as session, session.post("/v1/predictions", json=body):
             pass
         await receiver.until(lambda: receiver.messages and receiver.messages[-1].json["status"] == "succeeded")
     assert 3 <= len(receiver.messages) <= 7

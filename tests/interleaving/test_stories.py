@@ -31,7 +31,7 @@ def id_of(asked: Ask) -> str:
     """Return the id that the caller was told."""
     created = asked.task.result()
     assert isinstance(created, Created)
-    return created.sight.prediction.id
+    return created.view.prediction.id
 
 
 @pytest.mark.parametrize("taken", [True, False])

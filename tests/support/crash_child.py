@@ -52,7 +52,7 @@ STEPS = {
     "record": Step(SQLiteStore, "record_created"),
     "learn": Step(SQLiteStore, "learn_version"),
     "settle": Step(SQLiteStore, "settle_identity"),
-    "part": Step(SQLiteStore, "part"),
+    "detach": Step(SQLiteStore, "detach"),
     "discard": Step(SQLiteStore, "discard_intent"),
     "uncertain": Step(SQLiteStore, "mark_uncertain"),
     "look": Step(ReplicateClient, "read", _sent("predictions.list")),

@@ -29,7 +29,7 @@ from gateway.simulator.faults import Fault
 from gateway.simulator.models import schema
 from gateway.simulator.models.job import Job, Program
 from gateway.simulator.prediction import Prediction
-from tests.support.house import start_upstream
+from tests.support.stack import start_upstream
 
 ROOT = Path(__file__).parents[2]
 USD_PER_SECOND = "0.001525"

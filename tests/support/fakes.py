@@ -11,7 +11,19 @@ from gateway.domain.ledger import Settlement
 from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.records import Files, Keys, Versions
 from gateway.domain.ports.upstream import Upstream
-from gateway.domain.records import Cancellation, File, Key, Kind, Page, Prediction, Run, RunState, Sight, Source, Status
+from gateway.domain.records import (
+    Cancellation,
+    File,
+    Key,
+    Kind,
+    Page,
+    Prediction,
+    PredictionView,
+    Run,
+    RunState,
+    Source,
+    Status,
+)
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Conflict, GatewayError, StoreUnavailable
 from gateway.sharing.rules.determinism import Reason
@@ -212,24 +224,24 @@ class FakeStore:
             return None
         run = self.runs[prediction.run_id]
         if prediction.canceled_at is not None or run.state is RunState.ENDED:
-            return Cancellation(Sight(prediction, run), changed=False, is_last=False)
+            return Cancellation(PredictionView(prediction, run), changed=False, is_last=False)
         prediction = self.kept[prediction_id] = replace(prediction, canceled_at=at)
         others = [p for p in self.kept.values() if p.run_id == run.id and p.canceled_at is None]
         if not others:
             run = self.runs[run.id] = replace(run, cancel_asked_at=at)
-        return Cancellation(Sight(prediction, run), changed=True, is_last=not others)
+        return Cancellation(PredictionView(prediction, run), changed=True, is_last=not others)
 
-    async def prediction(self, prediction_id: str) -> Sight | None:
+    async def prediction(self, prediction_id: str) -> PredictionView | None:
         """Find a prediction."""
         self._note("prediction")
         prediction = self.kept.get(prediction_id)
-        return None if prediction is None else Sight(prediction, self.runs[prediction.run_id])
+        return None if prediction is None else PredictionView(prediction, self.runs[prediction.run_id])
 
-    async def prediction_by_ticket(self, ticket_sha256: str) -> Sight | None:
+    async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
         """Find a prediction by its ticket."""
         self._note("prediction_by_ticket")
         found = [p for p in self.kept.values() if p.ticket == ticket_sha256]
-        return Sight(found[0], self.runs[found[0].run_id]) if found else None
+        return PredictionView(found[0], self.runs[found[0].run_id]) if found else None
 
     async def predictions(
         self,
@@ -245,7 +257,7 @@ class FakeStore:
         self._note("predictions")
         chosen = [p for p in self.kept.values() if team in (None, p.team) and p.kind is kind]
         chosen.sort(key=lambda p: (p.created_at, p.id), reverse=True)
-        return Page([Sight(p, self.runs[p.run_id]) for p in chosen[:limit]], False, len(chosen) > limit)
+        return Page([PredictionView(p, self.runs[p.run_id]) for p in chosen[:limit]], False, len(chosen) > limit)
 
     async def owns_upstream_id(self, upstream_id: str) -> bool:
         """Say whether a run has this id."""

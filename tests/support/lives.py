@@ -15,13 +15,13 @@ from gateway.domain.records import Source, Status
 from gateway.errors import StoreUnavailable
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
-from gateway.money.limit_queue import Admission
+from gateway.money.limit_queue import LimitQueue
 from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import PriceList
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.queries import PredictionService
-from gateway.predictions.run_creator import Leader
+from gateway.predictions.run_creator import RunCreator
 from gateway.predictions.tracker import Tracker
 from gateway.sharing.identity import IdentityService
 from gateway.sharing.rules.determinism import Policy as SharingPolicy
@@ -152,7 +152,7 @@ class Life:
         )
         self.tracker.when_ended(self.predictions.note_end)
         self.deadlines = Deadlines(store, clock, self.predictions.expire)
-        self.leader = Leader(
+        self.starter = RunCreator(
             store,
             self.line,
             self.tracker,
@@ -166,10 +166,10 @@ class Life:
             adopt_wait_seconds=ADOPT_WAIT_SECONDS,
             settlement_of=self.pricing.settlement,
         )
-        self.admission = Admission(store, clock, observer)
+        self.limit_queue = LimitQueue(store, clock, observer)
         self.creates = CreateService(
             store,
-            self.leader,
+            self.starter,
             self.tracker,
             Policy(versions, store, clock, "https://upstream.invalid/v1"),
             identities,
@@ -180,14 +180,14 @@ class Life:
             ticket_ttl_seconds=86_400.0,
             adopt_wait_seconds=ADOPT_WAIT_SECONDS,
             pricing=self.pricing,
-            admission=self.admission,
+            limit_queue=self.limit_queue,
             money=observer,
         )
 
     async def begin(self) -> None:
         """Open the file and take up what is there."""
         await self.store.open()
-        await self.leader.adopter.resume()
+        await self.starter.adopter.resume()
         await self.tracker.resume()
         await self.deadlines.resume()
         self._keeping = asyncio.create_task(self.deadlines.run())

@@ -14,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.domain import quota
 from gateway.domain.create_body import CreateBody
-from gateway.domain.create_request import Created, Order
+from gateway.domain.create_request import CreateCommand, Created
 from gateway.domain.documents import shown_status
 from gateway.domain.ledger import By, Usage
-from gateway.domain.limits import Of
+from gateway.domain.limits import SubjectKind
 from gateway.domain.records import Kind, Prediction, RunState, Source, Status
 from gateway.domain.scopes import Scope
 from gateway.domain.targets import parse_version
@@ -79,7 +79,7 @@ class Ask:
 
     team: str
     prompt: str
-    order: Order
+    order: CreateCommand
     task: asyncio.Task[Created | Answer]
     is_checked: bool = False
 
@@ -164,7 +164,7 @@ class Interleavings(RuleBasedStateMachine):
             prompt, seed = f"{what} of {team}", ',"seed":7'
         version = VERSION if form == "bare" else f"{MODEL}:{VERSION}"
         target = parse_version(version)
-        order = Order(
+        order = CreateCommand(
             kind=Kind.PREDICTION,
             operation="predictions.create",
             path="/predictions",
@@ -184,7 +184,7 @@ class Interleavings(RuleBasedStateMachine):
         if before.order.idempotency_key is not None or not before.prompt.startswith("own"):
             self._ask(before.team, before.prompt, before.order)
 
-    def _ask(self, team: str, prompt: str, order: Order) -> None:
+    def _ask(self, team: str, prompt: str, order: CreateCommand) -> None:
         async def begin() -> asyncio.Task[Created | Answer]:
             return asyncio.create_task(self.life.creates.create(caller(team), order))
 
@@ -227,7 +227,7 @@ class Interleavings(RuleBasedStateMachine):
 
         def answered(task: asyncio.Task[Any]) -> None:
             if not task.cancelled():
-                self.listed |= {sight.prediction.id: team for sight in task.result().items}
+                self.listed |= {view.prediction.id: team for view in task.result().items}
 
         self.run_on(begin()).add_done_callback(answered)
         self.run_on(self._nothing())
@@ -363,9 +363,9 @@ class Interleavings(RuleBasedStateMachine):
         if isinstance(created, Answer):
             assert self._had(ask.prompt, "refused"), "refused although upstream did not"
             return
-        sight = created.sight
-        prediction_id, key = sight.prediction.id, (ask.team, ask.order.idempotency_key or "")
-        assert sight.prediction.team == ask.team
+        view = created.view
+        prediction_id, key = view.prediction.id, (ask.team, ask.order.idempotency_key or "")
+        assert view.prediction.team == ask.team
         if created.is_replay:
             assert self.keyed.get(key, prediction_id) == prediction_id, "a key gave another prediction"
         else:
@@ -377,9 +377,9 @@ class Interleavings(RuleBasedStateMachine):
         if key[1]:
             self.keyed[key] = prediction_id
         if prediction_id not in self.given:
-            deadline_at = sight.prediction.deadline_at
-            self.given[prediction_id] = Given(ask.team, sight.run.id, ask.prompt, deadline_at)
-        truth = self.upstream.runs.get(sight.run.upstream_id or "")
+            deadline_at = view.prediction.deadline_at
+            self.given[prediction_id] = Given(ask.team, view.run.id, ask.prompt, deadline_at)
+        truth = self.upstream.runs.get(view.run.upstream_id or "")
         assert truth is not None, "a prediction of no run"
         assert truth.prompt == ask.prompt, "a prediction of another request's run"
 
@@ -413,9 +413,11 @@ class Interleavings(RuleBasedStateMachine):
 
     def _cancel_arrives(self, run: UpstreamRun) -> None:
         """Upstream is asked to cancel: everybody who was told of the run must have left it."""
-        leader = self.given.get(run.id)
-        if leader is not None:
-            killed = [each for each in self.given.values() if each.run_id == leader.run_id and not self._left(each)]
+        run_creator = self.given.get(run.id)
+        if run_creator is not None:
+            killed = [
+                each for each in self.given.values() if each.run_id == run_creator.run_id and not self._left(each)
+            ]
             if killed:
                 self.wrongs.append(f"a neighbour's run was cancelled: {killed}")
         if run.cancels and not self.deaths:
@@ -435,9 +437,9 @@ class Interleavings(RuleBasedStateMachine):
         if not hasattr(self, "life") or self.life.gate.is_held:
             return
         for prediction_id, mine in self.given.items():
-            sight = self.run_on(self.life.predictions.get(caller(mine.team), prediction_id))
-            assert sight.run.id == mine.run_id
-            status, truth = shown_status(sight), self.upstream.runs[sight.run.upstream_id]
+            view = self.run_on(self.life.predictions.get(caller(mine.team), prediction_id))
+            assert view.run.id == mine.run_id
+            status, truth = shown_status(view), self.upstream.runs[view.run.upstream_id]
             self._see(prediction_id, status)
             if status.is_terminal and status != truth.status:
                 assert self._left(mine), f"{prediction_id} is {status}, upstream says {truth.status}"
@@ -454,8 +456,8 @@ class Interleavings(RuleBasedStateMachine):
 
     def _all_listed_is_still_there(self) -> None:
         for prediction_id, team in self.listed.items():
-            sight = self.run_on(self.life.predictions.get(caller(team), prediction_id))
-            assert sight.prediction.team == team
+            view = self.run_on(self.life.predictions.get(caller(team), prediction_id))
+            assert view.prediction.team == team
 
     def teardown(self) -> None:
         """Let everything come to its end, and look at what is left."""
@@ -506,7 +508,7 @@ class Interleavings(RuleBasedStateMachine):
             found[run.upstream_id] = microusd
         assert found == costs
         for team in TEAMS:
-            scope = quota.scope(Of.TEAM, team)
+            scope = quota.scope(SubjectKind.TEAM, team)
             meter = self.run_on(self.life.store.meters([scope], now))[scope]
             assert (meter.open, meter.held_microusd, meter.held_milliseconds) == (0, 0, 0), "something is still held"
             rows = self.run_on(self.life.store.usage(By.TEAM, since=0, until=10**6, team=team))

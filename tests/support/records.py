@@ -122,7 +122,7 @@ def idempotency(key_: str = "key", body: str = "body", expires_at: float = NOW +
 async def lead(store: Store, name: str = "1", **fields: Any) -> Run:
     """Begin a prediction that leads; return its intent as it is recorded."""
     begun = await store.begin(wish(name, **fields))
-    assert begun.outcome is Outcome.LED
+    assert begun.outcome is Outcome.STARTED
     assert begun.run is not None
     return begun.run
 

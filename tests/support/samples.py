@@ -4,10 +4,10 @@ import asyncio
 import re
 from typing import Any
 
-from gateway.http.route import Door
+from gateway.http.route import Route
 from gateway.runtime.clock import SystemClock
 from gateway.simulator import Simulator
-from tests.support.house import House
+from tests.support.stack import Stack
 from tests.support.upstream import version_of
 from tests.support.wire import Reply, ask
 
@@ -75,47 +75,47 @@ def upload(data: bytes = b"hello", name: str = "a.txt") -> dict[str, Any]:
     return {"headers": {"Content-Type": FORM}, "data": form(content(name, data))}
 
 
-def request_for(door: Door, upstream: Simulator, **values: str) -> tuple[str, str, dict[str, Any]]:
-    """Return method, path and body of a request for a door that works, as far as a sample can."""
+def request_for(route: Route, upstream: Simulator, **values: str) -> tuple[str, str, dict[str, Any]]:
+    """Return method, path and body of a request for a route that works, as far as a sample can."""
     version = values.pop("version", None) or version_of(upstream, "acme/storyteller")
-    path = fill(door.path, version=version, **values)
-    match door.name:
+    path = fill(route.path, version=version, **values)
+    match route.name:
         case "predictions.create" | "gateway.estimate":
-            return door.method, path, {"json": {"version": version, "input": {"prompt": "hi"}}}
+            return route.method, path, {"json": {"version": version, "input": {"prompt": "hi"}}}
         case "models.predictions.create":
-            path = fill(door.path, name=values.get("name", "official-storyteller"))
-            return door.method, path, {"json": {"input": {"prompt": "hi"}}}
+            path = fill(route.path, name=values.get("name", "official-storyteller"))
+            return route.method, path, {"json": {"input": {"prompt": "hi"}}}
         case "deployments.predictions.create":
-            path = fill(door.path, name=values.get("name", "story-service"))
-            return door.method, path, {"json": {"input": {"prompt": "hi"}}}
+            path = fill(route.path, name=values.get("name", "story-service"))
+            return route.method, path, {"json": {"input": {"prompt": "hi"}}}
         case "deployments.get" | "deployments.update" | "deployments.delete":
-            path = fill(door.path, name=values.get("name", "story-service"))
-            body = {"json": {"min_instances": 1}} if door.method == "PATCH" else {}
-            return door.method, path, body
+            path = fill(route.path, name=values.get("name", "story-service"))
+            body = {"json": {"min_instances": 1}} if route.method == "PATCH" else {}
+            return route.method, path, body
         case "deployments.create":
             made = {"owner": "acme", "name": "made", "model": "acme/storyteller", "version": version}
-            return door.method, path, {"json": {**made, "hardware": "cpu", "min_instances": 0, "max_instances": 1}}
+            return route.method, path, {"json": {**made, "hardware": "cpu", "min_instances": 0, "max_instances": 1}}
         case "models.create":
             made = {"owner": "acme", "name": "fresh", "visibility": "private", "hardware": "cpu"}
-            return door.method, path, {"json": made}
+            return route.method, path, {"json": made}
         case "models.update":
-            return door.method, path, {"json": {"description": "other"}}
+            return route.method, path, {"json": {"description": "other"}}
         case "models.search":
-            return door.method, path, {"data": b"llama", "headers": {"Content-Type": "text/plain"}}
+            return route.method, path, {"data": b"llama", "headers": {"Content-Type": "text/plain"}}
         case "search":
-            return door.method, path + "?query=llama", {}
+            return route.method, path + "?query=llama", {}
         case "trainings.create":
             body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
-            return door.method, path, {"json": body}
+            return route.method, path, {"json": body}
         case "files.create":
-            return door.method, path, upload()
+            return route.method, path, upload()
         case "gateway.tokens":
-            return door.method, path, {"json": {"ttl_seconds": 60}}
-    return door.method, path, {}
+            return route.method, path, {"json": {"ttl_seconds": 60}}
+    return route.method, path, {}
 
 
 async def create(
-    house: House,
+    stack: Stack,
     *,
     key: str = "alpha",
     model: str = "acme/slow",
@@ -124,15 +124,15 @@ async def create(
 ) -> Reply:
     """Create a prediction of a model's newest version; the slow one takes long unless told otherwise."""
     given = given or ({"duration": 600} if model == "acme/slow" else {"prompt": "hi"})
-    body = {"version": version_of(house.upstream, model), "input": given}
-    return await ask(house, "POST", "/v1/predictions", key=key, json=body, headers=headers or {})
+    body = {"version": version_of(stack.upstream, model), "input": given}
+    return await ask(stack, "POST", "/v1/predictions", key=key, json=body, headers=headers or {})
 
 
-async def finished(house: House, prediction_id: str, *, key: str = "alpha", seconds: float = 10) -> Any:
+async def finished(stack: Stack, prediction_id: str, *, key: str = "alpha", seconds: float = 10) -> Any:
     """Poll a prediction to its end."""
     async with asyncio.timeout(seconds):
         while True:
-            body = (await ask(house, "GET", f"/v1/predictions/{prediction_id}", key=key)).json
+            body = (await ask(stack, "GET", f"/v1/predictions/{prediction_id}", key=key)).json
             if body["status"] in ("succeeded", "failed", "canceled", "aborted"):
                 return body
             await asyncio.sleep(0.02)

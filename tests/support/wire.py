@@ -17,10 +17,10 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from tests.support.canary import CANARIES
-from tests.support.house import House
+from tests.support.stack import Stack
 
 PAGE = "https://app.example.com"
-"""A page of team alpha, as the house of the edge tests lists it."""
+"""A page of team alpha, as the stack of the edge tests lists it."""
 STRANGER = "https://evil.example.net"
 PATIENCE = 8.0
 
@@ -52,7 +52,7 @@ class Reply:
 
 
 async def ask(
-    house: House,
+    stack: Stack,
     method: str,
     path: str,
     *,
@@ -65,12 +65,12 @@ async def ask(
     """Send one request and read the whole answer. `path` is taken as it is spelled; `key` is a name, or a key."""
     sent = CIMultiDict(headers.items() if isinstance(headers, Mapping) else headers)
     if key is not None and "Authorization" not in sent:
-        sent["Authorization"] = f"Bearer {house.keys.get(key, key)}"
+        sent["Authorization"] = f"Bearer {stack.keys.get(key, key)}"
     if json is not None:
         data, sent["Content-Type"] = jsonlib.dumps(json).encode(), "application/json"
     if isinstance(data, bytes):
         data = BytesIO(data)
-    url = path if "://" in path else (base or house.origin) + path
+    url = path if "://" in path else (base or stack.origin) + path
     timeout = aiohttp.ClientTimeout(total=15)
     async with (
         aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session,
@@ -118,12 +118,12 @@ def _bytes(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
 
 
-async def exchange(house: House, data: bytes | Iterable[bytes], *, patience: float | None = None) -> bytes:
+async def exchange(stack: Stack, data: bytes | Iterable[bytes], *, patience: float | None = None) -> bytes:
     """Send bytes, and read what comes back until the connection closes.
 
     With `patience`, a connection that stays open longer is no failure: what has come by then is returned.
     """
-    parts = urlsplit(house.origin)
+    parts = urlsplit(stack.origin)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     received = bytearray()
     try:
@@ -146,14 +146,14 @@ async def exchange(house: House, data: bytes | Iterable[bytes], *, patience: flo
     return bytes(received)
 
 
-async def send_raw(house: House, data: bytes | Iterable[bytes]) -> Reply:
+async def send_raw(stack: Stack, data: bytes | Iterable[bytes]) -> Reply:
     """Send bytes and read one answer."""
-    return parse(await exchange(house, data))
+    return parse(await exchange(stack, data))
 
 
-async def hang_up_after(house: House, data: bytes) -> None:
+async def hang_up_after(stack: Stack, data: bytes) -> None:
     """Send a part of a request, then close the connection."""
-    parts = urlsplit(house.origin)
+    parts = urlsplit(stack.origin)
     _, writer = await asyncio.open_connection(parts.hostname, parts.port)
     writer.write(data)
     await writer.drain()
@@ -207,7 +207,7 @@ def assert_problem(reply: Reply, status: int, *, origin: str | None = PAGE) -> d
     return problem
 
 
-async def metrics_of(house: House) -> str:
+async def metrics_of(stack: Stack) -> str:
     """Read the metrics page."""
-    async with aiohttp.ClientSession() as session, session.get(f"{house.ops_url}/metrics") as response:
+    async with aiohttp.ClientSession() as session, session.get(f"{stack.ops_url}/metrics") as response:
         return await response.text()

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from gateway.simulator import Simulator
 from gateway.streams.rules.replay import frame
-from tests.support.house import House
 from tests.support.samples import create
 from tests.support.scripted import Scripted, scripted
+from tests.support.stack import Stack
 from tests.support.wire import PATIENCE
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -82,9 +82,9 @@ async def wired(upstream: Simulator) -> AsyncIterator[tuple[Wire, Scripted]]:
         upstream.world.links.delivery = before
 
 
-async def stream_url(house: House, key: str = "alpha", **given: object) -> str:
+async def stream_url(stack: Stack, key: str = "alpha", **given: object) -> str:
     """Create something that streams for long; return its stream's URL."""
-    reply = await create(house, key=key, model="acme/storyteller", **({"prompt": "hi", "duration": 3600} | given))
+    reply = await create(stack, key=key, model="acme/storyteller", **({"prompt": "hi", "duration": 3600} | given))
     assert reply.status == 201, reply.text
     url: str = reply.json["urls"]["stream"]
     return url

@@ -28,11 +28,11 @@ async def worker(store: SQLiteStore, prefix: str, name: str) -> None:
         )
         assert begun.run is not None
         say(begun.outcome, f"{prediction_id} {begun.run.id}")
-        if begun.outcome is Outcome.LED:
+        if begun.outcome is Outcome.STARTED:
             await lead(store, n, run_id, prediction_id)
         elif begun.outcome is Outcome.JOINED and n % 7 == 0:
             say("parting", prediction_id)
-            await store.part(prediction_id)
+            await store.detach(prediction_id)
         if n % 10 == 0:
             await store.add_key(key(f"{name}k{n}"))
             say("key", f"{name}k{n}")

@@ -9,8 +9,8 @@ from aiohttp import web
 from gateway.domain import cache_directives, documents
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import BodyForm, CreateBody, parse_create
-from gateway.domain.create_request import Created, Order
-from gateway.domain.records import Kind, Sight, Source
+from gateway.domain.create_request import CreateCommand, Created
+from gateway.domain.records import Kind, PredictionView, Source
 from gateway.domain.targets import Target, TargetKind
 from gateway.domain.upstream_response import Answer
 from gateway.errors import GatewayError, Unprocessable
@@ -71,7 +71,7 @@ async def _create(
     body = read_create(request, await read_json(request), form)
     target = target or body.target
     assert target is not None
-    order = Order(
+    command = CreateCommand(
         kind=kind,
         operation=operation,
         path=path,
@@ -87,7 +87,7 @@ async def _create(
         hold_until=request_limits.hold_until(request),
         has_left=partial(request_limits.has_left, request),
     )
-    outcome = await _create_traced(request, order)
+    outcome = await _create_traced(request, command)
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
     return await _show(request, outcome, base, wait)
@@ -104,11 +104,11 @@ def read_create(request: web.Request, body: bytes, form: BodyForm) -> CreateBody
     )
 
 
-async def _create_traced(request: web.Request, order: Order) -> Created | Answer:
+async def _create_traced(request: web.Request, command: CreateCommand) -> Created | Answer:
     """Create, in a span that says what it came to: a hit, a join, a create; upstream's answer, or the error's name."""
     with request.app[TRACER].step("create") as span:
         try:
-            outcome = await request.app[CREATES].create(request[CALLER], order)
+            outcome = await request.app[CREATES].create(request[CALLER], command)
         except GatewayError as exc:
             span.end_as("create", {"error.type": type(exc).__name__})
             raise
@@ -121,26 +121,26 @@ async def _create_traced(request: web.Request, order: Order) -> Created | Answer
 
 
 async def _show(request: web.Request, created: Created, base: str, wait: float | None) -> web.Response:
-    service, sight = request.app[PREDICTIONS], created.sight
-    request[ABOUT], request[UPSTREAM_SECONDS] = sight, created.upstream_seconds
-    if sight.prediction.source is Source.HIT:
+    service, view = request.app[PREDICTIONS], created.view
+    request[ABOUT], request[UPSTREAM_SECONDS] = view, created.upstream_seconds
+    if view.prediction.source is Source.HIT:
         request[OVERHEAD] = "hit"
     status = HTTPStatus.CREATED
     if wait is not None:
         # What was spent in a queue, and on the create, is part of the wait that was asked for.
-        sight = await service.wait(sight, max(0.0, wait - request_limits.seconds_since_arrival(request)))
-        if not documents.shown_status(sight).is_terminal:
+        view = await service.wait(view, max(0.0, wait - request_limits.seconds_since_arrival(request)))
+        if not documents.shown_status(view).is_terminal:
             # The wait is over and the work is not: "created, not all outputs ready" (ref 3).
             status = HTTPStatus.ACCEPTED
     # A training's create answer links at /predictions, as upstream's does (ref 1).
-    if _may_show_output(request, sight, wait):
-        document = service.show(sight, base, "predictions")
+    if _may_show_output(request, view, wait):
+        document = service.show(view, base, "predictions")
     else:
-        stream = service.stream_path(sight)
-        document = documents.render(sight, base, stream, family="predictions", as_starting=True)
+        stream = service.stream_path(view)
+        document = documents.render(view, base, stream, family="predictions", as_starting=True)
     passed = created.answer.headers if created.answer is not None else {}
     headers = {name: value for name, value in passed.items() if name.startswith("ratelimit-")}
-    headers["Location"] = f"{base}/{documents.family_of(sight.prediction.kind)}/{sight.prediction.id}"
+    headers["Location"] = f"{base}/{documents.family_of(view.prediction.kind)}/{view.prediction.id}"
     headers["Cache-Status"] = created.cache_status
     if created.is_replay:
         headers["Idempotency-Replayed"] = "true"
@@ -149,13 +149,13 @@ async def _show(request: web.Request, created: Created, base: str, wait: float |
     return web.Response(status=status, body=document, content_type=JSON, headers=headers)
 
 
-def _may_show_output(request: web.Request, sight: Sight, wait: float | None) -> bool:
+def _may_show_output(request: web.Request, view: PredictionView, wait: float | None) -> bool:
     """Say whether the answer to a create may hold output: a whole one, and to a client that expects one there.
 
     Replicate's own answer to a create that does not wait never has any. PyPI `replicate` 1.x takes what stands in it
     for what it has yielded already, so that `run(wait=False)` and `output_iterator()` would leave it out.
     """
-    if not documents.shown_status(sight).is_terminal:
+    if not documents.shown_status(view).is_terminal:
         return False
     return wait is not None or not request.headers.get("User-Agent", "").startswith(_YIELDS_WHAT_COMES_LATER)
 

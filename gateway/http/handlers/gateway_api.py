@@ -5,7 +5,7 @@ from aiohttp import web
 
 from gateway.access.browser_tokens import TokenRequest
 from gateway.domain import money, times, windows
-from gateway.domain.create_request import Order
+from gateway.domain.create_request import CreateCommand
 from gateway.domain.ledger import By
 from gateway.domain.records import Kind
 from gateway.domain.windows import Window
@@ -46,7 +46,7 @@ async def estimate(request: web.Request) -> web.Response:
     wishes = read_directives(request)
     body = read_create(request, await read_json(request), "version")
     assert body.target is not None
-    order = Order(
+    command = CreateCommand(
         kind=Kind.PREDICTION,
         operation="predictions.create",
         path="/predictions",
@@ -57,7 +57,7 @@ async def estimate(request: web.Request) -> web.Response:
         own_origins=base_url.own_origins(request),
         directives=wishes,
     )
-    found = await request.app[CREATES].estimate(request[CALLER], order)
+    found = await request.app[CREATES].estimate(request[CALLER], command)
     answer = msgspec.to_builtins(found)
     microusd = answer.pop("microusd")
     answer |= {"estimate_usd": None if microusd is None else money.usd(microusd), "estimate_microusd": microusd}

@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.domain import cursors, documents, times
 from gateway.domain.cursors import Cursor
 from gateway.domain.documents import Family
-from gateway.domain.records import Kind, Page, Sight
+from gateway.domain.records import Kind, Page, PredictionView
 from gateway.domain.scopes import Scope
 from gateway.errors import BadRequest, NotFound
 from gateway.http import base_url
@@ -54,28 +54,28 @@ async def list_trainings(request: web.Request) -> web.Response:
 
 async def _get(request: web.Request, family: Family) -> web.Response:
     try:
-        sight = await request.app[PREDICTIONS].get(request[CALLER], request.match_info["id"], _KINDS[family])
+        view = await request.app[PREDICTIONS].get(request[CALLER], request.match_info["id"], _KINDS[family])
     except NotFound:
         if not request[CALLER].may(Scope.ACCOUNT):
             raise
         return await passthrough.unknown_prediction(request, family)
     request[OVERHEAD] = "poll"
-    return _show(request, sight, family)
+    return _show(request, view, family)
 
 
 async def _cancel(request: web.Request, family: Family) -> web.Response:
     try:
-        sight = await request.app[PREDICTIONS].cancel(request[CALLER], request.match_info["id"], _KINDS[family])
+        view = await request.app[PREDICTIONS].cancel(request[CALLER], request.match_info["id"], _KINDS[family])
     except NotFound:
         if not request[CALLER].may(Scope.ACCOUNT):
             raise
         return await passthrough.unknown_prediction(request, family, cancel=True)
-    return _show(request, sight, family)
+    return _show(request, view, family)
 
 
-def _show(request: web.Request, sight: Sight, family: Family) -> web.Response:
-    request[ABOUT] = sight
-    body = request.app[PREDICTIONS].show(sight, base_url.base_of(request), family)
+def _show(request: web.Request, view: PredictionView, family: Family) -> web.Response:
+    request[ABOUT] = view
+    body = request.app[PREDICTIONS].show(view, base_url.base_of(request), family)
     return web.Response(body=body, content_type=JSON)
 
 
@@ -92,10 +92,10 @@ async def _list(request: web.Request, family: Family, kind: Kind) -> web.Respons
         page = Page([], has_newer=False, has_older=False)
     else:
         page = await service.list(request[CALLER], kind, position=position, **times_given)
-    sights = [item for item in page.items if isinstance(item, Sight)]
-    results = [service.show(sight, base, family) for sight in sights]
+    views = [item for item in page.items if isinstance(item, PredictionView)]
+    results = [service.show(view, base, family) for view in views]
     keep = {name: request.query[name] for name in _FILTERS if name in request.query}
-    ends = [Cursor(sight.prediction.created_at, sight.prediction.id) for sight in sights]
+    ends = [Cursor(view.prediction.created_at, view.prediction.id) for view in views]
     next_url, previous_url = page_links(f"{base}/{family}", keep, page, ends, position)
     return web.Response(body=documents.page(results, next_url, previous_url), content_type=JSON)
 

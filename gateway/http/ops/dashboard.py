@@ -23,7 +23,7 @@ from gateway.http.ops.dashboard_streams import OPEN_PAGES
 from gateway.http.ops.token import is_operators
 from gateway.http.response_body import CallerLeft, cut, send
 from gateway.http.sse.connection import HEADERS as STREAM_HEADERS
-from gateway.runtime.sleep import sleep_or
+from gateway.runtime.sleep import sleep_until_event
 
 if TYPE_CHECKING:
     from gateway.dashboard.render import Renderer
@@ -166,7 +166,7 @@ async def _keep_new(request: web.Request, renderer: "Renderer", whose: str | Non
     try:
         while not closing.is_set():
             await _send(request, response, await _news(request, renderer, whose, shown))
-            await sleep_or(request.app[CLOCK], _EVERY_SECONDS, closing)
+            await sleep_until_event(request.app[CLOCK], _EVERY_SECONDS, closing)
             if not await _is_still(request, whose):
                 await _send(request, response, _SIGNED_OUT)
                 break

@@ -17,7 +17,7 @@ from functools import partial
 from aiohttp import web
 
 from gateway.domain.ports.clock import Clock
-from gateway.domain.records import Sight
+from gateway.domain.records import PredictionView
 from gateway.errors import NotFound
 from gateway.http import base_url, request_limits
 from gateway.http.keys import (
@@ -39,7 +39,7 @@ from gateway.http.sse.registry import OPEN_STREAMS
 from gateway.streams.channel import Channel
 from gateway.streams.ports import StreamObserver
 from gateway.streams.rules import replay, resume
-from gateway.streams.rules.resume import Lost, Over, Start, Wait
+from gateway.streams.rules.resume import Complete, Gap, NotYet, ResumeAt
 
 # The first bytes are those of upstream's own streams (ref 4). Comments keep the connection alive; no client shows them.
 _GREETING = Block.of(b": hi\n\n")
@@ -51,27 +51,27 @@ _PATIENCE_SECONDS = 30.0
 
 async def read_stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/streams/{ticket}` and `GET /v1/files/{ticket}`."""
-    sight = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], base_url.page_of(request))
-    request[ABOUT], team = sight, sight.prediction.team
+    view = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], base_url.page_of(request))
+    request[ABOUT], team = view, view.prediction.team
     request[STREAM_ORIGINS] = request.app[SETTINGS].now.team_origins.get(team, ())
-    if sight.run.stream_url is None:
+    if view.run.stream_url is None:
         raise NotFound
     if _last_event_id(request) is None:
         # Going on after a break is no second request: a page's EventSource would take a 429 for the end.
-        request_limits.admit_stream(request, sight.prediction)
+        request_limits.admit_stream(request, view.prediction)
     downstream = request.app[METRICS].sse_streams.labels("downstream")
     with request.app[OPEN_STREAMS].place(team):
         downstream.inc()
         try:
-            return await _answer(request, sight)
+            return await _answer(request, view)
         finally:
             downstream.dec()
 
 
-async def _answer(request: web.Request, sight: Sight) -> web.StreamResponse:
-    channel = await request.app[HUB].open(sight, _links(request, sight))
+async def _answer(request: web.Request, view: PredictionView) -> web.StreamResponse:
+    channel = await request.app[HUB].open(view, _links(request, view))
     last_event_id = _last_event_id(request)
-    if isinstance(resume.resume(channel.log, last_event_id), Over):
+    if isinstance(resume.resume(channel.log, last_event_id), Complete):
         return web.Response(status=204, headers={"Cache-Control": "no-store"})
     streams, metrics = request.app[OPEN_STREAMS], request.app[METRICS]
     try:
@@ -83,7 +83,7 @@ async def _answer(request: web.Request, sight: Sight) -> web.StreamResponse:
     began = request[BEGAN]
     metrics.overhead("stream_open", time.perf_counter() - began)
     reader.first_event = lambda: metrics.first_event(time.perf_counter() - began)
-    with streams.reading(channel, reader, sight.prediction.team, partial(request.app[PREDICTIONS].left_at, sight)):
+    with streams.reading(channel, reader, view.prediction.team, partial(request.app[PREDICTIONS].left_at, view)):
         try:
             how = await _Telling(reader, channel, last_event_id, request.app[CLOCK], metrics).tell()
             await reader.end()
@@ -99,9 +99,9 @@ async def _answer(request: web.Request, sight: Sight) -> web.StreamResponse:
     return reader.response
 
 
-def _links(request: web.Request, sight: Sight) -> Mapping[str, str]:
+def _links(request: web.Request, view: PredictionView) -> Mapping[str, str]:
     """Return what stands in for upstream's links to files, where these have given way to copies."""
-    return request.app[PREDICTIONS].copy_links(sight, base_url.base_of(request)) if sight.run.copies else {}
+    return request.app[PREDICTIONS].copy_links(view, base_url.base_of(request)) if view.run.copies else {}
 
 
 class _Telling:
@@ -133,25 +133,25 @@ class _Telling:
                 reader.write(_COME_BACK)
                 return "closing"
             match self._place():
-                case Over():
+                case Complete():
                     return "done"
-                case Lost(detail):
+                case Gap(detail):
                     reader.write(Block.of(b"".join(event.raw for event in replay.lost(self._clock.now(), detail))))
                     return "lost"
-                case Wait():
+                case NotYet():
                     await reader.turn()
-                case Start(cursor):
+                case ResumeAt(cursor):
                     if not await self._go_on(cursor):
                         return "done"
 
-    def _place(self) -> Start | Wait | Lost | Over:
+    def _place(self) -> ResumeAt | NotYet | Gap | Complete:
         """Say where the reader goes on from."""
         if self._reader.cursor >= 0:
             is_behind = self._channel.log.is_behind(self._reader.cursor)
-            return Lost(resume.REST_GONE) if is_behind else Start(self._reader.cursor)
+            return Gap(resume.REST_GONE) if is_behind else ResumeAt(self._reader.cursor)
         place = resume.resume(self._channel.log, self._last_event_id)
-        if isinstance(place, Wait) and self._clock.monotonic() - self._began_at >= _PATIENCE_SECONDS:
-            return Lost(resume.UNKNOWN)
+        if isinstance(place, NotYet) and self._clock.monotonic() - self._began_at >= _PATIENCE_SECONDS:
+            return Gap(resume.UNKNOWN)
         return place
 
     async def _go_on(self, cursor: int) -> bool:

@@ -16,7 +16,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.errors import NotFound, RateLimited, UpstreamUnavailable
 from gateway.http.sse.connection import Block, Reader
 from gateway.http.sse.fan_out import WRITES_A_TURN, FanOut
-from gateway.runtime.sleep import sleep_or
+from gateway.runtime.sleep import sleep_until_event
 from gateway.streams.channel import Channel
 from gateway.streams.ports import StreamObserver
 
@@ -126,7 +126,7 @@ class OpenStreams:
         """Send heartbeats, and cut off who takes nothing, for ever."""
         while True:
             self._is_reconfigured.clear()
-            await sleep_or(self._clock, self._heartbeat_seconds, self._is_reconfigured)
+            await sleep_until_event(self._clock, self._heartbeat_seconds, self._is_reconfigured)
             for number, reader in enumerate(self._readers(), 1):
                 reader.beat(_HEARTBEAT, PATIENCE)
                 if number % WRITES_A_TURN == 0:

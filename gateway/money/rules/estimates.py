@@ -31,7 +31,7 @@ MOST_TOKENS_TOLD = 1_000_000
 _NULL = Raw(b"null")
 
 
-class Told(msgspec.Struct, frozen=True):
+class ToldCost(msgspec.Struct, frozen=True):
     """What a request's input tells of the run's size. `None`: nothing."""
 
     outputs: int | None = None
@@ -50,7 +50,7 @@ class _Inputs(msgspec.Struct):
 _decode_inputs = msgspec.json.Decoder(_Inputs).decode
 
 
-def told_by(input: bytes) -> Told:  # noqa: A002 - Replicate's word
+def told_by(input: bytes) -> ToldCost:  # noqa: A002 - Replicate's word
     """Read what an input (a JSON object) tells: the usual names of such inputs, where they are whole and above 0.
 
     More than any model gives counts as the bound, so that a large number never holds less than a small one.
@@ -58,8 +58,8 @@ def told_by(input: bytes) -> Told:  # noqa: A002 - Replicate's word
     try:
         inputs = _decode_inputs(input)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Told()
-    return Told(
+        return ToldCost()
+    return ToldCost(
         outputs=_largest((inputs.num_outputs, inputs.num_images), MOST_OUTPUTS_TOLD),
         output_tokens=_largest((inputs.max_tokens, inputs.max_new_tokens), MOST_TOKENS_TOLD),
     )
@@ -72,7 +72,7 @@ def _largest(told: tuple[Raw, ...], most: int) -> int | None:
     )
 
 
-def estimate(price: Price, typical: Typical | None = None, told: Told = Told()) -> Amounts:  # noqa: B008 - immutable
+def estimate(price: Price, typical: Typical | None = None, told: ToldCost = ToldCost()) -> Amounts:  # noqa: B008 - immutable
     """Return what to hold for a run: never less than a price says, and rounded up."""
     table = Amounts(_by_table(price, told), ORDINARY_SECONDS * money.MILLISECONDS_PER_SECOND)
     if typical is None:
@@ -83,7 +83,7 @@ def estimate(price: Price, typical: Typical | None = None, told: Told = Told()) 
     return Amounts(_bounded(typical.p95.microusd, typical.median.microusd, table.microusd), milliseconds)
 
 
-def _by_table(price: Price, told: Told) -> int:
+def _by_table(price: Price, told: ToldCost) -> int:
     quantities = {
         Unit.SECOND: ORDINARY_SECONDS,
         Unit.RUN: 1,
@@ -95,7 +95,7 @@ def _by_table(price: Price, told: Told) -> int:
     return min(money.rounded_up(total(parts)), MOST_MICROUSD)
 
 
-def _is_decided(price: Price, told: Told) -> bool:
+def _is_decided(price: Price, told: ToldCost) -> bool:
     """Whether nothing that was learned could tell better: the price is one for all runs, or the size is told."""
     told_units = {Unit.RUN}
     if told.outputs is not None:

@@ -3,19 +3,19 @@
 from collections.abc import Callable
 
 from gateway.domain import money, quota, times
-from gateway.domain.limits import Of
-from gateway.domain.quota import Demand, Refused, Sort, Standing
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import LimitKind, LimitStatus, Refused, ReservationRequest
 
 _WHOSE = {
-    Of.TEAM: "your team",
-    Of.KEY: "your key",
-    Of.USER: "your user",
-    Of.ADDRESS: "your address",
-    Of.ACCOUNT: "the account",
+    SubjectKind.TEAM: "your team",
+    SubjectKind.KEY: "your key",
+    SubjectKind.USER: "your user",
+    SubjectKind.ADDRESS: "your address",
+    SubjectKind.ACCOUNT: "the account",
 }
 
 
-def shown(standing: Standing) -> dict[str, object]:
+def shown(standing: LimitStatus) -> dict[str, object]:
     """Return a limit as answers show it.
 
     Dollars are strings, with the same in micro-dollars beside them; time is in seconds; counts are counts.
@@ -29,21 +29,23 @@ def shown(standing: Standing) -> dict[str, object]:
     }
     for name, quantity in amounts.items():
         body[name] = amount(standing.sort, quantity)
-        if standing.sort is Sort.DOLLARS:
+        if standing.sort is LimitKind.DOLLARS:
             body[f"{name}_microusd"] = quantity
     body["resets_at"] = None if standing.resets_at is None else times.render(standing.resets_at)
     return body
 
 
-def rate_shown(name: str, of: Of, *, limit: float, used: int, remaining: int, resets_at: float) -> dict[str, object]:
+def rate_shown(
+    name: str, of: SubjectKind, *, limit: float, used: int, remaining: int, resets_at: float
+) -> dict[str, object]:
     """Return a rate that is not the store's as answers show it."""
     scope = f"{of}"
     return shown(
-        Standing(
+        LimitStatus(
             name=name,
             of=of,
             scope=scope,
-            sort=Sort.RATE,
+            sort=LimitKind.RATE,
             limit=limit,
             used=used,
             held=0,
@@ -53,39 +55,39 @@ def rate_shown(name: str, of: Of, *, limit: float, used: int, remaining: int, re
     )
 
 
-def amount(sort: Sort, quantity: float) -> float | str:
+def amount(sort: LimitKind, quantity: float) -> float | str:
     """Write how much a limit is, or how far it is used."""
     match sort:
-        case Sort.DOLLARS:
+        case LimitKind.DOLLARS:
             return money.usd(int(quantity))
-        case Sort.SECONDS:
+        case LimitKind.SECONDS:
             return quantity / money.MILLISECONDS_PER_SECOND
-        case Sort.RATE | Sort.CONCURRENCY:
+        case LimitKind.RATE | LimitKind.CONCURRENCY:
             return int(quantity) if quantity == int(quantity) else quantity
 
 
-def detail_of(refused: Refused, demand: Demand) -> str:
+def detail_of(refused: Refused, demand: ReservationRequest) -> str:
     """Say in a sentence fit for the caller which limit is in the way, whose it is, and until when."""
     standing = refused.standing
     whose, seconds = _WHOSE[standing.of], quota.seconds_to_wait(refused.retry_after)
     match standing.sort:
-        case Sort.RATE:
+        case LimitKind.RATE:
             return (
                 f"Request was throttled. The limit of {whose} is {standing.limit:g} predictions per minute. "
                 f"Your rate limit resets in ~{seconds}s."
             )
-        case Sort.CONCURRENCY:
+        case LimitKind.CONCURRENCY:
             return (
                 f"Request was throttled. The limit of {whose} is {standing.limit:g} predictions at a time, "
                 f"and {standing.used} are under way."
             )
-        case Sort.SECONDS:
+        case LimitKind.SECONDS:
             return _budget(standing, demand.milliseconds, lambda amount: f"{amount / 1000:g} seconds")
-        case Sort.DOLLARS:
+        case LimitKind.DOLLARS:
             return _budget(standing, demand.microusd, lambda amount: f"${money.usd(int(amount))}")
 
 
-def _budget(standing: Standing, asked: int, write: Callable[[float], str]) -> str:
+def _budget(standing: LimitStatus, asked: int, write: Callable[[float], str]) -> str:
     until = "" if standing.resets_at is None else f" It is whole again at {times.render(standing.resets_at)}."
     return (
         f"The budget of {_WHOSE[standing.of]} is {write(standing.limit)} a {standing.window}: "

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.domain.ledger import Usage
 from gateway.domain.limits import Limits
-from gateway.domain.quota import Meter
+from gateway.domain.quota import Counters
 from gateway.money.rules import projection, reports
 
 MOST_ROWS = 50
@@ -99,7 +99,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     budgets: tuple[Budget, ...]
     live: Live
     runs: tuple[ActiveRun, ...]
-    troubles: tuple[Trouble, ...]
+    recent_errors: tuple[Trouble, ...]
     refusals: tuple[Refusal, ...]
 
 
@@ -125,7 +125,7 @@ def by_days(rows: Iterable[Usage], since: int, until: int) -> tuple[DayUsage, ..
     )
 
 
-def budget(team: str, limits: Limits, meter: Meter, by_day: Mapping[int, int], now: float) -> Budget:
+def budget(team: str, limits: Limits, meter: Counters, by_day: Mapping[int, int], now: float) -> Budget:
     """Say how a team's money stands. `by_day` is what it spent on the days that the projection asks for."""
     return Budget(
         team=team,

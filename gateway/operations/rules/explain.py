@@ -11,8 +11,8 @@ import msgspec
 from gateway.domain import documents, money, times
 from gateway.domain.admission_record import Admitted, Limit
 from gateway.domain.ledger import BETWEEN, Entry
-from gateway.domain.quota import Sort
-from gateway.domain.records import Prediction, Run, Sight, Source
+from gateway.domain.quota import LimitKind
+from gateway.domain.records import Prediction, PredictionView, Run, Source
 from gateway.money.rules import refusals
 from gateway.money.rules.pricing import Charge, Part, Price
 from gateway.sharing.rules.determinism import Proof
@@ -42,13 +42,13 @@ class Priced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explain(
-    sight: Sight, priced: Priced, *, key_name: str | None, owns_run: bool, further: Iterable[Happening] = ()
+    view: PredictionView, priced: Priced, *, key_name: str | None, owns_run: bool, further: Iterable[Happening] = ()
 ) -> dict[str, object]:
     """Put the answer together.
 
     `owns_run`: whether the run's ids are the caller's to see. `further` is told by others, of this prediction alone.
     """
-    prediction, run = sight.prediction, sight.run
+    prediction, run = view.prediction, view.run
     story = [*_of_prediction(prediction, run), *_of_run(run, priced.settled), *further]
     if not owns_run:
         end = prediction.canceled_at if prediction.canceled_at is not None else float("inf")
@@ -58,14 +58,14 @@ def explain(
             priced = msgspec.structs.replace(priced, charge=None)
     return {
         "prediction": prediction.id,
-        "status": documents.shown_status(sight),
+        "status": documents.shown_status(view),
         "target": run.target,
         "key": {"id": prediction.key_id, "name": key_name},
         "user": prediction.user,
         "run": {
             "id": run.id if owns_run else None,
             "upstream_id": run.upstream_id if owns_run else None,
-            "status": run.status if owns_run else documents.shown_status(sight),
+            "status": run.status if owns_run else documents.shown_status(view),
         },
         "source": _SHOWN[prediction.source],
         "deterministic": prediction.reason in _PROOFS,
@@ -87,7 +87,7 @@ def _of_prediction(prediction: Prediction, run: Run) -> Iterator[Happening]:
             yield from _led(prediction.admitted, run.intended_at)
             yield Happening(prediction.created_at, "created", "upstream's time")
     if prediction.canceled_at is not None:
-        yield Happening(prediction.canceled_at, str(prediction.left_as), "ended for its caller")
+        yield Happening(prediction.canceled_at, str(prediction.final_status), "ended for its caller")
 
 
 def _led(admitted: Admitted | None, intended_at: float) -> Iterator[Happening]:
@@ -152,7 +152,7 @@ def _limits(admitted: Admitted | None) -> dict[str, object]:
 
 def _limit(limit: Limit) -> dict[str, object]:
     body: dict[str, object] = {"name": limit.name, "of": limit.of, "limit": refusals.amount(limit.sort, limit.limit)}
-    return body | ({"limit_microusd": int(limit.limit)} if limit.sort is Sort.DOLLARS else {})
+    return body | ({"limit_microusd": int(limit.limit)} if limit.sort is LimitKind.DOLLARS else {})
 
 
 def _price(prediction: Prediction, priced: Priced) -> dict[str, object]:

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.domain import links as rewrite
 from gateway.domain import tickets
-from gateway.domain.records import Copy, Kind, Run, Sight, Source, Status
+from gateway.domain.records import Copy, Kind, PredictionView, Run, Source, Status
 from gateway.sharing.rules import caching
 
 MAX_FILES = 250
@@ -83,22 +83,22 @@ def usable_until(copies: Sequence[Copy], ttl_seconds: float) -> float:
     return min(copy.stored_at for copy in copies) + ttl_seconds - FETCH_SECONDS
 
 
-def are_shown(sight: Sight, now: float) -> bool:
+def are_shown(view: PredictionView, now: float) -> bool:
     """Say whether a prediction shows the links of copies, where there are any, in the place of upstream's."""
-    run = sight.run
+    run = view.run
     if not run.copies or run.ended_at is None:
         return False
-    return sight.prediction.source is Source.HIT or now >= run.ended_at + caching.LINKS_LIVE_SECONDS
+    return view.prediction.source is Source.HIT or now >= run.ended_at + caching.LINKS_LIVE_SECONDS
 
 
-def links(sight: Sight, secret: bytes, origin: str, now: float, ttl_seconds: float) -> Mapping[str, str]:
+def links(view: PredictionView, secret: bytes, origin: str, now: float, ttl_seconds: float) -> Mapping[str, str]:
     """Return what stands in for upstream's links in a prediction: the caller's own tickets, below `origin`."""
-    if not are_shown(sight, now):
+    if not are_shown(view, now):
         return {}
     return {
-        copy.url: f"{origin}/outputs/{tickets.output_ticket(secret, sight.prediction.id, copy.place, copy.sha256)}"
+        copy.url: f"{origin}/outputs/{tickets.output_ticket(secret, view.prediction.id, copy.place, copy.sha256)}"
         f"/{name_of(copy.url)}"
-        for copy in sight.run.copies
+        for copy in view.run.copies
         if is_alive(copy, now, ttl_seconds)
     }
 

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from gateway.domain.cursors import Cursor
 from gateway.domain.ledger import Settlement
-from gateway.domain.records import Cancellation, Kind, Page, Prediction, Run, Sight, Status
+from gateway.domain.records import Cancellation, Kind, Page, Prediction, PredictionView, Run, Status
 
 
 class Predictions(Protocol):
@@ -62,11 +62,11 @@ class Predictions(Protocol):
         """
         ...
 
-    async def prediction(self, prediction_id: str) -> Sight | None:
+    async def prediction(self, prediction_id: str) -> PredictionView | None:
         """Find a prediction by its id, of whatever team: the caller's right to see it is the caller's to check."""
         ...
 
-    async def prediction_by_ticket(self, ticket_sha256: str) -> Sight | None:
+    async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
         """Find the prediction that a stream ticket (given as hex SHA-256) belongs to."""
         ...
 

@@ -52,7 +52,7 @@ class Sharing(Protocol):
         """
         ...
 
-    async def part(self, prediction_id: str) -> None:
+    async def detach(self, prediction_id: str) -> None:
         """Take a joined prediction that nobody has seen back out of its run, its idempotency key too.
 
         If the run has been settled, what the prediction was said to save is taken back by a line of its own.

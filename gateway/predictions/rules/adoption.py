@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import Raw
 
-from gateway.domain.documents import News
+from gateway.domain.documents import Snapshot
 from gateway.domain.records import Run
 from gateway.domain.targets import TargetKind, parse_version
 from gateway.sharing.rules import fingerprint
@@ -24,7 +24,7 @@ class _Sent(msgspec.Struct):
     webhook: str | None = None
 
 
-def fits(run: Run, news: News) -> bool:
+def fits(run: Run, news: Snapshot) -> bool:
     """Say whether a listed run is equal to what an intent asked for, and was created since."""
     if news.created_at is None or news.created_at < run.intended_at - CLOCK_SKEW_SECONDS:
         return False
@@ -44,7 +44,7 @@ def _canonical(given: Raw) -> bytes:
     return fingerprint.canonical(bytes(given), None, {})
 
 
-def _same_target(run: Run, sent: _Sent, news: News, found: _Found) -> bool:
+def _same_target(run: Run, sent: _Sent, news: Snapshot, found: _Found) -> bool:
     if run.path.startswith("/deployments/"):
         return found.deployment is None or run.path == f"/deployments/{found.deployment}/predictions"
     if sent.version is not None:

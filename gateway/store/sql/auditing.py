@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.domain.ledger import OTHER
 from gateway.money.rules.audit import Audited, ByModel, ByUser, Kept
-from gateway.store.sql.connections import Lanes
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.ledger_entries import count_user
 from gateway.store.sql.queries import SQL
 
@@ -15,7 +15,7 @@ _read_scopes = msgspec.json.Decoder(tuple[str, ...]).decode
 _SUMS = ("runs", "joined", "hits", "milliseconds", "microusd", "saved_microusd")
 
 
-class SQLiteAuditing(Lanes):
+class SQLiteAuditing(Connections):
     """What holds the sums to the lines."""
 
     async def audit_day(self, day: int, after: int, limit: int) -> Audited:

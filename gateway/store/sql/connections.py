@@ -17,7 +17,7 @@ from gateway.store.sql.writer import Writer
 T = TypeVar("T")
 
 
-class Lanes:
+class Connections:
     """A writer and a reader on one file."""
 
     def __init__(self, path: Path | str, *, timeout_seconds: float = 5.0, max_pending: int = 10_000) -> None:
@@ -35,7 +35,7 @@ class Lanes:
         """How many transactions have been committed since the start; for a counter."""
         return self._writer.commits
 
-    def watched_by(self, observer: StoreObserver) -> None:
+    def set_observer(self, observer: StoreObserver) -> None:
         """Tell an observer of every answer from now on."""
         self._writer.on_answered = partial(observer.store_answered, "write")
         self._reader.on_answered = partial(observer.store_answered, "read")

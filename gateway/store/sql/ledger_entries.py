@@ -40,7 +40,7 @@ def settle(db: sqlite3.Connection, run_id: str, settlement: Settlement) -> bool:
         reason=settlement.reason,
         scopes=scopes,
     )
-    if not enter(db, entry):
+    if not insert_entry(db, entry):
         return False
     _enter_joined(db, run_id, settlement)
     return True
@@ -73,7 +73,7 @@ def enter_hit(db: sqlite3.Connection, prediction: Prediction, run: Run, at: floa
         kind=EntryKind.SAVED_HIT,
         microusd=microusd,
     )
-    enter(db, saved)
+    insert_entry(db, saved)
     return saved.microusd
 
 
@@ -95,7 +95,7 @@ def take_back_join(db: sqlite3.Connection, prediction: Prediction) -> None:
         microusd=-settled.microusd,
         reason=_PARTED,
     )
-    enter(db, back)
+    insert_entry(db, back)
 
 
 def settlement_of(db: sqlite3.Connection, run_id: str) -> Entry | None:
@@ -110,10 +110,10 @@ def joined_prediction(db: sqlite3.Connection, prediction_id: str) -> Prediction 
     return None if row is None else PREDICTIONS.record(row)
 
 
-def enter(db: sqlite3.Connection, entry: Entry) -> bool:
+def insert_entry(db: sqlite3.Connection, entry: Entry) -> bool:
     """Add one line, and count it in every sum. A run's second settlement is not added: return whether it was."""
     day = windows.day_of(entry.at)
-    if db.execute(SQL["enter"], (day, *ENTRIES.row(entry))).rowcount == 0:
+    if db.execute(SQL["insert_entry"], (day, *ENTRIES.row(entry))).rowcount == 0:
         return False
     amounts = {"milliseconds": entry.milliseconds, "microusd": entry.microusd}
     match entry.kind:

@@ -3,9 +3,9 @@
 import sqlite3
 from collections.abc import Mapping
 
-from gateway.domain.records import Run, Sight
+from gateway.domain.records import PredictionView, Run
 from gateway.store.sql.queries import SQL
-from gateway.store.sql.rows import RUNS, sight
+from gateway.store.sql.rows import RUNS, view
 
 Parameters = Mapping[str, str | float | None]
 
@@ -16,10 +16,10 @@ def find_run(db: sqlite3.Connection, query: str, parameters: Parameters) -> Run 
     return None if row is None else RUNS.record(row)
 
 
-def find_sight(db: sqlite3.Connection, query: str, parameters: Parameters) -> Sight | None:
+def find_sight(db: sqlite3.Connection, query: str, parameters: Parameters) -> PredictionView | None:
     """Return the prediction that a query of `queries.sql` finds, with its run."""
     row = db.execute(SQL[query], parameters).fetchone()
-    return None if row is None else sight(row)
+    return None if row is None else view(row)
 
 
 def list_runs(db: sqlite3.Connection, query: str, parameters: Parameters) -> list[Run]:

@@ -6,11 +6,11 @@ rest: a gap in a text looks like the text.
 
 What `EventSource` makes of it: it comes back, with its last id, after every end of a connection, unless the page closes
 it (on `done`, as Replicate's contract asks) or the answer is 204. So a reader who comes back after the last event of a
-complete stream, or after an end of the gateway's own making, is `Over`, to be answered 204: even a page that never
+complete stream, or after an end of the gateway's own making, is `Complete`, to be answered 204: even a page that never
 closes is told its end once, and is then quiet.
 
 An id later than everything here may be of an event that has not come *again* yet: after a crash the log is up to half a
-second older than what its readers have seen, and upstream tells those events once more. Such a reader waits (`Wait`),
+second older than what its readers have seen, and upstream tells those events once more. Such a reader waits (`NotYet`),
 for as long as its caller thinks fit.
 """
 
@@ -24,38 +24,38 @@ REST_GONE = "What came after that event is no longer kept. Read the prediction i
 UNKNOWN = "This stream has no event of that id to go on after. Read the prediction instead."
 
 
-class Start(msgspec.Struct, frozen=True):
+class ResumeAt(msgspec.Struct, frozen=True):
     """The reader goes on from this cursor."""
 
     cursor: int
 
 
-class Wait(msgspec.Struct, frozen=True):
+class NotYet(msgspec.Struct, frozen=True):
     """The event that the reader has seen may still come; after the next news the question is to be asked again."""
 
 
-class Lost(msgspec.Struct, frozen=True):
+class Gap(msgspec.Struct, frozen=True):
     """The reader would miss something, or hear something twice."""
 
     detail: str
 
 
-class Over(msgspec.Struct, frozen=True):
+class Complete(msgspec.Struct, frozen=True):
     """The reader has been told everything, the end included."""
 
 
-def resume(log: EventLog, last_event_id: str | None) -> Start | Wait | Lost | Over:
+def resume(log: EventLog, last_event_id: str | None) -> ResumeAt | NotYet | Gap | Complete:
     """Say where in a log a reader goes on who has seen the event of that id, and all before it."""
     if last_event_id is None:
-        return Lost(BEGINNING_GONE) if log.is_behind(log.start()) else Start(log.start())
+        return Gap(BEGINNING_GONE) if log.is_behind(log.start()) else ResumeAt(log.start())
     if replay.is_own_end(last_event_id):
-        return Over()
+        return Complete()
     if not log.is_closed and _is_later(last_event_id, log.last_id):
-        return Wait()
+        return NotYet()
     found = log.after(last_event_id)
     if isinstance(found, int):
-        return Over() if log.is_closed and found == log.end else Start(found)
-    return Lost(REST_GONE if isinstance(found, Gone) else UNKNOWN)
+        return Complete() if log.is_closed and found == log.end else ResumeAt(found)
+    return Gap(REST_GONE if isinstance(found, Gone) else UNKNOWN)
 
 
 def _is_later(event_id: str, last_id: str | None) -> bool:

@@ -117,7 +117,7 @@ class LearnedRate:
         """Return in how many seconds the bucket is full again, at the rate that counts now."""
         return max(rates.reset_seconds(self._full_at, now), self._paused_until - now)
 
-    def hear(self, answer: Answer, now: float) -> None:
+    def observe_response(self, answer: Answer, now: float) -> None:
         """Learn from an answer of upstream."""
         if answer.status == 429:
             self._hear_throttle(read_throttle(answer), now)

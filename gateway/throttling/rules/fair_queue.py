@@ -24,7 +24,7 @@ from collections.abc import Mapping
 _STALE_TOLERATED = 64
 
 
-class Place:
+class QueuePosition:
     """Somebody's place in the queue."""
 
     __slots__ = ("_number", "flow", "is_waiting", "until")
@@ -52,9 +52,9 @@ class _Flow:
         """The tag at which its latest turn ends."""
         self.is_lined_up = False
         """Whether it has its one entry in the line of flows."""
-        self.returned: OrderedDict[int, Place] = OrderedDict()
+        self.returned: OrderedDict[int, QueuePosition] = OrderedDict()
         """Those whose turn came to nothing, which go first."""
-        self.fresh: OrderedDict[int, Place] = OrderedDict()
+        self.fresh: OrderedDict[int, QueuePosition] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.returned) + len(self.fresh)
@@ -72,7 +72,7 @@ class FairQueue:
         self._numbers = itertools.count()
         self._line: list[tuple[float, int, _Flow]] = []
         """Flows by the start tag of their next turn; one entry each at most."""
-        self._deadlines: list[tuple[float, int, Place]] = []
+        self._deadlines: list[tuple[float, int, QueuePosition]] = []
 
     def reweigh(self, weights: Mapping[str, float]) -> None:
         """Give flows other weights, from their next turn on, and add new ones.
@@ -96,10 +96,10 @@ class FairQueue:
         """Whether a flow has as many who wait as it may."""
         return len(self._flows[name]) >= self._max_waiting
 
-    def join(self, name: str, until: float, *, returned: bool = False) -> Place:
+    def join(self, name: str, until: float, *, returned: bool = False) -> QueuePosition:
         """Wait for a turn, at most `until` that time. `returned` is for those whose turn came to nothing."""
         flow = self._flows[name]
-        place = Place(flow, next(self._numbers), until)
+        place = QueuePosition(flow, next(self._numbers), until)
         (flow.returned if returned else flow.fresh)[place.number] = place
         self._waiting += 1
         heapq.heappush(self._deadlines, (until, place.number, place))
@@ -107,7 +107,7 @@ class FairQueue:
             self._line_up(flow, place.number)
         return place
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: QueuePosition) -> None:
         """Give up a place: those behind move up, as if it had never been taken. Do nothing once it was given its turn.
 
         The flow stays in line with the tag that it has: that is no earlier than the one it would be given anew, since
@@ -116,7 +116,7 @@ class FairQueue:
         if place.is_waiting:
             self._take_out(place)
 
-    def next(self) -> Place | None:
+    def next(self) -> QueuePosition | None:
         """Give the next turn, or return `None` if nobody waits."""
         while self._line:
             starts, _, flow = heapq.heappop(self._line)
@@ -133,7 +133,7 @@ class FairQueue:
             return place
         return None
 
-    def expired(self, now: float) -> list[Place]:
+    def expired(self, now: float) -> list[QueuePosition]:
         """Take out those whose time is over, and return them."""
         late = []
         while self._deadlines and (self._deadlines[0][0] <= now or not self._deadlines[0][2].is_waiting):
@@ -154,7 +154,7 @@ class FairQueue:
         heapq.heappush(self._line, (max(self._virtual, flow.ends), number, flow))
         flow.is_lined_up = True
 
-    def _take_out(self, place: Place) -> None:
+    def _take_out(self, place: QueuePosition) -> None:
         place.is_waiting = False
         self._waiting -= 1
         if place.flow.returned.pop(place.number, None) is None:

@@ -9,12 +9,12 @@ wait, not of creates. Pure: times are arguments.
 import itertools
 from collections import OrderedDict
 
-from gateway.throttling.rules.request_rates import Bucket, Over, admit
+from gateway.throttling.rules.request_rates import Bucket, RateExceeded, admit
 
 Buckets = tuple[Bucket, ...]
 
 
-class Held:
+class HeldCreate:
     """A create that waits."""
 
     __slots__ = ("buckets", "number", "until")
@@ -25,25 +25,25 @@ class Held:
         self.until = until
 
 
-class Line:
+class HoldLine:
     """The creates of one team that wait. All of them wait equally long, so that the first is the first to be late."""
 
     def __init__(self) -> None:
-        self._alike: dict[Buckets, OrderedDict[int, Held]] = {}
+        self._alike: dict[Buckets, OrderedDict[int, HeldCreate]] = {}
         self._numbers = itertools.count()
         self._waiting = 0
 
     def __len__(self) -> int:
         return self._waiting
 
-    def join(self, buckets: Buckets, until: float) -> Held:
+    def join(self, buckets: Buckets, until: float) -> HeldCreate:
         """Wait, until that time at most."""
-        held = Held(buckets, next(self._numbers), until)
+        held = HeldCreate(buckets, next(self._numbers), until)
         self._alike.setdefault(buckets, OrderedDict())[held.number] = held
         self._waiting += 1
         return held
 
-    def leave(self, held: Held) -> None:
+    def leave(self, held: HeldCreate) -> None:
         """Wait no longer; do nothing for one that has gone already."""
         alike = self._alike.get(held.buckets)
         if alike is not None and alike.pop(held.number, None) is not None:
@@ -51,16 +51,16 @@ class Line:
             if not alike:
                 del self._alike[held.buckets]
 
-    def step(self, now: float) -> tuple[list[tuple[Held, Over | None]], float]:
+    def step(self, now: float) -> tuple[list[tuple[HeldCreate, RateExceeded | None]], float]:
         """Let go who may, charged to their rates, and those whose time is over, with the rate that they were over.
 
         Return them, and how many seconds nothing will change if nobody comes.
         """
-        gone: list[tuple[Held, Over | None]] = []
+        gone: list[tuple[HeldCreate, RateExceeded | None]] = []
         pause = float("inf")
         # All of the first ones, by arrival: what one of them takes the next may miss.
         for alike in sorted(self._alike.values(), key=lambda alike: next(iter(alike))):
-            over: Over | None = None
+            over: RateExceeded | None = None
             for held in alike.values():
                 over = over or admit(held.buckets, now, held=True)
                 if over is not None and held.until > now:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.domain import rates
-from gateway.domain.limits import Of
+from gateway.domain.limits import SubjectKind
 from gateway.throttling.rules.request_rates import NAME, Bucket
 
 _WINDOWS = {"_per_minute": 60, "_per_day": 86_400}
@@ -57,7 +57,7 @@ def refusing(limit: Mapping[str, object], seconds: int) -> Refusing | None:
     `None` for the request rates, which every answer tells of.
     """
     name, of = str(limit["name"]), limit["of"]
-    if name == NAME and of != Of.ACCOUNT:
+    if name == NAME and of != SubjectKind.ACCOUNT:
         return None
     # A month is not always as long.
     window = next((f";w={length}" for end, length in _WINDOWS.items() if name.endswith(end)), "")

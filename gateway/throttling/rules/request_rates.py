@@ -17,7 +17,7 @@ import msgspec
 from cachetools import LRUCache
 
 from gateway.domain import rates
-from gateway.domain.limits import Of, Subject
+from gateway.domain.limits import Subject, SubjectKind
 from gateway.domain.rates import Rate
 from gateway.domain.teams import Caller
 
@@ -31,7 +31,7 @@ class Bucket:
 
     __slots__ = ("burst", "full_at", "held_rate", "label", "limit", "of", "policy", "rate")
 
-    def __init__(self, of: Of, limit: int, burst: int | None, label: str) -> None:
+    def __init__(self, of: SubjectKind, limit: int, burst: int | None, label: str) -> None:
         self.of = of
         self.full_at = rates.FULL
         self.label = f"{label}-requests"
@@ -47,7 +47,7 @@ class Bucket:
         """Its part of the header `RateLimit-Policy`: see `rate_headers`."""
 
 
-class Over(msgspec.Struct, frozen=True):
+class RateExceeded(msgspec.Struct, frozen=True):
     """A rate that refuses, and in how many seconds it would not."""
 
     bucket: Bucket
@@ -65,11 +65,11 @@ class _Known(msgspec.Struct, frozen=True):
     """The same of an address."""
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class RateStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One limit as it is now, for people to look at."""
 
     name: str
-    of: Of
+    of: SubjectKind
     limit: int
     used: int
     """Of what may come at once."""
@@ -79,7 +79,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Until it is whole again."""
 
 
-class _Kept(LRUCache[tuple[Of, str], Bucket]):
+class _Kept(LRUCache[tuple[SubjectKind, str], Bucket]):
     """The buckets that were used last."""
 
     def __init__(self, maxsize: int) -> None:
@@ -97,7 +97,7 @@ class RequestRates:
 
     def __init__(self, *, max_kept: int = MAX_KEPT) -> None:
         self._max_kept = max_kept
-        self._fixed: dict[tuple[Of, str], Bucket] = {}
+        self._fixed: dict[tuple[SubjectKind, str], Bucket] = {}
         self._kept = _Kept(max_kept)
         self._known: dict[str, _Known] = {}
 
@@ -124,9 +124,11 @@ class RequestRates:
                 self._known.clear()
             limited = [subject for subject in caller.subjects("", "") if subject.limits.requests_per_minute is not None]
             found = self._known[caller.counted_as] = _Known(
-                tuple(self._bucket(subject) for subject in limited if subject.of in (Of.TEAM, Of.KEY)),
-                tuple(subject for subject in limited if subject.of is Of.USER),
-                tuple(subject for subject in limited if subject.of is Of.ADDRESS and caller.is_public),
+                tuple(
+                    self._bucket(subject) for subject in limited if subject.of in (SubjectKind.TEAM, SubjectKind.KEY)
+                ),
+                tuple(subject for subject in limited if subject.of is SubjectKind.USER),
+                tuple(subject for subject in limited if subject.of is SubjectKind.ADDRESS and caller.is_public),
             )
         return found
 
@@ -152,13 +154,13 @@ class RequestRates:
         return bucket
 
 
-def admit(buckets: tuple[Bucket, ...], now: float, *, held: bool = False) -> Over | None:
+def admit(buckets: tuple[Bucket, ...], now: float, *, held: bool = False) -> RateExceeded | None:
     """Charge a request to all of its buckets, or to none: then return the one that lets it wait for longest."""
-    over: Over | None = None
+    over: RateExceeded | None = None
     for bucket in buckets:
         wait = rates.wait(bucket.full_at, bucket.held_rate if held else bucket.rate, now)
         if wait > 0 and (over is None or wait > over.seconds):
-            over = Over(bucket, wait)
+            over = RateExceeded(bucket, wait)
     if over is None:
         for bucket in buckets:
             bucket.full_at = rates.take(bucket.full_at, bucket.rate, now)
@@ -171,15 +173,15 @@ def give_back(buckets: tuple[Bucket, ...]) -> None:
         bucket.full_at -= bucket.rate.interval
 
 
-def retry_after(over: Over) -> int:
+def retry_after(over: RateExceeded) -> int:
     """Return after how many whole seconds another try makes sense: at least one."""
     return max(1, math.ceil(over.seconds))
 
 
-def standing(bucket: Bucket, now: float) -> Standing:
+def standing(bucket: Bucket, now: float) -> RateStatus:
     """Return a bucket's state for people to look at."""
     remaining = rates.remaining(bucket.full_at, bucket.rate, now)
-    return Standing(
+    return RateStatus(
         name=NAME,
         of=bucket.of,
         limit=bucket.limit,

@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.domain import documents
-from gateway.domain.records import Sight, Status
+from gateway.domain.records import PredictionView, Status
 
 
 class Event(StrEnum):
@@ -36,7 +36,7 @@ _NOTHING = b""
 _LEFT = frozenset({Status.CANCELED, Status.ABORTED})
 
 
-class Moment(msgspec.Struct, frozen=True):
+class ProgressSnapshot(msgspec.Struct, frozen=True):
     """A prediction at one look, as far as events go. Output and logs are digests, empty where there is nothing."""
 
     status: Status
@@ -45,7 +45,7 @@ class Moment(msgspec.Struct, frozen=True):
     logs: bytes = _NOTHING
 
 
-class Told(msgspec.Struct, frozen=True):
+class Sent(msgspec.Struct, frozen=True):
     """What a caller has been told, or need not be told any more."""
 
     started: bool = False
@@ -60,7 +60,7 @@ class Due(msgspec.Struct, frozen=True):
     """What is to be sent, in order; what the caller has then been told; when to look again at what was held back."""
 
     events: tuple[Event, ...]
-    told: Told
+    told: Sent
     again_at: float | None = None
 
 
@@ -69,22 +69,22 @@ def wanted(events_filter: Sequence[str] | None) -> frozenset[Event]:
     return frozenset(Event(event) for event in events_filter) if events_filter else DEFAULT
 
 
-def moment_of(sight: Sight) -> Moment:
+def moment_of(view: PredictionView) -> ProgressSnapshot:
     """Look at a prediction. Raise `ValueError` for a document that cannot be read."""
-    status = documents.shown_status(sight)
+    status = documents.shown_status(view)
     if status in _LEFT:
-        return Moment(status)
-    facts = documents.progress_of(sight.run.document)
+        return ProgressSnapshot(status)
+    facts = documents.progress_of(view.run.document)
     has_started = status in (Status.PROCESSING, Status.SUCCEEDED) or facts.has_started
-    return Moment(status, has_started, _digest(facts.output), _digest(facts.logs))
+    return ProgressSnapshot(status, has_started, _digest(facts.output), _digest(facts.logs))
 
 
-def caught_up(moment: Moment) -> Told:
+def caught_up(moment: ProgressSnapshot) -> Sent:
     """Return what a caller counts as having been told of what was so before anybody could tell."""
-    return Told(moment.has_started, moment.output, moment.logs)
+    return Sent(moment.has_started, moment.output, moment.logs)
 
 
-def due(told: Told, moment: Moment, events: frozenset[Event], now: float) -> Due:
+def due(told: Sent, moment: ProgressSnapshot, events: frozenset[Event], now: float) -> Due:
     """Say which of the wanted `events` are due at a look. `now` is of a clock that does not go back."""
     if told.completed:
         return Due((), told)
@@ -107,7 +107,7 @@ def due(told: Told, moment: Moment, events: frozenset[Event], now: float) -> Due
     return Due(tuple(event for event in found if event in events), told, again_at)
 
 
-def _progress(told: Told, moment: Moment, events: frozenset[Event]) -> Event | None:
+def _progress(told: Sent, moment: ProgressSnapshot, events: frozenset[Event]) -> Event | None:
     """Name what is new of output and logs. One body carries both, and one message tells it."""
     if Event.OUTPUT in events and moment.output not in (told.output, _NOTHING):
         return Event.OUTPUT

@@ -34,7 +34,7 @@ class _Lane(NamedTuple, Generic[T]):
     others: deque[Job[T]]
 
 
-class Lanes(Generic[T]):
+class DeliverySlots(Generic[T]):
     """Jobs that wait, in a lane for each team and receiver, and how many are being done."""
 
     def __init__(self, slots: Slots) -> None:

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from gateway.access.authentication import Authenticator
 from gateway.access.browser_tokens import TokenLimits, TokenRequest, TokenService
 from gateway.access.rules.api_keys import Minted
-from gateway.domain.limits import Allowance, Limits, Of, Subject
+from gateway.domain.limits import Allowance, Limits, Subject, SubjectKind
 from gateway.domain.records import Key
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
@@ -237,7 +237,7 @@ class TestBrowserTokens:
         pages = [await ask(who, await self.mint(who, tokens, minted, limits=limits)) for _ in range(2)]
         assert all(page.is_public for page in pages)
         of_key, of_token = pages[0].subjects()
-        assert of_key == Subject(Of.KEY, key.id, own.own, "key")
+        assert of_key == Subject(SubjectKind.KEY, key.id, own.own, "key")
         assert of_token.limits == Limits(requests_per_minute=10, burst=2)
         assert of_token.id != pages[1].subjects()[1].id
 

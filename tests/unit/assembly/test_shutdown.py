@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from gateway.assembly.shutdown import Ending, Stop
+from gateway.assembly.shutdown import ShutdownDeadline, SignalHandler
 from tests.support.clock import ManualClock
 
 
@@ -18,7 +18,7 @@ async def test_an_end_that_takes_too_long_is_cut():
         left.append(status)
         gone.set()
 
-    stop = Stop(-4.99, leave=leave)
+    stop = SignalHandler(-4.99, leave=leave)
     stop.signalled(signal.SIGTERM)
     await stop.wait()
     await gone.wait()
@@ -29,7 +29,7 @@ async def test_an_end_that_takes_too_long_is_cut():
 async def test_the_second_signal_says_which_it_was(number: signal.Signals):
     """As a shell has it: 128 and the signal's number."""
     left: list[int] = []
-    stop = Stop(60, leave=left.append)
+    stop = SignalHandler(60, leave=left.append)
     stop.signalled(signal.SIGTERM)
     assert left == []
     stop.signalled(number)
@@ -39,7 +39,7 @@ async def test_the_second_signal_says_which_it_was(number: signal.Signals):
 async def test_the_grace_is_shared():
     """What one part has used up of it, the next has not; it begins with the signal, once."""
     clock = ManualClock()
-    ending = Ending(clock, 10)
+    ending = ShutdownDeadline(clock, 10)
     await clock.advance(100)
     assert ending.left() == 10
     ending.begin()

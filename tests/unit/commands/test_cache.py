@@ -67,11 +67,11 @@ async def _finish(store: Store, number: int, team: str, target: str, *, age: flo
         intended_at=ended, fingerprint=intent.fingerprint, state=RunState.ENDED, upstream_id=name, leader_id=name,
         status=Status.SUCCEEDED, document=document, live_at=ended, ended_at=ended, cache_until=ended + ttl,
     )  # fmt: skip
-    leader = Prediction(
+    run_creator = Prediction(
         id=name, run_id=intent.id, kind=Kind.PREDICTION, team=team, key_id="k", source=Source.MISS, created_at=ended,
         ticket=f"t{number}", ticket_expires_at=ended + 60,
     )  # fmt: skip
-    await store.record_created(run, leader)
+    await store.record_created(run, run_creator)
 
 
 @pytest.fixture
@@ -150,9 +150,9 @@ def test_purged_predictions_stay_what_they_were():
         store = open_store("sqlite:///gateway.db")
         await store.open()
         try:
-            sight = await store.prediction(f"{1:026d}")
-            assert sight is not None
-            return sight.run.status, sight.run.data_removed
+            view = await store.prediction(f"{1:026d}")
+            assert view is not None
+            return view.run.status, view.run.data_removed
         finally:
             await store.close()
 

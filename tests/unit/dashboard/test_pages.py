@@ -39,7 +39,7 @@ def board(**fields: Any) -> Board:
         "budgets": (),
         "live": Live(requests=1, runs=1, streams=0, waiting=0),
         "runs": (),
-        "troubles": (),
+        "recent_errors": (),
         "refusals": (),
     }
     return Board(**given | fields)
@@ -93,7 +93,7 @@ def test_whatever_callers_call_things_is_text(renderer: Renderer):
         days=boards.by_days([row(EVIL, TODAY)], SINCE, TODAY),
         budgets=(Budget(team=EVIL, day_spent=1, day_limit=2, month_spent=1, month_limit=2, held=0, projected=9),),
         runs=(ActiveRun(team=EVIL, prediction=EVIL, target=EVIL, status="starting", since=0.0),),
-        troubles=(Trouble(at=0.0, team=EVIL, what=EVIL, detail=EVIL, prediction=EVIL),),
+        recent_errors=(Trouble(at=0.0, team=EVIL, what=EVIL, detail=EVIL, prediction=EVIL),),
         refusals=(Refusal(team=EVIL, reason=EVIL, count=1),),
     )
     text = renderer.page(shown, can_sign_out=False)
@@ -110,7 +110,7 @@ def test_every_part_has_its_place_in_the_page(renderer: Renderer):
     ids = {attributes.get("id") for _, attributes in Seen(renderer.page(shown, can_sign_out=False)).tags}
     sections = renderer.sections(shown)
     assert set(sections) <= ids
-    assert {"now", "month", "budgets", "spend-chart", "targets", "runs", "troubles", "refusals"} <= set(sections)
+    assert {"now", "month", "budgets", "spend-chart", "targets", "runs", "recent-errors", "refusals"} <= set(sections)
     for html in sections.values():
         # A part in itself has no ids, or they would be there twice.
         assert not [attributes for _, attributes in Seen(html).tags if "id" in attributes]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain import documents, surrogates, times
-from gateway.domain.records import Kind, Prediction, Run, RunState, Sight, Source, Status
+from gateway.domain.records import Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from tests.support.jsons import SPELLED
 
 UPSTREAM_ID = "vrsafsk7mnrgj0cf0p2ax766s4"
@@ -41,17 +41,17 @@ DATABASE = (
 SHOWN = {"id", "urls", "webhook", "webhook_events_filter", "deadline"}
 
 
-def sight(document: bytes = EDGE, *, status: Status = Status.PROCESSING, **fields: object) -> Sight:
+def view(document: bytes = EDGE, *, status: Status = Status.PROCESSING, **fields: object) -> PredictionView:
     run = Run(
         id="run_1", kind=Kind.PREDICTION, team="red", key_id="k", target="a/b", path="/predictions", request=b"{}",
         intended_at=AT, document=document, status=status, state=RunState.LIVE, upstream_id=UPSTREAM_ID,
     )  # fmt: skip
     given = {"id": OTHER_ID, "run_id": "run_1", "kind": Kind.PREDICTION, "team": "red", "key_id": "k"}
     given = {"source": Source.MISS} | given | {"created_at": AT, "ticket": "", "ticket_expires_at": AT + 1}
-    return Sight(Prediction(**(given | fields)), run)
+    return PredictionView(Prediction(**(given | fields)), run)
 
 
-def show(seen: Sight, **options: bool) -> bytes:
+def show(seen: PredictionView, **options: bool) -> bytes:
     return documents.render(seen, BASE, TICKET, family="predictions", **options)
 
 
@@ -68,7 +68,7 @@ def with_output(value: bytes) -> bytes:
 @pytest.mark.parametrize("document", [EDGE, DATABASE])
 def test_only_what_differs_for_the_caller_is_changed(document):
     """Input, output, logs and what we do not know are the bytes that upstream wrote, in its order."""
-    before, after = top(document), top(show(sight(document)))
+    before, after = top(document), top(show(view(document)))
     assert list(after) == list(before)
     for name in before.keys() - SHOWN:
         assert after[name] == before[name], name
@@ -79,7 +79,7 @@ def test_no_value_changes_a_byte(spelled):
     """Numbers keep their digits, texts their escapes, at any depth."""
     value = spelled.encode()
     for status in (Status.PROCESSING, Status.SUCCEEDED):
-        shown = top(show(sight(with_output(value), status=status)))
+        shown = top(show(view(with_output(value), status=status)))
         assert [shown[name] for name in ("input", "output", "logs", "other")] == [value] * 4
 
 
@@ -93,7 +93,7 @@ def test_news_keeps_the_bytes(spelled):
 @pytest.mark.parametrize("document", [EDGE, DATABASE])
 def test_links_lead_back_and_hold_no_null(document):
     """The Python client refuses a null link; the JavaScript client follows what it is given."""
-    urls = json.loads(show(sight(document)))["urls"]
+    urls = json.loads(show(view(document)))["urls"]
     own = f"{BASE}/predictions/{OTHER_ID}"
     assert urls["get"] == own
     assert urls["cancel"] == f"{own}/cancel"
@@ -110,7 +110,7 @@ def test_links_lead_back_and_hold_no_null(document):
 def test_whatever_links_upstream_gives_none_is_null(urls):
     """Links that upstream does not give are not made up."""
     document = json.dumps({"id": UPSTREAM_ID, "status": "starting", "urls": urls}).encode()
-    shown = json.loads(show(sight(document)))["urls"]
+    shown = json.loads(show(view(document)))["urls"]
     assert shown.keys() == {name for name, url in (urls or {}).items() if url is not None}
     assert None not in shown.values()
     foreign = json.loads(documents.render_foreign(document, BASE, "predictions"))["urls"]
@@ -121,13 +121,13 @@ def test_whatever_links_upstream_gives_none_is_null(urls):
 def test_a_document_without_links_gets_none():
     """Nothing is added that upstream did not give."""
     document = b'{"id":"x","status":"starting"}'
-    assert "urls" not in json.loads(show(sight(document)))
+    assert "urls" not in json.loads(show(view(document)))
     assert documents.render_foreign(document, BASE, "predictions") == document
 
 
 def test_a_joined_prediction_never_shows_the_runs_id():
     """Whoever shares a run does not learn the id of another's prediction."""
-    body = json.loads(show(sight()))
+    body = json.loads(show(view()))
     del body["input"]
     assert body["id"] == OTHER_ID
     assert UPSTREAM_ID not in json.dumps(body)
@@ -136,15 +136,15 @@ def test_a_joined_prediction_never_shows_the_runs_id():
 def test_the_web_link_is_kept_where_it_names_the_prediction_itself():
     """`urls.web` shows the run on Replicate's site: to the one who started it, and to nobody who joined."""
     web = f"https://replicate.com/p/{UPSTREAM_ID}"
-    assert json.loads(show(sight(id=UPSTREAM_ID)))["urls"]["web"] == web
-    assert "web" not in json.loads(show(sight()))["urls"]
+    assert json.loads(show(view(id=UPSTREAM_ID)))["urls"]["web"] == web
+    assert "web" not in json.loads(show(view()))["urls"]
 
 
 def test_the_caller_sees_its_own_webhook_and_deadline():
     """Upstream's, if any, is the gateway's own."""
     theirs = b'{"id":"x","status":"starting","webhook":"https://gw/secret","webhook_events_filter":["start"]}'
-    assert json.loads(show(sight(theirs))).keys() == {"id", "status"}
-    mine = sight(theirs, webhook="https://me.example/", webhook_events_filter=("completed",), deadline_at=AT + 60)
+    assert json.loads(show(view(theirs))).keys() == {"id", "status"}
+    mine = view(theirs, webhook="https://me.example/", webhook_events_filter=("completed",), deadline_at=AT + 60)
     body = json.loads(show(mine))
     assert body["webhook"] == "https://me.example/"
     assert body["webhook_events_filter"] == ["completed"]
@@ -153,18 +153,18 @@ def test_the_caller_sees_its_own_webhook_and_deadline():
 
 def test_a_wait_that_ran_out_looks_like_a_start():
     """Clients take everything but `starting` for the result."""
-    body = json.loads(show(sight(), as_starting=True))
+    body = json.loads(show(view(), as_starting=True))
     assert (body["status"], body["output"]) == ("starting", None)
     assert not body.keys() & {"started_at", "completed_at", "metrics"}
     assert body["logs"]
-    assert "output" not in json.loads(show(sight(b'{"id":"x","status":"processing"}'), as_starting=True))
+    assert "output" not in json.loads(show(view(b'{"id":"x","status":"processing"}'), as_starting=True))
 
 
 def test_an_end_can_be_shown_as_a_beginning():
     """A client that must not find output in the answer to its create finds none, though the run has ended."""
     ended = EDGE.replace(b'"processing"', b'"succeeded"')
-    assert json.loads(show(sight(ended, status=Status.SUCCEEDED)))["status"] == "succeeded"
-    shown = json.loads(show(sight(ended, status=Status.SUCCEEDED), as_starting=True))
+    assert json.loads(show(view(ended, status=Status.SUCCEEDED)))["status"] == "succeeded"
+    shown = json.loads(show(view(ended, status=Status.SUCCEEDED), as_starting=True))
     assert (shown["status"], shown.get("output"), "completed_at" in shown) == ("starting", None, False)
 
 
@@ -172,16 +172,16 @@ def test_an_end_can_be_shown_as_a_beginning():
 @pytest.mark.parametrize("status", [Status.STARTING, Status.PROCESSING, Status.SUCCEEDED])
 def test_a_cancelled_prediction_has_ended_whatever_its_run_does(status, as_starting):
     """The caller's word counts at once: canceled, without output, completed now."""
-    seen = sight(EDGE.replace(b'"processing"', f'"{status}"'.encode()), status=status, canceled_at=AT + 3)
+    seen = view(EDGE.replace(b'"processing"', f'"{status}"'.encode()), status=status, canceled_at=AT + 3)
     body = json.loads(show(seen, as_starting=as_starting))
     assert (body["status"], body["output"], body["completed_at"]) == ("canceled", None, times.render(AT + 3))
     assert documents.shown_status(seen) is Status.CANCELED
-    assert documents.shown_status(sight(status=status)) is status
+    assert documents.shown_status(view(status=status)) is status
 
 
 def test_trainings_have_links_of_their_own():
     """A training's GET links at /trainings (ref 1)."""
-    body = json.loads(documents.render(sight(), BASE, TICKET, family="trainings"))
+    body = json.loads(documents.render(view(), BASE, TICKET, family="trainings"))
     assert body["urls"]["get"] == f"{BASE}/trainings/{OTHER_ID}"
     assert documents.family_of(Kind.TRAINING) == "trainings"
     assert documents.family_of(Kind.PREDICTION) == "predictions"
@@ -236,9 +236,9 @@ def test_whatever_was_news_can_be_shown(spelled, status):
     body = b'{"id":"x","status":"%s","urls":null,"output":%s}' % (status.encode(), spelled.encode())
     news = documents.read_news(body)
     for document in (
-        show(sight(news.document, status=news.status)),
-        show(sight(news.document, status=news.status), as_starting=True),
-        show(sight(news.document, status=news.status, canceled_at=AT)),
+        show(view(news.document, status=news.status)),
+        show(view(news.document, status=news.status), as_starting=True),
+        show(view(news.document, status=news.status, canceled_at=AT)),
         documents.without_data(news.document),
         documents.failed(news.document, "Gone."),
         documents.render_foreign(news.document, BASE, "trainings"),
@@ -301,5 +301,5 @@ def test_text_writes_one_string_or_null():
 def test_a_poll_of_a_large_output_takes_a_moment():
     """Ten megabytes of output are not looked at for each of a thousand polls."""
     document = with_output(b'"' + rb"\"" * 2_500_000 + b'"')
-    assert len(show(sight(document))) > len(document)
-    assert re.match(rb'\{"id":"kr2d', show(sight(document)))
+    assert len(show(view(document))) > len(document)
+    assert re.match(rb'\{"id":"kr2d', show(view(document)))

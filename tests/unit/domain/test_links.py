@@ -190,7 +190,7 @@ def test_a_link_with_half_a_character_is_no_link():
 
 
 def test_links_that_are_not_to_be_replaced_stay():
-    """Another house's file is left to the model."""
+    """Another stack's file is left to the model."""
     other = "https://other.example/files/abcdefgh1234"
     body = dumps({"a": [other, LINK, other]})
     assert links.translate(body, {LINK: UPSTREAM}) == dumps({"a": [other, UPSTREAM, other]})

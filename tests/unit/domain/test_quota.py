@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain import quota
-from gateway.domain.limits import Of
-from gateway.domain.quota import Allowance, Demand, Granted, Meter, Refused, Sort
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import Allowance, Counters, Granted, LimitKind, Refused, ReservationRequest
 from gateway.domain.rates import Rate
 
 NOW = 1_764_000_000.0
@@ -17,11 +17,11 @@ MIDNIGHT, MONTH_END = 1_764_028_800.0, 1_764_547_200.0
 
 
 def of(scope: str = "team/red", **limits: Any) -> Allowance:
-    return Allowance(of=Of(scope.partition("/")[0]), scope=scope, **limits)
+    return Allowance(of=SubjectKind(scope.partition("/")[0]), scope=scope, **limits)
 
 
-def decide(meter: Meter, *, microusd: int = 10, milliseconds: int = 10, **limits: Any) -> Granted | Refused:
-    return quota.decide({"team/red": meter}, Demand(microusd, milliseconds, (of(**limits),)), NOW)
+def decide(meter: Counters, *, microusd: int = 10, milliseconds: int = 10, **limits: Any) -> Granted | Refused:
+    return quota.decide({"team/red": meter}, ReservationRequest(microusd, milliseconds, (of(**limits),)), NOW)
 
 
 def refused(decision: Granted | Refused) -> Refused:
@@ -30,29 +30,34 @@ def refused(decision: Granted | Refused) -> Refused:
 
 
 def test_who_has_no_limits_is_granted_everything() -> None:
-    assert decide(Meter(open=10**6, day_microusd=10**12)) == Granted({})
+    assert decide(Counters(open=10**6, day_microusd=10**12)) == Granted({})
 
 
 @pytest.mark.parametrize(
     ("name", "limits", "meter", "resets_at"),
     [
-        ("budget_usd_per_day", {"microusd_per_day": 100}, Meter(day_microusd=60, held_microusd=31), MIDNIGHT),
-        ("budget_usd_per_month", {"microusd_per_month": 100}, Meter(month_microusd=60, held_microusd=31), MONTH_END),
-        ("seconds_per_day", {"milliseconds_per_day": 100}, Meter(day_milliseconds=60, held_milliseconds=31), MIDNIGHT),
+        ("budget_usd_per_day", {"microusd_per_day": 100}, Counters(day_microusd=60, held_microusd=31), MIDNIGHT),
+        ("budget_usd_per_month", {"microusd_per_month": 100}, Counters(month_microusd=60, held_microusd=31), MONTH_END),
+        (
+            "seconds_per_day",
+            {"milliseconds_per_day": 100},
+            Counters(day_milliseconds=60, held_milliseconds=31),
+            MIDNIGHT,
+        ),
         (
             "seconds_per_month",
             {"milliseconds_per_month": 100},
-            Meter(month_milliseconds=60, held_milliseconds=31),
+            Counters(month_milliseconds=60, held_milliseconds=31),
             MONTH_END,
         ),
     ],
 )
 def test_a_budget_is_what_is_spent_and_held_and_asked_for(
-    name: str, limits: dict[str, int], meter: Meter, resets_at: float
+    name: str, limits: dict[str, int], meter: Counters, resets_at: float
 ) -> None:
     """Sixty spent and thirty-one held of a hundred: ten more are too many, and it is said whose, and until when."""
     standing = refused(decide(meter, **limits)).standing
-    assert (standing.name, standing.of, standing.scope) == (name, Of.TEAM, "team/red")
+    assert (standing.name, standing.of, standing.scope) == (name, SubjectKind.TEAM, "team/red")
     assert (standing.limit, standing.used, standing.held, standing.remaining) == (100, 60, 31, 9)
     assert standing.resets_at == resets_at
     assert standing.sort.is_budget
@@ -60,25 +65,25 @@ def test_a_budget_is_what_is_spent_and_held_and_asked_for(
 
 
 def test_what_is_spent_comes_back_with_the_window_and_what_is_held_with_an_end() -> None:
-    spent = refused(decide(Meter(day_microusd=95), microusd_per_day=100))
+    spent = refused(decide(Counters(day_microusd=95), microusd_per_day=100))
     assert spent.retry_after == MIDNIGHT - NOW
-    held = refused(decide(Meter(held_microusd=95), microusd_per_day=100))
+    held = refused(decide(Counters(held_microusd=95), microusd_per_day=100))
     assert held.retry_after == quota.CONCURRENCY_RETRY_SECONDS
     assert held.standing.resets_at == MIDNIGHT
 
 
 def test_what_costs_nothing_passes_a_budget_that_is_used_up() -> None:
-    assert isinstance(decide(Meter(day_microusd=200), microusd=0, microusd_per_day=100), Granted)
+    assert isinstance(decide(Counters(day_microusd=200), microusd=0, microusd_per_day=100), Granted)
 
 
 def test_runs_under_way_fill_the_places() -> None:
-    assert isinstance(decide(Meter(open=1), concurrent=2), Granted)
-    answer = refused(decide(Meter(open=2), concurrent=2))
-    assert answer.standing == quota.Standing(
+    assert isinstance(decide(Counters(open=1), concurrent=2), Granted)
+    answer = refused(decide(Counters(open=2), concurrent=2))
+    assert answer.standing == quota.LimitStatus(
         name="concurrent_predictions",
-        of=Of.TEAM,
+        of=SubjectKind.TEAM,
         scope="team/red",
-        sort=Sort.CONCURRENCY,
+        sort=LimitKind.CONCURRENCY,
         limit=2,
         used=2,
         held=0,
@@ -90,11 +95,11 @@ def test_runs_under_way_fill_the_places() -> None:
 
 def test_a_rate_is_a_bucket() -> None:
     """Six a minute, two at once: the third must wait ten seconds."""
-    rate, meter = Rate.of(6, 2), Meter()
+    rate, meter = Rate.of(6, 2), Counters()
     for _ in range(2):
         granted = decide(meter, predictions=rate)
         assert isinstance(granted, Granted)
-        meter = Meter(full_at=granted.full_at["team/red"])
+        meter = Counters(full_at=granted.full_at["team/red"])
     answer = refused(decide(meter, predictions=rate))
     assert answer.retry_after == 10
     assert (answer.standing.used, answer.standing.remaining, answer.standing.resets_at) == (2, 0, NOW + 20)
@@ -102,12 +107,12 @@ def test_a_rate_is_a_bucket() -> None:
 
 def test_a_clock_that_was_wrong_does_not_close_a_bucket_for_good() -> None:
     """The clock was a year ahead for a moment: a bucket is never emptier than empty."""
-    answer = refused(decide(Meter(full_at=NOW + 3e7), predictions=Rate.of(6, 2)))
+    answer = refused(decide(Counters(full_at=NOW + 3e7), predictions=Rate.of(6, 2)))
     assert answer.retry_after == 10
 
 
 def test_the_limit_that_is_in_the_way_longest_is_named() -> None:
-    meter = Meter(open=9, day_microusd=99, month_microusd=99, full_at=NOW + 10)
+    meter = Counters(open=9, day_microusd=99, month_microusd=99, full_at=NOW + 10)
     limits = {"concurrent": 1, "predictions": Rate.of(1, 1)}
     assert refused(decide(meter, **limits)).standing.name == "predictions_per_minute"
     limits["microusd_per_day"] = 100
@@ -118,34 +123,34 @@ def test_the_limit_that_is_in_the_way_longest_is_named() -> None:
 
 def test_a_budget_that_is_held_comes_before_a_rate() -> None:
     """Waiting for the rate would end in the budget's refusal."""
-    meter = Meter(held_microusd=99, full_at=NOW + 60)
-    assert refused(decide(meter, predictions=Rate.of(1, 1), microusd_per_day=100)).standing.sort is Sort.DOLLARS
+    meter = Counters(held_microusd=99, full_at=NOW + 60)
+    assert refused(decide(meter, predictions=Rate.of(1, 1), microusd_per_day=100)).standing.sort is LimitKind.DOLLARS
 
 
 def test_every_limit_of_everybody_is_checked_and_none_is_taken_before() -> None:
-    meters = {"team/red": Meter(), "key/k": Meter(open=1)}
-    demand = Demand(
+    meters = {"team/red": Counters(), "key/k": Counters(open=1)}
+    demand = ReservationRequest(
         1, 1, (of(predictions=Rate.of(1, 1)), of("key/k", concurrent=1), of("user/team red: u", concurrent=1))
     )
-    assert refused(quota.decide(meters, demand, NOW)).standing.of is Of.KEY
-    meters["key/k"] = Meter()
+    assert refused(quota.decide(meters, demand, NOW)).standing.of is SubjectKind.KEY
+    meters["key/k"] = Counters()
     assert quota.decide(meters, demand, NOW) == Granted({"team/red": NOW + 60})
 
 
 def test_standings_tell_of_each_limit_that_is_set() -> None:
     allowances = [of(concurrent=3, microusd_per_day=50), of("user/team red: u", milliseconds_per_month=7)]
-    found = quota.standings(allowances, {"team/red": Meter(open=1, held_microusd=60)}, NOW)
+    found = quota.standings(allowances, {"team/red": Counters(open=1, held_microusd=60)}, NOW)
     assert [(each.of, each.name, each.used, each.held, each.remaining) for each in found] == [
-        (Of.TEAM, "concurrent_predictions", 1, 0, 2),
-        (Of.TEAM, "budget_usd_per_day", 0, 60, 0),
-        (Of.USER, "seconds_per_month", 0, 0, 7),
+        (SubjectKind.TEAM, "concurrent_predictions", 1, 0, 2),
+        (SubjectKind.TEAM, "budget_usd_per_day", 0, 60, 0),
+        (SubjectKind.USER, "seconds_per_month", 0, 0, 7),
     ]
 
 
 def test_everything_is_counted_for_the_team_the_key_and_the_user() -> None:
     assert quota.scopes_of("red", "red/web", "ann") == ("team/red", "key/red/web", "user/team red: ann")
     assert quota.scopes_of("red") == ("team/red",)
-    demand = Demand(1, 1, (of(), of("key/red/web#token")))
+    demand = ReservationRequest(1, 1, (of(), of("key/red/web#token")))
     assert demand.scopes("red", "red/web", None) == ("team/red", "key/red/web", "key/red/web#token")
 
 
@@ -157,8 +162,8 @@ def test_a_budget_is_overspent_by_no_more_than_estimates_were_wrong(runs: list[t
     """Runs are admitted one after the other, all at once under way, and then cost what they cost."""
     held, admitted = 0, []
     for estimate, actual in runs:
-        demand = Demand(estimate, 0, (of(microusd_per_day=limit),))
-        if isinstance(quota.decide({"team/red": Meter(held_microusd=held)}, demand, NOW), Granted):
+        demand = ReservationRequest(estimate, 0, (of(microusd_per_day=limit),))
+        if isinstance(quota.decide({"team/red": Counters(held_microusd=held)}, demand, NOW), Granted):
             held += estimate
             admitted.append((estimate, actual))
     assert held <= limit

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.limits import Allowance, Limits, Of, Subject
+from gateway.domain.limits import Allowance, Limits, Subject, SubjectKind
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team, origin_allowed
 
@@ -89,12 +89,12 @@ def test_a_request_is_counted_under_all_who_are_limited_widest_first():
     key = Allowance(own=SOME, per_user=FEW, per_address=FEW)
     everybody = limited(allowance=key, token_id="t", token_limits=FEW).subjects("ann", "192.0.2.1")
     assert everybody == (
-        Subject(Of.TEAM, "red", MANY, "team"),
-        Subject(Of.KEY, "k", SOME, "key"),
-        Subject(Of.KEY, "k#t", FEW, "token"),
-        Subject(Of.USER, "team red: ann", SOME, "user"),
-        Subject(Of.USER, "key k: ann", FEW, "key-user"),
-        Subject(Of.ADDRESS, "key k: 192.0.2.1", FEW, "key-address"),
+        Subject(SubjectKind.TEAM, "red", MANY, "team"),
+        Subject(SubjectKind.KEY, "k", SOME, "key"),
+        Subject(SubjectKind.KEY, "k#t", FEW, "token"),
+        Subject(SubjectKind.USER, "team red: ann", SOME, "user"),
+        Subject(SubjectKind.USER, "key k: ann", FEW, "key-user"),
+        Subject(SubjectKind.ADDRESS, "key k: 192.0.2.1", FEW, "key-address"),
     )
     assert limited().subjects("ann", "192.0.2.1") == (everybody[0], everybody[3])
     assert limited().subjects() == (everybody[0],)

@@ -15,7 +15,7 @@ from gateway.domain.records import Status
 from gateway.domain.teams import Team
 from gateway.errors import PriceUnknown
 from gateway.money.budget_alerts import EXHAUSTED, WARNING, Budgets
-from gateway.money.ledger_audit import Bookkeeper
+from gateway.money.ledger_audit import LedgerAuditor
 from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import Price, PriceList, Rule, UnknownPolicy
 from gateway.store.sqlite import SQLiteStore
@@ -95,8 +95,10 @@ def pricing(observer: Any) -> Pricing:
 
 
 @pytest.fixture
-def bookkeeper(store: SQLiteStore, pricing: Pricing, budgets: Budgets, clock: ManualClock, observer: Any) -> Bookkeeper:
-    return Bookkeeper(store, store, pricing, budgets, clock, observer, retain_days=30)
+def ledger_auditor(
+    store: SQLiteStore, pricing: Pricing, budgets: Budgets, clock: ManualClock, observer: Any
+) -> LedgerAuditor:
+    return LedgerAuditor(store, store, pricing, budgets, clock, observer, retain_days=30)
 
 
 async def spend(store: SQLiteStore, name: str, microusd: int, at: float = NOW) -> None:
@@ -171,19 +173,21 @@ class TestWarnings:
 
 
 class TestBookkeeper:
-    async def test_a_start_mends_what_drifted_before_anything_is_admitted(self, store, bookkeeper, observer, caplog):
+    async def test_a_start_mends_what_drifted_before_anything_is_admitted(
+        self, store, ledger_auditor, observer, caplog
+    ):
         await spend(store, "1", 70)
         await go(store, "2", demand=demand(10))
         for edit in ("UPDATE spent SET microusd = 0", "UPDATE meters SET open = 7", "DELETE FROM usage_days"):
             await store._write(lambda db, edit=edit: db.execute(edit).rowcount)
-        await bookkeeper.start()
+        await ledger_auditor.start()
         assert observer.last("ledger_drift")[0] > 0
         assert any(record.levelname == "ERROR" for record in caplog.records)
         meter = (await store.meters(["team/red"], NOW))["team/red"]
         assert (meter.open, meter.held_microusd, meter.day_microusd) == (1, 10, 70)
         (row,) = await store.usage(By.TEAM, since=0, until=10**6)
         assert row.microusd == 70
-        await bookkeeper.start()
+        await ledger_auditor.start()
         assert observer.last("ledger_drift") == (0,)
 
     async def test_soon_after_a_start_the_whole_month_has_been_looked_at(self, store, pricing, budgets, observer):
@@ -192,8 +196,8 @@ class TestBookkeeper:
         await store._write(lambda db: db.execute("UPDATE spent SET microusd = 0").rowcount)
         later = ManualClock(NOW + 5 * 86_400)
         assert windows.first_day(windows.Window.MONTH, windows.day_of(later.now())) <= windows.day_of(NOW)
-        bookkeeper = Bookkeeper(store, store, pricing, budgets, later, observer, retain_days=30)
-        running = asyncio.create_task(bookkeeper.run())
+        ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, retain_days=30)
+        running = asyncio.create_task(ledger_auditor.run())
         while ("ledger_drift", (0,)) in observer.noted or observer.count("ledger_drift") == 0:
             await asyncio.sleep(0.01)
         assert (await store.meters(["team/red"], NOW))["team/red"].month_microusd == 70
@@ -203,12 +207,12 @@ class TestBookkeeper:
         await spend(store, "1", 70)
         await store._write(lambda db: db.execute("UPDATE spent SET microusd = 0").rowcount)
         later = ManualClock(NOW + 5 * 86_400)
-        bookkeeper = Bookkeeper(store, store, pricing, budgets, later, observer, retain_days=30)
-        found = [await bookkeeper.audit() for _ in range(31)]
+        ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, retain_days=30)
+        found = [await ledger_auditor.audit() for _ in range(31)]
         assert sum(found) > 0
         assert found[-1] == 0
 
-    async def test_what_is_stuck_is_freed_and_told_of(self, store, bookkeeper, observer, clock, caplog):
+    async def test_what_is_stuck_is_freed_and_told_of(self, store, ledger_auditor, observer, clock, caplog):
         for n in ("1", "2", "3"):
             await go(store, n, demand=demand(10))
         edits = (
@@ -218,24 +222,24 @@ class TestBookkeeper:
         for edit in edits:
             await store._write(lambda db, edit=edit: db.execute(edit).rowcount)
         await clock.advance(3601)
-        await bookkeeper.turn()
+        await ledger_auditor.turn()
         assert observer.count("reservation_stuck") == 2
         assert observer.last("unsettled") == (1,)
         assert (await store.meters(["team/red"], NOW))["team/red"].open == 1
         (row,) = await store.usage(By.TEAM, since=0, until=10**6)
         assert (row.runs, row.microusd) == (1, 1_000_000)
 
-    async def test_lines_go_after_their_time_and_never_before_two_months_are_over(self, store, bookkeeper, clock):
+    async def test_lines_go_after_their_time_and_never_before_two_months_are_over(self, store, ledger_auditor, clock):
         await spend(store, "1", 70)
         for days, kept in ((31, 1), (31, 0)):
             await clock.advance(days * 86_400)
-            await bookkeeper.turn()
+            await ledger_auditor.turn()
             assert len(await store.newest_spend(10)) == kept
         (row,) = await store.usage(By.TEAM, since=0, until=10**6)
         assert row.microusd == 70
 
-    async def test_it_goes_on_when_the_store_is_away_for_a_turn(self, store, bookkeeper, clock, caplog):
-        running = asyncio.create_task(bookkeeper.run())
+    async def test_it_goes_on_when_the_store_is_away_for_a_turn(self, store, ledger_auditor, clock, caplog):
+        running = asyncio.create_task(ledger_auditor.run())
         await asyncio.sleep(0.2)
         await store.close()
         await clock.advance(61)

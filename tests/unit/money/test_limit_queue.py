@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from gateway.domain.create_body import CreateBody
-from gateway.domain.create_request import Order
-from gateway.domain.limits import Of
-from gateway.domain.quota import Allowance, Demand, Meter, Refused, Sort, Standing
+from gateway.domain.create_request import CreateCommand
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import Allowance, Counters, LimitKind, LimitStatus, Refused, ReservationRequest
 from gateway.domain.rates import Rate
 from gateway.domain.records import Kind
 from gateway.domain.targets import Target, TargetKind
 from gateway.errors import BudgetExceeded, RateLimited, UpstreamUnavailable
-from gateway.money.limit_queue import MAX_WAITING, Admission, Held, Place
+from gateway.money.limit_queue import MAX_WAITING, LimitQueue, QueueEntry, WaitForLimit
 from tests.support.clock import ManualClock, settle
 from tests.support.people import caller
 
@@ -32,10 +32,10 @@ class Meters:
     """What the store says of counters."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Meter] = {}
+        self.known: dict[str, Counters] = {}
 
-    async def meters(self, scopes: Any, now: float) -> dict[str, Meter]:
-        return {scope: self.known.get(scope, Meter()) for scope in scopes}
+    async def meters(self, scopes: Any, now: float) -> dict[str, Counters]:
+        return {scope: self.known.get(scope, Counters()) for scope in scopes}
 
 
 @pytest.fixture
@@ -54,26 +54,26 @@ def meters() -> Meters:
 
 
 @pytest.fixture
-def admission(clock: ManualClock, heard: Heard, meters: Meters) -> Admission:
+def limit_queue(clock: ManualClock, heard: Heard, meters: Meters) -> LimitQueue:
     observer: Any = heard
     store: Any = meters
-    return Admission(store, clock, observer)
+    return LimitQueue(store, clock, observer)
 
 
 class Callers:
     """Asks for places, and gives each as many as there are."""
 
-    def __init__(self, admission: Admission, clock: ManualClock) -> None:
-        self.admission = admission
+    def __init__(self, limit_queue: LimitQueue, clock: ManualClock) -> None:
+        self.limit_queue = limit_queue
         self.clock = clock
         self.free: dict[str, int] = {}
         self.led: list[str] = []
         self.has_left: set[str] = set()
         self.tries = 0
 
-    def order(self, name: str, patience: float) -> Order:
+    def order(self, name: str, patience: float) -> CreateCommand:
         target = Target(TargetKind.MODEL, "acme/toy")
-        return Order(
+        return CreateCommand(
             kind=Kind.PREDICTION,
             operation="predictions.create",
             path="/predictions",
@@ -84,38 +84,40 @@ class Callers:
         )
 
     def ask(self, name: str, *scopes: str, patience: float = 20.0, wait: float = 1.0) -> asyncio.Task[None]:
-        allowances = tuple(Allowance(of=Of(scope.partition("/")[0]), scope=scope, concurrent=1) for scope in scopes)
-        return asyncio.create_task(self._ask(name, Demand(1, 1, allowances), patience, wait))
+        allowances = tuple(
+            Allowance(of=SubjectKind(scope.partition("/")[0]), scope=scope, concurrent=1) for scope in scopes
+        )
+        return asyncio.create_task(self._ask(name, ReservationRequest(1, 1, allowances), patience, wait))
 
-    async def _ask(self, name: str, demand: Demand, patience: float, wait: float) -> None:
-        with self.admission.place(caller(), self.order(name, patience), demand) as place:
+    async def _ask(self, name: str, demand: ReservationRequest, patience: float, wait: float) -> None:
+        with self.limit_queue.place(caller(), self.order(name, patience), demand) as place:
             while True:
                 try:
                     self._try(name, place, demand, wait)
-                except Held as held:
+                except WaitForLimit as held:
                     await place.wait(held.refused)
                 else:
                     return
 
-    def _try(self, name: str, place: Place, demand: Demand, wait: float) -> None:
+    def _try(self, name: str, place: QueueEntry, demand: ReservationRequest, wait: float) -> None:
         place.check_turn()
         self.tries += 1
         for allowance in demand.allowances:
             if self.free.get(allowance.scope, 10**6) < 1:
-                raise Held(refused(allowance.scope, wait))
+                raise WaitForLimit(refused(allowance.scope, wait))
         for allowance in demand.allowances:
             self.free[allowance.scope] = self.free.get(allowance.scope, 10**6) - 1
         self.led.append(name)
 
     def release(self, scope: str, count: int = 1) -> None:
         self.free[scope] += count
-        self.admission.freed("red")
+        self.limit_queue.freed("red")
 
 
-def refused(scope: str, wait: float = 1.0, sort: Sort = Sort.CONCURRENCY) -> Refused:
-    standing = Standing(
+def refused(scope: str, wait: float = 1.0, sort: LimitKind = LimitKind.CONCURRENCY) -> Refused:
+    standing = LimitStatus(
         name="concurrent_predictions",
-        of=Of(scope.partition("/")[0]),
+        of=SubjectKind(scope.partition("/")[0]),
         scope=scope,
         sort=sort,
         limit=1,
@@ -128,8 +130,8 @@ def refused(scope: str, wait: float = 1.0, sort: Sort = Sort.CONCURRENCY) -> Ref
 
 
 @pytest.fixture
-def callers(admission: Admission, clock: ManualClock) -> Callers:
-    return Callers(admission, clock)
+def callers(limit_queue: LimitQueue, clock: ManualClock) -> Callers:
+    return Callers(limit_queue, clock)
 
 
 async def test_whoever_waits_longest_is_next(callers: Callers, clock: ManualClock):
@@ -137,7 +139,7 @@ async def test_whoever_waits_longest_is_next(callers: Callers, clock: ManualCloc
     callers.free["team/a"] = 0
     tasks = [callers.ask(f"n{n}", "team/a") for n in range(10)]
     await settle()
-    assert callers.admission.waiting == 10
+    assert callers.limit_queue.waiting == 10
     for n in range(10):
         late = callers.ask(f"late{n}", "team/a", patience=0.5)
         callers.release("team/a")
@@ -147,7 +149,7 @@ async def test_whoever_waits_longest_is_next(callers: Callers, clock: ManualCloc
         with pytest.raises(RateLimited):
             await late
     await asyncio.gather(*tasks)
-    assert callers.admission.waiting == 0
+    assert callers.limit_queue.waiting == 0
 
 
 async def test_only_the_first_in_line_asks_the_store(callers: Callers, clock: ManualClock):
@@ -219,7 +221,7 @@ async def test_patience_has_an_end_and_the_answer_names_the_limit(callers: Calle
     with pytest.raises(RateLimited):
         await behind
     assert heard.refused == [("red", "concurrency")] * 2
-    assert callers.admission.waiting == 0
+    assert callers.limit_queue.waiting == 0
 
 
 async def test_without_patience_nobody_waits(callers: Callers):
@@ -250,7 +252,7 @@ async def test_a_create_that_is_cancelled_leaves_its_line(callers: Callers):
     await asyncio.gather(gone, return_exceptions=True)
     callers.release("team/a")
     await next_
-    assert callers.admission.waiting == 0
+    assert callers.limit_queue.waiting == 0
 
 
 async def test_so_many_wait_and_no_more(callers: Callers):
@@ -263,37 +265,39 @@ async def test_so_many_wait_and_no_more(callers: Callers):
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert callers.admission.waiting == 0
+    assert callers.limit_queue.waiting == 0
 
 
 async def test_nobody_is_kept_waiting_by_a_shutdown(callers: Callers):
     callers.free["team/a"] = 0
     tasks = [callers.ask(f"n{n}", "team/a") for n in range(3)]
     await settle()
-    callers.admission.close()
+    callers.limit_queue.close()
     for task in tasks:
         with pytest.raises(UpstreamUnavailable):
             await task
 
 
-async def test_a_budget_of_a_team_is_told_of_when_it_refuses(admission: Admission, heard: Heard):
+async def test_a_budget_of_a_team_is_told_of_when_it_refuses(limit_queue: LimitQueue, heard: Heard):
     told: list[tuple[str, str]] = []
-    admission.when_exhausted(lambda team, name: told.append((team, name)))
-    demand = Demand(5, 5)
-    assert isinstance(admission.refusal(refused("team/a", 9.5, Sort.DOLLARS), demand, "a"), BudgetExceeded)
-    admission.refusal(refused("user/a", 9.5, Sort.DOLLARS), demand, "a")
-    admission.refusal(refused("team/a", 9.5, Sort.RATE), demand, "a")
+    limit_queue.when_exhausted(lambda team, name: told.append((team, name)))
+    demand = ReservationRequest(5, 5)
+    assert isinstance(limit_queue.refusal(refused("team/a", 9.5, LimitKind.DOLLARS), demand, "a"), BudgetExceeded)
+    limit_queue.refusal(refused("user/a", 9.5, LimitKind.DOLLARS), demand, "a")
+    limit_queue.refusal(refused("team/a", 9.5, LimitKind.RATE), demand, "a")
     assert told == [("a", "concurrent_predictions")]
     assert heard.refused == [("a", "dollars"), ("a", "dollars"), ("a", "rate")]
 
 
-async def test_what_would_be_held_is_not_foreseen_as_refused(admission: Admission, meters: Meters, clock: ManualClock):
+async def test_what_would_be_held_is_not_foreseen_as_refused(
+    limit_queue: LimitQueue, meters: Meters, clock: ManualClock
+):
     """An estimate says `refused` only where waiting would not help in time."""
     scope = "team/a"
-    demand = Demand(10, 10, (Allowance(of=Of.TEAM, scope=scope, predictions=Rate.of(6, 1)),))
-    assert await admission.foresee(demand, 20.0) is None
-    meters.known[scope] = Meter(full_at=clock.now() + 10)
-    assert await admission.foresee(demand, 20.0) is None
-    found = await admission.foresee(demand, 5.0)
+    demand = ReservationRequest(10, 10, (Allowance(of=SubjectKind.TEAM, scope=scope, predictions=Rate.of(6, 1)),))
+    assert await limit_queue.foresee(demand, 20.0) is None
+    meters.known[scope] = Counters(full_at=clock.now() + 10)
+    assert await limit_queue.foresee(demand, 20.0) is None
+    found = await limit_queue.foresee(demand, 5.0)
     assert found is not None
     assert found.standing.name == "predictions_per_minute"

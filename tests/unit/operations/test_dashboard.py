@@ -9,12 +9,12 @@ import pytest
 from gateway.domain import windows
 from gateway.domain.ledger import By, Usage
 from gateway.domain.limits import Allowance, Limits
-from gateway.domain.quota import Meter
+from gateway.domain.quota import Counters
 from gateway.domain.records import Kind, Run, RunState, Status
 from gateway.domain.teams import Team
 from gateway.errors import StoreUnavailable
 from gateway.operations.dashboard import REFRESH_SECONDS, DashboardService, Sources
-from gateway.operations.recent_errors import Troubles
+from gateway.operations.recent_errors import RecentErrors
 from tests.support.clock import ManualClock
 
 LIMITS = Limits(microusd_per_month=1_000)
@@ -24,7 +24,7 @@ TEAMS = (
 )
 
 
-class Books:
+class AuditStore:
     """Sums of two teams, and how often they were asked for."""
 
     def __init__(self, clock: ManualClock) -> None:
@@ -43,8 +43,8 @@ class Books:
         rows = [Usage(team=name, what=whats.get(by), runs=1, microusd=500) for name in ("red", "blue")]
         return [row for row in rows if team in (None, row.team)]
 
-    async def meters(self, scopes: Sequence[str], now: float) -> dict[str, Meter]:
-        return {scope: Meter(month_microusd=500) for scope in scopes}
+    async def meters(self, scopes: Sequence[str], now: float) -> dict[str, Counters]:
+        return {scope: Counters(month_microusd=500) for scope in scopes}
 
 
 class Counted:
@@ -73,25 +73,27 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def books(clock: ManualClock) -> Books:
-    return Books(clock)
+def books(clock: ManualClock) -> AuditStore:
+    return AuditStore(clock)
 
 
 @pytest.fixture
-def dashboard(books: Books, clock: ManualClock) -> DashboardService:
-    troubles = Troubles([team.name for team in TEAMS], clock, max_age_seconds=3600)
-    troubles.note("red", "create", "no")
-    troubles.note(None, "create", "who?")
+def dashboard(books: AuditStore, clock: ManualClock) -> DashboardService:
+    recent_errors = RecentErrors([team.name for team in TEAMS], clock, max_age_seconds=3600)
+    recent_errors.note("red", "create", "no")
+    recent_errors.note(None, "create", "who?")
     runs = [run("late", "red", 30.0), run("early", "blue", 10.0), run("middle", "red", 20.0)]
     sources = Sources(
         runs=lambda: runs,
         waiting=lambda team: {None: 5, "red": 3, "blue": 2}[team],
         streams=lambda team: {None: 9, "red": 4, "blue": 5}[team],
     )
-    return DashboardService(TEAMS, books, Counted(), troubles, sources, clock)  # type: ignore[arg-type]
+    return DashboardService(TEAMS, books, Counted(), recent_errors, sources, clock)  # type: ignore[arg-type]
 
 
-async def test_many_who_look_are_one_look_at_the_ledger(dashboard: DashboardService, books: Books, clock: ManualClock):
+async def test_many_who_look_are_one_look_at_the_ledger(
+    dashboard: DashboardService, books: AuditStore, clock: ManualClock
+):
     boards = await asyncio.gather(*(dashboard.board(None) for _ in range(50)))
     assert all(each is boards[0] for each in boards)
     assert books.asked == 3
@@ -111,7 +113,7 @@ async def test_operators_see_all_and_the_oldest_runs_first(dashboard: DashboardS
     ]
     assert [each.team for each in board.budgets] == ["red", "blue"]
     assert board.budgets[0].exceeds
-    assert len(board.troubles) == 2
+    assert len(board.recent_errors) == 2
     assert board.total.microusd == 1_000
 
 
@@ -121,11 +123,11 @@ async def test_a_team_sees_what_is_its_own(dashboard: DashboardService):
     assert (board.live.requests, board.live.runs, board.live.streams, board.live.waiting) == (None, 1, 5, 2)
     assert [(each.team, each.reason) for each in board.refusals] == [("blue", "dollars")]
     assert [each.team for each in (*board.budgets, *board.teams, *board.targets)] == ["blue"] * 3
-    assert board.troubles == ()
+    assert board.recent_errors == ()
     assert "'red'" not in str(board)
 
 
-async def test_a_store_that_is_away_is_asked_again(dashboard: DashboardService, books: Books):
+async def test_a_store_that_is_away_is_asked_again(dashboard: DashboardService, books: AuditStore):
     """A look that failed is not remembered."""
     books.away = True
     with pytest.raises(StoreUnavailable):

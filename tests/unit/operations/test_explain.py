@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.domain.records import Kind, Prediction, Run, RunState, Sight, Source, Status
+from gateway.domain.records import Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.errors import NotFound
 from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import Price, PriceList, Rule
@@ -29,35 +29,35 @@ PREDICTION = Prediction(
 class Predictions:
     """One prediction, of team red."""
 
-    def __init__(self, sight: Sight) -> None:
-        self.sight = sight
+    def __init__(self, view: PredictionView) -> None:
+        self.view = view
 
-    async def owned(self, who: Any, prediction_id: str) -> Sight:
-        if prediction_id != self.sight.prediction.id or not who.owns(self.sight.prediction.team):
+    async def owned(self, who: Any, prediction_id: str) -> PredictionView:
+        if prediction_id != self.view.prediction.id or not who.owns(self.view.prediction.team):
             raise NotFound
-        return self.sight
+        return self.view
 
-    async def prediction(self, prediction_id: str) -> Sight | None:
-        return self.sight if prediction_id == self.sight.prediction.id else None
+    async def prediction(self, prediction_id: str) -> PredictionView | None:
+        return self.view if prediction_id == self.view.prediction.id else None
 
 
 class Courier:
     """Knows of a delivery."""
 
-    async def happenings(self, sight: Sight) -> list[Happening]:
-        return [Happening(7.0, "delivered", f"start, of {sight.prediction.id}")]
+    async def events(self, view: PredictionView) -> list[Happening]:
+        return [Happening(7.0, "delivered", f"start, of {view.prediction.id}")]
 
 
-def service(store: FakeStore, sight: Sight, **config_keys: str) -> ExplainService:
+def service(store: FakeStore, view: PredictionView, **config_keys: str) -> ExplainService:
     pricing = Pricing(PRICES, None)  # type: ignore[arg-type] - nothing is counted
-    predictions: Any = Predictions(sight)
+    predictions: Any = Predictions(view)
     courier = Courier()
-    return ExplainService(predictions, predictions, store, store, pricing, config_keys=config_keys, tellers=[courier])
+    return ExplainService(predictions, predictions, store, store, pricing, config_keys=config_keys, sources=[courier])
 
 
 async def test_others_tell_their_part(store: FakeStore):
     """Whoever delivers webhooks, or copies outputs, adds to the story of this prediction."""
-    answer: Any = await service(store, Sight(PREDICTION, RUN)).explain(caller(), "p1")
+    answer: Any = await service(store, PredictionView(PREDICTION, RUN)).explain(caller(), "p1")
     assert [each["what"] for each in answer["timeline"]] == ["asked", "created", "delivered"]
     assert answer["price"]["basis"]["usd_per_run"] == "0.5"
     assert answer["price"]["charged_usd"] is None
@@ -67,11 +67,11 @@ async def test_a_key_is_named_from_the_config_or_the_store_or_not_at_all(store: 
     _, key = issue(id="kept", name="the server")
     await store.add_key(key)
     for key_id, name in (("k", "of the config"), ("kept", "the server"), ("gone", None)):
-        sight = Sight(replace(PREDICTION, key_id=key_id), RUN)
-        answer: Any = await service(store, sight, k="of the config").explain(caller(), "p1")
+        view = PredictionView(replace(PREDICTION, key_id=key_id), RUN)
+        answer: Any = await service(store, view, k="of the config").explain(caller(), "p1")
         assert answer["key"] == {"id": key_id, "name": name}
 
 
 async def test_what_is_not_the_callers_is_not_found(store: FakeStore):
     with pytest.raises(NotFound):
-        await service(store, Sight(replace(PREDICTION, team="blue"), RUN)).explain(caller(), "p1")
+        await service(store, PredictionView(replace(PREDICTION, team="blue"), RUN)).explain(caller(), "p1")

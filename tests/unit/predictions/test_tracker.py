@@ -90,7 +90,7 @@ async def test_a_run_is_followed_to_its_end(tracker, replicate, run, store, cloc
     assert (ended.state, ended.status, ended.document) == (RunState.ENDED, Status.SUCCEEDED, replicate.body)
     assert ended.ended_at == pytest.approx(1764000002.0)
     assert observer.finished == [("red", Status.SUCCEEDED)]
-    assert (tracker.active, tracker.watch(run.id)) == (0, None)
+    assert (tracker.active, tracker.tracked(run.id)) == (0, None)
     reads = replicate.reads
     await clock.advance(100)
     assert replicate.reads == reads
@@ -427,7 +427,7 @@ async def test_an_end_that_is_seen_twice_at_once_is_one_end(upstream, clock, obs
     tracker.when_ended(note)
     tracker.follow(run)
     body = said("succeeded", output="x")
-    await asyncio.gather(tracker.take_news("run1", body), tracker.take_news("run1", body))
+    await asyncio.gather(tracker.on_snapshot("run1", body), tracker.on_snapshot("run1", body))
     await tracker.close()
     assert ended == [Status.SUCCEEDED]
 
@@ -463,8 +463,8 @@ async def test_messages_of_upstream_move_a_run_forward_or_do_nothing(
     replicate.body = known = said("processing", output=["a", "b"])
     watch = tracker.follow(run)
     await clock.advance(1)
-    await tracker.take_news("run1", body)
+    await tracker.on_snapshot("run1", body)
     assert watch.run.status == status
     if status == "processing":
         assert watch.run.document == known
-    await tracker.take_news("run9", body)
+    await tracker.on_snapshot("run9", body)

@@ -2,7 +2,7 @@
 
 from cachetools import LRUCache
 
-from gateway.runtime.lru import resized
+from gateway.runtime.lru import resize_lru
 
 
 def test_a_smaller_cache_keeps_what_it_can():
@@ -11,10 +11,10 @@ def test_a_smaller_cache_keeps_what_it_can():
     for name in "abcd":
         cache[name] = name * 20
     cache["large"] = "x" * 15
-    small = resized(cache, 12)
+    small = resize_lru(cache, 12)
     assert (len(small), small.currsize) == (0, 0)
-    half = resized(cache, 50)
+    half = resize_lru(cache, 50)
     assert half.currsize <= 50
     assert len(half) >= 2
-    assert dict(resized(cache, 200)) == dict(cache)
-    assert resized(cache, 100) is cache
+    assert dict(resize_lru(cache, 200)) == dict(cache)
+    assert resize_lru(cache, 100) is cache

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from gateway.streams.channel import Channel
 from gateway.streams.rules.event_log import EventLog
-from gateway.streams.rules.resume import Lost, Over, Start, Wait, resume
+from gateway.streams.rules.resume import Complete, Gap, NotYet, ResumeAt, resume
 from gateway.streams.rules.sse import EventSplitter
 from tests.support.clock import ManualClock, settle
 from tests.support.fake_streams import BROKEN, IDLE, output
-from tests.unit.streams.test_hub import DONE, House
+from tests.unit.streams.test_hub import DONE, Stack
 
 STEPS = st.lists(
     st.one_of(
@@ -41,10 +41,10 @@ class Caller:
         """Read what there is, as `gateway.http.sse.handler` does."""
         if self.cursor < 0:
             place = resume(log, self.last_id)
-            assert not isinstance(place, Lost), f"{self.last_id} is lost among {log.end} up to {log.last_id}"
-            if isinstance(place, Wait | Over):
+            assert not isinstance(place, Gap), f"{self.last_id} is lost among {log.end} up to {log.last_id}"
+            if isinstance(place, NotYet | Complete):
                 return
-            assert isinstance(place, Start)
+            assert isinstance(place, ResumeAt)
             self.cursor = place.cursor
         data, self.cursor = log.read(self.cursor, 1 << 20)
         for event in EventSplitter(1 << 20).feed(data):
@@ -70,16 +70,16 @@ class Crowd:
 
 
 async def play(steps) -> None:
-    house, clock = None, ManualClock()
-    house = House(clock)
+    stack, clock = None, ManualClock()
+    stack = Stack(clock)
     callers = [Caller() for _ in range(3)]
     told = 0
 
     async def serve(steps: list) -> bool:
         """Run one life of the gateway; return whether it was killed."""
         nonlocal told
-        async with house.hub() as hub:
-            channel = await hub.open(house.sight)
+        async with stack.hub() as hub:
+            channel = await hub.open(stack.view)
             for caller in callers:
                 caller.cursor = -1
             crowd = Crowd(channel, callers)
@@ -88,35 +88,35 @@ async def play(steps) -> None:
                 step, value = steps.pop(0)
                 match step:
                     case "say":
-                        await house.streams.say(*(output(told + n, "a" * (n % 3)) for n in range(value)))
+                        await stack.streams.say(*(output(told + n, "a" * (n % 3)) for n in range(value)))
                         told += value
                     case "cut":
-                        await house.streams.stop(BROKEN if value else b"")
+                        await stack.streams.stop(BROKEN if value else b"")
                     case "idle":
-                        await house.streams.stop(IDLE)
+                        await stack.streams.stop(IDLE)
                     case "wait":
                         await clock.advance(value)
                     case "drop":
                         callers[value].cursor = -1
                         callers[value].take(channel.log)
                     case "deaf":
-                        house.streams.listens = not value
+                        stack.streams.listens = not value
                     case "pieces":
-                        house.streams.piece = value
+                        stack.streams.piece = value
                     case "restart":
                         # A kill is a close that keeps nothing.
-                        house.logs.is_away = value
+                        stack.logs.is_away = value
                         return True
                 await settle()
-            await house.streams.say(DONE)
+            await stack.streams.say(DONE)
             await clock.advance(60)
         return False
 
     steps = list(steps)
     while await serve(steps):
-        house.logs.is_away = False
-        house.streams.forget_ends()
-    whole = b"".join(event.raw for event in house.streams.said)
+        stack.logs.is_away = False
+        stack.streams.forget_ends()
+    whole = b"".join(event.raw for event in stack.streams.said)
     for caller in callers:
         assert caller.heard == whole
 

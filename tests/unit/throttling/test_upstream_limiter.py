@@ -15,7 +15,7 @@ from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited, UpstreamUnavailable
 from gateway.throttling.fair_limiter import MAX_WAITING
 from gateway.throttling.ports import AccountObserver
-from gateway.throttling.upstream_limiter import Account, OwnCalls, asking
+from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter, asking
 from tests.support.clock import ManualClock, settle
 from tests.support.fakes import Call, FakeUpstream
 
@@ -66,8 +66,8 @@ def teams(**weights: float) -> list[Team]:
 @contextlib.asynccontextmanager
 async def opened(
     clock: ManualClock, notes: Notes, members: list[Team], *, creates: float = 600, requests: float = 3000
-) -> AsyncIterator[Account]:
-    account = Account(members, clock, notes, creates_per_minute=creates, requests_per_minute=requests)
+) -> AsyncIterator[UpstreamLimiter]:
+    account = UpstreamLimiter(members, clock, notes, creates_per_minute=creates, requests_per_minute=requests)
     running = asyncio.create_task(account.run())
     yield account
     running.cancel()
@@ -79,12 +79,12 @@ def begin(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     return asyncio.create_task(work)
 
 
-def create_turn(account: Account, team: str, *, seconds: float = 1e6, returned: bool = False) -> Any:
+def create_turn(account: UpstreamLimiter, team: str, *, seconds: float = 1e6, returned: bool = False) -> Any:
     until = account._clock.monotonic() + seconds
     return account.create_turn(CREATE, team, until, returned=returned)
 
 
-async def empty(account: Account) -> None:
+async def empty(account: UpstreamLimiter) -> None:
     """Take what there is at once."""
     while account.creates.take():
         pass
@@ -269,7 +269,7 @@ async def test_what_upstream_says_is_learned(clock: ManualClock, notes: Notes):
     """Low on credit: the refused create goes first when the pause is over, the others at six a minute."""
     async with opened(clock, notes, teams(a=1)) as account:
         assert await create_turn(account, "a") is False
-        account.heard(CREATE, Answer(429, {"retry-after": "5"}, LOW_CREDIT))
+        account.observe_response(CREATE, Answer(429, {"retry-after": "5"}, LOW_CREDIT))
         assert notes.throttles == ["creates"]
         later = [begin(create_turn(account, "a")) for _ in range(3)]
         await settle()
@@ -292,17 +292,19 @@ async def test_what_upstream_says_is_learned(clock: ManualClock, notes: Notes):
 async def test_polls_say_nothing_of_the_creates(clock: ManualClock, notes: Notes):
     """Each lane learns from its own answers; a look at a prediction has 59999 left, which is nobody's share."""
     async with opened(clock, notes, teams(a=1)) as account:
-        account.heard("predictions.get", Answer(200, {"ratelimit-remaining": "59999", "ratelimit-reset": "1"}, b""))
-        account.heard(READ, Answer(200, {"ratelimit-remaining": "7", "ratelimit-reset": "1"}, b""))
+        account.observe_response(
+            "predictions.get", Answer(200, {"ratelimit-remaining": "59999", "ratelimit-reset": "1"}, b"")
+        )
+        account.observe_response(READ, Answer(200, {"ratelimit-remaining": "7", "ratelimit-reset": "1"}, b""))
         assert [state.remaining for state in account.states()] == [100, 7]
 
 
-async def ask_as(account: Account, team: str | None, operation: str) -> None:
+async def ask_as(account: UpstreamLimiter, team: str | None, operation: str) -> None:
     """Ask for a turn as the client does, in a context of its own."""
     if team is not None:
         account.asked_by(team)
     if not account.take(operation):
-        await account.turn(operation)
+        await account.permit(operation)
 
 
 async def test_relayed_reads_never_starve_the_gateways_own_calls(clock: ManualClock, notes: Notes):
@@ -348,7 +350,7 @@ async def test_what_the_gateway_does_of_itself_is_its_own(clock: ManualClock, no
 
     async with opened(clock, notes, teams(a=1)) as account:
         upstream = FakeUpstream(answer)
-        own = OwnCalls(upstream)
+        own = InternalUpstream(upstream)
 
         async def request() -> None:
             account.asked_by("a")

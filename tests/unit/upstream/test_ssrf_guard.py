@@ -152,7 +152,7 @@ async def test_names_that_hang_hold_up_no_others(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_sender_that_may_no_longer_go_to_private_addresses_uses_no_open_connection():
-    """A reload that closes the house closes it at once, also for receivers that were just talked to."""
+    """A reload that closes the stack closes it at once, also for receivers that were just talked to."""
     async with receiver() as (port, seen):
         url, usual = f"http://127.0.0.1:{port}/", TransportSettings(allow_private=True, allow_http=True)
         sender = WebhookSender(usual, SystemClock())

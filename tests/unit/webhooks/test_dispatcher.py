@@ -19,7 +19,7 @@ from gateway.domain.records import Status
 from gateway.errors import StoreUnavailable
 from gateway.store.sqlite import SQLiteStore
 from gateway.upstream.webhooks import TransportSettings, WebhookSender
-from gateway.webhooks.dispatcher import Notifier, NotifierSettings
+from gateway.webhooks.dispatcher import NotifierSettings, WebhookDispatcher
 from gateway.webhooks.rules.deliveries import DeliveryState
 from gateway.webhooks.rules.slots import Slots
 from gateway.webhooks.secrets import WebhookSecrets
@@ -52,7 +52,7 @@ class Counted:
         self.looks += 1
 
 
-class House:
+class Stack:
     """A notifier at work, and what is needed to look at it."""
 
     def __init__(self, store: SQLiteStore, clock: ManualClock, folder: Path, **settings: Any) -> None:
@@ -71,23 +71,23 @@ class House:
         )
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[Notifier]:
+    async def working(self) -> AsyncIterator[WebhookDispatcher]:
         sender = WebhookSender(
             TransportSettings(**self.transport_settings, answer_seconds=0.2), self.clock,
             resolver=self.resolver, tls=self.tls,
         )  # fmt: skip
-        notifier = Notifier(
+        dispatcher = WebhookDispatcher(
             self.store, self.secrets, sender, self.clock, self.counted, settings=self.settings,
-            show=lambda sight, base, family: documents.render(sight, base, "streams/t", family=family),
+            show=lambda view, base, family: documents.render(view, base, "streams/t", family=family),
             is_followed=lambda _: True,
             random_bytes=secrets.token_bytes,
         )  # fmt: skip
-        await notifier.resume()
-        notifier.start("http://gateway.test/v1")
+        await dispatcher.resume()
+        dispatcher.start("http://gateway.test/v1")
         try:
-            yield notifier
+            yield dispatcher
         finally:
-            await notifier.close(0.5)
+            await dispatcher.close(0.5)
             await sender.close()
 
     async def until(self, condition: Callable[[], object], *, passing: float = 0.0) -> None:
@@ -126,10 +126,10 @@ def is_valid(secret: str, message: Message) -> bool:
 
 
 @pytest.fixture
-async def open_house(tmp_path: Path) -> AsyncIterator[Callable[..., House]]:
+async def open_house(tmp_path: Path) -> AsyncIterator[Callable[..., Stack]]:
     store = SQLiteStore(tmp_path / "gateway.db")
     await store.open()
-    yield lambda **settings: House(store, settings.pop("clock", None) or ManualClock(), tmp_path, **settings)
+    yield lambda **settings: Stack(store, settings.pop("clock", None) or ManualClock(), tmp_path, **settings)
     await store.close()
 
 
@@ -139,167 +139,167 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield made
 
 
-async def test_an_announcement_arrives_signed(open_house: Callable[..., House], receiver: Receiver):
+async def test_an_announcement_arrives_signed(open_house: Callable[..., Stack], receiver: Receiver):
     """A budget warning goes where webhooks go, in the same form."""
-    house = open_house()
-    async with house.working() as notifier:
-        await notifier.announce("red", receiver.url, "budget.warning", {"spent": 1})
+    stack = open_house()
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "budget.warning", {"spent": 1})
         await receiver.count(1)
-        await house.until_empty()
+        await stack.until_empty()
     message = receiver.messages[0].json
     assert (message["type"], message["data"]) == ("budget.warning", {"spent": 1})
-    assert house.check(receiver, await house.secrets.of("red")) == [True]
-    assert house.check(receiver, await house.secrets.of("blue")) == [False]
-    assert house.counted.tries == [("announcement", "delivered")]
+    assert stack.check(receiver, await stack.secrets.of("red")) == [True]
+    assert stack.check(receiver, await stack.secrets.of("blue")) == [False]
+    assert stack.counted.tries == [("announcement", "delivered")]
 
 
 @pytest.mark.parametrize("kind", ["answers 500", "hangs up", "is away"])
-async def test_a_receiver_that_is_dead_for_an_hour_misses_nothing(open_house: Callable[..., House], kind: str):
+async def test_a_receiver_that_is_dead_for_an_hour_misses_nothing(open_house: Callable[..., Stack], kind: str):
     """It is tried a few times, ever less often, and gets each message under the id that it had at first."""
-    house = open_house()
-    async with contextlib.AsyncExitStack() as stack:
-        receiver = await stack.enter_async_context(start_receiver())
+    stack = open_house()
+    async with contextlib.AsyncExitStack() as exits:
+        receiver = await exits.enter_async_context(start_receiver())
         port = int(receiver.url.rpartition(":")[2])
         receiver.answer = hang_up if kind == "hangs up" else answering(500)
-        notifier = await stack.enter_async_context(house.working())
+        dispatcher = await exits.enter_async_context(stack.working())
         if kind == "is away":
             async with contextlib.AsyncExitStack() as first:
                 away = await first.enter_async_context(start_receiver())
                 port = int(away.url.rpartition(":")[2])
         for n in range(3):
-            await notifier.announce("red", f"http://127.0.0.1:{port}", "test", n)
-        before = {each.id for each in await house.store.deliveries()}
+            await dispatcher.announce("red", f"http://127.0.0.1:{port}", "test", n)
+        before = {each.id for each in await stack.store.deliveries()}
         assert len(before) == 3
-        began = house.clock.now()
-        await house.until(lambda: house.clock.now() - began > HOUR, passing=20.0)
-        tries = len(house.counted.tries)
+        began = stack.clock.now()
+        await stack.until(lambda: stack.clock.now() - began > HOUR, passing=20.0)
+        tries = len(stack.counted.tries)
         assert 3 * 5 < tries <= 3 * 12
-        assert "delivered" not in [result for _, result in house.counted.tries]
+        assert "delivered" not in [result for _, result in stack.counted.tries]
         if kind == "is away":
-            receiver = await stack.enter_async_context(start_receiver(port=port))
+            receiver = await exits.enter_async_context(start_receiver(port=port))
         receiver.messages.clear()
         receiver.answer = answering(200)
-        await house.until(lambda: set(receiver.ids) == before, passing=60.0)
-        await house.until_empty()
+        await stack.until(lambda: set(receiver.ids) == before, passing=60.0)
+        await stack.until_empty()
         assert len(receiver.ids) == 3
 
 
 async def test_what_nobody_takes_becomes_a_dead_letter_and_can_be_sent_again(
-    open_house: Callable[..., House], receiver: Receiver
+    open_house: Callable[..., Stack], receiver: Receiver
 ):
     """After the last try it is kept and counted; an operator's word sends it again, with the same id and body."""
-    house = open_house(max_attempts=3)
+    stack = open_house(max_attempts=3)
     receiver.answer = answering(503)
-    async with house.working() as notifier:
-        await notifier.announce("red", receiver.url, "test", 1)
-        await house.until(lambda: house.counted.dropped, passing=10.0)
-        (dead,) = await house.store.deliveries(state=DeliveryState.DEAD)
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until(lambda: stack.counted.dropped, passing=10.0)
+        (dead,) = await stack.store.deliveries(state=DeliveryState.DEAD)
         assert (dead.attempts, dead.error) == (3, "answered 503")
         assert len(receiver.messages) == 3
-        await house.until(lambda: house.counted.waiting[:2] == (0, 1), passing=10.0)
+        await stack.until(lambda: stack.counted.waiting[:2] == (0, 1), passing=10.0)
         receiver.answer = answering(204)
-        await house.store.redeliver(house.clock.now(), dead.id)
-        await house.until(lambda: len(receiver.messages) == 4, passing=1.0)
-        await house.until_empty()
+        await stack.store.redeliver(stack.clock.now(), dead.id)
+        await stack.until(lambda: len(receiver.messages) == 4, passing=1.0)
+        await stack.until_empty()
     assert len(set(receiver.ids)) == 1
     assert len({message.body for message in receiver.messages}) == 1
-    assert house.counted.dropped == ["gave_up"]
+    assert stack.counted.dropped == ["gave_up"]
 
 
-async def test_dead_letters_go_after_their_time(open_house: Callable[..., House], receiver: Receiver):
+async def test_dead_letters_go_after_their_time(open_house: Callable[..., Stack], receiver: Receiver):
     """What nobody asked about for days is forgotten."""
-    house = open_house(max_attempts=1)
+    stack = open_house(max_attempts=1)
     receiver.answer = answering(400)
-    async with house.working() as notifier:
-        await notifier.announce("red", receiver.url, "test", 1)
-        await house.until_kept(DeliveryState.DEAD, 1)
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until_kept(DeliveryState.DEAD, 1)
         for days, kept in ((6.9, 1), (0.2, 0)):
-            await house.clock.advance(days * 24 * HOUR)
-            looks = house.counted.looks
-            await house.until(lambda n=looks: house.counted.looks > n + 20, passing=10.0)
-            assert len(await house.store.deliveries()) == kept
+            await stack.clock.advance(days * 24 * HOUR)
+            looks = stack.counted.looks
+            await stack.until(lambda n=looks: stack.counted.looks > n + 20, passing=10.0)
+            assert len(await stack.store.deliveries()) == kept
 
 
-async def test_a_redirect_is_not_followed(open_house: Callable[..., House], receiver: Receiver):
+async def test_a_redirect_is_not_followed(open_house: Callable[..., Stack], receiver: Receiver):
     """A receiver cannot send the gateway elsewhere."""
-    house = open_house()
-    async with start_receiver() as elsewhere, house.working() as notifier:
+    stack = open_house()
+    async with start_receiver() as elsewhere, stack.working() as dispatcher:
         receiver.answer = answering(302, Location=elsewhere.url)
-        await notifier.announce("red", receiver.url, "test", 1)
-        await house.until(lambda: house.counted.tries)
-        assert house.counted.tries == [("announcement", "answered")]
-        await house.until_kept(DeliveryState.QUEUED, 1)
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until(lambda: stack.counted.tries)
+        assert stack.counted.tries == [("announcement", "answered")]
+        await stack.until_kept(DeliveryState.QUEUED, 1)
         assert not elsewhere.messages
 
 
-async def test_a_receiver_that_never_answers_is_left_alone(open_house: Callable[..., House], receiver: Receiver):
+async def test_a_receiver_that_never_answers_is_left_alone(open_house: Callable[..., Stack], receiver: Receiver):
     """The connection is given up, the message is kept."""
-    house = open_house(total_seconds=0.2)
+    stack = open_house(total_seconds=0.2)
     receiver.answer = never
-    async with house.working() as notifier:
-        await notifier.announce("red", receiver.url, "test", 1)
-        await house.until(lambda: house.counted.tries)
-        assert house.counted.tries == [("announcement", "timeout")]
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until(lambda: stack.counted.tries)
+        assert stack.counted.tries == [("announcement", "timeout")]
 
 
-async def test_an_endless_answer_is_cut_short(open_house: Callable[..., House], receiver: Receiver):
+async def test_an_endless_answer_is_cut_short(open_house: Callable[..., Stack], receiver: Receiver):
     """Its status has said all: the message was taken."""
-    house = open_house()
+    stack = open_house()
     receiver.answer = endless
-    async with house.working() as notifier:
-        await notifier.announce("red", receiver.url, "test", 1)
-        await house.until_empty()
-        assert house.counted.tries == [("announcement", "delivered")]
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until_empty()
+        assert stack.counted.tries == [("announcement", "delivered")]
 
 
-async def test_a_slow_receiver_delays_nobody_else(open_house: Callable[..., House], receiver: Receiver):
+async def test_a_slow_receiver_delays_nobody_else(open_house: Callable[..., Stack], receiver: Receiver):
     """A hundred messages to one that does not answer; those to another arrive meanwhile."""
-    house = open_house()
+    stack = open_house()
     receiver.answer = never
-    async with start_receiver() as quick, house.working() as notifier:
+    async with start_receiver() as quick, stack.working() as dispatcher:
         for n in range(100):
-            await notifier.announce("red", receiver.url, "test", n)
+            await dispatcher.announce("red", receiver.url, "test", n)
         for n in range(10):
-            await notifier.announce("red", quick.url, "test", n)
+            await dispatcher.announce("red", quick.url, "test", n)
         await quick.count(10)
         # A few at a time, and it still has all of these in hand.
-        assert len(receiver.messages) == house.settings.slots.per_receiver
-        assert not [result for _, result in house.counted.tries if result != "delivered"]
+        assert len(receiver.messages) == stack.settings.slots.per_receiver
+        assert not [result for _, result in stack.counted.tries if result != "delivered"]
 
 
-async def test_a_team_with_many_slow_receivers_delays_its_own_only(open_house: Callable[..., House]):
+async def test_a_team_with_many_slow_receivers_delays_its_own_only(open_house: Callable[..., Stack]):
     """One that answers nothing under thirty names leaves room for another team."""
-    house = open_house(slots=Slots(total=8, per_receiver=4, per_team=4), resolver=Names(["127.0.0.1"]))
-    async with start_receiver() as slow, start_receiver() as quick, house.working() as notifier:
+    stack = open_house(slots=Slots(total=8, per_receiver=4, per_team=4), resolver=Names(["127.0.0.1"]))
+    async with start_receiver() as slow, start_receiver() as quick, stack.working() as dispatcher:
         slow.answer = never
         port = slow.url.rpartition(":")[2]
         for n in range(30):
-            await notifier.announce("red", f"http://slow{n}.example:{port}/", "test", n)
+            await dispatcher.announce("red", f"http://slow{n}.example:{port}/", "test", n)
         await slow.count(4)
-        await notifier.announce("blue", quick.url, "test", 1)
+        await dispatcher.announce("blue", quick.url, "test", 1)
         await quick.count(1)
         assert len(slow.messages) == 4
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:127.0.0.1"])
-async def test_a_name_that_leads_inside_is_refused(open_house: Callable[..., House], receiver: Receiver, address: str):
+async def test_a_name_that_leads_inside_is_refused(open_house: Callable[..., Stack], receiver: Receiver, address: str):
     """Whoever owns the name: nothing is sent, and nothing is tried again."""
-    house = open_house(allow_private=False, resolver=Names([address]))
-    async with house.working() as notifier:
-        await notifier.announce("red", receiver.url.replace("127.0.0.1", "hooks.example.com"), "test", 1)
-        await house.until_kept(DeliveryState.DEAD, 1)
-        (dead,) = await house.store.deliveries()
+    stack = open_house(allow_private=False, resolver=Names([address]))
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url.replace("127.0.0.1", "hooks.example.com"), "test", 1)
+        await stack.until_kept(DeliveryState.DEAD, 1)
+        (dead,) = await stack.store.deliveries()
         assert dead.error == "the address is not allowed"
-        assert house.counted.tries == [("announcement", "refused")]
+        assert stack.counted.tries == [("announcement", "refused")]
         assert not receiver.messages
 
 
 async def test_a_message_that_comes_while_the_queue_is_read_is_not_overlooked(
-    open_house: Callable[..., House], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    open_house: Callable[..., Stack], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
     """The reading has just found nothing, and does not know yet: the message goes out at once all the same."""
-    house, found, go_on = open_house(), asyncio.Event(), asyncio.Event()
-    claim = house.store.claim_deliveries
+    stack, found, go_on = open_house(), asyncio.Event(), asyncio.Event()
+    claim = stack.store.claim_deliveries
 
     async def slowly(*given: Any) -> Any:
         claimed = await claim(*given)
@@ -307,121 +307,121 @@ async def test_a_message_that_comes_while_the_queue_is_read_is_not_overlooked(
         await go_on.wait()
         return claimed
 
-    monkeypatch.setattr(house.store, "claim_deliveries", slowly)
-    async with house.working() as notifier:
+    monkeypatch.setattr(stack.store, "claim_deliveries", slowly)
+    async with stack.working() as dispatcher:
         await found.wait()
-        await notifier.announce("red", receiver.url, "test", 1)
+        await dispatcher.announce("red", receiver.url, "test", 1)
         go_on.set()
         await receiver.count(1)
 
 
-async def test_plain_http_is_refused_unless_it_is_allowed(open_house: Callable[..., House], receiver: Receiver):
+async def test_plain_http_is_refused_unless_it_is_allowed(open_house: Callable[..., Stack], receiver: Receiver):
     """Even if it was allowed when the address was given."""
-    house = open_house(allow_http=False)
-    async with house.working() as notifier:
-        await notifier.announce("red", receiver.url, "test", 1)
-        await house.until_kept(DeliveryState.DEAD, 1)
+    stack = open_house(allow_http=False)
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until_kept(DeliveryState.DEAD, 1)
         assert not receiver.messages
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-async def test_a_receiver_has_to_be_who_it_says(open_house: Callable[..., House], tmp_path: Path, trusted: bool):
+async def test_a_receiver_has_to_be_who_it_says(open_house: Callable[..., Stack], tmp_path: Path, trusted: bool):
     """Over https a certificate that nobody vouches for gets nothing."""
     certificate, key = await asyncio.to_thread(make_certificate, tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     trust = ssl.create_default_context(cafile=str(certificate)) if trusted else None
-    house = open_house(allow_http=False, tls=trust)
-    async with start_receiver(tls=context) as receiver, house.working() as notifier:
-        await notifier.announce("red", receiver.url + "/x", "test", 1)
-        await house.until(lambda: house.counted.tries)
-        assert house.counted.tries == [("announcement", "delivered" if trusted else "unreachable")]
+    stack = open_house(allow_http=False, tls=trust)
+    async with start_receiver(tls=context) as receiver, stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url + "/x", "test", 1)
+        await stack.until(lambda: stack.counted.tries)
+        assert stack.counted.tries == [("announcement", "delivered" if trusted else "unreachable")]
         assert bool(receiver.messages) is trusted
 
 
 async def test_a_receiver_may_change_over_to_a_new_secret_in_its_own_time(
-    open_house: Callable[..., House], receiver: Receiver
+    open_house: Callable[..., Stack], receiver: Receiver
 ):
     """While both are in use either is enough; afterwards the old one is worth nothing."""
-    house = open_house()
-    old = await house.secrets.of("red")
-    async with house.working() as notifier:
-        assert await house.secrets.rotate("red", 24 * HOUR) == 2
-        new = await house.secrets.of("red")
-        await notifier.announce("red", receiver.url, "test", 1)
+    stack = open_house()
+    old = await stack.secrets.of("red")
+    async with stack.working() as dispatcher:
+        assert await stack.secrets.rotate("red", 24 * HOUR) == 2
+        new = await stack.secrets.of("red")
+        await dispatcher.announce("red", receiver.url, "test", 1)
         await receiver.count(1)
         assert receiver.messages[0].headers["webhook-signature"].count("v1,") == 2
-        assert (house.check(receiver, old), house.check(receiver, new)) == ([True], [True])
-        await house.clock.advance(24 * HOUR)
-        await notifier.announce("red", receiver.url, "test", 2)
+        assert (stack.check(receiver, old), stack.check(receiver, new)) == ([True], [True])
+        await stack.clock.advance(24 * HOUR)
+        await dispatcher.announce("red", receiver.url, "test", 2)
         await receiver.count(2)
-        assert (house.check(receiver, old)[1], house.check(receiver, new)[1]) == (False, True)
+        assert (stack.check(receiver, old)[1], stack.check(receiver, new)[1]) == (False, True)
         assert receiver.messages[1].headers["webhook-signature"].count("v1,") == 1
 
 
 async def test_a_store_that_is_away_delays_and_loses_nothing(
-    open_house: Callable[..., House], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    open_house: Callable[..., Stack], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
     """What was queued goes out when the store answers again."""
-    house = open_house()
-    async with house.working() as notifier:
+    stack = open_house()
+    async with stack.working() as dispatcher:
 
         async def away(*_: Any, **__: Any) -> Any:
             raise StoreUnavailable("The store did not answer in time.")
 
         with monkeypatch.context() as patch:
-            patch.setattr(house.store, "claim_deliveries", away)
-            await notifier.announce("red", receiver.url, "test", 1)
-            await house.clock.advance(5.0)
+            patch.setattr(stack.store, "claim_deliveries", away)
+            await dispatcher.announce("red", receiver.url, "test", 1)
+            await stack.clock.advance(5.0)
             assert not receiver.messages
         with monkeypatch.context() as patch:
             # Taken by the receiver, and the store does not hear of it.
-            patch.setattr(house.store, "delivered", away)
-            await house.until(lambda: len(receiver.messages) == 1, passing=1.0)
-            await house.until(lambda: house.counted.tries)
-        await house.until(lambda: len(receiver.messages) == 2, passing=60.0)
-        await house.until_empty()
+            patch.setattr(stack.store, "delivered", away)
+            await stack.until(lambda: len(receiver.messages) == 1, passing=1.0)
+            await stack.until(lambda: stack.counted.tries)
+        await stack.until(lambda: len(receiver.messages) == 2, passing=60.0)
+        await stack.until_empty()
     assert len(set(receiver.ids)) == 1
 
 
-async def test_what_was_not_begun_is_given_back_at_the_end(open_house: Callable[..., House], receiver: Receiver):
+async def test_what_was_not_begun_is_given_back_at_the_end(open_house: Callable[..., Stack], receiver: Receiver):
     """A restart costs a message no try, and sends no other in its place."""
-    house = open_house()
+    stack = open_house()
     receiver.answer = never
-    async with house.working() as notifier:
+    async with stack.working() as dispatcher:
         for n in range(10):
-            await notifier.announce("red", receiver.url, "test", n)
+            await dispatcher.announce("red", receiver.url, "test", n)
         await receiver.count(4)
     receiver.answer = answering(204)
-    kept = await house.store.deliveries()
+    kept = await stack.store.deliveries()
     assert sorted(each.attempts for each in kept) == [0] * 6 + [1] * 4
-    async with house.working():
+    async with stack.working():
         await receiver.until(lambda: set(receiver.ids) == {each.id for each in kept})
-        await house.until_empty()
+        await stack.until_empty()
 
 
 async def test_a_full_queue_drops_progress_before_it_gives_up_ends(
-    open_house: Callable[..., House], receiver: Receiver
+    open_house: Callable[..., Stack], receiver: Receiver
 ):
     """What need not arrive makes room for what must; both are counted."""
-    house = open_house(max_queued=5)
+    stack = open_house(max_queued=5)
     receiver.answer = never
-    async with house.working() as notifier:
-        sight = await begun(house.store, receiver.url)
+    async with stack.working() as dispatcher:
+        view = await begun(stack.store, receiver.url)
         for n in range(4):
-            await notifier.announce("red", receiver.url, "test", n)
+            await dispatcher.announce("red", receiver.url, "test", n)
         await receiver.count(4)
-        notifier.note_created(sight)
-        changed = await house.store.advance(
+        dispatcher.note_created(view)
+        changed = await stack.store.advance(
             "run1", status=Status.PROCESSING, document=b'{"id":"up1","status":"processing","output":["a"],"urls":{}}',
-            stream_url=None, at=house.clock.now(),
+            stream_url=None, at=stack.clock.now(),
         )  # fmt: skip
         assert changed is not None
-        notifier.note_changed(changed)
+        dispatcher.note_changed(changed)
         for n in range(2):
-            await notifier.announce("red", receiver.url, "test", n)
-        await house.until(lambda: house.counted.dropped == ["full", "full"], passing=10.0)
-        await house.until_kept(DeliveryState.DEAD, 1)
+            await dispatcher.announce("red", receiver.url, "test", n)
+        await stack.until(lambda: stack.counted.dropped == ["full", "full"], passing=10.0)
+        await stack.until_kept(DeliveryState.DEAD, 1)
 
 
 async def begun(store: SQLiteStore, url: str, **fields: Any) -> Any:
@@ -431,48 +431,48 @@ async def begun(store: SQLiteStore, url: str, **fields: Any) -> Any:
 
 
 async def test_progress_that_was_held_back_is_told_when_its_time_comes(
-    open_house: Callable[..., House], receiver: Receiver
+    open_house: Callable[..., Stack], receiver: Receiver
 ):
     """Two changes at once, then silence: the second is told half a second after the first."""
-    house = open_house()
-    async with house.working() as notifier:
-        notifier.note_created(await begun(house.store, receiver.url))
+    stack = open_house()
+    async with stack.working() as dispatcher:
+        dispatcher.note_created(await begun(stack.store, receiver.url))
         for output in (b'["a"]', b'["a","b"]', b'["a","b","c"]'):
-            changed = await house.store.advance(
+            changed = await stack.store.advance(
                 "run1", status=Status.PROCESSING, document=b'{"id":"up1","status":"processing","output":%b}' % output,
-                stream_url=None, at=house.clock.now(),
+                stream_url=None, at=stack.clock.now(),
             )  # fmt: skip
             assert changed is not None
-            notifier.note_changed(changed)
+            dispatcher.note_changed(changed)
             await receiver.count(1)
-        await house.clock.advance(0.4)
+        await stack.clock.advance(0.4)
         assert [message.json["output"] for message in receiver.messages] == [["a"]]
-        await house.clock.advance(0.2)
+        await stack.clock.advance(0.2)
         await receiver.count(2)
         assert receiver.messages[1].json["output"] == ["a", "b", "c"]
 
 
-async def test_what_had_not_gone_out_at_the_end_is_told_before_it(open_house: Callable[..., House], receiver: Receiver):
+async def test_what_had_not_gone_out_at_the_end_is_told_before_it(open_house: Callable[..., Stack], receiver: Receiver):
     """A slow receiver that asked for output alone gets it, although the end came while it waited for its turn."""
-    house = open_house(slots=Slots(total=1, per_receiver=1, per_team=1))
+    stack = open_house(slots=Slots(total=1, per_receiver=1, per_team=1))
     receiver.answer = never
-    async with house.working() as notifier:
-        sight = await begun(house.store, receiver.url, webhook_events_filter=("start", "output"))
-        await notifier.announce("red", receiver.url, "test", 1)
+    async with stack.working() as dispatcher:
+        view = await begun(stack.store, receiver.url, webhook_events_filter=("start", "output"))
+        await dispatcher.announce("red", receiver.url, "test", 1)
         await receiver.count(1)
-        notifier.note_created(sight)
+        dispatcher.note_created(view)
         for status in (Status.PROCESSING, Status.SUCCEEDED):
             document = b'{"id":"up1","status":"%b","output":["a"],"urls":{}}' % status.value.encode()
-            changed = await house.store.advance(
-                "run1", status=status, document=document, stream_url=None, at=house.clock.now()
+            changed = await stack.store.advance(
+                "run1", status=status, document=document, stream_url=None, at=stack.clock.now()
             )
             assert changed is not None
             if status is Status.PROCESSING:
-                notifier.note_changed(changed)
-        await notifier.note_ended(changed)
+                dispatcher.note_changed(changed)
+        await dispatcher.note_ended(changed)
         receiver.answer = answering(204)
         await receiver.count(3)
-        await house.until(lambda: house.counted.tries.count(("output", "delivered")) == 1)
+        await stack.until(lambda: stack.counted.tries.count(("output", "delivered")) == 1)
     start, output = (message.json for message in receiver.messages[1:])
     assert [(each["status"], each["output"]) for each in (start, output)] == [
         ("processing", None),
@@ -480,26 +480,26 @@ async def test_what_had_not_gone_out_at_the_end_is_told_before_it(open_house: Ca
     ]
 
 
-async def test_progress_that_waits_delays_no_end(open_house: Callable[..., House], receiver: Receiver):
+async def test_progress_that_waits_delays_no_end(open_house: Callable[..., Stack], receiver: Receiver):
     """A receiver with much progress to be told of hears of an end as soon as it has a slot for it."""
-    house = open_house(slots=Slots(total=1, per_receiver=1, per_team=1))
+    stack = open_house(slots=Slots(total=1, per_receiver=1, per_team=1))
     receiver.answer = never
-    async with house.working() as notifier:
-        await notifier.announce("red", receiver.url, "test", 0)
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 0)
         await receiver.count(1)
         for n in range(1, 6):
-            await house.store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", webhook=receiver.url))
-            sight = await house.store.prediction(f"up{n}")
-            assert sight is not None
-            notifier.note_created(sight)
+            await stack.store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", webhook=receiver.url))
+            view = await stack.store.prediction(f"up{n}")
+            assert view is not None
+            dispatcher.note_created(view)
             document = b'{"id":"up%d","status":"processing","output":["a"]}' % n
-            changed = await house.store.advance(
-                f"run{n}", status=Status.PROCESSING, document=document, stream_url=None, at=house.clock.now()
+            changed = await stack.store.advance(
+                f"run{n}", status=Status.PROCESSING, document=document, stream_url=None, at=stack.clock.now()
             )
             assert changed is not None
-            notifier.note_changed(changed)
-        await notifier.announce("red", receiver.url, "urgent", 1)
-        await house.until_claimed(2)
+            dispatcher.note_changed(changed)
+        await dispatcher.announce("red", receiver.url, "urgent", 1)
+        await stack.until_claimed(2)
         receiver.answer = answering(204)
         await receiver.count(7)
     assert receiver.messages[1].json["type"] == "urgent"

@@ -17,7 +17,7 @@ from gateway.money.rules.estimates import (
     MOST_OUTPUTS_TOLD,
     MOST_TOKENS_TOLD,
     ORDINARY_SECONDS,
-    Told,
+    ToldCost,
     estimate,
     told_by,
 )
@@ -44,17 +44,17 @@ def typical(p95: int, median: int) -> Typical:
 @pytest.mark.parametrize(
     ("given_input", "told"),
     [
-        ({}, Told()),
-        ({"prompt": "four cats"}, Told()),
-        ({"num_outputs": 4}, Told(outputs=4)),
-        ({"num_outputs": 4.0}, Told(outputs=4)),
-        ({"num_outputs": 1, "num_images": 3}, Told(outputs=3)),
-        ({"max_tokens": 500}, Told(output_tokens=500)),
-        ({"max_new_tokens": 128, "max_tokens": None}, Told(output_tokens=128)),
-        ({"num_outputs": 10**9, "max_tokens": 10**30}, Told(MOST_OUTPUTS_TOLD, MOST_TOKENS_TOLD)),
+        ({}, ToldCost()),
+        ({"prompt": "four cats"}, ToldCost()),
+        ({"num_outputs": 4}, ToldCost(outputs=4)),
+        ({"num_outputs": 4.0}, ToldCost(outputs=4)),
+        ({"num_outputs": 1, "num_images": 3}, ToldCost(outputs=3)),
+        ({"max_tokens": 500}, ToldCost(output_tokens=500)),
+        ({"max_new_tokens": 128, "max_tokens": None}, ToldCost(output_tokens=128)),
+        ({"num_outputs": 10**9, "max_tokens": 10**30}, ToldCost(MOST_OUTPUTS_TOLD, MOST_TOKENS_TOLD)),
     ],
 )  # fmt: skip
-def test_the_input_may_tell_the_size(given_input: dict[str, Any], told: Told) -> None:
+def test_the_input_may_tell_the_size(given_input: dict[str, Any], told: ToldCost) -> None:
     """Four images cost four times one; a large number never holds less than a small one."""
     assert told_by(json.dumps(given_input).encode()) == told
 
@@ -63,13 +63,13 @@ def test_the_input_may_tell_the_size(given_input: dict[str, Any], told: Told) ->
 def test_an_odd_size_tells_nothing(odd: Any) -> None:
     """The model will refuse it, or take its default."""
     names = ("num_outputs", "num_images", "max_tokens", "max_new_tokens")
-    assert told_by(json.dumps(dict.fromkeys(names, odd)).encode()) == Told()
+    assert told_by(json.dumps(dict.fromkeys(names, odd)).encode()) == ToldCost()
 
 
 @pytest.mark.parametrize("given_input", [b"", b"[]", b"nonsense", b"\xff", b"[" * 9999])
 def test_what_is_no_input_tells_nothing(given_input: bytes) -> None:
     """It is refused elsewhere, if it has to be."""
-    assert told_by(given_input) == Told()
+    assert told_by(given_input) == ToldCost()
 
 
 # The table -------------------------------------------------------------------------------------------------------
@@ -78,17 +78,17 @@ def test_what_is_no_input_tells_nothing(given_input: bytes) -> None:
 @pytest.mark.parametrize(
     ("price", "told", "microusd"),
     [
-        (L40S, Told(), TABLE),
-        (PER_RUN, Told(), 10_000),
-        (PER_OUTPUT, Told(), 40_000),
-        (PER_OUTPUT, Told(outputs=4), 160_000),
-        (PER_TOKEN, Told(), 3750 + 10_000),
-        (PER_TOKEN, Told(output_tokens=100), 3750 + 1000),
-        (L40S, Told(outputs=4, output_tokens=100), TABLE),
-        (Price(), Told(outputs=4), 0),
+        (L40S, ToldCost(), TABLE),
+        (PER_RUN, ToldCost(), 10_000),
+        (PER_OUTPUT, ToldCost(), 40_000),
+        (PER_OUTPUT, ToldCost(outputs=4), 160_000),
+        (PER_TOKEN, ToldCost(), 3750 + 10_000),
+        (PER_TOKEN, ToldCost(output_tokens=100), 3750 + 1000),
+        (L40S, ToldCost(outputs=4, output_tokens=100), TABLE),
+        (Price(), ToldCost(outputs=4), 0),
     ],
 )
-def test_the_table_is_for_a_run_of_ordinary_size(price: Price, told: Told, microusd: int) -> None:
+def test_the_table_is_for_a_run_of_ordinary_size(price: Price, told: ToldCost, microusd: int) -> None:
     """A minute, one output, a thousand tokens; what the input tells in their place."""
     assert estimate(price, told=told) == Amounts(microusd, MINUTE)
 
@@ -100,7 +100,7 @@ def test_what_is_held_is_rounded_up() -> None:
 
 def test_no_estimate_is_beyond_what_can_be_recorded() -> None:
     """As no charge is."""
-    assert estimate(Price(per_output=Decimal(MOST_USD)), told=Told(outputs=9)).microusd == MOST_MICROUSD
+    assert estimate(Price(per_output=Decimal(MOST_USD)), told=ToldCost(outputs=9)).microusd == MOST_MICROUSD
 
 
 # What was learned ------------------------------------------------------------------------------------------------
@@ -116,9 +116,9 @@ def test_what_runs_came_to_comes_before_the_table() -> None:
 def test_what_the_input_tells_comes_before_what_was_learned() -> None:
     """Others' single images do not make eight of them cheap; the time is still the learned one."""
     known = typical(40_000, 40_000)
-    assert estimate(PER_OUTPUT, known, Told(outputs=8)) == Amounts(320_000, 400_000)
-    assert estimate(PER_TOKEN, known, Told(output_tokens=10_000)).microusd == 103_750
-    assert estimate(L40S, known, Told(outputs=8)).microusd == 40_000
+    assert estimate(PER_OUTPUT, known, ToldCost(outputs=8)) == Amounts(320_000, 400_000)
+    assert estimate(PER_TOKEN, known, ToldCost(output_tokens=10_000)).microusd == 103_750
+    assert estimate(L40S, known, ToldCost(outputs=8)).microusd == 40_000
 
 
 def test_a_price_for_a_run_needs_no_learning() -> None:
@@ -167,7 +167,7 @@ def test_a_told_size_is_held_to_the_micro_dollar(outputs: int) -> None:
     price = PriceList().price_of("black-forest-labs/flux-schnell")
     assert isinstance(price, Price)
     usage = Usage(status=Status.SUCCEEDED, outputs=outputs)
-    assert estimate(price, told=Told(outputs=outputs)).microusd == charge(price, usage, charge_failed=True).microusd
+    assert estimate(price, told=ToldCost(outputs=outputs)).microusd == charge(price, usage, charge_failed=True).microusd
 
 
 @given(VALUES)

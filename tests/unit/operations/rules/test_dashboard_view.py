@@ -3,7 +3,7 @@
 from gateway.domain import windows
 from gateway.domain.ledger import Usage
 from gateway.domain.limits import Limits
-from gateway.domain.quota import Meter
+from gateway.domain.quota import Counters
 from gateway.operations.rules import dashboard_view
 from gateway.operations.rules.dashboard_view import Budget, DayUsage
 
@@ -37,7 +37,7 @@ def test_shares_of_nothing_are_unknown():
 
 
 def test_a_budget_that_will_not_do_says_so():
-    meter = Meter(held_microusd=3, day_microusd=100, month_microusd=900)
+    meter = Counters(held_microusd=3, day_microusd=100, month_microusd=900)
     limits = Limits(microusd_per_day=1_000, microusd_per_month=1_000)
     found = dashboard_view.budget("red", limits, meter, {TODAY: 100}, NOW)
     assert found == Budget(

@@ -8,17 +8,17 @@ from msgspec.structs import replace
 from gateway.domain import times
 from gateway.domain.admission_record import Admitted, Limit, admitted
 from gateway.domain.ledger import Entry, EntryKind
-from gateway.domain.limits import Of
-from gateway.domain.quota import Allowance, Demand, Sort, Standing
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import Allowance, LimitKind, LimitStatus, ReservationRequest
 from gateway.domain.rates import Rate
-from gateway.domain.records import Copy, Kind, Prediction, Run, RunState, Sight, Source, Status
+from gateway.domain.records import Copy, Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.money.rules.pricing import Charge, Part, Price, Unit
 from gateway.operations.rules.explain import Happening, Priced, explain, of_delivery
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, DeliveryState
 
 NOW = 1_764_000_000.0
-DAY = Limit("budget_usd_per_day", Of.TEAM, Sort.DOLLARS, 5_000_000)
-PER_MINUTE = Limit("predictions_per_minute", Of.KEY, Sort.RATE, 30)
+DAY = Limit("budget_usd_per_day", SubjectKind.TEAM, LimitKind.DOLLARS, 5_000_000)
+PER_MINUTE = Limit("predictions_per_minute", SubjectKind.KEY, LimitKind.RATE, 30)
 DOCUMENT = (
     f'{{"id":"up1","status":"succeeded","started_at":"{times.render(NOW + 3)}",'
     f'"completed_at":"{times.render(NOW + 5)}"}}'
@@ -70,7 +70,7 @@ def prediction(**fields: Any) -> Prediction:
 
 def told(made: Prediction | None = None, of: Run | None = None, priced: Priced = PRICED, **more: Any) -> Any:
     given = {"key_name": "default", "owns_run": True} | more
-    return explain(Sight(made or prediction(), of or run()), priced, **given)
+    return explain(PredictionView(made or prediction(), of or run()), priced, **given)
 
 
 def story(answer: Any) -> list[tuple[float, str]]:
@@ -151,7 +151,7 @@ def test_a_run_of_another_team_shows_no_ids_and_nothing_of_its_own_life():
     answer = told(joined, owns_run=False)
     assert answer["run"] == {"id": None, "upstream_id": None, "status": "succeeded"}
     assert story(answer) == [(2.0, "joined"), (3.0, "started"), (5.0, "ended"), (6.0, "settled")]
-    left = told(replace(joined, canceled_at=NOW + 4, left_as=Status.CANCELED), owns_run=False)
+    left = told(replace(joined, canceled_at=NOW + 4, final_status=Status.CANCELED), owns_run=False)
     assert left["run"]["status"] == left["status"] == "canceled"
     assert story(left) == [(2.0, "joined"), (3.0, "started"), (4.0, "canceled")]
     assert left["price"]["parts"] is None
@@ -201,7 +201,7 @@ def test_what_was_recorded_before_reasons_were_kept_says_so():
 
 
 def test_a_cancel_and_an_uncertain_create_have_their_lines():
-    left = prediction(canceled_at=NOW + 2, left_as=Status.ABORTED)
+    left = prediction(canceled_at=NOW + 2, final_status=Status.ABORTED)
     odd = run(uncertain_at=NOW + 0.7, cancel_asked_at=NOW + 2, status=Status.CANCELED, document=b"no JSON")
     words = [what for _, what in story(told(left, odd))]
     assert words[3:] == ["created", "uncertain", "recorded", "aborted", "cancel asked", "ended", "settled"]
@@ -210,13 +210,13 @@ def test_a_cancel_and_an_uncertain_create_have_their_lines():
 def test_how_a_run_was_let_in_is_kept_without_what_did_not_apply():
     rate = Rate.of(30, None)
     allowances = (
-        Allowance(of=Of.TEAM, scope="team/red", microusd_per_day=5_000_000),
-        Allowance(of=Of.KEY, scope="key/k1", predictions=rate),
+        Allowance(of=SubjectKind.TEAM, scope="team/red", microusd_per_day=5_000_000),
+        Allowance(of=SubjectKind.KEY, scope="key/k1", predictions=rate),
     )
-    demand = Demand(300_000, 3000, allowances)
+    demand = ReservationRequest(300_000, 3000, allowances)
     assert admitted(demand, 9.0) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 0.0, None)
-    standing = Standing(
-        name="predictions_per_minute", of=Of.KEY, scope="key/k1", sort=Sort.RATE, limit=30, used=5, held=0,
-        remaining=0, resets_at=None,
+    standing = LimitStatus(
+        name="predictions_per_minute", of=SubjectKind.KEY, scope="key/k1", sort=LimitKind.RATE, limit=30, used=5,
+        held=0, remaining=0, resets_at=None,
     )  # fmt: skip
     assert admitted(demand, 1.5, standing) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 1.5, PER_MINUTE)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.domain.records import Copy, Kind, Prediction, Run, RunState, Sight, Source, Status
+from gateway.domain.records import Copy, Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.outputs.rules import outputs
 from gateway.outputs.rules.outputs import Files, OutputFile, Persist
 from gateway.sharing.rules.caching import LINKS_LIVE_SECONDS
@@ -37,9 +37,9 @@ def run(**fields: Any) -> Run:
     return Run(id="run1", **given | fields)
 
 
-def sight(source: Source = Source.MISS, **fields: Any) -> Sight:
+def view(source: Source = Source.MISS, **fields: Any) -> PredictionView:
     given = {"kind": Kind.PREDICTION, "team": "red", "key_id": "k", "created_at": END - 9}
-    return Sight(
+    return PredictionView(
         Prediction(id="p" * 26, run_id="run1", source=source, ticket="", ticket_expires_at=0, **given), run(**fields)
     )
 
@@ -116,15 +116,15 @@ def test_a_result_is_shared_no_longer_than_its_oldest_copy_can_be_fetched():
 def test_links_switch_when_upstreams_hour_is_over_and_at_once_in_hits():
     """While both work, the one that is upstream's own is shown."""
     for source in (Source.MISS, Source.JOINED, Source.BYPASS):
-        seen = sight(source, copies=(copy(),))
+        seen = view(source, copies=(copy(),))
         assert not outputs.are_shown(seen, END + LINKS_LIVE_SECONDS - 1)
         assert outputs.are_shown(seen, END + LINKS_LIVE_SECONDS)
-    assert outputs.are_shown(sight(Source.HIT, copies=(copy(),)), END + 1)
-    assert not outputs.are_shown(sight(Source.HIT), END + DAY)
+    assert outputs.are_shown(view(Source.HIT, copies=(copy(),)), END + 1)
+    assert not outputs.are_shown(view(Source.HIT), END + DAY)
 
 
 def test_a_link_names_the_prediction_and_the_place_and_cannot_be_made_up():
-    seen = sight(Source.HIT, copies=(copy(), copy(1, B, sha256="b" * 64)))
+    seen = view(Source.HIT, copies=(copy(), copy(1, B, sha256="b" * 64)))
     links = outputs.links(seen, SECRET, ORIGIN, END + 10, DAY)
     assert list(links) == [A, B]
     assert links[A].startswith(f"{ORIGIN}/outputs/{'p' * 26}-0-")

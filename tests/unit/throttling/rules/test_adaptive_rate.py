@@ -74,7 +74,7 @@ def test_the_configured_rate_is_what_counts_until_upstream_says_otherwise():
 def test_a_refusal_pauses_for_as_long_as_upstream_says():
     """Nothing goes for 30 seconds; then one, to see, and not the whole burst."""
     rate = learned()
-    rate.hear(throttled(), 1000.0)
+    rate.observe_response(throttled(), 1000.0)
     assert rate.wait(1000.0) == 30.0
     assert (rate.remaining(1029.9), rate.remaining(1030.0)) == (0, 1)
     assert sent(rate, 1030.0, 0.1) == 1
@@ -83,7 +83,7 @@ def test_a_refusal_pauses_for_as_long_as_upstream_says():
 def test_an_account_low_on_credit_is_asked_six_times_a_minute():
     """The words of the refusal are the rate, with its burst of one."""
     rate = learned()
-    rate.hear(throttled(LOW_CREDIT, retry_after=5), 1000.0)
+    rate.observe_response(throttled(LOW_CREDIT, retry_after=5), 1000.0)
     assert rate.rate == Rate(6, 1)
     assert rate.wait(1000.0) == 5.0
     assert sent(rate, 1005.0, 55) == 6
@@ -92,7 +92,7 @@ def test_an_account_low_on_credit_is_asked_six_times_a_minute():
 def test_a_refusal_without_a_rate_halves_what_is_sent():
     """Upstream takes less than is configured, and does not say how much."""
     rate = learned()
-    rate.hear(throttled(), 1000.0)
+    rate.observe_response(throttled(), 1000.0)
     assert rate.rate.per_minute == 300
     assert sent(rate, 1030.0, 60) <= 301
 
@@ -101,17 +101,17 @@ def test_refusals_of_one_moment_count_once():
     """Twenty creates were on their way when the first was refused: the rate is not halved twenty times."""
     rate = learned()
     for late in range(20):
-        rate.hear(throttled(), 1000.0 + late / 100)
+        rate.observe_response(throttled(), 1000.0 + late / 100)
     assert rate.rate.per_minute == 300
     assert rate.throttled == 20
-    rate.hear(throttled(), 1031.0)
+    rate.observe_response(throttled(), 1031.0)
     assert rate.rate.per_minute == 150
 
 
 def test_it_comes_back_in_steps():
     """A tenth of the configured rate for each minute without a refusal, up to all of it."""
     rate = learned()
-    rate.hear(throttled(retry_after=10), 1000.0)
+    rate.observe_response(throttled(retry_after=10), 1000.0)
     seen = []
     for minute in range(8):
         rate.wait(1010.0 + minute * PROBE_SECONDS)
@@ -123,7 +123,7 @@ def test_it_comes_back_in_steps():
 def test_a_step_up_lets_nothing_go_at_once():
     """More a minute is no reason for a sudden burst."""
     rate = learned()
-    rate.hear(throttled(LOW_CREDIT, retry_after=5), 1000.0)
+    rate.observe_response(throttled(LOW_CREDIT, retry_after=5), 1000.0)
     sent(rate, 1005.0, 55)
     assert sent(rate, 1065.0, 1) <= 2
 
@@ -132,14 +132,14 @@ def test_a_probe_that_goes_too_far_costs_one_refusal():
     """The account is still low on credit a minute later: one create is refused, and goes again."""
     rate = learned()
     now, refused = 1000.0, 0
-    rate.hear(throttled(LOW_CREDIT, retry_after=5), now)
+    rate.observe_response(throttled(LOW_CREDIT, retry_after=5), now)
     for _ in range(600):
         now += 1.0
         if rate.wait(now) <= 0:
             rate.take(now)
             if rate.rate.per_minute > 6:
                 refused += 1
-                rate.hear(throttled(LOW_CREDIT, retry_after=5), now)
+                rate.observe_response(throttled(LOW_CREDIT, retry_after=5), now)
     assert refused <= 10
 
 
@@ -147,12 +147,12 @@ def test_it_never_falls_below_what_upstream_leaves_everybody():
     """Refusal after refusal: six a minute are still tried, so that the end of it is noticed."""
     rate, now = learned(), 1000.0
     for _ in range(50):
-        rate.hear(throttled(retry_after=1), now)
+        rate.observe_response(throttled(retry_after=1), now)
         now += 2.0
     assert rate.rate.per_minute == FLOOR_PER_MINUTE
     slow, now = learned(2), 1000.0
     for _ in range(3):
-        slow.hear(throttled(retry_after=1), now)
+        slow.observe_response(throttled(retry_after=1), now)
         now += 2.0
     assert slow.rate.per_minute == 2
 
@@ -160,16 +160,16 @@ def test_it_never_falls_below_what_upstream_leaves_everybody():
 def test_what_upstream_has_left_bounds_what_is_sent():
     """Somebody else uses the account too: five are left there, so five go at once."""
     rate = learned()
-    rate.hear(ok("5"), 1000.0)
+    rate.observe_response(ok("5"), 1000.0)
     assert rate.remaining(1000.0) == 5
-    rate.hear(ok("59999"), 1000.0)
+    rate.observe_response(ok("59999"), 1000.0)
     assert rate.remaining(1000.0) == 5
 
 
 def test_when_nothing_is_left_it_waits_for_the_reset():
     """`ratelimit-remaining: 0`, `ratelimit-reset: 1`."""
     rate = learned()
-    rate.hear(ok("0"), 1000.0)
+    rate.observe_response(ok("0"), 1000.0)
     assert rate.wait(1000.0) == 1.0
 
 
@@ -177,21 +177,21 @@ def test_when_nothing_is_left_it_waits_for_the_reset():
 def test_headers_that_are_no_numbers_say_nothing(value):
     """Whatever stands there, the count goes on as it was."""
     rate = learned()
-    rate.hear(ok(value, value), 1000.0)
+    rate.observe_response(ok(value, value), 1000.0)
     assert (rate.remaining(1000.0), rate.wait(1000.0)) == (100, 0.0)
 
 
 def test_a_refusal_without_a_pause_is_paused_for_all_the_same():
     """Upstream says "now" again and again: it is not asked as fast as it answers."""
     rate, now = learned(), 1000.0
-    rate.hear(throttled(retry_after=0), now)
+    rate.observe_response(throttled(retry_after=0), now)
     assert rate.wait(now) >= 0.5
 
 
 def test_an_absurd_pause_is_cut():
     """A proxy that says "come back next year" does not close the gateway for a year."""
     rate = learned()
-    rate.hear(throttled(retry_after=1e9), 1000.0)
+    rate.observe_response(throttled(retry_after=1e9), 1000.0)
     assert rate.wait(1000.0) == 600.0
 
 
@@ -204,17 +204,17 @@ def test_an_absurd_pause_is_cut():
         max_size=30,
     )
 )
-def test_whatever_is_heard_it_never_sends_more_than_configured_and_never_stops_for_good(heard):
+def test_whatever_is_heard_it_never_sends_more_than_configured_and_never_stops_for_good(observe_response):
     """Between any two answers no more goes than the configured rate and burst; and some day something goes."""
     rate, now, full = learned(60), 1000.0, Rate.of(60)
-    for seconds, answer in heard:
+    for seconds, answer in observe_response:
         gone = sent(rate, now, seconds, step=0.5)
         assert gone <= full.burst + seconds / full.interval + 1
         now += seconds
         assert 0 < rate.rate.per_minute <= 60
         assert 1 <= rate.rate.burst <= full.burst
         if answer is not None:
-            rate.hear(answer, now)
+            rate.observe_response(answer, now)
     assert rate.wait(now) <= 30 + 60 / FLOOR_PER_MINUTE
     rate.wait(now + 11 * PROBE_SECONDS + 30)
     assert not rate.is_reduced
@@ -232,7 +232,7 @@ def test_another_configured_rate_counts_at_once():
 def test_what_was_learned_outlives_another_configured_rate():
     """Upstream's word stands, below whatever the operator allows."""
     rate = learned(600)
-    rate.hear(throttled(LOW_CREDIT, retry_after=5), 0.0)
+    rate.observe_response(throttled(LOW_CREDIT, retry_after=5), 0.0)
     rate.configure(Rate.of(1200))
     assert rate.is_reduced
     assert rate.rate == Rate(6, 1)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from gateway.throttling.rules.fair_queue import FairQueue, Place
+from gateway.throttling.rules.fair_queue import FairQueue, QueuePosition
 
 FOREVER = float("inf")
 SIXTEEN = {f"team-{number:02}": float(1 + number % 8) for number in range(16)}
@@ -19,12 +19,12 @@ def queue(weights: dict[str, float] | None = None, *, max_waiting: int = 1000) -
     return FairQueue(weights or SIXTEEN, max_waiting=max_waiting)
 
 
-def named(it: FairQueue, *names: str) -> dict[Place, str]:
+def named(it: FairQueue, *names: str) -> dict[QueuePosition, str]:
     """Let flows join in this order; return who is who."""
     return {it.join(name, FOREVER): name for name in names}
 
 
-def drained(it: FairQueue) -> list[Place]:
+def drained(it: FairQueue) -> list[QueuePosition]:
     order = []
     while (place := it.next()) is not None:
         order.append(place)
@@ -182,7 +182,7 @@ class NobodyStarves(RuleBasedStateMachine):
     def begin(self, weights):
         self.weights = {str(index): weight for index, weight in enumerate(weights)}
         self.it = queue(self.weights)
-        self.waiting: dict[str, list[Place]] = {name: [] for name in self.weights}
+        self.waiting: dict[str, list[QueuePosition]] = {name: [] for name in self.weights}
         self.passed_over: Counter[str] = Counter()
         self.now = 0.0
 

@@ -12,7 +12,7 @@ from gateway.throttling.rules import rate_headers
 from gateway.throttling.rules.request_rates import (
     NAME,
     Bucket,
-    Over,
+    RateExceeded,
     RequestRates,
     admit,
     give_back,
@@ -75,7 +75,7 @@ def test_what_one_refuses_costs_the_others_nothing():
     buckets = table.buckets(caller(allowance(600, 6)), "ann")
     assert admitted(buckets) == 1
     for _ in range(1000):
-        assert isinstance(admit(buckets, NOW), Over)
+        assert isinstance(admit(buckets, NOW), RateExceeded)
     assert standing(buckets[0], NOW).used == 1
 
 
@@ -87,7 +87,7 @@ def test_the_refusal_names_the_one_that_takes_longest():
     over = admit(buckets, NOW)
     assert over is not None
     assert (over.bucket, retry_after(over)) == (buckets[1], 10)
-    assert retry_after(Over(buckets[0], 0.001)) == 1
+    assert retry_after(RateExceeded(buckets[0], 0.001)) == 1
 
 
 def test_a_request_that_was_not_carried_out_is_given_back():

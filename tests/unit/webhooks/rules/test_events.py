@@ -7,28 +7,30 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.views import view
 
 from gateway.domain.records import Status
 from gateway.webhooks.rules.events import (
     DEFAULT,
     THROTTLE_SECONDS,
     Event,
-    Moment,
-    Told,
+    ProgressSnapshot,
+    Sent,
     caught_up,
     due,
     moment_of,
     wanted,
 )
-from tests.support.sights import sight
 
 ALL = frozenset(Event)
 START, OUTPUT, LOGS, COMPLETED = Event.START, Event.OUTPUT, Event.LOGS, Event.COMPLETED
 
 
-def told_in_turn(looks: list[tuple[float, Moment]], events: frozenset[Event] = ALL) -> list[tuple[float, Event]]:
+def told_in_turn(
+    looks: list[tuple[float, ProgressSnapshot]], events: frozenset[Event] = ALL
+) -> list[tuple[float, Event]]:
     """Look once after the other, and again whenever something was held back; list what was due when."""
-    told, found, again = Told(), [], None
+    told, found, again = Sent(), [], None
     for at, moment in looks:
         if again is not None and again[0] < at:
             result = due(told, again[1], events, again[0])
@@ -39,12 +41,12 @@ def told_in_turn(looks: list[tuple[float, Moment]], events: frozenset[Event] = A
     return found
 
 
-def running(output: str = "", logs: str = "") -> Moment:
-    return Moment(Status.PROCESSING, True, output.encode(), logs.encode())
+def running(output: str = "", logs: str = "") -> ProgressSnapshot:
+    return ProgressSnapshot(Status.PROCESSING, True, output.encode(), logs.encode())
 
 
 @st.composite
-def lives(draw: st.DrawFn) -> list[tuple[float, Moment]]:
+def lives(draw: st.DrawFn) -> list[tuple[float, ProgressSnapshot]]:
     """A prediction's life as it is looked at: forward, with looks left out, doubled, and after its end."""
     at, output, logs, looks = 0.0, b"", b"", []
     for _ in range(draw(st.integers(0, 12))):
@@ -53,11 +55,15 @@ def lives(draw: st.DrawFn) -> list[tuple[float, Moment]]:
         if status is Status.PROCESSING:
             output += draw(st.sampled_from([b"", b"o"]))
             logs += draw(st.sampled_from([b"", b"l"]))
-        looks.append((at, Moment(status, status is Status.PROCESSING, output, logs)))
+        looks.append((at, ProgressSnapshot(status, status is Status.PROCESSING, output, logs)))
     if draw(st.booleans()):
         at += draw(st.sampled_from([0.0, 0.2, 3.0]))
         end = draw(st.sampled_from([s for s in Status if s.is_terminal]))
-        moment = Moment(end) if end in (Status.CANCELED, Status.ABORTED) else Moment(end, True, output + b"x", logs)
+        moment = (
+            ProgressSnapshot(end)
+            if end in (Status.CANCELED, Status.ABORTED)
+            else ProgressSnapshot(end, True, output + b"x", logs)
+        )
         looks += [(at, moment)] * draw(st.integers(1, 3))
     return looks
 
@@ -66,7 +72,7 @@ filters = st.one_of(st.just(DEFAULT), st.frozensets(st.sampled_from(list(Event))
 
 
 @given(lives(), filters)
-def test_events_come_in_order_once_and_as_asked(life: list[tuple[float, Moment]], events: frozenset[Event]):
+def test_events_come_in_order_once_and_as_asked(life: list[tuple[float, ProgressSnapshot]], events: frozenset[Event]):
     """`start` once and first, `completed` once and last, nothing that was not asked for, and never too often."""
     found = told_in_turn(life, events)
     names = [event for _, event in found]
@@ -80,16 +86,18 @@ def test_events_come_in_order_once_and_as_asked(life: list[tuple[float, Moment]]
 
 
 @given(lives(), filters)
-def test_an_end_is_always_told(life: list[tuple[float, Moment]], events: frozenset[Event]):
+def test_an_end_is_always_told(life: list[tuple[float, ProgressSnapshot]], events: frozenset[Event]):
     """Whatever was seen or missed on the way, whoever wants the end gets it."""
     has_ended = any(moment.status.is_terminal for _, moment in life)
     assert (COMPLETED in [event for _, event in told_in_turn(life, events)]) == (has_ended and COMPLETED in events)
 
 
 @given(lives(), filters)
-def test_what_is_held_back_is_told_when_its_time_comes(life: list[tuple[float, Moment]], events: frozenset[Event]):
+def test_what_is_held_back_is_told_when_its_time_comes(
+    life: list[tuple[float, ProgressSnapshot]], events: frozenset[Event]
+):
     """The last output before a long silence is not lost to the throttle."""
-    told = Told()
+    told = Sent()
     for at, moment in life:
         result = due(told, moment, events, at)
         told = result.told
@@ -100,7 +108,9 @@ def test_what_is_held_back_is_told_when_its_time_comes(life: list[tuple[float, M
 
 
 @given(lives(), filters)
-def test_what_was_told_before_a_restart_is_not_told_again(life: list[tuple[float, Moment]], events: frozenset[Event]):
+def test_what_was_told_before_a_restart_is_not_told_again(
+    life: list[tuple[float, ProgressSnapshot]], events: frozenset[Event]
+):
     """A process that takes up a run tells what is new from then on."""
     for _, moment in life:
         found = due(caught_up(moment), moment, events, 0.0).events
@@ -110,12 +120,12 @@ def test_what_was_told_before_a_restart_is_not_told_again(life: list[tuple[float
 def test_a_life_in_full():
     """The usual case, event by event."""
     life = [
-        (0.0, Moment(Status.STARTING)),
+        (0.0, ProgressSnapshot(Status.STARTING)),
         (1.0, running()),
         (1.1, running(logs="a")),
         (1.2, running("b", "a")),
         (2.0, running("bc", "ad")),
-        (9.0, Moment(Status.SUCCEEDED, True, b"bce", b"ad")),
+        (9.0, ProgressSnapshot(Status.SUCCEEDED, True, b"bce", b"ad")),
     ]
     expected = [(1.0, START), (1.1, LOGS), (1.6, OUTPUT), (2.1, OUTPUT), (9.0, OUTPUT), (9.0, COMPLETED)]
     assert told_in_turn([*life[:5], (2.2, running("bc", "ad")), life[5]]) == expected
@@ -123,17 +133,17 @@ def test_a_life_in_full():
 
 def test_one_that_is_over_when_it_is_first_seen_tells_its_whole_life():
     """A hit, or a run faster than a look, tells a receiver what Replicate tells of a quick run."""
-    over = Moment(Status.SUCCEEDED, True, b"o", b"l")
-    assert due(Told(), over, ALL, 0.0).events == (START, OUTPUT, COMPLETED)
-    assert due(Told(), over, DEFAULT, 0.0).events == (OUTPUT, COMPLETED)
-    assert due(Told(), over, frozenset({LOGS, COMPLETED}), 0.0).events == (LOGS, COMPLETED)
-    assert due(Told(), over, frozenset({START}), 0.0).events == (START,)
+    over = ProgressSnapshot(Status.SUCCEEDED, True, b"o", b"l")
+    assert due(Sent(), over, ALL, 0.0).events == (START, OUTPUT, COMPLETED)
+    assert due(Sent(), over, DEFAULT, 0.0).events == (OUTPUT, COMPLETED)
+    assert due(Sent(), over, frozenset({LOGS, COMPLETED}), 0.0).events == (LOGS, COMPLETED)
+    assert due(Sent(), over, frozenset({START}), 0.0).events == (START,)
 
 
 @pytest.mark.parametrize("status", [Status.CANCELED, Status.ABORTED])
 def test_who_leaves_is_told_of_that_alone(status: Status):
     """A cancelled prediction has no output to tell, and may never have started."""
-    assert due(Told(), Moment(status), ALL, 0.0).events == (COMPLETED,)
+    assert due(Sent(), ProgressSnapshot(status), ALL, 0.0).events == (COMPLETED,)
 
 
 def test_no_filter_means_output_and_completed():
@@ -156,18 +166,18 @@ def test_no_filter_means_output_and_completed():
 )
 def test_a_moment_is_read_from_a_document(fields: dict[str, Any], has_started: bool, has_output: bool, has_logs: bool):
     """Both shapes of upstream's answers are understood."""
-    moment = moment_of(sight(fields))
+    moment = moment_of(view(fields))
     assert (moment.has_started, bool(moment.output), bool(moment.logs)) == (has_started, has_output, has_logs)
 
 
 def test_a_cancelled_prediction_on_a_run_that_goes_on_is_over():
     """The caller has left; the run's output is nothing to it."""
-    moment = moment_of(sight({"status": "processing", "output": ["a"]}, canceled_at=1.0))
-    assert moment == Moment(Status.CANCELED)
+    moment = moment_of(view({"status": "processing", "output": ["a"]}, canceled_at=1.0))
+    assert moment == ProgressSnapshot(Status.CANCELED)
 
 
 def test_a_document_that_cannot_be_read_is_refused():
     """Damage is told apart from silence."""
     for document in (b"", b"[]", b"{", json.dumps({"output": 1})[:-1].encode()):
         with pytest.raises(ValueError, match="not a prediction"):
-            moment_of(sight({"status": "processing"}, document=document))
+            moment_of(view({"status": "processing"}, document=document))

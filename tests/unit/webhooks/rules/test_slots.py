@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.webhooks.rules.slots import Job, Lanes, Slots
+from gateway.webhooks.rules.slots import DeliverySlots, Job, Slots
 
 SLOTS = Slots(total=6, per_receiver=2, per_team=4)
 
@@ -24,7 +24,7 @@ def job(team: str, receiver: str, key: str, work: int = 0, *, is_urgent: bool = 
 )  # fmt: skip
 def test_slots_are_kept_keys_are_served_in_order_and_nobody_is_forgotten(steps: list):
     """However jobs come and end: no more at once than allowed, one of a key at a time, each of them once."""
-    lanes: Lanes[int] = Lanes(SLOTS)
+    lanes: DeliverySlots[int] = DeliverySlots(SLOTS)
     put, running, served = 0, [], []
 
     def take() -> bool:
@@ -66,7 +66,7 @@ def test_slots_are_kept_keys_are_served_in_order_and_nobody_is_forgotten(steps: 
 
 def test_a_slow_receiver_delays_nobody_else():
     """A hundred messages to one that never answers, then one to another: that one goes out at once."""
-    lanes: Lanes[int] = Lanes(SLOTS)
+    lanes: DeliverySlots[int] = DeliverySlots(SLOTS)
     for n in range(100):
         lanes.put(job("a", "slow", f"s{n}", is_urgent=True))
     lanes.put(job("b", "quick", "q"))
@@ -80,7 +80,7 @@ def test_a_slow_receiver_delays_nobody_else():
 
 def test_a_team_with_many_slow_receivers_delays_its_own_only():
     """Names are cheap: they do not buy a team every slot there is."""
-    lanes: Lanes[int] = Lanes(SLOTS)
+    lanes: DeliverySlots[int] = DeliverySlots(SLOTS)
     for n in range(50):
         lanes.put(job("a", f"slow{n}", f"s{n}"))
     lanes.put(job("b", "quick", "q"))
@@ -92,7 +92,7 @@ def test_a_team_with_many_slow_receivers_delays_its_own_only():
 
 def test_receivers_take_turns():
     """Who has much to be told does not go before who has little."""
-    lanes: Lanes[int] = Lanes(Slots(1, 1, 1))
+    lanes: DeliverySlots[int] = DeliverySlots(Slots(1, 1, 1))
     for n in range(3):
         lanes.put(job("a", "busy", f"b{n}"))
     lanes.put(job("a", "other", "o"))
@@ -105,7 +105,7 @@ def test_receivers_take_turns():
 
 def test_what_waits_can_be_taken_back():
     """At the end of the process what was not begun is given back."""
-    lanes: Lanes[int] = Lanes(SLOTS)
+    lanes: DeliverySlots[int] = DeliverySlots(SLOTS)
     lanes.put(job("a", "x", "1"))
     lanes.put(job("a", "y", "2"))
     assert [each.key for each in lanes.clear()] == ["1", "2"]
@@ -115,7 +115,7 @@ def test_what_waits_can_be_taken_back():
 
 def test_the_urgent_go_first_and_alone_fill_a_lane():
     """Progress that waits keeps no end waiting, neither here nor in the store."""
-    lanes: Lanes[int] = Lanes(Slots(1, 1, 1))
+    lanes: DeliverySlots[int] = DeliverySlots(Slots(1, 1, 1))
     for n in range(50):
         lanes.put(job("a", "x", f"n{n}"))
     lanes.put(job("a", "x", "end", is_urgent=True))
@@ -129,7 +129,7 @@ def test_the_urgent_go_first_and_alone_fill_a_lane():
 
 def test_an_end_waits_for_the_progress_that_is_being_told():
     """One key, one at a time, urgent or not."""
-    lanes: Lanes[int] = Lanes(SLOTS)
+    lanes: DeliverySlots[int] = DeliverySlots(SLOTS)
     lanes.put(job("a", "x", "p"))
     progress = lanes.take()
     assert progress is not None

@@ -3,12 +3,12 @@
 import json
 from typing import Any
 
-from gateway.domain.records import Kind, Prediction, Run, RunState, Sight, Source, Status
+from gateway.domain.records import Kind, Prediction, PredictionView, Run, RunState, Source, Status
 
 AT = 1_764_000_000.0
 
 
-def sight(fields: dict[str, Any], *, document: bytes | None = None, **prediction: Any) -> Sight:
+def view(fields: dict[str, Any], *, document: bytes | None = None, **prediction: Any) -> PredictionView:
     """Make a prediction whose run has a document of these fields."""
     status = Status(fields["status"])
     run = Run(
@@ -36,4 +36,4 @@ def sight(fields: dict[str, Any], *, document: bytes | None = None, **prediction
         "ticket": "t",
         "ticket_expires_at": AT + 60,
     }
-    return Sight(Prediction(**given | prediction), run)
+    return PredictionView(Prediction(**given | prediction), run)

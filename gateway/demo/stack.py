@@ -15,12 +15,12 @@ import click
 from aiohttp import web
 
 from gateway.access.rules import api_keys as keys
-from gateway.app import Running, running
+from gateway.app import GatewayHandle, running
 from gateway.config import Config, from_mapping
 from gateway.demo import assets
 from gateway.demo.page_server import PageServer
 from gateway.domain.scopes import Scope
-from gateway.http.route import Door
+from gateway.http.route import Route
 from gateway.simulator import Simulator, SimulatorSettings
 from gateway.simulator.models.image import pillow
 
@@ -143,16 +143,16 @@ def _config(port: int, simulator: Simulator, folder: Path, issued: Mapping[str, 
 
 
 @asynccontextmanager
-async def _gateway(config: Config, page_url: str) -> AsyncIterator[Running]:
+async def _gateway(config: Config, page_url: str) -> AsyncIterator[GatewayHandle]:
     async def to_the_page(_: web.Request) -> web.Response:
         # Answered, not raised: the gateway makes problem documents of what aiohttp raises.
         return web.Response(status=302, headers={"Location": page_url})
 
-    door = Door("GET", "/", "demo", Scope.READ, to_the_page)
+    route = Route("GET", "/", "demo", Scope.READ, to_the_page)
     port = config.server.port
     async with AsyncExitStack() as stack:
         try:
-            gateway = await stack.enter_async_context(running(config, doors=[door]))
+            gateway = await stack.enter_async_context(running(config, routes=[route]))
         except OSError as exc:
             raise _trouble(exc, port) from exc
         yield gateway

@@ -1,4 +1,4 @@
-"""A house to test in: the simulator as upstream, and a gateway before it with two teams and an operator.
+"""A stack to test in: the simulator as upstream, and a gateway before it with two teams and an operator.
 
 `start_upstream` and `start_gateway` are what everything else is made of; the fixtures `upstream` and `gateway` are they
 with nothing changed.
@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 
 from gateway.access.rules.api_keys import new_key
-from gateway.app import Running, running
-from gateway.assembly.build import Network
+from gateway.app import GatewayHandle, running
+from gateway.assembly.build import ReceiverNetwork
 from gateway.config import Config, from_mapping
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
@@ -48,10 +48,10 @@ async def start_upstream(**settings: Any) -> AsyncIterator[Simulator]:
 
 
 @dataclass(frozen=True)
-class House:
+class Stack:
     """A gateway that runs, and what is needed to call it. Keys go by their team, or `team.key` if not `default`."""
 
-    running: Running
+    running: GatewayHandle
     upstream: Simulator
     keys: Mapping[str, str]
     config: Config
@@ -80,10 +80,10 @@ class House:
 def house_config(
     upstream: Simulator, folder: Path, keys: Mapping[str, str] | None = None, /, **overrides: Any
 ) -> tuple[Config, dict[str, str]]:
-    """Make the config of a house and its keys.
+    """Make the config of a stack and its keys.
 
-    An override is a section by its name, merged over the house's own; `teams` maps names to what a team has more or
-    other than the house gives it. A team's `keys` are beside its key `default`, each given by name, without a secret:
+    An override is a section by its name, merged over the stack's own; `teams` maps names to what a team has more or
+    other than the stack gives it. A team's `keys` are beside its key `default`, each given by name, without a secret:
     fresh ones are made unless `keys` has them already.
     """
     known = dict(keys or {})
@@ -119,18 +119,18 @@ async def start_gateway(
     *,
     clock: Clock | None = None,
     keys: Mapping[str, str] | None = None,
-    network: Network | None = None,
+    network: ReceiverNetwork | None = None,
     tracer: Tracer | None = None,
     reread: Callable[[], Config] | None = None,
     **overrides: Any,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Stack]:
     """Start a gateway before a simulator, its store in `folder`. With the `keys` of one before, it takes its place.
 
     `reread` gives the config that a reload finds.
     """
     config, known = house_config(upstream, folder, keys, **overrides)
-    async with running(config, clock=clock, network=network, tracer=tracer, reread=reread) as gateway:
-        yield House(gateway, upstream, known, config, folder / "gateway.db")
+    async with running(config, clock=clock, receiver_network=network, tracer=tracer, reread=reread) as gateway:
+        yield Stack(gateway, upstream, known, config, folder / "gateway.db")
 
 
 def _plain(value: Any) -> Any:
