@@ -32,7 +32,7 @@ async def delay(session: aiohttp.ClientSession, base: str, key: str, duration: f
         answer = await response.json()
         answered_at = time.time()
     assert answer["status"] in ("succeeded", "processing"), answer["status"]
-    # A finished answer of the simulator itself has no end yet (ref 3); its record has.
+    # A finished answer of the simulator itself has no end yet (docs/replicate-api.md, Sync mode); its record has.
     token, url = upstream
     while not answer.get("completed_at"):
         async with session.get(f"{url}/predictions/{answer['id']}", headers={"Authorization": f"Bearer {token}"}) as r:

@@ -1,1 +1,1 @@
-"""Authentication and authorization: keys, browser tokens, sessions, and policy."""
+"""Who calls and what they can do: keys, browser tokens, sessions, target policy."""

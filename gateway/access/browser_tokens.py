@@ -1,4 +1,4 @@
-"""Browser tokens: short-lived, narrowed keys for a page (design 5).
+"""Browser tokens: short-lived, narrowed keys for a page (docs/architecture.md, Access).
 
 They are signed, not stored (JWT, RFC 7519, HS256 with a secret of the gateway). Each names the key that minted it and
 dies with it.

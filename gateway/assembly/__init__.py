@@ -1,1 +1,1 @@
-"""Builds every part from the config, opens the listeners, reloads the config, and shuts down."""
+"""Build every part from the config, open the listeners, reload the config and shut down."""

@@ -2,7 +2,7 @@
 the second ends the process at once.
 
 Ending at once loses nothing that was acknowledged: it is what `kill -9` does, and the next start takes up what was
-under way (design 2.9).
+under way (docs/architecture.md, Invariants 9).
 """
 
 import asyncio

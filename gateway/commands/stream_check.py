@@ -1,4 +1,6 @@
-"""`gateway check --stream URL`: what becomes of event streams on the way from the gateway to a reader (design 3).
+"""`gateway check --stream URL`: what becomes of event streams on the way from the gateway to a reader.
+
+See docs/architecture.md, Streams.
 
 The probe stream is read with aiohttp-sse-client, as a program would read any other. Its events are short lines of JSON
 with a name and an id, which leaves nothing for that client's limits to spoil

@@ -1,1 +1,1 @@
-"""Values that three or more concepts share. No I/O, no clock, no event loop."""
+"""Values that three or more concepts share. No I/O, no clock."""

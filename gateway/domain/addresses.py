@@ -1,4 +1,6 @@
-"""Which addresses a URL that a caller gave may lead to (design 7): the guard against requests forged through us.
+"""Which addresses a URL that a caller gave may lead to: the guard against requests forged through us.
+
+See docs/architecture.md, Addresses.
 
 A caller names a host; what it resolves to decides. Public unicast addresses are open to everybody. Private networks are
 open where the operator says so. Some are never open: nothing that a caller may talk to lives there, and what does live

@@ -1,4 +1,4 @@
-"""The bodies of creates, checked as upstream would check them (ref 1, 7).
+"""The bodies of creates, checked as upstream would check them (docs/replicate-api.md, Routes and Errors).
 
 They are closed: an unknown field is refused. What is inside `input` is the model's business and is not looked at. The
 body that goes upstream is written anew from the fields that were read, so that what was checked and what is sent can

@@ -1,4 +1,6 @@
-"""Cursors of the gateway's own lists, in the form of Replicate's (Django REST cursor pagination, ref 1).
+"""Cursors of the gateway's own lists, in the form of Replicate's (Django REST cursor pagination).
+
+See docs/replicate-api.md, Routes.
 
 A cursor is the base64 of `p=<time>|<id>`, with `r=1&` before it when the page runs backward, towards newer items. It
 says only where a page begins; whose items are listed never depends on it.

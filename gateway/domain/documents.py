@@ -2,7 +2,7 @@
 
 Upstream's body is kept byte for byte. To show it, its top level alone is taken apart and the few fields that differ for
 the caller are replaced; `input`, `output`, `logs` and everything else stay the bytes that upstream wrote, so that no
-number changes its form and no text its escapes (design 2.11, ref 2).
+number changes its form and no text its escapes (docs/architecture.md, Invariants 11).
 """
 
 from collections.abc import Mapping
@@ -111,9 +111,9 @@ def render(
 
     `base` is the gateway's base URL with `/v1`; `ticket` the path of its stream below it; `family` the route under
     which its links stand. `as_starting` shows it as upstream shows one that has just been created: for a sync wait that
-    ran out, whose answer must never look like a result, because clients take everything but `starting` for one (ref 3,
-    11.6), and for other answers to a create that must hold no output. `links` are stored copies' that stand in for
-    upstream's in the output.
+    ran out, whose answer must never look like a result, because clients take everything but `starting` for one
+    (docs/replicate-api.md, Sync mode), and for other answers to a create that must hold no output. `links` are stored
+    copies' that stand in for upstream's in the output.
     """
     prediction, run = view.prediction, view.run
     fields = _decode(run.document)
@@ -159,7 +159,9 @@ def shown_status(view: PredictionView) -> Status:
 
 
 def _urls(urls: Raw, self_url: str, stream_url: str | None, hidden: str | None) -> Raw:
-    """Point `get`, `cancel` and `stream` at the gateway; leave out nulls, which clients refuse (ref 8).
+    """Point `get`, `cancel` and `stream` at the gateway; leave out nulls, which clients refuse.
+
+    See docs/replicate-api.md, Clients.
 
     Others are kept, but those that name the `hidden` id: a prediction that shares a run does not tell whose it is.
     """
@@ -255,7 +257,10 @@ def output_of(document: bytes) -> bytes:
 
 
 def without_data(document: bytes) -> bytes:
-    """Return the document as upstream shows it an hour after the end: no input, output or logs (ref 6)."""
+    """Return the document as upstream shows it an hour after the end: no input, output or logs.
+
+    See docs/replicate-api.md, Outputs and retention.
+    """
     fields = _decode(document)
     fields["input"] = Raw(b"{}")
     fields["output"] = NULL

@@ -3,7 +3,7 @@
 import base64
 import uuid
 
-# Crockford's base 32, which upstream has used for ids since 2024 (ref 2).
+# Crockford's base 32, which upstream has used for ids since 2024 (docs/replicate-api.md, Prediction object).
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LENGTH = 26
 ID = r"[a-z0-9]{26}"
@@ -21,7 +21,10 @@ def prediction_id(random: bytes) -> str:
 
 
 def file_id(random: bytes) -> str:
-    """Make a file's id of the form that upstream uses: base64 of a UUID's text (ref 6). Needs 16 random bytes."""
+    """Make a file's id of the form that upstream uses: base64 of a UUID's text. Needs 16 random bytes.
+
+    See docs/replicate-api.md, Files.
+    """
     return base64.urlsafe_b64encode(str(uuid.UUID(bytes=random[:16], version=4)).encode()).decode()
 
 

@@ -1,4 +1,6 @@
-"""Limits: how much may be done, and by whom it is counted (design 6). What is `None` is not limited.
+"""Limits: how much may be done, and by whom it is counted. What is `None` is not limited.
+
+See docs/architecture.md, Limits.
 
 A team, a key, a user and an address each have limits of their own, and whatever is asked for must be within all of
 them. This module says what there is to check; rates are checked at the edge and for the account, money in the store.

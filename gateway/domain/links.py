@@ -1,4 +1,6 @@
-"""Links: upstream's made to lead back to the gateway, the gateway's turned back before they go upstream (design 2.11).
+"""Links: upstream's made to lead back to the gateway, the gateway's turned back before they go upstream.
+
+See docs/architecture.md, Invariants 11.
 
 Only the links that the API itself makes are touched: `next` and `previous` of a page, `urls.get` of a file, file links
 in inputs, and in outputs those of files that have been copied (`outputs.py`). Text that merely contains such a link,

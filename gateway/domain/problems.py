@@ -1,4 +1,7 @@
-"""Problem documents in Replicate's shape: `title`, `detail`, `status`, and what belongs to the case (ref 7)."""
+"""Problem documents in Replicate's shape: `title`, `detail`, `status`, and what belongs to the case.
+
+See docs/replicate-api.md, Errors.
+"""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,8 +1,11 @@
-"""Whether a create may be admitted: every limit that it must pass, of its team, its key and its user (design 6).
+"""Whether a create may be admitted: every limit that it must pass, of its team, its key and its user.
+
+See docs/architecture.md, Limits.
 
 All are checked, then all are taken: a create that one of them refuses leaves none of them fuller. What is *held* for
 runs under way counts in the day and the month that are under way; what is *spent* counts in those of its settlement.
-So a budget can be overspent by no more than runs already admitted cost above their estimates (design 2.7).
+So a budget can be overspent by no more than runs already admitted cost above their estimates (docs/architecture.md,
+Invariants 7).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Rates: so many a minute, refilled evenly, with a burst (design 6).
+"""Rates: so many a minute, refilled evenly, with a burst (docs/architecture.md, Limits).
 
 A bucket is kept as one number, the time at which it will be full again: the theoretical arrival time of the generic
 cell rate algorithm (ITU-T I.371, annex A), which needs no timer and no lock. Times are epoch seconds, or of any clock

@@ -21,7 +21,7 @@ class Kind(StrEnum):
 
 
 class Status(StrEnum):
-    """Replicate's states (ref 2). A status only moves forward, and a terminal one is final."""
+    """Replicate's states (docs/replicate-api.md, States). A status only moves forward, and a terminal one is final."""
 
     STARTING = "starting"
     PROCESSING = "processing"
@@ -59,7 +59,7 @@ class RunState(StrEnum):
 
 
 class Source(StrEnum):
-    """How a prediction was answered (design 1)."""
+    """How a prediction was answered (docs/architecture.md, Vocabulary)."""
 
     MISS = "miss"
     JOINED = "joined"
@@ -112,7 +112,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str | None = None
     """Identity of the request, sharing scope included; `None` for a run that nobody else may share."""
     provisional: str | None = None
-    """Identity without the schema, while a bare version id does not yet name a model (design 3)."""
+    """Identity without the schema, while a bare version id does not yet name a model (docs/architecture.md, Create)."""
     cache_until: float | None = None
     """Until when later requests may be answered from it, once it has succeeded."""
     uncertain_at: float | None = None

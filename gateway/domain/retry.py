@@ -1,4 +1,7 @@
-"""When a read of upstream is asked again, and when it is looked for next (ref 7, design 3)."""
+"""When a read of upstream is asked again, and when it is looked for next.
+
+See docs/architecture.md, Following a run; docs/replicate-api.md, Errors.
+"""
 
 from gateway.domain.upstream_response import Answer, retry_after_seconds
 

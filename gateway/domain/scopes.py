@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 
 class Scope(StrEnum):
-    """One thing that a key may do (design 5)."""
+    """One thing that a key may do (docs/architecture.md, Access)."""
 
     READ = "read"
     """Models, versions, collections, hardware, search."""

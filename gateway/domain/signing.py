@@ -1,4 +1,6 @@
-"""Webhook signatures, as Svix and Standard Webhooks have them (ref 5): HMAC-SHA256 over `{id}.{timestamp}.{body}`.
+"""Webhook signatures, as Svix and Standard Webhooks have them: HMAC-SHA256 over `{id}.{timestamp}.{body}`.
+
+See docs/replicate-api.md, Webhooks.
 
 A secret is written `whsec_<base64>`; the signature header holds several, parted by spaces, each `v1,<base64>`; any
 match passes, so that secrets can be rotated.

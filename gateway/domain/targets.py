@@ -1,7 +1,7 @@
 """Targets: what can be run, in every way that it can be named, and the globs that allow them.
 
 A create names its target by its route (an official model, a deployment) or by `version`, which has three forms: 64 hex
-digits, `owner/name`, `owner/name:<64 hex>` (ref 1).
+digits, `owner/name`, `owner/name:<64 hex>` (docs/replicate-api.md, Routes).
 """
 
 import re

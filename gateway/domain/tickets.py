@@ -1,8 +1,9 @@
 """Tickets: URL parts that are themselves the permission to read one prediction's stream, or one file of its output.
 
-Those of streams have the form of upstream's own stream URLs (ref 4): 52 base32 characters, with `<4 letters>-` before
-them where the stream's events are files. A ticket is derived from the prediction's id and a secret of the gateway, so
-that every answer shows the same one; the store holds its SHA-256, so that a stolen database opens no stream.
+Those of streams have the form of upstream's own stream URLs (docs/replicate-api.md, Streaming): 52 base32 characters,
+with `<4 letters>-` before them where the stream's events are files. A ticket is derived from the prediction's id and a
+secret of the gateway, so that every answer shows the same one; the store holds its SHA-256, so that a stolen database
+opens no stream.
 
 A ticket belongs to one prediction, and so to its team; it lives for a time, within which it can be used again, because
 a browser comes back by itself. What a key for pages creates is bound to that key's origins: another page that has come

@@ -1,4 +1,7 @@
-"""Times as Replicate writes them: RFC 3339, UTC, with `Z` and a fraction of varying length (ref 2)."""
+"""Times as Replicate writes them: RFC 3339, UTC, with `Z` and a fraction of varying length.
+
+See docs/replicate-api.md, Prediction object.
+"""
 
 import re
 from datetime import UTC, datetime

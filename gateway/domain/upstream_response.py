@@ -38,12 +38,18 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def is_from_edge(self) -> bool:
-        """Whether it is a page of what stands before the API, not an answer of the API (ref 7: Cloudflare's HTML)."""
+        """Whether it is a page of what stands before the API, not an answer of the API.
+
+        See docs/replicate-api.md, Errors.
+        """
         return self.status >= 500 and not self._media_type.startswith("application/")
 
     @property
     def is_page(self) -> bool:
-        """Whether it is an error told in HTML: the CDN's 413 and its refusals are such, too (ref 6)."""
+        """Whether it is an error told in HTML: the CDN's 413 and its refusals are such, too.
+
+        See docs/replicate-api.md, Errors.
+        """
         return self.is_from_edge or (self.status >= 400 and self._media_type.startswith("text/html"))
 
     @property

@@ -1,1 +1,1 @@
-"""Uploaded files: a team's own, deduplicated by content."""
+"""Files that teams upload, sent upstream once for equal bytes."""

@@ -1,4 +1,6 @@
-"""Uploads: sent on as they come in, and identical bytes of a team once while upstream has them (design 7).
+"""Uploads: sent on as they come in, and identical bytes of a team once while upstream has them.
+
+See docs/architecture.md, Files and outputs.
 
 Whether bytes are known is known at their end only. So an upload waits in a spool if it may be one that the team has, or
 one that is just under way: where there is a file of about that size. Any other passes straight through.

@@ -1,1 +1,1 @@
-"""HTTP in: the public listener. Parse a request, call one service, render the answer."""
+"""HTTP in: the server, its middlewares and its routes."""

@@ -1,4 +1,7 @@
-"""The base of every link that a caller sees: `public_url`, else what the caller's request says (design 2.11)."""
+"""The base of every link that a caller sees: `public_url`, else what the caller's request says.
+
+See docs/architecture.md, Invariants 11.
+"""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""CORS: what pages of other origins may do (design 5, ref 8).
+"""CORS: what pages of other origins may do (docs/architecture.md, Access; docs/replicate-api.md, Browsers).
 
 A preflight carries no key, so it is judged by all teams' origins together; the request that follows is judged by its
 own team's. An origin is named back, never `*`, except to lists that say `*`; those get no credentials. What a browser

@@ -1,4 +1,7 @@
-"""From errors to answers: the one place that knows which error is which HTTP status (design 2.12)."""
+"""From errors to answers: the one place that knows which error is which HTTP status.
+
+See docs/architecture.md, Invariants 12.
+"""
 
 import secrets
 from http import HTTPStatus

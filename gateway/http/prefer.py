@@ -1,4 +1,7 @@
-"""The two headers by which a caller sets times: `Prefer` and `Cancel-After` (ref 3)."""
+"""The two headers by which a caller sets times: `Prefer` and `Cancel-After`.
+
+See docs/replicate-api.md, Sync mode and Deadlines.
+"""
 
 import re
 

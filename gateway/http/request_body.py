@@ -63,7 +63,8 @@ def check_coding(request: web.Request) -> None:
 def refuse_own_key(request: web.Request, body: bytes) -> None:
     """Raise `Unprocessable` if the caller's key stands in the body, plainly or in JSON's escapes.
 
-    Keys never travel upstream and are never stored (design 2.1); a known fault of the JavaScript client sends one.
+    Keys never travel upstream and are never stored (docs/architecture.md, Invariants 1); a known fault of the
+    JavaScript client sends one.
     """
     key = _presented(request)
     if key and (key in body or key in _unescaped(body, key)):

@@ -1,8 +1,8 @@
 """Admission at the edge: how many requests a caller may make, decided from memory before anything else is done.
 
 Whatever comes with a key is counted once: hits, polls, lists, streams. A create over a rate is held, since between two
-429s nothing slows the JavaScript client down, which has used up its six tries within 20 ms (ref 7); all else is refused
-at once. A refusal reads no body and asks neither store nor upstream.
+429s nothing slows the JavaScript client down, which has used up its six tries within 20 ms (docs/replicate-api.md,
+Client retries); all else is refused at once. A refusal reads no body and asks neither store nor upstream.
 """
 
 from ipaddress import IPv6Address, ip_address

@@ -16,12 +16,13 @@ from gateway.http.sse import handler
 from gateway.predictions import upstream_webhooks
 from gateway.streams.rules import probe
 
-# Clients read the same variable as a base with and without /v1, so both come, and doubled (ref 8).
+# Clients read the same variable as a base with and without /v1, so both come, and doubled (docs/replicate-api.md,
+# Clients).
 PREFIXES = ("/v1", "", "/v1/v1")
 
 _MODEL = rf"/models/{{owner:{OWNER}}}/{{name:{NAME}}}"
 _DEPLOYMENT = rf"/deployments/{{owner:{OWNER}}}/{{name:{NAME}}}"
-# Version ids are 64 hex digits today; older ones had other forms (ref 2).
+# Version ids are 64 hex digits today; older ones had other forms (docs/replicate-api.md, Prediction object).
 _VERSION = rf"{_MODEL}/versions/{{version:[0-9a-z][0-9a-z-]{{0,79}}}}"
 _PREDICTION = rf"/predictions/{{id:{ID}}}"
 _TRAINING = rf"/trainings/{{id:{ID}}}"
@@ -88,7 +89,7 @@ PUBLIC: tuple[Route, ...] = (
     Route("GET", f"/streams/{{ticket:{TICKET}}}", "streams.read", Scope.PREDICT, handler.read_stream),
     Route("GET", "/webhooks/default/secret", "webhooks.secret", Scope.PREDICT, gateway_api.get_webhook_secret),
 )  # fmt: skip
-"""Replicate's routes (ref 1) and the streams, below each of `PREFIXES`."""
+"""Replicate's routes (docs/replicate-api.md, Routes) and the streams, below each of `PREFIXES`."""
 
 OWN: tuple[Route, ...] = (
     Route("POST", "/gateway/tokens", "gateway.tokens", Scope.TOKENS, gateway_api.mint_token),

@@ -1,7 +1,7 @@
 """The HTTP server around the application: what it does before any handler is reached.
 
 aiohttp answers bytes that are not a request by itself, in plain text. Here they get a problem document like everything
-else (design 2.12), and no traceback.
+else (docs/architecture.md, Invariants 12), and no traceback.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""What is known of models: metadata, input schemas, and which model a version belongs to."""
+"""Metadata of models: cached reads, input schemas, and the map from version to model."""

@@ -1,4 +1,4 @@
-"""The lasting map from a version to its model (design 3).
+"""The lasting map from a version to its model (docs/architecture.md, Create).
 
 A version may come as a bare id, which names no model. The map is learned from what passes by; a miss is settled by
 asking upstream whether the version is one of the models that a list names exactly.

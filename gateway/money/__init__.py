@@ -1,1 +1,1 @@
-"""Prices, estimates, reservations, the ledger, budgets, and usage."""
+"""Prices, estimates, reservations, the ledger, budgets and usage."""

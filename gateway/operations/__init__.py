@@ -1,1 +1,1 @@
-"""For operators: health, the janitor, explain, dashboard data, and recent errors."""
+"""What operators look at and what cleans up: health, janitor, explain, dashboard data, recent errors."""

@@ -1,4 +1,7 @@
-"""The janitor: removes what is past its time, in steps so small that no request notices (design 8)."""
+"""The janitor: removes what is past its time, in steps so small that no request notices.
+
+See docs/architecture.md, Retention.
+"""
 
 import asyncio
 import logging

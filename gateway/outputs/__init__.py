@@ -1,1 +1,1 @@
-"""Stored copies of output files: download, copy, links, and eviction."""
+"""Stored copies of output files: copy, serve, link and evict."""

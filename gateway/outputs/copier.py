@@ -1,4 +1,6 @@
-"""Copying: the files of a run that has ended are brought into the output store while upstream's links live (design 7).
+"""Copying: the files of a run that has ended are brought into the output store while upstream's links live.
+
+See docs/architecture.md, Files and outputs.
 
 Nobody waits for it: the end of a run only notes that there is something to copy. What could not be copied is tried
 again, ever more rarely, until upstream has removed it. What is pending is recorded nowhere: the runs that ended within

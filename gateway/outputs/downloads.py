@@ -1,4 +1,4 @@
-"""Stored copies as their callers read them: the ticket is the permission (design 7)."""
+"""Stored copies as their callers read them: the ticket is the permission (docs/architecture.md, Files and outputs)."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable

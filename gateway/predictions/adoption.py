@@ -1,4 +1,6 @@
-"""Adoption: runs that upstream may have taken without our hearing of it, looked for and taken in (design 2.8, 3).
+"""Adoption: runs that upstream may have taken without our hearing of it, looked for and taken in.
+
+See docs/architecture.md, Invariants 8 and Create.
 
 A create is never sent again. Instead upstream's list is read, from the newest back to the time of the intent, for a run
 that is equal and nobody's. Found, it is recorded as if nothing had happened; not found in `_SEARCH_SECONDS`, the intent

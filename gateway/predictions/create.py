@@ -1,4 +1,6 @@
-"""Creates: one request's way to a prediction, on a run of its own or on one that it shares (design 3).
+"""Creates: one request's way to a prediction, on a run of its own or on one that it shares.
+
+See docs/architecture.md, Create.
 
 The order is the promise. What the caller may do is checked first. Then one atomic step of the store either answers from
 a finished run, joins an open one, or records the intent to create a run, on disk, before upstream is asked
@@ -122,8 +124,8 @@ class CreateService:
             tried += 1
             identity = await self._identities.of_request(context)
             if has_parted:
-                # Upstream's answer may not name the model (`hidden`, an override, ref 2): to wait for another's would
-                # be to part again, until the attempts are used up.
+                # Upstream's answer may not name the model (docs/replicate-api.md, Prediction object: `hidden`, an
+                # override): to wait for another's would be to part again, until the attempts are used up.
                 identity = msgspec.structs.replace(identity, provisional=None)
             if command.directives.only_if_cached and not identity.is_shared:
                 raise NotCached(f"Only a shared result was wanted, and this request has none: {identity.reason}.")
@@ -348,8 +350,9 @@ class CreateService:
                 case in_flight.NotSent(error):
                     raise RetryCreate(error)
         if run.fingerprint is None or run.fingerprint != identity.fingerprint:
-            # Joined before its model was known; now the schema decides (design 3). A run that outlived the process
-            # which began it may have taught nothing yet and be without its identity: an equal request gives it.
+            # Joined before its model was known; now the schema decides (docs/architecture.md, Create). A run that
+            # outlived the process which began it may have taught nothing yet and be without its identity: an equal
+            # request gives it.
             run = await self._run_creator.settled(run, context)
             identity = await self._identities.of_request(context)
             if run.fingerprint is None or run.fingerprint != identity.fingerprint:

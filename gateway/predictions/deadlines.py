@@ -1,4 +1,6 @@
-"""Deadlines: `Cancel-After`, kept for each caller's prediction, whoever shares its run (design 3).
+"""Deadlines: `Cancel-After`, kept for each caller's prediction, whoever shares its run.
+
+See docs/architecture.md, Decisions 6.
 
 One task sleeps until the nearest one. Deadlines are in the store, so a restart loses none.
 """

@@ -134,7 +134,10 @@ class PredictionService:
         return int(self._shown.currsize)
 
     def stream_path(self, view: PredictionView) -> str:
-        """Return the path, below the base URL, of the prediction's stream; file streams keep their prefix (ref 8)."""
+        """Return the path, below the base URL, of the prediction's stream; file streams keep their prefix.
+
+        See docs/replicate-api.md, Streaming.
+        """
         ticket = self._ticket(view.prediction.id)
         is_files = "/v1/files/" in (view.run.stream_url or "")
         return f"files/{tickets.FILE_PREFIX}{ticket}" if is_files else f"streams/{ticket}"

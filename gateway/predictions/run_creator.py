@@ -1,4 +1,6 @@
-"""Leading: a run is created upstream, once, and everybody who shares it hears what became of that (design 2.8, 3).
+"""Leading: a run is created upstream, once, and everybody who shares it hears what became of that.
+
+See docs/architecture.md, Invariants 8 and Create.
 
 The intent is on disk before upstream is asked, the run and its predictions are on disk before anybody sees an id. What
 upstream may or may not have taken is looked for (`adoption.py`), never sent again.
@@ -141,7 +143,7 @@ class RunCreator:
     async def _send(self, intent: Run, command: CreateCommand, identity: Identity) -> tuple[Answer, float]:
         """Ask upstream when it is this create's turn; return its answer, and when it was asked.
 
-        Upstream is asked again after a 429 only, which says that it took nothing (ref 7).
+        Upstream is asked again after a 429 only, which says that it took nothing (docs/replicate-api.md, Errors).
         """
         # A run that others may join must not end by one caller's deadline; the gateway keeps it for each.
         alone = command.cancel_after_header is not None and not identity.is_shared
@@ -270,7 +272,8 @@ class RunCreator:
 
     async def _learn(self, run: Run, news: Snapshot) -> None:
         if news.version is not None and news.version in run.target:
-            # An answer for another version than was asked for is an override of upstream's (ref 2); it teaches nothing.
+            # An answer for another version than was asked for is an override of upstream's (docs/replicate-api.md,
+            # Prediction object); it teaches nothing.
             await self._versions.learn(news.version, news.model)
 
     def note_created(self, view: PredictionView) -> None:

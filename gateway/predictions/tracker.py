@@ -1,4 +1,6 @@
-"""The tracker: follows each run of upstream to its end, once, however many callers wait for it (design 2.5, 3).
+"""The tracker: follows each run of upstream to its end, once, however many callers wait for it.
+
+See docs/architecture.md, Following a run.
 
 One task a run looks at it in a rhythm that grows with its age. All news passes `_take`, where the store's compare-and-
 set lets a status only move forward. The end wakes every waiter. A run is not lost by a crash: `resume` takes up what
@@ -24,7 +26,8 @@ from gateway.runtime.sleep import sleep_until_event
 
 logger = logging.getLogger(__name__)
 
-# GET right after a create may answer 404 (ref 2). Past this, in seconds, upstream has really lost the run.
+# GET right after a create may answer 404 (docs/replicate-api.md, States). Past this, in seconds, upstream has really
+# lost the run.
 _UNKNOWN_FOR = 120.0
 _CANCEL_PAUSE = 1.0
 _LONGEST_CANCEL_PAUSE = 30.0
@@ -173,8 +176,9 @@ class Tracker:
     async def on_snapshot(self, run_id: str, body: bytes) -> None:
         """Take a body that upstream itself has sent; of a run that is not followed there is nothing to learn.
 
-        Upstream's messages come late, doubled and in disorder (ref 5), so that only one which moves the run's status
-        forward is news: what it says of a status that is known may be older than what a look has found.
+        Upstream's messages come late, doubled and in disorder (docs/replicate-api.md, Webhooks), so that only one which
+        moves the run's status forward is news: what it says of a status that is known may be older than what a look has
+        found.
         """
         tracked = self._tracked.get(run_id)
         if tracked is not None and _is_ahead(body, tracked.run):
@@ -310,7 +314,7 @@ class Tracker:
                 answer = await self._upstream.send(
                     f"{family}.cancel", "POST", f"/{family}/{tracked.run.upstream_id}/cancel"
                 )
-                # 404: not there yet (ref 2), or gone; the looks will tell which.
+                # 404: not there yet (docs/replicate-api.md, States), or gone; the looks will tell which.
                 if answer.is_ok or (answer.status < 500 and answer.status not in (404, 429)):
                     break
             except GatewayError as exc:

@@ -1,4 +1,4 @@
-"""Upstream's webhooks to the gateway: news of a run without a look (design 3, Follow).
+"""Upstream's webhooks to the gateway: news of a run without a look (docs/architecture.md, Following a run).
 
 Asked for where `public_url` is https, at an address of each run's own that nobody can guess. What arrives is taken for
 the tracker only if upstream has signed it. One that is lost costs nothing but a look.

@@ -1,1 +1,1 @@
-"""Clock, tasks, sleeping, randomness, and small caches."""
+"""The clock, tasks, sleeping, random bytes and a small cache: what every service needs from the process."""

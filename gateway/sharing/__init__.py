@@ -1,1 +1,1 @@
-"""Which requests are the same: determinism, fingerprints, and cache entries."""
+"""Which requests are the same, and whether a request can share a run."""

@@ -1,4 +1,4 @@
-"""Identity: which requests are one, and why a request is or is not shared (design 4).
+"""Identity: which requests are one, and why a request is or is not shared (docs/architecture.md, Sharing).
 
 Ties the pure rules of `sharing/rules/determinism.py` and `sharing/rules/fingerprint.py` to what has to be looked up for
 them: the model of a bare version id, and the schema.

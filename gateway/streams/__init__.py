@@ -1,1 +1,1 @@
-"""One upstream stream, many readers: the hub, the event log, resume, and replay."""
+"""Event streams of runs: one upstream connection for any number of readers, with a stored log to resume from."""

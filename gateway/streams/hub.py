@@ -1,4 +1,6 @@
-"""The stream hub: one upstream connection a run, any number of readers, nothing lost (design 2.5, 2.9, 3).
+"""The stream hub: one upstream connection a run, any number of readers, nothing lost.
+
+See docs/architecture.md, Invariants 5 and 9, and Streams.
 
 A channel is opened by its first reader and filled to its end, whoever stays: from what the store has of it
 (`log_keeper`), from upstream after that (`stream_feed`), and from the run's own result where upstream has no more to

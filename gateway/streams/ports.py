@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class EventLogs(Protocol):
-    """The events of runs' streams, kept in parts while they come (design 2.9, 3).
+    """The events of runs' streams, kept in parts while they come (docs/architecture.md, Streams).
 
     A part is the dump of a stretch of one run's log (`gateway.streams.rules.event_log`): the store does not look into
     it. What is kept of a run lives as long as its data: `clear_data` takes it away, and so does the end of its record.

@@ -1,4 +1,4 @@
-"""The feed: reads a run's stream upstream, once, into its channel (design 2.5, 3).
+"""The feed: reads a run's stream upstream, once, into its channel (docs/architecture.md, Invariants 5 and Streams).
 
 Upstream's events go into the log byte for byte; its comments stay behind, since readers get heartbeats of ours. What
 breaks off is taken up again after the last event that came, and what is then told twice is left out. A break that

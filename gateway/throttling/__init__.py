@@ -1,1 +1,1 @@
-"""Request rates, the account's fair queue, and creates that are held."""
+"""Request rates, held creates, and the account's rate shared fairly among teams."""

@@ -1,10 +1,10 @@
-"""The account: what upstream allows it a minute, shared fairly by all who ask (design 6).
+"""The account: what upstream allows it a minute, shared fairly by all who ask (docs/architecture.md, Limits).
 
-Two lanes, as upstream counts (ref 7): creates of predictions, and all other calls. Each has the rate that upstream is
-known to take and a fair queue over the teams. The gateway's own calls compete in the second lane as two more: its
-looks at runs, lists and secrets weigh as much as all teams together, so that they have half of the lane whenever they
-want it and no more while others wait; cancels, which end costs, weigh as much again, so that they stand behind no
-look. What either leaves is the teams'.
+Two lanes, as upstream counts (docs/replicate-api.md, Rate limits): creates of predictions, and all other calls. Each
+has the rate that upstream is known to take and a fair queue over the teams. The gateway's own calls compete in the
+second lane as two more: its looks at runs, lists and secrets weigh as much as all teams together, so that they have
+half of the lane whenever they want it and no more while others wait; cancels, which end costs, weigh as much again, so
+that they stand behind no look. What either leaves is the teams'.
 
 For whom a call is made is a matter of context (`asking`): the edge says it once for each request, and
 `InternalUpstream` for what the gateway does of itself.
@@ -38,7 +38,8 @@ _CANCELS = "the gateway's cancels"
 _OWN_PATIENCE = 30.0
 
 _CREATE_OPERATIONS = frozenset({"predictions.create", "models.predictions.create", "deployments.predictions.create"})
-# Trainings are counted among all else upstream (ref 7), and take their turn where other creates do.
+# Trainings are counted among all else upstream (docs/replicate-api.md, Rate limits), and take their turn where other
+# creates do.
 _LED_OPERATIONS = _CREATE_OPERATIONS | {"trainings.create"}
 
 

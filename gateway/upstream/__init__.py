@@ -1,1 +1,1 @@
-"""HTTP out: the Replicate client, its streams, output downloads, webhook delivery, and the SSRF guard."""
+"""HTTP out: the Replicate client, upstream's streams and output files, webhook delivery, the SSRF guard."""

@@ -1,4 +1,7 @@
-"""Which of upstream's hosts bytes may be fetched from (design 7), as far as a URL alone tells."""
+"""Which of upstream's hosts bytes may be fetched from, as far as a URL alone tells.
+
+See docs/architecture.md, Files and outputs.
+"""
 
 import re
 from collections.abc import Sequence

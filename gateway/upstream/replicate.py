@@ -1,7 +1,7 @@
 """The Replicate client: the only place that holds the account's token and the only one that sends it.
 
 The token goes to the configured origin and nowhere else: redirects are not followed, and a URL is always the base plus
-a path of ours. Reads are repeated where that is safe, creates never (design 2.8).
+a path of ours. Reads are repeated where that is safe, creates never (docs/architecture.md, Invariants 8).
 """
 
 import asyncio

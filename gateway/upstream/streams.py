@@ -1,7 +1,8 @@
 """The reader of upstream's event streams: bytes as they come, from trusted hosts only, without the token.
 
-The URL of a stream is its own permission (ref 4), so nothing else is sent there. Who may be asked is settled here: the
-hosts on `trusted_hosts`, and the host of the API itself on any port (design 7).
+The URL of a stream is its own permission (docs/replicate-api.md, Streaming), so nothing else is sent there. Who may be
+asked is settled here: the hosts on `trusted_hosts`, and the host of the API itself on any port (docs/architecture.md,
+Files and outputs).
 """
 
 from collections.abc import AsyncIterator
@@ -23,7 +24,10 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_hosts: tuple[str, ...]
     connect_seconds: float = 5.0
     silence_seconds: float = 90.0
-    """Upstream itself gives up after 30 s of silence (ref 4); longer than that means that it has died."""
+    """Upstream itself gives up after 30 s of silence; longer than that means that it has died.
+
+    See docs/replicate-api.md, Streaming.
+    """
 
 
 class StreamReader:

@@ -37,7 +37,7 @@ class TransportSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: int = 64
     connect_seconds: float = 5.0
     total_seconds: float = 15.0
-    """Receivers are to answer within a few seconds (ref 5)."""
+    """Receivers are to answer within a few seconds (docs/replicate-api.md, Webhooks)."""
     answer_seconds: float = 1.0
     """Longest time for the rest of an answer whose status is known."""
 
@@ -88,7 +88,7 @@ class WebhookSender:
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
         """Send a message once."""
         try:
-            # As the caller wrote it: receivers correlate by the query (ref 5).
+            # As the caller wrote it: receivers correlate by the query (docs/replicate-api.md, Webhooks).
             target = URL(url, encoded=True)
         except ValueError:
             return Receipt(Result.REFUSED, "not a URL")

@@ -1,1 +1,1 @@
-"""Webhook deliveries: the queue, retries, and signatures."""
+"""Deliver webhooks to callers: queue, retries, signing secrets."""

@@ -1,4 +1,6 @@
-"""The notifier: sees to it that callers' receivers are told what becomes of their predictions (design 7).
+"""The notifier: sees to it that callers' receivers are told what becomes of their predictions.
+
+See docs/architecture.md, Webhooks.
 
 Ends are in the store before anybody can know of them (`gateway.webhooks.ports`); here they are handed out and sent,
 again and again, until they are taken or given up (`messenger.py`). What comes before an end is told from memory

@@ -10,7 +10,7 @@ import secrets
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Secrets
 
-_BYTES = 24  # as in Replicate's own (ref 5)
+_BYTES = 24  # as in Replicate's own (docs/replicate-api.md, Webhooks)
 
 
 class WebhookSecrets:

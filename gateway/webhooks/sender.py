@@ -1,4 +1,6 @@
-"""The messenger: makes one message, signs it, sends it, and decides what becomes of it (design 7, ref 5).
+"""The messenger: makes one message, signs it, sends it, and decides what becomes of it.
+
+See docs/architecture.md, Webhooks; docs/replicate-api.md, Webhooks.
 
 An end is tried until it is taken or given up, always under the same id and, once a try has failed, with the same body.
 What comes before an end is tried once.

@@ -131,7 +131,7 @@ async def test_what_did_not_succeed_answers_nobody(store: Store, status: Status)
 
 
 async def test_what_succeeded_after_a_cancel_answers_later_callers(store: Store) -> None:
-    """Upstream finished all the same: the money is spent, so the result is used (design 3)."""
+    """Upstream finished all the same: the money is spent, so the result is used (docs/architecture.md, Create)."""
     await go(store, "1", fingerprint="F")
     await store.cancel("up1", NOW + 1)
     run = await finish(store, "1")

@@ -1,4 +1,4 @@
-"""Random histories of money on the real store, against plain arithmetic (design 2.7).
+"""Random histories of money on the real store, against plain arithmetic (docs/architecture.md, Invariants 7).
 
 Many ask at once, runs are created, joined, hit, cancelled, discarded and end with other costs than estimated; the
 gateway dies in between; the clock runs over midnights and ends of months, and back. After each step everything adds up.

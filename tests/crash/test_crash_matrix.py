@@ -1,4 +1,4 @@
-"""`kill -9` at every await of the create path, under load (issue 3, design 2.8, 2.9).
+"""`kill -9` at every await of the create path, under load (docs/architecture.md, Invariants 8 and 9).
 
 Each round: callers in many forms, the gateway dead at a chosen passage of a chosen step, another one on the same file,
 the callers' retries. Afterwards no id is lost, nothing has run twice, no intent is left. `bench/crash.py` plays more.

@@ -1,4 +1,6 @@
-"""The hold, with the client that it is for: npm `replicate` sends a refused create six times within 20 ms (ref 7).
+"""The hold, with the client that it is for: npm `replicate` sends a refused create six times within 20 ms.
+
+See docs/replicate-api.md, Client retries.
 
 Each story is told twice: with a team whose creates are held over a rate, and with one whose are not.
 """

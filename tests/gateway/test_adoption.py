@@ -1,4 +1,7 @@
-"""Creates of which nobody knows whether upstream took them: found again, never sent again (design 2.8)."""
+"""Creates of which nobody knows whether upstream took them: found again, never sent again.
+
+See docs/architecture.md, Invariants 8.
+"""
 
 import asyncio
 from pathlib import Path
@@ -146,7 +149,7 @@ async def test_what_is_not_found_in_time_is_a_504_that_says_what_to_do(upstream:
         assert reply.status == 504
         assert "Idempotency-Key" in reply.json["detail"]
         assert "may be running" in reply.json["detail"]
-        # The clients that heed it would send the create again (ref 7).
+        # The clients that heed it would send the create again (docs/replicate-api.md, Client retries).
         assert reply.headers["X-Should-Retry"] == "false"
         assert (await ask(alpha, "GET", CREATED)).json["results"] == []
         upstream.faults.clear()

@@ -1,4 +1,4 @@
-"""Canaries through every door and every trouble (design 2.1).
+"""Canaries through every door and every trouble (docs/architecture.md, Invariants 1).
 
 The search itself is in `canary.py` and wraps each edge test. Here are the run through all routes under all faults, the
 upstreams that would give the token away, and the proof that the canaries do sing.

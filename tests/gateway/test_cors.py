@@ -1,4 +1,7 @@
-"""CORS: pages that are listed may call and read, errors and streams too; others may not (design 5, ref 8)."""
+"""CORS: pages that are listed may call and read, errors and streams too; others may not.
+
+See docs/architecture.md, Access; docs/replicate-api.md, Browsers.
+"""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""`Cancel-After` for each caller of a shared run (design 3)."""
+"""`Cancel-After` for each caller of a shared run (docs/architecture.md, Decisions 6)."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Identical bytes of a team are uploaded once while upstream has them (design 7)."""
+"""Identical bytes of a team are uploaded once while upstream has them (docs/architecture.md, Files and outputs)."""
 
 import asyncio
 import hashlib

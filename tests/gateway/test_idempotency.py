@@ -1,4 +1,7 @@
-"""`Idempotency-Key`: a create that may be repeated safely, for a day, by its team (design 9)."""
+"""`Idempotency-Key`: a create that may be repeated safely, for a day, by its team.
+
+See docs/architecture.md, Operations.
+"""
 
 import asyncio
 from pathlib import Path

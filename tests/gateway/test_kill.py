@@ -1,4 +1,7 @@
-"""`kill -9` at any moment: every id that was handed out resolves afterwards, and belongs to its team (design 2.9)."""
+"""`kill -9` at any moment: every id that was handed out resolves afterwards, and belongs to its team.
+
+See docs/architecture.md, Invariants 9.
+"""
 
 import asyncio
 import contextlib

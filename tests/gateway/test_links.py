@@ -45,7 +45,7 @@ async def test_links_lead_back_for_every_spelling_of_the_base(gateway: Stack, pr
 
 
 async def test_a_file_stream_keeps_its_prefix(gateway: Stack):
-    """The JavaScript client makes files of a stream only if its path begins with /v1/files/ (ref 8)."""
+    """The JavaScript client makes files of a stream only if its path begins with /v1/files/."""
     stream = (await create(gateway, model="acme/frames")).json["urls"]["stream"]
     assert stream.startswith(f"{gateway.origin}/v1/files/")
     assert (await ask(gateway, "GET", stream, key=None)).headers["Content-Type"] == "text/event-stream"

@@ -56,7 +56,7 @@ async def test_a_prediction_goes_through_from_create_to_end(gateway: Stack, way:
 
 
 async def test_a_training_goes_through_from_create_to_end(gateway: Stack):
-    """Its create answer links at /predictions, its GET at /trainings, as upstream's do (ref 1)."""
+    """Its create answer links at /predictions, its GET at /trainings, as upstream's do."""
     version = version_of(gateway.upstream, "acme/storyteller")
     body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
     made = await ask(gateway, "POST", f"/v1/models/acme/storyteller/versions/{version}/trainings", json=body)
@@ -80,7 +80,7 @@ async def test_a_wait_that_suffices_answers_the_end(gateway: Stack, prefer: str)
 
 
 async def test_a_wait_that_runs_out_never_looks_like_a_result(gateway: Stack):
-    """202 and `starting`, however much output there is: clients take everything else for the end (ref 3)."""
+    """202 and `starting`, however much output there is: clients take everything else for the end."""
     given = {"prompt": "hi", "duration": 60.0}
     reply = await create(gateway, model="acme/storyteller", headers={"Prefer": "wait=1"}, **given)
     assert reply.status == 202

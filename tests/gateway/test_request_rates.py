@@ -1,4 +1,7 @@
-"""Request rates at the edge: who is counted, what is held, what a refusal says and what it costs (design 6)."""
+"""Request rates at the edge: who is counted, what is held, what a refusal says and what it costs.
+
+See docs/architecture.md, Limits.
+"""
 
 import asyncio
 import time

@@ -456,7 +456,7 @@ async def test_a_leader_that_hangs_up_leaves_the_run_to_its_followers(gateway: S
 
 
 async def test_a_client_that_retries_hotly_after_a_lost_connection_makes_one_run(gateway: Stack):
-    """The JavaScript client sends a create six times when its line breaks (ref 7); upstream sees one."""
+    """The JavaScript client sends a create six times when its line breaks; upstream sees one."""
     upstream = gateway.upstream
     async with many(gateway) as alpha:
         upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.5))

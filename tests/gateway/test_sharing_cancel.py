@@ -1,4 +1,4 @@
-"""Counted cancel: a caller ends its own prediction, the last one ends the run (design 2.4)."""
+"""Counted cancel: a caller ends its own prediction, the last one ends the run (docs/architecture.md, Invariants 4)."""
 
 import asyncio
 import random

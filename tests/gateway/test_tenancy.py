@@ -1,4 +1,7 @@
-"""Tenancy: what is a team's is nobody else's, and nobody can tell that it is there (design 2.2)."""
+"""Tenancy: what is a team's is nobody else's, and nobody can tell that it is there.
+
+See docs/architecture.md, Invariants 2.
+"""
 
 import asyncio
 from dataclasses import dataclass

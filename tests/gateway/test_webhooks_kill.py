@@ -1,4 +1,7 @@
-"""`kill -9` with webhooks on their way: each arrives, under the id that it would have had (design 2.9)."""
+"""`kill -9` with webhooks on their way: each arrives, under the id that it would have had.
+
+See docs/architecture.md, Invariants 9.
+"""
 
 import asyncio
 import signal

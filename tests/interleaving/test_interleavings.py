@@ -1,4 +1,6 @@
-"""No lost prediction, no killed neighbour, no leaked run, whatever happens in whatever order (issue 3, design 2).
+"""No lost prediction, no killed neighbour, no leaked run, whatever happens in whatever order.
+
+See docs/architecture.md, Invariants.
 
 Hypothesis looks for short stories that go wrong; the walks are long ones, told by a seed.
 """

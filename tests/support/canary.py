@@ -1,4 +1,6 @@
-"""Canaries: secrets of the running test, searched for in everything that leaves the gateway (design 2.1).
+"""Canaries: secrets of the running test, searched for in everything that leaves the gateway.
+
+See docs/architecture.md, Invariants 1.
 
 The fixtures of `conftest.py` tell the canaries which secrets there are; answers, log records, metric pages, databases
 and upstream's requests are brought here to be looked through. So every edge test is a canary test.

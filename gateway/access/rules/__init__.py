@@ -1,1 +1,1 @@
-"""Pure rules of access: the form of API keys."""
+"""The format of API keys: make, parse, compare and redact."""

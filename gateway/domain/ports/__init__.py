@@ -1,1 +1,1 @@
-"""Interfaces that three or more concepts use."""
+"""Protocols that three or more concepts share: clock, observers, records, tracing, upstream."""

@@ -1,1 +1,1 @@
-"""Pure rules of files: identity of uploads."""
+"""Pure rules of uploads: when an existing file can stand for a new one."""

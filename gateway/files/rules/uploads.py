@@ -1,4 +1,6 @@
-"""Equal uploads: when a file that upstream has can stand for one that is being uploaded (design 7).
+"""Equal uploads: when a file that upstream has can stand for one that is being uploaded.
+
+See docs/architecture.md, Files and outputs.
 
 Bytes alone do not decide. A model is told a file's type, and may go by the end of its name, so these must be equal too.
 The rest of the name may differ: the JavaScript client names a blob after the time of day.

@@ -130,9 +130,9 @@ async def _show(request: web.Request, created: Created, base: str, wait: float |
         # What was spent in a queue, and on the create, is part of the wait that was asked for.
         view = await service.wait(view, max(0.0, wait - request_limits.seconds_since_arrival(request)))
         if not documents.shown_status(view).is_terminal:
-            # The wait is over and the work is not: "created, not all outputs ready" (ref 3).
+            # The wait is over and the work is not: "created, not all outputs ready" (docs/replicate-api.md, Sync mode).
             status = HTTPStatus.ACCEPTED
-    # A training's create answer links at /predictions, as upstream's does (ref 1).
+    # A training's create answer links at /predictions, as upstream's does (docs/replicate-api.md, Routes).
     if _may_show_output(request, view, wait):
         document = service.show(view, base, "predictions")
     else:

@@ -1,4 +1,4 @@
-"""`GET /gateway/explain/<id>`: what became of a prediction, and why (design 9)."""
+"""`GET /gateway/explain/<id>`: what became of a prediction, and why (docs/architecture.md, Operations)."""
 
 import msgspec
 from aiohttp import web

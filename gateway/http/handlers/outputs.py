@@ -30,7 +30,8 @@ _HEADERS = {
     # The URL is the permission: it must not leak into another site's logs.
     "Referrer-Policy": "no-referrer",
 }
-# As long as upstream lets its own be kept (ref 6), and by the caller alone: what is deleted here is to be gone.
+# As long as upstream lets its own be kept (docs/replicate-api.md, Outputs and retention), and by the caller alone: what
+# is deleted here is to be gone.
 _MAX_AGE_SECONDS = 3600
 _SEND_SECONDS = 3600.0
 _PIECE_BYTES = 1024 * 1024

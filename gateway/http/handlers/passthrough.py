@@ -46,7 +46,10 @@ def metadata(operation: str, template: str) -> Handler:
 
 
 async def search_models(request: web.Request) -> web.Response:
-    """`QUERY /models`: the words come raw, quoted as text, or as JSON, depending on the client (ref 8)."""
+    """`QUERY /models`: the words come raw, quoted as text, or as JSON, depending on the client.
+
+    See docs/replicate-api.md, Routes.
+    """
     if request.content_type not in _SEARCH_TYPES:
         raise UnsupportedMedia("The search words must be text/plain or application/json.")
     body = await read(request)
@@ -102,7 +105,7 @@ class _Versions(msgspec.Struct):
 
 
 async def _learn(request: web.Request, operation: str, answer: Answer) -> None:
-    """Take note of the versions that pass by: a bare version id names no model (design 3)."""
+    """Take note of the versions that pass by: a bare version id names no model (docs/architecture.md, Create)."""
     if not answer.is_ok or operation not in ("models.get", "models.versions.list", "models.versions.get"):
         return
     model = f"{request.match_info['owner']}/{request.match_info['name']}"

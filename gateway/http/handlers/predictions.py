@@ -23,7 +23,7 @@ _FILTERS = ("created_after", "created_before")
 
 
 async def get_prediction(request: web.Request) -> web.Response:
-    """`GET /predictions/{id}`; a training's id works too (ref 1)."""
+    """`GET /predictions/{id}`; a training's id works too (docs/replicate-api.md, Routes)."""
     return await _get(request, "predictions")
 
 

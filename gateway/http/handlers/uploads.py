@@ -21,7 +21,7 @@ from gateway.http.request_body import check_coding
 _CHUNK = 64 * 1024
 _MAX_PARTS = 16
 _MAX_FIELD = 1024 * 1024
-_MAX_FILENAME = 255  # bytes of UTF-8 (ref 1)
+_MAX_FILENAME = 255  # bytes of UTF-8 (docs/replicate-api.md, Routes)
 _FIELDS = ("content", "metadata", "filename", "type")
 # aiohttp's reader asserts, and raises ValueError, on frames that are none. The last is a sender who hung up.
 _MALFORMED = (HttpProcessingError, web.RequestPayloadError, ValueError, AssertionError, EOFError, ConnectionError)
@@ -50,7 +50,7 @@ def open_upload(request: web.Request) -> Upload:
 
 
 def _too_large() -> BodyTooLarge:
-    # Upstream's own words (ref 6).
+    # Upstream's own words (docs/replicate-api.md, Files).
     return BodyTooLarge("Files must be less than 100MB in size")
 
 

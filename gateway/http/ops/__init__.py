@@ -1,1 +1,1 @@
-"""The operators' listener: health, metrics, the usage page, and the admin routes."""
+"""The operators' listener: metrics, probes, administration and the usage page."""

@@ -1,4 +1,7 @@
-"""The ops listener: metrics and probes for operators, apart from callers' traffic (design 9)."""
+"""The ops listener: metrics and probes for operators, apart from callers' traffic.
+
+See docs/architecture.md, Operations.
+"""
 
 import logging
 

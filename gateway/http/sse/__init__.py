@@ -1,1 +1,1 @@
-"""Server-Sent Events out: one connection per reader, written by one loop per run."""
+"""Event streams to callers: one write loop for all readers of a run."""

@@ -41,7 +41,8 @@ from gateway.streams.ports import StreamObserver
 from gateway.streams.rules import replay, resume
 from gateway.streams.rules.resume import Complete, Gap, NotYet, ResumeAt
 
-# The first bytes are those of upstream's own streams (ref 4). Comments keep the connection alive; no client shows them.
+# The first bytes are those of upstream's own streams (docs/replicate-api.md, Streaming). Comments keep the connection
+# alive; no client shows them.
 _GREETING = Block.of(b": hi\n\n")
 _COME_BACK = Block.of(b"retry: 1000\n\n")
 _LEFT = 499

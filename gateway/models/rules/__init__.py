@@ -1,1 +1,1 @@
-"""Pure rules of models: reading input schemas."""
+"""Read the inputs that matter from a version's schema."""

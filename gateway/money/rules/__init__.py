@@ -1,1 +1,1 @@
-"""Pure rules of money: prices, estimates, refusals, audits, and reports."""
+"""Pure rules of money: what a run used, what it costs, what is estimated, and how refusals and reports read."""

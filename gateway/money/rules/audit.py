@@ -1,4 +1,4 @@
-"""Comparing the sums that are kept with the ledger, which is the truth (design 2.7).
+"""Comparing the sums that are kept with the ledger, which is the truth (docs/architecture.md, Invariants 7).
 
 The lines of one day are added up in steps. With the last of them come the sums that are kept, from the same snapshot.
 """

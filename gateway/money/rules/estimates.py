@@ -1,4 +1,4 @@
-"""What a run will probably cost: what is held for it before it is created (design 6).
+"""What a run will probably cost: what is held for it before it is created (docs/architecture.md, Money).
 
 What the request itself tells decides; else what the target's last runs came to; else the price, for a run of ordinary
 size. What was learned is bounded on both sides, so that no single run, freak or nil, closes a budget or opens it.
@@ -16,7 +16,10 @@ from gateway.money.rules.cost_history import Typical
 from gateway.money.rules.pricing import Part, Price, Unit, total
 
 ORDINARY_SECONDS = 60
-"""As long as a sync wait may be (ref 3): most models answer within it, and what takes longer is soon learned."""
+"""As long as a sync wait may be: most models answer within it, and what takes longer is soon learned.
+
+See docs/replicate-api.md, Sync mode.
+"""
 ORDINARY_TOKENS = 1000
 """In and out each: a page and a half of text, and around the defaults of the `max_tokens` of upstream's models."""
 

@@ -1,7 +1,8 @@
 """What upstream asks, as far as it is published: the prices of its hardware, and of a few official models.
 
-No API tells a price (ref 9), so this is a copy made by hand. It ages: `AS_OF` is said wherever it is shown, and the
-config's `[[prices.models]]` come before it. To mend it, take the pricing page, change the line and its date.
+No API tells a price (docs/replicate-api.md, Prices), so this is a copy made by hand. It ages: `AS_OF` is said wherever
+it is shown, and the config's `[[prices.models]]` come before it. To mend it, take the pricing page, change the line and
+its date.
 """
 
 from datetime import date

@@ -1,4 +1,4 @@
-"""What a run costs: its target's price, and what is charged for what it used (design 6).
+"""What a run costs: its target's price, and what is charged for what it used (docs/architecture.md, Money).
 
 Everything is exact until an amount is whole: quantities and prices are decimals, their products are added up, and the
 sum is rounded half-even to the micro-dollar, once.

@@ -1,4 +1,7 @@
-"""Limits in words and in JSON: what a refusal says, and what `GET /gateway/limits` shows (design 9)."""
+"""Limits in words and in JSON: what a refusal says, and what `GET /gateway/limits` shows.
+
+See docs/architecture.md, Operations.
+"""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Usage as it is shown, by the gateway's answers and by its command line alike (design 9)."""
+"""Usage as it is shown, by the gateway's answers and by its command line alike (docs/architecture.md, Operations)."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,6 @@
-"""What a run used, as its terminal document tells: seconds, outputs, tokens (ref 2, 9).
+"""What a run used, as its terminal document tells: seconds, outputs, tokens.
+
+See docs/replicate-api.md, Prediction object and Prices.
 
 The document is upstream's, and the model's own metrics stand in it, so nothing in it is taken for granted: what cannot
 be read counts as nothing, is never below nothing, and leaves a doubt that says why.
@@ -15,7 +17,10 @@ from gateway.domain.records import Status
 from gateway.money.rules import numbers
 
 MOST_SECONDS = 7 * 24 * 3600
-"""Public models are cut off after half an hour (ref 2), trainings after days. What says more is no measurement."""
+"""Public models are cut off after half an hour, trainings after days. What says more is no measurement.
+
+See docs/replicate-api.md, States.
+"""
 MOST_OUTPUTS = 1_000_000
 MOST_TOKENS = 10**9
 

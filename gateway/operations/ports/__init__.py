@@ -1,1 +1,1 @@
-"""What operations ask of the store and of other concepts."""
+"""What operations need from others: dashboard figures and histories for explain."""

@@ -1,1 +1,1 @@
-"""Pure rules of operations: explanations and the view of the dashboard."""
+"""Pure views for operators: the usage page and the explanation of a prediction, as values."""

@@ -1,7 +1,8 @@
-"""What became of a prediction, and why, from what the records know (design 9).
+"""What became of a prediction, and why, from what the records know (docs/architecture.md, Operations).
 
 A run that another team started is shown without its ids, and without anything that happened before this prediction was
-asked for or after it ended for its caller: who shares a run learns of the others nothing but its result (design 2.2).
+asked for or after it ended for its caller: who shares a run learns of the others nothing but its result
+(docs/architecture.md, Invariants 2).
 """
 
 from collections.abc import Iterable, Iterator, Sequence

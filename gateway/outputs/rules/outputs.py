@@ -1,7 +1,8 @@
 """Output files: which strings of a result are files of upstream's, and when the stored copies' links stand in for them.
 
-Upstream's links die an hour after the end (ref 6). While they live, a body shows them as upstream wrote them; after
-that, and in hits from the start, it shows the links of the copies (design 7). Nothing else in a body changes.
+Upstream's links die an hour after the end (docs/replicate-api.md, Outputs and retention). While they live, a body shows
+them as upstream wrote them; after that, and in hits from the start, it shows the links of the copies
+(docs/architecture.md, Files and outputs). Nothing else in a body changes.
 """
 
 import re
@@ -19,7 +20,10 @@ from gateway.sharing.rules import caching
 MAX_FILES = 250
 """Files that are copied of one output. No model known gives a tenth of that; an output is what its model makes it."""
 LINKS_DIE_SECONDS = 3600.0
-"""When upstream removes the files, counted from the end (ref 6): what has not been copied by then cannot be."""
+"""When upstream removes the files, counted from the end: what has not been copied by then cannot be.
+
+See docs/replicate-api.md, Outputs and retention.
+"""
 FETCH_SECONDS = 300.0
 """How long before its copies go a result is no longer shared: a caller must have time to fetch what it was shown."""
 

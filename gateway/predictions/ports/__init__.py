@@ -1,1 +1,1 @@
-"""What predictions ask of the store and of other concepts."""
+"""What predictions need from the store: predictions, and runs that several predictions share."""

@@ -7,7 +7,7 @@ from gateway.predictions.ports.predictions import Predictions
 
 
 class Sharing(Protocol):
-    """Runs that several predictions share: found, joined, kept for later (design 3, 4).
+    """Runs that several predictions share: found, joined, kept for later (docs/architecture.md, Create and Sharing).
 
     A run is *open* while it is `intended` or `live` and upstream has not been asked to cancel it. At most one open run
     has a given fingerprint. Until a run is `live` its predictions have been shown to nobody: `prediction`,

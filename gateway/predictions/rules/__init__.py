@@ -1,1 +1,1 @@
-"""Pure rules of predictions: adoption matching and run timings."""
+"""Pure rules about runs: which listed run fits an uncertain create, and how long runs wait and take."""

@@ -1,4 +1,4 @@
-"""Which run of upstream's list is the one that an uncertain create started (design 3)."""
+"""Which run of upstream's list is the one that an uncertain create started (docs/architecture.md, Create)."""
 
 import msgspec
 from msgspec import Raw
@@ -40,7 +40,8 @@ def fits(run: Run, news: Snapshot) -> bool:
 
 
 def _canonical(given: Raw) -> bytes:
-    # Upstream writes inputs anew, with sorted keys, and fills no defaults in (ref 2).
+    # Upstream writes inputs anew, with sorted keys, and fills no defaults in (docs/replicate-api.md, Prediction
+    # object).
     return fingerprint.canonical(bytes(given), None, {})
 
 
@@ -51,7 +52,7 @@ def _same_target(run: Run, sent: _Sent, news: Snapshot, found: _Found) -> bool:
         target = parse_version(sent.version)
         if target.kind is TargetKind.MODEL:
             return news.model == target.model
-        # An override of upstream's shows another version of the model (ref 2).
+        # An override of upstream's shows another version of the model (docs/replicate-api.md, Prediction object).
         return news.version == target.version or (target.model is not None and news.model == target.model)
     _, owner, name, *rest = run.path.removeprefix("/models").split("/")
     if rest[:1] == ["versions"]:

@@ -13,7 +13,10 @@ from msgspec import Raw
 from gateway.sharing.rules.determinism import Reason
 
 LINKS_LIVE_SECONDS = 55 * 60
-"""Upstream's links die an hour after the end (ref 6); a caller must have time to fetch what it was shown."""
+"""Upstream's links die an hour after the end; a caller must have time to fetch what it was shown.
+
+See docs/replicate-api.md, Outputs and retention.
+"""
 
 CACHE_NAME = "replicate-gateway"
 

@@ -1,4 +1,4 @@
-"""Whether a request always has the same output: proven, or not and why not (design 4).
+"""Whether a request always has the same output: proven, or not and why not (docs/architecture.md, Sharing).
 
 In this order: the config's first rule for the target; else the model's own schema, by which a seed that was set, or a
 temperature of 0, proves it; else the caller's word, where the team may give it. A rule `never` stands against it.

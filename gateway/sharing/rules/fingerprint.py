@@ -1,4 +1,4 @@
-"""The identity of a deterministic request: target, canonical input, sharing scope (design 4).
+"""The identity of a deterministic request: target, canonical input, sharing scope (docs/architecture.md, Sharing).
 
 Two spellings of one request meet; any other difference parts them. What meets:
 - keys in any order, whitespace, escapes that decode to the same text (no Unicode normalisation: other code points are
@@ -84,7 +84,9 @@ def fingerprint(target: str, canonical: bytes, scope: str) -> str:
 
 
 def provisional(target: str, canonical: bytes, scope: str) -> str:
-    """Return the key for the time in which a bare version's model, and so its schema, is unknown (design 3).
+    """Return the key for the time in which a bare version's model, and so its schema, is unknown.
+
+    See docs/architecture.md, Create.
 
     `canonical` was written without a schema. Never equal to a `fingerprint`.
     """

@@ -1,1 +1,1 @@
-"""Pure rules of streams: SSE parsing, event-log windows, resume, and replay."""
+"""Pure rules of event streams: the parser, the bounded log, replay, resume, and the probe stream."""

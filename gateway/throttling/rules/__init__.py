@@ -1,1 +1,1 @@
-"""Pure rules of throttling: token buckets, the fair queue, the learned rate."""
+"""Pure rules of rates: token buckets, fair queueing, the adaptive rate, and rate-limit headers."""

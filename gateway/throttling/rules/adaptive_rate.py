@@ -1,4 +1,4 @@
-"""The account's rate, as it is configured and as upstream shows it to be (ref 7).
+"""The account's rate, as it is configured and as upstream shows it to be (docs/replicate-api.md, Rate limits).
 
 Upstream's limits are not what the documentation says when the account is low on credit, or when somebody else uses it
 too. What upstream says is believed at once, and tested with care afterwards:
@@ -25,7 +25,7 @@ from gateway.domain.rates import Rate
 from gateway.domain.upstream_response import Answer, retry_after_seconds
 
 FLOOR_PER_MINUTE = 6.0
-"""The least that upstream leaves an account (ref 7)."""
+"""The least that upstream leaves an account (docs/replicate-api.md, Rate limits)."""
 PROBE_SECONDS = 60.0
 _STEP = 0.1
 _DECREASE = 0.5

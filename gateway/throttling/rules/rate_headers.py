@@ -6,7 +6,8 @@
     RateLimit: "user-requests";r=9;t=1
 
 `q` requests may be made in `w` seconds; `r` may be made now, and no more than those within `t` seconds. The policies
-are all that apply; the limit is the tightest of them. Beside them Replicate's own, in its spelling (ref 7):
+are all that apply; the limit is the tightest of them. Beside them Replicate's own, in its spelling
+(docs/replicate-api.md, Rate limits):
 `ratelimit-remaining` and `ratelimit-reset`.
 
 Other limits, on runs and budgets, are named where they refuse: `"team-budget-usd-per-day";q=2000000;w=86400` counts

@@ -1,4 +1,6 @@
-"""Request rates: how many requests a team, a key, a browser token, a user and an address may make (design 6).
+"""Request rates: how many requests a team, a key, a browser token, a user and an address may make.
+
+See docs/architecture.md, Limits.
 
 A request is counted under all of them in one step: first each is asked, then each is charged, so that what one refuses
 costs nothing with the others. Nothing here waits, and nothing is stored: the state of a rate is one number.

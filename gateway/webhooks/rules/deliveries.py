@@ -1,4 +1,4 @@
-"""Messages to callers' receivers, and when one that was not taken is sent again (design 7).
+"""Messages to callers' receivers, and when one that was not taken is sent again (docs/architecture.md, Webhooks).
 
 A message keeps its id over every try, restarts included, so that receivers can drop what they have seen.
 """

@@ -1,4 +1,4 @@
-"""Which webhook events a prediction's caller is due, in Replicate's semantics (ref 5).
+"""Which webhook events a prediction's caller is due, in Replicate's semantics (docs/replicate-api.md, Webhooks).
 
 `start` comes once, when the work has begun. `output` and `logs` come when there is more of them, together at most once
 in half a second; what came too early is told when that is over, by then in its newest form. `completed` comes once,

@@ -180,7 +180,7 @@ def test_a_cancelled_prediction_has_ended_whatever_its_run_does(status, as_start
 
 
 def test_trainings_have_links_of_their_own():
-    """A training's GET links at /trainings (ref 1)."""
+    """A training's GET links at /trainings (docs/replicate-api.md, Routes)."""
     body = json.loads(documents.render(view(), BASE, TICKET, family="trainings"))
     assert body["urls"]["get"] == f"{BASE}/trainings/{OTHER_ID}"
     assert documents.family_of(Kind.TRAINING) == "trainings"

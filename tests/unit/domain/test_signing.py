@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 
 from gateway.domain import signing
 
-# Replicate's own example (ref 5).
+# Replicate's own example (docs/replicate-api.md, Webhooks).
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ID, AT, BODY = "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
 SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="

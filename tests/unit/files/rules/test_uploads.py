@@ -95,6 +95,6 @@ def test_a_form_is_a_little_larger_than_its_file() -> None:
 
 
 def test_a_files_id_is_of_upstreams_form() -> None:
-    """48 letters, base64 of a UUID's text (ref 6)."""
+    """48 letters, base64 of a UUID's text (docs/replicate-api.md, Files)."""
     assert len(file_id(bytes(16))) == 48
     assert file_id(bytes(16)) != file_id(bytes(15) + b"\1")

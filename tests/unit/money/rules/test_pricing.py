@@ -220,7 +220,7 @@ USAGES = st.builds(
 
 
 def exact(price: Price, usage: Usage, *, charge_failed: bool) -> Fraction:
-    """Reckon by another arithmetic, from the rules as design 6 words them. Micro-dollars."""
+    """Reckon by another arithmetic, from the rules of docs/money.md. Micro-dollars."""
     if usage.status is Status.ABORTED:
         return Fraction(0)
     dollars = Fraction(0)

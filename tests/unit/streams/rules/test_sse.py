@@ -29,7 +29,7 @@ from gateway.streams.rules.sse import Event, EventSplitter, EventTooLong, is_don
 from tests.support.node import CLIENTS, install_clients
 from tests.support.tools import absent, clean_environment, require_tool
 
-# The wire of ref 4, recorded in October 2023; the greeting and the texts as they stand there.
+# Recorded in October 2023 (docs/replicate-api.md, Streaming); the greeting and the texts as they stand there.
 RECORDED = b"""\
 : hi
 
