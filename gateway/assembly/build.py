@@ -41,6 +41,7 @@ from gateway.operations.health import Health
 from gateway.operations.janitor import Janitor
 from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.run_timing import RunTimings
+from gateway.outputs.lifetime import ResultLifetime
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.queries import PredictionService
@@ -109,8 +110,8 @@ async def build(
         settings.sharing_policy(config),
         share=config.cache.share,
         ttl_seconds=float(config.cache.ttl_seconds),
-        copies_ttl_seconds=float(config.outputs.ttl_seconds),
     )
+    lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=float(config.outputs.ttl_seconds))
     output_store = await outputs.open_outputs(config, store, clock, stack)
     tracker = Tracker(
         store,
@@ -118,7 +119,7 @@ async def build(
         clock,
         metrics,
         requests_per_minute=float(config.upstream.requests_per_minute),
-        keep_until=identities.keep_until,
+        keep_until=lifetime.keep_until,
         settlement_of=money.pricing.settlement,
     )
     stack.push_async_callback(tracker.close)
@@ -184,6 +185,7 @@ async def build(
         metrics,
         ticket_secret=ticket_secret,
         adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
+        keep_until=lifetime.keep_until,
         settlement_of=money.pricing.settlement,
         create_limiter=account,
         internal_upstream=internal_upstream,
@@ -240,7 +242,7 @@ async def build(
     copies = None
     if output_store is not None:
         copies = await outputs.build_outputs(
-            config, output_store, store, clock, metrics, identities, predictions, hub, stack
+            config, output_store, store, clock, metrics, lifetime, predictions, hub, stack
         )
         background(stack, copies.keeper.run(), "outputs")
         if copies.copier is not None:

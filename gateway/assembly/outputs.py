@@ -12,11 +12,11 @@ from gateway.metrics import Metrics
 from gateway.outputs.copier import WORKERS, Copier
 from gateway.outputs.downloads import OutputService
 from gateway.outputs.eviction import OutputEviction, let_go_of_all
+from gateway.outputs.lifetime import ResultLifetime
 from gateway.outputs.links import OutputLinks
 from gateway.outputs.ports import OutputStore
 from gateway.outputs.rules.outputs import Persist
 from gateway.predictions.queries import PredictionService
-from gateway.sharing.identity import IdentityService
 from gateway.store.interface import Store
 from gateway.store.objects.urls import open_output_store
 from gateway.streams.hub import StreamHub
@@ -64,7 +64,7 @@ async def build_outputs(
     store: Store,
     clock: Clock,
     metrics: Metrics,
-    identities: IdentityService,
+    lifetime: ResultLifetime,
     predictions: PredictionService,
     hub: StreamHub,
     stack: AsyncExitStack,
@@ -98,7 +98,7 @@ async def build_outputs(
             persist=persist,
             max_bytes=config.outputs.max_bytes,
             is_output=fetcher.is_output,
-            keep_until=identities.keep_until,
+            keep_until=lifetime.keep_until,
             on_kept=predictions.renew,
         )
         metrics.watch("outputs_pending", lambda: copier.pending)

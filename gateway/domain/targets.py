@@ -84,3 +84,12 @@ def allows_everything(globs: Sequence[str]) -> bool:
 def exact_models(globs: Iterable[str]) -> list[str]:
     """Return the entries that name one model, so that upstream can be asked whether a version is that model's."""
     return [glob for glob in globs if is_model_name(glob)]
+
+
+def target_identity(target: Target) -> str:
+    """Name a target in one form: a version by its id however it was posted."""
+    match target.kind:
+        case TargetKind.VERSION:
+            return f"version:{target.version}"
+        case TargetKind.MODEL | TargetKind.DEPLOYMENT:
+            return f"{target.kind.value}:{target.model}"

@@ -10,6 +10,7 @@ from enum import Enum
 import msgspec
 
 from gateway import errors
+from gateway.domain.bypass import BypassReason
 from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import LimitKind
 from gateway.domain.records import Source, Status
@@ -17,7 +18,6 @@ from gateway.domain.windows import Window
 from gateway.metrics.labels import Label, closed
 from gateway.money.rules.usage import Doubt
 from gateway.outputs.ports import COPY_FAILURES, GONE_REASONS
-from gateway.sharing.rules.determinism import Reason
 from gateway.webhooks.rules.deliveries import Result
 
 NAMESPACE = "replicate_gateway"
@@ -160,7 +160,7 @@ SHOWN_BYTES = _gauge("shown_bytes", "Bytes of predictions kept in memory as show
 _section("Cache")
 LOOKUPS = _counter("cache_lookups", "Lookups, by tier and result. Of predictions: hits, joined, misses, bypasses.",
                    closed("tier", "predictions", "metadata"), closed("result", *Source))
-BYPASSES = _counter("cache_bypasses", "Predictions that were not shared, by reason.", closed("reason", *Reason))
+BYPASSES = _counter("cache_bypasses", "Predictions that were not shared, by reason.", closed("reason", *BypassReason))
 CACHE_ENTRIES = _gauge("cache_entries", "Results kept for later requests, counted once a minute.")
 CACHE_BYTES = _gauge("cache_bytes", "Bytes of them.")
 EVICTIONS = _counter("cache_evictions", "Results that went for want of room.")

@@ -4,10 +4,10 @@ import time
 
 from prometheus_client import Counter, Histogram
 
+from gateway.domain.bypass import BypassReason
 from gateway.domain.records import Source, Status
 from gateway.metrics import catalogue
 from gateway.metrics.registry import Registry
-from gateway.sharing.rules.determinism import Reason
 
 _METADATA = "metadata"
 _PREDICTIONS = "predictions"
@@ -66,7 +66,7 @@ class PredictionMetrics(Registry):
         """Note a prediction that has ended for its caller."""
         self.inc(catalogue.FINISHED, team, status)
 
-    def cache_bypassed(self, reason: Reason) -> None:
+    def cache_bypassed(self, reason: BypassReason) -> None:
         """Note a prediction that is not shared."""
         self.inc(catalogue.BYPASSES, reason)
 

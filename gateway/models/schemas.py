@@ -14,11 +14,10 @@ from cachetools import LRUCache, TTLCache
 
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
-from gateway.domain.targets import Target, TargetKind
+from gateway.domain.targets import Target, TargetKind, target_identity
 from gateway.errors import GatewayError
 from gateway.models.rules import schema as schemas
 from gateway.models.rules.schema import InputSchema
-from gateway.sharing.rules.fingerprint import target_identity
 
 logger = logging.getLogger(__name__)
 

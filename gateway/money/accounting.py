@@ -7,9 +7,8 @@ from gateway.domain.records import Run, Source
 from gateway.errors import GatewayError
 from gateway.money.budget_alerts import Budgets
 from gateway.money.limit_queue import LimitQueue
-from gateway.money.ports import MoneyObserver
+from gateway.money.ports import MoneyObserver, SharedRuns
 from gateway.money.pricing import Pricing
-from gateway.predictions.ports.sharing import CreateStore
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +18,7 @@ class Accounting:
 
     def __init__(
         self,
-        store: CreateStore,
+        store: SharedRuns,
         pricing: Pricing,
         budgets: Budgets,
         limit_queue: LimitQueue,

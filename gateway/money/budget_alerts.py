@@ -10,9 +10,8 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.quota import Allowance, LimitKind, LimitStatus
 from gateway.domain.teams import Team
 from gateway.errors import GatewayError
-from gateway.money.ports import Ledger, MoneyObserver
+from gateway.money.ports import Announcer, Ledger, MoneyObserver
 from gateway.money.rules import refusals
-from gateway.webhooks.ports import Announcer
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,9 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.windows import Window
 from gateway.errors import GatewayError
 from gateway.money.budget_alerts import Budgets
-from gateway.money.ports import Ledger, MoneyObserver
+from gateway.money.ports import Ledger, MoneyObserver, SharedRuns
 from gateway.money.pricing import Pricing
 from gateway.money.rules.audit import Tally
-from gateway.predictions.ports.sharing import CreateStore
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class LedgerAuditor:
     def __init__(
         self,
         ledger: Ledger,
-        runs: CreateStore,
+        runs: SharedRuns,
         pricing: Pricing,
         budgets: Budgets,
         clock: Clock,

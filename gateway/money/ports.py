@@ -5,6 +5,7 @@ from typing import Protocol
 
 from gateway.domain.ledger import By, Entry, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
+from gateway.domain.records import Prediction, Run
 from gateway.money.rules.audit import Audited
 
 
@@ -118,4 +119,24 @@ class MoneyObserver(Protocol):
 
     def ledger_drift(self, count: int) -> None:
         """Note how many sums differed from the ledger when they were last compared."""
+        ...
+
+
+class SharedRuns(Protocol):
+    """The runs whose cost is accounted for, and who shared them."""
+
+    async def run(self, run_id: str) -> Run | None:
+        """Find a run."""
+        ...
+
+    async def predictions_of(self, run_id: str) -> list[Prediction]:
+        """List the predictions that share a run, in order of creation."""
+        ...
+
+
+class Announcer(Protocol):
+    """Sends messages of the gateway's own to a team's webhook."""
+
+    async def announce(self, team: str, url: str, kind: str, payload: object) -> None:
+        """Queue a message, signed like the team's other webhooks; durable on return."""
         ...

@@ -11,7 +11,7 @@ import msgspec
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.errors import GatewayError
-from gateway.store.interface import Store
+from gateway.operations.ports.health import Ping
 
 _UPSTREAM_TTL_SECONDS = 60.0
 _AFTER_TROUBLE_SECONDS = 5.0
@@ -29,7 +29,7 @@ class Report(msgspec.Struct, frozen=True):
 class Health:
     """Answers readiness probes."""
 
-    def __init__(self, store: Store, upstream: Upstream, clock: Clock, token_is_refused: Callable[[], bool]) -> None:
+    def __init__(self, store: Ping, upstream: Upstream, clock: Clock, token_is_refused: Callable[[], bool]) -> None:
         self._store = store
         self._upstream = upstream
         self._clock = clock

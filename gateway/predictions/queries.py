@@ -13,7 +13,7 @@ from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.records import Kind, Page, PredictionView, Run, Source
 from gateway.domain.teams import Caller
 from gateway.errors import NotFound
-from gateway.outputs.links import OutputLinks
+from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.lru import resize_lru
@@ -60,7 +60,7 @@ class PredictionService:
         ticket_secret: bytes,
         memory_bytes: int,
         max_recent: int = 10_000,
-        output_links: OutputLinks | None = None,
+        output_links: CopyLinks | None = None,
     ) -> None:
         self._output_links = output_links
         self._store = store

@@ -14,6 +14,7 @@ from http import HTTPStatus
 import msgspec
 
 from gateway.domain import documents, tickets
+from gateway.domain.bypass import BypassReason
 from gateway.domain.create_request import CreateCommand, CreateContext, Created
 from gateway.domain.documents import Snapshot
 from gateway.domain.ledger import Settlement
@@ -42,7 +43,6 @@ from gateway.predictions.tracker import Tracker
 from gateway.runtime.tasks import Tasks
 from gateway.sharing.identity import Identity, IdentityService
 from gateway.sharing.rules import caching
-from gateway.sharing.rules.determinism import Reason
 from gateway.throttling.ports import CreateLimiter
 
 logger = logging.getLogger(__name__)
@@ -69,12 +69,14 @@ class RunCreator:
         *,
         ticket_secret: bytes,
         adopt_wait_seconds: float,
+        keep_until: Callable[[Run, bytes, float], float | None],
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
         create_limiter: CreateLimiter | None = None,
         internal_upstream: Upstream | None = None,
     ) -> None:
         self._store = store
         self._upstream = upstream
+        self._keep_until = keep_until
         self._settlement_of = settlement_of
         self._turns = create_limiter
         self._tracker = tracker
@@ -223,7 +225,7 @@ class RunCreator:
             uncertain_at=None,
         )
         if ended_at is not None and news.status is Status.SUCCEEDED:
-            run = msgspec.structs.replace(run, cache_until=self._identities.keep_until(run, news.document, ended_at))
+            run = msgspec.structs.replace(run, cache_until=self._keep_until(run, news.document, ended_at))
         created_at = news.created_at if news.created_at is not None else now
         delay = placeholder.deadline_at - placeholder.created_at if placeholder.deadline_at is not None else None
         starter = msgspec.structs.replace(
@@ -307,7 +309,7 @@ class RunCreator:
             keep_until = None
             if newest.status is Status.SUCCEEDED and newest.ended_at is not None:
                 named = msgspec.structs.replace(newest, fingerprint=fingerprint)
-                keep_until = self._identities.keep_until(named, newest.document, newest.ended_at)
+                keep_until = self._keep_until(named, newest.document, newest.ended_at)
             await self._store.settle_identity(run.id, fingerprint, keep_until, reason=identity.reason)
             # It may have ended in between, without a word on how long it is kept.
         newest = await self._store.run(run.id) or run
@@ -338,5 +340,5 @@ class RunCreator:
         await self.adopter.close()
 
 
-def _reason(identity: Identity) -> Reason:
-    return identity.reason if isinstance(identity.reason, Reason) else Reason.MODEL_UNKNOWN
+def _reason(identity: Identity) -> BypassReason:
+    return identity.reason if isinstance(identity.reason, BypassReason) else BypassReason.MODEL_UNKNOWN

@@ -8,18 +8,17 @@ from collections.abc import Mapping
 
 import msgspec
 
+from gateway.domain.bypass import BypassReason
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import CreateBody
 from gateway.domain.create_request import CreateContext
-from gateway.domain.documents import output_of
 from gateway.domain.records import Kind, Run
-from gateway.domain.targets import Target, TargetKind
+from gateway.domain.targets import Target, TargetKind, target_identity
 from gateway.domain.teams import Caller
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
-from gateway.outputs.rules import outputs
 from gateway.sharing.rules import caching, determinism, fingerprint
-from gateway.sharing.rules.determinism import NotDeterministic, Policy, Proof, Reason
+from gateway.sharing.rules.determinism import NotDeterministic, Policy, Proof
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +28,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """`None`: the request is not shared."""
     provisional: str | None = None
     """Set while a bare version's model is unknown, or has only just become known."""
-    reason: Proof | Reason
+    reason: Proof | BypassReason
     ttl_seconds: float = 0.0
     """How long a result is kept for others."""
 
@@ -58,12 +57,10 @@ class IdentityService:
         *,
         share: str,
         ttl_seconds: float,
-        copies_ttl_seconds: float = 0.0,
     ) -> None:
         self._schemas = schemas
         self._versions = versions
         self._sharing = _Sharing(policy, share, ttl_seconds)
-        self._copies_ttl_seconds = copies_ttl_seconds
 
     def reconfigure(self, policy: Policy, *, share: str, ttl_seconds: float) -> None:
         """Share by other rules, from the next request on."""
@@ -83,9 +80,9 @@ class IdentityService:
         sharing = self._sharing
         policy = sharing.policy
         if directives.no_store:
-            return Identity(reason=Reason.NO_STORE)
+            return Identity(reason=BypassReason.NO_STORE)
         if kind is Kind.TRAINING or not policy.enabled:
-            return Identity(reason=Reason.TRAINING if kind is Kind.TRAINING else Reason.DISABLED)
+            return Identity(reason=BypassReason.TRAINING if kind is Kind.TRAINING else BypassReason.DISABLED)
         scope = fingerprint.sharing_scope(sharing.share, caller.team.name)
         target = await self.named(target)
         rules, model = policy.rules, target.model
@@ -103,13 +100,13 @@ class IdentityService:
         try:
             provisional = _provisional(policy, target, body, files, scope)
             if isinstance(judgement, NotDeterministic):
-                waits = provisional if judgement.reason is Reason.MODEL_UNKNOWN else None
+                waits = provisional if judgement.reason is BypassReason.MODEL_UNKNOWN else None
                 return Identity(provisional=waits, reason=judgement.reason)
             ignored = determinism.ignored_inputs(rules, model)
             canonical = fingerprint.canonical(body.input, schema, files, ignored)
         except ValueError:
-            return Identity(reason=Reason.INPUT_UNREADABLE)
-        identity = described.identity if described else fingerprint.target_identity(target)
+            return Identity(reason=BypassReason.INPUT_UNREADABLE)
+        identity = described.identity if described else target_identity(target)
         rule = determinism.rule_for(rules, model)
         return Identity(
             fingerprint=fingerprint.fingerprint(identity, canonical, scope),
@@ -132,19 +129,13 @@ class IdentityService:
             return Target(TargetKind.VERSION, model, target.version)
         return target
 
-    def keep_until(self, run: Run, document: bytes, ended_at: float) -> float | None:
-        """Say until when a run that has succeeded may answer others; `None` if it may not."""
+    def ttl_of(self, run: Run) -> float | None:
+        """Return for how many seconds a finished run may answer others; `None` if the run is not shared."""
         if run.fingerprint is None:
             return None
         model = run.target.partition(":")[0]
         rule = determinism.rule_for(self._sharing.policy.rules, model if "/" in model else None)
-        ttl = caching.ttl_of(rule.ttl_seconds if rule else None, self._sharing.ttl_seconds)
-        output = output_of(document)
-        has_links, are_kept = caching.has_links(output), bool(run.copies) and outputs.are_kept(output, run.copies)
-        until = caching.usable_until(ended_at, ttl, has_links=has_links, outputs_persisted=are_kept)
-        if are_kept:
-            until = min(until, outputs.usable_until(run.copies, self._copies_ttl_seconds))
-        return until if until > ended_at else None
+        return caching.ttl_of(rule.ttl_seconds if rule else None, self._sharing.ttl_seconds)
 
 
 def _provisional(policy: Policy, target: Target, body: CreateBody, files: Mapping[str, str], scope: str) -> str | None:
@@ -152,4 +143,4 @@ def _provisional(policy: Policy, target: Target, body: CreateBody, files: Mappin
     if target.kind is not TargetKind.VERSION or not determinism.sets_seed(body.input, policy.random_seeds):
         return None
     canonical = fingerprint.canonical(body.input, None, files)
-    return fingerprint.provisional(fingerprint.target_identity(target), canonical, scope)
+    return fingerprint.provisional(target_identity(target), canonical, scope)

@@ -31,7 +31,7 @@ from gateway.webhooks.secrets import WebhookSecrets
 from gateway.webhooks.sender import LINES_KEPT_SECONDS, DeliverySender, MessengerStore
 
 if TYPE_CHECKING:
-    from gateway.webhooks.ports import Announcer
+    from gateway.money.ports import Announcer
 
 logger = logging.getLogger(__name__)
 

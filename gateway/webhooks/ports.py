@@ -115,14 +115,6 @@ class WebhookTransport(Protocol):
         ...
 
 
-class Announcer(Protocol):
-    """Whoever tells a team something of the gateway's own, at an address of the team's."""
-
-    async def announce(self, team: str, url: str, kind: str, payload: object) -> None:
-        """Queue a message, signed as the team's webhooks are; it is durable when this returns."""
-        ...
-
-
 class DeliveryObserver(Protocol):
     """Whoever counts messages."""
 

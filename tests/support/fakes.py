@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from gateway.domain.bypass import BypassReason
 from gateway.domain.cursors import Cursor
 from gateway.domain.ledger import Settlement
 from gateway.domain.ports.observers import PredictionObserver
@@ -26,7 +27,6 @@ from gateway.domain.records import (
 )
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Conflict, GatewayError, StoreUnavailable
-from gateway.sharing.rules.determinism import Reason
 
 JSON: Mapping[str, str] = {"content-type": "application/json"}
 
@@ -105,7 +105,7 @@ class FakeObserver:
     created: list[tuple[str, str, Source]] = field(default_factory=list)
     finished: list[tuple[str, Status]] = field(default_factory=list)
     polls: list[str] = field(default_factory=list)
-    bypasses: list[Reason] = field(default_factory=list)
+    bypasses: list[BypassReason] = field(default_factory=list)
     cancels: list[str] = field(default_factory=list)
 
     def prediction_created(self, team: str, target: str, source: Source) -> None:
@@ -116,7 +116,7 @@ class FakeObserver:
         """Note a prediction that has ended."""
         self.finished.append((team, status))
 
-    def cache_bypassed(self, reason: Reason) -> None:
+    def cache_bypassed(self, reason: BypassReason) -> None:
         """Note a prediction that is not shared."""
         self.bypasses.append(reason)
 

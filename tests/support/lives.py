@@ -18,6 +18,7 @@ from gateway.models.versions import VersionMap
 from gateway.money.limit_queue import LimitQueue
 from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import PriceList
+from gateway.outputs.lifetime import ResultLifetime
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.queries import PredictionService
@@ -136,6 +137,7 @@ class Life:
         versions = VersionMap(store, self.line)
         self.schemas = SchemaService(self.line, clock)
         identities = IdentityService(self.schemas, versions, SharingPolicy(), share="team", ttl_seconds=3600.0)
+        lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=3600.0)
         self.pricing = Pricing(PriceList(), observer)
         self.tracker = Tracker(
             store,
@@ -143,7 +145,7 @@ class Life:
             clock,
             observer,
             requests_per_minute=3000.0,
-            keep_until=identities.keep_until,
+            keep_until=lifetime.keep_until,
             settlement_of=self.pricing.settlement,
         )
         secret = b"s" * 32
@@ -152,7 +154,7 @@ class Life:
         )
         self.tracker.when_ended(self.predictions.note_end)
         self.deadlines = Deadlines(store, clock, self.predictions.expire)
-        self.starter = RunCreator(
+        self.run_creator = RunCreator(
             store,
             self.line,
             self.tracker,
@@ -164,12 +166,13 @@ class Life:
             observer,
             ticket_secret=secret,
             adopt_wait_seconds=ADOPT_WAIT_SECONDS,
+            keep_until=lifetime.keep_until,
             settlement_of=self.pricing.settlement,
         )
         self.limit_queue = LimitQueue(store, clock, observer)
         self.creates = CreateService(
             store,
-            self.starter,
+            self.run_creator,
             self.tracker,
             Policy(versions, store, clock, "https://upstream.invalid/v1"),
             identities,
@@ -187,7 +190,7 @@ class Life:
     async def begin(self) -> None:
         """Open the file and take up what is there."""
         await self.store.open()
-        await self.starter.adopter.resume()
+        await self.run_creator.adopter.resume()
         await self.tracker.resume()
         await self.deadlines.resume()
         self._keeping = asyncio.create_task(self.deadlines.run())

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
+from gateway.domain.bypass import BypassReason
 from gateway.domain.records import Source, Status
-from gateway.sharing.rules.determinism import Reason
 
 
 class UpstreamObserver(Protocol):
@@ -29,7 +29,7 @@ class PredictionObserver(Protocol):
         """Note a prediction that has ended for its caller."""
         ...
 
-    def cache_bypassed(self, reason: Reason) -> None:
+    def cache_bypassed(self, reason: BypassReason) -> None:
         """Note a prediction that is not shared, and why."""
         ...
 

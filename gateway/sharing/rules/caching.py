@@ -10,7 +10,7 @@ from typing import assert_never
 import msgspec
 from msgspec import Raw
 
-from gateway.sharing.rules.determinism import Reason
+from gateway.domain.bypass import BypassReason
 
 LINKS_LIVE_SECONDS = 55 * 60
 """Upstream's links die an hour after the end; a caller must have time to fetch what it was shown.
@@ -40,7 +40,7 @@ class Miss(msgspec.Struct, frozen=True):
 class Bypass(msgspec.Struct, frozen=True):
     """A new run that nobody else may use."""
 
-    reason: Reason
+    reason: BypassReason
 
 
 Decision = Hit | Join | Miss | Bypass

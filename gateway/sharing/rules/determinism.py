@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 from msgspec import Raw
 
+from gateway.domain.bypass import BypassReason
 from gateway.domain.records import Kind
 from gateway.domain.targets import is_named_by
 from gateway.models.rules.schema import InputSchema
@@ -50,36 +51,6 @@ class Proof(StrEnum):
     ASSERTED = "asserted"
 
 
-class Reason(StrEnum):
-    """Why a run is not shared. A closed set of tokens, fit for `Cache-Status` and for metrics."""
-
-    DISABLED = "disabled"
-    """The config switches the cache off."""
-    TRAINING = "training"
-    """Trainings are never shared."""
-    RULE_NEVER = "rule-never"
-    MODEL_UNKNOWN = "model-unknown"
-    """A bare version id; which model's rules and schema hold for it is not known."""
-    SCHEMA_UNKNOWN = "schema-unknown"
-    """No rule for the target, and its schema could not be had."""
-    NO_SEED_INPUT = "no-seed-input"
-    """The model takes neither seed nor temperature."""
-    NO_SEED = "no-seed"
-    """The caller left the seed out, or set it to null."""
-    RANDOM_SEED = "random-seed"
-    """The seed asks for a random one, such as -1."""
-    ODD_SEED = "odd-seed"
-    """The seed is no whole number, and what the model makes of it is not known."""
-    TEMPERATURE = "temperature"
-    """The model takes no seed, and its temperature is not given as 0."""
-    ASSERTION_REFUSED = "assertion-refused"
-    """The caller asserted it, and its team may not."""
-    INPUT_UNREADABLE = "input-unreadable"
-    """The input is too deep, or holds too much, to be compared."""
-    NO_STORE = "no-store"
-    """The caller's own wish."""
-
-
 class Deterministic(msgspec.Struct, frozen=True):
     """The request may be shared."""
 
@@ -89,7 +60,7 @@ class Deterministic(msgspec.Struct, frozen=True):
 class NotDeterministic(msgspec.Struct, frozen=True):
     """The request gets a run of its own."""
 
-    reason: Reason
+    reason: BypassReason
 
 
 Judgement = Deterministic | NotDeterministic
@@ -122,20 +93,20 @@ def judge(
     `None` where it could not be had. `asserted` is the caller's word, `may_assert` whether it counts.
     """
     if not policy.enabled:
-        return NotDeterministic(Reason.DISABLED)
+        return NotDeterministic(BypassReason.DISABLED)
     if kind is Kind.TRAINING:
-        return NotDeterministic(Reason.TRAINING)
+        return NotDeterministic(BypassReason.TRAINING)
     if model is None and needs_model(policy.rules):
-        return NotDeterministic(Reason.MODEL_UNKNOWN)
+        return NotDeterministic(BypassReason.MODEL_UNKNOWN)
     rule = rule_for(policy.rules, model)
     if rule is not None and rule.mode is Mode.NEVER:
-        return NotDeterministic(Reason.RULE_NEVER)
+        return NotDeterministic(BypassReason.RULE_NEVER)
     verdict = _by_rule(input, rule, policy) if rule is not None else _by_schema(input, schema, policy, model)
     if isinstance(verdict, Proof):
         return Deterministic(verdict)
     if not asserted:
         return NotDeterministic(verdict)
-    return Deterministic(Proof.ASSERTED) if may_assert else NotDeterministic(Reason.ASSERTION_REFUSED)
+    return Deterministic(Proof.ASSERTED) if may_assert else NotDeterministic(BypassReason.ASSERTION_REFUSED)
 
 
 def rule_for(rules: Sequence[Rule], model: str | None) -> Rule | None:
@@ -159,18 +130,18 @@ def sets_seed(input: bytes, random_seeds: Collection[int]) -> bool:  # noqa: A00
     return _seed_trouble(input, random_seeds) is None
 
 
-def _by_rule(given: bytes, rule: Rule, policy: Policy) -> Proof | Reason:
+def _by_rule(given: bytes, rule: Rule, policy: Policy) -> Proof | BypassReason:
     if rule.mode is Mode.ALWAYS:
         return Proof.RULE_ALWAYS
     return _seed_trouble(given, policy.random_seeds) or Proof.RULE_SEEDED
 
 
-def _by_schema(given: bytes, schema: InputSchema | None, policy: Policy, model: str | None) -> Proof | Reason:
+def _by_schema(given: bytes, schema: InputSchema | None, policy: Policy, model: str | None) -> Proof | BypassReason:
     if schema is None:
-        return Reason.SCHEMA_UNKNOWN if model else Reason.MODEL_UNKNOWN
+        return BypassReason.SCHEMA_UNKNOWN if model else BypassReason.MODEL_UNKNOWN
     if not schema.has_seed and not schema.has_temperature:
-        return Reason.NO_SEED_INPUT
-    trouble = _seed_trouble(given, policy.random_seeds) if schema.has_seed else Reason.TEMPERATURE
+        return BypassReason.NO_SEED_INPUT
+    trouble = _seed_trouble(given, policy.random_seeds) if schema.has_seed else BypassReason.TEMPERATURE
     if trouble is None:
         return Proof.SEED
     if schema.has_temperature and _is_cold(given):
@@ -178,7 +149,7 @@ def _by_schema(given: bytes, schema: InputSchema | None, policy: Policy, model: 
     return trouble
 
 
-def _seed_trouble(given: bytes, random_seeds: Collection[int]) -> Reason | None:
+def _seed_trouble(given: bytes, random_seeds: Collection[int]) -> BypassReason | None:
     """Say what keeps the seed from being a real value; `None` if it is one.
 
     Upstream reads numbers as doubles on the way, so a seed is random if it is one to a double's precision. Text, flags
@@ -186,17 +157,17 @@ def _seed_trouble(given: bytes, random_seeds: Collection[int]) -> Reason | None:
     """
     controls = _controls(given)
     if controls is None:
-        return Reason.INPUT_UNREADABLE
+        return BypassReason.INPUT_UNREADABLE
     try:
         seed = _decode(controls.seed)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Reason.ODD_SEED
+        return BypassReason.ODD_SEED
     if seed is None:
-        return Reason.NO_SEED
+        return BypassReason.NO_SEED
     if isinstance(seed, bool) or not isinstance(seed, int | float) or seed != seed // 1:
-        return Reason.ODD_SEED
+        return BypassReason.ODD_SEED
     if any(seed == random or _double(seed) == float(random) for random in random_seeds):
-        return Reason.RANDOM_SEED
+        return BypassReason.RANDOM_SEED
     return None
 
 

@@ -21,7 +21,6 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from gateway.domain.targets import Target, TargetKind
 from gateway.models.rules.schema import InputSchema, Shape
 from gateway.sharing.rules.data_uris import sha256_of
 
@@ -91,15 +90,6 @@ def provisional(target: str, canonical: bytes, scope: str) -> str:
     `canonical` was written without a schema. Never equal to a `fingerprint`.
     """
     return _digest("provisional", target, scope, canonical)
-
-
-def target_identity(target: Target) -> str:
-    """Name a target in one form: a version by its id however it was posted."""
-    match target.kind:
-        case TargetKind.VERSION:
-            return f"version:{target.version}"
-        case TargetKind.MODEL | TargetKind.DEPLOYMENT:
-            return f"{target.kind.value}:{target.model}"
 
 
 def sharing_scope(share: str, team: str) -> str:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from gateway.domain.bypass import BypassReason
 from gateway.sharing.rules.caching import (
     LINKS_LIVE_SECONDS,
     Bypass,
@@ -15,7 +16,6 @@ from gateway.sharing.rules.caching import (
     ttl_of,
     usable_until,
 )
-from gateway.sharing.rules.determinism import Reason
 
 NOW = 1_764_000_000.0
 DAY = 86_400
@@ -91,7 +91,7 @@ def test_in_doubt_an_output_has_links():
         (Join(), "replicate-gateway; fwd=miss; collapsed"),
         (Miss(stored=True), "replicate-gateway; fwd=miss; stored"),
         (Miss(stored=False), "replicate-gateway; fwd=miss"),
-        (Bypass(Reason.RULE_NEVER), "replicate-gateway; fwd=bypass; detail=rule-never"),
+        (Bypass(BypassReason.RULE_NEVER), "replicate-gateway; fwd=bypass; detail=rule-never"),
     ],
 )
 def test_cache_status_tells_what_was_done(decision, text):

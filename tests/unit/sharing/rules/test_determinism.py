@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.bypass import BypassReason
 from gateway.domain.records import Kind
 from gateway.models.rules.schema import InputSchema, Shape
 from gateway.sharing.rules.determinism import (
@@ -14,7 +15,6 @@ from gateway.sharing.rules.determinism import (
     NotDeterministic,
     Policy,
     Proof,
-    Reason,
     Rule,
     ignored_inputs,
     judge,
@@ -46,31 +46,31 @@ def test_a_seed_that_was_set_proves_it(seed):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{}", Reason.NO_SEED),
-        ('{"prompt":"seed"}', Reason.NO_SEED),
-        ('{"seed":null}', Reason.NO_SEED),
-        ('{"Seed":1}', Reason.NO_SEED),
-        ('{"options":{"seed":1}}', Reason.NO_SEED),
-        ('{"seed":-1}', Reason.RANDOM_SEED),
-        ('{"seed":-1.0}', Reason.RANDOM_SEED),
-        ('{"seed":-1e0}', Reason.RANDOM_SEED),
-        ('{"seed":-10E-1}', Reason.RANDOM_SEED),
-        ('{"seed":-1.00000000000000000001}', Reason.RANDOM_SEED),
-        ('{"seed":1,"seed":-1}', Reason.RANDOM_SEED),
-        ('{"seed":1,"s\\u0065ed":-1}', Reason.RANDOM_SEED),
-        ('{"seed":-1.5}', Reason.ODD_SEED),
-        ('{"seed":"42"}', Reason.ODD_SEED),
-        ('{"seed":"-1"}', Reason.ODD_SEED),
-        ('{"seed":""}', Reason.ODD_SEED),
-        ('{"seed":true}', Reason.ODD_SEED),
-        ('{"seed":false}', Reason.ODD_SEED),
-        ('{"seed":[42]}', Reason.ODD_SEED),
-        ('{"seed":{}}', Reason.ODD_SEED),
-        ('{"seed":1e400}', Reason.ODD_SEED),
-        ('{"seed":' + "1" * 5000 + "}", Reason.ODD_SEED),
-        ("[1]", Reason.INPUT_UNREADABLE),
-        ("{", Reason.INPUT_UNREADABLE),
-        ('{"a":' + "[" * 100_000 + "]" * 100_000 + "}", Reason.INPUT_UNREADABLE),
+        ("{}", BypassReason.NO_SEED),
+        ('{"prompt":"seed"}', BypassReason.NO_SEED),
+        ('{"seed":null}', BypassReason.NO_SEED),
+        ('{"Seed":1}', BypassReason.NO_SEED),
+        ('{"options":{"seed":1}}', BypassReason.NO_SEED),
+        ('{"seed":-1}', BypassReason.RANDOM_SEED),
+        ('{"seed":-1.0}', BypassReason.RANDOM_SEED),
+        ('{"seed":-1e0}', BypassReason.RANDOM_SEED),
+        ('{"seed":-10E-1}', BypassReason.RANDOM_SEED),
+        ('{"seed":-1.00000000000000000001}', BypassReason.RANDOM_SEED),
+        ('{"seed":1,"seed":-1}', BypassReason.RANDOM_SEED),
+        ('{"seed":1,"s\\u0065ed":-1}', BypassReason.RANDOM_SEED),
+        ('{"seed":-1.5}', BypassReason.ODD_SEED),
+        ('{"seed":"42"}', BypassReason.ODD_SEED),
+        ('{"seed":"-1"}', BypassReason.ODD_SEED),
+        ('{"seed":""}', BypassReason.ODD_SEED),
+        ('{"seed":true}', BypassReason.ODD_SEED),
+        ('{"seed":false}', BypassReason.ODD_SEED),
+        ('{"seed":[42]}', BypassReason.ODD_SEED),
+        ('{"seed":{}}', BypassReason.ODD_SEED),
+        ('{"seed":1e400}', BypassReason.ODD_SEED),
+        ('{"seed":' + "1" * 5000 + "}", BypassReason.ODD_SEED),
+        ("[1]", BypassReason.INPUT_UNREADABLE),
+        ("{", BypassReason.INPUT_UNREADABLE),
+        ('{"a":' + "[" * 100_000 + "]" * 100_000 + "}", BypassReason.INPUT_UNREADABLE),
     ],
 )
 def test_what_is_no_real_seed_proves_nothing(text, reason):
@@ -82,10 +82,10 @@ def test_what_is_no_real_seed_proves_nothing(text, reason):
 
 def test_what_counts_as_random_is_a_setting():
     """Some models take 0, or the largest number, for a random seed."""
-    assert verdict('{"seed":0}', seeds=(-1, 0)) is Reason.RANDOM_SEED
-    assert verdict('{"seed":-0.0}', seeds=(-1, 0)) is Reason.RANDOM_SEED
-    assert verdict('{"seed":9223372036854775807}', seeds=(2**63 - 1,)) is Reason.RANDOM_SEED
-    assert verdict('{"seed":9223372036854775808}', seeds=(2**63 - 1,)) is Reason.RANDOM_SEED
+    assert verdict('{"seed":0}', seeds=(-1, 0)) is BypassReason.RANDOM_SEED
+    assert verdict('{"seed":-0.0}', seeds=(-1, 0)) is BypassReason.RANDOM_SEED
+    assert verdict('{"seed":9223372036854775807}', seeds=(2**63 - 1,)) is BypassReason.RANDOM_SEED
+    assert verdict('{"seed":9223372036854775808}', seeds=(2**63 - 1,)) is BypassReason.RANDOM_SEED
     assert verdict('{"seed":-1}', seeds=()) is Proof.SEED
 
 
@@ -107,29 +107,29 @@ def test_a_temperature_of_zero_proves_it(zero):
 @pytest.mark.parametrize("warm", ["0.1", "1", "null", '"0"', "false", "[]", "[0]", "1e-300"])
 def test_any_other_temperature_proves_nothing(warm):
     """A warm model is asked anew."""
-    assert verdict(f'{{"temperature":{warm}}}', CHATTY) is Reason.TEMPERATURE
-    assert verdict(f'{{"temperature":{warm}}}', BOTH) is Reason.NO_SEED
+    assert verdict(f'{{"temperature":{warm}}}', CHATTY) is BypassReason.TEMPERATURE
+    assert verdict(f'{{"temperature":{warm}}}', BOTH) is BypassReason.NO_SEED
     assert verdict(f'{{"temperature":{warm},"seed":5}}', BOTH) is Proof.SEED
 
 
 def test_defaults_prove_nothing():
     """A seed or temperature that the caller did not give is the model's to change."""
-    assert verdict("{}", SEEDED) is Reason.NO_SEED
-    assert verdict("{}", CHATTY) is Reason.TEMPERATURE
+    assert verdict("{}", SEEDED) is BypassReason.NO_SEED
+    assert verdict("{}", CHATTY) is BypassReason.TEMPERATURE
 
 
 def test_a_seed_that_the_model_does_not_take_proves_nothing():
     """An input that the model ignores does not fix its output."""
-    assert verdict('{"seed":42}', NEITHER) is Reason.NO_SEED_INPUT
-    assert verdict('{"seed":42}', CHATTY) is Reason.TEMPERATURE
-    assert verdict('{"temperature":0}', SEEDED) is Reason.NO_SEED
-    assert verdict('{"seed":42}', InputSchema()) is Reason.NO_SEED_INPUT
+    assert verdict('{"seed":42}', NEITHER) is BypassReason.NO_SEED_INPUT
+    assert verdict('{"seed":42}', CHATTY) is BypassReason.TEMPERATURE
+    assert verdict('{"temperature":0}', SEEDED) is BypassReason.NO_SEED
+    assert verdict('{"seed":42}', InputSchema()) is BypassReason.NO_SEED_INPUT
 
 
 def test_without_schema_or_model_it_is_unknown():
     """A model whose schema cannot be fetched is run each time."""
-    assert verdict('{"seed":42}', None) is Reason.SCHEMA_UNKNOWN
-    assert verdict('{"seed":42}', None, model=None) is Reason.MODEL_UNKNOWN
+    assert verdict('{"seed":42}', None) is BypassReason.SCHEMA_UNKNOWN
+    assert verdict('{"seed":42}', None, model=None) is BypassReason.MODEL_UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_without_schema_or_model_it_is_unknown():
     [
         (ALWAYS, "{}", None, Proof.RULE_ALWAYS),
         (ALWAYS, "{}", NEITHER, Proof.RULE_ALWAYS),
-        (NEVER, '{"seed":42}', SEEDED, Reason.RULE_NEVER),
+        (NEVER, '{"seed":42}', SEEDED, BypassReason.RULE_NEVER),
         (BY_SEED, '{"seed":42}', None, Proof.RULE_SEEDED),
         (BY_SEED, '{"seed":42}', NEITHER, Proof.RULE_SEEDED),
-        (BY_SEED, '{"temperature":0}', BOTH, Reason.NO_SEED),
-        (BY_SEED, '{"seed":-1}', SEEDED, Reason.RANDOM_SEED),
+        (BY_SEED, '{"temperature":0}', BOTH, BypassReason.NO_SEED),
+        (BY_SEED, '{"seed":-1}', SEEDED, BypassReason.RANDOM_SEED),
     ],
 )
 def test_a_rule_of_the_config_goes_before_the_schema(rule, text, schema, expected):
@@ -165,8 +165,10 @@ def test_rules_wait_for_the_model_of_a_bare_version():
     assert needs_model((ALWAYS, Rule("*", Mode.ALWAYS)))
     assert not needs_model((Rule("*", Mode.ALWAYS), NEVER))
     assert not needs_model(())
-    assert verdict('{"seed":1}', None, ALWAYS, model=None) is Reason.MODEL_UNKNOWN
-    assert verdict('{"seed":1}', SEEDED, NEVER, model=None, asserted=True, may_assert=True) is Reason.MODEL_UNKNOWN
+    assert verdict('{"seed":1}', None, ALWAYS, model=None) is BypassReason.MODEL_UNKNOWN
+    assert (
+        verdict('{"seed":1}', SEEDED, NEVER, model=None, asserted=True, may_assert=True) is BypassReason.MODEL_UNKNOWN
+    )
     assert verdict('{"seed":1}', SEEDED, model=None) is Proof.SEED
 
 
@@ -187,23 +189,23 @@ def test_the_callers_word_counts_where_it_may():
     assert verdict("{}", SEEDED, **word, may_assert=True) is Proof.ASSERTED
     assert verdict("{}", None, **word, may_assert=True) is Proof.ASSERTED
     assert verdict("{}", NEITHER, BY_SEED, **word, may_assert=True) is Proof.ASSERTED
-    assert verdict("{}", SEEDED, **word) is Reason.ASSERTION_REFUSED
+    assert verdict("{}", SEEDED, **word) is BypassReason.ASSERTION_REFUSED
     assert verdict('{"seed":1}', SEEDED, **word) is Proof.SEED
-    assert verdict("{}", SEEDED, may_assert=True) is Reason.NO_SEED
+    assert verdict("{}", SEEDED, may_assert=True) is BypassReason.NO_SEED
 
 
 def test_nobodys_word_stands_against_never():
     """What the operator keeps apart stays apart; so do trainings, and all where the cache is off."""
     word = {"asserted": True, "may_assert": True}
-    assert verdict("{}", SEEDED, NEVER, **word) is Reason.RULE_NEVER
-    assert verdict('{"seed":1}', SEEDED, ALWAYS, kind=Kind.TRAINING, **word) is Reason.TRAINING
+    assert verdict("{}", SEEDED, NEVER, **word) is BypassReason.RULE_NEVER
+    assert verdict('{"seed":1}', SEEDED, ALWAYS, kind=Kind.TRAINING, **word) is BypassReason.TRAINING
     off = Policy(enabled=False, rules=(ALWAYS,))
-    assert judge(b'{"seed":1}', SEEDED, off, model="acme/toy", **word) == NotDeterministic(Reason.DISABLED)
+    assert judge(b'{"seed":1}', SEEDED, off, model="acme/toy", **word) == NotDeterministic(BypassReason.DISABLED)
 
 
 def test_reasons_are_fit_for_headers_and_labels():
     """They are tokens of RFC 9110, and the two sets do not overlap."""
-    words = [*Proof, *Reason]
+    words = [*Proof, *BypassReason]
     assert len({str(word) for word in words}) == len(words)
     assert all(word.replace("-", "").isalpha() and word == word.lower() and len(word) < 25 for word in words)
 

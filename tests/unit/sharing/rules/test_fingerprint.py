@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from gateway.domain.targets import Target, TargetKind, parse_version
+from gateway.domain.targets import Target, TargetKind, parse_version, target_identity
 from gateway.models.rules.schema import InputSchema, Shape
 from gateway.sharing.rules.fingerprint import (
     MAX_DEPTH,
@@ -23,7 +23,6 @@ from gateway.sharing.rules.fingerprint import (
     fingerprint,
     provisional,
     sharing_scope,
-    target_identity,
 )
 
 NUMBER, INTEGER = Shape(frozenset({"number"})), Shape(frozenset({"integer"}))
