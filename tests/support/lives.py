@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.access.policy import Policy
+from gateway.domain.bypass import BypassReason
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Source, Status
 from gateway.errors import StoreUnavailable
@@ -26,7 +27,6 @@ from gateway.predictions.run_creator import RunCreator
 from gateway.predictions.tracker import Tracker
 from gateway.sharing.identity import IdentityService
 from gateway.sharing.rules.determinism import Policy as SharingPolicy
-from gateway.sharing.rules.determinism import Reason
 from gateway.store.sqlite import SQLiteStore
 from tests.support.fake_upstream import FakeUpstream, Line
 
@@ -109,7 +109,7 @@ class Observer:
     def prediction_finished(self, team: str, status: Status) -> None:
         """Take note."""
 
-    def cache_bypassed(self, reason: Reason) -> None:
+    def cache_bypassed(self, reason: BypassReason) -> None:
         """Take note."""
 
     def canceled(self, result: str) -> None:
