@@ -23,8 +23,8 @@ def main() -> None:
     options = parser.parse_args()
     with server("gateway", "info") as logging_server, server("gateway") as quiet_server:
         contenders = {
-            name: {"url": create(server_info["origin"], HEADERS)["urls"]["get"], "headers": HEADERS}
-            for name, server_info in (("gateway", logging_server), ("bare", quiet_server))
+            name: {"url": create(stack["origin"], HEADERS)["urls"]["get"], "headers": HEADERS}
+            for name, stack in (("gateway", logging_server), ("bare", quiet_server))
         }
         result = compare(contenders, rounds=options.rounds, seconds=options.seconds, connections=options.connections)
         request = urllib.request.Request(f"{logging_server['ops_url']}/metrics")

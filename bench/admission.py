@@ -15,9 +15,9 @@ import urllib.request
 
 from bench.load import loader, rate, server
 from bench.poll import HEADERS, create
-from gateway.core.limits import Allowance, Limits
-from gateway.core.request_rates import RequestRates, admit
-from gateway.core.teams import Caller, Team
+from gateway.domain.limits import Allowance, Limits
+from gateway.domain.teams import Caller, Team
+from gateway.throttling.rules.request_rates import RequestRates, admit
 
 _CHECKS = 200_000
 
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     options = parser.parse_args()
     with server("gateway") as free, server("limited") as limited:
-        urls = {name: create(server_info["origin"], HEADERS)["urls"]["get"] for name, server_info in
+        urls = {name: create(stack["origin"], HEADERS)["urls"]["get"] for name, stack in
                 (("unlimited", free), ("limited", limited))}  # fmt: skip
         with urllib.request.urlopen(urllib.request.Request(urls["limited"], headers=HEADERS), timeout=10) as answer:
             assert answer.headers["RateLimit"], "the limited gateway does not count"

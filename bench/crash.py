@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.crash.child import STEPS
-from tests.crash.rounds import Found, Matrix, crash_upstream, play
+from tests.support.crash_child import STEPS
+from tests.support.crash_rounds import Found, Matrix, crash_upstream, play
 
 _LATEST = 1.4
 _MOST_PASSAGES = 4

@@ -55,12 +55,12 @@ async def measure(callers: int, seconds: float, hertz: float) -> dict[str, objec
                 },
                 {"REPLICATE_API_TOKEN": simulator.token, "BENCH_KEY": KEY},
             )
-            async with running(config) as gateway:
+            async with running(config) as stack:
                 for name, number in (("alone", 1), ("crowd", callers)):
                     simulator.requests.clear()
                     began = time.perf_counter()
                     done = await asyncio.gather(
-                        *(caller(session, gateway.base_url, name, seconds, hertz) for _ in range(number))
+                        *(caller(session, stack.base_url, name, seconds, hertz) for _ in range(number))
                     )
                     rows[name] = {
                         "seconds": round(time.perf_counter() - began, 2),

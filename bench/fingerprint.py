@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 
-from gateway.core.determinism import Policy, judge
-from gateway.core.fingerprint import canonical, fingerprint
-from gateway.core.schemas import InputSchema, read_schema
+from gateway.models.rules.schema import InputSchema, read_schema
+from gateway.sharing.rules.determinism import Policy, judge
+from gateway.sharing.rules.fingerprint import canonical, fingerprint
 
 INPUTS = {
     "prompt": {"type": "string", "default": "An astronaut riding a rainbow unicorn"},

@@ -56,12 +56,12 @@ async def measure(durations: list[float], runs: int) -> dict[str, object]:
                 },
                 {"REPLICATE_API_TOKEN": simulator.token, "BENCH_KEY": KEY},
             )
-            async with running(config) as gateway:
+            async with running(config) as stack:
                 upstream = (simulator.token, simulator.base_url)
                 for duration in durations:
                     through, direct = [], []
                     for number in range(runs):
-                        one = delay(session, gateway.base_url, KEY, duration, number, upstream)
+                        one = delay(session, stack.base_url, KEY, duration, number, upstream)
                         other = delay(session, simulator.base_url, simulator.token, duration, number, upstream)
                         mine, theirs = await asyncio.gather(one, other)
                         through.append(mine)

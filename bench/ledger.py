@@ -17,15 +17,15 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from gateway.core import quota, windows
-from gateway.core.audit import Tally
-from gateway.core.ledger import By, Entry, EntryKind
-from gateway.core.limits import Of
-from gateway.core.quota import Allowance, Demand
-from gateway.core.windows import Window
-from gateway.store.sql.entries import enter
+from gateway.domain import quota, windows
+from gateway.domain.ledger import By, Entry, EntryKind
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import Allowance, ReservationRequest
+from gateway.domain.windows import Window
+from gateway.money.rules.audit import Tally
+from gateway.store.sql.ledger_entries import enter
 from gateway.store.sqlite import SQLiteStore
-from tests.contract.records import wish
+from tests.support.records import wish
 
 NOW = 1_766_966_400.0
 """The 29th day of a month."""
@@ -101,11 +101,11 @@ async def measure(path: Path, runs: int) -> dict[str, float]:
     scopes = quota.scopes_of("team1", "team1/key1", "user1")
     found["meters_ms"] = await median_ms(lambda: store.meters(scopes, NOW))
     numbers = iter(range(10**6))
-    limit = Allowance(of=Of.TEAM, scope=quota.scope(Of.TEAM, "team1"), microusd_per_month=10**12)
+    limit = Allowance(of=SubjectKind.TEAM, scope=quota.scope(SubjectKind.TEAM, "team1"), microusd_per_month=10**12)
 
     async def admit() -> None:
         n = str(next(numbers))
-        await store.begin(wish(n, now=NOW, run={"team": "team1"}, demand=Demand(5, 5, (limit,))))
+        await store.begin(wish(n, now=NOW, run={"team": "team1"}, demand=ReservationRequest(5, 5, (limit,))))
 
     found["admit_ms"] = await median_ms(admit)
     found["audit_of_month_s"] = await audit(store)

@@ -69,8 +69,8 @@ async def gateway(level: str = "", limits: dict[str, object] | None = None) -> N
                 },
                 {"REPLICATE_API_TOKEN": simulator.token, "BENCH_KEY": KEY},
             )
-            async with running(config) as handle:
-                print(json.dumps({"origin": handle.origin, "ops_url": handle.ops_url}), flush=True)
+            async with running(config) as stack:
+                print(json.dumps({"origin": stack.origin, "ops_url": stack.ops_url}), flush=True)
                 await _until_stopped()
 
 

@@ -19,15 +19,15 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from gateway.core import quota
-from gateway.core.ledger import Reservation
-from gateway.core.limits import Of
-from gateway.core.quota import Allowance, Demand
-from gateway.core.records import Begin, Kind, Outcome, Prediction, Run, RunState, Source, Status
-from gateway.store.sql.entries import enter_hit
+from gateway.domain import quota
+from gateway.domain.ledger import Reservation
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import Allowance, ReservationRequest
+from gateway.domain.records import Begin, Kind, Outcome, Prediction, Run, RunState, Source, Status
+from gateway.store.sql.ledger_entries import enter_hit
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import reserve
-from gateway.store.sql.rows import PREDICTIONS, RUNS, Row, sight
+from gateway.store.sql.rows import PREDICTIONS, RUNS, Row, view
 from gateway.store.sqlite import SQLiteStore
 
 CONCURRENCY = (1, 16, 64)
@@ -80,7 +80,7 @@ def wish(name: str, operation: str, n: int) -> Begin:
     intent = replace(run, state=RunState.INTENDED, upstream_id=None, document=b"", fingerprint=fingerprint)
     limits = tuple(
         Allowance(of=of, scope=quota.scope(of, name), microusd_per_day=10**12)
-        for of, name in ((Of.TEAM, run.team), (Of.KEY, run.key_id))
+        for of, name in ((SubjectKind.TEAM, run.team), (SubjectKind.KEY, run.key_id))
     )
     return Begin(
         run=intent,
@@ -89,7 +89,7 @@ def wish(name: str, operation: str, n: int) -> Begin:
         may_hit=True,
         may_join=True,
         may_lead=may_lead,
-        demand=Demand(5, 5, limits) if may_lead else None,
+        demand=ReservationRequest(5, 5, limits) if may_lead else None,
     )
 
 
@@ -165,12 +165,12 @@ class Bare:
         self.db.execute("COMMIT")
 
     def prediction(self, n: int) -> None:
-        sight(self.db.execute(SQL["shown_prediction"], {"id": f"{self.name}p{n:012}"}).fetchone())
+        view(self.db.execute(SQL["shown_prediction"], {"id": f"{self.name}p{n:012}"}).fetchone())
 
     def list(self, n: int) -> None:
         scope = {"team": TEAMS[n % 10], "kind": "prediction", "limit": PAGE + 1}
         rows = self.db.execute(SQL["predictions_of_team_older"], scope | FAR).fetchall()
-        _ = [sight(row) for row in rows[:PAGE]]
+        _ = [view(row) for row in rows[:PAGE]]
 
 
 class Ours:
@@ -181,7 +181,7 @@ class Ours:
         self.name = name
 
     async def lead(self, n: int) -> None:
-        await self.begin(n, Outcome.LED, "lead")
+        await self.begin(n, Outcome.STARTED, "lead")
 
     async def join(self, n: int) -> None:
         await self.begin(n, Outcome.JOINED, "join")

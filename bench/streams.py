@@ -120,12 +120,12 @@ async def gateway(base_url: str, token: str, version: str) -> None:
             },
             {"REPLICATE_API_TOKEN": token, "BENCH_KEY": KEY},
         )
-        async with running(config) as handle:
+        async with running(config) as stack:
             body = {"version": version, "input": {"prompt": "hi", "duration": 3600}}
             headers = {"Authorization": f"Bearer {KEY}"}
             async with (
                 aiohttp.ClientSession(headers=headers) as session,
-                session.post(f"{handle.base_url}/predictions", json=body) as response,
+                session.post(f"{stack.base_url}/predictions", json=body) as response,
             ):
                 made = await response.json()
             print(json.dumps({"url": made["urls"]["stream"]}), flush=True)

@@ -11,21 +11,20 @@ from functools import partial
 
 import msgspec
 
-from gateway import clock as clocks
-from gateway.background import background
-from gateway.building import Network, build, opened_store, opened_tracer
+from gateway.assembly.apply_config import prepare
+from gateway.assembly.background import background
+from gateway.assembly.build import ReceiverNetwork, build, opened_store, opened_tracer
+from gateway.assembly.listeners import add_dashboard, ops_app, public_app
+from gateway.assembly.parts import Parts
+from gateway.assembly.reload import Reloading
+from gateway.assembly.shutdown import ShutdownDeadline, SignalHandler
 from gateway.config import Config
-from gateway.edge import (
-    config_state,
-)
-from gateway.edge.doors import Door
-from gateway.edge.server import listen
-from gateway.listeners import add_dashboard, ops_app, public_app
-from gateway.parts import Parts
-from gateway.ports import Clock, Tracer
-from gateway.reconfiguring import prepare
-from gateway.reloading import Reloading
-from gateway.stopping import Ending, Stop
+from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.tracing import Tracer
+from gateway.http.ops import config_state
+from gateway.http.route import Route
+from gateway.http.server import listen
+from gateway.runtime import clock as clocks
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ logger = logging.getLogger(__name__)
 _WEBHOOK_GRACE_SECONDS = 2.0
 
 
-class Running(msgspec.Struct, frozen=True):
+class GatewayHandle(msgspec.Struct, frozen=True):
     """A gateway that serves."""
 
     origin: str
@@ -57,7 +56,7 @@ async def serve(config: Config, *, reread: Callable[[], Config], echo: Callable[
     `/readyz` says no at once. After `drain_seconds` those who wait are answered with what is known, streams end with a
     hint to come back, and the listeners close. Runs go on upstream, for the next start to follow.
     """
-    stop = Stop(float(config.server.shutdown_grace_seconds))
+    stop = SignalHandler(float(config.server.shutdown_grace_seconds))
     stop.listen()
     async with running(config, reread=reread) as gateway, AsyncExitStack() as stack:
         assert gateway.reloading is not None
@@ -76,27 +75,29 @@ async def running(
     config: Config,
     *,
     clock: Clock | None = None,
-    doors: Sequence[Door] = (),
-    network: Network | None = None,
+    routes: Sequence[Route] = (),
+    receiver_network: ReceiverNetwork | None = None,
     tracer: Tracer | None = None,
     reread: Callable[[], Config] | None = None,
-) -> AsyncIterator[Running]:
-    """Build the gateway and serve within the context. `doors` are further open routes of the public listener.
+) -> AsyncIterator[GatewayHandle]:
+    """Build the gateway and serve within the context. `routes` are further open routes of the public listener.
 
-    `network` says how callers' receivers are found and trusted, in place of the system's ways. `reread` finds the
-    config anew, for reloads; it may block.
+    `receiver_network` says how callers' receivers are found and trusted, in place of the system's ways. `reread` finds
+    the config anew, for reloads; it may block.
 
     Raise `StoreUnavailable` if the store cannot be had, `OSError` if a port cannot.
     """
     clock = clock or clocks.SystemClock()
     grace = float(config.server.shutdown_grace_seconds)
-    ending = Ending(clock, grace)
+    shutdown_deadline = ShutdownDeadline(clock, grace)
     async with AsyncExitStack() as stack:
         tracer = tracer or await opened_tracer(config, stack)
         store = await opened_store(config, stack)
-        parts = await build(config, store, clock, network or Network(), stack, ending, tracer)
+        parts = await build(
+            config, store, clock, receiver_network or ReceiverNetwork(), stack, shutdown_deadline, tracer
+        )
         await _resume(parts)
-        public = public_app(parts, tuple(doors))
+        public = public_app(parts, tuple(routes))
         operators = ops_app(parts)
         state = operators[config_state.CONFIG_STATE] = config_state.ConfigState(clock.now())
         await add_dashboard(operators, parts)
@@ -107,38 +108,40 @@ async def running(
         )
         stack.push_async_callback(runner.cleanup)
         origin = _origin(config.server.host, port)
-        parts.notifier.start((parts.settings.now.public_url or origin) + "/v1")
-        stack.push_async_callback(lambda: parts.notifier.close(min(ending.left(), _WEBHOOK_GRACE_SECONDS)))
+        parts.dispatcher.start((parts.settings.now.public_url or origin) + "/v1")
+        stack.push_async_callback(lambda: parts.dispatcher.close(min(shutdown_deadline.left(), _WEBHOOK_GRACE_SECONDS)))
         # First of all at the end: nobody waits for what the others have to finish.
-        stack.push_async_callback(_drain, parts, ending)
+        stack.push_async_callback(_drain, parts, shutdown_deadline)
         logger.info("serving", extra={"port": port, "ops_port": ops_port})
         reloading = reread and Reloading(
             config, state, clock, parts.metrics, read=reread, prepare=partial(prepare, parts, origin)
         )
-        yield Running(origin, _origin(config.ops.host, ops_port), partial(_retire, parts, ending), reloading)
+        yield GatewayHandle(
+            origin, _origin(config.ops.host, ops_port), partial(_retire, parts, shutdown_deadline), reloading
+        )
 
 
 async def _resume(parts: Parts) -> None:
     """Take up what an earlier process left: runs to follow, creates to look for, deadlines to keep."""
-    webhooks = await parts.notifier.resume()
-    orphans = await parts.leader.adopter.resume()
+    webhooks = await parts.dispatcher.resume()
+    orphans = await parts.run_creator.adopter.resume()
     runs = await parts.tracker.resume()
     await parts.deadlines.resume()
     logger.info("resumed", extra={"runs": runs, "uncertain_creates": orphans, "webhooks": webhooks})
 
 
-def _retire(parts: Parts, ending: Ending) -> None:
+def _retire(parts: Parts, shutdown_deadline: ShutdownDeadline) -> None:
     """Say that no more should come."""
-    ending.begin()
+    shutdown_deadline.begin()
     parts.health.draining = True
 
 
-async def _drain(parts: Parts, ending: Ending) -> None:
+async def _drain(parts: Parts, shutdown_deadline: ShutdownDeadline) -> None:
     """Answer those who wait and say that no more should come, before the listeners close."""
-    _retire(parts, ending)
-    parts.money.admission.close()
+    _retire(parts, shutdown_deadline)
+    parts.money.limit_queue.close()
     parts.account.close()
-    await parts.holding.close()
+    await parts.hold_queue.close()
     await parts.predictions.drain()
 
 

@@ -23,7 +23,7 @@
     │   └── UpstreamTokenRefused  it refused the account's token: not the caller's fault (502)
     └── StoreUnavailable       the gateway's own memory is away (503)
 
-An error says what happened in a sentence fit for the caller. Which status it becomes is known to `gateway.edge.errors`
+An error says what happened in a sentence fit for the caller. Which status it becomes is known to `gateway.http.errors`
 alone. Answers of Replicate itself, errors too, are not exceptions: they are passed on as they are.
 """
 
@@ -32,7 +32,10 @@ from typing import NamedTuple
 
 
 class InvalidField(NamedTuple):
-    """One entry of Replicate's `invalid_fields`: `type` is `required`, `enum`, `invalid_type`, … (ref 7)."""
+    """One entry of Replicate's `invalid_fields`: `type` is `required`, `enum`, `invalid_type`, …
+
+    See docs/replicate-api.md, Errors.
+    """
 
     type: str
     field: str
@@ -61,7 +64,7 @@ class BadRequest(GatewayError):
 class Unprocessable(BadRequest):
     """The request is well formed, but its content is not acceptable.
 
-    The detail is built as Replicate builds it, one `- ` line for each field (ref 7).
+    The detail is built as Replicate builds it, one `- ` line for each field (docs/replicate-api.md, Errors).
     """
 
     title = "Input validation failed"

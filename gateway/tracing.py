@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway import __version__
-from gateway.core import trace_context
-from gateway.ports.tracing import NO_SPAN, Call, Span, Tracer
+from gateway.domain import trace_context
+from gateway.domain.ports.tracing import NO_SPAN, Call, Span, Tracer
 
 _SERVICE: Final = "replicate-gateway"
 _LONGEST_CLOSE_SECONDS: Final = 2.0

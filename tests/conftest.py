@@ -1,5 +1,6 @@
-"""What holds for every test: the event loop is never blocked by the gateway's own code."""
+"""What holds for every test: gateway code never blocks the event loop, and log levels do not leak into other tests."""
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -11,3 +12,13 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
     """Fail a test in which code of the gateway blocks the event loop: a file read, a sleep, a socket, a lock."""
     with blockbuster_ctx("gateway") as detector:
         yield detector
+
+
+@pytest.fixture(autouse=True)
+def restored_log_levels() -> Iterator[None]:
+    """Restore the log levels that a test changes, such as those of the command line."""
+    loggers = (logging.getLogger(), logging.getLogger("gateway"))
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

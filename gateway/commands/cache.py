@@ -26,7 +26,7 @@ def stats(team: str | None, style: Literal["table", "json"], config_path: Path |
     with plain_errors():
         import msgspec
 
-        from gateway.core import times
+        from gateway.domain import times
 
         async def fetch() -> dict[str, object]:
             async with opened_store(config) as store:

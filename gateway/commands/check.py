@@ -81,7 +81,7 @@ def check_stream_path(url: str, silence: int | None) -> None:
     with plain_errors():
         from gateway import logs
         from gateway.commands import stream_check
-        from gateway.core.stream_findings import Level
+        from gateway.streams.rules.probe_findings import Level
 
         # The findings cover what the SSE client logs.
         logs.configure("console", "critical")

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from gateway.config import Config, Team
-    from gateway.ports import Store
+    from gateway.store.interface import Store
 
 T = TypeVar("T")
 

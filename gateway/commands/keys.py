@@ -16,7 +16,7 @@ from gateway.commands.common import CONFIG_OPTION, known_team, load_config, open
 
 if TYPE_CHECKING:
     from gateway.config import Config, Team
-    from gateway.core.records import Key
+    from gateway.domain.records import Key
 
 T = TypeVar("T")
 
@@ -51,8 +51,8 @@ def create(
     """Create a key for TEAM and print it. It is not shown again."""
     config = load_config(config_path)
     with plain_errors():
-        from gateway.core.keys import new_key
-        from gateway.core.records import Key
+        from gateway.access.rules.api_keys import new_key
+        from gateway.domain.records import Key
 
         team, now = known_team(config, team_name), time.time()
         minted = new_key(secrets.token_bytes)
@@ -148,7 +148,7 @@ def rotate(key_id: str, overlap: str, config_path: Path | None) -> None:
     """
     config = load_config(config_path)
     with plain_errors():
-        from gateway.core.keys import new_key
+        from gateway.access.rules.api_keys import new_key
 
         now, wanted = time.time(), _key_id(config, key_id)
         ends_at = now + (0 if overlap in _NO_OVERLAP else _duration("--overlap", overlap))
@@ -203,7 +203,7 @@ def _free_name(team: "Team", name: str) -> str:
 
 def _key_id(config: "Config", given: str) -> str:
     """Return the id of a key. Accepts a whole key too, so that a leaked one can be pasted."""
-    from gateway.core.keys import parse
+    from gateway.access.rules.api_keys import parse
 
     if any(given == key.id for team in config.teams for key in team.issued_keys()):
         raise click.ClickException(f"{given} is defined in the config: change it there")
@@ -215,7 +215,7 @@ def _no_key(key_id: str) -> str:
 
 
 def _duration(option: str, text: str) -> int:
-    from gateway.core.durations import parse_duration
+    from gateway.commands.durations import parse_duration
 
     try:
         return parse_duration(text)
@@ -224,7 +224,7 @@ def _duration(option: str, text: str) -> int:
 
 
 def _scopes(team: "Team", wanted: Sequence[str]) -> tuple[str, ...] | None:
-    from gateway.core.scopes import Scope, scopes_outside
+    from gateway.domain.scopes import Scope, scopes_outside
 
     unknown = [scope for scope in wanted if scope not in set(Scope)]
     if unknown:
@@ -234,7 +234,7 @@ def _scopes(team: "Team", wanted: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _models(team: "Team", wanted: Sequence[str]) -> tuple[str, ...] | None:
-    from gateway.core.scopes import is_pattern, patterns_outside
+    from gateway.domain.scopes import is_pattern, patterns_outside
 
     wrong = [pattern for pattern in wanted if not is_pattern(pattern)]
     if wrong:
@@ -246,7 +246,7 @@ def _models(team: "Team", wanted: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _origins(team: "Team", wanted: Sequence[str]) -> tuple[str, ...] | None:
-    from gateway.core.scopes import normal_origin, origins_outside
+    from gateway.domain.scopes import normal_origin, origins_outside
 
     try:
         normal = [normal_origin(origin) for origin in wanted]
@@ -269,7 +269,7 @@ def _unique(wanted: Iterable[str]) -> tuple[str, ...] | None:
 
 
 def _row(key: "Key", source: str, now: float) -> dict[str, Any]:
-    from gateway.core.keys import is_valid
+    from gateway.access.rules.api_keys import is_valid
 
     state = (
         "valid" if is_valid(key, now) else "expired" if key.revoked_at is None or key.revoked_at > now else "revoked"

@@ -18,9 +18,9 @@ import aiohttp
 import msgspec
 from aiohttp_sse_client.client import READY_STATE_CONNECTING, EventSource
 
-from gateway.core import stream_findings, stream_probe
-from gateway.core.stream_findings import Arrival, Finding, Level, Reading
-from gateway.core.stream_probe import Hello, Tick
+from gateway.streams.rules import probe, probe_findings
+from gateway.streams.rules.probe import Hello, Tick
+from gateway.streams.rules.probe_findings import Arrival, Finding, Level, Reading
 
 CONNECT_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 20.0
@@ -35,31 +35,31 @@ class _Ended(Exception):
 
 async def check_stream(url: str, silence: int | None) -> list[Finding]:
     """Read two probe streams and evaluate them; with `silence`, a third that is idle for so many seconds."""
-    base = stream_probe.base_at(url)
+    base = probe.base_at(url)
     first = await read(base)
-    if finding := stream_findings.refused(first):
+    if finding := probe_findings.refused(first):
         return [finding]
     second = await read(base)
-    if finding := stream_findings.refused(second):
+    if finding := probe_findings.refused(second):
         return [finding]
-    findings = list(stream_findings.judge(first, second, base))
+    findings = list(probe_findings.judge(first, second, base))
     findings.append(await _version(base))
     if silence:
-        findings.append(stream_findings.outlasted(await read(base, silence), silence))
+        findings.append(probe_findings.outlasted(await read(base, silence), silence))
     return findings
 
 
 async def read(base: str, silence: int = 0) -> Reading:
     """Read one probe stream until it ends or fails."""
     seen = _Seen()
-    total = stream_probe.EVENTS * stream_probe.SPACING_SECONDS + silence + PATIENCE_SECONDS
+    total = probe.EVENTS * probe.SPACING_SECONDS + silence + PATIENCE_SECONDS
     timeout = aiohttp.ClientTimeout(total=total, connect=CONNECT_SECONDS)
     nonce = secrets.token_hex(8)
     query = f"?seconds={silence}" if silence else ""
     is_whole, trouble, began = False, "", time.monotonic()
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False, trace_configs=[seen.trace()]) as session:
         source: EventSource = EventSource(
-            f"{base}{stream_probe.PATH}{query}",
+            f"{base}{probe.PATH}{query}",
             session=session,
             max_connect_retry=0,
             on_error=lambda: _stop(source),
@@ -87,7 +87,7 @@ async def read(base: str, silence: int = 0) -> Reading:
         headers=seen.headers,
         hello=seen.hello,
         arrivals=seen.arrivals,
-        is_whole=is_whole and len(seen.arrivals) >= stream_probe.EVENTS,
+        is_whole=is_whole and len(seen.arrivals) >= probe.EVENTS,
         seconds=time.monotonic() - began,
         trouble=trouble,
     )
@@ -121,10 +121,10 @@ class _Seen:
 
     def take(self, name: str | None, data: str, came: float) -> None:
         """Record an event. Raise `ValueError` if its data is not that of a probe."""
-        if name == stream_probe.HELLO:
+        if name == probe.HELLO:
             self.hello = _decode_hello(data)
             self.arrivals.append(Arrival(0.0, came))
-        elif name == stream_probe.TICK:
+        elif name == probe.TICK:
             self.arrivals.append(Arrival(_decode_tick(data).at, came))
 
     def close(self) -> None:

@@ -46,11 +46,11 @@ def usage(
         return
     config = load_config(config_path)
     with plain_errors():
-        from gateway.clock import SystemClock
-        from gateway.core import windows
-        from gateway.core.ledger import By
-        from gateway.core.windows import Window
-        from gateway.service.usage import UsageService
+        from gateway.domain import windows
+        from gateway.domain.ledger import By
+        from gateway.domain.windows import Window
+        from gateway.money.usage import UsageService
+        from gateway.runtime.clock import SystemClock
 
         today = windows.day_of(time.time())
         first = windows.first_day(Window.MONTH, today) if since is None else _day("--since", since, today)
@@ -88,7 +88,7 @@ def adjust(team_name: str, amount: str, reason: str, config_path: Path | None) -
     """
     config = load_config(config_path)
     with plain_errors():
-        from gateway.core import money
+        from gateway.domain import money
 
         team = known_team(config, team_name)
         microusd = _microusd(amount)
@@ -105,8 +105,8 @@ def adjust(team_name: str, amount: str, reason: str, config_path: Path | None) -
 
 
 def _day(option: str, text: str, today: int) -> int:
-    from gateway.core import windows
-    from gateway.core.durations import parse_duration
+    from gateway.commands.durations import parse_duration
+    from gateway.domain import windows
 
     try:
         return windows.parse_day(text)
@@ -119,7 +119,7 @@ def _day(option: str, text: str, today: int) -> int:
 
 
 def _microusd(text: str) -> int:
-    from gateway.core import money
+    from gateway.domain import money
 
     try:
         microusd = money.exact_microusd(Decimal(text.removeprefix("$")))

@@ -15,7 +15,7 @@ from gateway.commands.common import CONFIG_OPTION, load_config, opened_store, pl
 
 if TYPE_CHECKING:
     from gateway.config import Config
-    from gateway.core.deliveries import Delivery
+    from gateway.webhooks.rules.deliveries import Delivery
 
 _NO_OVERLAP: Final = ("0", "0s")
 _PAGE: Final = 500
@@ -36,7 +36,7 @@ def list_(team_name: str | None, state: str | None, style: str, config_path: Pat
     """List pending and failed deliveries."""
     config = load_config(config_path)
     with plain_errors():
-        from gateway.core.deliveries import DeliveryState
+        from gateway.webhooks.rules.deliveries import DeliveryState
 
         _check_team(config, team_name)
         wanted = None if state is None else DeliveryState(state)
@@ -95,8 +95,8 @@ def rotate_secret(team_name: str, overlap: str, config_path: Path | None) -> Non
     """
     config = load_config(config_path)
     with plain_errors():
-        from gateway.clock import SystemClock
-        from gateway.service.webhook_secrets import WebhookSecrets
+        from gateway.runtime.clock import SystemClock
+        from gateway.webhooks.secrets import WebhookSecrets
 
         _check_team(config, team_name)
         seconds = 0 if overlap in _NO_OVERLAP else _duration(overlap)
@@ -124,7 +124,7 @@ def _older(count: int) -> str:
 
 
 def _duration(text: str) -> int:
-    from gateway.core.durations import parse_duration
+    from gateway.commands.durations import parse_duration
 
     try:
         return parse_duration(text)
@@ -133,7 +133,7 @@ def _duration(text: str) -> int:
 
 
 def _row(delivery: "Delivery") -> dict[str, Any]:
-    from gateway.core import times
+    from gateway.domain import times
 
     return {
         "id": delivery.id,

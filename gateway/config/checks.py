@@ -10,8 +10,8 @@ from gateway.config.secrets import SecretMissing, from_environment, from_file
 from gateway.config.sections import ModelPrice, Ops, Server, Upstream
 from gateway.config.teams import Team, TeamKey
 from gateway.config.values import is_loopback, is_wildcard
-from gateway.core.price_table import HARDWARE
-from gateway.core.scopes import origins_outside, patterns_outside, scopes_outside
+from gateway.domain.scopes import origins_outside, patterns_outside, scopes_outside
+from gateway.money.rules.price_table import HARDWARE
 
 
 def resolve(config: Config, environ: Mapping[str, str], report: Report, *, serving: bool = True) -> Config:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from gateway.core.keys import conceal
+from gateway.access.rules.api_keys import conceal
 
 Location = tuple[str | int, ...]
 

@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import Field, PrivateAttr, SecretStr
 
+from gateway.access.rules import api_keys as keys
 from gateway.config.sections import Section
 from gateway.config.values import (
     Count,
@@ -24,10 +25,9 @@ from gateway.config.values import (
     TeamName,
     Weight,
 )
-from gateway.core import keys
-from gateway.core.money import exact_microusd
-from gateway.core.records import Key
-from gateway.core.scopes import DEFAULT_SCOPES
+from gateway.domain.money import exact_microusd
+from gateway.domain.records import Key
+from gateway.domain.scopes import DEFAULT_SCOPES
 
 
 class Limits(Section):

@@ -14,8 +14,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, Strict
 
-from gateway.core import scopes
-from gateway.core.money import MOST_USD, exact_microusd, exact_price
+from gateway.domain import scopes
+from gateway.domain.money import MOST_USD, exact_microusd, exact_price
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -8,8 +8,8 @@ from gateway.config.model import Config
 from gateway.config.problems import Problem
 from gateway.config.teams import LIMIT_NAMES, Limits, Team
 from gateway.config.values import is_loopback
-from gateway.core.outputs import LINKS_DIE_SECONDS
-from gateway.core.scopes import Scope
+from gateway.domain.scopes import Scope
+from gateway.outputs.rules.outputs import LINKS_DIE_SECONDS
 
 _SHORT_KEY = 24
 _POWERFUL = (Scope.ADMIN, Scope.ACCOUNT, Scope.MANAGE, Scope.DEPLOY, Scope.TRAIN, Scope.TOKENS)

@@ -9,13 +9,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from gateway.core import board as boards
-from gateway.core import money, times, windows
-from gateway.core.board import Board, DayUsage
-from gateway.core.ledger import Usage
 from gateway.dashboard import charts
 from gateway.dashboard.assets import PAGE
 from gateway.dashboard.charts import Series
+from gateway.domain import money, times, windows
+from gateway.domain.ledger import Usage
+from gateway.operations.rules import dashboard_view as boards
+from gateway.operations.rules.dashboard_view import Board, DayUsage
 
 _BOARD, _SIGN_IN = "board.html", "sign_in.html"
 _TEMPLATES = ("base.html", _BOARD, _SIGN_IN)

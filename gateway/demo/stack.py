@@ -14,13 +14,13 @@ from pathlib import Path
 import click
 from aiohttp import web
 
-from gateway.app import Running, running
+from gateway.access.rules import api_keys as keys
+from gateway.app import GatewayHandle, running
 from gateway.config import Config, from_mapping
-from gateway.core import keys
-from gateway.core.scopes import Scope
 from gateway.demo import assets
 from gateway.demo.page_server import PageServer
-from gateway.edge.doors import Door
+from gateway.domain.scopes import Scope
+from gateway.http.route import Route
 from gateway.simulator import Simulator, SimulatorSettings
 from gateway.simulator.models.image import pillow
 
@@ -143,16 +143,16 @@ def _config(port: int, simulator: Simulator, folder: Path, issued: Mapping[str, 
 
 
 @asynccontextmanager
-async def _gateway(config: Config, page_url: str) -> AsyncIterator[Running]:
+async def _gateway(config: Config, page_url: str) -> AsyncIterator[GatewayHandle]:
     async def redirect_to_page(_: web.Request) -> web.Response:
         # Returned, not raised: the gateway turns aiohttp's exceptions into problem documents.
         return web.Response(status=302, headers={"Location": page_url})
 
-    door = Door("GET", "/", "demo", Scope.READ, redirect_to_page)
+    route = Route("GET", "/", "demo", Scope.READ, redirect_to_page)
     port = config.server.port
     async with AsyncExitStack() as stack:
         try:
-            gateway = await stack.enter_async_context(running(config, doors=[door]))
+            gateway = await stack.enter_async_context(running(config, routes=[route]))
         except OSError as exc:
             raise _start_error(exc, port) from exc
         yield gateway

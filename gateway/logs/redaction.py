@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from gateway.core.keys import REDACTED, conceal
+from gateway.access.rules.api_keys import REDACTED, conceal
 
 _OF_EVERY_RECORD: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
 _SECRET_FIELDS: Final = frozenset({"authorization", "cookie", "password", "secret", "token", "api_token"})

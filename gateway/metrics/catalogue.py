@@ -10,15 +10,15 @@ from enum import Enum
 import msgspec
 
 from gateway import errors
-from gateway.core.deliveries import Result
-from gateway.core.determinism import Reason
-from gateway.core.limits import Of
-from gateway.core.quota import Sort
-from gateway.core.records import Source, Status
-from gateway.core.usage import Doubt
-from gateway.core.windows import Window
+from gateway.domain.bypass import BypassReason
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import LimitKind
+from gateway.domain.records import Source, Status
+from gateway.domain.windows import Window
 from gateway.metrics.labels import Label, closed
-from gateway.ports.outputs import COPY_FAILURES, GONE_REASONS
+from gateway.money.rules.usage import Doubt
+from gateway.outputs.ports import COPY_FAILURES, GONE_REASONS
+from gateway.webhooks.rules.deliveries import Result
 
 NAMESPACE = "replicate_gateway"
 
@@ -161,7 +161,7 @@ SHOWN_BYTES = _gauge("shown_bytes", "Size of rendered predictions in memory.")
 _section("Cache")
 LOOKUPS = _counter("cache_lookups", "Cache lookups, by tier and result.",
                    closed("tier", "predictions", "metadata"), closed("result", *Source))
-BYPASSES = _counter("cache_bypasses", "Predictions that cannot be shared, by reason.", closed("reason", *Reason))
+BYPASSES = _counter("cache_bypasses", "Predictions that cannot be shared, by reason.", closed("reason", *BypassReason))
 CACHE_ENTRIES = _gauge("cache_entries", "Cached results, updated every minute.")
 CACHE_BYTES = _gauge("cache_bytes", "Size of cached results, updated every minute.")
 EVICTIONS = _counter("cache_evictions", "Cached results evicted to free space.")
@@ -176,9 +176,9 @@ BUDGET_SPENT = _gauge("budget_spent_usd", "Amount spent in the current window.",
 BUDGET_RESERVED = _gauge("budget_reserved_usd", "Amount held for runs in progress.", TEAM, WINDOW)
 BUDGET_RESETS = _gauge("budget_reset_timestamp_seconds", "End of the current window.", WINDOW)
 QUOTA_REFUSALS = _counter("quota_refusals", "Creates refused by a limit of a team, key, user or address.", TEAM,
-                          closed("reason", *Sort))
+                          closed("reason", *LimitKind))
 REQUEST_REFUSALS = _counter("request_refusals", "Requests refused by a request rate, by its subject.",
-                            closed("of", *Of))
+                            closed("of", *SubjectKind))
 CONCURRENCY_LIMIT = _gauge("concurrency_limit", "Limit of a team's concurrent predictions, if it has one.",
                            TEAM, is_prepared=False)
 CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result.",

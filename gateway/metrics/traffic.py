@@ -4,8 +4,8 @@ import time
 
 from prometheus_client import Counter, Histogram
 
-from gateway.core.determinism import Reason
-from gateway.core.records import Source, Status
+from gateway.domain.bypass import BypassReason
+from gateway.domain.records import Source, Status
 from gateway.metrics import catalogue
 from gateway.metrics.registry import Registry
 
@@ -66,7 +66,7 @@ class PredictionMetrics(Registry):
         """Count a prediction that has ended."""
         self.inc(catalogue.FINISHED, team, status)
 
-    def cache_bypassed(self, reason: Reason) -> None:
+    def cache_bypassed(self, reason: BypassReason) -> None:
         """Count a prediction that cannot be shared, by reason."""
         self.inc(catalogue.BYPASSES, reason)
 

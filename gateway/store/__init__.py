@@ -1,1 +1,1 @@
-"""Memory: the backends behind the Store of `gateway.ports`."""
+"""The Store interface and its backends."""

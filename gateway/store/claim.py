@@ -1,4 +1,6 @@
-"""One process serves from one SQLite file: two would follow, and pay for, the same runs twice (design 8).
+"""One process serves from one SQLite file: two would follow, and pay for, the same runs twice.
+
+See docs/architecture.md, Store.
 
 The claim is a lock of the operating system on a file beside the database, so it ends with the process, however that
 ends. The command line takes no claim and may read and write meanwhile.

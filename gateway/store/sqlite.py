@@ -1,4 +1,6 @@
-"""The embedded store: one SQLite file, one thread that writes it and one that reads it (design 2.9, 8).
+"""The embedded store: one SQLite file, one thread that writes it and one that reads it.
+
+See docs/architecture.md, Invariants 9 and Store.
 
 Each role has a file of its own in `sql/`; `sql/worker.py` and `sql/writer.py` tell how its steps reach the file.
 """
@@ -27,7 +29,7 @@ from gateway.store.sql.sharing import SQLiteSharing
 from gateway.store.sql.versions import SQLiteVersions
 
 if TYPE_CHECKING:
-    from gateway.ports import Store
+    from gateway.store.interface import Store
 
 
 class SQLiteStore(

@@ -2,7 +2,7 @@
 
 from urllib.parse import unquote, urlsplit
 
-from gateway.ports import Store
+from gateway.store.interface import Store
 from gateway.store.sqlite import SQLiteStore
 
 _FORMS = "sqlite:///relative/path or sqlite:////absolute/path"

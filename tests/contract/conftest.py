@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from blockbuster import blockbuster_ctx
 
-from gateway.ports import Store
+from gateway.store.interface import Store
 from gateway.store.sqlite import SQLiteStore
 
 # Makes one more store on the same data each time it is called, as another process would.

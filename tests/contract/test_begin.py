@@ -5,17 +5,17 @@ import itertools
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.records import Begun, Kind, Outcome, RunState, Sight, Source, Status
+from gateway.domain.records import Begun, Kind, Outcome, PredictionView, RunState, Source, Status
 from gateway.errors import Conflict
-from gateway.ports import Store
-from tests.contract.records import NOW, ended, finish, go, intent, join, lead, live, prediction, wish
+from gateway.store.interface import Store
+from tests.support.records import NOW, ended, finish, go, intent, join, lead, live, prediction, wish
 
 
 async def test_whoever_finds_nothing_leads(store: Store) -> None:
     """The intent is recorded with its prediction as the leader, whose source stays as it was given."""
     begin = wish("1", fingerprint="F", provisional="P", prediction_={"source": Source.BYPASS, "user": "ann"})
     recorded = replace(begin.run, leader_id="p1")
-    assert await store.begin(begin) == Begun(Outcome.LED, begin.prediction, recorded)
+    assert await store.begin(begin) == Begun(Outcome.STARTED, begin.prediction, recorded)
     assert await store.run("run1") == recorded
     assert await store.open_runs() == [recorded]
     assert await store.predictions_of("run1") == [begin.prediction]
@@ -42,7 +42,7 @@ async def test_whoever_finds_a_live_run_joins_it(store: Store) -> None:
     assert run == live(fingerprint="F", leader_id="up1")
     begun = await store.begin(wish("2", fingerprint="F"))
     assert begun == Begun(Outcome.JOINED, prediction("p2", "run1", source=Source.JOINED), run)
-    assert await store.prediction("p2") == Sight(prediction("p2", "run1", source=Source.JOINED), run)
+    assert await store.prediction("p2") == PredictionView(prediction("p2", "run1", source=Source.JOINED), run)
 
 
 async def test_whoever_finds_a_finished_run_hits_it(store: Store) -> None:
@@ -52,7 +52,7 @@ async def test_whoever_finds_a_finished_run_hits_it(store: Store) -> None:
     assert run.cache_until == NOW + 1000
     begun = await store.begin(wish("2", fingerprint="F", now=NOW + 20))
     assert begun == Begun(Outcome.HIT, prediction("p2", "run1", source=Source.HIT), run)
-    assert await store.prediction("p2") == Sight(prediction("p2", "run1", source=Source.HIT), run)
+    assert await store.prediction("p2") == PredictionView(prediction("p2", "run1", source=Source.HIT), run)
     assert await store.run("run2") is None
 
 
@@ -75,7 +75,7 @@ async def test_the_first_way_that_is_allowed_is_taken(
     elif may_join and there in ("open", "both"):
         expected, run_id = Outcome.JOINED, "run2"
     elif may_lead:
-        expected, run_id = Outcome.LED, "run3"
+        expected, run_id = Outcome.STARTED, "run3"
     else:
         assert begun == Begun(Outcome.NOTHING)
         assert await store.run("run3") is None
@@ -95,7 +95,7 @@ async def test_a_run_that_may_not_be_joined_stays_the_one_to_join(store: Store) 
     await go(store, "1", fingerprint="F", provisional="P")
     for name, fingerprint in (("2", "F"), ("3", None)):
         begun = await store.begin(wish(name, fingerprint=fingerprint, provisional="P", may_hit=False, may_join=False))
-        assert begun.outcome is Outcome.LED
+        assert begun.outcome is Outcome.STARTED
         assert begun.run is not None
         assert (begun.run.fingerprint, begun.run.provisional) == (None, None)
         assert await store.run(f"run{name}") == begun.run
@@ -118,7 +118,7 @@ async def test_identities_do_not_mix(store: Store) -> None:
 async def test_a_run_that_is_asked_to_cancel_is_not_joined(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await store.cancel("up1", NOW + 1)
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.LED
+    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.STARTED
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELED, Status.ABORTED])
@@ -127,11 +127,11 @@ async def test_what_did_not_succeed_answers_nobody(store: Store, status: Status)
     await go(store, "1", fingerprint="F")
     run = await finish(store, "1", status=status)
     assert run.cache_until is None
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.LED
+    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.STARTED
 
 
 async def test_what_succeeded_after_a_cancel_answers_later_callers(store: Store) -> None:
-    """Upstream finished all the same: the money is spent, so the result is used (design 3)."""
+    """Upstream finished all the same: the money is spent, so the result is used (docs/architecture.md, Create)."""
     await go(store, "1", fingerprint="F")
     await store.cancel("up1", NOW + 1)
     run = await finish(store, "1")
@@ -150,7 +150,7 @@ async def test_a_run_answers_until_its_time_is_over(store: Store) -> None:
 async def test_a_run_without_a_time_answers_nobody(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1", cache_until=None)
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.LED
+    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.STARTED
 
 
 async def test_a_caller_may_want_it_younger(store: Store) -> None:
@@ -182,7 +182,7 @@ async def test_cleared_data_answers_nobody(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1")
     await store.clear_data("run1", b"removed")
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.LED
+    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.STARTED
 
 
 async def test_a_run_that_ended_with_its_create_answers_later_callers(store: Store) -> None:
@@ -215,7 +215,7 @@ async def test_an_end_that_overtook_the_create_can_be_hit(store: Store) -> None:
     run = await store.run("run1")
     assert run is not None
     assert (run.state, run.leader_id, run.cache_until) == (RunState.ENDED, "up1", NOW + 1000)
-    assert await store.prediction("up1") == Sight(prediction("up1", "run1"), run)
+    assert await store.prediction("up1") == PredictionView(prediction("up1", "run1"), run)
 
 
 async def test_a_provisional_identity_joins_while_the_model_is_unknown(store: Store) -> None:
@@ -283,7 +283,7 @@ async def test_what_nobody_has_seen_is_found_by_nobody(store: Store) -> None:
         assert await store.prediction(each) is not None
         assert await store.prediction_by_ticket(f"ticket-{each}") is not None
     page = await store.predictions(team="red", kind=Kind.PREDICTION, limit=10)
-    assert [item.prediction.id for item in page.items if isinstance(item, Sight)] == ["up1", "p2"]
+    assert [item.prediction.id for item in page.items if isinstance(item, PredictionView)] == ["up1", "p2"]
 
 
 async def test_unseen_predictions_leave_no_empty_pages(store: Store) -> None:
@@ -295,7 +295,7 @@ async def test_unseen_predictions_leave_no_empty_pages(store: Store) -> None:
         if n in (1, 2):
             await store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", created_at=NOW + n))
     page = await store.predictions(team="red", kind=Kind.PREDICTION, limit=2)
-    assert [item.prediction.id for item in page.items if isinstance(item, Sight)] == ["up2", "up1"]
+    assert [item.prediction.id for item in page.items if isinstance(item, PredictionView)] == ["up2", "up1"]
     assert (page.has_newer, page.has_older) == (False, False)
 
 
@@ -303,13 +303,13 @@ async def test_upstreams_answer_replaces_the_placeholder(store: Store) -> None:
     """The leader's caller sees upstream's id and time; those who joined keep their own."""
     await lead(store, "1", fingerprint="F", prediction_={"user": "ann", "deadline_at": NOW + 60})
     await join(store, "2")
-    leader = prediction("up1", "run1", user="ann", created_at=NOW + 0.5, ticket="T", deadline_at=NOW + 60.5)
-    await store.record_created(live(), leader)
+    starter = prediction("up1", "run1", user="ann", created_at=NOW + 0.5, ticket="T", deadline_at=NOW + 60.5)
+    await store.record_created(live(), starter)
     run = await store.run("run1")
     assert run == live(fingerprint="F", leader_id="up1")
-    assert await store.predictions_of("run1") == [prediction("p2", "run1", source=Source.JOINED), leader]
-    assert await store.prediction_by_ticket("T") == Sight(leader, run)
-    await store.record_created(live(), leader)
+    assert await store.predictions_of("run1") == [prediction("p2", "run1", source=Source.JOINED), starter]
+    assert await store.prediction_by_ticket("T") == PredictionView(starter, run)
+    await store.record_created(live(), starter)
     assert len(await store.predictions_of("run1")) == 2
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.core.records import CacheStats, Outcome, RunState
-from gateway.ports import Store
+from gateway.domain.records import CacheStats, Outcome, RunState
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, ended, finish, go, prediction, wish
+from tests.support.records import NOW, ended, finish, go, prediction, wish
 
 _fresh = itertools.count()
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from gateway.core.records import Cancellation, Outcome, RunState, Sight, Source, Status
-from gateway.ports import Store
-from tests.contract.records import NOW, ended, finish, go, join, lead, live, prediction, wish
+from gateway.domain.records import Cancellation, Outcome, PredictionView, RunState, Source, Status
+from gateway.store.interface import Store
+from tests.support.records import NOW, ended, finish, go, join, lead, live, prediction, wish
 
 
 async def share(store: Store, count: int) -> list[str]:
@@ -17,9 +17,9 @@ async def share(store: Store, count: int) -> list[str]:
 
 async def test_the_only_caller_is_the_last(store: Store) -> None:
     await store.record_created(live(), prediction())
-    sight = Sight(prediction(canceled_at=NOW + 1), live(cancel_asked_at=NOW + 1))
-    assert await store.cancel("p1", NOW + 1) == Cancellation(sight, changed=True, is_last=True)
-    assert await store.prediction("p1") == sight
+    view = PredictionView(prediction(canceled_at=NOW + 1), live(cancel_asked_at=NOW + 1))
+    assert await store.cancel("p1", NOW + 1) == Cancellation(view, changed=True, is_last=True)
+    assert await store.prediction("p1") == view
 
 
 async def test_a_second_cancel_changes_nothing(store: Store) -> None:
@@ -27,7 +27,7 @@ async def test_a_second_cancel_changes_nothing(store: Store) -> None:
     await store.record_created(live(), prediction())
     first = await store.cancel("p1", NOW + 1)
     assert first is not None
-    assert await store.cancel("p1", NOW + 2) == Cancellation(first.sight, changed=False, is_last=False)
+    assert await store.cancel("p1", NOW + 2) == Cancellation(first.view, changed=False, is_last=False)
 
 
 async def test_the_others_keep_their_run(store: Store) -> None:
@@ -35,20 +35,20 @@ async def test_the_others_keep_their_run(store: Store) -> None:
     await share(store, 2)
     first = await store.cancel("up0", NOW + 1)
     assert first is not None
-    assert (first.changed, first.is_last, first.sight.run.cancel_asked_at) == (True, False, None)
+    assert (first.changed, first.is_last, first.view.run.cancel_asked_at) == (True, False, None)
     other = await store.prediction("p1")
     assert other is not None
     assert other.prediction.canceled_at is None
     second = await store.cancel("p1", NOW + 2)
     assert second is not None
-    assert (second.changed, second.is_last, second.sight.run.cancel_asked_at) == (True, True, NOW + 2)
+    assert (second.changed, second.is_last, second.view.run.cancel_asked_at) == (True, True, NOW + 2)
 
 
 async def test_what_has_ended_cannot_be_cancelled(store: Store) -> None:
     await store.record_created(ended(), prediction())
-    sight = Sight(prediction(), ended())
-    assert await store.cancel("p1", NOW + 20) == Cancellation(sight, changed=False, is_last=False)
-    assert await store.prediction("p1") == sight
+    view = PredictionView(prediction(), ended())
+    assert await store.cancel("p1", NOW + 20) == Cancellation(view, changed=False, is_last=False)
+    assert await store.prediction("p1") == view
 
 
 async def test_a_cancelled_run_may_still_end_otherwise(store: Store) -> None:
@@ -58,9 +58,9 @@ async def test_a_cancelled_run_may_still_end_otherwise(store: Store) -> None:
     run = await store.advance("run1", status=Status.SUCCEEDED, document=b"done", stream_url=None, at=NOW + 2)
     assert run is not None
     assert (run.state, run.cancel_asked_at) == (RunState.ENDED, NOW + 1)
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert sight.prediction.canceled_at == NOW + 1
+    view = await store.prediction("p1")
+    assert view is not None
+    assert view.prediction.canceled_at == NOW + 1
 
 
 async def test_whoever_comes_after_the_last_gets_a_run_of_its_own(store: Store) -> None:
@@ -71,7 +71,7 @@ async def test_whoever_comes_after_the_last_gets_a_run_of_its_own(store: Store) 
     assert (late.id, late.fingerprint) == ("run1", "F")
     cancellation = await store.cancel("up1", NOW + 2)
     assert cancellation is not None
-    assert (cancellation.is_last, cancellation.sight.run.cancel_asked_at) == (True, NOW + 2)
+    assert (cancellation.is_last, cancellation.view.run.cancel_asked_at) == (True, NOW + 2)
 
 
 async def test_a_hit_has_ended_and_cannot_be_cancelled(store: Store) -> None:
@@ -88,7 +88,7 @@ async def test_a_hit_has_ended_and_cannot_be_cancelled(store: Store) -> None:
     cancellation = await store.cancel("p1", NOW + 20)
     assert cancellation is not None
     assert (cancellation.changed, cancellation.is_last) == (False, False)
-    assert cancellation.sight.prediction.canceled_at is None
+    assert cancellation.view.prediction.canceled_at is None
 
 
 async def test_a_deadline_before_the_start_aborts(store: Store) -> None:
@@ -99,29 +99,29 @@ async def test_a_deadline_before_the_start_aborts(store: Store) -> None:
     late = await store.cancel("p2", NOW + 3, by_deadline=True)
     assert early is not None
     assert late is not None
-    assert early.sight.prediction.left_as is Status.ABORTED
-    assert late.sight.prediction.left_as is Status.CANCELED
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert sight.prediction == early.sight.prediction
+    assert early.view.prediction.final_status is Status.ABORTED
+    assert late.view.prediction.final_status is Status.CANCELED
+    view = await store.prediction("p1")
+    assert view is not None
+    assert view.prediction == early.view.prediction
     assert (late.is_last, early.is_last) == (False, False)
     again = await store.cancel("p1", NOW + 4)
     assert again is not None
-    assert again.sight.prediction == early.sight.prediction
+    assert again.view.prediction == early.view.prediction
 
 
 async def test_a_caller_who_cancels_before_the_start_has_cancelled(store: Store) -> None:
     await share(store, 1)
     cancellation = await store.cancel("up0", NOW + 1)
     assert cancellation is not None
-    assert cancellation.sight.prediction.left_as is Status.CANCELED
+    assert cancellation.view.prediction.final_status is Status.CANCELED
 
 
 async def test_a_deadline_that_was_the_last_to_wait_ends_the_run(store: Store) -> None:
     await share(store, 1)
     cancellation = await store.cancel("up0", NOW + 1, by_deadline=True)
     assert cancellation is not None
-    assert (cancellation.is_last, cancellation.sight.run.cancel_asked_at) == (True, NOW + 1)
+    assert (cancellation.is_last, cancellation.view.run.cancel_asked_at) == (True, NOW + 1)
 
 
 async def test_what_nobody_has_seen_cannot_be_cancelled(store: Store) -> None:
@@ -142,9 +142,9 @@ async def test_of_fifty_cancels_at_once_one_is_the_last(store: Store) -> None:
     assert sum(each.changed for each in cancellations) == 50
     assert sum(each.is_last for each in cancellations) == 1
     (last,) = (each for each in cancellations if each.is_last)
-    sight = await store.prediction("p7")
-    assert sight is not None
-    assert sight.run.cancel_asked_at == last.sight.run.cancel_asked_at == last.sight.prediction.canceled_at
+    view = await store.prediction("p7")
+    assert view is not None
+    assert view.run.cancel_asked_at == last.view.run.cancel_asked_at == last.view.prediction.canceled_at
 
 
 async def test_two_processes_cancelling_agree_on_the_last(store: Store, another) -> None:
@@ -174,10 +174,10 @@ async def test_a_cancel_and_an_end_at_once_leave_one_story(store: Store) -> None
             run, cancellation = await asyncio.gather(advance, cancel)
         assert cancellation is not None
         assert run is not None
-        sight = await store.prediction(prediction_id)
-        assert sight is not None
-        assert sight.run == run
-        assert (sight.prediction.canceled_at is not None) == cancellation.changed == cancellation.is_last
+        view = await store.prediction(prediction_id)
+        assert view is not None
+        assert view.run == run
+        assert (view.prediction.canceled_at is not None) == cancellation.changed == cancellation.is_last
         assert (run.cancel_asked_at is not None) == cancellation.is_last
         stories.add(cancellation.changed)
     assert stories == {True, False}

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from gateway.core.deliveries import Delivery, DeliveryCounts, DeliveryKind, DeliveryState
-from gateway.core.records import Outcome, RunState, Source, Status
-from gateway.ports import Busy, Store
-from tests.contract.records import NOW, ended, finish, go, join, lead, live, prediction, wish
+from gateway.domain.records import Outcome, RunState, Source, Status
+from gateway.store.interface import Store
+from gateway.webhooks.ports import Busy
+from gateway.webhooks.rules.deliveries import Delivery, DeliveryCounts, DeliveryKind, DeliveryState
+from tests.support.records import NOW, ended, finish, go, join, lead, live, prediction, wish
 
 HOOK = {"webhook": "https://a.example/hook"}
 FREE = Busy(per_receiver=100)
@@ -128,7 +129,7 @@ async def test_who_joined_without_knowing_is_told_when_it_may_stay(store: Store)
     await store.settle_identity("run1", "F", None)
     await store.settle_identity("run1", "F", None)
     assert await queued(store) == ["msg_p2", "msg_p3"]
-    await store.part("p3")
+    await store.detach("p3")
     assert await queued(store) == ["msg_p2"]
     await store.delivered("msg_p2")
     await store.settle_identity("run1", "F", None)
@@ -297,12 +298,12 @@ async def test_predictions_that_wait_for_their_webhook_are_found_again(store: St
     await store.cancel("up2", NOW)
     await lead(store, "3", prediction_=HOOK)
     found = await store.awaiting_webhooks()
-    assert [(sight.prediction.id, sight.run.state) for sight in found] == [
+    assert [(view.prediction.id, view.run.state) for view in found] == [
         ("p4", RunState.LIVE),
         ("up1", RunState.LIVE),
     ]
     assert found[0].prediction.source is Source.JOINED
-    assert [sight.prediction.id for sight in await store.awaiting_webhooks(after="p4", limit=1)] == ["up1"]
+    assert [view.prediction.id for view in await store.awaiting_webhooks(after="p4", limit=1)] == ["up1"]
 
 
 async def test_messages_outlive_the_store(store: Store, another) -> None:

@@ -5,8 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from gateway.ports import Store
-from tests.contract.records import NOW, finish, go
+from gateway.store.interface import Store
+from tests.support.records import NOW, finish, go
 
 
 async def test_parts_come_back_in_the_order_of_their_events(store: Store) -> None:

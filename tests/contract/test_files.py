@@ -1,7 +1,7 @@
 """Uploaded files. (Their lists are in test_lists.py.)"""
 
-from gateway.ports import Store
-from tests.contract.records import NOW, file
+from gateway.store.interface import Store
+from tests.support.records import NOW, file
 
 
 async def test_a_file_comes_back_as_it_was(store: Store) -> None:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from gateway.core.records import Begun, Outcome, Sight, Source, Status
-from gateway.ports import Store
+from gateway.domain.records import Begun, Outcome, PredictionView, Source, Status
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, finish, go, idempotency, lead, live, prediction, wish
+from tests.support.records import NOW, finish, go, idempotency, lead, live, prediction, wish
 
 
 async def ask(store: Store, name: str, *, key: str = "key", body: str = "body", **fields: object) -> Begun:
@@ -14,13 +14,13 @@ async def ask(store: Store, name: str, *, key: str = "key", body: str = "body", 
 
 async def test_a_repeated_request_waits_for_the_first_and_then_gets_its_prediction(store: Store) -> None:
     """The caller's connection broke; its retry makes no second run."""
-    assert (await ask(store, "1")).outcome is Outcome.LED
+    assert (await ask(store, "1")).outcome is Outcome.STARTED
     assert await ask(store, "2") == Begun(Outcome.PENDING)
     await store.record_created(live(), prediction("up1", "run1"))
-    sight = Sight(prediction("up1", "run1"), live(leader_id="up1"))
-    assert await ask(store, "2") == Begun(Outcome.REPLAYED, sight.prediction, sight.run)
+    view = PredictionView(prediction("up1", "run1"), live(leader_id="up1"))
+    assert await ask(store, "2") == Begun(Outcome.REPLAYED, view.prediction, view.run)
     run = await finish(store, "1")
-    assert await ask(store, "3") == Begun(Outcome.REPLAYED, sight.prediction, run)
+    assert await ask(store, "3") == Begun(Outcome.REPLAYED, view.prediction, run)
     assert await store.run("run2") is None
     assert len(await store.predictions_of("run1")) == 1
 
@@ -48,12 +48,12 @@ async def test_the_end_may_be_known_before_the_id_is(store: Store) -> None:
 async def test_a_key_is_its_teams(store: Store) -> None:
     await ask(store, "1")
     begun = await ask(store, "2", body="other", run={"team": "blue"}, prediction_={"team": "blue"})
-    assert begun.outcome is Outcome.LED
+    assert begun.outcome is Outcome.STARTED
 
 
 async def test_keys_are_told_apart_to_the_letter(store: Store) -> None:
     for n, key in enumerate(("key", "Key", "key ", "", "%", "k\u00e9y")):
-        assert (await ask(store, str(n), key=key)).outcome is Outcome.LED
+        assert (await ask(store, str(n), key=key)).outcome is Outcome.STARTED
 
 
 async def test_an_expired_key_is_fresh(store: Store) -> None:
@@ -63,7 +63,7 @@ async def test_an_expired_key_is_fresh(store: Store) -> None:
     assert (await ask(store, "2", now=NOW + 86399)).outcome is Outcome.REPLAYED
     late = idempotency(body="other", expires_at=NOW + 2 * 86400)
     begun = await store.begin(wish("3", now=NOW + 86400, idempotency=late))
-    assert begun.outcome is Outcome.LED
+    assert begun.outcome is Outcome.STARTED
     assert await ask(store, "4", now=NOW + 86401) == Begun(Outcome.MISMATCHED)
     assert await ask(store, "4", now=NOW + 86401, body="other") == Begun(Outcome.PENDING)
 
@@ -94,7 +94,7 @@ async def test_a_joined_prediction_is_pending_with_its_leader(store: Store) -> N
 async def test_nothing_is_remembered_of_nothing(store: Store) -> None:
     """`only-if-cached` found nothing: the key is still free."""
     assert (await ask(store, "1", fingerprint="F", may_lead=False)).outcome is Outcome.NOTHING
-    assert (await ask(store, "2", fingerprint="F", body="other")).outcome is Outcome.LED
+    assert (await ask(store, "2", fingerprint="F", body="other")).outcome is Outcome.STARTED
 
 
 async def test_a_key_is_looked_at_before_anything_is_shared(store: Store) -> None:
@@ -122,8 +122,8 @@ async def test_a_discarded_intent_frees_its_keys(store: Store) -> None:
     await ask(store, "2", key="b", fingerprint="F")
     await ask(store, "3", key="c")
     await store.discard_intent("run1")
-    assert (await ask(store, "4", key="a", body="mended")).outcome is Outcome.LED
-    assert (await ask(store, "5", key="b", body="mended")).outcome is Outcome.LED
+    assert (await ask(store, "4", key="a", body="mended")).outcome is Outcome.STARTED
+    assert (await ask(store, "5", key="b", body="mended")).outcome is Outcome.STARTED
     assert (await ask(store, "6", key="c")).outcome is Outcome.PENDING
 
 
@@ -132,7 +132,7 @@ async def test_a_deleted_prediction_frees_its_key(store: Store) -> None:
     await store.record_created(live(), prediction("up1", "run1"))
     await finish(store, "1")
     assert await store.delete_records(NOW + 1, 10) == 1
-    assert (await ask(store, "2", body="other")).outcome is Outcome.LED
+    assert (await ask(store, "2", body="other")).outcome is Outcome.STARTED
 
 
 async def test_expired_keys_are_forgotten_in_steps(store: Store) -> None:
@@ -140,7 +140,7 @@ async def test_expired_keys_are_forgotten_in_steps(store: Store) -> None:
         await store.begin(wish(str(n), idempotency=idempotency(f"k{n}", expires_at=NOW + n)))
     assert [await store.delete_expired_idempotency(NOW + 3, 2) for _ in range(3)] == [2, 1, 0]
     # The store does not look at a clock of its own: what was forgotten is fresh even for a caller who lags behind.
-    assert (await ask(store, "6", key="k2", now=NOW - 10)).outcome is Outcome.LED
+    assert (await ask(store, "6", key="k2", now=NOW - 10)).outcome is Outcome.STARTED
     assert (await ask(store, "7", key="k3", now=NOW - 10)).outcome is Outcome.PENDING
 
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from gateway.errors import Conflict
-from gateway.ports import Store
-from tests.contract.records import NOW, key
+from gateway.store.interface import Store
+from tests.support.records import NOW, key
 
 
 async def test_a_key_comes_back_as_it_was(store: Store) -> None:

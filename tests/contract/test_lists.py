@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.core.cursors import Cursor
-from gateway.core.records import File, Kind, Page, Sight
-from gateway.ports import Store
-from tests.contract.records import NOW, ended, file, prediction
+from gateway.domain.cursors import Cursor
+from gateway.domain.records import File, Kind, Page, PredictionView
+from gateway.store.interface import Store
+from tests.support.records import NOW, ended, file, prediction
 
 _fresh_team = (f"team{n}" for n in itertools.count())
 
@@ -43,11 +43,11 @@ class Model:
 
 
 def ids(page: Page) -> list[str]:
-    return [item.prediction.id if isinstance(item, Sight) else item.id for item in page.items]
+    return [item.prediction.id if isinstance(item, PredictionView) else item.id for item in page.items]
 
 
 def places(page: Page) -> list[tuple[float, str]]:
-    items: list[Any] = [item.prediction if isinstance(item, Sight) else item for item in page.items]
+    items: list[Any] = [item.prediction if isinstance(item, PredictionView) else item for item in page.items]
     return [(item.created_at, item.id) for item in items]
 
 
@@ -156,7 +156,7 @@ async def test_a_team_sees_its_own_in_order(store: Store) -> None:
     await store.record_created(ended("d"), prediction("d", "d", kind=Kind.TRAINING, created_at=NOW - 1))
     page = await store.predictions(team="red", kind=Kind.PREDICTION, limit=10)
     assert (ids(page), page.has_newer, page.has_older) == (["b", "a"], False, False)
-    assert page.items[0] == Sight(prediction("b", "b"), ended("b"))
+    assert page.items[0] == PredictionView(prediction("b", "b"), ended("b"))
     assert ids(await store.predictions(team=None, kind=Kind.PREDICTION, limit=10)) == ["c", "b", "a"]
     assert ids(await store.predictions(team="red", kind=Kind.TRAINING, limit=10)) == ["d"]
     assert ids(await store.predictions(team="green", kind=Kind.PREDICTION, limit=10)) == []

@@ -5,23 +5,23 @@ from typing import Any
 
 import pytest
 
-from gateway.core import quota, windows
-from gateway.core.audit import Tally
-from gateway.core.ledger import MOST_USERS_A_DAY, By, Entry, EntryKind, Settlement, Usage
-from gateway.core.limits import Of
-from gateway.core.quota import Allowance, Demand, Meter
-from gateway.core.rates import Rate
-from gateway.core.records import Begun, Kind, Outcome, Source, Status
-from gateway.ports import Store
+from gateway.domain import quota, windows
+from gateway.domain.ledger import MOST_USERS_A_DAY, By, Entry, EntryKind, Settlement, Usage
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import Allowance, Counters, ReservationRequest
+from gateway.domain.rates import Rate
+from gateway.domain.records import Begun, Kind, Outcome, Source, Status
+from gateway.money.rules.audit import Tally
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, ended, finish, go, idempotency, join, lead, live, prediction, wish
+from tests.support.records import NOW, ended, finish, go, idempotency, join, lead, live, prediction, wish
 
 DAY = windows.day_of(NOW)
 TEAM, KEY, USER = "team/red", "key/k1", "user/team red: ann"
 
 
-def demand(microusd: int = 100, milliseconds: int = 1000, **limits: Any) -> Demand:
-    return Demand(microusd, milliseconds, (Allowance(of=Of.TEAM, scope=TEAM, **limits),))
+def demand(microusd: int = 100, milliseconds: int = 1000, **limits: Any) -> ReservationRequest:
+    return ReservationRequest(microusd, milliseconds, (Allowance(of=SubjectKind.TEAM, scope=TEAM, **limits),))
 
 
 def settlement(microusd: int = 70, milliseconds: int = 900, at: float = NOW + 9, **fields: Any) -> Settlement:
@@ -76,20 +76,25 @@ async def test_hits_joins_and_replays_reserve_nothing(store: Store, state: str) 
 async def test_a_limit_in_the_way_leaves_nothing_behind(store: Store) -> None:
     """The answer names it; no intent, no prediction, no key, and no other limit has become fuller."""
     allowances = (
-        Allowance(of=Of.TEAM, scope=TEAM, predictions=Rate.of(60, 1), concurrent=5),
-        Allowance(of=Of.USER, scope=USER, microusd_per_day=99),
+        Allowance(of=SubjectKind.TEAM, scope=TEAM, predictions=Rate.of(60, 1), concurrent=5),
+        Allowance(of=SubjectKind.USER, scope=USER, microusd_per_day=99),
     )
-    begin = wish("1", prediction_={"user": "ann"}, demand=Demand(100, 0, allowances))
+    begin = wish("1", prediction_={"user": "ann"}, demand=ReservationRequest(100, 0, allowances))
     begun = await store.begin(begin)
     assert begun.outcome is Outcome.REFUSED
     assert begun.refusal is not None
     assert begun == Begun(Outcome.REFUSED, refusal=begun.refusal)
     standing = begun.refusal.standing
-    assert (standing.name, standing.of, standing.limit, standing.remaining) == ("budget_usd_per_day", Of.USER, 99, 99)
+    assert (standing.name, standing.of, standing.limit, standing.remaining) == (
+        "budget_usd_per_day",
+        SubjectKind.USER,
+        99,
+        99,
+    )
     assert await store.run("run1") is None
     assert await store.predictions_of("run1") == []
-    assert await store.meters([TEAM, USER], NOW) == {TEAM: Meter(), USER: Meter()}
-    assert (await store.begin(wish("1", demand=demand(predictions=Rate.of(60, 1))))).outcome is Outcome.LED
+    assert await store.meters([TEAM, USER], NOW) == {TEAM: Counters(), USER: Counters()}
+    assert (await store.begin(wish("1", demand=demand(predictions=Rate.of(60, 1))))).outcome is Outcome.STARTED
 
 
 async def test_a_request_that_was_refused_may_come_again_with_its_key(store: Store) -> None:
@@ -98,7 +103,9 @@ async def test_a_request_that_was_refused_may_come_again_with_its_key(store: Sto
     refused = await store.begin(wish("1", idempotency=idempotency(), demand=demand(concurrent=1)))
     assert refused.outcome is Outcome.REFUSED
     await store.discard_intent("run0")
-    assert (await store.begin(wish("1", idempotency=idempotency(), demand=demand(concurrent=1)))).outcome is Outcome.LED
+    assert (
+        await store.begin(wish("1", idempotency=idempotency(), demand=demand(concurrent=1)))
+    ).outcome is Outcome.STARTED
 
 
 async def test_of_many_at_once_as_many_are_admitted_as_there_is_room_for(store: Store) -> None:
@@ -106,18 +113,18 @@ async def test_of_many_at_once_as_many_are_admitted_as_there_is_room_for(store: 
     begun = await asyncio.gather(
         *(store.begin(wish(str(n), demand=demand(100, microusd_per_day=750))) for n in range(100))
     )
-    assert sorted(each.outcome for each in begun).count(Outcome.LED) == 7
+    assert sorted(each.outcome for each in begun).count(Outcome.STARTED) == 7
     assert await held(store) == (7, 700, 7000)
 
 
 async def test_a_rate_is_taken_with_the_reservation(store: Store) -> None:
     wanted = demand(predictions=Rate.of(60, 2))
     outcomes = [(await store.begin(wish(str(n), demand=wanted))).outcome for n in range(3)]
-    assert outcomes == [Outcome.LED, Outcome.LED, Outcome.REFUSED]
+    assert outcomes == [Outcome.STARTED, Outcome.STARTED, Outcome.REFUSED]
     # What is discarded was asked for all the same.
     await store.discard_intent("run0")
     assert (await store.begin(wish("4", demand=wanted))).outcome is Outcome.REFUSED
-    assert (await store.begin(wish("5", now=NOW + 1, demand=wanted))).outcome is Outcome.LED
+    assert (await store.begin(wish("5", now=NOW + 1, demand=wanted))).outcome is Outcome.STARTED
 
 
 async def test_an_intent_that_is_discarded_holds_nothing_any_more(store: Store) -> None:
@@ -256,7 +263,7 @@ async def test_joins_save_at_the_end_one_line_each(store: Store) -> None:
     for n in ("2", "3", "4"):
         await join(store, n, prediction_={"key_id": f"k{n}"})
     await store.cancel("p2", NOW + 2)
-    await store.part("p3")
+    await store.detach("p3")
     assert await used(store) == []
     await finish(store, "1", settlement=settlement())
     assert await total(store) == Usage(team="red", runs=1, joined=2, milliseconds=900, microusd=70, saved_microusd=140)
@@ -270,7 +277,7 @@ async def test_who_parts_after_the_end_has_saved_nothing(store: Store) -> None:
     await finish(store, "1", settlement=settlement())
     assert (await total(store)).joined == 1
     for _ in range(2):
-        await store.part("p2")
+        await store.detach("p2")
     assert await total(store) == Usage(team="red", runs=1, milliseconds=900, microusd=70)
     assert await drift(store) == []
 
@@ -308,7 +315,7 @@ async def test_adjustments_count_as_spent_from_then_on(store: Store) -> None:
     assert await spent(store) == (300, 300, 0, 0)
     assert await total(store) == Usage(team="red", microusd=300)
     assert (await store.begin(wish("1", demand=demand(100, microusd_per_day=399)))).outcome is Outcome.REFUSED
-    assert (await store.begin(wish("2", demand=demand(100, microusd_per_day=400)))).outcome is Outcome.LED
+    assert (await store.begin(wish("2", demand=demand(100, microusd_per_day=400)))).outcome is Outcome.STARTED
 
 
 async def test_users_beyond_the_bound_are_counted_together(store: Store) -> None:
@@ -356,12 +363,12 @@ async def test_idle_counters_are_forgotten_and_busy_ones_are_not(store: Store) -
     """A user who came once leaves no row behind; one whose bucket is not full does."""
     await lead(store, "1", demand=demand(predictions=Rate.of(60, 2)))
     await store.discard_intent("run1")
-    await lead(store, "2", run={"team": "blue"}, prediction_={"team": "blue"}, demand=Demand(1, 1))
+    await lead(store, "2", run={"team": "blue"}, prediction_={"team": "blue"}, demand=ReservationRequest(1, 1))
     prune = {"lines_before": 0, "spent_before": 0, "limit": 50}
     await store.prune_ledger(now=NOW, **prune)
     assert (await store.meters([TEAM], NOW))[TEAM].full_at == NOW + 1
     await store.prune_ledger(now=NOW + 1, **prune)
-    assert (await store.meters([TEAM], NOW))[TEAM] == Meter()
+    assert (await store.meters([TEAM], NOW))[TEAM] == Counters()
     assert await held(store, "team/blue") == (1, 1, 1)
 
 
@@ -437,9 +444,9 @@ async def test_held_amounts_that_are_wrong_are_counted_anew(store: Any) -> None:
     await store._write(lambda db: db.execute("INSERT INTO meters VALUES ('team/green', 0, 5, 5, 0)").rowcount)
     assert await store.recount_meters() == 2
     meters = await store.meters([TEAM, USER, "team/green"], NOW)
-    assert meters[TEAM] == Meter(open=1, held_microusd=100, held_milliseconds=1000, full_at=NOW + 1)
+    assert meters[TEAM] == Counters(open=1, held_microusd=100, held_milliseconds=1000, full_at=NOW + 1)
     assert meters[USER].open == 1
-    assert meters["team/green"] == Meter()
+    assert meters["team/green"] == Counters()
 
 
 async def test_a_reservation_that_is_stuck_is_found_and_freed(store: Any) -> None:

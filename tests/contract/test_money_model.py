@@ -1,4 +1,4 @@
-"""Random histories of money on the real store, against plain arithmetic (design 2.7).
+"""Random histories of money on the real store, against plain arithmetic (docs/architecture.md, Invariants 7).
 
 Many ask at once, runs are created, joined, hit, cancelled, discarded and end with other costs than estimated; the
 gateway dies in between; the clock runs over midnights and ends of months, and back. After each step everything adds up.
@@ -22,14 +22,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.core.audit import Tally
-from gateway.core.ledger import By, Settlement, Usage
-from gateway.core.limits import Of
-from gateway.core.quota import Allowance, Demand, Meter
-from gateway.core.records import Begin, Outcome, Status
-from gateway.ports import Store
+from gateway.domain.ledger import By, Settlement, Usage
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import Allowance, Counters, ReservationRequest
+from gateway.domain.records import Begin, Outcome, Status
+from gateway.money.rules.audit import Tally
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, ended, intent, live, prediction
+from tests.support.records import NOW, ended, intent, live, prediction
 
 T = TypeVar("T")
 AMOUNTS = st.sampled_from([0, 1, 7, 30, 100])
@@ -43,7 +43,7 @@ _examples = itertools.count()
 
 
 @dataclass
-class House:
+class Stack:
     """One file, and the process that has it open."""
 
     another: StoreMaker
@@ -86,9 +86,9 @@ class Run:
 class Money(RuleBasedStateMachine):
     """One example has teams of its own, so that all share one file."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, stack: Stack) -> None:
         super().__init__()
-        self.house = house
+        self.stack = stack
         self.name = f"x{next(_examples)}"
         self.numbers = itertools.count()
         self.now = NOW
@@ -119,7 +119,7 @@ class Money(RuleBasedStateMachine):
         for amount, fingerprint, user in wishes:
             n = next(self.numbers)
             own = Allowance(
-                of=Of.TEAM,
+                of=SubjectKind.TEAM,
                 scope=f"team/{self.team(team)}",
                 concurrent=limits.concurrent,
                 microusd_per_day=limits.per_day,
@@ -128,16 +128,16 @@ class Money(RuleBasedStateMachine):
             allowances = [own]
             if user is not None:
                 scope = f"user/team {self.team(team)}: {user}"
-                allowances.append(Allowance(of=Of.USER, scope=scope, microusd_per_day=limits.per_user))
-            begins.append(self.wish(n, team, user, fingerprint, Demand(amount, amount, tuple(allowances))))
+                allowances.append(Allowance(of=SubjectKind.USER, scope=scope, microusd_per_day=limits.per_user))
+            begins.append(self.wish(n, team, user, fingerprint, ReservationRequest(amount, amount, tuple(allowances))))
             expected.append(self.expect(n, team, user, fingerprint, amount))
 
         async def all_at_once() -> list[Any]:
-            return await asyncio.gather(*(self.house.store.begin(begin) for begin in begins))
+            return await asyncio.gather(*(self.stack.store.begin(begin) for begin in begins))
 
-        assert [each.outcome for each in self.house.do(all_at_once())] == expected
+        assert [each.outcome for each in self.stack.do(all_at_once())] == expected
 
-    def wish(self, n: int, team: str, user: str | None, fingerprint: str | None, demand: Demand) -> Begin:
+    def wish(self, n: int, team: str, user: str | None, fingerprint: str | None, demand: ReservationRequest) -> Begin:
         identity = None if fingerprint is None else f"{self.name}{team}{fingerprint}"
         run_id, whose = f"{self.name}r{n}", {"team": self.team(team), "key_id": f"{self.team(team)}key"}
         return Begin(
@@ -155,7 +155,7 @@ class Money(RuleBasedStateMachine):
         same = [run for run in same if run.team == team]
         if hits := [run for run in same if run.may_be_hit]:
             hits[0].hits += 1
-            self.house.days.add(int(self.now // _DAY))
+            self.stack.days.add(int(self.now // _DAY))
             return Outcome.HIT
         if joins := [run for run in same if run.state in ("intended", "live") and not run.is_asked_to_cancel]:
             joins[0].joined += 1
@@ -170,16 +170,16 @@ class Money(RuleBasedStateMachine):
         if is_refused:
             return Outcome.REFUSED
         self.runs[f"{self.name}r{n}"] = Run(team, user, fingerprint, amount)
-        return Outcome.LED
+        return Outcome.STARTED
 
     @precondition(lambda self: any(run.state == "intended" for run in self.runs.values()))
     @rule(data=st.data(), at_once=st.sampled_from([None, None, *_TERMINAL]), cost=AMOUNTS)
     def upstream_answers(self, data: st.DataObject, at_once: Status | None, cost: int) -> None:
         run_id, run = self.some(data, "intended")
-        leader = prediction(
+        starter = prediction(
             f"{run_id}up", run_id, user=run.user, team=self.team(run.team), key_id=f"{self.team(run.team)}key"
         )
-        whose = {"team": self.team(run.team), "key_id": f"{self.team(run.team)}key", "leader_id": leader.id}
+        whose = {"team": self.team(run.team), "key_id": f"{self.team(run.team)}key", "leader_id": starter.id}
         if at_once is None:
             made = live(run_id, **whose)
             run.state = "live"
@@ -187,14 +187,14 @@ class Money(RuleBasedStateMachine):
             made = ended(run_id, self.now, status=at_once, cache_until=self.now + 10**9, **whose)
             self.end(run, cost, at_once)
         for _ in range(2):
-            self.house.do(self.house.store.record_created(made, leader, self.settlement(cost)))
+            self.stack.do(self.stack.store.record_created(made, starter, self.settlement(cost)))
 
     @precondition(lambda self: any(run.state == "intended" for run in self.runs.values()))
     @rule(data=st.data())
     def a_create_comes_to_nothing(self, data: st.DataObject) -> None:
         """Upstream refused it, or it was looked for in vain."""
         run_id, _ = self.some(data, "intended")
-        self.house.do(self.house.store.discard_intent(run_id))
+        self.stack.do(self.stack.store.discard_intent(run_id))
         del self.runs[run_id]
 
     @precondition(lambda self: any(run.state == "live" for run in self.runs.values()))
@@ -206,7 +206,7 @@ class Money(RuleBasedStateMachine):
         async def all_at_once() -> None:
             await asyncio.gather(
                 *(
-                    self.house.store.advance(
+                    self.stack.store.advance(
                         run_id,
                         status=status,
                         document=b"done",
@@ -219,7 +219,7 @@ class Money(RuleBasedStateMachine):
                 )
             )
 
-        self.house.do(all_at_once())
+        self.stack.do(all_at_once())
         self.end(run, cost, status)
 
     @precondition(lambda self: any(run.state == "live" for run in self.runs.values()))
@@ -227,24 +227,24 @@ class Money(RuleBasedStateMachine):
     def its_callers_leave(self, data: st.DataObject) -> None:
         """Everybody cancels; the run goes on until upstream says how it ended, and costs what it cost."""
         run_id, run = self.some(data, "live")
-        for each in self.house.do(self.house.store.predictions_of(run_id)):
-            self.house.do(self.house.store.cancel(each.id, self.now))
+        for each in self.stack.do(self.stack.store.predictions_of(run_id)):
+            self.stack.do(self.stack.store.cancel(each.id, self.now))
         run.is_asked_to_cancel = True
 
     @rule(team=st.sampled_from(["red", "blue"]), amount=st.sampled_from([-50, 20]))
     def somebody_corrects(self, team: str, amount: int) -> None:
-        self.house.do(self.house.store.adjust(self.team(team), amount, "why", self.now))
+        self.stack.do(self.stack.store.adjust(self.team(team), amount, "why", self.now))
         self.adjusted.append((team, amount, self.now))
         self.slack[team] += max(0, amount)
-        self.house.days.add(int(self.now // _DAY))
+        self.stack.days.add(int(self.now // _DAY))
 
     @rule()
     def the_gateway_dies(self) -> None:
         """Another process opens the file; the old one is gone."""
-        old = self.house.store
-        self.house.open()
-        self.house.do(old.close())
-        assert self.house.do(self.house.store.recount_meters()) == 0
+        old = self.stack.store
+        self.stack.open()
+        self.stack.do(old.close())
+        assert self.stack.do(self.stack.store.recount_meters()) == 0
 
     # What must be
 
@@ -252,9 +252,9 @@ class Money(RuleBasedStateMachine):
     def everything_adds_up(self) -> None:
         for team in self.limits:
             scope, name = f"team/{self.team(team)}", self.team(team)
-            meter = self.house.do(self.house.store.meters([scope], self.now))[scope]
+            meter = self.stack.do(self.stack.store.meters([scope], self.now))[scope]
             day, month, held = self.spent(team, "%Y-%m-%d"), self.spent(team, "%Y-%m"), self.held(team)
-            assert meter == Meter(
+            assert meter == Counters(
                 open=self.open(team),
                 held_microusd=held,
                 held_milliseconds=held,
@@ -269,7 +269,7 @@ class Money(RuleBasedStateMachine):
                 assert limit is None or spent + held <= limit + self.slack[team]
             assert limits.concurrent is None or self.open(team) <= limits.concurrent
             settled = [run for run in self.runs.values() if run.team == team and run.state == "ended"]
-            rows = self.house.do(self.house.store.usage(By.TEAM, since=0, until=10**6, team=name))
+            rows = self.stack.do(self.stack.store.usage(By.TEAM, since=0, until=10**6, team=name))
             usage = rows[0] if rows else Usage(team=name)
             spent = sum(run.cost for run in settled)
             assert usage == Usage(
@@ -282,7 +282,7 @@ class Money(RuleBasedStateMachine):
                 saved_microusd=sum(run.cost * (run.joined + run.hits) for run in settled),
             )
         assert not any(
-            each.run_id.startswith(self.name) for each in self.house.do(self.house.store.stuck_reservations(10))
+            each.run_id.startswith(self.name) for each in self.stack.do(self.stack.store.stuck_reservations(10))
         )
 
     # The arithmetic
@@ -301,7 +301,7 @@ class Money(RuleBasedStateMachine):
         run.state, run.cost, run.settled_at = "ended", cost, self.now
         run.may_be_hit = status is Status.SUCCEEDED and run.fingerprint is not None
         self.slack[run.team] += max(0, cost - run.estimate)
-        self.house.days.add(int(self.now // _DAY))
+        self.stack.days.add(int(self.now // _DAY))
 
     def open(self, team: str) -> int:
         return sum(run.team == team and run.state != "ended" for run in self.runs.values())
@@ -326,11 +326,11 @@ class Money(RuleBasedStateMachine):
 def test_money_adds_up_whatever_happens(another: StoreMaker) -> None:
     """No budget overspent, no place leaked, nothing settled twice, and every sum is that of its lines."""
     with asyncio.Runner() as runner:
-        house = House(another, runner)
-        house.open()
+        stack = Stack(another, runner)
+        stack.open()
         try:
             run_state_machine_as_test(
-                lambda: Money(house),
+                lambda: Money(stack),
                 settings=settings(
                     max_examples=50,
                     stateful_step_count=30,
@@ -339,11 +339,11 @@ def test_money_adds_up_whatever_happens(another: StoreMaker) -> None:
                     suppress_health_check=list(HealthCheck),
                 ),
             )
-            for day in house.days:
-                audited = house.do(house.store.audit_day(day, 0, 10**6))
+            for day in stack.days:
+                audited = stack.do(stack.store.audit_day(day, 0, 10**6))
                 tally = Tally()
                 tally.add(audited)
                 assert audited.kept is not None
                 assert tally.drift(audited.kept) == []
         finally:
-            runner.run(house.store.close())
+            runner.run(stack.store.close())

@@ -10,7 +10,7 @@ import obstore
 import pytest
 
 from gateway.errors import OutputLost, StoreUnavailable
-from gateway.ports import OutputStore
+from gateway.outputs.ports import OutputStore
 from gateway.store.objects.bucket import BucketStore
 from gateway.store.objects.urls import open_output_store
 from tests.support.s3 import CREDENTIALS, make_bucket, outputs_url, s3

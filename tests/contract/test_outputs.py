@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from gateway.core.caching import LINKS_LIVE_SECONDS
-from gateway.core.records import Copy, Outcome, Run, Status
-from gateway.ports import Store
-from gateway.ports.outputs import OutputStats
-from tests.contract.records import NOW, finish, go, wish
+from gateway.domain.records import Copy, Outcome, Run, Status
+from gateway.outputs.ports import OutputStats
+from gateway.sharing.rules.caching import LINKS_LIVE_SECONDS
+from gateway.store.interface import Store
+from tests.support.records import NOW, finish, go, wish
 
 END = NOW + 9
 SOON = NOW + 1000
@@ -52,9 +52,9 @@ async def test_copies_are_shown_with_their_run_and_lengthen_its_life(store: Stor
     assert [each.place for each in run.copies] == [0, 1]
     assert run.cache_until == LATER
     assert await store.run("run1") == run
-    sight = await store.prediction("up1")
-    assert sight is not None
-    assert sight.run == run
+    view = await store.prediction("up1")
+    assert view is not None
+    assert view.run == run
     assert await can_hit(store, "1", LATER - 1)
     assert not await can_hit(store, "1", LATER)
     assert await store.output_stats() == OutputStats(2, 200)

@@ -5,18 +5,18 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.records import Begin, Begun, Kind, Outcome, RunState, Sight, Source, Status
+from gateway.domain.records import Begin, Begun, Kind, Outcome, PredictionView, RunState, Source, Status
 from gateway.errors import Conflict
-from gateway.ports import Store
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, ended, intent, lead, live, prediction, wish
+from tests.support.records import NOW, ended, intent, lead, live, prediction, wish
 
 
 async def test_an_intent_is_work_for_a_restart(store: Store) -> None:
     """The gateway dies right after deciding to create: its next start knows what it was about to do."""
     run = intent(request=b'{"input":{"prompt":"\xc3\xa9"}}', kind=Kind.TRAINING, stream_url=None)
     begun = await store.begin(Begin(run=run, prediction=prediction("p0"), now=NOW))
-    assert begun == Begun(Outcome.LED, prediction("p0"), replace(run, leader_id="p0"))
+    assert begun == Begun(Outcome.STARTED, prediction("p0"), replace(run, leader_id="p0"))
     assert await store.open_runs() == [begun.run]
     assert not await store.owns_upstream_id("uprun1")
 
@@ -33,8 +33,8 @@ async def test_a_created_prediction_is_found_by_its_id_and_its_ticket(store: Sto
     run = live(stream_url="https://stream.example/1", intended_at=5.0)
     await lead(store, run={"intended_at": 5.0})
     await store.record_created(run, made)
-    assert await store.prediction("p1") == Sight(made, run)
-    assert await store.prediction_by_ticket("ticket-p1") == Sight(made, run)
+    assert await store.prediction("p1") == PredictionView(made, run)
+    assert await store.prediction_by_ticket("ticket-p1") == PredictionView(made, run)
     assert await store.owns_upstream_id("uprun1")
     assert await store.open_runs() == [run]
 
@@ -44,18 +44,18 @@ async def test_times_come_back_as_the_floats_they_were(store: Store) -> None:
     await store.record_created(live(live_at=7.0), prediction(created_at=5.0))
     advanced = await store.advance("run1", status=Status.SUCCEEDED, document=b"{}", stream_url=None, at=9.0)
     assert advanced is not None
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert repr((sight.prediction.created_at, sight.run.live_at, sight.run.ended_at)) == "(5.0, 7.0, 9.0)"
+    view = await store.prediction("p1")
+    assert view is not None
+    assert repr((view.prediction.created_at, view.run.live_at, view.run.ended_at)) == "(5.0, 7.0, 9.0)"
     assert repr(advanced.ended_at) == "9.0"
 
 
 @pytest.mark.parametrize("filter_", [None, (), ("logs",)])
 async def test_no_filter_and_an_empty_filter_stay_apart(store: Store, filter_: tuple[str, ...] | None) -> None:
     await store.record_created(live(), prediction(webhook_events_filter=filter_))
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert sight.prediction.webhook_events_filter == filter_
+    view = await store.prediction("p1")
+    assert view is not None
+    assert view.prediction.webhook_events_filter == filter_
 
 
 async def test_unknown_ids_are_nobodys(store: Store) -> None:
@@ -88,7 +88,7 @@ async def test_a_run_that_is_known_is_not_written_over(store: Store) -> None:
     await store.record_created(live(), prediction())
     with pytest.raises(Conflict):
         await store.record_created(live(upstream_id="other", stream_url="x", document=b"x"), prediction("p2"))
-    assert await store.prediction("p1") == Sight(prediction(), live())
+    assert await store.prediction("p1") == PredictionView(prediction(), live())
     assert await store.prediction("p2") is None
     assert not await store.owns_upstream_id("other")
 
@@ -132,14 +132,14 @@ async def test_a_create_whose_intent_is_gone_is_recorded_all_the_same(store: Sto
     await lead(store)
     await store.discard_intent("run1")
     await store.record_created(live(), prediction())
-    assert await store.prediction("p1") == Sight(prediction(), live())
+    assert await store.prediction("p1") == PredictionView(prediction(), live())
 
 
 async def test_a_run_can_be_recorded_as_ended_at_once(store: Store) -> None:
     """Upstream answers the create with a finished run."""
     await lead(store)
     await store.record_created(ended(), prediction())
-    assert await store.prediction("p1") == Sight(prediction(), ended())
+    assert await store.prediction("p1") == PredictionView(prediction(), ended())
     assert await store.open_runs() == []
 
 
@@ -148,7 +148,7 @@ async def test_an_id_never_moves_to_another_run(store: Store) -> None:
     await store.record_created(live(), prediction())
     with pytest.raises(Conflict):
         await store.record_created(live("run2"), prediction(run_id="run2"))
-    assert await store.prediction("p1") == Sight(prediction(), live())
+    assert await store.prediction("p1") == PredictionView(prediction(), live())
     assert await store.open_runs() == [live()]
 
 
@@ -166,9 +166,9 @@ async def test_news_of_a_run_are_kept(store: Store) -> None:
     assert first == live(document=b"logs", stream_url="https://s/1")
     second = await store.advance("run1", status=Status.PROCESSING, document=b"more", stream_url=None, at=NOW + 3)
     assert second == live(document=b"more", stream_url="https://s/1", status=Status.PROCESSING)
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert sight.run == second
+    view = await store.prediction("p1")
+    assert view is not None
+    assert view.run == second
 
 
 async def test_news_that_say_nothing_new_change_nothing(store: Store) -> None:
@@ -188,9 +188,9 @@ async def test_a_terminal_status_ends_the_run_for_good(store: Store, terminal: S
     assert done == live(status=terminal, document=b"done", state=RunState.ENDED, ended_at=NOW + 4)
     for status in Status:
         assert await store.advance("run1", status=status, document=b"x", stream_url="x", at=NOW + 5) is None
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert sight.run == done
+    view = await store.prediction("p1")
+    assert view is not None
+    assert view.run == done
     assert await store.open_runs() == []
 
 
@@ -199,9 +199,9 @@ async def test_a_status_only_moves_forward(store: Store) -> None:
     await store.record_created(live(), prediction())
     await store.advance("run1", status=Status.PROCESSING, document=b"new", stream_url=None, at=NOW)
     assert await store.advance("run1", status=Status.STARTING, document=b"old", stream_url="x", at=NOW) is None
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert (sight.run.status, sight.run.document, sight.run.stream_url) == (Status.PROCESSING, b"new", None)
+    view = await store.prediction("p1")
+    assert view is not None
+    assert (view.run.status, view.run.document, view.run.stream_url) == (Status.PROCESSING, b"new", None)
 
 
 async def test_of_many_endings_at_once_one_counts(store: Store) -> None:
@@ -215,9 +215,9 @@ async def test_of_many_endings_at_once_one_counts(store: Store) -> None:
     )
     endings = [run for run in outcomes if run is not None and run.state == RunState.ENDED]
     assert len(endings) == 1
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert sight.run == endings[0]
+    view = await store.prediction("p1")
+    assert view is not None
+    assert view.run == endings[0]
 
 
 async def test_news_may_be_faster_than_the_answer_to_the_create(store: Store) -> None:
@@ -226,9 +226,9 @@ async def test_news_may_be_faster_than_the_answer_to_the_create(store: Store) ->
     early = await store.advance("run1", status=Status.PROCESSING, document=b"early", stream_url=None, at=NOW)
     assert early == intent(status=Status.PROCESSING, document=b"early", leader_id="p1")
     await store.record_created(live(stream_url="https://s/1"), prediction())
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert sight.run == live(status=Status.PROCESSING, document=b"early", stream_url="https://s/1")
+    view = await store.prediction("p1")
+    assert view is not None
+    assert view.run == live(status=Status.PROCESSING, document=b"early", stream_url="https://s/1")
 
 
 async def test_even_the_end_may_be_faster_than_the_answer_to_the_create(store: Store) -> None:
@@ -236,9 +236,9 @@ async def test_even_the_end_may_be_faster_than_the_answer_to_the_create(store: S
     await lead(store)
     await store.advance("run1", status=Status.SUCCEEDED, document=b"end", stream_url=None, at=NOW + 3)
     await store.record_created(live(), prediction())
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert sight.run == live(status=Status.SUCCEEDED, document=b"end", state=RunState.ENDED, ended_at=NOW + 3)
+    view = await store.prediction("p1")
+    assert view is not None
+    assert view.run == live(status=Status.SUCCEEDED, document=b"end", state=RunState.ENDED, ended_at=NOW + 3)
     assert await store.owns_upstream_id("uprun1")
 
 
@@ -265,8 +265,8 @@ async def test_data_is_cleared_oldest_end_first(store: Store) -> None:
     for run in due:
         await store.clear_data(run.id, b"removed")
     assert [run.id for run in await store.runs_to_clear(NOW + 5, NOW, 10)] == ["run2"]
-    sight = await store.prediction("p0")
-    assert sight == Sight(
+    view = await store.prediction("p0")
+    assert view == PredictionView(
         prediction("p0", "run0"), ended("run0", NOW, document=b"removed", request=b"", data_removed=True)
     )
 
@@ -303,9 +303,9 @@ async def test_a_shared_run_lives_as_long_as_any_of_its_predictions(store: Store
     await store.begin(wish("2", fingerprint="F", prediction_={"created_at": NOW + 5}))
     assert await store.delete_records(NOW + 1, 10) == 1
     assert await store.prediction("p1") is None
-    sight = await store.prediction("p2")
-    assert sight is not None
-    assert (sight.prediction.source, sight.run.id) == (Source.HIT, "run1")
+    view = await store.prediction("p2")
+    assert view is not None
+    assert (view.prediction.source, view.run.id) == (Source.HIT, "run1")
     assert await store.delete_records(NOW + 10, 10) == 1
     assert not await store.owns_upstream_id("uprun1")
 
@@ -321,8 +321,8 @@ async def test_deleting_nothing_counts_nothing(store: Store) -> None:
 async def test_concurrent_creates_all_arrive(store: Store) -> None:
     """A burst of callers: every id that was given out resolves."""
     await asyncio.gather(*(store.record_created(live(f"run{n}"), prediction(f"p{n}", f"run{n}")) for n in range(200)))
-    sights = await asyncio.gather(*(store.prediction(f"p{n}") for n in range(200)))
-    assert sights == [Sight(prediction(f"p{n}", f"run{n}"), live(f"run{n}")) for n in range(200)]
+    views = await asyncio.gather(*(store.prediction(f"p{n}") for n in range(200)))
+    assert views == [PredictionView(prediction(f"p{n}", f"run{n}"), live(f"run{n}")) for n in range(200)]
 
 
 async def test_large_documents_come_back_whole(store: Store) -> None:
@@ -330,7 +330,7 @@ async def test_large_documents_come_back_whole(store: Store) -> None:
     big = bytes(range(256)) * 12_000
     await store.record_created(live(request=big, document=big), prediction())
     await store.advance("run1", status=Status.SUCCEEDED, document=big[::-1], stream_url=None, at=NOW)
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert sight.run.request == big
-    assert sight.run.document == big[::-1]
+    view = await store.prediction("p1")
+    assert view is not None
+    assert view.run.request == big
+    assert view.run.document == big[::-1]

@@ -3,12 +3,12 @@
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.admitted import Admitted, Limit
-from gateway.core.limits import Of
-from gateway.core.quota import Sort
-from gateway.core.records import Kind, Outcome, Sight, Status
-from gateway.ports import Store
-from tests.contract.records import NOW, ended, finish, go, idempotency, intent, join, lead, live, prediction, wish
+from gateway.domain.admission_record import Admitted, Limit
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import LimitKind
+from gateway.domain.records import Kind, Outcome, PredictionView, Status
+from gateway.store.interface import Store
+from tests.support.records import NOW, ended, finish, go, idempotency, intent, join, lead, live, prediction, wish
 
 
 async def test_a_settled_run_is_found_by_its_fingerprint_only(store: Store) -> None:
@@ -18,7 +18,7 @@ async def test_a_settled_run_is_found_by_its_fingerprint_only(store: Store) -> N
     run = await store.run("run1")
     assert run == live(fingerprint="F", leader_id="up1")
     assert (await join(store, "2")).run == run
-    assert (await store.begin(wish("3", provisional="P"))).outcome is Outcome.LED
+    assert (await store.begin(wish("3", provisional="P"))).outcome is Outcome.STARTED
 
 
 async def test_a_run_that_is_not_deterministic_is_joined_no_more(store: Store) -> None:
@@ -27,7 +27,7 @@ async def test_a_run_that_is_not_deterministic_is_joined_no_more(store: Store) -
     run = await store.run("run1")
     assert run is not None
     assert (run.fingerprint, run.provisional) == (None, None)
-    assert (await store.begin(wish("2", provisional="P"))).outcome is Outcome.LED
+    assert (await store.begin(wish("2", provisional="P"))).outcome is Outcome.STARTED
 
 
 async def test_a_fingerprint_that_is_taken_stays_where_it_is(store: Store) -> None:
@@ -108,18 +108,18 @@ async def test_cleared_data_is_not_brought_back_by_settling(store: Store) -> Non
     await finish(store, "1")
     await store.clear_data("run1", b"removed")
     await store.settle_identity("run1", "F", NOW + 500)
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.LED
+    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.STARTED
 
 
 async def test_whoever_parts_was_never_there(store: Store) -> None:
     """The model turned out to be one that does not share: the caller gets a run of its own, under the same id."""
     await go(store, "1", provisional="P")
     await store.begin(wish("2", provisional="P", idempotency=idempotency()))
-    await store.part("p2")
+    await store.detach("p2")
     assert await store.prediction("p2") is None
     assert [each.id for each in await store.predictions_of("run1")] == ["up1"]
     begun = await store.begin(wish("2", idempotency=idempotency()))
-    assert begun.outcome is Outcome.LED
+    assert begun.outcome is Outcome.STARTED
     cancellation = await store.cancel("up1", NOW)
     assert cancellation is not None
     assert cancellation.is_last
@@ -130,7 +130,7 @@ async def test_only_those_who_joined_can_part(store: Store) -> None:
     await finish(store, "1")
     await store.begin(wish("2", fingerprint="F"))
     for each in ("up1", "p2", "unknown"):
-        await store.part(each)
+        await store.detach(each)
     assert len(await store.predictions_of("run1")) == 2
 
 
@@ -139,7 +139,7 @@ async def test_parting_cancels_nothing(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await join(store, "2")
     await store.cancel("up1", NOW)
-    await store.part("p2")
+    await store.detach("p2")
     run = await store.run("run1")
     assert run is not None
     assert run.cancel_asked_at is None
@@ -193,9 +193,9 @@ async def test_deadlines_are_those_of_predictions_that_have_not_ended(store: Sto
 async def test_a_leaders_deadline_counts_from_its_creation_upstream(store: Store) -> None:
     await lead(store, "1", prediction_={"deadline_at": NOW + 60})
     assert await store.deadlines() == []
-    leader = prediction("up1", "run1", deadline_at=NOW + 63)
-    await store.record_created(live(), leader)
-    assert await store.deadlines() == [leader]
+    starter = prediction("up1", "run1", deadline_at=NOW + 63)
+    await store.record_created(live(), starter)
+    assert await store.deadlines() == [starter]
 
 
 async def test_a_run_that_is_asked_to_cancel_keeps_no_deadlines(store: Store) -> None:
@@ -232,7 +232,7 @@ async def test_a_cache_entry_goes_with_the_last_of_its_predictions(store: Store)
     assert await store.run("run1") is None
     assert (await store.cache_stats(NOW)).entries == 0
     begun = await store.begin(wish("4", fingerprint="F", idempotency=idempotency()))
-    assert begun.outcome is Outcome.LED
+    assert begun.outcome is Outcome.STARTED
 
 
 async def test_open_runs_keep_their_predictions_however_old(store: Store) -> None:
@@ -251,21 +251,21 @@ async def test_a_team_sees_its_own_predictions_on_a_run_of_another(store: Store)
     await store.begin(wish("2", fingerprint="F", run={"team": "blue"}, prediction_={"team": "blue"}))
     page = await store.predictions(team="blue", kind=Kind.PREDICTION, limit=10)
     (item,) = page.items
-    assert isinstance(item, Sight)
+    assert isinstance(item, PredictionView)
     assert (item.prediction.id, item.prediction.team, item.run.team) == ("p2", "blue", "red")
 
 
 async def test_why_and_how_are_kept_with_the_prediction_that_leads(store: Store) -> None:
     """An explanation tells what was decided then. How a run was let in is its leader's alone."""
-    let_in = Admitted(5, 7, (Limit("budget_usd_per_day", Of.TEAM, Sort.DOLLARS, 9.0),), 1.25, None)
+    let_in = Admitted(5, 7, (Limit("budget_usd_per_day", SubjectKind.TEAM, LimitKind.DOLLARS, 9.0),), 1.25, None)
     reasoned = {"reason": "seed"}
     begun = await store.begin(wish("1", fingerprint="F", admitted=let_in, prediction_=reasoned))
     assert begun.prediction is not None
     assert (begun.prediction.reason, begun.prediction.admitted) == ("seed", let_in)
     await store.record_created(live("run1", fingerprint="F"), replace(begun.prediction, id="up1"), None)
-    leader = await store.prediction("up1")
-    assert leader is not None
-    assert leader.prediction.admitted == let_in
+    starter = await store.prediction("up1")
+    assert starter is not None
+    assert starter.prediction.admitted == let_in
     joined = await join(store, "2", admitted=let_in, prediction_=reasoned)
     assert joined.prediction is not None
     assert (joined.prediction.reason, joined.prediction.admitted) == ("seed", None)
@@ -276,8 +276,8 @@ async def test_a_reason_that_was_not_known_yet_is_settled_with_the_identity(stor
     await lead(store, "1", provisional="P", prediction_={"reason": "model-unknown"})
     await store.record_created(live(), prediction("up1", reason="model-unknown"))
     assert await store.settle_identity("run1", "F", None, reason="seed") is True
-    sight = await store.prediction("up1")
-    assert sight is not None
-    assert sight.prediction.reason == "seed"
+    view = await store.prediction("up1")
+    assert view is not None
+    assert view.prediction.reason == "seed"
     assert await store.settle_identity("run1", "F", None, reason="temperature-zero") is True
-    assert (await store.prediction("up1")) == sight
+    assert (await store.prediction("up1")) == view

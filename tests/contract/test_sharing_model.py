@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from gateway.core.records import Begin, Begun, Idempotency, Outcome, RunState, Source, Status
+from gateway.domain.records import Begin, Begun, Idempotency, Outcome, RunState, Source, Status
 from gateway.errors import Conflict
-from gateway.ports import Store
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, ended, intent, live, prediction
+from tests.support.records import NOW, ended, intent, live, prediction
 
 T = TypeVar("T")
 FINGERPRINTS = st.sampled_from([None, "F0", "F1"])
@@ -35,7 +35,7 @@ class Known:
 
     source: Source
     canceled_at: float | None = None
-    left_as: Status = Status.CANCELED
+    final_status: Status = Status.CANCELED
     left_untold: bool = field(default=False, compare=False)
     """Whether it left before it was told that it may stay: then nobody has seen it, and nobody hears of its end."""
 
@@ -46,7 +46,7 @@ class Life:
 
     fingerprint: str | None
     provisional: str | None
-    leader: str
+    starter: str
     state: RunState = RunState.INTENDED
     status: Status = Status.STARTING
     upstream_id: str | None = None
@@ -60,7 +60,7 @@ class Life:
         return self.state in (RunState.INTENDED, RunState.LIVE) and self.asked_at is None
 
     def shows(self, prediction_id: str) -> bool:
-        return self.state is not RunState.INTENDED and (self.upstream_id is not None or prediction_id != self.leader)
+        return self.state is not RunState.INTENDED and (self.upstream_id is not None or prediction_id != self.starter)
 
     def tells(self, prediction_id: str) -> bool:
         """Say whether a message about a prediction's end is due."""
@@ -175,7 +175,7 @@ class Sharing(RuleBasedStateMachine):
         joins = self.joinable(run.fingerprint, run.provisional)
         if begin.may_join and joins:
             return Outcome.JOINED, joins
-        return (Outcome.LED, {run.id}) if begin.may_lead else (Outcome.NOTHING, set())
+        return (Outcome.STARTED, {run.id}) if begin.may_lead else (Outcome.NOTHING, set())
 
     def joinable(self, fingerprint: str | None, provisional: str | None) -> set[str]:
         going = {run_id: life for run_id, life in self.runs.items() if life.is_open}
@@ -194,11 +194,11 @@ class Sharing(RuleBasedStateMachine):
         self.touched.add(begun.run.id)
         source = {Outcome.HIT: Source.HIT, Outcome.JOINED: Source.JOINED}.get(begun.outcome, begin.prediction.source)
         assert begun.prediction == replace(begin.prediction, run_id=begun.run.id, source=source)
-        if begun.outcome is Outcome.LED:
+        if begun.outcome is Outcome.STARTED:
             identity = (begin.run.fingerprint, begin.run.provisional)
             if self.joinable(*identity):
                 identity = (None, None)
-            self.runs[begun.run.id] = Life(*identity, leader=begun.prediction.id)
+            self.runs[begun.run.id] = Life(*identity, starter=begun.prediction.id)
         self.runs[begun.run.id].predictions[begun.prediction.id] = Known(source)
         if begin.idempotency is not None:
             self.keys[begin.idempotency.key] = (begin.idempotency, begun.prediction.id)
@@ -208,7 +208,7 @@ class Sharing(RuleBasedStateMachine):
     def upstream_answers_the_create(self, data: st.DataObject, at_once: Status | None, lives: float | None) -> None:
         run_id, life = self.some_run(data)
         # Said twice it changes nothing, so an answered create is answered again now and then.
-        leader = f"{run_id}up"
+        starter = f"{run_id}up"
         identity = {"fingerprint": life.fingerprint, "provisional": life.provisional, "team": self.name}
         cache_until = None if lives is None else self.now + lives
         run = (
@@ -216,7 +216,7 @@ class Sharing(RuleBasedStateMachine):
             if at_once is None
             else ended(run_id, self.now, status=at_once, cache_until=cache_until, **identity)
         )
-        created = prediction(leader, run_id, team=self.name, created_at=self.now, webhook=HOOK)
+        created = prediction(starter, run_id, team=self.name, created_at=self.now, webhook=HOOK)
         self.do(self.store.record_created(run, created))
         if life.upstream_id is not None:
             return
@@ -225,12 +225,12 @@ class Sharing(RuleBasedStateMachine):
             if at_once is not None:
                 life.end(at_once, self.now, cache_until)
         life.upstream_id = run.upstream_id
-        life.predictions[leader] = Known(life.predictions.pop(life.leader).source)
+        life.predictions[starter] = Known(life.predictions.pop(life.starter).source)
         self.keys = {
-            key: (known, leader if prediction_id == life.leader else prediction_id)
+            key: (known, starter if prediction_id == life.starter else prediction_id)
             for key, (known, prediction_id) in self.keys.items()
         }
-        life.leader = leader
+        life.starter = starter
 
     @precondition(lambda self: any(life.upstream_id for life in self.runs.values()))
     @rule(data=st.data())
@@ -294,7 +294,7 @@ class Sharing(RuleBasedStateMachine):
         if changes:
             known.canceled_at = self.now
             aborts = by_deadline and life.status is Status.STARTING
-            known.left_as = Status.ABORTED if aborts else Status.CANCELED
+            known.final_status = Status.ABORTED if aborts else Status.CANCELED
             known.left_untold = known.source is Source.JOINED and life.fingerprint is None
         is_last = (
             changes
@@ -310,7 +310,7 @@ class Sharing(RuleBasedStateMachine):
     def someone_parts(self, data: st.DataObject) -> None:
         prediction_id = self.some_prediction(data)
         life = self.run_of(prediction_id)
-        self.do(self.store.part(prediction_id))
+        self.do(self.store.detach(prediction_id))
         if life is not None and life.predictions[prediction_id].source is Source.JOINED:
             del life.predictions[prediction_id]
             self.keys = {key: known for key, known in self.keys.items() if known[1] != prediction_id}
@@ -353,18 +353,22 @@ class Sharing(RuleBasedStateMachine):
             return
         assert run is not None
         assert (run.state, run.status, run.upstream_id) == (life.state, life.status, life.upstream_id)
-        assert (run.fingerprint, run.provisional, run.leader_id) == (life.fingerprint, life.provisional, life.leader)
+        assert (run.fingerprint, run.provisional, run.leader_id) == (
+            life.fingerprint,
+            life.provisional,
+            life.starter,
+        )
         assert (run.cancel_asked_at, run.ended_at, run.cache_until) == (life.asked_at, life.ended_at, life.cache_until)
         assert {
-            each: Known(stored.source, stored.canceled_at, stored.left_as) for each, stored in known.items()
+            each: Known(stored.source, stored.canceled_at, stored.final_status) for each, stored in known.items()
         } == life.predictions
         messages = await self.store.deliveries(team=self.name)
         told = {each.prediction_id for each in messages if each.run_id == run_id}
         assert told == {each for each in known if life.tells(each)}
         for prediction_id in known:
-            sight = await self.store.prediction(prediction_id)
-            assert (sight is not None) == life.shows(prediction_id)
-            assert sight is None or sight.run == run
+            view = await self.store.prediction(prediction_id)
+            assert (view is not None) == life.shows(prediction_id)
+            assert view is None or view.run == run
 
     def teardown(self) -> None:
         for run_id in self.runs:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from gateway.core.records import Begun, Outcome, Source, Status
-from gateway.ports import Store
+from gateway.domain.records import Begun, Outcome, Source, Status
+from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.contract.records import NOW, go, idempotency, lead, live, prediction, wish
+from tests.support.records import NOW, go, idempotency, lead, live, prediction, wish
 
 ROUNDS = 30
 
@@ -42,7 +42,7 @@ def outcomes(begun: list[Begun]) -> Counter[Outcome]:
 async def test_of_five_hundred_who_ask_for_one_thing_one_leads(stores: tuple[Store, Store]) -> None:
     """A burst of equal requests at two processes: one run, five hundred predictions, one leader."""
     begun = await asyncio.gather(*(stores[n % 2].begin(wish(str(n), fingerprint="F")) for n in range(500)))
-    assert outcomes(begun) == {Outcome.LED: 1, Outcome.JOINED: 499}
+    assert outcomes(begun) == {Outcome.STARTED: 1, Outcome.JOINED: 499}
     (run,) = await stores[0].open_runs()
     assert {each.run.id for each in begun if each.run is not None} == {run.id}
     known = await stores[1].predictions_of(run.id)
@@ -55,12 +55,12 @@ async def test_of_many_on_a_cold_gateway_one_leads(stores: tuple[Store, Store]) 
     begun = await asyncio.gather(
         *(stores[n % 2].begin(wish(str(n), fingerprint="F" if n % 3 else None, provisional="P")) for n in range(100))
     )
-    assert outcomes(begun) == {Outcome.LED: 1, Outcome.JOINED: 99}
+    assert outcomes(begun) == {Outcome.STARTED: 1, Outcome.JOINED: 99}
 
 
 async def test_many_things_at_once_have_a_leader_each(stores: tuple[Store, Store]) -> None:
     begun = await asyncio.gather(*(stores[n % 2].begin(wish(str(n), fingerprint=f"F{n % 7}")) for n in range(140)))
-    assert outcomes(begun) == {Outcome.LED: 7, Outcome.JOINED: 133}
+    assert outcomes(begun) == {Outcome.STARTED: 7, Outcome.JOINED: 133}
     runs = await stores[0].open_runs()
     assert sorted(str(run.fingerprint) for run in runs) == [f"F{n}" for n in range(7)]
 
@@ -79,11 +79,11 @@ async def test_nobody_joins_a_run_that_is_being_cancelled(stores: tuple[Store, S
             assert run is not None
             assert run.cancel_asked_at is None
         else:
-            assert begun.outcome is Outcome.LED
+            assert begun.outcome is Outcome.STARTED
             assert cancellation.is_last
             assert begun.run.id == f"run{n}b"
         stories.add(begun.outcome)
-    assert stories == {Outcome.JOINED, Outcome.LED}
+    assert stories == {Outcome.JOINED, Outcome.STARTED}
 
 
 async def test_whoever_comes_at_the_end_is_not_lost(stores: tuple[Store, Store]) -> None:
@@ -96,9 +96,9 @@ async def test_whoever_comes_at_the_end_is_not_lost(stores: tuple[Store, Store])
         )
         _, begun = await in_turn(n, end, stores[n % 4 // 2].begin(wish(f"{n}b", fingerprint=f"F{n}")))
         assert begun.outcome in (Outcome.HIT, Outcome.JOINED)
-        sight = await stores[0].prediction(f"p{n}b")
-        assert sight is not None
-        assert (sight.run.id, sight.run.status) == (f"run{n}a", Status.SUCCEEDED)
+        view = await stores[0].prediction(f"p{n}b")
+        assert view is not None
+        assert (view.run.id, view.run.status) == (f"run{n}a", Status.SUCCEEDED)
         stories.add(begun.outcome)
     assert stories == {Outcome.HIT, Outcome.JOINED}
 
@@ -109,7 +109,7 @@ async def test_whoever_comes_as_a_run_fails_is_not_lost(store: Store) -> None:
         await go(store, f"{n}a", fingerprint=f"F{n}")
         end = store.advance(f"run{n}a", status=Status.FAILED, document=b"x", stream_url=None, at=NOW)
         _, begun = await in_turn(n, end, store.begin(wish(f"{n}b", fingerprint=f"F{n}")))
-        assert begun.outcome in (Outcome.JOINED, Outcome.LED)
+        assert begun.outcome in (Outcome.JOINED, Outcome.STARTED)
         assert await store.run(begun.run.id) is not None
 
 
@@ -123,11 +123,11 @@ async def test_whoever_comes_as_a_create_is_refused_goes_with_it_or_leads(stores
         assert await stores[0].run(f"run{n}a") is None
         assert await stores[0].predictions_of(f"run{n}a") == []
         known = await stores[0].predictions_of(f"run{n}b")
-        assert [each.id for each in known] == ([f"p{n}b"] if begun.outcome is Outcome.LED else [])
+        assert [each.id for each in known] == ([f"p{n}b"] if begun.outcome is Outcome.STARTED else [])
         again = await stores[0].begin(wish(f"{n}c", idempotency=idempotency(f"k{n}")))
-        assert again.outcome is (Outcome.PENDING if begun.outcome is Outcome.LED else Outcome.LED)
+        assert again.outcome is (Outcome.PENDING if begun.outcome is Outcome.STARTED else Outcome.STARTED)
         stories.add(begun.outcome)
-    assert stories == {Outcome.JOINED, Outcome.LED}
+    assert stories == {Outcome.JOINED, Outcome.STARTED}
 
 
 async def test_whoever_comes_as_a_create_is_recorded_joins_it(stores: tuple[Store, Store]) -> None:
@@ -146,9 +146,9 @@ async def test_a_create_that_is_answered_and_given_up_at_once_is_one_of_both(sto
         await lead(store, str(n), fingerprint=f"F{n}")
         created = store.record_created(live(f"run{n}", fingerprint=f"F{n}"), prediction(f"up{n}", f"run{n}"))
         await in_turn(n, created, store.discard_intent(f"run{n}"))
-        sight = await store.prediction(f"up{n}")
-        assert sight is not None
-        assert (sight.run.leader_id, sight.run.fingerprint) == (f"up{n}", f"F{n}")
+        view = await store.prediction(f"up{n}")
+        assert view is not None
+        assert (view.run.leader_id, view.run.fingerprint) == (f"up{n}", f"F{n}")
         assert len(await store.predictions_of(f"run{n}")) == 1
 
 
@@ -160,7 +160,7 @@ async def test_of_a_hundred_with_one_key_one_leads(stores: tuple[Store, Store]) 
 
     begun: list[Begun] = []
     begun = await asyncio.gather(*asking())
-    assert outcomes(begun) == {Outcome.LED: 1, Outcome.PENDING: 99}
+    assert outcomes(begun) == {Outcome.STARTED: 1, Outcome.PENDING: 99}
     (run,) = await stores[0].open_runs()
     await stores[0].record_created(live(run.id), prediction("up", run.id))
     begun = await asyncio.gather(*asking())
@@ -170,7 +170,7 @@ async def test_of_a_hundred_with_one_key_one_leads(stores: tuple[Store, Store]) 
     assert outcomes(await asyncio.gather(*others)) == {Outcome.MISMATCHED: 20}
     late = [stores[n % 2].begin(wish(f"{n}z", now=NOW + 86400, idempotency=idempotency())) for n in range(20)]
     # Their own keys end before they begin, so that each is fresh.
-    assert outcomes(await asyncio.gather(*late)) == {Outcome.LED: 20}
+    assert outcomes(await asyncio.gather(*late)) == {Outcome.STARTED: 20}
 
 
 async def test_of_many_expired_keys_one_is_taken(store: Store) -> None:
@@ -179,7 +179,7 @@ async def test_of_many_expired_keys_one_is_taken(store: Store) -> None:
     begun = await asyncio.gather(
         *(store.begin(wish(str(n), now=NOW + 2 * 86400, idempotency=fresh)) for n in range(50))
     )
-    assert outcomes(begun) == {Outcome.LED: 1, Outcome.PENDING: 49}
+    assert outcomes(begun) == {Outcome.STARTED: 1, Outcome.PENDING: 49}
 
 
 async def test_of_many_who_settle_on_one_identity_one_has_it(stores: tuple[Store, Store]) -> None:
@@ -204,9 +204,9 @@ async def test_an_identity_is_settled_or_led_but_not_both(stores: tuple[Store, S
             stores[n % 4 // 2].begin(wish(f"{n}b", fingerprint=f"F{n}")),
         )
         assert settled == (begun.outcome is Outcome.JOINED)
-        assert begun.outcome in (Outcome.JOINED, Outcome.LED)
+        assert begun.outcome in (Outcome.JOINED, Outcome.STARTED)
         stories.add(begun.outcome)
-    assert stories == {Outcome.JOINED, Outcome.LED}
+    assert stories == {Outcome.JOINED, Outcome.STARTED}
 
 
 async def test_a_settlement_and_an_end_at_once_lose_no_time(store: Store) -> None:
@@ -227,7 +227,7 @@ async def test_the_last_to_part_and_the_last_to_cancel_ask_at_most_once(store: S
     for n in range(ROUNDS):
         await go(store, f"{n}a", fingerprint=f"F{n}")
         await store.begin(wish(f"{n}b", fingerprint=f"F{n}"))
-        _, cancellation = await in_turn(n, store.part(f"p{n}b"), store.cancel(f"up{n}a", NOW))
+        _, cancellation = await in_turn(n, store.detach(f"p{n}b"), store.cancel(f"up{n}a", NOW))
         assert cancellation.changed
         assert [each.id for each in await store.predictions_of(f"run{n}a")] == [f"up{n}a"]
         stories.add(cancellation.is_last)
@@ -246,6 +246,6 @@ async def test_a_hit_is_recorded_even_as_its_run_is_purged(stores: tuple[Store, 
         if begun.outcome is Outcome.HIT:
             assert await stores[0].prediction(f"p{n}b") is not None
         else:
-            assert begun.outcome is Outcome.LED
+            assert begun.outcome is Outcome.STARTED
         assert await stores[0].cache_stats(NOW) == await stores[1].cache_stats(NOW)
         assert (await stores[0].cache_stats(NOW)).entries == 0

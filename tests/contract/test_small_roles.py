@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.ports import Store
-from tests.contract.records import live, prediction
+from gateway.store.interface import Store
+from tests.support.records import live, prediction
 
 
 async def test_the_first_word_on_a_version_stands(store: Store) -> None:
@@ -97,9 +97,9 @@ async def test_a_write_is_seen_by_the_next_read(store: Store) -> None:
         await store.record_created(live(f"run{n}"), prediction(f"p{n}", f"run{n}"))
         assert await store.prediction(f"p{n}") is not None
         await store.cancel(f"p{n}", 5.0)
-        sight = await store.prediction(f"p{n}")
-        assert sight is not None
-        assert sight.prediction.canceled_at == 5.0
+        view = await store.prediction(f"p{n}")
+        assert view is not None
+        assert view.prediction.canceled_at == 5.0
 
     await asyncio.gather(*(one(n) for n in range(100)))
 

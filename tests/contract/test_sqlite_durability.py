@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from gateway.core.limits import Of
-from gateway.core.quota import Allowance, Demand
-from gateway.core.records import Begin, Begun, Idempotency, Outcome, RunState, Status
-from gateway.core.windows import day_of
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import Allowance, ReservationRequest
+from gateway.domain.records import Begin, Begun, Idempotency, Outcome, RunState, Status
+from gateway.domain.windows import day_of
 from gateway.store.sqlite import SQLiteStore
-from tests.contract.records import NOW, ended, file, intent, key, lead, live, prediction, wish
+from tests.support.records import NOW, ended, file, intent, key, lead, live, prediction, wish
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ async def trace(store: SQLiteStore) -> list[str]:
 async def killed_under_load(path: Path, prefix: str, after_lines: int) -> list[tuple[str, list[str]]]:
     """Start the load, kill it with SIGKILL after some acknowledgements, return all that it got out."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.contract.write_load", str(path), prefix, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "tests.support.write_load", str(path), prefix, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     lines = [await process.stdout.readline() for _ in range(after_lines)]
@@ -71,7 +71,7 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     finally:
         await store.close()
     assert len(acknowledged) > 1800
-    assert {"led", "joined", "hit", "created", "canceled", "ended"} <= {what for what, _ in acknowledged}
+    assert {"started", "joined", "hit", "created", "canceled", "ended"} <= {what for what, _ in acknowledged}
     shared = Counter(run.fingerprint for run in open_runs if run.cancel_asked_at is None)
     assert max(shared.values()) == 1
     with closing(sqlite3.connect(path)) as db:
@@ -95,7 +95,7 @@ async def check(store: SQLiteStore, what: str, prediction_id: str, run_id: str) 
     known = {each.id: each for each in await store.predictions_of(run_id)}
     run = await store.run(run_id)
     assert run is not None, (what, prediction_id)
-    if what == "led":
+    if what == "started":
         # Its leader has upstream's id, if that was recorded by a step which was not acknowledged.
         assert run.leader_id in (prediction_id, f"{prediction_id}up")
         prediction_id = run.leader_id
@@ -144,8 +144,11 @@ async def test_a_begin_takes_few_statements(store: SQLiteStore, name: str, count
     )
     await lead(store, "2", fingerprint="join")
     statements = await trace(store)
-    limits = [Allowance(of=Of.TEAM, scope="team/red", concurrent=1), Allowance(of=Of.KEY, scope="key/k1", concurrent=1)]
-    demand = Demand(5, 7, tuple(limits)) if "limits" in name else None
+    limits = [
+        Allowance(of=SubjectKind.TEAM, scope="team/red", concurrent=1),
+        Allowance(of=SubjectKind.KEY, scope="key/k1", concurrent=1),
+    ]
+    demand = ReservationRequest(5, 7, tuple(limits)) if "limits" in name else None
     await store.begin(wish("3", fingerprint=name, now=NOW + 10, demand=demand))
     assert len([each for each in statements if each.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE")]) == count
     written = [each for each in statements if not each.startswith("SELECT")]
@@ -171,7 +174,7 @@ KEPT: dict[str, Call] = {
     "discard_intent": lambda store: store.discard_intent("run0"),
     "mark_uncertain": lambda store: store.mark_uncertain("run0", NOW),
     "settle_identity": lambda store: store.settle_identity("run0", "F", None),
-    "part": lambda store: store.part("p9"),
+    "part": lambda store: store.detach("p9"),
     "purge_cache": lambda store: store.purge_cache(),
     "evict_cache": lambda store: store.evict_cache(0, NOW),
     "delete_expired_idempotency": lambda store: store.delete_expired_idempotency(NOW, 10),

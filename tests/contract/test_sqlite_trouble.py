@@ -18,7 +18,7 @@ from gateway.errors import StoreUnavailable
 from gateway.store.sql.queries import SQL
 from gateway.store.sqlite import SQLiteStore
 from gateway.store.urls import open_store
-from tests.contract.records import NOW, key, live, prediction
+from tests.support.records import NOW, key, live, prediction
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,14 +52,14 @@ async def test_a_locked_file_is_answered_in_time_and_reads_go_on(store: SQLiteSt
         await store.cancel("p1", NOW)
     assert 0.2 < time.monotonic() - begun < 1
     assert told.value.retry_after == 1
-    sight = await store.prediction("p1")
-    assert sight is not None
+    view = await store.prediction("p1")
+    assert view is not None
     other.execute("ROLLBACK")
     other.close()
     await store.ping()
-    sight = await store.prediction("p1")
-    assert sight is not None
-    assert sight.prediction.canceled_at is None
+    view = await store.prediction("p1")
+    assert view is not None
+    assert view.prediction.canceled_at is None
 
 
 async def test_what_was_given_up_is_not_done_later(store: SQLiteStore, path: Path) -> None:
@@ -143,7 +143,7 @@ async def test_a_disk_that_refuses_writes_is_said_plainly(tmp_path: Path) -> Non
 import asyncio, resource, sys
 from gateway.errors import StoreUnavailable
 from gateway.store.sqlite import SQLiteStore
-from tests.contract.records import live, prediction
+from tests.support.records import live, prediction
 
 async def main():
     store = SQLiteStore(sys.argv[1])
@@ -250,7 +250,7 @@ async def test_a_real_second_process_reads_and_writes_beside(store: SQLiteStore,
     script = (
         "import asyncio, sys\n"
         "from gateway.store.sqlite import SQLiteStore\n"
-        "from tests.contract.records import key\n"
+        "from tests.support.records import key\n"
         "async def main():\n"
         "    store = SQLiteStore(sys.argv[1]); await store.open()\n"
         "    print(await store.model_of('v'))\n"

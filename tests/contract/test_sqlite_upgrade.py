@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.records import Kind, Outcome, Prediction, RunState, Sight, Source, Status
+from gateway.domain.records import Kind, Outcome, Prediction, PredictionView, RunState, Source, Status
 from gateway.errors import StoreUnavailable
 from gateway.store.sqlite import SQLiteStore
-from tests.contract.records import NOW, ended, file, go, intent, key, live, prediction, wish
+from tests.support.records import NOW, ended, file, go, intent, key, live, prediction, wish
 
 FIRST_SCHEMA = resources.files("gateway.store.sql").joinpath("migrations/0001_records.sql").read_text()
 RUN = (
@@ -89,12 +89,12 @@ async def test_all_that_was_recorded_is_still_there(path: Path) -> None:
             ),
         }
         for n, run in runs.items():
-            expected = Sight(old(n, NOW + 3 if n == 1 else None), replace(run, leader_id=f"up{n}"))
+            expected = PredictionView(old(n, NOW + 3 if n == 1 else None), replace(run, leader_id=f"up{n}"))
             assert await store.prediction(f"up{n}") == expected
             assert await store.prediction_by_ticket(f"t{n}") == expected
             assert await store.owns_upstream_id(f"up{n}")
         page = await store.predictions(team="red", kind=Kind.PREDICTION, limit=10)
-        assert [item.prediction.id for item in page.items if isinstance(item, Sight)] == ["up3", "up2", "up1"]
+        assert [item.prediction.id for item in page.items if isinstance(item, PredictionView)] == ["up3", "up2", "up1"]
         assert [run.id for run in await store.open_runs()] == ["run0", "run1"]
         assert [run.id for run in await store.runs_to_clear(NOW + 100, NOW, 10)] == ["run2"]
         assert await store.keys() == [key()]
@@ -107,7 +107,7 @@ async def test_all_that_was_recorded_is_still_there(path: Path) -> None:
         run = await store.advance("run1", status=Status.CANCELED, document=b"", stream_url=None, at=NOW + 60)
         assert run is not None
         assert run.state is RunState.ENDED
-        assert (await store.begin(wish("9", fingerprint="F"))).outcome is Outcome.LED
+        assert (await store.begin(wish("9", fingerprint="F"))).outcome is Outcome.STARTED
     finally:
         await store.close()
 
@@ -118,10 +118,10 @@ async def test_an_intent_that_was_left_behind_can_still_be_adopted(path: Path) -
     await store.open()
     try:
         run, _ = await store.open_runs()
-        (leader,) = await store.predictions_of("run0")
-        assert run == intent("run0", leader_id=leader.id)
-        assert re.fullmatch("[a-z0-9]{26}", leader.id)
-        assert await store.prediction(leader.id) is None
+        (run_creator,) = await store.predictions_of("run0")
+        assert run == intent("run0", leader_id=run_creator.id)
+        assert re.fullmatch("[a-z0-9]{26}", run_creator.id)
+        assert await store.prediction(run_creator.id) is None
         await store.record_created(live("run0"), prediction("up0", "run0"))
         assert [each.id for each in await store.predictions_of("run0")] == ["up0"]
     finally:

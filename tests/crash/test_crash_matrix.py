@@ -1,4 +1,4 @@
-"""`kill -9` at every await of the create path, under load (issue 3, design 2.8, 2.9).
+"""`kill -9` at every await of the create path, under load (docs/architecture.md, Invariants 8 and 9).
 
 Each round: callers in many forms, the gateway dead at a chosen passage of a chosen step, another one on the same file,
 the callers' retries. Afterwards no id is lost, nothing has run twice, no intent is left. `bench/crash.py` plays more.
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.rounds import Matrix, crash_upstream, play
+from tests.support.crash_rounds import Matrix, crash_upstream, play
 
 POINTS = [
     ("before", "lead", 1),
@@ -25,7 +25,7 @@ POINTS = [
     ("before", "learn", 1),
     ("before", "settle", 1),
     ("after", "settle", 1),
-    ("before", "part", 1),
+    ("before", "detach", 1),
     ("before", "discard", 1),
     ("after", "uncertain", 1),
     ("after", "look", 1),

@@ -12,12 +12,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.core.keys import new_key
+from gateway.access.rules.api_keys import new_key
 from gateway.simulator import Fault, Simulator
 from gateway.simulator.models.image import paint
-from tests.crash.rounds import ROOT
-from tests.edge.test_sharing import Moved
-from tests.support.house import House, start_gateway, start_upstream
+from tests.gateway.test_sharing import Moved
+from tests.support.crash_rounds import ROOT
+from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.upstream import version_of
 
 LAKE = {"prompt": "a lake", "seed": 5, "width": 256, "height": 256}
@@ -44,7 +44,7 @@ async def killed_while_copying(upstream: Simulator, folder: Path, point: tuple[s
         '[[teams]]\nname = "alpha"\n[[teams.keys]]\nname = "default"\nkey_env = "KEY"\n'
     )
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.crash.child", str(config), *point),
+        *(sys.executable, "-m", "tests.support.crash_child", str(config), *point),
         cwd=ROOT,
         env={**os.environ, "REPLICATE_API_TOKEN": upstream.token, "KEY": key},
         stdout=asyncio.subprocess.PIPE,
@@ -70,8 +70,8 @@ def objects(folder: Path) -> list[Path]:
     return [path for path in (folder / "outputs").rglob("*") if path.is_file()]
 
 
-async def metric(house: House, name: str) -> float:
-    async with aiohttp.ClientSession() as session, session.get(f"{house.ops_url}/metrics") as response:
+async def metric(stack: Stack, name: str) -> float:
+    async with aiohttp.ClientSession() as session, session.get(f"{stack.ops_url}/metrics") as response:
         lines = (await response.text()).splitlines()
     return next(float(line.split()[-1]) for line in lines if line.startswith(f"replicate_gateway_{name} "))
 
@@ -85,11 +85,11 @@ async def test_the_next_start_takes_the_copy_up(upstream: Simulator, tmp_path: P
             assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name, "half an object bears its name"
     clock = Moved(upstream)
     outputs = {"url": str(tmp_path / "outputs")}
-    async with start_gateway(upstream, tmp_path, clock=clock, keys={"alpha": key}, outputs=outputs) as house:
-        async with house.caller() as alpha:
+    async with start_gateway(upstream, tmp_path, clock=clock, keys={"alpha": key}, outputs=outputs) as stack:
+        async with stack.caller() as alpha:
             while True:
                 body = (await (await alpha.get("/v1/predictions")).json())["results"][0]
-                if body["status"] == "succeeded" and not await metric(house, "outputs_pending"):
+                if body["status"] == "succeeded" and not await metric(stack, "outputs_pending"):
                     break
             clock.advance(2 * HOUR)
             (link,) = (await (await alpha.get(f"/v1/predictions/{body['id']}")).json())["output"]
@@ -108,9 +108,9 @@ async def test_nothing_is_left_when_upstream_has_it_no_more(
     clock = Moved(upstream)
     clock.advance(2 * HOUR)
     outputs = {"url": str(tmp_path / "outputs")}
-    async with start_gateway(upstream, tmp_path, clock=clock, keys={"alpha": key}, outputs=outputs) as house:
+    async with start_gateway(upstream, tmp_path, clock=clock, keys={"alpha": key}, outputs=outputs) as stack:
         assert [path for path in objects(tmp_path) if path.parent.name == "incoming"] == []
         while objects(tmp_path):
             clock.advance(900)
             await asyncio.sleep(0.02)
-        assert await metric(house, "outputs_pending") == 0
+        assert await metric(stack, "outputs_pending") == 0

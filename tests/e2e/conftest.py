@@ -1,4 +1,4 @@
-"""Fixtures of the client matrix: the house, and the npm clients installed."""
+"""Fixtures of the client matrix: the stack, and the npm clients installed."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -10,10 +10,10 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.support.fixtures import upstream
-from tests.support.house import House, start_gateway
 from tests.support.node import CLIENTS, Outcome, install_clients, run_script
 from tests.support.pages import Site, bundle_page, serve_site
 from tests.support.python_client import Python, python_client
+from tests.support.stack import Stack, start_gateway
 from tests.support.tools import absent, require_tool
 from tests.support.upstream import assert_upstream_saw_no_key, version_of
 
@@ -25,11 +25,11 @@ Play = Callable[..., Awaitable[Outcome]]
 
 
 @pytest.fixture
-async def gateway(upstream: Simulator, tmp_path: Path, a_quiet_gateway: None) -> AsyncIterator[House]:
+async def gateway(upstream: Simulator, tmp_path: Path, a_quiet_gateway: None) -> AsyncIterator[Stack]:
     """A gateway before the simulator; afterwards no key of a caller may be found in what upstream received."""
-    async with start_gateway(upstream, tmp_path) as house:
-        yield house
-        assert_upstream_saw_no_key(house)
+    async with start_gateway(upstream, tmp_path) as stack:
+        yield stack
+        assert_upstream_saw_no_key(stack)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ async def site(bundle: Path) -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-def play(clients: Path, gateway: House) -> Play:
+def play(clients: Path, gateway: Stack) -> Play:
     """Run a scenario: `await play("replicate.mjs", "run", ref=…)`, as team alpha unless `team` or `key` is given."""
 
     async def run(script: str, scenario: str, *, team: str = "alpha", **more: Any) -> Outcome:
@@ -95,7 +95,7 @@ def is_async(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-async def python(gateway: House, is_async: bool) -> AsyncIterator[Python]:
+async def python(gateway: Stack, is_async: bool) -> AsyncIterator[Python]:
     """The client of team alpha, its base spelled as it wants it: without /v1."""
     client = python_client(gateway.keys["alpha"], gateway.origin, is_async=is_async)
     yield client

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from gateway.core import times
-from tests.edge.samples import ShiftedClock
-from tests.support.house import House, start_gateway, start_upstream
+from gateway.domain import times
 from tests.support.month import live_through
 from tests.support.node import install_clients, run_script
+from tests.support.samples import ShiftedClock
+from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.tools import require_tool
 from tests.support.upstream import version_of
 
@@ -40,38 +40,38 @@ async def main() -> None:
         await live_through(folder / "gateway.db", clock.now())
         async with (
             start_upstream() as upstream,
-            start_gateway(upstream, folder, clock=clock, teams=_TEAMS, prices=_PRICES) as house,
+            start_gateway(upstream, folder, clock=clock, teams=_TEAMS, prices=_PRICES) as stack,
         ):
-            await _something_happens(house)
+            await _something_happens(stack)
             for name, scheme, small in _SHOTS:
-                await _shoot(house, folder, name, scheme, small=small)
+                await _shoot(stack, folder, name, scheme, small=small)
 
 
-async def _something_happens(house: House) -> None:
+async def _something_happens(stack: Stack) -> None:
     """Have runs under way, and an error or two."""
-    slow, fail = (f"acme/{name}:{version_of(house.upstream, f'acme/{name}')}" for name in ("slow", "fail"))
-    async with contextlib.AsyncExitStack() as stack:
+    slow, fail = (f"acme/{name}:{version_of(stack.upstream, f'acme/{name}')}" for name in ("slow", "fail"))
+    async with contextlib.AsyncExitStack() as exits:
         for key, version, given in (
             ("alpha", slow, {"duration": 3000.0}),
             ("beta", slow, {"duration": 3000.0}),
             ("beta", fail, {"kind": "nsfw"}),
         ):
-            caller = await stack.enter_async_context(house.caller(key))
+            caller = await exits.enter_async_context(stack.caller(key))
             async with caller.post("/v1/predictions", json={"version": version, "input": given}) as answer:
                 if answer.status != HTTPStatus.CREATED:
                     raise SystemExit(await answer.text())
 
 
-async def _shoot(house: House, folder: Path, name: str, scheme: str, *, small: bool) -> None:
+async def _shoot(stack: Stack, folder: Path, name: str, scheme: str, *, small: bool) -> None:
     picture = folder / f"{name}.png"
     outcome = await run_script(
         "dashboard.mjs",
         "look",
-        base_url=house.base_url,
-        key=house.keys["alpha"],
+        base_url=stack.base_url,
+        key=stack.keys["alpha"],
         executable=require_tool("chromium"),
         profile=str(folder / f"profile-{name}"),
-        address=f"{house.ops_url}/dashboard",
+        address=f"{stack.ops_url}/dashboard",
         scheme=scheme,
         small=small,
         screenshot=str(picture),

@@ -9,9 +9,9 @@ import pytest
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.e2e.conftest import Play
-from tests.support.house import House
 from tests.support.models import FILM, INLINE_PICTURE, add_film, add_inline
 from tests.support.node import node_22
+from tests.support.stack import Stack
 from tests.support.upstream import creates, reads, version_of
 
 pytestmark = pytest.mark.node
@@ -85,7 +85,7 @@ async def test_a_picture_is_given_along_as_a_data_uri(sdk: Play, upstream: Simul
     assert upstream.requests.find("*predictions.create")[0].json["input"]["image"] == f"data:image/png;base64,{data}"
 
 
-async def test_an_image_later_than_the_wait(sdk: Play, upstream: Simulator, generation: str, gateway: House):
+async def test_an_image_later_than_the_wait(sdk: Play, upstream: Simulator, generation: str, gateway: Stack):
     """The third goes on by polling `urls.get`, with its key since the origin is the base's; the second fails."""
     add_inline(upstream, seconds=36)
     done = await sdk("image", model="acme/inline", prompt="p", options={"maxWaitTimeInSeconds": 1}, maxRetries=0)
@@ -101,7 +101,7 @@ async def test_an_image_later_than_the_wait(sdk: Play, upstream: Simulator, gene
     assert all(each.status == 200 for each in polls)
 
 
-async def test_a_film_is_generated_and_polled_for(sdk: Play, upstream: Simulator, gateway: House, generation: str):
+async def test_a_film_is_generated_and_polled_for(sdk: Play, upstream: Simulator, gateway: Stack, generation: str):
     """`experimental_generateVideo()`: the third generation starts and polls, the second waits; one run either way."""
     add_film(upstream)
     poll = {"intervalMs": 20} if generation == "3" else None

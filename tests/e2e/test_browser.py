@@ -10,8 +10,8 @@ import pytest
 
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
-from tests.support.house import House, start_gateway
 from tests.support.pages import Seen, Site, visit_page
+from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import assert_upstream_saw_no_key, creates, reads, until, version_of
 
 pytestmark = [pytest.mark.chromium, pytest.mark.node, pytest.mark.timeout(60)]
@@ -24,17 +24,17 @@ Visit = Callable[..., Awaitable[Seen]]
 
 
 @pytest.fixture
-async def gateway(upstream: Simulator, tmp_path: Path, site: Site, a_quiet_gateway: None) -> AsyncIterator[House]:
+async def gateway(upstream: Simulator, tmp_path: Path, site: Site, a_quiet_gateway: None) -> AsyncIterator[Stack]:
     """A gateway whose team alpha has pages at the listed origin, and a key that pages may show."""
     page_key = {"name": "page", "origins": [site.listed], "scopes": ["read", "predict", "files"]}
     teams = {"alpha": {"origins": [site.listed], "keys": [page_key]}}
-    async with start_gateway(upstream, tmp_path, teams=teams) as house:
-        yield house
-        assert_upstream_saw_no_key(house)
+    async with start_gateway(upstream, tmp_path, teams=teams) as stack:
+        yield stack
+        assert_upstream_saw_no_key(stack)
 
 
 @pytest.fixture
-async def browser_token(gateway: House, site: Site) -> str:
+async def browser_token(gateway: Stack, site: Site) -> str:
     """A short-lived token for a page, as a backend would mint it."""
     async with gateway.caller() as caller:
         wanted = {"ttl_seconds": 300, "scopes": ["read", "predict", "files"], "origins": [site.listed]}
@@ -45,7 +45,7 @@ async def browser_token(gateway: House, site: Site) -> str:
 
 
 @pytest.fixture
-def visit(gateway: House, site: Site, browser_token: str, tmp_path: Path) -> Visit:
+def visit(gateway: Stack, site: Site, browser_token: str, tmp_path: Path) -> Visit:
     """Open the page and run scenarios: `await visit(("run", {…}), …)`."""
 
     async def open_page(
@@ -63,7 +63,7 @@ def visit(gateway: House, site: Site, browser_token: str, tmp_path: Path) -> Vis
 
 
 @pytest.mark.parametrize("credential", ["browser token", "publishable key"])
-async def test_a_page_runs_streams_and_paints(visit: Visit, upstream: Simulator, gateway: House, credential: str):
+async def test_a_page_runs_streams_and_paints(visit: Visit, upstream: Simulator, gateway: Stack, credential: str):
     """Text that was awaited, text that streamed, and a picture stand on the page; the console has no complaint."""
     storyteller = f"acme/storyteller:{version_of(upstream, 'acme/storyteller')}"
     seen = await visit(
@@ -91,7 +91,7 @@ async def test_a_page_runs_streams_and_paints(visit: Visit, upstream: Simulator,
     assert not any(each["url"].startswith(upstream.base_url) for each in seen.requests)
 
 
-async def test_a_page_uploads_a_blob(visit: Visit, upstream: Simulator, gateway: House):
+async def test_a_page_uploads_a_blob(visit: Visit, upstream: Simulator, gateway: Stack):
     """By `files.create`, by a Blob as the only input, and with text beside it, where 1.4.0 inlines it in a browser."""
     upscale = f"acme/upscale:{version_of(upstream, 'acme/upscale')}"
     seen = await visit(
@@ -181,7 +181,7 @@ async def test_preflights_are_remembered(visit: Visit, upstream: Simulator):
     assert reads(upstream) < len(polls)
 
 
-async def test_a_page_of_another_origin_gets_nothing(visit: Visit, upstream: Simulator, gateway: House, site: Site):
+async def test_a_page_of_another_origin_gets_nothing(visit: Visit, upstream: Simulator, gateway: Stack, site: Site):
     """The same page under a name that is not listed: every call fails in the browser, and nothing was run."""
     ref = "acme/official-storyteller"
     for key in (None, gateway.keys["alpha.page"]):
@@ -199,7 +199,7 @@ async def test_a_page_of_another_origin_gets_nothing(visit: Visit, upstream: Sim
     assert creates(upstream) == 0
 
 
-async def test_a_page_key_is_of_no_use_outside_its_page(gateway: House, upstream: Simulator, browser_token: str):
+async def test_a_page_key_is_of_no_use_outside_its_page(gateway: Stack, upstream: Simulator, browser_token: str):
     """What is shown to every visitor opens nothing for a program that has copied it."""
     for key in (gateway.keys["alpha.page"], browser_token):
         async with gateway.caller() as caller:

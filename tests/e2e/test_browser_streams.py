@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.house import House, start_gateway
 from tests.support.installation import Installation, install
 from tests.support.pages import Site, visit_page
+from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import assert_upstream_saw_no_key, version_of
 
 pytestmark = [pytest.mark.chromium, pytest.mark.node, pytest.mark.timeout(90)]
@@ -23,11 +23,11 @@ TOLD_AT = 8
 
 
 @pytest.fixture
-async def gateway(upstream: Simulator, tmp_path: Path, site: Site, a_quiet_gateway: None) -> AsyncIterator[House]:
+async def gateway(upstream: Simulator, tmp_path: Path, site: Site, a_quiet_gateway: None) -> AsyncIterator[Stack]:
     """A gateway whose team alpha has pages at the listed origin."""
-    async with start_gateway(upstream, tmp_path, teams={"alpha": {"origins": [site.listed]}}) as house:
-        yield house
-        assert_upstream_saw_no_key(house)
+    async with start_gateway(upstream, tmp_path, teams={"alpha": {"origins": [site.listed]}}) as stack:
+        yield stack
+        assert_upstream_saw_no_key(stack)
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ async def token_for(origin: str, key: str, site: Site) -> str:
         return token
 
 
-async def open_streams(house: House) -> float:
+async def open_streams(stack: Stack) -> float:
     """Read how many streams callers have open."""
-    async with aiohttp.ClientSession() as session, session.get(f"{house.ops_url}/metrics") as answer:
+    async with aiohttp.ClientSession() as session, session.get(f"{stack.ops_url}/metrics") as answer:
         text = await answer.text()
     (line,) = (
         each for each in text.splitlines() if each.startswith('replicate_gateway_sse_streams{side="downstream"}')
@@ -60,7 +60,7 @@ async def open_streams(house: House) -> float:
 
 
 async def test_npm_replicate_runs_and_streams_with_a_token(
-    gateway: House, upstream: Simulator, site: Site, tmp_path: Path
+    gateway: Stack, upstream: Simulator, site: Site, tmp_path: Path
 ):
     """`run()` and `stream()` of the client; what the page created can be streamed by the page, without a key."""
     token = await token_for(gateway.origin, gateway.keys["alpha"], site)
@@ -134,7 +134,7 @@ async def test_an_event_source_outlives_a_kill_of_the_gateway(
 
 
 async def test_a_page_that_leaves_its_streams_leaves_none_behind(
-    gateway: House, upstream: Simulator, site: Site, tmp_path: Path
+    gateway: Stack, upstream: Simulator, site: Site, tmp_path: Path
 ):
     """close(), abort(), cancel(), the client's signal: each connection ends while the page is open; none cancels."""
     token = await token_for(gateway.origin, gateway.keys["alpha"], site)

@@ -13,9 +13,9 @@ import pytest
 
 from gateway.dashboard.render import usd
 from gateway.simulator import Simulator
-from tests.support.house import House, start_gateway
 from tests.support.month import live_through
 from tests.support.node import run_script
+from tests.support.stack import Stack, start_gateway
 from tests.support.tools import clean_environment, require_tool
 from tests.support.upstream import version_of
 
@@ -35,15 +35,15 @@ def ops() -> dict[str, Any]:
 @pytest.fixture
 async def gateway(
     upstream: Simulator, tmp_path: Path, a_quiet_gateway: None, ops: dict[str, Any]
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Stack]:
     """A gateway whose month has been a busy one."""
     await live_through(tmp_path / "gateway.db", time.time())
-    async with start_gateway(upstream, tmp_path, teams=TEAMS, ops=ops) as house:
-        yield house
+    async with start_gateway(upstream, tmp_path, teams=TEAMS, ops=ops) as stack:
+        yield stack
 
 
 @pytest.fixture
-def page(clients: Path, gateway: House, tmp_path: Path) -> Page:
+def page(clients: Path, gateway: Stack, tmp_path: Path) -> Page:
     """Play a scenario with the page: `await page("look", scheme="dark")`."""
     chromium = require_tool("chromium")
 
@@ -68,12 +68,12 @@ def page(clients: Path, gateway: House, tmp_path: Path) -> Page:
     return open_page
 
 
-def told_by_the_command_line(house: House, *options: str) -> Any:
+def told_by_the_command_line(stack: Stack, *options: str) -> Any:
     """Ask `gateway usage` beside the gateway."""
-    config = house.database.parent / "config.toml"
+    config = stack.database.parent / "config.toml"
     if not config.exists():
         teams = "\n".join(f'[[teams]]\nname = "{team}"' for team in ("alpha", "beta", "operator"))
-        config.write_text(f'[store]\nurl = "sqlite:///{house.database}"\n{teams}\n')
+        config.write_text(f'[store]\nurl = "sqlite:///{stack.database}"\n{teams}\n')
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "usage", "--config", str(config), "--format", "json", *options],
         cwd=ROOT,
@@ -91,7 +91,7 @@ def row_of(sums: Any) -> list[str]:
     return [*counts, f"{sums['seconds']:,.3f}", usd(sums["spend_microusd"]), usd(sums["saved_microusd"])]
 
 
-async def test_what_the_page_shows_is_what_the_ledger_says(page: Page, gateway: House):
+async def test_what_the_page_shows_is_what_the_ledger_says(page: Page, gateway: Stack):
     """Every row of every table, and the totals: equal to `gateway usage`, to the micro-dollar."""
     seen = await page("look")
     by_team = told_by_the_command_line(gateway, "--by", "team")
@@ -164,10 +164,10 @@ class TestWithAToken:
 
     @pytest.fixture
     def ops(self) -> dict[str, Any]:
-        """What the house knows as the operator's key is the operators' token too."""
+        """What the stack knows as the operator's key is the operators' token too."""
         return {"token_env": "KEY_OPERATOR"}
 
-    async def test_operators_sign_in_and_out(self, page: Page, gateway: House):
+    async def test_operators_sign_in_and_out(self, page: Page, gateway: Stack):
         """The form is passed once; the cookie is out of reach for scripts; afterwards the door is shut."""
         seen = await page("leave", secret=gateway.keys["operator"])
         assert seen["asked"].endswith("/dashboard/sign-in")
@@ -175,7 +175,7 @@ class TestWithAToken:
         assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/dashboard")
         assert seen["afterwards"].endswith("/dashboard/sign-in")
 
-    async def test_a_lead_sees_the_own_team(self, page: Page, gateway: House):
+    async def test_a_lead_sees_the_own_team(self, page: Page, gateway: Stack):
         """With a key of beta: beta's figures, and nobody else's. The form passes axe as well."""
         seen = await page("look", secret=gateway.keys["beta"])
         assert seen["violations"] == []

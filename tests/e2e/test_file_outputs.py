@@ -13,8 +13,8 @@ from replicate.helpers import FileOutput
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.e2e.conftest import Play
-from tests.support.house import House, start_upstream
 from tests.support.python_client import python_client
+from tests.support.stack import Stack, start_upstream
 from tests.support.tls import Door, tls_door
 from tests.support.upstream import creates, version_of
 
@@ -90,7 +90,7 @@ async def test_npm_replicate_gives_links_when_told_to(replicate_js: Play, upstre
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 @pytest.mark.usefixtures("trusting")
 async def test_pypi_replicate_makes_files_and_shows_its_key_to_their_host(
-    gateway: House, upstream: Simulator, is_async: bool
+    gateway: Stack, upstream: Simulator, is_async: bool
 ):
     """1.0.7 sends its Authorization wherever it reads a file: the host of the outputs sees the caller's gateway key.
 

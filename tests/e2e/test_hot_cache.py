@@ -7,8 +7,8 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.e2e.conftest import Play
-from tests.support.house import House
 from tests.support.python_client import python_client
+from tests.support.stack import Stack
 from tests.support.upstream import creates, version_of
 
 pytestmark = pytest.mark.node
@@ -23,7 +23,7 @@ def ref(upstream: Simulator) -> str:
 
 
 @pytest.fixture
-async def story(gateway: House, upstream: Simulator, ref: str) -> list[str]:
+async def story(gateway: Stack, upstream: Simulator, ref: str) -> list[str]:
     """The story as it was told the first time, which the cache has from then on."""
     client = python_client(gateway.keys["alpha"], gateway.origin, is_async=True)
     told = await client.do(client.client, "run", ref, input=STORY)
@@ -34,7 +34,7 @@ async def story(gateway: House, upstream: Simulator, ref: str) -> list[str]:
 
 
 async def test_the_python_clients_run_stream_and_poll_from_the_cache(
-    gateway: House, upstream: Simulator, ref: str, story: list[str]
+    gateway: Stack, upstream: Simulator, ref: str, story: list[str]
 ):
     """Both of its ways: `run`, `run(wait=False)`, `stream`, and a prediction that is created, reloaded and listed."""
     for is_async in (False, True):

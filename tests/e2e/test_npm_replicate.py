@@ -7,7 +7,7 @@ import pytest
 from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
 from tests.e2e.conftest import Play
-from tests.support.house import House
+from tests.support.stack import Stack
 from tests.support.upstream import creates, reads, until, version_of
 
 pytestmark = pytest.mark.node
@@ -17,7 +17,7 @@ STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
 
 @pytest.mark.parametrize("form", ["version", "official"])
 async def test_run_waits_for_the_answer_in_one_request(
-    replicate_js: Play, upstream: Simulator, gateway: House, storyteller: str, form: str
+    replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str, form: str
 ):
     """`run()` as everybody writes it: one POST, no polling, and the whole text."""
     ref = f"acme/storyteller:{storyteller}" if form == "version" else "acme/official-storyteller"
@@ -36,7 +36,7 @@ async def test_run_waits_for_the_answer_in_one_request(
 
 @pytest.mark.parametrize("spelling", ["{origin}", "{origin}/v1", "{origin}/v1/", "{origin}/v1/v1"])
 async def test_the_base_may_be_spelled_with_and_without_v1(
-    replicate_js: Play, upstream: Simulator, gateway: House, storyteller: str, spelling: str
+    replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str, spelling: str
 ):
     """Right is with /v1; whatever was given, it works, and links have the one spelling."""
     base = spelling.format(origin=gateway.origin)
@@ -166,7 +166,7 @@ async def test_a_model_that_fails_makes_run_throw(replicate_js: Play, upstream: 
 
 
 async def test_predictions_are_created_read_listed_and_awaited(
-    replicate_js: Play, upstream: Simulator, gateway: House, storyteller: str
+    replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str
 ):
     """The methods beneath `run()`; every link leads back to the gateway, and lists come from its own records."""
     done = await replicate_js("predictions", version=storyteller, model="acme/official-storyteller", input=STORY)
@@ -221,7 +221,7 @@ async def test_another_team_sees_nothing_of_it(replicate_js: Play, upstream: Sim
 
 
 @pytest.mark.timeout(60)
-async def test_paginate_walks_over_pages_of_predictions(replicate_js: Play, upstream: Simulator, gateway: House):
+async def test_paginate_walks_over_pages_of_predictions(replicate_js: Play, upstream: Simulator, gateway: Stack):
     """105 predictions are two pages; `paginate()` follows `next` to the gateway with its key."""
     version = version_of(upstream, "replicate/hello-world")
     async with gateway.caller() as caller:
@@ -237,7 +237,7 @@ async def test_paginate_walks_over_pages_of_predictions(replicate_js: Play, upst
 
 
 async def test_an_aborted_prediction_is_waited_for_without_end(
-    replicate_js: Play, upstream: Simulator, gateway: House, slow: str
+    replicate_js: Play, upstream: Simulator, gateway: Stack, slow: str
 ):
     """1.4.0 knows no `aborted` and polls on. The gateway tells the truth, and answers those polls from memory."""
     upstream.faults.set(Fault("cold_boot", seconds=600))

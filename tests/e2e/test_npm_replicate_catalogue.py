@@ -4,7 +4,7 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.e2e.conftest import Play
-from tests.support.house import House
+from tests.support.stack import Stack
 from tests.support.upstream import creates, until, version_of
 
 pytestmark = pytest.mark.node
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.node
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
 
 
-async def test_paginate_walks_over_pages_of_models(replicate_js: Play, upstream: Simulator, gateway: House):
+async def test_paginate_walks_over_pages_of_models(replicate_js: Play, upstream: Simulator, gateway: Stack):
     """Lists that are relayed have their links turned to the gateway, too."""
     program = upstream.world.registry.models["replicate/hello-world"].versions[0].program
     for number in range(30):
@@ -25,7 +25,7 @@ async def test_paginate_walks_over_pages_of_models(replicate_js: Play, upstream:
     assert upstream.requests.count("models.list") == len(done.result)
 
 
-async def test_models_and_versions_are_relayed(replicate_js: Play, upstream: Simulator, gateway: House):
+async def test_models_and_versions_are_relayed(replicate_js: Play, upstream: Simulator, gateway: Stack):
     """Metadata is upstream's, byte for byte where it matters: links inside of examples are not ours to change."""
     done = await replicate_js("models", owner="stability-ai", name="sdxl")
     assert done.error is None
@@ -81,7 +81,7 @@ async def test_collections_and_hardware_are_relayed(replicate_js: Play, upstream
 
 
 async def test_deployments_are_made_run_changed_and_deleted(
-    replicate_js: Play, upstream: Simulator, gateway: House, storyteller: str
+    replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str
 ):
     """All of a deployment's life; a prediction through it is one create, and upstream's refusals come as they are."""
     done = await replicate_js("deployments", version=storyteller, input=STORY)
@@ -108,7 +108,7 @@ async def test_deployments_are_made_run_changed_and_deleted(
 
 
 async def test_trainings_run_to_their_end_or_are_canceled(
-    replicate_js: Play, upstream: Simulator, gateway: House, storyteller: str
+    replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str
 ):
     """A training is followed like a prediction, under both of the addresses that Replicate gives it."""
     await replicate_js("createModel", owner="acme", name="tuned")
@@ -158,7 +158,7 @@ async def test_the_webhook_secret_is_the_teams_own(replicate_js: Play, upstream:
     assert upstream.requests.count("webhooks.default.secret.get") == 0
 
 
-async def test_errors_carry_the_problem_document(replicate_js: Play, upstream: Simulator, gateway: House):
+async def test_errors_carry_the_problem_document(replicate_js: Play, upstream: Simulator, gateway: Stack):
     """`ApiError`: status, content type, and a body that says what is wrong; whether it is ours or upstream's."""
     refused = await replicate_js("list", key="rgw_nosuchkey000_" + "x" * 32)
     assert refused.error["status"] == 401

@@ -10,7 +10,7 @@ from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
 from gateway.simulator.models.image import paint
 from tests.e2e.conftest import Play
-from tests.support.house import House
+from tests.support.stack import Stack
 from tests.support.upstream import creates, version_of
 
 pytestmark = pytest.mark.node
@@ -25,7 +25,7 @@ def picture(size: int = 16) -> str:
 
 @pytest.mark.parametrize("kind", ["blob", "file", "buffer"])
 async def test_files_are_uploaded_listed_and_deleted(
-    replicate_js: Play, upstream: Simulator, gateway: House, kind: str
+    replicate_js: Play, upstream: Simulator, gateway: Stack, kind: str
 ):
     """A file keeps its name, type, bytes and metadata on the way, and its link leads to the gateway."""
     data = base64.b64decode(picture())
@@ -88,7 +88,7 @@ async def test_an_upload_that_upstream_cannot_take_falls_back_to_a_data_uri(repl
 
 
 async def test_the_broken_data_uri_strategy_is_refused_before_it_can_spill_the_key(
-    replicate_js: Play, upstream: Simulator, gateway: House
+    replicate_js: Play, upstream: Simulator, gateway: Stack
 ):
     """1.4.0 posts itself, key and all, as the input. The gateway says what happened, keeps nothing, sends nothing."""
     version = version_of(upstream, "acme/upscale")

@@ -1,4 +1,6 @@
-"""The hold, with the client that it is for: npm `replicate` sends a refused create six times within 20 ms (ref 7).
+"""The hold, with the client that it is for: npm `replicate` sends a refused create six times within 20 ms.
+
+See docs/replicate-api.md, Client retries.
 
 Each story is told twice: with a team whose creates are held over a rate, and with one whose are not.
 """
@@ -11,7 +13,7 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.e2e.conftest import Play
-from tests.support.house import House, start_gateway, start_upstream
+from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.upstream import assert_upstream_saw_no_key, creates
 
 pytestmark = pytest.mark.node
@@ -29,7 +31,7 @@ async def upstream() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-async def gateway(upstream: Simulator, tmp_path: Path, a_quiet_gateway: None) -> AsyncIterator[House]:
+async def gateway(upstream: Simulator, tmp_path: Path, a_quiet_gateway: None) -> AsyncIterator[Stack]:
     """Alpha and gamma are held, beta and delta are not; gamma and delta have rates of their own."""
     scopes = ["read", "predict"]
     teams = {
@@ -37,9 +39,9 @@ async def gateway(upstream: Simulator, tmp_path: Path, a_quiet_gateway: None) ->
         "gamma": {"requests_per_minute": 20, "burst": 1, "scopes": scopes},
         "delta": {"requests_per_minute": 1, "burst": 1, "scopes": scopes} | HASTY,
     }
-    async with start_gateway(upstream, tmp_path, teams=teams) as house:
-        yield house
-        assert_upstream_saw_no_key(house)
+    async with start_gateway(upstream, tmp_path, teams=teams) as stack:
+        yield stack
+        assert_upstream_saw_no_key(stack)
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ async def test_without_the_hold_it_fails_on_an_account_that_is_used_up(
     assert creates(upstream) - PER_MINUTE == 1
 
 
-async def test_held_it_gets_through_its_teams_own_rate(replicate_js: Play, gateway: House):
+async def test_held_it_gets_through_its_teams_own_rate(replicate_js: Play, gateway: Stack):
     """Its team's one request has gone; the create waits up to three seconds for the next, and runs."""
     await _use_up(gateway, "gamma")
     done = await replicate_js("run", ref=MODEL, input={"prompt": "held"}, team="gamma")
@@ -79,7 +81,7 @@ async def test_held_it_gets_through_its_teams_own_rate(replicate_js: Play, gatew
     assert done.count("POST") == 1
 
 
-async def test_without_the_hold_it_fails_at_its_teams_own_rate(replicate_js: Play, gateway: House, upstream: Simulator):
+async def test_without_the_hold_it_fails_at_its_teams_own_rate(replicate_js: Play, gateway: Stack, upstream: Simulator):
     """Six refusals from memory."""
     await _use_up(gateway, "delta")
     done = await replicate_js("run", ref=MODEL, input={"prompt": "refused"}, team="delta")
@@ -88,7 +90,7 @@ async def test_without_the_hold_it_fails_at_its_teams_own_rate(replicate_js: Pla
     assert creates(upstream) == 0
 
 
-async def _use_up(house: House, team: str) -> None:
-    async with house.caller(team) as session:
+async def _use_up(stack: Stack, team: str) -> None:
+    async with stack.caller(team) as session:
         while (await session.get("/v1/account")).status == 200:
             pass

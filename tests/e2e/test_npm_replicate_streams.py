@@ -7,7 +7,7 @@ import pytest
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.e2e.conftest import Play
-from tests.support.house import House
+from tests.support.stack import Stack
 from tests.support.upstream import creates, until, version_of
 
 pytestmark = pytest.mark.node
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.node
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24, "duration": 20.0}
 
 
-async def test_text_streams_token_by_token(replicate_js: Play, upstream: Simulator, gateway: House, storyteller: str):
+async def test_text_streams_token_by_token(replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str):
     """`stream()` yields what upstream said, each event with its id, and ends with `done`; the stream needs no key."""
     done = await replicate_js("stream", ref=f"acme/storyteller:{storyteller}", input=STORY)
     events = done.result
@@ -47,7 +47,7 @@ async def test_an_official_model_streams_by_its_name(replicate_js: Play, upstrea
 
 @pytest.mark.parametrize("use_file_output", [True, False])
 async def test_files_stream_one_after_the_other(
-    replicate_js: Play, upstream: Simulator, gateway: House, use_file_output: bool
+    replicate_js: Play, upstream: Simulator, gateway: Stack, use_file_output: bool
 ):
     """A model whose output is files: 1.4.0 knows such a stream by its path, which the gateway keeps."""
     version = version_of(upstream, "acme/frames")

@@ -11,8 +11,8 @@ import pytest
 from gateway.simulator import Fault, Simulator
 from gateway.simulator.models.image import paint
 from tests.e2e.conftest import Play
-from tests.support.house import House, start_gateway
 from tests.support.node import run_script
+from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import creates, version_of
 
 pytestmark = pytest.mark.node
@@ -27,16 +27,16 @@ def sharing(play: Play) -> Play:
 
 
 @pytest.fixture
-async def shared_files(upstream: Simulator, tmp_path: Path, clients: Path) -> AsyncIterator[House]:
+async def shared_files(upstream: Simulator, tmp_path: Path, clients: Path) -> AsyncIterator[Stack]:
     """A gateway that takes the upscaler for deterministic."""
     rules = [{"model": "acme/upscale", "mode": "always"}]
-    async with start_gateway(upstream, tmp_path, cache={"rules": rules}) as house:
-        yield house
+    async with start_gateway(upstream, tmp_path, cache={"rules": rules}) as stack:
+        yield stack
 
 
 @pytest.mark.parametrize("wait", [None, {"mode": "poll", "interval": 20}], ids=["block", "poll"])
 async def test_a_burst_of_runs_by_version_is_one_create_on_a_cold_gateway(
-    sharing: Play, upstream: Simulator, gateway: House, storyteller: str, wait: Any
+    sharing: Play, upstream: Simulator, gateway: Stack, storyteller: str, wait: Any
 ):
     """Twenty visitors at once, `run("owner/name:version")`, which posts a bare id: one run, twenty predictions."""
     done = await sharing("burst", ref=f"acme/storyteller:{storyteller}", input=STORY, wait=wait, times=20)
@@ -74,7 +74,7 @@ async def test_streams_of_one_run_say_the_same_to_all(sharing: Play, upstream: S
     assert creates(upstream) == 1
 
 
-async def test_a_blob_meets_its_result_however_it_is_sent(upstream: Simulator, shared_files: House):
+async def test_a_blob_meets_its_result_however_it_is_sent(upstream: Simulator, shared_files: Stack):
     """Sent three times, upstream gets one upload and one create; as a data: URI when uploads fail, it is no other."""
     version = version_of(upstream, "acme/upscale")
     async with shared_files.caller() as alpha, alpha.get(f"/v1/models/acme/upscale/versions/{version}") as response:

@@ -5,12 +5,12 @@ from functools import partial
 
 import pytest
 
-from gateway.core.scopes import Scope
+from gateway.domain.scopes import Scope
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.e2e.conftest import Play
-from tests.support.house import House
 from tests.support.models import INLINE_PICTURE, add_inline
+from tests.support.stack import Stack
 from tests.support.upstream import creates, reads, until, version_of
 
 pytestmark = pytest.mark.node
@@ -67,14 +67,14 @@ async def test_an_abort_cancels_the_run_between_two_polls(stainless: Play, upstr
     await until(lambda: upstream.predictions[0].status == "canceled")
 
 
-async def test_it_takes_base_and_key_from_the_environment(stainless: Play, gateway: House):
+async def test_it_takes_base_and_key_from_the_environment(stainless: Play, gateway: Stack):
     """The two variables of its README are all that has to change."""
     environ = {"REPLICATE_BASE_URL": gateway.base_url, "REPLICATE_API_TOKEN": gateway.keys["alpha"]}
     done = await stainless("fromEnvironment", environ=environ)
     assert done.result == "alpha"
 
 
-async def test_predictions_are_created_read_listed_and_canceled(stainless: Play, upstream: Simulator, gateway: House):
+async def test_predictions_are_created_read_listed_and_canceled(stainless: Play, upstream: Simulator, gateway: Stack):
     """Every method for predictions, with the filters that only this client has."""
     done = await stainless("predictions", version=version_of(upstream, "acme/storyteller"), input=STORY)
     assert done.error is None
@@ -94,7 +94,7 @@ async def test_predictions_are_created_read_listed_and_canceled(stainless: Play,
 
 
 @pytest.mark.timeout(60)
-async def test_lists_are_walked_page_by_page(stainless: Play, upstream: Simulator, gateway: House):
+async def test_lists_are_walked_page_by_page(stainless: Play, upstream: Simulator, gateway: Stack):
     """`for await` follows `next`, which it takes apart and puts together again."""
     version = version_of(upstream, "replicate/hello-world")
     async with gateway.caller() as caller:
@@ -126,7 +126,7 @@ async def test_models_are_read_searched_made_and_deleted(stainless: Play, upstre
 
 
 async def test_account_secret_hardware_collections_and_deployments(
-    stainless: Play, upstream: Simulator, gateway: House
+    stainless: Play, upstream: Simulator, gateway: Stack
 ):
     """All that is left of the surface."""
     done = await stainless("rest", version=version_of(upstream, "acme/storyteller"), input=STORY)
@@ -145,7 +145,7 @@ async def test_account_secret_hardware_collections_and_deployments(
     assert upstream.requests.count("deployments.predictions.create") == creates(upstream) == 1
 
 
-async def test_trainings_run_and_are_canceled(stainless: Play, upstream: Simulator, gateway: House):
+async def test_trainings_run_and_are_canceled(stainless: Play, upstream: Simulator, gateway: Stack):
     """The same as by `replicate`."""
     async with gateway.caller() as caller:
         body = {"owner": "acme", "name": "tuned", "visibility": "private", "hardware": "cpu"}
@@ -221,7 +221,7 @@ async def test_an_output_is_a_file_when_asked_for(stainless: Play, upstream: Sim
     assert [each["kind"] for each in hosted.result] == ["string"]
 
 
-async def test_a_key_without_the_scope_is_told_so(stainless: Play, upstream: Simulator, gateway: House):
+async def test_a_key_without_the_scope_is_told_so(stainless: Play, upstream: Simulator, gateway: Stack):
     """The generated error classes match: 403 is `PermissionDeniedError`, 401 `AuthenticationError`, with our words."""
     async with gateway.caller() as caller:
         body = {"ttl_seconds": 60, "scopes": [str(Scope.READ)]}

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.house import House, start_gateway
 from tests.support.installation import free_port
 from tests.support.proxies import DOCUMENT, Proxy, nginx, traefik
 from tests.support.recipes import blocks, replaced
+from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import until
 
 pytestmark = pytest.mark.timeout(60)
@@ -27,25 +27,25 @@ CACHE = "proxy_cache_path {folder}/cache keys_zone=streams:1m;"
 @asynccontextmanager
 async def serving(
     upstream: Simulator, folder: Path, port: int, *, own_port: int, **streams: float
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Stack]:
     """Start a gateway with the document's settings, to be reached at `port` through a proxy."""
     (settings,) = blocks(DOCUMENT, "In short", "toml")
     server = tomllib.loads(replaced(settings, {"https://gateway.example.com": f"https://127.0.0.1:{port}"}))["server"]
-    async with start_gateway(upstream, folder, server=server | {"port": own_port}, streams=streams) as house:
-        yield house
+    async with start_gateway(upstream, folder, server=server | {"port": own_port}, streams=streams) as stack:
+        yield stack
 
 
 @asynccontextmanager
 async def behind(
     upstream: Simulator, folder: Path, kind: str, *, streams: dict[str, float] | None = None, **how: Any
-) -> AsyncIterator[tuple[House, Proxy]]:
+) -> AsyncIterator[tuple[Stack, Proxy]]:
     """Start a gateway and the proxy before it."""
     port = free_port()
     async with (
-        serving(upstream, folder, port, own_port=0, **streams or {}) as house,
-        PROXIES[kind](folder, port, urlsplit(house.origin).port, **how) as proxy,
+        serving(upstream, folder, port, own_port=0, **streams or {}) as stack,
+        PROXIES[kind](folder, port, urlsplit(stack.origin).port, **how) as proxy,
     ):
-        yield house, proxy
+        yield stack, proxy
 
 
 @pytest.mark.parametrize("kind", PROXIES)
@@ -69,8 +69,8 @@ async def test_a_prediction_streams_through_and_its_ticket_is_in_no_log(upstream
     also when the gateway has gone and every request is an error."""
     port, own_port = free_port(), free_port()
     async with PROXIES[kind](tmp_path, port, own_port) as proxy, proxy.session() as session:
-        async with serving(upstream, tmp_path, port, own_port=own_port) as house:
-            headers = {"Authorization": f"Bearer {house.keys['alpha']}"}
+        async with serving(upstream, tmp_path, port, own_port=own_port) as stack:
+            headers = {"Authorization": f"Bearer {stack.keys['alpha']}"}
             body = {"input": STORY}
             path = "/v1/models/acme/official-storyteller/predictions"
             async with session.post(proxy.url + path, json=body, headers=headers) as answer:

@@ -10,8 +10,8 @@ from replicate.exceptions import ModelError, ReplicateError
 
 from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
-from tests.support.house import House
 from tests.support.python_client import Python, python_client
+from tests.support.stack import Stack
 from tests.support.tools import clean_environment
 from tests.support.upstream import creates, reads, until, version_of
 
@@ -87,7 +87,7 @@ async def test_a_model_that_fails_raises_its_own_words(python: Python, upstream:
 
 
 @pytest.mark.parametrize("ref", ["acme/storyteller", "meta/meta-llama-3-8b-instruct"])
-async def test_text_streams_token_by_token(python: Python, upstream: Simulator, gateway: House, ref: str):
+async def test_text_streams_token_by_token(python: Python, upstream: Simulator, gateway: Stack, ref: str):
     """`replicate.stream()`: every event has an id, nothing is trimmed, `done` ends it; the key stays at the gateway."""
     full = f"{ref}:{version_of(upstream, ref)}" if ref == "acme/storyteller" else ref
     # Slow enough to be listened to while it runs.
@@ -135,7 +135,7 @@ async def test_a_model_that_does_not_stream_says_so(python: Python, upstream: Si
 
 
 async def test_predictions_are_created_in_three_ways_and_read(
-    python: Python, upstream: Simulator, gateway: House, storyteller: str
+    python: Python, upstream: Simulator, gateway: Stack, storyteller: str
 ):
     """By version, by official model, by deployment; then get, reload, wait, list."""
     predictions = python.client.predictions
@@ -192,7 +192,7 @@ async def test_a_cancel_is_seen_at_once(python: Python, upstream: Simulator):
     assert upstream.requests.count("predictions.cancel") == 2
 
 
-async def test_an_aborted_prediction_breaks_this_client(python: Python, upstream: Simulator, gateway: House):
+async def test_an_aborted_prediction_breaks_this_client(python: Python, upstream: Simulator, gateway: Stack):
     """`aborted` is not among the states that 1.0.7 knows: it raises a validation error. The gateway tells the truth."""
     upstream.faults.set(Fault("cold_boot", seconds=600))
     version = version_of(upstream, "acme/slow")
@@ -211,7 +211,7 @@ async def test_an_aborted_prediction_breaks_this_client(python: Python, upstream
 
 
 @pytest.mark.timeout(60)
-async def test_pages_are_walked_over(python: Python, upstream: Simulator, gateway: House):
+async def test_pages_are_walked_over(python: Python, upstream: Simulator, gateway: Stack):
     """`paginate()` follows `next`, with its key, and so must be led back to the gateway."""
     version = version_of(upstream, "replicate/hello-world")
     async with gateway.caller() as caller:
@@ -228,7 +228,7 @@ async def test_pages_are_walked_over(python: Python, upstream: Simulator, gatewa
 
 @pytest.mark.parametrize("spelling", ["{origin}", "{origin}/", "{origin}/v1", "{origin}/v1/"])
 async def test_the_base_may_be_spelled_with_and_without_v1(
-    gateway: House, upstream: Simulator, is_async: bool, spelling: str
+    gateway: Stack, upstream: Simulator, is_async: bool, spelling: str
 ):
     """1.x puts /v1 before every path, 2.x does not, and both read one variable: either spelling is right here."""
     python = python_client(gateway.keys["alpha"], spelling.format(origin=gateway.origin), is_async=is_async)
@@ -246,7 +246,7 @@ async def test_the_base_may_be_spelled_with_and_without_v1(
         await python.close()
 
 
-async def test_the_module_itself_needs_two_variables_and_no_change(gateway: House, upstream: Simulator):
+async def test_the_module_itself_needs_two_variables_and_no_change(gateway: Stack, upstream: Simulator):
     """A program that only says `replicate.run(…)` is moved to the gateway by its environment."""
     program = (
         "import json, replicate; "
@@ -262,7 +262,7 @@ async def test_the_module_itself_needs_two_variables_and_no_change(gateway: Hous
     assert creates(upstream) == 1
 
 
-async def test_errors_carry_the_problem_document(python: Python, upstream: Simulator, gateway: House, is_async: bool):
+async def test_errors_carry_the_problem_document(python: Python, upstream: Simulator, gateway: Stack, is_async: bool):
     """`ReplicateError` with title, detail and status, whether the gateway's or upstream's."""
     with pytest.raises(ReplicateError) as raised:
         await python.do(python.client, "run", "black-forest-labs/flux-schnell", input={})
@@ -274,8 +274,8 @@ async def test_errors_carry_the_problem_document(python: Python, upstream: Simul
     assert raised.value.status == 404
     assert raised.value.detail
     stranger = python_client("rgw_nosuchkey000_" + "x" * 32, gateway.origin, is_async=is_async)
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(stranger.close)
+    async with AsyncExitStack() as exits:
+        exits.push_async_callback(stranger.close)
         with pytest.raises(ReplicateError) as raised:
             await stranger.do(stranger.client.predictions, "list")
     assert raised.value.status == 401

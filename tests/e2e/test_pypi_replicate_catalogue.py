@@ -15,9 +15,9 @@ from replicate.webhook import Webhooks
 
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
-from tests.support.house import House
 from tests.support.models import INLINE_PICTURE, add_inline
 from tests.support.python_client import Python, python_client
+from tests.support.stack import Stack
 from tests.support.upstream import creates, version_of
 
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
@@ -63,7 +63,7 @@ async def test_a_version_is_deleted(python: Python, upstream: Simulator):
 
 
 async def test_files_are_uploaded_listed_and_deleted(
-    python: Python, upstream: Simulator, gateway: House, tmp_path: Path
+    python: Python, upstream: Simulator, gateway: Stack, tmp_path: Path
 ):
     """From a path and from an open file, with metadata; the link leads to the gateway."""
     files = python.client.files
@@ -179,13 +179,13 @@ async def test_collections_hardware_and_account(python: Python, upstream: Simula
 
 
 async def test_the_webhook_secret_is_the_teams_own_and_validates(
-    python: Python, upstream: Simulator, gateway: House, is_async: bool
+    python: Python, upstream: Simulator, gateway: Stack, is_async: bool
 ):
     """It has the form that the client's own check of signatures takes, and is not another team's."""
     secret = await python.do(python.client.webhooks.default, "secret")
     other = python_client(gateway.keys["beta"], gateway.origin, is_async=is_async)
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(other.close)
+    async with AsyncExitStack() as exits:
+        exits.push_async_callback(other.close)
         assert (await other.do(other.client.webhooks.default, "secret")).key != secret.key
     body = '{"id":"x"}'
     signed = hmac.digest(

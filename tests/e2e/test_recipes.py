@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 
 from gateway.simulator import Simulator
-from tests.support.house import House, start_gateway
 from tests.support.node import run_script
 from tests.support.pages import Site, bundle_page, serve_site
 from tests.support.recipes import blocks, replaced
+from tests.support.stack import Stack, start_gateway
 from tests.support.tools import clean_environment, require_tool
 from tests.support.upstream import assert_upstream_saw_no_key, until
 
@@ -37,17 +37,17 @@ async def run_recipe(*command: str, folder: Path, **environ: str) -> str:
     return out.decode()
 
 
-async def mint(house: House, folder: Path) -> str:
+async def mint(stack: Stack, folder: Path) -> str:
     """Run the recipe by which a server mints a token."""
     (recipe,) = blocks(README, "A web page", "sh")
     bash = require_tool("bash")
     require_tool("curl")
-    line = replaced(recipe, {LOCAL: house.origin})
-    token: str = json.loads(await run_recipe(bash, "-c", line, folder=folder, GATEWAY_KEY=house.keys["alpha"]))["token"]
+    line = replaced(recipe, {LOCAL: stack.origin})
+    token: str = json.loads(await run_recipe(bash, "-c", line, folder=folder, GATEWAY_KEY=stack.keys["alpha"]))["token"]
     return token
 
 
-async def test_the_javascript_recipe_runs_in_node(gateway: House, upstream: Simulator, clients: Path, tmp_path: Path):
+async def test_the_javascript_recipe_runs_in_node(gateway: Stack, upstream: Simulator, clients: Path, tmp_path: Path):
     """As it is written, with the package of the same name installed."""
     (recipe,) = blocks(README, "JavaScript", "js")
     (tmp_path / "recipe.mjs").write_text(replaced(recipe, {LOCAL: gateway.origin}))
@@ -102,18 +102,18 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-async def gateway(upstream: Simulator, tmp_path: Path, site: Site, a_quiet_gateway: None) -> AsyncIterator[House]:
+async def gateway(upstream: Simulator, tmp_path: Path, site: Site, a_quiet_gateway: None) -> AsyncIterator[Stack]:
     """A gateway whose team alpha has a page."""
-    async with start_gateway(upstream, tmp_path, teams={"alpha": {"origins": [site.listed]}}) as house:
-        yield house
-        assert_upstream_saw_no_key(house)
+    async with start_gateway(upstream, tmp_path, teams={"alpha": {"origins": [site.listed]}}) as stack:
+        yield stack
+        assert_upstream_saw_no_key(stack)
 
 
 Watch = Callable[..., Any]
 
 
 @pytest.fixture
-def watch(gateway: House, site: Site, clients: Path, tmp_path: Path) -> Watch:
+def watch(gateway: Stack, site: Site, clients: Path, tmp_path: Path) -> Watch:
     """Put a recipe into a page and look at it: `await watch(recipe, base)` gives what stands on it in the end."""
     chromium = require_tool("chromium")
 
@@ -132,12 +132,12 @@ def watch(gateway: House, site: Site, clients: Path, tmp_path: Path) -> Watch:
     return look
 
 
-async def ended(upstream: Simulator, site: Site, house: House) -> None:
+async def ended(upstream: Simulator, site: Site, stack: Stack) -> None:
     """Wait until the run has ended and its stream has been read, then let the page go."""
     await until(lambda: upstream.predictions and upstream.predictions[0].terminal)
     async with aiohttp.ClientSession() as session:
         while True:
-            async with session.get(f"{house.ops_url}/metrics") as answer:
+            async with session.get(f"{stack.ops_url}/metrics") as answer:
                 metrics = await answer.text()
                 if (
                     'http_requests_total{code="200",method="GET",route="streams.read"}' in metrics
@@ -151,7 +151,7 @@ async def ended(upstream: Simulator, site: Site, house: House) -> None:
 @pytest.mark.chromium
 @pytest.mark.parametrize("number", [0, 1], ids=["npm replicate", "EventSource"])
 async def test_the_recipe_for_a_page_streams_onto_it(
-    watch: Watch, upstream: Simulator, gateway: House, site: Site, number: int
+    watch: Watch, upstream: Simulator, gateway: Stack, site: Site, number: int
 ):
     """With the token that the recipe before it mints: the model's words stand on the page, and nobody complains."""
     recipe = blocks(README, "A web page", "js")[number]
@@ -163,7 +163,7 @@ async def test_the_recipe_for_a_page_streams_onto_it(
 
 
 @pytest.mark.chromium
-async def test_the_recipe_goes_on_after_a_proxys_error(watch: Watch, upstream: Simulator, gateway: House, site: Site):
+async def test_the_recipe_goes_on_after_a_proxys_error(watch: Watch, upstream: Simulator, gateway: Stack, site: Site):
     """A connection that is lost and a 502 on the way back, at which EventSource gives up for good: no word is lost."""
     (_, recipe) = blocks(README, "A web page", "js")
     # Chromium comes back after three seconds, is refused, and the recipe comes back three seconds later.

@@ -10,8 +10,8 @@ from replicate.exceptions import ReplicateError
 from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
 from tests.e2e.conftest import Play
-from tests.support.house import House, start_gateway
 from tests.support.python_client import Python, python_client
+from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import assert_upstream_saw_no_key, creates
 
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 8}
@@ -19,19 +19,19 @@ CREATE = "models.predictions.create"
 
 
 @pytest.fixture
-async def gateway(upstream: Simulator, tmp_path: Path, a_quiet_gateway: None) -> AsyncIterator[House]:
+async def gateway(upstream: Simulator, tmp_path: Path, a_quiet_gateway: None) -> AsyncIterator[Stack]:
     """A gateway that lets callers wait a second for a create of which nobody knows what upstream made.
 
     Creates of team alpha are held over a rate, those of team beta are refused at once.
     """
     teams = {"beta": {"max_wait_seconds": 0}}
-    async with start_gateway(upstream, tmp_path, upstream={"adopt_wait_seconds": 1}, teams=teams) as house:
-        yield house
-        assert_upstream_saw_no_key(house)
+    async with start_gateway(upstream, tmp_path, upstream={"adopt_wait_seconds": 1}, teams=teams) as stack:
+        yield stack
+        assert_upstream_saw_no_key(stack)
 
 
 @pytest.fixture
-async def python(gateway: House) -> AsyncIterator[Python]:
+async def python(gateway: Stack) -> AsyncIterator[Python]:
     """PyPI `replicate`, synchronous."""
     client = python_client(gateway.keys["alpha"], gateway.origin, is_async=False)
     yield client
@@ -143,7 +143,7 @@ async def test_the_ai_sdk_repeats_a_throttled_create(play: Play, upstream: Simul
     assert 1 <= creates(upstream) <= 3
 
 
-async def test_pypi_replicate_never_repeats_a_create(gateway: House, upstream: Simulator):
+async def test_pypi_replicate_never_repeats_a_create(gateway: Stack, upstream: Simulator):
     """One POST, and the refusal as an exception that says how long."""
     upstream.faults.set(Fault("throttle", operation=CREATE))
     python = python_client(gateway.keys["beta"], gateway.origin, is_async=False)

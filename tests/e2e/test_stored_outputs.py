@@ -10,13 +10,13 @@ from replicate.helpers import FileOutput
 
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
-from tests.edge.test_sharing import Moved
-from tests.edge.wire import metrics_of
-from tests.support.house import House, start_gateway, start_upstream
+from tests.gateway.test_sharing import Moved
 from tests.support.node import run_script
 from tests.support.python_client import python_client
+from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.tls import Door, tls_door
 from tests.support.upstream import creates, version_of
+from tests.support.wire import metrics_of
 
 LAKE = {"prompt": "a lake", "seed": 5, "width": 32, "height": 32, "num_outputs": 2}
 PICTURES = [paint("a lake", 5 + number, 32, 32) for number in range(2)]
@@ -38,7 +38,7 @@ async def upstream() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-async def later(upstream: Simulator, tmp_path: Path, door: Door) -> AsyncIterator[House]:
+async def later(upstream: Simulator, tmp_path: Path, door: Door) -> AsyncIterator[Stack]:
     """A gateway that copied a result's files two hours ago."""
     clock = Moved(upstream)
     async with start_gateway(
@@ -47,9 +47,9 @@ async def later(upstream: Simulator, tmp_path: Path, door: Door) -> AsyncIterato
         clock=clock,
         outputs={"url": str(tmp_path / "outputs")},
         server={"port": 0, "public_url": door.url},
-    ) as house:
-        door.leads_to = house.origin
-        async with house.caller(Prefer="wait") as alpha:
+    ) as stack:
+        door.leads_to = stack.origin
+        async with stack.caller(Prefer="wait") as alpha:
             body = {"version": reference(upstream), "input": LAKE}
             async with alpha.post("/v1/predictions", json=body) as response:
                 links = (await response.json())["output"]
@@ -57,13 +57,13 @@ async def later(upstream: Simulator, tmp_path: Path, door: Door) -> AsyncIterato
             copied = "replicate_gateway_outputs_stored_total 2.0\n", "replicate_gateway_outputs_pending 0.0\n"
             page = ""
             while not all(line in page for line in copied):
-                page = await metrics_of(house)
+                page = await metrics_of(stack)
             clock.advance(2 * 3600)
             for link in links:
                 async with alpha.get(link, headers={"Authorization": ""}) as response:
                     assert response.status == 404
         upstream.requests.clear()
-        yield house
+        yield stack
 
 
 def reference(upstream: Simulator) -> str:
@@ -72,7 +72,7 @@ def reference(upstream: Simulator) -> str:
 
 @pytest.mark.node
 @pytest.mark.usefixtures("clients")
-async def test_npm_replicate_reads_what_upstream_has_no_more(later: House, upstream: Simulator, door: Door):
+async def test_npm_replicate_reads_what_upstream_has_no_more(later: Stack, upstream: Simulator, door: Door):
     """`run()` gives files, as if the model had just made them; upstream is not asked at all."""
     play = partial(run_script, "replicate.mjs", base_url=later.base_url, key=later.keys["alpha"])
     done = await play(
@@ -92,7 +92,7 @@ async def test_npm_replicate_reads_what_upstream_has_no_more(later: House, upstr
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 async def test_pypi_replicate_reads_what_upstream_has_no_more(
-    later: House, upstream: Simulator, door: Door, is_async: bool, monkeypatch: pytest.MonkeyPatch
+    later: Stack, upstream: Simulator, door: Door, is_async: bool, monkeypatch: pytest.MonkeyPatch
 ):
     """And its key, which it shows to the host of every file, stays at home."""
     monkeypatch.setenv("SSL_CERT_FILE", str(door.certificate))

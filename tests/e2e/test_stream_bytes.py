@@ -9,7 +9,7 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.e2e.conftest import Play
-from tests.support.house import House
+from tests.support.stack import Stack
 from tests.support.upstream import until, version_of
 
 # Slow enough to be listened to while it runs, on a busy machine too; one that has ended is replayed.
@@ -22,7 +22,7 @@ MODELS = {
 }
 
 
-async def created(gateway: House, version: str, given: dict[str, Any]) -> dict[str, Any]:
+async def created(gateway: Stack, version: str, given: dict[str, Any]) -> dict[str, Any]:
     """Create a prediction that streams."""
     body = {"version": version, "input": given}
     async with gateway.caller() as caller, caller.post("/v1/predictions", json=body) as answer:
@@ -32,7 +32,7 @@ async def created(gateway: House, version: str, given: dict[str, Any]) -> dict[s
 
 @pytest.mark.node
 async def test_a_stream_parses_alike_whole_and_letter_by_letter(
-    play: Play, upstream: Simulator, gateway: House, storyteller: str
+    play: Play, upstream: Simulator, gateway: Stack, storyteller: str
 ):
     """No error, only the four names, an id on each, and the text of the prediction to the last blank and line break."""
     prediction = await created(gateway, storyteller, STORY)
@@ -49,7 +49,7 @@ async def test_a_stream_parses_alike_whole_and_letter_by_letter(
 
 @pytest.mark.node
 async def test_what_upstream_says_is_passed_on_byte_for_byte(
-    play: Play, upstream: Simulator, gateway: House, storyteller: str
+    play: Play, upstream: Simulator, gateway: Stack, storyteller: str
 ):
     """Beside comments, which keep a connection open, nothing is added, taken away or put in another order."""
     prediction = await created(gateway, storyteller, STORY)
@@ -67,7 +67,7 @@ async def test_what_upstream_says_is_passed_on_byte_for_byte(
 
 @pytest.mark.node
 async def test_a_stream_resumes_after_the_last_event_that_was_seen(
-    play: Play, upstream: Simulator, gateway: House, storyteller: str
+    play: Play, upstream: Simulator, gateway: Stack, storyteller: str
 ):
     """`Last-Event-ID`, as a browser sends it when it comes back: the rest, and nothing twice."""
     prediction = await created(gateway, storyteller, STORY)
@@ -79,8 +79,8 @@ async def test_a_stream_resumes_after_the_last_event_that_was_seen(
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))
-async def test_httpx_sse_reads_what_it_would_read_of_upstream(upstream: Simulator, gateway: House, model: str):
-    """The parser of another house: every field of every event is the same through the gateway as past it."""
+async def test_httpx_sse_reads_what_it_would_read_of_upstream(upstream: Simulator, gateway: Stack, model: str):
+    """The parser of another stack: every field of every event is the same through the gateway as past it."""
     prediction = await created(gateway, version_of(upstream, model), MODELS[model])
     through = await read_events(prediction["urls"]["stream"])
     await until(lambda: upstream.predictions[0].terminal)
@@ -99,7 +99,7 @@ async def test_httpx_sse_reads_what_it_would_read_of_upstream(upstream: Simulato
 @pytest.mark.node
 @pytest.mark.parametrize("model", sorted(MODELS))
 async def test_eventsource_parser_reads_what_it_would_read_of_upstream(
-    play: Play, upstream: Simulator, gateway: House, model: str
+    play: Play, upstream: Simulator, gateway: Stack, model: str
 ):
     """The parser that most JavaScript clients have inside, for text, for files, and for a model that fails."""
     prediction = await created(gateway, version_of(upstream, model), MODELS[model])

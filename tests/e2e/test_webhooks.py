@@ -6,23 +6,23 @@ from pathlib import Path
 import pytest
 from replicate.webhook import InvalidSignatureError, Webhooks, WebhookSigningSecret
 
-from gateway.clock import SystemClock
-from gateway.service.webhook_secrets import WebhookSecrets
+from gateway.runtime.clock import SystemClock
 from gateway.simulator import Simulator
 from gateway.store.sqlite import SQLiteStore
+from gateway.webhooks.secrets import WebhookSecrets
 from tests.e2e.conftest import Play
-from tests.support.house import House, start_gateway
 from tests.support.python_client import python_client
 from tests.support.receiver import Message, Receiver, start_receiver
+from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import version_of
 
 
 @pytest.fixture
-async def gateway(upstream: Simulator, tmp_path: Path, a_quiet_gateway: None) -> AsyncIterator[House]:
+async def gateway(upstream: Simulator, tmp_path: Path, a_quiet_gateway: None) -> AsyncIterator[Stack]:
     """A gateway that may reach receivers on this machine."""
     local = {"allow_http": True, "allow_private_addresses": True}
-    async with start_gateway(upstream, tmp_path, webhooks=local) as house:
-        yield house
+    async with start_gateway(upstream, tmp_path, webhooks=local) as stack:
+        yield stack
 
 
 @pytest.fixture
@@ -32,16 +32,16 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield made
 
 
-async def told(house: House, receiver: Receiver) -> Message:
+async def told(stack: Stack, receiver: Receiver) -> Message:
     """Have a prediction made, by name and text that no encoding leaves alone; return the message of its end."""
     body = {
-        "version": version_of(house.upstream, "replicate/hello-world"),
+        "version": version_of(stack.upstream, "replicate/hello-world"),
         "input": {"text": "näme ☃ <&> \u2028"},
         "webhook": receiver.url,
         "webhook_events_filter": ["completed"],
     }
     before = len(receiver.messages)
-    async with house.caller() as session, session.post("/v1/predictions", json=body) as answer:
+    async with stack.caller() as session, session.post("/v1/predictions", json=body) as answer:
         assert answer.status == 201
     await receiver.count(before + 1)
     return receiver.messages[-1]
@@ -54,7 +54,7 @@ def parts(message: Message) -> dict[str, str]:
 
 
 @pytest.mark.node
-async def test_npm_replicate_validates_what_arrives(replicate_js: Play, gateway: House, receiver: Receiver):
+async def test_npm_replicate_validates_what_arrives(replicate_js: Play, gateway: Stack, receiver: Receiver):
     """`validateWebhook` with `webhooks.default.secret.get()`, as the documentation has it."""
     message = parts(await told(gateway, receiver))
     assert (await replicate_js("validate", message=message)).result["isValid"] is True
@@ -64,7 +64,7 @@ async def test_npm_replicate_validates_what_arrives(replicate_js: Play, gateway:
     assert (await replicate_js("validate", message=message, team="beta")).result["isValid"] is False
 
 
-async def test_pypi_replicate_validates_what_arrives(gateway: House, receiver: Receiver, is_async: bool):
+async def test_pypi_replicate_validates_what_arrives(gateway: Stack, receiver: Receiver, is_async: bool):
     """`Webhooks.validate` with `webhooks.default.secret()`."""
     client = python_client(gateway.keys["alpha"], gateway.origin, is_async=is_async)
     message = await told(gateway, receiver)
@@ -78,7 +78,7 @@ async def test_pypi_replicate_validates_what_arrives(gateway: House, receiver: R
 
 @pytest.mark.node
 async def test_both_validate_with_either_secret_while_one_takes_over(
-    replicate_js: Play, gateway: House, receiver: Receiver
+    replicate_js: Play, gateway: Stack, receiver: Receiver
 ):
     """A secret is rotated beside the gateway that serves: nothing restarts, and no receiver misses a message."""
     old = (await replicate_js("validate", message=parts(await told(gateway, receiver)))).result["key"]

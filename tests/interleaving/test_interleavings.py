@@ -1,4 +1,6 @@
-"""No lost prediction, no killed neighbour, no leaked run, whatever happens in whatever order (issue 3, design 2).
+"""No lost prediction, no killed neighbour, no leaked run, whatever happens in whatever order.
+
+See docs/architecture.md, Invariants.
 
 Hypothesis looks for short stories that go wrong; the walks are long ones, told by a seed.
 """
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.interleaving.machine import FORMS, KEYS, OUTCOMES, PROMPTS, TEAMS, Interleavings
+from tests.support.machine import FORMS, KEYS, OUTCOMES, PROMPTS, TEAMS, Interleavings
 
 _STEPS = 60
 _WALKS = 30

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.core.documents import shown_status
-from gateway.core.records import Status
+from gateway.domain.create_request import Created
+from gateway.domain.documents import shown_status
+from gateway.domain.records import Status
 from gateway.errors import StoreUnavailable, UpstreamUncertain
-from gateway.service.orders import Created
-from tests.interleaving.machine import Ask, Interleavings, caller
+from tests.support.machine import Ask, Interleavings, caller
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def id_of(asked: Ask) -> str:
     """Return the id that the caller was told."""
     created = asked.task.result()
     assert isinstance(created, Created)
-    return created.sight.prediction.id
+    return created.view.prediction.id
 
 
 @pytest.mark.parametrize("taken", [True, False])

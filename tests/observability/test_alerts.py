@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from gateway.metrics import Metrics
-from tests.observability.prometheus import ROOT, RULES
 from tests.observability.test_dashboards import STANDARD_LABELS, exported, labels_in
+from tests.support.prometheus import ROOT, RULES
 from tests.support.tools import clean_environment, require_tool
 
 TESTS = sorted((ROOT / "grafana/alerts/tests").glob("*.yml"))

@@ -21,13 +21,13 @@ from gateway.metrics import catalogue
 from gateway.metrics.catalogue import Kind
 from gateway.simulator import Simulator
 from grafana import build
-from tests.edge.samples import FORM, content, form
-from tests.edge.wire import ask
-from tests.observability.prometheus import DASHBOARDS, RULES, Labels, Prometheus, Query, queries, start_prometheus
 from tests.support.fixtures import *  # noqa: F403
-from tests.support.house import TEAM_SCOPES, House, start_gateway
 from tests.support.models import add_patient
+from tests.support.prometheus import DASHBOARDS, RULES, Labels, Prometheus, Query, queries, start_prometheus
+from tests.support.samples import FORM, content, form
+from tests.support.stack import TEAM_SCOPES, Stack, start_gateway
 from tests.support.upstream import creates, version_of
+from tests.support.wire import ask
 
 PRICES = {"acme/painter": 0.01, "acme/patient": 0.005, "acme/storyteller": 0.002}
 STANDARD_LABELS = {"le", "instance", "job", "alertname", "alertstate", "severity"}
@@ -121,22 +121,22 @@ def test_budgets_turn_yellow_and_red():
 
 
 @pytest.fixture
-async def busy_gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[House]:
+async def busy_gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[Stack]:
     """A gateway with three teams, prices and budgets."""
     prices = {"models": [{"model": model, "usd_per_run": usd} for model, usd in PRICES.items()]}
     rules = [{"model": "acme/patient", "mode": "always"}]
     teams = {"alpha": {"budget_usd_per_day": 10.0}, "beta": {"concurrent_predictions": 20}}
     teams |= {"gamma": {"scopes": TEAM_SCOPES}}
-    async with start_gateway(upstream, tmp_path, teams=teams, prices=prices, cache={"rules": rules}) as house:
-        yield house
+    async with start_gateway(upstream, tmp_path, teams=teams, prices=prices, cache={"rules": rules}) as stack:
+        yield stack
 
 
 class Script:
     """What the three teams do, and what is therefore true."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._go_on = add_patient(house.upstream, "acme/patient")
+    def __init__(self, stack: Stack) -> None:
+        self._house = stack
+        self._go_on = add_patient(stack.upstream, "acme/patient")
         self.polls = 0
 
     async def _create(self, team: str, model: str, **given: Any) -> dict[str, Any]:
@@ -191,15 +191,15 @@ def by_panel(dashboard: str, panel: str) -> Query:
     return next(query for query in queries() if (query.dashboard, query.panel) == (dashboard, panel))
 
 
-async def test_every_panel_shows_what_has_happened(busy_gateway: House, tmp_path: Path):
+async def test_every_panel_shows_what_has_happened(busy_gateway: Stack, tmp_path: Path):
     """Three teams, a known story: predictions, hits, joins, bypasses, looks in and out, ends, files."""
-    house, script = busy_gateway, Script(busy_gateway)
-    async with start_prometheus(house.ops_url, tmp_path) as prometheus:
+    stack, script = busy_gateway, Script(busy_gateway)
+    async with start_prometheus(stack.ops_url, tmp_path) as prometheus:
         await prometheus.until("sum(replicate_gateway_polls_total)", 0)
         await script.play()
         await prometheus.until("sum(replicate_gateway_predictions_finished_total)", 14)
         at = await _scraped_twice(prometheus, script.polls)
-        looks = house.upstream.requests.count("predictions.get")
+        looks = stack.upstream.requests.count("predictions.get")
 
         async def shown(dashboard: str, panel: str) -> dict[Labels, float]:
             found = await prometheus.query(by_panel(dashboard, panel).asked(), at)
@@ -220,7 +220,7 @@ async def test_every_panel_shows_what_has_happened(busy_gateway: House, tmp_path
         assert await shown("cache", "Bypasses by reason") == {labelled(reason="no-seed"): 3}
         assert await shown("cache", "Uploads") == {labelled(result="sent"): 1, labelled(result="known"): 1}
         assert await number("upstream", "Polls") == looks
-        assert await number("upstream", "Creates") == creates(house.upstream) == 5
+        assert await number("upstream", "Creates") == creates(stack.upstream) == 5
         assert await shown("teams", "Predictions by team") == {
             labelled(team="alpha", source="miss"): 1,
             labelled(team="alpha", source="hit"): 4,
@@ -239,7 +239,7 @@ async def test_every_panel_shows_what_has_happened(busy_gateway: House, tmp_path
             labelled(target="acme/patient"): 6,
             labelled(target="acme/storyteller"): 3,
         }
-        await _money_is_right(house, prometheus, at)
+        await _money_is_right(stack, prometheus, at)
         await _all_panels_have_data(prometheus, at)
         await _rules_are_healthy(prometheus)
 
@@ -259,7 +259,7 @@ async def _scraped_twice(prometheus: Prometheus, polls: int) -> float:
     return last
 
 
-async def _money_is_right(house: House, prometheus: Prometheus, at: float) -> None:
+async def _money_is_right(stack: Stack, prometheus: Prometheus, at: float) -> None:
     """What was spent and saved is what the prices make of the story, and what the ledger says."""
     spent = _by_team(await prometheus.query(by_panel("teams", "Spend by team").asked(), at))
     saved = _by_team(await prometheus.query(by_panel("teams", "Savings by team").asked(), at))
@@ -267,7 +267,7 @@ async def _money_is_right(house: House, prometheus: Prometheus, at: float) -> No
     assert spent == {"alpha": 10_000, "beta": 5_000, "gamma": 6_000}
     assert saved == {"alpha": 4 * 10_000, "beta": 5 * 5_000}
     for team in ("alpha", "beta", "gamma"):
-        ledger = (await ask(house, "GET", "/gateway/usage", key=team)).json["total"]
+        ledger = (await ask(stack, "GET", "/gateway/usage", key=team)).json["total"]
         assert (ledger["spend_microusd"], ledger["saved_microusd"]) == (spent[team], saved.get(team, 0))
     used = await prometheus.query(by_panel("teams", "Budget used").asked(), at)
     assert {labels: round(value, 9) for labels, value in used.items()} == {labelled(team="alpha", window="day"): 0.001}

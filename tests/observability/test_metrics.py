@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.core.determinism import Reason
-from gateway.core.records import Source, Status
+from gateway.domain.bypass import BypassReason
+from gateway.domain.records import Source, Status
 from gateway.metrics import Metrics, catalogue, loop_lag, page
 from gateway.metrics.catalogue import NAMESPACE, Kind
 from gateway.metrics.registry import most_samples
@@ -93,7 +93,7 @@ async def test_lookups_add_up():
     for source in Source:
         metrics.prediction_created("alpha", "acme/painter", source)
     metrics.prediction_created("beta", "acme/painter", Source.HIT)
-    metrics.cache_bypassed(Reason.NO_SEED)
+    metrics.cache_bypassed(BypassReason.NO_SEED)
     samples = (await families_of(metrics))[f"{NAMESPACE}_cache_lookups"].samples
     looked = {each.labels["result"]: each.value for each in samples if each.labels["tier"] == "predictions"}
     assert looked == {"hit": 2, "joined": 1, "miss": 1, "bypass": 1}

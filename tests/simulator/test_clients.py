@@ -9,7 +9,7 @@ from replicate.exceptions import ModelError, ReplicateError
 
 from gateway.simulator import Fault
 from gateway.simulator.models.image import paint
-from tests.simulator.helpers import find
+from tests.support.simulated import find
 
 
 @pytest.fixture

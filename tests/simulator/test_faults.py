@@ -9,8 +9,8 @@ import pytest
 
 from gateway.simulator import FAULT_KINDS, Fault, load_faults
 from gateway.simulator.faults import FaultBook
-from tests.simulator.helpers import until
 from tests.simulator.test_streams import parse
+from tests.support.simulated import until
 
 GREETING = {"text": "x"}
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.simulator import Fault
-from tests.simulator.helpers import find, until
+from tests.support.simulated import find, until
 
 
 async def test_a_prediction_runs_from_starting_to_succeeded(api):

@@ -8,7 +8,7 @@ from standardwebhooks.webhooks import Webhook
 
 from gateway.simulator import Fault
 from gateway.simulator.webhooks import sign
-from tests.simulator.helpers import Receiver, until
+from tests.support.simulated import Receiver, until
 
 
 def test_the_documentations_vector_is_met():

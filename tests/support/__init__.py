@@ -1,1 +1,1 @@
-"""What several tests share: a house to test in, the tools it needs, and Node clients driven from Python."""
+"""What several tests share: a stack to test in, the tools it needs, and Node clients driven from Python."""

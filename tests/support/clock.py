@@ -5,7 +5,7 @@ import heapq
 import itertools
 from typing import TYPE_CHECKING
 
-from gateway.ports import Clock
+from gateway.domain.ports.clock import Clock
 
 START = 1_764_000_000.0
 _TURNS = 50

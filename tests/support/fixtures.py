@@ -1,4 +1,4 @@
-"""The house as fixtures. A conftest takes them by `from tests.support.fixtures import *`."""
+"""The stack as fixtures. A conftest takes them by `from tests.support.fixtures import *`."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.house import House, start_gateway, start_upstream
+from tests.support.stack import Stack, start_gateway, start_upstream
 
 __all__ = ["gateway", "upstream"]
 
@@ -19,7 +19,7 @@ async def upstream() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-async def gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[House]:
+async def gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[Stack]:
     """A gateway before it, with the teams alpha and beta and an operator."""
-    async with start_gateway(upstream, tmp_path) as house:
-        yield house
+    async with start_gateway(upstream, tmp_path) as stack:
+        yield stack

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
-from gateway.core.keys import new_key
+from gateway.access.rules.api_keys import new_key
 from gateway.simulator import Simulator
 from tests.support.tools import clean_environment
 

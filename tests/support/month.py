@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.core import windows
-from gateway.core.ledger import Settlement
-from gateway.core.records import Begin, Kind, Prediction, Run, RunState, Source, Status
-from gateway.core.windows import Window
+from gateway.domain import windows
+from gateway.domain.ledger import Settlement
+from gateway.domain.records import Begin, Kind, Prediction, Run, RunState, Source, Status
+from gateway.domain.windows import Window
 from gateway.store.sqlite import SQLiteStore
 
 _DAY = 86_400

@@ -15,14 +15,14 @@ async def tls_door(folder: Path) -> AsyncIterator["Door"]:
     certificate, key = make_certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    door = Door(certificate)
-    server = await asyncio.start_server(door.pass_on, "127.0.0.1", 0, ssl=context)
-    door.url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    route = Door(certificate)
+    server = await asyncio.start_server(route.pass_on, "127.0.0.1", 0, ssl=context)
+    route.url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        yield door
+        yield route
     finally:
         server.close()
-        await door.close()
+        await route.close()
 
 
 class Door:

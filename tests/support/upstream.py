@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.simulator import Simulator
-from tests.support.house import House
+from tests.support.stack import Stack
 
 CREATES = "*predictions.create"
 
@@ -26,14 +26,14 @@ def reads(upstream: Simulator) -> int:
     return upstream.requests.count("predictions.get") + upstream.requests.count("trainings.get")
 
 
-def assert_upstream_saw_no_key(house: House) -> None:
-    """Fail if a key of the house is in any request that the API received, or one came without the account's token."""
-    for seen in house.upstream.requests:
+def assert_upstream_saw_no_key(stack: Stack) -> None:
+    """Fail if a key of the stack is in any request that the API received, or one came without the account's token."""
+    for seen in stack.upstream.requests:
         if seen.origin != "api":
             continue
-        assert seen.headers.get("authorization") == f"Bearer {house.upstream.token}", seen.operation
+        assert seen.headers.get("authorization") == f"Bearer {stack.upstream.token}", seen.operation
         everything = "\n".join((seen.path, seen.query, seen.body, *seen.headers.values()))
-        for name, key in house.keys.items():
+        for name, key in stack.keys.items():
             assert key not in everything, f"the key of {name} was in a request for {seen.operation}"
 
 

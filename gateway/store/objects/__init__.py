@@ -1,1 +1,1 @@
-"""The bytes of copies (the `OutputStore` role of `gateway.ports`): in a folder, or in an S3-compatible bucket."""
+"""The bytes of stored outputs: in a folder or in an S3-compatible bucket."""

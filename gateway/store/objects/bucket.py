@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
-    from gateway.ports import OutputStore
-    from gateway.ports.outputs import Spool, StoredObject
+    from gateway.outputs.ports import OutputStore, Spool, StoredObject
 
 _PART_BYTES = 5 * 1024 * 1024
 """The least that S3 takes; with 10,000 parts that is good for 48 GiB. Two or three are in memory at a time."""

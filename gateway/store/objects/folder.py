@@ -23,8 +23,7 @@ from gateway.store.objects.spool import BLOCK, FileSpool
 from gateway.store.objects.threads import Threads
 
 if TYPE_CHECKING:
-    from gateway.ports import OutputStore
-    from gateway.ports.outputs import Spool, StoredObject
+    from gateway.outputs.ports import OutputStore, Spool, StoredObject
 
 _INCOMING = "incoming"
 _VERIFIED_KEPT = 10_000

@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from gateway.ports import OutputStore
+from gateway.outputs.ports import OutputStore
 from gateway.store.objects.folder import FolderStore
 
 

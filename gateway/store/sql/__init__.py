@@ -1,1 +1,1 @@
-"""The parts of the SQLite store: two threads, the schema, and one file for each role of `gateway.ports`."""
+"""The SQL store: a writing and a reading thread, the schema, and one file for each role of the interface."""

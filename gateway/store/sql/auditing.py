@@ -5,17 +5,17 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.core.audit import Audited, ByModel, ByUser, Kept
-from gateway.core.ledger import OTHER
-from gateway.store.sql.entries import count_user
-from gateway.store.sql.lanes import Lanes
+from gateway.domain.ledger import OTHER
+from gateway.money.rules.audit import Audited, ByModel, ByUser, Kept
+from gateway.store.sql.connections import Connections
+from gateway.store.sql.ledger_entries import count_user
 from gateway.store.sql.queries import SQL
 
 _read_scopes = msgspec.json.Decoder(tuple[str, ...]).decode
 _SUMS = ("runs", "joined", "hits", "milliseconds", "microusd", "saved_microusd")
 
 
-class SQLiteAuditing(Lanes):
+class SQLiteAuditing(Connections):
     """What holds the sums to the lines."""
 
     async def audit_day(self, day: int, after: int, limit: int) -> Audited:

@@ -6,12 +6,12 @@ first, so that the writing thread is kept for what changes; it looks again befor
 
 import sqlite3
 
-from gateway.core.records import CacheStats
-from gateway.store.sql.lanes import Lanes
+from gateway.domain.records import CacheStats
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.queries import SQL
 
 
-class SQLiteCache(Lanes):
+class SQLiteCache(Connections):
     """The entries as a whole. They come and go with their runs."""
 
     async def cache_stats(self, now: float, team: str | None = None) -> CacheStats:

@@ -12,17 +12,24 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core.deliveries import Delivery, DeliveryCounts, DeliveryKind, DeliveryState, message_id, receiver_of
-from gateway.core.records import Prediction, Sight, Source
-from gateway.ports import Busy
-from gateway.store.sql.lanes import Lanes
+from gateway.domain.records import Prediction, PredictionView, Source
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.queries import SQL
-from gateway.store.sql.rows import DELIVERIES, sight
+from gateway.store.sql.rows import DELIVERIES, view
+from gateway.webhooks.ports import Busy
+from gateway.webhooks.rules.deliveries import (
+    Delivery,
+    DeliveryCounts,
+    DeliveryKind,
+    DeliveryState,
+    message_id,
+    receiver_of,
+)
 
 _TRIMMED = "the queue was full"
 
 
-class SQLiteDeliveries(Lanes):
+class SQLiteDeliveries(Connections):
     """Messages in their queue, and dead letters."""
 
     async def add_delivery(self, delivery: Delivery, body: bytes) -> None:
@@ -128,11 +135,11 @@ class SQLiteDeliveries(Lanes):
         parameters = {"before": before, "limit": limit}
         return await self._write(lambda db: db.execute(SQL["delete_dead_deliveries"], parameters).rowcount, erases=True)
 
-    async def awaiting_webhooks(self, *, after: str = "", limit: int = 500) -> list[Sight]:
+    async def awaiting_webhooks(self, *, after: str = "", limit: int = 500) -> list[PredictionView]:
         """List predictions of live runs that have a webhook."""
 
-        def step(db: sqlite3.Connection) -> list[Sight]:
-            found = (sight(row) for row in db.execute(SQL["awaiting_webhooks"], {"after": after}))
+        def step(db: sqlite3.Connection) -> list[PredictionView]:
+            found = (view(row) for row in db.execute(SQL["awaiting_webhooks"], {"after": after}))
             return heapq.nsmallest(limit, found, key=operator.attrgetter("prediction.id"))
 
         return await self._read(step)

@@ -2,11 +2,11 @@
 
 import sqlite3
 
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.queries import SQL
 
 
-class SQLiteEventLogs(Lanes):
+class SQLiteEventLogs(Connections):
     """Event logs, in parts."""
 
     async def append_events(self, run_id: str, first: int, part: bytes, *, kept_from: int) -> bool:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core.cursors import Cursor
-from gateway.core.records import File, Page
-from gateway.store.sql.lanes import Lanes
+from gateway.domain.cursors import Cursor
+from gateway.domain.records import File, Page
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.paging import Bounds, Listing, Place, Statements
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import FILES
@@ -16,7 +16,7 @@ _OF_TEAM = Statements.named("files_of_team")
 _OF_ALL = Statements.named("files_of_all")
 
 
-class SQLiteFiles(Lanes):
+class SQLiteFiles(Connections):
     """Files that teams uploaded."""
 
     async def add_file(self, file: File) -> None:

@@ -5,13 +5,13 @@ A key is forgotten with its prediction, so that none ever points to nothing.
 
 import sqlite3
 
-from gateway.core.records import Begun, Idempotency, Outcome, RunState
-from gateway.store.sql.finding import find_sight
-from gateway.store.sql.lanes import Lanes
+from gateway.domain.records import Begun, Idempotency, Outcome, RunState
+from gateway.store.sql.connections import Connections
+from gateway.store.sql.lookup import find_sight
 from gateway.store.sql.queries import SQL
 
 
-class SQLiteIdempotency(Lanes):
+class SQLiteIdempotency(Connections):
     """Keys by team and name."""
 
     async def delete_expired_idempotency(self, before: float, limit: int) -> int:

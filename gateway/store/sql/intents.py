@@ -5,19 +5,19 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from gateway.core.ledger import Settlement
-from gateway.core.records import Prediction, Run, RunState, Status
+from gateway.domain.ledger import Settlement
+from gateway.domain.records import Prediction, Run, RunState, Status
 from gateway.errors import Conflict
 from gateway.store.sql.cache import keep_entry
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.deliveries import queue_end, queue_ends
-from gateway.store.sql.entries import settle
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.ledger_entries import settle
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 
 
-class SQLiteIntents(Lanes):
+class SQLiteIntents(Connections):
     """Runs that are about to be created upstream. They come about in `begin`."""
 
     async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> None:
@@ -122,7 +122,7 @@ def _answering(run: Run) -> Run:
     return run if may_answer else replace(run, cache_until=None)
 
 
-def _replace_leader(db: sqlite3.Connection, placeholder_id: str, leader: Prediction) -> None:
-    if db.execute(SQL["save_leader"], (*PREDICTIONS.row(leader), placeholder_id, leader.run_id)).rowcount == 0:
-        db.execute(SQL["add_prediction"], PREDICTIONS.row(leader))
-    db.execute(SQL["move_key"], {"from_id": placeholder_id, "to_id": leader.id})
+def _replace_leader(db: sqlite3.Connection, placeholder_id: str, starter: Prediction) -> None:
+    if db.execute(SQL["save_leader"], (*PREDICTIONS.row(starter), placeholder_id, starter.run_id)).rowcount == 0:
+        db.execute(SQL["add_prediction"], PREDICTIONS.row(starter))
+    db.execute(SQL["move_key"], {"from_id": placeholder_id, "to_id": starter.id})

@@ -2,14 +2,14 @@
 
 import sqlite3
 
-from gateway.core.records import Key
+from gateway.domain.records import Key
 from gateway.errors import Conflict
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import KEYS
 
 
-class SQLiteKeys(Lanes):
+class SQLiteKeys(Connections):
     """Keys issued at run time. Another process may write them too."""
 
     async def add_key(self, key: Key) -> None:

@@ -2,11 +2,11 @@
 
 import sqlite3
 
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.queries import SQL
 
 
-class SQLiteLeases(Lanes):
+class SQLiteLeases(Connections):
     """Leases by name, each with an owner and an end."""
 
     async def acquire_lease(self, name: str, owner: str, now: float, until: float) -> bool:

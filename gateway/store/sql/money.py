@@ -6,22 +6,22 @@ What is summed up over many lines is read by the reading thread.
 import sqlite3
 from collections.abc import Sequence
 
-from gateway.core import quota
-from gateway.core.ledger import By, Entry, EntryKind, Reservation, Settlement, Usage
-from gateway.core.quota import Meter
-from gateway.core.records import RunState
-from gateway.store.sql.entries import enter, forget_users, settle, settlement_of
-from gateway.store.sql.finding import find_run
-from gateway.store.sql.lanes import Lanes
+from gateway.domain import quota
+from gateway.domain.ledger import By, Entry, EntryKind, Reservation, Settlement, Usage
+from gateway.domain.quota import Counters
+from gateway.domain.records import RunState
+from gateway.store.sql.connections import Connections
+from gateway.store.sql.ledger_entries import forget_users, insert_entry, settle, settlement_of
+from gateway.store.sql.lookup import find_run
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import read_meters, release
 from gateway.store.sql.rows import ENTRIES, RESERVATIONS
 
 
-class SQLiteMoney(Lanes):
+class SQLiteMoney(Connections):
     """What is held, and what was spent and saved."""
 
-    async def meters(self, scopes: Sequence[str], now: float) -> dict[str, Meter]:
+    async def meters(self, scopes: Sequence[str], now: float) -> dict[str, Counters]:
         """Return what is counted for each of the scopes."""
         return await self._read(lambda db: read_meters(db, scopes, now))
 
@@ -49,7 +49,7 @@ class SQLiteMoney(Lanes):
         )
 
         def step(db: sqlite3.Connection) -> None:
-            enter(db, entry)
+            insert_entry(db, entry)
 
         await self._write(step, durable=True)
 

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.core.caching import LINKS_LIVE_SECONDS
-from gateway.core.records import Copy, Run
-from gateway.ports.outputs import OutputStats
-from gateway.store.sql.finding import Parameters, find_run, list_runs
-from gateway.store.sql.lanes import Lanes
+from gateway.domain.records import Copy, Run
+from gateway.outputs.ports import OutputStats
+from gateway.sharing.rules.caching import LINKS_LIVE_SECONDS
+from gateway.store.sql.connections import Connections
+from gateway.store.sql.lookup import Parameters, find_run, list_runs
 from gateway.store.sql.queries import SQL
 
 _decode_copies = msgspec.json.Decoder(tuple[Copy, ...]).decode
 
 
-class SQLiteOutputs(Lanes):
+class SQLiteOutputs(Connections):
     """Copies and their objects."""
 
     async def runs_ended(self, *, since: float, after: str = "", limit: int = 50) -> list[Run]:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from gateway.core.cursors import Cursor
+from gateway.domain.cursors import Cursor
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import Row
 

@@ -7,25 +7,25 @@ import sqlite3
 
 from msgspec.structs import replace
 
-from gateway.core.cursors import Cursor
-from gateway.core.ledger import Settlement
-from gateway.core.records import Cancellation, Kind, Page, Run, RunState, Sight, Source, Status
+from gateway.domain.cursors import Cursor
+from gateway.domain.ledger import Settlement
+from gateway.domain.records import Cancellation, Kind, Page, PredictionView, Run, RunState, Source, Status
 from gateway.store.sql.cache import keep_entry
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.deliveries import queue_end, queue_ends
-from gateway.store.sql.entries import settle
 from gateway.store.sql.events import drop_events
-from gateway.store.sql.finding import find_sight, list_runs
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.ledger_entries import settle
+from gateway.store.sql.lookup import find_sight, list_runs
 from gateway.store.sql.outputs import release_copies
 from gateway.store.sql.paging import Bounds, Listing, Place, Statements
 from gateway.store.sql.queries import SQL
-from gateway.store.sql.rows import RUNS, sight
+from gateway.store.sql.rows import RUNS, view
 
 _OF_TEAM = Statements.named("predictions_of_team")
 _OF_ALL = Statements.named("predictions_of_all")
 
 
-class SQLitePredictions(Lanes):
+class SQLitePredictions(Connections):
     """Runs, and the predictions that share them."""
 
     async def advance(
@@ -68,11 +68,11 @@ class SQLitePredictions(Lanes):
         """End a prediction for its caller."""
         return await self._write(lambda db: _cancel(db, prediction_id, at, by_deadline=by_deadline))
 
-    async def prediction(self, prediction_id: str) -> Sight | None:
+    async def prediction(self, prediction_id: str) -> PredictionView | None:
         """Find a prediction by its id."""
         return await self._read(lambda db: find_sight(db, "shown_prediction", {"id": prediction_id}))
 
-    async def prediction_by_ticket(self, ticket_sha256: str) -> Sight | None:
+    async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
         """Find the prediction of a stream ticket."""
         return await self._read(lambda db: find_sight(db, "prediction_by_ticket", {"ticket": ticket_sha256}))
 
@@ -91,7 +91,7 @@ class SQLitePredictions(Lanes):
             _OF_ALL if team is None else _OF_TEAM,
             {"team": team, "kind": kind.value},
             Bounds.between(created_after, created_before),
-            sight,
+            view,
             _place,
         )
         return Page(*await self._read(lambda db: listing.stretch(db, limit, position)))
@@ -129,7 +129,7 @@ class SQLitePredictions(Lanes):
         return await self._write(lambda db: _delete_records(db, created_before, limit), erases=True)
 
 
-def _place(item: Sight) -> Place:
+def _place(item: PredictionView) -> Place:
     return item.prediction.created_at, item.prediction.id
 
 
@@ -140,9 +140,9 @@ def _cancel(db: sqlite3.Connection, prediction_id: str, at: float, *, by_deadlin
     prediction, run = seen.prediction, seen.run
     if prediction.canceled_at is not None or run.state is not RunState.LIVE:
         return Cancellation(seen, changed=False, is_last=False)
-    left_as = Status.ABORTED if by_deadline and run.status is Status.STARTING else Status.CANCELED
-    db.execute(SQL["cancel_prediction"], {"id": prediction_id, "at": at, "left_as": left_as.value})
-    prediction = replace(prediction, canceled_at=at, left_as=left_as)
+    final_status = Status.ABORTED if by_deadline and run.status is Status.STARTING else Status.CANCELED
+    db.execute(SQL["cancel_prediction"], {"id": prediction_id, "at": at, "final_status": final_status.value})
+    prediction = replace(prediction, canceled_at=at, final_status=final_status)
     if prediction.source is not Source.JOINED or run.fingerprint is not None:
         # Else it parts, before anybody has been told of it.
         queue_end(db, prediction, at)
@@ -151,7 +151,7 @@ def _cancel(db: sqlite3.Connection, prediction_id: str, at: float, *, by_deadlin
         # From here on nobody joins it: it has stopped being open.
         db.execute(SQL["ask_cancel"], {"run_id": run.id, "at": at})
         run = replace(run, cancel_asked_at=at)
-    return Cancellation(Sight(prediction, run), changed=True, is_last=is_last)
+    return Cancellation(PredictionView(prediction, run), changed=True, is_last=is_last)
 
 
 def _delete_records(db: sqlite3.Connection, created_before: float, limit: int) -> int:

@@ -201,7 +201,7 @@ SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHE
 SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id WHERE p.ticket = :ticket AND {shown} LIMIT 1;
 
 -- name: cancel_prediction
-UPDATE predictions SET canceled_at = :at, left_as = :left_as WHERE id = :id;
+UPDATE predictions SET canceled_at = :at, final_status = :final_status WHERE id = :id;
 
 -- name: someone_waits
 SELECT 1 FROM predictions WHERE run_id = :run_id AND canceled_at IS NULL AND source <> 'hit' LIMIT 1;
@@ -651,7 +651,7 @@ DELETE FROM meters WHERE scope IN (
 
 -- The ledger
 
--- name: enter
+-- name: insert_entry
 INSERT INTO ledger (day, {entry}) VALUES (?, {entry_values}) ON CONFLICT (run_id) WHERE kind = 'spend' DO NOTHING;
 
 -- name: settlement

@@ -6,15 +6,15 @@ It lives with its run, which is followed, adopted or discarded after every crash
 import sqlite3
 from collections.abc import Iterable
 
-from gateway.core import quota, windows
-from gateway.core.ledger import Reservation
-from gateway.core.quota import Demand, Granted, Meter, Refused
-from gateway.core.windows import Window
+from gateway.domain import quota, windows
+from gateway.domain.ledger import Reservation
+from gateway.domain.quota import Counters, Granted, Refused, ReservationRequest
+from gateway.domain.windows import Window
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import RESERVATIONS
 
 
-def reserve(db: sqlite3.Connection, wanted: Reservation, demand: Demand) -> Refused | None:
+def reserve(db: sqlite3.Connection, wanted: Reservation, demand: ReservationRequest) -> Refused | None:
     """Check every limit, then take from all of them; on a refusal take nothing and say what is in the way."""
     limited = [allowance.scope for allowance in demand.allowances]
     decision = quota.decide(read_meters(db, limited, wanted.at), demand, wanted.at)
@@ -52,7 +52,7 @@ def _move(db: sqlite3.Connection, held: Reservation, sign: int, granted: Granted
         db.execute(SQL["move_meter"], move)
 
 
-def read_meters(db: sqlite3.Connection, scopes: Iterable[str], now: float) -> dict[str, Meter]:
+def read_meters(db: sqlite3.Connection, scopes: Iterable[str], now: float) -> dict[str, Counters]:
     """Return what is counted for each of the scopes at that time."""
     day = windows.day_of(now)
     window = {
@@ -63,10 +63,10 @@ def read_meters(db: sqlite3.Connection, scopes: Iterable[str], now: float) -> di
     return {scope: _meter(db, scope, window) for scope in scopes}
 
 
-def _meter(db: sqlite3.Connection, scope: str, window: dict[str, int]) -> Meter:
+def _meter(db: sqlite3.Connection, scope: str, window: dict[str, int]) -> Counters:
     held = db.execute(SQL["meter"], {"scope": scope}).fetchone() or (0, 0, 0, 0.0)
     spent = db.execute(SQL["spent_in"], {"scope": scope, **window}).fetchone()
-    return Meter(
+    return Counters(
         open=held[0],
         held_milliseconds=held[1],
         held_microusd=held[2],

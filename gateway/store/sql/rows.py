@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from gateway.core.deliveries import Delivery
-from gateway.core.ledger import Entry, Reservation
-from gateway.core.records import File, Key, Prediction, Run, Sight
+from gateway.domain.ledger import Entry, Reservation
+from gateway.domain.records import File, Key, Prediction, PredictionView, Run
+from gateway.webhooks.rules.deliveries import Delivery
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 Row = tuple[Any, ...]
@@ -81,6 +81,6 @@ ENTRIES = Table(Entry)
 _PREDICTION_WIDTH = len(PREDICTIONS.columns)
 
 
-def sight(row: Row) -> Sight:
+def view(row: Row) -> PredictionView:
     """Read a prediction together with its run, from the columns of both."""
-    return Sight(PREDICTIONS.record(row[:_PREDICTION_WIDTH]), RUNS.record(row[_PREDICTION_WIDTH:]))
+    return PredictionView(PREDICTIONS.record(row[:_PREDICTION_WIDTH]), RUNS.record(row[_PREDICTION_WIDTH:]))

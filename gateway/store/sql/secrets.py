@@ -2,11 +2,11 @@
 
 import sqlite3
 
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.queries import SQL
 
 
-class SQLiteSecrets(Lanes):
+class SQLiteSecrets(Connections):
     """Secrets by name; the first proposal becomes the secret. Another process may rotate them."""
 
     async def secret(self, name: str, proposal: bytes) -> bytes:

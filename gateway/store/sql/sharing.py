@@ -6,22 +6,22 @@ import sqlite3
 
 from msgspec.structs import replace
 
-from gateway.core.ledger import Reservation
-from gateway.core.quota import Demand
-from gateway.core.records import Begin, Begun, Outcome, Prediction, Run, Source
+from gateway.domain.ledger import Reservation
+from gateway.domain.quota import ReservationRequest
+from gateway.domain.records import Begin, Begun, Outcome, Prediction, Run, Source
 from gateway.errors import Conflict
 from gateway.store.sql.cache import keep_entry
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.deliveries import forget_end, queue_end, queue_ends
-from gateway.store.sql.entries import enter_hit, joined_prediction, take_back_join
-from gateway.store.sql.finding import find_run
 from gateway.store.sql.idempotency import first_request, remember
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.ledger_entries import enter_hit, joined_prediction, take_back_join
+from gateway.store.sql.lookup import find_run
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import reserve
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 
 
-class SQLiteSharing(Lanes):
+class SQLiteSharing(Connections):
     """Predictions as they come about, and the identity by which they find each other."""
 
     async def begin(self, begin: Begin) -> Begun:
@@ -34,7 +34,7 @@ class SQLiteSharing(Lanes):
         """Give a run its final identity."""
         return await self._write(lambda db: _settle_identity(db, run_id, fingerprint, cache_until, reason))
 
-    async def part(self, prediction_id: str) -> None:
+    async def detach(self, prediction_id: str) -> None:
         """Take a joined prediction out of its run. The run goes on, whoever is left."""
 
         def step(db: sqlite3.Connection) -> None:
@@ -99,10 +99,10 @@ def _begin(db: sqlite3.Connection, begin: Begin) -> Begun:
         return Begun(Outcome.REFUSED, refusal=refusal)
     if db.execute(SQL["add_run"], RUNS.row(run)).rowcount == 0:
         raise Conflict("A run of this id exists already.")
-    return _take_part(db, begin, run, Outcome.LED, begin.prediction.source)
+    return _take_part(db, begin, run, Outcome.STARTED, begin.prediction.source)
 
 
-def _reservation(begin: Begin, demand: Demand) -> Reservation:
+def _reservation(begin: Begin, demand: ReservationRequest) -> Reservation:
     run = begin.run
     return Reservation(
         run_id=run.id,
@@ -117,7 +117,7 @@ def _reservation(begin: Begin, demand: Demand) -> Reservation:
 
 
 def _take_part(db: sqlite3.Connection, begin: Begin, run: Run, outcome: Outcome, source: Source) -> Begun:
-    admitted = begin.admitted if outcome is Outcome.LED else None
+    admitted = begin.admitted if outcome is Outcome.STARTED else None
     prediction = replace(begin.prediction, run_id=run.id, source=source, admitted=admitted)
     if db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction)).rowcount == 0:
         raise Conflict("A prediction of this id exists already.")

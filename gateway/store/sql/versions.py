@@ -2,11 +2,11 @@
 
 import sqlite3
 
-from gateway.store.sql.lanes import Lanes
+from gateway.store.sql.connections import Connections
 from gateway.store.sql.queries import SQL
 
 
-class SQLiteVersions(Lanes):
+class SQLiteVersions(Connections):
     """Which model a version is of."""
 
     async def learn_version(self, version: str, model: str) -> None:

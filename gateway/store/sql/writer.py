@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.store.sql.connection import open_for_writing, take_back
-from gateway.store.sql.tidying import Tidying
+from gateway.store.sql.vacuum import Tidying
 from gateway.store.sql.worker import Operation, Worker
 
 

@@ -49,7 +49,7 @@ CREATE UNIQUE INDEX runs_by_upstream_id ON runs (upstream_id, kind) WHERE upstre
 CREATE INDEX runs_open ON runs (id) WHERE state IN ('intended', 'live');
 -- With `cache_until`, because runs that may still answer requests are passed over by looking at the index alone.
 CREATE INDEX runs_to_clear ON runs (ended_at, id, cache_until) WHERE state = 'ended' AND data_removed = 0;
--- One run for one fingerprint (design 2.3), whoever asks, in whatever process.
+-- One run for one fingerprint (docs/architecture.md, Invariants 3), whoever asks, in whatever process.
 CREATE UNIQUE INDEX runs_by_fingerprint ON runs (fingerprint)
     WHERE fingerprint IS NOT NULL AND state IN ('intended', 'live') AND cancel_asked_at IS NULL;
 CREATE INDEX runs_by_provisional ON runs (provisional, intended_at, id)

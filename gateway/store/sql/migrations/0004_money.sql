@@ -49,7 +49,7 @@ CREATE TABLE ledger (
     reason TEXT NOT NULL,
     scopes TEXT NOT NULL
 );
--- A run is settled once, whoever sees its end first (design 2.7).
+-- A run is settled once, whoever sees its end first (docs/architecture.md, Invariants 7).
 CREATE UNIQUE INDEX ledger_settled ON ledger (run_id) WHERE kind = 'spend';
 CREATE INDEX ledger_by_day ON ledger (day);
 

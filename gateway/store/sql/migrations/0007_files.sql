@@ -1,4 +1,5 @@
--- Several files of a team may stand for one that upstream has: equal bytes are uploaded once (design 7).
+-- Several files of a team may stand for one that upstream has: equal bytes are uploaded once (docs/architecture.md,
+-- Files and outputs).
 
 -- Columns that are added to a table come last; here it must come before the blob.
 CREATE TABLE files_anew (

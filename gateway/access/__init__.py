@@ -1,0 +1,1 @@
+"""Who calls and what they can do: keys, browser tokens, sessions, target policy."""

@@ -1,0 +1,169 @@
+"""Browser tokens: short-lived, narrowed keys for a page (docs/architecture.md, Access).
+
+They are signed, not stored (JWT, RFC 7519, HS256 with a secret of the gateway). Each names the key that minted it and
+dies with it.
+"""
+
+import secrets
+from functools import partial
+from typing import Annotated
+
+import jwt
+import msgspec
+
+from gateway.domain import scopes as scoping
+from gateway.domain.limits import Limits
+from gateway.domain.ports.clock import Clock
+from gateway.domain.scopes import Scope
+from gateway.domain.teams import Caller
+from gateway.errors import Forbidden, InvalidField, Unauthenticated, Unprocessable
+
+TOKEN_PREFIX = "rgt_"  # noqa: S105 - what a token begins with
+TTL_SECONDS = (10, 3600)
+_LONGEST_USER = 200
+_AUDIENCE = "replicate-gateway"
+_ALGORITHM = "HS256"
+# What a page may never be given, whoever asks for it.
+_NEVER = frozenset({Scope.TOKENS, Scope.ACCOUNT, Scope.ADMIN})
+_BY_DEFAULT = frozenset(scoping.DEFAULT_SCOPES)
+
+Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+
+
+class TokenLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How much may be done with one token, within what its key may. A token lives minutes: there are no budgets."""
+
+    requests_per_minute: Positive | None = None
+    predictions_per_minute: Positive | None = None
+    burst: Positive | None = None
+    concurrent_predictions: Positive | None = None
+
+    def as_limits(self) -> Limits:
+        """Return them as they are counted."""
+        return Limits(**msgspec.structs.asdict(self))
+
+
+class BrowserToken(msgspec.Struct, frozen=True, kw_only=True):
+    """What a token says."""
+
+    team: str
+    key_id: str
+    expires_at: float
+    jti: str = ""
+    """Its own name, under which it is counted (RFC 7519, 4.1.7)."""
+    scopes: tuple[str, ...]
+    models: tuple[str, ...] | None = None
+    origins: tuple[str, ...] | None = None
+    user: str | None = None
+    limits: TokenLimits | None = None
+
+
+class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a caller asks of `POST /gateway/tokens`."""
+
+    ttl_seconds: int
+    scopes: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    origins: tuple[str, ...] | None = None
+    user: str | None = None
+    limits: TokenLimits | None = None
+
+
+class MintedToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token, and what it is good for."""
+
+    token: str
+    expires_at: float
+    team: str
+    scopes: tuple[str, ...]
+    origins: tuple[str, ...]
+
+
+class TokenService:
+    """Mints browser tokens and reads them back."""
+
+    def __init__(self, secret: bytes, clock: Clock) -> None:
+        self._secret = secret
+        self._clock = clock
+
+    def mint(self, caller: Caller, request: TokenRequest) -> MintedToken:
+        """Make a token that may do no more than its caller. Raise `Unprocessable` naming what asks for more.
+
+        A caller whose own key is bound to pages, or is a token, must not have come this far: see `Scope.TOKENS`.
+        """
+        if caller.user is not None:
+            raise Forbidden("A browser token cannot mint another.")
+        _check(caller, request)
+        allowed = caller.scopes - _NEVER
+        granted = allowed & frozenset(request.scopes) if request.scopes is not None else allowed & _BY_DEFAULT
+        origins = caller.origins
+        if request.origins is not None:
+            origins = tuple(scoping.normal_origin(origin) for origin in request.origins)
+        expires_at = self._clock.now() + request.ttl_seconds
+        token = BrowserToken(
+            team=caller.team.name,
+            key_id=caller.key_id,
+            expires_at=expires_at,
+            jti=secrets.token_hex(8),
+            scopes=tuple(sorted(granted)),
+            models=request.models,
+            origins=origins,
+            user=request.user,
+            limits=request.limits,
+        )
+        claims = msgspec.to_builtins(token) | {"aud": _AUDIENCE, "exp": expires_at}
+        return MintedToken(
+            token=TOKEN_PREFIX + jwt.encode(claims, self._secret, _ALGORITHM),
+            expires_at=expires_at,
+            team=token.team,
+            scopes=token.scopes,
+            origins=token.origins or (),
+        )
+
+    def read(self, presented: str) -> BrowserToken:
+        """Read a token back. Raise `Unauthenticated` unless it is ours and still lives."""
+        try:
+            claims = jwt.decode(
+                presented.removeprefix(TOKEN_PREFIX),
+                self._secret,
+                [_ALGORITHM],
+                audience=_AUDIENCE,
+                options={"verify_exp": False, "require": ["exp", "aud"]},
+            )
+            token = msgspec.convert(claims, BrowserToken)
+        except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError) as exc:
+            raise Unauthenticated("You did not pass a valid authentication token") from exc
+        if self._clock.now() >= token.expires_at:
+            raise Unauthenticated("Your browser token has expired.")
+        return token
+
+
+def _check(caller: Caller, request: TokenRequest) -> None:
+    wrong: list[tuple[str, str]] = []
+    shortest, longest = TTL_SECONDS
+    if not shortest <= request.ttl_seconds <= longest:
+        wrong.append(("ttl_seconds", f"ttl_seconds must be from {shortest} to {longest}"))
+    beyond = [scope for scope in request.scopes or () if scope not in caller.scopes - _NEVER]
+    wrong += [("scopes", f"the scope {scope!r} is not yours to give to a page") for scope in beyond]
+    wrong += [("models", reason) for reason in map(partial(_wrong_model, caller), request.models or ()) if reason]
+    wrong += [("origins", reason) for reason in map(partial(_wrong_origin, caller), request.origins or ()) if reason]
+    if request.user is not None and not (request.user.isprintable() and 0 < len(request.user) <= _LONGEST_USER):
+        wrong.append(("user", f"user must be 1 to {_LONGEST_USER} printable characters"))
+    if wrong:
+        raise Unprocessable([InvalidField("invalid_value", field, reason) for field, reason in wrong])
+
+
+def _wrong_model(caller: Caller, pattern: str) -> str | None:
+    if not scoping.is_pattern(pattern):
+        return f"{pattern!r} is not owner/name, a glob of it, or *"
+    if not all(any(scoping.covers(wider, pattern) for wider in globs) for globs in caller.models):
+        return f"{pattern!r} is not within the models that this key may run"
+    return None
+
+
+def _wrong_origin(caller: Caller, origin: str) -> str | None:
+    try:
+        outside = scoping.origins_outside(caller.origins or caller.team.origins, [scoping.normal_origin(origin)])
+    except ValueError as exc:
+        return str(exc)
+    return f"{origin!r} is not among the origins of your team" if outside else None

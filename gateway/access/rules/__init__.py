@@ -1,0 +1,1 @@
+"""The format of API keys: make, parse, compare and redact."""

@@ -1,0 +1,67 @@
+"""Sessions of the usage page: who signed in, in a cookie that says so and is signed (JWT, RFC 7519, HS256).
+
+Nothing is stored. A team's session names the key that opened it and dies with that key; one of the operators dies with
+their token, which is part of what everything is signed with.
+"""
+
+import hashlib
+import hmac
+
+import jwt
+
+from gateway.access.authentication import Authenticator
+from gateway.domain.ports.clock import Clock
+from gateway.domain.teams import Caller
+from gateway.errors import Unauthenticated
+
+TTL_SECONDS = 8 * 3600
+"""A working day."""
+
+_ALGORITHM = "HS256"
+_AUDIENCE = "replicate-gateway-dashboard"
+_OPERATORS = "operators"
+
+
+class Sessions:
+    """Opens sessions and reads them back."""
+
+    def __init__(self, secret: bytes, ops_token: str | None, authenticator: Authenticator, clock: Clock) -> None:
+        self._secret = secret
+        self._authenticator = authenticator
+        self._clock = clock
+        self.reconfigure(ops_token)
+
+    def reconfigure(self, ops_token: str | None) -> None:
+        """Go by another token of the operators from now on: sessions that were opened before are over."""
+        self._key = hmac.new(self._secret, (ops_token or "").encode(), hashlib.sha256).digest()
+
+    def open(self, caller: Caller | None) -> str:
+        """Return the cookie of a session: a caller's, or (`None`) the operators'."""
+        claims: dict[str, object] = {"aud": _AUDIENCE, "exp": int(self._clock.now()) + TTL_SECONDS}
+        if caller is None:
+            claims["sub"] = _OPERATORS
+        else:
+            claims |= {"sub": "team", "team": caller.team.name, "key": caller.key_id}
+        return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
+
+    async def read(self, cookie: str) -> Caller | None:
+        """Say whose session it is: a caller's, or (`None`) the operators'.
+
+        Raise `Unauthenticated` for one that is over, whose key is no longer valid, or that is none.
+        """
+        try:
+            claims = jwt.decode(
+                cookie,
+                self._key,
+                algorithms=[_ALGORITHM],
+                audience=_AUDIENCE,
+                # By the gateway's own clock, below.
+                options={"require": ["exp", "sub", "aud"], "verify_exp": False},
+            )
+        except jwt.InvalidTokenError as exc:
+            raise Unauthenticated("The session is not valid.") from exc
+        if claims["exp"] <= self._clock.now():
+            raise Unauthenticated("The session is over.")
+        if claims["sub"] == _OPERATORS:
+            return None
+        return await self._authenticator.holder(str(claims.get("key")), str(claims.get("team")))

@@ -1,0 +1,1 @@
+"""Build every part from the config, open the listeners, reload the config and shut down."""

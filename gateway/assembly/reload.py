@@ -1,0 +1,130 @@
+"""Reading the config anew: refused as a whole when anything in it is wrong, else told and put in place in one step.
+
+Files are read and checked in a thread. Then nothing is awaited until every part has its new values, so that no request
+sees half of them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gateway import logs
+from gateway.config import Config, ConfigError, Problem
+from gateway.config.changes import Change, diff, effective
+from gateway.domain.ports.clock import Clock
+from gateway.http.ops.config_state import Attempt, ConfigState
+
+logger = logging.getLogger(__name__)
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+class ReloadObserver(Protocol):
+    """Counts reloads."""
+
+    def config_reloaded(self, result: str, at: float) -> None:
+        """Take note of a try, and its time. `result` is `taken` or `refused`."""
+        ...
+
+
+class Reloading:
+    """Reads the config anew when it is asked to. `config` is the one that counts, `state` what operators are shown.
+
+    `read` finds the config and raises `ConfigError`; it may block. `prepare` works out what every part is given, and
+    returns what gives it to them at once.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        state: ConfigState,
+        clock: Clock,
+        observer: ReloadObserver,
+        *,
+        read: Callable[[], Config],
+        prepare: Callable[[Config], Callable[[], None]],
+    ) -> None:
+        self.config = config
+        self._state = state
+        self._clock = clock
+        self._observer = observer
+        self._read = read
+        self._prepare = prepare
+        self._lock = asyncio.Lock()
+
+    async def on(self, asked: asyncio.Event) -> None:
+        """Reload whenever it is asked for, for ever. To be asked several times meanwhile is to be asked once."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            try:
+                await self.reload()
+            except Exception:
+                logger.exception("a reload crashed; only a restart makes sure of what counts")
+
+    async def reload(self) -> bool:
+        """Read, check, tell and apply. Return whether the config was taken."""
+        async with self._lock:
+            try:
+                found = await asyncio.to_thread(self._read)
+            except ConfigError as error:
+                return self._refuse(error.problems)
+            except Exception:
+                logger.exception("reading the config crashed")
+                return self._refuse([Problem("", "cannot be read: the log has the reason")])
+            return self._take(found)
+
+    def _take(self, found: Config) -> bool:
+        for secret in found.secret_values():
+            logs.register_secret(secret)
+        changes = diff(self.config, found)
+        merged, problems = effective(self.config, found)
+        if problems:
+            stays = ", ".join(change.path for change in changes if change.needs_restart)
+            return self._refuse([_until_a_restart(problem, stays) for problem in problems])
+        try:
+            put = self._prepare(merged)
+        except Exception:
+            logger.exception("the config could not be put in place")
+            return self._refuse([Problem("", "cannot be put in place: the log has the reason")])
+        before, self.config = self.config, merged
+        put()
+        self._tell(changes, before.logs.level, merged.logs.level)
+        self._state.loaded_at = now = self._clock.now()
+        self._state.last = Attempt(
+            at=now,
+            is_taken=True,
+            changed=tuple(change.path for change in changes if not change.needs_restart),
+            needs_restart=tuple(change.path for change in changes if change.needs_restart),
+        )
+        self._observer.config_reloaded("taken", now)
+        return True
+
+    def _tell(self, changes: Sequence[Change], before: str, after: str) -> None:
+        # What changes is told by the more talkative of the two levels.
+        logs.set_level(min(before, after, key=_LEVELS.index))
+        for change in changes:
+            fields = {"path": change.path, "old": change.old, "new": change.new}
+            if change.needs_restart:
+                logger.warning("a change of the config needs a restart", extra=fields)
+            else:
+                logger.info("the config has changed", extra=fields)
+        waiting = sum(change.needs_restart for change in changes)
+        logger.info("config reloaded", extra={"changes": len(changes) - waiting, "need_restart": waiting})
+        logs.set_level(after)
+
+    def _refuse(self, problems: Sequence[Problem]) -> bool:
+        for problem in problems:
+            logger.error("the config is wrong", extra={"path": problem.path, "problem": problem.message})
+        logger.error("config not reloaded; nothing was changed", extra={"problems": len(problems)})
+        now = self._clock.now()
+        self._state.last = Attempt(
+            at=now, is_taken=False, problems=tuple((each.path, each.message) for each in problems)
+        )
+        self._observer.config_reloaded("refused", now)
+        return False
+
+
+def _until_a_restart(problem: Problem, stays: str) -> Problem:
+    return Problem(problem.path, f"{problem.message} (until a restart, these stay as they are: {stays})")

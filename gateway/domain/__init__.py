@@ -1,0 +1,1 @@
+"""Values that three or more concepts share. No I/O, no clock."""

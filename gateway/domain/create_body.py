@@ -1,0 +1,203 @@
+"""The bodies of creates, checked as upstream would check them (docs/replicate-api.md, Routes and Errors).
+
+They are closed: an unknown field is refused. What is inside `input` is the model's business and is not looked at. The
+body that goes upstream is written anew from the fields that were read, so that what was checked and what is sent can
+never be two things (a repeated key, say).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Raw
+
+from gateway.domain import surrogates
+from gateway.domain.addresses import is_allowed_host
+from gateway.domain.targets import Target, is_model_name, parse_version
+from gateway.errors import BadRequest, InvalidField, Unprocessable
+
+WEBHOOK_EVENTS = ("start", "output", "logs", "completed")
+_MAX_WEBHOOK_LENGTH = 2048
+_MAX_UNKNOWN_NAMED = 20
+
+_decode = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+_TYPES = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}
+
+_COMMON = ("input", "webhook", "webhook_events_filter")
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "version": ("version", *_COMMON, "stream"),
+    "target": (*_COMMON, "stream"),
+    "training": ("destination", *_COMMON),
+}
+BodyForm = Literal["version", "target", "training"]
+
+
+class CreateBody(msgspec.Struct, frozen=True):
+    """A create's body. `input` is the JSON object as the caller wrote it."""
+
+    input: bytes
+    target: Target | None = None
+    version: str | None = None
+    destination: str | None = None
+    webhook: str | None = None
+    webhook_events_filter: tuple[str, ...] | None = None
+    stream: bool | None = None
+
+    def for_upstream(self, webhook: str | None = None, events: Sequence[str] = ()) -> bytes:
+        """Write the body as it goes upstream: the caller's fields, with the gateway's `webhook` for the caller's."""
+        fields: dict[str, object] = {}
+        if self.version is not None:
+            fields["version"] = self.version
+        if self.destination is not None:
+            fields["destination"] = self.destination
+        fields["input"] = Raw(self.input)
+        if self.stream is not None:
+            fields["stream"] = self.stream
+        if webhook is not None:
+            fields |= {"webhook": webhook, "webhook_events_filter": list(events)}
+        return _encode(fields)
+
+
+def parse_object(body: bytes) -> dict[str, Raw]:
+    """Read a JSON object's top level. Raise `BadRequest` as upstream words it."""
+    if not body.strip():
+        raise BadRequest("Failed to parse request body as JSON: EOF")
+    try:
+        str(body, "utf-8")
+        return _decode_leniently(body)
+    except msgspec.ValidationError as exc:
+        kind = _TYPES.get(body.lstrip()[:1], "number")
+        raise BadRequest(f"Failed to parse request body as JSON: expected an object, got {kind}") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise BadRequest(f"Failed to parse request body as JSON: {exc}") from exc
+    except RecursionError as exc:
+        raise BadRequest("Failed to parse request body as JSON: nested too deeply") from exc
+
+
+def _decode_leniently(body: bytes) -> dict[str, Raw]:
+    """Decode an object, and give half surrogates the meaning that upstream's decoder gives them."""
+    try:
+        return _decode(body)
+    except msgspec.DecodeError:
+        whole = surrogates.without_halves(body)
+        if whole is body:
+            raise
+        return _decode(whole)
+
+
+def parse_create(
+    body: bytes, form: BodyForm, *, allow_http_webhooks: bool = False, allow_private_webhooks: bool = False
+) -> CreateBody:
+    """Check a create's body. Raise `BadRequest` if it is no JSON object, `Unprocessable` naming every bad field.
+
+    A webhook's host is judged as far as it can be without looking it up; what it leads to is judged at delivery.
+    """
+    fields = parse_object(body)
+    check = _Check(fields)
+    known = _FIELDS[form]
+    for name in [name for name in fields if name not in known][:_MAX_UNKNOWN_NAMED]:
+        check.refuse("additional_property_not_allowed", "", f"Additional property {_printable(name)} is not allowed")
+    created = CreateBody(
+        input=check.object("input"),
+        version=check.string("version", required=True) if form == "version" else None,
+        destination=check.string("destination", required=True) if form == "training" else None,
+        webhook=check.webhook(allow_http=allow_http_webhooks, allow_private=allow_private_webhooks),
+        webhook_events_filter=check.events(),
+        stream=check.boolean("stream") if "stream" in known else None,
+    )
+    target = check.target(created.version)
+    if created.destination is not None and not is_model_name(created.destination):
+        check.refuse("invalid_value", "destination", "destination must be owner/name")
+    if check.refused:
+        raise Unprocessable(check.refused)
+    return msgspec.structs.replace(created, target=target)
+
+
+class _Check:
+    """Reads fields one by one and collects what is wrong with them."""
+
+    def __init__(self, fields: dict[str, Raw]) -> None:
+        self.fields = fields
+        self.refused: list[InvalidField] = []
+
+    def refuse(self, kind: str, field: str, description: str) -> None:
+        self.refused.append(InvalidField(kind, field, description))
+
+    def _require(self, name: str, wanted: str) -> None:
+        if name not in self.fields:
+            self.refuse("required", "", f"{name} is required")
+        elif bytes(self.fields[name]).strip() == b"null":
+            self.refuse("invalid_type", name, f"Invalid type. Expected: {wanted}, given: null")
+
+    def _typed(self, name: str, wanted: str) -> bytes | None:
+        raw = bytes(self.fields.get(name, b"null")).strip()
+        kind = _TYPES.get(raw[:1], "number")
+        if kind == "null":
+            return None
+        if kind != wanted:
+            self.refuse("invalid_type", name, f"Invalid type. Expected: {wanted}, given: {kind}")
+            return None
+        return raw
+
+    def object(self, name: str) -> bytes:
+        self._require(name, "object")
+        return self._typed(name, "object") or b"{}"
+
+    def string(self, name: str, *, required: bool = False) -> str | None:
+        if required:
+            self._require(name, "string")
+        raw = self._typed(name, "string")
+        return None if raw is None else msgspec.json.decode(raw, type=str)
+
+    def boolean(self, name: str) -> bool | None:
+        raw = self._typed(name, "boolean")
+        return None if raw is None else raw == b"true"
+
+    def target(self, version: str | None) -> Target | None:
+        if version is None:
+            return None
+        try:
+            return parse_version(version)
+        except ValueError as exc:
+            self.refuse("invalid_value", "version", f"version is {exc}")
+            return None
+
+    def webhook(self, *, allow_http: bool, allow_private: bool) -> str | None:
+        url = self.string("webhook")
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+            usable = bool(parts.hostname) and parts.scheme in ("https", "http") and "@" not in parts.netloc
+            usable = usable and parts.port != 0 and url.isprintable() and " " not in url
+        except ValueError:
+            usable = False
+        if not usable or len(url) > _MAX_WEBHOOK_LENGTH:
+            self.refuse("invalid_value", "webhook", "webhook must be an absolute URL without credentials")
+        elif parts.scheme != "https" and not allow_http:
+            self.refuse("invalid_value", "webhook", "webhook must be an HTTPS URL")
+        elif not is_allowed_host(parts.hostname or "", allow_private=allow_private):
+            self.refuse("invalid_value", "webhook", "webhook must not lead to a private address")
+        return url
+
+    def events(self) -> tuple[str, ...] | None:
+        name = "webhook_events_filter"
+        raw = self._typed(name, "array")
+        if raw is None:
+            return None
+        try:
+            events = msgspec.json.decode(raw, type=list[str])
+        except msgspec.MsgspecError:
+            self.refuse("invalid_type", name, "Invalid type. Expected: an array of strings")
+            return None
+        for event in events:
+            if event not in WEBHOOK_EVENTS:
+                self.refuse("enum", name, f"{name} must be one of the following: {', '.join(WEBHOOK_EVENTS)}")
+                break
+        return tuple(dict.fromkeys(events))
+
+
+def _printable(name: str) -> str:
+    return name[:60].encode("unicode_escape").decode() if not name.isprintable() or len(name) > 60 else name

@@ -1,0 +1,34 @@
+"""Ids in Replicate's form, and the gateway's own. Randomness is an argument."""
+
+import base64
+import uuid
+
+# Crockford's base 32, which upstream has used for ids since 2024 (docs/replicate-api.md, Prediction object).
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+ID_LENGTH = 26
+ID = r"[a-z0-9]{26}"
+RUN_ID = r"run_[0-9a-v]{20,32}"
+
+
+def prediction_id(random: bytes) -> str:
+    """Make a prediction's id of the form that upstream uses: 26 of `[a-z0-9]`. Needs 17 random bytes."""
+    number = int.from_bytes(random[:17], "big")
+    digits = []
+    for _ in range(ID_LENGTH):
+        number, digit = divmod(number, 32)
+        digits.append(_CROCKFORD[digit])
+    return "".join(digits)
+
+
+def file_id(random: bytes) -> str:
+    """Make a file's id of the form that upstream uses: base64 of a UUID's text. Needs 16 random bytes.
+
+    See docs/replicate-api.md, Files.
+    """
+    return base64.urlsafe_b64encode(str(uuid.UUID(bytes=random[:16], version=4)).encode()).decode()
+
+
+def run_id(random: bytes, now: float) -> str:
+    """Make a run's id: ordered by creation, so that scans for open runs go from old to new. Needs 10 random bytes."""
+    stamp = int(now * 1000).to_bytes(6, "big")
+    return "run_" + base64.b32hexencode(stamp + random[:9]).decode().lower()

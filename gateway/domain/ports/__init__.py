@@ -1,0 +1,1 @@
+"""Protocols that three or more concepts share: clock, observers, records, tracing, upstream."""

@@ -1,0 +1,33 @@
+"""Problem documents in Replicate's shape: `title`, `detail`, `status`, and what belongs to the case.
+
+See docs/replicate-api.md, Errors.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from gateway.errors import InvalidField
+
+CONTENT_TYPE = "application/problem+json"
+_encode = msgspec.json.Encoder().encode
+
+
+def problem(
+    status: int,
+    title: str,
+    detail: str,
+    *,
+    invalid_fields: Sequence[InvalidField] = (),
+    retry_after: int | None = None,
+    limit: Mapping[str, object] | None = None,
+) -> bytes:
+    """Write one problem document. `retry_after` is in whole seconds, `limit` the one that is in the way."""
+    body: dict[str, object] = {"title": title, "detail": detail, "status": status}
+    if invalid_fields:
+        body["invalid_fields"] = [field._asdict() for field in invalid_fields]
+    if retry_after is not None:
+        body["retry_after"] = retry_after
+    if limit is not None:
+        body["limit"] = limit
+    return _encode(body) + b"\n"

@@ -1,0 +1,276 @@
+"""What the gateway remembers: runs, predictions, keys, files.
+
+A *run* is one upstream prediction or training; it costs money, once. A *prediction* is what one caller asked for and
+sees. Several predictions may share a run. Every `..._at` is an epoch time in seconds. `document` is the newest body
+that upstream gave for the run, byte for byte.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from gateway.domain.admission_record import Admitted
+from gateway.domain.quota import Refused, ReservationRequest
+
+
+class Kind(StrEnum):
+    """The two sorts of work that upstream does."""
+
+    PREDICTION = "prediction"
+    TRAINING = "training"
+
+
+class Status(StrEnum):
+    """Replicate's states (docs/replicate-api.md, States). A status only moves forward, and a terminal one is final."""
+
+    STARTING = "starting"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    ABORTED = "aborted"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing comes after this status."""
+        return self.rank == TERMINAL_RANK
+
+    @property
+    def rank(self) -> int:
+        """Position on the way forward: news of a lower rank than what is known is old news."""
+        return _RANKS.get(self, TERMINAL_RANK)
+
+
+TERMINAL_RANK = 2
+_RANKS = {Status.STARTING: 0, Status.PROCESSING: 1}
+
+
+class RunState(StrEnum):
+    """How far the gateway is with a run.
+
+    `intended`: about to be created upstream, or created with the answer not yet recorded. `live`: upstream has it.
+    `ended`: its terminal document is recorded. `lost`: it was never created as far as upstream knows.
+    """
+
+    INTENDED = "intended"
+    LIVE = "live"
+    ENDED = "ended"
+    LOST = "lost"
+
+
+class Source(StrEnum):
+    """How a prediction was answered (docs/architecture.md, Vocabulary)."""
+
+    MISS = "miss"
+    JOINED = "joined"
+    HIT = "hit"
+    BYPASS = "bypass"
+
+
+class Copy(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a run's output, as the output store has it."""
+
+    place: int
+    """Its number among the files of the output, which tickets name."""
+    url: str
+    """Upstream's address of it, as it stands in the document."""
+    content_type: str
+    sha256: str
+    size: int
+    stored_at: float
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One upstream prediction or training."""
+
+    id: str
+    """The gateway's own id of the run; upstream's is not known before it has answered."""
+    kind: Kind
+    team: str
+    """The team that started it, and pays."""
+    key_id: str
+    target: str
+    """As `gateway.domain.targets.Target.name`: `owner/name`, `owner/name:version`, a version id, or a deployment."""
+    path: str
+    """The upstream route that creates it, below `/v1`."""
+    request: bytes
+    """The body sent upstream, so that an orphan can be recognised."""
+    state: RunState = RunState.INTENDED
+    upstream_id: str | None = None
+    status: Status = Status.STARTING
+    document: bytes = b""
+    stream_url: str | None = None
+    """Upstream's own stream; never shown to a caller."""
+    intended_at: float
+    live_at: float | None = None
+    ended_at: float | None = None
+    cancel_asked_at: float | None = None
+    """When upstream was first to be asked to cancel it."""
+    data_removed: bool = False
+    leader_id: str = ""
+    """The prediction that started it: a placeholder's id until upstream's is known, upstream's from then on."""
+    fingerprint: str | None = None
+    """Identity of the request, sharing scope included; `None` for a run that nobody else may share."""
+    provisional: str | None = None
+    """Identity without the schema, while a bare version id does not yet name a model (docs/architecture.md, Create)."""
+    cache_until: float | None = None
+    """Until when later requests may be answered from it, once it has succeeded."""
+    uncertain_at: float | None = None
+    """Since when it is not known whether upstream took the create."""
+    copies: tuple[Copy, ...] = ()
+    """The files of its output that the output store has, by place."""
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """What one caller asked for and sees. Trainings are kept as predictions of their kind."""
+
+    id: str
+    run_id: str
+    kind: Kind
+    team: str
+    key_id: str
+    user: str | None = None
+    source: Source
+    created_at: float
+    ticket: str
+    """SHA-256 (hex) of the stream ticket; the ticket itself is derived, never stored."""
+    ticket_expires_at: float
+    ticket_origins: tuple[str, ...] | None = None
+    """Set if a key for pages created it: the ticket then opens the stream to these origins only."""
+    webhook: str | None = None
+    webhook_events_filter: tuple[str, ...] | None = None
+    deadline_at: float | None = None
+    canceled_at: float | None = None
+    """When it ended for its caller by a cancel or its deadline, whatever the run does."""
+    final_status: Status = Status.CANCELED
+    """As what it then ended: `canceled`, or `aborted` if its deadline came before the run had started."""
+    reason: str = ""
+    """Why it may be shared, or why it may not: a token of `gateway.sharing.rules.determinism`; empty where it was not
+    kept."""
+    admitted: Admitted | None = None
+    """How its run was let in, if it led."""
+
+
+class PredictionView(msgspec.Struct, frozen=True):
+    """A prediction together with its run: what is needed to show it."""
+
+    prediction: Prediction
+    run: Run
+
+
+class Cancellation(msgspec.Struct, frozen=True):
+    """What a caller's cancel did, as one atomic step decided it."""
+
+    view: PredictionView
+    """The prediction and run as they are after the step."""
+    changed: bool
+    """Whether this call ended the prediction; false if it or its run had ended before."""
+    is_last: bool
+    """Whether this call was the last interested caller's: upstream is to be asked to cancel the run, by this caller."""
+
+
+class Outcome(StrEnum):
+    """What beginning a prediction came to."""
+
+    HIT = "hit"
+    JOINED = "joined"
+    STARTED = "started"
+    NOTHING = "nothing"
+    """Neither shared nor led: the request allowed neither."""
+    REPLAYED = "replayed"
+    REFUSED = "refused"
+    """A limit is in the way of leading."""
+    PENDING = "pending"
+    MISMATCHED = "mismatched"
+
+
+class Idempotency(msgspec.Struct, frozen=True):
+    """A caller's `Idempotency-Key`, a name within its team."""
+
+    key: str
+    body_sha256: str
+    expires_at: float
+
+
+class Begin(msgspec.Struct, frozen=True, kw_only=True):
+    """A prediction about to be, and how it may come about."""
+
+    run: Run
+    """The intent (state `intended`) that is recorded if this request leads."""
+    prediction: Prediction
+    """With a fresh id of its own. Its `source` and `run_id` are set by what happens."""
+    now: float
+    may_hit: bool = False
+    """Whether a finished run of `run.fingerprint` may answer it."""
+    ended_since: float = 0.0
+    """A finished run must have ended then or later (`max-age`)."""
+    may_join: bool = False
+    """Whether it may attach to an open run of `run.fingerprint`, or of `run.provisional`."""
+    may_lead: bool = True
+    idempotency: Idempotency | None = None
+    demand: ReservationRequest | None = None
+    """What is to be reserved if it leads, and the limits that this must pass; `None` reserves nothing."""
+    admitted: Admitted | None = None
+    """What is recorded with the prediction if it leads."""
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """What became of a `Begin`."""
+
+    outcome: Outcome
+    prediction: Prediction | None = None
+    """As it is recorded: the new one, or for `replayed` the one of the first request. `None` for the other outcomes."""
+    run: Run | None = None
+    """The run beside it."""
+    saved_microusd: int = 0
+    """For a `hit`: what its run cost."""
+    refusal: Refused | None = None
+    """For `refused`: the limit that is in the way."""
+
+
+class CacheStats(msgspec.Struct, frozen=True):
+    """What is kept for later requests. Sizes in bytes of documents."""
+
+    entries: int
+    bytes: int
+    oldest_ended_at: float | None
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A credential issued to a team. Only a digest of it is kept. `None` narrows nothing."""
+
+    id: str
+    team: str
+    name: str
+    sha256: str
+    """Hex digest of the whole key as the caller sends it."""
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    scopes: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    origins: tuple[str, ...] | None = None
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a team uploaded. Several may stand for one that upstream has: equal bytes are sent once."""
+
+    id: str
+    """Upstream's for the first of its bytes, the gateway's own for those after it."""
+    team: str
+    key_id: str
+    sha256: str
+    size: int
+    created_at: float
+    expires_at: float
+    upstream_id: str
+    document: bytes
+    """The body to show; upstream's answer to the upload for the first of its bytes."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A stretch of a list, newest first, and whether there is more beyond its two ends."""
+
+    items: list[PredictionView] | list[File]
+    has_newer: bool
+    has_older: bool

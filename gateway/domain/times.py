@@ -1,0 +1,46 @@
+"""Times as Replicate writes them: RFC 3339, UTC, with `Z` and a fraction of varying length.
+
+See docs/replicate-api.md, Prediction object.
+"""
+
+import re
+from datetime import UTC, datetime
+
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,30}))?([Zz]|[+-]\d\d:?\d\d)?",
+    re.ASCII,
+)
+
+
+def parse(text: str) -> float:
+    """Read a time as epoch seconds, whatever the length of its fraction. A bare date is its midnight.
+
+    Raise `ValueError` for anything else.
+    """
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+    moment, fraction = _split(text)
+    return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+
+
+def nanoseconds(text: str) -> int:
+    """Read a time as epoch nanoseconds, exactly: a float's are a quarter of a microsecond apart.
+
+    Raise `ValueError` for what is none.
+    """
+    moment, fraction = _split(text)
+    return int(moment.timestamp()) * 10**9 + int(f"{fraction or '':0<9}"[:9])
+
+
+def _split(text: str) -> tuple[datetime, str | None]:
+    match = _RFC3339.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("expected an ISO 8601 time (for example: 2026-01-31T12:00:00Z)")
+    date, clock, fraction, zone = match.groups()
+    zone = "+00:00" if zone in (None, "Z", "z") else zone
+    return datetime.fromisoformat(f"{date}T{clock}{zone}"), fraction
+
+
+def render(at: float) -> str:
+    """Write epoch seconds with milliseconds: `2024-04-22T11:15:14.469Z`."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

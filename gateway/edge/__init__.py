@@ -1,1 +1,0 @@
-"""HTTP in: parse, call one service, render."""

@@ -1,0 +1,1 @@
+"""Files that teams upload, sent upstream once for equal bytes."""

@@ -1,0 +1,53 @@
+"""Files: owned by a team, shown from our own records. `uploads.py` tells how they come about."""
+
+from gateway.domain.cursors import Cursor
+from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.records import Files
+from gateway.domain.ports.upstream import Upstream
+from gateway.domain.records import File, Page
+from gateway.domain.teams import Caller
+from gateway.domain.upstream_response import Answer
+from gateway.errors import NotFound
+from gateway.runtime.tasks import Tasks
+
+PAGE_SIZE = 100
+
+
+class FileService:
+    """Lists, shows and deletes files of a team."""
+
+    def __init__(self, store: Files, upstream: Upstream, clock: Clock) -> None:
+        self._store = store
+        self._upstream = upstream
+        self._clock = clock
+        self._tasks = Tasks()
+
+    async def get(self, caller: Caller, file_id: str) -> File:
+        """Return a file of the caller's. Raise `NotFound` for what is unknown, expired, or somebody else's."""
+        file = await self._store.file(file_id)
+        if file is None or not caller.owns(file.team) or file.expires_at <= self._clock.now():
+            raise NotFound
+        return file
+
+    async def list(self, caller: Caller, position: Cursor | None = None) -> Page:
+        """List the caller's files, newest first, `PAGE_SIZE` a page."""
+        return await self._store.files(team=caller.team.name, limit=PAGE_SIZE, now=self._clock.now(), position=position)
+
+    async def delete(self, caller: Caller, file_id: str) -> Answer:
+        """Delete a file upstream, then here. What upstream no longer knows is deleted all the same.
+
+        Upstream keeps its file for as long as others stand for it.
+        """
+        file = await self.get(caller, file_id)
+        if await self._store.count_of_upstream_file(file.upstream_id) > 1:
+            await self._tasks.to_the_end(self._store.delete_file(file_id))
+            return Answer(204, {}, b"")
+        answer = await self._upstream.send("files.delete", "DELETE", f"/files/{file.upstream_id}")
+        if answer.is_ok or answer.status == 404:
+            await self._tasks.to_the_end(self._store.delete_file(file_id))
+            return Answer(204, {}, b"")
+        return answer
+
+    async def close(self) -> None:
+        """Finish what is being written."""
+        await self._tasks.close()

@@ -1,0 +1,1 @@
+"""HTTP in: the server, its middlewares and its routes."""

@@ -1,0 +1,101 @@
+"""Files: uploaded through, then shown, listed and deleted by the gateway's own records."""
+
+import asyncio
+import logging
+
+from aiohttp import web
+
+from gateway.domain import documents
+from gateway.domain import links as rewrite
+from gateway.domain.cursors import Cursor
+from gateway.domain.records import File
+from gateway.domain.scopes import Scope
+from gateway.errors import BadRequest, GatewayError, NotFound
+from gateway.http import base_url, errors
+from gateway.http.handlers import passthrough
+from gateway.http.handlers.creates import JSON
+from gateway.http.handlers.predictions import cursor_of, page_links
+from gateway.http.handlers.uploads import open_upload
+from gateway.http.keys import CALLER, CLOCK, FILES, SETTINGS, UPLOADS, UPSTREAM, UPSTREAM_SECONDS
+from gateway.http.response_body import CallerLeft, cut, send
+
+logger = logging.getLogger(__name__)
+
+
+async def create_file(request: web.Request) -> web.Response:
+    """`POST /files`."""
+    base = base_url.base_of(request)
+    upload = open_upload(request)
+    clock = request.app[CLOCK]
+    began = clock.monotonic()
+    try:
+        async with asyncio.timeout(request.app[SETTINGS].now.upload_seconds):
+            file, answer = await request.app[UPLOADS].upload(request[CALLER], upload)
+    except TimeoutError as exc:
+        raise BadRequest("The upload did not arrive in time.") from exc
+    request[UPSTREAM_SECONDS] = clock.monotonic() - began
+    if file is None:
+        return errors.pass_on(answer)
+    return web.Response(status=201, body=rewrite.file_document(file.document, base), content_type=JSON)
+
+
+async def get_file(request: web.Request) -> web.Response:
+    """`GET /files/{id}`."""
+    base = base_url.base_of(request)
+    try:
+        file = await request.app[FILES].get(request[CALLER], request.match_info["file_id"])
+    except NotFound:
+        if not request[CALLER].may(Scope.ACCOUNT):
+            raise
+        answer = await request.app[UPSTREAM].read("files.get", f"/files/{request.match_info['file_id']}")
+        if not answer.is_ok:
+            return errors.pass_on(answer)
+        with passthrough.understood():
+            body = rewrite.file_document(answer.body, base)
+        return web.Response(body=body, content_type=JSON)
+    return web.Response(body=rewrite.file_document(file.document, base), content_type=JSON)
+
+
+async def list_files(request: web.Request) -> web.Response:
+    """`GET /files`, newest first."""
+    base, position = base_url.base_of(request), cursor_of(request)
+    page = await request.app[FILES].list(request[CALLER], position)
+    files = [item for item in page.items if isinstance(item, File)]
+    ends = [Cursor(file.created_at, file.id) for file in files]
+    next_url, previous_url = page_links(f"{base}/files", {}, page, ends, position)
+    results = [rewrite.file_document(file.document, base) for file in files]
+    return web.Response(body=documents.page(results, next_url, previous_url), content_type=JSON)
+
+
+async def delete_file(request: web.Request) -> web.Response:
+    """`DELETE /files/{id}`."""
+    answer = await request.app[FILES].delete(request[CALLER], request.match_info["file_id"])
+    return errors.pass_on(answer)
+
+
+async def download_file(request: web.Request) -> web.StreamResponse:
+    """`GET /files/{id}/download`: the bytes, for a link that upstream has signed."""
+    file_id = request.match_info["file_id"]
+    if not request[CALLER].may(Scope.ACCOUNT):
+        file_id = (await request.app[FILES].get(request[CALLER], file_id)).upstream_id
+    query = request.rel_url.raw_query_string
+    opened = request.app[UPSTREAM].download("files.download", f"/files/{file_id}/download", query=query)
+    response = web.StreamResponse()
+    try:
+        async with opened as download:
+            response.set_status(download.status)
+            # Bytes of a caller's own making must not run as a page of this origin.
+            response.headers["Content-Security-Policy"] = "sandbox"
+            response.headers["Content-Disposition"] = "attachment"
+            response.headers.update(download.headers)
+            await response.prepare(request)
+            async for chunk in download.chunks:
+                await send(request, response, chunk)
+    except CallerLeft:
+        return response
+    except GatewayError as exc:
+        if not response.prepared:
+            raise
+        logger.warning("a download broke off", extra={"reason": exc.detail})
+        cut(request)
+    return response

@@ -1,0 +1,138 @@
+"""The gateway's own routes: browser tokens, estimates, the team's webhook secret, probes."""
+
+import msgspec
+from aiohttp import web
+
+from gateway.access.browser_tokens import TokenRequest
+from gateway.domain import money, times, windows
+from gateway.domain.create_request import CreateCommand
+from gateway.domain.ledger import By
+from gateway.domain.records import Kind
+from gateway.domain.windows import Window
+from gateway.errors import BadRequest, Unprocessable
+from gateway.http import base_url, request_limits
+from gateway.http.handlers.creates import read_create, read_directives
+from gateway.http.keys import ACCOUNT, CALLER, CLOCK, CREATES, HEALTH, TOKENS, UPSTREAM_WEBHOOKS, USAGE, WEBHOOK_SECRETS
+from gateway.http.request_body import read, read_json
+from gateway.throttling.upstream_limiter import state_shown
+
+_JSON = "application/json"
+_BY = (By.DAY, By.KEY, By.MODEL, By.USER)
+
+
+async def mint_token(request: web.Request) -> web.Response:
+    """`POST /gateway/tokens`: a short-lived, narrowed key for a page."""
+    body = await read_json(request)
+    try:
+        wanted = msgspec.json.decode(body, type=TokenRequest)
+    except msgspec.ValidationError as exc:
+        field = str(exc).rpartition("`$.")[2].partition("`")[0] if "`$." in str(exc) else ""
+        raise Unprocessable.field(field, str(exc), "invalid_type") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise BadRequest(f"Failed to parse request body as JSON: {exc}") from exc
+    minted = request.app[TOKENS].mint(request[CALLER], wanted)
+    answer = {
+        "token": minted.token,
+        "expires_at": times.render(minted.expires_at),
+        "team": minted.team,
+        "scopes": minted.scopes,
+        "origins": minted.origins,
+    }
+    return web.Response(status=201, body=msgspec.json.encode(answer), content_type=_JSON)
+
+
+async def estimate(request: web.Request) -> web.Response:
+    """`POST /gateway/estimate`: what a create would come to, without creating anything."""
+    wishes = read_directives(request)
+    body = read_create(request, await read_json(request), "version")
+    assert body.target is not None
+    command = CreateCommand(
+        kind=Kind.PREDICTION,
+        operation="predictions.create",
+        path="/predictions",
+        target=body.target,
+        body=body,
+        user=request_limits.user_of(request),
+        address=request_limits.address_of(request) if request[CALLER].is_public else None,
+        own_origins=base_url.own_origins(request),
+        directives=wishes,
+    )
+    found = await request.app[CREATES].estimate(request[CALLER], command)
+    answer = msgspec.to_builtins(found)
+    microusd = answer.pop("microusd")
+    answer |= {"estimate_usd": None if microusd is None else money.usd(microusd), "estimate_microusd": microusd}
+    answer["gateway_limits"] = await _limits(request)
+    return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
+
+
+async def get_usage(request: web.Request) -> web.Response:
+    """`GET /gateway/usage?from=&to=&by=`: what the caller's team used, day by day unless it is asked otherwise."""
+    today = windows.day_of(request.app[CLOCK].now())
+    since = _day(request, "from", windows.first_day(Window.MONTH, today))
+    until = _day(request, "to", max(since, today))
+    if until < since:
+        raise Unprocessable.field("to", "to must not be before from")
+    try:
+        by = By(request.query.get("by", By.DAY))
+    except ValueError:
+        by = By.TEAM
+    if by not in _BY:
+        raise Unprocessable.field("by", f"by must be one of {', '.join(_BY)}", "enum")
+    answer = await request.app[USAGE].usage(request[CALLER].team.name, by, since, until)
+    return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
+
+
+def _day(request: web.Request, name: str, default: int) -> int:
+    """Read a day: as such, or as the UTC day of a time."""
+    text = request.query.get(name)
+    if text is None:
+        return default
+    try:
+        day = windows.day_of(times.parse(text))
+        # By UTC, a time at either end of the calendar lies on a day that has no name.
+        windows.text_of(day)
+    except (ValueError, OverflowError):
+        message = f"{name} must be a day (for example: 2026-01-31) or a time, by UTC"
+        raise Unprocessable.field(name, message) from None
+    return day
+
+
+async def get_limits(request: web.Request) -> web.Response:
+    """`GET /gateway/limits`: the limits under which the caller is counted, and how far they are used."""
+    return web.Response(body=msgspec.json.encode({"limits": await _limits(request)}), content_type=_JSON)
+
+
+async def _limits(request: web.Request) -> list[dict[str, object]]:
+    caller = request[CALLER]
+    user = caller.user if caller.is_public else caller.user or request_limits.user_of(request)
+    address = request_limits.address_of(request) if caller.is_public else None
+    on_runs = await request.app[USAGE].limits(caller, user, address)
+    return [*request_limits.limits(request), *on_runs, *map(state_shown, request.app[ACCOUNT].states())]
+
+
+async def get_webhook_secret(request: web.Request) -> web.Response:
+    """`GET /webhooks/default/secret`: always the team's own."""
+    key = await request.app[WEBHOOK_SECRETS].of(request[CALLER].team.name)
+    return web.Response(body=msgspec.json.encode({"key": key}), content_type=_JSON)
+
+
+async def take_upstream_webhook(request: web.Request) -> web.Response:
+    """`POST /gateway/webhooks/…`: upstream tells of a run. An address that was not given out is a 404."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    run_id, webhooks = request.match_info["run_id"], request.app[UPSTREAM_WEBHOOKS]
+    webhooks.check(run_id, request.match_info["proof"])
+    is_signed = await webhooks.take(run_id, headers, await read(request))
+    return web.Response(status=204 if is_signed else 401)
+
+
+async def healthz(_: web.Request) -> web.Response:
+    """`GET /healthz`: the process answers."""
+    return web.Response(body=b'{"status":"ok"}', content_type=_JSON)
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """`GET /readyz`: the gateway can do its work, or what keeps it from it."""
+    report = await request.app[HEALTH].report()
+    status = 200 if report.ready else 503
+    body = msgspec.json.encode({"status": "ready" if report.ready else "not ready", "checks": report.checks})
+    return web.Response(status=status, body=body, content_type=_JSON)

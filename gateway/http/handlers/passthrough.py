@@ -1,0 +1,259 @@
+"""What is passed on to upstream: metadata from the cache, deployments and models to write, the account's own view.
+
+Paths are built from the route's own template and parts that matched its patterns, so nothing outside of the route table
+can be reached.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from gateway.domain import documents
+from gateway.domain import links as rewrite
+from gateway.domain.create_body import parse_object
+from gateway.domain.documents import Family
+from gateway.domain.scopes import Scope
+from gateway.domain.teams import Caller
+from gateway.domain.upstream_response import Answer
+from gateway.errors import Forbidden, NotFound, UnsupportedMedia, UpstreamBroken
+from gateway.http import base_url, errors
+from gateway.http.keys import CALLER, CLOCK, METADATA, OVERHEAD, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
+from gateway.http.request_body import read, read_json
+from gateway.models.metadata import Found, Question
+
+_SEARCH_TYPES = ("text/plain", "application/json", "application/octet-stream")
+_COMPRESSED_FROM = 2048
+
+
+def metadata(operation: str, template: str) -> Handler:
+    """Make the handler of a read that is the same for every team."""
+
+    async def handle(request: web.Request) -> web.Response:
+        clock = request.app[CLOCK]
+        began = clock.monotonic()
+        found = await request.app[METADATA].ask(_question(request, operation, template))
+        if not found.is_hit:
+            request[UPSTREAM_SECONDS] = clock.monotonic() - began
+            request[OVERHEAD] = "relay"
+        await _learn(request, operation, found.entry.answer)
+        return _show(request, found)
+
+    return handle
+
+
+async def search_models(request: web.Request) -> web.Response:
+    """`QUERY /models`: the words come raw, quoted as text, or as JSON, depending on the client.
+
+    See docs/replicate-api.md, Routes.
+    """
+    if request.content_type not in _SEARCH_TYPES:
+        raise UnsupportedMedia("The search words must be text/plain or application/json.")
+    body = await read(request)
+    content_type = "application/json" if request.content_type == "application/json" else "text/plain"
+    question = Question("models.search", "QUERY", "/models", request.rel_url.raw_query_string, body, content_type)
+    return _show(request, await request.app[METADATA].ask(question))
+
+
+def _question(request: web.Request, operation: str, template: str) -> Question:
+    return Question(operation, "GET", template.format_map(request.match_info), request.rel_url.raw_query_string)
+
+
+def _show(request: web.Request, found: Found) -> web.Response:
+    entry = found.entry
+    base = base_url.base_of(request)
+    headers = dict(entry.answer.headers)
+    headers["Cache-Status"] = (
+        f"replicate-gateway; hit; ttl={round(found.ttl)}" if found.is_hit else _missed(found, entry.answer)
+    )
+    if entry.answer.status != 200:
+        return web.Response(status=entry.answer.status, headers=headers, body=entry.answer.body)
+    # The links of a page differ from base to base, so its tag does too.
+    mark = entry.etag if entry.page is None else hashlib.sha256((entry.etag + base).encode()).hexdigest()[:24]
+    headers |= {"ETag": f'W/"{mark}"', "Cache-Control": "private, no-cache", "Vary": "Accept-Encoding, Authorization"}
+    if found.is_hit:
+        headers["Age"] = str(round(found.age))
+    if mark in request.headers.get("If-None-Match", ""):
+        headers.pop("content-type", None)
+        return web.Response(status=304, headers=headers)
+    body = entry.body(base)
+    response = web.Response(body=body, headers=headers)
+    if len(body) >= _COMPRESSED_FROM:
+        response.enable_compression()
+    return response
+
+
+def _missed(found: Found, answer: Answer) -> str:
+    if not found.ttl:
+        return "replicate-gateway; fwd=bypass; detail=metadata-ttl-0"
+    return "replicate-gateway; fwd=miss" + ("; stored" if answer.status == 200 else "")
+
+
+class _Version(msgspec.Struct):
+    id: str
+
+
+class _Model(msgspec.Struct):
+    latest_version: _Version | None = None
+
+
+class _Versions(msgspec.Struct):
+    results: list[_Version]
+
+
+async def _learn(request: web.Request, operation: str, answer: Answer) -> None:
+    """Take note of the versions that pass by: a bare version id names no model (docs/architecture.md, Create)."""
+    if not answer.is_ok or operation not in ("models.get", "models.versions.list", "models.versions.get"):
+        return
+    model = f"{request.match_info['owner']}/{request.match_info['name']}"
+    try:
+        match operation:
+            case "models.get":
+                latest = msgspec.json.decode(answer.body, type=_Model).latest_version
+                versions = [latest] if latest else []
+            case "models.versions.list":
+                versions = msgspec.json.decode(answer.body, type=_Versions).results
+            case _:
+                versions = [msgspec.json.decode(answer.body, type=_Version)]
+    except (msgspec.MsgspecError, RecursionError):
+        return
+    for version in versions:
+        await request.app[VERSIONS].learn(version.id, model)
+
+
+def write(operation: str, method: str, template: str, *, named: Callable[[web.Request], str | None]) -> Handler:
+    """Make the handler of a write: sent once, its answer passed on. `named` says which target it is about."""
+
+    async def handle(request: web.Request) -> web.Response:
+        caller = request[CALLER]
+        target = named(request)
+        if target is not None and not caller.may_run(target):
+            raise NotFound
+        body = await _read_object(request) if method in ("POST", "PATCH") else None
+        if body is not None:
+            _check_named(request, caller, body)
+        clock = request.app[CLOCK]
+        began = clock.monotonic()
+        try:
+            answer = await request.app[UPSTREAM].send(operation, method, template.format_map(request.match_info), body)
+        finally:
+            # Also when no answer came: it may have been carried out.
+            request.app[METADATA].forget()
+            request[UPSTREAM_SECONDS] = clock.monotonic() - began
+        request[OVERHEAD] = "relay"
+        return errors.pass_on(answer)
+
+    return handle
+
+
+async def _read_object(request: web.Request) -> bytes:
+    """Read a body that is an object, and write it anew: what is checked and what is sent are then one thing."""
+    return msgspec.json.encode(parse_object(await read_json(request)))
+
+
+class _Named(msgspec.Struct):
+    owner: str | None = None
+    name: str | None = None
+    model: str | None = None
+
+
+def _check_named(request: web.Request, caller: Caller, body: bytes) -> None:
+    """Hold the target that a body names against the caller's lists. What is no object is upstream's to refuse."""
+    if caller.may_run_anything:
+        return
+    try:
+        named = msgspec.json.decode(body, type=_Named)
+    except (msgspec.MsgspecError, RecursionError) as exc:
+        raise Forbidden("Your key may use certain models only, and this body names none.") from exc
+    if named.model is not None:
+        request.app[POLICY].check_model(caller, named.model)
+    if named.owner is not None and named.name is not None:
+        request.app[POLICY].check_model(caller, f"{named.owner}/{named.name}")
+
+
+def path_target(request: web.Request) -> str:
+    """Return the `owner/name` of the path."""
+    return f"{request.match_info['owner']}/{request.match_info['name']}"
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Raise `UpstreamBroken` where upstream's answer does not have the form that is needed."""
+    try:
+        yield
+    except (msgspec.MsgspecError, KeyError, UnicodeError, RecursionError) as exc:
+        raise UpstreamBroken("Replicate's answer could not be understood.") from exc
+
+
+class _Deployment(msgspec.Struct):
+    owner: str
+    name: str
+
+
+async def list_deployments(request: web.Request) -> web.Response:
+    """`GET /deployments`: those that the caller may run."""
+    caller = request[CALLER]
+    question = _question(request, "deployments.list", "/deployments")
+    found = await request.app[METADATA].ask(question, fresh=True)
+    answer, page = found.entry.answer, found.entry.page
+    if page is None or not answer.is_ok:
+        return errors.pass_on(answer)
+    kept = []
+    with understood():
+        for result in msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw]):
+            deployment = msgspec.json.decode(result, type=_Deployment)
+            if caller.may_run(f"{deployment.owner}/{deployment.name}"):
+                kept.append(result)
+    fields = page.fields | {"results": msgspec.Raw(msgspec.json.encode(kept))}
+    body = rewrite.PageParts(fields, page.links).render(base_url.base_of(request))
+    return web.Response(body=body, headers=dict(answer.headers))
+
+
+async def get_deployment(request: web.Request) -> web.Response:
+    """`GET /deployments/{owner}/{name}`, if the caller may run it."""
+    if not request[CALLER].may_run(path_target(request)):
+        raise NotFound
+    question = _question(request, "deployments.get", "/deployments/{owner}/{name}")
+    return errors.pass_on((await request.app[METADATA].ask(question, fresh=True)).entry.answer)
+
+
+async def get_account(request: web.Request) -> web.Response:
+    """`GET /account`: the team, to its own callers; upstream's account to whoever may see it."""
+    caller = request[CALLER]
+    if caller.may(Scope.ACCOUNT):
+        return errors.pass_on(await request.app[UPSTREAM].read("account.get", "/account"))
+    body = {"type": "organization", "username": caller.team.name, "name": caller.team.name, "github_url": None}
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json")
+
+
+async def unknown_prediction(request: web.Request, family: Family, *, cancel: bool = False) -> web.Response:
+    """Pass on a prediction that the gateway has no record of, to a caller who may see the whole account."""
+    path = f"/{family}/{request.match_info['id']}"
+    upstream = request.app[UPSTREAM]
+    if cancel:
+        answer = await upstream.send(f"{family}.cancel", "POST", f"{path}/cancel")
+    else:
+        answer = await upstream.read(f"{family}.get", path)
+    if not answer.is_ok:
+        return errors.pass_on(answer)
+    with understood():
+        body = documents.render_foreign(answer.body, base_url.base_of(request), family)
+    return web.Response(body=body, content_type="application/json")
+
+
+async def account_list(request: web.Request, family: Family) -> web.Response:
+    """Pass on upstream's own list."""
+    query = request.rel_url.raw_query_string
+    answer = await request.app[UPSTREAM].read(f"{family}.list", f"/{family}", query=query)
+    page = rewrite.split_page(answer.body) if answer.is_ok else None
+    if page is None:
+        return errors.pass_on(answer)
+    base = base_url.base_of(request)
+    with understood():
+        results = msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw])
+        shown = [msgspec.Raw(documents.render_foreign(bytes(result), base, family)) for result in results]
+    fields = page.fields | {"results": msgspec.Raw(msgspec.json.encode(shown))}
+    return web.Response(body=rewrite.PageParts(fields, page.links).render(base), headers=dict(answer.headers))

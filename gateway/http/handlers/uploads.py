@@ -1,0 +1,152 @@
+"""A multipart upload on its way through: taken apart, measured, put together anew, never held whole.
+
+Putting it together anew means that what was checked (one `content` part, a sane name, the size, no key of the caller's)
+and what goes upstream are the same bytes.
+"""
+
+import hashlib
+import re
+import secrets
+from collections.abc import AsyncIterator
+
+from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable, UnsupportedMedia
+from gateway.files.rules.uploads import OCTETS, Described, metadata_of
+from gateway.files.uploads import Upload
+from gateway.http.keys import PRESENTED, SETTINGS
+from gateway.http.request_body import check_coding
+
+_CHUNK = 64 * 1024
+_MAX_PARTS = 16
+_MAX_FIELD = 1024 * 1024
+_MAX_FILENAME = 255  # bytes of UTF-8 (docs/replicate-api.md, Routes)
+_FIELDS = ("content", "metadata", "filename", "type")
+# aiohttp's reader asserts, and raises ValueError, on frames that are none. The last is a sender who hung up.
+_MALFORMED = (HttpProcessingError, web.RequestPayloadError, ValueError, AssertionError, EOFError, ConnectionError)
+_MEMBER = re.compile(r"metadata(?:\[[A-Za-z0-9_.-]{0,64}\]){1,8}")
+_UNSAFE = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A", "\\": "%5C", "\0": ""})
+
+
+def open_upload(request: web.Request) -> Upload:
+    """Begin an upload. Raise `UnsupportedMedia` if it is no multipart form; the chunks raise what is wrong later on."""
+    check_coding(request)
+    if request.content_type != "multipart/form-data":
+        raise UnsupportedMedia("The body must be multipart/form-data with a part named 'content'.")
+    settings = request.app[SETTINGS].now
+    max_length = settings.max_upload_bytes + _MAX_FIELD * _MAX_PARTS
+    if (request.content_length or 0) > max_length:
+        raise _too_large()
+    through = _Through(request, settings.max_upload_bytes)
+    return Upload(
+        through.chunks(),
+        f"multipart/form-data; boundary={through.boundary}",
+        through.measured,
+        through.described,
+        request.content_length,
+        max_length,
+    )
+
+
+def _too_large() -> BodyTooLarge:
+    # Upstream's own words (docs/replicate-api.md, Files).
+    return BodyTooLarge("Files must be less than 100MB in size")
+
+
+class _Through:
+    """One upload: reads parts from the caller, yields them framed by a boundary of its own."""
+
+    def __init__(self, request: web.Request, max_bytes: int) -> None:
+        self.boundary = secrets.token_hex(16)
+        self._request = request
+        self._max_bytes = max_bytes
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._seen_content = False
+        self._name = ""
+        self._content_type = OCTETS
+        # The other fields, small as they are; what several parts say together only upstream puts together.
+        self._fields: dict[str, bytes] = {}
+        self._key = request.get(PRESENTED, "").encode("utf-8", "surrogateescape")
+
+    def measured(self) -> tuple[str, int]:
+        return self._hash.hexdigest(), self._size
+
+    def described(self) -> Described:
+        """Tell what the form said of its file."""
+        return Described(self._name, self._content_type, metadata_of(self._fields))
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._parts():
+                yield chunk
+        except GatewayError:
+            raise
+        except _MALFORMED as exc:
+            raise BadRequest("The multipart body is malformed.") from exc
+
+    async def _parts(self) -> AsyncIterator[bytes]:
+        reader = await self._request.multipart()
+        count = 0
+        while (part := await reader.next()) is not None:
+            count += 1
+            if count > _MAX_PARTS or isinstance(part, MultipartReader):
+                raise BadRequest("The multipart body has nested or too many parts.")
+            yield self._head(part)
+            async for chunk in self._body(part):
+                yield chunk
+            yield b"\r\n"
+        if not self._seen_content:
+            raise Unprocessable.field("content", "content is required", "required")
+        yield f"--{self.boundary}--\r\n".encode()
+
+    def _head(self, part: BodyPartReader) -> bytes:
+        name = part.name
+        if name is None:
+            raise Unprocessable.field("", "every part needs a name", "required")
+        # Clients of the Stainless family spell an object's members as parts of their own.
+        if name not in _FIELDS and not _MEMBER.fullmatch(name):
+            raise Unprocessable.field("", f"Additional property {name!r} is not allowed")
+        disposition = f'form-data; name="{name}"'
+        if name == "content":
+            if self._seen_content:
+                raise Unprocessable.field("content", "content is given twice")
+            self._seen_content = True
+            filename = part.filename or "file"
+            if len(filename.encode("utf-8", "surrogateescape")) > _MAX_FILENAME:
+                raise Unprocessable.field("content", f"the file's name is longer than {_MAX_FILENAME} bytes")
+            disposition += f'; filename="{filename.translate(_UNSAFE)}"'
+            self._name = filename
+        content_type = part.headers.get("Content-Type", OCTETS if name == "content" else "")
+        if name == "content":
+            self._content_type = content_type
+        lines = [f"--{self.boundary}", f"Content-Disposition: {disposition}"]
+        if content_type:
+            lines.append(f"Content-Type: {content_type.translate(_UNSAFE)}")
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+        self._refuse_key(head)
+        return head
+
+    async def _body(self, part: BodyPartReader) -> AsyncIterator[bytes]:
+        is_content = part.name == "content"
+        limit, size = (self._max_bytes if is_content else _MAX_FIELD), 0
+        tail = b""
+        while chunk := bytes(await part.read_chunk(_CHUNK)):
+            size += len(chunk)
+            if size > limit:
+                raise _too_large()
+            if self._key:
+                # The key may lie across two chunks.
+                self._refuse_key(tail + chunk)
+                tail = (tail + chunk)[-len(self._key) + 1 :]
+            if is_content:
+                self._hash.update(chunk)
+                self._size += len(chunk)
+            else:
+                self._fields[part.name or ""] = self._fields.get(part.name or "", b"") + chunk
+            yield chunk
+
+    def _refuse_key(self, data: bytes) -> None:
+        if self._key and self._key in data:
+            raise Unprocessable(detail="The upload contains your own API key.", title="API key in request")

@@ -1,0 +1,1 @@
+"""The operators' listener: metrics, probes, administration and the usage page."""

@@ -1,0 +1,1 @@
+"""Event streams to callers: one write loop for all readers of a run."""

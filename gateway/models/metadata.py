@@ -1,0 +1,145 @@
+"""Metadata: models, versions, collections, hardware, search. Read through, and kept for a while.
+
+The same for every team, so one copy serves all. A page is taken apart once; only its two links differ from base to
+base. Callers that ask for the same at once share one upstream read.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+from cachetools import LRUCache
+
+from gateway.domain import links
+from gateway.domain.links import PageParts
+from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.upstream import Upstream
+from gateway.domain.upstream_response import Answer
+from gateway.runtime.lru import resize_lru
+
+_OVERHEAD = 1024
+
+
+class Question(msgspec.Struct, frozen=True):
+    """One read of metadata. Equal questions have one answer."""
+
+    operation: str
+    method: str
+    path: str
+    query: str = ""
+    body: bytes = b""
+    content_type: str = ""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An answer as it is kept."""
+
+    question: Question
+    answer: Answer
+    page: PageParts | None
+    etag: str
+    stored_at: float
+
+    def body(self, base: str) -> bytes:
+        """Write the body for a caller who reached the gateway at `base`."""
+        return self.page.render(base) if self.page is not None else self.answer.body
+
+
+class Found(msgspec.Struct, frozen=True):
+    """An answer, and where it came from."""
+
+    entry: Entry
+    is_hit: bool
+    age: float
+    ttl: float
+
+
+class MetadataService:
+    """Answers questions about metadata from memory while that is fresh. `ttl_seconds` of 0 keeps nothing."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        clock: Clock,
+        *,
+        ttl_seconds: float,
+        max_bytes: int,
+        on_lookup: Callable[[bool], None],
+    ) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._ttl_seconds = ttl_seconds
+        self._on_lookup = on_lookup
+        self._entries: LRUCache[Question, Entry] = LRUCache(max_bytes, getsizeof=_size)
+        self._generation = 0
+        self._reading: dict[Question, asyncio.Task[Entry]] = {}
+
+    def reconfigure(self, *, ttl_seconds: float, max_bytes: int) -> None:
+        """Keep answers for another time, which counts for those that are kept too, or more or fewer of them."""
+        self._ttl_seconds = ttl_seconds
+        self._entries = resize_lru(self._entries, max_bytes)
+
+    @property
+    def size(self) -> int:
+        """Bytes kept."""
+        return int(self._entries.currsize)
+
+    async def ask(self, question: Question, *, fresh: bool = False) -> Found:
+        """Answer from memory, or ask upstream. Only successes are kept. `fresh` is for what must not be old."""
+        if not self._ttl_seconds or fresh:
+            return Found(await self._read(question, keep=False), False, 0.0, 0.0)
+        now = self._clock.monotonic()
+        entry = self._entries.get(question)
+        if entry is not None and now < entry.stored_at + self._ttl_seconds:
+            self._on_lookup(True)
+            age = now - entry.stored_at
+            return Found(entry, True, age, self._ttl_seconds - age)
+        self._on_lookup(False)
+        task = self._reading.get(question)
+        if task is None:
+            task = self._reading[question] = asyncio.create_task(self._read(question, keep=True))
+            task.add_done_callback(partial(self._read_ended, question))
+        return Found(await asyncio.shield(task), False, 0.0, self._ttl_seconds)
+
+    def _read_ended(self, question: Question, task: asyncio.Task[Entry]) -> None:
+        if self._reading.get(question) is task:
+            del self._reading[question]
+
+    async def _read(self, question: Question, *, keep: bool) -> Entry:
+        generation = self._generation
+        headers = {"Accept": "*/*"} | ({"Content-Type": question.content_type} if question.content_type else {})
+        answer = await self._upstream.read(
+            question.operation,
+            question.path,
+            method=question.method,
+            query=question.query,
+            body=question.body or None,
+            headers=headers,
+        )
+        etag = hashlib.sha256(answer.body).hexdigest()[:24]
+        entry = Entry(question, answer, links.split_page(answer.body), etag, self._clock.monotonic())
+        keep = keep and generation == self._generation
+        if keep and answer.status == 200 and _size(entry) <= self._entries.maxsize:
+            self._entries[question] = entry
+        return entry
+
+    def forget(self) -> None:
+        """Drop everything: something was changed upstream through us. Reads under way are not kept."""
+        self._generation += 1
+        self._entries.clear()
+        self._reading.clear()
+
+    async def close(self) -> None:
+        """Abandon the reads that are under way."""
+        tasks = list(self._reading.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _size(entry: Entry) -> int:
+    question = entry.question
+    asked = len(question.body) + len(question.path) + len(question.query)
+    return len(entry.answer.body) * (2 if entry.page is not None else 1) + asked + _OVERHEAD

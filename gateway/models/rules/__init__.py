@@ -1,0 +1,1 @@
+"""Read the inputs that matter from a version's schema."""

@@ -1,0 +1,62 @@
+"""The lasting map from a version to its model (docs/architecture.md, Create).
+
+A version may come as a bare id, which names no model. The map is learned from what passes by; a miss is settled by
+asking upstream whether the version is one of the models that a list names exactly.
+"""
+
+from collections.abc import Sequence
+
+from cachetools import LRUCache
+
+from gateway.domain.ports.records import Versions
+from gateway.domain.ports.upstream import Upstream
+from gateway.domain.targets import is_model_name
+from gateway.errors import UpstreamUnavailable
+
+_VERSION_LENGTH = 64
+_MAX_ASKED = 20
+_NO = 404
+
+
+class VersionMap:
+    """Knows, or finds out, which model a version belongs to."""
+
+    def __init__(self, store: Versions, upstream: Upstream, *, max_cached: int = 50_000) -> None:
+        self._store = store
+        self._upstream = upstream
+        self._known: LRUCache[str, str] = LRUCache(max_cached)
+
+    async def learn(self, version: str | None, model: str | None) -> None:
+        """Take note of a version's model. What is no plain version id (`hidden`, `dp-…`) is passed over."""
+        if version is None or model is None or len(version) != _VERSION_LENGTH or version in self._known:
+            return
+        if is_model_name(model):
+            await self._store.learn_version(version, model)
+            self._known[version] = model
+
+    async def model_of(self, version: str) -> str | None:
+        """Name a version's model without asking upstream."""
+        if (known := self._known.get(version)) is not None:
+            return known
+        if (stored := await self._store.model_of(version)) is not None:
+            self._known[version] = stored
+        return stored
+
+    async def resolve(self, version: str, candidates: Sequence[str]) -> str | None:
+        """Name a version's model; if it is unknown, ask upstream whether it is one of the candidates.
+
+        Raise `UpstreamUnavailable`, or what the client raises, when upstream cannot be asked.
+        """
+        if (known := await self.model_of(version)) is not None:
+            return known
+        for model in candidates[:_MAX_ASKED]:
+            answer = await self._upstream.read("models.versions.get", f"/models/{model}/versions/{version}")
+            if answer.is_ok:
+                await self.learn(version, model)
+                return model
+            if answer.status != _NO:
+                # Throttled or broken: that is no answer to the question.
+                raise UpstreamUnavailable(
+                    "Replicate could not be asked which model this version belongs to.", retry_after=1
+                )
+        return None

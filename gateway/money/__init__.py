@@ -1,0 +1,1 @@
+"""Prices, estimates, reservations, the ledger, budgets and usage."""

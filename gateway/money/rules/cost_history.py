@@ -1,0 +1,114 @@
+"""What the last runs of each target came to, from which the next one's cost is guessed.
+
+Bounded in runs a target and in targets: the runs that ended last are kept, and the targets that ran last. In which
+order they are told makes no difference, so several processes' (or a ledger's) can be put together.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from gateway.domain.money import Amounts
+from gateway.domain.records import Status
+
+MOST_RUNS = 100
+"""Five of a hundred lie above the P95: with fewer it would rest on one or two."""
+MOST_TARGETS = 1000
+ENOUGH_RUNS = 5
+"""Fewer tell nothing: the first run of a target may be its slowest (a cold cache) or a slip of its caller's."""
+
+_PERCENT = 95
+
+
+class Sample(msgspec.Struct, frozen=True, order=True):
+    """One run that ended, and what it came to. `run_id` parts those that ended at the same time."""
+
+    ended_at: float
+    run_id: str
+    microusd: int
+    milliseconds: int
+
+
+class Typical(msgspec.Struct, frozen=True):
+    """What runs of a target come to."""
+
+    p95: Amounts
+    median: Amounts
+
+
+def is_telling(status: Status) -> bool:
+    """Whether a run that ended so tells what others will come to.
+
+    One that was cancelled tells how patient its caller was, and an aborted one has not run.
+    """
+    return status in (Status.SUCCEEDED, Status.FAILED)
+
+
+class Recent:
+    """The last runs of each target."""
+
+    def __init__(self, *, most_targets: int = MOST_TARGETS, most_runs: int = MOST_RUNS) -> None:
+        self._most_targets = most_targets
+        self._most_runs = most_runs
+        self._samples: dict[str, list[Sample]] = {}
+        self._typical: dict[str, Typical] = {}
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __iter__(self) -> Iterator[tuple[str, Sample]]:
+        for target, samples in self._samples.items():
+            for sample in samples:
+                yield target, sample
+
+    def add(self, target: str, sample: Sample) -> None:
+        """Take one more run in; one that is known already changes nothing."""
+        self._take(target, sample)
+        while len(self._samples) > self._most_targets:
+            self._drop_oldest()
+
+    def merge(self, others: Iterable[Iterable[tuple[str, Sample]]]) -> None:
+        """Take in what others know, as if it had been told here."""
+        for other in others:
+            for target, sample in other:
+                self._take(target, sample)
+        while len(self._samples) > self._most_targets:
+            self._drop_oldest()
+
+    def typical(self, target: str) -> Typical | None:
+        """Say what a run of the target comes to; `None` while too few are known."""
+        known = self._typical.get(target)
+        if known is not None:
+            return known
+        samples = self._samples.get(target, ())
+        if len(samples) < ENOUGH_RUNS:
+            return None
+        costs = sorted(sample.microusd for sample in samples)
+        lengths = sorted(sample.milliseconds for sample in samples)
+        typical = Typical(
+            p95=Amounts(percentile(costs, _PERCENT), percentile(lengths, _PERCENT)),
+            median=Amounts(percentile(costs, 50), percentile(lengths, 50)),
+        )
+        self._typical[target] = typical
+        return typical
+
+    def _take(self, target: str, sample: Sample) -> None:
+        samples = self._samples.setdefault(target, [])
+        place = bisect_left(samples, sample)
+        if place < len(samples) and samples[place] == sample:
+            return
+        samples.insert(place, sample)
+        if len(samples) > self._most_runs:
+            del samples[0]
+        self._typical.pop(target, None)
+
+    def _drop_oldest(self) -> None:
+        target = min(self._samples, key=lambda each: (self._samples[each][-1], each))
+        del self._samples[target]
+        self._typical.pop(target, None)
+
+
+def percentile(ascending: Sequence[int], percent: int) -> int:
+    """Return the nearest-rank percentile: a value that occurred, never one between two."""
+    return ascending[max(0, -(-percent * len(ascending) // 100) - 1)]

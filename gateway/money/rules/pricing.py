@@ -1,0 +1,230 @@
+"""What a run costs: its target's price, and what is charged for what it used (docs/architecture.md, Money).
+
+Everything is exact until an amount is whole: quantities and prices are decimals, their products are added up, and the
+sum is rounded half-even to the micro-dollar, once.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+from gateway.domain import money
+from gateway.domain.money import EXACT, Amounts
+from gateway.domain.records import Status
+from gateway.domain.targets import is_named_by
+from gateway.money.rules.price_table import HARDWARE, OFFICIAL, Hardware, OfficialPrice
+from gateway.money.rules.usage import Doubt, Usage
+
+_ZERO = Decimal(0)
+
+
+class Unit(StrEnum):
+    """What a price is asked for."""
+
+    SECOND = "second"
+    RUN = "run"
+    OUTPUT = "output"
+    INPUT_TOKEN = "input_token"  # noqa: S105 - a unit
+    OUTPUT_TOKEN = "output_token"  # noqa: S105 - a unit
+
+
+class Origin(StrEnum):
+    """Where a price comes from."""
+
+    RULE = "rule"
+    """A `[[prices.models]]` of the config."""
+    OFFICIAL = "official"
+    """The built-in price of an official model."""
+    DEFAULT_HARDWARE = "default-hardware"
+    """Nobody said; it is taken to run on the config's default hardware."""
+    FREE = "free"
+    """Nobody said, and what nobody priced is free."""
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target costs, in exact dollars. One of the units, or the two for tokens; none of them: it is free."""
+
+    per_second: Decimal = _ZERO
+    per_run: Decimal = _ZERO
+    per_output: Decimal = _ZERO
+    per_input_token: Decimal = _ZERO
+    per_output_token: Decimal = _ZERO
+    origin: Origin = Origin.RULE
+    hardware: str | None = None
+    """The hardware whose price for a second it is."""
+    as_of: date | None = None
+    """When a built-in price was last seen."""
+
+    def of(self, unit: Unit) -> Decimal:
+        """Return the dollars for one unit."""
+        match unit:
+            case Unit.SECOND:
+                return self.per_second
+            case Unit.RUN:
+                return self.per_run
+            case Unit.OUTPUT:
+                return self.per_output
+            case Unit.INPUT_TOKEN:
+                return self.per_input_token
+            case Unit.OUTPUT_TOKEN:
+                return self.per_output_token
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """The units that cost anything."""
+        return tuple(unit for unit in Unit if self.of(unit))
+
+    def shown(self) -> dict[str, str]:
+        """Return it as the gateway's answers show it: `{"usd_per_second": "0.000975", "hardware": …}`."""
+        fields = {f"usd_per_{unit}": f"{self.of(unit):f}" for unit in self.units}
+        fields["origin"] = self.origin
+        if self.hardware is not None:
+            fields["hardware"] = self.hardware
+        if self.as_of is not None:
+            fields["as_of"] = self.as_of.isoformat()
+        return fields
+
+
+class Unpriced(msgspec.Struct, frozen=True):
+    """Nobody says what the target costs, and such runs are refused."""
+
+    target: str
+
+
+class UnknownPolicy(StrEnum):
+    """What becomes of a target without a price."""
+
+    ESTIMATE = "estimate"
+    REFUSE = "refuse"
+    FREE = "free"
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One `[[prices.models]]`: the price of all targets that its glob names."""
+
+    model: str
+    price: Price
+
+
+class PriceList(msgspec.Struct, frozen=True, kw_only=True):
+    """Every price there is."""
+
+    rules: tuple[Rule, ...] = ()
+    unknown: UnknownPolicy = UnknownPolicy.ESTIMATE
+    default_hardware: str = "gpu-l40s"
+    charge_failed: bool = True
+    table: Mapping[str, Hardware] = HARDWARE
+    official: Mapping[str, OfficialPrice] = OFFICIAL
+
+    def price_of(self, target: str) -> Price | Unpriced:
+        """Return what a target costs: by the first rule that names it, else the built-in price, else the policy.
+
+        `target` is as in `Target.name`. A version costs what its model does. One whose model is unknown is named by a
+        rule for `*` alone, as it is by the rules of the cache.
+        """
+        model = target.partition(":")[0] if "/" in target else None
+        rule = next((rule for rule in self.rules if is_named_by(rule.model, model)), None)
+        if rule is not None:
+            return rule.price
+        official = self.official.get(model) if model is not None else None
+        if official is not None:
+            return Price(
+                per_output=official.usd_per_output,
+                per_input_token=official.usd_per_input_token,
+                per_output_token=official.usd_per_output_token,
+                origin=Origin.OFFICIAL,
+                as_of=official.as_of,
+            )
+        match self.unknown:
+            case UnknownPolicy.ESTIMATE:
+                return on_hardware(self.default_hardware, self.table, Origin.DEFAULT_HARDWARE)
+            case UnknownPolicy.REFUSE:
+                return Unpriced(target)
+            case UnknownPolicy.FREE:
+                return Price(origin=Origin.FREE)
+
+
+def on_hardware(sku: str, table: Mapping[str, Hardware] = HARDWARE, origin: Origin = Origin.RULE) -> Price:
+    """Return the price of a second on a hardware. Raise `KeyError` for one that is not in the table."""
+    hardware = table[sku]
+    return Price(per_second=hardware.usd_per_second, origin=origin, hardware=sku, as_of=hardware.as_of)
+
+
+class Part(msgspec.Struct, frozen=True):
+    """So much of a unit, at so many dollars each."""
+
+    unit: Unit
+    quantity: Decimal
+    usd_each: Decimal
+
+    @property
+    def usd(self) -> Decimal:
+        """What it comes to, not rounded."""
+        return EXACT.multiply(self.quantity, self.usd_each)
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """What a run that has ended costs, and how that came about."""
+
+    microusd: int
+    milliseconds: int
+    """Upstream's work that is charged, by whatever unit the price is."""
+    parts: tuple[Part, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    """Why the amount may be other than upstream's: to be logged and counted."""
+
+    @property
+    def amounts(self) -> Amounts:
+        """What is to be settled."""
+        return Amounts(self.microusd, self.milliseconds)
+
+
+_DOUBTS_OF: Mapping[Unit, frozenset[Doubt]] = {
+    Unit.SECOND: frozenset({Doubt.TIME_ODD, Doubt.TIME_FROM_DATES, Doubt.TIME_MISSING}),
+    Unit.RUN: frozenset(),
+    Unit.OUTPUT: frozenset({Doubt.OUTPUTS_ODD, Doubt.OUTPUTS_REMOVED}),
+    Unit.INPUT_TOKEN: frozenset({Doubt.TOKENS_ODD, Doubt.TOKENS_MISSING}),
+    Unit.OUTPUT_TOKEN: frozenset({Doubt.TOKENS_ODD, Doubt.TOKENS_MISSING}),
+}
+_ALWAYS = frozenset({Doubt.DOCUMENT_UNREADABLE, Doubt.METRICS_UNREADABLE})
+
+
+def charge(price: Price, usage: Usage, *, charge_failed: bool) -> Charge:
+    """Say what a run that has ended costs.
+
+    Time is charged however the run ended, but an aborted one is free, and a failed one unless `charge_failed`. Runs,
+    outputs and tokens are charged as they were delivered: a run when it succeeded, the others as they were counted.
+    """
+    quantities = _quantities(usage, charge_failed=charge_failed)
+    parts = tuple(Part(unit, quantities[unit], price.of(unit)) for unit in price.units)
+    doubts = usage.doubts if usage.status is not Status.ABORTED else frozenset()
+    relevant = _ALWAYS.union(_DOUBTS_OF[Unit.SECOND], *(_DOUBTS_OF[unit] for unit in price.units))
+    doubts &= relevant
+    microusd = money.rounded(total(parts))
+    if microusd > money.MOST_MICROUSD:
+        microusd, doubts = money.MOST_MICROUSD, doubts | {Doubt.AMOUNT_CAPPED}
+    return Charge(microusd, money.milliseconds(quantities[Unit.SECOND]), parts, tuple(sorted(doubts)))
+
+
+def total(parts: tuple[Part, ...]) -> Decimal:
+    """Add parts up, exactly."""
+    dollars = _ZERO
+    for part in parts:
+        dollars = EXACT.add(dollars, part.usd)
+    return dollars
+
+
+def _quantities(usage: Usage, *, charge_failed: bool) -> dict[Unit, Decimal]:
+    if usage.status is Status.ABORTED:
+        return dict.fromkeys(Unit, _ZERO)
+    is_time_free = usage.status is Status.FAILED and not charge_failed
+    return {
+        Unit.SECOND: _ZERO if is_time_free else usage.seconds,
+        Unit.RUN: Decimal(int(usage.status is Status.SUCCEEDED)),
+        Unit.OUTPUT: Decimal(usage.outputs),
+        Unit.INPUT_TOKEN: Decimal(usage.input_tokens),
+        Unit.OUTPUT_TOKEN: Decimal(usage.output_tokens),
+    }

@@ -1,0 +1,51 @@
+"""Usage as it is shown, by the gateway's answers and by its command line alike (docs/architecture.md, Operations)."""
+
+from collections.abc import Iterable
+
+from gateway.domain import money, windows
+from gateway.domain.ledger import By, Usage
+
+
+def usage(rows: Iterable[Usage], total: Usage, by: By, since: int, until: int) -> dict[str, object]:
+    """Return the answer to a question for usage. Amounts are strings of dollars, and integers of micro-dollars."""
+    return {
+        "from": windows.text_of(since),
+        "to": windows.text_of(until),
+        "by": by,
+        "rows": [{"team": row.team, **_what(row, by), **_sums(row)} for row in rows],
+        "total": _sums(total),
+    }
+
+
+def total_of(rows: Iterable[Usage]) -> Usage:
+    """Add rows up."""
+    found = list(rows)
+    return Usage(
+        runs=sum(row.runs for row in found),
+        joined=sum(row.joined for row in found),
+        hits=sum(row.hits for row in found),
+        milliseconds=sum(row.milliseconds for row in found),
+        microusd=sum(row.microusd for row in found),
+        saved_microusd=sum(row.saved_microusd for row in found),
+    )
+
+
+def _what(row: Usage, by: By) -> dict[str, object]:
+    if by is By.TEAM:
+        return {}
+    if by is By.DAY:
+        assert isinstance(row.what, int)
+        return {"day": windows.text_of(row.what)}
+    # Corrections have no key, model or user; requests may name no user.
+    return {str(by): row.what or None}
+
+
+def _sums(row: Usage) -> dict[str, object]:
+    return {
+        "predictions": {"run": row.runs, "joined": row.joined, "hit": row.hits},
+        "seconds": row.milliseconds / money.MILLISECONDS_PER_SECOND,
+        "spend_usd": money.usd(row.microusd),
+        "spend_microusd": row.microusd,
+        "saved_usd": money.usd(row.saved_microusd),
+        "saved_microusd": row.saved_microusd,
+    }

@@ -1,0 +1,34 @@
+"""What callers, and operators, may see of money: usage from the ledger's sums, and how their limits stand."""
+
+from collections.abc import Mapping
+
+from gateway.domain import quota
+from gateway.domain.ledger import By
+from gateway.domain.ports.clock import Clock
+from gateway.domain.teams import Caller
+from gateway.money.limit_queue import allowances_of
+from gateway.money.ports import Ledger
+from gateway.money.rules import refusals, reports
+
+MOST_ROWS = 10_000
+"""Rows of one answer. The total counts all."""
+
+
+class UsageService:
+    """Answers for money."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    async def usage(self, team: str | None, by: By, since: int, until: int) -> Mapping[str, object]:
+        """Return what a team, or all, used from one day to another, both included."""
+        rows = await self._ledger.usage(by, since=since, until=until, team=team, limit=MOST_ROWS)
+        sums = rows if by is By.TEAM else await self._ledger.usage(By.TEAM, since=since, until=until, team=team)
+        return reports.usage(rows, reports.total_of(sums), by, since, until)
+
+    async def limits(self, caller: Caller, user: str | None, address: str | None = None) -> list[dict[str, object]]:
+        """Return how the limits stand under which a caller's runs are counted."""
+        allowances, now = allowances_of(caller, user, address), self._clock.now()
+        meters = await self._ledger.meters([each.scope for each in allowances], now)
+        return [refusals.shown(standing) for standing in quota.standings(allowances, meters, now)]

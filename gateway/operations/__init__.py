@@ -1,0 +1,1 @@
+"""What operators look at and what cleans up: health, janitor, explain, dashboard data, recent errors."""

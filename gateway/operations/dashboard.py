@@ -1,0 +1,142 @@
+"""Gathers what the usage page shows: money from the ledger's sums, as `gateway usage` has it, the rest from who knows.
+
+Boards are gathered once a second at most, however many look, and for nobody if nobody looks.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+from cachetools import TTLCache
+
+from gateway.domain import quota, windows
+from gateway.domain.ledger import By, Usage
+from gateway.domain.limits import SubjectKind
+from gateway.domain.ports.clock import Clock
+from gateway.domain.records import Run
+from gateway.domain.teams import Team
+from gateway.domain.windows import Window
+from gateway.money.ports import Ledger
+from gateway.money.rules import projection, reports
+from gateway.operations.ports.dashboard import Figures
+from gateway.operations.recent_errors import RecentErrors
+from gateway.operations.rules import dashboard_view as board
+from gateway.operations.rules.dashboard_view import MOST_ROWS, ActiveRun, Board, Budget, Live, Refusal
+
+REFRESH_SECONDS = 1.0
+_MOST_BOARDS = 1000
+_MOST_TROUBLES = 20
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """Who knows what is under way. Where a team may be named, `None` stands for all."""
+
+    runs: Callable[[], Iterable[Run]]
+    waiting: Callable[[str | None], int]
+    streams: Callable[[str | None], int]
+
+
+class DashboardService:
+    """Makes boards."""
+
+    def __init__(
+        self,
+        teams: Sequence[Team],
+        ledger: Ledger,
+        figures: Figures,
+        recent_errors: RecentErrors,
+        sources: Sources,
+        clock: Clock,
+    ) -> None:
+        self.reconfigure(teams)
+        self._ledger = ledger
+        self._figures = figures
+        self._troubles = recent_errors
+        self._sources = sources
+        self._clock = clock
+        self._boards: TTLCache[str | None, Board] = TTLCache(_MOST_BOARDS, REFRESH_SECONDS, timer=clock.monotonic)
+        self._gathering = asyncio.Lock()
+
+    def reconfigure(self, teams: Sequence[Team]) -> None:
+        """Go by other teams from now on."""
+        self._teams = {team.name: team for team in teams}
+
+    async def board(self, whose: str | None) -> Board:
+        """Return the board of a team, or (`None`) of all. Raise `StoreUnavailable`."""
+        async with self._gathering:
+            found = self._boards.get(whose)
+            if found is None:
+                found = self._boards[whose] = await self._gather(whose)
+            return found
+
+    async def _gather(self, whose: str | None) -> Board:
+        now = self._clock.now()
+        until = windows.day_of(now)
+        since = windows.first_day(Window.MONTH, until)
+        asked = min(since, projection.first_day(now))
+        by_day = await self._ledger.usage(By.DAY, since=asked, until=until, team=whose)
+        by_model = await self._ledger.usage(By.MODEL, since=since, until=until, team=whose)
+        by_team = await self._ledger.usage(By.TEAM, since=since, until=until, team=whose)
+        runs = [run for run in self._sources.runs() if whose in (None, run.team)]
+        return Board(
+            whose=whose,
+            at=now,
+            since=since,
+            until=until,
+            total=reports.total_of(by_team),
+            days=board.by_days(by_day, since, until),
+            teams=board.dearest(by_team),
+            targets=board.dearest(by_model),
+            budgets=await self._budgets(whose, by_day, now),
+            live=Live(
+                requests=self._figures.requests_under_way() if whose is None else None,
+                runs=len(runs),
+                streams=self._sources.streams(whose),
+                waiting=self._sources.waiting(whose),
+            ),
+            runs=_active(runs),
+            recent_errors=self._troubles.newest(whose, _MOST_TROUBLES),
+            refusals=self._refusals(whose),
+        )
+
+    async def _budgets(self, whose: str | None, by_day: Iterable[Usage], now: float) -> tuple[Budget, ...]:
+        # Taken once: a reload may take a team out while the ledger is asked.
+        teams = self._teams
+        names = [name for name in teams if whose in (None, name)]
+        scopes = {name: quota.scope(SubjectKind.TEAM, name) for name in names}
+        meters = await self._ledger.meters(list(scopes.values()), now)
+        spent: defaultdict[str, dict[int, int]] = defaultdict(dict)
+        for row in by_day:
+            if isinstance(row.what, int):
+                spent[row.team][row.what] = row.microusd
+        return tuple(
+            board.budget(name, teams[name].allowance.own, meters[scopes[name]], spent[name], now) for name in names
+        )
+
+    def _refusals(self, whose: str | None) -> tuple[Refusal, ...]:
+        counted = [
+            Refusal(team=team, reason=reason, count=count)
+            for (team, reason), count in self._figures.refusals_by_limit().items()
+            if whose in (None, team)
+        ]
+        if whose is None:
+            by_reason = self._figures.refusals_by_reason().items()
+            counted += [Refusal(team=None, reason=reason, count=count) for reason, count in by_reason]
+        counted.sort(key=lambda each: (-each.count, each.team or "", each.reason))
+        return tuple(counted[:MOST_ROWS])
+
+
+def _active(runs: Iterable[Run]) -> tuple[ActiveRun, ...]:
+    """Show the runs that have been under way longest: they are what somebody looks for."""
+    oldest = sorted(runs, key=lambda run: run.intended_at)[:MOST_ROWS]
+    return tuple(
+        ActiveRun(
+            team=run.team,
+            prediction=run.leader_id,
+            target=run.target,
+            status=run.status,
+            since=run.intended_at,
+        )
+        for run in oldest
+    )

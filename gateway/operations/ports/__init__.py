@@ -1,0 +1,1 @@
+"""What operations need from others: dashboard figures and histories for explain."""

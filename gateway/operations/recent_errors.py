@@ -1,0 +1,70 @@
+"""What went wrong lately, for the usage page: refused requests and failed runs, each with its explanation.
+
+Kept in memory only, for as long as upstream keeps what an error may quote, and bounded for each team by itself, so that
+one that fails without end, or a stranger who tries keys, pushes nobody else's out of sight.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from gateway.domain.ports.clock import Clock
+from gateway.domain.records import Run, Status
+from gateway.operations.rules.dashboard_view import Trouble
+
+PER_TEAM = 50
+LONGEST_DETAIL = 300
+
+
+class _Ended(msgspec.Struct):
+    error: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Ended).decode
+
+
+class RecentErrors:
+    """Remembers what went wrong."""
+
+    def __init__(self, teams: Iterable[str], clock: Clock, *, max_age_seconds: float) -> None:
+        self._clock = clock
+        self._max_age_seconds = max_age_seconds
+        self._rings: dict[str | None, deque[Trouble]] = {}
+        self.reconfigure(teams)
+
+    def reconfigure(self, teams: Iterable[str]) -> None:
+        """Go by other teams from now on; what a team has that stays is kept."""
+        # What comes from no team that is known is kept together.
+        names = (*dict.fromkeys(teams), None)
+        self._rings = {team: self._rings.get(team, deque(maxlen=PER_TEAM)) for team in names}
+
+    def note(self, team: str | None, what: str, detail: str, prediction: str | None = None) -> None:
+        """Remember something that went wrong for a caller."""
+        trouble = Trouble(
+            at=self._clock.now(), team=team, what=what, detail=detail[:LONGEST_DETAIL], prediction=prediction
+        )
+        self._rings.get(team, self._rings[None]).append(trouble)
+
+    async def note_end(self, run: Run) -> None:
+        """Remember a run that has failed, for the team that started it."""
+        if run.status is Status.FAILED:
+            self.note(run.team, "failed", _error_of(run.document), run.leader_id or None)
+
+    def newest(self, team: str | None, limit: int) -> tuple[Trouble, ...]:
+        """Return what went wrong last, for a team or (`None`) for anybody, newest first."""
+        since = self._clock.now() - self._max_age_seconds
+        rings = self._rings.values() if team is None else [self._rings.get(team, deque())]
+        for ring in rings:
+            while ring and ring[0].at < since:
+                ring.popleft()
+        found = sorted((each for ring in rings for each in ring), key=lambda each: each.at, reverse=True)
+        return tuple(found[:limit])
+
+
+def _error_of(document: bytes) -> str:
+    try:
+        error = _decode(document).error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        error = None
+    return error or "Replicate gave no reason."

@@ -1,1 +1,0 @@
-"""HTTP out: the Replicate client and the readers of upstream's streams."""

@@ -1,0 +1,1 @@
+"""Stored copies of output files: copy, serve, link and evict."""

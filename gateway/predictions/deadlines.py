@@ -1,0 +1,72 @@
+"""Deadlines: `Cancel-After`, kept for each caller's prediction, whoever shares its run.
+
+See docs/architecture.md, Decisions 6.
+
+One task sleeps until the nearest one. Deadlines are in the store, so a restart loses none.
+"""
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Awaitable, Callable
+
+from gateway.domain.ports.clock import Clock
+from gateway.errors import GatewayError, NotFound
+from gateway.predictions.ports.sharing import Sharing
+from gateway.runtime.sleep import sleep_until_event
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 500
+_AFTER_TROUBLE_SECONDS = 1.0
+
+
+class Deadlines:
+    """Ends predictions whose time is over by calling `expire` with their ids."""
+
+    def __init__(self, store: Sharing, clock: Clock, expire: Callable[[str], Awaitable[None]]) -> None:
+        self._store = store
+        self._clock = clock
+        self._expire = expire
+        self._heap: list[tuple[float, str]] = []
+        self._nearer: asyncio.Event = asyncio.Event()
+
+    @property
+    def pending(self) -> int:
+        """How many deadlines are being waited for."""
+        return len(self._heap)
+
+    async def resume(self) -> None:
+        """Take up the deadlines that the store knows."""
+        after = ""
+        while predictions := await self._store.deadlines(after=after, limit=_PAGE):
+            after = predictions[-1].id
+            for prediction in predictions:
+                if prediction.deadline_at is not None:
+                    self.add(prediction.deadline_at, prediction.id)
+
+    def add(self, at: float, prediction_id: str) -> None:
+        """Wait for one more. A prediction that ends earlier is simply found ended."""
+        heapq.heappush(self._heap, (at, prediction_id))
+        if self._heap[0] == (at, prediction_id):
+            self._nearer.set()
+
+    async def run(self) -> None:
+        """Keep deadlines for ever."""
+        while True:
+            self._nearer.clear()
+            if not self._heap:
+                await self._nearer.wait()
+                continue
+            at, prediction_id = self._heap[0]
+            if (remaining := at - self._clock.now()) > 0:
+                await sleep_until_event(self._clock, remaining, self._nearer)
+                continue
+            heapq.heappop(self._heap)
+            try:
+                await self._expire(prediction_id)
+            except NotFound:
+                logger.info("a deadline came for a prediction that is gone")
+            except GatewayError as exc:
+                logger.warning("a deadline could not be kept yet", extra={"reason": exc.detail})
+                heapq.heappush(self._heap, (self._clock.now() + _AFTER_TROUBLE_SECONDS, prediction_id))

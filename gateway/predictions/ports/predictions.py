@@ -1,0 +1,119 @@
+"""Runs and predictions: how they go on and end, and how they are shown and listed."""
+
+from typing import Protocol
+
+from gateway.domain.cursors import Cursor
+from gateway.domain.ledger import Settlement
+from gateway.domain.records import Cancellation, Kind, Page, Prediction, PredictionView, Run, Status
+
+
+class Predictions(Protocol):
+    """Runs, and the predictions that share them."""
+
+    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> None:
+        """Turn the intent of the same id into `run` (state `live` or `ended`); `prediction` replaces its leader.
+
+        Durable. One step: whoever sees a prediction of the run sees the run. The leader's id (upstream's, which is not
+        the placeholder's), time, ticket and deadline are those of `prediction`, and the run's `leader_id` is set to
+        it; an idempotency key goes with it. All ids of the run resolve from then on. Repeating it with the same values
+        changes nothing. A run that has ended is settled in the same step (see `advance`). Raises
+        `gateway.errors.Conflict` if the id, upstream's or the prediction's, belongs to another run.
+        """
+        ...
+
+    async def discard_intent(self, run_id: str) -> None:
+        """Forget an intent, its predictions and their idempotency keys: upstream refused it, or it was never sent.
+
+        What was reserved for it is released in the same step. Does nothing unless it is still an intent.
+        """
+        ...
+
+    async def advance(
+        self,
+        run_id: str,
+        *,
+        status: Status,
+        document: bytes,
+        stream_url: str | None,
+        at: float,
+        cache_until: float | None = None,
+        settlement: Settlement | None = None,
+    ) -> Run | None:
+        """Take news of a run: keep `document`, move the status forward, end the run at `at` if it is terminal. Kept.
+
+        One step compares and sets: nothing changes when the run has ended, or when `status` ranks below what is
+        known. `stream_url` of `None` leaves the known one. `cache_until` is kept when the change ends the run with
+        `succeeded` and it has a fingerprint. A terminal change is durable, and settles the run in the same step: what
+        was reserved for it is released, the ledger has one line with what it cost (`settlement`; nothing if that is not
+        given), to be paid by the team that started it, and one for each prediction that joined it, with as much saved;
+        all sums are changed with them. No run is settled twice. Return the run as it is
+        after the change, or `None` if nothing changed, which may also mean that all of it was known.
+        """
+        ...
+
+    async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
+        """End a prediction for its caller, and tell whether it was the last of its run that anyone waited for. Kept.
+
+        By its caller it ends as `canceled`; `by_deadline` as `aborted` while the run's status is `starting`.
+
+        One step decides all of it. A prediction that was cancelled before, or whose run has ended, stays as it is
+        (`changed` false). `is_last` is true for exactly one call in a run's life, which also sets the run's
+        `cancel_asked_at`. `None` for an unknown id, and for one that nobody has seen yet.
+        """
+        ...
+
+    async def prediction(self, prediction_id: str) -> PredictionView | None:
+        """Find a prediction by its id, of whatever team: the caller's right to see it is the caller's to check."""
+        ...
+
+    async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
+        """Find the prediction that a stream ticket (given as hex SHA-256) belongs to."""
+        ...
+
+    async def predictions(
+        self,
+        *,
+        team: str | None,
+        kind: Kind,
+        limit: int,
+        position: Cursor | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
+    ) -> Page:
+        """List predictions of a kind, newest first by `created_at`, then id. `team` of `None` means all teams.
+
+        `created_after` is inclusive, `created_before` exclusive. Served from an index: its cost follows `limit`.
+        """
+        ...
+
+    async def owns_upstream_id(self, upstream_id: str) -> bool:
+        """Say whether some run has this upstream id."""
+        ...
+
+    async def open_runs(self, *, after: str = "", limit: int = 500) -> list[Run]:
+        """List runs that are `intended` or `live`, by run id, beginning after `after`: a restart's work."""
+        ...
+
+    async def runs_to_clear(self, ended_before: float, now: float, limit: int) -> list[Run]:
+        """List ended runs whose data is still kept (`data_removed` false), oldest end first.
+
+        Runs that may still answer requests (`now < cache_until`) are left out: their data goes
+        when their time as a cache entry is over.
+        """
+        ...
+
+    async def clear_data(self, run_id: str, document: bytes) -> None:
+        """Replace an ended run's document by one without data, drop its request and its event log.
+
+        Mark it `data_removed`. One step.
+        """
+        ...
+
+    async def delete_records(self, created_before: float, limit: int) -> int:
+        """Delete at most `limit` predictions older than that whose runs have ended, and runs left without any.
+
+        The event logs of such runs go with them.
+
+        Return how many predictions were deleted, so that the caller can go on in small steps.
+        """
+        ...

@@ -1,0 +1,305 @@
+"""Predictions and trainings as their callers see them: shown, listed, awaited, cancelled, from our own records."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from cachetools import LRUCache
+
+from gateway.domain import documents, tickets
+from gateway.domain.cursors import Cursor
+from gateway.domain.documents import Family
+from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import PredictionObserver
+from gateway.domain.records import Kind, Page, PredictionView, Run, Source
+from gateway.domain.teams import Caller
+from gateway.errors import NotFound
+from gateway.predictions.ports.outputs import CopyLinks
+from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.tracker import Tracker
+from gateway.runtime.lru import resize_lru
+from gateway.runtime.tasks import Tasks
+
+PAGE_SIZE = 100
+_OVERHEAD = 1024
+_RENEWED = 100
+"""Runs that were lately given copies: as many as may be on their way from the store just then."""
+
+
+_Look = tuple[str, str, Family]
+"""Which prediction, at which base, under which route."""
+
+
+class _Shown(NamedTuple):
+    """A prediction as it was shown, and what it was then."""
+
+    view: PredictionView
+    body: bytes
+    has_copies: bool
+    """Whether the links in it are those of stored copies."""
+
+
+def _is_settled(view: PredictionView) -> bool:
+    """Whether the prediction is its caller's: who joined a run without identity has not been told, and may yet part."""
+    return view.prediction.source is not Source.JOINED or view.run.fingerprint is not None
+
+
+def _size(shown: _Shown) -> int:
+    return len(shown.body) + len(shown.view.run.document) + _OVERHEAD
+
+
+class PredictionService:
+    """Shows, lists, awaits and cancels predictions."""
+
+    def __init__(
+        self,
+        store: CreateStore,
+        tracker: Tracker,
+        clock: Clock,
+        observer: PredictionObserver,
+        *,
+        ticket_secret: bytes,
+        memory_bytes: int,
+        max_recent: int = 10_000,
+        output_links: CopyLinks | None = None,
+    ) -> None:
+        self._output_links = output_links
+        self._store = store
+        self._tracker = tracker
+        self._clock = clock
+        self._observer = observer
+        self._ticket_secret = ticket_secret
+        self._shown: LRUCache[_Look, _Shown] = LRUCache(memory_bytes, getsizeof=_size)
+        self._recent: LRUCache[str, PredictionView] = LRUCache(max_recent)
+        self._renewed: LRUCache[str, Run] = LRUCache(_RENEWED)
+        self._waiting: dict[str, int] = {}
+        self._canceled: set[str] = set()
+        self._tasks = Tasks()
+        self._closing = False
+        self._on_left: list[Callable[[PredictionView], None]] = []
+
+    def reconfigure(self, *, memory_bytes: int) -> None:
+        """Keep more or fewer predictions in memory."""
+        self._shown = resize_lru(self._shown, memory_bytes)
+
+    def when_left(self, callback: Callable[[PredictionView], None]) -> None:
+        """Have something done when a prediction ends for its caller before its run does."""
+        self._on_left.append(callback)
+
+    def left_at(self, view: PredictionView) -> float | None:
+        """Say when a prediction ended for its caller before its run did, as far as is known here."""
+        newest = self._recent.get(view.prediction.id, view)
+        return newest.prediction.canceled_at
+
+    def _ticket(self, prediction_id: str) -> str:
+        return tickets.ticket(self._ticket_secret, prediction_id)
+
+    def show(self, view: PredictionView, base: str, family: Family) -> bytes:
+        """Write a prediction for its caller; the same bytes again for as long as nothing of it changes."""
+        look = (view.prediction.id, base, family)
+        shown = self._shown.get(look)
+        # Upstream's links give way to those of copies when their hour is over.
+        has_copies = self._output_links is not None and self._output_links.are_shown(view)
+        if (
+            shown is not None
+            and shown.view.run is view.run
+            and shown.view.prediction is view.prediction
+            and shown.has_copies == has_copies
+        ):
+            return shown.body
+        links = self.copy_links(view, base) if has_copies else None
+        body = documents.render(view, base, self.stream_path(view), family=family, links=links)
+        if len(body) < self._shown.maxsize // 8:
+            self._shown[look] = _Shown(view, body, has_copies)
+        return body
+
+    def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
+        """Return what stands in for upstream's links in a prediction; nothing if it shows upstream's."""
+        return self._output_links.of(view, base) if self._output_links is not None else {}
+
+    def renew(self, run: Run) -> None:
+        """Show a run that has ended as it is now: it has been given copies of its files."""
+        self._renewed[run.id] = run
+        for prediction_id, view in self._recent.items():
+            if view.run.id == run.id:
+                self._recent[prediction_id] = PredictionView(view.prediction, run)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a prediction's end."""
+        return sum(self._waiting.values())
+
+    @property
+    def shown_bytes(self) -> int:
+        """Bytes of predictions kept in memory as they are shown."""
+        return int(self._shown.currsize)
+
+    def stream_path(self, view: PredictionView) -> str:
+        """Return the path, below the base URL, of the prediction's stream; file streams keep their prefix.
+
+        See docs/replicate-api.md, Streaming.
+        """
+        ticket = self._ticket(view.prediction.id)
+        is_files = "/v1/files/" in (view.run.stream_url or "")
+        return f"files/{tickets.FILE_PREFIX}{ticket}" if is_files else f"streams/{ticket}"
+
+    async def get(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
+        """Return a prediction of the caller's. Raise `NotFound` for what is unknown and what is somebody else's."""
+        view = await self.owned(caller, prediction_id, kind)
+        self._observer.polled("gateway")
+        return view
+
+    async def owned(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
+        """Return what `get` does, without counting it as a look."""
+        view = await self._find(prediction_id)
+        if view is None or not caller.owns(view.prediction.team) or kind not in (None, view.prediction.kind):
+            raise NotFound
+        return view
+
+    async def find(self, prediction_id: str) -> PredictionView | None:
+        """Find a prediction, of whatever team: the right to see it is the asker's to prove."""
+        return await self._find(prediction_id)
+
+    async def _find(self, prediction_id: str) -> PredictionView | None:
+        view = self._recent.get(prediction_id)
+        if view is not None and (newest := self._newest(view)) is not None:
+            return newest
+        view = await self._store.prediction(prediction_id)
+        if view is None or not _is_settled(view):
+            return None
+        view = self._keep(view)
+        return self._newest(view) or view
+
+    def _keep(self, view: PredictionView) -> PredictionView:
+        """Have it at hand. A cancel may have been faster than what was read, alone or in a list: it stays."""
+        seen = self._recent.get(view.prediction.id)
+        if seen is not None and seen.prediction.canceled_at is not None:
+            view = PredictionView(seen.prediction, view.run)
+        if not view.run.copies and (renewed := self._renewed.get(view.run.id)) is not None:
+            # Read before its copies were recorded, and only now at hand.
+            view = PredictionView(view.prediction, renewed)
+        self._recent[view.prediction.id] = view
+        return view
+
+    def _newest(self, view: PredictionView) -> PredictionView | None:
+        """Put the newest state of the run beside the prediction; `None` if only the store knows it."""
+        if view.run.status.is_terminal:
+            return view
+        watch = self._tracker.tracked(view.run.id)
+        if watch is None:
+            return None
+        if watch.run is view.run:
+            return view
+        return self._keep(PredictionView(view.prediction, watch.run))
+
+    async def list(
+        self,
+        caller: Caller,
+        kind: Kind,
+        *,
+        position: Cursor | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
+    ) -> Page:
+        """List the caller's predictions of a kind, newest first, `PAGE_SIZE` a page."""
+        page = await self._store.predictions(
+            team=caller.team.name,
+            kind=kind,
+            limit=PAGE_SIZE,
+            position=position,
+            created_after=created_after,
+            created_before=created_before,
+        )
+        newest: list[PredictionView] = [
+            self._newest(s) or s for s in page.items if isinstance(s, PredictionView) and _is_settled(s)
+        ]
+        return Page(newest, page.has_newer, page.has_older)
+
+    async def cancel(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
+        """End a prediction for its caller at once; upstream is asked when nobody else waits for the run.
+
+        One that has ended stays as it is. Raise `NotFound` as `get` does.
+        """
+        await self.owned(caller, prediction_id, kind)
+        return await self._tasks.to_the_end(self._cancel(prediction_id))
+
+    async def expire(self, prediction_id: str) -> None:
+        """End a prediction whose deadline has come: `aborted` if its run has not started, else `canceled`."""
+        await self._tasks.to_the_end(self._cancel(prediction_id, by_deadline=True))
+
+    async def _cancel(self, prediction_id: str, *, by_deadline: bool = False) -> PredictionView:
+        cancellation = await self._store.cancel(prediction_id, self._clock.now(), by_deadline=by_deadline)
+        if cancellation is None:
+            raise NotFound
+        view = self._recent[prediction_id] = cancellation.view
+        if prediction_id in self._waiting:
+            self._canceled.add(prediction_id)
+        if cancellation.changed:
+            for act in self._on_left:
+                act(view)
+            self._observer.prediction_finished(view.prediction.team, documents.shown_status(view))
+        if cancellation.is_last:
+            self._observer.canceled("asked")
+            self._tracker.cancel_asked(view.run)
+        else:
+            self._observer.canceled("left" if cancellation.changed else "over")
+            self._tracker.wake(view.run.id)
+        return view
+
+    async def note_end(self, run: Run) -> None:
+        """Count the end of a run for each prediction that still waited for it."""
+        for prediction in await self._store.predictions_of(run.id):
+            if prediction.canceled_at is None:
+                self._observer.prediction_finished(prediction.team, run.status)
+
+    async def wait(self, view: PredictionView, seconds: float) -> PredictionView:
+        """Wait for a prediction to end for its caller, or for the time to be over; return it as it is then."""
+        prediction_id = view.prediction.id
+        watch = self._tracker.tracked(view.run.id)
+        if watch is not None:
+            self._waiting[prediction_id] = self._waiting.get(prediction_id, 0) + 1
+            try:
+                await watch.wait_until(
+                    lambda run: run.status.is_terminal or self._closing or prediction_id in self._canceled, seconds
+                )
+            finally:
+                self._waiting[prediction_id] -= 1
+                if not self._waiting[prediction_id]:
+                    del self._waiting[prediction_id]
+                    self._canceled.discard(prediction_id)
+            # Asked for before the store can have been slow: the watch is newer than what was recorded.
+            if not self._is_canceled(prediction_id):
+                return PredictionView(view.prediction, watch.run)
+        return await self._find(prediction_id) or view
+
+    def _is_canceled(self, prediction_id: str) -> bool:
+        view = self._recent.get(prediction_id)
+        return view is None or view.prediction.canceled_at is not None
+
+    async def by_ticket(self, ticket: str, origin: str | None) -> PredictionView:
+        """Return the prediction whose stream a ticket opens to a page of this origin.
+
+        Raise `NotFound` if it opens none, or no longer, or to other pages only.
+        """
+        view = await self._store.prediction_by_ticket(tickets.fingerprint(ticket))
+        if view is None or not tickets.opens(view.prediction, self._clock.now(), origin):
+            raise NotFound
+        return self._newest(view) or view
+
+    def forget(self, prediction_id: str) -> None:
+        """Drop a prediction from memory: its record has changed or gone."""
+        self._recent.pop(prediction_id, None)
+
+    def forget_ended(self) -> None:
+        """Drop every ended prediction from memory: the janitor has been at work."""
+        self._renewed.clear()
+        for prediction_id in [key for key, view in self._recent.items() if view.run.status.is_terminal]:
+            del self._recent[prediction_id]
+
+    async def drain(self) -> None:
+        """Answer everybody who waits, with what is known: their predictions run on."""
+        self._closing = True
+        self._tracker.wake_all()
+
+    async def close(self) -> None:
+        """Finish the creates and cancels that are under way."""
+        await self._tasks.close()

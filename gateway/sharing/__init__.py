@@ -1,0 +1,1 @@
+"""Which requests are the same, and whether a request can share a run."""

@@ -1,0 +1,106 @@
+"""What became of a create: answered from a finished run, attached to one in flight, or run; and how long runs answer.
+
+What is had first: a finished run (hit), a run in flight (join), a new run (miss). What may not be shared gets a run of
+its own that serves nobody else (bypass). The store decides, in the step that records it (`Sharing.begin`).
+"""
+
+import re
+from typing import assert_never
+
+import msgspec
+from msgspec import Raw
+
+from gateway.domain.bypass import BypassReason
+
+LINKS_LIVE_SECONDS = 55 * 60
+"""Upstream's links die an hour after the end; a caller must have time to fetch what it was shown.
+
+See docs/replicate-api.md, Outputs and retention.
+"""
+
+CACHE_NAME = "replicate-gateway"
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A new prediction on the finished run, which may be shared for so many seconds more."""
+
+    ttl_seconds: int
+
+
+class Join(msgspec.Struct, frozen=True):
+    """A new prediction on the run in flight."""
+
+
+class Miss(msgspec.Struct, frozen=True):
+    """A new run, which others may join. `stored`: its result is kept, in the place of any before it."""
+
+    stored: bool
+
+
+class Bypass(msgspec.Struct, frozen=True):
+    """A new run that nobody else may use."""
+
+    reason: BypassReason
+
+
+Decision = Hit | Join | Miss | Bypass
+
+
+def ttl_of(rule_ttl_seconds: float | None, cache_ttl_seconds: float) -> float:
+    """Return how long results of a target are kept: by its rule, else by the config. 0: not at all."""
+    return cache_ttl_seconds if rule_ttl_seconds is None else rule_ttl_seconds
+
+
+def usable_until(completed_at: float, ttl_seconds: float, *, has_links: bool, outputs_persisted: bool) -> float:
+    """Return until when a finished run may be shared. The time of its end if it may not be at all.
+
+    Links that only upstream keeps alive bound it, whatever the config says.
+    """
+    if has_links and not outputs_persisted:
+        return completed_at + min(ttl_seconds, LINKS_LIVE_SECONDS)
+    return completed_at + ttl_seconds
+
+
+_decode = msgspec.json.Decoder(float_hook=Raw).decode
+# JSON may escape any character, so bytes without `http` are proof only where nothing is escaped by number.
+_MAY_LINK = re.compile(rb"http|replicate\.delivery|\\u00", re.IGNORECASE)
+_ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
+_MENTION = re.compile(r"\breplicate\.delivery/", re.IGNORECASE)
+
+
+def has_links(output: bytes) -> bool:
+    """Whether an output (JSON) holds links to files: texts that are web addresses, or that mention upstream's files.
+
+    In doubt, yes: a result is then only shared for a shorter time.
+    """
+    if _MAY_LINK.search(output) is None:
+        return False
+    try:
+        left = [_decode(output)]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return True
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            if _ADDRESS.fullmatch(value.strip()) or _MENTION.search(value):
+                return True
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, dict):
+            left += value.values()
+    return False
+
+
+def cache_status(decision: Decision) -> str:
+    """Write the `Cache-Status` header (RFC 9211)."""
+    match decision:
+        case Hit(ttl_seconds):
+            return f"{CACHE_NAME}; hit; ttl={ttl_seconds}"
+        case Join():
+            return f"{CACHE_NAME}; fwd=miss; collapsed"
+        case Miss(stored):
+            return f"{CACHE_NAME}; fwd=miss; stored" if stored else f"{CACHE_NAME}; fwd=miss"
+        case Bypass(reason):
+            return f"{CACHE_NAME}; fwd=bypass; detail={reason}"
+        case never:
+            assert_never(never)

@@ -1,0 +1,194 @@
+"""Whether a request always has the same output: proven, or not and why not (docs/architecture.md, Sharing).
+
+In this order: the config's first rule for the target; else the model's own schema, by which a seed that was set, or a
+temperature of 0, proves it; else the caller's word, where the team may give it. A rule `never` stands against it.
+"""
+
+from collections.abc import Collection, Sequence
+from enum import StrEnum
+
+import msgspec
+from msgspec import Raw
+
+from gateway.domain.bypass import BypassReason
+from gateway.domain.records import Kind
+from gateway.domain.targets import is_named_by
+from gateway.models.rules.schema import InputSchema
+
+
+class Mode(StrEnum):
+    """What a rule of the config says of its targets."""
+
+    ALWAYS = "always"
+    SEEDED = "seeded"
+    NEVER = "never"
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One `[[cache.rules]]`. `ttl_seconds` of `None`: that of the cache."""
+
+    model: str
+    mode: Mode
+    ttl_seconds: float | None = None
+    ignore_inputs: frozenset[str] = frozenset()
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What the config says of sharing runs."""
+
+    enabled: bool = True
+    rules: tuple[Rule, ...] = ()
+    random_seeds: frozenset[int] = frozenset({-1})
+
+
+class Proof(StrEnum):
+    """What proves a request deterministic."""
+
+    RULE_ALWAYS = "rule-always"
+    RULE_SEEDED = "rule-seeded"
+    SEED = "seed"
+    TEMPERATURE_ZERO = "temperature-zero"
+    ASSERTED = "asserted"
+
+
+class Deterministic(msgspec.Struct, frozen=True):
+    """The request may be shared."""
+
+    reason: Proof
+
+
+class NotDeterministic(msgspec.Struct, frozen=True):
+    """The request gets a run of its own."""
+
+    reason: BypassReason
+
+
+Judgement = Deterministic | NotDeterministic
+
+
+class _Controls(msgspec.Struct):
+    """The inputs that decide, as they are written. All others are skipped unread."""
+
+    seed: Raw = Raw(b"null")
+    temperature: Raw = Raw(b"null")
+
+
+_decode_controls = msgspec.json.Decoder(_Controls).decode
+_decode = msgspec.json.Decoder().decode
+
+
+def judge(
+    input: bytes,  # noqa: A002 - Replicate's word
+    schema: InputSchema | None,
+    policy: Policy,
+    *,
+    model: str | None,
+    kind: Kind = Kind.PREDICTION,
+    asserted: bool = False,
+    may_assert: bool = False,
+) -> Judgement:
+    """Say whether a create's input determines its output.
+
+    `model` is `owner/name` of the target's model or deployment, `None` while a bare version's is unknown; `schema` is
+    `None` where it could not be had. `asserted` is the caller's word, `may_assert` whether it counts.
+    """
+    if not policy.enabled:
+        return NotDeterministic(BypassReason.DISABLED)
+    if kind is Kind.TRAINING:
+        return NotDeterministic(BypassReason.TRAINING)
+    if model is None and needs_model(policy.rules):
+        return NotDeterministic(BypassReason.MODEL_UNKNOWN)
+    rule = rule_for(policy.rules, model)
+    if rule is not None and rule.mode is Mode.NEVER:
+        return NotDeterministic(BypassReason.RULE_NEVER)
+    verdict = _by_rule(input, rule, policy) if rule is not None else _by_schema(input, schema, policy, model)
+    if isinstance(verdict, Proof):
+        return Deterministic(verdict)
+    if not asserted:
+        return NotDeterministic(verdict)
+    return Deterministic(Proof.ASSERTED) if may_assert else NotDeterministic(BypassReason.ASSERTION_REFUSED)
+
+
+def rule_for(rules: Sequence[Rule], model: str | None) -> Rule | None:
+    """Return the first rule for a target. While its model is unknown, only rules for everything (`*`) are its own."""
+    return next((rule for rule in rules if is_named_by(rule.model, model)), None)
+
+
+def needs_model(rules: Sequence[Rule]) -> bool:
+    """Whether the model must be known to say which rule comes first."""
+    return bool(rules) and rules[0].model != "*"
+
+
+def ignored_inputs(rules: Sequence[Rule], model: str | None) -> frozenset[str]:
+    """Return the inputs of a target that are no part of its fingerprints."""
+    rule = rule_for(rules, model)
+    return rule.ignore_inputs if rule is not None else frozenset()
+
+
+def sets_seed(input: bytes, random_seeds: Collection[int]) -> bool:  # noqa: A002 - Replicate's word
+    """Whether an input sets a seed to a real value; whether the model takes one is another question."""
+    return _seed_trouble(input, random_seeds) is None
+
+
+def _by_rule(given: bytes, rule: Rule, policy: Policy) -> Proof | BypassReason:
+    if rule.mode is Mode.ALWAYS:
+        return Proof.RULE_ALWAYS
+    return _seed_trouble(given, policy.random_seeds) or Proof.RULE_SEEDED
+
+
+def _by_schema(given: bytes, schema: InputSchema | None, policy: Policy, model: str | None) -> Proof | BypassReason:
+    if schema is None:
+        return BypassReason.SCHEMA_UNKNOWN if model else BypassReason.MODEL_UNKNOWN
+    if not schema.has_seed and not schema.has_temperature:
+        return BypassReason.NO_SEED_INPUT
+    trouble = _seed_trouble(given, policy.random_seeds) if schema.has_seed else BypassReason.TEMPERATURE
+    if trouble is None:
+        return Proof.SEED
+    if schema.has_temperature and _is_cold(given):
+        return Proof.TEMPERATURE_ZERO
+    return trouble
+
+
+def _seed_trouble(given: bytes, random_seeds: Collection[int]) -> BypassReason | None:
+    """Say what keeps the seed from being a real value; `None` if it is one.
+
+    Upstream reads numbers as doubles on the way, so a seed is random if it is one to a double's precision. Text, flags
+    and fractions are what a model may turn into any seed, -1 too.
+    """
+    controls = _controls(given)
+    if controls is None:
+        return BypassReason.INPUT_UNREADABLE
+    try:
+        seed = _decode(controls.seed)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return BypassReason.ODD_SEED
+    if seed is None:
+        return BypassReason.NO_SEED
+    if isinstance(seed, bool) or not isinstance(seed, int | float) or seed != seed // 1:
+        return BypassReason.ODD_SEED
+    if any(seed == random or _double(seed) == float(random) for random in random_seeds):
+        return BypassReason.RANDOM_SEED
+    return None
+
+
+def _double(number: float) -> float | None:
+    try:
+        return float(number)
+    except OverflowError:
+        return None
+
+
+def _is_cold(given: bytes) -> bool:
+    controls = _controls(given)
+    try:
+        temperature = None if controls is None else _decode(controls.temperature)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(temperature, int | float) and not isinstance(temperature, bool) and temperature == 0
+
+
+def _controls(given: bytes) -> _Controls | None:
+    try:
+        return _decode_controls(given)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

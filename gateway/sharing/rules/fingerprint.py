@@ -1,0 +1,175 @@
+"""The identity of a deterministic request: target, canonical input, sharing scope (docs/architecture.md, Sharing).
+
+Two spellings of one request meet; any other difference parts them. What meets:
+- keys in any order, whitespace, escapes that decode to the same text (no Unicode normalisation: other code points are
+  another text), a repeated key and its last value (both of upstream's parsers take the last);
+- an integral number in any form where the schema says number or integer: 1, 1.0, 1e0. Elsewhere 1 and 1.0 part, since a
+  model may print them. Other numbers meet by exact decimal value, so that no digit is ever lost. The sign of a zero
+  (-0.0) is kept, but where the schema says integer: integers have none;
+- an input that is absent and one that is given its default; a given null is not absent;
+- a file by its content, however it was sent: a link in `files`, or a data: URI, wherever text may be a file's address.
+  Where the schema says that an input is plain text, a link or data: URI is text like any other.
+
+The canonical form is JSON with sorted keys in which two sorts of token stand outside of quotes where JSON allows
+neither: `file:<sha256>` and normalised numbers. No caller's text or object can therefore be taken for one.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from gateway.models.rules.schema import InputSchema, Shape
+from gateway.sharing.rules.data_uris import sha256_of
+
+VERSION = 1
+"""Of the rules above: another number parts all that was stored under others."""
+MAX_DEPTH = 128
+MAX_VALUES = 250_000
+"""Bound on the work. In a large input the commas and brackets of nested texts count as values."""
+
+_TOO_DEEP = f"the input is nested more than {MAX_DEPTH} deep"
+_LONGEST_LINK = 4096
+_QUOTE = ord('"')
+_SHORT = 10**18
+_MOST_ZEROS = 18
+
+# Numbers with a fraction or an exponent come as they are written; integers are exact already.
+_decode = msgspec.json.Decoder(float_hook=Raw).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_ANYTHING = Shape()
+
+
+def canonical(
+    input: bytes,  # noqa: A002 - Replicate's word
+    schema: InputSchema | None,
+    files: Mapping[str, str],
+    ignore: frozenset[str] = frozenset(),
+) -> bytes:
+    """Write an input in its one form. `files` gives the SHA-256 (hex) of what a link in the input leads to.
+
+    Raise `ValueError` for what is no JSON object, or is too deep, or holds too much, to be looked at.
+    """
+    try:
+        if len(input) > MAX_VALUES and _most_values(input) > MAX_VALUES:
+            raise ValueError(f"the input holds more than {MAX_VALUES} values")
+        fields = _decode(input)
+        if not isinstance(fields, dict):
+            raise ValueError("the input is not a JSON object")  # noqa: TRY004 - a value of JSON, not of Python
+        shapes: Mapping[str, Shape] = {}
+        if schema is not None:
+            shapes = schema.inputs
+            fields = _decode(schema.defaults) | fields
+        for name in ignore:
+            fields.pop(name, None)
+        for name, value in fields.items():
+            fields[name] = _normal(value, shapes.get(name, _ANYTHING), files, MAX_DEPTH)
+        return _encode(fields)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise ValueError(f"the input is not JSON that can be compared: {exc}") from exc
+
+
+def fingerprint(target: str, canonical: bytes, scope: str) -> str:
+    """Return the key under which equal requests meet, as 64 hex digits.
+
+    `target` is a `target_identity`, `scope` a `sharing_scope`, `canonical` what `canonical` wrote.
+    """
+    return _digest("fingerprint", target, scope, canonical)
+
+
+def provisional(target: str, canonical: bytes, scope: str) -> str:
+    """Return the key for the time in which a bare version's model, and so its schema, is unknown.
+
+    See docs/architecture.md, Create.
+
+    `canonical` was written without a schema. Never equal to a `fingerprint`.
+    """
+    return _digest("provisional", target, scope, canonical)
+
+
+def sharing_scope(share: str, team: str) -> str:
+    """Name the circle within which runs are shared: `all`, or one team whatever its name."""
+    return "all" if share == "all" else f"team:{team}"
+
+
+def _digest(domain: str, target: str, scope: str, canonical: bytes) -> str:
+    # Lengths stand before the parts, so that no two splits of one text are equal.
+    head = f"replicate-gateway {domain} {VERSION}\n{len(target)}:{target}\n{len(scope)}:{scope}\n"
+    digest = sha256(head.encode())
+    digest.update(canonical)
+    return digest.hexdigest()
+
+
+def _most_values(given: bytes) -> int:
+    """Count the values at most: each but the first of its array or object stands behind a comma.
+
+    Texts at the top, large files among them, are one value each and need not be looked through.
+    """
+    fields = _decode_fields(given)
+    if len(given) - sum(len(memoryview(field)) for field in fields.values()) > MAX_VALUES:
+        return _separators(given)  # names, or values of repeated names: what was dropped would not be counted
+    return len(fields) + sum(_separators(bytes(field)) for field in fields.values() if memoryview(field)[0] != _QUOTE)
+
+
+def _separators(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _normal(value: Any, shape: Shape, files: Mapping[str, str], depth: int) -> Any:
+    """Put a decoded value in its one form, in place."""
+    if depth <= 0:
+        raise ValueError(_TOO_DEEP)
+    kind = type(value)
+    if kind is str:
+        return _text(value, shape, files)
+    if kind is Raw:  # a number with a fraction or an exponent
+        return _number(str(value, "ascii"), shape)
+    if kind is int:
+        return value if -_SHORT < value < _SHORT or not shape.is_number else _number(str(value), shape)
+    if kind is list:
+        items = shape.items or _ANYTHING
+        for index, item in enumerate(value):
+            value[index] = _normal(item, items, files, depth - 1)
+    elif kind is dict:
+        named, others = shape.properties, shape.others or _ANYTHING
+        for name, item in value.items():
+            value[name] = _normal(item, named.get(name, others), files, depth - 1)
+    return value
+
+
+def _text(text: str, shape: Shape, files: Mapping[str, str]) -> str | Raw:
+    if shape.is_text:
+        return text
+    digest = files.get(text) if files and len(text) <= _LONGEST_LINK else None
+    if digest is None:
+        digest = sha256_of(text)
+    return text if digest is None else Raw(f"file:{digest.lower()}")
+
+
+def _number(text: str, shape: Shape) -> Raw:
+    """Write a number by its exact value: as an integer where it may be one, else as `<digits>e<exponent>`."""
+    sign = "-" if text[0] == "-" else ""
+    mantissa, _, power = text.partition("e") if "e" in text else text.partition("E")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("-0")
+    short = digits.rstrip("0")
+    if not short:
+        return Raw("-0e0" if sign and not shape.is_integer else "0" if shape.is_number else "0e0")
+    exponent = len(digits) - len(short) - len(fraction)
+    if power:
+        exponent += _exponent(power)
+    if 0 <= exponent <= _MOST_ZEROS and shape.is_number:
+        return Raw(sign + short + "0" * exponent)
+    return Raw(f"{sign}{short}e{exponent}")
+
+
+def _exponent(power: str) -> int:
+    digits = power.lstrip("+-").lstrip("0")
+    if len(digits) > _MOST_ZEROS:
+        raise ValueError("the input holds a number whose exponent is out of range")
+    return -int(digits or "0") if power.startswith("-") else int(digits or "0")

@@ -1,0 +1,69 @@
+"""The two ways into the file, one for writes and one for reads, which every role of the store goes by.
+
+A caller that awaited its write finds it in its next read: a read's snapshot is taken after the read was asked for.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.domain.ports.observers import StoreObserver
+from gateway.store.sql.reader import Reader
+from gateway.store.sql.writer import Writer
+
+T = TypeVar("T")
+
+
+class Connections:
+    """A writer and a reader on one file."""
+
+    def __init__(self, path: Path | str, *, timeout_seconds: float = 5.0, max_pending: int = 10_000) -> None:
+        self.path = Path(path)
+        self._writer = Writer(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
+        self._reader = Reader(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
+
+    @property
+    def pending(self) -> int:
+        """How many operations have been asked for and not answered; for a gauge."""
+        return self._writer.pending + self._reader.pending
+
+    @property
+    def commits(self) -> int:
+        """How many transactions have been committed since the start; for a counter."""
+        return self._writer.commits
+
+    def set_observer(self, observer: StoreObserver) -> None:
+        """Tell an observer of every answer from now on."""
+        self._writer.on_answered = partial(observer.store_answered, "write")
+        self._reader.on_answered = partial(observer.store_answered, "read")
+
+    async def open(self) -> None:
+        """Open the file, make it if need be, and bring its schema up to date."""
+        await self._writer.start()
+        try:
+            await self._reader.start()
+        except BaseException:
+            await self._writer.stop()
+            raise
+
+    async def close(self) -> None:
+        """Finish what was asked, then let go."""
+        # The writer is last: whoever closes last empties the write-ahead log into the file.
+        await self._reader.stop()
+        await self._writer.stop()
+
+    def _write(
+        self, step: Callable[[sqlite3.Connection], T], *, durable: bool = False, erases: bool = False
+    ) -> asyncio.Future[T]:
+        """Do `step` in a transaction, with all of its effect or none; `durable` waits for the disk.
+
+        `step` may be done twice, the first time to no effect: it must depend on nothing but its arguments and the file.
+        """
+        return self._writer.submit(step, durable=durable, erases=erases)
+
+    def _read(self, step: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Do `step`, which only reads, on one snapshot."""
+        return self._reader.submit(step)

@@ -1,0 +1,154 @@
+"""Lines of the ledger, and the sums that change with each: parts of the steps that end runs and add hits."""
+
+import sqlite3
+from collections import Counter
+
+from gateway.domain import ledger, quota, windows
+from gateway.domain.ledger import MOST_USERS_A_DAY, OTHER, Entry, EntryKind, Settlement
+from gateway.domain.records import Prediction, Run
+from gateway.store.sql.queries import SQL
+from gateway.store.sql.reservations import release
+from gateway.store.sql.rows import ENTRIES, PREDICTIONS
+
+_PARTED = "parted"
+_SUMS = ("runs", "joined", "hits", "milliseconds", "microusd", "saved_microusd")
+
+
+def settle(db: sqlite3.Connection, run_id: str, settlement: Settlement) -> bool:
+    """Let go of what was held for a run that has ended, and enter what it cost, and what it saved those who joined.
+
+    To be called in the step that ends the run. Done once: return whether it was this time.
+    """
+    held = release(db, run_id)
+    payer = db.execute(SQL["payer"], {"run_id": run_id}).fetchone()
+    if payer is None:
+        return False
+    team, key_id, user, leader_id = payer
+    user = user if held is None else held.user
+    scopes = quota.scopes_of(team, key_id, user) if held is None else held.scopes
+    entry = Entry(
+        at=settlement.at,
+        team=team,
+        key_id=key_id,
+        user=user,
+        target=settlement.target,
+        run_id=run_id,
+        prediction_id=leader_id or None,
+        kind=EntryKind.SPEND,
+        milliseconds=settlement.milliseconds,
+        microusd=settlement.microusd,
+        reason=settlement.reason,
+        scopes=scopes,
+    )
+    if not insert_entry(db, entry):
+        return False
+    _enter_joined(db, run_id, settlement)
+    return True
+
+
+def _enter_joined(db: sqlite3.Connection, run_id: str, settlement: Settlement) -> None:
+    """Enter a line for each that joined, of whom there may be thousands: as few statements as can be."""
+    who = Counter(db.execute(SQL["who_joined"], {"run_id": run_id}))
+    if not who:
+        return
+    day, saved = windows.day_of(settlement.at), settlement.microusd
+    lines = {"run_id": run_id, "day": day, "at": settlement.at, "target": settlement.target, "microusd": saved}
+    db.execute(SQL["enter_joined"], lines)
+    for (team, key_id, user), count in who.items():
+        _count(db, day, team, key_id, user, settlement.target, joined=count, saved_microusd=count * saved)
+
+
+def enter_hit(db: sqlite3.Connection, prediction: Prediction, run: Run, at: float) -> int:
+    """Note the use of a run that has ended, and enter and return what that saves: what the run cost."""
+    # The cache knows that even when the ledger's line has had its time.
+    ((microusd, settled_as),) = db.execute(SQL["use_entry"], {"run_id": run.id, "now": at}).fetchall() or ((0, ""),)
+    saved = Entry(
+        at=at,
+        team=prediction.team,
+        key_id=prediction.key_id,
+        user=prediction.user,
+        target=settled_as or ledger.model_of(run.target),
+        run_id=run.id,
+        prediction_id=prediction.id,
+        kind=EntryKind.SAVED_HIT,
+        microusd=microusd,
+    )
+    insert_entry(db, saved)
+    return saved.microusd
+
+
+def take_back_join(db: sqlite3.Connection, prediction: Prediction) -> None:
+    """Enter that a prediction which leaves its run did not save anything, if it was entered that it did."""
+    settled = settlement_of(db, prediction.run_id)
+    if settled is None:
+        return
+    back = Entry(
+        # It belongs to the line that it takes back.
+        at=settled.at,
+        team=prediction.team,
+        key_id=prediction.key_id,
+        user=prediction.user,
+        target=settled.target,
+        run_id=prediction.run_id,
+        prediction_id=prediction.id,
+        kind=EntryKind.SAVED_JOINED,
+        microusd=-settled.microusd,
+        reason=_PARTED,
+    )
+    insert_entry(db, back)
+
+
+def settlement_of(db: sqlite3.Connection, run_id: str) -> Entry | None:
+    """Return the line that settled a run, if it was."""
+    row = db.execute(SQL["settlement"], {"run_id": run_id}).fetchone()
+    return None if row is None else ENTRIES.record(row)
+
+
+def joined_prediction(db: sqlite3.Connection, prediction_id: str) -> Prediction | None:
+    """Return a prediction if it joined its run."""
+    row = db.execute(SQL["joined_prediction"], {"id": prediction_id}).fetchone()
+    return None if row is None else PREDICTIONS.record(row)
+
+
+def insert_entry(db: sqlite3.Connection, entry: Entry) -> bool:
+    """Add one line, and count it in every sum. A run's second settlement is not added: return whether it was."""
+    day = windows.day_of(entry.at)
+    if db.execute(SQL["insert_entry"], (day, *ENTRIES.row(entry))).rowcount == 0:
+        return False
+    amounts = {"milliseconds": entry.milliseconds, "microusd": entry.microusd}
+    match entry.kind:
+        case EntryKind.SPEND:
+            counted = {"runs": 1, **amounts}
+        case EntryKind.ADJUSTMENT:
+            counted = amounts
+        case EntryKind.SAVED_HIT:
+            counted = {"hits": 1, "saved_microusd": entry.microusd}
+        case EntryKind.SAVED_JOINED:
+            counted = {"joined": 1 if not entry.reason else -1, "saved_microusd": entry.microusd}
+    _count(db, day, entry.team, entry.key_id, entry.user, entry.target, **counted)
+    for scope in entry.scopes:
+        db.execute(SQL["spend"], {"scope": scope, "day": day, **amounts})
+    return True
+
+
+def _count(
+    db: sqlite3.Connection, day: int, team: str, key_id: str, user: str | None, target: str, **counted: int
+) -> None:
+    sums = dict.fromkeys(_SUMS, 0) | counted
+    db.execute(SQL["count_usage"], {"team": team, "day": day, "key_id": key_id, "target": target, **sums})
+    count_user(db, day, team, user or "", sums)
+
+
+def forget_users(db: sqlite3.Connection, before: int, limit: int) -> int:
+    """Count users of days before that together from now on; return how many went."""
+    went = db.execute(SQL["old_users"], {"before": before, "limit": limit}).fetchall()
+    for team, day, user, *sums in went:
+        db.execute(SQL["forget_user"], {"team": team, "day": day, "user": user})
+        count_user(db, day, team, OTHER, dict(zip(_SUMS, sums, strict=True)))
+    return len(went)
+
+
+def count_user(db: sqlite3.Connection, day: int, team: str, user: str, sums: dict[str, int]) -> None:
+    """Count something for a user: by name for the first of a team and day, for the rest together."""
+    who = {"team": team, "day": day, "user": user, "most": MOST_USERS_A_DAY, "other": OTHER}
+    db.execute(SQL["count_user"], {**who, **sums})

@@ -1,0 +1,27 @@
+"""Looking up one run, or one prediction with its run."""
+
+import sqlite3
+from collections.abc import Mapping
+
+from gateway.domain.records import PredictionView, Run
+from gateway.store.sql.queries import SQL
+from gateway.store.sql.rows import RUNS, view
+
+Parameters = Mapping[str, str | float | None]
+
+
+def find_run(db: sqlite3.Connection, query: str, parameters: Parameters) -> Run | None:
+    """Return the run that a query of `queries.sql` finds."""
+    row = db.execute(SQL[query], parameters).fetchone()
+    return None if row is None else RUNS.record(row)
+
+
+def find_sight(db: sqlite3.Connection, query: str, parameters: Parameters) -> PredictionView | None:
+    """Return the prediction that a query of `queries.sql` finds, with its run."""
+    row = db.execute(SQL[query], parameters).fetchone()
+    return None if row is None else view(row)
+
+
+def list_runs(db: sqlite3.Connection, query: str, parameters: Parameters) -> list[Run]:
+    """Return the runs that a query of `queries.sql` finds."""
+    return [RUNS.record(row) for row in db.execute(SQL[query], parameters)]

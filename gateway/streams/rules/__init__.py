@@ -1,0 +1,1 @@
+"""Pure rules of event streams: the parser, the bounded log, replay, resume, and the probe stream."""

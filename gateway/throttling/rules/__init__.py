@@ -1,0 +1,1 @@
+"""Pure rules of rates: token buckets, fair queueing, the adaptive rate, and rate-limit headers."""

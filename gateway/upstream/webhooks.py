@@ -1,0 +1,165 @@
+"""Carries messages to callers' receivers: one try, within a deadline, to an address that is allowed, and no further.
+
+Nothing of the gateway goes along but the message: no credentials, no cookies, no proxy of the environment. Redirects
+are not followed. What a receiver answers counts by its status; the rest of it is not kept.
+"""
+
+import asyncio
+import email.utils
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import aiohttp
+import msgspec
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from gateway import __version__
+from gateway.domain.ports.clock import Clock
+from gateway.upstream.ssrf_guard import OwnThreads, guarded_connector, is_refusal
+from gateway.webhooks.rules.deliveries import Receipt, Result
+
+if TYPE_CHECKING:
+    from gateway.webhooks.ports import WebhookTransport
+
+# An answer that is read to its end leaves a connection to be used again. One that is longer is not worth it.
+_MAX_ANSWER_BYTES = 16 * 1024
+_SUCCESSES = range(200, 300)
+
+
+class TransportSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where messages may go, and how long that may take. Times in seconds."""
+
+    allow_private: bool = False
+    allow_http: bool = False
+    max_connections: int = 64
+    connect_seconds: float = 5.0
+    total_seconds: float = 15.0
+    """Receivers are to answer within a few seconds (docs/replicate-api.md, Webhooks)."""
+    answer_seconds: float = 1.0
+    """Longest time for the rest of an answer whose status is known."""
+
+
+class WebhookSender:
+    """Sends messages."""
+
+    def __init__(
+        self,
+        settings: TransportSettings,
+        clock: Clock,
+        *,
+        resolver: AbstractResolver | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._resolver = resolver or OwnThreads()
+        self._tls = tls
+        self._session = self._opened()
+        self._retired: list[aiohttp.ClientSession] = []
+
+    def _opened(self) -> aiohttp.ClientSession:
+        settings = self._settings
+        return aiohttp.ClientSession(
+            connector=guarded_connector(
+                allow_private=settings.allow_private,
+                max_connections=settings.max_connections,
+                resolver=self._resolver,
+                tls=self._tls,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(total=settings.total_seconds, sock_connect=settings.connect_seconds),
+            headers={"User-Agent": f"replicate-gateway/{__version__}"},
+            skip_auto_headers=("Accept-Encoding",),
+        )
+
+    def reconfigure(self, settings: TransportSettings) -> None:
+        """Let messages go elsewhere, or no longer."""
+        before, self._settings = self._settings, settings
+        if before.allow_private != settings.allow_private:
+            # Addresses are judged when a connection is made, so those that are open are not used again.
+            self._retired.append(self._session)
+            self._session = self._opened()
+
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
+        """Send a message once."""
+        try:
+            # As the caller wrote it: receivers correlate by the query (docs/replicate-api.md, Webhooks).
+            target = URL(url, encoded=True)
+        except ValueError:
+            return Receipt(Result.REFUSED, "not a URL")
+        if target.scheme != "https" and not (target.scheme == "http" and self._settings.allow_http):
+            return Receipt(Result.REFUSED, "only https is allowed")
+        try:
+            return await self._post(target, headers, body)
+        except TimeoutError:
+            return Receipt(Result.TIMEOUT, "no answer in time")
+        except aiohttp.ClientError as exc:
+            if is_refusal(exc):
+                return Receipt(Result.REFUSED, "the address is not allowed")
+            return Receipt(Result.UNREACHABLE, _reason(exc))
+        except (OSError, ValueError) as exc:
+            # A host that cannot be spelled, say.
+            return Receipt(Result.UNREACHABLE, type(exc).__name__)
+
+    async def _post(self, url: URL, headers: Mapping[str, str], body: bytes) -> Receipt:
+        content = {"Content-Type": "application/json"}
+        async with self._session.post(
+            url, data=body, headers={**content, **headers}, allow_redirects=False
+        ) as response:
+            await self._put_away(response)
+            if response.status in _SUCCESSES:
+                return Receipt(Result.DELIVERED)
+            asked = _retry_after(response.headers.get("Retry-After"), self._clock.now())
+            return Receipt(Result.ANSWERED, f"answered {response.status}", asked)
+
+    async def _put_away(self, response: aiohttp.ClientResponse) -> None:
+        """Read what is left of an answer if that is quick, else hang up. Its status stands."""
+        left = _MAX_ANSWER_BYTES
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async with asyncio.timeout(self._settings.answer_seconds):
+                while left > 0 and (piece := await response.content.read(left)):
+                    left -= len(piece)
+        if not response.content.at_eof():
+            response.close()
+
+    async def close(self) -> None:
+        """Hang up."""
+        for session in (*self._retired, self._session):
+            await session.close()
+
+
+def _reason(error: aiohttp.ClientError) -> str:
+    """Name what went wrong, without what the other side may have had a hand in."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "the host has no address"
+        case aiohttp.ClientSSLError():
+            return "no trusted TLS connection"
+        case aiohttp.ClientConnectorError():
+            return "no connection"
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+            return "the connection was lost"
+        case aiohttp.InvalidURL():
+            return "not a URL"
+    return "no HTTP answer"
+
+
+def _retry_after(value: str | None, now: float) -> float | None:
+    """Read the header's two forms: seconds, or a date."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+if TYPE_CHECKING:
+    _: type[WebhookTransport] = WebhookSender

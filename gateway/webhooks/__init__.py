@@ -1,0 +1,1 @@
+"""Deliver webhooks to callers: queue, retries, signing secrets."""

@@ -1,0 +1,298 @@
+"""The notifier: sees to it that callers' receivers are told what becomes of their predictions.
+
+See docs/architecture.md, Webhooks.
+
+Ends are in the store before anybody can know of them (`gateway.webhooks.ports`); here they are handed out and sent,
+again and again, until they are taken or given up (`messenger.py`). What comes before an end is told from memory
+(`webhook_lines.py`). Slots in all, for each receiver and for each team see to it that nobody who is slow delays others
+(`gateway.webhooks.rules.slots`).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.domain import times
+from gateway.domain.documents import Family
+from gateway.domain.ports.clock import Clock
+from gateway.domain.records import PredictionView, Run
+from gateway.errors import GatewayError
+from gateway.runtime.sleep import sleep_until_event
+from gateway.webhooks.ports import Busy, DeliveryObserver, WebhookTransport
+from gateway.webhooks.progress import ProgressQueue
+from gateway.webhooks.rules import deliveries
+from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
+from gateway.webhooks.rules.slots import DeliverySlots, Job, Slots
+from gateway.webhooks.secrets import WebhookSecrets
+from gateway.webhooks.sender import LINES_KEPT_SECONDS, DeliverySender, MessengerStore
+
+if TYPE_CHECKING:
+    from gateway.money.ports import Announcer
+
+logger = logging.getLogger(__name__)
+
+# How often the store is asked for what others have put into it: the command line, say.
+_LOOK_SECONDS = 1.0
+_COUNT_SECONDS = 5.0
+_TIDY_SECONDS = 60.0
+_TIDY_STEP = 100
+_CLAIM = 200
+# Longer than anything that was handed out waits and takes: up to three messages of fifteen seconds each, behind those
+# that wait for the same receiver.
+_HOLD_SECONDS = 900.0
+
+
+class NotifierSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How hard it is tried, and how much is kept. Times in seconds."""
+
+    max_attempts: int
+    max_queued: int
+    """Messages that wait, and dead letters, each."""
+    retain_dead_seconds: float
+    slots: Slots = Slots(total=64, per_receiver=4, per_team=32)
+    """Sixty-four at fifteen seconds each at worst; no team takes more than half, no receiver more than a few."""
+    waiting_per_receiver: int = 16
+    waiting_per_team: int = 256
+    """What is handed out by the store and waits in memory; bodies stay in the store until they are sent."""
+
+
+_Work = Delivery | str
+"""A message of the store, or the id of a live prediction that has something to tell."""
+
+
+class WebhookDispatcher:
+    """Has messages sent, for as long as it runs."""
+
+    def __init__(
+        self,
+        store: MessengerStore,
+        secrets: WebhookSecrets,
+        transport: WebhookTransport,
+        clock: Clock,
+        observer: DeliveryObserver,
+        *,
+        settings: NotifierSettings,
+        is_followed: Callable[[str], bool],
+        show: Callable[[PredictionView, str, Family], bytes],
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._observer = observer
+        self._settings = settings
+        self._is_followed = is_followed
+        self._lines = ProgressQueue()
+        self._messenger = DeliverySender(
+            store,
+            self._lines,
+            secrets,
+            transport,
+            clock,
+            observer,
+            max_attempts=settings.max_attempts,
+            show=show,
+            random_bytes=random_bytes,
+        )
+        self._lanes: DeliverySlots[_Work] = DeliverySlots(settings.slots)
+        # What waits in a lane or is being sent, by the id of the message, or of the prediction for its progress.
+        self._handed: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+        self._may_be_more = True
+        self._loop: asyncio.Task[None] | None = None
+        self._closing = False
+        self._look_at = self._count_at = self._tidy_at = 0.0
+
+    def reconfigure(self, settings: NotifierSettings, base: str) -> None:
+        """Try harder or less hard, or keep more or less, from the next try on. The slots stay as they are."""
+        self._settings = settings
+        self._messenger.max_attempts = settings.max_attempts
+        self._messenger.base = base
+
+    # What others tell.
+
+    def note_created(self, view: PredictionView) -> None:
+        """Take note of a prediction that has come about. One that is over already has its message in the store.
+
+        Of a run that nobody follows here there will be no news.
+        """
+        if view.prediction.webhook is None:
+            return
+        if self._is_followed(view.run.id) and self._lines.begin(view, self._clock.monotonic()):
+            self._put_progress(view)
+        self._wake()
+
+    def note_changed(self, run: Run) -> None:
+        """Take news of a run that goes on."""
+        for view in self._lines.change(run, self._clock.monotonic()):
+            self._put_progress(view)
+        # Something may have been held back, too.
+        self._news.set()
+
+    async def note_ended(self, run: Run) -> None:
+        """Take note that a run has ended: its messages are in the store."""
+        self._lines.note_end(run.id, self._clock.monotonic())
+        self._wake()
+
+    def note_left(self, view: PredictionView) -> None:
+        """Take note that a prediction has ended for its caller before its run: its message is in the store."""
+        self._lines.silence(view.prediction.id, self._clock.monotonic())
+        self._wake()
+
+    async def announce(self, team: str, url: str, kind: str, payload: object) -> None:
+        """Queue a message of the gateway's own, in the form that Standard Webhooks advise; durable on return."""
+        now = self._clock.now()
+        body = msgspec.json.encode({"type": kind, "timestamp": times.render(now), "data": payload})
+        message = Delivery(
+            id=self._messenger.fresh_id(),
+            kind=DeliveryKind.ANNOUNCEMENT,
+            team=team,
+            url=url,
+            receiver=deliveries.receiver_of(url),
+            created_at=now,
+        )
+        await self._store.add_delivery(message, body)
+        self._wake()
+
+    # Its life.
+
+    async def resume(self) -> int:
+        """Take up what an earlier process left. Return how many messages it had held."""
+        after = ""
+        while views := await self._store.awaiting_webhooks(after=after):
+            after = views[-1].prediction.id
+            for view in views:
+                self._lines.resume(view)
+        return await self._store.reclaim_deliveries()
+
+    def start(self, base: str) -> None:
+        """Begin to send. `base` is what links in bodies begin with, `/v1` included."""
+        self._messenger.base = base
+        self._loop = asyncio.create_task(self._run(), name="notifier")
+
+    async def close(self, grace_seconds: float) -> None:
+        """Finish what is being sent, within reason; everything else stays in the store."""
+        self._closing = True
+        if self._loop is not None:
+            # Not torn: what the store is about to hand out is to be given back.
+            self._news.set()
+            await self._loop
+        untried = [job.work.id for job in self._lanes.clear() if isinstance(job.work, Delivery)]
+        if self._tasks:
+            _, late = await asyncio.wait(set(self._tasks), timeout=grace_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        with suppress(GatewayError):
+            await self._store.release_deliveries(untried)
+
+    def _wake(self) -> None:
+        self._may_be_more = True
+        self._news.set()
+
+    async def _run(self) -> None:
+        while not self._closing:
+            self._news.clear()
+            now = self._clock.monotonic()
+            for view in self._lines.due(now):
+                self._put_progress(view)
+            try:
+                if self._may_be_more or now >= self._look_at:
+                    self._look_at = now + _LOOK_SECONDS
+                    await self._claim()
+                await self._look_after(now)
+            except GatewayError as exc:
+                logger.warning("webhooks wait for the store", extra={"reason": exc.detail})
+            self._start_jobs()
+            next_at = min(self._look_at, self._lines.next_at() or self._look_at)
+            await sleep_until_event(self._clock, max(0.0, next_at - self._clock.monotonic()), self._news)
+
+    # Who is served next.
+
+    async def _claim(self) -> None:
+        """Have due messages handed out, so many that each slot has a next one."""
+        settings, now = self._settings, self._clock.now()
+        busy = Busy(
+            receivers=self._lanes.full_receivers(settings.waiting_per_receiver),
+            teams=self._lanes.full_teams(settings.waiting_per_team),
+            per_receiver=settings.waiting_per_receiver,
+        )
+        # Before the store is asked: what comes meanwhile may be missing from its answer, and says so here.
+        self._may_be_more = False
+        claimed = await self._store.claim_deliveries(now, now + _HOLD_SECONDS, _CLAIM, busy)
+        self._may_be_more |= bool(claimed or busy.receivers or busy.teams)
+        for delivery in claimed:
+            if delivery.id not in self._handed:
+                self._handed.add(delivery.id)
+                key = delivery.prediction_id or delivery.id
+                self._lanes.put(Job(delivery.team, delivery.receiver, key, delivery, is_urgent=True))
+
+    def _put_progress(self, view: PredictionView) -> None:
+        prediction = view.prediction
+        assert prediction.webhook is not None
+        if self._lines.pending > self._settings.max_queued:
+            self._count_dropped("full", self._lines.drop_oldest(1))
+        if prediction.id not in self._handed:
+            self._handed.add(prediction.id)
+            receiver = deliveries.receiver_of(prediction.webhook)
+            self._lanes.put(Job(prediction.team, receiver, prediction.id, prediction.id))
+
+    def _start_jobs(self) -> None:
+        while not self._closing and (job := self._lanes.take()) is not None:
+            task = asyncio.create_task(self._do(job), name=f"webhook {job.key}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _do(self, job: Job[_Work]) -> None:
+        try:
+            if isinstance(job.work, Delivery):
+                await self._messenger.deliver(job.work)
+            else:
+                self._handed.discard(job.work)
+                if (view := await self._messenger.tell_progress(job.work)) is not None:
+                    self._put_progress(view)
+        except GatewayError as exc:
+            # What was handed out is handed out again when its hold is over.
+            logger.warning("a webhook waits for the store", extra={"reason": exc.detail})
+        except Exception:
+            logger.exception("a webhook could not be sent")
+        finally:
+            self._lanes.done(job)
+            if isinstance(job.work, Delivery):
+                self._handed.discard(job.work.id)
+            self._start_jobs()
+            if self._may_be_more:
+                self._news.set()
+
+    # What is kept.
+
+    async def _look_after(self, now: float) -> None:
+        if now >= self._count_at:
+            self._count_at = now + _COUNT_SECONDS
+            counts = await self._store.delivery_counts()
+            age = self._clock.now() - counts.oldest_queued_at if counts.oldest_queued_at is not None else 0.0
+            self._observer.deliveries_waiting(counts.queued, counts.dead, max(0.0, age))
+            most = self._settings.max_queued
+            # What need not arrive makes room for what must.
+            if (excess := counts.queued + self._lines.pending - most) > 0:
+                self._count_dropped("full", self._lines.drop_oldest(excess))
+            if max(counts.queued, counts.dead) > most:
+                self._count_dropped("full", await self._store.trim_deliveries(most, most, self._clock.now()))
+                self._count_at = now
+        if now >= self._tidy_at:
+            before = self._clock.now() - self._settings.retain_dead_seconds
+            went = await self._store.delete_dead_deliveries(before, _TIDY_STEP)
+            self._lines.forget_ended(now - LINES_KEPT_SECONDS)
+            self._tidy_at = now + (_TIDY_SECONDS if went < _TIDY_STEP else 0.0)
+
+    def _count_dropped(self, reason: str, count: int) -> None:
+        for _ in range(count):
+            self._observer.delivery_dropped(reason)
+
+
+if TYPE_CHECKING:
+    _: type[Announcer] = WebhookDispatcher

@@ -1,0 +1,478 @@
+"""Bad input, row by row: a clear problem for the caller, and silence upstream."""
+
+import gzip
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.gateway.conftest import OpenGateway
+from tests.support.samples import FORM, HEX, content, form
+from tests.support.stack import Stack
+from tests.support.wire import Reply, assert_problem, exchange, hang_up_after, parse, send_raw, spell
+
+MAX_BODY = 64 * 1024
+MAX_UPLOAD = 256 * 1024
+JSON = ("Content-Type", "application/json")
+
+
+@pytest.fixture
+async def small(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
+    """A gateway that takes little."""
+    async with open_gateway(server={"max_body_bytes": MAX_BODY, "max_upload_bytes": MAX_UPLOAD}) as stack:
+        yield stack
+
+
+@dataclass(frozen=True)
+class Row:
+    """A bad request and what becomes of it."""
+
+    what: str
+    status: int
+    says: str
+    method: str = "POST"
+    target: str | bytes = "/v1/predictions"
+    headers: tuple[tuple[str | bytes, str | bytes], ...] = (JSON,)
+    body: bytes | None = None
+    fields: tuple[str, ...] | None = None
+    chunked: bool = False
+
+    def __str__(self) -> str:
+        return self.what
+
+
+def create_row(what: str, status: int, says: str, body: bytes, *fields: str, **more: Any) -> Row:
+    return Row(what, status, says, body=body, fields=fields or None, **more)
+
+
+def body(text: str) -> bytes:
+    return text.replace("V", HEX).encode()
+
+
+GOOD = body('{"version":"V","input":{}}')
+
+MALFORMED = [
+    create_row("no body", 400, "JSON: EOF", b""),
+    create_row("blanks only", 400, "JSON: EOF", b"  \n"),
+    create_row("half an object", 400, "JSON", body('{"version":"V","input":{')),
+    create_row("two objects", 400, "JSON", GOOD + GOOD),
+    create_row("trailing comma", 400, "JSON", body('{"version":"V","input":{},}')),
+    create_row("single quotes", 400, "JSON", b"{'version':'x'}"),
+    create_row("a form", 400, "JSON", b"version=x&input=y"),
+    create_row("bytes", 400, "JSON", bytes(range(128, 256))),
+    create_row("a lone surrogate half", 400, "JSON", b'{"version":"\xed\xa0\x80","input":{}}'),
+    create_row("UTF-16", 400, "JSON", GOOD.decode().encode("utf-16")),
+    create_row("a byte order mark", 400, "JSON", b"\xef\xbb\xbf" + GOOD),
+    create_row("NaN", 400, "JSON", body('{"version":"V","input":{"a":NaN}}')),
+    create_row("control characters in a string", 400, "JSON", body('{"version":"V","input":{"a":"\x01"}}')),
+    create_row("nested without end", 400, "JSON", b'{"input":' + b"[" * 30_000),
+    create_row("nested deeply, and closed", 400, "JSON", b'{"input":' + b"[" * 30_000 + b"]" * 30_000 + b"}"),
+    create_row("an array", 400, "expected an object, got array", b"[]"),
+    create_row("a string", 400, "expected an object, got string", b'"x"'),
+    create_row("a number", 400, "expected an object, got number", b"7"),
+    create_row("null", 400, "expected an object, got null", b"null"),
+]
+
+WRONG = [
+    create_row("an empty object", 422, "version is required", b"{}", "", ""),
+    create_row("no version", 422, "version is required", b'{"input":{}}', ""),
+    create_row("no input", 422, "input is required", body('{"version":"V"}'), ""),
+    create_row("input a string", 422, "Expected: object, given: string", body('{"version":"V","input":"x"}'), "input"),
+    create_row("input an array", 422, "Expected: object, given: array", body('{"version":"V","input":[]}'), "input"),
+    create_row("input null", 422, "Expected: object, given: null", body('{"version":"V","input":null}'), "input"),
+    create_row("version a number", 422, "Expected: string, given: number", b'{"version":7,"input":{}}', "version"),
+    create_row("version null", 422, "Expected: string, given: null", b'{"version":null,"input":{}}', "version"),
+    create_row("version empty", 422, "version is", b'{"version":"","input":{}}', "version"),
+    create_row("version in capitals", 422, "version is", body('{"version":"V","input":{}}').upper().replace(
+        b'"VERSION"', b'"version"').replace(b'"INPUT"', b'"input"'), "version"),
+    create_row("version a path", 422, "version is", b'{"version":"../account","input":{}}', "version"),
+    create_row("version with a slash more", 422, "version is", b'{"version":"a/b/c","input":{}}', "version"),
+    create_row("version with a line break", 422, "version is", b'{"version":"acme/slow\\n","input":{}}', "version"),
+    create_row("version with a null", 422, "version is", b'{"version":"acme/sl\\u0000w","input":{}}', "version"),
+    create_row("version too short", 422, "version is", b'{"version":"acme/slow:abc","input":{}}', "version"),
+    create_row("an unknown field", 422, "Additional property model is not allowed",
+               body('{"version":"V","input":{},"model":"a/b"}'), ""),
+    create_row("two unknown fields", 422, "Additional property b is not allowed",
+               body('{"version":"V","input":{},"a":1,"b":2}'), "", ""),
+    create_row("an unknown field with an odd name", 422, "is not allowed",
+               body('{"version":"V","input":{},"\\u0000\\n\\u202e":1}'), ""),
+    create_row("an unknown field with a long name", 422, "is not allowed",
+               body('{"version":"V","input":{},"' + "x" * 5000 + '":1}'), ""),
+    create_row("stream a word", 422, "Expected: boolean", body('{"version":"V","input":{},"stream":"yes"}'), "stream"),
+    create_row("webhook a number", 422, "Expected: string", body('{"version":"V","input":{},"webhook":1}'), "webhook"),
+    create_row("webhook over http", 422, "HTTPS", body('{"version":"V","input":{},"webhook":"http://a.example"}'),
+               "webhook"),
+    create_row("webhook to a file", 422, "absolute URL", body('{"version":"V","input":{},"webhook":"file:///etc/x"}'),
+               "webhook"),
+    create_row("webhook with a password", 422, "without credentials",
+               body('{"version":"V","input":{},"webhook":"https://a:b@c.example"}'), "webhook"),
+    create_row("webhook with a bad port", 422, "absolute URL",
+               body('{"version":"V","input":{},"webhook":"https://c.example:99999/"}'), "webhook"),
+    create_row("webhook with an open bracket", 422, "absolute URL",
+               body('{"version":"V","input":{},"webhook":"https://[::1"}'), "webhook"),
+    create_row("webhook with a line break", 422, "absolute URL",
+               body('{"version":"V","input":{},"webhook":"https://a.example/\\r\\nX: y"}'), "webhook"),
+    create_row("webhook too long", 422, "absolute URL",
+               body('{"version":"V","input":{},"webhook":"https://a.example/' + "x" * 3000 + '"}'), "webhook"),
+    create_row("events a string", 422, "Expected: array",
+               body('{"version":"V","input":{},"webhook_events_filter":"start"}'), "webhook_events_filter"),
+    create_row("events of numbers", 422, "array of strings",
+               body('{"version":"V","input":{},"webhook_events_filter":[1]}'), "webhook_events_filter"),
+    create_row("events unknown", 422, "must be one of",
+               body('{"version":"V","input":{},"webhook_events_filter":["end"]}'), "webhook_events_filter"),
+    create_row("many things at once", 422, "stream", body('{"version":7,"input":[],"stream":1,"x":0}'),
+               "", "input", "version", "stream"),
+    create_row("a version on the model's route", 422, "Additional property version is not allowed", GOOD, "",
+               target="/v1/models/acme/official-storyteller/predictions"),
+    create_row("a version on the deployment's route", 422, "Additional property version is not allowed", GOOD, "",
+               target="/v1/deployments/acme/story-service/predictions"),
+    create_row("a training without destination", 422, "destination is required", b'{"input":{}}', "",
+               target=f"/v1/models/acme/storyteller/versions/{HEX}/trainings"),
+    create_row("a training to nowhere", 422, "owner/name", b'{"input":{},"destination":"x"}', "destination",
+               target=f"/v1/models/acme/storyteller/versions/{HEX}/trainings"),
+    create_row("a token for a text of seconds", 422, "ttl_seconds", b'{"ttl_seconds":"60"}', "ttl_seconds",
+               target="/gateway/tokens"),
+    create_row("a token with an unknown field", 422, "other", b'{"ttl_seconds":60,"other":1}', "",
+               target="/gateway/tokens"),
+    create_row("a token for a year", 422, "from 10 to 3600", b'{"ttl_seconds":31536000}', "ttl_seconds",
+               target="/gateway/tokens"),
+    create_row("a token for less than nothing", 422, "from 10 to 3600", b'{"ttl_seconds":-1}', "ttl_seconds",
+               target="/gateway/tokens"),
+    create_row("a token that is no JSON", 400, "JSON", b"{", target="/gateway/tokens"),
+    create_row("a token for nobody", 422, "user", b'{"ttl_seconds":60,"user":""}', "user", target="/gateway/tokens"),
+]  # fmt: skip
+
+
+def header_row(name: str, value: str | bytes, status: int = 422, says: str = "", **more: Any) -> Row:
+    says = says or f"{name} is not valid"
+    return Row(f"{name}: {value!r}", status, says, headers=(JSON, (name, value)), body=GOOD, **more)
+
+
+HEADERS = [
+    *(
+        header_row("Prefer", value)
+        for value in ("wait=0", "wait=-1", "wait=100", "wait=1.5", "wait=", "wait =5", "wait=05", "respond-async",
+                      "wait, wait", "Wait", "wait=five", "x" * 4000, "wait=1;x", "")
+    ),
+    *(
+        header_row("Cancel-After", value)
+        for value in ("0", "4", "4s", "-10", "1.5h", "25h", "86401", "10x", "s", "h", "1m30", "30s1m", "1 m", "9" * 40,
+                      "10s,10s", "")
+    ),
+    header_row("Gateway-User", "", 422, "Gateway-User"),
+    header_row("Gateway-User", "x" * 201, 422, "Gateway-User"),
+    header_row("Gateway-User", "a\tb", 422, "Gateway-User"),
+    Row("text/plain", 415, "application/json", headers=(("Content-Type", "text/plain"),), body=GOOD),
+    Row("a form", 415, "application/json", headers=(("Content-Type", "application/x-www-form-urlencoded"),), body=GOOD),
+    Row("multipart for a create", 415, "application/json", headers=(("Content-Type", FORM),), body=GOOD),
+    Row("an empty content type", 415, "application/json", headers=(("Content-Type", ""),), body=GOOD),
+    Row("garbage as content type", 415, "application/json", headers=(("Content-Type", ";;;"),), body=GOOD),
+    Row("JSON for an upload", 415, "multipart/form-data", target="/v1/files", body=b"{}"),
+    Row("search words as XML", 415, "text/plain", method="QUERY", target="/v1/models",
+        headers=(("Content-Type", "application/xml"),), body=b"<a/>"),
+    header_row("Content-Encoding", "compress", 415, "content coding"),
+    header_row("Content-Encoding", "gzip, gzip", 415, "content coding"),
+    header_row("Content-Encoding", "x-gzip", 415, "content coding"),
+    header_row("Content-Encoding", "gzip", 400, "could not be read"),
+    header_row("Content-Encoding", "deflate", 400, "could not be read"),
+    Row("gzip that is cut", 400, "", headers=(JSON, ("Content-Encoding", "gzip")), body=gzip.compress(GOOD * 100)[:60]),
+    header_row("Expect", "200-ok", 417, "Expectation"),
+    header_row("Expect", b"\xff", 417, "Expectation"),
+]  # fmt: skip
+
+SIZES = [
+    Row("a body larger than said to be taken", 413, str(MAX_BODY), body=b" " * (MAX_BODY + 1)),
+    Row("a body larger than taken, in chunks", 413, str(MAX_BODY), body=b" " * (MAX_BODY + 1), chunked=True),
+    Row("a gzip bomb", 413, str(MAX_BODY), headers=(JSON, ("Content-Encoding", "gzip")),
+        body=gzip.compress(b" " * 40_000_000, 9)[: MAX_BODY - 1]),
+    Row("a gzip bomb in chunks", 413, str(MAX_BODY), headers=(JSON, ("Content-Encoding", "gzip")),
+        body=gzip.compress(b" " * 20_000_000, 9), chunked=True),
+    Row("a deflate bomb", 413, str(MAX_BODY), headers=(JSON, ("Content-Encoding", "deflate")),
+        body=zlib.compress(b" " * 20_000_000, 9)),
+    Row("search words without end", 413, str(MAX_BODY), method="QUERY", target="/v1/models",
+        headers=(("Content-Type", "text/plain"),), body=b"a" * (MAX_BODY + 1)),
+    Row("a patch without end", 413, str(MAX_BODY), method="PATCH", target="/v1/models/acme/storyteller",
+        body=b" " * (MAX_BODY + 1), chunked=True),
+]  # fmt: skip
+
+QUERIES = [
+    Row(f"GET {target[:60]}", 400, says, method="GET", target=target, headers=())
+    for target, says in (
+        ("/v1/predictions?cursor=", "Invalid cursor"),
+        ("/v1/predictions?cursor=x", "Invalid cursor"),
+        ("/v1/predictions?cursor=" + "A" * 300, "Invalid cursor"),
+        ("/v1/predictions?cursor=cD0y", "Invalid cursor"),
+        ("/v1/predictions?cursor=%FF%FE", "Invalid cursor"),
+        ("/v1/predictions?cursor=cD0xLjAlN0NhYmMm", "Invalid cursor"),
+        ("/v1/trainings?cursor=../x", "Invalid cursor"),
+        ("/v1/files?cursor=%00", "Invalid cursor"),
+        ("/v1/predictions?created_after=yesterday", "created_after is not valid"),
+        ("/v1/predictions?created_after=", "created_after is not valid"),
+        ("/v1/predictions?created_after=2024-13-01", "created_after is not valid"),
+        ("/v1/predictions?created_after=2024-02-30T00:00:00Z", "created_after is not valid"),
+        ("/v1/predictions?created_after=0000-01-01", "created_after is not valid"),
+        ("/v1/predictions?created_after=2024-01-01T00:00:00%2B99:99", "created_after is not valid"),
+        ("/v1/predictions?created_before=1700000000", "created_before is not valid"),
+        ("/v1/predictions?created_before=" + "9" * 500, "created_before is not valid"),
+        ("/v1/predictions?source=api", "source"),
+    )
+]
+
+NO_CONTENT = b'--frontier\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n{}\r\n'
+NAMED = b'Content-Disposition: form-data; name="content"; filename="x"\r\n'
+NESTED = b"--frontier\r\nContent-Type: multipart/mixed; boundary=inner\r\n\r\n--inner\r\n\r\nx\r\n--inner--\r\n"
+
+
+def upload_row(what: str, status: int, says: str, data: bytes, content_type: str = FORM, **more: Any) -> Row:
+    return Row(what, status, says, target="/v1/files", headers=(("Content-Type", content_type),), body=data, **more)
+
+
+UPLOADS = [
+    upload_row("no boundary", 400, "malformed", form(content()), "multipart/form-data"),
+    upload_row("another boundary", 400, "malformed", form(content()), "multipart/form-data; boundary=other"),
+    upload_row("a boundary too long", 400, "malformed", form(content()), f"multipart/form-data; boundary={'b' * 300}"),
+    upload_row("nothing at all", 400, "malformed", b""),
+    upload_row("cut within a part", 400, "malformed", content(data=b"x" * 1000)[:300]),
+    upload_row("cut within the headers", 422, "needs a name", content()[:40]),
+    upload_row("not closed", 400, "malformed", content()),
+    upload_row("nested", 400, "nested", form(NESTED)),
+    upload_row("garbage", 400, "malformed", bytes(range(256)) * 10),
+    upload_row("no content", 422, "content is required", form(NO_CONTENT), fields=("content",)),
+    upload_row("content twice", 422, "twice", form(content(), content()), fields=("content",)),
+    upload_row("a part too many", 400, "too many", form(*[NO_CONTENT] * 20)),
+    upload_row("an unknown part", 422, "not allowed", form(content().replace(b'"content"', b'"other"')), fields=("",)),
+    upload_row("nested under a name", 400, "nested", form(NESTED.replace(b"Content-Type", NAMED + b"Content-Type"))),
+    upload_row("a part without a name", 422, "needs a name", form(content().replace(b'name="content"; ', b"")),
+               fields=("",)),
+    upload_row("a name of 256 bytes", 422, "longer than 255", form(content(name="n" * 256)), fields=("content",)),
+    upload_row("a name of 86 signs of 3 bytes", 422, "longer than 255", form(content(name="\u20ac" * 86)),
+               fields=("content",)),
+    upload_row("a header of a part too long", 400, "malformed",
+               form(content().replace(b"text/plain", b"t" * 20_000))),
+    upload_row("headers of a part too many", 400, "malformed",
+               form(content().replace(b"Content-Type", b"X: y\r\n" * 200 + b"Content-Type"))),
+    upload_row("larger than may be uploaded", 413, "100MB", form(content(data=b"x" * (MAX_UPLOAD + 1)))),
+    upload_row("larger than may be uploaded, in chunks", 413, "100MB", form(content(data=b"x" * (MAX_UPLOAD + 1))),
+               chunked=True),
+    upload_row("metadata larger than a megabyte", 413, "", form(NO_CONTENT.replace(b"{}", b" " * 1_100_000))),
+]  # fmt: skip
+
+PATHS = [
+    Row(f"{method} {target!r}"[:70], 404, "could not be found", method=method, target=target, headers=())
+    for method, target in (
+        ("GET", "/v1/predictions/../account"),
+        ("GET", "/v1/predictions/./"),
+        ("GET", "/v1/predictions/%2e%2e/account"),
+        ("GET", "/v1/%2e%2e/v1/account"),
+        ("GET", "/v1/predictions%2f" + "a" * 26),
+        ("GET", "/v1/predictions/" + "a" * 26 + "%2fcancel"),
+        ("GET", "/v1/predictions/%61" + "a" * 25),
+        ("GET", "/v1/%61ccount"),
+        ("GET", "//v1/account"),
+        ("GET", "/v1//account"),
+        ("GET", "/v1/account/"),
+        ("GET", "/v1/account;x=y"),
+        ("GET", "/v1/account%00"),
+        ("GET", "/v1/account%0d%0aX:%20y"),
+        ("GET", "/v1/account%20"),
+        ("GET", "/v1/models/acme/..%2f..%2faccount"),
+        ("GET", "/v1/models/../account"),
+        ("GET", "/v1/models/acme/../account/versions"),
+        ("GET", "/v1/models/acme/storyteller\\..\\account"),
+        ("GET", "/v1/models/acme/caf%C3%A9"),
+        ("GET", "/v1/models/-acme/x"),
+        ("GET", "/v1/models/acme/" + "x" * 201),
+        ("GET", "/v1/v1/v1/account"),
+        ("GET", "/v2/account"),
+        ("GET", "/V1/account"),
+        ("GET", "/"),
+        ("GET", "/metrics"),
+        ("GET", "/v1/predictions/" + "a" * 25),
+        ("GET", "/v1/predictions/" + "A" * 26),
+        ("GET", "/v1/files/short"),
+        ("GET", "/v1/files/" + "x" * 101),
+        ("GET", "/v1/streams/" + "a" * 51),
+        ("GET", "/v1/collections/a/b"),
+        ("GET", "http://gateway.test/v1/../account"),
+        ("GET", "http://gateway.test/v1/%2e%2e/account"),
+        ("GET", "http://elsewhere.test//account"),
+        ("POST", "/v1/predictions/" + "a" * 26 + "/cancel/"),
+        ("POST", "/v1/predictions/" + "a" * 26 + "/Cancel"),
+        ("DELETE", "/v1/files/../files/" + "a" * 48),
+        ("PROPFIND", "/v1/nothing"),
+    )
+]
+
+METHODS = [
+    Row(f"{method} {target}", 405, f'Method "{method}" not allowed.', method=method, target=target, headers=())
+    for method, target in (
+        ("PUT", "/v1/predictions"),
+        ("DELETE", "/v1/predictions"),
+        ("PATCH", "/v1/predictions/" + "a" * 26),
+        ("DELETE", "/v1/predictions/" + "a" * 26),
+        ("GET", "/v1/predictions/" + "a" * 26 + "/cancel"),
+        ("HEAD", "/v1/trainings"),
+        ("POST", "/v1/account"),
+        ("DELETE", "/v1/models"),
+        ("POST", "/v1/models/acme/storyteller"),
+        ("PUT", "/v1/files/" + "a" * 48),
+        ("POST", "/v1/streams/" + "a" * 52),
+        ("GET", "/gateway/tokens"),
+        ("POST", "/healthz"),
+        ("TRACE", "/v1/account"),
+        ("PROPFIND", "/v1/files"),
+    )
+]
+
+ROWS = [*MALFORMED, *WRONG, *HEADERS, *SIZES, *QUERIES, *UPLOADS, *PATHS, *METHODS]
+
+
+def files_of(stack: Stack) -> int:
+    return len(stack.upstream.world.files._files)
+
+
+def pieces(row: Row, key: str) -> bytes | list[bytes]:
+    if not row.chunked:
+        return spell(row.method, row.target, row.headers, row.body, key=key)
+    assert row.body is not None
+    head = spell(row.method, row.target, (*row.headers, ("Transfer-Encoding", "chunked")), key=key)
+    size = 8192
+    cut = [row.body[at : at + size] for at in range(0, len(row.body), size)]
+    return [head, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in cut), b"0\r\n\r\n"]
+
+
+# A gateway serves a batch of rows: one for each would take longer than the rows.
+BATCH = 10
+BATCHES = [ROWS[at : at + BATCH] for at in range(0, len(ROWS), BATCH)]
+
+
+@pytest.mark.parametrize("rows", BATCHES, ids=lambda rows: f"from {rows[0]} to {rows[-1]}"[:120])
+async def test_bad_input_gets_a_clear_problem_and_goes_nowhere(small: Stack, rows: list[Row]):
+    """A slip of a caller is told in Replicate's words, page included, and costs nothing upstream."""
+    for row in rows:
+        reply = await send_raw(small, pieces(row, small.keys["alpha"]))
+        try:
+            judge(small, row, reply)
+        except AssertionError as exc:
+            raise AssertionError(f"{row}: {exc}") from exc
+
+
+def judge(stack: Stack, row: Row, reply: Reply) -> None:
+    if row.method == "HEAD":
+        assert reply.status == row.status
+        return
+    problem = assert_problem(reply, row.status)
+    assert row.says in problem["detail"]
+    if row.fields is not None:
+        assert sorted(field["field"] for field in problem["invalid_fields"]) == sorted(row.fields)
+        assert all(field["type"] and field["description"] for field in problem["invalid_fields"])
+    if row.status == 405:
+        assert "OPTIONS" in reply.headers["Allow"]
+    # An upload is on its way up before its end is known; it must not have become a file.
+    assert not stack.upstream.requests.count(origin="api") or row in UPLOADS
+    assert not files_of(stack)
+    stack.upstream.requests.clear()
+
+
+HEADS: list[tuple[str, bytes, int]] = [
+    ("bytes that are no request", bytes(range(256)), 400),
+    ("a TLS handshake", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), 400),
+    ("HTTP of the first days", b"GET /v1/account\r\n\r\n", 401),
+    ("an unknown method", b"FROB /v1/account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("a path that is not ASCII", "GET /v1/models/acme/caf\u00e9 HTTP/1.1\r\nHost: a\r\n\r\n".encode(), 400),
+    ("a path that is no text", b"GET /v1/models/acme/\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("a query that is no text", b"GET /v1/search?query=\xff HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("an HTTP version to come", b"GET /v1/account HTTP/9.9\r\n\r\n", 400),
+    ("HTTP/2's greeting", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    ("a header without a colon", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nnonsense\r\n\r\n", 400),
+    ("a blank in a header's name", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX y: z\r\n\r\n", 400),
+    ("a folded header", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n", 400),
+    ("a null in a header", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX: y\x00z\r\n\r\n", 400),
+    ("two lengths", b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
+    ("a length below nothing", b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+    ("a length and chunks",
+     b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    ("an unknown transfer coding",
+     b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+    ("two hosts", b"GET /v1/predictions HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    ("a blank in the path", b"GET /v1/ account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("a line too long", b"GET /v1/" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("a header too long", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 400),
+    ("headers too many", b"GET /v1/account HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 5_000 + b"\r\n", 400),
+    ("an authority with an open bracket", b"GET http://[::1/v1/account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("a coding that is not undone here",
+     b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}", 415),
+    ("a port that is none", b"GET http://a:b/v1/account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "status"), [row[1:] for row in HEADS], ids=[row[0] for row in HEADS])
+async def test_bytes_that_are_no_request_get_a_problem_too(small: Stack, data: bytes, status: int):
+    """Whatever a scanner sends, the answer is JSON without a traceback, and the gateway goes on."""
+    reply = await send_raw(small, data)
+    assert_problem(reply, status, origin=None)
+    assert not len(small.upstream.requests)
+    again = await send_raw(small, spell("GET", "/healthz"))
+    assert again.status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["", "a b", "a/b", "a@b", "a:b", "a:123456", "[::1", "a\\b", "exa\u00e4mple", "a?b", ".a"]
+)
+async def test_a_bad_host_is_refused_where_links_would_carry_it(small: Stack, host: str):
+    """A link that leads to nowhere, or to somebody's trap, is worse than an error."""
+    reply = await send_raw(small, spell("GET", "/v1/predictions", host=host, key=small.keys["alpha"]))
+    assert_problem(reply, 400, origin=None)
+    assert not len(small.upstream.requests)
+
+
+async def test_no_host_at_all_is_refused_too(small: Stack):
+    """HTTP/1.0 needs no Host, but then there is no address for links."""
+    reply = await send_raw(small, spell("GET", "/v1/predictions", host=None, version="1.0", key=small.keys["alpha"]))
+    assert "Host" in assert_problem(reply, 400)["detail"]
+
+
+async def test_a_body_that_never_comes_whole_does_no_harm(small: Stack):
+    """A caller whose line breaks within a body leaves no trace, and no traceback."""
+    key = small.keys["alpha"]
+    cut = spell("POST", "/v1/predictions", [JSON, ("Content-Length", "1000")], key=key) + b'{"version"'
+    form_cut = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "9000")], key=key) + content()
+    chunk_cut = spell("POST", "/v1/predictions", [JSON, ("Transfer-Encoding", "chunked")], key=key) + b"5\r\nab"
+    bad_chunk = spell("POST", "/v1/predictions", [JSON, ("Transfer-Encoding", "chunked")], key=key) + b"zz\r\nab\r\n"
+    for data in (cut, form_cut, chunk_cut, bad_chunk):
+        await hang_up_after(small, data)
+    assert (await send_raw(small, spell("GET", "/v1/account", key=key))).status == 200
+    assert not small.upstream.predictions
+    assert not files_of(small)
+
+
+async def test_many_requests_on_one_connection_are_answered_in_order(small: Stack):
+    """Bad requests on a connection do not spoil the good ones after them."""
+    key = small.keys["alpha"]
+    requests = [
+        spell("GET", "/v1/account", key=key),
+        spell("GET", "/v1/nothing", key=key),
+        spell("POST", "/v1/predictions", [JSON], b"{", key=key),
+        spell("GET", "/v1/account"),
+        spell("GET", "/v1/account", key=key),
+    ]
+    whole = b"".join(request.replace(b"Connection: close\r\n", b"") for request in requests[:-1]) + requests[-1]
+    received = await exchange(small, whole)
+    assert [int(part[:3]) for part in received.split(b"HTTP/1.1 ")[1:]] == [200, 404, 400, 401, 200]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/deployments"])
+async def test_a_relayed_write_that_is_no_json_stays_here(small: Stack, path: str):
+    """What cannot be understood is not sent on with the account's rights."""
+    for data in (b"", b"{", b"[]", b"null", b'{"owner":\xff}'):
+        reply = await send_raw(small, spell("POST", path, [JSON], data, key=small.keys["alpha"]))
+        assert_problem(reply, 400)
+    assert not len(small.upstream.requests)
+
+
+def test_the_reader_of_answers_refuses_what_is_none():
+    """The tests' own ruler is straight."""
+    with pytest.raises(AssertionError):
+        parse(b"garbage")

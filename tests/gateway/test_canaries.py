@@ -1,0 +1,145 @@
+"""Canaries through every door and every trouble (docs/architecture.md, Invariants 1).
+
+The search itself is in `canary.py` and wraps each edge test. Here are the run through all routes under all faults, the
+upstreams that would give the token away, and the proof that the canaries do sing.
+"""
+
+import asyncio
+import logging
+
+import pytest
+
+from gateway.http.routes import OWN, PUBLIC
+from gateway.simulator import Fault, Simulator
+from tests.gateway.conftest import OpenGateway
+from tests.support.canary import Canaries, Listener
+from tests.support.samples import create, request_for, upload
+from tests.support.scripted import scripted
+from tests.support.stack import Stack
+from tests.support.wire import PAGE, ask, metrics_of, send_raw, spell
+
+TROUBLES = [
+    None,
+    Fault("html_error"),
+    Fault("html_error_after"),
+    Fault("error"),
+    Fault("throttle", retry_after=60),
+    Fault("insufficient_credit", operation="*"),
+    Fault("token_revoked"),
+    Fault("redirect"),
+    Fault("drop_before"),
+    Fault("drop_after"),
+    Fault("malformed_json"),
+    Fault("gzip"),
+    Fault("shape", value="database"),
+]
+
+
+@pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.name if fault else "none")
+async def test_no_secret_leaves_through_any_door_in_any_trouble(
+    open_gateway: OpenGateway, upstream: Simulator, fault: Fault | None
+):
+    """All routes, with every kind of key, while upstream misbehaves: no answer, log, metric or file has a secret."""
+    hasty = {"adopt_wait_seconds": 0.2}
+    teams = {"alpha": {"max_wait_seconds": 0}, "operator": {"max_wait_seconds": 0}}
+    async with open_gateway(cache={"metadata_ttl_seconds": 0}, upstream=hasty, teams=teams) as stack:
+        prediction = (await create(stack, model="acme/storyteller")).json["id"]
+        file = (await ask(stack, "POST", "/v1/files", **upload())).json["id"]
+        if fault is not None:
+            upstream.faults.set(fault)
+
+        async def knock(number: int) -> None:
+            route = (*PUBLIC, *OWN)[number]
+            method, path, body = request_for(route, upstream, id=prediction, file_id=file)
+            for key in ("alpha", "operator"):
+                reply = await ask(stack, method, path, key=key, **body)
+                assert reply.status != 500 or fault is not None
+
+        await asyncio.gather(*(knock(number) for number in range(len(PUBLIC) + len(OWN))))
+
+
+async def test_an_upstream_that_echoes_the_token_is_not_passed_on(open_gateway: OpenGateway, upstream: Simulator):
+    """A debugging proxy between, which answers with the request's headers, gives nothing away."""
+
+    async def echo(head: bytes, writer: asyncio.StreamWriter) -> None:
+        assert upstream.token.encode() in head
+        body = (
+            b'{"id":"'
+            + b"a" * 26
+            + b'","status":"starting","results":[],"next":null,"echo":"%b"}' % upstream.token.encode()
+        )
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + body)
+
+    hasty = {"adopt_wait_seconds": 0.2}
+    async with scripted(echo) as proxy, open_gateway(base_url=proxy.url + "/v1", upstream=hasty) as stack:
+        requests = (
+            ("GET", "/v1/models", "alpha", None),
+            ("GET", "/v1/account", "operator", None),
+            ("GET", "/v1/predictions", "operator", None),
+            ("GET", "/v1/predictions/" + "a" * 26, "operator", None),
+            ("PATCH", "/v1/models/acme/painter", "alpha", {"description": "x"}),
+            ("POST", "/v1/predictions", "alpha", {"version": "acme/x", "input": {}}),
+        )
+        for reply in await asyncio.gather(
+            *(ask(stack, m, path, key=key, json=body) for m, path, key, body in requests)
+        ):
+            assert reply.status in (502, 504), reply.text
+
+
+async def test_the_name_of_the_server_is_all_it_says_of_itself(gateway: Stack):
+    """Neither language nor version, on any sort of answer."""
+    for data in (
+        spell("GET", "/v1/account", key=gateway.keys["alpha"]),
+        spell("GET", "/nothing"),
+        b"garbage\r\n\r\n",
+        spell("OPTIONS", "/v1/account"),
+    ):
+        reply = await send_raw(gateway, data)
+        assert reply.headers["Server"] == "replicate-gateway"
+        whole = " ".join(f"{name}: {value}" for name, value in reply.headers.items()) + reply.text
+        assert "aiohttp" not in whole
+        assert "Python" not in whole
+
+
+async def test_unexpected_headers_of_upstream_stay_there(open_gateway: OpenGateway):
+    """Cookies, servers and hops of upstream's are not the callers' business."""
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nSet-Cookie: s=1\r\nServer: cloudflare\r\nVia: x\r\n"
+        b"CF-Ray: y\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\nStrict-Transport-Security: z\r\n"
+        b"X-Request-Id: theirs\r\nContent-Length: 2\r\n\r\n{}"
+    )
+    async with scripted(head) as source, open_gateway(base_url=source.url + "/v1") as stack:
+        for path, key in (("/v1/hardware", "alpha"), ("/v1/account", "operator")):
+            reply = await ask(stack, "GET", path, key=key, headers={"Origin": PAGE})
+            assert reply.status == 200
+            for name in ("Set-Cookie", "Via", "CF-Ray", "Strict-Transport-Security"):
+                assert name not in reply.headers
+            assert reply.headers["Server"] == "replicate-gateway"
+            assert reply.headers.get("Access-Control-Allow-Origin") != "*"
+            assert reply.headers["X-Request-Id"] != "theirs"
+
+
+async def test_request_ids_are_taken_over_only_if_they_are_harmless(gateway: Stack):
+    """A caller's own id helps to find its request; one with a line break, or of a page's length, is not said again."""
+    for given in ("abc-123", "A" * 128):
+        assert (await ask(gateway, "GET", "/v1/account", headers={"X-Request-Id": given})).headers[
+            "X-Request-Id"
+        ] == given
+    for given in ("", "a b", "A" * 129, "<script>", "a,b"):
+        reply = await ask(gateway, "GET", "/v1/account", headers={"X-Request-Id": given})
+        assert reply.headers["X-Request-Id"] not in ("", given)
+
+
+async def test_the_canaries_sing(gateway: Stack, canaries: Canaries, listener: Listener, tmp_path):
+    """A search that never finds anything would find nothing either way."""
+    canaries.add("a proof", "alpha")
+    with pytest.raises(AssertionError, match="a proof"):
+        await ask(gateway, "GET", "/v1/account")
+    (tmp_path / "kept").write_bytes(b"x" * 100_000 + b"alpha")
+    with pytest.raises(AssertionError, match="the file kept"):
+        canaries.look_through_folder(tmp_path)
+    logging.getLogger("gateway.anything").debug("said", extra={"field": {"deep": "alpha"}})
+    assert any("a proof" in crash for crash in listener.crashes)
+    assert "alpha" in await metrics_of(gateway)
+    canaries.clear()
+    listener.crashes.clear()

@@ -1,0 +1,400 @@
+"""The usage page over HTTP: who may look at what, whence its figures come, and what a browser may do with it."""
+
+import asyncio
+import json
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from html.parser import HTMLParser
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.access.rules.api_keys import new_key
+from gateway.dashboard.render import usd
+from gateway.domain.records import Key
+from gateway.http.ops import dashboard, dashboard_streams
+from gateway.store.sqlite import SQLiteStore
+from tests.gateway.conftest import OpenGateway
+from tests.gateway.test_sharing import STORY, ask, create, finished, many
+from tests.gateway.test_sharing import cancel as cancel_prediction
+from tests.support.stack import Stack
+from tests.support.upstream import version_of
+
+PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.25}]}
+OWN = {"prompt": "a llama", "max_tokens": 2}
+OURS = {"Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture
+def guarded() -> dict[str, Any]:
+    """An ops listener that asks for a token: what the stack knows as alpha's key is the operators' token too."""
+    return {"ops": {"token_env": "KEY_ALPHA"}}
+
+
+def named(stack: Stack, model: str = "acme/storyteller") -> str:
+    return f"{model}:{version_of(stack.upstream, model)}"
+
+
+@asynccontextmanager
+async def visitor(stack: Stack, **headers: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open a browser of sorts: it keeps cookies, and goes nowhere by itself."""
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(stack.ops_url, headers=headers, cookie_jar=jar) as session:
+        yield session
+
+
+async def look(session: aiohttp.ClientSession, path: str = "/dashboard", **more: Any) -> Any:
+    return await ask(session, "GET", path, allow_redirects=False, **more)
+
+
+async def sign_in(session: aiohttp.ClientSession, secret: str, **headers: str) -> Any:
+    given = {"data": {"secret": secret}, "headers": headers or OURS, "allow_redirects": False}
+    return await ask(session, "POST", "/dashboard/sign-in", **given)
+
+
+class Tables(HTMLParser):
+    """The rows of each table of a page, and its tiles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: dict[str, list[list[str]]] = {}
+        self.tiles: dict[str, str] = {}
+        self._body = self._cell = self._term = ""
+        self._in: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "tbody":
+            self._body = dict(attrs).get("id") or ""
+            self.rows[self._body] = []
+        elif tag == "tr" and self._body:
+            self.rows[self._body].append([])
+        elif tag in ("td", "th", "dt", "dd"):
+            self._in, self._cell = tag, ""
+
+    def handle_data(self, data: str) -> None:
+        self._cell += data
+
+    def handle_endtag(self, tag: str) -> None:
+        text = re.sub(r"\s+", " ", self._cell).strip()
+        if tag == "tbody":
+            self._body = ""
+        elif tag in ("td", "th") and self._body and self._in:
+            self.rows[self._body][-1].append(text)
+        elif tag == "dt":
+            self._term = text
+        elif tag == "dd":
+            self.tiles[self._term] = text
+
+
+async def spend(session: aiohttp.ClientSession, version: str, given: Any) -> None:
+    made = await create(session, version, given)
+    assert made.status == 201, made.text
+    await finished(session, made.json["id"])
+
+
+async def usage_of(session: aiohttp.ClientSession, by: str) -> Any:
+    return (await ask(session, "GET", "/gateway/usage", params={"by": by})).json
+
+
+async def test_the_figures_are_those_of_the_ledger(open_gateway: OpenGateway):
+    """Two teams run, hit and are refused: page and `/gateway/usage` say the same, to the micro-dollar."""
+    teams = {"beta": {"budget_usd_per_month": 0.5}}
+    async with (
+        open_gateway(prices=PRICES, teams=teams) as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
+        visitor(stack) as operator,
+    ):
+        for given in (STORY, STORY, OWN):
+            await spend(alpha, named(stack), given)
+        for _ in range(2):
+            await spend(beta, named(stack), OWN)
+        assert (await create(beta, named(stack), OWN)).status == 402
+        slow = (await create(alpha, named(stack, "acme/slow"), {"duration": 3000.0})).json["id"]
+        page = await look(operator)
+        assert page.status == 200
+        shown = Tables(page.text)
+        totals = [(await usage_of(each, "day"))["total"] for each in (alpha, beta)]
+        assert shown.tiles["Spent"] == usd(sum(each["spend_microusd"] for each in totals)) == "$1.00"
+        assert shown.tiles["Saved by sharing"] == usd(sum(each["saved_microusd"] for each in totals)) == "$0.25"
+        assert shown.tiles["Predictions"] == "5"
+        assert (shown.tiles["Hits"], shown.tiles["Runs in progress"]) == ("20.0 %", "1")
+        rows = {row[0]: row[1:] for row in shown.rows["teams"]}
+        for team, each in zip(("alpha", "beta"), totals, strict=True):
+            counts = [str(each["predictions"][word]) for word in ("run", "joined", "hit")]
+            assert rows[team] == [
+                *counts, f"{each['seconds']:,.3f}", usd(each["spend_microusd"]), usd(each["saved_microusd"]),
+            ]  # fmt: skip
+        (target,) = (await usage_of(alpha, "model"))["rows"]
+        assert shown.rows["targets"][0][:5] == ["acme/storyteller", "alpha", "2", "0", "1"]
+        assert shown.rows["targets"][0][6] == usd(target["spend_microusd"])
+        assert shown.rows["spend-days"][0][1:3] == ["$1.00", "$0.25"]
+        budgets = {row[0]: row for row in shown.rows["budgets"]}
+        assert budgets["beta"][2] == "$0.50 of $0.50"
+        assert budgets["beta"][4].endswith("above the budget")
+        assert budgets["alpha"][3] == "$0.25"
+        assert shown.rows["runs"][0][1:4] == [slow, "alpha", named(stack, "acme/slow")]
+        assert ["Limit: dollars", "beta", "1"] in shown.rows["refusals"]
+        assert ["Budget exceeded", "–", "1"] in shown.rows["refusals"]
+        assert [row[1:3] for row in shown.rows["recent-errors"]] == [["beta", "predictions.create: 402"]]
+        assert "The budget of your team" in shown.rows["recent-errors"][0][3]
+        await cancel_prediction(alpha, slow)
+
+
+async def test_failures_and_replicates_own_refusals_are_told_with_their_reasons(open_gateway: OpenGateway):
+    async with open_gateway() as stack, many(stack) as alpha, visitor(stack) as operator:
+        await spend(alpha, named(stack, "acme/fail"), {"kind": "exception"})
+        assert (await create(alpha, named(stack), {"prompt": 5})).status == 422
+        assert (await ask(alpha, "GET", "/v1/predictions/" + "z" * 26)).status == 404
+        rows = Tables((await look(operator)).text).rows["recent-errors"]
+        assert [row[2] for row in rows] == ["predictions.create: 422", "failed"]
+        assert "prompt" in rows[0][3]
+        assert rows[1][3].startswith("division by zero")
+
+
+async def test_a_team_sees_itself_only(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """A lead signs in with a key of the team's: nothing on the page, nor in its stream, is anybody else's."""
+    async with (
+        open_gateway(prices=PRICES, **guarded) as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
+        visitor(stack) as lead,
+    ):
+        await spend(alpha, named(stack), STORY)
+        await spend(beta, named(stack), OWN)
+        theirs = (await create(alpha, named(stack, "acme/slow"), {"duration": 3000.0})).json["id"]
+        assert (await sign_in(lead, stack.keys["beta"])).status == 303
+        page = await look(lead)
+        assert "Usage of team beta" in page.text
+        assert "alpha" not in page.text
+        assert theirs not in page.text
+        shown = Tables(page.text)
+        assert shown.tiles["Spent"] == "$0.25"
+        assert "Requests in progress" not in shown.tiles
+        assert "teams" not in shown.rows
+        assert [row[0] for row in shown.rows["budgets"]] == ["beta"]
+        assert shown.rows["runs"] == [["None."]]
+        async with lead.get("/dashboard/events") as stream:
+            event = (await stream.content.readuntil(b"\n\n")).decode()
+        assert "alpha" not in event
+        assert theirs not in event
+        await cancel_prediction(alpha, theirs)
+
+
+async def test_operators_sign_in_with_their_token_and_out_again(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """The cookie is no script's, of no other site, and says nothing; the token itself is nowhere."""
+    async with open_gateway(**guarded) as stack, visitor(stack) as operator:
+        token = stack.keys["alpha"]
+        route = await look(operator)
+        assert (route.status, route.headers["Location"]) == (303, "/dashboard/sign-in")
+        assert (await look(operator, "/dashboard/sign-in")).status == 200
+        opened = await sign_in(operator, token)
+        assert (opened.status, opened.headers["Location"]) == (303, "/dashboard")
+        cookie = opened.headers["Set-Cookie"]
+        assert cookie.startswith(f"{dashboard.COOKIE}=")
+        for word in ("HttpOnly", "SameSite=Strict", "Path=/dashboard", "Max-Age=28800"):
+            assert word in cookie
+        assert "Secure" not in cookie
+        assert token not in cookie
+        page = await look(operator)
+        assert page.status == 200
+        assert "Requests in progress" in page.text
+        assert "Sign out" in page.text
+        assert token not in page.text
+        left = await ask(operator, "POST", "/dashboard/sign-out", headers=OURS, allow_redirects=False)
+        assert left.status == 303
+        assert (await look(operator)).status == 303
+
+
+async def test_a_proxy_that_ends_tls_makes_the_cookie_secure(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    server = {"trusted_proxies": ["127.0.0.0/8"]}
+    async with open_gateway(server=server, **guarded) as stack, visitor(stack) as operator:
+        opened = await sign_in(operator, stack.keys["alpha"], **OURS, **{"X-Forwarded-Proto": "https"})
+        assert "Secure" in opened.headers["Set-Cookie"]
+
+
+async def test_programs_send_a_header(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """The operators' token, or a key; what is wrong is a 401 and no form."""
+    async with open_gateway(**guarded) as stack:
+        expected = {stack.keys["alpha"]: "Requests in progress", stack.keys["beta"]: "Usage of team beta"}
+        for secret, words in expected.items():
+            async with visitor(stack, Authorization=f"Bearer {secret}") as program:
+                page = await look(program)
+                assert (page.status, words in page.text, "Set-Cookie" in page.headers) == (200, True, False)
+        async with visitor(stack, Authorization="Bearer nonsense") as program:
+            assert (await look(program)).status == 401
+            assert (await look(program, "/dashboard/events")).status == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+async def test_no_other_page_signs_anybody_in_or_out(
+    open_gateway: OpenGateway, guarded: dict[str, Any], headers: dict[str, str]
+):
+    """Not even a service on another port of the same host, to which cookies mean the same place."""
+    async with open_gateway(**guarded) as stack, visitor(stack) as operator:
+        refused = await sign_in(operator, stack.keys["alpha"], **headers)
+        assert refused.status == 403
+        assert "Set-Cookie" not in refused.headers
+        assert (await ask(operator, "POST", "/dashboard/sign-out", headers=headers)).status == 403
+
+
+async def test_its_own_page_and_a_program_may_send_the_form(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    async with open_gateway(**guarded) as stack, visitor(stack) as operator:
+        assert (await sign_in(operator, stack.keys["alpha"], Origin=stack.ops_url)).status == 303
+        assert (await sign_in(operator, stack.keys["alpha"], Accept="*/*")).status == 303
+
+
+async def test_a_wrong_secret_is_told_in_the_form(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    keys = [
+        {"name": "page", "origins": ["https://app.example.com"]},
+        {"name": "reader", "scopes": ["read"]},
+    ]
+    async with open_gateway(teams={"beta": {"keys": keys}}, **guarded) as stack, visitor(stack) as stranger:
+        refused = await sign_in(stranger, "<b>guess</b>")
+        assert refused.status == 401
+        assert "neither the operators" in refused.text
+        assert "guess" not in refused.text
+        # What a page shows to everybody opens nothing, nor does a key that may not predict.
+        for name in ("beta.page", "beta.reader"):
+            assert (await sign_in(stranger, stack.keys[name])).status == 403
+        async with many(stack, "beta") as beta:
+            token = (await ask(beta, "POST", "/gateway/tokens", json={"ttl_seconds": 60})).json["token"]
+        assert (await sign_in(stranger, token)).status == 403
+        assert (await look(stranger)).status == 303
+        bare = {"data": b"secret=x", "headers": {**OURS, "Content-Type": "text/plain"}}
+        assert (await ask(stranger, "POST", "/dashboard/sign-in", **bare)).status == 400
+        long = {"data": {"secret": "x" * 10_000}, "headers": OURS}
+        assert (await ask(stranger, "POST", "/dashboard/sign-in", **long)).status == 401
+
+
+async def test_without_a_token_it_is_for_this_machine(open_gateway: OpenGateway):
+    """A site that has its name lead to this machine (DNS rebinding) is refused; an address of loopback is not."""
+    async with open_gateway() as stack, visitor(stack) as operator:
+        port = stack.ops_url.rpartition(":")[2]
+        for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"):
+            assert (await look(operator, headers={"Host": host})).status == 200, host
+        for host in ("evil.example", f"evil.example:{port}", "10.0.0.1"):
+            assert (await look(operator, headers={"Host": host})).status == 403, host
+            assert (await look(operator, "/dashboard/events", headers={"Host": host})).status == 403, host
+        assert (await look(operator, "/dashboard/sign-in")).headers["Location"] == "/dashboard"
+
+
+async def test_every_answer_carries_the_policy(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """Pages, files, redirects, refusals and the stream: nothing inline, nothing foreign, in nobody's frame."""
+    async with open_gateway(**guarded) as stack, visitor(stack) as operator:
+        await sign_in(operator, stack.keys["alpha"])
+        for path, status in (
+            ("/dashboard", 200),
+            ("/dashboard/sign-in", 200),
+            ("/dashboard/files/page.js", 200),
+            ("/dashboard/files/page.css", 200),
+            ("/dashboard/files/icon.svg", 200),
+            ("/dashboard/files/nothing.js", 404),
+        ):
+            reply = await look(operator, path)
+            assert reply.status == status
+            policy = reply.headers["Content-Security-Policy"]
+            assert "unsafe" not in policy
+            assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+            assert "frame-ancestors 'none'" in policy
+            assert reply.headers["X-Content-Type-Options"] == "nosniff"
+            assert reply.headers["Cache-Control"] == "no-store"
+        async with operator.get("/dashboard/events") as stream:
+            assert stream.headers["Content-Type"] == "text/event-stream"
+            assert "default-src 'none'" in stream.headers["Content-Security-Policy"]
+
+
+async def test_the_stream_tells_what_has_changed(open_gateway: OpenGateway):
+    """First everything; then the time, and what is new, alone."""
+    async with (
+        open_gateway(prices=PRICES) as stack,
+        many(stack) as alpha,
+        visitor(stack) as operator,
+        operator.get("/dashboard/events") as stream,
+    ):
+        first = json.loads((await stream.content.readuntil(b"\n\n")).decode().partition("data: ")[2])
+        assert "$0.00" in first["month"]
+        await spend(alpha, named(stack), STORY)
+        changed: dict[str, str] = {}
+        async with asyncio.timeout(10):
+            while "$0.25" not in changed.get("month", ""):
+                event = (await stream.content.readuntil(b"\n\n")).decode()
+                changed = json.loads(event.partition("data: ")[2])
+        assert "refusals" not in changed
+        assert {"updated", "month", "teams", "spend-chart"} <= set(changed)
+
+
+async def test_only_so_many_pages_are_kept_new(
+    open_gateway: OpenGateway, guarded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    """One team's wall of screens leaves places for others; whoever is refused is told when to come again."""
+    monkeypatch.setattr(dashboard_streams, "MOST_EACH", 2)
+    async with open_gateway(**guarded) as stack:
+        beta = {"Authorization": f"Bearer {stack.keys['beta']}"}
+        async with (
+            visitor(stack, **beta) as lead,
+            lead.get("/dashboard/events"),
+            lead.get("/dashboard/events"),
+            visitor(stack, Authorization=f"Bearer {stack.keys['alpha']}") as operator,
+        ):
+            refused = await look(lead, "/dashboard/events")
+            assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+            async with operator.get("/dashboard/events") as stream:
+                assert stream.status == 200
+                metrics = (await ask(operator, "GET", "/metrics")).text
+            assert 'replicate_gateway_refusals_total{reason="RateLimited"} 1.0' in metrics
+            assert "replicate_gateway_dashboard_streams 3.0" in metrics
+
+
+async def test_a_page_whose_key_is_revoked_is_told_to_sign_in(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """Within seconds, in the middle of its stream."""
+    async with open_gateway(**guarded) as stack, visitor(stack) as lead:
+        beside = SQLiteStore(stack.database)
+        await beside.open()
+        minted = new_key(secrets.token_bytes)
+        key = Key(id=minted.id, team="beta", name="lead", sha256=minted.sha256, created_at=time.time())
+        await beside.add_key(key)
+        assert (await sign_in(lead, minted.key)).status == 303
+        async with lead.get("/dashboard/events") as stream, asyncio.timeout(10):
+            await stream.content.readuntil(b"\n\n")
+            await beside.revoke_key(key.id, time.time())
+            text = (await stream.content.read()).decode()
+        await beside.close()
+        assert text.endswith("event: signed-out\ndata: {}\n\n")
+        assert (await look(lead)).headers["Location"] == "/dashboard/sign-in"
+
+
+async def test_pages_that_are_kept_new_hold_up_no_shutdown(open_gateway: OpenGateway):
+    async with aiohttp.ClientSession() as session:
+        async with open_gateway() as stack:
+            stream = await session.get(f"{stack.ops_url}/dashboard/events")
+            await stream.content.readuntil(b"\n\n")
+        async with asyncio.timeout(3):
+            await stream.content.read()
+        stream.close()
+
+
+async def test_without_the_extra_the_page_says_how_to_install_it(
+    open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gateway.assembly.listeners.load_renderer", lambda: None)
+    async with open_gateway() as stack, visitor(stack) as operator:
+        for path in ("/dashboard", "/dashboard/sign-in", "/dashboard/events"):
+            page = await look(operator, path)
+            assert page.status == 501
+            assert "pip install 'replicate-gateway[dashboard]'" in page.text
+        assert (await look(operator, "/metrics")).status == 200

@@ -1,0 +1,165 @@
+"""`GET /gateway/explain/<id>`: what became of a prediction and why, told to its owner and to nobody else."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+
+from tests.gateway.conftest import OpenGateway
+from tests.gateway.test_sharing import STORY, ask, cancel, create, finished, many
+from tests.support.samples import UNKNOWN_ID
+from tests.support.stack import Stack
+from tests.support.upstream import version_of
+
+PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.25}]}
+OWN = {"prompt": "a llama", "max_tokens": 2}
+LONG = STORY | {"duration": 600.0}
+
+
+def named(stack: Stack, model: str = "acme/storyteller") -> str:
+    return f"{model}:{version_of(stack.upstream, model)}"
+
+
+async def explain(session: aiohttp.ClientSession, prediction: str) -> Any:
+    reply = await ask(session, "GET", f"/gateway/explain/{prediction}")
+    assert reply.status == 200, reply.text
+    return reply.json
+
+
+def words(answer: Any) -> list[str]:
+    return [each["what"] for each in answer["timeline"]]
+
+
+async def test_a_run_a_hit_and_a_bypass_each_say_what_they_are(open_gateway: OpenGateway):
+    """The first pays a quarter because its seed proves nothing yet ran; the second is a hit; no seed is no sharing."""
+    limits = {"budget_usd_per_day": 5, "predictions_per_minute": 60}
+    async with open_gateway(prices=PRICES, teams={"alpha": limits}) as stack, many(stack) as alpha:
+        first = (await create(alpha, named(stack), STORY)).json["id"]
+        await finished(alpha, first)
+        ran = await explain(alpha, first)
+        assert ran["prediction"] == first
+        assert ran["key"] == {"id": "alpha/default", "name": "default"}
+        assert (ran["source"], ran["deterministic"], ran["reason"]) == ("run", True, "seed")
+        assert ran["run"]["id"].startswith("run_")
+        assert ran["run"] | {"id": ""} == {"id": "", "upstream_id": first, "status": "succeeded"}
+        assert {"asked", "reserved", "created", "recorded", "started", "ended", "settled"} == set(words(ran))
+        assert ran["price"]["charged_usd"] == ran["price"]["estimate_usd"] == "0.250000"
+        assert ran["price"]["basis"] == {"usd_per_run": "0.25", "origin": "rule"}
+        assert ran["price"]["parts"] == [{"unit": "run", "quantity": "1", "usd_each": "0.25", "usd": "0.25"}]
+        assert [each["name"] for each in ran["limits"]["passed"]] == ["predictions_per_minute", "budget_usd_per_day"]
+        assert ran["limits"]["waited_for"] is None
+
+        again = (await create(alpha, named(stack), STORY)).json["id"]
+        hit = await explain(alpha, again)
+        assert (hit["source"], hit["reason"], hit["fingerprint"]) == ("hit", "seed", ran["fingerprint"])
+        assert hit["run"] == ran["run"]
+        assert (hit["price"]["charged_microusd"], hit["price"]["saved_microusd"]) == (0, 250_000)
+        assert "hit" in words(hit)
+
+        other = (await create(alpha, named(stack), OWN)).json["id"]
+        bypass = await explain(alpha, other)
+        assert (bypass["source"], bypass["deterministic"], bypass["reason"]) == ("run", False, "no-seed")
+        assert bypass["fingerprint"] is None
+
+
+async def test_the_reason_of_a_bare_version_is_the_one_that_its_model_gave(open_gateway: OpenGateway):
+    """When it was posted nobody knew the model; by the answer it was known, and the seed proved it."""
+    async with open_gateway() as stack, many(stack) as alpha:
+        made = (await create(alpha, version_of(stack.upstream, "acme/storyteller"), STORY)).json["id"]
+        await finished(alpha, made)
+        async with asyncio.timeout(5):
+            # The identity is settled beside the answer to the create.
+            while not (answer := await explain(alpha, made))["deterministic"]:
+                await asyncio.sleep(0.02)
+        assert answer["reason"] == "seed"
+        assert answer["fingerprint"] is not None
+
+
+async def test_a_wait_for_a_rate_is_told(open_gateway: OpenGateway):
+    """One at a time: the second waited for the first, and its explanation says for what and how long."""
+    async with open_gateway(teams={"alpha": {"concurrent_predictions": 1}}) as stack, many(stack) as alpha:
+        first = (await create(alpha, named(stack), LONG)).json["id"]
+        second = asyncio.create_task(create(alpha, named(stack), OWN))
+        async with asyncio.timeout(5):
+            while 'waiters{kind="limit"} 1.0' not in (await ask(alpha, "GET", f"{stack.ops_url}/metrics")).text:
+                await asyncio.sleep(0.02)
+        await cancel(alpha, first)
+        answer = await explain(alpha, (await second).json["id"])
+        assert words(answer)[:3] == ["asked", "waited", "reserved"]
+        assert answer["limits"]["waited_for"] == {"name": "concurrent_predictions", "of": "team", "limit": 1}
+        assert answer["limits"]["waited_seconds"] > 0
+
+
+async def test_what_is_foreign_and_what_is_unknown_are_the_same_404(open_gateway: OpenGateway):
+    """Nobody learns from an explanation that an id exists. An operator may see everything."""
+    async with (
+        open_gateway() as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
+        many(stack, "operator") as operator,
+    ):
+        made = (await create(alpha, named(stack), OWN)).json["id"]
+        foreign = await ask(beta, "GET", f"/gateway/explain/{made}")
+        unknown = await ask(beta, "GET", f"/gateway/explain/{UNKNOWN_ID}")
+        assert (foreign.status, foreign.text) == (unknown.status, unknown.text) == (404, unknown.text)
+        assert (await ask(beta, "GET", "/gateway/explain/nonsense")).status == 404
+        assert (await explain(operator, made))["run"]["upstream_id"] == made
+
+
+async def test_a_run_shared_with_another_team_keeps_that_teams_ids(open_gateway: OpenGateway):
+    """Joined and hit alike: the other team's ids are in none of it, nor is anything from before they asked."""
+    async with (
+        open_gateway(prices=PRICES, cache={"share": "all"}) as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
+    ):
+        given = STORY | {"duration": 20.0}
+        theirs = (await create(alpha, named(stack), given)).json["id"]
+        run = (await explain(alpha, theirs))["run"]
+        joined = (await create(beta, named(stack), given)).json["id"]
+        await finished(beta, joined)
+        hit = (await create(beta, named(stack), given)).json["id"]
+        for prediction, source in ((joined, "joined"), (hit, "hit")):
+            reply = await ask(beta, "GET", f"/gateway/explain/{prediction}")
+            assert theirs not in reply.text
+            assert run["id"] not in reply.text
+            assert "alpha" not in reply.text
+            answer = reply.json
+            assert answer["source"] == source
+            assert answer["run"] == {"id": None, "upstream_id": None, "status": "succeeded"}
+            assert answer["fingerprint"] is not None
+            assert (answer["price"]["charged_microusd"], answer["price"]["saved_microusd"]) == (0, 250_000)
+            assert answer["timeline"][0]["what"] == source
+        # The team that started it sees all of it.
+        assert (await explain(alpha, theirs))["price"]["charged_microusd"] == 250_000
+
+
+async def test_a_cancel_is_told_and_a_key_without_the_scope_learns_nothing(open_gateway: OpenGateway):
+    """The caller's own end and what was asked of upstream both have their lines."""
+    keys = [{"name": "reader", "scopes": ["read"]}]
+    async with (
+        open_gateway(teams={"alpha": {"keys": keys}}) as stack,
+        many(stack) as alpha,
+        many(stack, "alpha.reader") as reader,
+    ):
+        made = (await create(alpha, named(stack), LONG)).json["id"]
+        await cancel(alpha, made)
+        answer = await explain(alpha, made)
+        assert answer["status"] == "canceled"
+        assert "canceled" in words(answer)
+        assert "cancel asked" in words(answer)
+        assert (await ask(reader, "GET", f"/gateway/explain/{made}")).status == 403
+
+
+async def test_a_receiver_that_takes_nothing_is_told(open_gateway: OpenGateway):
+    """The message waits, and the explanation says how often it was tried, and what came of it."""
+    webhooks = {"allow_http": True, "allow_private_addresses": True}
+    async with open_gateway(webhooks=webhooks) as stack, many(stack) as alpha:
+        body = {"version": named(stack), "input": OWN, "webhook": "http://127.0.0.1:9/nobody"}
+        made = (await ask(alpha, "POST", "/v1/predictions", json=body)).json["id"]
+        await finished(alpha, made)
+        async with asyncio.timeout(10):
+            while "the last: " not in str(answer := await explain(alpha, made)):
+                await asyncio.sleep(0.05)
+        (queued,) = [each for each in answer["timeline"] if each["what"] == "webhook queued"]
+        assert queued["detail"].startswith("tries: 1, the last: ")

@@ -1,0 +1,176 @@
+"""Readers of one channel in every order of news, slowness, coming, stalling and leaving: none misses, none hears twice.
+
+The sockets are played, so that what the kernel takes and when is the test's to choose; all the rest is as it runs.
+"""
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from gateway.http.response_body import CallerLeft
+from gateway.http.server import Connection
+from gateway.http.sse import fan_out, handler
+from gateway.http.sse.connection import Block, Reader
+from gateway.http.sse.fan_out import FanOut
+from gateway.streams.channel import Channel
+from gateway.streams.rules.event_log import EventLog
+from gateway.streams.rules.replay import frame
+from gateway.streams.rules.sse import Event
+from tests.support.clock import ManualClock
+from tests.support.fake_streams import HI, FakeStreamObserver
+
+ORDERS = 150
+HEARTBEAT = Block.of(b":\n\n")
+
+
+class Line:
+    """A caller's connection: transport and writer in one."""
+
+    def __init__(self, choice: random.Random) -> None:
+        self.taken = b""
+        self.is_stuck = False
+        self._held = b""
+        self._is_cut = False
+        self._choice = choice
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def transport(self) -> "Line":
+        return self
+
+    def is_closing(self) -> bool:
+        return self._is_cut
+
+    def write(self, data: bytes) -> None:
+        """Take bytes at once, or hold them."""
+        if self._held or self.is_stuck or self._choice.random() < 0.2:
+            self._held += data
+        else:
+            self.taken += data
+
+    def get_write_buffer_size(self) -> int:
+        return len(self._held)
+
+    async def drain(self) -> None:
+        if self._held and not self._is_cut:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def take(self) -> None:
+        """Take what is held."""
+        self.taken, self._held = self.taken + self._held, b""
+        self._wake()
+
+    def cut(self) -> None:
+        """Go."""
+        self._is_cut = True
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+
+class Scene:
+    """A channel, and those who read it."""
+
+    def __init__(self, seed: int) -> None:
+        self.choice = random.Random(seed)
+        self.channel = Channel("r", EventLog(self.choice.choice([600, 100_000])))
+        self.said: list[Event] = []
+        self.lines: list[tuple[Line, Reader]] = []
+        self.ends: list[tuple[str | None, str, Line]] = []
+        self._fan_out: FanOut | None = None
+
+    async def read(self, last_event_id: str | None) -> None:
+        """Read as a request does."""
+        line, observer = Line(self.choice), FakeStreamObserver()
+        played = cast("Any", line)
+        reader = Reader(
+            web.StreamResponse(), cast("AbstractStreamWriter", played), cast("Connection", played), is_chunked=False
+        )
+        self.lines.append((line, reader))
+        readers = self._fan_out = self._fan_out or FanOut(self.channel, observer)
+        readers.enter(reader, lambda: None)
+        how = "left"
+        with suppress(CallerLeft):
+            how = await handler._Telling(reader, self.channel, last_event_id, ManualClock(), observer).tell()
+        readers.leave(reader)
+        if not readers.readers:
+            self._fan_out = None
+        self.ends.append((last_event_id, how, line))
+
+    async def fill(self) -> None:
+        """Say things, in bursts and with pauses, and then that it is done."""
+        for number in range(self.choice.randint(1, 40)):
+            size = self.choice.randint(1, 4)
+            await self.publish(*(frame("output", f"10:{number * 5 + n}", "x" * self.choice.randint(1, 120))
+                                 for n in range(size)))  # fmt: skip
+            for _ in range(self.choice.randint(0, 6)):
+                await asyncio.sleep(0)
+        await self.publish(frame("done", "10:9999", "{}"))
+
+    async def publish(self, *events: Event) -> None:
+        """Say events."""
+        self.said += events
+        await self.channel.publish(events)
+
+    async def play(self) -> None:
+        """Let readers come, take, stall and go for as long as something is said; then let all take the rest."""
+        async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+            group.create_task(self.read(None))
+            group.create_task(self.fill())
+            while not self.channel.is_complete:
+                await asyncio.sleep(0)
+                chance = self.choice.random()
+                if chance < 0.3:
+                    known = self.choice.choice(self.said).id if self.said and self.choice.random() < 0.4 else None
+                    group.create_task(self.read(known))
+                for line, reader in self.choice.sample(self.lines, min(8, len(self.lines))):
+                    self.disturb(self.choice.random(), line, reader)
+            while len(self.ends) < len(self.lines):
+                for line, _ in self.lines:
+                    line.is_stuck = False
+                    line.take()
+                await asyncio.sleep(0)
+
+    def disturb(self, chance: float, line: Line, reader: Reader) -> None:
+        """Let something happen to a reader's connection."""
+        if chance < 0.4:
+            line.take()
+        elif chance < 0.8:
+            reader.beat(HEARTBEAT, ORDERS)
+        elif chance < 0.82:
+            line.cut()
+            reader.wake()  # as the connection does when it is lost
+        elif chance < 0.9:
+            line.is_stuck = not line.is_stuck
+
+
+async def test_no_order_of_things_loses_or_doubles_anything(monkeypatch: pytest.MonkeyPatch):
+    """To the end: the whole from where one began. Cut off, or told that something is gone: the beginning of it."""
+    monkeypatch.setattr(fan_out, "WRITES_A_TURN", 2)
+    monkeypatch.setattr(fan_out, "BLOCK_BYTES", 200)
+    monkeypatch.setattr(handler, "BLOCK_BYTES", 200)
+    seen = set()
+    for seed in range(ORDERS):
+        scene = Scene(seed)
+        await scene.play()
+        assert scene.channel.listener is None
+        for last_event_id, how, line in scene.ends:
+            first = next((n + 1 for n, each in enumerate(scene.said) if each.id == last_event_id), 0)
+            due = b"".join(each.raw for each in scene.said[first:])
+            taken = line.taken.replace(HEARTBEAT.data, b"").removeprefix(HI)
+            told, _, gone = taken.partition(b"event: error\n")
+            seen.add(how)
+            assert due == told if how == "done" else due.startswith(told), (seed, how)
+            assert not gone or how == "lost", (seed, how)
+    assert seen == {"done", "lost", "left"}

@@ -1,0 +1,300 @@
+"""Files: streamed through, owned by a team, shown from the gateway's own records."""
+
+import asyncio
+import gzip
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from gateway.http import response_body
+from gateway.simulator import Fault
+from gateway.simulator.files import sign_download
+from tests.gateway.conftest import OpenGateway
+from tests.support.samples import FORM, UNKNOWN_FILE, content, form
+from tests.support.scripted import answer, scripted
+from tests.support.stack import Stack
+from tests.support.wire import Reply, ask, assert_problem, exchange, hang_up_after, parse, send_raw, spell
+
+MIB = 1024 * 1024
+
+
+async def put(stack: Stack, data: bytes, *, key: str = "alpha", **headers: str) -> Reply:
+    return await ask(stack, "POST", "/v1/files", key=key, data=data, headers={"Content-Type": FORM, **headers})
+
+
+async def test_a_file_lives_from_upload_to_delete(gateway: Stack):
+    """Upload, show, list, delete: Replicate's shape, this gateway's links."""
+    data = bytes(range(256)) * 100
+    made = await put(gateway, form(content("a.bin", data, "application/octet-stream")))
+    assert made.status == 201
+    file = made.json
+    assert (file["name"], file["size"], file["content_type"]) == ("a.bin", len(data), "application/octet-stream")
+    assert file["checksums"]["sha256"] == hashlib.sha256(data).hexdigest()
+    gateway.upstream.requests.clear()
+    assert (await ask(gateway, "GET", f"/v1/files/{file['id']}")).json == file
+    assert (await ask(gateway, "GET", "/v1/files")).json == {"previous": None, "next": None, "results": [file]}
+    assert not len(gateway.upstream.requests), "shown from our own records"
+    gone = await ask(gateway, "DELETE", f"/v1/files/{file['id']}")
+    assert (gone.status, gone.body) == (204, b"")
+    assert (await ask(gateway, "GET", f"/v1/files/{file['id']}")).status == 404
+    assert (await ask(gateway, "DELETE", f"/v1/files/{file['id']}")).status == 404
+    assert (await ask(gateway, "GET", "/v1/files")).json["results"] == []
+    assert gateway.upstream.requests.count("files.delete") == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "caf\u00e9.txt",
+        "\u65e5\u672c\u8a9e.png",
+        "\U0001f600.gif",
+        "a b.txt",
+        "a;b.txt",
+        "a'b.txt",
+        "n" * 255,
+        "\u20ac" * 85,
+        "..",
+        "../../etc/passwd",
+        "CON",
+        "a%22b.txt",
+        ".hidden",
+    ],
+    ids=lambda name: name[:20].encode("unicode_escape").decode(),
+)
+async def test_names_of_any_script_arrive_as_they_are(gateway: Stack, name: str):
+    """What a file is called is its owner's business, up to 255 bytes."""
+    made = await put(gateway, form(content(name)))
+    assert made.status == 201, made.text
+    assert made.json["name"] == name
+
+
+@pytest.mark.parametrize("name", ['a"b.txt', "a\\b.txt", "a\rb", "x\x00y"], ids=ascii)
+async def test_names_that_would_break_a_header_break_none(gateway: Stack, name: str):
+    """A quote or a line break in a name makes no header and no second part."""
+    spelled = name.replace("\\", "\\\\").replace('"', '\\"')
+    made = await put(gateway, form(content(spelled)))
+    assert made.status in (201, 400), made.text
+    (stored,) = [file.name for file in gateway.upstream.world.files._files.values()] or [""]
+    assert not {"\r", "\n", "\0"} & set(stored)
+
+
+async def test_metadata_and_other_fields_travel_along(gateway: Stack):
+    """The client's own metadata is kept."""
+    head = b'--frontier\r\nContent-Disposition: form-data; name="metadata"\r\nContent-Type: application/json'
+    metadata = head + b'\r\n\r\n{"a":1}\r\n'
+    made = await put(gateway, form(content(), metadata))
+    assert made.json["metadata"] == {"a": 1}
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 1_000_003])
+async def test_every_byte_arrives_whatever_the_size(gateway: Stack, size: int):
+    """An empty file, one that fills a chunk, one more: the sum says that they are the same."""
+    data = (b"0123456789\r\n--frontie" * (size // 20 + 1))[:size]
+    made = await put(gateway, form(content(data=data)))
+    assert made.status == 201, made.text
+    assert made.json["checksums"]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert made.json["size"] == size
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: x\r\n", b"Content-Length: -5\r\n", b"Content-Length: 2\r\n",
+                                  b"Content-Length: 500\r\n"])  # fmt: skip
+async def test_a_parts_own_length_is_not_believed(gateway: Stack, head: bytes):
+    """The boundary says where a part ends; a header that says otherwise cuts nothing off."""
+    made = await put(gateway, form(content().replace(b"Content-Type", head + b"Content-Type")))
+    assert (made.status, made.json["size"]) == (201, 5)
+
+
+def memory_kib() -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1])
+
+
+async def test_a_large_upload_is_not_held_in_memory(open_gateway: OpenGateway):
+    """Sixty megabytes pass through while the process grows by a few."""
+    file_id = "A" * 48
+    document = b'{"id":"%s","created_at":"2030-01-01T00:00:00Z","expires_at":"2030-01-02T00:00:00Z"}' % file_id.encode()
+    piece, count = b"x" * MIB, 60
+
+    async def body() -> AsyncIterator[bytes]:
+        yield content(data=b"")[:-2]
+        for _ in range(count):
+            yield piece
+        yield b"\r\n--frontier--\r\n"
+
+    async with (
+        scripted(answer(document, status="201 Created", Connection="close")) as sink,
+        open_gateway(base_url=sink.url + "/v1") as stack,
+    ):
+        await put(stack, form(content(data=b"x" * MIB)))
+        before, highest = memory_kib(), 0
+        upload_task = asyncio.create_task(ask(stack, "POST", "/v1/files", data=body(), headers={"Content-Type": FORM}))
+        while not upload_task.done():
+            highest = max(highest, memory_kib())
+            await asyncio.sleep(0.005)
+        assert (await upload_task).status == 201
+        assert sink.body_bytes > count * MIB
+        assert highest - before < 16 * 1024, f"grew by {highest - before} KiB"
+
+
+async def test_upstreams_limit_speaks_upstreams_words(gateway: Stack):
+    """What upstream finds too large is told in its own document."""
+    gateway.upstream.faults.set(
+        Fault("error", operation="files.create", status=413, value="Files must be less than 100MB in size")
+    )
+    reply = await put(gateway, form(content()))
+    assert reply.status == 413
+    assert reply.json["detail"] == "Files must be less than 100MB in size"
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("html_error", 502), ("error", 500), ("drop_before", 502), ("drop_after", 502), ("malformed_json", 502),
+     ("token_revoked", 502), ("throttle", 429), ("redirect", 502)],
+)  # fmt: skip
+async def test_an_upload_that_fails_upstream_is_told_and_not_repeated(gateway: Stack, name: str, status: int):
+    """One try, one clear answer, no record of a file that nobody has."""
+    gateway.upstream.faults.set(Fault(name, operation="files.create"))
+    reply = await put(gateway, form(content()))
+    assert reply.status == status, reply.text
+    assert "<html" not in reply.text
+    assert gateway.upstream.requests.count("files.create") == 1
+    assert (await ask(gateway, "GET", "/v1/files")).json["results"] == []
+
+
+async def test_a_refusal_midway_reaches_a_sender_who_still_sends(open_gateway: OpenGateway):
+    """413 while megabytes are on their way is an answer, not a broken pipe."""
+    async with open_gateway(server={"max_upload_bytes": 100_000}) as stack:
+        head = spell(
+            "POST", "/v1/files", [("Content-Type", FORM), ("Transfer-Encoding", "chunked")], key=stack.keys["alpha"]
+        )
+        first = content(data=b"")[:-2]
+        piece = b"x" * 65536
+        pieces = [head, b"%x\r\n%b\r\n" % (len(first), first), *[b"%x\r\n%b\r\n" % (len(piece), piece)] * 40]
+        assert_problem(await send_raw(stack, pieces), 413)
+
+
+async def test_files_are_listed_newest_first_over_pages(gateway: Stack):
+    """More files than fit on a page are all found, once."""
+    made = [
+        reply.json["id"]
+        for reply in await asyncio.gather(*(put(gateway, form(content(f"{n}.txt"))) for n in range(105)))
+    ]
+    first = (await ask(gateway, "GET", "/v1/files")).json
+    second = (await ask(gateway, "GET", first["next"])).json
+    assert [len(first["results"]), len(second["results"])] == [100, 5]
+    assert second["next"] is None
+    listed = [each["id"] for each in first["results"] + second["results"]]
+    assert sorted(listed) == sorted(made)
+    assert (await ask(gateway, "GET", second["previous"])).json["results"] == first["results"]
+
+
+def signed(stack: Stack, file_id: str) -> str:
+    """Write the query of a download as upstream's owner of the file would sign it."""
+    expiry = int(stack.upstream.clock.now()) + 600
+    owner = stack.upstream.world.accounts.authenticate(f"Bearer {stack.upstream.token}")
+    signature = sign_download(stack.upstream.settings.files_signing_secret, owner, file_id, expiry)
+    return f"owner={owner}&expiry={expiry}&signature={quote(signature, safe='')}"
+
+
+async def download(stack: Stack, file_id: str, key: str = "alpha") -> Reply:
+    return await ask(stack, "GET", f"/v1/files/{file_id}/download?{signed(stack, file_id)}", key=key)
+
+
+async def test_a_download_gives_the_bytes_and_runs_as_no_page(gateway: Stack):
+    """An HTML file of a caller's making cannot act as this origin."""
+    data = b"<script>alert(1)</script>" * 10_000
+    file = (await put(gateway, form(content("x.html", data, "text/html")))).json
+    reply = await download(gateway, file["id"])
+    assert (reply.status, reply.body) == (200, data)
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in reply.headers["Content-Security-Policy"]
+    assert "attachment" in reply.headers["Content-Disposition"]
+    assert_problem(await download(gateway, file["id"], "beta"), 404, origin=None)
+    unsigned = await ask(gateway, "GET", f"/v1/files/{file['id']}/download")
+    assert unsigned.status in (400, 404, 422)
+    assert_problem(await download(gateway, UNKNOWN_FILE), 404, origin=None)
+
+
+async def cut_download(open_gateway: OpenGateway, written: bytes) -> bytes:
+    """Return the bytes on the line of a download that upstream cuts off after `written`."""
+    async with scripted(written) as broken, open_gateway(base_url=broken.url + "/v1") as stack:
+        request = spell("GET", "/v1/files/" + "A" * 48 + "/download?x=y", key=stack.keys["operator"])
+        return await exchange(stack, request)
+
+
+async def test_whoever_reads_nothing_of_a_download_is_left(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch):
+    """The connection to upstream that it holds is one that others wait for."""
+    monkeypatch.setattr(response_body, "STALL_SECONDS", 0.05)
+    gone = asyncio.Event()
+
+    async def endless(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nContent-Length: 9999999999\r\n\r\n")
+        try:
+            while True:
+                writer.write(bytes(1024 * 1024))
+                await writer.drain()
+        except ConnectionError:
+            gone.set()
+
+    async with scripted(endless) as host, open_gateway(base_url=host.url + "/v1") as stack:
+        parts = urlsplit(stack.origin)
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1)
+        writer.write(spell("GET", "/v1/files/" + "A" * 48 + "/download?x=y", key=stack.keys["operator"]))
+        await gone.wait()
+        writer.transport.abort()
+
+
+async def test_a_download_that_is_cut_off_is_cut_off_for_the_caller_too(open_gateway: OpenGateway):
+    """Never a short file that looks whole, and never an error document inside of a file."""
+    written = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 100000\r\n\r\n" + b"x" * 5000
+    received = await cut_download(open_gateway, written)
+    assert received.count(b"HTTP/1.1") == 1
+    assert b"problem+json" not in received
+    assert b"0\r\n\r\n" not in received[-10:]
+    with pytest.raises((AssertionError, ValueError)):
+        parse(received)
+
+
+async def test_two_teams_files_of_the_same_bytes_are_two(gateway: Stack):
+    """What one deletes the other keeps."""
+    a = (await put(gateway, form(content()), key="alpha")).json["id"]
+    b = (await put(gateway, form(content()), key="beta")).json["id"]
+    assert a != b
+    await ask(gateway, "DELETE", f"/v1/files/{a}")
+    assert (await ask(gateway, "GET", f"/v1/files/{b}", key="beta")).status == 200
+
+
+async def test_an_upload_packed_as_a_whole_is_unpacked(gateway: Stack):
+    """A Content-Encoding on the form is undone on the way."""
+    data = form(content(data=b"hello" * 1000))
+    made = await put(gateway, gzip.compress(data), **{"Content-Encoding": "gzip"})
+    assert (made.status, made.json["size"]) == (201, 5000)
+
+
+async def test_a_hung_up_upload_leaves_nothing(gateway: Stack):
+    """A phone that loses its line in the middle of a photo."""
+    head = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "500000")], key=gateway.keys["alpha"])
+    await hang_up_after(gateway, head + content(data=b"x" * 100_000)[:90_000])
+    assert (await ask(gateway, "GET", "/v1/files")).json["results"] == []
+    assert not gateway.upstream.world.files._files
+
+
+async def test_bad_uploads_of_one_caller_do_not_close_upstream_to_the_others(gateway: Stack):
+    """The breaker counts upstream's failures, not those of a caller who sends broken forms or hangs up."""
+    head = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "500000")], key=gateway.keys["beta"])
+    for _ in range(12):
+        assert (await put(gateway, content(), key="beta")).status == 400
+    await asyncio.gather(*(hang_up_after(gateway, head + content(data=b"x" * 80_000)) for _ in range(12)))
+    assert (await put(gateway, form(content()))).status == 201
+
+
+async def test_callers_who_leave_a_download_do_not_close_upstream_to_the_others(gateway: Stack):
+    """A browser that cancels downloads is no failure of upstream's."""
+    file = (await put(gateway, form(content(data=b"x" * 20 * MIB)))).json
+    path = f"/v1/files/{file['id']}/download?{signed(gateway, file['id'])}"
+    for _ in range(12):
+        await hang_up_after(gateway, spell("GET", path, key=gateway.keys["alpha"]))
+    assert (await ask(gateway, "GET", "/v1/models")).status == 200

@@ -1,0 +1,224 @@
+"""`Idempotency-Key`: a create that may be repeated safely, for a day, by its team.
+
+See docs/architecture.md, Operations.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.simulator import Fault, Simulator
+from tests.gateway.test_sharing import (
+    CREATED,
+    STORED,
+    STORY,
+    Moved,
+    Reply,
+    ask,
+    cancel,
+    create,
+    finished,
+    impatient,
+    many,
+    named,
+)
+from tests.support.stack import Stack, start_gateway
+from tests.support.upstream import creates, until
+
+# Nothing that could be shared: only the key makes two of these one.
+ANY = {"prompt": "whatever comes", "duration": 4.0}
+DAY = 24 * 3600.0
+
+
+async def keyed(session: aiohttp.ClientSession, stack: Stack, key: str, given: Any = None, **headers: str) -> Reply:
+    """Create with a key."""
+    return await create(session, named(stack), ANY if given is None else given, Idempotency_Key=key, **headers)
+
+
+def is_replay(reply: Reply) -> bool:
+    """Whether it is the first request's answer again."""
+    return reply.headers.get("Idempotency-Replayed") == "true"
+
+
+async def test_a_repeated_create_is_the_first_one_again(gateway: Stack):
+    """The same id, its newest state, a header that says so, and one run."""
+    async with many(gateway) as alpha:
+        first = await keyed(alpha, gateway, "order-1")
+        assert (first.status, is_replay(first)) == (201, False)
+        again = await keyed(alpha, gateway, "order-1")
+        assert (again.status, is_replay(again)) == (201, True)
+        assert again.json["id"] == first.json["id"]
+        assert again.headers["Location"] == first.headers["Location"]
+        waited = await keyed(alpha, gateway, "order-1", Prefer="wait")
+        assert (waited.status, waited.json["status"], waited.json["id"]) == (201, "succeeded", first.json["id"])
+        assert creates(gateway.upstream) == 1
+        other = await keyed(alpha, gateway, "order-2")
+        assert other.json["id"] != first.json["id"]
+        assert not is_replay(other)
+        assert len((await ask(alpha, "GET", CREATED)).json["results"]) == 2
+    assert creates(gateway.upstream) == 2
+
+
+async def test_a_cancelled_prediction_is_replayed_as_cancelled(gateway: Stack):
+    """The key stands for what came of it, whatever that is."""
+    async with many(gateway) as alpha:
+        first = await keyed(alpha, gateway, "order-1")
+        await cancel(alpha, first.json["id"])
+        again = await keyed(alpha, gateway, "order-1")
+        assert (again.json["status"], is_replay(again)) == ("canceled", True)
+    assert creates(gateway.upstream) == 1
+
+
+async def test_a_create_under_way_is_a_conflict(gateway: Stack):
+    """Twenty at once: one leads, the others hear 409 and when to come again; then it is there for all."""
+    gateway.upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.5))
+    async with many(gateway) as alpha:
+        replies = await asyncio.gather(*(keyed(alpha, gateway, "order-1") for _ in range(20)))
+        assert sorted({reply.status for reply in replies}) == [201, 409]
+        assert sum(reply.status == 201 and not is_replay(reply) for reply in replies) == 1
+        for reply in replies:
+            if reply.status == 409:
+                assert reply.headers["Retry-After"] == "1"
+                assert reply.json["title"] == "Conflict"
+        assert is_replay(await keyed(alpha, gateway, "order-1"))
+    assert creates(gateway.upstream) == 1
+
+
+@pytest.mark.parametrize("other", [{"prompt": "another"}, {"duration": 5.0}, {"seed": 1}], ids=str)
+async def test_a_key_stands_for_one_body(gateway: Stack, other: dict[str, Any]):
+    """Another input under the same key is a mistake, told by name; nothing is run for it."""
+    async with many(gateway) as alpha:
+        await keyed(alpha, gateway, "order-1")
+        reply = await keyed(alpha, gateway, "order-1", ANY | other)
+        assert reply.status == 422
+        assert reply.json["invalid_fields"][0]["field"] == "Idempotency-Key"
+        body = {"version": named(gateway), "input": ANY, "webhook": "https://example.com/hook"}
+        assert (await ask(alpha, "POST", CREATED, json=body, headers={"Idempotency-Key": "order-1"})).status == 422
+        path = "/v1/models/acme/official-storyteller/predictions"
+        reply = await ask(alpha, "POST", path, json={"input": ANY}, headers={"Idempotency-Key": "order-1"})
+        assert reply.status == 422
+    assert creates(gateway.upstream) == 1
+
+
+async def test_a_key_is_its_teams_own(gateway: Stack):
+    """Two teams count their orders alike: two runs, and neither sees the other's."""
+    async with many(gateway) as alpha, many(gateway, "beta") as beta:
+        mine = await keyed(alpha, gateway, "order-1")
+        theirs = await keyed(beta, gateway, "order-1", {"prompt": "theirs"})
+        assert (mine.status, theirs.status) == (201, 201)
+        assert not is_replay(theirs)
+        assert mine.json["id"] != theirs.json["id"]
+        assert (await keyed(beta, gateway, "order-1", {"prompt": "theirs"})).json["id"] == theirs.json["id"]
+    assert creates(gateway.upstream) == 2
+
+
+async def test_a_key_survives_a_restart_and_ends_after_a_day(upstream: Simulator, tmp_path: Path):
+    """A second before the day is over it is a replay, a second after it a new prediction."""
+    clock = Moved(upstream)
+    async with start_gateway(upstream, tmp_path, clock=clock) as stack, many(stack) as alpha:
+        first = (await keyed(alpha, stack, "order-1")).json["id"]
+        await finished(alpha, first)
+    async with start_gateway(upstream, tmp_path, clock=clock, keys=stack.keys) as stack, many(stack) as alpha:
+        again = await keyed(alpha, stack, "order-1")
+        assert (again.json["id"], is_replay(again)) == (first, True)
+        assert (await keyed(alpha, stack, "order-1", {"prompt": "x"})).status == 422
+        clock.advance(DAY - 60)
+        assert (await keyed(alpha, stack, "order-1")).json["id"] == first
+        clock.advance(120)
+        fresh = await keyed(alpha, stack, "order-1", {"prompt": "x"})
+        assert (fresh.status, is_replay(fresh)) == (201, False)
+    assert creates(upstream) == 2
+
+
+@pytest.mark.parametrize("fault", ["insufficient_credit", "token_revoked"])
+async def test_a_refusal_frees_the_key(gateway: Stack, fault: str):
+    """Upstream took nothing, so the next try is the first."""
+    gateway.upstream.faults.set(Fault(fault, operation="predictions.create", times=1))
+    async with many(gateway) as alpha:
+        refused = await keyed(alpha, gateway, "order-1")
+        assert refused.status >= 400
+        reply = await keyed(alpha, gateway, "order-1")
+        assert (reply.status, is_replay(reply)) == (201, False)
+    assert creates(gateway.upstream) == 2
+
+
+async def test_a_create_that_had_no_turn_frees_the_key(upstream: Simulator, tmp_path: Path):
+    """429 twice: the first try is over, and no conflict with the second."""
+    teams = {"alpha": {"max_wait_seconds": 0}}
+    async with start_gateway(upstream, tmp_path, teams=teams) as stack, many(stack) as alpha:
+        upstream.faults.set(Fault("throttle", operation="predictions.create"))
+        assert [(await keyed(alpha, stack, "order-1")).status for _ in range(2)] == [429, 429]
+    assert creates(upstream) == 1
+
+
+async def test_a_refused_body_may_be_mended_under_the_same_key(gateway: Stack):
+    """422 of upstream leaves nothing behind."""
+    async with many(gateway) as alpha:
+        assert (await keyed(alpha, gateway, "order-1", {"seed": "x"})).status == 422
+        assert (await keyed(alpha, gateway, "order-1")).status == 201
+
+
+async def test_a_key_on_a_shared_run_is_its_callers_prediction(gateway: Stack):
+    """A hit and a join are remembered as what they were, so a repetition is no second prediction."""
+    given = STORY | {"duration": 10.0}
+    async with many(gateway) as alpha:
+        run_creator = await keyed(alpha, gateway, "lead", given)
+        joined = await keyed(alpha, gateway, "join", given)
+        assert run_creator.cache == STORED
+        assert (await keyed(alpha, gateway, "join", given)).json["id"] == joined.json["id"]
+        await finished(alpha, run_creator.json["id"])
+        hit = await keyed(alpha, gateway, "hit", given)
+        assert hit.is_hit
+        for key, reply in (("lead", run_creator), ("join", joined), ("hit", hit)):
+            again = await keyed(alpha, gateway, key, given)
+            assert (again.json["id"], is_replay(again)) == (reply.json["id"], True)
+        assert len((await ask(alpha, "GET", CREATED)).json["results"]) == 3
+    assert creates(gateway.upstream) == 1
+
+
+async def test_an_uncertain_create_holds_its_key_until_it_is_found(upstream: Simulator, tmp_path: Path):
+    """504, then 409 while it is looked for, then the prediction itself: never a second run."""
+    async with impatient(upstream, tmp_path) as stack, many(stack) as alpha:
+        upstream.faults.set(
+            Fault("drop_after", operation="predictions.create", times=1), Fault("error", operation="predictions.list")
+        )
+        assert (await keyed(alpha, stack, "order-1")).status == 504
+        assert (await keyed(alpha, stack, "order-1")).status == 409
+        upstream.faults.clear()
+        async with asyncio.timeout(10):
+            while (reply := await keyed(alpha, stack, "order-1")).status == 409:
+                await asyncio.sleep(0.05)
+        assert (reply.status, is_replay(reply)) == (201, True)
+        assert reply.json["id"] == upstream.predictions[0].id
+    assert creates(upstream) == 1
+
+
+async def test_a_key_left_behind_by_a_crash_finds_its_run(upstream: Simulator, tmp_path: Path):
+    """The gateway went down between create and record; the caller's repetition gets the run that there is."""
+    server = {"shutdown_grace_seconds": 1}
+    async with start_gateway(upstream, tmp_path, server=server) as stack, many(stack) as alpha:
+        upstream.faults.set(Fault("delay_headers", operation="predictions.create", seconds=4.0))
+        lost = asyncio.create_task(keyed(alpha, stack, "order-1"))
+        await until(lambda: upstream.predictions)
+    await asyncio.gather(lost, return_exceptions=True)
+    upstream.faults.clear()
+    async with start_gateway(upstream, tmp_path, keys=stack.keys) as stack, many(stack) as alpha:
+        async with asyncio.timeout(5):
+            while (reply := await keyed(alpha, stack, "order-1")).status == 409:
+                await asyncio.sleep(0.05)
+        assert (reply.status, is_replay(reply)) == (201, True)
+        assert reply.json["id"] == upstream.predictions[0].id
+    assert creates(upstream) == 1
+
+
+@pytest.mark.parametrize("key", ["x" * 256, "é"])
+async def test_a_key_that_is_none_is_refused(gateway: Stack, key: str):
+    """At most 255 printable ASCII characters."""
+    async with many(gateway) as alpha:
+        reply = await keyed(alpha, gateway, key)
+        assert reply.status == 422
+        assert reply.json["invalid_fields"][0]["field"] == "Idempotency-Key"
+    assert creates(gateway.upstream) == 0

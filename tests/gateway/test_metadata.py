@@ -1,0 +1,288 @@
+"""Metadata from memory, and the operators' own listener."""
+
+import asyncio
+import gzip
+import sqlite3
+import zlib
+from pathlib import Path
+
+import aiohttp
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.app import running
+from gateway.simulator import Fault, Simulator
+from tests.gateway.conftest import OpenGateway
+from tests.support.canary import Canaries
+from tests.support.samples import ShiftedClock, create, finished
+from tests.support.stack import Stack, house_config
+from tests.support.upstream import version_of
+from tests.support.wire import Reply, ask, assert_problem, metrics_of
+
+READS = [
+    ("/v1/models", "models.list"),
+    ("/v1/models/acme/painter", "models.get"),
+    ("/v1/models/acme/painter/versions", "models.versions.list"),
+    ("/v1/models/acme/painter/examples", "models.examples.list"),
+    ("/v1/models/acme/painter/readme", "models.readme.get"),
+    ("/v1/collections", "collections.list"),
+    ("/v1/collections/testing", "collections.get"),
+    ("/v1/hardware", "hardware.list"),
+    ("/v1/search?query=llama", "search"),
+]
+
+
+@pytest.mark.parametrize(("path", "operation"), READS, ids=[operation for _, operation in READS])
+async def test_metadata_is_asked_once_and_then_answered_from_memory(gateway: Stack, path: str, operation: str):
+    """Both teams, again and again: one read upstream, the same body, an age, a tag that saves the transfer."""
+    first = await ask(gateway, "GET", path)
+    assert first.status == 200
+    assert first.headers["Cache-Status"] == "replicate-gateway; fwd=miss; stored"
+    assert "Age" not in first.headers
+    for key in ("alpha", "beta"):
+        again = await ask(gateway, "GET", path, key=key)
+        assert again.body == first.body
+        assert again.headers["Cache-Status"].startswith("replicate-gateway; hit; ttl=")
+        assert 0 <= int(again.headers["Age"]) <= 5
+        assert again.headers["ETag"] == first.headers["ETag"]
+        assert again.headers["Content-Type"] == first.headers["Content-Type"]
+        assert "no-cache" in again.headers["Cache-Control"]
+    unchanged = await ask(gateway, "GET", path, headers={"If-None-Match": first.headers["ETag"]})
+    assert (unchanged.status, unchanged.body) == (304, b"")
+    assert unchanged.headers["ETag"] == first.headers["ETag"]
+    changed = await ask(gateway, "GET", path, headers={"If-None-Match": 'W/"another"'})
+    assert changed.status == 200
+    assert gateway.upstream.requests.count(operation) == 1
+    assert gateway.upstream.requests.count() == 1
+
+
+async def test_search_by_query_is_kept_by_its_words(gateway: Stack):
+    """Other words are another question; the same words in JSON are too, as upstream may read them otherwise."""
+    for words, content_type in ((b"llama", "text/plain"), (b"flux", "text/plain"), (b'"llama"', "application/json")):
+        for _ in range(2):
+            reply = await ask(gateway, "QUERY", "/v1/models", data=words, headers={"Content-Type": content_type})
+            assert reply.status == 200
+    assert gateway.upstream.requests.count("models.search") == 3
+
+
+async def test_a_query_goes_up_as_it_was_spelled(gateway: Stack):
+    """No decoding on the way: a coded line break stays one and makes no header of its own."""
+    for method, path in (("GET", "/v1/search"), ("QUERY", "/v1/models")):
+        gateway.upstream.requests.clear()
+        coded = "query=a%0d%0aX-Evil:%20yes%20%26b=c&x=%C3%A9%ff"
+        headers = {"Content-Type": "text/plain"} if method == "QUERY" else {}
+        reply = await ask(gateway, method, f"{path}?{coded}", data=b"x" if headers else None, headers=headers)
+        assert reply.status == 200
+        (seen,) = gateway.upstream.requests
+        assert "x-evil" not in seen.headers
+        assert "\r\nX-Evil: yes" in seen.query
+
+
+async def test_fifty_askers_at_once_cost_one_read(gateway: Stack):
+    """A page full of components that all want the model's schema."""
+    gateway.upstream.faults.set(Fault("delay", operation="models.get", seconds=0.2))
+    replies = await asyncio.gather(*(ask(gateway, "GET", "/v1/models/acme/painter") for _ in range(50)))
+    assert {reply.status for reply in replies} == {200}
+    assert len({reply.body for reply in replies}) == 1
+    assert gateway.upstream.requests.count("models.get") == 1
+
+
+async def test_errors_are_not_kept(gateway: Stack):
+    """A model published a moment ago is seen at the next look, and an upstream that recovers is believed."""
+    for _ in range(2):
+        assert (await ask(gateway, "GET", "/v1/models/acme/nothing")).status == 404
+    assert gateway.upstream.requests.count("models.get") == 2
+    gateway.upstream.faults.set(Fault("error", operation="models.get", status=500))
+    assert (await ask(gateway, "GET", "/v1/models/acme/painter")).status == 500
+    gateway.upstream.faults.clear()
+    assert (await ask(gateway, "GET", "/v1/models/acme/painter")).status == 200
+
+
+async def test_nothing_is_kept_where_the_time_is_nought(open_gateway: OpenGateway):
+    """`metadata_ttl_seconds = 0` means upstream every time, and says so."""
+    async with open_gateway(cache={"metadata_ttl_seconds": 0}) as stack:
+        for _ in range(3):
+            reply = await ask(stack, "GET", "/v1/hardware")
+            assert reply.headers["Cache-Status"] == "replicate-gateway; fwd=bypass; detail=metadata-ttl-0"
+            assert "Age" not in reply.headers
+        assert stack.upstream.requests.count("hardware.list") == 3
+
+
+async def test_what_is_kept_grows_old(open_gateway: OpenGateway, upstream: Simulator):
+    """After its time an entry is asked for anew; until then the age tells."""
+    clock = ShiftedClock()
+    async with open_gateway(clock=clock, cache={"metadata_ttl_seconds": 60}) as stack:
+        await ask(stack, "GET", "/v1/hardware")
+        clock.shift = 50
+        reply = await ask(stack, "GET", "/v1/hardware")
+        assert 49 <= int(reply.headers["Age"]) <= 51
+        clock.shift = 61
+        assert "fwd=miss" in (await ask(stack, "GET", "/v1/hardware")).headers["Cache-Status"]
+        assert upstream.requests.count("hardware.list") == 2
+
+
+async def test_a_write_makes_what_is_kept_forgotten(gateway: Stack):
+    """Whoever changes a model sees the change at the next look."""
+    made = {"owner": "acme", "name": "fresh", "visibility": "private", "hardware": "cpu"}
+    assert (await ask(gateway, "GET", "/v1/models/acme/painter")).status == 200
+    await ask(gateway, "POST", "/v1/models", json=made)
+    assert "fwd=miss" in (await ask(gateway, "GET", "/v1/models/acme/painter")).headers["Cache-Status"]
+
+
+async def test_pages_are_tagged_by_what_they_say(gateway: Stack):
+    """The links of a page differ from base to base, so a tag from another base does not fit."""
+    here = await ask(gateway, "GET", "/v1/collections", headers={"Host": "a.test"})
+    there = await ask(gateway, "GET", "/v1/collections", headers={"Host": "b.test"})
+    assert here.headers["ETag"] != there.headers["ETag"]
+    assert gateway.upstream.requests.count("collections.list") == 1
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br, gzip", "gzip;q=0", "identity", ""])
+async def test_large_answers_are_compressed_for_those_who_take_it(gateway: Stack, coding: str):
+    """Models are megabytes of schemas; whoever cannot unpack gets them plain."""
+    plain = await ask(gateway, "GET", "/v1/models")
+    reply = await ask(gateway, "GET", "/v1/models", headers={"Accept-Encoding": coding})
+    assert "Accept-Encoding" in reply.headers["Vary"]
+    used = reply.headers.get("Content-Encoding")
+    if coding in ("identity", ""):
+        assert used is None
+    body = {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}[used](reply.body)
+    assert body == plain.body
+    small = await ask(gateway, "GET", "/v1/hardware", headers={"Accept-Encoding": "gzip"})
+    assert len(small.body) >= 2048 or "Content-Encoding" not in small.headers
+
+
+async def test_upstreams_compression_is_undone_on_the_way(gateway: Stack):
+    """What upstream packs arrives readable, and is not announced as packed."""
+    gateway.upstream.faults.set(Fault("gzip"))
+    reply = await ask(gateway, "GET", "/v1/models/acme/painter")
+    assert reply.json["name"] == "painter"
+    assert "Content-Encoding" not in reply.headers
+    assert (await create(gateway, model="acme/storyteller")).status == 201
+
+
+# The operators' listener.
+
+
+async def ops(stack: Stack, path: str, **headers: str) -> Reply:
+    return await ask(stack, "GET", stack.ops_url + path, key=None, headers=headers)
+
+
+async def test_metrics_can_be_read_by_prometheus_in_both_forms(gateway: Stack):
+    """Every series parses, counters end in _total, and no label holds an id or a URL."""
+    made = (await create(gateway, model="acme/storyteller")).json
+    await finished(gateway, made["id"])
+    await ask(gateway, "GET", "/v1/nothing/" + made["id"])
+    await ask(gateway, "GET", "/v1/models")
+    reply = await ops(gateway, "/metrics")
+    families = {family.name: family for family in text_string_to_metric_families(reply.text)}
+    assert reply.headers["Content-Type"].startswith("text/plain; version=")
+    open_reply = await ops(gateway, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert open_reply.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert list(openmetrics(open_reply.text))
+    ours = {name for name in families if name.startswith("replicate_gateway_")}
+    for name in ("predictions_created", "predictions_finished", "polls", "upstream_requests", "http_requests",
+                 "http_request_duration_seconds", "sse_streams", "cache_lookups"):  # fmt: skip
+        assert f"replicate_gateway_{name}" in ours
+    for family in families.values():
+        for sample in family.samples:
+            text = " ".join(sample.labels.values())
+            assert made["id"] not in text
+            assert "://" not in text
+
+    def count(name: str, **labels: str) -> float:
+        samples = families[f"replicate_gateway_{name}"].samples
+        return sum(s.value for s in samples if s.name.endswith("_total") and labels.items() <= s.labels.items())
+
+    assert count("predictions_created", team="alpha") == 1
+    assert count("predictions_finished", team="alpha", status="succeeded") == 1
+    assert count("upstream_requests", operation="predictions.create", code="201") == 1
+    assert count("http_requests", code="404") == 1
+
+
+async def test_the_label_of_targets_is_bounded(open_gateway: OpenGateway):
+    """Names of models come from callers; only the first few become series."""
+    async with open_gateway(metrics={"top_targets": 2}) as stack:
+        for model in ("acme/slow", "acme/storyteller", "acme/painter", "acme/analyze"):
+            body = {"version": f"{model}:{version_of(stack.upstream, model)}", "input": {"prompt": "x", "text": "x"}}
+            assert (await ask(stack, "POST", "/v1/predictions", json=body)).status == 201
+        page = await metrics_of(stack)
+        assert 'target="other"' in page
+        assert 'target="acme/analyze"' not in page
+
+
+async def test_probes_answer_on_both_listeners_without_a_key(gateway: Stack):
+    """An orchestrator asks where it can."""
+    for url in (gateway.origin, gateway.ops_url):
+        for path in ("/healthz", "/readyz"):
+            reply = await ask(gateway, "GET", url + path, key=None)
+            assert reply.status == 200, reply.text
+            assert reply.json["status"] in ("ok", "ready")
+    assert gateway.upstream.requests.count("account.get") == 1, "however often one probes, upstream is asked rarely"
+
+
+async def test_the_public_listener_has_no_operators_doors(gateway: Stack):
+    """Metrics are not for callers, and callers' routes are not on the operators' listener."""
+    for path in ("/metrics", "/v1/metrics", "/dashboard", "/admin/keys"):
+        assert_problem(await ask(gateway, "GET", path), 404, origin=None)
+    reply = await ask(gateway, "GET", gateway.ops_url + "/v1/account")
+    assert reply.status == 404
+    assert reply.headers["Content-Type"].startswith("application/problem+json")
+
+
+async def test_the_operators_token_is_asked_for_where_there_is_one(
+    upstream: Simulator, tmp_path: Path, canaries: Canaries
+):
+    """Metrics behind a token; probes open; no team's key will do."""
+    token = "ops-" + "t" * 40
+    canaries.add("the operators' token", token)
+    config, keys = house_config(upstream, tmp_path)
+    config = config.model_copy(update={"ops": config.ops.with_token(token)})
+    async with running(config) as serving:
+        stack = Stack(serving, upstream, keys, config, tmp_path / "gateway.db")
+        for given in ("", "Bearer", "Bearer wrong", f"Bearer {keys['alpha']}", f"Bearer {token}x", "Bearer \u20ac"):
+            reply = await ops(stack, "/metrics", **({"Authorization": given} if given else {}))
+            assert reply.status == 401
+            assert reply.headers["Content-Type"].startswith("application/problem+json")
+        assert (await ops(stack, "/metrics", Authorization=f"Bearer {token}")).status == 200
+        assert (await ops(stack, "/healthz")).status == 200
+        assert (await ops(stack, "/readyz")).status == 200
+        assert (await ops(stack, "/nothing")).status == 401
+
+
+async def test_readyz_tells_of_a_store_that_is_away(gateway: Stack):
+    """A database that cannot be written is told to the orchestrator; what is in memory goes on."""
+    made = (await create(gateway)).json
+    blocker = sqlite3.connect(gateway.database, isolation_level=None)
+    blocker.execute("BEGIN EXCLUSIVE")
+    try:
+        reply, known, models, refused = await asyncio.gather(
+            ask(gateway, "GET", "/readyz", key=None),
+            ask(gateway, "GET", f"/v1/predictions/{made['id']}"),
+            ask(gateway, "GET", "/v1/models"),
+            create(gateway),
+        )
+        assert reply.status == 503
+        assert reply.json["checks"]["store"] != "ok"
+        assert (known.status, models.status) == (200, 200)
+        assert_problem(refused, 503, origin=None)
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert gateway.upstream.requests.count("predictions.create") == 1
+    finally:
+        blocker.execute("ROLLBACK")
+        blocker.close()
+    assert (await ask(gateway, "GET", "/readyz", key=None)).status == 200
+    assert (await create(gateway)).status == 201
+
+
+async def test_many_probes_at_once_ask_upstream_once(gateway: Stack):
+    """A restart of the prober is no load."""
+    async with aiohttp.ClientSession() as session:
+
+        async def probe() -> int:
+            async with session.get(f"{gateway.origin}/readyz") as response:
+                return response.status
+
+        assert set(await asyncio.gather(*(probe() for _ in range(50)))) == {200}
+    assert gateway.upstream.requests.count("account.get") == 1

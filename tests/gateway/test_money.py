@@ -1,0 +1,570 @@
+"""Money over HTTP: budgets and rates that refuse, what is said of them, and what is shown of use."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from contextlib import closing
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.domain import money
+from gateway.errors import StoreUnavailable
+from gateway.simulator import Fault
+from gateway.store.sqlite import SQLiteStore
+from tests.gateway.conftest import OpenGateway
+from tests.gateway.test_sharing import CREATED, STORY, ask, cancel, create, finished, many
+from tests.support.receiver import start_receiver
+from tests.support.samples import ShiftedClock
+from tests.support.stack import Stack
+from tests.support.upstream import creates, until, version_of
+from tests.support.wire import metrics_of
+
+PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.25}]}
+OWN = {"prompt": "a llama", "max_tokens": 2}
+"""Not deterministic: every request is a run of its own."""
+LONG = {"prompt": "a llama", "duration": 1200.0}
+
+
+def named(stack: Stack, model: str = "acme/storyteller") -> str:
+    return f"{model}:{version_of(stack.upstream, model)}"
+
+
+async def usage(session: aiohttp.ClientSession, **query: str) -> Any:
+    reply = await ask(session, "GET", "/gateway/usage", params=query)
+    assert reply.status == 200, reply.text
+    return reply.json
+
+
+async def limits(session: aiohttp.ClientSession, **headers: str) -> Any:
+    reply = await ask(session, "GET", "/gateway/limits", headers={n.replace("_", "-"): v for n, v in headers.items()})
+    assert reply.status == 200, reply.text
+    every = reply.json["limits"]
+    of_account = [row["name"] for row in every if row["of"] == "account"]
+    assert of_account == ["creates_per_minute", "requests_per_minute"], "everybody's, whatever a team's own are"
+    return [row for row in every if row["of"] != "account"]
+
+
+async def spend(session: aiohttp.ClientSession, version: str, given: Any = None, **headers: str) -> str:
+    made = await create(session, version, OWN if given is None else given, **headers)
+    assert made.status == 201, made.text
+    await finished(session, made.json["id"])
+    return made.json["id"]
+
+
+def told(reply: Any) -> tuple[str, ...]:
+    names = ("RateLimit-Policy", "RateLimit", "ratelimit-remaining", "ratelimit-reset")
+    return tuple(reply.headers[name] for name in names)
+
+
+def rows(stack: Stack, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{stack.database}?mode=ro", uri=True)) as database:
+        return database.execute(query).fetchall()
+
+
+async def test_a_budget_that_is_spent_refuses_with_402_and_says_everything(open_gateway: OpenGateway):
+    """Two runs of a quarter are half a dollar: the third is told whose budget, how much, and when it is whole again."""
+    async with (
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.5}}) as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
+    ):
+        for _ in range(2):
+            await spend(alpha, named(stack))
+        reply = await create(alpha, named(stack), OWN)
+        assert reply.status == 402
+        assert reply.headers["Content-Type"] == "application/problem+json"
+        body = reply.json
+        assert body["title"] == "Budget exceeded"
+        assert body["status"] == 402
+        assert "your team" in body["detail"]
+        assert "$0.500000 a day" in body["detail"]
+        assert body["retry_after"] == int(reply.headers["Retry-After"])
+        assert 1 <= body["retry_after"] <= 86_400
+        resets_at = body["limit"].pop("resets_at")
+        assert resets_at.endswith("T00:00:00.000Z")
+        assert body["limit"] == {
+            "name": "budget_usd_per_day",
+            "of": "team",
+            "limit": "0.500000",
+            "limit_microusd": 500_000,
+            "used": "0.500000",
+            "used_microusd": 500_000,
+            "held": "0.000000",
+            "held_microusd": 0,
+            "remaining": "0.000000",
+            "remaining_microusd": 0,
+        }
+        # Somebody else's money is somebody else's.
+        await spend(beta, named(stack))
+    assert creates(stack.upstream) == 3
+
+
+async def test_what_is_held_counts_until_the_run_ends(open_gateway: OpenGateway):
+    """One long run is under way and holds all there is; cancelled, it costs nothing and another may run."""
+    async with (
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_month": 0.25}}) as stack,
+        many(stack) as alpha,
+    ):
+        made = await create(alpha, named(stack), LONG)
+        assert made.status == 201
+        reply = await create(alpha, named(stack), OWN)
+        assert reply.status == 402
+        limit = reply.json["limit"]
+        assert (limit["name"], limit["used_microusd"], limit["held_microusd"]) == ("budget_usd_per_month", 0, 250_000)
+        (standing,) = await limits(alpha)
+        assert standing == limit
+        await cancel(alpha, made.json["id"])
+        async with asyncio.timeout(5):
+            while (await limits(alpha))[0]["held_microusd"]:
+                await asyncio.sleep(0.02)
+        await spend(alpha, named(stack))
+
+
+async def test_hits_joins_and_looks_go_on_when_the_budget_is_used_up(open_gateway: OpenGateway):
+    """The money is gone; what was paid for is still there for everybody."""
+    async with (
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
+        many(stack) as alpha,
+    ):
+        first = await spend(alpha, named(stack), STORY)
+        assert (await create(alpha, named(stack), OWN)).status == 402
+        hit = await create(alpha, named(stack), STORY)
+        assert hit.status == 201
+        assert hit.is_hit
+        assert (await ask(alpha, "GET", f"{CREATED}/{first}")).status == 200
+        assert (await usage(alpha))["total"] | {"seconds": 0} == {
+            "predictions": {"run": 1, "joined": 0, "hit": 1},
+            "seconds": 0,
+            "spend_usd": "0.250000",
+            "spend_microusd": 250_000,
+            "saved_usd": "0.250000",
+            "saved_microusd": 250_000,
+        }
+
+
+async def test_a_crowd_overspends_nothing(open_gateway: OpenGateway):
+    """Fifty callers at once with money for four: four runs, 46 refusals, and the ledger agrees."""
+    async with (
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 1.1}}) as stack,
+        many(stack) as alpha,
+    ):
+        replies = await asyncio.gather(*(create(alpha, named(stack), OWN) for _ in range(50)))
+        assert sorted(reply.status for reply in replies) == [201] * 4 + [402] * 46
+        for reply in replies[:50]:
+            if reply.status == 201:
+                await finished(alpha, reply.json["id"])
+        assert (await usage(alpha))["total"]["spend_usd"] == "1.000000"
+    assert creates(stack.upstream) == 4
+
+
+async def test_a_rate_holds_for_a_while_and_then_refuses_with_429(open_gateway: OpenGateway):
+    """The bucket is empty for an hour: after the team's patience the caller is told when to come again."""
+    team = {"predictions_per_minute": 1, "max_wait_seconds": 0.2}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        assert (await create(alpha, named(stack), OWN)).status == 201
+        reply = await create(alpha, named(stack), OWN)
+        assert reply.status == 429
+        body = reply.json
+        assert body["title"] == "Too many requests"
+        assert "1 predictions per minute" in body["detail"]
+        assert body["limit"].pop("resets_at") is not None
+        assert body["limit"] == {
+            "name": "predictions_per_minute",
+            "of": "team",
+            "limit": 1,
+            "used": 1,
+            "held": 0,
+            "remaining": 0,
+        }
+        after = reply.headers["Retry-After"]
+        assert 0 < int(after) <= 60
+        assert told(reply) == ('"team-predictions";q=1;w=60', f'"team-predictions";r=0;t={after}', "0", after)
+    assert creates(stack.upstream) == 1
+
+
+async def test_a_refusal_names_its_limit_beside_the_rates_that_every_answer_tells(open_gateway: OpenGateway):
+    """Requests are left and money is not: no header says that another try would do."""
+    team = {"requests_per_minute": 600, "budget_usd_per_day": 0.3, "concurrent_predictions": 1, "max_wait_seconds": 0}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        first = (await create(alpha, named(stack), LONG)).json["id"]
+        reply = await create(alpha, named(stack), OWN)
+        assert (reply.status, reply.json["limit"]["name"]) == (402, "budget_usd_per_day")
+        name, requests = '"team-budget-usd-per-day"', '"team-requests";q=600;w=60'
+        assert told(reply) == (f"{requests}, {name};q=300000;w=86400", f"{name};r=50000;t=1", "0", "1")
+        await cancel(alpha, first)
+    team |= {"budget_usd_per_day": 100}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        await create(alpha, named(stack), LONG)
+        reply = await create(alpha, named(stack), OWN)
+        name = '"team-concurrent-predictions"'
+        assert told(reply) == (f"{requests}, {name};q=1", f"{name};r=0;t=1", "0", "1")
+
+
+async def test_a_create_over_a_rate_is_held_until_its_turn(open_gateway: OpenGateway):
+    """Six a second: five at once are all answered with 201, the later ones a moment later."""
+    team = {"predictions_per_minute": 600, "burst": 1}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        replies = await asyncio.gather(*(create(alpha, named(stack), OWN) for _ in range(5)))
+        assert [reply.status for reply in replies] == [201] * 5
+    assert creates(stack.upstream) == 5
+
+
+async def test_a_create_waits_for_a_place_and_takes_the_next_that_is_free(open_gateway: OpenGateway):
+    """One at a time: the second starts when the first is cancelled, and `Prefer: wait` counts from the beginning."""
+    async with (
+        open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1}}) as stack,
+        many(stack) as alpha,
+    ):
+        first = (await create(alpha, named(stack), LONG)).json["id"]
+        second = asyncio.create_task(create(alpha, named(stack), OWN))
+        while 'waiters{kind="limit"} 1.0' not in await metrics_of(stack):
+            await asyncio.sleep(0.01)
+        assert not second.done()
+        (standing,) = await limits(alpha)
+        assert (standing["limit"], standing["used"], standing["remaining"]) == (1, 1, 0)
+        assert standing["resets_at"] is None
+        await cancel(alpha, first)
+        assert (await second).status == 201
+    assert creates(stack.upstream) == 2
+
+
+async def test_nobody_in_the_line_waits_for_anothers_create(open_gateway: OpenGateway):
+    """Two places come free and two wait: Replicate is slow to answer the first, and the second goes meanwhile."""
+    team = {"concurrent_predictions": 2}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        running = [(await create(alpha, named(stack), LONG)).json["id"] for _ in range(2)]
+        waiting = []
+        for number in (1, 2):
+            waiting.append(asyncio.create_task(create(alpha, named(stack), OWN)))
+            while f'waiters{{kind="limit"}} {number}.0' not in await metrics_of(stack):
+                await asyncio.sleep(0.01)
+        stack.upstream.faults.set(Fault("delay_headers", operation="*predictions.create", times=1, seconds=3))
+        for each in running:
+            await cancel(alpha, each)
+        assert (await waiting[1]).status == 201
+        assert not waiting[0].done()
+        assert (await waiting[0]).status == 201
+
+
+async def test_those_who_wait_for_the_same_run_share_it(open_gateway: OpenGateway):
+    """Ten equal requests wait for the one place; then one runs and nine join it."""
+    async with (
+        open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1}}) as stack,
+        many(stack) as alpha,
+    ):
+        first = (await create(alpha, named(stack), LONG)).json["id"]
+        tasks = [asyncio.create_task(create(alpha, named(stack), STORY)) for _ in range(10)]
+        while 'waiters{kind="limit"} 10.0' not in await metrics_of(stack):
+            await asyncio.sleep(0.01)
+        await cancel(alpha, first)
+        replies = await asyncio.gather(*tasks)
+        assert [reply.status for reply in replies] == [201] * 10
+    assert creates(stack.upstream) == 2
+
+
+async def test_a_place_is_free_again_when_upstream_refuses(open_gateway: OpenGateway):
+    """Upstream says no: nothing is held for it."""
+    async with (
+        open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1, "max_wait_seconds": 0}}) as stack,
+        many(stack) as alpha,
+    ):
+        for _ in range(3):
+            assert (await create(alpha, named(stack), {"prompt": 7})).status == 422
+        assert (await create(alpha, named(stack), OWN)).status == 201
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed"])
+async def test_the_charged_time_is_upstreams(open_gateway: OpenGateway, status: str):
+    """By the second: the ledger has exactly what `predict_time` says, to the micro-dollar."""
+    prices = {"models": [{"model": "acme/*", "usd_per_second": 0.001525}]}
+    model, given = ("acme/fail", {"after": 0.5}) if status == "failed" else ("acme/storyteller", OWN)
+    async with open_gateway(prices=prices) as stack, many(stack) as alpha:
+        made = await spend(alpha, named(stack, model), given)
+        body = (await ask(alpha, "GET", f"{CREATED}/{made}")).json
+        assert body["status"] == status
+        expected = round(body["metrics"]["predict_time"] * 1525)
+        total = (await usage(alpha))["total"]
+        assert total["spend_microusd"] == expected
+        assert total["spend_usd"] == money.usd(expected)
+        assert total["seconds"] == round(body["metrics"]["predict_time"], 3)
+
+
+async def test_trainings_are_held_and_settled_as_predictions_are(open_gateway: OpenGateway):
+    """A training takes the place and the money of a prediction."""
+    team = {"concurrent_predictions": 1, "max_wait_seconds": 0}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        version = version_of(stack.upstream, "acme/storyteller")
+        path = f"/v1/models/acme/storyteller/versions/{version}/trainings"
+        body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
+        made = await ask(alpha, "POST", path, json=body)
+        assert made.status == 201, made.text
+        assert (await create(alpha, named(stack), OWN)).status == 429
+        async with asyncio.timeout(8):
+            while (await usage(alpha))["total"]["predictions"]["run"] == 0:
+                await asyncio.sleep(0.02)
+        (standing,) = await limits(alpha)
+        assert standing["used"] == 0
+
+
+async def test_keys_and_users_have_limits_of_their_own(open_gateway: OpenGateway):
+    """Ann has used up hers; Bob, and the team, have not."""
+    team = {
+        "per_user": {"budget_usd_per_day": 0.25},
+        "keys": [{"name": "web", "budget_usd_per_day": 0.5}],
+        "budget_usd_per_day": 100,
+    }
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack, "alpha.web") as alpha:
+        await spend(alpha, named(stack), Gateway_User="ann")
+        refused = await create(alpha, named(stack), OWN, Gateway_User="ann")
+        assert (refused.status, refused.json["limit"]["of"]) == (402, "user")
+        await spend(alpha, named(stack), Gateway_User="bob")
+        refused = await create(alpha, named(stack), OWN, Gateway_User="eve")
+        assert (refused.status, refused.json["limit"]["of"]) == (402, "key")
+        found = {row["of"]: row["used"] for row in await limits(alpha, Gateway_User="ann")}
+        assert found == {"team": "0.500000", "key": "0.500000", "user": "0.250000"}
+        by_user = (await usage(alpha, by="user"))["rows"]
+        assert {row["user"]: row["spend_usd"] for row in by_user} == {"ann": "0.250000", "bob": "0.250000"}
+        assert [row["key"] for row in (await usage(alpha, by="key"))["rows"]] == ["alpha/web"]
+
+
+async def test_an_estimate_says_what_it_would_cost_and_which_limit_would_refuse(open_gateway: OpenGateway):
+    async with (
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.3}}) as stack,
+        many(stack) as alpha,
+    ):
+
+        async def estimate(given: Any) -> Any:
+            body = {"version": named(stack), "input": given}
+            return (await ask(alpha, "POST", "/gateway/estimate", json=body)).json
+
+        before = await estimate(STORY)
+        assert (before["result"], before["estimate_usd"], before["estimate_microusd"]) == ("run", "0.250000", 250_000)
+        assert before["refused_by"] is None
+        assert set(before) == {
+            "gateway_limits",
+            *("result", "deterministic", "reason", "fingerprint", "estimate_usd", "estimate_microusd", "refused_by"),
+        }
+        await spend(alpha, named(stack), STORY)
+        hit = await estimate(STORY)
+        assert (hit["result"], hit["estimate_usd"], hit["estimate_microusd"]) == ("hit", "0.000000", 0)
+        other = await estimate(OWN)
+        assert (other["result"], other["refused_by"]) == ("refused", "budget_usd_per_day")
+        assert other["estimate_usd"] == "0.250000"
+
+
+async def test_a_target_without_a_price_is_refused_where_the_config_says_so(open_gateway: OpenGateway):
+    """`prices.unknown = "refuse"`: a clear 403 that names the setting; nothing is sent."""
+    prices = {"unknown": "refuse", "models": [{"model": "acme/painter", "usd_per_run": 0.01}]}
+    async with open_gateway(prices=prices) as stack, many(stack) as alpha:
+        reply = await create(alpha, named(stack), OWN)
+        assert reply.status == 403
+        assert reply.json["title"] == "Price unknown"
+        assert "prices.unknown" in reply.json["detail"]
+        body = {"version": named(stack), "input": OWN}
+        found = (await ask(alpha, "POST", "/gateway/estimate", json=body)).json
+        assert (found["result"], found["refused_by"], found["estimate_usd"]) == ("refused", "prices.unknown", None)
+        assert (await create(alpha, named(stack, "acme/painter"), {"prompt": "x"})).status == 201
+    assert creates(stack.upstream) == 1
+
+
+async def test_usage_has_the_documented_shape(open_gateway: OpenGateway):
+    async with open_gateway(prices=PRICES) as stack, many(stack) as alpha:
+        burst = await asyncio.gather(*(create(alpha, named(stack), STORY) for _ in range(3)))
+        for each in burst:
+            await finished(alpha, each.json["id"])
+        await create(alpha, named(stack), STORY)
+        found = await usage(alpha)
+        today = found["to"]
+        assert found["by"] == "day"
+        assert found["from"] == today[:8] + "01"
+        (row,) = found["rows"]
+        seconds = row["seconds"]
+        sums = {
+            "predictions": {"run": 1, "joined": 2, "hit": 1},
+            "seconds": seconds,
+            "spend_usd": "0.250000",
+            "spend_microusd": 250_000,
+            "saved_usd": "0.750000",
+            "saved_microusd": 750_000,
+        }
+        assert seconds > 0
+        assert row == {"team": "alpha", "day": today, **sums}
+        assert found["total"] == sums
+        for by, name in (("key", "alpha/default"), ("model", "acme/storyteller"), ("user", None)):
+            assert (await usage(alpha, by=by))["rows"] == [{"team": "alpha", by: name, **sums}]
+        assert (await usage(alpha, **{"from": "2020-01-01", "to": "2020-02-01"}))["rows"] == []
+        assert (await usage(alpha, **{"from": f"{today}T12:00:00Z"}))["rows"][0]["day"] == today
+
+
+async def test_a_team_sees_its_own_use_only(open_gateway: OpenGateway):
+    async with open_gateway(prices=PRICES) as stack, many(stack) as alpha, many(stack, "beta") as beta:
+        await spend(alpha, named(stack))
+        assert (await usage(beta))["rows"] == []
+        assert (await usage(beta))["total"]["spend_microusd"] == 0
+        async with many(stack, "operator") as operator:
+            assert (await usage(operator))["rows"] == []
+        assert (await usage(alpha))["total"]["predictions"]["run"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"from": "yesterday"}, "from"),
+        ({"to": "2026-02-30"}, "to"),
+        ({"from": "2026-02-02", "to": "2026-02-01"}, "to"),
+        ({"by": "hour"}, "by"),
+        ({"by": "team"}, "by"),
+        ({"by": ""}, "by"),
+        ({"from": ""}, "from"),
+        ({"from": "99999-01-01"}, "from"),
+        ({"from": "0001-01-01T00:00:00+10:00"}, "from"),
+        ({"to": "9999-12-31T23:00:00-10:00"}, "to"),
+    ],
+)
+async def test_a_question_that_makes_no_sense_names_its_field(gateway: Stack, query: dict[str, str], field: str):
+    async with many(gateway) as alpha:
+        reply = await ask(alpha, "GET", "/gateway/usage", params=query)
+        assert reply.status == 422
+        assert [each["field"] for each in reply.json["invalid_fields"]] == [field]
+
+
+async def test_limits_are_empty_where_there_are_none(gateway: Stack):
+    async with many(gateway) as alpha:
+        assert await limits(alpha) == []
+
+
+async def test_the_next_day_has_its_budget_whole(open_gateway: OpenGateway):
+    """Midnight UTC passes."""
+    clock = ShiftedClock()
+    async with (
+        open_gateway(clock=clock, prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
+        many(stack) as alpha,
+    ):
+        await spend(alpha, named(stack))
+        refused = await create(alpha, named(stack), OWN)
+        assert refused.status == 402
+        clock.shift += int(refused.headers["Retry-After"])
+        await spend(alpha, named(stack))
+
+
+async def test_an_uncertain_create_holds_its_money_until_it_is_found(open_gateway: OpenGateway):
+    """The answer is lost, the run is not: it is found, followed and settled once."""
+    async with (
+        open_gateway(
+            prices=PRICES, teams={"alpha": {"budget_usd_per_day": 1}}, upstream={"adopt_wait_seconds": 10}
+        ) as stack,
+        many(stack) as alpha,
+    ):
+        stack.upstream.faults.set(Fault("drop_after", operation="*predictions.create", times=1))
+        await spend(alpha, named(stack))
+        assert (await usage(alpha))["total"]["spend_usd"] == "0.250000"
+        assert (await limits(alpha))[0]["held_microusd"] == 0
+        assert rows(stack, "SELECT count(*) FROM ledger WHERE kind = 'spend'") == [(1,)]
+
+
+async def test_a_run_that_was_recorded_unheard_is_followed_and_settled(
+    open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
+):
+    """The disk stalls: the record is written, and nobody hears of it in time. The caller gets its answer anyway."""
+    record = SQLiteStore.record_created
+
+    async def unheard(store: SQLiteStore, *given: Any) -> None:
+        await record(store, *given)
+        raise StoreUnavailable("The gateway's store did not answer in time.")
+
+    monkeypatch.setattr(SQLiteStore, "record_created", unheard)
+    async with open_gateway(prices=PRICES) as stack, many(stack) as alpha:
+        reply = await create(alpha, named(stack), OWN, Prefer="wait")
+        assert (reply.status, reply.json["status"]) == (201, "succeeded")
+        assert rows(stack, "SELECT * FROM reservations") == []
+        assert (await usage(alpha))["total"]["spend_usd"] == "0.250000"
+    assert creates(stack.upstream) == 1
+
+
+async def test_a_warning_is_logged_at_80_and_100_per_cent_once(
+    open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture
+):
+    team = {"budget_usd_per_day": 1.25}
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+        for _ in range(5):
+            await spend(alpha, named(stack))
+        await create(alpha, named(stack), OWN)
+        await until(lambda: len([r for r in caplog.records if r.message == "a budget is used up"]) == 1)
+        told = [
+            (record.message, record.__dict__["percent"]) for record in caplog.records if "a budget is" in record.message
+        ]
+        assert told in (
+            [("a budget is nearly used up", 80), ("a budget is used up", 100)],
+            [("a budget is used up", 100)],
+        )
+
+
+async def test_a_team_is_told_of_its_budget_where_it_wants_to_be(open_gateway: OpenGateway):
+    """Both warnings arrive, signed, once; the address was given in the config."""
+    local = {"allow_http": True, "allow_private_addresses": True}
+    async with start_receiver() as receiver:
+        team = {"budget_usd_per_day": 0.3, "budget_webhook": f"{receiver.url}/budget"}
+        async with open_gateway(prices=PRICES, webhooks=local, teams={"alpha": team}) as stack, many(stack) as alpha:
+            await spend(alpha, named(stack))
+            await receiver.count(1)
+            assert (await create(alpha, named(stack), OWN)).status == 402
+            await receiver.count(2)
+            warned, exhausted = receiver.messages
+            assert (warned.path, warned.json["type"], warned.json["data"]["percent"]) == (
+                "/budget",
+                "budget.warning",
+                80,
+            )
+            assert warned.json["data"]["limit"]["used"] == "0.250000"
+            assert (exhausted.json["type"], exhausted.json["data"]["percent"]) == ("budget.exhausted", 100)
+            assert warned.headers["webhook-signature"].startswith("v1,")
+            await create(alpha, named(stack), OWN)
+        assert len(receiver.messages) == 2
+
+
+async def test_a_correction_beside_the_gateway_counts_at_once(open_gateway: OpenGateway):
+    """`gateway usage adjust` writes into the same file: a credit gives room."""
+    async with (
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
+        many(stack) as alpha,
+    ):
+        await spend(alpha, named(stack))
+        assert (await create(alpha, named(stack), OWN)).status == 402
+        beside = SQLiteStore(stack.database)
+        await beside.open()
+        await beside.adjust("alpha", -250_000, "a gift", time.time())
+        await beside.close()
+        await spend(alpha, named(stack))
+
+
+async def test_sums_that_were_tampered_with_are_mended_at_the_next_start(open_gateway: OpenGateway, listener: Any):
+    """Somebody edited the file: the ledger is the truth, and the log says so."""
+    async with open_gateway(prices=PRICES) as stack, many(stack) as alpha:
+        await spend(alpha, named(stack))
+    with closing(sqlite3.connect(stack.database)) as database:
+        database.execute("UPDATE spent SET microusd = 0")
+        database.execute("UPDATE usage_days SET microusd = 7")
+        database.commit()
+    async with open_gateway(prices=PRICES, keys=stack.keys) as again, many(again) as alpha:
+        assert (await usage(alpha))["total"]["spend_usd"] == "0.250000"
+    listener.crashes.clear()
+
+
+async def test_answers_of_money_hold_no_secret(open_gateway: OpenGateway):
+    """Neither key nor token is in what is said of money; the fixtures search everything."""
+    async with (
+        open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
+        many(stack) as alpha,
+    ):
+        await spend(alpha, named(stack))
+        texts = [
+            (await create(alpha, named(stack), OWN)).text,
+            json.dumps(await usage(alpha, by="key")),
+            json.dumps(await limits(alpha)),
+        ]
+        for text in texts:
+            assert stack.upstream.token not in text
+            assert stack.keys["alpha"] not in text

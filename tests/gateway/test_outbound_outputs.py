@@ -1,0 +1,153 @@
+"""The fetcher of output files alone, over real sockets: what it sends, whom it asks, and when it gives up."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from gateway.outputs.ports import NotCopied
+from gateway.upstream.outputs import FetchSettings, OutputFetcher
+from gateway.upstream.replicate import new_session
+from gateway.upstream.ssrf_guard import guarded_connector
+from tests.support.scripted import answer, scripted
+
+SHORT = 0.15
+OTHER_PORT = "http://127.0.0.1:1/v1"
+
+
+class Heard:
+    """Remembers how fetches ended."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    def upstream_answered(self, operation: str, outcome: str, seconds: float) -> None:
+        assert operation == "outputs.get"
+        self.outcomes.append(outcome)
+
+
+@asynccontextmanager
+async def fetcher(
+    heard: Heard | None = None, *, trusted: tuple[str, ...] = (), monotonic: Callable[[], float] = lambda: 0.0
+) -> AsyncIterator[OutputFetcher]:
+    settings = FetchSettings(
+        base_url=OTHER_PORT, trusted_hosts=trusted, connect_seconds=SHORT, silence_seconds=SHORT, transfer_seconds=2
+    )
+    connector = guarded_connector(allow_private=False, max_connections=2)
+    async with new_session(2) as plain, aiohttp.ClientSession(connector=connector, trust_env=False) as guarded:
+        yield OutputFetcher(guarded, plain, settings, heard or Heard(), monotonic=monotonic)
+
+
+async def fetch(outputs: OutputFetcher, url: str) -> tuple[str, int | None, bytes]:
+    async with outputs.open(url) as fetched:
+        return fetched.content_type, fetched.size, b"".join([chunk async for chunk in fetched.chunks])
+
+
+async def failure(url: str, *, trusted: tuple[str, ...] = ()) -> NotCopied:
+    async with fetcher(trusted=trusted) as outputs:
+        with pytest.raises(NotCopied) as caught:
+            await fetch(outputs, url)
+    return caught.value
+
+
+async def test_a_file_is_asked_for_as_it_is_and_without_any_credential():
+    """No token, no cookie, no coding that would change the bytes; the path as upstream spelled it."""
+    heard = Heard()
+    async with (
+        scripted(answer(b"picture", content_type="image/png", Connection="close")) as host,
+        fetcher(heard) as outputs,
+    ):
+        url = f"{host.url}/a%2Fb/out%20é.png?sig=%2B%2f#x"
+        assert await fetch(outputs, url) == ("image/png", 7, b"picture")
+        assert await fetch(outputs, f"{host.url}/a%2Fb?sig=%2B%2f") == ("image/png", 7, b"picture")
+    heads = [head.decode().lower() for head in host.heads]
+    assert heads[1].startswith("get /a%2fb?sig=%2b%2f http/1.1\r\n")
+    for head in heads:
+        assert "authorization" not in head
+        assert "cookie" not in head
+        assert "accept-encoding: identity\r\n" in head
+    assert heard.outcomes == ["200", "200"]
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"])
+async def test_a_redirect_is_not_followed(status: str):
+    """It would lead elsewhere: into a private network, say."""
+    async with scripted(b"") as elsewhere:
+        async with scripted(answer(b"", status=status, Location=f"{elsewhere.url}/secret")) as host:
+            assert (await failure(f"{host.url}/a.png")).reason == "refused"
+        assert elsewhere.heads == []
+
+
+@pytest.mark.parametrize("status", ["206 Partial Content", "403 Forbidden", "404 Not Found", "500 Oh"])
+async def test_only_a_whole_file_is_one(status: str):
+    """An error page must not be kept as somebody's picture."""
+    async with scripted(answer(b"<html>", status=status)) as host:
+        error = await failure(f"{host.url}/a.png")
+    assert (error.reason, error.is_final) == ("refused", False)
+
+
+async def test_a_file_that_breaks_off_is_none():
+    async with scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npic") as host:
+        assert (await failure(f"{host.url}/a.png")).reason == "broken"
+    async with scripted(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\npictu") as host:
+        assert (await failure(f"{host.url}/a.png")).reason == "broken"
+    async with scripted(b"nonsense\r\n\r\n") as host:
+        assert (await failure(f"{host.url}/a.png")).reason == "broken"
+
+
+async def test_a_host_that_falls_silent_is_left():
+    async def silent(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npic")
+        await asyncio.sleep(5)
+
+    async with scripted(silent) as host:
+        assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
+    assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
+
+
+async def test_a_file_that_dribbles_is_left_in_the_end():
+    """Never silent, never done: the whole has a deadline, too."""
+
+    async def dribble(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(SHORT / 4)
+
+    async with scripted(dribble) as host:
+        assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
+
+
+async def test_a_file_that_comes_too_slowly_gives_way():
+    """Half a minute later there is next to nothing of it: others wait, and this one is tried again."""
+    minutes = itertools.count(step=31.0)
+
+    async def trickle(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(1000))
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async with scripted(trickle) as host, fetcher(monotonic=lambda: next(minutes)) as outputs:
+        with pytest.raises(NotCopied, match="too slowly") as caught:
+            await fetch(outputs, f"{host.url}/a.png")
+    assert (caught.value.reason, caught.value.is_final) == ("unreachable", False)
+
+
+async def test_trusted_names_and_addresses_lead_into_no_private_network():
+    """Whatever a name resolves to is judged; only the host of the API may be anywhere."""
+    async with scripted(answer(b"secret")) as host:
+        port = host.url.rpartition(":")[2]
+        for name in ("localhost", "127.0.0.2", "169.254.169.254", "[::1]"):
+            error = await failure(f"https://{name}:{port}/a.png", trusted=(name.strip("[]"),))
+            assert error.reason == "untrusted", name
+        assert host.heads == []
+
+
+@pytest.mark.parametrize("url", ["https://evil.example/a.png", "http://127.0.0.1:1/v1/account", "file:///etc/passwd"])
+async def test_what_is_no_output_is_not_asked_for(url: str):
+    error = await failure(url)
+    assert (error.reason, error.is_final) == ("untrusted", True)

@@ -1,0 +1,621 @@
+"""Stored copies of outputs, seen from outside: files that outlive upstream's hour, and who may read them how."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from msgspec import Struct
+
+from gateway.http import response_body
+from gateway.outputs import downloads as outputs_service
+from gateway.simulator import Fault, Simulator
+from gateway.simulator.models import schema
+from gateway.simulator.models.image import paint
+from gateway.simulator.models.job import Job, Program
+from tests.gateway.conftest import OpenGateway
+from tests.gateway.test_sharing import Moved
+from tests.support.canary import Listener
+from tests.support.models import FILM
+from tests.support.s3 import outputs_url, s3
+from tests.support.samples import create, finished
+from tests.support.stack import Stack
+from tests.support.upstream import creates, version_of
+from tests.support.wire import PAGE, STRANGER, Reply, ask, assert_problem, metrics_of
+
+__all__ = ["outputs_url", "s3"]
+
+LAKE = {"prompt": "a lake", "seed": 5, "width": 32, "height": 32}
+PICTURE = paint("a lake", 5, 32, 32)
+HOUR = 3600.0
+MIB = 1024 * 1024
+HIT = "replicate-gateway; hit; ttl="
+STORED = "replicate-gateway; fwd=miss; stored"
+
+
+class Copying(Struct):
+    """A gateway with an output store, and time to move."""
+
+    stack: Stack
+    clock: Moved
+
+    async def metric(self, name: str) -> float:
+        """Read one metric."""
+        lines = (await metrics_of(self.stack)).splitlines()
+        return next(float(line.split()[-1]) for line in lines if line.startswith(f"replicate_gateway_{name} "))
+
+    async def settled(self, stored: int) -> None:
+        """Wait until so many files were copied, and nothing is pending."""
+        while await self.metric("outputs_stored_total") < stored or await self.metric("outputs_pending"):
+            pass
+
+
+@asynccontextmanager
+async def copying(
+    open_gateway: OpenGateway, upstream: Simulator, url: str | Path | None, /, clock: Moved | None = None, **more: Any
+) -> AsyncIterator[Copying]:
+    """Open a gateway that copies."""
+    clock = clock or Moved(upstream)
+    outputs = ({"url": str(url)} if url else {}) | more.pop("outputs", {})
+    async with open_gateway(clock=clock, outputs=outputs, **more) as stack:
+        yield Copying(stack, clock)
+
+
+async def paint_lake(stack: Stack, *, key: str = "alpha", base: str | None = None, **given: Any) -> Reply:
+    """Ask for the picture, and wait for it."""
+    version = version_of(stack.upstream, "acme/painter")
+    body = {"version": f"acme/painter:{version}", "input": LAKE | given}
+    reply = await ask(stack, "POST", "/v1/predictions", key=key, json=body, headers={"Prefer": "wait"})
+    assert reply.status == 201, reply.text
+    assert reply.json["status"] == "succeeded"
+    return reply
+
+
+def is_ours(stack: Stack, link: str) -> bool:
+    """Say whether a link is of a stored copy."""
+    return link.startswith(f"{stack.origin}/outputs/")
+
+
+async def test_a_hit_two_hours_later_still_serves_the_picture(
+    open_gateway: OpenGateway, upstream: Simulator, outputs_url: str
+):
+    """Upstream has thrown the file away; the caller gets it all the same, byte for byte, and pays nothing."""
+    async with copying(open_gateway, upstream, outputs_url) as it:
+        first = await paint_lake(it.stack)
+        (link,) = first.json["output"]
+        assert link.startswith(upstream.delivery_url), "while upstream's link lives, it is shown"
+        await it.settled(1)
+        it.clock.advance(2 * HOUR)
+        assert (await ask(it.stack, "GET", link, key=None)).status == 404
+        again = await paint_lake(it.stack)
+        assert again.headers["Cache-Status"].startswith("replicate-gateway; hit; ttl=")
+        (mine,) = again.json["output"]
+        assert is_ours(it.stack, mine)
+        assert mine.endswith("/out-0.png")
+        reply = await ask(it.stack, "GET", mine, key=None)
+        assert reply.body == PICTURE
+        assert reply.headers["Content-Type"] == "image/png"
+        # The first caller's prediction shows a copy by now, too, under a ticket of its own.
+        (first_again,) = (await ask(it.stack, "GET", first.json["urls"]["get"])).json["output"]
+        assert is_ours(it.stack, first_again)
+        assert first_again != mine
+        assert (await ask(it.stack, "GET", first_again, key=None)).body == PICTURE
+        assert creates(upstream) == 1
+        assert upstream.requests.authorized("delivery") == 0
+
+
+@pytest.mark.parametrize("outputs", [{}, {"persist": "off"}], ids=["no store", "off"])
+async def test_without_copies_the_entry_has_expired_instead(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path, outputs: dict[str, str]
+):
+    """Nobody is given a link to a file that is no more: the picture is made anew."""
+    async with copying(open_gateway, upstream, folder / "o" if outputs else None, outputs=outputs) as it:
+        await paint_lake(it.stack)
+        it.clock.advance(2 * HOUR)
+        again = await paint_lake(it.stack)
+        assert again.headers["Cache-Status"] == "replicate-gateway; fwd=miss; stored"
+        assert again.json["output"][0].startswith(upstream.delivery_url)
+        assert creates(upstream) == 2
+
+
+async def objects_in(folder: Path) -> list[bytes]:
+    """Read every object of a folder."""
+    return await asyncio.to_thread(lambda: [path.read_bytes() for path in folder.rglob("*") if path.is_file()])
+
+
+async def hit_link(it: Copying, **given: Any) -> str:
+    """Paint the picture, let it be copied, and ask again: give the link that the hit shows."""
+    await paint_lake(it.stack, **given)
+    await it.settled(1)
+    again = await paint_lake(it.stack, **given)
+    assert again.headers["Cache-Status"].startswith(HIT)
+    (link,) = again.json["output"]
+    assert is_ours(it.stack, link)
+    return str(link)
+
+
+# How a copy is served
+
+
+async def test_a_copy_is_served_as_a_file_should_be(open_gateway: OpenGateway, upstream: Simulator, outputs_url: str):
+    """Whole, in parts, not at all where the caller has it; and never as a page of the gateway's."""
+    async with copying(open_gateway, upstream, outputs_url) as it:
+        link = await hit_link(it)
+
+        async def read(method: str = "GET", **headers: str) -> Reply:
+            given = {name.replace("_", "-"): value for name, value in headers.items()}
+            return await ask(it.stack, method, link, key=None, headers=given)
+
+        whole = await read()
+        assert (whole.status, whole.body) == (200, PICTURE)
+        assert whole.headers["Content-Length"] == str(len(PICTURE))
+        assert whole.headers["Content-Type"] == "image/png"
+        assert whole.headers["Content-Disposition"] == 'inline; filename="out-0.png"'
+        assert whole.headers["X-Content-Type-Options"] == "nosniff"
+        assert whole.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+        assert whole.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+        assert whole.headers["Referrer-Policy"] == "no-referrer"
+        assert whole.headers["Accept-Ranges"] == "bytes"
+        assert whole.headers["Cache-Control"] == "private, max-age=3600, immutable"
+        head = await read("HEAD")
+        assert (head.status, head.body) == (200, b"")
+        assert head.settled[1] == whole.settled[1]
+        etag, at = whole.headers["ETag"], whole.headers["Last-Modified"]
+        for span, start, stop in (("0-0", 0, 1), ("10-", 10, None), ("-7", -7, None), ("5-9", 5, 10)):
+            part = await read(Range=f"bytes={span}")
+            assert (part.status, part.body) == (206, PICTURE[start:stop])
+            assert part.headers["Content-Range"].endswith(f"/{len(PICTURE)}")
+            assert part.headers["ETag"] == etag
+        assert (await read(Range="bytes=0-1,4-5")).body == PICTURE
+        for condition in (etag, f'W/{etag}, "x"', "*"):
+            known = await read(If_None_Match=condition)
+            assert (known.status, known.body, known.headers["ETag"]) == (304, b"", etag)
+        assert (await read(If_Modified_Since=at)).status == 304
+        assert (await read(If_Range=etag, Range="bytes=0-1")).status == 206
+        assert (await read(If_Range='"other"', Range="bytes=0-1")).body == PICTURE
+        assert_problem(await read(If_Match='"other"'), 412, origin=None)
+        beyond = await read(Range=f"bytes={len(PICTURE)}-")
+        assert_problem(beyond, 416, origin=None)
+        assert beyond.headers["Content-Range"] == f"bytes */{len(PICTURE)}"
+        assert_problem(await read("POST"), 405, origin=None)
+
+
+async def test_any_page_may_read_a_copy(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """As it may read upstream's own: the link is the permission, and no cookie goes along."""
+    async with copying(open_gateway, upstream, folder / "outputs") as it:
+        link = await hit_link(it)
+        for origin in (PAGE, STRANGER, "null"):
+            reply = await ask(it.stack, "GET", link, key=None, headers={"Origin": origin})
+            assert reply.headers["Access-Control-Allow-Origin"] == "*"
+            assert "Access-Control-Allow-Credentials" not in reply.headers
+            assert "Content-Range" in reply.headers["Access-Control-Expose-Headers"]
+            missing = await ask(it.stack, "GET", link + "x", key=None, headers={"Origin": origin})
+            assert (missing.status, missing.headers["Access-Control-Allow-Origin"]) == (404, "*")
+        asked = {"Origin": STRANGER, "Access-Control-Request-Method": "GET"}
+        preflight = await ask(
+            it.stack, "OPTIONS", link, key=None, headers=asked | {"Access-Control-Request-Headers": "if-none-match"}
+        )
+        assert (preflight.status, preflight.headers["Access-Control-Allow-Origin"]) == (204, "*")
+        assert "If-None-Match" in preflight.headers["Access-Control-Allow-Headers"]
+
+
+async def test_only_the_whole_ticket_opens_a_copy(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """Another prediction's ticket, place or name, and the bytes' own hash: all the same nothing."""
+    async with copying(open_gateway, upstream, folder / "outputs", cache={"share": "all"}) as it:
+        link = await hit_link(it)
+        (theirs,) = (await paint_lake(it.stack, key="beta")).json["output"]
+        assert is_ours(it.stack, theirs)
+        assert (await ask(it.stack, "GET", theirs, key=None)).body == PICTURE
+        assert link != theirs
+        ticket, _, name = link.removeprefix(f"{it.stack.origin}/outputs/").partition("/")
+        prediction, place, proof = ticket.split("-")
+        other = theirs.split("/")[-2].split("-")[0]
+        sha256 = (await ask(it.stack, "GET", link, key=None)).headers["ETag"].strip('"')
+        unknown = await ask(it.stack, "GET", f"/outputs/{'z' * 26}-0-{'a' * 52}/{name}", key=None)
+        assert_problem(unknown, 404, origin=None)
+        for path in (
+            f"{other}-{place}-{proof}/{name}",
+            f"{prediction}-1-{proof}/{name}",
+            f"{prediction}-{place}-{proof[:-1]}{'a' if proof[-1] != 'a' else 'b'}/{name}",
+            f"{ticket}/other.png",
+            f"{ticket}",
+            f"{sha256}/{name}",
+            f"{prediction}-{place}-{sha256[:52]}/{name}",
+            f"../{sha256[:2]}/{sha256}",
+        ):
+            for key in (None, "alpha", "beta"):
+                reply = await ask(it.stack, "GET", f"/outputs/{path}", key=key)
+                assert reply.settled[::2] == unknown.settled[::2], path
+        assert len(await objects_in(folder / "outputs")) == 1, "equal bytes are kept once"
+
+
+async def test_a_large_file_comes_whole(open_gateway: OpenGateway, upstream: Simulator, outputs_url: str):
+    """A film of some megabytes, in parts and as one."""
+    film = bytes(range(256)) * 12_000
+    add_output(upstream, "acme/film", lambda job: job.host("film.mp4", film, "video/mp4"))
+    async with copying(open_gateway, upstream, outputs_url, outputs={"persist": "all"}) as it:
+        made = await create(it.stack, model="acme/film", headers={"Prefer": "wait"})
+        await it.settled(1)
+        it.clock.advance(58 * 60)
+        link = (await ask(it.stack, "GET", made.json["urls"]["get"])).json["output"]
+        assert (await ask(it.stack, "GET", link, key=None)).body == film
+        part = await ask(it.stack, "GET", link, key=None, headers={"Range": "bytes=1000000-2999999"})
+        assert (part.status, part.body) == (206, film[1_000_000:3_000_000])
+        assert await it.metric("outputs_served_bytes_total") == len(film) + 2_000_000
+
+
+# Which links a body shows
+
+
+@asynccontextmanager
+async def reading_nothing(stack: Stack, link: str) -> AsyncIterator[None]:
+    """Ask for a file, and take none of it."""
+    parts = urlsplit(link)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1)
+    writer.write(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+    try:
+        yield
+    finally:
+        writer.transport.abort()
+        del reader
+
+
+async def test_whoever_reads_nothing_is_left(
+    open_gateway: OpenGateway, upstream: Simulator, outputs_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    """An open file, and a place that others wait for, are not held by a caller who has gone to sleep."""
+    add_output(upstream, "acme/cinema", lambda job: job.host("film.mp4", bytes(16 * MIB), "video/mp4"))
+    async with copying(open_gateway, upstream, outputs_url, outputs={"persist": "all"}) as it:
+        made = await create(it.stack, model="acme/cinema", headers={"Prefer": "wait"})
+        await it.settled(1)
+        it.clock.advance(56 * 60)
+        link = (await ask(it.stack, "GET", made.json["urls"]["get"])).json["output"]
+        assert is_ours(it.stack, link)
+        monkeypatch.setattr(outputs_service, "MAX_READERS_OF_TEAM", 1)
+        async with reading_nothing(it.stack, link):
+            while not await it.metric("outputs_being_sent"):
+                pass
+            assert_problem(await ask(it.stack, "GET", link, key=None), 503, origin=None)
+            monkeypatch.setattr(response_body, "STALL_SECONDS", 0.05)
+        async with reading_nothing(it.stack, link):
+            while await it.metric("outputs_being_sent"):
+                pass
+        monkeypatch.undo()
+        assert len((await ask(it.stack, "GET", link, key=None)).body) == 16 * MIB
+
+
+async def test_links_switch_in_hits_at_once_and_elsewhere_after_the_hour(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path
+):
+    """Nothing else in a body changes with them, not even text that merely holds a link."""
+    async with copying(open_gateway, upstream, folder / "outputs") as it:
+        first = await paint_lake(it.stack)
+        theirs = first.json["output"]
+        await it.settled(1)
+        mine = (await paint_lake(it.stack)).json
+        assert [is_ours(it.stack, link) for link in mine["output"]] == [True]
+
+        async def shown() -> Any:
+            return (await ask(it.stack, "GET", first.json["urls"]["get"])).json
+
+        assert (await shown())["output"] == theirs
+        it.clock.advance(54 * 60)
+        assert (await shown())["output"] == theirs
+        it.clock.advance(2 * 60)
+        later = await shown()
+        assert is_ours(it.stack, later["output"][0])
+        assert later == first.json | {"output": later["output"]}
+        assert (await shown()) == later
+        listed = (await ask(it.stack, "GET", "/v1/predictions")).json["results"]
+        assert [each["output"] for each in listed] == [mine["output"], later["output"]]
+
+
+async def test_links_lead_to_the_address_that_the_caller_used(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path
+):
+    """Under `public_url` where there is one."""
+    public = {"public_url": "https://gateway.example.org"}
+    async with copying(open_gateway, upstream, folder / "outputs", server={"port": 0} | public) as it:
+        await paint_lake(it.stack)
+        await it.settled(1)
+        (link,) = (await paint_lake(it.stack)).json["output"]
+        assert link.startswith("https://gateway.example.org/outputs/")
+        path = link.removeprefix("https://gateway.example.org")
+        assert (await ask(it.stack, "GET", path, key=None)).body == PICTURE
+
+
+async def test_a_stream_of_files_is_replayed_with_copies(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """Upstream's stream, and its files, are long gone."""
+    async with copying(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
+        made = await create(it.stack, model="acme/frames")
+        stream = made.json["urls"]["stream"]
+        body = await finished(it.stack, made.json["id"])
+        await it.settled(len(body["output"]))
+        live = (await ask(it.stack, "GET", stream, key=None)).text
+        assert body["output"][0] in live
+        it.clock.advance(56 * 60)
+        shown = (await ask(it.stack, "GET", made.json["urls"]["get"])).json["output"]
+        assert all(is_ours(it.stack, link) for link in shown)
+        replayed = (await ask(it.stack, "GET", stream, key=None)).text
+        assert [line[6:] for line in replayed.splitlines() if line.startswith("data: http")] == shown
+        assert replayed.rstrip().endswith("data: {}")
+        ids = [line for line in replayed.splitlines() if line.startswith("id: ")]
+        assert ids == [line for line in live.splitlines() if line.startswith("id: ")], "who comes back goes on"
+        rest = await ask(it.stack, "GET", stream, key=None, headers={"Last-Event-ID": ids[0][4:]})
+        assert [line for line in rest.text.splitlines() if line.startswith("id: ")] == ids[1:]
+        assert (await ask(it.stack, "GET", shown[0], key=None)).headers["Content-Type"].startswith("image/")
+
+
+# What is copied, and when
+
+
+async def test_only_what_may_be_shared_is_copied_unless_all_is_wanted(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path
+):
+    """A picture left to chance is nobody's next hit."""
+    async with copying(open_gateway, upstream, folder / "outputs") as it:
+        await paint_lake(it.stack, seed=None)
+        await paint_lake(it.stack)
+        await it.settled(1)
+        assert await it.metric("outputs_stored_total") == 1
+    async with copying(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
+        # What ended within the hour is caught up with.
+        await it.settled(1)
+        await paint_lake(it.stack, seed=None)
+        await it.settled(2)
+
+
+async def test_a_run_by_a_bare_version_id_is_shared_as_long(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path
+):
+    """The very first request of a cold gateway names no model: its identity comes after, and so does its copy."""
+    async with copying(open_gateway, upstream, folder / "outputs") as it:
+        body = {"version": version_of(upstream, "acme/painter"), "input": LAKE}
+        first = await ask(it.stack, "POST", "/v1/predictions", json=body, headers={"Prefer": "wait"})
+        assert first.headers["Cache-Status"].endswith("detail=model-unknown")
+        await it.settled(1)
+        it.clock.advance(2 * HOUR)
+        again = await ask(it.stack, "POST", "/v1/predictions", json=body, headers={"Prefer": "wait"})
+        assert again.headers["Cache-Status"].startswith(HIT)
+        assert (await ask(it.stack, "GET", again.json["output"][0], key=None)).body == PICTURE
+
+
+async def test_the_end_waits_for_no_copy_and_a_copy_for_no_caller(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path
+):
+    """The file host answers nothing for a while: predictions end as ever, and the files come when it is back."""
+    async with copying(open_gateway, upstream, folder / "outputs") as it:
+        upstream.faults.add(Fault("output_missing"))
+        await paint_lake(it.stack)
+        while not upstream.requests.count("outputs.get") >= 2:
+            it.clock.advance(5)
+            await asyncio.sleep(0.02)
+        assert await it.metric("outputs_pending") == 1
+        upstream.faults.clear()
+        while await it.metric("outputs_pending"):
+            it.clock.advance(30)
+        assert await it.metric("outputs_stored_total") == 1
+        refused = await it.metric('outputs_not_stored_total{reason="refused"}')
+        assert refused == upstream.requests.count("outputs.get") - 1
+
+
+async def test_a_copy_that_cannot_be_had_is_given_up_with_upstreams_link(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path
+):
+    """After an hour there is nothing left to try; the result is shared no longer than its links lived."""
+    async with copying(open_gateway, upstream, folder / "outputs") as it:
+        upstream.faults.add(Fault("output_missing"))
+        await paint_lake(it.stack)
+        while await it.metric("outputs_pending"):
+            it.clock.advance(200)
+        page = await metrics_of(it.stack)
+        assert 'outputs_not_stored_total{reason="expired"} 1.0' in page
+        assert upstream.requests.count("outputs.get") < 40
+        again = await paint_lake(it.stack)
+        assert again.headers["Cache-Status"] == STORED
+
+
+async def test_what_was_pending_is_copied_after_a_restart(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """The gateway is stopped before it could copy; the next one catches up while upstream still has the file."""
+    async with copying(open_gateway, upstream, folder / "outputs") as it:
+        upstream.faults.add(Fault("output_missing"))
+        await paint_lake(it.stack)
+        keys = it.stack.keys
+    upstream.faults.clear()
+    async with copying(open_gateway, upstream, folder / "outputs", keys=keys) as it:
+        await it.settled(1)
+        it.clock.advance(2 * HOUR)
+        again = await paint_lake(it.stack)
+        assert again.headers["Cache-Status"].startswith(HIT)
+        assert (await ask(it.stack, "GET", again.json["output"][0], key=None)).body == PICTURE
+
+
+def add_output(upstream: Simulator, ref: str, output: Any) -> None:
+    """Add an official model with an output of any form; `output` makes it from the job."""
+
+    async def run(job: Job) -> None:
+        job.give(output(job))
+
+    fields = {"prompt": schema.field("string", "Anything", default=""), "seed": schema.seed_field()}
+    upstream.world.registry.add_version(ref, Program(run, schema.model_schema(fields, {})), official=True)
+
+
+async def test_files_are_found_at_any_depth_and_others_left_alone(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path
+):
+    """A model with an output of its own making: its files are copied, its other texts are its own."""
+
+    def output(job: Job) -> Any:
+        film = job.host("film.mp4", FILM, "video/mp4")
+        return {"z": [{"film": film}, film], "text": f"see {film}", "n": 3, "a": None}
+
+    add_output(upstream, "acme/mixed", output)
+    async with copying(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
+        made = await create(it.stack, model="acme/mixed", headers={"Prefer": "wait"})
+        await it.settled(1)
+        it.clock.advance(58 * 60)
+        before, after = made.json["output"], (await ask(it.stack, "GET", made.json["urls"]["get"])).json["output"]
+        link = after["z"][0]["film"]
+        assert is_ours(it.stack, link)
+        assert after == before | {"z": [{"film": link}, link]}
+        assert (await ask(it.stack, "GET", link, key=None)).body == FILM
+
+
+async def test_a_link_elsewhere_is_never_followed(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """A model may name any address: only upstream's hosts are asked, and no name that leads into a private network."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(1000))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    links = [
+        f"http://localhost:{port}/a.png",
+        f"https://localhost:{port}/b.png",
+        f"https://127.0.0.2:{port}/c.png",
+        f"{upstream.base_url}/account",
+    ]
+    add_output(upstream, "acme/sly", lambda _: links)
+    async with (
+        server,
+        copying(
+            open_gateway,
+            upstream,
+            folder / "outputs",
+            outputs={"persist": "all"},
+            upstream={"trusted_hosts": ["localhost", "127.0.0.2"]},
+        ) as it,
+    ):
+        await create(it.stack, model="acme/sly", headers={"Prefer": "wait"})
+        while 'outputs_not_stored_total{reason="untrusted"} 2.0' not in await metrics_of(it.stack):
+            pass
+        assert await objects_in(folder / "outputs") == []
+    assert asked == []
+    assert upstream.requests.count("account.get") == 0
+
+
+# Room, age and need
+
+
+async def test_a_file_larger_than_the_store_is_not_kept(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """It is not even read to its end, and it pushes nothing out."""
+    async with copying(open_gateway, upstream, folder / "outputs", outputs={"max_bytes": len(PICTURE) - 1}) as it:
+        await paint_lake(it.stack)
+        while 'outputs_not_stored_total{reason="too_large"} 1.0' not in await metrics_of(it.stack):
+            pass
+        assert await it.metric("outputs_pending") == 0
+        assert await objects_in(folder / "outputs") == []
+        it.clock.advance(2 * HOUR)
+        assert (await paint_lake(it.stack)).headers["Cache-Status"] == STORED
+
+
+async def test_the_least_used_makes_room(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """What went is made anew when it is asked for; nobody is shown a link to it."""
+    bound = {"max_bytes": 2 * len(PICTURE) + 100}
+    async with copying(open_gateway, upstream, folder / "outputs", outputs=bound) as it:
+        link = await hit_link(it)
+        await paint_lake(it.stack, seed=6)
+        await it.settled(2)
+        it.clock.advance(120)
+        assert (await ask(it.stack, "GET", link, key=None)).status == 200
+        it.clock.advance(120)
+        await paint_lake(it.stack, seed=7)
+        await it.settled(3)
+        assert 'outputs_gone_total{reason="evicted"} 1.0' in await metrics_of(it.stack)
+        kept = await objects_in(folder / "outputs")
+        assert sum(map(len, kept)) <= bound["max_bytes"]
+        assert PICTURE in kept
+        it.clock.advance(2 * HOUR)
+        statuses = [(await paint_lake(it.stack, seed=seed)).headers["Cache-Status"] for seed in (5, 6, 7)]
+        assert [status.startswith(HIT) for status in statuses] == [True, False, True]
+
+
+async def test_a_lost_object_is_fetched_again_while_it_can_be(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path, listener: Listener
+):
+    """Someone empties the folder: the link says 404 once, bodies fall back, and a new copy comes."""
+    async with copying(open_gateway, upstream, folder / "outputs") as it:
+        link = await hit_link(it)
+        prediction = link.split("/")[-2].split("-")[0]
+        (path,) = [path for path in (folder / "outputs").rglob("*") if path.is_file()]
+        path.write_bytes(PICTURE[:-1])
+        upstream.faults.add(Fault("output_missing"))
+        assert_problem(await ask(it.stack, "GET", link, key=None), 404, origin=None)
+        assert 'outputs_gone_total{reason="lost"} 1.0' in await metrics_of(it.stack)
+        (shown,) = (await ask(it.stack, "GET", f"/v1/predictions/{prediction}")).json["output"]
+        assert shown.startswith(upstream.delivery_url)
+        upstream.faults.clear()
+        while await it.metric("outputs_pending"):
+            it.clock.advance(61)
+        assert (await ask(it.stack, "GET", link, key=None)).body == PICTURE
+    listener.crashes.clear()
+
+
+async def test_a_lost_object_is_not_shared_when_upstream_has_it_no_more(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path, listener: Listener
+):
+    async with copying(open_gateway, upstream, folder / "outputs") as it:
+        link = await hit_link(it)
+        it.clock.advance(2 * HOUR)
+        (path,) = [path for path in (folder / "outputs").rglob("*") if path.is_file()]
+        path.unlink()
+        assert_problem(await ask(it.stack, "GET", link, key=None), 404, origin=None)
+        assert (await paint_lake(it.stack)).headers["Cache-Status"] == STORED
+    listener.crashes.clear()
+
+
+async def test_copies_go_when_their_time_is_over(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """Shortly before, their results are shared no more, so that whoever was shown a link can still follow it."""
+    async with copying(
+        open_gateway, upstream, folder / "outputs", outputs={"ttl_seconds": 3 * HOUR}, cache={"ttl_seconds": 9 * HOUR}
+    ) as it:
+        link = await hit_link(it)
+        it.clock.advance(3 * HOUR - 400)
+        assert (await paint_lake(it.stack)).headers["Cache-Status"].startswith(HIT)
+        it.clock.advance(200)
+        assert (await paint_lake(it.stack)).headers["Cache-Status"] == STORED
+        reply = await ask(it.stack, "GET", link, key=None)
+        assert reply.status == 200
+        assert 0 < int(reply.headers["Cache-Control"].split("=")[1].split(",")[0]) <= 200
+        await it.settled(2)
+        it.clock.advance(220)
+        assert_problem(await ask(it.stack, "GET", link, key=None), 404, origin=None)
+
+
+async def test_what_nobody_needs_any_more_is_deleted(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """Neither the records' retention nor the cache: then the bytes are gone from the disk."""
+    async with copying(open_gateway, upstream, folder / "outputs", cache={"ttl_seconds": 2 * HOUR}) as it:
+        link = await hit_link(it)
+        it.clock.advance(1.5 * HOUR)
+        assert (await ask(it.stack, "GET", link, key=None)).status == 200
+        it.clock.advance(0.6 * HOUR)
+        while await objects_in(folder / "outputs"):
+            it.clock.advance(61)
+            await asyncio.sleep(0.01)
+        assert_problem(await ask(it.stack, "GET", link, key=None), 404, origin=None)
+        assert await it.metric("outputs_deleted_total") == 1
+        while await it.metric("outputs_bytes"):
+            it.clock.advance(61)
+
+
+async def test_a_gateway_whose_store_is_taken_away_shows_no_link_to_it(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path
+):
+    """`[outputs] url` is removed from the config: what upstream no longer has is made anew."""
+    async with copying(open_gateway, upstream, folder / "outputs") as it:
+        link = await hit_link(it)
+        keys, clock = it.stack.keys, it.clock
+    async with copying(open_gateway, upstream, None, clock=clock, keys=keys) as it:
+        assert_problem(
+            await ask(it.stack, "GET", "/outputs/" + link.partition("/outputs/")[2], key=None), 404, origin=None
+        )
+        hit = await paint_lake(it.stack)
+        assert hit.headers["Cache-Status"].startswith(HIT)
+        assert hit.json["output"][0].startswith(upstream.delivery_url)
+        it.clock.advance(2 * HOUR)
+        assert (await paint_lake(it.stack)).headers["Cache-Status"] == STORED

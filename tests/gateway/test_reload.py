@@ -1,0 +1,309 @@
+"""Reloads of the config in the running gateway: what counts from the next request on, and what nobody notices."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import Config, ConfigError, Problem
+from gateway.simulator import Simulator
+from tests.gateway.conftest import OpenGateway
+from tests.support.canary import Listener
+from tests.support.clock import ManualClock
+from tests.support.samples import create, finished
+from tests.support.stack import Stack, house_config, new_token, start_gateway, start_upstream
+from tests.support.upstream import until
+from tests.support.wire import PAGE, ask, metrics_of
+from tests.support.wired import HI, calling, stream_url, wired
+
+OTHER_PAGE = "https://other.example.com"
+HEARTBEAT = b":\n\n"
+
+
+class File:
+    """The config as a reload finds it."""
+
+    def __init__(self, upstream: Simulator, folder: Path) -> None:
+        self._upstream = upstream
+        self._folder = folder
+        self.stack: Stack | None = None
+        self.found: Config | ConfigError | None = None
+
+    def read(self) -> Config:
+        if isinstance(self.found, ConfigError):
+            raise self.found
+        assert self.found is not None
+        return self.found
+
+    def write(self, *, without: str | None = None, **sections: Any) -> None:
+        """Write what the stack has, with other values. `without` names a team that has gone."""
+        assert self.stack is not None
+        config, _ = house_config(self._upstream, self._folder, self.stack.keys, **sections)
+        teams = tuple(team for team in config.teams if team.name != without)
+        self.found = config.model_copy(update={"teams": teams})
+
+    async def reload(self, **sections: Any) -> bool:
+        """Write it and have it read."""
+        await asyncio.to_thread(partial(self.write, **sections))
+        return await self.take()
+
+    async def take(self) -> bool:
+        """Have it read."""
+        assert self.stack is not None
+        assert self.stack.running.reloading is not None
+        return await self.stack.running.reloading.reload()
+
+
+Opened = tuple[Stack, File]
+
+
+@asynccontextmanager
+async def opened(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path, **sections: Any
+) -> AsyncIterator[Opened]:
+    file = File(upstream, folder)
+    async with open_gateway(reread=file.read, **sections) as stack:
+        file.stack = stack
+        yield stack, file
+
+
+@pytest.fixture
+async def both(open_gateway: OpenGateway, upstream: Simulator, folder: Path) -> AsyncIterator[Opened]:
+    """A gateway, and its config."""
+    async with opened(open_gateway, upstream, folder) as made:
+        yield made
+
+
+async def status(stack: Stack, key: str, path: str = "/v1/models", **headers: str) -> int:
+    return (await ask(stack, "GET", path, key=key, headers=headers)).status
+
+
+async def state_of(stack: Stack, key: str | None = None) -> Any:
+    return (await ask(stack, "GET", "/admin/config", key=key, base=stack.ops_url)).json
+
+
+async def test_a_key_that_is_taken_out_stops_with_the_next_request(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path
+):
+    """And one that is narrowed may do less, one that is added works."""
+    keys = [{"name": "web"}, {"name": "narrow"}]
+    async with opened(open_gateway, upstream, folder, teams={"alpha": {"keys": keys}}) as (stack, file):
+        for key in ("alpha", "alpha.web", "alpha.narrow"):
+            assert await status(stack, key) == 200
+        narrowed = [{"name": "narrow", "scopes": ["predict"]}]
+        assert await file.reload(teams={"alpha": {"keys": narrowed}, "gamma": {}})
+        assert await status(stack, "alpha") == 200
+        assert await status(stack, "alpha.web") == 401
+        assert await status(stack, "alpha.narrow") == 403
+        assert file.found is not None
+        assert isinstance(file.found, Config)
+        gamma = file.found.team("gamma")
+        assert gamma is not None
+        assert gamma.keys[0].value is not None
+        assert await status(stack, gamma.keys[0].value.get_secret_value()) == 200
+
+
+async def test_what_is_wrong_changes_nothing_and_is_told_whole(both: Opened, listener: Listener):
+    """The gateway goes on as it was, operators see every problem, and the next good config is taken."""
+    stack, file = both
+    before = (await state_of(stack))["loaded_at"]
+    file.found = ConfigError([Problem("server.port", "expected a number"), Problem("teams[0].name", "is missing")])
+    assert not await file.take()
+    told = [crash for crash in listener.crashes if "the config is wrong" in crash]
+    assert len(told) == 2
+    assert "server.port" in told[0]
+    assert "expected a number" in told[0]
+    listener.crashes.clear()
+    state = await state_of(stack)
+    assert state["loaded_at"] == before
+    assert state["last_reload"]["result"] == "refused"
+    assert state["last_reload"]["problems"][1] == {"path": "teams[0].name", "message": "is missing"}
+    assert await status(stack, "alpha") == 200
+    assert await file.reload()
+    metrics = await metrics_of(stack)
+    assert 'config_reloads_total{result="refused"} 1.0' in metrics
+    assert 'config_reloads_total{result="taken"} 1.0' in metrics
+    assert (await state_of(stack))["last_reload"]["result"] == "taken"
+
+
+async def test_a_crash_while_reading_is_a_refusal(both: Opened, listener: Listener):
+    """Whatever is wrong with the file, the process serves on."""
+    stack, file = both
+    file.found = None
+    assert not await file.take()
+    assert any("reading the config crashed" in crash for crash in listener.crashes)
+    listener.crashes.clear()
+    assert await status(stack, "alpha") == 200
+
+
+async def test_what_needs_a_restart_is_named_and_the_rest_counts(both: Opened):
+    """Nobody has to guess which half of a change has come into effect."""
+    stack, file = both
+    assert await file.reload(server={"max_body_bytes": 100}, logs={"format": "json"}, outputs={"ttl_seconds": 7})
+    last = (await state_of(stack))["last_reload"]
+    assert last["needs_restart"] == ["outputs.ttl_seconds", "logs.format"]
+    assert "server.max_body_bytes" in last["changed"]
+    long = {"version": "a" * 64, "input": {"prompt": "x" * 200}}
+    assert (await ask(stack, "POST", "/v1/predictions", json=long)).status == 413
+    assert await file.reload()
+    assert (await ask(stack, "POST", "/v1/predictions", json=long)).status != 413
+
+
+async def test_bodies_of_unknown_length_are_held_to_the_new_bound_too(both: Opened):
+    """A caller who does not say how long the body is gets no further than others."""
+    stack, file = both
+    assert await file.reload(server={"max_body_bytes": 100})
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b"x" * 50
+
+    reply = await ask(stack, "POST", "/v1/predictions", data=chunks(), headers={"Content-Type": "application/json"})
+    assert reply.status == 413
+
+
+async def test_limits_count_at_once_and_what_was_used_stays_used(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path
+):
+    """A rate that is cut refuses; one that is lifted lets go; a reload is no fresh start for anybody."""
+    async with opened(open_gateway, upstream, folder, teams={"alpha": {"requests_per_minute": 600}}) as (stack, file):
+        assert await status(stack, "alpha") == 200
+        assert await file.reload(teams={"alpha": {"requests_per_minute": 1, "burst": 1}})
+        assert [await status(stack, "alpha") for _ in range(3)][-1] == 429
+        assert await file.reload(teams={"alpha": {"requests_per_minute": 1, "burst": 1}})
+        assert await status(stack, "alpha") == 429
+        assert await file.reload(teams={"alpha": {"requests_per_minute": 6000}})
+        assert await status(stack, "alpha") == 200
+        assert await file.reload(teams={"alpha": {}})
+        reply = await ask(stack, "GET", "/v1/models")
+        assert reply.status == 200
+        assert "RateLimit" not in reply.headers
+
+
+async def test_budgets_count_at_once(both: Opened):
+    """A budget below what is spent refuses the next run, and no hit."""
+    stack, file = both
+    first = await create(stack, model="acme/storyteller", prompt="hi", seed=7)
+    await finished(stack, first.json["id"])
+    assert await file.reload(
+        teams={"alpha": {"budget_usd_per_day": 0.01}}, prices={"models": [{"model": "*", "usd_per_run": 1}]}
+    )
+    assert (await create(stack, model="acme/storyteller", prompt="ho", seed=8)).status == 402
+    hit = await create(stack, model="acme/storyteller", prompt="hi", seed=7)
+    assert (hit.status, hit.json["status"]) == (201, "succeeded")
+    assert await file.reload(cache={"enabled": False})
+    assert "hit" not in (await create(stack, model="acme/storyteller", prompt="hi", seed=7)).headers["Cache-Status"]
+
+
+async def test_pages_may_call_from_where_the_new_config_says(both: Opened):
+    """Preflights, which carry no key, and requests alike."""
+    stack, file = both
+    assert await file.reload(teams={"alpha": {"origins": [OTHER_PAGE]}})
+    for method, key in (("OPTIONS", None), ("GET", "alpha")):
+        allowed = await ask(stack, method, "/v1/models", key=key, headers={"Origin": OTHER_PAGE})
+        assert allowed.headers["Access-Control-Allow-Origin"] == OTHER_PAGE
+        refused = await ask(stack, method, "/v1/models", key=key, headers={"Origin": PAGE})
+        assert "Access-Control-Allow-Origin" not in refused.headers
+
+
+async def test_links_follow_a_new_public_url(both: Opened):
+    """The next answer is spelled with it."""
+    stack, file = both
+    made = await create(stack)
+    assert await file.reload(server={"public_url": "https://new.example.com"})
+    body = (await ask(stack, "GET", f"/v1/predictions/{made.json['id']}")).json
+    assert body["urls"]["get"].startswith("https://new.example.com/v1/")
+
+
+async def test_open_streams_and_waits_do_not_notice(both: Opened):
+    """They are told the end as if nothing had happened; nothing is asked of upstream twice."""
+    stack, file = both
+    told = await create(stack, model="acme/storyteller", prompt="hi", duration=30)
+    listening = asyncio.create_task(ask(stack, "GET", told.json["urls"]["stream"], key=None))
+    waiting = asyncio.create_task(create(stack, headers={"Prefer": "wait=10"}, duration=30))
+    await until(lambda: stack.upstream.requests.count("streams.get"))
+    await until(lambda: stack.upstream.requests.count("predictions.create") == 2)
+    assert await file.reload(streams={"max_per_team": 1, "heartbeat_seconds": 5}, cache={"memory_bytes": 1000})
+    assert b"event: done" in (await listening).body
+    reply = await waiting
+    assert (reply.status, reply.json["status"]) == (201, "succeeded")
+    assert stack.upstream.requests.count("predictions.create") == 2
+
+
+async def test_a_team_that_has_gone_is_shut_out_and_its_runs_go_on(both: Opened):
+    """Its streams end and do not open again; what it had under way ends, and is there when it comes back."""
+    stack, file = both
+    made = await create(stack, key="beta", model="acme/storyteller", prompt="hi", duration=60)
+    url = made.json["urls"]["stream"]
+    listening = asyncio.create_task(ask(stack, "GET", url, key=None))
+    await until(lambda: stack.upstream.requests.count("streams.get"))
+    assert await file.reload(without="beta")
+    ended = await listening
+    assert b"event: done" not in ended.body
+    assert ended.body.endswith(b"retry: 1000\n\n")
+    assert (await ask(stack, "GET", url, key=None)).status == 404
+    assert await status(stack, "beta") == 401
+    assert await status(stack, "alpha", f"/v1/predictions/{made.json['id']}") == 404
+    assert await file.reload()
+    assert (await finished(stack, made.json["id"], key="beta"))["status"] == "succeeded"
+    assert stack.upstream.requests.count("predictions.cancel") == 0
+    usage = (await ask(stack, "GET", "/gateway/usage", key="beta")).json
+    assert usage["total"]["predictions"]["run"] == 1
+
+
+async def test_the_operators_token_can_be_turned(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """The old one stops, the new one works, and the listener is never open in between."""
+    async with opened(open_gateway, upstream, folder) as (stack, file):
+        (folder / "ops").write_text("the-first-token")
+        assert await file.reload(ops={"token_file": str(folder / "ops")})
+        assert (await ask(stack, "GET", "/admin/config", key=None, base=stack.ops_url)).status == 401
+        changed = (await state_of(stack, "the-first-token"))["last_reload"]["changed"]
+        assert changed[:2] == ["ops.token_file", "ops.token"]
+        (folder / "ops").write_text("the-second-token")
+        assert await file.reload(ops={"token_file": str(folder / "ops")})
+        assert (await ask(stack, "GET", "/admin/config", key="the-first-token", base=stack.ops_url)).status == 401
+        assert (await state_of(stack, "the-second-token"))["last_reload"]["changed"] == ["ops.token"]
+        assert await file.reload()
+
+
+async def test_the_accounts_token_can_be_turned(folder: Path):
+    """What is sent from then on carries the new one; what is under way ends as it began."""
+    first, second = new_token(), new_token()
+    async with start_upstream(tokens=(first, second)) as upstream:
+        file = File(upstream, folder)
+        async with start_gateway(upstream, folder, reread=file.read, cache={"metadata_ttl_seconds": 0}) as stack:
+            file.stack = stack
+            assert await status(stack, "alpha") == 200
+            (folder / "token").write_text(second)
+            assert await file.reload(upstream={"token_file": str(folder / "token")}, cache={"metadata_ttl_seconds": 0})
+            assert await status(stack, "alpha") == 200
+            sent = [seen.headers["authorization"] for seen in upstream.requests if seen.operation == "models.list"]
+            assert sent == [f"Bearer {first}", f"Bearer {second}"]
+
+
+async def test_another_heartbeat_counts_at_once(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """Whoever shortens it because of a proxy need not wait for the long one to pass."""
+    clock = ManualClock()
+    async with (
+        opened(open_gateway, upstream, folder, clock=clock, streams={"heartbeat_seconds": 3600}) as (stack, file),
+        wired(upstream) as (_, _),
+        calling(await stream_url(stack)) as caller,
+    ):
+        assert await caller.until(HI) == HI
+        assert await file.reload(streams={"heartbeat_seconds": 1})
+        while caller.body.count(HEARTBEAT) < 3:
+            await clock.advance(1)
+            await caller.more()
+
+
+async def test_reloads_at_once_come_one_after_the_other(both: Opened):
+    """However often a signal is sent, each reload ends with the config that it has read."""
+    stack, file = both
+    file.write(server={"max_upload_bytes": 10})
+    assert await asyncio.gather(*(file.take() for _ in range(5))) == [True] * 5
+    metrics = await metrics_of(stack)
+    assert 'config_reloads_total{result="taken"} 5.0' in metrics

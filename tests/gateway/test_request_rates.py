@@ -1,0 +1,314 @@
+"""Request rates at the edge: who is counted, what is held, what a refusal says and what it costs.
+
+See docs/architecture.md, Limits.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from gateway.assembly import build
+from gateway.runtime.clock import SystemClock
+from gateway.simulator import Simulator
+from gateway.throttling.rules.request_rates import NAME
+from tests.gateway.conftest import OpenGateway
+from tests.support.samples import create, finished
+from tests.support.stack import Stack
+from tests.support.wire import PAGE, Reply, ask, metrics_of, send_raw, spell
+
+FAST = "acme/storyteller"
+SEPARATE = "RateLimit", "RateLimit-Policy", "ratelimit-remaining", "ratelimit-reset"
+
+
+async def shown(stack: Stack, start: str) -> None:
+    """Wait until a metric begins so."""
+    while f"\nreplicate_gateway_{start}" not in await metrics_of(stack):
+        await asyncio.sleep(0.01)
+
+
+class Still(SystemClock):
+    """A clock whose monotonic time stands still, so that no bucket fills."""
+
+    def monotonic(self) -> float:
+        """Return always the same."""
+        return 5000.0
+
+
+def slow(per_minute: int = 6, burst: int = 3, **more: Any) -> dict[str, Any]:
+    return {"requests_per_minute": per_minute, "burst": burst, "max_wait_seconds": 0} | more
+
+
+async def poll(stack: Stack, **more: Any) -> Reply:
+    return await ask(stack, "GET", "/v1/account", **more)
+
+
+async def test_a_team_has_so_many_requests_and_then_hears_when_to_come_again(open_gateway: OpenGateway):
+    """Three at once of six a minute; the fourth is refused with all that a client needs to know."""
+    async with open_gateway(teams={"alpha": slow()}, clock=Still()) as stack:
+        assert [(await poll(stack)).status for _ in range(3)] == [200] * 3
+        began = time.time()
+        refused = await poll(stack)
+        assert (refused.status, refused.headers["Content-Type"]) == (429, "application/problem+json")
+        body = refused.json
+        assert (body["title"], body["status"], body["retry_after"]) == ("Too many requests", 429, 10)
+        assert body["detail"] == (
+            "Request was throttled. The limit of your team is 6 requests per minute with a burst of 3 requests. "
+            "Your rate limit resets in ~10s."
+        )
+        limit = body["limit"]
+        resets_at = limit.pop("resets_at")
+        assert limit == {"name": NAME, "of": "team", "limit": 6, "used": 3, "held": 0, "remaining": 0}
+        assert resets_at > time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(began + 29))
+        assert refused.headers["Retry-After"] == "10"
+        assert (await poll(stack, key="beta")).status == 200
+        assert 'request_refusals_total{of="team"} 1.0' in await metrics_of(stack)
+
+
+async def test_every_answer_says_what_is_left(open_gateway: OpenGateway):
+    """The standard's two headers and Replicate's two, on successes, errors and refusals, for pages to read too."""
+    async with open_gateway(teams={"alpha": slow()}, clock=Still()) as stack:
+        page = {"Origin": PAGE}
+        replies = [
+            await poll(stack, headers=page),
+            await ask(stack, "GET", "/v1/predictions/" + "z" * 26, headers=page),
+            await poll(stack, headers=page),
+            await poll(stack, headers=page),
+        ]
+        assert [reply.status for reply in replies] == [200, 404, 200, 429]
+        assert [reply.headers["RateLimit"] for reply in replies] == [
+            f'"team-requests";r={left};t=10' for left in (2, 1, 0, 0)
+        ]
+        assert [reply.headers["ratelimit-remaining"] for reply in replies] == ["2", "1", "0", "0"]
+        for reply in replies:
+            assert reply.headers["RateLimit-Policy"] == '"team-requests";q=6;w=60'
+            assert reply.headers["ratelimit-reset"] == "10"
+            exposed = reply.headers["Access-Control-Expose-Headers"]
+            assert all(name in exposed for name in (*SEPARATE, "Retry-After"))
+
+
+async def test_who_is_not_limited_is_told_of_no_limit(gateway: Stack):
+    """No header of ours, and what upstream says of a create passes as before."""
+    polled, made = await poll(gateway), await create(gateway, model=FAST)
+    assert not any(name in polled.headers for name in SEPARATE)
+    assert "RateLimit" not in made.headers
+    assert made.headers["ratelimit-reset"] == "1"
+
+
+async def test_upstreams_numbers_are_not_taken_for_the_teams(open_gateway: OpenGateway):
+    """A limited team sees its own count where others see the account's."""
+    async with open_gateway(teams={"alpha": slow(600, 100)}, clock=Still()) as stack:
+        assert (await create(stack, model=FAST)).headers["ratelimit-remaining"] == "99"
+
+
+async def test_all_that_comes_with_a_key_is_counted_and_a_stream_once(open_gateway: OpenGateway):
+    """A create, a poll, a list, a cancel, an unknown id, an estimate, and one stream however long it runs."""
+    async with open_gateway(teams={"alpha": slow(60, 20)}, clock=Still()) as stack:
+        made = await create(stack, model=FAST)
+        prediction = made.json["id"]
+        await ask(stack, "GET", f"/v1/predictions/{prediction}")
+        await ask(stack, "GET", "/v1/predictions")
+        await ask(stack, "POST", f"/v1/predictions/{prediction}/cancel")
+        await ask(stack, "GET", "/v1/predictions/" + "z" * 26)
+        await ask(stack, "POST", "/gateway/estimate", json={"version": "acme/storyteller", "input": {}})
+        streamed = await ask(stack, "GET", made.json["urls"]["stream"], key=None)
+        assert streamed.status == 200
+        assert streamed.text.count("event: ") >= 1
+        await ask(stack, "GET", "/v1/nothing")
+        await ask(stack, "OPTIONS", "/v1/predictions", key=None, headers={"Origin": PAGE})
+        assert (await poll(stack)).headers["ratelimit-remaining"] == "12"
+
+
+async def test_a_stream_over_the_rate_is_refused_but_goes_on_after_a_break(open_gateway: OpenGateway):
+    """Its address is no way around its team's rate; a page that comes back for the rest is no new reader."""
+    async with open_gateway(teams={"alpha": slow(60, 2)}, clock=Still()) as stack:
+        url = (await create(stack, model=FAST)).json["urls"]["stream"]
+        read, refused = [await ask(stack, "GET", url, key=None) for _ in range(2)]
+        assert (read.status, refused.status) == (200, 429)
+        assert [reply.headers["ratelimit-remaining"] for reply in (read, refused)] == ["0", "0"]
+        seen = next(line for line in read.text.splitlines() if line.startswith("id: "))[4:]
+        again = await ask(stack, "GET", url, key=None, headers={"Last-Event-ID": seen})
+        assert again.status == 200
+
+
+async def test_a_key_is_limited_within_its_team(open_gateway: OpenGateway):
+    """One key of the team may less; what it is refused costs the team nothing."""
+    keys = [{"name": "small", "requests_per_minute": 6, "burst": 1}]
+    async with open_gateway(teams={"alpha": slow(60, 10, keys=keys)}, clock=Still()) as stack:
+        first, second = await poll(stack, key="alpha.small"), await poll(stack, key="alpha.small")
+        assert (first.status, second.status) == (200, 429)
+        assert first.headers["RateLimit-Policy"] == '"team-requests";q=60;w=60, "key-requests";q=6;w=60'
+        assert (second.json["limit"]["of"], second.headers["RateLimit"]) == ("key", '"key-requests";r=0;t=10')
+        assert (await poll(stack)).headers["ratelimit-remaining"] == "8"
+
+
+async def test_users_that_a_server_names_are_limited_each(open_gateway: OpenGateway):
+    """`Gateway-User` says for whom; a name that is none is refused."""
+    team = {"per_user": {"requests_per_minute": 6, "burst": 1}}
+    async with open_gateway(teams={"alpha": team}, clock=Still()) as stack:
+        replies = [await poll(stack, headers={"Gateway-User": name}) for name in ("ann", "ann", "ben")]
+        assert [reply.status for reply in replies] == [200, 429, 200]
+        assert replies[1].json["limit"]["of"] == "user"
+        assert [(await poll(stack)).status for _ in range(3)] == [200] * 3
+        assert (await poll(stack, headers={"Gateway-User": "x" * 201})).status == 422
+
+
+async def test_a_page_cannot_name_another_user(open_gateway: OpenGateway):
+    """The user inside a browser token counts, and no header of the page's."""
+    team = {"per_user": {"requests_per_minute": 6, "burst": 1}}
+    async with open_gateway(teams={"alpha": team}, clock=Still()) as stack:
+        wanted = {"ttl_seconds": 600, "user": "ann"}
+        minted = await ask(stack, "POST", "/gateway/tokens", json=wanted, headers={"Gateway-User": "server"})
+        token = minted.json["token"]
+        page = {"Origin": PAGE, "Authorization": f"Bearer {token}"}
+        replies = [await poll(stack, headers=page | {"Gateway-User": name}) for name in ("ben", "cid")]
+        assert [reply.status for reply in replies] == [200, 429]
+        assert (await poll(stack, headers={"Gateway-User": "ann"})).status == 429
+
+
+async def test_a_browser_token_has_limits_of_its_own(open_gateway: OpenGateway):
+    """Minted for a page with two requests; the next token begins anew, and what is no limit is named."""
+    async with open_gateway(clock=Still()) as stack:
+        limits = {"requests_per_minute": 6, "burst": 2}
+        for _ in range(2):
+            minted = await ask(stack, "POST", "/gateway/tokens", json={"ttl_seconds": 600, "limits": limits})
+            page = {"Origin": PAGE, "Authorization": f"Bearer {minted.json['token']}"}
+            replies = [await poll(stack, headers=page) for _ in range(3)]
+            assert [reply.status for reply in replies] == [200, 200, 429]
+            assert replies[0].headers["RateLimit-Policy"] == '"token-requests";q=6;w=60'
+        for wrong in ({"requests_per_minute": 0}, {"requests": 1}, {"burst": "many"}):
+            reply = await ask(stack, "POST", "/gateway/tokens", json={"ttl_seconds": 600, "limits": wrong})
+            assert reply.status == 422
+            assert "limits" in reply.json["invalid_fields"][0]["field"]
+
+
+PUBLISHABLE = {
+    "name": "page",
+    "origins": [PAGE],
+    "per_address": {"requests_per_minute": 6, "burst": 1},
+}
+
+
+async def test_each_address_has_a_rate_at_a_publishable_key(open_gateway: OpenGateway):
+    """Behind a trusted proxy the address is the one that it was asked by; what a stranger claims counts nothing."""
+    teams = {"alpha": {"keys": [PUBLISHABLE], "per_address": {"requests_per_minute": 6, "burst": 1}}}
+    async with open_gateway(
+        teams=teams, server={"trusted_proxies": ["127.0.0.1", "10.0.0.0/8"]}, clock=Still()
+    ) as stack:
+
+        async def from_(forwarded: str | None) -> int:
+            headers = {"Origin": PAGE} | ({"X-Forwarded-For": forwarded} if forwarded else {})
+            return (await poll(stack, key="alpha.page", headers=headers)).status
+
+        assert [await from_("192.0.2.1"), await from_("192.0.2.1"), await from_("192.0.2.2")] == [200, 429, 200]
+        assert await from_("198.51.100.9, 192.0.2.1") == 429
+        assert await from_("192.0.2.1, 10.1.2.3") == 429
+        assert [await from_("2001:db8::1"), await from_("2001:db8::2"), await from_("2001:db8:0:1::1")] == [
+            200,
+            429,
+            200,
+        ]
+        assert [await from_("::ffff:192.0.2.1"), await from_("unknown"), await from_("garbage")] == [429, 200, 429]
+        assert [await from_(None), await from_(None)] == [200, 429]
+        assert [(await poll(stack)).status for _ in range(3)] == [200] * 3
+
+
+async def test_without_trusted_proxies_nobody_picks_an_address(open_gateway: OpenGateway):
+    """The connection's own address counts, whatever the header says."""
+    async with open_gateway(teams={"alpha": {"keys": [PUBLISHABLE]}}, clock=Still()) as stack:
+        replies = [
+            await poll(stack, key="alpha.page", headers={"Origin": PAGE, "X-Forwarded-For": f"192.0.2.{number}"})
+            for number in range(2)
+        ]
+        assert [reply.status for reply in replies] == [200, 429]
+        assert replies[1].json["limit"]["of"] == "address"
+
+
+async def test_a_create_over_the_rate_is_held(open_gateway: OpenGateway):
+    """Eight creates at once, four a second: none is refused, the polls meanwhile pass, and nothing is sent early."""
+    team = {"requests_per_minute": 240, "burst": 4, "max_wait_seconds": 10}
+    async with open_gateway(teams={"alpha": team}) as stack:
+        began = time.monotonic()
+        making = [asyncio.create_task(create(stack, model=FAST)) for _ in range(8)]
+        await shown(stack, 'waiters{kind="rate"} 3.0')
+        sent = stack.upstream.requests.count("predictions.create")
+        polled = await poll(stack)
+        replies = await asyncio.gather(*making)
+        assert {reply.status for reply in replies} == {201}
+        assert time.monotonic() - began > 1.0
+        assert sent < 8
+        assert polled.status == 200
+        assert 'creates_held_total{result="admitted"}' in await metrics_of(stack)
+
+
+async def test_a_create_is_refused_when_its_hold_is_over(open_gateway: OpenGateway):
+    """Held for its team's patience and not longer; then 429, which names the team's rate."""
+    team = {"requests_per_minute": 6, "burst": 1, "max_wait_seconds": 0.3}
+    async with open_gateway(teams={"alpha": team}) as stack:
+        assert (await create(stack, model=FAST)).status == 201
+        began = time.monotonic()
+        refused = await create(stack, model=FAST)
+        assert 0.3 <= time.monotonic() - began < 5
+        assert (refused.status, refused.json["limit"]["of"]) == (429, "team")
+        assert 5 <= int(refused.headers["Retry-After"]) <= 10
+        assert stack.upstream.requests.count("predictions.create") == 1
+
+
+async def test_a_held_create_whose_caller_has_left_is_not_made(open_gateway: OpenGateway, upstream: Simulator):
+    """Whoever hangs up while held pays for nothing, and its turn is given back."""
+    team = {"requests_per_minute": 60, "burst": 1, "max_wait_seconds": 10}
+    async with open_gateway(teams={"alpha": team}) as stack:
+        await poll(stack)
+        making = asyncio.create_task(create(stack, model=FAST))
+        await shown(stack, 'waiters{kind="rate"} 1.0')
+        making.cancel()
+        await shown(stack, 'waiters{kind="rate"} 0.0')
+        assert upstream.requests.count("predictions.create") == 0
+        assert (await poll(stack)).status == 200
+
+
+async def test_hammering_a_refusal_reaches_neither_store_nor_upstream(
+    open_gateway: OpenGateway, upstream: Simulator, monkeypatch: pytest.MonkeyPatch
+):
+    """A thousand refused requests of every sort: not one step of the store, not one call."""
+    steps: Counter[str] = Counter()
+    open_store = build.open_store
+
+    class Counting:
+        """The store, and how often it was asked."""
+
+        def __init__(self, url: str) -> None:
+            self._store = open_store(url)
+
+        def __getattr__(self, name: str) -> Any:
+            steps[name] += 1
+            return getattr(self._store, name)
+
+    monkeypatch.setattr(build, "open_store", Counting)
+    async with open_gateway(teams={"alpha": slow(1, 1)}, clock=Still()) as stack:
+        made = await create(stack, model=FAST)
+        assert made.status == 201
+        await finished(stack, made.json["id"], key="operator")
+        await shown(stack, "runs_followed 0.0")
+        before, asked = steps.total(), len(upstream.requests)
+        version = made.json["version"]
+        for _ in range(100):
+            replies = await asyncio.gather(
+                create(stack, model=FAST),
+                ask(stack, "GET", f"/v1/predictions/{made.json['id']}"),
+                ask(stack, "GET", "/v1/predictions"),
+                ask(stack, "GET", f"/v1/models/acme/storyteller/versions/{version}"),
+                ask(stack, "POST", f"/v1/predictions/{made.json['id']}/cancel"),
+            )
+            assert {reply.status for reply in replies} == {429}
+        assert (steps.total() - before, len(upstream.requests) - asked) == (0, 0)
+
+
+async def test_a_refusal_does_not_wait_for_the_body(open_gateway: OpenGateway):
+    """429 comes before a megabyte that nobody will read."""
+    async with open_gateway(teams={"alpha": slow(1, 1)}, clock=Still()) as stack:
+        await poll(stack)
+        head = spell("POST", "/v1/predictions", [("Content-Length", "1000000")], key=stack.keys["alpha"])
+        assert (await send_raw(stack, head)).status == 429

@@ -1,0 +1,274 @@
+"""Counted cancel: a caller ends its own prediction, the last one ends the run (docs/architecture.md, Invariants 4)."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gateway.domain import times
+from gateway.simulator import Fault, Simulator
+from tests.gateway.test_sharing import JOINED, STORED, STORY, ask, cancel, create, finished, get, learn, many, named
+from tests.support.stack import Stack, start_gateway
+from tests.support.upstream import creates, until, version_of
+
+LONG = STORY | {"duration": 1200.0}
+
+
+def cancels(upstream: Simulator) -> int:
+    """Count how often upstream was asked to cancel."""
+    return upstream.requests.count("predictions.cancel")
+
+
+async def crowd(session: aiohttp.ClientSession, stack: Stack, size: int, **more: object) -> list[str]:
+    """Make one run that so many callers wait for."""
+    replies = await asyncio.gather(*(create(session, named(stack), LONG | more) for _ in range(size)))
+    assert {reply.status for reply in replies} == {201}
+    assert creates(stack.upstream) == 1
+    return [reply.json["id"] for reply in replies]
+
+
+async def test_only_the_last_of_ten_ends_the_run(gateway: Stack):
+    """Nine press stop: the tenth goes on. When it stops too, upstream is asked, once."""
+    async with many(gateway) as alpha:
+        *leaving, last = await crowd(alpha, gateway, 10)
+        for prediction in leaving:
+            body = await cancel(alpha, prediction)
+            assert (body["status"], body["output"]) == ("canceled", None)
+            assert times.parse(body["completed_at"]) >= times.parse(body["created_at"])
+            assert (await get(alpha, prediction))["status"] == "canceled"
+        assert (await get(alpha, last))["status"] in ("starting", "processing")
+        assert cancels(gateway.upstream) == 0
+        assert gateway.upstream.predictions[0].status in ("starting", "processing")
+        assert (await cancel(alpha, last))["status"] == "canceled"
+        await until(lambda: gateway.upstream.predictions[0].status == "canceled")
+        assert cancels(gateway.upstream) == 1
+        # Again and again: nothing more comes of it.
+        for prediction in (*leaving, last):
+            assert (await cancel(alpha, prediction))["status"] == "canceled"
+        await asyncio.sleep(0.1)
+    assert cancels(gateway.upstream) == 1
+
+
+async def test_ten_who_stop_at_once_are_one_cancel(gateway: Stack):
+    """Everybody leaves in the same moment, twice over."""
+    async with many(gateway) as alpha:
+        everybody = await crowd(alpha, gateway, 10)
+        bodies = await asyncio.gather(*(cancel(alpha, each) for each in everybody * 2))
+        assert {body["status"] for body in bodies} == {"canceled"}
+        await until(lambda: gateway.upstream.predictions[0].status == "canceled")
+        await asyncio.sleep(0.1)
+    assert cancels(gateway.upstream) == 1
+
+
+async def test_the_leader_may_stop_and_the_others_get_their_result(gateway: Stack):
+    """The caller whose request made the run leaves; its id says canceled for good, the others succeed."""
+    given = STORY | {"duration": 20.0}
+    async with many(gateway) as alpha:
+        run_creator = (await create(alpha, named(gateway), given)).json["id"]
+        follower = asyncio.create_task(create(alpha, named(gateway), given, Prefer="wait"))
+        while len((await ask(alpha, "GET", "/v1/predictions")).json["results"]) < 2:
+            await asyncio.sleep(0.01)
+        assert (await cancel(alpha, run_creator))["status"] == "canceled"
+        reply = await follower
+        assert (reply.json["status"], reply.cache) == ("succeeded", JOINED)
+        body = await get(alpha, run_creator)
+        assert (body["status"], body["output"]) == ("canceled", None)
+        listed = {each["id"]: each["status"] for each in (await ask(alpha, "GET", "/v1/predictions")).json["results"]}
+        assert listed == {run_creator: "canceled", reply.json["id"]: "succeeded"}
+        # The run has succeeded: the one who had left may ask again and is answered at once.
+        assert (await create(alpha, named(gateway), given)).is_hit
+    assert cancels(gateway.upstream) == 0
+
+
+async def test_one_who_waits_is_answered_when_it_is_cancelled(gateway: Stack):
+    """A caller's own cancel ends its own wait, and nobody else's."""
+    async with many(gateway) as alpha:
+        await crowd(alpha, gateway, 1)
+        waits = [asyncio.create_task(create(alpha, named(gateway), LONG, Prefer="wait=30")) for _ in range(2)]
+        while len(listed := (await ask(alpha, "GET", "/v1/predictions")).json["results"]) < 3:
+            await asyncio.sleep(0.01)
+        run_creator = gateway.upstream.predictions[0].id
+        first = next(each["id"] for each in listed if each["id"] != run_creator)
+        await cancel(alpha, first)
+        done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        assert (len(done), len(pending)) == (1, 1)
+        reply = done.pop().result()
+        assert (reply.status, reply.json["id"], reply.json["status"]) == (201, first, "canceled")
+        second = next(each["id"] for each in listed if each["id"] not in (run_creator, first))
+        await cancel(alpha, second)
+        assert (await pending.pop()).json["status"] == "canceled"
+        assert cancels(gateway.upstream) == 0
+
+
+async def test_a_cancelled_callers_stream_ends_and_its_neighbours_do_not(gateway: Stack):
+    """The stream of the one who left says `done`, canceled; another's goes on to the end."""
+    given = STORY | {"duration": 20.0}
+    async with many(gateway) as alpha:
+        gone, stays = [(await create(alpha, named(gateway), given)).json for _ in range(2)]
+        await cancel(alpha, gone["id"])
+        async with (
+            aiohttp.ClientSession() as nobody,
+            nobody.get(gone["urls"]["stream"]) as response,
+        ):
+            assert 'data: {"reason":"canceled"}' in await response.text()
+            async with nobody.get(stays["urls"]["stream"]) as response:
+                assert (await response.text()).endswith("data: {}\n\n")
+
+
+async def test_hanging_up_cancels_nothing(gateway: Stack):
+    """Every waiting caller closes its connection: the run goes on, and serves the next who asks."""
+    given = STORY | {"duration": 10.0}
+    async with many(gateway) as leaving:
+        waits = [asyncio.create_task(create(leaving, named(gateway), given, Prefer="wait")) for _ in range(5)]
+        await until(lambda: gateway.upstream.predictions)
+        await asyncio.sleep(0.1)
+        for each in waits:
+            each.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+    await until(lambda: gateway.upstream.predictions[0].status == "succeeded")
+    async with gateway.caller() as alpha:
+        reply = await create(alpha, named(gateway), given, Prefer="wait")
+        assert reply.json["status"] == "succeeded"
+        listed = (await ask(alpha, "GET", "/v1/predictions")).json["results"]
+        assert {(await finished(alpha, each["id"]))["status"] for each in listed} == {"succeeded"}
+    assert (creates(gateway.upstream), cancels(gateway.upstream)) == (1, 0)
+
+
+async def test_who_asks_after_the_last_cancel_gets_a_new_run(gateway: Stack):
+    """A run that is being cancelled takes nobody in, even while upstream is slow to end it."""
+    gateway.upstream.faults.set(Fault("cancel_late", seconds=60.0))
+    async with many(gateway) as alpha:
+        (only,) = await crowd(alpha, gateway, 1)
+        await cancel(alpha, only)
+        again = await create(alpha, named(gateway), LONG)
+        assert again.cache == STORED
+        assert (await get(alpha, again.json["id"]))["status"] in ("starting", "processing")
+        assert (await get(alpha, only))["status"] == "canceled"
+        third = await create(alpha, named(gateway), LONG)
+        assert third.cache == JOINED
+    assert creates(gateway.upstream) == 2
+
+
+async def test_a_run_that_finishes_despite_its_cancel_serves_later_requests(gateway: Stack):
+    """Upstream could not stop it: the caller who left still sees canceled, the next gets the result for nothing."""
+    given = STORY | {"duration": 10.0}
+    gateway.upstream.faults.set(Fault("cancel_race"))
+    async with many(gateway) as alpha:
+        only = (await create(alpha, named(gateway), given)).json["id"]
+        await cancel(alpha, only)
+        await until(lambda: gateway.upstream.predictions[0].status == "succeeded")
+        async with asyncio.timeout(5):
+            while not (reply := await create(alpha, named(gateway), given, Gateway_Cache="only-if-cached")).is_hit:
+                await asyncio.sleep(0.05)
+        assert reply.json["status"] == "succeeded"
+        body = await get(alpha, only)
+        assert (body["status"], body["output"]) == ("canceled", None)
+    assert creates(gateway.upstream) == 1
+
+
+async def test_a_cancelled_run_never_serves_anybody(gateway: Stack):
+    """What upstream did end early is no result."""
+    async with many(gateway) as alpha:
+        (only,) = await crowd(alpha, gateway, 1)
+        await cancel(alpha, only)
+        await until(lambda: gateway.upstream.predictions[0].status == "canceled")
+        await asyncio.sleep(0.2)
+        assert (await create(alpha, named(gateway), LONG, Gateway_Cache="only-if-cached")).status == 504
+        assert (await create(alpha, named(gateway), LONG)).cache == STORED
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_cancels_that_race_with_the_end_leave_everybody_with_one_truth(gateway: Stack, seed: int):
+    """Some leave just as the run ends: canceled or succeeded, each one of the two, and the same ever after."""
+    dice = random.Random(seed)
+    given = STORY | {"duration": 4.0, "seed": seed}
+    async with many(gateway) as alpha:
+        ids = [
+            each.json["id"] for each in await asyncio.gather(*(create(alpha, named(gateway), given) for _ in range(12)))
+        ]
+
+        async def leave(prediction: str) -> tuple[str, str]:
+            await asyncio.sleep(0.15 + dice.random() * 0.25)
+            return prediction, (await cancel(alpha, prediction))["status"]
+
+        told = dict(await asyncio.gather(*(leave(each) for each in ids[:10])))
+        ends = {each: (await finished(alpha, each))["status"] for each in ids}
+        for prediction, status in told.items():
+            if status in ("canceled", "succeeded"):
+                assert ends[prediction] == status
+        assert set(ends.values()) <= {"canceled", "succeeded"}
+        assert {ends[each] for each in ids[10:]} == {"succeeded"}
+    assert (creates(gateway.upstream), cancels(gateway.upstream)) == (1, 0)
+
+
+async def test_another_teams_cancel_is_a_404_and_counts_for_nothing(upstream: Simulator, tmp_path: Path):
+    """With runs shared by all teams, an id of another team still is nobody's; each team's cancel counts for itself."""
+    async with (
+        start_gateway(upstream, tmp_path, cache={"share": "all"}) as stack,
+        many(stack) as alpha,
+        many(stack, "beta") as beta,
+    ):
+        mine = (await create(alpha, named(stack), LONG)).json["id"]
+        theirs = (await create(beta, named(stack), LONG)).json["id"]
+        assert creates(upstream) == 1
+        for session, foreign in ((alpha, theirs), (beta, mine)):
+            assert (await ask(session, "POST", f"/v1/predictions/{foreign}/cancel")).status == 404
+            assert (await ask(session, "GET", f"/v1/predictions/{foreign}")).status == 404
+        await cancel(alpha, mine)
+        await asyncio.sleep(0.1)
+        assert cancels(upstream) == 0
+        assert (await get(beta, theirs))["status"] in ("starting", "processing")
+        await cancel(beta, theirs)
+        await until(lambda: cancels(upstream) == 1)
+
+
+async def test_cancels_are_remembered_over_a_restart(upstream: Simulator, tmp_path: Path):
+    """Who had left before the restart has left; the last one afterwards still ends the run."""
+    async with start_gateway(upstream, tmp_path) as stack, many(stack) as alpha:
+        first, second = await crowd(alpha, stack, 2)
+        await cancel(alpha, first)
+    async with start_gateway(upstream, tmp_path, keys=stack.keys) as stack, many(stack) as alpha:
+        assert (await get(alpha, first))["status"] == "canceled"
+        assert (await get(alpha, second))["status"] in ("starting", "processing")
+        await cancel(alpha, second)
+        await until(lambda: upstream.predictions[0].status == "canceled")
+    assert cancels(upstream) == 1
+
+
+async def test_a_cancel_that_upstream_did_not_hear_is_asked_again(upstream: Simulator, tmp_path: Path):
+    """The last caller leaves while upstream's cancel is broken, then the gateway restarts: it is asked again."""
+    async with start_gateway(upstream, tmp_path) as stack, many(stack) as alpha:
+        (only,) = await crowd(alpha, stack, 1)
+        upstream.faults.set(Fault("html_error", operation="predictions.cancel"))
+        assert (await cancel(alpha, only))["status"] == "canceled"
+        await until(lambda: cancels(upstream) >= 1)
+    upstream.faults.clear()
+    async with start_gateway(upstream, tmp_path, keys=stack.keys) as stack:
+        await until(lambda: upstream.predictions[0].status == "canceled")
+
+
+async def test_a_caller_can_leave_while_others_join(gateway: Stack):
+    """Joins and cancels in disorder: whoever did not leave is served, and nobody is served by a run that was ended."""
+    dice = random.Random(4)
+    given = STORY | {"duration": 12.0}
+    async with many(gateway) as alpha:
+        await learn(alpha, "acme/storyteller", version_of(gateway.upstream, "acme/storyteller"))
+
+        async def one(leaves: bool) -> tuple[str, str]:
+            await asyncio.sleep(dice.random() * 0.5)
+            prediction = (await create(alpha, named(gateway), given)).json["id"]
+            if leaves:
+                await asyncio.sleep(dice.random() * 0.1)
+                await cancel(alpha, prediction)
+            return prediction, "left" if leaves else (await finished(alpha, prediction))["status"]
+
+        ends = await asyncio.gather(*(one(number % 3 != 0) for number in range(45)))
+        assert {end for _, end in ends} == {"left", "succeeded"}
+        for prediction, end in ends:
+            status = (await finished(alpha, prediction))["status"]
+            assert status == "succeeded" if end == "succeeded" else status in ("canceled", "succeeded")
+    runs = gateway.upstream.predictions
+    assert cancels(gateway.upstream) == sum(run.status == "canceled" for run in runs)
+    assert creates(gateway.upstream) <= 1 + cancels(gateway.upstream) + 1

@@ -1,0 +1,222 @@
+"""Traces: what an operator sees of a request in them, and what nobody does."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from gateway import __version__
+from gateway.simulator import Fault, Simulator
+from gateway.tracing import OtelTracer
+from tests.gateway.conftest import OpenGateway
+from tests.gateway.test_access_log import Lines, lines, tell_a_story
+from tests.support.canary import Canaries, Listener
+from tests.support.stack import Stack
+from tests.support.upstream import until, version_of
+from tests.support.wire import ask
+
+__all__ = ["lines"]
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+
+
+@pytest.fixture
+def spans() -> InMemorySpanExporter:
+    """The spans that have ended."""
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def propagate() -> bool:
+    """Whether upstream is told of traces."""
+    return False
+
+
+@pytest.fixture
+def tracer(spans: InMemorySpanExporter, propagate: bool) -> OtelTracer:
+    """A tracer that keeps them here; made before the loop runs, as making one blocks."""
+    return OtelTracer(SimpleSpanProcessor(spans), propagate=propagate)
+
+
+@pytest.fixture
+async def traced(open_gateway: OpenGateway, tracer: OtelTracer) -> AsyncIterator[Stack]:
+    """A gateway that keeps traces."""
+    async with open_gateway(tracer=tracer) as stack:
+        yield stack
+
+
+def named(spans: InMemorySpanExporter, name: str) -> ReadableSpan:
+    (found,) = [span for span in spans.get_finished_spans() if span.name == name]
+    return found
+
+
+def attributes(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+def parent_of(span: ReadableSpan) -> int | None:
+    return span.parent.span_id if span.parent else None
+
+
+async def test_a_create_is_a_span_of_its_step_and_of_its_calls(traced: Stack, spans: InMemorySpanExporter):
+    """Request, what it came to, and each call upstream that it caused, one below the other."""
+    await tell_a_story(traced, seed=1, wait=True)
+    request, create = named(spans, "POST /predictions"), named(spans, "create")
+    call = named(spans, "predictions.create")
+    assert (request.kind, call.kind) == (SpanKind.SERVER, SpanKind.CLIENT)
+    assert parent_of(request) is None
+    assert parent_of(create) == request.context.span_id
+    assert parent_of(call) == create.context.span_id
+    assert attributes(request) == {
+        "http.request.method": "POST", "http.route": "/predictions", "http.response.status_code": 201,
+        "gateway.team": "alpha", "gateway.cache": "miss",
+    }  # fmt: skip
+    assert attributes(create) == {"gateway.cache": "miss"}
+    assert attributes(call) == {"http.request.method": "POST", "http.response.status_code": 201}
+
+
+async def test_a_hit_and_a_join_show_that_nothing_was_asked_upstream(traced: Stack, spans: InMemorySpanExporter):
+    """Their spans are named for what they are, and have no call below them."""
+    await tell_a_story(traced, seed=1, wait=True)
+    await tell_a_story(traced, seed=2, token_delay=1)
+    spans.clear()
+    await tell_a_story(traced, seed=1)
+    await tell_a_story(traced, seed=2, token_delay=1)
+    assert [span.name for span in spans.get_finished_spans()] == [
+        "hit", "POST /predictions", "join", "POST /predictions",
+    ]  # fmt: skip
+
+
+async def test_a_request_belongs_to_the_trace_of_its_caller(traced: Stack, spans: InMemorySpanExporter, lines: Lines):
+    """One trace from the caller's page to the call upstream, and the log's lines carry its id."""
+    await ask(traced, "GET", "/v1/account", headers={"traceparent": TRACEPARENT, "tracestate": "vendor=1"})
+    span = named(spans, "GET /account")
+    assert f"{span.context.trace_id:032x}" == TRACE
+    assert f"{parent_of(span):016x}" == PARENT
+    assert lines.of("account.get")["trace_id"] == TRACE
+
+
+@pytest.mark.parametrize("bad", ["nonsense", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{PARENT}-01-more"])
+async def test_a_trace_that_is_none_is_begun_anew(traced: Stack, spans: InMemorySpanExporter, bad: str):
+    """What callers write into the header is looked at before it is believed."""
+    await ask(traced, "GET", "/v1/account", headers={"traceparent": bad})
+    span = named(spans, "GET /account")
+    assert parent_of(span) is None
+    assert f"{span.context.trace_id:032x}" != TRACE
+
+
+async def test_what_fails_is_seen_to_fail(traced: Stack, spans: InMemorySpanExporter, upstream: Simulator):
+    """Errors of upstream and of ours, by name; a refusal is no failure of the gateway's."""
+    upstream.faults.set(Fault("insufficient_credit", operation="*"))
+    await tell_a_story(traced)
+    assert attributes(named(spans, "create")) == {"error.type": "402"}
+    assert named(spans, "POST /predictions").status.status_code is StatusCode.UNSET
+    spans.clear()
+    upstream.faults.set(Fault("token_revoked"))
+    await tell_a_story(traced)
+    assert attributes(named(spans, "create"))["error.type"] == "UpstreamTokenRefused"
+    failed = [span for span in spans.get_finished_spans() if span.status.status_code is StatusCode.ERROR]
+    assert {span.name for span in failed} == {"POST /predictions", "create", "predictions.create"}
+    assert all(span.events == () for span in failed), "an exception's text may hold a part of an input"
+
+
+async def test_no_input_no_id_and_no_secret_is_in_a_span(
+    traced: Stack, spans: InMemorySpanExporter, canaries: Canaries, upstream: Simulator
+):
+    """Traces may go to people who may not read what teams ask for."""
+    body = {"version": version_of(upstream, "acme/storyteller"), "input": {"prompt": "the secret garden"}}
+    created = (await ask(traced, "POST", "/v1/predictions", json=body)).json
+    await ask(traced, "GET", f"/v1/predictions/{created['id']}")
+    await ask(traced, "GET", created["urls"]["stream"].removeprefix(traced.origin), key=None)
+    await ask(traced, "GET", "/v1/nothing/of/the/kind?token=r8_0123456789abcdef", key=None)
+    await until(lambda: any(span.name.startswith("GET /streams") for span in spans.get_finished_spans()))
+    told = "".join(span.to_json() for span in spans.get_finished_spans())
+    canaries.look_through("a span", told.encode())
+    for secret in ("secret garden", created["id"], created["urls"]["stream"], "r8_0123", "of/the/kind"):
+        assert secret not in told
+    assert "GET /streams/{ticket}" in told
+
+
+async def test_looks_on_nobodys_behalf_are_no_spans(traced: Stack, spans: InMemorySpanExporter):
+    """A run is followed for hours; its polls would drown what people asked for."""
+    await tell_a_story(traced, wait=True)
+    assert traced.upstream.requests.count("predictions.get") > 0
+    assert "predictions.get" not in {span.name for span in spans.get_finished_spans()}
+
+
+@pytest.mark.parametrize("propagate", [False, True])
+async def test_upstream_hears_of_traces_only_where_that_is_wanted(
+    traced: Stack, spans: InMemorySpanExporter, upstream: Simulator, propagate: bool
+):
+    """Replicate learns nothing of who asks, unless the operator says so; the caller's tracestate stays here anyway."""
+    await ask(traced, "GET", "/v1/hardware", headers={"traceparent": TRACEPARENT, "tracestate": "vendor=1"})
+    (seen,) = [each for each in upstream.requests if each.operation == "hardware.list"]
+    assert "tracestate" not in seen.headers
+    if propagate:
+        span = named(spans, "hardware.list")
+        assert seen.headers["traceparent"] == f"00-{TRACE}-{span.context.span_id:016x}-01"
+    else:
+        assert "traceparent" not in seen.headers
+
+
+async def test_without_traces_the_callers_id_is_in_the_log_all_the_same(
+    gateway: Stack, lines: Lines, upstream: Simulator
+):
+    """And goes nowhere else; what is no trace is not told at all."""
+    await ask(gateway, "GET", "/v1/hardware", headers={"traceparent": TRACEPARENT})
+    assert lines.of("hardware.list")["trace_id"] == TRACE
+    assert all("traceparent" not in seen.headers for seen in upstream.requests)
+    lines.told.clear()
+    await ask(gateway, "GET", "/v1/hardware", headers={"traceparent": "r8_0123456789abcdef"})
+    assert "trace_id" not in lines.of("hardware.list")
+
+
+def test_who_wants_no_traces_does_not_load_them():
+    """The extra may be absent; where it is there, it costs nothing."""
+    code = "import sys, gateway.app; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+async def test_the_end_waits_for_no_collector(
+    open_gateway: OpenGateway, listener: Listener, monkeypatch: pytest.MonkeyPatch
+):
+    """A gateway whose collector is away stops like any other, and leaves nothing behind that goes on trying."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    async with open_gateway(tracing={"enabled": True}) as stack:
+        assert (await ask(stack, "GET", "/v1/account")).status == 200
+    assert not [thread.name for thread in threading.enumerate() if "Otel" in thread.name or thread.name == "traces"]
+    # The exporter says that it has lost spans.
+    listener.crashes.clear()
+
+
+async def test_a_collector_is_told(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch):
+    """OpenTelemetry's own variables say where to; the service has its name and version."""
+    received: list[ExportTraceServiceRequest] = []
+
+    async def collect(request: web.Request) -> web.Response:
+        received.append(ExportTraceServiceRequest.FromString(await request.read()))
+        return web.Response(content_type="application/x-protobuf")
+
+    app = web.Application()
+    app.router.add_post("/v1/traces", collect)
+    async with TestServer(app) as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", str(collector.make_url("")))
+        async with open_gateway(tracing={"enabled": True}) as stack:
+            await ask(stack, "GET", "/v1/account")
+    (resource,) = received[0].resource_spans
+    told = {each.key: each.value.string_value for each in resource.resource.attributes}
+    assert (told["service.name"], told["service.version"]) == ("replicate-gateway", __version__)
+    assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["GET /account"]

@@ -1,0 +1,265 @@
+"""Callers are told by webhook what becomes of their predictions, as Replicate tells it, by the gateway itself."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from gateway.simulator import Simulator
+from tests.gateway.conftest import OpenGateway
+from tests.support.receiver import Receiver, answering, start_receiver
+from tests.support.samples import create, finished
+from tests.support.stack import Stack
+from tests.support.upstream import creates, until, version_of
+from tests.support.wire import ask, assert_problem, metrics_of
+
+ALL = ["start", "output", "logs", "completed"]
+LOCAL = {"webhooks": {"allow_http": True, "allow_private_addresses": True}}
+SEEDED = {"prompt": "a llama", "seed": 7}
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with start_receiver() as made:
+        yield made
+
+
+@pytest.fixture
+async def stack(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
+    """A gateway that may reach receivers on this machine."""
+    async with open_gateway(**LOCAL) as made:
+        yield made
+
+
+async def make(
+    stack: Stack,
+    receiver: Receiver,
+    *,
+    model: str = "acme/storyteller",
+    key: str = "alpha",
+    events: list[str] | None = None,
+    headers: dict[str, str] | None = None,
+    path: str = "/hook",
+    **given,
+):
+    """Create a prediction with a webhook; return what the caller is answered."""  # fmt: skip
+    body = {"version": version_of(stack.upstream, model), "input": given, "webhook": receiver.url + path}
+    if events is not None:
+        body["webhook_events_filter"] = events
+    reply = await ask(stack, "POST", "/v1/predictions", key=key, json=body, headers=headers or {})
+    assert reply.status == 201, reply.text
+    return reply.json
+
+
+async def secret_of(stack: Stack, key: str = "alpha") -> str:
+    return (await ask(stack, "GET", "/v1/webhooks/default/secret", key=key)).json["key"]
+
+
+def check(secret: str, receiver: Receiver) -> None:
+    """Fail unless every message was signed, as the library of the standard has it."""
+    for message in receiver.messages:
+        assert Webhook(secret).verify(message.body, dict(message.headers)) == message.json
+
+
+async def test_a_life_is_told_event_by_event(stack: Stack, receiver: Receiver):
+    """A receiver that asked for everything hears of the start, of growing output, and of the end, in this order."""
+    made = await make(stack, receiver, events=ALL, prompt="hi", max_tokens=40, token_delay=1.0)
+    await receiver.until(lambda: "succeeded" in receiver.statuses(made["id"]))
+    statuses = receiver.statuses(made["id"])
+    assert statuses == ["processing"] * (len(statuses) - 1) + ["succeeded"]
+    outputs = [message.json["output"] or [] for message in receiver.messages]
+    assert len(outputs) >= 3
+    assert all(outputs[n] == outputs[n + 1][: len(outputs[n])] for n in range(len(outputs) - 1))
+    shown = await finished(stack, made["id"])
+    assert receiver.messages[-1].json == shown
+    check(await secret_of(stack), receiver)
+    assert len(set(receiver.ids)) == len(receiver.ids)
+
+
+async def test_a_receiver_sees_what_the_caller_sees(stack: Stack, receiver: Receiver, upstream: Simulator):
+    """Own links, the caller's own webhook, its query kept, and nothing that opens anything."""
+    made = await make(stack, receiver, path="/hook?order=1&x=%2F", prompt="hi")
+    await receiver.until(lambda: "succeeded" in receiver.statuses(made["id"]))
+    message = receiver.messages[-1]
+    assert message.path == "/hook?order=1&x=%2F"
+    assert message.json["urls"]["get"] == f"{stack.base_url}/predictions/{made['id']}"
+    assert message.json["urls"]["stream"].startswith(f"{stack.base_url}/streams/")
+    assert message.json["webhook"] == receiver.url + "/hook?order=1&x=%2F"
+    assert message.headers["Content-Type"] == "application/json"
+    assert {"Authorization", "Cookie"}.isdisjoint(message.headers)
+    assert upstream.base_url.encode() not in message.body
+    for sent in upstream.requests:
+        assert "webhook" not in json.loads(sent.body or "{}")
+
+
+async def test_without_a_filter_output_and_end_are_told(stack: Stack, receiver: Receiver):
+    """As Replicate has it: no word of the start, nor of logs alone."""
+    made = await make(stack, receiver, model="replicate/hello-world", text="x")
+    await receiver.until(lambda: "succeeded" in receiver.statuses(made["id"]))
+    assert receiver.statuses(made["id"]) == ["processing", "succeeded"]
+    assert [message.json["output"] for message in receiver.messages] == ["hello x", "hello x"]
+    assert "completed_at" not in receiver.messages[0].json
+    assert receiver.messages[1].json["metrics"]
+
+
+@pytest.mark.parametrize("event", ["start", "output", "completed"])
+async def test_what_was_not_asked_for_is_not_told(stack: Stack, receiver: Receiver, event: str):
+    """One kind of event, one message of a quick run."""
+    made = await make(stack, receiver, model="replicate/hello-world", events=[event], text="x")
+    await finished(stack, made["id"])
+    last = await make(stack, receiver, model="replicate/hello-world", events=["completed"], text="y")
+    await receiver.until(lambda: receiver.of(last["id"]))
+    await receiver.until(lambda: receiver.of(made["id"]))
+    (message,) = receiver.of(made["id"])
+    expected = {
+        "start": ("processing", None),
+        "output": ("processing", "hello x"),
+        "completed": ("succeeded", "hello x"),
+    }
+    assert (message.json["status"], message.json.get("output")) == expected[event]
+
+
+async def test_a_hit_tells_its_own_life(stack: Stack, receiver: Receiver, upstream: Simulator):
+    """An answer from a finished run comes with the webhooks of a quick run, under its own id."""
+    first = await make(stack, receiver, model="acme/painter", **SEEDED)
+    await receiver.until(lambda: "succeeded" in receiver.statuses(first["id"]))
+    hit = await make(stack, receiver, model="acme/painter", events=ALL, **SEEDED)
+    assert hit["id"] != first["id"]
+    await receiver.until(lambda: "succeeded" in receiver.statuses(hit["id"]))
+    assert receiver.statuses(hit["id"]) == ["processing", "processing", "succeeded"]
+    start, output, completed = (message.json for message in receiver.of(hit["id"]))
+    assert start["output"] is None
+    assert output["output"] == completed["output"] == first_output(receiver, first["id"])
+    assert first["id"].encode() not in b"".join(message.body for message in receiver.of(hit["id"]))
+    assert creates(upstream) == 1
+
+
+def first_output(receiver: Receiver, prediction_id: str):
+    return receiver.of(prediction_id)[-1].json["output"]
+
+
+async def test_everybody_who_shares_a_run_is_told_by_their_own(stack: Stack, upstream: Simulator):
+    """Two callers, one run: each receiver hears of its caller's prediction alone."""
+    async with start_receiver() as mine, start_receiver() as yours:
+        given = {"prompt": "a llama", "seed": 7, "max_tokens": 30, "token_delay": 1.0}
+        first = await make(stack, mine, events=ALL, **given)
+        second = await make(stack, yours, **given)
+        for receiver, made in ((mine, first), (yours, second)):
+            await receiver.until(lambda r=receiver, m=made: "succeeded" in r.statuses(m["id"]))
+            assert {message.json["id"] for message in receiver.messages} == {made["id"]}
+        assert creates(upstream) == 1
+
+
+async def test_who_leaves_is_told_at_once_and_who_stays_at_the_end(stack: Stack, upstream: Simulator):
+    """A cancel of one is told to one; the run goes on for the other."""
+    async with start_receiver() as leaver, start_receiver() as stayer:
+        given = {"prompt": "a llama", "seed": 7, "max_tokens": 40, "token_delay": 1.0}
+        first = await make(stack, leaver, events=["completed"], **given)
+        second = await make(stack, stayer, events=["completed"], **given)
+        await ask(stack, "POST", f"/v1/predictions/{first['id']}/cancel")
+        await leaver.count(1)
+        assert not stayer.messages
+        assert (leaver.messages[0].json["status"], leaver.messages[0].json["output"]) == ("canceled", None)
+        await stayer.count(1)
+        assert stayer.messages[0].json["status"] == "succeeded"
+        await finished(stack, second["id"])
+        assert len(leaver.messages) == 1
+
+
+async def test_a_deadline_is_told(stack: Stack, receiver: Receiver):
+    """A prediction whose time is over tells its receiver."""
+    headers = {"Cancel-After": "5s"}
+    made = await make(stack, receiver, model="acme/slow", events=["completed"], headers=headers, duration=600)
+    await receiver.count(1)
+    assert receiver.statuses(made["id"]) == ["canceled"]
+
+
+async def test_a_failure_is_told(stack: Stack, receiver: Receiver):
+    """With its error, and after its start."""
+    made = await make(stack, receiver, model="acme/fail", events=["start", "completed"])
+    await receiver.until(lambda: "failed" in receiver.statuses(made["id"]))
+    assert receiver.statuses(made["id"]) == ["processing", "failed"]
+    first, last = (message.json for message in receiver.messages)
+    assert (first["error"], bool(last["error"])) == (None, True)
+
+
+async def test_a_training_is_told_as_predictions_are(stack: Stack, receiver: Receiver, upstream: Simulator):
+    """A training that runs for an hour need not be polled."""
+    version = version_of(upstream, "acme/storyteller")
+    body = {
+        "destination": "acme/painter",
+        "input": {"train_data": "https://example.com/data.zip"},
+        "webhook": receiver.url,
+        "webhook_events_filter": ["start", "completed"],
+    }
+    reply = await ask(stack, "POST", f"/v1/models/acme/storyteller/versions/{version}/trainings", json=body)
+    assert reply.status == 201, reply.text
+    made = reply.json
+    await receiver.until(lambda: "succeeded" in receiver.statuses(made["id"]))
+    assert receiver.statuses(made["id"]) == ["processing", "succeeded"]
+    assert receiver.messages[-1].json["urls"]["get"] == f"{stack.base_url}/trainings/{made['id']}"
+    check(await secret_of(stack), receiver)
+
+
+async def test_each_team_signs_with_its_own_secret(stack: Stack):
+    """A team cannot pass for another at its receiver."""
+    async with start_receiver() as mine, start_receiver() as yours:
+        for receiver, key in ((mine, "alpha"), (yours, "beta")):
+            await make(stack, receiver, key=key, model="replicate/hello-world", text="x")
+            await receiver.count(2)
+            check(await secret_of(stack, key), receiver)
+        assert await secret_of(stack, "alpha") != await secret_of(stack, "beta")
+
+
+async def test_watching_by_webhook_is_free(stack: Stack, upstream: Simulator):
+    """Twenty receivers of one run cost upstream no read more than none."""
+    given = {"prompt": "a llama", "seed": 7, "max_tokens": 20, "token_delay": 1.0}
+    silent = await create(stack, model="acme/storyteller", **given)
+    await finished(stack, silent.json["id"])
+    alone = upstream.requests.count("predictions.get")
+    async with start_receiver() as receiver:
+        made = [await make(stack, receiver, events=ALL, **given | {"seed": 8}) for _ in range(20)]
+        await receiver.until(lambda: all("succeeded" in receiver.statuses(each["id"]) for each in made))
+    assert creates(upstream) == 2
+    assert upstream.requests.count("predictions.get") - alone <= alone * 1.5 + 5
+
+
+async def test_links_in_webhooks_begin_with_the_public_url(open_gateway: OpenGateway, receiver: Receiver):
+    """Outside of a request there is no Host to go by."""
+    async with open_gateway(
+        **LOCAL, server={"public_url": "https://gateway.example"}, upstream={"webhooks": "off"}
+    ) as stack:
+        made = await make(stack, receiver, model="replicate/hello-world", text="x")
+        await receiver.count(2)
+        link = f"https://gateway.example/v1/predictions/{made['id']}"
+        assert {message.json["urls"]["get"] for message in receiver.messages} == {link}
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/x", "https://127.0.0.1/x", "https://localhost/", "https://[::1]/", "https://10.0.0.1:8/",
+            "https://169.254.169.254/latest/meta-data"]
+)  # fmt: skip
+async def test_an_address_inside_is_refused_when_it_is_given(gateway: Stack, upstream: Simulator, url: str):
+    """A caller hears of it at once, and no run is paid for."""
+    body = {"version": version_of(upstream, "acme/storyteller"), "input": {"prompt": "hi"}, "webhook": url}
+    problem = assert_problem(await ask(gateway, "POST", "/v1/predictions", json=body), 422, origin=None)
+    assert problem["invalid_fields"][0]["field"] == "webhook"
+    assert creates(upstream) == 0
+
+
+async def test_what_happens_to_deliveries_is_counted(stack: Stack, receiver: Receiver):
+    """Operators see how many were taken, and how many wait and since when."""
+    receiver.answer = answering(500)
+    await make(stack, receiver, model="replicate/hello-world", text="x")
+    await receiver.count(2)
+    wanted = (
+        'replicate_gateway_webhook_deliveries_total{event="output",result="answered"} 1.0',
+        'replicate_gateway_webhook_deliveries_total{event="completed",result="answered"} 1.0',
+    )
+    seen = ""
+    while not all(line in seen for line in wanted):
+        seen = await metrics_of(stack)
+    for name in ("webhooks_queued", "webhooks_dead", "webhooks_oldest_queued_seconds", "webhooks_dropped_total"):
+        assert f"replicate_gateway_{name}" in seen
+    await until(lambda: receiver.messages)

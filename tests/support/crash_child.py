@@ -1,0 +1,123 @@
+"""`gateway serve` that is killed with SIGKILL at a chosen passage of a chosen step of a create's way.
+
+python -m tests.support.crash_child CONFIG [WHEN STEP PASSAGE]
+
+WHEN is `before`, `amid` or `after` the step: in the middle of it a thread kills, some moments after it began, wherever
+the writing thread, the network and the event loop are then. No code of the gateway knows of this: methods of the store
+and of the client are wrapped from outside. Searches for orphans are short, and `Cancel-After` may be.
+"""
+
+import functools
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from gateway import cli
+from gateway.domain.records import Outcome
+from gateway.http import prefer
+from gateway.predictions import adoption
+from gateway.store.objects.folder import FolderStore
+from gateway.store.sqlite import SQLiteStore
+from gateway.upstream.replicate import ReplicateClient
+
+SEARCH_SECONDS = 0.8
+_LONGEST_AMID = {"create": 0.08, "ask-cancel": 0.01}
+_LONGEST = 0.004
+
+
+class Step(NamedTuple):
+    """A method, those of its calls that are meant, and those of its results."""
+
+    owner: type
+    method: str
+    asked: Callable[..., bool] = lambda *_, **__: True
+    given: Callable[[Any], bool] = lambda _: True
+
+
+def _sent(ending: str) -> Callable[..., bool]:
+    return lambda operation, *_, **__: operation.endswith(ending)
+
+
+STEPS = {
+    "share": Step(SQLiteStore, "begin", lambda begin: not begin.may_lead),
+    "lead": Step(SQLiteStore, "begin", lambda begin: begin.may_lead),
+    "join": Step(SQLiteStore, "begin", given=lambda begun: begun.outcome is Outcome.JOINED),
+    "hit": Step(SQLiteStore, "begin", given=lambda begun: begun.outcome is Outcome.HIT),
+    "create": Step(ReplicateClient, "send", _sent("predictions.create")),
+    "record": Step(SQLiteStore, "record_created"),
+    "learn": Step(SQLiteStore, "learn_version"),
+    "settle": Step(SQLiteStore, "settle_identity"),
+    "detach": Step(SQLiteStore, "detach"),
+    "discard": Step(SQLiteStore, "discard_intent"),
+    "uncertain": Step(SQLiteStore, "mark_uncertain"),
+    "look": Step(ReplicateClient, "read", _sent("predictions.list")),
+    "advance": Step(SQLiteStore, "advance", lambda *_, status, **__: not status.is_terminal),
+    "end": Step(SQLiteStore, "advance", lambda *_, status, **__: status.is_terminal),
+    "cancel": Step(SQLiteStore, "cancel", lambda *_, by_deadline=False, **__: not by_deadline),
+    "expire": Step(SQLiteStore, "cancel", lambda *_, by_deadline=False, **__: by_deadline),
+    "ask-cancel": Step(ReplicateClient, "send", _sent(".cancel")),
+    "claim": Step(SQLiteStore, "claim_object"),
+    "put": Step(FolderStore, "put"),
+    "keep": Step(SQLiteStore, "keep_copies"),
+}
+
+
+def die() -> None:
+    """End as if the power of the process had been cut."""
+    os.write(1, b"killed\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_soon(longest: float) -> None:
+    """End within moments, at no particular place."""
+
+    def wait() -> None:
+        time.sleep(random.random() * longest)
+        die()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def arrange(when: str, name: str, passage: int) -> None:
+    """Let the n-th passage of a step be the last thing that this process does."""
+    step = STEPS[name]
+    original = getattr(step.owner, step.method)
+    left = passage
+
+    def passes() -> bool:
+        nonlocal left
+        left -= 1
+        return left == 0
+
+    @functools.wraps(original)
+    async def wrapped(self: Any, *args: Any, **more: Any) -> Any:
+        is_meant = step.asked(*args, **more)
+        if is_meant and when == "before" and passes():
+            die()
+        if is_meant and when == "amid" and passes():
+            die_soon(_LONGEST_AMID.get(name, _LONGEST))
+        result = await original(self, *args, **more)
+        if is_meant and when == "after" and step.given(result) and passes():
+            die()
+        return result
+
+    setattr(step.owner, step.method, wrapped)
+
+
+def main(config: str, *point: str) -> None:
+    """Serve, until the point is reached if one is given."""
+    adoption._SEARCH_SECONDS = SEARCH_SECONDS
+    prefer.CANCEL_AFTER_SECONDS = (1, prefer.CANCEL_AFTER_SECONDS[1])
+    if point:
+        when, name, passage = point
+        arrange(when, name, int(passage))
+    cli.main(["serve", "--config", config])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

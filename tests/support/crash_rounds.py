@@ -1,0 +1,496 @@
+"""One round of the crash matrix: a mixed load, a kill, a restart, the callers' retries, and the questions afterwards.
+
+The simulator lives on beside it and knows the truth about what was run; the database is read by the test as the command
+line would read it.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import random
+import secrets
+import socket
+import sqlite3
+import sys
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from gateway.access.rules.api_keys import new_key
+from gateway.simulator import Simulator
+from gateway.simulator.faults import Fault
+from gateway.simulator.models import schema
+from gateway.simulator.models.job import Job, Program
+from gateway.simulator.prediction import Prediction
+from tests.support.stack import start_upstream
+
+ROOT = Path(__file__).parents[2]
+USD_PER_SECOND = "0.001525"
+SEEDED, SEEDLESS, OFFICIAL = "acme/seeded", "acme/seedless", "acme/official"
+TEAMS = ("alpha", "beta")
+TERMINAL = {"succeeded", "failed", "canceled", "aborted"}
+_START_SECONDS = 15.0
+_LOAD_SECONDS = 8.0
+_QUIET_SECONDS = 12.0
+_RETRY_PAUSE = 0.1
+
+
+def add_models(upstream: Simulator) -> None:
+    """Give the simulator models whose runs take as long as their input says."""
+
+    async def run(job: Job) -> None:
+        await job.wait(float(job.input["duration"]))
+        job.give(f"{job.input['prompt']}, done")
+
+    fields = {
+        "prompt": schema.field("string", "Given back at the end", required=True),
+        "duration": schema.field("number", "Seconds to take", default=0.2, minimum=0, maximum=3600),
+    }
+    seeded = {**fields, "seed": schema.seed_field()}
+    for ref, inputs, official in ((SEEDED, seeded, False), (SEEDLESS, fields, False), (OFFICIAL, seeded, True)):
+        program = Program(run, schema.model_schema(inputs, schema.TEXT), boot_seconds=0.02)
+        upstream.world.registry.add_version(ref, program, official=official)
+
+
+@contextlib.asynccontextmanager
+async def crash_upstream() -> AsyncIterator[Simulator]:
+    """Start a simulator for crashes: its answers to creates take a moment, so that there is one to die in."""
+    async with start_upstream(
+        speed=1.0, creates_per_minute=1_000_000, requests_per_minute=1_000_000, polls_per_minute=10_000_000
+    ) as upstream:
+        add_models(upstream)
+        yield upstream
+
+
+@dataclass
+class Asked:
+    """One create as a caller asks for it, and what the caller was told."""
+
+    team: str
+    path: str
+    body: dict[str, Any]
+    prompt: str
+    shared: bool = False
+    """Whether upstream is to run it once, however often it is asked for."""
+    headers: dict[str, str] = field(default_factory=dict)
+    after: float = 0.0
+    """Seconds into the load at which it is asked."""
+    cancel_after: float | None = None
+    """Seconds after its answer at which the caller cancels."""
+    ids: list[str] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    canceled: bool = False
+
+    @property
+    def key(self) -> str | None:
+        """The idempotency key."""
+        return self.headers.get("Idempotency-Key")
+
+
+class Child:
+    """A gateway in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it has ended."""
+        return self.process.returncode is not None
+
+    async def kill(self) -> None:
+        """Kill it as it stands."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+
+class Matrix:
+    """A database, a port and an upstream, through all the crashes."""
+
+    def __init__(self, upstream: Simulator, folder: Path) -> None:
+        self.upstream = upstream
+        self.folder = folder
+        self.database = folder / "gateway.db"
+        self.keys = {team: new_key(secrets.token_bytes).key for team in TEAMS}
+        self.asked: list[Asked] = []
+        self.children = 0
+        with socket.socket() as finder:
+            finder.bind(("127.0.0.1", 0))
+            self.port = finder.getsockname()[1]
+        teams = "".join(
+            f'[[teams]]\nname = "{team}"\nscopes = ["read", "predict"]\nconcurrent_predictions = 500\n'
+            f'budget_usd_per_day = 1000\n[[teams.keys]]\nname = "default"\n'
+            f'key_env = "KEY_{team.upper()}"\n'
+            for team in TEAMS
+        )
+        self.config = folder / "config.toml"
+        self.config.write_text(
+            f"[server]\nport = {self.port}\n[ops]\nport = 0\n"
+            f'[upstream]\nbase_url = "{upstream.base_url}"\nadopt_wait_seconds = 4\n'
+            f'[store]\nurl = "sqlite:///{self.database}"\n'
+            f'[[prices.models]]\nmodel = "acme/*"\nusd_per_second = {USD_PER_SECOND}\n{teams}'
+        )
+
+    @property
+    def origin(self) -> str:
+        """Where the gateway is, whenever it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self, *point: str) -> Child:
+        """Start a gateway, and wait until it serves."""
+        self.children += 1
+        log = self.folder / f"child{self.children}.log"
+        environ = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+        environ |= {f"KEY_{team.upper()}": key for team, key in self.keys.items()}
+        environ |= {"REPLICATE_API_TOKEN": self.upstream.token, "PYTHONPATH": str(ROOT)}
+        with log.open("wb") as out:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.support.crash_child", str(self.config), *point),
+                cwd=self.folder,
+                env=environ,
+                stdout=out,
+                stderr=out,
+            )
+        child = Child(process, log)
+        until = time.monotonic() + _START_SECONDS
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() < until and not child.is_dead:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"{self.origin}/healthz") as answer:
+                        if answer.status == 200:
+                            return child
+                await asyncio.sleep(0.02)
+        if child.is_dead and point and b"killed" in log.read_bytes():
+            # The point lies on the way up.
+            return child
+        raise AssertionError(f"the gateway did not start:\n{log.read_text()}")
+
+    def session(self) -> aiohttp.ClientSession:
+        """Return a session of many connections, for all callers of one life of the gateway."""
+        connector = aiohttp.TCPConnector(limit=0)
+        return aiohttp.ClientSession(self.origin, connector=connector, timeout=aiohttp.ClientTimeout(total=15))
+
+    def _headers(self, team: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.keys[team]}"}
+
+    async def load(self, child: Child, orders: list[Asked], chaos: random.Random, kill_after: float | None) -> None:
+        """Let every caller ask, poll and cancel until the gateway is dead or all have their answers."""
+        async with self.session() as session:
+            callers = [asyncio.create_task(self._call(session, asked)) for asked in orders]
+            callers.append(asyncio.create_task(self._browse(session, chaos)))
+            killer = asyncio.create_task(self._kill_after(child, kill_after))
+            died = asyncio.create_task(child.process.wait())
+            everybody = asyncio.gather(*callers)
+            await asyncio.wait({died, everybody}, timeout=_LOAD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not died.done() and everybody.done():
+                # What is left for the point to come by happens without callers: ends, cancels, searches.
+                await asyncio.wait({died}, timeout=1.5)
+            killer.cancel()
+            died.cancel()
+            await asyncio.gather(killer, died, return_exceptions=True)
+            await child.kill()
+            await everybody
+
+    async def _kill_after(self, child: Child, seconds: float | None) -> None:
+        if seconds is not None:
+            await asyncio.sleep(seconds)
+            await child.kill()
+
+    async def _call(self, session: aiohttp.ClientSession, asked: Asked) -> None:
+        await asyncio.sleep(asked.after)
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            prediction_id = await self.create(session, asked)
+            if prediction_id is None:
+                return
+            headers, path = self._headers(asked.team), f"/v1/predictions/{prediction_id}"
+            if asked.cancel_after is not None:
+                await asyncio.sleep(asked.cancel_after)
+                async with session.post(f"{path}/cancel", headers=headers) as answer:
+                    body = await answer.json()
+                    asked.canceled = body["status"] == "canceled"
+            for _ in range(40):
+                async with session.get(path, headers=headers) as answer:
+                    assert answer.status == 200, f"a caller's own prediction gave {answer.status}"
+                    body = await answer.json()
+                    assert not asked.canceled or body["status"] == "canceled", "a cancel was forgotten"
+                    if body["status"] in TERMINAL:
+                        return
+                await asyncio.sleep(0.05)
+
+    async def _browse(self, session: aiohttp.ClientSession, chaos: random.Random) -> None:
+        """List what there is: whatever a list shows is an id that somebody was given."""
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            for _ in range(12):
+                team = chaos.choice(TEAMS)
+                async with session.get("/v1/predictions", headers=self._headers(team)) as answer:
+                    results = (await answer.json())["results"]
+                seen = Asked(team, "", {}, "")
+                seen.ids = [each["id"] for each in results]
+                self.asked.append(seen)
+                await asyncio.sleep(0.08)
+
+    async def create(self, session: aiohttp.ClientSession, asked: Asked) -> str | None:
+        """Ask once; return the id that was given."""
+        headers = asked.headers | self._headers(asked.team)
+        async with session.post(asked.path, json=asked.body, headers=headers) as answer:
+            body = await answer.json()
+            asked.statuses.append(answer.status)
+            if answer.status >= 300:
+                return None
+            asked.ids.append(body["id"])
+            return str(body["id"])
+
+    async def retry(self, orders: list[Asked]) -> None:
+        """Let those callers ask again who may: with a key, or for what upstream runs once anyway."""
+        async with self.session() as session:
+            await asyncio.gather(*(self._retry(session, each) for each in orders if each.key or each.shared))
+
+    async def _retry(self, session: aiohttp.ClientSession, asked: Asked) -> None:
+        known, until = list(asked.ids), time.monotonic() + 10
+        while True:
+            prediction_id = await self.create(session, asked)
+            status = asked.statuses[-1]
+            if status not in (409, 503, 504) or time.monotonic() > until:
+                break
+            await asyncio.sleep(_RETRY_PAUSE)
+        if asked.key is not None and known:
+            assert prediction_id in known, f"a retry with its key gave another prediction ({status})"
+        is_wanted = asked.body["input"]["duration"] != "long"
+        assert (prediction_id is not None) == is_wanted, f"a retry came to {status}: {asked}"
+
+    async def quiet(self) -> None:
+        """Wait until nothing is open, here or upstream."""
+        until = time.monotonic() + _QUIET_SECONDS
+        while self.open_runs() or not all(each.terminal for each in self.upstream.predictions):
+            running = [each.status for each in self.upstream.predictions if not each.terminal]
+            assert time.monotonic() < until, f"still open: {self.open_runs()}; upstream: {running}"
+            await asyncio.sleep(0.05)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Read the database beside the gateway."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)) as database:
+            return database.execute(query).fetchall()
+
+    def open_runs(self) -> list[tuple[Any, ...]]:
+        """List what has not ended."""
+        return self.rows("SELECT id, state, upstream_id FROM runs WHERE state IN ('intended', 'live')")
+
+
+@dataclass
+class Found:
+    """What a round came to."""
+
+    killed: bool
+    ids: int = 0
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    unowned: list[str] = field(default_factory=list)
+    unsettled: int = 0
+    loose_keys: int = 0
+    money: list[str] = field(default_factory=list)
+    """What of the ledger, the reservations and the counters does not agree with upstream's record."""
+    reruns: int = 0
+    """Requests that upstream ran again after an earlier run had ended: it was cancelled, or its entry lost."""
+    upstream_runs: int = 0
+
+    def assert_sound(self) -> None:
+        """Fail if anything was lost."""
+        assert not self.lost, f"lost: {self.lost}"
+        assert not self.doubled, f"doubled: {self.doubled}"
+        assert not self.unowned, f"nobody's: {self.unowned}"
+        assert not self.unsettled, "intents are left"
+        assert not self.loose_keys, "idempotency keys point to nothing"
+        assert not self.money, f"money: {self.money}"
+
+
+def orders_of(upstream: Simulator, mark: str, chaos: random.Random) -> list[Asked]:
+    """Make a mixed load: deterministic and not, in all three forms, joined, hit, cancelled, awaited, refused, keyed."""
+    registry = upstream.world.registry
+    seeded, seedless = (registry.models[ref].latest for ref in (SEEDED, SEEDLESS))
+    assert seeded is not None
+    assert seedless is not None
+    forms: dict[str, tuple[str, dict[str, Any]]] = {
+        "bare": ("/v1/predictions", {"version": seeded.id}),
+        "named": ("/v1/predictions", {"version": f"{SEEDED}:{seeded.id}"}),
+        "official": (f"/v1/models/{OFFICIAL}/predictions", {}),
+        "seedless": ("/v1/predictions", {"version": seedless.id}),
+    }
+    orders: list[Asked] = []
+
+    def ask(form: str, name: str, *, seed: int | None = None, duration: Any = 0.25, **more: Any) -> Asked:
+        path, body = forms[form]
+        team = more.pop("team", chaos.choice(TEAMS))
+        prompt = f"{mark} {form} {name} of {team}"
+        given = {"prompt": prompt, "duration": duration} | ({"seed": seed} if seed is not None else {})
+        shared = seed is not None and form != "seedless"
+        made = Asked(team, path, {**body, "input": given}, prompt, shared=shared, **more)
+        orders.append(made)
+        return made
+
+    for form in ("bare", "named", "official"):
+        # A burst that joins, and latecomers that hit.
+        for number in range(5):
+            wait = {"Prefer": "wait=5"} if number % 2 else {}
+            key = {"Idempotency-Key": f"{mark} {form} {number}"} if number < 2 else {}
+            after = (0.0, 0.01, 0.03, 0.2, 0.7)[number] + chaos.random() * 0.02
+            ask(form, "burst", team="alpha", seed=7, headers=wait | key, after=after)
+        # One of two leaves; then both of two.
+        ask(form, "one leaves", team="beta", seed=1, duration=0.5, cancel_after=0.05)
+        ask(form, "one leaves", team="beta", seed=1, duration=0.5, after=0.02)
+        for number in range(2):
+            ask(form, "all leave", team="beta", seed=2, duration=0.9, cancel_after=0.1 * number, after=0.02 * number)
+        # Runs of their own.
+        for number in range(2):
+            key = {"Idempotency-Key": f"{mark} {form} own {number}"} if number else {}
+            ask(form, f"own {number}", headers=key, after=chaos.random() * 0.4)
+        ask(form, "unwanted", duration="long", headers={"Idempotency-Key": f"{mark} {form} no"}, after=0.1)
+    for number in range(3):
+        ask("seedless", "together", team="alpha", seed=3, after=0.01 * number)
+    for number in range(2):
+        late = {"Cancel-After": "1"} if number else {}
+        ask("named", "deadline", team="alpha", seed=4, duration=1.15, headers=late, after=0.02 * number)
+    return orders
+
+
+async def play(
+    matrix: Matrix,
+    mark: str,
+    point: tuple[str, ...] = (),
+    *,
+    seed: int,
+    kill_after: float | None = None,
+    twice: bool = False,
+) -> Found:
+    """Play one round: load, crash, restart (and crash once more if `twice`), retries, quiet, questions."""
+    chaos = random.Random(seed)
+    upstream = matrix.upstream
+    upstream.faults.set(
+        Fault("delay_headers", operation="*predictions.create", seconds=0.03),
+        Fault("drop_after", operation="*predictions.create", after=3, times=1),
+        Fault("html_error_after", operation="*predictions.create", after=6, times=1),
+    )
+    orders = orders_of(upstream, mark, chaos)
+    matrix.asked += orders
+    before = len(upstream.predictions)
+    child = await matrix.start(*point)
+    try:
+        await matrix.load(child, orders, chaos, kill_after)
+    finally:
+        await child.kill()
+    killed = kill_after is not None or b"killed" in child.log.read_bytes()
+    if twice:
+        child = await matrix.start()
+        await asyncio.sleep(chaos.random() * 0.1)
+        await child.kill()
+    child = await matrix.start()
+    try:
+        await matrix.retry(orders)
+        await matrix.quiet()
+        return await ask_afterwards(matrix, upstream.predictions[before:], orders, killed=killed)
+    except Exception as exc:
+        exc.add_note(child.log.read_text()[-6000:])
+        raise
+    finally:
+        await child.kill()
+
+
+async def ask_afterwards(matrix: Matrix, ran: list[Prediction], orders: list[Asked], *, killed: bool) -> Found:
+    """Look at what callers, upstream and the database say once it is quiet."""
+    found = Found(killed, upstream_runs=len(ran))
+    given = {prediction_id: asked for asked in matrix.asked for prediction_id in asked.ids}
+    found.ids = len(given)
+    async with matrix.session() as session:
+        for prediction_id, asked in given.items():
+            path = f"/v1/predictions/{prediction_id}"
+            async with session.get(path, headers=matrix._headers(asked.team)) as answer:
+                body = await answer.json()
+                if answer.status != 200 or body["status"] not in TERMINAL:
+                    found.lost.append(f"{prediction_id} of {asked.prompt or 'a list'}: {answer.status} {body}")
+                elif asked.canceled and prediction_id == asked.ids[0] and body["status"] != "canceled":
+                    found.lost.append(f"the cancel of {prediction_id}: {body['status']}")
+            other = next(team for team in TEAMS if team != asked.team)
+            async with session.get(path, headers=matrix._headers(other)) as answer:
+                if answer.status != 404:
+                    found.lost.append(f"{prediction_id} is shown to {other}")
+    owned = {row[0] for row in matrix.rows("SELECT upstream_id FROM runs")}
+    found.unowned = [each.id for each in ran if each.id not in owned]
+    found.unsettled = len(matrix.open_runs())
+    ((found.loose_keys,),) = matrix.rows(
+        "SELECT count(*) FROM idempotency AS i LEFT JOIN predictions AS p ON p.id = i.prediction_id WHERE p.id IS NULL"
+    )
+    _count_doubles(found, ran, orders)
+    found.money = _check_money(matrix)
+    return found
+
+
+def _check_money(matrix: Matrix) -> list[str]:
+    """Every run of upstream's is in the ledger once, at its price; nothing is held; every sum is that of its lines."""
+    wrong = []
+    lines: dict[str, list[int]] = defaultdict(list)
+    query = "SELECT upstream_id, microusd FROM ledger LEFT JOIN runs ON runs.id = run_id WHERE ledger.kind = 'spend'"
+    for upstream_id, microusd in matrix.rows(query):
+        lines[upstream_id].append(microusd)
+    truth = {each.id: [_price(each)] for each in matrix.upstream.predictions}
+    for upstream_id in {**truth, **lines}:
+        if truth.get(upstream_id) != lines.get(upstream_id):
+            wrong.append(f"{upstream_id} cost {truth.get(upstream_id)}, the ledger has {lines.get(upstream_id)}")
+    for name, query in _MUST_BE_EMPTY.items():
+        wrong += [f"{name}: {row}" for row in matrix.rows(query)]
+    return wrong
+
+
+def _price(prediction: Prediction) -> int:
+    """Work out what a run costs, from what upstream tells of it."""
+    seconds = 0 if prediction.status == "aborted" else prediction.metrics.get("predict_time", 0)
+    return int((Decimal(str(seconds)) * Decimal(USD_PER_SECOND) * 10**6).to_integral_value())
+
+
+_SUM = "sum(CASE WHEN kind = 'spend' THEN microusd ELSE 0 END), sum(CASE WHEN kind = 'spend' THEN 0 ELSE microusd END)"
+_MUST_BE_EMPTY = {
+    "still held": "SELECT * FROM reservations",
+    "still counted": "SELECT * FROM meters WHERE open <> 0 OR held_milliseconds <> 0 OR held_microusd <> 0",
+    "a sum of a day": f"""
+        SELECT team, day, key_id, target, {_SUM} FROM ledger GROUP BY 1, 2, 3, 4
+        EXCEPT SELECT team, day, key_id, target, microusd, saved_microusd FROM usage_days""",
+    "a sum that has no lines": f"""
+        SELECT team, day, key_id, target, microusd, saved_microusd FROM usage_days
+        EXCEPT SELECT team, day, key_id, target, {_SUM} FROM ledger GROUP BY 1, 2, 3, 4""",
+    "a team's sum": """
+        SELECT scope, day, microusd FROM spent WHERE scope LIKE 'team/%'
+        EXCEPT SELECT 'team/' || team, day, sum(microusd) FROM ledger WHERE kind = 'spend' GROUP BY 1, 2""",
+    "a hit that saved nothing": """
+        SELECT p.id, p.source FROM predictions AS p LEFT JOIN ledger AS l
+            ON l.prediction_id = p.id AND l.kind = 'saved_' || p.source
+        WHERE p.source IN ('hit', 'joined') AND l.id IS NULL""",
+    "saved what its run did not cost": """
+        SELECT s.prediction_id, s.microusd, l.microusd FROM ledger AS s JOIN ledger AS l
+            ON l.run_id = s.run_id AND l.kind = 'spend'
+        WHERE s.kind LIKE 'saved_%' AND abs(s.microusd) <> l.microusd""",
+}
+
+
+def _count_doubles(found: Found, ran: list[Prediction], orders: list[Asked]) -> None:
+    """A request is run once, at any one time if it is shared, at all if it is somebody's own."""
+    runs: dict[str, list[Prediction]] = defaultdict(list)
+    for each in ran:
+        runs[each.input["prompt"]].append(each)
+    for asked in {each.prompt: each for each in orders}.values():
+        of_it = sorted(runs[asked.prompt], key=lambda each: each.created_us)
+        if "seedless" in asked.prompt:
+            continue
+        if not asked.shared and len(of_it) > 1:
+            found.doubled.append(f"{asked.prompt}: {len(of_it)} runs")
+        for one, other in itertools.pairwise(of_it):
+            if (one.completed_us or 0) > other.created_us:
+                found.doubled.append(f"{asked.prompt}: two at a time")
+            elif one.status == "succeeded":
+                found.reruns += 1

@@ -1,0 +1,180 @@
+"""Upstream's streams and the store's event logs, in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from gateway.errors import StoreUnavailable, UpstreamBroken
+from gateway.streams.ports import EventLogs, StreamObserver
+from gateway.streams.rules.event_log import order
+from gateway.streams.rules.replay import frame
+from gateway.streams.rules.sse import Event
+from gateway.streams.upstream_reader import Reader
+
+HI = b": hi\n\n"
+IDLE = b":408: 408 Request Timeout\n\n"
+
+
+def output(number: int, data: str = "a") -> Event:
+    return frame("output", f"10:{number}", data)
+
+
+class FakeStreams:
+    """A stream as upstream has it. It is as long as `said`, and open to more until it is told to break."""
+
+    def __init__(self) -> None:
+        self.said: list[Event] = []
+        self.asked: list[str | None] = []
+        """The `Last-Event-ID` of each connection."""
+        self.refusals: list[Exception] = []
+        """What the next connections meet."""
+        self.listens = True
+        """Whether it heeds what it is asked to go on after."""
+        self.piece = 0
+        """Bytes of a chunk; 0 gives each event as one."""
+        self.is_glued = False
+        """Whether all that there is comes as one chunk."""
+        self._news = asyncio.Condition()
+        self._ends: list[bytes | Exception] = []
+
+    async def say(self, *events: Event) -> None:
+        """Say more to all who listen."""
+        async with self._news:
+            self.said += events
+            self._news.notify_all()
+
+    async def stop(self, how: bytes | Exception = b"") -> None:
+        """End the connection that is open: with last bytes, or by breaking off."""
+        async with self._news:
+            self._ends.append(how)
+            self._news.notify_all()
+
+    def forget_ends(self) -> None:
+        """Take back ends that no connection was there for."""
+        self._ends.clear()
+
+    @asynccontextmanager
+    async def open(self, url: str, last_event_id: str | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open the stream."""
+        self.asked.append(last_event_id)
+        for _ in range(5):  # as far away as upstream is: readers are back before it has answered
+            await asyncio.sleep(0)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        yield self._bytes(last_event_id)
+
+    async def _bytes(self, last_event_id: str | None) -> AsyncIterator[bytes]:
+        yield HI
+        place = 0
+        if self.listens and last_event_id is not None:
+            place = next((n + 1 for n, event in enumerate(self.said) if event.id == last_event_id), 0)
+        while True:
+            while place < len(self.said):
+                upto = len(self.said) if self.is_glued else place + 1
+                raw = b"".join(event.raw for event in self.said[place:upto])
+                place = upto
+                size = self.piece or len(raw)
+                for at in range(0, len(raw), size):
+                    yield raw[at : at + size]
+            async with self._news:
+                while not self._ends and place == len(self.said):
+                    await self._news.wait()
+                if place < len(self.said):
+                    continue
+                how = self._ends.pop(0)
+            if isinstance(how, Exception):
+                raise how
+            if how:
+                yield how
+            return
+
+
+class FakeEventLogs:
+    """Parts of logs; `is_away` refuses."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, dict[int, bytes]] = {}
+        self.is_away = False
+        self.appends = 0
+
+    async def append_events(self, run_id: str, first: int, part: bytes, *, kept_from: int) -> bool:
+        """Keep a part."""
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise StoreUnavailable("away")
+        self.appends += 1
+        parts = {n: each for n, each in self.parts.get(run_id, {}).items() if n < first} | {first: part}
+        oldest = max((n for n in parts if n <= kept_from), default=0)
+        self.parts[run_id] = {n: each for n, each in parts.items() if n >= oldest}
+        return True
+
+    async def event_parts(self, run_id: str) -> list[bytes]:
+        """Return the parts."""
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise StoreUnavailable("away")
+        return [part for _, part in sorted(self.parts.get(run_id, {}).items())]
+
+
+class FakeStreamObserver:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.breaks: list[str] = []
+
+    def events_sent(self, size: int) -> None:
+        """Note bytes."""
+
+    def stream_ended(self, how: str) -> None:
+        """Note an end."""
+
+    def events_read(self, count: int) -> None:
+        """Note events that upstream has sent."""
+
+    def first_event(self, seconds: float) -> None:
+        """Note how long a caller waited."""
+
+    def stream_resumed(self, result: str) -> None:
+        """Note a stream that was taken up again."""
+
+    def upstream_broke(self, how: str) -> None:
+        """Note a break."""
+        self.breaks.append(how)
+
+
+class Listening:
+    """A listener that takes all there is at each pump, as readers who are up to date do."""
+
+    def __init__(self, channel) -> None:
+        self.channel = channel
+        self.heard = b""
+        self.cursor = 0
+        self.is_over = False
+        channel.listener = self
+
+    async def pump(self) -> None:
+        """Take what is new. Raises `Behind` if something was missed."""
+        while self.cursor < self.channel.log.end:
+            data, self.cursor = self.channel.log.read(self.cursor, 1 << 20)
+            self.heard += data
+        self.is_over = self.channel.is_complete
+
+    def look(self) -> None:
+        """Nobody's prediction ends early here."""
+
+
+def ids(heard: bytes) -> list[tuple[int, int]]:
+    """Return the ids of what was heard, in order."""
+    found = [line[4:] for line in heard.decode().split("\n") if line.startswith("id: ")]
+    pairs = [order(each) for each in found]
+    assert None not in pairs
+    return [pair for pair in pairs if pair is not None]
+
+
+BROKEN = UpstreamBroken("cut")
+
+if TYPE_CHECKING:
+    _1: type[EventLogs] = FakeEventLogs
+    _2: type[StreamObserver] = FakeStreamObserver
+    _3: type[Reader] = FakeStreams

@@ -1,0 +1,424 @@
+"""The ports of services, in memory."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from gateway.domain.bypass import BypassReason
+from gateway.domain.cursors import Cursor
+from gateway.domain.ledger import Settlement
+from gateway.domain.ports.observers import PredictionObserver
+from gateway.domain.ports.records import Files, Keys, Versions
+from gateway.domain.ports.upstream import Upstream
+from gateway.domain.records import (
+    Cancellation,
+    File,
+    Key,
+    Kind,
+    Page,
+    Prediction,
+    PredictionView,
+    Run,
+    RunState,
+    Source,
+    Status,
+)
+from gateway.domain.upstream_response import Answer
+from gateway.errors import Conflict, GatewayError, StoreUnavailable
+
+JSON: Mapping[str, str] = {"content-type": "application/json"}
+
+
+def answer(status: int = 200, body: bytes = b"{}", **headers: str) -> Answer:
+    """Make an answer of upstream."""
+    return Answer(status, {**JSON, **{name.replace("_", "-"): value for name, value in headers.items()}}, body)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call upstream."""
+
+    operation: str
+    method: str
+    path: str
+    query: str = ""
+    body: bytes | None = None
+    headers: Mapping[str, str] | None = None
+
+
+Script = Callable[[Call], Answer | Awaitable[Answer]]
+
+
+@dataclass
+class FakeUpstream:
+    """Answers as the test says, and remembers what it was asked."""
+
+    script: Script = lambda _: answer()
+    calls: list[Call] = field(default_factory=list)
+
+    def count(self, operation: str) -> int:
+        """Count the calls of an operation."""
+        return sum(call.operation == operation for call in self.calls)
+
+    async def _answer(self, call: Call) -> Answer:
+        self.calls.append(call)
+        said = self.script(call)
+        return said if isinstance(said, Answer) else await said
+
+    async def read(
+        self,
+        operation: str,
+        path: str,
+        *,
+        method: str = "GET",
+        query: str = "",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Ask for something."""
+        return await self._answer(Call(operation, method, path, query, body, headers))
+
+    async def send(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Change something."""
+        return await self._answer(Call(operation, method, path, "", body, headers))
+
+    async def upload(self, operation: str, path: str, body: AsyncIterator[bytes], content_type: str) -> Answer:
+        """Send a body as it comes in."""
+        content = b"".join([chunk async for chunk in body])
+        return await self._answer(Call(operation, "POST", path, "", content, {"Content-Type": content_type}))
+
+
+@dataclass
+class FakeObserver:
+    """Remembers what it was told."""
+
+    created: list[tuple[str, str, Source]] = field(default_factory=list)
+    finished: list[tuple[str, Status]] = field(default_factory=list)
+    polls: list[str] = field(default_factory=list)
+    bypasses: list[BypassReason] = field(default_factory=list)
+    cancels: list[str] = field(default_factory=list)
+
+    def prediction_created(self, team: str, target: str, source: Source) -> None:
+        """Note a prediction that was recorded."""
+        self.created.append((team, target, source))
+
+    def prediction_finished(self, team: str, status: Status) -> None:
+        """Note a prediction that has ended."""
+        self.finished.append((team, status))
+
+    def cache_bypassed(self, reason: BypassReason) -> None:
+        """Note a prediction that is not shared."""
+        self.bypasses.append(reason)
+
+    def canceled(self, result: str) -> None:
+        """Note a cancel."""
+        self.cancels.append(result)
+
+    def polled(self, served_by: str) -> None:
+        """Note a look at a prediction."""
+        self.polls.append(served_by)
+
+
+class FakeStore:
+    """Keeps the promises of the ports in dictionaries. `trouble` is raised by every method while it is set."""
+
+    def __init__(self) -> None:
+        self.trouble: GatewayError | None = None
+        self.calls: list[str] = []
+        self.runs: dict[str, Run] = {}
+        self.kept: dict[str, Prediction] = {}
+        self.issued: dict[str, Key] = {}
+        self.uploaded: dict[str, File] = {}
+        self.versions: dict[str, str] = {}
+        self.secrets: dict[str, bytes] = {}
+        self.leases: dict[str, tuple[str, float]] = {}
+        self.settled: dict[str, Settlement | None] = {}
+
+    def _note(self, name: str) -> None:
+        self.calls.append(name)
+        if self.trouble is not None:
+            raise self.trouble
+
+    async def open(self) -> None:
+        """Do nothing."""
+
+    async def claim(self) -> None:
+        """Do nothing."""
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    async def ping(self) -> None:
+        """Answer, or not."""
+        self._note("ping")
+
+    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> None:
+        """Turn an intent into a run."""
+        self._note("record_created")
+        self.runs[run.id] = run
+        self.kept[prediction.id] = prediction
+
+    async def discard_intent(self, run_id: str) -> None:
+        """Forget an intent."""
+        self._note("discard_intent")
+        self.runs.pop(run_id, None)
+
+    async def advance(
+        self,
+        run_id: str,
+        *,
+        status: Status,
+        document: bytes,
+        stream_url: str | None,
+        at: float,
+        cache_until: float | None = None,
+        settlement: Settlement | None = None,
+    ) -> Run | None:
+        """Move a run forward, or do nothing."""
+        self._note("advance")
+        run = self.runs.get(run_id)
+        if run is None or run.state is RunState.ENDED or status.rank < run.status.rank:
+            return None
+        run = replace(run, status=status, document=document, stream_url=stream_url or run.stream_url)
+        if status.is_terminal:
+            run = replace(run, state=RunState.ENDED, ended_at=at, cache_until=cache_until)
+            self.settled[run_id] = settlement
+        self.runs[run_id] = run
+        return run
+
+    async def run(self, run_id: str) -> Run | None:
+        """Find a run."""
+        self._note("run")
+        return self.runs.get(run_id)
+
+    async def predictions_of(self, run_id: str, *, limit: int = 10_000) -> list[Prediction]:
+        """List the predictions of a run."""
+        self._note("predictions_of")
+        return [p for p in self.kept.values() if p.run_id == run_id][:limit]
+
+    async def evict_cache(self, max_bytes: int, now: float, limit: int = 100) -> int:
+        """Nothing is cached here."""
+        self._note("evict_cache")
+        return 0
+
+    async def delete_expired_idempotency(self, before: float, limit: int) -> int:
+        """No idempotency keys are kept here."""
+        self._note("delete_expired_idempotency")
+        return 0
+
+    async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
+        """End a prediction for its caller."""
+        self._note("cancel")
+        prediction = self.kept.get(prediction_id)
+        if prediction is None:
+            return None
+        run = self.runs[prediction.run_id]
+        if prediction.canceled_at is not None or run.state is RunState.ENDED:
+            return Cancellation(PredictionView(prediction, run), changed=False, is_last=False)
+        prediction = self.kept[prediction_id] = replace(prediction, canceled_at=at)
+        others = [p for p in self.kept.values() if p.run_id == run.id and p.canceled_at is None]
+        if not others:
+            run = self.runs[run.id] = replace(run, cancel_asked_at=at)
+        return Cancellation(PredictionView(prediction, run), changed=True, is_last=not others)
+
+    async def prediction(self, prediction_id: str) -> PredictionView | None:
+        """Find a prediction."""
+        self._note("prediction")
+        prediction = self.kept.get(prediction_id)
+        return None if prediction is None else PredictionView(prediction, self.runs[prediction.run_id])
+
+    async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
+        """Find a prediction by its ticket."""
+        self._note("prediction_by_ticket")
+        found = [p for p in self.kept.values() if p.ticket == ticket_sha256]
+        return PredictionView(found[0], self.runs[found[0].run_id]) if found else None
+
+    async def predictions(
+        self,
+        *,
+        team: str | None,
+        kind: Kind,
+        limit: int,
+        position: Cursor | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
+    ) -> Page:
+        """List predictions; positions and filters are the contract suite's matter."""
+        self._note("predictions")
+        chosen = [p for p in self.kept.values() if team in (None, p.team) and p.kind is kind]
+        chosen.sort(key=lambda p: (p.created_at, p.id), reverse=True)
+        return Page([PredictionView(p, self.runs[p.run_id]) for p in chosen[:limit]], False, len(chosen) > limit)
+
+    async def owns_upstream_id(self, upstream_id: str) -> bool:
+        """Say whether a run has this id."""
+        self._note("owns_upstream_id")
+        return any(run.upstream_id == upstream_id for run in self.runs.values())
+
+    async def open_runs(self, *, after: str = "", limit: int = 500) -> list[Run]:
+        """List what a restart takes up."""
+        self._note("open_runs")
+        open_ = [run for run in self.runs.values() if run.state in (RunState.INTENDED, RunState.LIVE)]
+        return sorted((run for run in open_ if run.id > after), key=lambda run: run.id)[:limit]
+
+    async def runs_to_clear(self, ended_before: float, now: float, limit: int) -> list[Run]:
+        """List ended runs with data."""
+        self._note("runs_to_clear")
+        due = [r for r in self.runs.values() if r.ended_at is not None and r.ended_at < ended_before]
+        return [run for run in due if not run.data_removed and (run.cache_until or 0.0) <= now][:limit]
+
+    async def clear_data(self, run_id: str, document: bytes) -> None:
+        """Take a run's data away."""
+        self._note("clear_data")
+        self.runs[run_id] = replace(self.runs[run_id], document=document, request=b"", data_removed=True)
+
+    async def delete_records(self, created_before: float, limit: int) -> int:
+        """Delete old predictions whose runs have ended."""
+        self._note("delete_records")
+        old = [
+            p.id
+            for p in self.kept.values()
+            if p.created_at < created_before and self.runs[p.run_id].state is RunState.ENDED
+        ][:limit]
+        for prediction_id in old:
+            del self.kept[prediction_id]
+        return len(old)
+
+    async def add_key(self, key: Key) -> None:
+        """Add a key."""
+        self._note("add_key")
+        if key.id in self.issued:
+            raise Conflict("There is such a key.")
+        self.issued[key.id] = key
+
+    async def key(self, key_id: str) -> Key | None:
+        """Find a key."""
+        self._note("key")
+        return self.issued.get(key_id)
+
+    async def keys(self, team: str | None = None) -> list[Key]:
+        """List keys."""
+        self._note("keys")
+        return [key for key in self.issued.values() if team in (None, key.team)]
+
+    async def revoke_key(self, key_id: str, at: float) -> Key | None:
+        """Revoke a key."""
+        self._note("revoke_key")
+        if key_id in self.issued:
+            self.issued[key_id] = replace(self.issued[key_id], revoked_at=at)
+        return self.issued.get(key_id)
+
+    async def rotate_key(self, key_id: str, successor: Key, expires_at: float) -> Key | None:
+        """Replace a key."""
+        self._note("rotate_key")
+        if key_id not in self.issued:
+            return None
+        self.issued[successor.id] = successor
+        self.issued[key_id] = replace(self.issued[key_id], expires_at=expires_at)
+        return self.issued[key_id]
+
+    async def add_file(self, file: File) -> None:
+        """Remember a file."""
+        self._note("add_file")
+        self.uploaded[file.id] = file
+
+    async def file(self, file_id: str) -> File | None:
+        """Find a file."""
+        self._note("file")
+        return self.uploaded.get(file_id)
+
+    async def files_among(self, file_ids: Sequence[str]) -> list[File]:
+        """Find those that are known."""
+        self._note("files_among")
+        return [self.uploaded[file_id] for file_id in dict.fromkeys(file_ids) if file_id in self.uploaded]
+
+    async def files(self, *, team: str | None, limit: int, now: float, position: Cursor | None = None) -> Page:
+        """List files."""
+        self._note("files")
+        chosen = [f for f in self.uploaded.values() if team in (None, f.team) and f.expires_at > now]
+        return Page(chosen[:limit], False, len(chosen) > limit)
+
+    async def has_file_of_size(self, team: str, smallest: int, largest: int, kept_at: float) -> bool:
+        """Say whether there is one of such a size."""
+        self._note("has_file_of_size")
+        kept = [f for f in self.uploaded.values() if f.team == team and f.expires_at > kept_at]
+        return any(smallest <= file.size <= largest for file in kept)
+
+    async def files_of_content(self, team: str, sha256: str, kept_at: float, limit: int = 10) -> list[File]:
+        """Find those of equal bytes."""
+        self._note("files_of_content")
+        kept = [f for f in self.uploaded.values() if f.team == team and f.expires_at > kept_at]
+        return [file for file in kept if file.sha256 == sha256][:limit]
+
+    async def count_of_upstream_file(self, upstream_id: str) -> int:
+        """Count those that stand for one."""
+        self._note("count_of_upstream_file")
+        return sum(file.upstream_id == upstream_id for file in self.uploaded.values())
+
+    async def delete_file(self, file_id: str) -> None:
+        """Forget a file."""
+        self._note("delete_file")
+        self.uploaded.pop(file_id, None)
+
+    async def delete_expired_files(self, before: float, limit: int) -> int:
+        """Forget expired files."""
+        self._note("delete_expired_files")
+        old = [file.id for file in self.uploaded.values() if file.expires_at < before][:limit]
+        for file_id in old:
+            del self.uploaded[file_id]
+        return len(old)
+
+    async def learn_version(self, version: str, model: str) -> None:
+        """Remember a version's model."""
+        self._note("learn_version")
+        self.versions.setdefault(version, model)
+
+    async def model_of(self, version: str) -> str | None:
+        """Name a version's model."""
+        self._note("model_of")
+        return self.versions.get(version)
+
+    async def secret(self, name: str, proposal: bytes) -> bytes:
+        """Return a secret."""
+        self._note("secret")
+        return self.secrets.setdefault(name, proposal)
+
+    async def acquire_lease(self, name: str, owner: str, now: float, until: float) -> bool:
+        """Take a lease."""
+        self._note("acquire_lease")
+        holder, end = self.leases.get(name, (owner, 0.0))
+        if holder != owner and end > now:
+            return False
+        self.leases[name] = (owner, until)
+        return True
+
+    async def release_lease(self, name: str, owner: str) -> None:
+        """Give a lease back."""
+        self._note("release_lease")
+        if self.leases.get(name, ("", 0.0))[0] == owner:
+            del self.leases[name]
+
+
+def free(run: Run, status: Status, document: bytes, now: float) -> Settlement:
+    """Settle a run at no cost."""
+    return Settlement(at=now, reason=status)
+
+
+AWAY = StoreUnavailable("The gateway's store did not answer in time.")
+
+if TYPE_CHECKING:
+    # Of sharing it has what these tests need; the real thing is tested on real stores.
+    _files: type[Files] = FakeStore
+    _keys: type[Keys] = FakeStore
+    _versions: type[Versions] = FakeStore
+    _upstream: type[Upstream] = FakeUpstream
+    _observer: type[PredictionObserver] = FakeObserver

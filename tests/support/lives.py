@@ -1,0 +1,216 @@
+"""The services as `app.py` puts them together, on a real SQLite file, in lives that end without a goodbye.
+
+Between them and the store stands a gate. While it is held, steps wait in their order: a write is not done before it is
+let through, a read is done at once and its answer held. So the test decides what overtakes what, as two threads do.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from gateway.access.policy import Policy
+from gateway.domain.bypass import BypassReason
+from gateway.domain.ports.clock import Clock
+from gateway.domain.records import Source, Status
+from gateway.errors import StoreUnavailable
+from gateway.models.schemas import SchemaService
+from gateway.models.versions import VersionMap
+from gateway.money.limit_queue import LimitQueue
+from gateway.money.pricing import Pricing
+from gateway.money.rules.pricing import PriceList
+from gateway.outputs.lifetime import ResultLifetime
+from gateway.predictions.create import CreateService
+from gateway.predictions.deadlines import Deadlines
+from gateway.predictions.queries import PredictionService
+from gateway.predictions.run_creator import RunCreator
+from gateway.predictions.tracker import Tracker
+from gateway.sharing.identity import IdentityService
+from gateway.sharing.rules.determinism import Policy as SharingPolicy
+from gateway.store.sqlite import SQLiteStore
+from tests.support.fake_upstream import FakeUpstream, Line
+
+_READS = frozenset(
+    {
+        "prediction",
+        "prediction_by_ticket",
+        "predictions",
+        "owns_upstream_id",
+        "open_runs",
+        "run",
+        "shared_run",
+        "predictions_of",
+        "deadlines",
+        "model_of",
+        "files_among",
+        "meters",
+    }
+)
+ADOPT_WAIT_SECONDS = 0.0
+
+
+class Gate:
+    """The store as the services see it."""
+
+    def __init__(self, store: SQLiteStore) -> None:
+        self.real = store
+        self.is_held = False
+        self.is_cut = False
+        self.unheard: dict[str, int] = {}
+        """Steps that are done while their callers hear but that the store did not answer, after so many heard ones."""
+        self._waiting: list[tuple[bool, asyncio.Future[None]]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        method, is_read = getattr(self.real, name), name in _READS
+
+        async def step(*args: Any, **more: Any) -> Any:
+            if self.is_cut:
+                await asyncio.Event().wait()
+            if name in self.unheard:
+                self.unheard[name] -= 1
+                if self.unheard[name] < 0:
+                    await method(*args, **more)
+                    raise StoreUnavailable("The store did not answer in time.")
+            if not self.is_held:
+                return await method(*args, **more)
+            if is_read:
+                answer = await method(*args, **more)
+                await self._turn(is_read=True)
+                return answer
+            await self._turn(is_read=False)
+            return await method(*args, **more)
+
+        return step
+
+    async def _turn(self, *, is_read: bool) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((is_read, turn))
+        await turn
+
+    @property
+    def waiting(self) -> int:
+        """How many steps are held."""
+        return len(self._waiting)
+
+    def let(self, *, write_first: bool) -> None:
+        """Let the oldest step through, or the oldest write past the reads before it."""
+        writes = [index for index, (is_read, _) in enumerate(self._waiting) if not is_read]
+        _, turn = self._waiting.pop(writes[0] if write_first and writes else 0)
+        if not turn.done():
+            turn.set_result(None)
+
+
+class Observer:
+    """Counts nothing."""
+
+    def prediction_created(self, team: str, target: str, source: Source) -> None:
+        """Take note."""
+
+    def prediction_finished(self, team: str, status: Status) -> None:
+        """Take note."""
+
+    def cache_bypassed(self, reason: BypassReason) -> None:
+        """Take note."""
+
+    def canceled(self, result: str) -> None:
+        """Take note."""
+
+    def polled(self, served_by: str) -> None:
+        """Take note."""
+
+    def orphan_settled(self, result: str) -> None:
+        """Take note."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+class Life:
+    """One process' worth of services."""
+
+    def __init__(self, path: Path, upstream: FakeUpstream, clock: Clock) -> None:
+        self.store = SQLiteStore(path)
+        self.gate = Gate(self.store)
+        self.line = Line(upstream)
+        store: Any = self.gate
+        observer = Observer()
+        versions = VersionMap(store, self.line)
+        self.schemas = SchemaService(self.line, clock)
+        identities = IdentityService(self.schemas, versions, SharingPolicy(), share="team", ttl_seconds=3600.0)
+        lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=3600.0)
+        self.pricing = Pricing(PriceList(), observer)
+        self.tracker = Tracker(
+            store,
+            self.line,
+            clock,
+            observer,
+            requests_per_minute=3000.0,
+            keep_until=lifetime.keep_until,
+            settlement_of=self.pricing.settlement,
+        )
+        secret = b"s" * 32
+        self.predictions = PredictionService(
+            store, self.tracker, clock, observer, ticket_secret=secret, memory_bytes=1_000_000
+        )
+        self.tracker.when_ended(self.predictions.note_end)
+        self.deadlines = Deadlines(store, clock, self.predictions.expire)
+        self.run_creator = RunCreator(
+            store,
+            self.line,
+            self.tracker,
+            identities,
+            versions,
+            self.deadlines,
+            clock,
+            observer,
+            observer,
+            ticket_secret=secret,
+            adopt_wait_seconds=ADOPT_WAIT_SECONDS,
+            keep_until=lifetime.keep_until,
+            settlement_of=self.pricing.settlement,
+        )
+        self.limit_queue = LimitQueue(store, clock, observer)
+        self.creates = CreateService(
+            store,
+            self.run_creator,
+            self.tracker,
+            Policy(versions, store, clock, "https://upstream.invalid/v1"),
+            identities,
+            self.deadlines,
+            clock,
+            observer,
+            ticket_secret=secret,
+            ticket_ttl_seconds=86_400.0,
+            adopt_wait_seconds=ADOPT_WAIT_SECONDS,
+            pricing=self.pricing,
+            limit_queue=self.limit_queue,
+            money=observer,
+        )
+
+    async def begin(self) -> None:
+        """Open the file and take up what is there."""
+        await self.store.open()
+        await self.run_creator.adopter.resume()
+        await self.tracker.resume()
+        await self.deadlines.resume()
+        self._keeping = asyncio.create_task(self.deadlines.run())
+
+    async def die(self) -> None:
+        """End as a killed process does: what is in the file stays, and nothing else is said to anybody."""
+        self.gate.is_cut = self.line.is_cut = True
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+        await self.store.close()
+
+    async def quiet(self) -> None:
+        """Let everything happen that can happen without time passing or a step being let through."""
+        loop: Any = asyncio.get_running_loop()
+        calm = 0
+        while calm < 2:
+            await asyncio.sleep(0)
+            timers = [timer for timer in loop._scheduled if not timer.cancelled() and timer.when() <= loop.time()]
+            if self.store.pending:
+                await asyncio.sleep(0.0002)
+            calm = calm + 1 if not loop._ready and not timers and not self.store.pending else 0

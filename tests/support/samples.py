@@ -1,0 +1,138 @@
+"""Requests that fit the doors: one sample for every route, and short ways to make what they need."""
+
+import asyncio
+import re
+from typing import Any
+
+from gateway.http.route import Route
+from gateway.runtime.clock import SystemClock
+from gateway.simulator import Simulator
+from tests.support.stack import Stack
+from tests.support.upstream import version_of
+from tests.support.wire import Reply, ask
+
+UNKNOWN_ID = "z" * 26
+UNKNOWN_FILE = "N" * 48
+UNKNOWN_TICKET = "a" * 52
+UNKNOWN_RUN = "run_" + "0" * 26
+HEX = "0123456789abcdef" * 4
+FORM = "multipart/form-data; boundary=frontier"
+
+
+class ShiftedClock(SystemClock):
+    """The system's time, moved on by the test."""
+
+    def __init__(self) -> None:
+        self.shift = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.shift
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.shift
+
+
+def fill(path: str, **values: str) -> str:
+    """Put values into a route's pattern, and samples where there are none."""
+    samples = {
+        "owner": "acme",
+        "name": "storyteller",
+        "version": HEX,
+        "id": UNKNOWN_ID,
+        "file_id": UNKNOWN_FILE,
+        "slug": "testing",
+        "ticket": UNKNOWN_TICKET,
+        "run_id": UNKNOWN_RUN,
+        "proof": HEX,
+    } | values
+    out, depth, inside = "", 0, ""
+    for letter in path:
+        depth += (letter == "{") - (letter == "}")
+        if depth:
+            inside += letter
+        elif inside:
+            name = re.match(r"\{(\w+)", inside)
+            assert name is not None
+            out, inside = out + samples[name[1]], ""
+        else:
+            out += letter
+    return out
+
+
+def content(name: str = "a.txt", data: bytes = b"hello", content_type: str = "text/plain") -> bytes:
+    """Write one part of a form, named `content`."""
+    head = f'--frontier\r\nContent-Disposition: form-data; name="content"; filename="{name}"\r\n'
+    return head.encode() + f"Content-Type: {content_type}\r\n\r\n".encode() + data + b"\r\n"
+
+
+def form(*parts: bytes) -> bytes:
+    """Close a form."""
+    return b"".join(parts) + b"--frontier--\r\n"
+
+
+def upload(data: bytes = b"hello", name: str = "a.txt") -> dict[str, Any]:
+    """Return what `ask` takes to upload a file."""
+    return {"headers": {"Content-Type": FORM}, "data": form(content(name, data))}
+
+
+def request_for(route: Route, upstream: Simulator, **values: str) -> tuple[str, str, dict[str, Any]]:
+    """Return method, path and body of a request for a route that works, as far as a sample can."""
+    version = values.pop("version", None) or version_of(upstream, "acme/storyteller")
+    path = fill(route.path, version=version, **values)
+    match route.name:
+        case "predictions.create" | "gateway.estimate":
+            return route.method, path, {"json": {"version": version, "input": {"prompt": "hi"}}}
+        case "models.predictions.create":
+            path = fill(route.path, name=values.get("name", "official-storyteller"))
+            return route.method, path, {"json": {"input": {"prompt": "hi"}}}
+        case "deployments.predictions.create":
+            path = fill(route.path, name=values.get("name", "story-service"))
+            return route.method, path, {"json": {"input": {"prompt": "hi"}}}
+        case "deployments.get" | "deployments.update" | "deployments.delete":
+            path = fill(route.path, name=values.get("name", "story-service"))
+            body = {"json": {"min_instances": 1}} if route.method == "PATCH" else {}
+            return route.method, path, body
+        case "deployments.create":
+            made = {"owner": "acme", "name": "made", "model": "acme/storyteller", "version": version}
+            return route.method, path, {"json": {**made, "hardware": "cpu", "min_instances": 0, "max_instances": 1}}
+        case "models.create":
+            made = {"owner": "acme", "name": "fresh", "visibility": "private", "hardware": "cpu"}
+            return route.method, path, {"json": made}
+        case "models.update":
+            return route.method, path, {"json": {"description": "other"}}
+        case "models.search":
+            return route.method, path, {"data": b"llama", "headers": {"Content-Type": "text/plain"}}
+        case "search":
+            return route.method, path + "?query=llama", {}
+        case "trainings.create":
+            body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
+            return route.method, path, {"json": body}
+        case "files.create":
+            return route.method, path, upload()
+        case "gateway.tokens":
+            return route.method, path, {"json": {"ttl_seconds": 60}}
+    return route.method, path, {}
+
+
+async def create(
+    stack: Stack,
+    *,
+    key: str = "alpha",
+    model: str = "acme/slow",
+    headers: dict[str, str] | None = None,
+    **given: Any,
+) -> Reply:
+    """Create a prediction of a model's newest version; the slow one takes long unless told otherwise."""
+    given = given or ({"duration": 600} if model == "acme/slow" else {"prompt": "hi"})
+    body = {"version": version_of(stack.upstream, model), "input": given}
+    return await ask(stack, "POST", "/v1/predictions", key=key, json=body, headers=headers or {})
+
+
+async def finished(stack: Stack, prediction_id: str, *, key: str = "alpha", seconds: float = 10) -> Any:
+    """Poll a prediction to its end."""
+    async with asyncio.timeout(seconds):
+        while True:
+            body = (await ask(stack, "GET", f"/v1/predictions/{prediction_id}", key=key)).json
+            if body["status"] in ("succeeded", "failed", "canceled", "aborted"):
+                return body
+            await asyncio.sleep(0.02)

@@ -1,0 +1,163 @@
+"""Streams at both ends by hand: a stream host that says what a test tells it to, and callers on bare sockets."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from gateway.simulator import Simulator
+from gateway.streams.rules.replay import frame
+from tests.support.samples import create
+from tests.support.scripted import Scripted, scripted
+from tests.support.stack import Stack
+from tests.support.wire import PATIENCE
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+HI = b": hi\n\n"
+DONE = frame("done", "10:999999", "{}").raw
+
+
+def event(number: int, data: str = "a") -> bytes:
+    """Spell out the n-th event."""
+    return frame("output", f"10:{number}", data).raw
+
+
+def ids(body: bytes) -> list[bytes]:
+    """Return the ids of a stream, in order."""
+    return re.findall(rb"^id: (.*)$", body, re.MULTILINE)
+
+
+@dataclass
+class Wire:
+    """A stream as its host has it."""
+
+    said: list[bytes] = field(default_factory=list)
+    is_over: bool = False
+    """Whether a connection ends when all was said."""
+    connections: int = 0
+    """How many have ever been made."""
+    open: int = 0
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def say(self, *pieces: bytes) -> None:
+        """Say more, each piece in a packet of its own as far as that can be told."""
+        async with self._news:
+            self.said += pieces
+            self._news.notify_all()
+
+    async def play(self, head: bytes, writer: asyncio.StreamWriter) -> None:
+        """Answer one request, after the event that it names."""
+        self.connections += 1
+        self.open += 1
+        try:
+            found = re.search(rb"last-event-id: ([^\r]+)", head, re.IGNORECASE)
+            place = 0
+            if found:
+                place = next(n + 1 for n, each in enumerate(self.said) if b"\nid: " + found[1] + b"\n" in each)
+            writer.write(HEAD + HI)
+            while True:
+                for piece in self.said[place:]:
+                    writer.write(piece)
+                    await writer.drain()
+                place = len(self.said)
+                if self.is_over:
+                    return
+                async with self._news:
+                    while place == len(self.said) and not self.is_over:
+                        await self._news.wait()
+        finally:
+            self.open -= 1
+
+
+@asynccontextmanager
+async def wired(upstream: Simulator) -> AsyncIterator[tuple[Wire, Scripted]]:
+    """Let the simulator name this host for the streams of what is created from now on."""
+    wire = Wire()
+    async with scripted(wire.play) as host:
+        before, upstream.world.links.delivery = upstream.world.links.delivery, host.url
+        yield wire, host
+        upstream.world.links.delivery = before
+
+
+async def stream_url(stack: Stack, key: str = "alpha", **given: object) -> str:
+    """Create something that streams for long; return its stream's URL."""
+    reply = await create(stack, key=key, model="acme/storyteller", **({"prompt": "hi", "duration": 3600} | given))
+    assert reply.status == 201, reply.text
+    url: str = reply.json["urls"]["stream"]
+    return url
+
+
+class Caller:
+    """A reader on a bare socket, who reads when it is told to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.head = b""
+        self.body = b""
+        self.address: tuple[str, int] = writer.get_extra_info("sockname")
+        self._reader = reader
+        self._writer = writer
+        self._tasted = b""
+
+    async def until(self, *words: bytes) -> bytes:
+        """Read on until all the words have come."""
+        async with asyncio.timeout(PATIENCE):
+            while not all(word in self.body for word in words):
+                if not await self.more():
+                    raise AssertionError(f"the stream ended: {self.body[-300:]!r}")
+        return self.body
+
+    async def rest(self) -> bytes:
+        """Read to the end. Fail if the body is cut."""
+        async with asyncio.timeout(PATIENCE):
+            while await self.more():
+                pass
+        return self.body
+
+    async def more(self) -> bool:
+        """Read one chunk; return whether there was one."""
+        line, found, rest = self._tasted.partition(b"\n")
+        self._tasted = rest
+        size = int(line if found else line + await self._reader.readline(), 16)
+        self.body += await self._take(size)
+        assert await self._take(2) == b"\r\n"
+        return size > 0
+
+    async def taste(self, size: int = 1) -> None:
+        """Take so many bytes off the line and no more, wherever that is in a chunk."""
+        async with asyncio.timeout(PATIENCE):
+            self._tasted += await self._reader.readexactly(size)
+
+    async def _take(self, size: int) -> bytes:
+        taken, self._tasted = self._tasted[:size], self._tasted[size:]
+        return taken + await self._reader.readexactly(size - len(taken))
+
+    def hang_up(self) -> None:
+        """Close the connection."""
+        self._writer.transport.abort()
+
+
+@asynccontextmanager
+async def calling(url: str, *, receive_buffer: int | None = None, **headers: str) -> AsyncIterator[Caller]:
+    """Ask for a stream and read the head of the answer."""
+    parts = urlsplit(url)
+    sock = socket.socket()
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, (parts.hostname, parts.port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=receive_buffer or 65536)
+    lines = [f"GET {parts.path}{'?' + parts.query if parts.query else ''} HTTP/1.1", "Host: gateway.test"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    caller = Caller(reader, writer)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            caller.head = await reader.readuntil(b"\r\n\r\n")
+        yield caller
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()

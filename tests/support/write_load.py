@@ -1,0 +1,70 @@
+"""A process that writes as fast as it can and prints what was acknowledged, until it is killed.
+
+python -m tests.support.write_load FILE PREFIX
+"""
+
+import asyncio
+import os
+import sys
+
+from gateway.domain.records import Begin, Idempotency, Outcome, Status
+from gateway.store.sqlite import SQLiteStore
+from tests.support.records import NOW, intent, key, live, prediction
+
+
+async def worker(store: SQLiteStore, prefix: str, name: str) -> None:
+    for n in range(100_000):
+        run_id, prediction_id = f"{name}r{n}", f"{name}p{n}"
+        # All workers ask for the same at about the same time, and each asks twice.
+        begun = await store.begin(
+            Begin(
+                run=intent(run_id, fingerprint=f"{prefix}F{n // 2}"),
+                prediction=prediction(prediction_id, run_id),
+                now=NOW,
+                may_hit=True,
+                may_join=True,
+                idempotency=Idempotency(prediction_id, "body", NOW + 86400),
+            )
+        )
+        assert begun.run is not None
+        say(begun.outcome, f"{prediction_id} {begun.run.id}")
+        if begun.outcome is Outcome.STARTED:
+            await lead(store, n, run_id, prediction_id)
+        elif begun.outcome is Outcome.JOINED and n % 7 == 0:
+            say("parting", prediction_id)
+            await store.detach(prediction_id)
+        if n % 10 == 0:
+            await store.add_key(key(f"{name}k{n}"))
+            say("key", f"{name}k{n}")
+
+
+async def lead(store: SQLiteStore, n: int, run_id: str, prediction_id: str) -> None:
+    if n % 5 == 4:
+        say("discarding", run_id)
+        await store.discard_intent(run_id)
+        return
+    leader_id = f"{prediction_id}up"
+    await store.record_created(live(run_id), prediction(leader_id, run_id))
+    say("created", f"{leader_id} {run_id}")
+    if n % 3 == 0:
+        await store.cancel(leader_id, NOW + n)
+        say("canceled", f"{leader_id} {run_id}")
+    if n % 3 == 1:
+        news = {"document": b"x" * n, "stream_url": None}
+        await store.advance(run_id, status=Status.PROCESSING, at=NOW, **news)
+        await store.advance(run_id, status=Status.SUCCEEDED, at=NOW + n, cache_until=NOW + 10 * n + 99, **news)
+        say("ended", f"{leader_id} {run_id}")
+
+
+def say(what: str, which: str) -> None:
+    os.write(1, f"{what} {which}\n".encode())
+
+
+async def main(path: str, prefix: str) -> None:
+    store = SQLiteStore(path)
+    await store.open()
+    await asyncio.gather(*(worker(store, prefix, f"{prefix}w{n}") for n in range(8)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,154 @@
+"""Browser tokens: what may be minted, and what is read back."""
+
+import jwt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.access.browser_tokens import TOKEN_PREFIX, MintedToken, TokenRequest, TokenService
+from gateway.domain.scopes import Scope
+from gateway.domain.teams import Caller, Team, origin_allowed
+from gateway.errors import Forbidden, Unauthenticated, Unprocessable
+from tests.support.clock import ManualClock
+from tests.support.people import PAGE, RED, caller
+
+SECRET = b"s" * 32
+SCOPES = st.sets(st.sampled_from(list(Scope))).map(frozenset)
+GLOBS = st.lists(st.sampled_from(["*", "a/*", "*/x", "a/x", "b/y", "a*/x?", "*/*"]), min_size=1, max_size=2).map(tuple)
+ORIGINS = st.lists(st.sampled_from([PAGE, "https://a.example", "*", "HTTPS://A.example"]), max_size=2).map(tuple)
+MODELS = ["a/x", "a/xy", "b/y", "b/x", "ab/xz", "c/z"]
+PAGES = [PAGE, "https://a.example", "https://evil.example"]
+
+
+def mint(who: Caller, **wanted: object) -> MintedToken:
+    return TokenService(SECRET, ManualClock()).mint(who, TokenRequest(**({"ttl_seconds": 60} | wanted)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    team=st.builds(Team, name=st.just("red"), scopes=SCOPES, origins=ORIGINS),
+    scopes=SCOPES,
+    models=st.lists(GLOBS, min_size=1, max_size=2).map(tuple),
+    origins=st.none() | ORIGINS,
+    wanted=st.fixed_dictionaries(
+        {},
+        optional={
+            "scopes": st.lists(st.sampled_from(list(Scope))).map(tuple),
+            "models": GLOBS,
+            "origins": ORIGINS,
+            "ttl_seconds": st.sampled_from([9, 10, 3600, 3601]),
+        },
+    ),
+)
+def test_no_token_ever_widens_anything(team, scopes, models, origins, wanted):
+    """Whatever is asked for, the page gets no scope, no model and no origin that its key has not."""
+    who = caller(*models, team=team, scopes=scopes & team.scopes, origins=origins)
+    service = TokenService(SECRET, ManualClock())
+    try:
+        minted = service.mint(who, TokenRequest(**({"ttl_seconds": 60} | wanted)))
+    except Unprocessable:
+        return
+    token = service.read(minted.token)
+    assert set(token.scopes) <= who.scopes - {Scope.TOKENS, Scope.ACCOUNT, Scope.ADMIN}
+    assert 10 <= token.expires_at - ManualClock().now() <= 3600
+    page = caller(*models, *([token.models] if token.models is not None else []), team=team)
+    assert all(who.may_run(model) for model in MODELS if page.may_run(model))
+    bounds = who.origins or team.origins
+    if token.origins and bounds:
+        assert all(origin_allowed(bounds, origin) for origin in PAGES if origin_allowed(token.origins, origin))
+
+
+def test_what_is_not_asked_for_is_the_usual():
+    """A page that is given nothing in particular may read, predict and upload as its key may."""
+    minted = mint(caller())
+    assert minted.scopes == ("files", "predict", "read")
+    assert (minted.team, minted.origins) == ("red", ())
+    assert minted.token.startswith(TOKEN_PREFIX)
+    assert mint(caller(origins=(PAGE,))).origins == (PAGE,)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({"ttl_seconds": 9}, "ttl_seconds"),
+        ({"ttl_seconds": 3601}, "ttl_seconds"),
+        ({"ttl_seconds": -1}, "ttl_seconds"),
+        ({"scopes": ("train",)}, "scopes"),
+        ({"scopes": ("tokens",)}, "scopes"),
+        ({"scopes": ("fly",)}, "scopes"),
+        ({"models": ("acme",)}, "models"),
+        ({"models": ("other/*",)}, "models"),
+        ({"models": ("*",)}, "models"),
+        ({"origins": ("shop.example",)}, "origins"),
+        ({"origins": ("https://shop.example/path",)}, "origins"),
+        ({"origins": ("https://evil.example",)}, "origins"),
+        ({"origins": ("*",)}, "origins"),
+        ({"user": ""}, "user"),
+        ({"user": "x" * 201}, "user"),
+        ({"user": "a\nb"}, "user"),
+    ],
+)
+def test_what_asks_for_more_is_named(wanted, field):
+    """The developer reads what to take out."""
+    with pytest.raises(Unprocessable) as caught:
+        mint(caller(("acme/*",), origins=(PAGE,)), **wanted)
+    assert [each.field for each in caught.value.fields] == [field]
+
+
+def test_a_page_cannot_mint():
+    """A token of a user makes no further ones."""
+    with pytest.raises(Forbidden):
+        mint(caller(user="ann"))
+
+
+def test_every_token_is_another():
+    """Two pages of one moment can be told apart."""
+    assert mint(caller()).token != mint(caller()).token
+
+
+def test_a_token_reads_back():
+    """What was minted is what is read."""
+    clock = ManualClock()
+    service = TokenService(SECRET, clock)
+    minted = service.mint(caller(), TokenRequest(ttl_seconds=60, models=("a/x",), user="ann"))
+    token = service.read(minted.token)
+    assert (token.team, token.key_id, token.user, token.models) == ("red", "k", "ann", ("a/x",))
+    assert token.expires_at == minted.expires_at == clock.now() + 60
+
+
+CLAIMS = {"team": "red", "key_id": "k", "expires_at": 2e9, "scopes": ["admin"], "aud": "replicate-gateway", "exp": 2e9}
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "", "rgt_", "rgt_x", "rgt_a.b.c",
+        "rgt_" + jwt.encode(CLAIMS, "", "none"),
+        "rgt_" + jwt.encode(CLAIMS, b"x" * 32, "HS256"),
+        "rgt_" + jwt.encode(CLAIMS | {"aud": "other"}, SECRET, "HS256"),
+        "rgt_" + jwt.encode({name: CLAIMS[name] for name in CLAIMS if name != "aud"}, SECRET, "HS256"),
+        "rgt_" + jwt.encode({name: CLAIMS[name] for name in CLAIMS if name != "exp"}, SECRET, "HS256"),
+        "rgt_" + jwt.encode(CLAIMS | {"scopes": "admin"}, SECRET, "HS256"),
+        "rgt_" + jwt.encode(CLAIMS | {"team": None}, SECRET, "HS256"),
+        "rgt_" + jwt.encode({"aud": "replicate-gateway", "exp": 2e9}, SECRET, "HS256"),
+        "rgt_" + jwt.encode(CLAIMS, SECRET, "HS256")[:-2],
+        "rgt_é.é.é", "rgt_" + "." * 100,
+    ],
+)  # fmt: skip
+def test_what_is_not_ours_is_not_read(token):
+    """Unsigned, signed by others, cut, or of another kind: nobody."""
+    with pytest.raises(Unauthenticated):
+        TokenService(SECRET, ManualClock()).read(token)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_changed_token_is_not_read(data):
+    """Not one letter of it may differ, but those that mean the same bits."""
+    service = TokenService(SECRET, ManualClock())
+    text = service.mint(caller(team=RED), TokenRequest(ttl_seconds=60)).token
+    where = data.draw(st.integers(len(TOKEN_PREFIX), len(text) - 2))
+    letter = data.draw(st.sampled_from("abcXYZ019-_."))
+    if letter != text[where]:
+        with pytest.raises(Unauthenticated):
+            service.read(text[:where] + letter + text[where + 1 :])

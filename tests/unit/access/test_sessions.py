@@ -1,0 +1,79 @@
+"""Sessions of the usage page: who signed in, until the key or the token behind it ends."""
+
+import jwt
+import pytest
+
+from gateway.access.authentication import Authenticator
+from gateway.access.browser_tokens import TokenRequest, TokenService
+from gateway.access.sessions import TTL_SECONDS, Sessions
+from gateway.errors import Unauthenticated
+from tests.support.clock import ManualClock
+from tests.support.fakes import FakeStore
+from tests.support.people import BLUE, RED, caller, issue
+
+SECRET = b"s" * 32
+
+
+@pytest.fixture
+def authenticator(store: FakeStore, clock: ManualClock) -> Authenticator:
+    return Authenticator((RED, BLUE), (), store, TokenService(SECRET, clock), clock)
+
+
+@pytest.fixture
+def sessions(authenticator: Authenticator, clock: ManualClock) -> Sessions:
+    return Sessions(SECRET, "the token", authenticator, clock)
+
+
+async def test_a_session_is_its_keys_or_the_operators(
+    sessions: Sessions, authenticator: Authenticator, store: FakeStore
+):
+    minted, key = issue("blue")
+    await store.add_key(key)
+    who = await authenticator.authenticate(f"Bearer {minted.key}", None)
+    cookie = sessions.open(who)
+    assert await sessions.read(cookie) == who
+    assert minted.key not in cookie
+    assert await sessions.read(sessions.open(None)) is None
+
+
+async def test_a_session_ends_with_its_key(
+    sessions: Sessions, authenticator: Authenticator, store: FakeStore, clock: ManualClock
+):
+    """Who left the team sees nothing a second later."""
+    minted, key = issue("blue")
+    await store.add_key(key)
+    cookie = sessions.open(await authenticator.authenticate(f"Bearer {minted.key}", None))
+    await store.revoke_key(key.id, clock.now())
+    await clock.advance(1)
+    with pytest.raises(Unauthenticated):
+        await sessions.read(cookie)
+
+
+async def test_a_session_ends_with_the_working_day(sessions: Sessions, clock: ManualClock):
+    cookie = sessions.open(None)
+    await clock.advance(TTL_SECONDS - 1)
+    assert await sessions.read(cookie) is None
+    await clock.advance(1)
+    with pytest.raises(Unauthenticated):
+        await sessions.read(cookie)
+
+
+async def test_another_operators_token_ends_all_sessions(
+    sessions: Sessions, authenticator: Authenticator, clock: ManualClock
+):
+    cookie = sessions.open(None)
+    for token in ("another token", None):
+        with pytest.raises(Unauthenticated):
+            await Sessions(SECRET, token, authenticator, clock).read(cookie)
+    assert await Sessions(SECRET, "the token", authenticator, clock).read(cookie) is None
+
+
+async def test_what_was_not_signed_here_opens_nothing(sessions: Sessions, clock: ManualClock):
+    """A forged cookie, one without a signature, a browser token, nonsense."""
+    claims = {"sub": "operators", "aud": "replicate-gateway-dashboard", "exp": int(clock.now()) + 60}
+    token = TokenService(SECRET, clock).mint(caller(), TokenRequest(ttl_seconds=60)).token
+    forged = jwt.encode(claims, b"x" * 32, algorithm="HS256")
+    unsigned = jwt.encode(claims, None, algorithm="none")
+    for cookie in (forged, unsigned, token, token.removeprefix("rgt_"), "nonsense", ""):
+        with pytest.raises(Unauthenticated):
+            await sessions.read(cookie)

@@ -1,0 +1,99 @@
+"""What the parts of a running gateway are given: every key that is said to count at once reaches one of them."""
+
+from typing import Any
+
+import pytest
+
+from gateway.assembly.apply_config import prepare
+from gateway.config.changes import LIVE, RESTART
+from gateway.config.teams import Team, TeamKey
+from tests.support.config_values import changed, config_of, keys_of_the_config
+
+LIMITS: dict[str, tuple[Any, Any]] = {
+    "requests_per_minute": (10, 20),
+    "predictions_per_minute": (10, 20),
+    "burst": (1, 2),
+    "concurrent_predictions": (1, 2),
+    "seconds_per_day": (10, 20),
+    "seconds_per_month": (10, 20),
+    "budget_usd_per_day": (1, 2),
+    "budget_usd_per_month": (1, 2),
+    "per_user": ({"burst": 1}, {"burst": 2}),
+    "per_address": ({"burst": 1}, {"burst": 2}),
+}
+OF_TEAMS = LIMITS | {
+    "name": ("red", "blue"),
+    "scopes": (["read"], ["predict"]),
+    "models": (["a/*"], ["b/*"]),
+    "origins": (["https://a.example.com"], ["https://b.example.com"]),
+    "weight": (1, 2),
+    "may_assert_deterministic": (False, True),
+    "honor_cache_control": (False, True),
+    "max_wait_seconds": (1, 2),
+    "budget_webhook": ("https://a.example.com", "https://b.example.com"),
+    "keys": ([], [{"sha256": "a" * 64}]),
+}
+OF_KEYS = LIMITS | {
+    "name": ("one", "two"),
+    "key_env": ("KEY_ONE", "KEY_TWO"),
+    "sha256": ("a" * 64, "b" * 64),
+    "scopes": (["read"], ["predict"]),
+    "models": (["a/*"], ["b/*"]),
+    "origins": (["https://a.example.com"], ["https://b.example.com"]),
+    "expires": ("2030-01-01", "2031-01-01"),
+}
+
+
+class Given:
+    """Stands where a part stands, and writes down what it is given."""
+
+    def __init__(self, name: str, said: dict[str, Any]) -> None:
+        vars(self).update(_name=name, _said=said)
+
+    def __getattr__(self, name: str) -> "Given":
+        return Given(f"{self._name}.{name}", self._said)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self._said[f"{self._name}.{name}"] = value
+
+    def __call__(self, *values: object, **named: object) -> None:
+        self._said[self._name] = values, named
+
+
+def given(config: Any) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    put = prepare(Given("parts", said), "http://127.0.0.1:8080", config)  # type: ignore[arg-type]
+    assert not said, "something was given before all was worked out"
+    put()
+    return said
+
+
+# The level of logs is no part's: it is set where changes are told.
+@pytest.mark.parametrize("key", [key for key in keys_of_the_config() if key != "logs.level"])
+def test_what_counts_at_once_reaches_a_part(key, tmp_path):
+    """And what needs a restart does not come as a surprise to anybody."""
+    section, name = key.split(".")
+    old, new = changed(key, tmp_path)
+    if name in LIVE.get(section, ()):
+        assert given(old) != given(new)
+    else:
+        assert name in RESTART[section]
+
+
+@pytest.mark.parametrize("name", Team.model_fields)
+def test_all_that_a_team_has_reaches_a_part(name):
+    """There is nothing of a team that would need a restart."""
+    old, new = (config_of(teams=[{"name": "red", name: value}]) for value in OF_TEAMS[name])
+    assert given(old) != given(new)
+
+
+@pytest.mark.parametrize("name", TeamKey.model_fields)
+def test_all_that_a_key_has_reaches_a_part(name):
+    """Nor of a key."""
+
+    def with_key(value: Any) -> Any:
+        secret = {} if name == "key_env" else {"sha256": "c" * 64}
+        return config_of(teams=[{"name": "red", "scopes": ["read", "predict"], "keys": [{**secret, name: value}]}])
+
+    old, new = map(with_key, OF_KEYS[name])
+    assert given(old) != given(new)

@@ -1,0 +1,264 @@
+"""The command line, as a whole: help, config, and what runs until it is stopped."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway import __version__
+from gateway.cli import main
+from gateway.commands.common import plain_errors, run
+from gateway.errors import StoreUnavailable
+
+TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
+HEAVY = ("aiohttp", "pydantic", "msgspec", "sqlite3", "prometheus_client", "PIL", "asyncio", "gateway.app")
+TEN_MISTAKES = """
+[server]
+port = "80"
+public_url = "example.com"
+[ops]
+host = "0.0.0.0"
+[upstream]
+creates_per_minute = 0
+[store]
+url = "mysql://x"
+[cache]
+share = "everyone"
+[[teams]]
+name = "Acme Inc"
+[[teams]]
+name = "b"
+budget_usd_per_day = -3
+scopes = ["fly"]
+keys = [{}]
+"""
+TEN_PLACES = [
+    "server.port", "server.public_url", "ops.token_env", "upstream.creates_per_minute", "store.url", "cache.share",
+    "teams[0].name", "teams[1].budget_usd_per_day", "teams[1].scopes[0]", "teams[1].keys[0]",
+]  # fmt: skip
+
+
+def ask(*arguments: str, **environ: str) -> Result:
+    environ = {"REPLICATE_API_TOKEN": TOKEN, "GATEWAY_CONFIG": "", **environ}
+    return CliRunner().invoke(main, arguments, env=environ, prog_name="gateway")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "serve", "demo", "simulate", "check", "keys", "keys create", "keys list", "keys revoke", "keys rotate"],
+)
+def test_every_command_has_help(command):
+    """--help says what it does and takes, without a config."""
+    result = ask(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: gateway {command}")
+    assert "-h, --help" in result.output
+
+
+def test_the_version_is_the_packages():
+    """Bug reports can name it."""
+    assert ask("--version").output == f"gateway, version {__version__}\n"
+
+
+@pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["keys", "create", "--help"], ["keys", "--nope"]])
+def test_help_and_typing_errors_load_nothing_heavy(command):
+    """The answer is there at once."""
+    code = (
+        "import sys\n"
+        "from gateway.cli import main\n"
+        "try:\n"
+        f"    main({command!r})\n"
+        "except SystemExit:\n"
+        f"    print(sorted(name for name in {HEAVY!r} if name in sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", [["check"], ["serve"], ["keys", "list"]])
+@pytest.mark.parametrize("before", [True, False])
+def test_the_config_may_be_named_before_or_after_the_command(folder, command, before):
+    """Both are written in the wild."""
+    (folder / "bad.toml").write_text("[server]\nport = -5")
+    arguments = ["--config", "bad.toml", *command] if before else [*command, "--config", "bad.toml"]
+    result = ask(*arguments)
+    assert result.exit_code == 1
+    assert "server.port: expected a port number" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("command", [["check"], ["serve"], ["keys", "list"], ["keys", "create", "acme"]])
+def test_without_a_config_each_command_says_how_to_give_one(folder, command):
+    """A sentence, no traceback."""
+    result = ask(*command)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("no config file: pass --config FILE")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_ten_mistakes_are_told_in_one_go(folder, command):
+    """All ten can be mended before the next try."""
+    (folder / "config.toml").write_text(TEN_MISTAKES)
+    result = ask(command)
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert [line.split(": ")[0] for line in lines[:-1]] == TEN_PLACES
+    assert lines[-1].startswith("10 problems")
+
+
+def test_ten_mistakes_are_told_in_one_go_by_the_program_itself(folder):
+    """As `python -m gateway check`, by way of GATEWAY_CONFIG, with an exit code that scripts see."""
+    (folder / "ten.toml").write_text(TEN_MISTAKES)
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "check"],
+        env=os.environ | {"GATEWAY_CONFIG": "ten.toml", "REPLICATE_API_TOKEN": TOKEN, "PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert [line.split(": ")[0] for line in done.stderr.splitlines()[:-1]] == TEN_PLACES
+    assert "Traceback" not in done.stderr
+
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_serve_runs_the_application_on_uvloop_with_logs_set_up(folder, monkeypatch):
+    """What `app.serve` is given is the config with its secrets."""
+    uvloop = pytest.importorskip("uvloop")
+    app = pytest.importorskip("gateway.app")
+    (folder / "config.toml").write_text('[logs]\nformat = "json"\nlevel = "error"')
+    seen: dict[str, Any] = {}
+
+    async def serve(config: Any, **options: Any) -> None:
+        seen.update(config=config, loop=asyncio.get_running_loop())
+
+    set_up: list[Any] = []
+    monkeypatch.setattr(app, "serve", serve)
+    monkeypatch.setattr("gateway.logs.configure", lambda *given, queued: set_up.append((*given, queued)))
+    result = ask("serve")
+    assert (result.exit_code, result.output) == (0, "")
+    assert seen["config"].upstream.token.get_secret_value() == TOKEN
+    assert isinstance(seen["loop"], uvloop.Loop)
+    assert set_up == [("json", "error", [TOKEN], True)]
+
+
+def test_a_port_that_is_taken_is_told_in_a_sentence(folder, monkeypatch):
+    """The commonest trouble of a start."""
+    app = pytest.importorskip("gateway.app")
+    (folder / "config.toml").write_text("")
+
+    async def serve(config: Any, **options: Any) -> None:
+        raise OSError(98, "error while attempting to bind on address ('127.0.0.1', 8080): address already in use")
+
+    monkeypatch.setattr(app, "serve", serve)
+    monkeypatch.setattr("gateway.logs.configure", lambda *given, **more: None)
+    result = ask("serve")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: error while attempting to bind on address ('127.0.0.1', 8080)")
+    assert result.stderr.count("\n") == 1
+
+
+def test_simulate_is_given_its_settings(folder, monkeypatch):
+    """Port, speed, faults and control reach the simulator; streams and outputs are on the next port."""
+    simulator = pytest.importorskip("gateway.simulator")
+    seen: list[Any] = []
+
+    async def simulate(settings: Any, echo: Any) -> None:
+        seen.append(settings)
+        echo("here")
+
+    monkeypatch.setattr(simulator, "simulate", simulate)
+    monkeypatch.setattr("gateway.logs.configure", lambda *given, **more: None)
+    assert ask("simulate").output == "here\n"
+    assert ask("simulate", "--port", "0", "--speed", "10", "--control").exit_code == 0
+    assert ask("simulate", "--host", "0.0.0.0", "--public-host", "simulator").exit_code == 0
+    assert ask("simulate", "--port", "0", "--public-host", "simulator").exit_code == 2
+    first, second, third = seen
+    assert (first.host, first.public_url, first.delivery_public_url) == ("127.0.0.1", None, None)
+    assert (third.host, third.public_url) == ("0.0.0.0", "http://simulator:9090")
+    assert third.delivery_public_url == "http://simulator:9091"
+    assert (first.port, first.delivery_port, first.speed, first.control, first.faults) == (9090, 9091, 1.0, False, ())
+    assert (second.port, second.delivery_port, second.speed, second.control) == (0, 0, 10.0, True)
+
+
+def test_a_file_of_faults_that_is_not_there_is_told_in_a_sentence(folder):
+    """No traceback for a typing error."""
+    pytest.importorskip("gateway.simulator")
+    result = ask("simulate", "--faults", "nope.toml")
+    assert result.exit_code == 1
+    assert "nope.toml" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["simulate", "--port", "65535"],
+        ["simulate", "--speed", "0"],
+        ["demo", "--port", "x"],
+        ["serve", "extra"],
+        ["nope"],
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(command):
+    """Exit code 2, and how to ask."""
+    result = ask(*command)
+    assert result.exit_code == 2
+    assert "Usage: gateway" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (StoreUnavailable("The store does not answer."), "The store does not answer."),
+        (FileNotFoundError(2, "No such file or directory", "x.db"), "x.db: No such file or directory"),
+        (OSError("odd"), "odd"),
+        (ValueError("two\nlines"), "two lines"),
+        (ValueError(), "a value is out of range"),
+        (ModuleNotFoundError("No module named 'PIL'", name="PIL"), "this command needs PIL, which is not installed"),
+        (KeyError("x"), "unexpected KeyError: 'x'"),
+        (RuntimeError(f"with {TOKEN}"), "unexpected RuntimeError: with [redacted]"),
+        (click.UsageError("used wrongly"), "used wrongly"),
+    ],
+)
+def test_trouble_is_told_in_one_sentence(raised, told):
+    """Never a traceback, never a secret."""
+    with pytest.raises(click.ClickException) as caught, plain_errors():
+        raise raised
+    assert caught.value.message == told
+    assert caught.value.__cause__ is None
+
+
+def test_control_c_ends_quietly():
+    """With the exit code that shells expect."""
+    with pytest.raises(SystemExit) as caught, plain_errors():
+        raise KeyboardInterrupt
+    assert caught.value.code == 130
+
+
+def test_without_uvloop_the_loop_is_asyncios_own(monkeypatch):
+    """uvloop makes it faster and is not needed."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+
+    async def which() -> str:
+        return type(asyncio.get_running_loop()).__module__
+
+    assert run(which()).startswith("asyncio.")

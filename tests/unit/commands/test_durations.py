@@ -1,0 +1,78 @@
+"""Durations as people write them."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.commands.durations import format_duration, parse_duration
+
+HUNDRED_YEARS = 36_500 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90d", 7_776_000),
+        ("12h", 43_200),
+        ("30m", 1_800),
+        ("45s", 45),
+        ("1h30m", 5_400),
+        ("1w", 604_800),
+        ("1d2h3m4s", 93_784),
+        ("0d5s", 5),
+        ("100m", 6_000),
+        ("36500d", HUNDRED_YEARS),
+    ],
+)
+def test_durations_are_read(text, seconds):
+    """90d is ninety days."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "a duration is needed"),
+        ("90", "not a duration: '90'; expected a whole number and a unit"),
+        ("d", "not a duration"),
+        ("1.5h", "not a duration"),
+        ("-1h", "not a duration"),
+        ("1 h", "not a duration"),
+        (" 1h", "not a duration"),
+        ("1h ", "not a duration"),
+        ("1h\n", "not a duration"),
+        ("٣d", "not a duration"),
+        ("1D", "not a duration"),
+        ("5y", "unknown unit 'y' in '5y'; the units are w, d, h, m, s"),
+        ("30m1h", "units go from large to small"),
+        ("1h1h", "units go from large to small"),
+        ("0s", "longer than nothing"),
+        ("0h0m", "longer than nothing"),
+        ("36501d", "at most 100 years"),
+        ("999999999999d", "not a duration"),
+    ],
+)
+def test_other_texts_are_refused_with_what_is_wrong(text, complaint):
+    """A slip is told with an example of how to write it."""
+    with pytest.raises(ValueError, match=complaint):
+        parse_duration(text)
+
+
+@given(st.integers(1, HUNDRED_YEARS))
+def test_what_is_written_is_read_back(seconds):
+    """Durations shown can be typed in again."""
+    assert parse_duration(format_duration(seconds)) == seconds
+
+
+def test_no_time_is_written_too():
+    """An overlap of nothing shows as 0s."""
+    assert format_duration(0) == "0s"
+
+
+@given(st.text(max_size=12) | st.text("0123456789dhmsw", max_size=12))
+def test_any_text_is_a_duration_or_refused(text):
+    """Nothing typed crashes, and no duration is negative or endless."""
+    with suppress(ValueError):
+        assert 0 < parse_duration(text) <= HUNDRED_YEARS

@@ -1,0 +1,294 @@
+"""`gateway keys`: issue, list, revoke, rotate."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.access.rules import api_keys
+from gateway.cli import main
+from gateway.domain.records import Key
+from gateway.store.urls import open_store
+
+CONFIG = """
+[[teams]]
+name = "acme"
+models = ["acme/*", "meta/llama"]
+origins = ["https://app.example.com"]
+keys = [{ name = "web", sha256 = "%s", key_env = "" }]
+
+[[teams]]
+name = "blue"
+""".replace(', key_env = ""', "") % ("ab" * 32)  # fmt: skip
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def ask(*arguments: str) -> Result:
+    # No token in the environment: these commands run beside the service.
+    environ = {"REPLICATE_API_TOKEN": None, "GATEWAY_CONFIG": None}
+    return CliRunner().invoke(main, ["keys", *arguments], env=environ, prog_name="gateway")
+
+
+def create(*arguments: str) -> str:
+    result = ask("create", *arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout.strip()
+
+
+def stored() -> list[Key]:
+    async def fetch() -> list[Key]:
+        store = open_store("sqlite:///gateway.db")
+        await store.open()
+        try:
+            return await store.keys()
+        finally:
+            await store.close()
+
+    return asyncio.run(fetch())
+
+
+def listed(*arguments: str) -> list[dict[str, Any]]:
+    result = ask("list", "--format", "json", *arguments)
+    assert result.exit_code == 0, result.output
+    rows: list[dict[str, Any]] = json.loads(result.stdout)["keys"]
+    return rows
+
+
+def test_a_new_key_is_printed_alone_and_works():
+    """KEY=$(gateway keys create acme) holds the key and nothing else; the words around it go to stderr."""
+    result = ask("create", "acme")
+    assert result.exit_code == 0, result.output
+    key = result.stdout.removesuffix("\n")
+    (record,) = stored()
+    assert api_keys.parse(key) == record.id
+    assert api_keys.matches(key, record.sha256)
+    assert (record.team, record.name) == ("acme", record.id)
+    assert (record.scopes, record.models, record.origins, record.expires_at) == (None, None, None, None)
+    assert result.stderr == f"Created key {record.id} ({record.id}) of team acme. It is not shown again: save it now.\n"
+    assert abs(record.created_at - time.time()) < 60
+
+
+def test_the_key_itself_is_kept_nowhere(folder):
+    """A stolen database opens nothing."""
+    key = create("acme")
+    secret = key.split("_")[2].encode()
+    kept = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert secret not in kept
+    assert api_keys.digest(key).encode() in kept or bytes.fromhex(api_keys.digest(key)) in kept
+
+
+def test_a_key_is_made_as_narrow_as_asked():
+    """Scopes, targets, origins, name and end; each repeated option adds one."""
+    create(
+        "acme", "--name", "ci key", "--expires", "90d", "--scope", "read", "--scope", "predict", "--scope", "read",
+        "--model", "acme/x*", "--origin", "HTTPS://App.example.com:443",
+    )  # fmt: skip
+    (record,) = stored()
+    assert record.name == "ci key"
+    assert record.scopes == ("read", "predict")
+    assert record.models == ("acme/x*",)
+    assert record.origins == ("https://app.example.com",)
+    assert record.expires_at is not None
+    assert record.expires_at - record.created_at == pytest.approx(90 * 86_400)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nobody"], 1, "no team 'nobody' in the config (teams: acme, blue)"),
+        (["acme", "--scope", "fly"], 2, "fly: the scopes are read, predict"),
+        (["acme", "--scope", "admin"], 2, "admin: not allowed for team acme (allowed: read, predict, files)"),
+        (["acme", "--model", "meta/*"], 2, "meta/*: not allowed for team acme (allowed: acme/*, meta/llama)"),
+        (["acme", "--model", "acme"], 2, "acme: expected owner/name"),
+        (["acme", "--origin", "https://b.com"], 2, "https://b.com: not allowed for team acme"),
+        (["acme", "--origin", "https://b.com/x"], 2, "expected an origin"),
+        (["acme", "--expires", "soon"], 2, "not a duration: 'soon'"),
+        (["acme", "--expires", "5y"], 2, "unknown unit 'y'"),
+        (["acme", "--name", "web"], 1, "team acme already has a key 'web' in the config"),
+        (["acme", "--name", "a\nb"], 2, "expected 1 to 64 letters"),
+        (["acme", "--name", ""], 0, ""),
+        ([], 2, "Missing argument 'TEAM'"),
+    ],
+)
+def test_what_a_key_cannot_be_is_refused_with_what_it_can(arguments, code, words):
+    """One sentence, no key printed, none kept."""
+    result = ask("create", *arguments)
+    assert result.exit_code == code, result.output
+    assert words in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+    if code:
+        assert result.stdout == ""
+        assert stored() == []
+
+
+def test_a_name_is_given_once_in_a_team():
+    """Which of two keys "ci" is meant would be unclear; another team may use the name."""
+    create("acme", "--name", "ci")
+    result = ask("create", "acme", "--name", "ci")
+    assert result.exit_code == 1
+    assert "ci" in result.stderr
+    assert result.stdout == ""
+    create("blue", "--name", "ci")
+
+
+def test_a_key_for_pages_that_no_team_lists_is_warned_of():
+    """Its preflights would be refused; the config is where origins are admitted."""
+    result = ask("create", "blue", "--origin", "https://b.com")
+    assert result.exit_code == 0
+    assert "warning: CORS allows only the origins of teams in the config; add https://b.com" in result.stderr
+    assert "warning" not in ask("create", "acme", "--origin", "https://app.example.com").stderr
+
+
+def test_keys_are_listed_with_their_state():
+    """Those of the config and those issued; valid, expired, revoked. Digests are not shown."""
+    old = create("acme", "--name", "old", "--expires", "1s")
+    gone = create("blue", "--name", "gone")
+    assert ask("revoke", str(api_keys.parse(gone))).exit_code == 0
+    time.sleep(1.05)
+    create("acme", "--name", "new", "--scope", "read")
+    rows = listed()
+    assert [(row["team"], row["name"], row["state"], row["source"]) for row in rows] == [
+        ("acme", "web", "valid", "config"),
+        ("acme", "old", "expired", "issued"),
+        ("acme", "new", "valid", "issued"),
+        ("blue", "gone", "revoked", "issued"),
+    ]
+    assert rows[0]["id"] == "acme/web"
+    assert rows[0]["created_at"] is None
+    assert rows[2]["scopes"] == ["read"]
+    assert rows[3]["revoked_at"].endswith("Z")
+    table = ask("list").stdout
+    assert table.splitlines()[0].split() == [
+        "id", "team", "name", "state", "source", "created", "expires", "scopes", "models", "origins",
+    ]  # fmt: skip
+    assert len(table.splitlines()) == 5
+    shown = json.dumps(rows) + table
+    assert old not in shown
+    assert api_keys.digest(old) not in shown
+    assert [row["name"] for row in listed("--team", "blue")] == ["gone"]
+    assert ask("list", "--team", "nobody").exit_code == 1
+
+
+def test_an_empty_list_says_how_to_begin(folder):
+    """No table of nothing; JSON stays JSON."""
+    (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
+    assert ask("list").stdout == "No keys. Create one with: gateway keys create TEAM\n"
+    assert listed() == []
+
+
+def test_a_key_is_revoked_by_its_id_or_by_pasting_it():
+    """A leaked key is revoked with what one has."""
+    by_id, pasted = create("acme"), create("acme")
+    for given, key in ((str(api_keys.parse(by_id)), by_id), (pasted, pasted)):
+        result = ask("revoke", given)
+        assert result.exit_code == 0, result.output
+        assert f"Key {api_keys.parse(key)}" in result.stdout
+        assert "is revoked" in result.stdout
+        assert key not in result.output
+    assert all(not api_keys.is_valid(record, time.time()) for record in stored())
+    again = ask("revoke", pasted)
+    assert again.exit_code == 0
+    assert "was already revoked at 20" in again.stdout
+
+
+@pytest.mark.parametrize("command", ["revoke", "rotate"])
+def test_a_key_that_is_unknown_or_of_the_config_is_told(command):
+    """A slip in the id is no success."""
+    result = ask(command, "nosuchkey123")
+    assert result.exit_code == 1
+    assert "no key 'nosuchkey123' (see: gateway keys list)" in result.stderr
+    result = ask(command, "acme/web")
+    assert result.exit_code == 1
+    assert "acme/web is defined in the config: change it there" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_rotated_key_and_its_successor_overlap():
+    """Callers move over without a gap: same name and rights, the old one ends after the overlap."""
+    old_key = create("acme", "--name", "ci", "--scope", "read", "--expires", "10d")
+    result = ask("rotate", str(api_keys.parse(old_key)), "--overlap", "30m")
+    assert result.exit_code == 0, result.output
+    new_key = result.stdout.strip()
+    old, new = sorted(stored(), key=lambda record: record.created_at)
+    assert api_keys.matches(old_key, old.sha256)
+    assert api_keys.matches(new_key, new.sha256)
+    assert (new.name, new.scopes, new.team) == ("ci", ("read",), "acme")
+    assert old.expires_at is not None
+    assert new.expires_at is not None
+    assert old.expires_at == pytest.approx(time.time() + 1800, abs=30)
+    assert new.expires_at - new.created_at == pytest.approx(10 * 86_400)
+    assert f"replaces {old.id} (expires " in result.stderr
+
+
+@pytest.mark.parametrize("overlap", ["0", "0s"])
+def test_a_rotation_without_overlap_ends_the_old_key_at_once(overlap):
+    """After a leak there is nothing to wait for."""
+    old_key = create("acme")
+    result = ask("rotate", old_key, "--overlap", overlap)
+    assert result.exit_code == 0, result.output
+    old, new = sorted(stored(), key=lambda record: record.created_at)
+    assert not api_keys.is_valid(old, time.time())
+    assert api_keys.is_valid(new, time.time())
+    assert new.expires_at is None
+    assert new.name == new.id
+
+
+def test_a_revoked_key_has_no_successor():
+    """What was taken away does not come back by rotation."""
+    key = create("acme")
+    ask("revoke", key)
+    result = ask("rotate", key)
+    assert result.exit_code == 1
+    assert "or it was revoked" in result.stderr
+    assert result.stdout == ""
+    assert ask("rotate", create("acme"), "--overlap", "long").exit_code == 2
+
+
+def test_a_key_of_a_team_that_is_gone_is_not_rotated(folder):
+    """A team that was taken out of the config gets no new keys; its old ones can still be revoked."""
+    key = create("blue")
+    (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
+    result = ask("rotate", key)
+    assert result.exit_code == 1
+    assert "no team 'blue'" in result.stderr
+    assert ask("revoke", key).exit_code == 0
+
+
+def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(folder):
+    """No traceback, no half-made key on stdout."""
+    (folder / "file").write_text("")
+    (folder / "config.toml").write_text(f'[store]\nurl = "sqlite:///file/x.db"\n{CONFIG}')
+    result = ask("create", "acme")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_program_itself_prints_the_key_alone(folder):
+    """Captured by a shell, in another process, beside a store that is open here."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "keys", "create", "acme", "--config", "config.toml"],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert api_keys.parse(done.stdout.removesuffix("\n")) == stored()[0].id

@@ -1,0 +1,182 @@
+"""`gateway usage`: shown in three forms, corrected by lines of their own, beside a gateway or without one."""
+
+import asyncio
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli import main
+from gateway.domain import windows
+from gateway.domain.ledger import Settlement
+from gateway.domain.quota import ReservationRequest
+from gateway.domain.records import Begin, Kind, Prediction, Run, Source, Status
+from gateway.store.urls import open_store
+
+CONFIG = """
+[[teams]]
+name = "acme"
+[[teams]]
+name = "blue"
+"""
+NOW = time.time()
+TODAY = windows.text_of(windows.day_of(NOW))
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def ask(*arguments: str) -> Result:
+    environ = {"REPLICATE_API_TOKEN": None, "GATEWAY_CONFIG": None}
+    return CliRunner().invoke(main, ["usage", *arguments], env=environ, prog_name="gateway")
+
+
+def told(*arguments: str) -> Any:
+    result = ask("--format", "json", *arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+async def _run(number: int, team: str, target: str, user: str | None, *, at: float, microusd: int) -> None:
+    store = open_store("sqlite:///gateway.db")
+    await store.open()
+    run = Run(
+        id=f"run{number}", kind=Kind.PREDICTION, team=team, key_id=f"{team}/web", target=target, path="/predictions",
+        request=b"{}", intended_at=at,
+    )  # fmt: skip
+    made = Prediction(
+        id=f"p{number}", run_id=run.id, kind=Kind.PREDICTION, team=team, key_id=run.key_id, user=user,
+        source=Source.MISS, created_at=at, ticket=f"t{number}", ticket_expires_at=at + 60,
+    )  # fmt: skip
+    await store.begin(Begin(run=run, prediction=made, now=at, demand=ReservationRequest(1, 1)))
+    settlement = Settlement(at=at, microusd=microusd, milliseconds=1500, target=target)
+    await store.advance(run.id, status=Status.SUCCEEDED, document=b"", stream_url=None, at=at, settlement=settlement)
+    await store.close()
+
+
+@pytest.fixture
+def runs(folder: Path) -> None:
+    """Two runs of acme's today, one of blue's, and one of acme's long ago."""
+    for number, (team, target, user, age, microusd) in enumerate(
+        [
+            ("acme", "acme/toy", "ann", 0, 1_000_000),
+            ("acme", "acme/big", "=cmd()", 0, 500_001),
+            ("blue", "acme/toy", None, 0, 250_000),
+            ("acme", "acme/toy", None, 70 * 86_400, 70_000),
+        ]
+    ):
+        asyncio.run(_run(number, team, target, user, at=NOW - age, microusd=microusd))
+
+
+@pytest.mark.usefixtures("runs")
+class TestShown:
+    def test_the_month_is_shown_by_team(self):
+        """The plain command answers the first question: who spent what this month?"""
+        result = ask()
+        assert result.exit_code == 0, result.output
+        assert [line.split() for line in result.stdout.splitlines()] == [
+            ["team", "run", "joined", "hit", "seconds", "spend_usd", "saved_usd"],
+            ["acme", "2", "0", "0", "3.000", "1.500001", "0.000000"],
+            ["blue", "1", "0", "0", "1.500", "0.250000", "0.000000"],
+            ["total", "3", "0", "0", "4.500", "1.750001", "0.000000"],
+        ]
+
+    def test_json_has_the_shape_of_the_api(self):
+        found = told("--by", "model", "--team", "acme")
+        assert found["from"] == TODAY[:8] + "01"
+        assert (found["to"], found["by"]) == (TODAY, "model")
+        assert found["rows"][0] == {
+            "team": "acme",
+            "model": "acme/toy",
+            "predictions": {"run": 1, "joined": 0, "hit": 0},
+            "seconds": 1.5,
+            "spend_usd": "1.000000",
+            "spend_microusd": 1_000_000,
+            "saved_usd": "0.000000",
+            "saved_microusd": 0,
+        }
+        assert found["total"]["spend_microusd"] == 1_500_001
+
+    @pytest.mark.parametrize(
+        ("by", "names"),
+        [
+            ("team", [None]),
+            ("key", ["acme/web"]),
+            ("model", ["acme/toy", "acme/big"]),
+            ("day", [TODAY]),
+            ("user", ["ann", "=cmd()"]),
+        ],
+    )
+    def test_rows_are_what_is_asked_for(self, by: str, names: list[str | None]):
+        assert [row.get(by) if by != "team" else None for row in told("--by", by, "--team", "acme")["rows"]] == names
+
+    def test_csv_is_read_by_spreadsheets_and_runs_nothing_there(self):
+        """A user called =cmd() is a name, not a formula."""
+        result = ask("--format", "csv", "--by", "user", "--team", "acme")
+        table = list(csv.reader(result.stdout.splitlines()))
+        assert table == [
+            ["team", "user", "run", "joined", "hit", "seconds", "spend_usd", "saved_usd"],
+            ["acme", "ann", "1", "0", "0", "1.500", "1.000000", "0.000000"],
+            ["acme", "'=cmd()", "1", "0", "0", "1.500", "0.500001", "0.000000"],
+        ]
+
+    @pytest.mark.parametrize("since", ["90d", windows.text_of(windows.day_of(NOW) - 90)])
+    def test_since_is_a_day_or_how_long_ago(self, since: str):
+        assert told("--since", since, "--team", "acme")["total"]["spend_microusd"] == 1_570_001
+        old = windows.text_of(windows.day_of(NOW) - 60)
+        assert told("--since", since, "--until", old)["total"]["spend_microusd"] == 70_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--since", "yesterday"], "expected a day"),
+        (["--since", "2026-13-01"], "expected a day"),
+        (["--since", "2026-02-02", "--until", "2026-02-01"], "must not be before --since"),
+        (["--by", "hour"], "'hour' is not one of"),
+        (["--team", "green"], "no team 'green' in the config"),
+        (["adjust", "green", "1", "--reason", "x"], "no team 'green'"),
+        (["adjust", "acme", "1"], "Missing option '--reason'"),
+        (["adjust", "acme", "one", "--reason", "x"], "expected dollars"),
+        (["adjust", "acme", "nan", "--reason", "x"], "expected"),
+        (["adjust", "acme", "0", "--reason", "x"], "other than 0"),
+        (["adjust", "acme", "0.0000001", "--reason", "x"], "at most 6 places"),
+        (["adjust", "acme", "1", "--reason", "  "], "printable characters"),
+        (["adjust", "acme", "1", "--reason", "\x07bell"], "printable characters"),
+    ],
+)
+def test_what_makes_no_sense_is_said(arguments: list[str], said: str):
+    result = ask(*arguments)
+    assert result.exit_code != 0
+    assert said in result.output
+    assert "Traceback" not in result.output
+
+
+def test_nothing_is_said_to_be_nothing():
+    assert "No usage from" in ask().stdout
+    assert told()["rows"] == []
+
+
+@pytest.mark.usefixtures("runs")
+def test_corrections_are_lines_of_their_own():
+    """A refund and a fee: both stand in the ledger, and the sums follow."""
+    assert "Team acme: spend reduced by $2.500000." in ask("adjust", "acme", "-2.50", "--reason", "a refund").stdout
+    assert "Team acme: spend raised by $1.000000." in ask("adjust", "acme", "$1", "--reason", "a fee").stdout
+    assert told("--team", "acme")["total"]["spend_microusd"] == 1_500_001 - 1_500_000
+    assert [row["key"] for row in told("--team", "acme", "--by", "key")["rows"]] == ["acme/web", None]
+    assert told("--team", "acme", "--by", "key")["rows"][1]["spend_usd"] == "-1.500000"
+
+
+def test_the_command_is_in_the_help():
+    assert "usage" in CliRunner().invoke(main, ["--help"]).output
+    assert "adjust" in ask("--help").output

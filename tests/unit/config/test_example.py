@@ -1,0 +1,105 @@
+"""The example config: it loads as it is, and has every key there is."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+from gateway.config import Config, from_mapping, load
+from gateway.config.problems import models_in
+
+EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
+TEXT = EXAMPLE.read_text()
+SETTING_OFF = re.compile(r"^#(?=[a-z_]+ = )", re.MULTILINE)
+ENVIRON = {"REPLICATE_API_TOKEN": "r8_0123456789abcdefghijklmnopqrstuvwxyz0"}
+
+
+def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Every field there is, as `teams.keys.name`."""
+    for name, field in model.model_fields.items():
+        yield f"{path}{name}"
+        for inner in models_in(field.annotation):
+            yield from fields(inner, f"{path}{name}.")
+
+
+def given(data: Any, path: str = "") -> Iterator[str]:
+    """Every key that a file has, in the same spelling."""
+    if isinstance(data, list | tuple):
+        for item in data:
+            yield from given(item, path)
+    elif isinstance(data, dict):
+        for name, value in data.items():
+            yield f"{path}{name}"
+            yield from given(value, f"{path}{name}.")
+
+
+def test_the_example_loads_as_it_is():
+    """It can be copied and started with nothing but the token."""
+    config = load(EXAMPLE, ENVIRON)
+    assert [team.name for team in config.teams] == ["research", "acme"]
+
+
+def test_the_example_has_every_key():
+    """A setting that is not in the example is one that nobody finds."""
+    everything = set(given(tomllib.loads(SETTING_OFF.sub("", TEXT))))
+    missing = set(fields(Config)) - everything
+    assert not missing
+    assert not everything - set(fields(Config))
+
+
+def test_the_example_shows_the_defaults():
+    """What it says outside of the made-up entries is what holds without it."""
+    data = tomllib.loads(TEXT, parse_float=Decimal)
+    del data["teams"], data["prices"]["models"], data["cache"]["rules"]
+    assert from_mapping(data, ENVIRON) == from_mapping({}, ENVIRON)
+
+
+@pytest.mark.parametrize("line", SETTING_OFF.sub("\0", TEXT).split("\0")[1:])
+def test_each_setting_that_is_off_can_be_taken_into_use(tmp_path, line):
+    """Taking the # away gives a config that loads, once what it stands against is left out."""
+    setting = line.split("\n")[0]
+    name = setting.split(" = ")[0]
+    text = TEXT.replace(f"#{setting}", setting)
+    if name == "token_file":
+        (tmp_path / "token").write_text("r8_0123456789")
+        text = text.replace("/run/secrets/replicate", f"{tmp_path}/token")
+        text = text.replace("/run/secrets/ops_token", f"{tmp_path}/token")
+        if "replicate" in setting:
+            text = text.replace('token_env = "REPLICATE_API_TOKEN"', "")
+    if name == "persist":
+        text = text.replace("#url = ", "url = ")
+    if name == "key_env":
+        text = text.replace('sha256 = "' + "0" * 64 + '"', "")
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    named = {"GATEWAY_OPS_TOKEN": "x" * 30, "ACME_KEY": "y" * 30}
+    config = load(path, ENVIRON | named)
+    assert name in {place.rpartition(".")[2] for place in given(config.model_dump(exclude_unset=True))}
+
+
+def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for inner in models_in(field.annotation):
+            yield from _models(inner)
+
+
+@pytest.mark.parametrize("model", sorted(set(_models(Config)), key=lambda model: model.__name__))
+def test_every_field_is_described_and_has_an_example(model):
+    """Errors show how a value looks."""
+    for name, field in model.model_fields.items():
+        assert field.description, name
+        assert field.examples or list(models_in(field.annotation)), name
+
+
+@pytest.mark.parametrize("model", sorted(set(_models(Config)), key=lambda model: model.__name__))
+def test_examples_are_values_that_are_taken(model):
+    """An error's "for example" can be copied."""
+    for name, field in model.model_fields.items():
+        if field.examples and name != "sha256":
+            TypeAdapter(field.rebuild_annotation()).validate_python(field.examples[0])

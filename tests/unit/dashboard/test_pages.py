@@ -1,0 +1,180 @@
+"""The usage page as it is drawn: nothing inline, nothing foreign, nothing unescaped."""
+
+import builtins
+import re
+import sys
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from gateway.dashboard import assets
+from gateway.dashboard.loading import load_renderer
+from gateway.dashboard.render import Renderer, moment, percent, usd
+from gateway.domain import windows
+from gateway.domain.ledger import Usage
+from gateway.operations.rules import dashboard_view as boards
+from gateway.operations.rules.dashboard_view import ActiveRun, Board, Budget, Live, Refusal, Trouble
+
+EVIL = """<script>alert("1")</script>'"><img src=x onerror=alert(2)>"""
+TODAY = windows.parse_day("2026-06-12")
+SINCE = windows.parse_day("2026-06-01")
+
+
+def row(team: str = "alpha", what: str | int | None = None, **sums: int) -> Usage:
+    return Usage(team=team, what=what, **({"runs": 3, "hits": 2, "joined": 1, "microusd": 1_250_000} | sums))
+
+
+def board(**fields: Any) -> Board:
+    days = boards.by_days([row("alpha", TODAY), row("beta", TODAY - 3)], SINCE, TODAY)
+    given = {
+        "whose": None,
+        "at": 1_781_280_000.5,
+        "since": SINCE,
+        "until": TODAY,
+        "total": row(""),
+        "days": days,
+        "teams": (row("alpha"), row("beta")),
+        "targets": (row("alpha", "acme/toy"), row("beta", "acme/toy")),
+        "budgets": (),
+        "live": Live(requests=1, runs=1, streams=0, waiting=0),
+        "runs": (),
+        "recent_errors": (),
+        "refusals": (),
+    }
+    return Board(**given | fields)
+
+
+class Seen(HTMLParser):
+    """What a document is made of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    return Renderer()
+
+
+def assert_strict(text: str) -> None:
+    """Hold a document to the page's content policy, and to loading from its own origin alone."""
+    for tag, attributes in Seen(text).tags:
+        assert tag not in ("style", "iframe", "object", "embed", "base", "img"), tag
+        assert "style" not in attributes, (tag, attributes)
+        assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
+        if tag == "script":
+            assert attributes["src"] == "/dashboard/files/page.js"
+        for name in ("href", "src", "action", "xlink:href"):
+            assert (attributes.get(name) or "/").startswith(("/dashboard", "#", "/")), attributes
+            assert not (attributes.get(name) or "/").startswith("//"), attributes
+    assert "<script>" not in text
+
+
+def test_nothing_is_inline_and_nothing_is_foreign(renderer: Renderer):
+    assert_strict(renderer.page(board(), can_sign_out=True))
+    assert_strict(renderer.page(board(whose="alpha", days=(), teams=(), targets=()), can_sign_out=False))
+    assert_strict(renderer.sign_in())
+    assert_strict(renderer.sign_in(EVIL))
+    assert_strict(assets.load()[assets.MISSING].body.decode())
+
+
+def test_whatever_callers_call_things_is_text(renderer: Renderer):
+    """Targets and errors come from callers and from upstream: in tables and in charts they are words."""
+    shown = board(
+        whose=None,
+        teams=(row(EVIL),),
+        targets=(row(EVIL, EVIL),),
+        days=boards.by_days([row(EVIL, TODAY)], SINCE, TODAY),
+        budgets=(Budget(team=EVIL, day_spent=1, day_limit=2, month_spent=1, month_limit=2, held=0, projected=9),),
+        runs=(ActiveRun(team=EVIL, prediction=EVIL, target=EVIL, status="starting", since=0.0),),
+        recent_errors=(Trouble(at=0.0, team=EVIL, what=EVIL, detail=EVIL, prediction=EVIL),),
+        refusals=(Refusal(team=EVIL, reason=EVIL, count=1),),
+    )
+    text = renderer.page(shown, can_sign_out=False)
+    assert_strict(text)
+    for html in renderer.sections(shown).values():
+        assert_strict(html)
+    assert "onerror" in text
+    assert "above the budget" in text
+
+
+def test_every_part_has_its_place_in_the_page(renderer: Renderer):
+    """What the stream sends is put where the page has an element of that id."""
+    shown = board()
+    ids = {attributes.get("id") for _, attributes in Seen(renderer.page(shown, can_sign_out=False)).tags}
+    sections = renderer.sections(shown)
+    assert set(sections) <= ids
+    assert {"now", "month", "budgets", "spend-chart", "targets", "runs", "recent-errors", "refusals"} <= set(sections)
+    for html in sections.values():
+        # A part in itself has no ids, or they would be there twice.
+        assert not [attributes for _, attributes in Seen(html).tags if "id" in attributes]
+
+
+def test_every_chart_has_words_and_a_table(renderer: Renderer):
+    text = renderer.page(board(), can_sign_out=False)
+    charts = [attributes for tag, attributes in Seen(text).tags if tag == "svg"]
+    assert len(charts) == 3
+    assert all(each["role"] == "img" and "table below" in (each["aria-label"] or "") for each in charts)
+    assert len(re.findall(r"as a table</summary>", text)) == 3
+
+
+def test_a_board_is_drawn_once_for_all_who_look(renderer: Renderer):
+    assert renderer.sections(board(at=5.0)) is renderer.sections(board(at=5.0))
+
+
+def test_many_teams_stand_together_in_a_chart_and_are_counted_in_tables(renderer: Renderer):
+    names = [f"team{number:03}" for number in range(60)]
+    shown = board(
+        teams=tuple(row(name) for name in names),
+        targets=tuple(row(name, "acme/toy") for name in names),
+        days=boards.by_days([row(name, TODAY) for name in names], SINCE, TODAY),
+    )
+    sections = renderer.sections(shown)
+    assert ">others<" in sections["spend-chart"]
+    assert sections["teams"].count("<tr>") == boards.MOST_ROWS
+    assert "10 more teams" in sections["teams-more"]
+    assert "10 more" in sections["targets-more"]
+
+
+@pytest.mark.parametrize(
+    ("microusd", "text"),
+    [
+        (0, "$0.00"),
+        (250_000, "$0.25"),
+        (123, "$0.000123"),
+        (1_234_567_890_100, "$1,234,567.8901"),
+        (-1_500_000, "-$1.50"),
+    ],
+)
+def test_amounts_are_exact(microusd: int, text: str):
+    assert usd(microusd) == text
+
+
+def test_shares_and_times_are_for_people():
+    assert percent(None) == "–"
+    assert percent(0.125) == "12.5 %"
+    assert moment(1_781_280_000.5) == "2026-06-12 16:00:00"
+
+
+def test_without_the_extra_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch):
+    """The core installs without what draws the page, and starts."""
+    real = builtins.__import__
+
+    def without(name: str, *more: Any, **others: Any) -> Any:
+        if name == "gateway.dashboard.render":
+            raise ModuleNotFoundError("No module named 'pygal'", name="pygal")
+        return real(name, *more, **others)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert load_renderer() is None
+
+
+def test_the_charts_library_leaves_imports_alone():
+    """Whoever imports anything after the page was drawn is neither slowed down nor warned."""
+    assert all(hasattr(finder, "find_spec") for finder in sys.meta_path)

@@ -1,0 +1,87 @@
+"""When reads are repeated, and when runs are looked at again."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain.retry import MAX_ATTEMPTS, is_worth_retrying, next_look, pause
+from gateway.domain.upstream_response import Answer
+
+JSON = {"content-type": "application/json"}
+ATTEMPTS = st.integers(1, MAX_ATTEMPTS - 1)
+JITTER = st.floats(0, 1, exclude_max=True)
+AGES = st.floats(0, 1e6)
+ACTIVE = st.integers(0, 10_000)
+RATES = st.floats(0, 1e6)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "worth"),
+    [
+        (200, JSON, False), (404, JSON, False), (422, JSON, False), (401, JSON, False), (429, JSON, True),
+        (500, JSON, False), (502, JSON, True), (503, JSON, True), (504, JSON, True), (500, {}, True),
+        (520, {"content-type": "text/html"}, True), (413, {"content-type": "text/html"}, False),
+    ],
+)  # fmt: skip
+def test_what_may_be_repeated(status, headers, worth):
+    """Throttling and outages pass; what the API itself said, it would say again."""
+    assert is_worth_retrying(Answer(status, headers, b"")) is worth
+
+
+@given(ATTEMPTS, JITTER)
+def test_pauses_grow_within_bounds(attempt, jitter):
+    """No caller waits long for a retry, and no two come back together."""
+    first, later = pause(attempt, None, jitter), pause(attempt + 1, None, jitter)
+    assert first is not None
+    assert 0.1 <= first <= 5
+    assert later is None or later > first
+    assert pause(attempt, Answer(503, {}, b""), jitter) == first
+
+
+@given(ATTEMPTS, JITTER, st.integers(0, 1000))
+def test_a_short_wait_that_upstream_asks_for_is_kept_exactly(attempt, jitter, asked):
+    """A longer one is passed on to the caller, who knows whether to wait."""
+    answer = Answer(429, {"retry-after": str(asked)}, b"")
+    assert pause(attempt, answer, jitter) == (asked if asked <= 5 else None)
+
+
+@given(st.integers(MAX_ATTEMPTS, 100), JITTER)
+def test_the_last_attempt_is_the_last(attempt, jitter):
+    """Nobody is asked for ever."""
+    assert pause(attempt, None, jitter) is None
+    assert pause(attempt, Answer(429, {"retry-after": "0"}, b""), jitter) is None
+
+
+@given(AGES, ACTIVE, RATES)
+def test_looks_are_neither_too_dense_nor_too_rare(age, active, rate):
+    """A quick run is seen at once, a long one within 10 s, and together they stay under half of the limit."""
+    gap = next_look(age, active, rate)
+    fair = active * 60 / max(rate / 2, 1)
+    assert gap >= 0.02
+    assert gap >= fair
+    assert gap <= max(10.0, fair)
+
+
+@given(AGES, AGES, ACTIVE, ACTIVE, RATES)
+def test_the_gap_grows_with_age_and_company(one, other, few, many, rate):
+    """The older a run and the more there are, the rarer the looks."""
+    assert next_look(min(one, other), few, rate) <= next_look(max(one, other), few, rate)
+    assert next_look(one, min(few, many), rate) <= next_look(one, max(few, many), rate)
+
+
+@given(st.floats(1, 120))
+def test_the_end_is_seen_within_a_tenth_of_the_duration(duration):
+    """A run of ten seconds is told of within one."""
+    at = 0.0
+    while at < duration:
+        at += next_look(at, 1, 3000)
+    assert at - duration <= max(0.1 * duration, 0.05)
+
+
+def test_a_few_runs_take_few_looks():
+    """A minute's run costs some seventy looks, not thousands."""
+    at, looks = 0.0, 0
+    while at < 60:
+        at += next_look(at, 1, 3000)
+        looks += 1
+    assert looks < 80

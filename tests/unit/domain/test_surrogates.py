@@ -1,0 +1,66 @@
+r"""Half surrogates: `\ud83d` on its own."""
+
+import json
+import re
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain import surrogates
+
+# Texts with whole characters, halves in either order, and what only looks like an escape.
+PIECES = st.lists(
+    st.sampled_from(
+        [r"\ud83d", r"\ude00", r"\uD83D", r"\udFfF", r"\ud83d\ude00", r"\\", r"\\ud83d", r"\"", r"\n", r"\ue000",
+         r"\ue001", r"\uE000", r"\\ue000", r"\u0061", "a", "é", "😀", "ud83d", r"\/"]
+    ),
+    max_size=12,
+).map("".join)  # fmt: skip
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+@given(PIECES)
+def test_a_half_is_read_as_upstream_reads_it(text):
+    """Upstream's Go takes U+FFFD for it; the rest of the text is untouched."""
+    body = b'{"a":"%s"}' % text.encode()
+    whole = surrogates.without_halves(body)
+    expected = _HALF.sub("\ufffd", json.loads(body)["a"])
+    assert msgspec.json.decode(whole)["a"] == expected
+    if not _HALF.search(json.loads(body)["a"]):
+        assert whole is body
+
+
+@given(PIECES, PIECES)
+def test_values_keep_their_halves_byte_for_byte(one, other):
+    """A model that stops inside an emoji is shown as upstream shows it."""
+    values = [b'"%s"' % one.encode(), b'[{"x":"%s"},3e-06]' % other.encode()]
+    body = b'{ "a" : %s , "b":%s}' % (values[0], values[1])
+    fields = surrogates.split(body)
+    assert [bytes(fields["a"]), bytes(fields["b"])] == values
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"1", b'{"a":}', b'{"a":"\\ud83d"', b'{"a":"\\ud83d",}', b'{"a":"\\x\\ud83d"}']
+)
+def test_what_is_no_object_is_refused(body):
+    """A half excuses nothing else."""
+    with pytest.raises(msgspec.DecodeError):
+        surrogates.split(body)
+
+
+def test_a_body_that_leaves_no_stand_in_is_refused():
+    """With every escape taken there is none left to lend; nothing is shown wrongly."""
+    taken = "".join(rf"\u{number:x}" for number in range(0xE000, 0xF000))
+    with pytest.raises(msgspec.DecodeError):
+        surrogates.split(rf'{{"a":"{taken}\ud83d"}}'.encode())
+
+
+@pytest.mark.parametrize("text", [rb"\ud83d", rb"\\", rb"\"", rb"\ud83d\ude00", rb"\u0061", b"a"])
+def test_megabytes_take_a_moment(text):
+    """The time is linear, whatever the text is made of."""
+    body = b'{"a":"\\ud83d' + text * (3_000_000 // len(text)) + b'"}'
+    fields = surrogates.split(body)
+    assert bytes(fields["a"]) == body[5:-1]
+    assert msgspec.json.decode(surrogates.without_halves(body))["a"].startswith("\ufffd")

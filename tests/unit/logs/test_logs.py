@@ -1,0 +1,365 @@
+"""Logs: readable by eyes or machines, and without secrets."""
+
+import io
+import json
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import logs
+from gateway.access.rules.api_keys import mint
+from gateway.logs.formats import FORMATS
+from gateway.logs.sink import DirectSink, QueuedSink
+
+KEY = mint(bytes(range(48))).key
+TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
+TICKET = "abcdefghijklmnopqrstuvwxyz234567abcdefghijklmnopqrst"
+SECRETS = [KEY, TOKEN, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", f"Bearer {KEY}", "Bearer abcdef", TICKET]
+SECRETS += [
+    f"https://gateway.example.com/v1/streams/{TICKET}",
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB",
+]
+REGISTERED = 'p@ss "word"\\n/x'
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    root, gateway = logging.getLogger(), logging.getLogger("gateway")
+    before = root.handlers[:], root.level, gateway.level
+    yield
+    root.handlers[:], root.level, gateway.level = before
+    root.setLevel(before[1])
+    gateway.setLevel(before[2])
+    logging.captureWarnings(capture=False)
+
+
+def told(style: str, level: str = "debug") -> tuple[logging.Logger, io.StringIO]:
+    stream = io.StringIO()
+    logs.configure(style, level, [REGISTERED, TOKEN], stream)
+    return logging.getLogger("gateway.test"), stream
+
+
+def test_a_line_for_eyes_has_time_level_name_text_and_fields():
+    """One event, one line."""
+    logger, stream = told("console")
+    logger.info("prediction finished", extra={"prediction": "abc", "seconds": 1.5, "why": "two words", "none": None})
+    time, rest = stream.getvalue().split(" ", 1)
+    assert rest == 'INFO    gateway.test: prediction finished prediction=abc seconds=1.5 why="two words" none=null\n'
+    assert time.endswith("Z")
+    assert len(time) == len("2026-01-31T12:00:00.000Z")
+
+
+def test_a_line_for_machines_is_one_json_object():
+    """Every line can be parsed by itself."""
+    logger, stream = told("json")
+    logger.warning("prediction %s", "finished", extra={"prediction": "abc", "seconds": 1.5, "tags": ["a", "b"]})
+    line = json.loads(stream.getvalue())
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "level": "WARNING",
+        "logger": "gateway.test",
+        "message": "prediction finished",
+        "prediction": "abc",
+        "seconds": 1.5,
+        "tags": ["a", "b"],
+    }
+
+
+def test_times_are_utc(monkeypatch):
+    """Logs of machines in different places fit together."""
+    logger, stream = told("json")
+    record = logger.makeRecord("gateway.test", logging.INFO, "f", 1, "x", (), None)
+    record.created = 1_800_000_000.25
+    logger.handle(record)
+    assert json.loads(stream.getvalue())["time"] == "2027-01-15T08:00:00.250Z"
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+@pytest.mark.parametrize("secret", [*SECRETS, REGISTERED])
+def test_no_secret_leaves_by_any_way(style, secret):
+    """Message, arguments, fields, nested fields, exceptions and their causes, stacks: all are cleaned."""
+    logger, stream = told(style)
+    logger.info(f"text {secret} text")  # noqa: G004
+    logger.info("text %s", secret)
+    logger.info("text %(a)s", {"a": secret})
+    logger.info("text %s", ValueError(secret))
+    logger.info("x", extra={"field": secret})
+    logger.info("x", extra={"field": {"inner": [secret, (secret,), {secret}, {secret: 1}, secret.encode()]}})
+    logger.info("x", extra={"field": ValueError(secret), "other": Shown(secret)})
+    try:
+        try:
+            raise ValueError(secret)
+        except ValueError as cause:
+            raise RuntimeError(f"because {secret}") from cause
+    except RuntimeError:
+        logger.exception("failed")
+        logger.warning("failed", exc_info=True, stack_info=True)
+    text = stream.getvalue()
+    assert secret.removeprefix("Bearer ") not in text
+    assert json.dumps(secret)[1:-1].removeprefix("Bearer ") not in text
+    assert text.count("[redacted]") >= 12
+    assert "RuntimeError" in text
+    if style == "json":
+        assert len([json.loads(line) for line in text.splitlines()]) == 9
+
+
+class Shown:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def test_fields_that_are_named_like_secrets_are_not_shown():
+    """Whatever an authorization holds, in whatever form."""
+    logger, stream = told("json")
+    logger.info(
+        "x", extra={"authorization": "plain", "headers": {"Authorization": "plain", "Cookie": "plain", "A": "b"}}
+    )
+    assert "plain" not in stream.getvalue()
+    assert json.loads(stream.getvalue())["headers"]["A"] == "b"
+
+
+def test_a_registered_secret_is_struck_out_as_it_is_spelled_in_an_address():
+    """A password with special characters shows neither plain nor quoted."""
+    logger, stream = told("console")
+    logger.info("connecting to redis://:%s@h", "p%40ss%20%22word%22%5Cn%2Fx")
+    assert "p%40ss" not in stream.getvalue()
+
+
+def test_a_secret_of_a_letter_or_two_is_not_registered():
+    """It would strike out half of every word."""
+    redactor = logs.Redactor(["a", "ab", "abcdef"])
+    assert redactor.text("cab abcdef") == "cab [redacted]"
+
+
+def test_of_two_secrets_the_longer_is_struck_out_whole():
+    """One secret that begins as another leaves no rest."""
+    redactor = logs.Redactor(["secret", "secret-longer"])
+    assert redactor.text("a secret-longer b secret c") == "a [redacted] b [redacted] c"
+
+
+def test_other_handlers_see_the_record_as_it_was():
+    """Tests and tools that catch records are not disturbed."""
+    logger, _ = told("console")
+    seen = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record)
+
+    keep = Keep()
+    logger.addHandler(keep)
+    try:
+        logger.info("text %s", TOKEN, extra={"field": TOKEN})
+    finally:
+        logger.removeHandler(keep)
+    assert seen[0].getMessage() == f"text {TOKEN}"
+    assert seen[0].field == TOKEN
+
+
+def test_a_line_that_cannot_be_formatted_does_not_print_its_arguments(capsys):
+    """Logging's own complaint would print them as they are."""
+    logger, stream = told("console")
+    logger.info("text %d", TOKEN)
+    assert stream.getvalue() == "a log line of gateway.test could not be written\n"
+    assert TOKEN not in capsys.readouterr().err
+
+
+def test_a_stream_that_is_gone_is_not_an_error():
+    """stderr may be closed under a daemon."""
+    logger, stream = told("console")
+    stream.close()
+    logger.info("x")
+
+
+def test_a_line_for_eyes_cannot_be_forged():
+    """A caller's text with a newline in it begins no line of its own."""
+    logger, stream = told("console")
+    logger.info("text\nINFO forged\x1b[31m", extra={"field": "a\nINFO forged", "eq": "a=b"})
+    assert stream.getvalue().count("\n") == 1
+    assert "\x1b" not in stream.getvalue()
+    assert 'eq="a=b"' in stream.getvalue()
+
+
+@given(st.text(), st.text(), st.dictionaries(st.text(), st.text() | st.integers() | st.floats(allow_nan=False)))
+def test_any_text_makes_one_line_for_machines_that_can_be_parsed(message, field, nested):
+    """Striking out never breaks the JSON."""
+    stream = io.StringIO()
+    handler = logs.Handler(DirectSink(stream), logs.Redactor([REGISTERED]), FORMATS["json"])
+    text = f'"Bearer {message}" {message}"{KEY}\\'
+    record = logging.LogRecord("gateway", logging.INFO, "f", 1, text, None, None)
+    record.field, record.nested = field, nested
+    handler.emit(record)
+    line = json.loads(stream.getvalue())
+    assert KEY not in line["message"]
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_fields_of_great_depth_are_cut():
+    """A structure that holds itself is no endless line."""
+    logger, stream = told("json")
+    endless: dict[str, object] = {}
+    endless["again"] = endless
+    logger.info("x", extra={"field": endless})
+    assert (
+        "…"
+        in json.loads(stream.getvalue())["field"]["again"]["again"]["again"]["again"]["again"]["again"]["again"][
+            "again"
+        ]
+    )
+
+
+def test_the_level_is_the_gateways_and_libraries_only_warn():
+    """At debug, the libraries do not drown the gateway."""
+    logger, stream = told("console", "debug")
+    logger.debug("mine")
+    logging.getLogger("asyncio").info("theirs")
+    logging.getLogger("asyncio").warning("their warning")
+    assert "mine" in stream.getvalue()
+    assert "theirs" not in stream.getvalue()
+    assert "their warning" in stream.getvalue()
+
+
+def test_below_the_level_nothing_is_told():
+    """At error, warnings of libraries are not told either."""
+    logger, stream = told("console", "error")
+    logger.warning("mine")
+    logging.getLogger("asyncio").warning("theirs")
+    assert stream.getvalue() == ""
+
+
+def test_warnings_of_python_are_told_as_logs():
+    """Nothing goes to stderr past the format."""
+    _, stream = told("json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logs.logging.captureWarnings(capture=True)
+        warnings.warn(f"old {KEY}", stacklevel=1)
+    assert json.loads(stream.getvalue())["logger"] == "py.warnings"
+    assert KEY not in stream.getvalue()
+
+
+def test_setting_up_twice_tells_once():
+    """A second set-up takes the place of the first."""
+    _, first = told("console")
+    logger, second = told("console")
+    logger.info("x")
+    assert first.getvalue() == ""
+    assert second.getvalue().count("\n") == 1
+
+
+def test_texts_for_the_terminal_are_cleaned_too():
+    """The command line's sentences have no secrets either."""
+    logs.register_secret("registered-secret")
+    assert logs.redact(f"a registered-secret and {KEY}") == "a [redacted] and [redacted]"
+
+
+def test_a_line_that_is_no_text_is_told_all_the_same():
+    """Bytes of a header that are no UTF-8, and numbers of any size, break no line."""
+    logger, stream = told("json")
+    logger.info("x", extra={"bad": b"\xff".decode("utf-8", "surrogateescape"), "big": 2**200, "nan": float("nan")})
+    line = json.loads(stream.getvalue())
+    assert line["big"] == 2**200
+    assert line["bad"] == "\udcff"
+
+
+class Jammed(io.StringIO):
+    """A stream whose reader has stopped reading, until it goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.goes_on = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reached.set()
+        assert self.goes_on.wait(10)
+        return super().write(text)
+
+
+def queued(stream: io.StringIO, max_lines: int = 5) -> QueuedSink:
+    return QueuedSink(stream, "{} are missing\n".format, max_lines=max_lines)
+
+
+def test_a_reader_who_has_stopped_holds_nobody_up():
+    """Lines beyond the bound are dropped, counted, and the gap is told when the reader goes on."""
+    stream = Jammed()
+    sink = queued(stream)
+    sink.write("first\n")
+    assert stream.reached.wait(10)
+    for number in range(8):
+        sink.write(f"{number}\n")
+    assert sink.dropped == 3
+    stream.goes_on.set()
+    sink.flush(10)
+    assert stream.getvalue() == "first\n0\n1\n2\n3\n4\n3 are missing\n"
+    assert sink.dropped == 3
+
+
+def test_the_end_does_not_wait_for_a_reader_who_has_stopped():
+    """A process can stop although its log is jammed."""
+    stream = Jammed()
+    sink = queued(stream)
+    sink.write("first\n")
+    assert stream.reached.wait(10)
+    sink.write("second\n")
+    sink.flush(0.0)
+    assert stream.getvalue() == ""
+    stream.goes_on.set()
+
+
+def test_queued_lines_are_written_in_order_and_none_is_lost():
+    """Many threads, one stream: each thread's lines come whole, in its order."""
+    stream = io.StringIO()
+    sink = queued(stream, max_lines=100_000)
+    threads = [
+        threading.Thread(target=lambda mine=mine: [sink.write(f"{mine} {n}\n") for n in range(2000)])
+        for mine in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sink.close()
+    lines = [tuple(map(int, line.split())) for line in stream.getvalue().splitlines()]
+    assert len(lines) == 8000
+    for mine in range(4):
+        assert [n for who, n in lines if who == mine] == list(range(2000))
+
+
+def test_lines_for_a_stream_that_is_gone_count_as_dropped():
+    """A pipe that its reader has closed ends nothing, and can be seen in the metrics."""
+    stream = io.StringIO()
+    stream.close()
+    sink = queued(stream)
+    sink.write("x\n")
+    sink.flush(10)
+    assert sink.dropped == 1
+
+
+def test_what_serves_writes_through_the_queue():
+    """Redacted and in the chosen form, like everything else; what is missing is counted for the process."""
+    stream = io.StringIO()
+    logs.configure("json", "info", [REGISTERED], stream, queued=True)
+    logging.getLogger("gateway.test").info(
+        "x", extra={"field": f"data:image/png;base64,{'A' * 40}", "other": REGISTERED}
+    )
+    logs.flush(10)
+    line = json.loads(stream.getvalue())
+    assert line["field"] == "data:image/png;base64,[redacted]"
+    assert line["other"] == "[redacted]"
+    assert logs.dropped() == 0
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, logs.Handler)
+    handler.sink.dropped = 2  # type: ignore[attr-defined]
+    logging.getLogger("gateway.test").info("y")
+    handler.flush()
+    missing = json.loads(stream.getvalue().splitlines()[-1])
+    assert (missing["message"], missing["lines"], missing["level"]) == ("log lines were dropped", 2, "WARNING")
+    assert logs.dropped() == 2

@@ -1,0 +1,196 @@
+"""Metadata, read through and kept for a while."""
+
+import asyncio
+import json
+
+import pytest
+
+from gateway.errors import UpstreamTimeout
+from gateway.models.metadata import MetadataService, Question
+from tests.support.clock import ManualClock, settle
+from tests.support.fakes import FakeUpstream, answer
+
+MODELS = Question("models.list", "GET", "/models")
+PAGE = b'{"next":"https://api.replicate.com/v1/models?cursor=c","previous":null,"results":[1]}'
+
+
+@pytest.fixture
+def lookups() -> list[bool]:
+    return []
+
+
+def service(upstream: FakeUpstream, clock: ManualClock, lookups: list[bool], ttl: float = 60, size: int = 100_000):
+    return MetadataService(upstream, clock, ttl_seconds=ttl, max_bytes=size, on_lookup=lookups.append)
+
+
+async def test_a_hundred_askers_cost_one_read(upstream, clock, lookups):
+    """A page that everybody opens at once is read once."""
+    gate = asyncio.Event()
+
+    async def slow(_):
+        await gate.wait()
+        return answer(200, PAGE)
+
+    upstream.script = slow
+    metadata = service(upstream, clock, lookups)
+    asking = [asyncio.create_task(metadata.ask(MODELS)) for _ in range(100)]
+    await settle()
+    asking[0].cancel()
+    await settle()
+    gate.set()
+    found = await asyncio.gather(*asking[1:])
+    assert len(upstream.calls) == 1
+    assert {each.entry.answer.body for each in found} == {PAGE}
+    assert not any(each.is_hit for each in found)
+    assert (await metadata.ask(MODELS)).is_hit
+    assert lookups == [False] * 100 + [True]
+
+
+async def test_what_is_fresh_is_answered_from_memory_and_says_its_age(upstream, clock, lookups):
+    """After the ttl upstream is asked again."""
+    upstream.script = lambda _: answer(200, PAGE)
+    metadata = service(upstream, clock, lookups)
+    assert (await metadata.ask(MODELS)).age == 0
+    await clock.advance(59)
+    found = await metadata.ask(MODELS)
+    assert (found.is_hit, found.age, found.ttl) == (True, 59, 1)
+    await clock.advance(1)
+    assert not (await metadata.ask(MODELS)).is_hit
+    assert len(upstream.calls) == 2
+
+
+async def test_without_a_ttl_nothing_is_kept(upstream, clock, lookups):
+    """0 turns it off."""
+    metadata = service(upstream, clock, lookups, ttl=0)
+    for _ in range(3):
+        found = await metadata.ask(MODELS)
+        assert (found.is_hit, found.ttl) == (False, 0)
+    assert (len(upstream.calls), metadata.size, lookups) == (3, 0, [])
+
+
+async def test_what_must_be_fresh_is_read(upstream, clock, lookups):
+    """A list of deployments is never old, and does not stand in for others."""
+    metadata = service(upstream, clock, lookups)
+    await metadata.ask(MODELS)
+    assert not (await metadata.ask(MODELS, fresh=True)).is_hit
+    assert len(upstream.calls) == 2
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 202])
+async def test_only_successes_are_kept(status, upstream, clock, lookups):
+    """A model that is pushed a moment later is found."""
+    upstream.script = lambda _: answer(status)
+    metadata = service(upstream, clock, lookups)
+    await metadata.ask(MODELS)
+    await metadata.ask(MODELS)
+    assert (len(upstream.calls), metadata.size) == (2, 0)
+
+
+async def test_a_failure_is_everybodys_and_is_not_kept(upstream, clock, lookups):
+    """Who shared the read shares its end; the next asks anew."""
+
+    def away(_):
+        raise UpstreamTimeout("slow")
+
+    upstream.script = away
+    metadata = service(upstream, clock, lookups)
+    outcomes = await asyncio.gather(*(metadata.ask(MODELS) for _ in range(5)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [UpstreamTimeout] * 5
+    assert len(upstream.calls) == 1
+    upstream.script = lambda _: answer(200, PAGE)
+    assert (await metadata.ask(MODELS)).entry.answer.body == PAGE
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Question("models.list", "GET", "/models", "cursor=x"),
+        Question("models.get", "GET", "/models/a/b"),
+        Question("models.search", "QUERY", "/models", "", b"llama", "text/plain"),
+        Question("models.search", "QUERY", "/models", "", b"other", "text/plain"),
+    ],
+)
+async def test_other_questions_have_other_answers(other, upstream, clock, lookups):
+    """A search is sent on with its words and their type."""
+    upstream.script = lambda call: answer(
+        200, json.dumps([call.path, call.query, (call.body or b"").decode()]).encode()
+    )
+    metadata = service(upstream, clock, lookups)
+    first = (await metadata.ask(MODELS)).entry
+    second = (await metadata.ask(other)).entry
+    assert (first.answer.body, first.etag) != (second.answer.body, second.etag)
+    call = upstream.calls[-1]
+    assert (call.method, call.body) == (other.method, other.body or None)
+    assert (call.headers or {}).get("Content-Type", "") == other.content_type
+
+
+async def test_a_page_is_shown_under_every_base(upstream, clock, lookups):
+    """One copy serves callers who reach the gateway in different ways."""
+    upstream.script = lambda _: answer(200, PAGE)
+    entry = (await service(upstream, clock, lookups).ask(MODELS)).entry
+    for base in ("https://a/v1", "http://b/v1"):
+        assert json.loads(entry.body(base))["next"] == f"{base}/models?cursor=c"
+
+
+async def test_memory_is_bounded_in_bytes(upstream, clock, lookups):
+    """Old answers make room; one that is larger than all room is not kept."""
+    upstream.script = lambda call: answer(200, b"x" * int(call.query))
+    metadata = service(upstream, clock, lookups, size=20_000)
+    for number in range(50):
+        await metadata.ask(Question("m", "GET", f"/{number}", "3000"))
+        assert metadata.size <= 20_000
+    await metadata.ask(Question("m", "GET", "/big", "30000"))
+    assert metadata.size > 0
+    assert (await metadata.ask(Question("m", "GET", "/49", "3000"))).is_hit
+
+
+async def test_long_questions_count_too(upstream, clock, lookups):
+    """A search for ten megabytes of words does not fill the memory unseen."""
+    metadata = service(upstream, clock, lookups, size=100_000)
+    for number in range(10):
+        await metadata.ask(Question("models.search", "QUERY", "/models", "", b"%d" % number * 50_000, "text/plain"))
+    kept = sum(len(question.body) for question in metadata._entries)
+    assert kept <= 100_000
+
+
+async def test_a_change_drops_what_was_kept(upstream, clock, lookups):
+    """Whoever changes a deployment reads it as changed."""
+    metadata = service(upstream, clock, lookups)
+    await metadata.ask(MODELS)
+    metadata.forget()
+    assert metadata.size == 0
+    assert not (await metadata.ask(MODELS)).is_hit
+
+
+async def test_a_read_from_before_a_change_is_not_kept_after_it(upstream, clock, lookups):
+    """What upstream said before the change is not shown for a minute afterwards."""
+    gate = asyncio.Event()
+
+    async def old(_):
+        await gate.wait()
+        return answer(200, b'"old"')
+
+    upstream.script = old
+    metadata = service(upstream, clock, lookups)
+    asking = asyncio.create_task(metadata.ask(MODELS))
+    await settle()
+    metadata.forget()
+    gate.set()
+    await asking
+    upstream.script = lambda _: answer(200, b'"new"')
+    assert (await metadata.ask(MODELS)).entry.answer.body == b'"new"'
+
+
+async def test_closing_abandons_what_is_under_way(upstream, clock, lookups):
+    """A shutdown does not wait for upstream."""
+
+    async def never(_):
+        await asyncio.Event().wait()
+
+    upstream.script = never
+    metadata = service(upstream, clock, lookups)
+    asking = asyncio.create_task(metadata.ask(MODELS))
+    await settle()
+    await metadata.close()
+    with pytest.raises(asyncio.CancelledError):
+        await asking

@@ -1,0 +1,85 @@
+"""Which model a version belongs to."""
+
+import pytest
+
+from gateway.models.versions import VersionMap
+from tests.support.fakes import AWAY, FakeStore, FakeUpstream, answer
+
+VERSION = "b" * 64
+
+
+@pytest.fixture
+def versions(store: FakeStore, upstream: FakeUpstream) -> VersionMap:
+    return VersionMap(store, upstream)
+
+
+async def test_what_is_learned_lasts(versions, store, upstream):
+    """Another process, after a restart, knows it too."""
+    await versions.learn(VERSION, "acme/flux")
+    assert await VersionMap(store, upstream).model_of(VERSION) == "acme/flux"
+
+
+async def test_it_is_written_once_and_read_from_memory(versions, store):
+    """A thousand answers of one version cost one write."""
+    for _ in range(5):
+        await versions.learn(VERSION, "acme/flux")
+        assert await versions.model_of(VERSION) == "acme/flux"
+    assert store.calls == ["learn_version"]
+
+
+@pytest.mark.parametrize(
+    ("version", "model"),
+    [
+        ("hidden", "a/b"), ("dp-" + "0" * 32, "a/b"), (None, "a/b"), (VERSION, None), (VERSION, ""),
+        (VERSION, "noslash"), (VERSION, "a/b/c"), (VERSION, "a/*"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_version_or_no_model_teaches_nothing(version, model, versions, store):
+    """`hidden` is the version of every official model."""
+    await versions.learn(version, model)
+    assert store.calls == []
+
+
+async def test_an_unknown_version_is_asked_about_until_it_is_found(versions, upstream, store):
+    """The first model that has it is its model; the next time nothing is asked."""
+    upstream.script = lambda call: answer(200 if "/b/" in call.path else 404)
+    for _ in range(2):
+        assert await versions.resolve(VERSION, ["x/a", "x/b", "x/c"]) == "x/b"
+    assert len(upstream.calls) == 2
+    assert store.versions == {VERSION: "x/b"}
+
+
+async def test_what_nobody_has_stays_unknown(versions, upstream):
+    """It is asked again the next time: it may have been pushed meanwhile."""
+    upstream.script = lambda _: answer(404)
+    assert await versions.resolve(VERSION, ["x/a"]) is None
+    assert await versions.resolve(VERSION, ["x/a"]) is None
+    assert len(upstream.calls) == 2
+    assert await versions.resolve(VERSION, []) is None
+
+
+async def test_a_long_list_is_not_asked_about_without_end(versions, upstream):
+    """One create costs at most twenty questions."""
+    upstream.script = lambda _: answer(404)
+    assert await versions.resolve(VERSION, [f"x/m{number}" for number in range(1000)]) is None
+    assert len(upstream.calls) == 20
+
+
+async def test_memory_is_bounded(store, upstream):
+    """What is forgotten here is known to the store."""
+    versions = VersionMap(store, upstream, max_cached=2)
+    ids = [f"{number:064x}" for number in range(10)]
+    for version in ids:
+        await versions.learn(version, "a/b")
+    assert [await versions.model_of(version) for version in ids] == ["a/b"] * 10
+
+
+async def test_a_store_that_is_away_teaches_nothing_wrong(versions, store):
+    """What could not be written is not believed written."""
+    store.trouble = AWAY
+    with pytest.raises(type(AWAY)):
+        await versions.learn(VERSION, "a/b")
+    store.trouble = None
+    assert await versions.model_of(VERSION) is None
+    await versions.learn(VERSION, "a/b")
+    assert store.versions == {VERSION: "a/b"}

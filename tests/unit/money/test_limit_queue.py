@@ -1,0 +1,303 @@
+"""Creates that wait for a rate or for a place: first come, first served, and nobody for ever."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.domain.create_body import CreateBody
+from gateway.domain.create_request import CreateCommand
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import Allowance, Counters, LimitKind, LimitStatus, Refused, ReservationRequest
+from gateway.domain.rates import Rate
+from gateway.domain.records import Kind
+from gateway.domain.targets import Target, TargetKind
+from gateway.errors import BudgetExceeded, RateLimited, UpstreamUnavailable
+from gateway.money.limit_queue import MAX_WAITING, LimitQueue, QueueEntry, WaitForLimit
+from tests.support.clock import ManualClock, settle
+from tests.support.people import caller
+
+
+class Heard:
+    """Remembers refusals."""
+
+    def __init__(self) -> None:
+        self.refused: list[tuple[str, str]] = []
+
+    def quota_refused(self, team: str, reason: str) -> None:
+        self.refused.append((team, reason))
+
+
+class Meters:
+    """What the store says of counters."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Counters] = {}
+
+    async def meters(self, scopes: Any, now: float) -> dict[str, Counters]:
+        return {scope: self.known.get(scope, Counters()) for scope in scopes}
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def meters() -> Meters:
+    return Meters()
+
+
+@pytest.fixture
+def limit_queue(clock: ManualClock, heard: Heard, meters: Meters) -> LimitQueue:
+    observer: Any = heard
+    store: Any = meters
+    return LimitQueue(store, clock, observer)
+
+
+class Callers:
+    """Asks for places, and gives each as many as there are."""
+
+    def __init__(self, limit_queue: LimitQueue, clock: ManualClock) -> None:
+        self.limit_queue = limit_queue
+        self.clock = clock
+        self.free: dict[str, int] = {}
+        self.led: list[str] = []
+        self.has_left: set[str] = set()
+        self.tries = 0
+
+    def order(self, name: str, patience: float) -> CreateCommand:
+        target = Target(TargetKind.MODEL, "acme/toy")
+        return CreateCommand(
+            kind=Kind.PREDICTION,
+            operation="predictions.create",
+            path="/predictions",
+            target=target,
+            body=CreateBody(input=b"{}", target=target),
+            hold_until=self.clock.monotonic() + patience,
+            has_left=lambda: name in self.has_left,
+        )
+
+    def ask(self, name: str, *scopes: str, patience: float = 20.0, wait: float = 1.0) -> asyncio.Task[None]:
+        allowances = tuple(
+            Allowance(of=SubjectKind(scope.partition("/")[0]), scope=scope, concurrent=1) for scope in scopes
+        )
+        return asyncio.create_task(self._ask(name, ReservationRequest(1, 1, allowances), patience, wait))
+
+    async def _ask(self, name: str, demand: ReservationRequest, patience: float, wait: float) -> None:
+        with self.limit_queue.place(caller(), self.order(name, patience), demand) as place:
+            while True:
+                try:
+                    self._try(name, place, demand, wait)
+                except WaitForLimit as held:
+                    await place.wait(held.refused)
+                else:
+                    return
+
+    def _try(self, name: str, place: QueueEntry, demand: ReservationRequest, wait: float) -> None:
+        place.check_turn()
+        self.tries += 1
+        for allowance in demand.allowances:
+            if self.free.get(allowance.scope, 10**6) < 1:
+                raise WaitForLimit(refused(allowance.scope, wait))
+        for allowance in demand.allowances:
+            self.free[allowance.scope] = self.free.get(allowance.scope, 10**6) - 1
+        self.led.append(name)
+
+    def release(self, scope: str, count: int = 1) -> None:
+        self.free[scope] += count
+        self.limit_queue.freed("red")
+
+
+def refused(scope: str, wait: float = 1.0, sort: LimitKind = LimitKind.CONCURRENCY) -> Refused:
+    standing = LimitStatus(
+        name="concurrent_predictions",
+        of=SubjectKind(scope.partition("/")[0]),
+        scope=scope,
+        sort=sort,
+        limit=1,
+        used=1,
+        held=0,
+        remaining=0,
+        resets_at=None,
+    )
+    return Refused(standing, wait)
+
+
+@pytest.fixture
+def callers(limit_queue: LimitQueue, clock: ManualClock) -> Callers:
+    return Callers(limit_queue, clock)
+
+
+async def test_whoever_waits_longest_is_next(callers: Callers, clock: ManualClock):
+    """Ten wait for one place; each end lets the first of them in, also past those who come later."""
+    callers.free["team/a"] = 0
+    tasks = [callers.ask(f"n{n}", "team/a") for n in range(10)]
+    await settle()
+    assert callers.limit_queue.waiting == 10
+    for n in range(10):
+        late = callers.ask(f"late{n}", "team/a", patience=0.5)
+        callers.release("team/a")
+        await settle()
+        assert callers.led[-1] == f"n{n}"
+        await clock.advance(0.6)
+        with pytest.raises(RateLimited):
+            await late
+    await asyncio.gather(*tasks)
+    assert callers.limit_queue.waiting == 0
+
+
+async def test_only_the_first_in_line_asks_the_store(callers: Callers, clock: ManualClock):
+    """A hundred who wait cost no more than one who waits."""
+    callers.free["team/a"] = 0
+    tasks = [callers.ask(f"n{n}", "team/a") for n in range(100)]
+    await settle()
+    await clock.advance(5)
+    assert callers.tries <= 7
+    callers.release("team/a", 100)
+    await settle()
+    await asyncio.gather(*tasks)
+    assert callers.led == [f"n{n}" for n in range(100)]
+
+
+async def test_a_place_that_comes_free_unheard_is_found(callers: Callers, clock: ManualClock):
+    """Another process's run has ended: the first in line looks once a second."""
+    callers.free["team/a"] = 0
+    task = callers.ask("n", "team/a")
+    await settle()
+    callers.free["team/a"] = 1
+    await clock.advance(1.1)
+    await task
+
+
+async def test_one_users_line_is_not_anothers(callers: Callers):
+    """Ann has too many under way; Bob, of the same team, does not wait behind her."""
+    callers.free |= {"user/ann": 0}
+    waiting = callers.ask("ann", "team/a", "user/ann")
+    await settle()
+    await callers.ask("bob", "team/a", "user/bob")
+    callers.release("user/ann")
+    await waiting
+    assert callers.led == ["bob", "ann"]
+
+
+async def test_who_waits_for_two_limits_keeps_the_place_of_its_arrival(callers: Callers, clock: ManualClock):
+    """Ann's own limit is in the way, so others of the team go first; then she stands before all who came after her."""
+    callers.free |= {"team/a": 0, "user/ann": 0}
+    early = callers.ask("early", "team/a", "user/ann")
+    await settle()
+    late = [callers.ask(f"late{n}", "team/a") for n in range(3)]
+    await settle()
+    callers.release("team/a")
+    await settle()
+    assert callers.led == ["late0"]
+    callers.release("user/ann")
+    await settle()
+    callers.release("team/a")
+    await settle()
+    assert callers.led == ["late0", "early"]
+    callers.release("team/a", 2)
+    await settle()
+    await asyncio.gather(early, *late)
+    assert callers.led == ["late0", "early", "late1", "late2"]
+
+
+async def test_patience_has_an_end_and_the_answer_names_the_limit(callers: Callers, clock: ManualClock, heard: Heard):
+    callers.free["team/a"] = 0
+    first, behind = callers.ask("n", "team/a", patience=5), callers.ask("m", "team/a", patience=7)
+    await clock.advance(5)
+    with pytest.raises(RateLimited) as caught:
+        await first
+    assert caught.value.limit is not None
+    assert caught.value.limit["name"] == "concurrent_predictions"
+    assert caught.value.retry_after == 1
+    assert not behind.done()
+    await clock.advance(2)
+    with pytest.raises(RateLimited):
+        await behind
+    assert heard.refused == [("red", "concurrency")] * 2
+    assert callers.limit_queue.waiting == 0
+
+
+async def test_without_patience_nobody_waits(callers: Callers):
+    callers.free["team/a"] = 0
+    with pytest.raises(RateLimited):
+        await callers.ask("n", "team/a", patience=0)
+
+
+async def test_who_hangs_up_makes_room(callers: Callers, clock: ManualClock):
+    """The first in line has left: it does not take the place that comes free."""
+    callers.free["team/a"] = 0
+    gone, next_ = callers.ask("gone", "team/a"), callers.ask("next", "team/a")
+    await settle()
+    callers.has_left.add("gone")
+    callers.release("team/a")
+    await settle()
+    with pytest.raises(UpstreamUnavailable):
+        await gone
+    await next_
+    assert callers.led == ["next"]
+
+
+async def test_a_create_that_is_cancelled_leaves_its_line(callers: Callers):
+    callers.free["team/a"] = 0
+    gone, next_ = callers.ask("gone", "team/a"), callers.ask("next", "team/a")
+    await settle()
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    callers.release("team/a")
+    await next_
+    assert callers.limit_queue.waiting == 0
+
+
+async def test_so_many_wait_and_no_more(callers: Callers):
+    """Each who waits is a connection: beyond the bound the answer is at once."""
+    callers.free["team/a"] = 0
+    tasks = [callers.ask(f"n{n}", "team/a") for n in range(MAX_WAITING)]
+    await settle()
+    with pytest.raises(RateLimited):
+        await callers.ask("one more", "team/a")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert callers.limit_queue.waiting == 0
+
+
+async def test_nobody_is_kept_waiting_by_a_shutdown(callers: Callers):
+    callers.free["team/a"] = 0
+    tasks = [callers.ask(f"n{n}", "team/a") for n in range(3)]
+    await settle()
+    callers.limit_queue.close()
+    for task in tasks:
+        with pytest.raises(UpstreamUnavailable):
+            await task
+
+
+async def test_a_budget_of_a_team_is_told_of_when_it_refuses(limit_queue: LimitQueue, heard: Heard):
+    told: list[tuple[str, str]] = []
+    limit_queue.when_exhausted(lambda team, name: told.append((team, name)))
+    demand = ReservationRequest(5, 5)
+    assert isinstance(limit_queue.refusal(refused("team/a", 9.5, LimitKind.DOLLARS), demand, "a"), BudgetExceeded)
+    limit_queue.refusal(refused("user/a", 9.5, LimitKind.DOLLARS), demand, "a")
+    limit_queue.refusal(refused("team/a", 9.5, LimitKind.RATE), demand, "a")
+    assert told == [("a", "concurrent_predictions")]
+    assert heard.refused == [("a", "dollars"), ("a", "dollars"), ("a", "rate")]
+
+
+async def test_what_would_be_held_is_not_foreseen_as_refused(
+    limit_queue: LimitQueue, meters: Meters, clock: ManualClock
+):
+    """An estimate says `refused` only where waiting would not help in time."""
+    scope = "team/a"
+    demand = ReservationRequest(10, 10, (Allowance(of=SubjectKind.TEAM, scope=scope, predictions=Rate.of(6, 1)),))
+    assert await limit_queue.foresee(demand, 20.0) is None
+    meters.known[scope] = Counters(full_at=clock.now() + 10)
+    assert await limit_queue.foresee(demand, 20.0) is None
+    found = await limit_queue.foresee(demand, 5.0)
+    assert found is not None
+    assert found.standing.name == "predictions_per_minute"

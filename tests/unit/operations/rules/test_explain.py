@@ -1,0 +1,222 @@
+"""What became of a prediction, put together from records."""
+
+from decimal import Decimal
+from typing import Any
+
+from msgspec.structs import replace
+
+from gateway.domain import times
+from gateway.domain.admission_record import Admitted, Limit, admitted
+from gateway.domain.ledger import Entry, EntryKind
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import Allowance, LimitKind, LimitStatus, ReservationRequest
+from gateway.domain.rates import Rate
+from gateway.domain.records import Copy, Kind, Prediction, PredictionView, Run, RunState, Source, Status
+from gateway.money.rules.pricing import Charge, Part, Price, Unit
+from gateway.operations.rules.explain import Happening, Priced, explain, of_delivery
+from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, DeliveryState
+
+NOW = 1_764_000_000.0
+DAY = Limit("budget_usd_per_day", SubjectKind.TEAM, LimitKind.DOLLARS, 5_000_000)
+PER_MINUTE = Limit("predictions_per_minute", SubjectKind.KEY, LimitKind.RATE, 30)
+DOCUMENT = (
+    f'{{"id":"up1","status":"succeeded","started_at":"{times.render(NOW + 3)}",'
+    f'"completed_at":"{times.render(NOW + 5)}"}}'
+).encode()
+PRICE = Price(per_second=Decimal("0.1"))
+CHARGE = Charge(200_000, 2000, (Part(Unit.SECOND, Decimal(2), Decimal("0.1")),))
+SETTLED = Entry(at=NOW + 6, team="red", run_id="run_1", kind=EntryKind.SPEND, microusd=200_000, reason="succeeded")
+PRICED = Priced(basis=PRICE, charge=CHARGE, settled=SETTLED)
+
+
+def run(**fields: Any) -> Run:
+    given = {
+        "id": "run_1",
+        "kind": Kind.PREDICTION,
+        "team": "red",
+        "key_id": "k1",
+        "target": "acme/toy",
+        "path": "/predictions",
+        "request": b"{}",
+        "state": RunState.ENDED,
+        "status": Status.SUCCEEDED,
+        "upstream_id": "up1",
+        "leader_id": "up1",
+        "document": DOCUMENT,
+        "intended_at": NOW,
+        "live_at": NOW + 1,
+        "ended_at": NOW + 5,
+        "fingerprint": "F",
+    }
+    return Run(**given | fields)
+
+
+def prediction(**fields: Any) -> Prediction:
+    given = {
+        "id": "up1",
+        "run_id": "run_1",
+        "kind": Kind.PREDICTION,
+        "team": "red",
+        "key_id": "k1",
+        "source": Source.MISS,
+        "created_at": NOW + 0.5,
+        "ticket": "t",
+        "ticket_expires_at": NOW + 3600,
+        "reason": "seed",
+        "admitted": Admitted(300_000, 3000, (DAY, PER_MINUTE), 1.5, PER_MINUTE),
+    }
+    return Prediction(**given | fields)
+
+
+def told(made: Prediction | None = None, of: Run | None = None, priced: Priced = PRICED, **more: Any) -> Any:
+    given = {"key_name": "default", "owns_run": True} | more
+    return explain(PredictionView(made or prediction(), of or run()), priced, **given)
+
+
+def story(answer: Any) -> list[tuple[float, str]]:
+    return [(round(times.parse(each["at"]) - NOW, 3), each["what"]) for each in answer["timeline"]]
+
+
+def test_a_run_of_ones_own_is_told_from_asking_to_settling():
+    answer = told()
+    assert story(answer) == [
+        (-1.5, "asked"),
+        (0.0, "waited"),
+        (0.0, "reserved"),
+        (0.5, "created"),
+        (1.0, "recorded"),
+        (3.0, "started"),
+        (5.0, "ended"),
+        (6.0, "settled"),
+    ]
+    assert answer["timeline"][1]["detail"] == "1.500 seconds for predictions_per_minute of the key"
+    assert answer["timeline"][2]["detail"] == "$0.300000 and 3 seconds"
+    assert answer["run"] == {"id": "run_1", "upstream_id": "up1", "status": "succeeded"}
+    assert answer["source"] == "run"
+    assert (answer["deterministic"], answer["reason"], answer["fingerprint"]) == (True, "seed", "F")
+    assert answer["key"] == {"id": "k1", "name": "default"}
+    assert answer["limits"] == {
+        "passed": [
+            {"name": "budget_usd_per_day", "of": "team", "limit": "5.000000", "limit_microusd": 5_000_000},
+            {"name": "predictions_per_minute", "of": "key", "limit": 30},
+        ],
+        "waited_for": {"name": "predictions_per_minute", "of": "key", "limit": 30},
+        "waited_seconds": 1.5,
+    }
+
+
+def test_money_is_shown_held_charged_and_by_which_parts():
+    price = told()["price"]
+    assert price == {
+        "basis": {"usd_per_second": "0.1", "origin": "rule"},
+        "parts": [{"unit": "second", "quantity": "2", "usd_each": "0.1", "usd": "0.2"}],
+        "doubts": [],
+        "estimate_usd": "0.300000",
+        "estimate_microusd": 300_000,
+        "charged_usd": "0.200000",
+        "charged_microusd": 200_000,
+        "saved_usd": "0.000000",
+        "saved_microusd": 0,
+    }
+
+
+def test_parts_that_do_not_make_up_the_ledgers_amount_are_not_shown():
+    """The prices are others by now: what the ledger says was charged is what was charged."""
+    price = told(priced=replace(PRICED, settled=replace(SETTLED, microusd=150_000, reason="failed; time-odd")))["price"]
+    assert price["parts"] is None
+    assert price["charged_usd"] == "0.150000"
+    assert price["doubts"] == ["time-odd"]
+
+
+def test_what_is_under_way_has_cost_nothing_yet():
+    going = run(state=RunState.LIVE, status=Status.PROCESSING, ended_at=None, document=b'{"started_at":"nonsense"}')
+    answer = told(of=going, priced=Priced(basis=PRICE))
+    assert answer["price"]["charged_usd"] is None
+    assert answer["price"]["parts"] is None
+    assert [what for _, what in story(answer)] == ["asked", "waited", "reserved", "created", "recorded"]
+
+
+def test_who_shares_pays_nothing_and_is_told_what_was_saved():
+    for source, word in ((Source.JOINED, "joined"), (Source.HIT, "hit")):
+        answer = told(prediction(id="p2", source=source, created_at=NOW + 2, admitted=None))
+        assert answer["source"] == word
+        price = answer["price"]
+        assert (price["estimate_microusd"], price["charged_microusd"], price["saved_microusd"]) == (0, 0, 200_000)
+        assert (NOW + 2 - NOW, word) in story(answer)
+
+
+def test_a_run_of_another_team_shows_no_ids_and_nothing_of_its_own_life():
+    """Only what happened while the caller's own prediction lived; after its cancel, nothing of what the run did."""
+    joined = prediction(id="p2", team="blue", source=Source.JOINED, created_at=NOW + 2, admitted=None)
+    answer = told(joined, owns_run=False)
+    assert answer["run"] == {"id": None, "upstream_id": None, "status": "succeeded"}
+    assert story(answer) == [(2.0, "joined"), (3.0, "started"), (5.0, "ended"), (6.0, "settled")]
+    left = told(replace(joined, canceled_at=NOW + 4, final_status=Status.CANCELED), owns_run=False)
+    assert left["run"]["status"] == left["status"] == "canceled"
+    assert story(left) == [(2.0, "joined"), (3.0, "started"), (4.0, "canceled")]
+    assert left["price"]["parts"] is None
+    for each in (answer, left):
+        assert "up1" not in str(each)
+        assert "run_1" not in str(each)
+
+
+def test_a_hit_on_another_teams_run_tells_only_of_itself():
+    hit = prediction(id="p2", team="blue", source=Source.HIT, created_at=NOW + 60, admitted=None)
+    assert story(told(hit, owns_run=False)) == [(60.0, "hit")]
+
+
+def test_others_may_add_to_the_story():
+    """Deliveries of webhooks, copies of outputs: told in their place."""
+    answer = told(further=[Happening(NOW + 4, "delivered", "start, attempt 1")])
+    assert story(answer)[-3:] == [(4.0, "delivered"), (5.0, "ended"), (6.0, "settled")]
+
+
+def test_copies_and_messages_that_wait_have_their_lines():
+    """A receiver that takes nothing is seen here, with what it answered."""
+    first = Copy(place=0, url="u", content_type="image/png", sha256="0", size=10, stored_at=NOW + 7)
+    copied: Any = told(of=run(copies=(first, replace(first, place=1, stored_at=NOW + 8))))
+    assert copied["timeline"][-1] == {
+        "at": times.render(NOW + 8),
+        "what": "outputs stored",
+        "detail": "files: 2, bytes: 20",
+    }
+    message = Delivery(
+        id="msg_1", kind=DeliveryKind.PREDICTION, team="red", url="https://x.example", receiver="x", created_at=NOW + 5
+    )  # fmt: skip
+    assert list(of_delivery(message)) == [Happening(NOW + 5, "webhook queued")]
+    dead = replace(message, attempts=8, error="it answered 500", state=DeliveryState.DEAD, dead_at=NOW + 900)
+    assert list(of_delivery(dead)) == [
+        Happening(NOW + 5, "webhook queued", "tries: 8, the last: it answered 500"),
+        Happening(NOW + 900, "webhook given up", "it answered 500"),
+    ]
+
+
+def test_what_was_recorded_before_reasons_were_kept_says_so():
+    answer = told(prediction(reason="", admitted=None), priced=Priced(basis=PRICE, charge=CHARGE))
+    assert (answer["deterministic"], answer["reason"]) == (False, None)
+    assert story(answer)[0] == (0.0, "asked")
+    assert answer["price"]["estimate_usd"] is None
+    assert answer["price"]["charged_usd"] is None
+    assert answer["limits"]["passed"] == []
+
+
+def test_a_cancel_and_an_uncertain_create_have_their_lines():
+    left = prediction(canceled_at=NOW + 2, final_status=Status.ABORTED)
+    odd = run(uncertain_at=NOW + 0.7, cancel_asked_at=NOW + 2, status=Status.CANCELED, document=b"no JSON")
+    words = [what for _, what in story(told(left, odd))]
+    assert words[3:] == ["created", "uncertain", "recorded", "aborted", "cancel asked", "ended", "settled"]
+
+
+def test_how_a_run_was_let_in_is_kept_without_what_did_not_apply():
+    rate = Rate.of(30, None)
+    allowances = (
+        Allowance(of=SubjectKind.TEAM, scope="team/red", microusd_per_day=5_000_000),
+        Allowance(of=SubjectKind.KEY, scope="key/k1", predictions=rate),
+    )
+    demand = ReservationRequest(300_000, 3000, allowances)
+    assert admitted(demand, 9.0) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 0.0, None)
+    standing = LimitStatus(
+        name="predictions_per_minute", of=SubjectKind.KEY, scope="key/k1", sort=LimitKind.RATE, limit=30, used=5,
+        held=0, remaining=0, resets_at=None,
+    )  # fmt: skip
+    assert admitted(demand, 1.5, standing) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 1.5, PER_MINUTE)

@@ -1,0 +1,136 @@
+"""Boards: gathered once for all who look, and of a team only what is the team's."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from gateway.domain import windows
+from gateway.domain.ledger import By, Usage
+from gateway.domain.limits import Allowance, Limits
+from gateway.domain.quota import Counters
+from gateway.domain.records import Kind, Run, RunState, Status
+from gateway.domain.teams import Team
+from gateway.errors import StoreUnavailable
+from gateway.operations.dashboard import REFRESH_SECONDS, DashboardService, Sources
+from gateway.operations.recent_errors import RecentErrors
+from tests.support.clock import ManualClock
+
+LIMITS = Limits(microusd_per_month=1_000)
+TEAMS = (
+    Team(name="red", scopes=frozenset(), allowance=Allowance(own=LIMITS)),
+    Team(name="blue", scopes=frozenset()),
+)
+
+
+class AuditStore:
+    """Sums of two teams, and how often they were asked for."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.asked = 0
+        self.away = False
+
+    async def usage(
+        self, by: By, *, since: int, until: int, team: str | None = None, limit: int = 10_000
+    ) -> list[Usage]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.away:
+            raise StoreUnavailable("away")
+        whats: dict[By, Any] = {By.DAY: windows.day_of(self._clock.now()), By.MODEL: "acme/toy"}
+        rows = [Usage(team=name, what=whats.get(by), runs=1, microusd=500) for name in ("red", "blue")]
+        return [row for row in rows if team in (None, row.team)]
+
+    async def meters(self, scopes: Sequence[str], now: float) -> dict[str, Counters]:
+        return {scope: Counters(month_microusd=500) for scope in scopes}
+
+
+class Counted:
+    """What the metrics would say."""
+
+    def requests_under_way(self) -> int:
+        return 7
+
+    def refusals_by_limit(self) -> dict[tuple[str, str], int]:
+        return {("red", "rate"): 2, ("blue", "dollars"): 3}
+
+    def refusals_by_reason(self) -> dict[str, int]:
+        return {"NotFound": 9}
+
+
+def run(name: str, team: str, at: float) -> Run:
+    return Run(
+        id=name, kind=Kind.PREDICTION, team=team, key_id="k", target="acme/toy", path="/predictions", request=b"",
+        state=RunState.LIVE, status=Status.PROCESSING, leader_id=f"of-{name}", intended_at=at,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def books(clock: ManualClock) -> AuditStore:
+    return AuditStore(clock)
+
+
+@pytest.fixture
+def dashboard(books: AuditStore, clock: ManualClock) -> DashboardService:
+    recent_errors = RecentErrors([team.name for team in TEAMS], clock, max_age_seconds=3600)
+    recent_errors.note("red", "create", "no")
+    recent_errors.note(None, "create", "who?")
+    runs = [run("late", "red", 30.0), run("early", "blue", 10.0), run("middle", "red", 20.0)]
+    sources = Sources(
+        runs=lambda: runs,
+        waiting=lambda team: {None: 5, "red": 3, "blue": 2}[team],
+        streams=lambda team: {None: 9, "red": 4, "blue": 5}[team],
+    )
+    return DashboardService(TEAMS, books, Counted(), recent_errors, sources, clock)  # type: ignore[arg-type]
+
+
+async def test_many_who_look_are_one_look_at_the_ledger(
+    dashboard: DashboardService, books: AuditStore, clock: ManualClock
+):
+    boards = await asyncio.gather(*(dashboard.board(None) for _ in range(50)))
+    assert all(each is boards[0] for each in boards)
+    assert books.asked == 3
+    await clock.advance(REFRESH_SECONDS)
+    assert await dashboard.board(None) is not boards[0]
+    assert books.asked == 6
+
+
+async def test_operators_see_all_and_the_oldest_runs_first(dashboard: DashboardService):
+    board = await dashboard.board(None)
+    assert [each.prediction for each in board.runs] == ["of-early", "of-middle", "of-late"]
+    assert (board.live.requests, board.live.runs, board.live.streams, board.live.waiting) == (7, 3, 9, 5)
+    assert [(each.team, each.reason, each.count) for each in board.refusals] == [
+        (None, "NotFound", 9),
+        ("blue", "dollars", 3),
+        ("red", "rate", 2),
+    ]
+    assert [each.team for each in board.budgets] == ["red", "blue"]
+    assert board.budgets[0].exceeds
+    assert len(board.recent_errors) == 2
+    assert board.total.microusd == 1_000
+
+
+async def test_a_team_sees_what_is_its_own(dashboard: DashboardService):
+    board = await dashboard.board("blue")
+    assert [each.prediction for each in board.runs] == ["of-early"]
+    assert (board.live.requests, board.live.runs, board.live.streams, board.live.waiting) == (None, 1, 5, 2)
+    assert [(each.team, each.reason) for each in board.refusals] == [("blue", "dollars")]
+    assert [each.team for each in (*board.budgets, *board.teams, *board.targets)] == ["blue"] * 3
+    assert board.recent_errors == ()
+    assert "'red'" not in str(board)
+
+
+async def test_a_store_that_is_away_is_asked_again(dashboard: DashboardService, books: AuditStore):
+    """A look that failed is not remembered."""
+    books.away = True
+    with pytest.raises(StoreUnavailable):
+        await dashboard.board(None)
+    books.away = False
+    assert (await dashboard.board(None)).total.runs == 2

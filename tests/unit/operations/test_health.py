@@ -1,0 +1,97 @@
+"""Whether the gateway can do its work."""
+
+import asyncio
+
+import pytest
+
+from gateway.errors import UpstreamTimeout, UpstreamTokenRefused
+from gateway.operations.health import Health
+from tests.support.clock import ManualClock
+from tests.support.fakes import AWAY, FakeStore, FakeUpstream, answer
+
+
+class Token:
+    """Whether upstream has refused it lately."""
+
+    refused = False
+
+
+@pytest.fixture
+def token() -> Token:
+    return Token()
+
+
+@pytest.fixture
+def health(store: FakeStore, upstream: FakeUpstream, clock: ManualClock, token: Token) -> Health:
+    return Health(store, upstream, clock, lambda: token.refused)
+
+
+async def test_all_is_well(health):
+    """The balancer sends callers here."""
+    report = await health.report()
+    assert (report.ready, report.checks) == (True, {"store": "ok", "upstream": "ok"})
+
+
+async def test_upstream_is_asked_once_a_minute(health, upstream, clock):
+    """A prober that comes every second costs upstream one call a minute, and a crowd no more."""
+    await asyncio.gather(*(health.report() for _ in range(50)))
+    assert len(upstream.calls) == 1
+    for _ in range(59):
+        await clock.advance(1)
+        await health.report()
+    assert len(upstream.calls) == 1
+    await clock.advance(1)
+    await health.report()
+    assert len(upstream.calls) == 2
+
+
+async def test_a_store_that_is_away_is_told(health, store):
+    """And told to be back at once."""
+    store.trouble = AWAY
+    report = await health.report()
+    assert (report.ready, report.checks["store"]) == (False, AWAY.detail)
+    store.trouble = None
+    assert (await health.report()).ready
+
+
+@pytest.mark.parametrize("trouble", [UpstreamTimeout("Slow."), UpstreamTokenRefused("Refused.")])
+async def test_an_upstream_in_trouble_is_told_and_soon_asked_again(trouble, health, upstream, clock):
+    """Its recovery is seen within seconds, not a minute."""
+
+    def away(_):
+        raise trouble
+
+    upstream.script = away
+    for _ in range(3):
+        report = await health.report()
+        assert (report.ready, report.checks["upstream"]) == (False, trouble.detail)
+    assert len(upstream.calls) == 1
+    upstream.script = lambda _: answer()
+    await clock.advance(5)
+    assert (await health.report()).ready
+
+
+async def test_an_answer_that_is_no_success_is_told(health, upstream):
+    """The operator reads which."""
+    upstream.script = lambda _: answer(403)
+    assert (await health.report()).checks["upstream"] == "GET /account answered 403"
+
+
+async def test_a_token_that_was_refused_is_tried_at_once(health, upstream, token):
+    """Readiness does not wait for the minute to be over."""
+    assert (await health.report()).ready
+    token.refused = True
+
+    def refuse(_):
+        raise UpstreamTokenRefused("Refused.")
+
+    upstream.script = refuse
+    assert not (await health.report()).ready
+    assert len(upstream.calls) == 2
+
+
+async def test_a_gateway_that_shuts_down_is_not_ready(health):
+    """The balancer takes it out while open requests end."""
+    health.draining = True
+    report = await health.report()
+    assert (report.ready, report.checks["gateway"]) == (False, "shutting down")

@@ -1,0 +1,134 @@
+"""What is past its time is removed."""
+
+import asyncio
+import contextlib
+
+import msgspec
+import pytest
+
+from gateway.domain.records import RunState
+from gateway.operations.janitor import Janitor
+from gateway.outputs.rules.outputs import FETCH_SECONDS
+from tests.support.clock import START, ManualClock, settle
+from tests.support.fakes import AWAY, FakeStore
+from tests.support.records import ended, file, live, prediction
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def cleared() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def janitor(store: FakeStore, clock: ManualClock, cleared: list[int]) -> Janitor:
+    return Janitor(
+        store,
+        store,
+        clock,
+        max_cache_bytes=1_000_000,
+        retain_data_seconds=3600,
+        retain_days=30,
+        on_cleared=lambda: cleared.append(1),
+    )
+
+
+def fill(store: FakeStore, *, runs: int, ended_at: float) -> None:
+    for number in range(runs):
+        run = ended(
+            f"r{number}", at=ended_at, document=b'{"input":{"p":1},"output":"x","logs":"y","status":"succeeded"}'
+        )
+        store.runs[run.id] = run
+        store.kept[f"p{number}"] = prediction(f"p{number}", run.id, created_at=ended_at)
+
+
+async def test_data_goes_an_hour_after_the_end(janitor, store, clock, cleared):
+    """Input, output and logs are gone, as upstream's are; the record stays. Memory is told."""
+    fill(store, runs=3, ended_at=START)
+    store.runs["live"] = live("live")
+    await clock.advance(3600)
+    await janitor.clean()
+    assert not any(run.data_removed for run in store.runs.values())
+    await clock.advance(1)
+    await janitor.clean()
+    for number in range(3):
+        run = store.runs[f"r{number}"]
+        assert run.document == b'{"input":{},"output":null,"logs":"","status":"succeeded","data_removed":true}'
+        assert run.request == b""
+    assert store.runs["live"].state is RunState.LIVE
+    assert not store.runs["live"].data_removed
+    assert (len(store.kept), cleared) == (3, [1])
+
+
+async def test_what_was_just_shared_can_still_be_read(janitor, store, clock):
+    """A hit at the last moment is a prediction like any other: its output and its files stay for some minutes."""
+    fill(store, runs=1, ended_at=START)
+    store.runs["r0"] = msgspec.structs.replace(store.runs["r0"], cache_until=START + 7200)
+    await clock.advance(7201)
+    await janitor.clean()
+    assert not store.runs["r0"].data_removed
+    await clock.advance(FETCH_SECONDS)
+    await janitor.clean()
+    assert store.runs["r0"].data_removed
+
+
+async def test_records_go_after_their_days(janitor, store, clock):
+    """A month later the id is unknown; one that still runs stays."""
+    fill(store, runs=2, ended_at=START)
+    store.runs["live"] = live("live")
+    store.kept["p-live"] = prediction("p-live", "live", created_at=START)
+    await clock.advance(30 * DAY)
+    await janitor.clean()
+    assert len(store.kept) == 3
+    await clock.advance(1)
+    await janitor.clean()
+    assert list(store.kept) == ["p-live"]
+
+
+async def test_expired_files_are_forgotten(janitor, store, clock):
+    """Upstream has dropped them too."""
+    store.uploaded = {name: file(name, expires_at=at) for name, at in (("old", START - 1), ("new", START + 1))}
+    await janitor.clean()
+    assert list(store.uploaded) == ["new"]
+
+
+async def test_the_work_is_done_in_small_steps(janitor, store, clock):
+    """Each step is short, so that a request comes in between; all of it is done."""
+    fill(store, runs=120, ended_at=START - 31 * DAY)
+    await janitor.clean()
+    assert store.calls.count("runs_to_clear") == 4
+    assert store.calls.count("delete_records") == 3
+    assert store.kept == {}
+
+
+async def test_it_comes_every_minute_and_outlives_a_store_that_is_away(janitor, store, clock):
+    """What could not be done now is done at the next turn."""
+    store.uploaded = {"old": file("old", expires_at=START - 1)}
+    store.trouble = AWAY
+    task = asyncio.create_task(janitor.run())
+    await clock.advance(59)
+    assert store.calls == []
+    await clock.advance(1)
+    assert store.uploaded
+    store.trouble = None
+    await clock.advance(60)
+    for _ in range(100):
+        if not store.uploaded:
+            break
+        await asyncio.sleep(0.01)
+    assert not store.uploaded
+    assert not task.done()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    await settle()
+
+
+async def test_one_record_that_cannot_be_cleared_does_not_stop_the_others(janitor, store, clock):
+    """A document that was damaged costs its own data only."""
+    fill(store, runs=2, ended_at=START - 7200)
+    store.runs["r0"] = ended("r0", at=START - 7200, document=b"")
+    with contextlib.suppress(Exception):
+        await janitor.clean()
+    assert store.runs["r1"].data_removed

@@ -1,0 +1,238 @@
+"""The copier, on fakes: how many at a time, how often, how long, and what it does when there is too much to do."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.domain.records import Copy, Kind, Run, RunState, Status
+from gateway.errors import StoreUnavailable
+from gateway.outputs import copier
+from gateway.outputs.copier import WORKERS, Copier
+from gateway.outputs.ports import Fetched, NotCopied
+from gateway.outputs.rules.outputs import LINKS_DIE_SECONDS, Persist
+from tests.support.clock import START, ManualClock, settle
+
+Fetch = Callable[[str], Awaitable[bytes]]
+
+
+def run(number: int = 1, **fields: Any) -> Run:
+    url = f"https://x.example/{number}.png"
+    given = {
+        "kind": Kind.PREDICTION, "team": "red", "key_id": "k", "target": "t", "path": "/p", "request": b"",
+        "intended_at": START, "ended_at": START, "state": RunState.ENDED, "status": Status.SUCCEEDED,
+        "document": b'{"output":["%b"]}' % url.encode(), "fingerprint": "F", "cache_until": START + 10,
+    }  # fmt: skip
+    return Run(id=f"run{number}", **given | fields)
+
+
+class Records:
+    """The records of runs, in a dictionary."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Run] = {}
+        self.trouble: StoreUnavailable | None = None
+
+    async def run(self, run_id: str) -> Run | None:
+        return self.runs.get(run_id)
+
+    async def runs_ended(self, *, since: float, after: str = "", limit: int = 50) -> list[Run]:
+        if self.trouble:
+            raise self.trouble
+        found = [run for run in self.runs.values() if (run.ended_at, run.id) > (since, after)]
+        return sorted(found, key=lambda run: (run.ended_at, run.id))[:limit]
+
+    async def keep_copies(self, run_id: str, copies: tuple[Copy, ...], cache_until: float | None) -> Run | None:
+        if self.trouble:
+            raise self.trouble
+        self.runs[run_id] = replace(self.runs[run_id], copies=copies, cache_until=cache_until)
+        return self.runs[run_id]
+
+
+class Objects:
+    """An output store that keeps nothing."""
+
+    @asynccontextmanager
+    async def spool(self) -> AsyncIterator["Objects"]:
+        self.size = 0
+        yield self
+
+    async def write(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+
+    async def finish(self) -> str:
+        return "a" * 64
+
+    async def put(self, spool: Any, sha256: str) -> None:
+        return None
+
+    async def claim(self, sha256: str, size: int) -> bool:
+        return True
+
+
+class World:
+    """A copier and all around it; `fetch` says what upstream answers."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self.clock = ManualClock()
+        self.records = Records()
+        self.fetch = fetch
+        self.asked: list[float] = []
+        self.reasons: list[str] = []
+        self.stored = 0
+        objects = Objects()
+        self.copier = Copier(
+            self.records, objects, self, objects, self.clock, self,  # type: ignore[arg-type]
+            persist=Persist.SHARED, max_bytes=100, is_output=lambda url: True,
+            keep_until=lambda run, _, ended_at: ended_at + 9999, on_kept=lambda _: None,
+        )  # fmt: skip
+
+    @asynccontextmanager
+    async def open(self, url: str) -> AsyncIterator[Fetched]:
+        self.asked.append(self.clock.now())
+        data = await self.fetch(url)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield data
+
+        yield Fetched("image/png", None, chunks())
+
+    def output_stored(self, size: int) -> None:
+        self.stored += 1
+
+    def output_not_stored(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+    async def end(self, *runs: Run) -> None:
+        for each in runs:
+            self.records.runs[each.id] = each
+            await self.copier.note_end(each)
+        await settle()
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.copier.run())
+        await settle()
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def answer(_: str) -> bytes:
+    return b"picture"
+
+
+async def fail(_: str) -> bytes:
+    raise NotCopied("unreachable", "It is away.")
+
+
+async def test_a_few_runs_are_copied_at_a_time():
+    """A burst of ends does not become a burst of downloads."""
+    gate = asyncio.Event()
+
+    async def wait(_: str) -> bytes:
+        await gate.wait()
+        return b"picture"
+
+    world = World(wait)
+    async with world.working():
+        await world.end(*(run(number) for number in range(10)))
+        assert len(world.asked) == WORKERS
+        assert world.copier.pending == 10
+        gate.set()
+        for _ in range(10):
+            await settle()
+        assert (world.stored, world.copier.pending) == (10, 0)
+    assert world.records.runs["run3"].cache_until == START + 9999
+
+
+async def test_a_failure_is_tried_again_ever_more_rarely_until_the_link_has_died():
+    world = World(fail)
+    async with world.working():
+        await world.end(run())
+        await world.clock.advance(LINKS_DIE_SECONDS + 600)
+    pauses = [later - before for before, later in zip(world.asked, world.asked[1:], strict=False)]
+    assert 10 <= len(world.asked) <= 40
+    assert pauses[0] <= 8
+    assert max(pauses) <= 300
+    assert world.asked[-1] < START + LINKS_DIE_SECONDS
+    assert world.asked[-1] > START + LINKS_DIE_SECONDS - 310
+    assert (world.reasons[-1], world.copier.pending) == ("expired", 0)
+
+
+async def test_what_no_try_would_bring_is_not_tried_again():
+    async def large(_: str) -> bytes:
+        return b"x" * 101
+
+    world = World(large)
+    async with world.working():
+        await world.end(run())
+        await world.clock.advance(LINKS_DIE_SECONDS)
+    assert (len(world.asked), world.reasons, world.copier.pending) == (1, ["too_large"], 0)
+
+
+async def test_a_store_that_is_away_is_asked_again():
+    """The bytes are there, their record is not: it comes with the next try."""
+    world = World(answer)
+    async with world.working():
+        world.records.trouble = StoreUnavailable("away")
+        await world.end(run())
+        assert (world.reasons, world.copier.pending) == (["store"], 1)
+        world.records.trouble = None
+        await world.clock.advance(60)
+    assert len(world.records.runs["run1"].copies) == 1
+    assert world.copier.pending == 0
+
+
+async def test_runs_beyond_the_bound_are_found_when_there_is_room(monkeypatch: pytest.MonkeyPatch):
+    """Nothing is lost for having ended in a crowd."""
+    monkeypatch.setattr(copier, "MAX_PENDING", 6)
+    world = World(answer)
+    await world.end(*(run(number) for number in range(30)))
+    assert world.copier.pending == 6
+    async with world.working():
+        for _ in range(60):
+            await settle()
+            assert world.copier.pending <= 6
+    assert all(each.copies for each in world.records.runs.values())
+
+
+async def test_a_start_finds_what_ended_within_the_hour_even_if_the_store_is_slow_to_answer():
+    world = World(answer)
+    world.records.runs = {
+        "run1": run(1, ended_at=START - 3000), "run2": run(2, ended_at=START - 3700), "run3": run(3, fingerprint=None)
+    }  # fmt: skip
+    world.records.trouble = StoreUnavailable("away")
+    async with world.working():
+        assert world.copier.pending == 0
+        world.records.trouble = None
+        await world.clock.advance(5)
+    assert [bool(each.copies) for each in world.records.runs.values()] == [True, False, False]
+
+
+async def test_a_run_whose_identity_is_not_settled_is_looked_at_again():
+    """Its copy is there before it is known who may share it; its longer life comes after."""
+    world = World(answer)
+    async with world.working():
+        await world.end(run(fingerprint=None, provisional="P", cache_until=None))
+        assert world.copier.pending == 1
+        known = world.records.runs["run1"]
+        world.records.runs["run1"] = replace(known, fingerprint="F", provisional=None, cache_until=START + 10)
+        await world.clock.advance(10)
+        assert world.copier.pending == 0
+    assert world.records.runs["run1"].cache_until == START + 9999
+    assert len(world.asked) == 1
+
+
+async def test_data_that_has_been_removed_is_not_copied():
+    world = World(answer)
+    await world.end(run(), run(2, data_removed=True), run(3, document=b'{"output":"text"}'), run(4, document=b"?"))
+    await world.copier.note_end(run(5, ended_at=None))
+    world.records.runs["run1"] = replace(run(), data_removed=True)
+    async with world.working():
+        pass
+    assert (world.asked, world.copier.pending) == ([], 0)

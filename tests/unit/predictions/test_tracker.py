@@ -1,0 +1,470 @@
+"""Runs, followed to their end."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from gateway.domain.records import Kind, Run, RunState, Status
+from gateway.errors import StoreUnavailable, UpstreamTimeout
+from gateway.predictions.tracker import Tracker
+from tests.support.clock import START, ManualClock, settle
+from tests.support.fakes import AWAY, Call, FakeObserver, FakeStore, FakeUpstream, answer, free
+from tests.support.records import intent, live
+
+
+def said(status: str, **fields: object) -> bytes:
+    return json.dumps({"id": "uprun1", "status": status, **fields}).encode()
+
+
+def never_kept(run: Run, document: bytes, at: float) -> None:
+    """Nothing is kept for later requests here."""
+
+
+class Replicate:
+    """An upstream whose run is in a state; `trouble` is answered or raised instead while it is set."""
+
+    def __init__(self, upstream: FakeUpstream) -> None:
+        self.upstream = upstream
+        self.body = said("starting")
+        self.trouble: int | Exception | None = None
+        self.cancel: int | Exception = 200
+        upstream.script = self.answer
+
+    def answer(self, call: Call):
+        said_ = self.cancel if call.method == "POST" else self.trouble
+        if isinstance(said_, Exception):
+            raise said_
+        return answer(said_ or 200, self.body)
+
+    @property
+    def reads(self) -> int:
+        return self.upstream.count("predictions.get")
+
+    @property
+    def cancels(self) -> int:
+        return self.upstream.count("predictions.cancel")
+
+
+@pytest.fixture
+def replicate(upstream: FakeUpstream) -> Replicate:
+    return Replicate(upstream)
+
+
+@pytest.fixture
+async def tracker(
+    store: FakeStore, upstream: FakeUpstream, clock: ManualClock, observer: FakeObserver
+) -> AsyncIterator[Tracker]:
+    made = Tracker(
+        store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept, settlement_of=free
+    )
+
+    async def note(ended: Run) -> None:
+        observer.prediction_finished(ended.team, ended.status)
+
+    made.when_ended(note)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def run(store: FakeStore) -> Run:
+    made = live(intended_at=START, live_at=START)
+    store.runs[made.id] = made
+    return made
+
+
+async def test_a_run_is_followed_to_its_end(tracker, replicate, run, store, clock, observer):
+    """The caller sees it start, produce and succeed; then upstream is left alone."""
+    watch = tracker.follow(run)
+    await clock.advance(1)
+    replicate.body = said("processing", output=["a"])
+    await clock.advance(1)
+    assert (watch.run.status, watch.run.document) == (Status.PROCESSING, replicate.body)
+    replicate.body = said("succeeded", output=["a", "b"], completed_at="2025-11-24T16:00:02Z")
+    await clock.advance(1)
+    ended = store.runs[run.id]
+    assert watch.run == ended
+    assert (ended.state, ended.status, ended.document) == (RunState.ENDED, Status.SUCCEEDED, replicate.body)
+    assert ended.ended_at == pytest.approx(1764000002.0)
+    assert observer.finished == [("red", Status.SUCCEEDED)]
+    assert (tracker.active, tracker.tracked(run.id)) == (0, None)
+    reads = replicate.reads
+    await clock.advance(100)
+    assert replicate.reads == reads
+
+
+async def test_looks_grow_rarer_and_do_not_depend_on_who_waits(tracker, replicate, run, clock):
+    """A hundred callers who wait cost what one does."""
+    watch = tracker.follow(run)
+    assert tracker.follow(run) is watch
+    waiting = [asyncio.create_task(watch.wait_until(lambda r: r.status.is_terminal, 15)) for _ in range(100)]
+    await clock.advance(60)
+    assert 40 < replicate.reads < 80
+    replicate.body = said("succeeded")
+    await clock.advance(10)
+    assert {(await task).status for task in waiting} == {Status.SUCCEEDED}
+
+
+async def test_the_end_of_a_long_run_is_seen_within_a_tenth(tracker, replicate, run, clock):
+    """An hour's run is told of within ten seconds."""
+    watch = tracker.follow(run)
+    await clock.advance(3600)
+    replicate.body = said("failed", error="x")
+    await clock.advance(10.1)
+    assert watch.run.status is Status.FAILED
+
+
+async def test_a_404_after_the_create_is_tolerated(tracker, replicate, run, clock, observer):
+    """Upstream's reads lag behind its writes; the caller notices nothing."""
+    replicate.trouble = 404
+    watch = tracker.follow(run)
+    await clock.advance(100)
+    assert watch.run.status is Status.STARTING
+    replicate.trouble, replicate.body = None, said("succeeded")
+    await clock.advance(11)
+    assert watch.run.status is Status.SUCCEEDED
+    assert observer.finished == [("red", Status.SUCCEEDED)]
+
+
+async def test_a_run_that_upstream_has_lost_has_failed(tracker, replicate, run, clock, observer):
+    """Nobody waits for ever: after two minutes of 404 the prediction is failed and says why."""
+    replicate.trouble = 404
+    watch = tracker.follow(run)
+    await clock.advance(140)
+    assert watch.run.status is Status.FAILED
+    assert "no longer knows" in json.loads(watch.run.document)["error"]
+    assert observer.finished == [("red", Status.FAILED)]
+    assert tracker.active == 0
+
+
+async def test_a_status_only_moves_forward(tracker, replicate, run, clock, store):
+    """An old answer of upstream's that comes late does not show a running prediction as starting."""
+    watch = tracker.follow(run)
+    replicate.body = said("processing", output=["a"])
+    await clock.advance(1)
+    replicate.body = said("starting")
+    await clock.advance(5)
+    assert watch.run.status is Status.PROCESSING
+    assert json.loads(watch.run.document)["output"] == ["a"]
+
+
+async def test_news_without_news_is_not_written(tracker, replicate, run, clock, store):
+    """A run that does not change costs the store nothing."""
+    replicate.body = run.document
+    replicate.body = said("starting")
+    tracker.follow(run)
+    await clock.advance(60)
+    assert store.calls.count("advance") == 1
+
+
+@pytest.mark.parametrize("trouble", [500, 429, UpstreamTimeout("slow")])
+async def test_an_upstream_in_trouble_ends_nothing(trouble, tracker, replicate, run, clock):
+    """An outage of ten minutes is no failure of the run."""
+    replicate.trouble = trouble
+    watch = tracker.follow(run)
+    await clock.advance(600)
+    assert watch.run.status is Status.STARTING
+    replicate.trouble, replicate.body = None, said("succeeded")
+    await clock.advance(11)
+    assert watch.run.status is Status.SUCCEEDED
+
+
+async def test_an_answer_that_is_no_prediction_ends_nothing(tracker, replicate, run, clock):
+    """Nonsense is passed over."""
+    watch = tracker.follow(run)
+    for body in (b"<html>", b"[]", b'{"id":"x","status":"dreaming"}', b""):
+        replicate.body = body
+        await clock.advance(20)
+    replicate.body = said("succeeded", output="\\ud83d")
+    await clock.advance(11)
+    assert watch.run.status is Status.SUCCEEDED
+
+
+async def test_a_store_that_is_away_delays_the_end_and_loses_nothing(tracker, replicate, run, clock, store):
+    """When it is back, the end is recorded."""
+    watch = tracker.follow(run)
+    store.trouble = AWAY
+    replicate.body = said("succeeded")
+    await clock.advance(30)
+    assert watch.run.status is Status.STARTING
+    store.trouble = None
+    await clock.advance(11)
+    assert store.runs[run.id].state is RunState.ENDED
+
+
+async def test_a_training_is_asked_for_as_a_training(tracker, replicate, store, clock, upstream):
+    """Its route is its own."""
+    run = live(kind=Kind.TRAINING, intended_at=START, live_at=START)
+    store.runs[run.id] = run
+    replicate.body = said("succeeded")
+    tracker.follow(run)
+    await clock.advance(1)
+    assert upstream.calls[0].path == "/trainings/uprun1"
+
+
+async def test_who_waits_is_woken_by_the_end_and_by_the_clock(tracker, replicate, run, clock):
+    """Whichever is first; a wait that runs out leaves the run alone."""
+    watch = tracker.follow(run)
+    assert (await watch.wait_until(lambda r: r.status.is_terminal, 0.01)).status is Status.STARTING
+    waiting = asyncio.create_task(watch.wait_until(lambda r: r.status.is_terminal, 15))
+    await settle()
+    tracker.wake(run.id)
+    tracker.wake("unknown")
+    tracker.wake_all()
+    await settle()
+    assert not waiting.done()
+    replicate.body = said("canceled")
+    await clock.advance(1)
+    assert (await waiting).status is Status.CANCELED
+
+
+async def test_a_waiter_who_leaves_disturbs_nobody(tracker, replicate, run, clock):
+    """A caller that hangs up cancels neither the run nor another's wait."""
+    watch = tracker.follow(run)
+    leaver, stayer = (asyncio.create_task(watch.wait_until(lambda r: r.status.is_terminal, 15)) for _ in range(2))
+    await settle()
+    leaver.cancel()
+    replicate.body = said("succeeded")
+    await clock.advance(1)
+    assert (await stayer).status is Status.SUCCEEDED
+    assert replicate.cancels == 0
+
+
+def asked(store: FakeStore, run: Run) -> Run:
+    store.runs[run.id] = changed = live(intended_at=START, live_at=START, cancel_asked_at=START)
+    return changed
+
+
+class TestCancel:
+    """The last caller has left."""
+
+    async def test_upstream_is_asked_once(self, tracker, replicate, run, clock, store, observer):
+        """However often it is said; the answer is news of the run."""
+        watch = tracker.follow(run)
+        replicate.body = said("canceled")
+        for _ in range(3):
+            tracker.cancel_asked(asked(store, run))
+        await clock.advance(0.01)
+        assert replicate.cancels == 1
+        await clock.advance(5)
+        assert watch.run.status is Status.CANCELED
+        assert (replicate.cancels, tracker.active) == (1, 0)
+        assert [status for _, status in observer.finished] == [Status.CANCELED]
+
+    async def test_one_ask_is_enough_though_the_run_goes_on(self, tracker, replicate, run, clock, store):
+        """A cancel is asynchronous: the run may still succeed, and that is then the truth."""
+        watch = tracker.follow(run)
+        replicate.body = said("processing")
+        tracker.cancel_asked(asked(store, run))
+        await clock.advance(60)
+        assert replicate.cancels == 1
+        replicate.body = said("succeeded", output="x")
+        await clock.advance(11)
+        assert watch.run.status is Status.SUCCEEDED
+
+    @pytest.mark.parametrize("failure", [500, 503, 404, 429, UpstreamTimeout("slow")])
+    async def test_it_is_asked_again_until_it_is_answered(self, failure, tracker, replicate, run, clock, store):
+        """A run that nobody wants does not go on costing because of one lost request."""
+        replicate.cancel = failure
+        tracker.follow(run)
+        tracker.cancel_asked(asked(store, run))
+        await clock.advance(3.5)
+        assert replicate.cancels == 3
+        await clock.advance(300)
+        tries = replicate.cancels
+        assert tries < 20
+        replicate.cancel = 200
+        await clock.advance(31)
+        assert replicate.cancels == tries + 1
+        await clock.advance(300)
+        assert replicate.cancels == tries + 1
+
+    async def test_a_refusal_is_final(self, tracker, replicate, run, clock, store):
+        """What upstream will not do it is not asked twice; the looks go on."""
+        replicate.cancel = 422
+        watch = tracker.follow(run)
+        tracker.cancel_asked(asked(store, run))
+        await clock.advance(100)
+        assert replicate.cancels == 1
+        replicate.body = said("succeeded")
+        await clock.advance(11)
+        assert watch.run.status is Status.SUCCEEDED
+
+    async def test_the_end_ends_the_asking(self, tracker, replicate, run, clock, store):
+        """A run that ended by itself is not cancelled afterwards."""
+        replicate.cancel = 503
+        tracker.follow(run)
+        tracker.cancel_asked(asked(store, run))
+        await clock.advance(2)
+        replicate.body = said("succeeded")
+        await clock.advance(1)
+        tries = replicate.cancels
+        await clock.advance(100)
+        assert (replicate.cancels, tracker.active) == (tries, 0)
+
+    async def test_an_unknown_run_is_nobodys(self, tracker, run):
+        """One that ended meanwhile needs no cancel."""
+        tracker.cancel_asked(msgspec.structs.replace(run, state=RunState.ENDED, status=Status.SUCCEEDED))
+        assert tracker.active == 0
+
+    async def test_upstream_is_not_asked_again_because_the_store_is_away(self, tracker, replicate, run, clock, store):
+        """Upstream has answered: asking again tells it nothing new."""
+        tracker.follow(run)
+        replicate.body = said("canceled")
+        store.trouble = AWAY
+        tracker.cancel_asked(asked(store, run))
+        await clock.advance(10)
+        assert replicate.cancels == 1
+
+
+class TestRestart:
+    """Runs outlive the process."""
+
+    async def test_open_runs_are_taken_up(self, tracker, replicate, store, clock):
+        """More than a page of them; intents and ended ones are not followed."""
+        for number in range(1203):
+            run = live(f"r{number:05}", intended_at=START, live_at=START)
+            store.runs[run.id] = run
+        store.runs["i"] = intent("i")
+        assert await tracker.resume() == 1203
+        assert tracker.active == 1203
+
+    async def test_a_cancel_that_was_asked_before_is_asked_again(self, tracker, replicate, run, store, clock):
+        """Whether upstream had heard it is not known."""
+        asked(store, run)
+        assert await tracker.resume() == 1
+        await clock.advance(0.01)
+        assert replicate.cancels == 1
+
+    async def test_closing_lets_go_and_loses_nothing(self, tracker, replicate, run, store, clock, upstream, observer):
+        """The next start finds the run where it was; who waited is woken."""
+        watch = tracker.follow(run)
+        closing = asyncio.Event()
+        waiting = asyncio.create_task(watch.wait_until(lambda _: closing.is_set(), 15))
+        await clock.advance(1)
+        closing.set()
+        await tracker.close()
+        assert tracker.active == 0
+        assert (await waiting).status is Status.STARTING
+        reads = replicate.reads
+        await clock.advance(100)
+        assert replicate.reads == reads
+        assert store.runs[run.id].state is RunState.LIVE
+
+        replicate.body = said("succeeded")
+        again = Tracker(
+            store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept, settlement_of=free
+        )
+        await again.resume()
+        await clock.advance(11)
+        assert store.runs[run.id].status is Status.SUCCEEDED
+        await again.close()
+
+    async def test_after_closing_nothing_is_followed(self, tracker, replicate, run, clock):
+        """A create that ends during shutdown is the next start's."""
+        await tracker.close()
+        assert tracker.follow(run).run is run
+        await clock.advance(10)
+        assert (replicate.reads, tracker.active) == (0, 0)
+
+    async def test_an_ended_run_is_not_followed(self, tracker, replicate, clock):
+        """There is nothing to learn of it."""
+        watch = tracker.follow(live(state=RunState.ENDED, status=Status.SUCCEEDED))
+        await clock.advance(10)
+        assert (watch.run.status, replicate.reads, tracker.active) == (Status.SUCCEEDED, 0, 0)
+
+
+class ForgetfulStore(FakeStore):
+    """Writes the end, and does not get to say so: the connection, or the time, was over first."""
+
+    async def advance(self, run_id, **news) -> Run | None:
+        changed = await super().advance(run_id, **news)
+        if changed is not None and changed.status.is_terminal:
+            raise StoreUnavailable("The gateway's store did not answer in time.")
+        return changed
+
+
+async def test_an_end_that_was_written_unheard_is_the_end(upstream, replicate, clock, observer):
+    """Nobody waits, and upstream is not polled, for a run that the store knows to have ended."""
+    store = ForgetfulStore()
+    run = store.runs["run1"] = live(intended_at=START, live_at=START)
+    tracker = Tracker(
+        store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept, settlement_of=free
+    )
+    watch = tracker.follow(run)
+    replicate.body = said("succeeded")
+    await clock.advance(60)
+    try:
+        assert watch.run.status is Status.SUCCEEDED
+        assert tracker.active == 0
+    finally:
+        await tracker.close()
+
+
+class BusyStore(FakeStore):
+    """Answers when others have had their turn."""
+
+    async def advance(self, run_id, **news) -> Run | None:
+        changed = await super().advance(run_id, **news)
+        await asyncio.sleep(0)
+        return changed
+
+
+async def test_an_end_that_is_seen_twice_at_once_is_one_end(upstream, clock, observer):
+    """A look and a webhook bring it at the same moment: it is counted, and its money is, once."""
+    store, ended = BusyStore(), []
+    run = store.runs["run1"] = live(intended_at=START, live_at=START)
+    tracker = Tracker(
+        store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept, settlement_of=free
+    )
+
+    async def note(run: Run) -> None:
+        ended.append(run.status)
+
+    tracker.when_ended(note)
+    tracker.follow(run)
+    body = said("succeeded", output="x")
+    await asyncio.gather(tracker.on_snapshot("run1", body), tracker.on_snapshot("run1", body))
+    await tracker.close()
+    assert ended == [Status.SUCCEEDED]
+
+
+async def test_changes_are_told_before_waiters_look(tracker, replicate, run, store, clock):
+    """Whoever follows progress hears of each change of a run that goes on, and not of its end."""
+    told: list[Run] = []
+    tracker.when_changed(told.append)
+    tracker.follow(run)
+    await clock.advance(1)
+    for body in (said("processing"), said("processing", output=["a"]), said("succeeded", output=["a"])):
+        replicate.body = body
+        await clock.advance(2)
+    assert [each.document for each in told[-2:]] == [said("processing"), said("processing", output=["a"])]
+    assert {each.status for each in told} <= {Status.STARTING, Status.PROCESSING}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (said("processing"), "processing"),
+        (said("succeeded", output="x"), "succeeded"),
+        (said("starting", output="late"), "processing"),
+        (said("processing", output="late"), "processing"),
+        (b'{"id": "uprun2", "status": "succeeded"}', "processing"),
+        (b"not a prediction", "processing"),
+    ],
+)
+async def test_messages_of_upstream_move_a_run_forward_or_do_nothing(
+    tracker, replicate, run, store, clock, body: bytes, status: str
+):
+    """A message that is late, doubled, another run's, or nonsense takes nothing back of what is known."""
+    replicate.body = known = said("processing", output=["a", "b"])
+    watch = tracker.follow(run)
+    await clock.advance(1)
+    await tracker.on_snapshot("run1", body)
+    assert watch.run.status == status
+    if status == "processing":
+        assert watch.run.document == known
+    await tracker.on_snapshot("run9", body)

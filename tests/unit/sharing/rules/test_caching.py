@@ -1,0 +1,99 @@
+"""How long a finished run answers, and what is said of it."""
+
+import json
+
+import pytest
+
+from gateway.domain.bypass import BypassReason
+from gateway.sharing.rules.caching import (
+    LINKS_LIVE_SECONDS,
+    Bypass,
+    Hit,
+    Join,
+    Miss,
+    cache_status,
+    has_links,
+    ttl_of,
+    usable_until,
+)
+
+NOW = 1_764_000_000.0
+DAY = 86_400
+
+
+@pytest.mark.parametrize(
+    ("ttl", "links", "persisted", "seconds"),
+    [
+        (DAY, False, False, DAY),
+        (DAY, True, True, DAY),
+        (DAY, True, False, 3300),
+        (60, True, False, 60),
+        (0, True, False, 0),
+        (0, False, True, 0),
+    ],
+)
+def test_how_long_a_result_may_be_shared(ttl, links, persisted, seconds):
+    """As the config says, but no longer than its files can be had."""
+    assert usable_until(NOW, ttl, has_links=links, outputs_persisted=persisted) == NOW + seconds
+    assert LINKS_LIVE_SECONDS < 3600
+
+
+def test_a_rules_age_goes_before_that_of_the_cache():
+    """Also where it says 0."""
+    assert ttl_of(None, 60) == 60
+    assert ttl_of(5, 60) == 5
+    assert ttl_of(0, 60) == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (None, False),
+        (3.5, False),
+        ("", False),
+        ("a text about http and https", False),
+        ("see https://example.com for more", False),
+        ("data:image/png;base64,QQ==", False),
+        (["Hello", " world"], False),
+        ({"https://replicate.delivery/x": 1}, False),
+        ("https://replicate.delivery/pbxt/x/out.png", True),
+        (" HTTPS://pbxt.replicate.delivery/out.png\n", True),
+        ("http://127.0.0.1:9091/out.png", True),
+        (["Hello", "https://example.com/a.png"], True),
+        ({"a": [{"b": "https://example.com/a.png"}]}, True),
+        ("![a](https://replicate.delivery/x/a.png)", True),
+        ('{"url":"https://replicate.delivery/x/a.png"}', True),
+    ],
+)
+def test_links_to_files_are_found_wherever_they_stand(output, expected):
+    """Pictures, lists of them, and objects that hold them."""
+    assert has_links(json.dumps(output).encode()) is expected
+
+
+def test_links_are_found_however_they_are_escaped():
+    """Go writes `&` as an escape; others escape the slashes, or everything."""
+    assert has_links(b'"https:\\/\\/replicate.delivery\\/a.png"')
+    assert has_links('"{}"'.format("".join(f"\\u{ord(c):04x}" for c in "https://replicate.delivery/a")).encode())
+    assert not has_links(b'"\\u0041"')
+
+
+def test_in_doubt_an_output_has_links():
+    """What cannot be read is shared for the shorter time."""
+    assert has_links(b'"http://x')
+    assert has_links(b'["http"' + b"," + b"[" * 5000 + b"]" * 5000 + b"]")
+    assert not has_links(b"[" * 900 + b"1" + b"]" * 900)
+
+
+@pytest.mark.parametrize(
+    ("decision", "text"),
+    [
+        (Hit(3541), "replicate-gateway; hit; ttl=3541"),
+        (Join(), "replicate-gateway; fwd=miss; collapsed"),
+        (Miss(stored=True), "replicate-gateway; fwd=miss; stored"),
+        (Miss(stored=False), "replicate-gateway; fwd=miss"),
+        (Bypass(BypassReason.RULE_NEVER), "replicate-gateway; fwd=bypass; detail=rule-never"),
+    ],
+)
+def test_cache_status_tells_what_was_done(decision, text):
+    """RFC 9211, as the documentation shows it."""
+    assert cache_status(decision) == text

@@ -1,0 +1,586 @@
+"""Two spellings of a request meet; any other difference parts them."""
+
+import base64
+import json
+import random
+import re
+import tracemalloc
+import unicodedata
+from hashlib import sha256
+from typing import NamedTuple
+from urllib.parse import quote
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from gateway.domain.targets import Target, TargetKind, parse_version, target_identity
+from gateway.models.rules.schema import InputSchema, Shape
+from gateway.sharing.rules.fingerprint import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    canonical,
+    fingerprint,
+    provisional,
+    sharing_scope,
+)
+
+NUMBER, INTEGER = Shape(frozenset({"number"})), Shape(frozenset({"integer"}))
+TEXT, FILE = Shape(frozenset({"string"})), Shape(frozenset({"string"}), is_file=True)
+SHAPES = {
+    "scale": NUMBER,
+    "steps": INTEGER,
+    "prompt": TEXT,
+    "image": FILE,
+    "any": Shape(),
+    "points": Shape(frozenset({"array"}), items=NUMBER),
+    "images": Shape(frozenset({"array"}), items=FILE),
+    "box": Shape(frozenset({"object"}), properties={"w": NUMBER, "label": TEXT}),
+}
+SCHEMA = InputSchema(SHAPES, defaults=b'{"scale":7.50,"steps":50,"prompt":"a \\u0063at","points":[1,2.5],"any":null}')
+
+
+# What an input means, apart from how it is written.
+class Int(NamedTuple):
+    value: int
+
+
+class Real(NamedTuple):
+    """`digits` times ten to the `power`. Where numbers are told by the schema, it may be written as an integer."""
+
+    digits: int
+    power: int
+
+
+class File(NamedTuple):
+    data: bytes
+
+
+def real(digits: int, power: int) -> Real:
+    while digits and digits % 10 == 0:
+        digits, power = digits // 10, power + 1
+    return Real(digits, power if digits else 0)
+
+
+DEFAULTS = {
+    "scale": real(75, -1), "steps": real(50, 0), "prompt": "a cat", "points": [real(1, 0), real(25, -1)], "any": None,
+}  # fmt: skip
+INTS = st.integers() | st.integers(-3, 3) | st.integers(2**53 - 2, 2**53 + 2) | st.integers(2**64 - 2, 2**70)
+INTS |= st.builds(lambda a, n: a * 10**n, st.integers(-12, 12), st.integers(0, 40))
+REALS = st.builds(real, INTS, st.integers(-25, 25))
+TEXTS = st.text(max_size=8) | st.sampled_from(
+    [
+        "1",
+        "1.0",
+        "null",
+        "true",
+        "é",
+        "e\u0301",
+        "data: x",
+        '"',
+        "\\",
+        "\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"),
+    ]
+)
+FILES = st.builds(File, st.binary(max_size=12))
+NAMES = st.sampled_from(["a", "b", "w", "seed", "file", "é", "\x00", "a b"]) | st.text(max_size=3)
+ANY = st.recursive(
+    st.none() | st.booleans() | st.builds(Int, INTS) | REALS | TEXTS | FILES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=8,
+)
+FIELDS = {
+    "scale": REALS | st.just(DEFAULTS["scale"]),
+    "steps": st.builds(real, INTS, st.just(0)) | st.just(DEFAULTS["steps"]),
+    "prompt": TEXTS | st.just("a cat"),
+    "image": FILES,
+    "any": ANY,
+    "points": st.lists(REALS, max_size=4) | st.just(DEFAULTS["points"]),
+    "images": st.lists(FILES, max_size=3),
+    "box": st.fixed_dictionaries({}, optional={"w": REALS, "label": TEXTS, "z": ANY}),
+}
+INPUTS = st.fixed_dictionaries({}, optional=FIELDS)
+RANDOMS = st.randoms(use_true_random=False)
+
+
+class Speller:
+    """Writes an input as JSON, in one of its many ways."""
+
+    def __init__(self, rnd: random.Random, *, typed: bool = True) -> None:
+        self.rnd = rnd
+        self.typed = typed
+        self.files: dict[str, str] = {}
+
+    def input(self, value) -> bytes:
+        left_out = [
+            name
+            for name, default in DEFAULTS.items()
+            if value.get(name, ...) == default and type(value[name]) is type(default)
+        ]
+        kept = {
+            name: item
+            for name, item in value.items()
+            if not (self.typed and name in left_out and self.rnd.random() < 0.5)
+        }
+        return self.value(kept, SHAPES).encode()
+
+    def value(self, value, shape) -> str:
+        match value:
+            case None | True | False:
+                return {None: "null", True: "true", False: "false"}[value]
+            case Int(number):
+                return str(number)
+            case Real():
+                return self.number(value, integral=self.typed and isinstance(shape, Shape) and shape.is_number)
+            case File(data):
+                return self.text(self.file(data))
+            case str():
+                return self.text(value)
+            case list():
+                items = [
+                    self.value(item, shape.items if isinstance(shape, Shape) and shape.items else Shape())
+                    for item in value
+                ]
+                return "[" + self.space() + ("," + self.space()).join(items) + "]"
+        members = []
+        for name, item in self.rnd.sample(sorted(value.items()), len(value)):
+            inner = shape.get(name, Shape()) if isinstance(shape, dict) else shape.properties.get(name, Shape())
+            if self.rnd.random() < 0.1:
+                members.append(f"{self.text(name)}:1")  # written twice: the last counts
+            members.append(f"{self.text(name)}{self.space()}:{self.space()}{self.value(item, inner)}")
+        return "{" + ",".join(f"{self.space()}{member}{self.space()}" for member in members) + "}"
+
+    def space(self) -> str:
+        return self.rnd.choice(["", "", " ", "\n", "\t ", "\r\n"])
+
+    def text(self, text: str) -> str:
+        return '"' + "".join(self.character(char) for char in text) + '"'
+
+    def character(self, char: str) -> str:
+        if self.rnd.random() < 0.3 or char in '"\\' or ord(char) < 32:
+            units = char.encode("utf-16-be")
+            pairs = [int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2)]
+            return "".join(self.rnd.choice([f"\\u{unit:04x}", f"\\u{unit:04X}"]) for unit in pairs)
+        return "\\/" if char == "/" and self.rnd.random() < 0.5 else char
+
+    def number(self, value: Real, *, integral: bool) -> str:
+        digits, power = str(abs(value.digits)), value.power
+        sign = "-" if value.digits < 0 else ""
+        zeros = self.rnd.randint(0, 3) if value.digits else 0
+        digits, power = digits + "0" * zeros, power - zeros
+        forms = ["exponent", "point"]
+        if -60 < power < 60:
+            forms.append("plain")
+        if integral and value.power >= 0:
+            return (
+                sign + str(abs(value.digits) * 10**value.power)
+                if self.rnd.random() < 0.4
+                else self.number(value, integral=False)
+            )
+        match self.rnd.choice(forms):
+            case "exponent":
+                plus = self.rnd.choice(["", "+"]) if power >= 0 else ""
+                return f"{sign}{digits}{self.rnd.choice('eE')}{plus}{power}"
+            case "point":
+                return f"{sign}{digits[0]}.{digits[1:] or '0'}{self.rnd.choice('eE')}{power + len(digits) - 1}"
+        if power >= 0:
+            return f"{sign}{digits}{'0' * power}.0"
+        digits = digits.rjust(-power + 1, "0")
+        return f"{sign}{digits[:power]}.{digits[power:]}"
+
+    def file(self, data: bytes) -> str:
+        media = self.rnd.choice(["", "image/png", "text/plain;charset=utf-8"])
+        match self.rnd.randint(0, 3):
+            case 0:
+                return f"data:{media};base64,{base64.b64encode(data).decode()}"
+            case 1:
+                return f"data:{media};base64,{base64.encodebytes(data).decode()}"
+            case 2:
+                return f"data:{media},{quote(data, safe='')}"
+        url = f"https://gateway/v1/files/{self.rnd.getrandbits(64):x}"
+        self.files[url] = sha256(data).hexdigest()
+        return url
+
+    def key(self, value) -> bytes:
+        text = self.input(value)
+        return canonical(text, SCHEMA if self.typed else None, self.files)
+
+
+def meaning(value):
+    """Return what tells two inputs apart (in Python 1, 1.0 and True are equal)."""
+    if isinstance(value, dict):
+        return ("object", frozenset((name, meaning(item)) for name, item in value.items()))
+    if isinstance(value, list):
+        return ("array", tuple(meaning(item) for item in value))
+    return (type(value).__name__, value)
+
+
+def full(value):
+    return meaning(DEFAULTS | value)
+
+
+@given(INPUTS, RANDOMS)
+def test_spellings_of_one_request_meet(value, rnd):
+    """Python, JavaScript and curl write the same request differently, with the file as upload or inline, and share."""
+    one, other = Speller(rnd), Speller(rnd)
+    assert one.key(value) == other.key(value)
+
+
+@given(INPUTS, RANDOMS)
+def test_spellings_meet_without_a_schema_too(value, rnd):
+    """While a bare version's model is unknown, whatever is no question of the schema meets."""
+    assert Speller(rnd, typed=False).key(value) == Speller(rnd, typed=False).key(value)
+
+
+@given(INPUTS, INPUTS, RANDOMS)
+def test_two_requests_meet_only_if_they_mean_the_same(one, other, rnd):
+    """Nobody gets the result of another request."""
+    assert (Speller(rnd).key(one) == Speller(rnd).key(other)) == (full(one) == full(other))
+
+
+MORE = [
+    None,
+    True,
+    False,
+    Int(0),
+    Int(1),
+    real(1, 0),
+    real(0, 0),
+    "",
+    "0",
+    "1",
+    [],
+    {},
+    File(b""),
+    "file:",
+    real(-1, 0),
+]
+
+
+def mutated(value, rnd: random.Random, *, number: bool = False):
+    """Change one thing, somewhere."""
+    if isinstance(value, dict) and value and rnd.random() < 0.7:
+        name = rnd.choice(sorted(value))
+        shape = SHAPES.get(name, Shape())
+        return value | {name: mutated(value[name], rnd, number=shape.is_number)}
+    if isinstance(value, list) and value and rnd.random() < 0.6:
+        at = rnd.randrange(len(value))
+        return [*value[:at], mutated(value[at], rnd), *value[at + 1 :]]
+    match value:
+        case Real(digits, power):
+            return rnd.choice(
+                [
+                    real(digits * 10 + 1, power - 1),
+                    real(-digits or 1, power),
+                    real(digits, power + 1),
+                    real(digits + 1, power),
+                ]
+            )
+        case Int(number_):
+            return rnd.choice(
+                [Int(number_ + 1), Int(-number_ or 1), Int(number_ * 10 or 1), real(number_, 0), str(number_)]
+            )
+        case str():
+            return rnd.choice(
+                [
+                    value + " ",
+                    " " + value,
+                    value + "\x00",
+                    value.swapcase(),
+                    unicodedata.normalize("NFD", value),
+                    value[::-1],
+                    None,
+                    [value],
+                ]
+            )
+        case File(data):
+            return rnd.choice([File(data + b"\x00"), File(data[1:]), File(data[::-1]), sha256(data).hexdigest()])
+        case list():
+            return rnd.choice([value[1:], value[::-1], [*value, None], [value], [*value, *value], {"0": value}])
+        case dict():
+            return rnd.choice(
+                [
+                    dict(list(value.items())[1:]),
+                    value | {"extra": rnd.choice(MORE)},
+                    {f"{name}_": item for name, item in value.items()},
+                ]
+            )
+    return rnd.choice([item for item in MORE if type(item) is not type(value) or item != value])
+
+
+@given(INPUTS, RANDOMS)
+def test_any_single_change_parts_two_requests(value, rnd):
+    """One digit, one accent, one byte of a file, one level of brackets: another picture."""
+    changed = mutated(value, rnd)
+    assume(isinstance(changed, dict))
+    for name, shape in SHAPES.items():  # where the schema tells numbers, an integer is one however it is written
+        if isinstance(changed.get(name), Int) and shape.is_number:
+            changed[name] = real(changed[name].value, 0)
+        if isinstance(changed.get(name), File) and shape.is_text:
+            del changed[name]
+    box = changed.get("box")
+    if isinstance(box, dict) and isinstance(box.get("w"), Int):
+        box["w"] = real(box["w"].value, 0)
+    if isinstance(changed.get("points"), list):
+        changed["points"] = [real(item.value, 0) if isinstance(item, Int) else item for item in changed["points"]]
+    assert (Speller(rnd).key(value) == Speller(rnd).key(changed)) == (full(value) == full(changed))
+
+
+def key(text: str | bytes, schema: InputSchema | None = SCHEMA, files=None, ignore=()) -> bytes:
+    return canonical(text.encode() if isinstance(text, str) else text, schema, files or {}, frozenset(ignore))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('{"steps":1}', '{"steps":1.0}'),
+        ('{"steps":100}', '{"steps":1e2}'),
+        ('{"steps":100}', '{"steps":1000.0E-1}'),
+        ('{"scale":3}', '{"scale":3.000}'),
+        ('{"scale":0.10}', '{"scale":0.1}'),
+        ('{"scale":1E-2}', '{"scale":0.01}'),
+        ('{"any":0.10}', '{"any":0.1}'),
+        ('{"any":[1E-2]}', '{"any":[0.01]}'),
+        ('{"any":10.0}', '{"any":1e1}'),
+        ('{"steps":0}', '{"steps":-0.0}'),
+        ('{"steps":0}', '{"steps":0e99999}'),
+        ('{"scale":0}', '{"scale":0.00}'),
+        ('{"scale":0}', '{"scale":-0}'),
+        ('{"steps":1180591620717411303424}', '{"steps":1180591620717411303424.0}'),
+        ('{"steps":1000000000000000000}', '{"steps":1e18}'),
+        ('{"steps":10000000000000000000}', '{"steps":1e19}'),
+        ('{"steps":1000000000000000000000000000000}', '{"steps":1e30}'),
+        ('{"scale":1e400}', '{"scale":10E+399}'),
+        ('{"scale":1e0000000000000000000000000000002}', '{"scale":100}'),
+        ('{"points":[1,2]}', '{"points":[1.0,2e0]}'),
+        ('{"box":{"w":1}}', '{"box":{"w":1.0}}'),
+        ("{}", '{"scale":7.5,"steps":5e1,"prompt":"a cat","points":[1.0,2.50],"any":null}'),
+        ('{"a":1,"b":2}', ' {"b" :2,\n"\\u0061":1}'),
+        ('{"prompt":"\\ud83d\\ude00\\/\\u00e9"}', '{"prompt":"😀/é"}'),
+        ('{"steps":1,"steps":2}', '{"steps":2}'),
+    ],
+)
+def test_the_same_request_written_otherwise(one, other):
+    """A cache that knows 1 from 1.0 would pay twice for one picture."""
+    assert key(one) == key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('{"any":1}', '{"any":1.0}'),
+        ('{"any":[1]}', '{"any":[1.0]}'),
+        ('{"unknown":1}', '{"unknown":1.0}'),
+        ('{"box":{"z":1}}', '{"box":{"z":1.0}}'),
+        ('{"prompt":1}', '{"prompt":1.0}'),
+        ('{"scale":[1]}', '{"scale":[1.0]}'),
+        ('{"scale":0.0}', '{"scale":-0.0}'),
+        ('{"any":0.0}', '{"any":-0.0}'),
+        ('{"any":0}', '{"any":-0.0}'),
+        ('{"steps":1}', '{"steps":"1"}'),
+        ('{"steps":1}', '{"steps":true}'),
+        ('{"steps":1}', '{"steps":[1]}'),
+        ('{"steps":18446744073709551616}', '{"steps":18446744073709551617}'),
+        ('{"steps":1180591620717411303424}', '{"steps":1180591620717411303425}'),
+        ('{"steps":9007199254740992}', '{"steps":9007199254740993}'),
+        ('{"steps":9007199254740992}', '{"steps":9007199254740992.5}'),
+        ('{"steps":1}', '{"steps":1.0000000000000000000000001}'),
+        ('{"scale":0.1}', '{"scale":0.1000000000000000055511151231257827}'),
+        ('{"scale":1e-400}', '{"scale":0}'),
+        ('{"scale":1e400}', '{"scale":1e401}'),
+        ("{}", '{"scale":null}'),
+        ("{}", '{"image":null}'),
+        ("{}", '{"prompt":""}'),
+        ("{}", '{"unknown":null}'),
+        ('{"prompt":"é"}', '{"prompt":"e\\u0301"}'),
+        ('{"prompt":"a"}', '{"Prompt":"a"}'),
+        ('{"any":{}}', '{"any":[]}'),
+        ('{"any":[[],1]}', '{"any":[[1]]}'),
+        ('{"any":{"a":{"b":1}}}', '{"any":{"a":1,"b":1}}'),
+        ('{"any":"null"}', '{"any":null}'),
+        ('{"image":"data:,a"}', '{"image":"a"}'),
+        ('{"prompt":"data:,a%20b"}', '{"prompt":"data:;base64,YSBi"}'),
+        ('{"image":"data:;base64,QQ=="}', '{"image":"data:;base64,QQ"}'),
+    ],
+)
+def test_other_requests_that_look_alike(one, other):
+    """A cache that takes these for one would give wrong pictures."""
+    assert key(one) != key(other)
+
+
+def test_a_file_is_one_however_it_was_sent():
+    """The JavaScript client uploads a Blob once, sends it inline the next time, and meets the same entry."""
+    url = "https://gateway.example.com/v1/files/abc"
+    files = {url: sha256(b"hello").hexdigest()}
+    uploaded = key(json.dumps({"image": url, "any": [{"deep": url}]}), files=files)
+    inline = key('{"image":"data:text/plain,hello","any":[{"deep":"data:image/png;base64,aGVsbG8="}]}')
+    assert uploaded == inline
+    assert key(json.dumps({"image": url})) != key(json.dumps({"image": url}), files=files)
+    assert key(json.dumps({"image": url + "x"}), files=files) == key(json.dumps({"image": url + "x"}))
+
+
+def test_a_name_is_never_a_file():
+    """An input whose name is a file's link keeps its name."""
+    assert key('{"any":{"data:,a":1}}') != key('{"any":{"data:;base64,YQ==":1}}')
+
+
+def test_text_that_a_model_reads_as_text_stays_text():
+    """A language model that is shown a data: URI sees its media type; two such prompts are two requests."""
+    assert key('{"prompt":"data:text/html,a"}') != key('{"prompt":"data:text/plain,a"}')
+    assert key('{"image":"data:text/html,a"}') == key('{"image":"data:text/plain,a"}')
+
+
+DIGEST = sha256(b"secret").hexdigest()
+IMITATIONS = st.sampled_from(
+    [
+        f"file:{DIGEST}",
+        DIGEST,
+        f'"file:{DIGEST}"',
+        f'",file:{DIGEST},"',
+        f"\\u0066ile:{DIGEST}",
+        f"data:file:{DIGEST}",
+        "data:,",
+    ]
+)
+FORGERIES = st.recursive(
+    IMITATIONS | TEXTS | st.integers() | st.none(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(IMITATIONS | st.sampled_from(["file", "sha256"]), inner, max_size=3)
+    ),
+)
+
+
+@given(FORGERIES)
+@example({"file": DIGEST})
+@example([f"file:{DIGEST}"])
+def test_no_text_or_object_can_imitate_a_file(value):
+    """Who knows the hash of somebody's picture, and not the picture, does not get what was made of it."""
+    assume(value != "data:,")
+    forged = key(json.dumps({"image": value, "any": value}))
+    assert forged != key(json.dumps({"image": "data:,secret", "any": "data:,secret"}))
+    outside = re.sub(rb'"(?:[^"\\]|\\.)*"', b'""', forged)
+    assert DIGEST.encode() not in outside
+
+
+@given(ANY, RANDOMS)
+def test_nothing_but_files_and_numbers_stands_outside_of_quotes(value, rnd):
+    """What keeps forgeries out: the canonical form has JSON's tokens, numbers and file tokens."""
+    outside = re.sub(rb'"(?:[^"\\]|\\.)*"', b"T", Speller(rnd).key({"any": value}))
+    assert re.fullmatch(rb"(?:[{}\[\]:,T]|null|true|false|-?\d+(?:e-?\d+)?|file:[0-9a-f]{64})*", outside)
+
+
+def test_inputs_that_a_rule_ignores_are_left_out():
+    """A note for the webhook does not make another picture; a nested value of that name does."""
+    note = key('{"steps":1,"note":"a","box":{"note":1}}', ignore=["note"])
+    assert note == key('{"steps":1,"note":"b","box":{"note":1}}', ignore=["note"])
+    assert note == key('{"steps":1,"box":{"note":1}}')
+    assert note != key('{"steps":1,"box":{"note":2}}', ignore=["note"])
+    assert key("{}", ignore=["steps"]) == key('{"steps":7}', ignore=["steps"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"[]", b"null", b"1", b'"x"', b"{", b'{"a":}', b'{"a":NaN}', b'{"a":Infinity}', b'{"a":-}', b'{"a":01}',
+        b'{"a":1.}', b'{"a":"\xff"}', b'{"a":"\\ud800"}', b'{"a":1} x', b'{"a":' + b"1" * 5000 + b"}",
+        b'{"a":1e9999999999999999999}', b'{"a":1e-' + b"9" * 9000 + b"}", b"\xef\xbb\xbf{}",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_said_to_be_so(text):
+    """Such a request is run on its own; it neither crashes the gateway nor meets another."""
+    with pytest.raises(ValueError, match="the input"):
+        key(text)
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH, 500, 990, 1000, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_nesting_is_bounded_with_a_clear_error(depth, opening, closing):
+    """A body of brackets is no way to crash the gateway."""
+    with pytest.raises(ValueError, match=r"nested more than 128 deep|more than 250000 values"):
+        key('{"a":' + opening * depth + "1" + closing * depth + "}")
+
+
+def test_nesting_within_the_bound_is_compared():
+    """A workflow of many levels can be shared."""
+    assert key('{"a":' + "[" * (MAX_DEPTH - 1) + "1" + "]" * (MAX_DEPTH - 1) + "}")
+
+
+def test_the_number_of_values_is_bounded():
+    """A body of a million numbers does not hold up the other callers."""
+    numbers = "[" + "1," * MAX_VALUES + "1]"
+    for text in (f'{{"a":{numbers}}}', f'{{"a":{numbers},"a":1}}', f'{{"a": \n{numbers}}}'):
+        with pytest.raises(ValueError, match="more than 250000 values"):
+            key(text)
+    with pytest.raises(ValueError, match="more than 250000 values"):
+        key("{" + ",".join(f'"{n}":1' for n in range(MAX_VALUES + 1)) + "}")
+
+
+def test_a_long_text_is_one_value():
+    """A book in the prompt, with all its commas and brackets, can be shared."""
+    text = ",[{" * MAX_VALUES
+    assert json.loads(key(json.dumps({"prompt": text})))["prompt"] == text
+
+
+def test_numbers_are_not_blown_up():
+    """A small body cannot make a large one of itself."""
+    text = '{"points":[' + ",".join(["1e4000"] * 1000) + "]}"
+    assert len(key(text)) < len(text) + 100
+
+
+def test_fingerprints_part_by_target_scope_and_certainty():
+    """Another model, another team, or a guess made before the model was known: never the same entry."""
+    keys = [
+        make(target, text, scope)
+        for make in (fingerprint, provisional)
+        for target in ("version:a", "model:a/b", "deployment:a/b", "version:a\n5:all")
+        for scope in ("all", "team:all", "team:acme", "team:acm")
+        for text in (b"{}", b'{"a":1}', b"e{}")
+    ]
+    assert len(set(keys)) == len(keys)
+    assert all(re.fullmatch(r"[0-9a-f]{64}", key) for key in keys)
+
+
+def test_fingerprints_stay_what_they_are():
+    """Entries stored by this release are found by the next, or its version number is another."""
+    text = key('{"steps":1.0,"image":"data:,a","any":[1.5,-2,"é"]}')
+    assert text == (
+        b'{"any":[15e-1,-2,"\xc3\xa9"],"image":file:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb,'
+        b'"points":[1,25e-1],"prompt":"a cat","scale":75e-1,"steps":1}'
+    )
+    head = b"replicate-gateway fingerprint 1\n9:model:a/b\n6:team:x\n"
+    assert fingerprint("model:a/b", text, "team:x") == sha256(head + text).hexdigest()
+
+
+@given(st.text(max_size=5), st.text(max_size=5), st.text(max_size=5), st.text(max_size=5))
+def test_targets_and_scopes_cannot_be_shifted_into_each_other(target, scope, other_target, other_scope):
+    """No team's name can be chosen so as to read another's entries."""
+    same = (target, scope) == (other_target, other_scope)
+    assert (fingerprint(target, b"{}", scope) == fingerprint(other_target, b"{}", other_scope)) == same
+
+
+def test_a_version_is_one_however_it_was_posted():
+    """`run("owner/name:version")` posts the bare id; others post the whole name."""
+    version = "a" * 64
+    whole, bare = parse_version(f"acme/toy:{version}"), parse_version(version)
+    assert target_identity(whole) == target_identity(bare) == f"version:{version}"
+    names = {target_identity(Target(kind, "acme/toy", version)) for kind in TargetKind}
+    assert len(names) == 3
+
+
+def test_a_team_called_all_shares_with_itself_only():
+    """A team's name does not widen its circle."""
+    assert sharing_scope("team", "all") != sharing_scope("all", "acme") == sharing_scope("all", "all")
+    assert sharing_scope("team", "acme") != sharing_scope("team", "acme2")
+
+
+def test_a_large_file_is_not_copied():
+    """Ten callers who send ten megabytes each do not take three times that."""
+    text = b'{"image":"data:image/png;base64,' + b"QUJD" * 1_000_000 + b'"}'
+    tracemalloc.start()
+    try:
+        key(text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.1 * len(text)

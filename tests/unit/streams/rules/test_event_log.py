@@ -1,0 +1,415 @@
+"""The bounded log of a run's events, held against a plain list that forgets nothing."""
+
+import zlib
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.streams.rules.event_log import Behind, EventLog, Gone, Unknown, order
+from gateway.streams.rules.replay import frame
+from gateway.streams.rules.sse import Event, EventSplitter, read_event
+
+GREETING = read_event(b": hi\n\n")
+PLENTY = 1_000_000
+
+
+def output(number: int, data: str = "a", second: int = 1698774369) -> Event:
+    return frame("output", f"{second}:{number}", data)
+
+
+def filled(count: int, max_bytes: int = PLENTY) -> EventLog:
+    log = EventLog(max_bytes)
+    for number in range(count):
+        log.append(output(number))
+    return log
+
+
+def dump(log: EventLog) -> bytes:
+    return log.part(0).dump()
+
+
+def joined(log: EventLog, max_bytes: int) -> EventLog:
+    return EventLog.joined([dump(log)], max_bytes)
+
+
+def read_all(log: EventLog, cursor: int, limit: int) -> bytes:
+    said = b""
+    while cursor < log.end:
+        data, cursor = log.read(cursor, limit)
+        said += data
+    return said
+
+
+# Reading
+
+
+def test_a_late_reader_gets_the_whole_and_then_what_comes():
+    """History, then live: one text, with nothing missing and nothing twice."""
+    log = filled(3)
+    said, cursor = log.read(log.start(), PLENTY)
+    assert (said, cursor) == (b"".join(output(number).raw for number in range(3)), log.end)
+    assert log.read(cursor, PLENTY) == (b"", 3)
+    assert log.append(output(3)) == 3
+    assert log.read(cursor, PLENTY) == (output(3).raw, 4)
+
+
+def test_a_read_gives_whole_events_up_to_the_limit_and_one_at_least():
+    """A reader never stands in the middle of an event, and one that is longer than the limit holds nobody up."""
+    log = filled(3)
+    size = len(output(0).raw)
+    assert log.read(0, 2 * size) == (output(0).raw + output(1).raw, 2)
+    assert log.read(0, 2 * size - 1) == (output(0).raw, 1)
+    assert log.read(1, 0) == (output(1).raw, 2)
+
+
+@pytest.mark.parametrize("cursor", [-1, 4])
+def test_a_cursor_of_nobody_is_refused(cursor: int):
+    """It would be a reader of another run's log."""
+    with pytest.raises(ValueError, match=r"not in 0\.\.3"):
+        filled(3).read(cursor, PLENTY)
+
+
+def test_an_empty_log_has_nothing_to_read():
+    """A reader who comes first waits at the start."""
+    log = EventLog(PLENTY)
+    assert log.read(log.start(), PLENTY) == (b"", 0)
+    assert (log.end, log.dropped, log.size, log.last_id, log.is_closed) == (0, 0, 0, None, False)
+
+
+def test_an_event_without_bytes_is_refused():
+    """It could be read without end."""
+    with pytest.raises(ValueError, match="at least one byte"):
+        EventLog(PLENTY).append(Event(b"", None, "message", True))
+
+
+# The end
+
+
+def test_done_closes_a_log():
+    """What a muddled upstream says afterwards reaches nobody."""
+    log = filled(2)
+    log.append(frame("done", "1698774370:0", "{}"))
+    assert log.is_closed
+    with pytest.raises(ValueError, match="nothing comes after the end"):
+        log.append(output(9))
+    assert log.read(2, PLENTY) == (b"event: done\nid: 1698774370:0\ndata: {}\n\n", 3)
+
+
+def test_a_log_can_be_closed_without_done():
+    """For a run that ends with the gateway."""
+    log = filled(1)
+    log.close()
+    assert log.is_closed
+    with pytest.raises(ValueError, match="nothing comes after the end"):
+        log.append(output(9))
+
+
+# Bounds
+
+
+def test_the_oldest_events_make_room():
+    """The log holds its limit and no more, and knows how much it dropped."""
+    size = len(output(0).raw)
+    log = filled(10, max_bytes=3 * size + size // 2)
+    assert (log.size, log.dropped, log.end) == (3 * size, 7, 10)
+    assert log.is_behind(log.start())
+    assert log.is_behind(6)
+    assert not log.is_behind(7)
+    assert log.read(7, PLENTY) == (b"".join(output(number).raw for number in (7, 8, 9)), 10)
+
+
+def test_a_reader_that_fell_out_is_told_so():
+    """It is ended so that it comes back, instead of getting a text with a hole in it."""
+    log = filled(10, max_bytes=100)
+    with pytest.raises(Behind, match="event 0 has been dropped; the oldest is 8"):
+        log.read(0, PLENTY)
+
+
+def test_an_event_above_the_limit_can_be_read_until_the_next():
+    """A picture larger than the log reaches those who are there."""
+    log = EventLog(100)
+    picture = output(0, "A" * 500)
+    log.append(picture)
+    assert log.read(0, PLENTY) == (picture.raw, 1)
+    log.append(output(1))
+    assert (log.dropped, log.size) == (1, len(output(1).raw))
+
+
+def test_a_long_life_takes_no_more_memory_than_a_short_one():
+    """A run that talks for hours: neither bytes nor places of dropped events stay."""
+    log = EventLog(1000)
+    for number in range(20_000):
+        log.append(output(number))
+    assert log.end == 20_000
+    assert log.size <= 1000
+    assert len(log._ends) < 100
+    assert log.read(log.dropped, PLENTY)[1] == 20_000
+
+
+# Coming back
+
+
+def test_a_reader_goes_on_after_the_event_it_saw_last():
+    """`Last-Event-ID`: neither that event again, nor one less."""
+    log = filled(20)
+    for number in range(20):
+        assert log.after(f"1698774369:{number}") == number + 1
+
+
+def test_comments_have_no_id_and_are_passed_over():
+    """Who saw the event before a comment gets the comment again, which says nothing."""
+    log = EventLog(PLENTY)
+    for event in (GREETING, output(0), GREETING, output(1)):
+        log.append(event)
+    assert log.after("1698774369:0") == 2
+    assert log.after("1698774369:1") == 4
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("colon", [b": ", b":"])
+def test_ids_are_found_as_upstream_wrote_them(end: bytes, colon: bytes):
+    """With every line end, with and without the blank, first in the event or last."""
+    log = EventLog(PLENTY)
+    stream = end.join([b"id" + colon + b"a:1", b"data: id: a:2", b"", b"data: x", b"id" + colon + b"a:2", b"", b""])
+    for event in EventSplitter(PLENTY).feed(stream):
+        log.append(event)
+    assert log.after("a:1") == 1
+    assert log.after("a:2") == 2
+    assert log.last_id == "a:2"
+    assert log.after("a:") == Unknown()
+    assert log.after(":2") == Unknown()
+
+
+def test_text_that_looks_like_an_id_is_none():
+    """A model may write what it likes."""
+    log = EventLog(PLENTY)
+    log.append(output(0, "id: 7:7\nid: 7:7"))
+    log.append(read_event(b"id: 7:7\nid: 8:8\ndata: a\n\n"))
+    assert log.after("7:7") == Unknown()
+    assert log.after("8:8") == 2
+    log.append(read_event(b"id: 7:7\ndata: a\n\n"))
+    assert log.after("7:7") == 3
+
+
+def test_of_events_that_share_an_id_the_first_counts():
+    """Rather a token twice than one lost."""
+    log = EventLog(PLENTY)
+    for event in (output(0), output(0, "b"), output(1)):
+        log.append(event)
+    assert log.after("1698774369:0") == 1
+
+
+def test_what_has_been_dropped_is_gone():
+    """The honest answer to a reader who would miss something, also for ids that are older than any here."""
+    log = filled(10, max_bytes=100)
+    assert log.dropped == 8
+    for number in range(8):
+        assert log.after(f"1698774369:{number}") == Gone()
+    assert log.after("1500000000:0") == Gone()
+    assert log.after("not-comparable") == Gone()
+    assert log.after("1698774369:8") == 9
+
+
+def test_an_id_that_never_was_here_is_unknown():
+    """From a replay, of another run, or made up: not guessed at."""
+    log = filled(10)
+    for event_id in ("1698774369:10", "1698774368:0", "1698774370:0", "nonsense", "1698774369", "", "1698774369:0\n"):
+        assert log.after(event_id) == Unknown()
+    dropping = filled(10, max_bytes=100)
+    assert dropping.after("1698774370:0") == Unknown()
+    assert dropping.after("") == Unknown()
+
+
+def test_dropped_events_without_ids_make_no_id_gone():
+    """Where only comments were dropped, no reader can have seen more than is here."""
+    log = EventLog(60)
+    for event in (GREETING, GREETING, output(0)):
+        log.append(event)
+    log.append(output(1))
+    assert log.dropped == 3
+    comments = EventLog(10)
+    for _ in range(5):
+        comments.append(GREETING)
+    assert comments.after("nonsense") == Unknown()
+
+
+def test_ids_that_step_back_are_gone_all_the_same():
+    """Upstream's clock was set back: what it said before is dropped, not unknown."""
+    log = EventLog(100)
+    for event in (output(5), output(1), frame("output", "odd", "a"), output(2), output(3), output(4)):
+        log.append(event)
+    assert log.dropped == 4
+    for event_id in ("1698774369:5", "1698774369:1", "odd", "1698774369:2"):
+        assert log.after(event_id) == Gone()
+
+
+@pytest.mark.parametrize(
+    ("event_id", "pair"),
+    [("1698774369:0", (1698774369, 0)), ("0:12", (0, 12)), ("1:2:3", None), ("a:1", None), ("-1:2", None), ("", None),
+     ("١:٢", None), ("1" * 20 + ":1", None)],
+)  # fmt: skip
+def test_ids_compare_as_their_events_came(event_id: str, pair: tuple[int, int] | None):
+    """By second, then by number; text that is no such id is told apart."""
+    assert order(event_id) == pair
+
+
+# Kept in a store
+
+
+def test_a_log_is_the_same_after_a_restart():
+    """Cursors, numbers, the end, and what is gone."""
+    log = filled(10, max_bytes=100)
+    log.append(frame("done", "1698774370:0", "{}"))
+    again = joined(log, 100)
+    assert (again.end, again.dropped, again.size, again.last_id, again.is_closed) == (
+        11, log.dropped, log.size, "1698774370:0", True,
+    )  # fmt: skip
+    assert again.after("1698774369:2") == Gone()
+    assert again.after("1698774369:9") == 10
+    assert dump(again) == dump(log)
+
+
+def test_a_log_goes_on_after_a_restart():
+    """The run was still talking."""
+    log = joined(filled(3), PLENTY)
+    log.append(output(3))
+    assert read_all(log, 0, 1) == b"".join(output(number).raw for number in range(4))
+
+
+def test_a_log_is_cut_to_a_limit_that_was_lowered():
+    """The setting counts, not what was written under another."""
+    log = joined(filled(10), 100)
+    assert (log.size <= 100, log.end, log.dropped) == (True, 10, 8)
+    assert log.after("1698774369:0") == Gone()
+    assert log.outputs == 10
+
+
+def test_a_log_kept_in_parts_is_one_again():
+    """Half a second's events a part, as they came; what each part knows of the whole is that of its end."""
+    log, parts, kept = EventLog(PLENTY), [], 0
+    for number in range(10):
+        log.append(output(number) if number % 4 else frame("error", f"9:{number}", "{}"))
+        if number % 3 == 2:
+            part = log.part(kept)
+            parts.append(part.dump())
+            assert (part.first, part.end) == (kept, number + 1)
+            kept = part.end
+    again = EventLog.joined(parts, PLENTY)
+    assert (again.end, again.outputs, again.has_error, again.last_id) == (9, 6, True, "9:8")
+    again.append(output(9))
+    assert dump(again) == dump(log)
+    assert read_all(again, 0, 1) == read_all(log, 0, 1)
+
+
+def test_parts_with_a_hole_between_them_are_refused():
+    """A gap in a text looks like the text."""
+    log = filled(9)
+    head = filled(3).part(0).dump()
+    with pytest.raises(ValueError, match="a part begins at 5, and 3 comes next"):
+        EventLog.joined([head, log.part(5).dump()], PLENTY)
+
+
+def test_a_part_of_what_was_dropped_is_what_is_left():
+    """Events that came and went between two parts are missed in neither number nor id."""
+    log = filled(10, max_bytes=100)
+    part = log.part(2)
+    assert (part.first, part.end) == (8, 10)
+    assert EventLog.joined([part.dump()], 100).after("1698774369:2") == Gone()
+
+
+def test_a_dump_is_small():
+    """A token is wrapped in fifty bytes that are nearly the same each time; the store need not keep them all."""
+    log = filled(1000)
+    assert len(dump(log)) < log.size / 5
+
+
+@pytest.mark.parametrize(
+    "dumped",
+    [
+        b"",
+        b"\x02" + dump(filled(1))[1:],
+        dump(filled(3))[:-9],
+        b"\x01" + zlib.compress(b"\x01"),
+        b"\x01" + zlib.compress(msgspec.msgpack.encode([0, None, None, False, 0, False, [3], b"ab"])),
+        b"\x01" + zlib.compress(msgspec.msgpack.encode([0, None, None, False, [3, -1], b"ab"])),
+    ],
+)
+def test_what_is_no_dump_is_refused(dumped: bytes):
+    """Damaged, of a version to come, or something else: the replay from the output takes its place."""
+    with pytest.raises(ValueError, match=r"not an event log|another version"):
+        EventLog.joined([dumped], PLENTY)
+
+
+# Any interleaving
+
+
+EVENTS = st.one_of(
+    st.just(GREETING),
+    st.builds(lambda number, size: output(number, "x" * size), st.integers(0, 50), st.integers(0, 120)),
+)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), EVENTS),
+        st.tuples(st.just("read"), st.tuples(st.integers(0, 2), st.integers(0, 300))),
+        st.tuples(st.just("keep"), st.none()),
+        st.tuples(st.just("restart"), st.none()),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS, st.integers(1, 600))
+@settings(max_examples=500, deadline=None)
+def test_no_reader_misses_or_repeats_anything(steps, max_bytes: int):
+    """Appends, drops, restarts and readers of any speed: each has read a piece of the story with no hole in it."""
+    log = EventLog(max_bytes)
+    story: list[Event] = []
+    cursors = [0, 0, 0]
+    parts: dict[int, bytes] = {}
+    for step, value in steps:
+        if step == "append":
+            assert log.append(value) == len(story)
+            story.append(value)
+        elif step in ("keep", "restart"):
+            part = log.part(max((first for first in parts), default=0))
+            parts[part.first] = part.dump()
+            # As the store lets them go: those before the one that the oldest event still kept is in.
+            oldest = max(first for first in parts if first <= log.dropped)
+            parts = {first: kept for first, kept in parts.items() if first >= oldest}
+            if step == "restart":
+                log = EventLog.joined([parts[first] for first in sorted(parts)], max_bytes)
+        else:
+            reader, limit = value
+            cursor = cursors[reader]
+            if log.is_behind(cursor):
+                with pytest.raises(Behind):
+                    log.read(cursor, limit)
+                cursor = log.dropped  # as a reader who takes what there is
+            data, cursors[reader] = log.read(cursor, limit)
+            events = story[cursor : cursors[reader]]
+            assert data == b"".join(event.raw for event in events)
+            assert len(data) <= limit or len(events) == 1
+            assert events or cursor == len(story)
+            assert cursors[reader] == len(story) or len(data) + len(story[cursors[reader]].raw) > limit
+        kept = story[log.dropped :]
+        assert log.end == len(story)
+        assert log.size == sum(len(event.raw) for event in kept)
+        assert log.size <= max_bytes or len(kept) == 1
+        # Nothing is dropped that there was room for.
+        assert not log.dropped or len(kept) == 1 or log.size + len(story[log.dropped - 1].raw) > max_bytes
+    check_ids(log, story)
+
+
+def check_ids(log: EventLog, story: list[Event]) -> None:
+    """Each id of the story leads to the place after it, or is gone."""
+    kept = {}
+    for number in range(len(story) - 1, log.dropped - 1, -1):
+        if story[number].id:
+            kept[story[number].id] = number + 1
+    for event in story:
+        if event.id:
+            assert log.after(event.id) == kept.get(event.id, Gone())
+    ids = [event.id for event in story if event.id]
+    assert log.last_id == (ids[-1] if ids else None)

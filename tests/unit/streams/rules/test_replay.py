@@ -1,0 +1,284 @@
+"""Streams told again from what a run left behind."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.streams.rules.event_log import EventLog
+from gateway.streams.rules.replay import canceled_done, frame, is_own_end, replay, with_links
+from gateway.streams.rules.sse import EventSplitter, is_done, read_event
+
+COMPLETED = "2023-10-31T17:46:11.25Z"
+AT = 1698774371
+
+
+def document(output: Any, status: str = "succeeded", **more: Any) -> bytes:
+    body = {"id": "vrsafsk7mnrgj0cf0p2ax766s4", "output": output, "status": status, "completed_at": COMPLETED} | more
+    return json.dumps(body).encode()
+
+
+def told(document: bytes, **more: Any) -> list[tuple[str, str]]:
+    return [(event.name, event.data()) for event in replay(document, 0.0, **more)]
+
+
+def test_a_text_is_told_again_chunk_by_chunk():
+    """The same bytes as upstream would have sent, empty chunks and all, numbered within the second of the end."""
+    assert b"".join(event.raw for event in replay(document(["Hello,", " world", "", "\n"]), 0.0)) == (
+        b"event: output\nid: 1698774371:0\ndata: Hello,\n\n"
+        b"event: output\nid: 1698774371:1\ndata:  world\n\n"
+        b"event: output\nid: 1698774371:2\ndata:\n\n"
+        b"event: output\nid: 1698774371:3\ndata:\ndata:\n\n"
+        b"event: done\nid: 1698774371:4\ndata: {}\n\n"
+    )
+
+
+def test_a_stream_of_files_is_told_again_link_by_link():
+    """One link an event."""
+    links = ["https://replicate.delivery/xezq/a/out-0.png", "data:image/png;base64,AAAA"]
+    assert told(document(links)) == [("output", links[0]), ("output", links[1]), ("done", "{}")]
+
+
+def test_links_of_stored_copies_can_stand_in():
+    """An hour after the end upstream's links are dead, and those of the gateway's copies are not."""
+    mine = b'["https://gateway.example/outputs/t/out-0.png"]'
+    assert told(document(["https://replicate.delivery/xezq/a/out-0.png"]), output=mine) == [
+        ("output", "https://gateway.example/outputs/t/out-0.png"),
+        ("done", "{}"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("output", "chunks"),
+    [
+        ("a text", ["a text"]),
+        ("", [""]),
+        (None, []),
+        ([], []),
+        ({"a": 1, "b": [2]}, ['{"a": 1, "b": [2]}']),
+        (1.50, ["1.5"]),
+        (True, ["true"]),
+        ([1, None, {"a": "b"}, "text", ["x", "y"]], ["1", "null", '{"a": "b"}', "text", '["x", "y"]']),
+    ],
+)
+def test_other_outputs_are_told_as_json(output: Any, chunks: list[str]):
+    """A string is one event; what is no text is written as JSON; nothing is no event."""
+    assert told(document(output)) == [*(("output", chunk) for chunk in chunks), ("done", "{}")]
+
+
+def test_json_stays_as_upstream_wrote_it():
+    """Numbers keep their form and text its escapes."""
+    body = b'{"status": "succeeded", "output": { "n" : 1.50,\n "t":"\\u003ca\\u003e" }}'
+    assert told(body) == [("output", '{ "n" : 1.50,\n "t":"\\u003ca\\u003e" }'), ("done", "{}")]
+
+
+def test_a_document_without_an_output_has_only_an_end():
+    """Fields that are not known yet are absent in one of upstream's shapes."""
+    assert told(b'{"status":"succeeded"}') == [("done", "{}")]
+
+
+def test_half_an_emoji_is_no_reason_to_fail():
+    """JSON may hold what UTF-8 cannot; the reader gets the replacement sign, and everything else as it is."""
+    body = rb'{"status":"succeeded","output":["a\ud83d","\ude00b","\ud83d\ude00","\\ud83d","\uD83Dx\n"]}'
+    chunks = ["a\ufffd", "\ufffdb", "\U0001f600", "\\ud83d", "\ufffdx\n"]
+    assert told(body) == [*(("output", chunk) for chunk in chunks), ("done", "{}")]
+    assert told(document(None), output=rb'["a\ud83d"]') == [("output", "a\ufffd"), ("done", "{}")]
+
+
+# Ends
+
+
+def test_a_failed_run_tells_its_error_and_then_the_end():
+    """Clients throw at `error` with its `detail`, and close on `done`."""
+    assert told(document(["a"], "failed", error='CUDA "out" of memory é')) == [
+        ("output", "a"),
+        ("error", '{"detail":"CUDA \\"out\\" of memory é"}'),
+        ("done", '{"reason":"error"}'),
+    ]
+
+
+@pytest.mark.parametrize("error", [None, ""])
+def test_a_failed_run_without_words_still_tells_an_error(error: str | None):
+    """A failure is never shown as an output that is merely short."""
+    assert told(document(None, "failed", error=error)) == [
+        ("error", '{"detail":"Prediction failed"}'),
+        ("done", '{"reason":"error"}'),
+    ]
+
+
+def test_an_error_that_is_no_text_is_told_as_json():
+    """Some models raise objects."""
+    assert told(document(None, "failed", error={"code": 1}))[0] == ("error", '{"detail":"{\\"code\\": 1}"}')
+
+
+@pytest.mark.parametrize("status", ["canceled", "aborted"])
+def test_a_cancelled_run_tells_what_there_is_and_why_it_ends(status: str):
+    """The stream knows two reasons; a run whose time ran out before it began was cancelled too."""
+    assert told(document(["a"], status)) == [("output", "a"), ("done", '{"reason":"canceled"}')]
+
+
+def test_a_caller_who_cancelled_gets_the_end_at_once():
+    """Whatever the shared run goes on to say; and no event of the run's own has that id."""
+    event = canceled_done(1698774371.9)
+    assert event.raw == b'event: done\nid: 1698774371:1000000\ndata: {"reason":"canceled"}\n\n'
+    assert is_done(event)
+    assert canceled_done(1698774371.9) == event
+
+
+# Ids
+
+
+def test_equal_runs_give_equal_bytes():
+    """A reader who comes back to another process, hours later, goes on where it was."""
+    body = document(["a", "b", "c"])
+    assert replay(body, 1.0) == replay(body, 2.0)
+    log = EventLog(10_000)
+    for event in replay(body, 3.0):
+        log.append(event)
+    assert log.is_closed
+    assert log.after(f"{AT}:1") == 2
+
+
+@pytest.mark.parametrize("completed_at", [None, "", "soon"])
+def test_a_run_without_a_time_of_completion_is_numbered_by_when_it_ended_here(completed_at: str | None):
+    """Runs that the gateway ended itself have none."""
+    body = document("a", completed_at=completed_at)
+    assert [event.id for event in replay(body, 1700000000.7)] == ["1700000000:0", "1700000000:1"]
+
+
+def test_a_stream_that_broke_off_is_finished_without_repeating_anything():
+    """What was said is not said again, and ids go on upward."""
+    body = document(["a", "b", "c"])
+    assert [(event.id, event.data()) for event in replay(body, 0.0, sent=2, last_id="1698774370:1")] == [
+        (f"{AT}:0", "c"),
+        (f"{AT}:1", "{}"),
+    ]
+    assert [event.id for event in replay(body, 0.0, sent=2, last_id=f"{AT}:0")] == [f"{AT}:1", f"{AT}:2"]
+    assert [event.id for event in replay(body, 0.0, sent=3, last_id=f"{AT + 5}:7")] == [f"{AT + 5}:8"]
+    assert [event.id for event in replay(body, 0.0, sent=3, last_id="odd")] == [f"{AT}:0"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"output":1}',
+        b'{"status":"dreaming"}',
+        b'{"status":"succeeded"',
+        b"\xff",
+        b'{"status":"succeeded","output":"\xff"}',
+        b'{"status":"succeeded","output":' + b"[" * 100_000,
+    ],
+)
+def test_what_is_no_prediction_is_refused(body: bytes):
+    """The caller of this function then knows that there is nothing to tell."""
+    with pytest.raises(ValueError, match="not a prediction"):
+        replay(body, 0.0)
+
+
+@pytest.mark.parametrize("status", ["starting", "processing"])
+def test_a_run_that_has_not_ended_is_not_told(status: str):
+    """Its `done` would be a lie."""
+    with pytest.raises(ValueError, match=f"not finished: the prediction is {status}"):
+        replay(document(["a"], status), 0.0)
+
+
+# Frames
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        ("", b"data:\n"),
+        (" a ha", b"data:  a ha\n"),
+        ("\n", b"data:\ndata:\n"),
+        ("a\nb\n", b"data: a\ndata: b\ndata:\n"),
+        ("a\r\nb\rc", b"data: a\ndata: b\ndata: c\n"),
+        ("\u2028\x85\x0b", b"data: \xe2\x80\xa8\xc2\x85\x0b\n"),
+    ],
+)
+def test_an_event_is_written_as_upstream_writes_it(data: str, lines: bytes):
+    """Event, id, data; a line for each line of the text, and no blank after the colon of an empty one."""
+    assert frame("output", "1:0", data).raw == b"event: output\nid: 1:0\n" + lines + b"\n"
+
+
+@pytest.mark.parametrize(("name", "event_id"), [("a\nb", "1:0"), ("a", "1\r:0"), ("a", "1\0")])
+def test_names_and_ids_of_more_than_a_line_are_refused(name: str, event_id: str):
+    """Whatever they were taken from, they cannot add fields to an event."""
+    with pytest.raises(ValueError, match="one line"):
+        frame(name, event_id, "")
+
+
+@given(st.text(), st.sampled_from(["output", "logs", "error", "done"]), st.integers(0, 10**6))
+def test_what_is_framed_reads_as_it_was(text: str, name: str, number: int):
+    """Any text, but for line breaks, of which the format knows one."""
+    event = frame(name, f"1:{number}", text)
+    assert read_event(event.raw) == event
+    assert EventSplitter(10_000).feed(event.raw) == [event]
+    assert event.data() == text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each, max_size=4))
+
+
+@given(JSON, st.sampled_from(["succeeded", "failed", "canceled", "aborted"]))
+def test_every_replay_keeps_the_clients_contract(output: Any, status: str):
+    """An id on each event, in rising order; only the four names; `done` at the end and nowhere else; text unchanged."""
+    events = replay(document(output, status), 0.0)
+    assert [event.id for event in events] == [f"{AT}:{number}" for number in range(len(events))]
+    assert {event.name for event in events} <= {"output", "error", "done"}
+    assert [is_done(event) for event in events] == [False] * (len(events) - 1) + [True]
+    if isinstance(output, list) and all(isinstance(item, str) for item in output):
+        joined = "".join(event.data() for event in events if event.name == "output")
+        assert joined == "".join(item.replace("\r\n", "\n").replace("\r", "\n") for item in output)
+
+
+def test_data_that_was_removed_is_not_an_empty_success():
+    """An hour after the end a page opens the stream: it is told that there is nothing to tell any more."""
+    body = b'{"status":"succeeded","output":null,"data_removed":true,"completed_at":"2024-01-01T00:00:00Z"}'
+    error, done = replay(body, 0)
+    assert (error.name, error.data()) == ("error", '{"detail":"The data of this prediction has been removed."}')
+    assert (done.name, done.data()) == ("done", '{"reason":"error"}')
+    assert error.id == "1704067200:1000001"
+    assert done.id is not None
+    assert is_own_end(done.id)
+    copies = replay(body, 0, output=b'["https://gateway.example.com/outputs/x"]')
+    assert [event.name for event in copies] == ["output", "done"]
+
+
+def test_what_else_was_removed_is_told_as_it_ended():
+    """Why a run failed, and that it was cancelled, is no data."""
+    failed = b'{"status":"failed","error":"no GPU","output":null,"data_removed":true}'
+    assert [event.data() for event in replay(failed, 0)] == ['{"detail":"no GPU"}', '{"reason":"error"}']
+    canceled = b'{"status":"canceled","output":null,"data_removed":true}'
+    assert [event.data() for event in replay(canceled, 0)] == ['{"reason":"canceled"}']
+
+
+def test_an_error_that_was_said_is_not_said_again():
+    """Upstream's stream broke between `error` and `done`."""
+    failed = b'{"status":"failed","error":"no GPU"}'
+    assert [event.name for event in replay(failed, 0, error_said=True, last_id="10:3")] == ["done"]
+
+
+def test_own_ends_are_known_by_their_ids():
+    """Upstream's are never taken for them."""
+    assert is_own_end("10:1000000")
+    assert is_own_end("10:1000002")
+    for other in ("10:1000001", "10:999999", "10:0", "x", ""):
+        assert not is_own_end(other)
+
+
+def test_links_of_copies_stand_in_for_known_ones_and_nothing_else_changes():
+    """Ids and order stay, so that a reader who comes back goes on where it was."""
+    told = [
+        frame("output", "1:0", "https://x.example/a.png"),
+        frame("logs", "1:1", "https://x.example/a.png"),
+        frame("output", "1:2", "see https://x.example/a.png"),
+        frame("done", "1:3", "{}"),
+    ]
+    changed = with_links(told, {"https://x.example/a.png": "https://g/1"})
+    assert changed == [frame("output", "1:0", "https://g/1"), *told[1:]]
+    assert with_links(told, {}) == told

@@ -1,0 +1,462 @@
+"""One upstream stream a run, kept while it comes, whatever breaks."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.domain.records import PredictionView, Run, RunState, Status
+from gateway.errors import StoreUnavailable, UpstreamUnavailable
+from gateway.predictions.tracker import Tracker
+from gateway.streams.channel import Channel
+from gateway.streams.hub import LAST_WORDS_SECONDS, StreamHub
+from gateway.streams.log_writer import PAUSE_SECONDS
+from gateway.streams.rules.event_log import EventLog
+from gateway.streams.rules.replay import frame
+from gateway.streams.rules.sse import Event
+from tests.support.clock import START, ManualClock, settle
+from tests.support.fake_streams import (
+    BROKEN,
+    IDLE,
+    FakeEventLogs,
+    FakeStreamObserver,
+    FakeStreams,
+    Listening,
+    ids,
+    output,
+)
+from tests.support.fakes import FakeObserver, FakeStore, FakeUpstream, answer, free
+from tests.support.records import live, prediction
+
+DONE = frame("done", "10:99", "{}")
+MIB = 1024 * 1024
+LAST_WORDS = int(LAST_WORDS_SECONDS)
+COMMENT = Event(b": still here\n\n", None, "message", True)
+
+
+class Stack:
+    """A run, what upstream says of it, and hubs one after the other."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.store = FakeStore()
+        self.logs = FakeEventLogs()
+        self.streams = FakeStreams()
+        self.observer = FakeStreamObserver()
+        self.upstream = FakeUpstream(lambda _: answer(200, self.body))
+        self.body = b'{"id":"uprun1","status":"processing"}'
+        self.run = live(
+            intended_at=START, live_at=START, status=Status.PROCESSING, stream_url="https://stream.replicate.com/1"
+        )
+        self.store.runs[self.run.id] = self.run
+
+    @property
+    def view(self) -> PredictionView:
+        return PredictionView(prediction("p1", self.run.id), self.store.runs[self.run.id])
+
+    def end(self, status: Status, **fields: object) -> None:
+        """Let the run end upstream."""
+        self.body = json.dumps(
+            {"id": "uprun1", "status": status.value, "completed_at": "2025-11-24T16:00:02Z", **fields}
+        ).encode()
+
+    def ended(self, status: Status, **fields: object) -> None:
+        """Let the run have ended while nobody looked."""
+        self.end(status, **fields)
+        self.store.runs[self.run.id] = replace(
+            self.run, state=RunState.ENDED, status=status, document=self.body, ended_at=START + 2
+        )
+
+    @asynccontextmanager
+    async def hub(
+        self, *, max_log_bytes: int = 4 * MIB, kept_log_bytes: int = 8 * MIB, is_killed: bool = False
+    ) -> AsyncIterator[StreamHub]:
+        """Open a hub, as a start of the gateway does; close it, or leave it as a kill does."""
+
+        def never_kept(run: Run, document: bytes, at: float) -> None:
+            """Nothing is kept for later requests here."""
+
+        tracker = Tracker(
+            self.store, self.upstream, self.clock, FakeObserver(),
+            requests_per_minute=3000, keep_until=never_kept, settlement_of=free,
+        )  # fmt: skip
+        if not self.store.runs[self.run.id].status.is_terminal:
+            tracker.follow(self.store.runs[self.run.id])
+        made = StreamHub(
+            self.streams, tracker, self.logs, self.clock, self.observer,
+            max_log_bytes=max_log_bytes, kept_log_bytes=kept_log_bytes,
+        )  # fmt: skip
+        keeping = asyncio.create_task(made.log_writer.run())
+        try:
+            yield made
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            self.logs.is_away |= is_killed
+            await made.close()
+            self.logs.is_away &= not is_killed
+            await tracker.close()
+
+
+@pytest.fixture
+def stack(clock: ManualClock) -> Stack:
+    return Stack(clock)
+
+
+def raws(*events) -> bytes:
+    return b"".join(event.raw for event in events)
+
+
+async def test_however_many_open_it_upstream_is_read_once(stack: Stack):
+    """A classroom is one reader to Replicate."""
+    async with stack.hub() as hub:
+        channels = await asyncio.gather(*(hub.open(stack.view) for _ in range(100)))
+        assert len({id(channel) for channel in channels}) == 1
+        heard = Listening(channels[0])
+        await stack.streams.say(output(0), output(1), DONE)
+        await settle()
+        assert heard.heard == raws(output(0), output(1), DONE)
+        assert heard.is_over
+        assert stack.streams.asked == [None]
+        assert await hub.open(stack.view) is channels[0], "what has ended is at hand"
+        assert hub.live == 0
+
+
+async def test_news_is_kept_in_batches(stack: Stack):
+    """A hundred tokens a second are two writes a second, and the first does not wait for company."""
+    async with stack.hub() as hub:
+        await hub.open(stack.view)
+        await stack.streams.say(output(0))
+        await settle()
+        assert stack.logs.appends == 1
+        for number in range(1, 301):
+            await stack.streams.say(output(number))
+            await stack.clock.advance(0.01)
+        assert 1 + 3 / PAUSE_SECONDS - 1 <= stack.logs.appends <= 1 + 3 / PAUSE_SECONDS + 1
+        quiet = stack.logs.appends
+        await stack.clock.advance(60)
+        assert stack.logs.appends <= quiet + 1
+        assert EventLog.joined(await stack.logs.event_parts(stack.run.id), MIB).end == 301
+
+
+async def test_a_complete_log_is_kept_in_one_part(stack: Stack):
+    """And found there after a restart, with not a question to upstream."""
+    async with stack.hub() as hub:
+        await hub.open(stack.view)
+        for number in range(20):
+            await stack.streams.say(output(number))
+            await stack.clock.advance(PAUSE_SECONDS)
+        assert len(stack.logs.parts[stack.run.id]) == 20
+        await stack.streams.say(DONE)
+        await stack.clock.advance(PAUSE_SECONDS)
+        assert len(stack.logs.parts[stack.run.id]) == 1
+        assert hub.log_writer.dirty == 0
+    stack.ended(Status.SUCCEEDED, output=["not looked at"])
+    async with stack.hub() as hub:
+        channel = await hub.open(stack.view)
+        assert channel.log.read(0, MIB)[0] == raws(*map(output, range(20)), DONE)
+        assert stack.streams.asked == [None]
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_a_restart_goes_on_after_the_last_event_that_was_kept(stack: Stack, is_killed: bool):
+    """What a crash has lost is the last batch; upstream tells it once more, under the same ids."""
+    async with stack.hub(is_killed=is_killed) as hub:
+        await hub.open(stack.view)
+        await stack.streams.say(output(0), output(1))
+        await settle()
+        await stack.streams.say(output(2))
+        await settle()
+    async with stack.hub() as hub:
+        channel = await hub.open(stack.view)
+        heard = Listening(channel)
+        await stack.streams.say(output(3), DONE)
+        await settle()
+        assert stack.streams.asked == [None, "10:1" if is_killed else "10:2"]
+        await heard.pump()
+        assert heard.heard == raws(*map(output, range(4)), DONE)
+
+
+async def test_an_upstream_that_tells_all_again_is_not_believed_twice(stack: Stack):
+    """It may not know `Last-Event-ID`, or have lost the place: no id comes twice, in whatever pieces it comes."""
+    stack.streams.listens = False
+    stack.streams.piece = 7
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        await stack.streams.say(output(0), output(1))
+        await stack.streams.stop(BROKEN)
+        await stack.clock.advance(10)
+        await stack.streams.say(output(2), DONE)
+        await settle()
+        assert heard.heard == raws(output(0), output(1), output(2), DONE)
+        assert len(stack.streams.asked) == 2
+
+
+async def test_ids_of_another_form_are_not_told_twice_either(stack: Stack):
+    """They cannot be compared, but they can be found."""
+    events = [frame("output", name, "a") for name in ("x", "b", "y", "a")]
+    stack.streams.listens = False
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        await stack.streams.say(*events[:2])
+        await stack.streams.stop(BROKEN)
+        await stack.clock.advance(10)
+        await stack.streams.say(*events[2:], DONE)
+        await settle()
+        assert heard.heard == raws(*events, DONE)
+
+
+async def test_events_that_share_an_id_are_all_relayed(stack: Stack):
+    """Nothing is left out of a stream that did not break: byte for byte."""
+    twins = [frame("output", "10:1", data) for data in "ab"]
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        await stack.streams.say(output(0), *twins, DONE)
+        await settle()
+        assert heard.heard == raws(output(0), *twins, DONE)
+
+
+async def test_a_stream_that_was_cut_at_its_end_is_taken_up_after_a_restart(stack: Stack):
+    """The gateway was down when the run ended: upstream still has its stream, with the ids that readers know."""
+    async with stack.hub() as hub:
+        await hub.open(stack.view)
+        await stack.streams.say(output(0), output(1))
+        await settle()
+    await stack.streams.say(output(2), DONE)
+    stack.ended(Status.SUCCEEDED, output=["a", "a", "a"])
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        await settle()
+        await heard.pump()
+        assert heard.heard == raws(*map(output, range(3)), DONE)
+
+
+async def test_what_upstream_no_longer_tells_stands_in_the_result(stack: Stack):
+    """Each piece once, ids that go on, `done`; and the same after the next restart."""
+    async with stack.hub() as hub:
+        await hub.open(stack.view)
+        await stack.streams.say(output(0, "one "), output(1, "two "))
+        await settle()
+    stack.ended(Status.SUCCEEDED, output=["one ", "two ", "three"])
+    stack.streams.refusals = [UpstreamUnavailable("gone")] * 9
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        await stack.clock.advance(30)
+        await heard.pump()
+        assert heard.heard.startswith(raws(output(0, "one "), output(1, "two ")))
+        assert b"data: three\n" in heard.heard
+        assert heard.heard.count(b"data: two") == 1
+        assert ids(heard.heard) == sorted(set(ids(heard.heard)))
+        assert heard.is_over
+        assert len(stack.streams.asked) == 2
+        assert stack.observer.breaks == ["finished"]
+    async with stack.hub() as hub:
+        assert (await hub.open(stack.view)).log.read(0, MIB)[0] == heard.heard
+
+
+async def test_failures_have_an_end_and_the_result_tells_the_rest(stack: Stack):
+    """A stream host that is down for good costs five tries; readers hear the result when it is there."""
+    stack.streams.refusals = [UpstreamUnavailable("down")] * 99
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        await stack.clock.advance(60)
+        assert len(stack.streams.asked) == 5
+        assert not heard.is_over
+        stack.end(Status.SUCCEEDED, output=["late"])
+        await stack.clock.advance(30)
+        assert b"data: late\n" in heard.heard
+        assert heard.is_over
+
+
+async def test_a_silent_model_is_waited_for(stack: Stack):
+    """Upstream hangs up every half minute while a model boots; that is no failure, however often."""
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        for _ in range(20):
+            await stack.clock.advance(30)
+            await stack.streams.stop(IDLE)
+            await settle()
+        await stack.clock.advance(1)
+        await stack.streams.say(output(0), DONE)
+        await settle()
+        assert heard.heard == raws(output(0), DONE)
+        assert stack.observer.breaks == []
+
+
+async def test_what_came_before_an_endless_event_is_not_lost(stack: Stack):
+    """The whole events of the chunk are told; what is beyond the bound comes with the result."""
+    long = frame("output", "10:2", "x" * 70_000)
+    async with stack.hub(max_log_bytes=64 * 1024) as hub:
+        heard = Listening(await hub.open(stack.view))
+        stack.streams.is_glued = True
+        await stack.streams.say(output(1, "two"), long)
+        await settle()
+        assert heard.heard == output(1, "two").raw
+        stack.end(Status.SUCCEEDED, output=["two", "x" * 70_000])
+        await stack.clock.advance(60)
+        assert heard.is_over
+        assert heard.heard.count(b"x" * 70_000) == 1
+        assert heard.heard.count(b"data: two") == 1
+
+
+async def test_an_error_is_said_once(stack: Stack):
+    """The stream broke between `error` and `done`."""
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        await stack.streams.say(output(0), frame("error", "10:1", '{"detail":"no GPU"}'))
+        stack.streams.refusals = [BROKEN] * 9
+        await stack.streams.stop(BROKEN)
+        stack.end(Status.FAILED, error="no GPU")
+        await stack.clock.advance(60)
+        assert heard.heard.count(b"event: error\n") == 1
+        assert heard.heard.endswith(b'data: {"reason":"error"}\n\n')
+
+
+async def test_readers_hear_on_while_the_store_is_away(stack: Stack):
+    """What could not be kept is kept when it is back."""
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        stack.logs.is_away = True
+        for number in range(10):
+            await stack.streams.say(output(number))
+            await stack.clock.advance(1)
+        assert heard.heard == raws(*map(output, range(10)))
+        assert hub.log_writer.dirty == 1
+        stack.logs.is_away = False
+        await stack.clock.advance(10)
+        assert hub.log_writer.dirty == 0
+        assert EventLog.joined(await stack.logs.event_parts(stack.run.id), MIB).end == 10
+
+
+async def test_a_stream_whose_beginning_cannot_be_found_is_not_begun(stack: Stack):
+    """Everybody who asked is told so; the next to ask tries again."""
+    stack.logs.is_away = True
+    async with stack.hub() as hub:
+        asked = await asyncio.gather(*(hub.open(stack.view) for _ in range(3)), return_exceptions=True)
+        assert [type(each) for each in asked] == [StoreUnavailable] * 3
+        await settle()
+        stack.logs.is_away = False
+        await hub.open(stack.view)
+        assert stack.streams.asked in ([], [None])
+
+
+async def test_a_kept_log_that_is_damaged_is_read_anew(stack: Stack, caplog: pytest.LogCaptureFixture):
+    """Upstream has it all; the damage is logged and replaced."""
+    stack.logs.parts[stack.run.id] = {0: b"\x01damaged"}
+    await stack.streams.say(output(0), DONE)
+    async with stack.hub() as hub:
+        await hub.open(stack.view)
+        await stack.clock.advance(1)
+        assert EventLog.joined(await stack.logs.event_parts(stack.run.id), MIB).end == 2
+    assert "cannot be read" in caplog.text
+
+
+async def test_a_burst_beyond_the_bound_reaches_those_who_are_up_to_date(stack: Stack):
+    """A chunk may hold more than the log: it is passed on before it is dropped."""
+    burst = [output(number, "x" * 500) for number in range(100)]
+    channel = Channel("run1", EventLog(2000))
+    heard = Listening(channel)
+    await channel.publish([*burst, DONE, output(5)])
+    assert heard.heard == raws(*burst, DONE)
+    assert heard.is_over
+    assert channel.log.size <= 2000
+
+
+async def test_a_long_log_is_bounded_in_the_store_too(stack: Stack):
+    """However long a model talks."""
+    async with stack.hub(max_log_bytes=2000) as hub:
+        await hub.open(stack.view)
+        for number in range(400):
+            await stack.streams.say(output(number, "x" * 20))
+            await stack.clock.advance(0.1)
+        log = EventLog.joined(await stack.logs.event_parts(stack.run.id), MIB)
+        assert log.end >= 390
+        assert log.size < 2000 + 10 * 100
+
+
+async def test_a_stream_that_goes_silent_at_its_runs_end_is_ended_from_the_result(stack: Stack):
+    """Upstream said nothing after the last token, and does not hang up: the reader is not left waiting for `done`."""
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        await stack.streams.say(output(0, "one"))
+        await settle()
+        stack.end(Status.SUCCEEDED, output=["one", "two"])
+        for _ in range(LAST_WORDS):
+            await stack.clock.advance(1)
+            await stack.streams.say(COMMENT)
+        await stack.clock.advance(LAST_WORDS)
+        assert heard.is_over
+        assert heard.heard.startswith(output(0, "one").raw)
+        assert heard.heard.count(b"data: two\n") == 1
+        assert heard.heard.count(b"event: done\n") == 1
+        assert hub.live == 0
+
+
+async def test_a_stream_that_goes_on_after_its_runs_end_is_heard_out(stack: Stack):
+    """The looks were quicker than the stream: as long as it tells something new, it is the better source."""
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        stack.end(Status.SUCCEEDED, output=["x"] * 12)
+        for number in range(12):
+            await stack.clock.advance(LAST_WORDS - 1)
+            await stack.streams.say(output(number, "x"))
+            await settle()
+        await stack.streams.say(DONE)
+        await settle()
+        assert heard.heard == raws(*(output(number, "x") for number in range(12)), DONE)
+        assert stack.observer.breaks == []
+
+
+async def test_a_defect_ends_the_stream_and_does_not_leave_its_readers_waiting(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+):
+    """Whatever we have overlooked: readers are told that the rest is not to be had here, and nobody waits for ever."""
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        await stack.streams.say(output(0))
+        await stack.streams.stop(RuntimeError("overlooked"))
+        await settle()
+        assert heard.is_over
+        assert b"event: error\n" in heard.heard
+        assert heard.heard.endswith(b'data: {"reason":"error"}\n\n')
+        assert "overlooked" in caplog.text
+        stack.streams.forget_ends()
+        again = await hub.open(stack.view)
+        assert again.log.read(0, MIB)[0] == output(0).raw, "it is read anew, from upstream"
+
+
+async def test_an_upstream_that_hangs_up_at_once_again_and_again_is_not_hammered(stack: Stack):
+    """`:408:` comes after half a minute of silence; one that comes at once is a failure like any other."""
+    async with stack.hub() as hub:
+        heard = Listening(await hub.open(stack.view))
+        for _ in range(60):
+            await stack.streams.stop(IDLE)
+            await stack.clock.advance(1)
+        assert len(stack.streams.asked) <= 6
+        stack.end(Status.SUCCEEDED, output=["late"])
+        await stack.clock.advance(30)
+        assert heard.is_over
+        assert b"data: late\n" in heard.heard
+
+
+async def test_a_stream_that_the_store_has_not_yet_is_not_forgotten(stack: Stack):
+    """There is no room for it in memory, and its last batch is still to be kept: who asks now is told the same."""
+    async with stack.hub(kept_log_bytes=1024) as hub:
+        heard = Listening(await hub.open(stack.view))
+        stack.logs.is_away = True
+        await stack.streams.say(output(0, "x" * 2000))
+        await settle()
+        stack.logs.is_away = False
+        stack.ended(Status.SUCCEEDED, output=["x" * 2000])
+        await stack.streams.say(DONE)
+        await settle()
+        assert heard.is_over
+        assert hub.log_writer.dirty == 1
+        assert (await hub.open(stack.view)).log.read(0, MIB)[0] == heard.heard
+        await stack.clock.advance(10)
+        assert hub.log_writer.dirty == 0
+        assert (await hub.open(stack.view)).log.read(0, MIB)[0] == heard.heard
+        assert len(stack.streams.asked) == 1

@@ -1,0 +1,128 @@
+"""Any order of talk, cuts, kills, restarts and readers who come and go: each hears the story, whole and once."""
+
+import asyncio
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.streams.channel import Channel
+from gateway.streams.rules.event_log import EventLog
+from gateway.streams.rules.resume import Complete, Gap, NotYet, ResumeAt, resume
+from gateway.streams.rules.sse import EventSplitter
+from tests.support.clock import ManualClock, settle
+from tests.support.fake_streams import BROKEN, IDLE, output
+from tests.unit.streams.test_hub import DONE, Stack
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("say"), st.integers(1, 5)),
+        st.tuples(st.just("cut"), st.booleans()),
+        st.tuples(st.just("idle"), st.none()),
+        st.tuples(st.just("wait"), st.sampled_from([0.1, 0.6, 7.0])),
+        st.tuples(st.just("restart"), st.booleans()),
+        st.tuples(st.just("drop"), st.integers(0, 2)),
+        st.tuples(st.just("deaf"), st.booleans()),
+        st.tuples(st.just("pieces"), st.sampled_from([0, 1, 13])),
+    ),
+    max_size=25,
+)
+
+
+@dataclass
+class Caller:
+    """Somebody who reads, loses the line, and comes back with the id of the last whole event."""
+
+    heard: bytes = b""
+    last_id: str | None = None
+    cursor: int = -1
+
+    def take(self, log: EventLog) -> None:
+        """Read what there is, as `gateway.http.sse.handler` does."""
+        if self.cursor < 0:
+            place = resume(log, self.last_id)
+            assert not isinstance(place, Gap), f"{self.last_id} is lost among {log.end} up to {log.last_id}"
+            if isinstance(place, NotYet | Complete):
+                return
+            assert isinstance(place, ResumeAt)
+            self.cursor = place.cursor
+        data, self.cursor = log.read(self.cursor, 1 << 20)
+        for event in EventSplitter(1 << 20).feed(data):
+            self.last_id = event.id
+        self.heard += data
+
+
+class Crowd:
+    """The readers of a channel."""
+
+    def __init__(self, channel: Channel, callers: list[Caller]) -> None:
+        self.channel = channel
+        self.callers = callers
+        channel.listener = self
+
+    async def pump(self) -> None:
+        """Let all take what there is."""
+        for caller in self.callers:
+            caller.take(self.channel.log)
+
+    def look(self) -> None:
+        """Nobody leaves early."""
+
+
+async def play(steps) -> None:
+    stack, clock = None, ManualClock()
+    stack = Stack(clock)
+    callers = [Caller() for _ in range(3)]
+    told = 0
+
+    async def serve(steps: list) -> bool:
+        """Run one life of the gateway; return whether it was killed."""
+        nonlocal told
+        async with stack.hub() as hub:
+            channel = await hub.open(stack.view)
+            for caller in callers:
+                caller.cursor = -1
+            crowd = Crowd(channel, callers)
+            await crowd.pump()
+            while steps:
+                step, value = steps.pop(0)
+                match step:
+                    case "say":
+                        await stack.streams.say(*(output(told + n, "a" * (n % 3)) for n in range(value)))
+                        told += value
+                    case "cut":
+                        await stack.streams.stop(BROKEN if value else b"")
+                    case "idle":
+                        await stack.streams.stop(IDLE)
+                    case "wait":
+                        await clock.advance(value)
+                    case "drop":
+                        callers[value].cursor = -1
+                        callers[value].take(channel.log)
+                    case "deaf":
+                        stack.streams.listens = not value
+                    case "pieces":
+                        stack.streams.piece = value
+                    case "restart":
+                        # A kill is a close that keeps nothing.
+                        stack.logs.is_away = value
+                        return True
+                await settle()
+            await stack.streams.say(DONE)
+            await clock.advance(60)
+        return False
+
+    steps = list(steps)
+    while await serve(steps):
+        stack.logs.is_away = False
+        stack.streams.forget_ends()
+    whole = b"".join(event.raw for event in stack.streams.said)
+    for caller in callers:
+        assert caller.heard == whole
+
+
+@given(STEPS)
+@settings(max_examples=100, deadline=None)
+def test_nothing_is_lost_and_nothing_is_heard_twice(steps) -> None:
+    """Three readers, through whatever happens, end up with what upstream said."""
+    asyncio.run(play(steps))

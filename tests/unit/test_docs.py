@@ -1,0 +1,50 @@
+"""The pages of docs/ that code cites: the headings exist, the paths that they name exist."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("docs/architecture.md", "docs/replicate-api.md")
+# A citation may go on in the next line, behind the mark of a comment.
+NEXT_LINE = re.compile(r"\s*\n\s*(?:# |-- )?")
+
+
+def headings(page: str) -> list[str]:
+    """Return a page's headings."""
+    return re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)
+
+
+def tracked() -> list[Path]:
+    """Return the files that may cite a page."""
+    listed = subprocess.run(["git", "ls-files", "gateway", "tests", "bench"], cwd=ROOT, capture_output=True, check=True)
+    return [ROOT / name for name in listed.stdout.decode().splitlines() if name.endswith((".py", ".sql"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_cited_heading_exists(page: str) -> None:
+    """A citation leads a reader to a heading of that name."""
+    known = headings(page)
+    wrong = []
+    for path in tracked():
+        if path == Path(__file__):
+            continue
+        text = NEXT_LINE.sub(" ", path.read_text())
+        cited = re.findall(rf"{re.escape(page)}, (.{{1,40}})", text)
+        wrong += [f"{path.relative_to(ROOT)}: {rest}" for rest in cited if not rest.startswith(tuple(known))]
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_named_path_exists(page: str) -> None:
+    """A file or folder that a page names is there, below the root, the package or the tests."""
+    text = (ROOT / page).read_text()
+    named = set(re.findall(r"`([a-z_0-9][A-Za-z_.0-9-]*/[A-Za-z_./0-9-]*)`", text))
+    paths = [name for name in named if name.endswith((".py", ".sql", ".md", ".toml", "/"))]
+    roots = (ROOT, ROOT / "gateway", ROOT / "tests")
+    missing = [name for name in paths if not any((root / name).exists() for root in roots)]
+    # The table of folders names these below the folder of their row.
+    parts = {"handlers/", "sse/", "ops/", "sql/", "objects/", "rules/", "ports/"}
+    assert set(missing) <= parts

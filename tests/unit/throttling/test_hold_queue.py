@@ -1,0 +1,171 @@
+"""Holding: creates over a rate of their own, in line, on a clock that is moved by hand."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from gateway.domain.limits import Allowance, Limits
+from gateway.domain.teams import Caller, Team
+from gateway.errors import UpstreamUnavailable
+from gateway.throttling.hold_queue import MAX_HELD, HoldQueue
+from gateway.throttling.ports import RateObserver
+from gateway.throttling.rules.request_rates import Bucket, RateExceeded, RequestRates, admit
+from tests.support.clock import ManualClock, settle
+
+
+@dataclass
+class Notes:
+    """Remembers what it was told."""
+
+    held: list[tuple[str, float]] = field(default_factory=list)
+
+    def request_refused(self, of: str) -> None:
+        """Note a refusal."""
+
+    def create_held(self, result: str, seconds: float) -> None:
+        """Note a create."""
+        self.held.append((result, seconds))
+
+
+@pytest.fixture
+def notes() -> Notes:
+    noted: RateObserver = Notes()
+    assert isinstance(noted, Notes)
+    return noted
+
+
+def emptied(clock: ManualClock, per_minute: int = 60) -> tuple[Bucket, ...]:
+    """Return the bucket of a team that has used its burst."""
+    allowance = Allowance(own=Limits(requests_per_minute=per_minute))
+    team = Team(name="red", scopes=frozenset(), allowance=allowance)
+    buckets = RequestRates().buckets(Caller(team=team, key_id="k", scopes=frozenset(), models=()))
+    while admit(buckets, clock.monotonic()) is None:
+        pass
+    return buckets
+
+
+async def test_they_go_one_by_one_in_order(clock: ManualClock, notes: Notes):
+    """A burst's half comes back first, for what cannot be held; then one a second, in order of arrival."""
+    buckets, hold_queue, order = emptied(clock), HoldQueue(clock, notes), []
+
+    async def make(number: int) -> None:
+        assert await hold_queue.enqueue("red", buckets, clock.monotonic() + 100) is None
+        order.append(number)
+
+    making = [asyncio.create_task(make(number)) for number in range(5)]
+    await clock.advance(5.9)
+    assert (order, len(hold_queue)) == ([], 5)
+    assert admit(buckets, clock.monotonic()) is None
+    await clock.advance(1.1)
+    assert order == [0]
+    await clock.advance(10)
+    await asyncio.gather(*making)
+    assert order == [0, 1, 2, 3, 4]
+    assert (len(hold_queue), Counter(result for result, _ in notes.held)) == (0, {"admitted": 5})
+
+
+async def test_who_would_be_too_late_is_held_all_the_same(clock: ManualClock, notes: Notes):
+    """An answer at once would be asked again at once; and nobody is held for longer than its team says."""
+    buckets, hold_queue = emptied(clock, 6), HoldQueue(clock, notes)
+    late = asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 5))
+    await clock.advance(4.9)
+    assert not late.done()
+    await clock.advance(0.1)
+    over = await late
+    assert isinstance(over, RateExceeded)
+    assert over.bucket is buckets[0]
+    assert notes.held == [("refused", pytest.approx(5.0))]
+
+
+async def test_without_patience_nothing_is_held(clock: ManualClock, notes: Notes):
+    """`max_wait_seconds = 0`: the answer of the moment, and when the next one comes in."""
+    buckets, hold_queue = emptied(clock), HoldQueue(clock, notes)
+    over = await hold_queue.enqueue("red", buckets, clock.monotonic())
+    assert over is not None
+    assert over.seconds == pytest.approx(1.0)
+    assert notes.held == []
+
+
+async def test_a_team_has_only_so_many_that_are_held(clock: ManualClock, notes: Notes):
+    """The thousand-and-first of a team is refused at once, and counted; another team's is not."""
+    buckets, hold_queue = emptied(clock, 1), HoldQueue(clock, notes)
+    crowd = [
+        asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 20)) for _ in range(MAX_HELD)
+    ]  # fmt: skip
+    await settle()
+    assert isinstance(await hold_queue.enqueue("red", buckets, clock.monotonic() + 20), RateExceeded)
+    assert notes.held == [("full", 0.0)]
+    other = asyncio.create_task(hold_queue.enqueue("blue", emptied(clock), clock.monotonic() + 20))
+    await clock.advance(7)
+    assert await other is None
+    for task in crowd:
+        task.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
+    assert len(hold_queue) == 0
+
+
+async def test_at_the_end_nobody_is_left_held(clock: ManualClock, notes: Notes):
+    """A shutdown takes moments."""
+    buckets, hold_queue = emptied(clock), HoldQueue(clock, notes)
+    held = asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 20))
+    await settle()
+    await hold_queue.close()
+    with pytest.raises(UpstreamUnavailable):
+        await held
+    assert not hold_queue.has_line("red")
+    assert isinstance(await hold_queue.enqueue("red", buckets, clock.monotonic() + 20), RateExceeded)
+
+
+async def test_who_is_held_back_by_a_rate_of_its_own_holds_up_nobody(clock: ManualClock, notes: Notes):
+    """Ann's creates wait for Ann's rate; Ben's, which came later, go; and both are the team's."""
+    team = Team(
+        name="red",
+        scopes=frozenset(),
+        allowance=Allowance(own=Limits(requests_per_minute=60), per_user=Limits(requests_per_minute=6, burst=1)),
+    )
+    table, who = RequestRates(), Caller(team=team, key_id="k", scopes=frozenset(), models=())
+    ann, ben = table.buckets(who, "ann"), table.buckets(who, "ben")
+    assert admit(ann, clock.monotonic()) is None
+    hold_queue = HoldQueue(clock, notes)
+    making = [
+        asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 20)) for buckets in (ann, ann, ben)
+    ]
+    await settle()
+    assert [task.done() for task in making] == [False, False, True]
+    await clock.advance(10)
+    assert [task.done() for task in making] == [True, False, True]
+    await clock.advance(10)
+    assert [await task for task in making] == [None] * 3
+
+
+async def test_a_held_create_that_leaves_gives_its_place_back(clock: ManualClock, notes: Notes):
+    """The next one has the turn, and nothing was charged."""
+    buckets, hold_queue = emptied(clock), HoldQueue(clock, notes)
+    first, second = (asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 50)) for _ in range(2))
+    await settle()
+    first.cancel()
+    await clock.advance(6)
+    assert second.done()
+    assert not hold_queue.has_line("red")
+    await settle()
+    assert clock.sleeping == 0
+
+
+async def test_polls_that_come_between_delay_the_line_and_keep_its_order(clock: ManualClock, notes: Notes):
+    """Each second a poll takes what the next create waited for: the first stays the first."""
+    buckets, hold_queue, order = emptied(clock), HoldQueue(clock, notes), []
+
+    async def make(number: int) -> None:
+        assert await hold_queue.enqueue("red", buckets, clock.monotonic() + 100) is None
+        order.append(number)
+
+    making = [asyncio.create_task(make(number)) for number in range(8)]
+    for _ in range(30):
+        await clock.advance(0.5)
+        if len(order) < 3:
+            admit(buckets, clock.monotonic())
+    await clock.advance(60)
+    await asyncio.gather(*making)
+    assert order == list(range(8))

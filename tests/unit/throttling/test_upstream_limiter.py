@@ -1,0 +1,371 @@
+"""The account: turns by weight, through the service, on a clock that is moved by hand."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from gateway.domain import times
+from gateway.domain.teams import Team
+from gateway.domain.upstream_response import Answer
+from gateway.errors import RateLimited, UpstreamUnavailable
+from gateway.throttling.fair_limiter import MAX_WAITING
+from gateway.throttling.ports import AccountObserver
+from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter, asking
+from tests.support.clock import ManualClock, settle
+from tests.support.fakes import Call, FakeUpstream
+
+CREATE = "predictions.create"
+READ = "models.get"
+LOW_CREDIT = (
+    b'{"detail":"Request was throttled. Your rate limit for creating predictions is reduced to 6 requests per minute '
+    b'with a burst of 1 requests while you have less than $5.0 in credit. Your rate limit resets in ~5s.",'
+    b'"status":429,"retry_after":5}'
+)
+SIXTEEN = {f"team-{number:02}": float(1 + number % 8) for number in range(16)}
+
+
+@dataclass
+class Notes:
+    """Remembers what it was told."""
+
+    waits: list[tuple[str, float]] = field(default_factory=list)
+    refusals: list[tuple[str, str]] = field(default_factory=list)
+    throttles: list[str] = field(default_factory=list)
+
+    def turn_waited(self, lane: str, seconds: float) -> None:
+        """Note a wait."""
+        self.waits.append((lane, seconds))
+
+    def turn_refused(self, lane: str, reason: str) -> None:
+        """Note a refusal."""
+        self.refusals.append((lane, reason))
+
+    def account_throttled(self, lane: str) -> None:
+        """Note a 429."""
+        self.throttles.append(lane)
+
+
+@pytest.fixture
+def notes() -> Notes:
+    noted: AccountObserver = Notes()
+    assert isinstance(noted, Notes)
+    return noted
+
+
+def teams(**weights: float) -> list[Team]:
+    return [
+        Team(name=name, scopes=frozenset(), weight=weight, max_wait_seconds=1000) for name, weight in weights.items()
+    ]
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    clock: ManualClock, notes: Notes, members: list[Team], *, creates: float = 600, requests: float = 3000
+) -> AsyncIterator[UpstreamLimiter]:
+    account = UpstreamLimiter(members, clock, notes, creates_per_minute=creates, requests_per_minute=requests)
+    running = asyncio.create_task(account.run())
+    yield account
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+def begin(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    return asyncio.create_task(work)
+
+
+def create_turn(account: UpstreamLimiter, team: str, *, seconds: float = 1e6, returned: bool = False) -> Any:
+    until = account._clock.monotonic() + seconds
+    return account.create_turn(CREATE, team, until, returned=returned)
+
+
+async def empty(account: UpstreamLimiter) -> None:
+    """Take what there is at once."""
+    while account.creates.take():
+        pass
+    while account.requests.take():
+        pass
+
+
+async def test_a_free_turn_is_had_without_waiting(clock: ManualClock, notes: Notes):
+    """With turns to be had and nobody waiting there is no task, no timer and no wait."""
+    async with opened(clock, notes, teams(a=1)) as account:
+        await settle()
+        tasks = asyncio.all_tasks()
+        coroutine = create_turn(account, "a")
+        with pytest.raises(StopIteration) as done:
+            coroutine.send(None)
+        assert done.value.value is False
+        assert account.take(READ)
+        assert asyncio.all_tasks() == tasks
+        assert (clock.sleeping, notes.waits) == (0, [])
+
+
+async def test_sixteen_teams_share_upstreams_creates_by_weight(clock: ManualClock, notes: Notes):
+    """All want more than there is, for three minutes: each has its share to a twentieth, and all of it is used."""
+    async with opened(clock, notes, teams(**SIXTEEN)) as account:
+        got: Counter[str] = Counter()
+
+        async def want(name: str) -> None:
+            while True:
+                await create_turn(account, name)
+                got[name] += 1
+
+        await empty(account)
+        wanting = [begin(want(name)) for name in SIXTEEN for _ in range(3)]
+        await clock.advance(180)
+        for task in wanting:
+            task.cancel()
+        await asyncio.gather(*wanting, return_exceptions=True)
+        assert got.total() == pytest.approx(1800, abs=2)
+        for name, weight in SIXTEEN.items():
+            assert got[name] == pytest.approx(1800 * weight / sum(SIXTEEN.values()), rel=0.05)
+
+
+async def test_a_quiet_teams_first_create_waits_for_less_than_a_round(clock: ManualClock, notes: Notes):
+    """Fifteen teams have queued by the hundred; the sixteenth comes with one create, of the lightest weight."""
+    async with opened(clock, notes, teams(**SIXTEEN)) as account:
+        quiet, *busy = sorted(SIXTEEN, key=SIXTEEN.__getitem__)
+        await empty(account)
+        crowd = [begin(create_turn(account, name)) for name in busy for _ in range(100)]
+        await clock.advance(30)
+        first = begin(create_turn(account, quiet))
+        await clock.advance(16 * 0.1)
+        assert first.done()
+        for task in crowd:
+            task.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
+
+
+async def test_idle_shares_are_lent(clock: ManualClock, notes: Notes):
+    """Nobody else asks: the lightest team has all of the account."""
+    async with opened(clock, notes, teams(light=1, heavy=100)) as account:
+        await empty(account)
+        waiting = [begin(create_turn(account, "light")) for _ in range(600)]
+        await clock.advance(60)
+        assert sum(task.done() for task in waiting) == 600
+
+
+async def test_whoever_waits_too_long_hears_whose_limit_it_was(clock: ManualClock, notes: Notes):
+    """After its 20 seconds: 429 of the account, with the time after which another try makes sense."""
+    async with opened(clock, notes, teams(a=1), creates=1) as account:
+        await empty(account)
+        waiting = begin(create_turn(account, "a", seconds=20))
+        await clock.advance(19.9)
+        assert not waiting.done()
+        await clock.advance(0.1)
+        with pytest.raises(RateLimited) as refused:
+            await waiting
+        error = refused.value
+        assert error.retry_after == 40
+        assert error.limit is not None
+        assert (error.limit["of"], error.limit["name"], error.limit["limit"]) == ("account", "creates_per_minute", 1)
+        assert error.limit["resets_at"] == times.render(clock.now() + 40)
+        assert "resets in ~40s" in error.detail
+        assert (len(account.creates), notes.refusals) == (0, [("creates", "timeout")])
+
+
+async def test_a_team_that_does_not_wait_is_refused_at_once(clock: ManualClock, notes: Notes):
+    """`max_wait_seconds = 0`."""
+    async with opened(clock, notes, teams(a=1)) as account:
+        await empty(account)
+        with pytest.raises(RateLimited):
+            await create_turn(account, "a", seconds=0)
+
+
+async def test_one_timer_serves_all_who_wait(clock: ManualClock, notes: Notes):
+    """Five hundred wait, each with a deadline of its own: one sleeps."""
+    async with opened(clock, notes, teams(a=1, b=1), creates=6) as account:
+        await empty(account)
+        waiting = [begin(create_turn(account, "ab"[number % 2], seconds=5 + number / 100)) for number in range(500)]
+        await settle()
+        assert clock.sleeping == 1
+        await clock.advance(30)
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert Counter(type(result) for result in results) == {RateLimited: 500}
+        assert clock.sleeping == 0
+
+
+async def test_a_nearer_deadline_is_kept(clock: ManualClock, notes: Notes):
+    """Somebody with less patience comes after somebody with more."""
+    async with opened(clock, notes, teams(a=1, b=1), creates=1) as account:
+        await empty(account)
+        patient, hasty = begin(create_turn(account, "a", seconds=50)), begin(create_turn(account, "b", seconds=2))
+        await clock.advance(2)
+        assert (patient.done(), hasty.done()) == (False, True)
+        with pytest.raises(RateLimited):
+            await hasty
+        patient.cancel()
+        await asyncio.gather(patient, return_exceptions=True)
+
+
+async def test_a_waiter_that_leaves_gives_its_place_back(clock: ManualClock, notes: Notes):
+    """The next in line moves up as if it had never been there."""
+    async with opened(clock, notes, teams(a=1), creates=60) as account:
+        await empty(account)
+        first, second = begin(create_turn(account, "a")), begin(create_turn(account, "a"))
+        await settle()
+        first.cancel()
+        await clock.advance(1.0)
+        assert second.done()
+        assert account.creates.rate.wait(clock.monotonic()) == pytest.approx(1.0)
+
+
+async def test_a_turn_given_to_somebody_who_just_left_is_the_next_ones(clock: ManualClock, notes: Notes):
+    """Given and cancelled in one moment: it is not lost."""
+    async with opened(clock, notes, teams(a=1), creates=60) as account:
+        await empty(account)
+        first, second = begin(create_turn(account, "a")), begin(create_turn(account, "a"))
+        await settle()
+        clock._passed += 1.0
+        account.creates._changed.set()
+        while not any(turn.done() for turn in account.creates._turns.values()):
+            await asyncio.sleep(0)
+        first.cancel()
+        await settle()
+        assert first.cancelled()
+        assert second.done()
+
+
+async def test_a_team_has_only_so_many_places(clock: ManualClock, notes: Notes):
+    """A thousand wait; the next one of that team is told so at once, another team's is not."""
+    async with opened(clock, notes, teams(a=1, b=1), creates=1) as account:
+        await empty(account)
+        crowd = [begin(create_turn(account, "a")) for _ in range(MAX_WAITING)]
+        await settle()
+        with pytest.raises(RateLimited, match="1000 requests of your team wait"):
+            await create_turn(account, "a")
+        other = begin(create_turn(account, "b"))
+        await settle()
+        assert not other.done()
+        assert notes.refusals == [("creates", "queue_full")]
+        for task in [*crowd, other]:
+            task.cancel()
+        await asyncio.gather(*crowd, other, return_exceptions=True)
+        assert len(account.creates) == 0
+
+
+async def test_at_the_end_nobody_is_left_waiting(clock: ManualClock, notes: Notes):
+    """A shutdown answers those who wait, and whoever comes then."""
+    async with opened(clock, notes, teams(a=1)) as account:
+        await empty(account)
+        waiting = begin(create_turn(account, "a"))
+        await settle()
+        account.close()
+        with pytest.raises(UpstreamUnavailable):
+            await waiting
+        with pytest.raises(UpstreamUnavailable):
+            await create_turn(account, "a")
+        await clock.advance(60)
+        assert await create_turn(account, "a") is False
+
+
+async def test_what_upstream_says_is_learned(clock: ManualClock, notes: Notes):
+    """Low on credit: the refused create goes first when the pause is over, the others at six a minute."""
+    async with opened(clock, notes, teams(a=1)) as account:
+        assert await create_turn(account, "a") is False
+        account.observe_response(CREATE, Answer(429, {"retry-after": "5"}, LOW_CREDIT))
+        assert notes.throttles == ["creates"]
+        later = [begin(create_turn(account, "a")) for _ in range(3)]
+        await settle()
+        again = begin(create_turn(account, "a", returned=True))
+        await clock.advance(4.9)
+        assert not again.done()
+        await clock.advance(0.1)
+        assert again.done()
+        assert [task.done() for task in later] == [False] * 3
+        await clock.advance(10)
+        assert [task.done() for task in later] == [True, False, False]
+        (creates, requests) = account.states()
+        assert (creates.limit, creates.learned, creates.waiting, creates.throttled) == (600, 6, 2, 1)
+        assert (requests.learned, requests.waiting) == (3000, 0)
+        for task in later:
+            task.cancel()
+        await asyncio.gather(*later, return_exceptions=True)
+
+
+async def test_polls_say_nothing_of_the_creates(clock: ManualClock, notes: Notes):
+    """Each lane learns from its own answers; a look at a prediction has 59999 left, which is nobody's share."""
+    async with opened(clock, notes, teams(a=1)) as account:
+        account.observe_response(
+            "predictions.get", Answer(200, {"ratelimit-remaining": "59999", "ratelimit-reset": "1"}, b"")
+        )
+        account.observe_response(READ, Answer(200, {"ratelimit-remaining": "7", "ratelimit-reset": "1"}, b""))
+        assert [state.remaining for state in account.states()] == [100, 7]
+
+
+async def ask_as(account: UpstreamLimiter, team: str | None, operation: str) -> None:
+    """Ask for a turn as the client does, in a context of its own."""
+    if team is not None:
+        account.asked_by(team)
+    if not account.take(operation):
+        await account.permit(operation)
+
+
+async def test_relayed_reads_never_starve_the_gateways_own_calls(clock: ManualClock, notes: Notes):
+    """Sixteen teams read as fast as they can: half of the calls are looks at runs, if those are wanted."""
+    async with opened(clock, notes, teams(**SIXTEEN), requests=600) as account:
+        await empty(account)
+        reads = [begin(ask_as(account, name, READ)) for name in SIXTEEN for _ in range(20)]
+        looks = [begin(ask_as(account, None, "predictions.get")) for _ in range(60)]
+        # The first round is everybody's.
+        await clock.advance(2)
+        assert any(task.done() for task in looks)
+        before = [sum(task.done() for task in tasks) for tasks in (looks, reads)]
+        await clock.advance(4)
+        after = [sum(task.done() for task in tasks) for tasks in (looks, reads)]
+        assert [after[0] - before[0], after[1] - before[1]] == [pytest.approx(20, abs=4)] * 2
+        for task in [*reads, *looks]:
+            task.cancel()
+        await asyncio.gather(*reads, *looks, return_exceptions=True)
+
+
+async def test_a_cancel_stands_behind_no_look(clock: ManualClock, notes: Notes):
+    """A thousand runs are to be looked at, and one is to be cancelled: that is the next call but one."""
+    async with opened(clock, notes, teams(a=1), requests=60) as account:
+        await empty(account)
+        looks = [begin(ask_as(account, None, "predictions.get")) for _ in range(500)]
+        reads = [begin(ask_as(account, "a", READ)) for _ in range(500)]
+        await settle()
+        cancel = begin(ask_as(account, None, "predictions.cancel"))
+        await clock.advance(3)
+        assert cancel.done()
+        for task in [*reads, *looks]:
+            task.cancel()
+        await asyncio.gather(*reads, *looks, return_exceptions=True)
+
+
+async def test_what_the_gateway_does_of_itself_is_its_own(clock: ManualClock, notes: Notes):
+    """A tracker that a team's create has started asks on its own behalf, and the team's context stays the team's."""
+    askers = []
+
+    def answer(call: Call) -> Answer:
+        askers.append(asking.get().name)
+        return Answer(200, {}, b"{}")
+
+    async with opened(clock, notes, teams(a=1)) as account:
+        upstream = FakeUpstream(answer)
+        own = InternalUpstream(upstream)
+
+        async def request() -> None:
+            account.asked_by("a")
+            await own.read("predictions.get", "/predictions/x")
+            await own.send("predictions.cancel", "POST", "/predictions/x/cancel")
+            await upstream.read(READ, "/models/x")
+
+        await begin(request())
+    assert askers == ["the gateway", "the gateway", "a"]
+    assert asking.get().name == "the gateway"
+
+
+async def test_trainings_are_counted_among_all_else(clock: ManualClock, notes: Notes):
+    """As upstream counts them (2999 left after the first); their turn is taken where creates take theirs."""
+    async with opened(clock, notes, teams(a=1)) as account:
+        assert await account.create_turn("trainings.create", "a", clock.monotonic() + 20) is False
+        assert account.take("trainings.create")
+        assert [state.used for state in account.states()] == [0, 1]

@@ -1,0 +1,169 @@
+"""The guard between callers' URLs and the network, on real sockets."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from gateway.runtime.clock import SystemClock
+from gateway.upstream.ssrf_guard import OwnThreads, guarded_connector, is_refusal
+from gateway.upstream.webhooks import TransportSettings, WebhookSender
+from gateway.webhooks.rules.deliveries import Result
+
+
+class Names(AbstractResolver):
+    """Answers with the addresses that a test gives, one list after the other; the last one stays."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_UNSPEC) -> list[ResolveResult]:
+        addresses = self.answers[min(self.asked, len(self.answers) - 1)]
+        self.asked += 1
+        return [
+            ResolveResult(
+                hostname=host, host=address, port=port, proto=0, flags=0,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+            )
+            for address in addresses
+        ]  # fmt: skip
+
+    async def close(self) -> None:
+        return None
+
+
+@asynccontextmanager
+async def receiver(host: str = "127.0.0.1") -> AsyncIterator[tuple[int, list[str]]]:
+    """Open a receiver; give its port and the hosts that it was asked by."""
+    seen: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        seen.append(request.host)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, 0)
+        await site.start()
+        yield runner.addresses[0][1], seen
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def guarded(*, allow_private: bool = False, names: AbstractResolver | None = None):
+    connector = guarded_connector(allow_private=allow_private, max_connections=4, resolver=names)
+    async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
+        yield session
+
+
+async def refused(session: aiohttp.ClientSession, url: str) -> bool:
+    with pytest.raises(aiohttp.ClientConnectorError) as failure:
+        await session.get(url, allow_redirects=False)
+    return is_refusal(failure.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::ffff:127.0.0.1]", "localhost", "0.0.0.0"])
+async def test_an_address_in_the_url_is_judged(host: str):
+    """A caller who writes the address of the machine itself reaches nothing."""
+    async with receiver() as (port, seen), guarded() as session:
+        assert await refused(session, f"http://{host}:{port}/")
+        assert not seen
+
+
+async def test_a_name_that_resolves_to_a_private_address_is_refused():
+    """A public name whose owner lets it lead inside reaches nothing."""
+    async with receiver() as (port, seen), guarded(names=Names(["127.0.0.1", "::1", "10.0.0.1"])) as session:
+        assert await refused(session, f"http://hooks.example.com:{port}/")
+        assert not seen
+
+
+async def test_a_name_that_changes_after_the_look_up_is_refused_again():
+    """Rebinding the name between one connection and the next opens no window: each is judged by what it connects to."""
+    names = Names(["127.0.0.1"], ["192.168.0.1"])
+    async with receiver() as (port, seen), guarded(allow_private=True, names=names) as session:
+        async with session.get(f"http://hooks.example.com:{port}/") as answer:
+            assert answer.status == 200
+        assert seen == [f"hooks.example.com:{port}"]
+    names = Names(["169.254.169.254"])
+    async with guarded(allow_private=True, names=names) as session:
+        assert await refused(session, "http://hooks.example.com/")
+
+
+async def test_private_networks_are_reached_where_the_operator_says_so():
+    """An installation whose receivers are inside works."""
+    async with receiver() as (port, seen), guarded(allow_private=True) as session:
+        async with session.get(f"http://127.0.0.1:{port}/") as answer:
+            assert answer.status == 200
+        assert seen
+
+
+async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch):
+    """A proxy would connect where the guard cannot see."""
+    async with receiver() as (port, seen):
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        async with guarded() as session:
+            assert await refused(session, "http://10.0.0.1/")
+        assert not seen
+
+
+async def test_the_systems_own_names_are_looked_up():
+    """Without a resolver of one's own the system is asked."""
+    resolver = OwnThreads()
+    found = await resolver.resolve("localhost", 80)
+    assert {each["host"] for each in found} <= {"127.0.0.1", "::1"}
+    assert found
+    with pytest.raises(socket.gaierror):
+        await resolver.resolve("no-such-name.invalid", 80)
+    await resolver.close()
+
+
+async def test_names_that_hang_hold_up_no_others(monkeypatch: pytest.MonkeyPatch):
+    """A team whose receivers' name server is silent fills its slots, twice over: other names are found all the same."""
+    hang, look_up = threading.Event(), socket.getaddrinfo
+
+    def silent(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host == "silent.example":
+            hang.wait()
+        return look_up("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    names = OwnThreads()
+    waiting = [asyncio.create_task(names.resolve("silent.example", 1)) for _ in range(64)]
+    try:
+        async with asyncio.timeout(10):
+            (found, *_) = await names.resolve("receiver.example", 1)
+        assert found["host"] == "127.0.0.1"
+    finally:
+        hang.set()
+        await asyncio.gather(*waiting)
+        await names.close()
+
+
+async def test_a_sender_that_may_no_longer_go_to_private_addresses_uses_no_open_connection():
+    """A reload that closes the stack closes it at once, also for receivers that were just talked to."""
+    async with receiver() as (port, seen):
+        url, usual = f"http://127.0.0.1:{port}/", TransportSettings(allow_private=True, allow_http=True)
+        sender = WebhookSender(usual, SystemClock())
+        try:
+            assert (await sender.send(url, {}, b"{}")).result is Result.DELIVERED
+            sender.reconfigure(TransportSettings(allow_private=False, allow_http=True))
+            assert (await sender.send(url, {}, b"{}")).result is Result.REFUSED
+            sender.reconfigure(TransportSettings(allow_private=True, allow_http=False))
+            assert (await sender.send(url, {}, b"{}")).result is Result.REFUSED
+            sender.reconfigure(usual)
+            assert (await sender.send(url, {}, b"{}")).result is Result.DELIVERED
+        finally:
+            await sender.close()
+        assert len(seen) == 2

@@ -1,0 +1,505 @@
+"""Delivery to receivers good and bad: real connections and a real store, on a clock that is moved by hand."""
+
+import asyncio
+import contextlib
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.abc import AbstractResolver
+from standardwebhooks.webhooks import Webhook
+
+from gateway.domain import documents
+from gateway.domain.records import Status
+from gateway.errors import StoreUnavailable
+from gateway.store.sqlite import SQLiteStore
+from gateway.upstream.webhooks import TransportSettings, WebhookSender
+from gateway.webhooks.dispatcher import NotifierSettings, WebhookDispatcher
+from gateway.webhooks.rules.deliveries import DeliveryState
+from gateway.webhooks.rules.slots import Slots
+from gateway.webhooks.secrets import WebhookSecrets
+from tests.support.clock import ManualClock
+from tests.support.receiver import Message, Receiver, answering, endless, hang_up, never, start_receiver
+from tests.support.records import live, prediction
+from tests.support.tools import make_certificate
+from tests.unit.upstream.test_ssrf_guard import Names
+
+HOUR = 3600.0
+
+
+class Counted:
+    """Remembers what was counted."""
+
+    def __init__(self) -> None:
+        self.tries: list[tuple[str, str]] = []
+        self.dropped: list[str] = []
+        self.waiting = (0, 0, 0.0)
+        self.looks = 0
+
+    def delivery_attempted(self, event: str, result: str) -> None:
+        self.tries.append((event, str(result)))
+
+    def delivery_dropped(self, reason: str) -> None:
+        self.dropped.append(reason)
+
+    def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
+        self.waiting = (queued, dead, oldest_seconds)
+        self.looks += 1
+
+
+class Stack:
+    """A notifier at work, and what is needed to look at it."""
+
+    def __init__(self, store: SQLiteStore, clock: ManualClock, folder: Path, **settings: Any) -> None:
+        self.store = store
+        self.clock = clock
+        self.counted = Counted()
+        self.secrets = WebhookSecrets(store, clock)
+        self.resolver: AbstractResolver | None = settings.pop("resolver", None)
+        self.tls: ssl.SSLContext | None = settings.pop("tls", None)
+        self.transport_settings = {"allow_private": True, "allow_http": True, "total_seconds": 5.0}
+        for name in ("allow_private", "allow_http", "total_seconds"):
+            if name in settings:
+                self.transport_settings[name] = settings.pop(name)
+        self.settings = NotifierSettings(
+            **{"max_attempts": 12, "max_queued": 1000, "retain_dead_seconds": 7 * 24 * HOUR} | settings
+        )
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[WebhookDispatcher]:
+        sender = WebhookSender(
+            TransportSettings(**self.transport_settings, answer_seconds=0.2), self.clock,
+            resolver=self.resolver, tls=self.tls,
+        )  # fmt: skip
+        dispatcher = WebhookDispatcher(
+            self.store, self.secrets, sender, self.clock, self.counted, settings=self.settings,
+            show=lambda view, base, family: documents.render(view, base, "streams/t", family=family),
+            is_followed=lambda _: True,
+            random_bytes=secrets.token_bytes,
+        )  # fmt: skip
+        await dispatcher.resume()
+        dispatcher.start("http://gateway.test/v1")
+        try:
+            yield dispatcher
+        finally:
+            await dispatcher.close(0.5)
+            await sender.close()
+
+    async def until(self, condition: Callable[[], object], *, passing: float = 0.0) -> None:
+        """Wait for something to come about, letting time pass meanwhile if need be."""
+        async with asyncio.timeout(15):
+            while not condition():
+                if passing:
+                    await self.clock.advance(passing)
+                await asyncio.sleep(0.005)
+
+    async def until_kept(self, state: DeliveryState, count: int) -> None:
+        async with asyncio.timeout(15):
+            while len(await self.store.deliveries(state=state)) != count:
+                await asyncio.sleep(0.005)
+
+    async def until_claimed(self, count: int) -> None:
+        async with asyncio.timeout(15):
+            while sum(each.attempts > 0 for each in await self.store.deliveries()) < count:
+                await asyncio.sleep(0.005)
+
+    async def until_empty(self) -> None:
+        async with asyncio.timeout(15):
+            while await self.store.deliveries():
+                await asyncio.sleep(0.005)
+
+    def check(self, receiver: Receiver, secret: str) -> list[bool]:
+        """Say which messages the library of the standard accepts with a secret."""
+        return [is_valid(secret, message) for message in receiver.messages]
+
+
+def is_valid(secret: str, message: Message) -> bool:
+    """Sign anew with the library of the standard: its own check goes by the machine's clock."""
+    at = datetime.fromtimestamp(int(message.headers["webhook-timestamp"]), UTC)
+    signature = Webhook(secret).sign(message.id, at, message.body.decode())
+    return signature in message.headers["webhook-signature"].split(" ")
+
+
+@pytest.fixture
+async def open_house(tmp_path: Path) -> AsyncIterator[Callable[..., Stack]]:
+    store = SQLiteStore(tmp_path / "gateway.db")
+    await store.open()
+    yield lambda **settings: Stack(store, settings.pop("clock", None) or ManualClock(), tmp_path, **settings)
+    await store.close()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with start_receiver() as made:
+        yield made
+
+
+async def test_an_announcement_arrives_signed(open_house: Callable[..., Stack], receiver: Receiver):
+    """A budget warning goes where webhooks go, in the same form."""
+    stack = open_house()
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "budget.warning", {"spent": 1})
+        await receiver.count(1)
+        await stack.until_empty()
+    message = receiver.messages[0].json
+    assert (message["type"], message["data"]) == ("budget.warning", {"spent": 1})
+    assert stack.check(receiver, await stack.secrets.of("red")) == [True]
+    assert stack.check(receiver, await stack.secrets.of("blue")) == [False]
+    assert stack.counted.tries == [("announcement", "delivered")]
+
+
+@pytest.mark.parametrize("kind", ["answers 500", "hangs up", "is away"])
+async def test_a_receiver_that_is_dead_for_an_hour_misses_nothing(open_house: Callable[..., Stack], kind: str):
+    """It is tried a few times, ever less often, and gets each message under the id that it had at first."""
+    stack = open_house()
+    async with contextlib.AsyncExitStack() as exits:
+        receiver = await exits.enter_async_context(start_receiver())
+        port = int(receiver.url.rpartition(":")[2])
+        receiver.answer = hang_up if kind == "hangs up" else answering(500)
+        dispatcher = await exits.enter_async_context(stack.working())
+        if kind == "is away":
+            async with contextlib.AsyncExitStack() as first:
+                away = await first.enter_async_context(start_receiver())
+                port = int(away.url.rpartition(":")[2])
+        for n in range(3):
+            await dispatcher.announce("red", f"http://127.0.0.1:{port}", "test", n)
+        before = {each.id for each in await stack.store.deliveries()}
+        assert len(before) == 3
+        began = stack.clock.now()
+        await stack.until(lambda: stack.clock.now() - began > HOUR, passing=20.0)
+        tries = len(stack.counted.tries)
+        assert 3 * 5 < tries <= 3 * 12
+        assert "delivered" not in [result for _, result in stack.counted.tries]
+        if kind == "is away":
+            receiver = await exits.enter_async_context(start_receiver(port=port))
+        receiver.messages.clear()
+        receiver.answer = answering(200)
+        await stack.until(lambda: set(receiver.ids) == before, passing=60.0)
+        await stack.until_empty()
+        assert len(receiver.ids) == 3
+
+
+async def test_what_nobody_takes_becomes_a_dead_letter_and_can_be_sent_again(
+    open_house: Callable[..., Stack], receiver: Receiver
+):
+    """After the last try it is kept and counted; an operator's word sends it again, with the same id and body."""
+    stack = open_house(max_attempts=3)
+    receiver.answer = answering(503)
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until(lambda: stack.counted.dropped, passing=10.0)
+        (dead,) = await stack.store.deliveries(state=DeliveryState.DEAD)
+        assert (dead.attempts, dead.error) == (3, "answered 503")
+        assert len(receiver.messages) == 3
+        await stack.until(lambda: stack.counted.waiting[:2] == (0, 1), passing=10.0)
+        receiver.answer = answering(204)
+        await stack.store.redeliver(stack.clock.now(), dead.id)
+        await stack.until(lambda: len(receiver.messages) == 4, passing=1.0)
+        await stack.until_empty()
+    assert len(set(receiver.ids)) == 1
+    assert len({message.body for message in receiver.messages}) == 1
+    assert stack.counted.dropped == ["gave_up"]
+
+
+async def test_dead_letters_go_after_their_time(open_house: Callable[..., Stack], receiver: Receiver):
+    """What nobody asked about for days is forgotten."""
+    stack = open_house(max_attempts=1)
+    receiver.answer = answering(400)
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until_kept(DeliveryState.DEAD, 1)
+        for days, kept in ((6.9, 1), (0.2, 0)):
+            await stack.clock.advance(days * 24 * HOUR)
+            looks = stack.counted.looks
+            await stack.until(lambda n=looks: stack.counted.looks > n + 20, passing=10.0)
+            assert len(await stack.store.deliveries()) == kept
+
+
+async def test_a_redirect_is_not_followed(open_house: Callable[..., Stack], receiver: Receiver):
+    """A receiver cannot send the gateway elsewhere."""
+    stack = open_house()
+    async with start_receiver() as elsewhere, stack.working() as dispatcher:
+        receiver.answer = answering(302, Location=elsewhere.url)
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until(lambda: stack.counted.tries)
+        assert stack.counted.tries == [("announcement", "answered")]
+        await stack.until_kept(DeliveryState.QUEUED, 1)
+        assert not elsewhere.messages
+
+
+async def test_a_receiver_that_never_answers_is_left_alone(open_house: Callable[..., Stack], receiver: Receiver):
+    """The connection is given up, the message is kept."""
+    stack = open_house(total_seconds=0.2)
+    receiver.answer = never
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until(lambda: stack.counted.tries)
+        assert stack.counted.tries == [("announcement", "timeout")]
+
+
+async def test_an_endless_answer_is_cut_short(open_house: Callable[..., Stack], receiver: Receiver):
+    """Its status has said all: the message was taken."""
+    stack = open_house()
+    receiver.answer = endless
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until_empty()
+        assert stack.counted.tries == [("announcement", "delivered")]
+
+
+async def test_a_slow_receiver_delays_nobody_else(open_house: Callable[..., Stack], receiver: Receiver):
+    """A hundred messages to one that does not answer; those to another arrive meanwhile."""
+    stack = open_house()
+    receiver.answer = never
+    async with start_receiver() as quick, stack.working() as dispatcher:
+        for n in range(100):
+            await dispatcher.announce("red", receiver.url, "test", n)
+        for n in range(10):
+            await dispatcher.announce("red", quick.url, "test", n)
+        await quick.count(10)
+        # A few at a time, and it still has all of these in hand.
+        assert len(receiver.messages) == stack.settings.slots.per_receiver
+        assert not [result for _, result in stack.counted.tries if result != "delivered"]
+
+
+async def test_a_team_with_many_slow_receivers_delays_its_own_only(open_house: Callable[..., Stack]):
+    """One that answers nothing under thirty names leaves room for another team."""
+    stack = open_house(slots=Slots(total=8, per_receiver=4, per_team=4), resolver=Names(["127.0.0.1"]))
+    async with start_receiver() as slow, start_receiver() as quick, stack.working() as dispatcher:
+        slow.answer = never
+        port = slow.url.rpartition(":")[2]
+        for n in range(30):
+            await dispatcher.announce("red", f"http://slow{n}.example:{port}/", "test", n)
+        await slow.count(4)
+        await dispatcher.announce("blue", quick.url, "test", 1)
+        await quick.count(1)
+        assert len(slow.messages) == 4
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:127.0.0.1"])
+async def test_a_name_that_leads_inside_is_refused(open_house: Callable[..., Stack], receiver: Receiver, address: str):
+    """Whoever owns the name: nothing is sent, and nothing is tried again."""
+    stack = open_house(allow_private=False, resolver=Names([address]))
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url.replace("127.0.0.1", "hooks.example.com"), "test", 1)
+        await stack.until_kept(DeliveryState.DEAD, 1)
+        (dead,) = await stack.store.deliveries()
+        assert dead.error == "the address is not allowed"
+        assert stack.counted.tries == [("announcement", "refused")]
+        assert not receiver.messages
+
+
+async def test_a_message_that_comes_while_the_queue_is_read_is_not_overlooked(
+    open_house: Callable[..., Stack], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    """The reading has just found nothing, and does not know yet: the message goes out at once all the same."""
+    stack, found, go_on = open_house(), asyncio.Event(), asyncio.Event()
+    claim = stack.store.claim_deliveries
+
+    async def slowly(*given: Any) -> Any:
+        claimed = await claim(*given)
+        found.set()
+        await go_on.wait()
+        return claimed
+
+    monkeypatch.setattr(stack.store, "claim_deliveries", slowly)
+    async with stack.working() as dispatcher:
+        await found.wait()
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        go_on.set()
+        await receiver.count(1)
+
+
+async def test_plain_http_is_refused_unless_it_is_allowed(open_house: Callable[..., Stack], receiver: Receiver):
+    """Even if it was allowed when the address was given."""
+    stack = open_house(allow_http=False)
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await stack.until_kept(DeliveryState.DEAD, 1)
+        assert not receiver.messages
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_receiver_has_to_be_who_it_says(open_house: Callable[..., Stack], tmp_path: Path, trusted: bool):
+    """Over https a certificate that nobody vouches for gets nothing."""
+    certificate, key = await asyncio.to_thread(make_certificate, tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    trust = ssl.create_default_context(cafile=str(certificate)) if trusted else None
+    stack = open_house(allow_http=False, tls=trust)
+    async with start_receiver(tls=context) as receiver, stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url + "/x", "test", 1)
+        await stack.until(lambda: stack.counted.tries)
+        assert stack.counted.tries == [("announcement", "delivered" if trusted else "unreachable")]
+        assert bool(receiver.messages) is trusted
+
+
+async def test_a_receiver_may_change_over_to_a_new_secret_in_its_own_time(
+    open_house: Callable[..., Stack], receiver: Receiver
+):
+    """While both are in use either is enough; afterwards the old one is worth nothing."""
+    stack = open_house()
+    old = await stack.secrets.of("red")
+    async with stack.working() as dispatcher:
+        assert await stack.secrets.rotate("red", 24 * HOUR) == 2
+        new = await stack.secrets.of("red")
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await receiver.count(1)
+        assert receiver.messages[0].headers["webhook-signature"].count("v1,") == 2
+        assert (stack.check(receiver, old), stack.check(receiver, new)) == ([True], [True])
+        await stack.clock.advance(24 * HOUR)
+        await dispatcher.announce("red", receiver.url, "test", 2)
+        await receiver.count(2)
+        assert (stack.check(receiver, old)[1], stack.check(receiver, new)[1]) == (False, True)
+        assert receiver.messages[1].headers["webhook-signature"].count("v1,") == 1
+
+
+async def test_a_store_that_is_away_delays_and_loses_nothing(
+    open_house: Callable[..., Stack], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    """What was queued goes out when the store answers again."""
+    stack = open_house()
+    async with stack.working() as dispatcher:
+
+        async def away(*_: Any, **__: Any) -> Any:
+            raise StoreUnavailable("The store did not answer in time.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stack.store, "claim_deliveries", away)
+            await dispatcher.announce("red", receiver.url, "test", 1)
+            await stack.clock.advance(5.0)
+            assert not receiver.messages
+        with monkeypatch.context() as patch:
+            # Taken by the receiver, and the store does not hear of it.
+            patch.setattr(stack.store, "delivered", away)
+            await stack.until(lambda: len(receiver.messages) == 1, passing=1.0)
+            await stack.until(lambda: stack.counted.tries)
+        await stack.until(lambda: len(receiver.messages) == 2, passing=60.0)
+        await stack.until_empty()
+    assert len(set(receiver.ids)) == 1
+
+
+async def test_what_was_not_begun_is_given_back_at_the_end(open_house: Callable[..., Stack], receiver: Receiver):
+    """A restart costs a message no try, and sends no other in its place."""
+    stack = open_house()
+    receiver.answer = never
+    async with stack.working() as dispatcher:
+        for n in range(10):
+            await dispatcher.announce("red", receiver.url, "test", n)
+        await receiver.count(4)
+    receiver.answer = answering(204)
+    kept = await stack.store.deliveries()
+    assert sorted(each.attempts for each in kept) == [0] * 6 + [1] * 4
+    async with stack.working():
+        await receiver.until(lambda: set(receiver.ids) == {each.id for each in kept})
+        await stack.until_empty()
+
+
+async def test_a_full_queue_drops_progress_before_it_gives_up_ends(
+    open_house: Callable[..., Stack], receiver: Receiver
+):
+    """What need not arrive makes room for what must; both are counted."""
+    stack = open_house(max_queued=5)
+    receiver.answer = never
+    async with stack.working() as dispatcher:
+        view = await begun(stack.store, receiver.url)
+        for n in range(4):
+            await dispatcher.announce("red", receiver.url, "test", n)
+        await receiver.count(4)
+        dispatcher.note_created(view)
+        changed = await stack.store.advance(
+            "run1", status=Status.PROCESSING, document=b'{"id":"up1","status":"processing","output":["a"],"urls":{}}',
+            stream_url=None, at=stack.clock.now(),
+        )  # fmt: skip
+        assert changed is not None
+        dispatcher.note_changed(changed)
+        for n in range(2):
+            await dispatcher.announce("red", receiver.url, "test", n)
+        await stack.until(lambda: stack.counted.dropped == ["full", "full"], passing=10.0)
+        await stack.until_kept(DeliveryState.DEAD, 1)
+
+
+async def begun(store: SQLiteStore, url: str, **fields: Any) -> Any:
+    """Have a live run whose leader has a webhook."""
+    await store.record_created(live("run1"), prediction("up1", "run1", webhook=url, **fields))
+    return await store.prediction("up1")
+
+
+async def test_progress_that_was_held_back_is_told_when_its_time_comes(
+    open_house: Callable[..., Stack], receiver: Receiver
+):
+    """Two changes at once, then silence: the second is told half a second after the first."""
+    stack = open_house()
+    async with stack.working() as dispatcher:
+        dispatcher.note_created(await begun(stack.store, receiver.url))
+        for output in (b'["a"]', b'["a","b"]', b'["a","b","c"]'):
+            changed = await stack.store.advance(
+                "run1", status=Status.PROCESSING, document=b'{"id":"up1","status":"processing","output":%b}' % output,
+                stream_url=None, at=stack.clock.now(),
+            )  # fmt: skip
+            assert changed is not None
+            dispatcher.note_changed(changed)
+            await receiver.count(1)
+        await stack.clock.advance(0.4)
+        assert [message.json["output"] for message in receiver.messages] == [["a"]]
+        await stack.clock.advance(0.2)
+        await receiver.count(2)
+        assert receiver.messages[1].json["output"] == ["a", "b", "c"]
+
+
+async def test_what_had_not_gone_out_at_the_end_is_told_before_it(open_house: Callable[..., Stack], receiver: Receiver):
+    """A slow receiver that asked for output alone gets it, although the end came while it waited for its turn."""
+    stack = open_house(slots=Slots(total=1, per_receiver=1, per_team=1))
+    receiver.answer = never
+    async with stack.working() as dispatcher:
+        view = await begun(stack.store, receiver.url, webhook_events_filter=("start", "output"))
+        await dispatcher.announce("red", receiver.url, "test", 1)
+        await receiver.count(1)
+        dispatcher.note_created(view)
+        for status in (Status.PROCESSING, Status.SUCCEEDED):
+            document = b'{"id":"up1","status":"%b","output":["a"],"urls":{}}' % status.value.encode()
+            changed = await stack.store.advance(
+                "run1", status=status, document=document, stream_url=None, at=stack.clock.now()
+            )
+            assert changed is not None
+            if status is Status.PROCESSING:
+                dispatcher.note_changed(changed)
+        await dispatcher.note_ended(changed)
+        receiver.answer = answering(204)
+        await receiver.count(3)
+        await stack.until(lambda: stack.counted.tries.count(("output", "delivered")) == 1)
+    start, output = (message.json for message in receiver.messages[1:])
+    assert [(each["status"], each["output"]) for each in (start, output)] == [
+        ("processing", None),
+        ("processing", ["a"]),
+    ]
+
+
+async def test_progress_that_waits_delays_no_end(open_house: Callable[..., Stack], receiver: Receiver):
+    """A receiver with much progress to be told of hears of an end as soon as it has a slot for it."""
+    stack = open_house(slots=Slots(total=1, per_receiver=1, per_team=1))
+    receiver.answer = never
+    async with stack.working() as dispatcher:
+        await dispatcher.announce("red", receiver.url, "test", 0)
+        await receiver.count(1)
+        for n in range(1, 6):
+            await stack.store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", webhook=receiver.url))
+            view = await stack.store.prediction(f"up{n}")
+            assert view is not None
+            dispatcher.note_created(view)
+            document = b'{"id":"up%d","status":"processing","output":["a"]}' % n
+            changed = await stack.store.advance(
+                f"run{n}", status=Status.PROCESSING, document=document, stream_url=None, at=stack.clock.now()
+            )
+            assert changed is not None
+            dispatcher.note_changed(changed)
+        await dispatcher.announce("red", receiver.url, "urgent", 1)
+        await stack.until_claimed(2)
+        receiver.answer = answering(204)
+        await receiver.count(7)
+    assert receiver.messages[1].json["type"] == "urgent"

@@ -1,0 +1,108 @@
+"""What the callers of live predictions have been told."""
+
+from msgspec.structs import replace
+from tests.support.views import view
+
+from gateway.domain.records import PredictionView
+from gateway.webhooks.progress import ProgressQueue
+from gateway.webhooks.rules.events import Event
+
+ALL = ("start", "output", "logs", "completed")
+
+
+def running(output: str | None = None, prediction_id: str = "p" * 26) -> PredictionView:
+    fields = {"status": "processing", "output": output}
+    return view(fields, id=prediction_id, webhook="https://x.example/", webhook_events_filter=ALL)
+
+
+def test_the_newest_is_told_and_each_once():
+    """A message that has not gone out gives way to the next."""
+    lines = ProgressQueue()
+    assert lines.begin(running(), 0.0)
+    assert [each.prediction.id for each in lines.change(running("a").run, 1.0)] == ["p" * 26]
+    newest = running("b").run
+    assert list(lines.change(newest, 2.0))
+    assert lines.pending == 1
+    assert [lines.take("p" * 26) for _ in range(3)][2] is None
+    assert not lines.has_more("p" * 26)
+    assert list(lines.change(newest, 9.0)) == []
+
+
+def test_what_is_taken_is_in_order():
+    """The start first, then what is newest."""
+    lines = ProgressQueue()
+    lines.begin(running("a"), 0.0)
+    newest = running("b").run
+    assert list(lines.change(newest, 1.0))
+    first, second = lines.take("p" * 26), lines.take("p" * 26)
+    assert first is not None
+    assert second is not None
+    assert (first[0], second[0]) == (Event.START, Event.OUTPUT)
+    assert second[1].run is newest
+
+
+def test_who_joins_in_the_middle_hears_of_the_start_and_what_is_there():
+    """To its caller it starts when it joins."""
+    lines = ProgressQueue()
+    lines.begin(running("a", "q" * 26), 0.0)
+    assert lines.take("q" * 26) == (Event.START, running("a", "q" * 26))
+    assert lines.take("q" * 26) == (Event.OUTPUT, running("a", "q" * 26))
+
+
+def test_who_left_hears_nothing_more():
+    """Not even what was held back."""
+    lines = ProgressQueue()
+    lines.begin(running("a"), 0.0)
+    list(lines.change(running("b").run, 0.1))
+    lines.silence("p" * 26, 0.2)
+    assert list(lines.due(9.0)) == []
+    assert list(lines.change(running("c").run, 9.0)) == []
+    assert lines.take("p" * 26) is None
+    ending = lines.end("p" * 26)
+    assert ending is not None
+    assert ending.told.started
+    assert ending.unsent == ()
+
+
+def test_what_is_owed_at_the_end_is_known():
+    """What had not gone out goes before the end."""
+    lines = ProgressQueue()
+    lines.begin(running("a"), 0.0)
+    lines.note_end("run_1", 1.0)
+    ending = lines.end("p" * 26)
+    assert ending is not None
+    assert ending.unsent == (Event.START, Event.OUTPUT)
+    assert lines.end("p" * 26) is None
+    assert lines.pending == 0
+
+
+def test_the_oldest_goes_when_there_is_too_much():
+    """It is not told, and its end is told all the same."""
+    lines = ProgressQueue()
+    for n in range(3):
+        lines.begin(running("a", f"{n}" * 26), 0.0)
+    assert lines.drop_oldest(2) == 2
+    assert lines.pending == 1
+    assert lines.take("0" * 26) is None
+    assert lines.take("2" * 26) is not None
+
+
+def test_ends_that_never_came_are_forgotten():
+    """Nothing is kept for ever."""
+    lines = ProgressQueue()
+    lines.begin(running(), 0.0)
+    lines.note_end("run_1", 5.0)
+    lines.forget_ended(5.0)
+    assert lines.end("p" * 26) is not None
+    lines.begin(running(), 0.0)
+    lines.note_end("run_1", 5.0)
+    lines.forget_ended(6.0)
+    assert lines.end("p" * 26) is None
+
+
+def test_a_document_that_cannot_be_read_tells_nothing():
+    """It harms nobody else who shares the run."""
+    lines = ProgressQueue()
+    broken = running("a")
+    assert not lines.begin(PredictionView(broken.prediction, replace(broken.run, document=b"{")), 0.0)
+    assert list(lines.change(running("a").run, 1.0))
