@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 
 from gateway.metrics import catalogue
+from gateway.metrics.dashboard import DashboardMetrics
 from gateway.metrics.delivery import DeliveryMetrics, FileMetrics, StreamMetrics
-from gateway.metrics.figures import DashboardMetrics
 from gateway.metrics.money import MoneyMetrics
 from gateway.metrics.registry import Read
 from gateway.metrics.traffic import PredictionMetrics, UpstreamMetrics
@@ -65,6 +65,6 @@ class Metrics(
         """Record the delay of an event-loop wake-up."""
         self.observe(catalogue.LOOP_LAG, seconds=seconds)
 
-    def watch(self, name: str, read: Read) -> None:
+    def read_on_scrape(self, name: str, read: Read) -> None:
         """Call `read` for the value of a metric at each scrape. `name` is the name in the catalogue."""
         self.add_reader(next(family for family in catalogue.families() if family.name == name), read)

@@ -201,8 +201,8 @@ TOKEN_REFUSED = _counter("upstream_token_refused", "Responses that refused the a
 LAST_SUCCESS = _gauge("upstream_last_success_timestamp_seconds", "Time of the last successful response.")
 BREAKER = _gauge("upstream_breaker_state", "Circuit breaker: 0 closed, 1 half open, 2 open.")
 THROTTLES = _counter("account_throttles", "Responses with 429.", LANE)
-TURN_WAIT = _histogram("account_wait_seconds", "Time that calls were queued for the account's rate.", _WAITS, LANE)
-TURN_REFUSALS = _counter("account_refusals", "Calls refused because the queue was full or the wait too long.", LANE,
+ACCOUNT_WAIT = _histogram("account_wait_seconds", "Time that calls were queued for the account's rate.", _WAITS, LANE)
+ACCOUNT_REFUSALS = _counter("account_refusals", "Calls refused because the queue was full or the wait too long.", LANE,
                          closed("reason", "timeout", "queue_full"))
 ACCOUNT_RATE = _gauge("account_rate_per_minute", "Calls per minute that upstream currently accepts, as learned.", LANE)
 

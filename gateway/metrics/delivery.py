@@ -36,7 +36,7 @@ class StreamMetrics(Registry):
         """Count a closed stream of a caller, by reason."""
         self.inc(catalogue.STREAMS_ENDED, how)
 
-    def upstream_broke(self, how: str) -> None:
+    def upstream_interrupted(self, how: str) -> None:
         """Count an interrupted upstream stream, by reaction."""
         self.inc(catalogue.STREAM_BREAKS, how)
 

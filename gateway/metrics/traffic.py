@@ -85,11 +85,11 @@ class PredictionMetrics(Registry):
         """Count a poll answered by the `gateway` or sent `upstream`."""
         self._polled[served_by].inc()
 
-    def orphan_settled(self, result: str) -> None:
+    def orphan_resolved(self, result: str) -> None:
         """Count the result of the search for an uncertain create."""
         self.inc(catalogue.ORPHANS, result)
 
-    def metadata_looked_up(self, hit: bool) -> None:
+    def metadata_lookup(self, hit: bool) -> None:
         """Count a lookup in the metadata cache."""
         self.inc(catalogue.LOOKUPS, _METADATA, Source.HIT if hit else Source.MISS)
 
@@ -119,13 +119,13 @@ class UpstreamMetrics(Registry):
         """Count a retried read."""
         self.inc(catalogue.UPSTREAM_RETRIES)
 
-    def turn_waited(self, lane: str, seconds: float) -> None:
+    def permit_waited(self, lane: str, seconds: float) -> None:
         """Record the time that a call was queued for the account's rate."""
-        self.observe(catalogue.TURN_WAIT, lane, seconds=seconds)
+        self.observe(catalogue.ACCOUNT_WAIT, lane, seconds=seconds)
 
-    def turn_refused(self, lane: str, reason: str) -> None:
+    def permit_refused(self, lane: str, reason: str) -> None:
         """Count a call refused because its queue was full or the wait too long."""
-        self.inc(catalogue.TURN_REFUSALS, lane, reason)
+        self.inc(catalogue.ACCOUNT_REFUSALS, lane, reason)
 
     def account_throttled(self, lane: str) -> None:
         """Count a 429 from upstream."""

@@ -154,9 +154,9 @@ async def test_targets_that_the_config_names_come_first():
 async def test_parts_that_tell_of_one_thing_add_up():
     """Several parts keep others waiting; one metric shows them all."""
     metrics = made()
-    metrics.watch("waiters", lambda: {"sync": 2})
-    metrics.watch("waiters", lambda: {"sync": 1, "limit": 3})
-    metrics.watch("runs_active", lambda: {"alpha": 4, "gone": 1})
+    metrics.read_on_scrape("waiters", lambda: {"sync": 2})
+    metrics.read_on_scrape("waiters", lambda: {"sync": 1, "limit": 3})
+    metrics.read_on_scrape("runs_active", lambda: {"alpha": 4, "gone": 1})
     assert await value(metrics, "waiters", kind="sync") == 3
     assert await value(metrics, "waiters", kind="limit") == 3
     assert await value(metrics, "waiters", kind="call") == 0

@@ -10,7 +10,7 @@ from gateway.metrics.traffic import RequestMetrics
 class DashboardMetrics(RequestMetrics):
     """Reads metrics for the usage page. Series with the value 0 are left out."""
 
-    def requests_under_way(self) -> int:
+    def requests_in_progress(self) -> int:
         """Return the number of requests in progress."""
         return self.in_flight
 
