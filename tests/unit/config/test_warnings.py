@@ -1,4 +1,4 @@
-"""What a config may say, and is probably not meant to."""
+"""Warnings about valid but doubtful settings."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def warned(environ: dict[str, str] | None = None, /, **sections: Any) -> dict[st
 
 
 def test_a_plain_config_has_no_warnings():
-    """Silence means something."""
+    """Warnings are for exceptions."""
     assert warned() == {}
 
 
@@ -98,8 +98,8 @@ def test_a_plain_config_has_no_warnings():
         ),
     ],
 )
-def test_what_is_doubtful_is_warned_of(sections, path, words):
-    """The operator is told before the callers notice."""
+def test_a_doubtful_setting_causes_a_warning(sections, path, words):
+    """The operator learns of it before callers do."""
     found = warned(**sections)
     assert list(found) == [path]
     assert words in found[path]
@@ -118,13 +118,13 @@ def test_what_is_doubtful_is_warned_of(sections, path, words):
         {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "expires": "2099-01-01"}]}]},
     ],
 )
-def test_what_is_sound_is_not_warned_of(sections):
-    """Warnings that are always there are not read."""
+def test_a_sound_setting_causes_no_warning(sections):
+    """Permanent warnings are ignored."""
     assert warned(**sections) == {}
 
 
-def test_a_token_that_everybody_can_read_is_warned_of(tmp_path):
-    """The file's permissions are looked at."""
+def test_a_world_readable_token_file_causes_a_warning(tmp_path):
+    """The mode of the file is checked."""
     path = tmp_path / "token"
     path.write_text("r8_0123456789abc")
     path.chmod(0o644)
@@ -133,8 +133,8 @@ def test_a_token_that_everybody_can_read_is_warned_of(tmp_path):
     assert warned(upstream={"token_file": str(path)}) == {}
 
 
-def test_a_key_that_can_be_guessed_is_warned_of_without_showing_it():
-    """Keys from the environment may have any form, but short ones are told."""
+def test_a_short_key_causes_a_warning_that_does_not_show_it():
+    """Keys in variables may have any format, but not any length."""
     teams = [{"name": "acme", "keys": [{"key_env": "KEY"}]}]
     found = warned({"KEY": "letmein"}, teams=teams)
     assert "can be guessed" in found["teams[0].keys[0].key_env"]
