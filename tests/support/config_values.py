@@ -1,4 +1,4 @@
-"""Two good values of every key of the config outside of teams: what it can have before a reload and after."""
+"""Two valid values for every setting outside of teams: before and after a reload."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -80,16 +80,16 @@ AROUND: dict[str, dict[str, dict[str, Any]]] = {
     "outputs.persist": {"outputs": {"url": "one"}},
     "upstream.webhooks": {"server": {"public_url": "https://a.example.com"}},
 }
-"""What a key needs beside it."""
+"""Other settings that a setting requires."""
 
 
 def config_of(**sections: Any) -> Config:
-    """Make a config."""
+    """Return a config."""
     return from_mapping(sections, ENVIRON)
 
 
 def keys_of_the_config() -> Iterator[str]:
-    """Name every key outside of teams."""
+    """Yield every setting outside of teams."""
     for section, field in Config.model_fields.items():
         if section != "teams":
             assert field.annotation is not None
@@ -97,7 +97,7 @@ def keys_of_the_config() -> Iterator[str]:
 
 
 def changed(key: str, folder: Path) -> tuple[Config, Config]:
-    """Make two configs that differ in one key."""
+    """Return two configs that differ in one setting."""
     for name in ("one", "two"):
         (folder / name).write_text(f"secret-of-file-{name}")
     section, name = key.split(".")
