@@ -91,7 +91,7 @@ async def test_the_cache_is_asked_and_purged(gateway: ReadmeGateway):
 async def test_the_first_request_of_the_deploy_page_is_answered(gateway: ReadmeGateway):
     """Ready, the team's name, and the model's output."""
     (recipe,) = blocks(DEPLOY, "First request", "sh")
-    script = gateway.here(recipe, **{"rgw_…": gateway.key}).replace("\ncurl", "\necho; curl")
+    script = gateway.here(recipe).replace("\ncurl", "\necho; curl")
     ready, account, prediction = map(json.loads, filter(None, (await gateway.shell(script)).splitlines()))
     assert (ready["status"], account["username"], prediction["status"]) == ("ready", "acme", "succeeded")
 

@@ -28,6 +28,7 @@ LOCAL = "http://127.0.0.1:8080"
 OPS = "http://127.0.0.1:9464"
 ORIGIN = "https://app.example.com"
 TOKEN = "r8_…"
+KEY = "rgw_…"
 SERVE = "gateway serve\n"
 _START_SECONDS = 15
 
@@ -53,7 +54,7 @@ class ReadmeGateway:
 
     def here(self, recipe: str, **more: str) -> str:
         """Put this gateway's addresses, page and token in the place of the recipe's own. `more` has to occur in it."""
-        for old, new in self.places.items():
+        for old, new in (self.places | ({KEY: self.key} if self.key else {})).items():
             recipe = recipe.replace(old, new)
         return replaced(recipe, more)
 
@@ -108,9 +109,12 @@ async def serve_readme(upstream: Simulator, folder: Path, page: str = ORIGIN) ->
         upstream, folder, f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}", page
     )
     (folder / "config.toml").write_text(config_text(gateway))
+    # The commands are on the path already, so entering the environment has nothing to do.
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/bin/activate").touch()
     start = gateway.here(blocks(README, RUN, "sh")[1])
     assert start.endswith(f"\n{SERVE}")
-    gateway.said = await gateway.shell(start.removesuffix(SERVE) + 'printf "%s\\n" "$GATEWAY_KEY"\n')
+    gateway.said = await gateway.shell(start.removesuffix(SERVE))
     gateway.key = gateway.said.split()[-1]
     async with serving(gateway):
         yield gateway
