@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from gateway.http.response_body import CallerLeft
+from gateway.http.response_body import ClientDisconnected
 from gateway.http.server import Connection
 from gateway.http.sse import fan_out, handler
 from gateway.http.sse.connection import Block, Reader
@@ -101,7 +101,7 @@ class Scene:
         readers = self._fan_out = self._fan_out or FanOut(self.channel, observer)
         readers.enter(reader, lambda: None)
         how = "left"
-        with suppress(CallerLeft):
+        with suppress(ClientDisconnected):
             how = await handler._Telling(reader, self.channel, last_event_id, ManualClock(), observer).tell()
         readers.leave(reader)
         if not readers.readers:

@@ -18,10 +18,10 @@ from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
 from gateway.errors import BadRequest, Forbidden, NotFound, RateLimited, StoreUnavailable, Unauthenticated
 from gateway.http import base_url, errors
-from gateway.http.keys import AUTHENTICATOR, BOARDS, CLOCK, METRICS, SESSIONS, SETTINGS
+from gateway.http.keys import AUTHENTICATOR, CLOCK, DASHBOARD, METRICS, SESSIONS, SETTINGS
 from gateway.http.ops.dashboard_streams import OPEN_PAGES
 from gateway.http.ops.token import is_operators
-from gateway.http.response_body import CallerLeft, cut, send
+from gateway.http.response_body import ClientDisconnected, abort, send
 from gateway.http.sse.connection import HEADERS as STREAM_HEADERS
 from gateway.runtime.sleep import sleep_until_event
 
@@ -87,7 +87,7 @@ async def show_page(request: web.Request) -> web.Response:
         if "Authorization" in request.headers:
             raise
         return _to(_SIGN_IN)
-    board = await request.app[BOARDS].board(_team(viewer))
+    board = await request.app[DASHBOARD].board(_team(viewer))
     # Drawing takes its time, and reads files of its library.
     return _html(await asyncio.to_thread(renderer.page, board, can_sign_out=COOKIE in request.cookies))
 
@@ -170,19 +170,19 @@ async def _keep_new(request: web.Request, renderer: "Renderer", whose: str | Non
             if not await _is_still(request, whose):
                 await _send(request, response, _SIGNED_OUT)
                 break
-    except (CallerLeft, ConnectionError):
+    except (ClientDisconnected, ConnectionError):
         # It comes back by itself, if anybody looks.
         return response
     except TimeoutError:
         # Whoever does not read is let go.
-        cut(request)
+        abort(request)
     return response
 
 
 async def _news(request: web.Request, renderer: "Renderer", whose: str | None, shown: dict[str, str]) -> bytes:
     """Write an event of what is not shown yet; the time of the figures is always new."""
     try:
-        board = await request.app[BOARDS].board(whose)
+        board = await request.app[DASHBOARD].board(whose)
     except StoreUnavailable:
         return b":\n\n"
     sections = await asyncio.to_thread(renderer.sections, board)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
-from gateway.http.response_body import CallerLeft
+from gateway.http.response_body import ClientDisconnected
 from gateway.http.server import Connection
 
 HEADERS = {
@@ -155,13 +155,13 @@ class Reader:
             self._turn = None
 
     async def taken(self) -> None:
-        """Wait until all that was written has been taken. Raise `CallerLeft` if the caller has gone."""
+        """Wait until all that was written has been taken. Raise `ClientDisconnected` if the caller has gone."""
         try:
             await self._writer.drain()
         except ConnectionError as exc:
-            raise CallerLeft from exc
+            raise ClientDisconnected from exc
         if self._transport.is_closing():
-            raise CallerLeft
+            raise ClientDisconnected
 
     def beat(self, block: Block, patience: int) -> None:
         """Show a live reader that the line is up; cut off one that has taken nothing for `patience` beats."""
@@ -184,7 +184,7 @@ class Reader:
         try:
             await self.response.write_eof()
         except ConnectionError as exc:
-            raise CallerLeft from exc
+            raise ClientDisconnected from exc
 
     def let_go(self) -> None:
         """Leave the connection to what comes next on it."""

@@ -21,8 +21,6 @@ from gateway.domain.records import PredictionView
 from gateway.errors import NotFound
 from gateway.http import base_url, request_limits
 from gateway.http.keys import (
-    ABOUT,
-    BEGAN,
     CLOCK,
     HUB,
     METRICS,
@@ -30,9 +28,11 @@ from gateway.http.keys import (
     SENT_BYTES,
     SENT_EVENTS,
     SETTINGS,
+    STARTED,
     STREAM_ORIGINS,
+    VIEW,
 )
-from gateway.http.response_body import CallerLeft
+from gateway.http.response_body import ClientDisconnected
 from gateway.http.sse.connection import Block, Reader
 from gateway.http.sse.fan_out import BLOCK_BYTES
 from gateway.http.sse.registry import OPEN_STREAMS
@@ -53,7 +53,7 @@ _PATIENCE_SECONDS = 30.0
 async def read_stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/streams/{ticket}` and `GET /v1/files/{ticket}`."""
     view = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], base_url.page_of(request))
-    request[ABOUT], team = view, view.prediction.team
+    request[VIEW], team = view, view.prediction.team
     request[STREAM_ORIGINS] = request.app[SETTINGS].now.team_origins.get(team, ())
     if view.run.stream_url is None:
         raise NotFound
@@ -81,14 +81,14 @@ async def _answer(request: web.Request, view: PredictionView) -> web.StreamRespo
         # Gone before there was an answer: no defect, and nobody is told.
         metrics.stream_ended("left")
         return web.Response(status=_LEFT)
-    began = request[BEGAN]
+    began = request[STARTED]
     metrics.overhead("stream_open", time.perf_counter() - began)
     reader.first_event = lambda: metrics.first_event(time.perf_counter() - began)
     with streams.reading(channel, reader, view.prediction.team, partial(request.app[PREDICTIONS].left_at, view)):
         try:
             how = await _Telling(reader, channel, last_event_id, request.app[CLOCK], metrics).tell()
             await reader.end()
-        except CallerLeft:
+        except ClientDisconnected:
             # That cancels nothing.
             how = "stalled" if reader.is_cut_off and not reader.is_ending else "left"
         finally:
