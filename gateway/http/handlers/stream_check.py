@@ -108,8 +108,8 @@ async def _send_events(request: web.Request, response: web.StreamResponse, secon
 
 def _seconds(request: web.Request) -> float:
     given = request.query.get("seconds", "0")
-    if not (given.isascii() and given.isdigit() and len(given) <= 4 and int(given) <= probe.LONGEST_SECONDS):
-        text = f"seconds must be a whole number from 0 to {probe.LONGEST_SECONDS}"
+    if not (given.isascii() and given.isdigit() and len(given) <= 4 and int(given) <= probe.MAX_SECONDS):
+        text = f"seconds must be a whole number from 0 to {probe.MAX_SECONDS}"
         raise Unprocessable.field("seconds", text)
     return float(given)
 

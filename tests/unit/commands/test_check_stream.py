@@ -63,7 +63,9 @@ def test_what_does_not_go_together_is_told(arguments, words):
     assert words in result.stderr
 
 
-@pytest.mark.parametrize(("url", "words"), [("g.example.com", "is wanted"), ("http://127.0.0.1:1", "Cannot connect")])
+@pytest.mark.parametrize(
+    ("url", "words"), [("g.example.com", "expected a URL"), ("http://127.0.0.1:1", "Cannot connect")]
+)
 def test_an_address_that_is_none_is_told_in_a_sentence(url, words):
     """Typing errors, and gateways that are not there."""
     result = check("--stream", url)
