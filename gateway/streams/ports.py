@@ -4,24 +4,24 @@ from typing import Protocol
 
 
 class EventLogs(Protocol):
-    """The event logs of runs, stored in chunks while the run produces them (docs/architecture.md, Streams).
+    """The event logs of runs, stored in parts while the run produces them (docs/architecture.md, Streams).
 
-    A chunk is an opaque dump of consecutive events (`gateway.streams.rules.log_chunk`). `clear_data` and the deletion
-    of the run's record delete its chunks.
+    A part is the dump of a `LogChunk`, opaque to the store. `clear_data` and the deletion of the run's record delete
+    its parts.
     """
 
-    async def append_events(self, run_id: str, first: int, chunk: bytes, *, kept_from: int) -> bool:
-        """Store a chunk of a run's log whose first event has number `first`. Durable and atomic.
+    async def append_events(self, run_id: str, first: int, part: bytes, *, kept_from: int) -> bool:
+        """Store a part of a run's log whose first event has number `first`. Kept, in one atomic step.
 
-        The chunk replaces stored chunks that begin at `first` or later. Chunks that only have events before number
-        `kept_from` are deleted. So the call is idempotent, and a chunk with the entire log replaces all others.
+        The part replaces stored parts that begin at `first` or later. Parts that only have events before number
+        `kept_from` are deleted. So the call is idempotent, and a part with the entire log replaces all others.
 
         Return false, and store nothing, if the run is unknown or its data was removed.
         """
         ...
 
     async def event_parts(self, run_id: str) -> list[bytes]:
-        """Return the chunks of a run's log in the order of their events."""
+        """Return the parts of a run's log in the order of their events."""
         ...
 
 
