@@ -11,7 +11,7 @@ from functools import partial
 
 import msgspec
 
-from gateway.assembly.apply_config import prepare
+from gateway.assembly.apply_config import live_settings, prepare
 from gateway.assembly.background import background
 from gateway.assembly.build import ReceiverNetwork, build, opened_store, opened_tracer
 from gateway.assembly.listeners import add_dashboard, ops_app, public_app
@@ -93,8 +93,9 @@ async def running(
     async with AsyncExitStack() as stack:
         tracer = tracer or await opened_tracer(config, stack)
         store = await opened_store(config, stack)
+        live = live_settings(config)
         parts = await build(
-            config, store, clock, receiver_network or ReceiverNetwork(), stack, shutdown_deadline, tracer
+            config, live, store, clock, receiver_network or ReceiverNetwork(), stack, shutdown_deadline, tracer
         )
         await _resume(parts)
         public = public_app(parts, tuple(routes))
@@ -108,13 +109,13 @@ async def running(
         )
         stack.push_async_callback(runner.cleanup)
         origin = _origin(config.server.host, port)
-        parts.dispatcher.start((parts.settings.now.public_url or origin) + "/v1")
+        parts.dispatcher.start(origin)
         stack.push_async_callback(lambda: parts.dispatcher.close(min(shutdown_deadline.left(), _WEBHOOK_GRACE_SECONDS)))
         # First of all at the end: nobody waits for what the others have to finish.
         stack.push_async_callback(_drain, parts, shutdown_deadline)
         logger.info("serving", extra={"port": port, "ops_port": ops_port})
         reloading = reread and Reloading(
-            config, state, clock, parts.metrics, read=reread, prepare=partial(prepare, parts, origin)
+            config, state, clock, parts.metrics, read=reread, prepare=partial(prepare, live)
         )
         yield GatewayHandle(
             origin, _origin(config.ops.host, ops_port), partial(_retire, parts, shutdown_deadline), reloading

@@ -16,7 +16,8 @@ from gateway.access.authentication import Authenticator
 from gateway.access.browser_tokens import TokenService
 from gateway.access.policy import Policy
 from gateway.access.sessions import Sessions
-from gateway.assembly import outputs, settings
+from gateway.assembly import outputs
+from gateway.assembly.apply_config import Live
 from gateway.assembly.background import background
 from gateway.assembly.limits import build_account, build_holding, build_money, build_request_rates
 from gateway.assembly.parts import Parts
@@ -28,7 +29,6 @@ from gateway.files.files import FileService
 from gateway.files.uploads import UploadService
 from gateway.http import routes
 from gateway.http.handlers import stream_check
-from gateway.http.settings import LiveSettings
 from gateway.http.sse import registry
 from gateway.metrics import Metrics, loop_lag
 from gateway.models.metadata import MetadataService
@@ -46,6 +46,7 @@ from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.run_creator import RunCreator
+from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
 from gateway.predictions.upstream_webhooks import UpstreamWebhooks
 from gateway.sharing.identity import IdentityService
@@ -54,7 +55,7 @@ from gateway.store.urls import open_store
 from gateway.streams.hub import StreamHub
 from gateway.throttling.upstream_limiter import InternalUpstream
 from gateway.upstream.replicate import ReplicateClient, UpstreamSettings, new_session
-from gateway.upstream.streams import StreamReader, StreamSettings
+from gateway.upstream.streams import StreamReader, StreamReaderSettings
 from gateway.upstream.webhooks import WebhookSender
 from gateway.webhooks.dispatcher import WebhookDispatcher
 from gateway.webhooks.secrets import WebhookSecrets
@@ -72,6 +73,7 @@ class ReceiverNetwork(msgspec.Struct, frozen=True):
 
 async def build(
     config: Config,
+    live: Live,
     store: Store,
     clock: Clock,
     receiver_network: ReceiverNetwork,
@@ -80,26 +82,21 @@ async def build(
     tracer: Tracer,
 ) -> Parts:
     """Build every part. What it opens is closed by `stack`, in reverse."""
-    teams = settings.teams_of(config)
-    metrics = _metrics(config, store, stack)
+    metrics = _metrics(live, store, stack)
     upstream = UpstreamSettings(base_url=str(config.upstream.base_url))
     session = await stack.enter_async_context(new_session(upstream.max_connections))
-    account = build_account(config, teams, clock, metrics, stack)
-    client = ReplicateClient(
-        session, config.upstream.token.get_secret_value(), upstream, clock, metrics, call_limiter=account, tracer=tracer
-    )
+    account = build_account(live, clock, metrics, stack)
+    client = ReplicateClient(session, live.credentials, upstream, clock, metrics, call_limiter=account, tracer=tracer)
     internal_upstream = InternalUpstream(client)
     stream_session = await stack.enter_async_context(new_session(_STREAM_CONNECTIONS))
     reader = StreamReader(
         stream_session,
-        StreamSettings(base_url=upstream.base_url, trusted_hosts=tuple(config.upstream.trusted_hosts)),
+        StreamReaderSettings(base_url=upstream.base_url, trusted_hosts=tuple(config.upstream.trusted_hosts)),
         metrics,
     )
     tokens = TokenService(await store.secret("browser-tokens", token_bytes(_SECRET_BYTES)), clock)
-    money = await build_money(config, teams, store, clock, metrics)
-    authenticator = Authenticator(
-        teams, settings.config_keys(config), store, tokens, clock, allowances=settings.key_allowances(config)
-    )
+    money = await build_money(live, store, clock, metrics)
+    authenticator = Authenticator(live.teams, live.access, store, tokens, clock)
     versions = VersionMap(store, client)
     policy = Policy(versions, store, clock, upstream.base_url)
     schemas = SchemaService(client, clock)
@@ -107,10 +104,11 @@ async def build(
     identities = IdentityService(
         schemas,
         versions,
-        settings.sharing_policy(config),
-        share=config.cache.share,
-        ttl_seconds=float(config.cache.ttl_seconds),
+        live.sharing.value.policy,
+        share=live.sharing.value.share,
+        ttl_seconds=live.sharing.value.ttl_seconds,
     )
+    live.sharing.subscribe(lambda new: identities.reconfigure(new.policy, share=new.share, ttl_seconds=new.ttl_seconds))
     lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=float(config.outputs.ttl_seconds))
     output_store = await outputs.open_outputs(config, store, clock, stack)
     tracker = Tracker(
@@ -118,10 +116,11 @@ async def build(
         internal_upstream,
         clock,
         metrics,
-        requests_per_minute=float(config.upstream.requests_per_minute),
+        requests_per_minute=live.throttling.value.requests_per_minute,
         keep_until=lifetime.keep_until,
         settlement_of=money.pricing.settlement,
     )
+    live.throttling.subscribe(lambda new: tracker.reconfigure(requests_per_minute=new.requests_per_minute))
     stack.push_async_callback(tracker.close)
     ticket_secret = await store.secret("stream-tickets", token_bytes(_SECRET_BYTES))
     predictions = PredictionService(
@@ -130,15 +129,13 @@ async def build(
         clock,
         metrics,
         ticket_secret=ticket_secret,
-        memory_bytes=config.cache.memory_bytes,
+        memory_bytes=live.predictions.value.memory_bytes,
         output_links=output_store.links if output_store is not None else None,
     )
     tracker.when_ended(predictions.note_end)
     tracker.when_ended(money.accounting.note_end)
     tracker.when_ended(RunTimings(metrics).note_end)
-    recent_errors = RecentErrors(
-        [team.name for team in teams], clock, max_age_seconds=float(config.store.retain_data_seconds)
-    )
+    recent_errors = RecentErrors(live.teams, clock, live.retention)
     tracker.when_ended(recent_errors.note_end)
     stack.push_async_callback(predictions.close)
     hub = StreamHub(
@@ -147,20 +144,12 @@ async def build(
         store,
         clock,
         metrics,
-        max_log_bytes=config.streams.max_log_bytes,
-        kept_log_bytes=config.streams.kept_log_bytes,
+        live.streams,
     )
     stack.push_async_callback(hub.close)
     predictions.when_left(lambda view: hub.look(view.run.id))
     background(stack, hub.log_writer.run(), "event logs")
-    opened = registry.OpenStreams(
-        clock,
-        metrics,
-        max_total=config.streams.max_total,
-        max_per_team=config.streams.max_per_team,
-        heartbeat_seconds=float(config.streams.heartbeat_seconds),
-        teams=frozenset(team.name for team in teams),
-    )
+    opened = registry.OpenStreams(clock, metrics, live.streams, live.teams)
     background(stack, opened.watch(), "heartbeats")
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
     metrics.watch("kept_log_bytes", lambda: hub.kept_bytes)
@@ -170,7 +159,7 @@ async def build(
         tracker,
         clock,
         secret=await store.secret("upstream-webhooks", token_bytes(_SECRET_BYTES)),
-        base=settings.webhook_base(config),
+        base=live.predictions.value.upstream_webhook_base,
     )
     deadlines = Deadlines(store, clock, predictions.expire)
     run_creator = RunCreator(
@@ -184,7 +173,7 @@ async def build(
         metrics,
         metrics,
         ticket_secret=ticket_secret,
-        adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
+        adopt_wait_seconds=live.predictions.value.adopt_wait_seconds,
         keep_until=lifetime.keep_until,
         settlement_of=money.pricing.settlement,
         create_limiter=account,
@@ -201,8 +190,8 @@ async def build(
         clock,
         metrics,
         ticket_secret=ticket_secret,
-        ticket_ttl_seconds=float(config.streams.ticket_ttl_seconds),
-        adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
+        ticket_ttl_seconds=live.predictions.value.ticket_ttl_seconds,
+        adopt_wait_seconds=live.predictions.value.adopt_wait_seconds,
         pricing=money.pricing,
         limit_queue=money.limit_queue,
         money=metrics,
@@ -210,9 +199,17 @@ async def build(
     )
     stack.push_async_callback(lambda: creates.close(shutdown_deadline.left()))
     background(stack, deadlines.run(), "deadlines")
+
+    def apply(new: PredictionSettings) -> None:
+        predictions.reconfigure(memory_bytes=new.memory_bytes)
+        upstream_webhooks.reconfigure(base=new.upstream_webhook_base)
+        run_creator.reconfigure(adopt_wait_seconds=new.adopt_wait_seconds)
+        creates.reconfigure(adopt_wait_seconds=new.adopt_wait_seconds, ticket_ttl_seconds=new.ticket_ttl_seconds)
+
+    live.predictions.subscribe(apply)
     secrets = WebhookSecrets(store, clock)
-    sender = _webhook_sender(config, clock, receiver_network, stack)
-    dispatcher = _notifier(config, store, secrets, sender, clock, metrics, tracker, predictions)
+    sender = _webhook_sender(live, clock, receiver_network, stack)
+    dispatcher = _notifier(live, store, secrets, sender, clock, metrics, tracker, predictions)
     money.budgets.announce_through(dispatcher)
     await money.ledger_auditor.start()
     background(stack, money.budgets.run(), "budgets")
@@ -223,14 +220,13 @@ async def build(
     run_creator.when_created(dispatcher.note_created)
     files = FileService(store, client, clock)
     stack.push_async_callback(files.close)
-    uploads = UploadService(store, client, clock, metrics, max_spool_bytes=config.server.max_spool_bytes)
+    uploads = UploadService(store, client, clock, metrics, live.uploads)
     stack.push_async_callback(uploads.close)
     metrics.watch("upload_spool_bytes", lambda: uploads.spooled_bytes)
     metadata = MetadataService(
         client,
         clock,
-        ttl_seconds=float(config.cache.metadata_ttl_seconds),
-        max_bytes=config.cache.metadata_max_bytes,
+        live.metadata,
         on_lookup=metrics.metadata_looked_up,
     )
     stack.push_async_callback(metadata.close)
@@ -252,14 +248,12 @@ async def build(
         store,
         store,
         clock,
-        max_cache_bytes=config.cache.max_bytes,
-        retain_data_seconds=float(config.store.retain_data_seconds),
-        retain_days=float(config.store.retain_days),
+        live.retention,
         on_cleared=forget,
         observer=metrics,
     )
     background(stack, janitor.run(), "janitor")
-    probes = stream_check.Probes(heartbeat_seconds=float(config.streams.heartbeat_seconds))
+    probes = stream_check.Probes(live.streams)
     metrics.sse_streams.labels("check").set_function(lambda: probes.open)
     metrics.watch("log_lines_dropped", logs.dropped)
     metrics.watch("runs_followed", lambda: tracker.active)
@@ -274,10 +268,9 @@ async def build(
         waiting=lambda team: money.limit_queue.waiting_of(team) + hold_queue.count(team),
         streams=opened.count,
     )
-    edge = settings.edge_settings(config, teams)
     sessions_secret = await store.secret("dashboard-sessions", token_bytes(_SECRET_BYTES))
     return Parts(
-        settings=LiveSettings(edge),
+        live=live,
         store=store,
         clock=clock,
         metrics=metrics,
@@ -298,7 +291,7 @@ async def build(
             store,
             store,
             money.pricing,
-            config_keys={key.id: key.name for key in settings.config_keys(config)},
+            live.access,
             sources=[DeliveryHistory(store)],
         ),
         run_creator=run_creator,
@@ -320,8 +313,8 @@ async def build(
         account=account,
         rates=build_request_rates(metrics),
         hold_queue=hold_queue,
-        dashboard=DashboardService(teams, store, metrics, recent_errors, sources, clock),
-        sessions=Sessions(sessions_secret, edge.ops_token, authenticator, clock),
+        dashboard=DashboardService(live.teams, store, metrics, recent_errors, sources, clock),
+        sessions=Sessions(sessions_secret, live.access, authenticator, clock),
     )
 
 
@@ -347,16 +340,15 @@ async def opened_tracer(config: Config, stack: AsyncExitStack) -> Tracer:
 
 
 def _webhook_sender(
-    config: Config, clock: Clock, receiver_network: ReceiverNetwork, stack: AsyncExitStack
+    live: Live, clock: Clock, receiver_network: ReceiverNetwork, stack: AsyncExitStack
 ) -> WebhookSender:
-    wanted = settings.webhook_transport(config, settings.notifier_settings(config))
-    sender = WebhookSender(wanted, clock, resolver=receiver_network.resolver, tls=receiver_network.tls)
+    sender = WebhookSender(live.webhook_transport, clock, resolver=receiver_network.resolver, tls=receiver_network.tls)
     stack.push_async_callback(sender.close)
     return sender
 
 
 def _notifier(
-    config: Config,
+    live: Live,
     store: Store,
     secrets: WebhookSecrets,
     transport: WebhookSender,
@@ -372,18 +364,16 @@ def _notifier(
         transport,
         clock,
         metrics,
-        settings=settings.notifier_settings(config),
+        live.webhooks,
         is_followed=lambda run_id: tracker.tracked(run_id) is not None,
         show=predictions.show,
         random_bytes=token_bytes,
     )
 
 
-def _metrics(config: Config, store: Store, stack: AsyncExitStack) -> Metrics:
+def _metrics(live: Live, store: Store, stack: AsyncExitStack) -> Metrics:
     metrics = Metrics(
-        teams=[team.name for team in config.teams],
-        top_targets=config.metrics.top_targets,
-        targets=settings.named_targets(config),
+        live.metrics,
         routes=[route.name for route in (*routes.PUBLIC, *routes.OWN)],
     )
     store.set_observer(metrics)

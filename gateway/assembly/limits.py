@@ -1,15 +1,12 @@
 """What bounds callers and shares the account, put together: money, rates, places."""
 
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from gateway.assembly import settings
+from gateway.assembly.apply_config import Live
 from gateway.assembly.background import background
 from gateway.assembly.parts import Money
-from gateway.config import Config
 from gateway.domain import windows
 from gateway.domain.ports.clock import Clock
-from gateway.domain.teams import Team
 from gateway.metrics import Metrics
 from gateway.money.accounting import Accounting
 from gateway.money.budget_alerts import Budgets
@@ -23,22 +20,18 @@ from gateway.throttling.rules.request_rates import RequestRates
 from gateway.throttling.upstream_limiter import UpstreamLimiter
 
 
-async def build_money(config: Config, teams: Sequence[Team], store: Store, clock: Clock, metrics: Metrics) -> Money:
+async def build_money(live: Live, store: Store, clock: Clock, metrics: Metrics) -> Money:
     """Build what holds, charges and tells of money, with what the ledger has taught."""
-    pricing = Pricing(settings.price_list(config), metrics)
+    pricing = Pricing(live.money, metrics)
     await pricing.load(store)
-    budgets = Budgets(teams, settings.budget_webhooks(config), store, clock, metrics)
+    budgets = Budgets(live.teams, live.money, store, clock, metrics)
     limit_queue = LimitQueue(store, clock, metrics)
     limit_queue.when_exhausted(budgets.exhausted)
-    ledger_auditor = LedgerAuditor(
-        store, store, pricing, budgets, clock, metrics, retain_days=float(config.store.retain_days)
-    )
+    ledger_auditor = LedgerAuditor(store, store, pricing, budgets, clock, metrics, live.money)
     metrics.watch("waiters", lambda: {"limit": limit_queue.waiting})
     metrics.watch(
         "budget_reset_timestamp_seconds", lambda: {each: windows.ends_at(each, clock.now()) for each in windows.Window}
     )
-    for team in teams:
-        metrics.concurrency_limited(team.name, team.allowance.own.concurrent_predictions)
     return Money(
         pricing=pricing,
         limit_queue=limit_queue,
@@ -49,17 +42,9 @@ async def build_money(config: Config, teams: Sequence[Team], store: Store, clock
     )
 
 
-def build_account(
-    config: Config, teams: Sequence[Team], clock: Clock, metrics: Metrics, stack: AsyncExitStack
-) -> UpstreamLimiter:
+def build_account(live: Live, clock: Clock, metrics: Metrics, stack: AsyncExitStack) -> UpstreamLimiter:
     """Build the fair queue for the one account."""
-    account = UpstreamLimiter(
-        teams,
-        clock,
-        metrics,
-        creates_per_minute=float(config.upstream.creates_per_minute),
-        requests_per_minute=float(config.upstream.requests_per_minute),
-    )
+    account = UpstreamLimiter(live.teams, clock, metrics, live.throttling)
     background(stack, account.run(), "account")
     creates, requests = account.creates, account.requests
     metrics.watch("waiters", lambda: {"account": len(creates), "call": len(requests)})

@@ -47,7 +47,8 @@ async def add_dashboard(app: web.Application, parts: Parts) -> None:
 
 
 def _share(app: web.Application, parts: Parts) -> None:
-    app[keys.SETTINGS] = parts.settings
+    app[keys.SETTINGS] = parts.live.http
+    app[keys.ACCESS] = parts.live.access
     app[keys.STORE] = parts.store
     app[keys.CLOCK] = parts.clock
     app[keys.METRICS] = parts.metrics

@@ -6,12 +6,12 @@ from gateway.access.authentication import Authenticator
 from gateway.access.browser_tokens import TokenService
 from gateway.access.policy import Policy
 from gateway.access.sessions import Sessions
+from gateway.assembly.apply_config import Live
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
 from gateway.files.files import FileService
 from gateway.files.uploads import UploadService
 from gateway.http.handlers import stream_check
-from gateway.http.settings import LiveSettings
 from gateway.http.sse import registry
 from gateway.metrics import Metrics
 from gateway.models.metadata import MetadataService
@@ -60,7 +60,7 @@ class Money(msgspec.Struct, frozen=True):
 class Parts(msgspec.Struct, frozen=True):
     """What the listeners are put together from."""
 
-    settings: LiveSettings
+    live: Live
     store: Store
     clock: Clock
     metrics: Metrics

@@ -20,12 +20,14 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.records import PredictionView, Run
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
 from gateway.streams.channel import Channel
 from gateway.streams.log_writer import LogWriter
 from gateway.streams.ports import EventLogs, StreamObserver
 from gateway.streams.rules import replay, sse
 from gateway.streams.rules.event_log import EventLog
+from gateway.streams.settings import StreamSettings
 from gateway.streams.upstream_reader import Reader, UpstreamStreamReader
 
 logger = logging.getLogger(__name__)
@@ -48,26 +50,23 @@ class StreamHub:
         store: EventLogs,
         clock: Clock,
         observer: StreamObserver,
-        *,
-        max_log_bytes: int,
-        kept_log_bytes: int,
+        settings: LiveSettings[StreamSettings],
     ) -> None:
-        self.log_writer = LogWriter(store, clock, max_log_bytes=max_log_bytes)
+        self.log_writer = LogWriter(store, clock, settings)
         self._feed = UpstreamStreamReader(reader, clock, observer)
         self._tracker = tracker
         self._clock = clock
         self._observer = observer
-        self._max_log_bytes = max_log_bytes
+        self._settings = settings
         self._live: dict[str, Channel] = {}
         self._kept: LRUCache[str, Channel] = LRUCache(
-            kept_log_bytes, getsizeof=lambda channel: channel.log.size + _OVERHEAD
+            settings.value.kept_log_bytes, getsizeof=lambda channel: channel.log.size + _OVERHEAD
         )
 
-    def reconfigure(self, *, max_log_bytes: int, kept_log_bytes: int) -> None:
-        """Keep more or less of each run that is read from now on, and of those that have ended."""
-        self._max_log_bytes = max_log_bytes
-        self.log_writer.reconfigure(max_log_bytes=max_log_bytes)
-        self._kept = resize_lru(self._kept, kept_log_bytes)
+        settings.subscribe(self._apply)
+
+    def _apply(self, settings: StreamSettings) -> None:
+        self._kept = resize_lru(self._kept, settings.kept_log_bytes)
 
     @property
     def live(self) -> int:
@@ -98,7 +97,7 @@ class StreamHub:
         run = view.run
         channel = self._live.get(run.id) or self._kept.get(run.id) or self.log_writer.unkept_channel(run.id)
         if channel is None:
-            channel = self._live[run.id] = Channel(run.id, EventLog(self._max_log_bytes))
+            channel = self._live[run.id] = Channel(run.id, EventLog(self._settings.value.max_log_bytes))
             channel.task = asyncio.create_task(self._fill(channel, run), name=f"stream {run.id}")
             channel.task.add_done_callback(lambda _: self._let_go(channel))
         await channel.opened()
