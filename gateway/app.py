@@ -12,7 +12,6 @@ from functools import partial
 import msgspec
 
 from gateway.assembly.apply_config import live_settings, prepare
-from gateway.assembly.background import background
 from gateway.assembly.build import ReceiverNetwork, build, opened_store, opened_tracer
 from gateway.assembly.listeners import add_dashboard, ops_app, public_app
 from gateway.assembly.parts import Parts
@@ -25,6 +24,7 @@ from gateway.http.ops import config_state
 from gateway.http.route import Route
 from gateway.http.server import listen
 from gateway.runtime import clock as clocks
+from gateway.runtime.tasks import run_while_open
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ async def serve(config: Config, *, reread: Callable[[], Config], echo: Callable[
     stop.listen()
     async with running(config, reread=reread) as gateway, AsyncExitStack() as stack:
         assert gateway.reloading is not None
-        background(stack, gateway.reloading.on(stop.reload_asked), "reloads")
+        run_while_open(stack, gateway.reloading.on(stop.reload_asked), "reloads")
         if echo is not None:
             echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url}")
         await stop.wait()

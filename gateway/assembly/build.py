@@ -18,7 +18,6 @@ from gateway.access.policy import Policy
 from gateway.access.sessions import Sessions
 from gateway.assembly import outputs
 from gateway.assembly.apply_config import Live
-from gateway.assembly.background import background
 from gateway.assembly.limits import build_account, build_holding, build_money, build_request_rates
 from gateway.assembly.parts import Parts
 from gateway.assembly.shutdown import ShutdownDeadline
@@ -49,6 +48,7 @@ from gateway.predictions.run_creator import RunCreator
 from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
 from gateway.predictions.upstream_webhooks import UpstreamWebhooks
+from gateway.runtime.tasks import run_while_open
 from gateway.sharing.identity import IdentityService
 from gateway.store.interface import Store
 from gateway.store.urls import open_store
@@ -148,9 +148,9 @@ async def build(
     )
     stack.push_async_callback(hub.close)
     predictions.when_left(lambda view: hub.look(view.run.id))
-    background(stack, hub.log_writer.run(), "event logs")
+    run_while_open(stack, hub.log_writer.run(), "event logs")
     opened = registry.OpenStreams(clock, metrics, live.streams, live.teams)
-    background(stack, opened.watch(), "heartbeats")
+    run_while_open(stack, opened.watch(), "heartbeats")
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
     metrics.watch("kept_log_bytes", lambda: hub.kept_bytes)
     metrics.watch("unkept_logs", lambda: hub.log_writer.dirty)
@@ -198,7 +198,7 @@ async def build(
         webhook_of=upstream_webhooks.address,
     )
     stack.push_async_callback(lambda: creates.close(shutdown_deadline.left()))
-    background(stack, deadlines.run(), "deadlines")
+    run_while_open(stack, deadlines.run(), "deadlines")
 
     def apply(new: PredictionSettings) -> None:
         predictions.reconfigure(memory_bytes=new.memory_bytes)
@@ -212,8 +212,8 @@ async def build(
     dispatcher = _notifier(live, store, secrets, sender, clock, metrics, tracker, predictions)
     money.budgets.announce_through(dispatcher)
     await money.ledger_auditor.start()
-    background(stack, money.budgets.run(), "budgets")
-    background(stack, money.ledger_auditor.run(), "bookkeeper")
+    run_while_open(stack, money.budgets.run(), "budgets")
+    run_while_open(stack, money.ledger_auditor.run(), "bookkeeper")
     tracker.when_changed(dispatcher.note_changed)
     tracker.when_ended(dispatcher.note_ended)
     predictions.when_left(dispatcher.note_left)
@@ -240,10 +240,10 @@ async def build(
         copies = await outputs.build_outputs(
             config, output_store, store, clock, metrics, lifetime, predictions, hub, stack
         )
-        background(stack, copies.keeper.run(), "outputs")
+        run_while_open(stack, copies.keeper.run(), "outputs")
         if copies.copier is not None:
             tracker.when_ended(copies.copier.note_end)
-            background(stack, copies.copier.run(), "copies")
+            run_while_open(stack, copies.copier.run(), "copies")
     janitor = Janitor(
         store,
         store,
@@ -252,7 +252,7 @@ async def build(
         on_cleared=forget,
         observer=metrics,
     )
-    background(stack, janitor.run(), "janitor")
+    run_while_open(stack, janitor.run(), "janitor")
     probes = stream_check.Probes(live.streams)
     metrics.sse_streams.labels("check").set_function(lambda: probes.open)
     metrics.watch("log_lines_dropped", logs.dropped)
@@ -378,5 +378,5 @@ def _metrics(live: Live, store: Store, stack: AsyncExitStack) -> Metrics:
     )
     store.set_observer(metrics)
     metrics.watch("store_pending", lambda: store.pending)
-    background(stack, loop_lag.sample(metrics.loop_lagged), "loop lag")
+    run_while_open(stack, loop_lag.sample(metrics.loop_lagged), "loop lag")
     return metrics

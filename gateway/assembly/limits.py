@@ -3,7 +3,6 @@
 from contextlib import AsyncExitStack
 
 from gateway.assembly.apply_config import Live
-from gateway.assembly.background import background
 from gateway.assembly.parts import Money
 from gateway.domain import windows
 from gateway.domain.ports.clock import Clock
@@ -14,6 +13,7 @@ from gateway.money.ledger_audit import LedgerAuditor
 from gateway.money.limit_queue import LimitQueue
 from gateway.money.pricing import Pricing
 from gateway.money.usage import UsageService
+from gateway.runtime.tasks import run_while_open
 from gateway.store.interface import Store
 from gateway.throttling.hold_queue import HoldQueue
 from gateway.throttling.rules.request_rates import RequestRates
@@ -45,7 +45,7 @@ async def build_money(live: Live, store: Store, clock: Clock, metrics: Metrics) 
 def build_account(live: Live, clock: Clock, metrics: Metrics, stack: AsyncExitStack) -> UpstreamLimiter:
     """Build the fair queue for the one account."""
     account = UpstreamLimiter(live.teams, clock, metrics, live.throttling)
-    background(stack, account.run(), "account")
+    run_while_open(stack, account.run(), "account")
     creates, requests = account.creates, account.requests
     metrics.watch("waiters", lambda: {"account": len(creates), "call": len(requests)})
     metrics.watch(

@@ -122,14 +122,14 @@ class UploadService:
                 continue
             made = another(file, described, ids.file_id(self._randomness.bytes(_ID_BYTES)), caller.key_id, now)
             # Recorded before upstream is asked: who deletes the other one meanwhile lets upstream keep its file.
-            await self._tasks.to_the_end(self._store.add_file(made))
+            await self._tasks.run_to_completion(self._store.add_file(made), "add file")
             is_there = False
             try:
                 is_there = await self._is_upstream(file.upstream_id)
             finally:
                 # Nobody was told of it, so nobody would delete it: not if upstream is away, nor if the caller has left.
                 if not is_there:
-                    await self._tasks.to_the_end(self._store.delete_file(made.id))
+                    await self._tasks.run_to_completion(self._store.delete_file(made.id), "delete file")
             if is_there:
                 return made
         return None
@@ -160,7 +160,7 @@ class UploadService:
             upstream_id=document.id,
             document=answer.body.strip(),
         )
-        await self._tasks.to_the_end(self._store.add_file(file))
+        await self._tasks.run_to_completion(self._store.add_file(file), "add file")
         self._observer.uploaded("sent")
         return file, answer
 

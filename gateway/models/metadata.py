@@ -4,7 +4,6 @@ The same for every team, so one copy serves all. A page is taken apart once; onl
 base. Callers that ask for the same at once share one upstream read.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,7 @@ from gateway.domain.ports.upstream import Upstream
 from gateway.domain.upstream_response import Answer
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
+from gateway.runtime.tasks import Tasks
 
 _OVERHEAD = 1024
 
@@ -83,7 +83,7 @@ class MetadataService:
         self._on_lookup = on_lookup
         self._entries: LRUCache[Question, Entry] = LRUCache(settings.value.max_bytes, getsizeof=_size)
         self._generation = 0
-        self._reading: dict[Question, asyncio.Task[Entry]] = {}
+        self._tasks = Tasks()
 
     def _apply(self, settings: MetadataSettings) -> None:
         self._entries = resize_lru(self._entries, settings.max_bytes)
@@ -105,15 +105,8 @@ class MetadataService:
             age = now - entry.stored_at
             return Found(entry, True, age, ttl - age)
         self._on_lookup(False)
-        task = self._reading.get(question)
-        if task is None:
-            task = self._reading[question] = asyncio.create_task(self._read(question, keep=True))
-            task.add_done_callback(partial(self._read_ended, question))
-        return Found(await asyncio.shield(task), False, 0.0, ttl)
-
-    def _read_ended(self, question: Question, task: asyncio.Task[Entry]) -> None:
-        if self._reading.get(question) is task:
-            del self._reading[question]
+        read = partial(self._read, question, keep=True)
+        return Found(await self._tasks.single_flight(question, read, f"read {question.path}"), False, 0.0, ttl)
 
     async def _read(self, question: Question, *, keep: bool) -> Entry:
         generation = self._generation
@@ -137,14 +130,11 @@ class MetadataService:
         """Drop everything: something was changed upstream through us. Reads under way are not kept."""
         self._generation += 1
         self._entries.clear()
-        self._reading.clear()
+        self._tasks.forget_flights()
 
     async def close(self) -> None:
         """Abandon the reads that are under way."""
-        tasks = list(self._reading.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close(0.0)
 
 
 def _size(entry: Entry) -> int:

@@ -23,6 +23,7 @@ from gateway.domain.records import PredictionView, Run
 from gateway.errors import GatewayError
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.sleep import sleep_until_event
+from gateway.runtime.tasks import Tasks
 from gateway.webhooks.ports import Busy, DeliveryObserver, WebhookTransport
 from gateway.webhooks.progress import ProgressQueue
 from gateway.webhooks.rules import deliveries
@@ -88,10 +89,10 @@ class WebhookDispatcher:
         self._lanes: DeliverySlots[_Work] = DeliverySlots(settings.value.slots)
         # What waits in a lane or is being sent, by the id of the message, or of the prediction for its progress.
         self._handed: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._jobs = Tasks()
         self._news = asyncio.Event()
         self._may_be_more = True
-        self._loop: asyncio.Task[None] | None = None
+        self._loop = Tasks()
         self._closing = False
         self._look_at = self._count_at = self._tidy_at = 0.0
 
@@ -154,21 +155,16 @@ class WebhookDispatcher:
     def start(self, origin: str) -> None:
         """Begin to send. `origin` is what links in bodies begin with where no public URL is set, without `/v1`."""
         self._messenger.origin = origin
-        self._loop = asyncio.create_task(self._run(), name="notifier")
+        self._loop.spawn(self._run(), "webhooks")
 
     async def close(self, grace_seconds: float) -> None:
         """Finish what is being sent, within reason; everything else stays in the store."""
         self._closing = True
-        if self._loop is not None:
-            # Not torn: what the store is about to hand out is to be given back.
-            self._news.set()
-            await self._loop
+        # Not cancelled: what the store is about to hand out is to be given back.
+        self._news.set()
+        await self._loop.close()
         untried = [job.work.id for job in self._lanes.clear() if isinstance(job.work, Delivery)]
-        if self._tasks:
-            _, late = await asyncio.wait(set(self._tasks), timeout=grace_seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await self._jobs.close(grace_seconds)
         with suppress(GatewayError):
             await self._store.release_deliveries(untried)
 
@@ -225,9 +221,7 @@ class WebhookDispatcher:
 
     def _start_jobs(self) -> None:
         while not self._closing and (job := self._lanes.take()) is not None:
-            task = asyncio.create_task(self._do(job), name=f"webhook {job.key}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._jobs.spawn(self._do(job), f"webhook {job.key}")
 
     async def _do(self, job: Job[_Work]) -> None:
         try:
