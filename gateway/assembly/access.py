@@ -34,11 +34,9 @@ def build_models(base: Base, upstream: UpstreamParts) -> ModelParts:
     """Build the map of versions, the schemas and the cache of metadata."""
     schemas = SchemaService(upstream.client, base.clock)
     base.stack.push_async_callback(schemas.close)
-    metadata = MetadataService(
-        upstream.client, base.clock, base.live.metadata, on_lookup=base.metrics.metadata_looked_up
-    )
+    metadata = MetadataService(upstream.client, base.clock, base.live.metadata, on_lookup=base.metrics.metadata_lookup)
     base.stack.push_async_callback(metadata.close)
-    base.metrics.watch("metadata_cache_bytes", lambda: metadata.size)
+    base.metrics.read_on_scrape("metadata_cache_bytes", lambda: metadata.size)
     return ModelParts(VersionMap(base.store, upstream.client), schemas, metadata)
 
 

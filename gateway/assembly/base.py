@@ -48,8 +48,8 @@ async def open_base(
     live = live_settings(config)
     metrics = Metrics(live.metrics, routes=[route.name for route in (*routes.PUBLIC, *routes.OWN)])
     store.set_observer(metrics)
-    metrics.watch("store_pending", lambda: store.pending)
-    metrics.watch("log_lines_dropped", logs.dropped)
+    metrics.read_on_scrape("store_pending", lambda: store.pending)
+    metrics.read_on_scrape("log_lines_dropped", logs.dropped)
     run_while_open(stack, loop_lag.sample(metrics.loop_lagged), "loop lag")
     return Base(
         config=config,

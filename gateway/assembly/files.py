@@ -21,5 +21,5 @@ def build_files(base: Base, upstream: UpstreamParts) -> FileParts:
     base.stack.push_async_callback(files.close)
     uploads = UploadService(base.store, upstream.client, base.clock, base.metrics, base.live.uploads)
     base.stack.push_async_callback(uploads.close)
-    base.metrics.watch("upload_spool_bytes", lambda: uploads.spooled_bytes)
+    base.metrics.read_on_scrape("upload_spool_bytes", lambda: uploads.spooled_bytes)
     return FileParts(files, uploads)

@@ -40,8 +40,8 @@ async def build_money(base: Base) -> MoneyParts:
     budgets = Budgets(live.teams, live.money, store, clock, metrics)
     limit_queue = LimitQueue(store, clock, metrics)
     limit_queue.when_exhausted(budgets.exhausted)
-    metrics.watch("waiters", lambda: {"limit": limit_queue.waiting})
-    metrics.watch(
+    metrics.read_on_scrape("waiters", lambda: {"limit": limit_queue.waiting})
+    metrics.read_on_scrape(
         "budget_reset_timestamp_seconds", lambda: {each: windows.ends_at(each, clock.now()) for each in windows.Window}
     )
     return MoneyParts(
@@ -58,7 +58,7 @@ def build_rates(base: Base) -> RateParts:
     """Build request rates and the queue of creates over a rate."""
     metrics = base.metrics
     rates, hold_queue = RequestRates(), HoldQueue(base.clock, metrics)
-    metrics.watch("waiters", lambda: {"rate": len(hold_queue)})
-    metrics.watch("rate_subjects_kept", lambda: rates.kept)
-    metrics.watch("rate_subjects_dropped", lambda: rates.dropped)
+    metrics.read_on_scrape("waiters", lambda: {"rate": len(hold_queue)})
+    metrics.read_on_scrape("rate_subjects_kept", lambda: rates.kept)
+    metrics.read_on_scrape("rate_subjects_dropped", lambda: rates.dropped)
     return RateParts(rates, hold_queue)

@@ -85,7 +85,7 @@ async def _add_dashboard(app: web.Application, parts: Parts) -> None:
     app[dashboard.RENDERER] = await asyncio.to_thread(load_renderer)
     app[dashboard.ASSETS] = await asyncio.to_thread(dashboard_assets.load)
     pages = app[OPEN_PAGES] = OpenPages()
-    parts.base.metrics.watch("dashboard_streams", lambda: pages.count)
+    parts.base.metrics.read_on_scrape("dashboard_streams", lambda: pages.count)
 
 
 def _share(app: web.Application, parts: Parts) -> None:

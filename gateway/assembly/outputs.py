@@ -80,7 +80,7 @@ async def build_outputs(
         when_lost=copier.note_end if copier is not None else None,
     )
     base.stack.push_async_callback(service.close)
-    base.metrics.watch("outputs_being_sent", lambda: service.readers)
+    base.metrics.read_on_scrape("outputs_being_sent", lambda: service.readers)
     run_while_open(base.stack, eviction.run(), "outputs")
     if copier is not None:
         run_while_open(base.stack, copier.run(), "copies")
@@ -107,7 +107,7 @@ async def _copier(
         keep_until=predictions.lifetime.keep_until,
         on_kept=predictions.service.renew,
     )
-    base.metrics.watch("outputs_pending", lambda: copier.pending)
+    base.metrics.read_on_scrape("outputs_pending", lambda: copier.pending)
     return copier
 
 

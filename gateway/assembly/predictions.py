@@ -55,7 +55,7 @@ async def build_predictions(
         output_links=output_links,
     )
     base.stack.push_async_callback(service.close)
-    metrics.watch("shown_bytes", lambda: service.shown_bytes)
+    metrics.read_on_scrape("shown_bytes", lambda: service.shown_bytes)
     deadlines = Deadlines(base.store, base.clock, service.expire)
     run_creator = _run_creator(base, upstream, money, models, identities, lifetime, tracker, deadlines, ticket_secret)
     upstream_webhooks = UpstreamWebhooks(
@@ -84,7 +84,7 @@ async def build_predictions(
     )
     base.stack.push_async_callback(lambda: creates.close(base.shutdown_deadline.left()))
     run_while_open(base.stack, deadlines.run(), "deadlines")
-    metrics.watch("waiters", lambda: {"sync": service.waiting, "create": run_creator.pending_creates.waiting})
+    metrics.read_on_scrape("waiters", lambda: {"sync": service.waiting, "create": run_creator.pending_creates.waiting})
 
     def apply(new: PredictionSettings) -> None:
         service.reconfigure(memory_bytes=new.memory_bytes)
@@ -122,8 +122,8 @@ def _tracker(base: Base, upstream: UpstreamParts, money: MoneyParts, lifetime: R
     )
     throttling.subscribe(lambda new: tracker.reconfigure(requests_per_minute=new.requests_per_minute))
     base.stack.push_async_callback(tracker.close)
-    base.metrics.watch("runs_followed", lambda: tracker.active)
-    base.metrics.watch("runs_active", tracker.active_by_team)
+    base.metrics.read_on_scrape("runs_followed", lambda: tracker.active)
+    base.metrics.read_on_scrape("runs_active", tracker.active_by_team)
     return tracker
 
 

@@ -31,6 +31,6 @@ def build_streams(base: Base, upstream: UpstreamParts, predictions: PredictionPa
     probes = Probes(live.streams)
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
     metrics.sse_streams.labels("check").set_function(lambda: probes.open)
-    metrics.watch("kept_log_bytes", lambda: hub.kept_bytes)
-    metrics.watch("unkept_logs", lambda: hub.log_writer.dirty)
+    metrics.read_on_scrape("kept_log_bytes", lambda: hub.kept_bytes)
+    metrics.read_on_scrape("unkept_logs", lambda: hub.log_writer.dirty)
     return StreamParts(hub, open_streams, probes)

@@ -31,7 +31,7 @@ async def build_upstream(base: Base) -> UpstreamParts:
     client = ReplicateClient(
         session, base.live.credentials, settings, base.clock, metrics, call_limiter=limiter, tracer=base.tracer
     )
-    metrics.watch("upstream_breaker_state", lambda: client.breaker.state(base.clock.monotonic()))
+    metrics.read_on_scrape("upstream_breaker_state", lambda: client.breaker.state(base.clock.monotonic()))
     reader = StreamReader(
         await base.stack.enter_async_context(new_session(_STREAM_CONNECTIONS)),
         StreamReaderSettings(base_url=settings.base_url, trusted_hosts=tuple(config.trusted_hosts)),
@@ -44,8 +44,8 @@ def _limiter(base: Base) -> UpstreamLimiter:
     limiter = UpstreamLimiter(base.live.teams, base.clock, base.metrics, base.live.throttling)
     run_while_open(base.stack, limiter.run(), "account")
     creates, requests = limiter.creates, limiter.requests
-    base.metrics.watch("waiters", lambda: {"account": len(creates), "call": len(requests)})
-    base.metrics.watch(
+    base.metrics.read_on_scrape("waiters", lambda: {"account": len(creates), "call": len(requests)})
+    base.metrics.read_on_scrape(
         "account_rate_per_minute",
         lambda: {"creates": creates.rate.rate.per_minute, "requests": requests.rate.rate.per_minute},
     )

@@ -70,9 +70,7 @@ async def test_a_key_is_named_from_the_config_or_the_store_or_not_at_all(store: 
     of_config = replace(issue()[1], id="k", name="of the config")
     for key_id, name in (("k", "of the config"), ("kept", "the server"), ("gone", None)):
         view = PredictionView(replace(PREDICTION, key_id=key_id), RUN)
-        answer: Any = await service(store, view, of_config).explain(
-            caller(), "p1"
-        )
+        answer: Any = await service(store, view, of_config).explain(caller(), "p1")
         assert answer["key"] == {"id": key_id, "name": name}
 
 
