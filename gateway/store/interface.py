@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from gateway.domain.ports.observers import StoreObserver
+from gateway.domain.ports.observers import OperationsObserver
 from gateway.domain.ports.records import Files, Keys, Leases, Secrets, Versions
 from gateway.money.ports import Ledger
 from gateway.outputs.ports import Outputs
@@ -22,7 +22,7 @@ class Store(
         """How many steps have been asked for and not answered."""
         ...
 
-    def set_observer(self, observer: StoreObserver) -> None:
+    def set_observer(self, observer: OperationsObserver) -> None:
         """Tell an observer of every answer from now on."""
         ...
 

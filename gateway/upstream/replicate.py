@@ -30,7 +30,7 @@ from gateway.errors import (
     UpstreamUncertain,
 )
 from gateway.runtime.live import LiveSettings
-from gateway.throttling.ports import CallLimiter
+from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream.breaker import Breaker
 
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -81,7 +81,7 @@ class ReplicateClient:
         clock: Clock,
         observer: UpstreamObserver,
         *,
-        call_limiter: CallLimiter | None = None,
+        call_limiter: UpstreamLimiter | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         self._session = session

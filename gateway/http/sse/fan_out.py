@@ -8,9 +8,9 @@ work gets its turn every so many readers.
 import asyncio
 from collections.abc import Callable
 
+from gateway.domain.ports.observers import UpstreamObserver
 from gateway.http.sse.connection import Block, Reader
 from gateway.streams.channel import Channel
-from gateway.streams.ports import StreamObserver
 from gateway.streams.rules.event_log import EventLog
 
 BLOCK_BYTES = 32 * 1024
@@ -21,7 +21,7 @@ WRITES_A_TURN = 200
 class FanOut:
     """Writes a channel's news to its readers."""
 
-    def __init__(self, channel: Channel, observer: StreamObserver) -> None:
+    def __init__(self, channel: Channel, observer: UpstreamObserver) -> None:
         self._channel = channel
         self._observer = observer
         self._readers: dict[Reader, Callable[[], float | None]] = {}
