@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from gateway.domain.ports.observers import OperationsObserver
-from gateway.domain.ports.records import Files, Keys, Leases, Secrets, Versions
+from gateway.domain.ports.records import Files, Keys, Secrets, Versions
 from gateway.money.ports import Ledger
 from gateway.outputs.ports import Outputs
 from gateway.predictions.ports.predictions import Predictions
@@ -12,9 +12,7 @@ from gateway.streams.ports import EventLogs
 from gateway.webhooks.ports import Deliveries
 
 
-class Store(
-    Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Leases, Ledger, Outputs, Protocol
-):
+class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Ledger, Outputs, Protocol):
     """Everything that lasts."""
 
     @property

@@ -110,7 +110,6 @@ class FakeStore:
         self.uploaded: dict[str, File] = {}
         self.versions: dict[str, str] = {}
         self.secrets: dict[str, bytes] = {}
-        self.leases: dict[str, tuple[str, float]] = {}
         self.settled: dict[str, Settlement | None] = {}
 
     def _note(self, name: str) -> None:
@@ -360,21 +359,6 @@ class FakeStore:
         """Return a secret."""
         self._note("secret")
         return self.secrets.setdefault(name, proposal)
-
-    async def acquire_lease(self, name: str, owner: str, now: float, until: float) -> bool:
-        """Take a lease."""
-        self._note("acquire_lease")
-        holder, end = self.leases.get(name, (owner, 0.0))
-        if holder != owner and end > now:
-            return False
-        self.leases[name] = (owner, until)
-        return True
-
-    async def release_lease(self, name: str, owner: str) -> None:
-        """Give a lease back."""
-        self._note("release_lease")
-        if self.leases.get(name, ("", 0.0))[0] == owner:
-            del self.leases[name]
 
 
 def free(run: Run, status: Status, document: bytes, now: float) -> Settlement:
