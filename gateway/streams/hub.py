@@ -16,6 +16,7 @@ from functools import partial
 from cachetools import LRUCache
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.records import PredictionView, Run
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.predictions.tracker import Tracker
@@ -24,7 +25,7 @@ from gateway.runtime.lru import resize_lru
 from gateway.runtime.tasks import Tasks, run_until_first
 from gateway.streams.channel import Channel
 from gateway.streams.log_writer import LogWriter
-from gateway.streams.ports import EventLogs, StreamObserver
+from gateway.streams.ports import EventLogs
 from gateway.streams.rules import replay, sse
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.settings import StreamSettings
@@ -50,7 +51,7 @@ class StreamHub:
         tracker: Tracker,
         store: EventLogs,
         clock: Clock,
-        observer: StreamObserver,
+        observer: UpstreamObserver,
         settings: LiveSettings[StreamSettings],
     ) -> None:
         self.log_writer = LogWriter(store, clock, settings)

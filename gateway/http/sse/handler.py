@@ -17,6 +17,7 @@ from functools import partial
 from aiohttp import web
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.records import PredictionView
 from gateway.errors import NotFound
 from gateway.http import base_url, request_limits
@@ -37,7 +38,6 @@ from gateway.http.sse.connection import Block, Reader
 from gateway.http.sse.fan_out import BLOCK_BYTES
 from gateway.http.sse.registry import OPEN_STREAMS
 from gateway.streams.channel import Channel
-from gateway.streams.ports import StreamObserver
 from gateway.streams.rules import replay, resume
 from gateway.streams.rules.resume import Complete, Gap, NotYet, ResumeAt
 
@@ -110,7 +110,7 @@ class _StreamWriter:
     __slots__ = ("_channel", "_clock", "_last_event_id", "_observer", "_reader", "_started_at")
 
     def __init__(
-        self, reader: Reader, channel: Channel, last_event_id: str | None, clock: Clock, observer: StreamObserver
+        self, reader: Reader, channel: Channel, last_event_id: str | None, clock: Clock, observer: UpstreamObserver
     ) -> None:
         self._reader = reader
         self._channel = channel

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.teams import Teams
 from gateway.errors import NotFound, RateLimited, UpstreamUnavailable
 from gateway.http.sse.connection import Block, Reader
@@ -20,7 +21,6 @@ from gateway.http.sse.fan_out import WRITES_PER_YIELD, FanOut
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.sleep import sleep_until_event
 from gateway.streams.channel import Channel
-from gateway.streams.ports import StreamObserver
 from gateway.streams.settings import StreamSettings
 
 MAX_STALLED_HEARTBEATS = 4
@@ -37,7 +37,7 @@ class OpenStreams:
     def __init__(
         self,
         clock: Clock,
-        observer: StreamObserver,
+        observer: UpstreamObserver,
         settings: LiveSettings[StreamSettings],
         teams: LiveSettings[Teams],
     ) -> None:

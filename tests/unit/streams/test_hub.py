@@ -24,7 +24,6 @@ from tests.support.fake_streams import (
     BROKEN,
     IDLE,
     FakeEventLogs,
-    FakeStreamObserver,
     FakeStreams,
     Listening,
     ids,
@@ -47,7 +46,7 @@ class Stack:
         self.store = FakeStore()
         self.logs = FakeEventLogs()
         self.streams = FakeStreams()
-        self.observer = FakeStreamObserver()
+        self.observer = FakeObserver()
         self.upstream = FakeUpstream(lambda _: answer(200, self.body))
         self.body = b'{"id":"uprun1","status":"processing"}'
         self.run = live(
