@@ -117,7 +117,7 @@ def _refusal(request: web.Request, over: RateExceeded, clock: Clock) -> RateLimi
         f"Request was throttled. The limit of your {bucket.of} is {bucket.limit} requests per minute with a burst of "
         f"{bucket.rate.burst} requests. Your rate limit resets in ~{seconds}s.",
         retry_after=seconds,
-        limit=_shown(request_rates.standing(bucket, now), clock),
+        limit=_shown(request_rates.status(bucket, now), clock),
     )
 
 
@@ -140,7 +140,7 @@ def limits(request: web.Request) -> list[dict[str, object]]:
     """Return the request rates that a request is counted by, as they are now: for `GET /gateway/limits`."""
     clock = request.app[CLOCK]
     now = clock.monotonic()
-    return [_shown(request_rates.standing(bucket, now), clock) for bucket in request.get(_BUCKETS, ())]
+    return [_shown(request_rates.status(bucket, now), clock) for bucket in request.get(_BUCKETS, ())]
 
 
 def _shown(standing: RateStatus, clock: Clock) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The one account that all share: turns to call upstream, and what upstream says of its limits."""
+"""Protocols around rate limits: permits for calls upstream, and observers that count waits and refusals."""
 
 from typing import Protocol
 
@@ -6,60 +6,63 @@ from gateway.domain.upstream_response import Answer
 
 
 class CallLimiter(Protocol):
-    """Whoever paces the calls upstream. Each call asks before it goes, and tells what came of it."""
+    """Limit the rate of calls upstream. The HTTP client asks for a permit before each call and reports the response."""
 
     def take(self, operation: str) -> bool:
-        """Take a turn if there is one to be had at once. Creates have theirs already: see `CreateLimiter`."""
+        """Take a permit without waiting; return `False` if none is available.
+
+        Always `True` for creates: they took their permit from `CreateLimiter`.
+        """
         ...
 
     async def permit(self, operation: str) -> None:
-        """Wait for a turn. Raise `RateLimited` when it does not come in time; nothing may then be sent."""
+        """Wait for a permit. Raise `RateLimited` on timeout; the call must then not be sent."""
         ...
 
     def observe_response(self, operation: str, answer: Answer) -> None:
-        """Learn from an answer of upstream."""
+        """Adapt the rate to upstream's response: its rate-limit headers and 429s."""
         ...
 
 
 class CreateLimiter(Protocol):
-    """Whoever gives creates their turn. It is taken before anything is sent, where it can still be given up."""
+    """Limit the rate of creates. The permit is taken before anything is sent, while the create can still be dropped."""
 
     async def create_turn(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
-        """Wait for a turn, at most until then by the monotonic clock; say whether it had to be waited for.
+        """Wait for a permit until `until` (monotonic time); return whether the create had to wait.
 
-        `returned` is for a create that upstream refused with a 429: it goes before the team's others. Raise
-        `RateLimited` when there is no turn in time, `UpstreamUnavailable` when the gateway shuts down meanwhile.
+        `returned` is for a create that upstream refused with a 429: it goes ahead of the team's other creates. Raise
+        `RateLimited` on timeout, `UpstreamUnavailable` if the gateway shuts down meanwhile.
         """
         ...
 
     def give_back(self, operation: str) -> None:
-        """Return a turn that was not used."""
+        """Return an unused permit."""
         ...
 
 
 class AccountObserver(Protocol):
-    """Whoever counts how the account is shared. `lane` is `creates` or `requests`."""
+    """Counts waits and refusals at the account's rates. `lane` is `creates` or `requests`."""
 
     def turn_waited(self, lane: str, seconds: float) -> None:
-        """Note a turn that had to be waited for."""
+        """Count a call that waited for its permit, and for how long."""
         ...
 
     def turn_refused(self, lane: str, reason: str) -> None:
-        """Note somebody who got no turn: `timeout`, or `queue_full`."""
+        """Count a call that got no permit. `reason` is `timeout` or `queue_full`."""
         ...
 
     def account_throttled(self, lane: str) -> None:
-        """Note a 429 of upstream."""
+        """Count a 429 from upstream."""
         ...
 
 
 class RateObserver(Protocol):
-    """Whoever counts requests over a rate of their team, key, user or address."""
+    """Counts requests over a rate of their team, key, user or address."""
 
     def request_refused(self, of: str) -> None:
-        """Note a refusal; `of` is `team`, `key`, `user` or `address`."""
+        """Count a refused request. `of` is `team`, `key`, `user` or `address`."""
         ...
 
     def create_held(self, result: str, seconds: float) -> None:
-        """Note a create that was held: `admitted`, `refused`, or `full` when there was no room to hold it."""
+        """Count a create over a rate. `result` is `admitted`, `refused` or `full` (no room in the hold queue)."""
         ...
