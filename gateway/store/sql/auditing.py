@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.domain.ledger import OTHER
-from gateway.money.rules.audit import Audited, ByModel, ByUser, Kept
+from gateway.money.rules.audit import Audited, ByModel, ByUser, StoredSums
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.ledger_entries import count_user
 from gateway.store.sql.queries import SQL
@@ -43,7 +43,7 @@ def _audit(db: sqlite3.Connection, day: int, after: int, limit: int) -> Audited:
         by_model=_by_model(db, "audited_days", stretch),
         by_user=_by_user(db, "audited_users", stretch),
         spent=_spent(db, stretch),
-        kept=_kept(db, day) if len(ids) < limit else None,
+        stored=_stored(db, day) if len(ids) < limit else None,
     )
 
 
@@ -52,12 +52,12 @@ def _spent(db: sqlite3.Connection, wanted: Mapping[str, str | int]) -> dict[tupl
     return {_read_scopes(scopes): (milliseconds, microusd) for scopes, milliseconds, microusd in rows}
 
 
-def _kept(db: sqlite3.Connection, day: int) -> Kept:
+def _stored(db: sqlite3.Connection, day: int) -> StoredSums:
     of_day = {"day": day}
     spent = {
         scope: (milliseconds, microusd) for scope, milliseconds, microusd in db.execute(SQL["booked_spent"], of_day)
     }
-    return Kept(_by_model(db, "booked_days", of_day), _by_user(db, "booked_users", of_day), spent)
+    return StoredSums(_by_model(db, "booked_days", of_day), _by_user(db, "booked_users", of_day), spent)
 
 
 def _by_model(db: sqlite3.Connection, query: str, wanted: Mapping[str, str | int]) -> ByModel:
