@@ -1,7 +1,7 @@
-"""Metadata: models, versions, collections, hardware, search. Read through, and kept for a while.
+"""Read-through cache of metadata: models, versions, collections, hardware, search.
 
-The same for every team, so one copy serves all. A page is taken apart once; only its two links differ from base to
-base. Callers that ask for the same at once share one upstream read.
+Metadata is the same for every team, so all teams share one entry. A page is parsed once; for each base URL only its two
+links are rewritten. Concurrent equal requests share one upstream read.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _OVERHEAD = 1024
 
 
 class Question(msgspec.Struct, frozen=True):
-    """One read of metadata. Equal questions have one answer."""
+    """One read of metadata; the key of the cache."""
 
     operation: str
     method: str
@@ -34,7 +34,7 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An answer as it is kept."""
+    """A cached answer."""
 
     question: Question
     answer: Answer
@@ -43,12 +43,12 @@ class Entry(msgspec.Struct, frozen=True):
     stored_at: float
 
     def body(self, base: str) -> bytes:
-        """Write the body for a caller who reached the gateway at `base`."""
+        """Return the body for a caller that uses the gateway's base URL `base`."""
         return self.page.render(base) if self.page is not None else self.answer.body
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An answer, and where it came from."""
+    """The result of a lookup. `age` and `ttl` are in seconds."""
 
     entry: Entry
     is_hit: bool
@@ -57,7 +57,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class MetadataService:
-    """Answers questions about metadata from memory while that is fresh. `ttl_seconds` of 0 keeps nothing."""
+    """Answers metadata reads from memory while the entry is fresh. With `ttl_seconds` of 0 nothing is cached."""
 
     def __init__(
         self,
@@ -83,11 +83,14 @@ class MetadataService:
 
     @property
     def size(self) -> int:
-        """Bytes kept."""
+        """Size of the cache in bytes."""
         return int(self._entries.currsize)
 
     async def ask(self, question: Question, *, fresh: bool = False) -> Found:
-        """Answer from memory, or ask upstream. Only successes are kept. `fresh` is for what must not be old."""
+        """Answer from memory, or read from upstream. Only 200 responses are cached. `fresh` bypasses the cache.
+
+        Raise the upstream errors. Safe to cancel: a shared read continues for the other callers.
+        """
         if not self._ttl_seconds or fresh:
             return Found(await self._read(question, keep=False), False, 0.0, 0.0)
         now = self._clock.monotonic()
@@ -126,13 +129,13 @@ class MetadataService:
         return entry
 
     def forget(self) -> None:
-        """Drop everything: something was changed upstream through us. Reads under way are not kept."""
+        """Clear the cache, because the gateway has changed something upstream. Reads in progress are not cached."""
         self._generation += 1
         self._entries.clear()
         self._reading.clear()
 
     async def close(self) -> None:
-        """Abandon the reads that are under way."""
+        """Cancel the reads in progress."""
         tasks = list(self._reading.values())
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""A sleep that something else can end."""
+"""Sleep that an event can end early."""
 
 import asyncio
 
@@ -6,12 +6,12 @@ from gateway.domain.ports.clock import Clock
 
 
 async def sleep_until_event(clock: Clock, seconds: float, event: asyncio.Event) -> None:
-    """Let `seconds` pass, or less if `event` is set meanwhile."""
+    """Sleep for `seconds`, or until `event` is set."""
     sleep = asyncio.ensure_future(clock.sleep(seconds))
-    news = asyncio.ensure_future(event.wait())
+    event_set = asyncio.ensure_future(event.wait())
     try:
-        await asyncio.wait({sleep, news}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({sleep, event_set}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for future in (sleep, news):
+        for future in (sleep, event_set):
             future.cancel()
-        await asyncio.gather(sleep, news, return_exceptions=True)
+        await asyncio.gather(sleep, event_set, return_exceptions=True)
