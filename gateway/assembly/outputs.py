@@ -11,7 +11,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.metrics import Metrics
 from gateway.outputs.copier import WORKERS, Copier
 from gateway.outputs.downloads import OutputService
-from gateway.outputs.eviction import OutputEviction, let_go_of_all
+from gateway.outputs.eviction import OutputEviction, remove_all_copies
 from gateway.outputs.lifetime import ResultLifetime
 from gateway.outputs.links import OutputLinks
 from gateway.outputs.ports import OutputStore
@@ -48,7 +48,7 @@ class OutputParts(msgspec.Struct, frozen=True):
 async def open_outputs(config: Config, store: Store, clock: Clock, stack: AsyncExitStack) -> OpenOutputs | None:
     """Open the output store, if there is one. Raise `StoreUnavailable` if it cannot be had."""
     if config.outputs.url is None:
-        await let_go_of_all(store)
+        await remove_all_copies(store)
         return None
     objects = open_output_store(config.outputs.url)
     await objects.open()
