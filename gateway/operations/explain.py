@@ -1,4 +1,4 @@
-"""Explains a prediction to its owner: what became of it, why it was or was not shared, what it cost, and when."""
+"""Explain a prediction to its owner: how it was handled, why it was or was not shared, its cost and its timeline."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,13 +9,13 @@ from gateway.money.ports import Ledger
 from gateway.money.pricing import Pricing
 from gateway.operations.ports.explain import HistorySource
 from gateway.operations.rules import explain
-from gateway.operations.rules.explain import Happening, Priced
+from gateway.operations.rules.explain import Priced, TimelineEvent
 from gateway.predictions.ports.predictions import Predictions
 from gateway.predictions.queries import PredictionService
 
 
 class ExplainService:
-    """Gathers what the records know. `sources` are asked for what other parts did."""
+    """Collects the records of a prediction. `sources` add events of other services to the timeline."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class ExplainService:
         self._config_keys = config_keys
 
     async def explain(self, caller: Caller, prediction_id: str) -> dict[str, object]:
-        """Explain a prediction of the caller's. Raise `NotFound` for what is unknown and what is somebody else's."""
+        """Explain a prediction of the caller's team. Raise `NotFound` if it is unknown or another team's."""
         known = await self._predictions.owned(caller, prediction_id)
-        # Its identity may have been settled since it was last shown.
+        # Read the record: the cached view can be older than the settling of the run's identity.
         view = await self._records.prediction(prediction_id) or known
-        further: list[Happening] = []
+        further: list[TimelineEvent] = []
         for source in self._tellers:
             further += await source.events(view)
         return explain.explain(
@@ -63,7 +63,7 @@ class ExplainService:
         return Priced(basis=basis, charge=self._pricing.charge(run), settled=await self._ledger.spend_of(run.id))
 
     async def _key_name(self, key_id: str) -> str | None:
-        """Name a key, whether or not it is still valid."""
+        """Return the name of a key, valid or not; `None` if it is unknown."""
         if (name := self._config_keys.get(key_id)) is not None:
             return name
         key = await self._keys.key(key_id)

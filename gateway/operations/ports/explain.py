@@ -1,15 +1,15 @@
-"""Those who know a part of a prediction's story."""
+"""Sources of timeline events for the explanation of a prediction."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.domain.records import PredictionView
-from gateway.operations.rules.explain import Happening
+from gateway.operations.rules.explain import TimelineEvent
 
 
 class HistorySource(Protocol):
-    """Whoever did something for a prediction that its own record does not tell: deliveries, copies of outputs."""
+    """Returns events of a prediction that its own records do not contain, such as webhook deliveries."""
 
-    async def events(self, view: PredictionView) -> Sequence[Happening]:
-        """Tell what was done for this prediction; nothing of others that share its run."""
+    async def events(self, view: PredictionView) -> Sequence[TimelineEvent]:
+        """Return the events of this prediction, without those of other predictions that share its run."""
         ...

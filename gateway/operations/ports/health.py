@@ -1,11 +1,11 @@
-"""What a health check asks of the store."""
+"""The operation of the store that the health check needs."""
 
 from typing import Protocol
 
 
 class Ping(Protocol):
-    """A store that can say whether it answers."""
+    """A store that can be checked."""
 
     async def ping(self) -> None:
-        """Raise `StoreUnavailable` if the store does not answer."""
+        """Write and read a value. Raise `StoreUnavailable` if that fails."""
         ...

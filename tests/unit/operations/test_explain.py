@@ -11,7 +11,7 @@ from gateway.errors import NotFound
 from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import Price, PriceList, Rule
 from gateway.operations.explain import ExplainService
-from gateway.operations.rules.explain import Happening
+from gateway.operations.rules.explain import TimelineEvent
 from tests.support.fakes import FakeStore
 from tests.support.people import caller, issue
 
@@ -44,8 +44,8 @@ class Predictions:
 class Courier:
     """Knows of a delivery."""
 
-    async def events(self, view: PredictionView) -> list[Happening]:
-        return [Happening(7.0, "delivered", f"start, of {view.prediction.id}")]
+    async def events(self, view: PredictionView) -> list[TimelineEvent]:
+        return [TimelineEvent(7.0, "delivered", f"start, of {view.prediction.id}")]
 
 
 def service(store: FakeStore, view: PredictionView, **config_keys: str) -> ExplainService:
