@@ -731,13 +731,13 @@ def test_a_sku_that_is_none_is_complained_about_once():
 def test_a_price_finer_than_any_is_refused(price):
     """So that sums of prices can be kept exact."""
     found = problems(prices={"models": [{"model": "a/b", "usd_per_run": Decimal(price)}]})
-    assert "at most 18 places" in found["prices.models[0].usd_per_run"]
+    assert "at most 18 decimal places" in found["prices.models[0].usd_per_run"]
 
 
 def test_a_budget_finer_than_a_micro_dollar_is_refused():
     """It would quietly be another budget."""
     found = problems(teams=[team(budget_usd_per_day=Decimal("0.1000001"))])
-    assert "expected whole micro-dollars: at most 6 places after the point" in found["teams[0].budget_usd_per_day"]
+    assert "expected at most 6 decimal places (micro-dollars)" in found["teams[0].budget_usd_per_day"]
 
 
 def test_who_is_told_of_budgets_is_told_by_https():
