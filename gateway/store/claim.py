@@ -29,7 +29,7 @@ class Claim:
         except OSError as exc:
             os.close(file)
             raise StoreUnavailable(
-                "Another process already serves from this store. Only one process can serve from a SQLite file."
+                "Another process already serves from this store. One process serves one SQLite file."
             ) from exc
         self._file = file
 

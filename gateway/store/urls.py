@@ -11,11 +11,9 @@ _FORMS = "sqlite:///relative/path or sqlite:////absolute/path"
 def open_store(url: str) -> Store:
     """Create the store for a URL, not yet opened. Raise `ValueError` with a message if the URL is not valid."""
     parts = urlsplit(url)
-    if parts.scheme in {"redis", "rediss", "unix"}:
-        raise ValueError(f"Redis is not supported: the store is one process with SQLite. Use {_FORMS}")
     path = unquote(parts.path.removeprefix("/"))
     if parts.scheme != "sqlite" or parts.netloc or parts.query or parts.fragment or not url.startswith("sqlite:///"):
-        raise ValueError(f"expected {_FORMS}")
+        raise ValueError(f"expected {_FORMS}; SQLite is the only store so far")
     if not path or path.endswith("/"):
         raise ValueError(f"has no file name: expected {_FORMS}")
     if path == ":memory:":

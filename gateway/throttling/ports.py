@@ -43,11 +43,11 @@ class CreateLimiter(Protocol):
 class AccountObserver(Protocol):
     """Counts waits and refusals at the account's rates. `lane` is `creates` or `requests`."""
 
-    def turn_waited(self, lane: str, seconds: float) -> None:
+    def permit_waited(self, lane: str, seconds: float) -> None:
         """Count a call that waited for its permit, and for how long."""
         ...
 
-    def turn_refused(self, lane: str, reason: str) -> None:
+    def permit_refused(self, lane: str, reason: str) -> None:
         """Count a call that got no permit. `reason` is `timeout` or `queue_full`."""
         ...
 

@@ -158,12 +158,12 @@ class UpstreamLimiter:
     async def _queue(self, name: str, asker: str, until: float, *, returned: bool) -> None:
         limiter, began = self.creates if name == CREATES else self.requests, self._clock.monotonic()
         if limiter.is_full(asker) and not returned:
-            self._observer.turn_refused(name, "queue_full")
+            self._observer.permit_refused(name, "queue_full")
             raise self._refusal(name, limiter, f"{MAX_WAITING} requests of your team are already queued.")
         if await limiter.permit(asker, until, returned=returned):
-            self._observer.turn_waited(name, self._clock.monotonic() - began)
+            self._observer.permit_waited(name, self._clock.monotonic() - began)
             return
-        self._observer.turn_refused(name, "timeout")
+        self._observer.permit_refused(name, "timeout")
         raise self._refusal(name, limiter, "Your request could not be sent within your team's maximum waiting time.")
 
     def _refusal(self, name: str, limiter: FairLimiter, reason: str) -> RateLimited:
