@@ -81,7 +81,7 @@ async def audit(store: SQLiteStore) -> float:
         while kept is None:
             audited = await store.audit_day(day, after, 10_000)
             tally.add(audited)
-            after, kept = audited.last, audited.kept
+            after, kept = audited.last, audited.stored
         assert tally.drift(kept) == []
     return round(time.perf_counter() - began, 3)
 

@@ -1,7 +1,7 @@
-"""Who is asking: keys of the config, keys of the store, browser tokens.
+"""Authenticate requests by keys from the config, keys from the store, and browser tokens.
 
-A key of the store is looked up again after half a second, so that revocation, expiry and rotation, which another
-process writes, take effect within a second, and a busy key costs two reads a second.
+Keys from the store are cached for half a second. So revocation, expiry and rotation, which the command line writes from
+another process, take effect within a second, and a busy key costs two reads per second.
 """
 
 import math
@@ -24,7 +24,7 @@ from gateway.errors import Forbidden, Unauthenticated
 from gateway.runtime.live import LiveSettings
 
 KEY_TTL_SECONDS = 0.5
-# A caller that is known is not looked up at all for this long; the two together stay below a second.
+# Authenticated callers are cached for this long on top of that. Both together stay below a second.
 CALLER_TTL_SECONDS = 0.25
 _SCHEMES = ("bearer", "token")
 
@@ -41,7 +41,7 @@ class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _NotLookedUp(Enum):
-    """Told from `None`, which is a key that there is not."""
+    """Marks a missing cache entry. `None` means that the key does not exist."""
 
     NOT_LOOKED_UP = "not looked up"
 
@@ -50,7 +50,7 @@ _NOT_LOOKED_UP = _NotLookedUp.NOT_LOOKED_UP
 
 
 class _Known(NamedTuple):
-    """A caller, and the time at which the key or token ends."""
+    """A caller, and the time at which its key or token becomes invalid."""
 
     caller: Caller
     until: float
@@ -65,7 +65,7 @@ def _by_digest(settings: AccessSettings) -> Mapping[str, Key]:
 
 
 class Authenticator:
-    """Turns the `Authorization` header of a request into a `Caller`."""
+    """Maps the `Authorization` header of a request to a `Caller`."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Authenticator:
         self._callers.clear()
 
     async def authenticate(self, authorization: str | None, origin: str | None) -> Caller:
-        """Say who sent a request. Raise `Unauthenticated`, or `Forbidden` for a page that the key is not for."""
+        """Return the caller of a request. Raise `Unauthenticated`; `Forbidden` if the key does not allow the origin."""
         if not authorization:
             raise Unauthenticated("You did not pass an authentication token")
         known = self._callers.get((authorization, origin))
@@ -105,7 +105,7 @@ class Authenticator:
         return known.caller
 
     def owner(self, team: str, key_id: str) -> Caller | None:
-        """Return under whom work of a team's key is counted: its rights are none; `None` once the team is gone."""
+        """Return a caller without rights, to count a key's usage; `None` if the config has no such team."""
         known = self._teams.value.get(team)
         if known is None:
             return None
@@ -113,7 +113,7 @@ class Authenticator:
         return Caller(team=known, key_id=key_id, scopes=frozenset(), models=(), allowance=allowance)
 
     async def holder(self, key_id: str, team: str) -> Caller:
-        """Return the caller that a key makes, for whoever has shown it before. Raise `Unauthenticated` once it ends."""
+        """Return the caller of a key that was presented before. Raise `Unauthenticated` if it is no longer valid."""
         return self._caller(await self._valid(key_id, team))
 
     async def _authenticate(self, authorization: str, origin: str | None) -> _Known:
@@ -129,7 +129,7 @@ class Authenticator:
             key = await self._key(presented)
             caller, until = self._caller(key), _end_of(key)
         if not origin_bound(caller.origins, origin):
-            raise Forbidden("This key may be used from the pages it was issued for only.")
+            raise Forbidden("This key only works from its allowed origins (add yours to its `origins`).")
         return _Known(caller, until)
 
     async def _key(self, presented: str) -> Key:
@@ -143,7 +143,7 @@ class Authenticator:
         return key
 
     async def _stored(self, key_id: str) -> Key | None:
-        # One look: between two the entry may run out.
+        # Read the cache once: with `in` and `[]` the entry could expire in between.
         found = self._looked_up.get(key_id, _NOT_LOOKED_UP)
         if not isinstance(found, _NotLookedUp):
             return found
@@ -151,7 +151,7 @@ class Authenticator:
         return key
 
     async def _valid(self, key_id: str, team: str) -> Key:
-        """Return a key by its id, as long as it is valid: a token, or a session, is good for as long as its key is."""
+        """Return a valid key by its id. Used for tokens and sessions, which are valid only while their key is."""
         key = self._settings.value.keys.get(key_id) or await self._stored(key_id)
         if key is None or key.team != team or not api_keys.is_valid(key, self._clock.now()):
             raise Unauthenticated("You did not pass a valid authentication token")

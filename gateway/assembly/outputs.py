@@ -8,7 +8,7 @@ from gateway.assembly.predictions import PredictionParts
 from gateway.assembly.streams import StreamParts
 from gateway.outputs.copier import WORKERS, Copier
 from gateway.outputs.downloads import OutputService
-from gateway.outputs.eviction import OutputEviction, let_go_of_all
+from gateway.outputs.eviction import OutputEviction, remove_all_copies
 from gateway.outputs.links import OutputLinks
 from gateway.outputs.ports import OutputStore
 from gateway.outputs.rules.outputs import Persist
@@ -40,7 +40,7 @@ async def open_outputs(base: Base) -> OpenOutputs | None:
     """Open the output store, if there is one. Raise `StoreUnavailable` if it cannot be had."""
     settings = base.config.outputs
     if settings.url is None:
-        await let_go_of_all(base.store)
+        await remove_all_copies(base.store)
         return None
     objects = open_output_store(settings.url)
     await objects.open()

@@ -127,7 +127,7 @@ def _refusal(request: web.Request, exceeded: RateExceeded, clock: Clock) -> Rate
         f"Request was throttled. The limit of your {bucket.of} is {bucket.limit} requests per minute with a burst of "
         f"{bucket.rate.burst} requests. Your rate limit resets in ~{seconds}s.",
         retry_after=seconds,
-        limit=_render(request_rates.standing(bucket, now), clock),
+        limit=_render(request_rates.status(bucket, now), clock),
     )
 
 
@@ -150,7 +150,7 @@ def limits(request: web.Request) -> list[dict[str, object]]:
     """Return the request rates that apply to a request, and their current usage, for `GET /gateway/limits`."""
     clock = request.app[CLOCK]
     now = clock.monotonic()
-    return [_render(request_rates.standing(bucket, now), clock) for bucket in request.get(_BUCKETS, ())]
+    return [_render(request_rates.status(bucket, now), clock) for bucket in request.get(_BUCKETS, ())]
 
 
 def _render(rate: RateStatus, clock: Clock) -> dict[str, object]:

@@ -17,7 +17,7 @@ from gateway.domain.records import Source, Status
 from gateway.domain.windows import Window
 from gateway.metrics.labels import Label, closed
 from gateway.money.rules.usage import Doubt
-from gateway.outputs.ports import COPY_FAILURES, GONE_REASONS
+from gateway.outputs.ports import COPY_FAILURES, REMOVAL_REASONS
 from gateway.webhooks.rules.deliveries import Result
 
 NAMESPACE = "replicate_gateway"
@@ -237,7 +237,8 @@ OUTPUTS_STORED = _counter("outputs_stored", "Output files copied.")
 OUTPUTS_STORED_BYTES = _counter("outputs_stored_bytes", "Bytes of output files copied.")
 OUTPUTS_NOT_STORED = _counter("outputs_not_stored", "Failed attempts to copy a file.",
                               closed("reason", *COPY_FAILURES))
-OUTPUTS_GONE = _counter("outputs_gone", "Copies removed before their predictions.", closed("reason", *GONE_REASONS))
+OUTPUTS_GONE = _counter("outputs_gone", "Copies removed before their predictions.",
+                        closed("reason", *REMOVAL_REASONS))
 OUTPUTS_HELD = _gauge("outputs_objects", "Objects in the output store.")
 OUTPUTS_HELD_BYTES = _gauge("outputs_bytes", "Size of the output store.")
 OUTPUTS_PENDING = _gauge("outputs_pending", "Runs whose files are not yet copied.")

@@ -1,7 +1,7 @@
-"""Metadata: models, versions, collections, hardware, search. Read through, and kept for a while.
+"""Read-through cache of metadata: models, versions, collections, hardware, search.
 
-The same for every team, so one copy serves all. A page is taken apart once; only its two links differ from base to
-base. Callers that ask for the same at once share one upstream read.
+Metadata is the same for every team, so all teams share one entry. A page is parsed once; for each base URL only its two
+links are rewritten. Concurrent equal requests share one upstream read.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class MetadataSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """One read of metadata. Equal questions have one answer."""
+    """One read of metadata; the key of the cache."""
 
     operation: str
     method: str
@@ -43,7 +43,7 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An answer as it is kept."""
+    """A cached answer."""
 
     question: Question
     answer: Answer
@@ -52,12 +52,12 @@ class Entry(msgspec.Struct, frozen=True):
     stored_at: float
 
     def body(self, base: str) -> bytes:
-        """Write the body for a caller who reached the gateway at `base`."""
+        """Return the body for a caller that uses the gateway's base URL `base`."""
         return self.page.render(base) if self.page is not None else self.answer.body
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An answer, and where it came from."""
+    """The result of a lookup. `age` and `ttl` are in seconds."""
 
     entry: Entry
     is_hit: bool
@@ -66,7 +66,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class MetadataService:
-    """Answers questions about metadata from memory while that is fresh."""
+    """Answers metadata reads from memory while the entry is fresh. With `ttl_seconds` of 0 nothing is cached."""
 
     def __init__(
         self,
@@ -90,11 +90,14 @@ class MetadataService:
 
     @property
     def size(self) -> int:
-        """Bytes kept."""
+        """Size of the cache in bytes."""
         return int(self._entries.currsize)
 
     async def ask(self, question: Question, *, fresh: bool = False) -> Found:
-        """Answer from memory, or ask upstream. Only successes are kept. `fresh` is for what must not be old."""
+        """Answer from memory, or read from upstream. Only 200 responses are cached. `fresh` bypasses the cache.
+
+        Raise the upstream errors. Safe to cancel: a shared read continues for the other callers.
+        """
         ttl = self._settings.value.ttl_seconds
         if not ttl or fresh:
             return Found(await self._read(question, keep=False), False, 0.0, 0.0)
@@ -127,13 +130,13 @@ class MetadataService:
         return entry
 
     def forget(self) -> None:
-        """Drop everything: something was changed upstream through us. Reads under way are not kept."""
+        """Clear the cache, because the gateway has changed something upstream. Reads in progress are not cached."""
         self._generation += 1
         self._entries.clear()
         self._tasks.forget_flights()
 
     async def close(self) -> None:
-        """Abandon the reads that are under way."""
+        """Cancel the reads in progress."""
         await self._tasks.close(0.0)
 
 

@@ -1,6 +1,6 @@
-"""What runs cost, before and after: estimates that are held, settlements that are entered, and what is learned of both.
+"""Estimates of runs before they start, settlements after they end, and the cost history that estimates learn from.
 
-Both are worked out without asking anybody, so that they can go into the store's step with what they belong to.
+Both are computed without I/O, so that the store can write them in the transaction of the create or the end.
 """
 
 import logging
@@ -21,12 +21,12 @@ from gateway.runtime.live import LiveSettings
 
 logger = logging.getLogger(__name__)
 
-_LEARNED_LINES = 20_000
-"""How many lines of the ledger are read at a start: what the busiest targets come to stands in the last of them."""
+_ENTRIES_LEARNED = 20_000
+"""Number of ledger entries read at a start. The newest ones cover the targets in frequent use."""
 
 
 class Pricing:
-    """Estimates and charges by one list of prices."""
+    """Estimates and charges runs by the configured price list."""
 
     def __init__(self, settings: LiveSettings[MoneySettings], observer: LimitObserver) -> None:
         self._settings = settings
@@ -35,27 +35,28 @@ class Pricing:
 
     @property
     def learned(self) -> int:
-        """Of how many targets the last runs are known."""
+        """Number of targets with a cost history."""
         return len(self._recent)
 
     def price_of(self, target: str) -> Price:
-        """Return what a target costs. Raise `PriceUnknown` where nobody has said, and such runs are refused."""
+        """Return a target's price. Raise `PriceUnknown` if it has none and the config refuses such targets."""
         price = self._settings.value.prices.price_of(target)
         if isinstance(price, Unpriced):
             raise PriceUnknown(
-                f"What {target} costs is not known to the gateway, which refuses such predictions "
-                '(prices.unknown = "refuse"). Its operator can add a [[prices.models]] for it.'
+                f"No price is configured for {target}, and this gateway refuses predictions without a price "
+                '(prices.unknown = "refuse"). Ask its operator to add a [[prices.models]] entry.'
             )
         return price
 
     def estimate(self, target: str, given: bytes) -> Amounts:
-        """Return what to hold for a run of a target on an input. Raise `PriceUnknown`."""
+        """Return the amounts to reserve for a run of `target` on the input `given`. Raise `PriceUnknown`."""
         price = self.price_of(target)
-        return estimates.estimate(price, self._recent.typical(ledger.model_of(target)), estimates.told_by(given))
+        typical = self._recent.typical(ledger.model_of(target))
+        return estimates.estimate(price, typical, estimates.requested_size(given))
 
     def settlement(self, run: Run, status: Status, document: bytes, now: float) -> Settlement:
-        """Say what a run that has ended came to."""
-        model = ledger.model_of(run.target, _named(document))
+        """Return the final charge of a run that ended with `status` and upstream's `document`."""
+        model = ledger.model_of(run.target, _model_in(document))
         charge = self._charge(model, status, document)
         return Settlement(
             at=now,
@@ -66,12 +67,12 @@ class Pricing:
         )
 
     def basis(self, run: Run) -> Price:
-        """Return the price by which a run is charged, as it is now."""
-        return self._basis(ledger.model_of(run.target, _named(run.document)))
+        """Return the price that applies to a run, by the current price list."""
+        return self._basis(ledger.model_of(run.target, _model_in(run.document)))
 
     def charge(self, run: Run) -> Charge:
-        """Say what a run that has ended comes to by the prices of now, and how."""
-        return self._charge(ledger.model_of(run.target, _named(run.document)), run.status, run.document)
+        """Return the itemised charge of a run that has ended, by the current price list."""
+        return self._charge(ledger.model_of(run.target, _model_in(run.document)), run.status, run.document)
 
     def _basis(self, model: str) -> Price:
         prices = self._settings.value.prices
@@ -86,31 +87,33 @@ class Pricing:
         return pricing.charge(self._basis(model), usage, charge_failed=self._settings.value.prices.charge_failed)
 
     def note(self, run: Run, settlement: Settlement) -> None:
-        """Count what was settled, and learn from it."""
+        """Count a settlement in the metrics and add it to the cost history."""
         self._observer.spent(run.team, settlement.microusd)
         for doubt in settlement.reason.split(BETWEEN)[1:]:
-            logger.warning("a charge is in doubt", extra={"run": run.id, "target": run.target, "reason": doubt})
+            logger.warning(
+                "charge may differ from Replicate's", extra={"run": run.id, "target": run.target, "reason": doubt}
+            )
             self._observer.charge_doubted(doubt)
         self._learn(run.id, run.status, settlement)
 
     async def load(self, store: Ledger) -> None:
-        """Learn from the runs that earlier processes settled last."""
-        for line in await store.newest_spend(_LEARNED_LINES):
-            status = line.reason.partition(BETWEEN)[0]
+        """Build the cost history from the newest entries of the ledger. Call once, at the start."""
+        for entry in await store.newest_spend(_ENTRIES_LEARNED):
+            status = entry.reason.partition(BETWEEN)[0]
             if status in set(Status):
-                made = Settlement(
-                    at=line.at, microusd=line.microusd, milliseconds=line.milliseconds, target=line.target
+                settlement = Settlement(
+                    at=entry.at, microusd=entry.microusd, milliseconds=entry.milliseconds, target=entry.target
                 )
-                self._learn(line.run_id or "", Status(status), made)
+                self._learn(entry.run_id or "", Status(status), settlement)
 
     def _learn(self, run_id: str, status: Status, settlement: Settlement) -> None:
-        if cost_history.is_telling(status):
+        if cost_history.is_representative(status):
             sample = Sample(settlement.at, run_id, settlement.microusd, settlement.milliseconds)
             self._recent.add(settlement.target, sample)
 
 
-def _named(document: bytes) -> str | None:
-    """Return the model that upstream's body names."""
+def _model_in(document: bytes) -> str | None:
+    """Return the model that upstream's document names; `None` if it names none or cannot be read."""
     try:
         return documents.read_news(document).model
     except ValueError:

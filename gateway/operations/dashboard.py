@@ -1,6 +1,8 @@
-"""Gathers what the usage page shows: money from the ledger's sums, as `gateway usage` has it, the rest from who knows.
+"""Collect the data of the usage page: usage from the ledger's sums, as in `gateway usage`, and live state from
+services.
 
-Boards are gathered once a second at most, however many look, and for nobody if nobody looks.
+The data of a board is collected on request and cached for a second, so the cost does not depend on the number of
+viewers.
 """
 
 import asyncio
@@ -31,7 +33,7 @@ _MOST_TROUBLES = 20
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """Who knows what is under way. Where a team may be named, `None` stands for all."""
+    """Functions that return live state. A team of `None` means all teams."""
 
     runs: Callable[[], Iterable[Run]]
     waiting: Callable[[str | None], int]
@@ -39,7 +41,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DashboardService:
-    """Makes boards."""
+    """Collects boards."""
 
     def __init__(
         self,
@@ -83,8 +85,8 @@ class DashboardService:
             until=until,
             total=reports.total_of(by_team),
             days=board.by_days(by_day, since, until),
-            teams=board.dearest(by_team),
-            targets=board.dearest(by_model),
+            teams=board.by_cost(by_team),
+            targets=board.by_cost(by_model),
             budgets=await self._budgets(whose, by_day, now),
             live=Live(
                 requests=self._figures.requests_in_progress() if whose is None else None,
@@ -125,7 +127,7 @@ class DashboardService:
 
 
 def _active(runs: Iterable[Run]) -> tuple[ActiveRun, ...]:
-    """Show the runs that have been under way longest: they are what somebody looks for."""
+    """Return the runs that have been in progress longest: these are the interesting ones."""
     oldest = sorted(runs, key=lambda run: run.intended_at)[:MOST_ROWS]
     return tuple(
         ActiveRun(

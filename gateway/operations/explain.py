@@ -1,4 +1,4 @@
-"""Explains a prediction to its owner: what became of it, why it was or was not shared, what it cost, and when."""
+"""Explain a prediction to its owner: how it was handled, why it was or was not shared, its cost and its timeline."""
 
 from gateway.access.authentication import AccessSettings
 from gateway.domain.ports.records import Keys
@@ -7,7 +7,7 @@ from gateway.domain.teams import Caller
 from gateway.money.ports import Ledger
 from gateway.money.pricing import Pricing
 from gateway.operations.rules import explain
-from gateway.operations.rules.explain import Happening, Priced
+from gateway.operations.rules.explain import Priced
 from gateway.predictions.ports.predictions import Predictions
 from gateway.predictions.queries import PredictionService
 from gateway.runtime.live import LiveSettings
@@ -36,9 +36,9 @@ class ExplainService:
         self._deliveries = deliveries
 
     async def explain(self, caller: Caller, prediction_id: str) -> dict[str, object]:
-        """Explain a prediction of the caller's. Raise `NotFound` for what is unknown and what is somebody else's."""
+        """Explain a prediction of the caller's team. Raise `NotFound` if it is unknown or another team's."""
         known = await self._predictions.owned(caller, prediction_id)
-        # Its identity may have been settled since it was last shown.
+        # Read the record: the cached view can be older than the settling of the run's identity.
         view = await self._records.prediction(prediction_id) or known
         return explain.explain(
             view,
@@ -48,7 +48,7 @@ class ExplainService:
             further=await self._deliveries_of(view),
         )
 
-    async def _deliveries_of(self, view: PredictionView) -> list[Happening]:
+    async def _deliveries_of(self, view: PredictionView) -> list[TimelineEvent]:
         """Return the webhooks of this prediction that are queued or were given up."""
         if view.prediction.webhook is None:
             return []
@@ -62,6 +62,6 @@ class ExplainService:
         return Priced(basis=basis, charge=self._pricing.charge(run), settled=await self._ledger.spend_of(run.id))
 
     async def _key_name(self, key_id: str) -> str | None:
-        """Name a key, whether or not it is still valid."""
+        """Return the name of a key, valid or not; `None` if it is unknown."""
         key = self._access.value.keys.get(key_id) or await self._keys.key(key_id)
         return None if key is None else key.name

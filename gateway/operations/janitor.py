@@ -1,6 +1,6 @@
-"""The janitor: removes what is past its time, in steps so small that no request notices.
+"""Delete data and records that are past their retention (docs/architecture.md, Retention).
 
-See docs/architecture.md, Retention.
+Works in small steps, so that it delays no request.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _DAY = 86_400.0
 
 
 class Janitor:
-    """Clears the data of ended runs, deletes old records and expired files, once a minute."""
+    """Evicts cache entries, removes the data of ended runs, and deletes old records and files, once a minute."""
 
     def __init__(
         self,
@@ -49,16 +49,16 @@ class Janitor:
         self._every_seconds = every_seconds
 
     async def run(self) -> None:
-        """Clean for ever. A store that is away is tried again at the next turn."""
+        """Clean periodically until cancelled. When the store fails, the next pass tries again."""
         while True:
             await self._clock.sleep(self._every_seconds)
             try:
                 await self.clean()
             except GatewayError as exc:
-                logger.warning("the janitor could not finish", extra={"reason": exc.detail})
+                logger.warning("janitor interrupted", extra={"reason": exc.detail})
 
     async def clean(self) -> None:
-        """Clean once, all that is due."""
+        """Delete everything that is due."""
         now = self._clock.now()
         await self._evict(now)
         await self._clear_data(now)
@@ -87,8 +87,8 @@ def _cleared(run: Run) -> bytes:
     try:
         return documents.without_data(run.document)
     except ValueError:
-        # Damaged: then all of it is data, and what remains is that there was a run.
-        logger.exception("a document cannot be read and is cleared whole", extra={"run": run.id})
+        # The document is damaged. Remove all of it, and keep only that there was a run.
+        logger.exception("unreadable document removed entirely", extra={"run": run.id})
         return documents.skeleton(run.upstream_id or "", run.status)
 
 

@@ -5,18 +5,18 @@ from typing import Protocol
 
 
 class Figures(Protocol):
-    """Whoever counts requests and refusals, since the process started."""
+    """Counters of requests and refusals since the process started."""
 
     def requests_in_progress(self) -> int:
-        """Count the requests that are being answered."""
+        """Return the number of requests in progress."""
         ...
 
     def refusals_by_limit(self) -> Mapping[tuple[str, str], int]:
-        """Count creates that limits refused, by team and by `rate`, `concurrency`, `seconds` or `dollars`."""
+        """Return the creates refused by limits, by team and `rate`, `concurrency`, `seconds` or `dollars`."""
         ...
 
     def refusals_by_reason(self) -> Mapping[str, int]:
-        """Count requests that the gateway refused, by the name of the error."""
+        """Return the requests that the gateway refused, by the name of the error."""
         ...
 
 

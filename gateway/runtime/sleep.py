@@ -1,4 +1,4 @@
-"""A sleep that something else can end."""
+"""Sleep that an event can end early."""
 
 import asyncio
 
@@ -7,5 +7,5 @@ from gateway.runtime.tasks import run_until_first
 
 
 async def sleep_until_event(clock: Clock, seconds: float, event: asyncio.Event) -> None:
-    """Let `seconds` pass, or less if `event` is set meanwhile."""
+    """Sleep for `seconds`, or until `event` is set."""
     await run_until_first(clock.sleep(seconds), event.wait())

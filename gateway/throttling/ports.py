@@ -1,19 +1,19 @@
-"""The one account that all share: turns to call upstream, and what upstream says of its limits."""
+"""Protocols around rate limits: permits for calls upstream, and observers that count waits and refusals."""
 
 from typing import Protocol
 
 
 class CreateLimiter(Protocol):
-    """Whoever gives creates their turn. It is taken before anything is sent, where it can still be given up."""
+    """Limit the rate of creates. The permit is taken before anything is sent, while the create can still be dropped."""
 
     async def create_turn(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
-        """Wait for a turn, at most until then by the monotonic clock; say whether it had to be waited for.
+        """Wait for a permit until `until` (monotonic time); return whether the create had to wait.
 
-        `returned` is for a create that upstream refused with a 429: it goes before the team's others. Raise
-        `RateLimited` when there is no turn in time, `UpstreamUnavailable` when the gateway shuts down meanwhile.
+        `returned` is for a create that upstream refused with a 429: it goes ahead of the team's other creates. Raise
+        `RateLimited` on timeout, `UpstreamUnavailable` if the gateway shuts down meanwhile.
         """
         ...
 
     def give_back(self, operation: str) -> None:
-        """Return a turn that was not used."""
+        """Return an unused permit."""
         ...

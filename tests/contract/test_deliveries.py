@@ -234,7 +234,7 @@ async def test_what_a_dead_process_held_is_handed_out_again(store: Store, anothe
 async def test_dead_letters_are_listed_and_sent_again(store: Store) -> None:
     for name, team in (("1", "red"), ("2", "red"), ("3", "blue")):
         await store.add_delivery(message(name, team=team), b"{}")
-        await store.bury_delivery(f"msg_{name}", NOW + 1, "timeout", b"late")
+        await store.mark_dead(f"msg_{name}", NOW + 1, "timeout", b"late")
     assert [each.id for each in await store.deliveries(team="red", state=DeliveryState.DEAD)] == ["msg_1", "msg_2"]
     assert [each.id for each in await store.deliveries(after="msg_1", limit=1)] == ["msg_2"]
     assert await store.claim_deliveries(NOW + 99, NOW + 100, 9, FREE) == []
@@ -261,7 +261,7 @@ async def test_they_are_counted(store: Store) -> None:
     assert await store.delivery_counts() == DeliveryCounts(0, 0, None)
     for n in range(3):
         await store.add_delivery(message(str(n), created_at=NOW + n), b"{}")
-    await store.bury_delivery("msg_0", NOW, "timeout", b"{}")
+    await store.mark_dead("msg_0", NOW, "timeout", b"{}")
     assert await store.delivery_counts() == DeliveryCounts(2, 1, NOW + 1)
 
 

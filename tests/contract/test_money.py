@@ -387,8 +387,8 @@ async def drift(store: Store, day: int = DAY, step: int = 7) -> list[str]:
     while True:
         audited = await store.audit_day(day, after, step)
         tally.add(audited)
-        if audited.kept is not None:
-            return tally.drift(audited.kept)
+        if audited.stored is not None:
+            return tally.drift(audited.stored)
         after = audited.last
 
 

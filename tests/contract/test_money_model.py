@@ -358,7 +358,7 @@ def test_money_adds_up_whatever_happens(another: StoreMaker) -> None:
                 audited = stack.do(stack.store.audit_day(day, 0, 10**6))
                 tally = Tally()
                 tally.add(audited)
-                assert audited.kept is not None
-                assert tally.drift(audited.kept) == []
+                assert audited.stored is not None
+                assert tally.drift(audited.stored) == []
         finally:
             runner.run(stack.store.close())

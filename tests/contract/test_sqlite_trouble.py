@@ -276,7 +276,7 @@ async def test_a_real_second_process_reads_and_writes_beside(store: SQLiteStore,
 
 
 # Tables that have a row for each run under way, or for whoever has one.
-OF_ALL_UNDER_WAY = ("stuck_reservations", "held_by_scope", "meters_in_use", "empty_meters")
+OF_ALL_UNDER_WAY = ("stuck_reservations", "held_by_scope", "meters_in_use", "clear_meters")
 # What is summed up is found by an index, and is as much as a window has days, keys, models and users, or a step lines.
 SUMS = (
     *("usage_by_key", "usage_by_model", "usage_by_user", "audited_days", "audited_users", "audited_spent"),
@@ -362,8 +362,8 @@ def test_a_url_names_a_file(url: str, path: str) -> None:
         ("gateway.sqlite", "expected sqlite:///"),
         ("", "expected sqlite:///"),
         ("sqlite://gateway.sqlite", "expected sqlite:///"),
-        ("sqlite:///", "names no file"),
-        ("sqlite:////var/", "names no file"),
+        ("sqlite:///", "has no file name"),
+        ("sqlite:////var/", "has no file name"),
         ("sqlite:///:memory:", "forgets"),
         ("sqlite:///x.db?mode=ro", "expected sqlite:///"),
     ],

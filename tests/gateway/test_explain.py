@@ -159,7 +159,7 @@ async def test_a_receiver_that_takes_nothing_is_told(open_gateway: OpenGateway):
         made = (await ask(alpha, "POST", "/v1/predictions", json=body)).json["id"]
         await finished(alpha, made)
         async with asyncio.timeout(10):
-            while "the last: " not in str(answer := await explain(alpha, made)):
+            while "last error: " not in str(answer := await explain(alpha, made)):
                 await asyncio.sleep(0.05)
         (queued,) = [each for each in answer["timeline"] if each["what"] == "webhook queued"]
-        assert queued["detail"].startswith("tries: 1, the last: ")
+        assert queued["detail"].startswith("attempts: 1, last error: ")

@@ -177,7 +177,7 @@ class DeliveryObserver(Protocol):
         ...
 
     def outputs_gone(self, reason: str, count: int) -> None:
-        """Count objects that went (for `expired`: copies); `reason` is a `gateway.outputs.ports.GoneReason`."""
+        """Count objects that went (for `expired`: copies); `reason` is a `gateway.outputs.ports.RemovalReason`."""
         ...
 
     def outputs_deleted(self, count: int) -> None:

@@ -221,7 +221,7 @@ async def test_a_team_has_only_so_many_places(clock: ManualClock, notes: Recordi
         await empty(account)
         crowd = [begin(create_turn(account, "a")) for _ in range(MAX_WAITING)]
         await settle()
-        with pytest.raises(RateLimited, match="1000 requests of your team wait"):
+        with pytest.raises(RateLimited, match="1000 requests of your team are already queued"):
             await create_turn(account, "a")
         other = begin(create_turn(account, "b"))
         await settle()

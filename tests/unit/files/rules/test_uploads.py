@@ -45,13 +45,13 @@ def test_type_and_ending_must_be_equal_and_the_name_need_not(
     name: str, content_type: str, metadata: bytes | None, can: bool
 ) -> None:
     """A model goes by the type and the ending; the JavaScript client names a blob after the time of day."""
-    assert uploads.can_stand_for(file(), Described(name, content_type, metadata)) is can
+    assert uploads.can_reuse(file(), Described(name, content_type, metadata)) is can
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"name":1,"content_type":"image/png"}', b"\xff"])
 def test_a_file_whose_document_is_odd_stands_for_nothing(document: bytes) -> None:
     """Then it is uploaded once more."""
-    assert not uploads.can_stand_for(file(document), Described("a.png", "image/png", b"{}"))
+    assert not uploads.can_reuse(file(document), Described("a.png", "image/png", b"{}"))
 
 
 def test_the_other_file_is_one_of_its_own() -> None:

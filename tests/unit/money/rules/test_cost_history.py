@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.money import Amounts
 from gateway.domain.records import Status
-from gateway.money.rules.cost_history import ENOUGH_RUNS, Recent, Sample, Typical, is_telling, percentile
+from gateway.money.rules.cost_history import ENOUGH_RUNS, Recent, Sample, Typical, is_representative, percentile
 
 SAMPLES = st.builds(
     Sample,
@@ -77,7 +77,7 @@ def test_what_is_told_twice_counts_once() -> None:
 @pytest.mark.parametrize("status", Status)
 def test_only_runs_that_came_to_their_own_end_are_telling(status: Status) -> None:
     """One that was cancelled tells how patient its caller was."""
-    assert is_telling(status) is (status in (Status.SUCCEEDED, Status.FAILED))
+    assert is_representative(status) is (status in (Status.SUCCEEDED, Status.FAILED))
 
 
 @given(TOLD, st.randoms(use_true_random=False))

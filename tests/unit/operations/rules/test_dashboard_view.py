@@ -27,7 +27,7 @@ def test_days_are_summed_up_over_teams_and_none_is_left_out():
 
 def test_what_cost_most_stands_first():
     rows = [row("red", "b", runs=9), row("red", "a", microusd=5), row("blue", "c", hits=10), row("blue", "d", runs=9)]
-    assert [each.what for each in dashboard_view.dearest(rows)] == ["a", "c", "d", "b"]
+    assert [each.what for each in dashboard_view.by_cost(rows)] == ["a", "c", "d", "b"]
 
 
 def test_shares_of_nothing_are_unknown():

@@ -17,7 +17,7 @@ from gateway.throttling.rules.request_rates import (
     admit,
     give_back,
     retry_after,
-    standing,
+    status,
 )
 
 NOW = 1000.0
@@ -76,7 +76,7 @@ def test_what_one_refuses_costs_the_others_nothing():
     assert admitted(buckets) == 1
     for _ in range(1000):
         assert isinstance(admit(buckets, NOW), RateExceeded)
-    assert standing(buckets[0], NOW).used == 1
+    assert status(buckets[0], NOW).used == 1
 
 
 def test_the_refusal_names_the_one_that_takes_longest():
@@ -160,7 +160,7 @@ def test_a_standing_says_what_is_left():
     buckets = RequestRates().buckets(caller(allowance(60)))
     for _ in range(4):
         admit(buckets, NOW)
-    shown = standing(buckets[0], NOW)
+    shown = status(buckets[0], NOW)
     assert (shown.name, shown.of, shown.limit, shown.used, shown.remaining) == ("requests_per_minute", "team", 60, 4, 6)
     assert shown.reset_seconds == pytest.approx(4.0)
 
