@@ -274,8 +274,8 @@ class Money(RuleBasedStateMachine):
                 full_at=meter.full_at,
             )
             limits = self.limits[team]
-            for limit, spent in ((limits.per_day, day), (limits.per_month, month)):
-                assert limit is None or spent + held <= limit + self.slack[team]
+            for limit, spent, window in ((limits.per_day, day, "%Y-%m-%d"), (limits.per_month, month, "%Y-%m")):
+                assert limit is None or spent + held <= limit + self.slack[team] + self.past_credit(team, window)
             assert limits.concurrent is None or self.open(team) <= limits.concurrent
             settled = [run for run in self.runs.values() if run.team == team and run.state == "ended"]
             rows = self.stack.do(self.stack.store.usage(By.TEAM, since=0, until=10**6, team=name))
@@ -326,6 +326,12 @@ class Money(RuleBasedStateMachine):
         if adjusted and user is None:
             lines += [(amount, at) for whose, amount, at in self.adjusted if whose == team]
         return sum(amount for amount, at in lines if datetime.fromtimestamp(at, UTC).strftime(window) == now)
+
+    def past_credit(self, team: str, window: str) -> int:
+        """Return the credit of other windows: a run that it let in, and that still goes on, counts in this one."""
+        now = datetime.fromtimestamp(self.now, UTC).strftime(window)
+        lines = [(amount, at) for whose, amount, at in self.adjusted if whose == team and amount < 0]
+        return -sum(amount for amount, at in lines if datetime.fromtimestamp(at, UTC).strftime(window) != now)
 
     @staticmethod
     def over(limit: int | None, used: int, amount: int) -> bool:
