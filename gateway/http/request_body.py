@@ -30,7 +30,7 @@ async def read(request: web.Request) -> bytes:
     Raise `BodyTooLarge`, `BadRequest` for one that does not arrive whole, `Unprocessable` if the caller's key is in it.
     """
     check_coding(request)
-    settings = request.app[SETTINGS].now
+    settings = request.app[SETTINGS].value
     if (request.content_length or 0) > settings.max_body_bytes:
         raise _too_large(settings.max_body_bytes)
     try:

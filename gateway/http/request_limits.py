@@ -42,7 +42,7 @@ def user_of(request: web.Request) -> str | None:
 
 def address_of(request: web.Request) -> str | None:
     """Return the address that a request comes from: beyond the trusted proxies, if it passed some."""
-    networks = request.app[SETTINGS].now.trusted_proxies
+    networks = request.app[SETTINGS].value.trusted_proxies
     address = request.remote
     if networks and is_trusted(address, networks):
         # Each proxy adds whom it was asked by at the end; what stands before a stranger is the stranger's word.

@@ -1,7 +1,8 @@
 """Explains a prediction to its owner: what became of it, why it was or was not shared, what it cost, and when."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from gateway.access.authentication import AccessSettings
 from gateway.domain.ports.records import Keys
 from gateway.domain.records import Run
 from gateway.domain.teams import Caller
@@ -12,6 +13,7 @@ from gateway.operations.rules import explain
 from gateway.operations.rules.explain import Happening, Priced
 from gateway.predictions.ports.predictions import Predictions
 from gateway.predictions.queries import PredictionService
+from gateway.runtime.live import LiveSettings
 
 
 class ExplainService:
@@ -24,8 +26,8 @@ class ExplainService:
         ledger: Ledger,
         keys: Keys,
         pricing: Pricing,
+        access: LiveSettings[AccessSettings],
         *,
-        config_keys: Mapping[str, str],
         sources: Sequence[HistorySource] = (),
     ) -> None:
         self._predictions = predictions
@@ -33,12 +35,8 @@ class ExplainService:
         self._ledger = ledger
         self._keys = keys
         self._pricing = pricing
-        self.reconfigure(config_keys)
+        self._access = access
         self._tellers = sources
-
-    def reconfigure(self, config_keys: Mapping[str, str]) -> None:
-        """Go by other names of the config's keys, by their ids, from now on."""
-        self._config_keys = config_keys
 
     async def explain(self, caller: Caller, prediction_id: str) -> dict[str, object]:
         """Explain a prediction of the caller's. Raise `NotFound` for what is unknown and what is somebody else's."""
@@ -64,7 +62,5 @@ class ExplainService:
 
     async def _key_name(self, key_id: str) -> str | None:
         """Name a key, whether or not it is still valid."""
-        if (name := self._config_keys.get(key_id)) is not None:
-            return name
-        key = await self._keys.key(key_id)
+        key = self._access.value.keys.get(key_id) or await self._keys.key(key_id)
         return None if key is None else key.name

@@ -24,6 +24,7 @@ from gateway.outputs.ports import CopyFailure, CopyStore, NotCopied, OutputFetch
 from gateway.outputs.rules import outputs
 from gateway.outputs.rules.outputs import Files, OutputFile, Persist
 from gateway.runtime.sleep import sleep_until_event
+from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Copier:
         self._waiting: list[_Job] = []
         self._news = asyncio.Event()
         self._free = asyncio.Semaphore(WORKERS)
+        self._tasks = Tasks()
         self._has_missed = True
         """Whether there may be runs to copy that are not known here: so at the start."""
 
@@ -117,7 +119,7 @@ class Copier:
 
     async def run(self) -> None:
         """Copy for ever; when this is cancelled, what is under way is let go, and found again by the next start."""
-        async with asyncio.TaskGroup() as group:
+        try:
             while True:
                 while self._has_missed and len(self._known) <= MAX_PENDING // 2:
                     await self._look()
@@ -127,7 +129,10 @@ class Copier:
                     await sleep_until_event(self._clock, wait, self._news)
                     continue
                 await self._free.acquire()
-                group.create_task(self._do(heapq.heappop(self._waiting)))
+                job = heapq.heappop(self._waiting)
+                self._tasks.spawn(self._do(job), f"copy {job.run_id}")
+        finally:
+            await self._tasks.close(0.0)
 
     async def _look(self) -> None:
         """Find the runs that ended within the hour and lack copies."""

@@ -33,8 +33,6 @@ class Channel:
         self.run_id = run_id
         self.log = log
         self.listener: Listener | None = None
-        self.task: asyncio.Task[None] | None = None
-        """What fills it, while it is being filled."""
         self.kept = 0
         """How many events the store has, counted as cursors are."""
         self.is_kept_whole = False

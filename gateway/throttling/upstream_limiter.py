@@ -11,7 +11,7 @@ For whom a call is made is a matter of context (`asking`): the edge says it once
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -22,10 +22,11 @@ from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.rates import Rate
-from gateway.domain.teams import Team
+from gateway.domain.teams import Teams
 from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited
 from gateway.money.rules import refusals
+from gateway.runtime.live import LiveSettings
 from gateway.throttling.fair_limiter import MAX_WAITING, FairLimiter
 from gateway.throttling.ports import AccountObserver, CallLimiter, CreateLimiter
 from gateway.throttling.rules.adaptive_rate import LearnedRate
@@ -41,6 +42,13 @@ _CREATE_OPERATIONS = frozenset({"predictions.create", "models.predictions.create
 # Trainings are counted among all else upstream (docs/replicate-api.md, Rate limits), and take their turn where other
 # creates do.
 _LED_OPERATIONS = _CREATE_OPERATIONS | {"trainings.create"}
+
+
+class ThrottlingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the account may do a minute."""
+
+    creates_per_minute: float
+    requests_per_minute: float
 
 
 class Asker(msgspec.Struct, frozen=True):
@@ -88,28 +96,30 @@ class UpstreamLimiter:
 
     def __init__(
         self,
-        teams: Sequence[Team],
+        teams: LiveSettings[Teams],
         clock: Clock,
         observer: AccountObserver,
-        *,
-        creates_per_minute: float,
-        requests_per_minute: float,
+        settings: LiveSettings[ThrottlingSettings],
     ) -> None:
         self._clock = clock
         self._observer = observer
-        everybody = _weights(teams)
-        self._askers = _askers(teams)
+        self._teams = teams
+        self._settings = settings
+        everybody, rates = _weights(teams.value), settings.value
+        self._askers = _askers(teams.value)
         self._known = frozenset(everybody)
-        self.creates = FairLimiter(LearnedRate(Rate.of(creates_per_minute)), everybody, clock)
-        self.requests = FairLimiter(LearnedRate(Rate.of(requests_per_minute)), everybody, clock)
+        self.creates = FairLimiter(LearnedRate(Rate.of(rates.creates_per_minute)), everybody, clock)
+        self.requests = FairLimiter(LearnedRate(Rate.of(rates.requests_per_minute)), everybody, clock)
+        teams.subscribe(lambda _: self._apply())
+        settings.subscribe(lambda _: self._apply())
 
-    def reconfigure(self, teams: Sequence[Team], *, creates_per_minute: float, requests_per_minute: float) -> None:
-        """Share other rates, or among other teams. What a team that has gone has under way keeps its turns."""
-        everybody = _weights(teams)
-        self._askers = _askers(teams)
+    def _apply(self) -> None:
+        everybody, rates = _weights(self._teams.value), self._settings.value
+        self._askers = _askers(self._teams.value)
+        # Creates of a team that was removed keep their turns.
         self._known |= frozenset(everybody)
-        self.creates.reconfigure(Rate.of(creates_per_minute), everybody)
-        self.requests.reconfigure(Rate.of(requests_per_minute), everybody)
+        self.creates.configure(Rate.of(rates.creates_per_minute), everybody)
+        self.requests.configure(Rate.of(rates.requests_per_minute), everybody)
 
     def asked_by(self, team: str) -> None:
         """Let the calls that are made in this context count as a team's."""
@@ -152,12 +162,12 @@ class UpstreamLimiter:
     async def _queue(self, name: str, asker: str, until: float, *, returned: bool) -> None:
         lane, began = self.creates if name == CREATES else self.requests, self._clock.monotonic()
         if lane.is_full(asker) and not returned:
-            self._observer.turn_refused(name, "queue_full")
+            self._observer.permit_refused(name, "queue_full")
             raise self._refusal(name, lane, f"{MAX_WAITING} requests of your team wait for their turn already.")
         if await lane.permit(asker, until, returned=returned):
-            self._observer.turn_waited(name, self._clock.monotonic() - began)
+            self._observer.permit_waited(name, self._clock.monotonic() - began)
             return
-        self._observer.turn_refused(name, "timeout")
+        self._observer.permit_refused(name, "timeout")
         raise self._refusal(name, lane, "There was no turn for your team in time.")
 
     def _refusal(self, name: str, lane: FairLimiter, reason: str) -> RateLimited:
@@ -251,14 +261,14 @@ def _by_the_gateway() -> Iterator[None]:
         asking.reset(before)
 
 
-def _weights(teams: Sequence[Team]) -> Mapping[str, float]:
-    weights = {team.name: team.weight for team in teams}
+def _weights(teams: Teams) -> Mapping[str, float]:
+    weights = {team.name: team.weight for team in teams.values()}
     own = sum(weights.values()) or 1.0
     return {**weights, _OWN: own, _CANCELS: own}
 
 
-def _askers(teams: Sequence[Team]) -> Mapping[str, Asker]:
-    return {team.name: Asker(team.name, team.max_wait_seconds) for team in teams}
+def _askers(teams: Teams) -> Mapping[str, Asker]:
+    return {team.name: Asker(team.name, team.max_wait_seconds) for team in teams.values()}
 
 
 def _number(value: float) -> float:

@@ -29,6 +29,7 @@ from gateway.errors import (
     UpstreamUnavailable,
     UpstreamUncertain,
 )
+from gateway.runtime.live import LiveSettings
 from gateway.throttling.ports import CallLimiter
 from gateway.upstream.breaker import Breaker
 
@@ -50,6 +51,12 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     breaker_seconds: float = 5.0
 
 
+class UpstreamCredentials(msgspec.Struct, frozen=True):
+    """The account's token."""
+
+    token: str
+
+
 class Download(msgspec.Struct):
     """An answer whose body is still to be read."""
 
@@ -69,7 +76,7 @@ class ReplicateClient:
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        token: str,
+        credentials: LiveSettings[UpstreamCredentials],
         settings: UpstreamSettings,
         clock: Clock,
         observer: UpstreamObserver,
@@ -83,7 +90,8 @@ class ReplicateClient:
         self._authorization: Mapping[str, str] = {}
         self._tokens: tuple[str, ...] = ()
         """The token, and the one before it: answers to what was sent with that may be under way."""
-        self.use_token(token)
+        self._use_token(credentials.value)
+        credentials.subscribe(self._use_token)
         self._settings = settings
         self._clock = clock
         self._observer = observer
@@ -91,8 +99,8 @@ class ReplicateClient:
         self.token_refused_at: float | None = None
         """When upstream last refused the token, until it takes it again."""
 
-    def use_token(self, token: str) -> None:
-        """Send another token, with what is sent from now on."""
+    def _use_token(self, credentials: UpstreamCredentials) -> None:
+        token = credentials.token
         if not self._tokens or self._tokens[0] != token:
             self._authorization = {"Authorization": f"Bearer {token}"}
             self._tokens = (token, *self._tokens[:1])

@@ -195,8 +195,8 @@ async def test_a_traefik_that_compresses_all_but_streams_passes(upstream: Simula
     assert code == 0, said
 
 
-def test_the_readmes_short_form_is_a_part_of_the_whole():
-    """What stands in the README is run with the rest."""
-    (short,), (whole,) = blocks("README.md", "Behind a proxy", "nginx"), blocks(DOCUMENT, "nginx", "nginx")
+def test_the_short_form_is_a_part_of_the_whole_config():
+    """The lines at the top of the page are run with the rest."""
+    (short,), (whole,) = blocks(DOCUMENT, "In short", "nginx"), blocks(DOCUMENT, "nginx", "nginx")
     lines = {line.partition("#")[0].strip() for line in whole.splitlines()}
     assert set(short.splitlines()) <= lines

@@ -18,7 +18,6 @@ from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.money.limit_queue import LimitQueue
 from gateway.money.pricing import Pricing
-from gateway.money.rules.pricing import PriceList
 from gateway.outputs.lifetime import ResultLifetime
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
@@ -29,6 +28,7 @@ from gateway.sharing.identity import IdentityService
 from gateway.sharing.rules.determinism import Policy as SharingPolicy
 from gateway.store.sqlite import SQLiteStore
 from tests.support.fake_upstream import FakeUpstream, Line
+from tests.support.live import money
 
 _READS = frozenset(
     {
@@ -118,7 +118,7 @@ class Observer:
     def polled(self, served_by: str) -> None:
         """Take note."""
 
-    def orphan_settled(self, result: str) -> None:
+    def orphan_resolved(self, result: str) -> None:
         """Take note."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -138,7 +138,7 @@ class Life:
         self.schemas = SchemaService(self.line, clock)
         identities = IdentityService(self.schemas, versions, SharingPolicy(), share="team", ttl_seconds=3600.0)
         lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=3600.0)
-        self.pricing = Pricing(PriceList(), observer)
+        self.pricing = Pricing(money(), observer)
         self.tracker = Tracker(
             store,
             self.line,

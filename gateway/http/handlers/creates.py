@@ -95,7 +95,7 @@ async def _create(
 
 def read_create(request: web.Request, body: bytes, form: BodyForm) -> CreateBody:
     """Check a create's body by this gateway's settings."""
-    settings = request.app[SETTINGS].now
+    settings = request.app[SETTINGS].value
     return parse_create(
         body,
         form,

@@ -54,7 +54,7 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/streams/{ticket}` and `GET /v1/files/{ticket}`."""
     view = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], base_url.page_of(request))
     request[ABOUT], team = view, view.prediction.team
-    request[STREAM_ORIGINS] = request.app[SETTINGS].now.team_origins.get(team, ())
+    request[STREAM_ORIGINS] = request.app[SETTINGS].value.team_origins.get(team, ())
     if view.run.stream_url is None:
         raise NotFound
     if _last_event_id(request) is None:

@@ -7,18 +7,21 @@ until then it holds no memory and no place. Where the kernel can, it does the sa
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.teams import Teams
 from gateway.errors import NotFound, RateLimited, UpstreamUnavailable
 from gateway.http.sse.connection import Block, Reader
 from gateway.http.sse.fan_out import WRITES_A_TURN, FanOut
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.sleep import sleep_until_event
 from gateway.streams.channel import Channel
 from gateway.streams.ports import StreamObserver
+from gateway.streams.settings import StreamSettings
 
 PATIENCE = 4
 """Heartbeats that a caller may let pass without taking anything: a minute, as they are set by default."""
@@ -35,36 +38,29 @@ class OpenStreams:
         self,
         clock: Clock,
         observer: StreamObserver,
-        *,
-        max_total: int,
-        max_per_team: int,
-        heartbeat_seconds: float,
-        teams: Collection[str],
+        settings: LiveSettings[StreamSettings],
+        teams: LiveSettings[Teams],
     ) -> None:
         self._clock = clock
         self._observer = observer
-        self._max_total = max_total
-        self._max_per_team = max_per_team
-        self._heartbeat_seconds = heartbeat_seconds
+        self._settings = settings
         self._teams = teams
-        self._is_reconfigured = asyncio.Event()
+        self._pause_seconds = settings.value.heartbeat_seconds
+        self._has_new_pause = asyncio.Event()
         self._by_team: Counter[str] = Counter()
         self._fan_outs: dict[Channel, FanOut] = {}
         self._team_of: dict[Reader, str] = {}
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._closing = False
+        settings.subscribe(self._apply)
+        teams.subscribe(self._end_streams_of_removed_teams)
 
-    def reconfigure(
-        self, *, max_total: int, max_per_team: int, heartbeat_seconds: float, teams: Collection[str]
-    ) -> None:
-        """Go by other bounds, for streams that are opened from now on. Streams of teams that have gone are ended."""
-        self._max_total = max_total
-        self._max_per_team = max_per_team
-        self._teams = teams
-        if self._heartbeat_seconds != heartbeat_seconds:
-            self._heartbeat_seconds = heartbeat_seconds
-            self._is_reconfigured.set()
+    def _apply(self, settings: StreamSettings) -> None:
+        if settings.heartbeat_seconds != self._pause_seconds:
+            self._has_new_pause.set()
+
+    def _end_streams_of_removed_teams(self, teams: Teams) -> None:
         for reader, team in self._team_of.items():
             if team not in teams:
                 reader.is_ending = True
@@ -73,7 +69,7 @@ class OpenStreams:
     @property
     def patience_seconds(self) -> float:
         """How long a caller may take nothing."""
-        return PATIENCE * self._heartbeat_seconds
+        return PATIENCE * self._settings.value.heartbeat_seconds
 
     def count(self, team: str | None) -> int:
         """Say how many streams of a team are open; of all teams, if none is named."""
@@ -86,11 +82,12 @@ class OpenStreams:
         Raise `RateLimited` when there are too many, `NotFound` for a team that has gone, `UpstreamUnavailable` at the
         gateway's end.
         """
-        if team not in self._teams:
+        if team not in self._teams.value:
             raise NotFound
         if self._closing:
             raise UpstreamUnavailable("The gateway is shutting down.", retry_after=_RETRY_SECONDS)
-        if self._by_team.total() >= self._max_total or self._by_team[team] >= self._max_per_team:
+        settings = self._settings.value
+        if self._by_team.total() >= settings.max_total or self._by_team[team] >= settings.max_per_team:
             raise RateLimited("Too many streams are open.", retry_after=_RETRY_SECONDS)
         self._by_team[team] += 1
         try:
@@ -110,7 +107,7 @@ class OpenStreams:
             fan_out = self._fan_outs[channel] = FanOut(channel, self._observer)
         fan_out.enter(reader, left_at)
         self._team_of[reader] = team
-        reader.is_ending = self._closing or team not in self._teams
+        reader.is_ending = self._closing or team not in self._teams.value
         self._is_empty.clear()
         try:
             yield
@@ -125,8 +122,9 @@ class OpenStreams:
     async def watch(self) -> None:
         """Send heartbeats, and cut off who takes nothing, for ever."""
         while True:
-            self._is_reconfigured.clear()
-            await sleep_until_event(self._clock, self._heartbeat_seconds, self._is_reconfigured)
+            self._has_new_pause.clear()
+            self._pause_seconds = self._settings.value.heartbeat_seconds
+            await sleep_until_event(self._clock, self._pause_seconds, self._has_new_pause)
             for number, reader in enumerate(self._readers(), 1):
                 reader.beat(_HEARTBEAT, PATIENCE)
                 if number % WRITES_A_TURN == 0:

@@ -21,6 +21,7 @@ from gateway.money.rules.pricing import Price, PriceList, Rule, UnknownPolicy
 from gateway.store.sqlite import SQLiteStore
 from tests.contract.test_money import demand, settlement
 from tests.support.clock import ManualClock
+from tests.support.live import money, teams_of
 from tests.support.records import NOW, finish, go, lead, live, prediction
 
 HOOK = "https://hooks.example.com/budget"
@@ -84,21 +85,21 @@ def team(**limits: Any) -> Team:
 @pytest.fixture
 def budgets(store: SQLiteStore, clock: ManualClock, observer: Any, heard: Any) -> Budgets:
     limits = {"microusd_per_day": 1000, "microusd_per_month": 5000}
-    made = Budgets([team(**limits)], {"red": HOOK}, store, clock, observer)
+    made = Budgets(teams_of(team(**limits)), money(budget_webhooks={"red": HOOK}), store, clock, observer)
     made.announce_through(heard)
     return made
 
 
 @pytest.fixture
 def pricing(observer: Any) -> Pricing:
-    return Pricing(PriceList(rules=(Rule("acme/*", Price(per_run=1)),)), observer)
+    return Pricing(money(PriceList(rules=(Rule("acme/*", Price(per_run=1)),))), observer)
 
 
 @pytest.fixture
 def ledger_auditor(
     store: SQLiteStore, pricing: Pricing, budgets: Budgets, clock: ManualClock, observer: Any
 ) -> LedgerAuditor:
-    return LedgerAuditor(store, store, pricing, budgets, clock, observer, retain_days=30)
+    return LedgerAuditor(store, store, pricing, budgets, clock, observer, money())
 
 
 async def spend(store: SQLiteStore, name: str, microusd: int, at: float = NOW) -> None:
@@ -196,7 +197,7 @@ class TestBookkeeper:
         await store._write(lambda db: db.execute("UPDATE spent SET microusd = 0").rowcount)
         later = ManualClock(NOW + 5 * 86_400)
         assert windows.first_day(windows.Window.MONTH, windows.day_of(later.now())) <= windows.day_of(NOW)
-        ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, retain_days=30)
+        ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, money())
         running = asyncio.create_task(ledger_auditor.run())
         while ("ledger_drift", (0,)) in observer.noted or observer.count("ledger_drift") == 0:
             await asyncio.sleep(0.01)
@@ -207,7 +208,7 @@ class TestBookkeeper:
         await spend(store, "1", 70)
         await store._write(lambda db: db.execute("UPDATE spent SET microusd = 0").rowcount)
         later = ManualClock(NOW + 5 * 86_400)
-        ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, retain_days=30)
+        ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, money())
         found = [await ledger_auditor.audit() for _ in range(31)]
         assert sum(found) > 0
         assert found[-1] == 0
@@ -268,7 +269,7 @@ class TestPricing:
         assert observer.last("charge_doubted") == ("document-unreadable",)
 
     def test_without_a_price_nothing_is_estimated(self, observer):
-        pricing = Pricing(PriceList(unknown=UnknownPolicy.REFUSE), observer)
+        pricing = Pricing(money(PriceList(unknown=UnknownPolicy.REFUSE)), observer)
         with pytest.raises(PriceUnknown) as caught:
             pricing.estimate("acme/toy", b"{}")
         assert "prices.unknown" in caught.value.detail
@@ -277,7 +278,7 @@ class TestPricing:
 
     async def test_estimates_are_learned_and_outlive_the_process(self, store, observer):
         prices = PriceList(rules=(Rule("acme/*", Price(per_second=1)),))
-        pricing = Pricing(prices, observer)
+        pricing = Pricing(money(prices), observer)
         assert pricing.estimate("acme/toy", b"{}").microusd == 60_000_000
         document = b'{"id":"a","status":"succeeded","metrics":{"predict_time":2}}'
         for n in range(6):
@@ -287,7 +288,7 @@ class TestPricing:
             pricing.note(live(f"run{n}", status=Status.SUCCEEDED), made)
         learned = pricing.estimate("acme/toy:" + "a" * 64, b"{}")
         assert learned.microusd == 2_000_000
-        again = Pricing(prices, observer)
+        again = Pricing(money(prices), observer)
         await again.load(store)
         assert again.learned == 1
         assert again.estimate("acme/toy", b"{}") == learned

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.domain.records import Kind, Prediction, PredictionView, Run, RunState, Source, Status
+from gateway.domain.records import Key, Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.errors import NotFound
 from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import Price, PriceList, Rule
 from gateway.operations.explain import ExplainService
 from gateway.operations.rules.explain import Happening
 from tests.support.fakes import FakeStore
+from tests.support.live import access_of, money
 from tests.support.people import caller, issue
 
 PRICES = PriceList(rules=(Rule("acme/*", Price(per_run=Decimal("0.5"))),))
@@ -48,11 +49,11 @@ class Courier:
         return [Happening(7.0, "delivered", f"start, of {view.prediction.id}")]
 
 
-def service(store: FakeStore, view: PredictionView, **config_keys: str) -> ExplainService:
-    pricing = Pricing(PRICES, None)  # type: ignore[arg-type] - nothing is counted
+def service(store: FakeStore, view: PredictionView, *config_keys: Key) -> ExplainService:
+    pricing = Pricing(money(PRICES), None)  # type: ignore[arg-type] - nothing is counted
     predictions: Any = Predictions(view)
     courier = Courier()
-    return ExplainService(predictions, predictions, store, store, pricing, config_keys=config_keys, sources=[courier])
+    return ExplainService(predictions, predictions, store, store, pricing, access_of(*config_keys), sources=[courier])
 
 
 async def test_others_tell_their_part(store: FakeStore):
@@ -66,9 +67,10 @@ async def test_others_tell_their_part(store: FakeStore):
 async def test_a_key_is_named_from_the_config_or_the_store_or_not_at_all(store: FakeStore):
     _, key = issue(id="kept", name="the server")
     await store.add_key(key)
+    of_config = replace(issue()[1], id="k", name="of the config")
     for key_id, name in (("k", "of the config"), ("kept", "the server"), ("gone", None)):
         view = PredictionView(replace(PREDICTION, key_id=key_id), RUN)
-        answer: Any = await service(store, view, k="of the config").explain(caller(), "p1")
+        answer: Any = await service(store, view, of_config).explain(caller(), "p1")
         assert answer["key"] == {"id": key_id, "name": name}
 
 

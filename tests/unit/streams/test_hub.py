@@ -11,12 +11,14 @@ from msgspec.structs import replace
 from gateway.domain.records import PredictionView, Run, RunState, Status
 from gateway.errors import StoreUnavailable, UpstreamUnavailable
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
 from gateway.streams.channel import Channel
 from gateway.streams.hub import LAST_WORDS_SECONDS, StreamHub
 from gateway.streams.log_writer import PAUSE_SECONDS
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event
+from gateway.streams.settings import StreamSettings
 from tests.support.clock import START, ManualClock, settle
 from tests.support.fake_streams import (
     BROKEN,
@@ -87,7 +89,12 @@ class Stack:
             tracker.follow(self.store.runs[self.run.id])
         made = StreamHub(
             self.streams, tracker, self.logs, self.clock, self.observer,
-            max_log_bytes=max_log_bytes, kept_log_bytes=kept_log_bytes,
+            LiveSettings(
+                StreamSettings(
+                    max_log_bytes=max_log_bytes, kept_log_bytes=kept_log_bytes,
+                    heartbeat_seconds=15, max_total=10, max_per_team=10,
+                )
+            ),
         )  # fmt: skip
         keeping = asyncio.create_task(made.log_writer.run())
         try:

@@ -13,11 +13,13 @@ from gateway.domain import times
 from gateway.domain.teams import Team
 from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited, UpstreamUnavailable
+from gateway.runtime.live import LiveSettings
 from gateway.throttling.fair_limiter import MAX_WAITING
 from gateway.throttling.ports import AccountObserver
-from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter, asking
+from gateway.throttling.upstream_limiter import InternalUpstream, ThrottlingSettings, UpstreamLimiter, asking
 from tests.support.clock import ManualClock, settle
 from tests.support.fakes import Call, FakeUpstream
+from tests.support.live import teams_of
 
 CREATE = "predictions.create"
 READ = "models.get"
@@ -37,11 +39,11 @@ class Notes:
     refusals: list[tuple[str, str]] = field(default_factory=list)
     throttles: list[str] = field(default_factory=list)
 
-    def turn_waited(self, lane: str, seconds: float) -> None:
+    def permit_waited(self, lane: str, seconds: float) -> None:
         """Note a wait."""
         self.waits.append((lane, seconds))
 
-    def turn_refused(self, lane: str, reason: str) -> None:
+    def permit_refused(self, lane: str, reason: str) -> None:
         """Note a refusal."""
         self.refusals.append((lane, reason))
 
@@ -67,7 +69,12 @@ def teams(**weights: float) -> list[Team]:
 async def opened(
     clock: ManualClock, notes: Notes, members: list[Team], *, creates: float = 600, requests: float = 3000
 ) -> AsyncIterator[UpstreamLimiter]:
-    account = UpstreamLimiter(members, clock, notes, creates_per_minute=creates, requests_per_minute=requests)
+    account = UpstreamLimiter(
+        teams_of(*members),
+        clock,
+        notes,
+        LiveSettings(ThrottlingSettings(creates_per_minute=creates, requests_per_minute=requests)),
+    )
     running = asyncio.create_task(account.run())
     yield account
     running.cancel()

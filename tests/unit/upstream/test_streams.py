@@ -7,7 +7,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.errors import UpstreamUnavailable
-from gateway.upstream.streams import StreamReader, StreamSettings
+from gateway.upstream.streams import StreamReader, StreamReaderSettings
 
 
 class Silent(AbstractResolver):
@@ -36,7 +36,7 @@ class Observer:
 
 async def test_a_name_that_is_looked_for_in_vain_is_given_up():
     """The name server is dead, the stream's reader is told the result all the same: the wait has an end."""
-    settings = StreamSettings(
+    settings = StreamReaderSettings(
         base_url="https://api.replicate.com/v1", trusted_hosts=("*.replicate.com",), connect_seconds=0.05
     )
     observer = Observer()

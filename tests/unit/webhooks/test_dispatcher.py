@@ -17,12 +17,14 @@ from standardwebhooks.webhooks import Webhook
 from gateway.domain import documents
 from gateway.domain.records import Status
 from gateway.errors import StoreUnavailable
+from gateway.runtime.live import LiveSettings
 from gateway.store.sqlite import SQLiteStore
 from gateway.upstream.webhooks import TransportSettings, WebhookSender
-from gateway.webhooks.dispatcher import NotifierSettings, WebhookDispatcher
+from gateway.webhooks.dispatcher import WebhookDispatcher
 from gateway.webhooks.rules.deliveries import DeliveryState
 from gateway.webhooks.rules.slots import Slots
 from gateway.webhooks.secrets import WebhookSecrets
+from gateway.webhooks.settings import WebhookSettings
 from tests.support.clock import ManualClock
 from tests.support.receiver import Message, Receiver, answering, endless, hang_up, never, start_receiver
 from tests.support.records import live, prediction
@@ -66,24 +68,24 @@ class Stack:
         for name in ("allow_private", "allow_http", "total_seconds"):
             if name in settings:
                 self.transport_settings[name] = settings.pop(name)
-        self.settings = NotifierSettings(
+        self.settings = WebhookSettings(
             **{"max_attempts": 12, "max_queued": 1000, "retain_dead_seconds": 7 * 24 * HOUR} | settings
         )
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[WebhookDispatcher]:
         sender = WebhookSender(
-            TransportSettings(**self.transport_settings, answer_seconds=0.2), self.clock,
+            LiveSettings(TransportSettings(**self.transport_settings, answer_seconds=0.2)), self.clock,
             resolver=self.resolver, tls=self.tls,
         )  # fmt: skip
         dispatcher = WebhookDispatcher(
-            self.store, self.secrets, sender, self.clock, self.counted, settings=self.settings,
+            self.store, self.secrets, sender, self.clock, self.counted, LiveSettings(self.settings),
             show=lambda view, base, family: documents.render(view, base, "streams/t", family=family),
             is_followed=lambda _: True,
             random_bytes=secrets.token_bytes,
         )  # fmt: skip
         await dispatcher.resume()
-        dispatcher.start("http://gateway.test/v1")
+        dispatcher.start("http://gateway.test")
         try:
             yield dispatcher
         finally:
