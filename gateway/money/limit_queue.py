@@ -1,6 +1,6 @@
 """Admission: creates that are about to lead wait here while a rate, or the number of runs under way, is in the way.
 
-The store decides, in the step that would record the intent (`Sharing.begin`); nothing is recorded while a create waits.
+The store decides, in the step that would record the intent (`Sharing.start`); nothing is recorded while a create waits.
 Those whom the same limit keeps waiting stand in one line, in the order in which they came. A budget lets nobody wait.
 """
 
@@ -10,6 +10,8 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+import msgspec
 
 from gateway.domain import quota
 from gateway.domain.create_request import CreateCommand
@@ -26,13 +28,11 @@ MAX_WAITING = 1000
 """How many creates of one team wait at a time: each is a connection, and a body in memory."""
 
 
-class WaitForLimit(Exception):
-    """A limit is in the way that waiting helps with. Nothing was recorded."""
+class WaitForLimit(msgspec.Struct, frozen=True):
+    """A create has to wait for a limit. Nothing was recorded."""
 
-    def __init__(self, refused: Refused | None) -> None:
-        super().__init__()
-        self.refused = refused
-        """`None`: others wait for the same limit and were there before."""
+    refused: Refused | None
+    """The limit that refused it; `None` if a create that came earlier waits for the same limit."""
 
 
 class QueueEntry:
@@ -80,10 +80,9 @@ class QueueEntry:
     def __lt__(self, other: "QueueEntry") -> bool:
         return self.number < other.number
 
-    def check_turn(self) -> None:
-        """Raise `WaitForLimit` if somebody who came earlier waits for one of the same limits."""
-        if self._limit_queue.is_behind(self) is not None:
-            raise WaitForLimit(None)
+    def check_turn(self) -> WaitForLimit | None:
+        """Return `WaitForLimit` if a create that came earlier waits for one of the same limits."""
+        return None if self._limit_queue.is_behind(self) is None else WaitForLimit(None)
 
     async def wait(self, refused: Refused | None) -> None:
         """Wait until another try makes sense. Raise `RateLimited` when the caller has waited long enough."""

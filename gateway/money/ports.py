@@ -12,7 +12,7 @@ from gateway.money.rules.audit import Audited
 class Ledger(Protocol):
     """What runs cost and what is held for those under way.
 
-    Reservations are made by `Sharing.begin` and settled by the steps that end or forget a run (`Predictions`). A line
+    Reservations are made by `Sharing.start` and settled by the steps that end or forget a run (`Predictions`). A line
     of the ledger and every sum of it change in one step. Days are those of `gateway.domain.windows`.
     """
 

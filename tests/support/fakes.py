@@ -107,6 +107,7 @@ class FakeObserver:
     polls: list[str] = field(default_factory=list)
     bypasses: list[BypassReason] = field(default_factory=list)
     cancels: list[str] = field(default_factory=list)
+    failed_listeners: list[str] = field(default_factory=list)
 
     def prediction_created(self, team: str, target: str, source: Source) -> None:
         """Note a prediction that was recorded."""
@@ -123,6 +124,10 @@ class FakeObserver:
     def canceled(self, result: str) -> None:
         """Note a cancel."""
         self.cancels.append(result)
+
+    def listener_failed(self, listener: str) -> None:
+        """Note a listener that failed."""
+        self.failed_listeners.append(listener)
 
     def polled(self, served_by: str) -> None:
         """Note a look at a prediction."""

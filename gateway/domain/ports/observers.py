@@ -37,6 +37,10 @@ class PredictionObserver(Protocol):
         """Note a cancel: one caller has `left` others, upstream was `asked`, or the prediction was `over` before."""
         ...
 
+    def listener_failed(self, listener: str) -> None:
+        """Count a failed call of a listener, by a `gateway.predictions.events.Listener`."""
+        ...
+
     def polled(self, served_by: str) -> None:
         """Note a look at a prediction: answered here (`gateway`), or sent on (`upstream`)."""
         ...

@@ -12,7 +12,17 @@ from gateway.domain.windows import Window
 from gateway.errors import BadRequest, Unprocessable
 from gateway.http import base_url, request_limits
 from gateway.http.handlers.creates import read_create, read_directives
-from gateway.http.keys import ACCOUNT, CALLER, CLOCK, CREATES, HEALTH, TOKENS, UPSTREAM_WEBHOOKS, USAGE, WEBHOOK_SECRETS
+from gateway.http.keys import (
+    ACCOUNT,
+    CALLER,
+    CLOCK,
+    ESTIMATES,
+    HEALTH,
+    TOKENS,
+    UPSTREAM_WEBHOOKS,
+    USAGE,
+    WEBHOOK_SECRETS,
+)
 from gateway.http.request_body import read, read_json
 from gateway.throttling.upstream_limiter import state_shown
 
@@ -57,7 +67,7 @@ async def estimate(request: web.Request) -> web.Response:
         own_origins=base_url.own_origins(request),
         directives=wishes,
     )
-    found = await request.app[CREATES].estimate(request[CALLER], command)
+    found = await request.app[ESTIMATES].estimate(request[CALLER], command)
     answer = msgspec.to_builtins(found)
     microusd = answer.pop("microusd")
     answer |= {"estimate_usd": None if microusd is None else money.usd(microusd), "estimate_microusd": microusd}
