@@ -79,7 +79,7 @@ def _connect(parts: Parts) -> None:
     tracker.when_ended(dispatcher.note_ended)
     if parts.outputs is not None and parts.outputs.copier is not None:
         tracker.when_ended(parts.outputs.copier.note_end)
-    service.when_left(lambda view: hub.look(view.run.id))
+    service.when_left(lambda view: hub.check_canceled(view.run.id))
     service.when_left(dispatcher.note_left)
     predictions.events.add_created_listener(Listener.WEBHOOKS, dispatcher.note_created)
 

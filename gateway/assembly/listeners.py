@@ -80,7 +80,7 @@ def _ops_app(parts: Parts) -> web.Application:
 
 async def _add_dashboard(app: web.Application, parts: Parts) -> None:
     """Add the usage page to the ops listener."""
-    app[keys.BOARDS] = parts.operations.dashboard
+    app[keys.DASHBOARD] = parts.operations.dashboard
     app[keys.SESSIONS] = parts.access.sessions
     app[dashboard.RENDERER] = await asyncio.to_thread(load_renderer)
     app[dashboard.ASSETS] = await asyncio.to_thread(dashboard_assets.load)
@@ -99,9 +99,9 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.METRICS] = base.metrics
     app[keys.TRACER] = base.tracer
     app[keys.UPSTREAM] = upstream.client
-    app[keys.ACCOUNT] = upstream.limiter
+    app[keys.UPSTREAM_LIMITER] = upstream.limiter
     app[request_limits.RATES] = parts.rates.rates
-    app[request_limits.HOLDING] = parts.rates.hold_queue
+    app[request_limits.HOLD_QUEUE] = parts.rates.hold_queue
     app[keys.USAGE] = parts.money.usage
     app[keys.AUTHENTICATOR] = access.authenticator
     app[keys.TOKENS] = access.tokens
@@ -120,7 +120,7 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.UPLOADS] = parts.files.uploads
     if parts.outputs is not None:
         app[keys.OUTPUTS] = parts.outputs.service
-    app[keys.TROUBLES] = operations.recent_errors
+    app[keys.RECENT_ERRORS] = operations.recent_errors
     app[keys.EXPLAIN] = operations.explain
     app[keys.HEALTH] = operations.health
 

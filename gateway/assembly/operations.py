@@ -8,7 +8,6 @@ from gateway.assembly.predictions import PredictionParts
 from gateway.assembly.streams import StreamParts
 from gateway.assembly.upstream import UpstreamParts
 from gateway.operations.dashboard import DashboardService, Sources
-from gateway.operations.delivery_history import DeliveryHistory
 from gateway.operations.explain import ExplainService
 from gateway.operations.health import Health
 from gateway.operations.janitor import Janitor
@@ -49,9 +48,7 @@ def build_operations(
         recent_errors=recent_errors,
         run_timings=RunTimings(metrics),
         health=Health(store, upstream.internal, clock, lambda: upstream.client.token_refused_at is not None),
-        explain=ExplainService(
-            predictions.service, store, store, store, money.pricing, live.access, sources=[DeliveryHistory(store)]
-        ),
+        explain=ExplainService(predictions.service, store, store, store, money.pricing, live.access, store),
         dashboard=DashboardService(live.teams, store, metrics, recent_errors, sources, clock),
     )
 

@@ -98,7 +98,6 @@ async def build_predictions(
         pending_creates,
         base.clock,
         metrics,
-        metrics,
         live.predictions,
         create_limiter=upstream.limiter,
         internal_upstream=upstream.internal,

@@ -81,7 +81,6 @@ def http_settings(config: Config, teams: Teams) -> HttpSettings:
     """Return the bounds of requests, and the origins that browsers may call from."""
     return HttpSettings(
         public_url=_public_url(config),
-        upstream_base=str(config.upstream.base_url),
         trusted_proxies=tuple(ip_network(str(network)) for network in config.server.trusted_proxies),
         max_body_bytes=config.server.max_body_bytes,
         max_upload_bytes=config.server.max_upload_bytes,

@@ -48,13 +48,12 @@ class RunState(StrEnum):
     """How far the gateway is with a run.
 
     `intended`: about to be created upstream, or created with the answer not yet recorded. `live`: upstream has it.
-    `ended`: its terminal document is recorded. `lost`: it was never created as far as upstream knows.
+    `ended`: its terminal document is recorded.
     """
 
     INTENDED = "intended"
     LIVE = "live"
     ENDED = "ended"
-    LOST = "lost"
 
 
 class Source(StrEnum):

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.domain import ids, times
 from gateway.domain.ports.clock import Clock
-from gateway.domain.ports.observers import UploadObserver
+from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.ports.records import Files
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import File
@@ -71,7 +71,7 @@ class UploadService:
         store: Files,
         upstream: Upstream,
         clock: Clock,
-        observer: UploadObserver,
+        observer: DeliveryObserver,
         settings: LiveSettings[UploadSettings],
     ) -> None:
         self._store = store

@@ -11,7 +11,6 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     public_url: str | None
     """Without `/v1` and without a slash at its end."""
-    upstream_base: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     max_body_bytes: int
     max_upload_bytes: int

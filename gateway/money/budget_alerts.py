@@ -6,10 +6,11 @@ import logging
 from gateway.domain import quota, windows
 from gateway.domain.limits import Limits, SubjectKind
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Allowance, LimitKind, LimitStatus
 from gateway.domain.teams import Teams
 from gateway.errors import GatewayError
-from gateway.money.ports import Announcer, Ledger, MoneyObserver
+from gateway.money.ports import Announcer, Ledger
 from gateway.money.rules import refusals
 from gateway.money.settings import MoneySettings
 from gateway.runtime.live import LiveSettings
@@ -32,7 +33,7 @@ class Budgets:
         settings: LiveSettings[MoneySettings],
         ledger: Ledger,
         clock: Clock,
-        observer: MoneyObserver,
+        observer: LimitObserver,
     ) -> None:
         self._teams = teams
         self._settings = settings

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 
 from gateway.domain import windows
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.windows import Window
 from gateway.errors import GatewayError
 from gateway.money.budget_alerts import Budgets
-from gateway.money.ports import Ledger, MoneyObserver, SharedRuns
+from gateway.money.ports import Ledger, SharedRuns
 from gateway.money.pricing import Pricing
 from gateway.money.rules.audit import Tally
 from gateway.money.settings import MoneySettings
@@ -40,7 +41,7 @@ class LedgerAuditor:
         pricing: Pricing,
         budgets: Budgets,
         clock: Clock,
-        observer: MoneyObserver,
+        observer: LimitObserver,
         settings: LiveSettings[MoneySettings],
         *,
         every_seconds: float = 60.0,

@@ -17,10 +17,11 @@ from gateway.domain import quota
 from gateway.domain.create_request import CreateCommand
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Allowance, Granted, LimitKind, LimitStatus, Refused, ReservationRequest
 from gateway.domain.teams import Caller
 from gateway.errors import BudgetExceeded, GatewayError, RateLimited, UpstreamUnavailable
-from gateway.money.ports import Ledger, MoneyObserver
+from gateway.money.ports import Ledger
 from gateway.money.rules import refusals
 from gateway.runtime.sleep import sleep_until_event
 
@@ -106,7 +107,7 @@ class _Line:
 class LimitQueue:
     """Lets creates wait, first come, first served."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, observer: MoneyObserver) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, observer: LimitObserver) -> None:
         self._ledger = ledger
         self._clock = clock
         self._observer = observer

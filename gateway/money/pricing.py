@@ -8,9 +8,10 @@ import logging
 from gateway.domain import documents, ledger
 from gateway.domain.ledger import BETWEEN, Settlement
 from gateway.domain.money import Amounts
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.records import Run, Status
 from gateway.errors import PriceUnknown
-from gateway.money.ports import Ledger, MoneyObserver
+from gateway.money.ports import Ledger
 from gateway.money.rules import cost_history, estimates, pricing
 from gateway.money.rules.cost_history import Recent, Sample
 from gateway.money.rules.pricing import Charge, Price, Unpriced
@@ -27,7 +28,7 @@ _LEARNED_LINES = 20_000
 class Pricing:
     """Estimates and charges by one list of prices."""
 
-    def __init__(self, settings: LiveSettings[MoneySettings], observer: MoneyObserver) -> None:
+    def __init__(self, settings: LiveSettings[MoneySettings], observer: LimitObserver) -> None:
         self._settings = settings
         self._observer = observer
         self._recent = Recent()

@@ -19,7 +19,7 @@ from gateway.domain.teams import Teams
 from gateway.domain.windows import Window
 from gateway.money.ports import Ledger
 from gateway.money.rules import projection, reports
-from gateway.operations.ports.dashboard import Figures
+from gateway.operations.ports import Figures
 from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.rules import dashboard_view as board
 from gateway.operations.rules.dashboard_view import MOST_ROWS, ActiveRun, Board, Budget, Live, Refusal

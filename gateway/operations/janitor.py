@@ -10,7 +10,7 @@ from functools import partial
 
 from gateway.domain import documents
 from gateway.domain.ports.clock import Clock
-from gateway.domain.ports.observers import CacheObserver
+from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.records import Files
 from gateway.domain.records import Run
 from gateway.errors import GatewayError
@@ -37,7 +37,7 @@ class Janitor:
         settings: LiveSettings[RetentionSettings],
         *,
         on_cleared: Callable[[], None],
-        observer: CacheObserver | None = None,
+        observer: PredictionObserver | None = None,
         every_seconds: float = 60.0,
     ) -> None:
         self._predictions = predictions

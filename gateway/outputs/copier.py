@@ -17,10 +17,11 @@ import msgspec
 
 from gateway.domain import documents
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.records import Copy, Run
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.outputs.eviction import OutputEviction
-from gateway.outputs.ports import CopyFailure, CopyStore, NotCopied, OutputFetcher, OutputObserver, OutputStore, Spool
+from gateway.outputs.ports import CopyFailure, CopyStore, NotCopied, OutputFetcher, OutputStore, Spool
 from gateway.outputs.rules import outputs
 from gateway.outputs.rules.outputs import Files, OutputFile, Persist
 from gateway.runtime.sleep import sleep_until_event
@@ -57,7 +58,7 @@ class Copier:
         fetcher: OutputFetcher,
         keeper: OutputEviction,
         clock: Clock,
-        observer: OutputObserver,
+        observer: DeliveryObserver,
         *,
         persist: Persist,
         max_bytes: int,

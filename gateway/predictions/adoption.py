@@ -17,7 +17,7 @@ from msgspec import Raw
 from gateway.domain import documents
 from gateway.domain.documents import Snapshot
 from gateway.domain.ports.clock import Clock
-from gateway.domain.ports.observers import AdoptionObserver
+from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState
 from gateway.errors import Conflict, GatewayError, UpstreamUnavailable
@@ -55,7 +55,7 @@ class Adopter:
         upstream: Upstream,
         pending_creates: PendingCreates,
         clock: Clock,
-        observer: AdoptionObserver,
+        observer: PredictionObserver,
         adopt: Adopt,
         take_up: TakeUp,
     ) -> None:

@@ -15,7 +15,7 @@ from gateway.domain import documents
 from gateway.domain.bypass import BypassReason
 from gateway.domain.create_request import CreateCommand, CreateContext, Created
 from gateway.domain.ports.clock import Clock
-from gateway.domain.ports.observers import AdoptionObserver, PredictionObserver
+from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import PredictionView, Run
 from gateway.domain.upstream_response import Answer
@@ -57,7 +57,6 @@ class RunCreator:
         pending_creates: PendingCreates,
         clock: Clock,
         observer: PredictionObserver,
-        adoption_observer: AdoptionObserver,
         settings: LiveSettings[PredictionSettings],
         *,
         create_limiter: CreateLimiter | None = None,
@@ -77,7 +76,7 @@ class RunCreator:
             internal_upstream or upstream,
             pending_creates,
             clock,
-            adoption_observer,
+            observer,
             recorder.adopt,
             recorder.take_up,
         )

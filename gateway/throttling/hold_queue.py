@@ -7,10 +7,10 @@ is told so when its time is over and not before: whoever is told "no" at once as
 import asyncio
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.errors import UpstreamUnavailable
 from gateway.runtime.sleep import sleep_until_event
 from gateway.runtime.tasks import Tasks
-from gateway.throttling.ports import RateObserver
 from gateway.throttling.rules import request_rates
 from gateway.throttling.rules.hold_line import Buckets, HeldCreate, HoldLine
 from gateway.throttling.rules.request_rates import RateExceeded
@@ -31,7 +31,7 @@ class _TeamsLine:
 class HoldQueue:
     """The creates that are held."""
 
-    def __init__(self, clock: Clock, observer: RateObserver) -> None:
+    def __init__(self, clock: Clock, observer: LimitObserver) -> None:
         self._clock = clock
         self._observer = observer
         self._lines: dict[str, _TeamsLine] = {}

@@ -20,6 +20,7 @@ import msgspec
 
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.rates import Rate
 from gateway.domain.teams import Teams
@@ -28,7 +29,7 @@ from gateway.errors import RateLimited
 from gateway.money.rules import refusals
 from gateway.runtime.live import LiveSettings
 from gateway.throttling.fair_limiter import MAX_WAITING, FairLimiter
-from gateway.throttling.ports import AccountObserver, CallLimiter, CreateLimiter
+from gateway.throttling.ports import CreateLimiter
 from gateway.throttling.rules.adaptive_rate import LearnedRate
 
 CREATES = "creates"
@@ -98,7 +99,7 @@ class UpstreamLimiter:
         self,
         teams: LiveSettings[Teams],
         clock: Clock,
-        observer: AccountObserver,
+        observer: LimitObserver,
         settings: LiveSettings[ThrottlingSettings],
     ) -> None:
         self._clock = clock
@@ -126,14 +127,17 @@ class UpstreamLimiter:
         if asker := self._askers.get(team):
             asking.set(asker)
 
-    # What the client asks (`CallLimiter`).
+    # What the client of Replicate asks before each call.
 
     def take(self, operation: str) -> bool:
-        """Take a turn if there is one to be had at once."""
+        """Take a permit if there is one at once. Creates have theirs already: see `create_turn`."""
         return operation in _LED_OPERATIONS or self.requests.take()
 
     async def permit(self, operation: str) -> None:
-        """Wait for a turn on behalf of whoever asks."""
+        """Wait for a permit in the name of the asker of this context.
+
+        Raise `RateLimited` when there is none in time; nothing may be sent then.
+        """
         asker = asking.get()
         name = _CANCELS if asker.name == _OWN and operation.endswith(".cancel") else asker.name
         await self._queue(REQUESTS, name, self._clock.monotonic() + asker.max_wait_seconds, returned=False)
@@ -145,7 +149,7 @@ class UpstreamLimiter:
             self._observer.account_throttled(name)
         lane.rate.observe_response(answer, self._clock.monotonic())
 
-    # What creates ask (`CreateLimiter`).
+    # What creates ask.
 
     async def create_turn(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
         """Wait for a turn to create; say whether it had to be waited for."""
@@ -276,6 +280,5 @@ def _number(value: float) -> float:
 
 
 if TYPE_CHECKING:
-    _pacer: type[CallLimiter] = UpstreamLimiter
     _turns: type[CreateLimiter] = UpstreamLimiter
     _upstream: type[Upstream] = InternalUpstream

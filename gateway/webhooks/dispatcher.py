@@ -19,12 +19,13 @@ import msgspec
 from gateway.domain import times
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.records import PredictionView, Run
 from gateway.errors import GatewayError
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.sleep import sleep_until_event
 from gateway.runtime.tasks import Tasks
-from gateway.webhooks.ports import Busy, DeliveryObserver, WebhookTransport
+from gateway.webhooks.ports import Busy, WebhookTransport
 from gateway.webhooks.progress import ProgressQueue
 from gateway.webhooks.rules import deliveries
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind

@@ -15,9 +15,10 @@ import msgspec
 from gateway.domain import documents, ids, signing
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.records import PredictionView, Source
 from gateway.runtime.live import LiveSettings
-from gateway.webhooks.ports import Deliveries, DeliveryObserver, WebhookTransport
+from gateway.webhooks.ports import Deliveries, WebhookTransport
 from gateway.webhooks.progress import Ending, ProgressQueue
 from gateway.webhooks.rules import deliveries
 from gateway.webhooks.rules import events as webhook_events

@@ -182,7 +182,6 @@ KEPT: dict[str, Call] = {
     "delete_expired_idempotency": lambda store: store.delete_expired_idempotency(NOW, 10),
     "add_file": lambda store: store.add_file(file()),
     "learn_version": lambda store: store.learn_version("5" * 64, "acme/toy"),
-    "acquire_lease": lambda store: store.acquire_lease("r1", "me", NOW, NOW + 1),
     "ping": lambda store: store.ping(),
 }
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from gateway.http.response_body import CallerLeft
+from gateway.http.response_body import ClientDisconnected
 from gateway.http.server import Connection
 from gateway.http.sse import fan_out, handler
 from gateway.http.sse.connection import Block, Reader
@@ -22,7 +22,8 @@ from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event
 from tests.support.clock import ManualClock
-from tests.support.fake_streams import HI, FakeStreamObserver
+from tests.support.fake_streams import HI
+from tests.support.observer import RecordingObserver
 
 ORDERS = 150
 HEARTBEAT = Block.of(b":\n\n")
@@ -92,18 +93,18 @@ class Scene:
 
     async def read(self, last_event_id: str | None) -> None:
         """Read as a request does."""
-        line, observer = Line(self.choice), FakeStreamObserver()
+        line, observer = Line(self.choice), RecordingObserver()
         played = cast("Any", line)
         reader = Reader(
             web.StreamResponse(), cast("AbstractStreamWriter", played), cast("Connection", played), is_chunked=False
         )
         self.lines.append((line, reader))
         readers = self._fan_out = self._fan_out or FanOut(self.channel, observer)
-        readers.enter(reader, lambda: None)
+        readers.add(reader, lambda: None)
         how = "left"
-        with suppress(CallerLeft):
-            how = await handler._Telling(reader, self.channel, last_event_id, ManualClock(), observer).tell()
-        readers.leave(reader)
+        with suppress(ClientDisconnected):
+            how = await handler._StreamWriter(reader, self.channel, last_event_id, ManualClock(), observer).run()
+        readers.remove(reader)
         if not readers.readers:
             self._fan_out = None
         self.ends.append((last_event_id, how, line))
@@ -147,7 +148,7 @@ class Scene:
         if chance < 0.4:
             line.take()
         elif chance < 0.8:
-            reader.beat(HEARTBEAT, ORDERS)
+            reader.heartbeat(HEARTBEAT, ORDERS)
         elif chance < 0.82:
             line.cut()
             reader.wake()  # as the connection does when it is lost
@@ -157,7 +158,7 @@ class Scene:
 
 async def test_no_order_of_things_loses_or_doubles_anything(monkeypatch: pytest.MonkeyPatch):
     """To the end: the whole from where one began. Cut off, or told that something is gone: the beginning of it."""
-    monkeypatch.setattr(fan_out, "WRITES_A_TURN", 2)
+    monkeypatch.setattr(fan_out, "WRITES_PER_YIELD", 2)
     monkeypatch.setattr(fan_out, "BLOCK_BYTES", 200)
     monkeypatch.setattr(handler, "BLOCK_BYTES", 200)
     seen = set()

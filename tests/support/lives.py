@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.access.policy import Policy
-from gateway.domain.bypass import BypassReason
 from gateway.domain.ports.clock import Clock
-from gateway.domain.records import Source, Status
 from gateway.errors import StoreUnavailable
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
@@ -38,6 +36,7 @@ from gateway.sharing.settings import SharingSettings
 from gateway.store.sqlite import SQLiteStore
 from tests.support.fake_upstream import FakeUpstream, Line
 from tests.support.live import money
+from tests.support.observer import RecordingObserver
 
 _READS = frozenset(
     {
@@ -109,34 +108,6 @@ class Gate:
             turn.set_result(None)
 
 
-class Observer:
-    """Counts nothing."""
-
-    def prediction_created(self, team: str, target: str, source: Source) -> None:
-        """Take note."""
-
-    def prediction_finished(self, team: str, status: Status) -> None:
-        """Take note."""
-
-    def cache_bypassed(self, reason: BypassReason) -> None:
-        """Take note."""
-
-    def canceled(self, result: str) -> None:
-        """Take note."""
-
-    def listener_failed(self, listener: str) -> None:
-        """Take note."""
-
-    def polled(self, served_by: str) -> None:
-        """Take note."""
-
-    def orphan_resolved(self, result: str) -> None:
-        """Take note."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_, **__: None
-
-
 class Life:
     """One process' worth of services."""
 
@@ -145,7 +116,7 @@ class Life:
         self.gate = Gate(self.store)
         self.line = Line(upstream)
         store: Any = self.gate
-        observer = Observer()
+        observer = RecordingObserver()
         versions = VersionMap(store, self.line)
         self.schemas = SchemaService(self.line, clock)
         sharing = LiveSettings(SharingSettings(policy=SharingPolicy(), share="team", ttl_seconds=3600.0))
@@ -189,7 +160,7 @@ class Life:
             settlement_of=self.pricing.settlement,
         )
         self.run_creator = RunCreator(
-            store, self.line, recorder, run_identities, pending_creates, clock, observer, observer, settings
+            store, self.line, recorder, run_identities, pending_creates, clock, observer, settings
         )
         self.limit_queue = LimitQueue(store, clock, observer)
         self.creates = CreateService(

@@ -22,25 +22,10 @@ from gateway.store.sqlite import SQLiteStore
 from tests.contract.test_money import demand, settlement
 from tests.support.clock import ManualClock
 from tests.support.live import money, teams_of
+from tests.support.observer import RecordingObserver
 from tests.support.records import NOW, finish, go, lead, live, prediction
 
 HOOK = "https://hooks.example.com/budget"
-
-
-class Observer:
-    """Remembers what was counted, by name."""
-
-    def __init__(self) -> None:
-        self.noted: list[tuple[str, Any]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args, **more: self.noted.append((name, args or more))
-
-    def last(self, name: str) -> Any:
-        return [what for noted, what in self.noted if noted == name][-1]
-
-    def count(self, name: str) -> int:
-        return sum(noted == name for noted, _ in self.noted)
 
 
 class Heard:
@@ -61,8 +46,8 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def observer() -> Any:
-    return Observer()
+def observer() -> RecordingObserver:
+    return RecordingObserver()
 
 
 @pytest.fixture
@@ -155,7 +140,7 @@ class TestWarnings:
         await spend(store, "1", 100)
         await go(store, "2", demand=demand(10))
         await budgets.check("red")
-        assert observer.noted[-2:] == [("budget", ("red", "day")), ("budget", ("red", "month"))]
+        assert [values[:2] for values in observer.of("budget")[-2:]] == [("red", "day"), ("red", "month")]
 
     async def test_a_touch_is_looked_at_once_a_second_at_most(self, store, budgets, clock, observer):
         running = asyncio.create_task(budgets.run())
