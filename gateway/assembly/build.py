@@ -12,6 +12,7 @@ from gateway.assembly.predictions import PredictionParts, build_predictions
 from gateway.assembly.streams import StreamParts, build_streams
 from gateway.assembly.upstream import UpstreamParts, build_upstream
 from gateway.assembly.webhooks import ReceiverNetwork, WebhookParts, build_webhooks
+from gateway.predictions.events import Listener
 from gateway.runtime.tasks import run_while_open
 
 
@@ -80,7 +81,7 @@ def _connect(parts: Parts) -> None:
         tracker.when_ended(parts.outputs.copier.note_end)
     service.when_left(lambda view: hub.check_canceled(view.run.id))
     service.when_left(dispatcher.note_left)
-    predictions.run_creator.when_created(dispatcher.note_created)
+    predictions.events.add_created_listener(Listener.WEBHOOKS, dispatcher.note_created)
 
 
 async def _start_budgets(base: Base, money: MoneyParts, webhooks: WebhookParts) -> None:

@@ -110,6 +110,7 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.VERSIONS] = models.versions
     app[keys.PREDICTIONS] = predictions.service
     app[keys.CREATES] = predictions.creates
+    app[keys.ESTIMATES] = predictions.estimates
     app[keys.UPSTREAM_WEBHOOKS] = predictions.upstream_webhooks
     app[keys.HUB] = streams.hub
     app[registry.OPEN_STREAMS] = streams.open_streams

@@ -23,6 +23,7 @@ from gateway.operations.health import Health
 from gateway.operations.recent_errors import RecentErrors
 from gateway.outputs.downloads import OutputService
 from gateway.predictions.create import CreateService
+from gateway.predictions.estimate import EstimateService
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.upstream_webhooks import UpstreamWebhooks
 from gateway.runtime.live import LiveSettings
@@ -40,6 +41,7 @@ UPSTREAM_LIMITER = web.AppKey("upstream_limiter", UpstreamLimiter)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 DASHBOARD = web.AppKey("dashboard", DashboardService)
 CREATES = web.AppKey("creates", CreateService)
+ESTIMATES = web.AppKey("estimates", EstimateService)
 PREDICTIONS = web.AppKey("predictions", PredictionService)
 EXPLAIN = web.AppKey("explain", ExplainService)
 FILES = web.AppKey("files", FileService)

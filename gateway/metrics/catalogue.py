@@ -18,6 +18,7 @@ from gateway.domain.windows import Window
 from gateway.metrics.labels import Label, closed
 from gateway.money.rules.usage import Doubt
 from gateway.outputs.ports import COPY_FAILURES, REMOVAL_REASONS
+from gateway.predictions.events import Listener
 from gateway.webhooks.rules.deliveries import Result
 
 NAMESPACE = "replicate_gateway"
@@ -149,6 +150,8 @@ CANCELS = _counter("cancels", "Cancels. left: the run continues for others; aske
 QUEUE = _histogram("run_queue_seconds", "Time from create to start of a run.", _RUNS, TARGET)
 RUN = _histogram("run_duration_seconds", "Time from start to end of a run.", _RUNS, TARGET)
 FOLLOWED = _gauge("runs_followed", "Runs that the gateway follows until they end.")
+LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of runs and predictions.",
+                             closed("listener", *Listener))
 ACTIVE = _gauge("runs_active", "Runs in progress, by the team that started them.", TEAM)
 WAITERS = _gauge("waiters", "Waiting requests: for the end of a run (`sync`), for another caller's create of the same "
                  "run (`create`), for a limit (`limit`), for a request rate (`rate`), or for the account's rate of "

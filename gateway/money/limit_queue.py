@@ -1,6 +1,6 @@
 """Queue for creates that exceed a predictions-per-minute or concurrency limit.
 
-The store decides whether a create is admitted, in the transaction that records its intent (`Sharing.begin`). Nothing is
+The store decides whether a create is admitted, in the transaction that records its intent (`Sharing.start`). Nothing is
 recorded while a create waits. Creates that wait for the limits of the same scope form one queue, in order of arrival.
 A create over a budget is refused at once: it never waits.
 """
@@ -11,6 +11,8 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+import msgspec
 
 from gateway.domain import quota
 from gateway.domain.create_request import CreateCommand
@@ -28,13 +30,11 @@ MAX_WAITING = 1000
 """Maximum number of waiting creates per team. Each holds a connection and a body in memory."""
 
 
-class WaitForLimit(Exception):
-    """The create exceeds a limit that waiting can satisfy. Nothing was recorded."""
+class WaitForLimit(msgspec.Struct, frozen=True):
+    """A create has to wait for a limit. Nothing was recorded."""
 
-    def __init__(self, refused: Refused | None) -> None:
-        super().__init__()
-        self.refused = refused
-        """`None` if the create only has to wait behind earlier creates that wait for the same limit."""
+    refused: Refused | None
+    """The limit that refused it; `None` if a create that came earlier waits for the same limit."""
 
 
 class QueueEntry:
@@ -82,10 +82,9 @@ class QueueEntry:
     def __lt__(self, other: "QueueEntry") -> bool:
         return self.number < other.number
 
-    def check_turn(self) -> None:
-        """Raise `WaitForLimit` if an earlier create waits for one of the same limits."""
-        if self._limit_queue.is_behind(self) is not None:
-            raise WaitForLimit(None)
+    def check_turn(self) -> WaitForLimit | None:
+        """Return `WaitForLimit` if a create that came earlier waits for one of the same limits."""
+        return None if self._limit_queue.is_behind(self) is None else WaitForLimit(None)
 
     async def wait(self, refused: Refused | None) -> None:
         """Wait until a new attempt can succeed.

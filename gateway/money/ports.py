@@ -16,7 +16,7 @@ MoneyObserver = LimitObserver
 class Ledger(Protocol):
     """The costs of runs and the reservations of runs in progress.
 
-    `Sharing.begin` makes reservations; the operations that end or delete a run (`Predictions`) settle them. An entry
+    `Sharing.start` makes reservations; the operations that end or delete a run (`Predictions`) settle them. An entry
     and all sums that it belongs to change in one transaction. Days are those of `gateway.domain.windows`.
     """
 

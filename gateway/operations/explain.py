@@ -7,7 +7,7 @@ from gateway.domain.teams import Caller
 from gateway.money.ports import Ledger
 from gateway.money.pricing import Pricing
 from gateway.operations.rules import explain
-from gateway.operations.rules.explain import Priced
+from gateway.operations.rules.explain import Priced, TimelineEvent
 from gateway.predictions.ports.predictions import Predictions
 from gateway.predictions.queries import PredictionService
 from gateway.runtime.live import LiveSettings

@@ -1,1 +1,1 @@
-"""The clock, tasks, sleeping, random bytes and a small cache: what every service needs from the process."""
+"""The clock, tasks, settings that reloads replace, sleeping, random bytes, a small cache: what services need of a process."""

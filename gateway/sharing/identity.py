@@ -13,9 +13,11 @@ from gateway.domain.records import Kind, Run
 from gateway.domain.targets import Target, TargetKind, target_identity
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
+from gateway.runtime.live import LiveSettings
 from gateway.sharing.rules import caching, determinism, fingerprint
-from gateway.sharing.rules.determinism import NotDeterministic, Policy, Proof
+from gateway.sharing.rules.determinism import NotDeterministic, Proof
 from gateway.sharing.rules.fingerprint import Input
+from gateway.sharing.settings import SharingSettings
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,38 +37,18 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return self.fingerprint is not None or self.provisional is not None
 
 
-class _Sharing(msgspec.Struct, frozen=True):
-    """The rules by which results are shared, the scope, and for how long."""
-
-    policy: Policy
-    share: str
-    ttl_seconds: float
-
-
 class IdentityService:
     """Computes the identity of creates."""
 
-    def __init__(
-        self,
-        schemas: SchemaService,
-        versions: VersionMap,
-        policy: Policy,
-        *,
-        share: str,
-        ttl_seconds: float,
-    ) -> None:
+    def __init__(self, schemas: SchemaService, versions: VersionMap, settings: LiveSettings[SharingSettings]) -> None:
         self._schemas = schemas
         self._versions = versions
-        self._sharing = _Sharing(policy, share, ttl_seconds)
-
-    def reconfigure(self, policy: Policy, *, share: str, ttl_seconds: float) -> None:
-        """Replace the rules, from the next request on."""
-        self._sharing = _Sharing(policy, share, ttl_seconds)
+        self._settings = settings
 
     async def of(self, context: CreateContext) -> Identity:
         """Identify a create whose target has been named (`named`)."""
         # Read once: a reload may replace the rules before this request is through.
-        sharing = self._sharing
+        sharing = self._settings.value
         policy = sharing.policy
         caller, command = context.caller, context.command
         if command.directives.no_store:
@@ -127,5 +109,6 @@ class IdentityService:
         if run.fingerprint is None:
             return None
         model = run.target.partition(":")[0]
-        rule = determinism.rule_for(self._sharing.policy.rules, model if "/" in model else None)
-        return caching.ttl_of(rule.ttl_seconds if rule else None, self._sharing.ttl_seconds)
+        sharing = self._settings.value
+        rule = determinism.rule_for(sharing.policy.rules, model if "/" in model else None)
+        return caching.ttl_of(rule.ttl_seconds if rule else None, sharing.ttl_seconds)

@@ -1,4 +1,4 @@
-"""Event logs in the store."""
+"""What the stream services need from others: stored event logs."""
 
 from typing import Protocol
 

@@ -124,7 +124,7 @@ class ReplicateClient:
             attempt += 1
             answer, error = await self._attempt(operation, method, path, query, body, headers or _JSON)
             is_final = answer is not None and not retry.is_worth_retrying(answer)
-            # Jitter spreads callers; it needs no secrecy.
+            # Jitter is not security-relevant.
             pause = None if is_final else retry.pause(attempt, answer, random.random())  # noqa: S311
             if pause is None:
                 if answer is not None:

@@ -19,11 +19,20 @@ from gateway.money.pricing import Pricing
 from gateway.outputs.lifetime import ResultLifetime
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
+from gateway.predictions.events import PredictionEvents
+from gateway.predictions.in_flight import PendingCreates
+from gateway.predictions.joining import JoinService
+from gateway.predictions.new_records import NewRecords
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.run_creator import RunCreator
+from gateway.predictions.run_identity import RunIdentities
+from gateway.predictions.run_recorder import RunRecorder
+from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
 from gateway.sharing.identity import IdentityService
 from gateway.sharing.rules.determinism import Policy as SharingPolicy
+from gateway.sharing.settings import SharingSettings
 from gateway.store.sqlite import SQLiteStore
 from tests.support.fake_upstream import FakeUpstream, Line
 from tests.support.live import money
@@ -110,7 +119,8 @@ class Life:
         observer = RecordingObserver()
         versions = VersionMap(store, self.line)
         self.schemas = SchemaService(self.line, clock)
-        identities = IdentityService(self.schemas, versions, SharingPolicy(), share="team", ttl_seconds=3600.0)
+        sharing = LiveSettings(SharingSettings(policy=SharingPolicy(), share="team", ttl_seconds=3600.0))
+        identities = IdentityService(self.schemas, versions, sharing)
         lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=3600.0)
         self.pricing = Pricing(money(), observer)
         self.tracker = Tracker(
@@ -128,34 +138,40 @@ class Life:
         )
         self.tracker.when_ended(self.predictions.note_end)
         self.deadlines = Deadlines(store, clock, self.predictions.expire)
-        self.run_creator = RunCreator(
+        events = PredictionEvents(clock, observer)
+        settings = LiveSettings(
+            PredictionSettings(
+                adopt_wait_seconds=ADOPT_WAIT_SECONDS, ticket_ttl_seconds=86_400.0, memory_bytes=1_000_000
+            )
+        )
+        run_identities = RunIdentities(store, self.tracker, identities, versions, keep_until=lifetime.keep_until)
+        pending_creates = PendingCreates()
+        recorder = RunRecorder(
             store,
-            self.line,
             self.tracker,
-            identities,
-            versions,
+            run_identities,
             self.deadlines,
+            pending_creates,
             clock,
-            observer,
+            events,
             observer,
             ticket_secret=secret,
-            adopt_wait_seconds=ADOPT_WAIT_SECONDS,
             keep_until=lifetime.keep_until,
             settlement_of=self.pricing.settlement,
+        )
+        self.run_creator = RunCreator(
+            store, self.line, recorder, run_identities, pending_creates, clock, observer, settings
         )
         self.limit_queue = LimitQueue(store, clock, observer)
         self.creates = CreateService(
             store,
             self.run_creator,
-            self.tracker,
+            JoinService(store, self.tracker, self.run_creator, run_identities, clock, settings),
             Policy(versions, store, clock, "https://upstream.invalid/v1"),
             identities,
-            self.deadlines,
             clock,
             observer,
-            ticket_secret=secret,
-            ticket_ttl_seconds=86_400.0,
-            adopt_wait_seconds=ADOPT_WAIT_SECONDS,
+            records=NewRecords(clock, settings, ticket_secret=secret),
             pricing=self.pricing,
             limit_queue=self.limit_queue,
             money=observer,

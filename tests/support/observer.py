@@ -46,6 +46,9 @@ class RecordingObserver:
     def canceled(self, result: str) -> None:
         self._note("canceled", result)
 
+    def listener_failed(self, listener: str) -> None:
+        self._note("listener_failed", listener)
+
     def polled(self, served_by: str) -> None:
         self._note("polled", served_by)
 

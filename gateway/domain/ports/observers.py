@@ -28,6 +28,10 @@ class PredictionObserver(Protocol):
         """Count a cancel: one caller has `left` others, upstream was `asked`, or the prediction was `over` before."""
         ...
 
+    def listener_failed(self, listener: str) -> None:
+        """Count a failed call of a listener, by a `gateway.predictions.events.Listener`."""
+        ...
+
     def polled(self, served_by: str) -> None:
         """Count a read of a prediction: answered here (`gateway`), or passed on (`upstream`)."""
         ...
