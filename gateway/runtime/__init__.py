@@ -1,1 +1,1 @@
-"""The clock, tasks, settings that reloads replace, sleeping, random bytes, a small cache: what services need of a process."""
+"""The clock, tasks, live settings, sleeping, random bytes and a small cache: what services need from the process."""
