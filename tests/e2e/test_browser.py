@@ -1,6 +1,5 @@
 """A real Chromium: a page of another origin uses npm `replicate`, plain fetch and EventSource against the gateway."""
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -11,8 +10,9 @@ import pytest
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.support.pages import Seen, Site, visit_page
+from tests.support.polling import holds, until
 from tests.support.stack import Stack, start_gateway
-from tests.support.upstream import assert_upstream_saw_no_key, creates, reads, until, version_of
+from tests.support.upstream import assert_upstream_saw_no_key, creates, reads, version_of
 
 pytestmark = [pytest.mark.chromium, pytest.mark.node, pytest.mark.timeout(60)]
 
@@ -195,8 +195,7 @@ async def test_a_page_of_another_origin_gets_nothing(visit: Visit, upstream: Sim
         assert [each["error"]["name"] for each in seen.results] == ["TypeError"] * 3
         assert {each["error"]["message"] for each in seen.results} == {"Failed to fetch"}
         assert any("CORS" in each for each in seen.complaints)
-    await asyncio.sleep(0.1)
-    assert creates(upstream) == 0
+    await holds(lambda: creates(upstream) == 0)
 
 
 async def test_a_page_key_is_of_no_use_outside_its_page(gateway: Stack, upstream: Simulator, browser_token: str):

@@ -11,6 +11,7 @@ import pytest
 from gateway.simulator import Simulator
 from tests.support.installation import Installation, install
 from tests.support.pages import Site, visit_page
+from tests.support.polling import attempts
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import assert_upstream_saw_no_key, version_of
 
@@ -146,8 +147,9 @@ async def test_a_page_that_leaves_its_streams_leaves_none_behind(
     await asyncio.wait({visiting, told := asyncio.create_task(site.told("left"))}, return_when="FIRST_COMPLETED")
     told.cancel()
     assert not visiting.done(), visiting.result()
-    while await open_streams(gateway):
-        await asyncio.sleep(0.02)
+    async for _ in attempts():
+        if not await open_streams(gateway):
+            break
     site.released.set()
     seen = await visiting
     assert seen.results[0].get("error") is None

@@ -483,7 +483,7 @@ def test_a_signal_that_comes_twice_leaves_nothing_either(tmp_path: Path) -> None
     for pause in (0.0, 0.001, 0.005, 0.02):
         with started(0, tmp_path) as demo:
             demo.process.send_signal(signal.SIGTERM)
-            time.sleep(pause)
+            time.sleep(pause)  # the second signal comes at another point of the shutdown each time
             demo.process.send_signal(signal.SIGTERM)
             # The second may come when all is done and the program is about to end.
             assert demo.process.wait(10) in (0, -signal.SIGTERM)

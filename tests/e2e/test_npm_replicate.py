@@ -7,8 +7,9 @@ import pytest
 from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
 from tests.e2e.conftest import Play
+from tests.support.polling import until
 from tests.support.stack import Stack
-from tests.support.upstream import creates, reads, until, version_of
+from tests.support.upstream import creates, reads, version_of
 
 pytestmark = pytest.mark.node
 

@@ -4,8 +4,9 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.e2e.conftest import Play
+from tests.support.polling import until
 from tests.support.stack import Stack
-from tests.support.upstream import creates, until, version_of
+from tests.support.upstream import creates, version_of
 
 pytestmark = pytest.mark.node
 

@@ -9,9 +9,10 @@ from gateway.domain.scopes import Scope
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.e2e.conftest import Play
-from tests.support.models import INLINE_PICTURE, add_inline
+from tests.support.polling import until
+from tests.support.simulator_models import INLINE_PICTURE, add_inline
 from tests.support.stack import Stack
-from tests.support.upstream import creates, reads, until, version_of
+from tests.support.upstream import creates, reads, version_of
 
 pytestmark = pytest.mark.node
 

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.simulator import Simulator
+from tests.support.doc_blocks import blocks, replaced
 from tests.support.installation import free_port
+from tests.support.polling import until
 from tests.support.proxies import DOCUMENT, Proxy, nginx, traefik
-from tests.support.recipes import blocks, replaced
 from tests.support.stack import Stack, start_gateway
-from tests.support.upstream import until
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -10,10 +10,11 @@ from replicate.exceptions import ModelError, ReplicateError
 
 from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
+from tests.support.polling import attempts, until
 from tests.support.python_client import Python, python_client
 from tests.support.stack import Stack
 from tests.support.tools import clean_environment
-from tests.support.upstream import creates, reads, until, version_of
+from tests.support.upstream import creates, reads, version_of
 
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
 
@@ -200,11 +201,11 @@ async def test_an_aborted_prediction_breaks_this_client(python: Python, upstream
         body = {"version": version, "input": {}}
         async with caller.post("/v1/predictions", json=body, headers={"Cancel-After": "5s"}) as answer:
             prediction_id = (await answer.json())["id"]
-        status = "starting"
-        while status == "starting":
-            await asyncio.sleep(0.05)
+        async for _ in attempts():
             async with caller.get(f"/v1/predictions/{prediction_id}") as answer:
                 status = (await answer.json())["status"]
+            if status != "starting":
+                break
     assert status == "aborted"
     with pytest.raises(ValueError, match="unexpected value; permitted: 'starting'"):
         await python.do(python.client.predictions, "get", prediction_id)

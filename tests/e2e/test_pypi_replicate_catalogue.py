@@ -1,6 +1,5 @@
 """PyPI `replicate` 1.0.7, synchronous and asynchronous: models, files, trainings, deployments, and the rest."""
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -15,8 +14,9 @@ from replicate.webhook import Webhooks
 
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
-from tests.support.models import INLINE_PICTURE, add_inline
+from tests.support.polling import attempts
 from tests.support.python_client import Python, python_client
+from tests.support.simulator_models import INLINE_PICTURE, add_inline
 from tests.support.stack import Stack
 from tests.support.upstream import creates, version_of
 
@@ -124,9 +124,10 @@ async def test_trainings_run_are_canceled_and_listed(python: Python, upstream: S
     given: dict[str, Any] = {"input": {"train_data": "https://example.com/data.jsonl"}, "destination": "acme/tuned"}
     first = await python.do(trainings, "create", model="acme/storyteller", version=storyteller, **given)
     assert first.status == "starting"
-    while first.status in ("starting", "processing"):
-        await asyncio.sleep(0.05)
+    async for _ in attempts():
         await python.do(first, "reload")
+        if first.status not in ("starting", "processing"):
+            break
     assert first.status == "succeeded"
     assert first.output["version"].startswith("acme/tuned:")
     second = await python.do(trainings, "create", model="acme/storyteller", version=storyteller, **given)

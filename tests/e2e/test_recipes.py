@@ -12,12 +12,13 @@ import pytest
 from aiohttp import web
 
 from gateway.simulator import Simulator
+from tests.support.doc_blocks import blocks, replaced
 from tests.support.node import run_script
 from tests.support.pages import Site, bundle_page, serve_site
-from tests.support.recipes import blocks, replaced
+from tests.support.polling import attempts, until
 from tests.support.stack import Stack, start_gateway
 from tests.support.tools import clean_environment, require_tool
-from tests.support.upstream import assert_upstream_saw_no_key, until
+from tests.support.upstream import assert_upstream_saw_no_key
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(90)]
 
@@ -136,7 +137,7 @@ async def ended(upstream: Simulator, site: Site, stack: Stack) -> None:
     """Wait until the run has ended and its stream has been read, then let the page go."""
     await until(lambda: upstream.predictions and upstream.predictions[0].terminal)
     async with aiohttp.ClientSession() as session:
-        while True:
+        async for _ in attempts():
             async with session.get(f"{stack.ops_url}/metrics") as answer:
                 metrics = await answer.text()
                 if (
@@ -144,7 +145,6 @@ async def ended(upstream: Simulator, site: Site, stack: Stack) -> None:
                     and 'sse_streams{side="downstream"} 0.0' in metrics
                 ):
                     break
-            await asyncio.sleep(0.05)
     site.released.set()
 
 

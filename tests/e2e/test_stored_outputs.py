@@ -10,13 +10,13 @@ from replicate.helpers import FileOutput
 
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
-from tests.gateway.test_sharing import Moved
+from tests.support.http_calls import metrics_of
 from tests.support.node import run_script
 from tests.support.python_client import python_client
 from tests.support.stack import Stack, start_gateway, start_upstream
+from tests.support.system_clocks import AdvancingClock
 from tests.support.tls import Door, tls_door
 from tests.support.upstream import creates, version_of
-from tests.support.wire import metrics_of
 
 LAKE = {"prompt": "a lake", "seed": 5, "width": 32, "height": 32, "num_outputs": 2}
 PICTURES = [paint("a lake", 5 + number, 32, 32) for number in range(2)]
@@ -40,7 +40,7 @@ async def upstream() -> AsyncIterator[Simulator]:
 @pytest.fixture
 async def later(upstream: Simulator, tmp_path: Path, door: Door) -> AsyncIterator[Stack]:
     """A gateway that copied a result's files two hours ago."""
-    clock = Moved(upstream)
+    clock = AdvancingClock(upstream)
     async with start_gateway(
         upstream,
         tmp_path,

@@ -9,8 +9,9 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.e2e.conftest import Play
+from tests.support.polling import until
 from tests.support.stack import Stack
-from tests.support.upstream import until, version_of
+from tests.support.upstream import version_of
 
 # Slow enough to be listened to while it runs, on a busy machine too; one that has ended is replayed.
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 64, "duration": 20.0}

@@ -12,9 +12,9 @@ from gateway.store.sqlite import SQLiteStore
 from gateway.webhooks.secrets import WebhookSecrets
 from tests.e2e.conftest import Play
 from tests.support.python_client import python_client
-from tests.support.receiver import Message, Receiver, start_receiver
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import version_of
+from tests.support.webhook_receiver import Message, Receiver, start_receiver
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from pathlib import Path
 import aiohttp
 
 from gateway.simulator import Fault, Simulator
-from tests.gateway.conftest import OpenGateway
-from tests.gateway.test_sharing import STORY, learn, many, named
-from tests.gateway.test_sharing import create as make
+from tests.support.http_calls import ask, metrics_of, until_metric
+from tests.support.polling import until
 from tests.support.samples import create, finished
-from tests.support.stack import Stack, start_gateway
-from tests.support.upstream import creates, until, version_of
-from tests.support.wire import ask, metrics_of
+from tests.support.session_calls import STORY, open_session, teach_version, versioned_model
+from tests.support.session_calls import create as make
+from tests.support.stack import OpenGateway, Stack, start_gateway
+from tests.support.upstream import creates, version_of
 
 FAST = "acme/storyteller"
 CREATE = "predictions.create"
@@ -22,8 +22,7 @@ CREATE = "predictions.create"
 
 async def shown(stack: Stack, start: str) -> None:
     """Wait until a metric begins so."""
-    while f"\nreplicate_gateway_{start}" not in await metrics_of(stack):
-        await asyncio.sleep(0.01)
+    await until_metric(stack, f"\nreplicate_gateway_{start}")
 
 
 async def test_creates_over_the_accounts_rate_wait_for_their_turn(open_gateway: OpenGateway):
@@ -42,12 +41,12 @@ async def test_creates_over_the_accounts_rate_wait_for_their_turn(open_gateway: 
 async def test_teams_share_upstreams_creates_by_weight(open_gateway: OpenGateway, upstream: Simulator):
     """One team floods, the other comes later with three times the weight: it does not stand behind the flood."""
     teams = {"alpha": {"weight": 1}, "beta": {"weight": 3}}
-    async with open_gateway(upstream={"creates_per_minute": 600}, teams=teams) as stack, many(stack) as alpha:
+    async with open_gateway(upstream={"creates_per_minute": 600}, teams=teams) as stack, open_session(stack) as alpha:
         order: list[str] = []
 
         async def one(key: str) -> None:
             if key == "alpha":
-                assert (await make(alpha, named(stack), {"prompt": "x"})).status == 201
+                assert (await make(alpha, versioned_model(stack), {"prompt": "x"})).status == 201
             else:
                 assert (await create(stack, key=key, model=FAST)).status == 201
             order.append(key)
@@ -97,10 +96,10 @@ async def test_a_create_without_a_turn_in_time_is_the_gateways_own_refusal(
 
 async def test_identical_creates_join_the_one_that_waits(open_gateway: OpenGateway, upstream: Simulator):
     """Ten callers ask for the same while the first waits for its turn: one turn, one create, ten predictions."""
-    async with open_gateway() as stack, many(stack) as alpha:
-        await learn(alpha, FAST, version_of(upstream, FAST))
+    async with open_gateway() as stack, open_session(stack) as alpha:
+        await teach_version(alpha, FAST, version_of(upstream, FAST))
         upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1, times=1))
-        replies = await asyncio.gather(*(make(alpha, named(stack)) for _ in range(10)))
+        replies = await asyncio.gather(*(make(alpha, versioned_model(stack)) for _ in range(10)))
         assert {reply.status for reply in replies} == {201}
         assert len({reply.json["id"] for reply in replies}) == 10
         assert (creates(upstream), len(upstream.predictions)) == (2, 1)
@@ -134,13 +133,13 @@ async def test_a_queued_create_that_others_share_is_made_although_its_caller_lef
     open_gateway: OpenGateway, upstream: Simulator
 ):
     """The first hangs up while it waits; those who joined it lose nothing, not even their place."""
-    async with open_gateway() as stack, many(stack) as alpha:
-        await learn(alpha, FAST, version_of(upstream, FAST))
+    async with open_gateway() as stack, open_session(stack) as alpha:
+        await teach_version(alpha, FAST, version_of(upstream, FAST))
         upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1, times=1))
-        async with many(stack) as hasty:
-            first = asyncio.create_task(make(hasty, named(stack)))
+        async with open_session(stack) as hasty:
+            first = asyncio.create_task(make(hasty, versioned_model(stack)))
             await shown(stack, 'waiters{kind="account"} 1.0')
-            others = [asyncio.create_task(make(alpha, named(stack))) for _ in range(3)]
+            others = [asyncio.create_task(make(alpha, versioned_model(stack))) for _ in range(3)]
             await shown(stack, "http_requests_in_flight 4.0")
             first.cancel()
         assert {reply.status for reply in await asyncio.gather(*others)} == {201}
@@ -150,7 +149,7 @@ async def test_a_queued_create_that_others_share_is_made_although_its_caller_lef
 async def test_a_cancel_gets_through_a_crowd_of_reads(open_gateway: OpenGateway, upstream: Simulator):
     """Two hundred relayed reads wait for an account of one call a second; a cancel is among the next few."""
     limits = {"requests_per_minute": 60}
-    async with open_gateway(upstream=limits, cache={"metadata_ttl_seconds": 0}) as stack, many(stack) as alpha:
+    async with open_gateway(upstream=limits, cache={"metadata_ttl_seconds": 0}) as stack, open_session(stack) as alpha:
         made = await create(stack)
         reads = [asyncio.create_task(alpha.get(f"/v1/models?n={number}")) for number in range(200)]
         await shown(stack, 'waiters{kind="call"} 1')
@@ -177,7 +176,7 @@ async def test_reads_over_the_accounts_rate_are_refused_in_the_end(open_gateway:
 async def test_a_run_is_followed_although_the_accounts_calls_are_used_up(open_gateway: OpenGateway):
     """Looks at runs have half of the calls: a run ends for its caller however many read."""
     limits = {"requests_per_minute": 240}
-    async with open_gateway(upstream=limits, cache={"metadata_ttl_seconds": 0}) as stack, many(stack) as alpha:
+    async with open_gateway(upstream=limits, cache={"metadata_ttl_seconds": 0}) as stack, open_session(stack) as alpha:
         reads = [asyncio.create_task(alpha.get(f"/v1/models?n={number}")) for number in range(100)]
         await shown(stack, 'waiters{kind="call"} 5')
         made = await create(stack, model=FAST)
@@ -193,8 +192,8 @@ async def test_a_shutdown_sends_the_queue_away(upstream: Simulator, tmp_path: Pa
     async with aiohttp.ClientSession() as session:
         async with start_gateway(upstream, tmp_path) as stack:
             upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=60))
-            async with many(stack) as alpha:
-                await learn(alpha, FAST, version_of(upstream, FAST))
+            async with open_session(stack) as alpha:
+                await teach_version(alpha, FAST, version_of(upstream, FAST))
             body = {"version": version_of(upstream, FAST), "input": STORY}
             headers = {"Authorization": f"Bearer {stack.keys['alpha']}"}
             url = f"{stack.base_url}/predictions"
@@ -206,7 +205,7 @@ async def test_a_shutdown_sends_the_queue_away(upstream: Simulator, tmp_path: Pa
         assert {reply.status for reply in await asyncio.gather(*making)} == {503}
     upstream.faults.clear()
     asked = len(upstream.requests)
-    async with start_gateway(upstream, tmp_path, keys=stack.keys) as stack, many(stack) as alpha:
-        assert (await make(alpha, named(stack))).status == 201
+    async with start_gateway(upstream, tmp_path, keys=stack.keys) as stack, open_session(stack) as alpha:
+        assert (await make(alpha, versioned_model(stack))).status == 201
         assert upstream.requests.count("predictions.list") == 0
     assert len(upstream.requests) > asked

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.conftest import OpenGateway
+from tests.support.http_calls import Reply, assert_problem, exchange, hang_up_after, parse, raw_request, send_raw
 from tests.support.samples import FORM, HEX, content, form
-from tests.support.stack import Stack
-from tests.support.wire import Reply, assert_problem, exchange, hang_up_after, parse, send_raw, spell
+from tests.support.stack import OpenGateway, Stack
 
 MAX_BODY = 64 * 1024
 MAX_UPLOAD = 256 * 1024
@@ -335,9 +334,9 @@ def files_of(stack: Stack) -> int:
 
 def pieces(row: Row, key: str) -> bytes | list[bytes]:
     if not row.chunked:
-        return spell(row.method, row.target, row.headers, row.body, key=key)
+        return raw_request(row.method, row.target, row.headers, row.body, key=key)
     assert row.body is not None
-    head = spell(row.method, row.target, (*row.headers, ("Transfer-Encoding", "chunked")), key=key)
+    head = raw_request(row.method, row.target, (*row.headers, ("Transfer-Encoding", "chunked")), key=key)
     size = 8192
     cut = [row.body[at : at + size] for at in range(0, len(row.body), size)]
     return [head, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in cut), b"0\r\n\r\n"]
@@ -414,7 +413,7 @@ async def test_bytes_that_are_no_request_get_a_problem_too(small: Stack, data: b
     reply = await send_raw(small, data)
     assert_problem(reply, status, origin=None)
     assert not len(small.upstream.requests)
-    again = await send_raw(small, spell("GET", "/healthz"))
+    again = await send_raw(small, raw_request("GET", "/healthz"))
     assert again.status == 200
 
 
@@ -423,27 +422,33 @@ async def test_bytes_that_are_no_request_get_a_problem_too(small: Stack, data: b
 )
 async def test_a_bad_host_is_refused_where_links_would_carry_it(small: Stack, host: str):
     """A link that leads to nowhere, or to somebody's trap, is worse than an error."""
-    reply = await send_raw(small, spell("GET", "/v1/predictions", host=host, key=small.keys["alpha"]))
+    reply = await send_raw(small, raw_request("GET", "/v1/predictions", host=host, key=small.keys["alpha"]))
     assert_problem(reply, 400, origin=None)
     assert not len(small.upstream.requests)
 
 
 async def test_no_host_at_all_is_refused_too(small: Stack):
     """HTTP/1.0 needs no Host, but then there is no address for links."""
-    reply = await send_raw(small, spell("GET", "/v1/predictions", host=None, version="1.0", key=small.keys["alpha"]))
+    reply = await send_raw(
+        small, raw_request("GET", "/v1/predictions", host=None, version="1.0", key=small.keys["alpha"])
+    )
     assert "Host" in assert_problem(reply, 400)["detail"]
 
 
 async def test_a_body_that_never_comes_whole_does_no_harm(small: Stack):
     """A caller whose line breaks within a body leaves no trace, and no traceback."""
     key = small.keys["alpha"]
-    cut = spell("POST", "/v1/predictions", [JSON, ("Content-Length", "1000")], key=key) + b'{"version"'
-    form_cut = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "9000")], key=key) + content()
-    chunk_cut = spell("POST", "/v1/predictions", [JSON, ("Transfer-Encoding", "chunked")], key=key) + b"5\r\nab"
-    bad_chunk = spell("POST", "/v1/predictions", [JSON, ("Transfer-Encoding", "chunked")], key=key) + b"zz\r\nab\r\n"
+    cut = raw_request("POST", "/v1/predictions", [JSON, ("Content-Length", "1000")], key=key) + b'{"version"'
+    form_cut = (
+        raw_request("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "9000")], key=key) + content()
+    )
+    chunk_cut = raw_request("POST", "/v1/predictions", [JSON, ("Transfer-Encoding", "chunked")], key=key) + b"5\r\nab"
+    bad_chunk = (
+        raw_request("POST", "/v1/predictions", [JSON, ("Transfer-Encoding", "chunked")], key=key) + b"zz\r\nab\r\n"
+    )
     for data in (cut, form_cut, chunk_cut, bad_chunk):
         await hang_up_after(small, data)
-    assert (await send_raw(small, spell("GET", "/v1/account", key=key))).status == 200
+    assert (await send_raw(small, raw_request("GET", "/v1/account", key=key))).status == 200
     assert not small.upstream.predictions
     assert not files_of(small)
 
@@ -452,11 +457,11 @@ async def test_many_requests_on_one_connection_are_answered_in_order(small: Stac
     """Bad requests on a connection do not spoil the good ones after them."""
     key = small.keys["alpha"]
     requests = [
-        spell("GET", "/v1/account", key=key),
-        spell("GET", "/v1/nothing", key=key),
-        spell("POST", "/v1/predictions", [JSON], b"{", key=key),
-        spell("GET", "/v1/account"),
-        spell("GET", "/v1/account", key=key),
+        raw_request("GET", "/v1/account", key=key),
+        raw_request("GET", "/v1/nothing", key=key),
+        raw_request("POST", "/v1/predictions", [JSON], b"{", key=key),
+        raw_request("GET", "/v1/account"),
+        raw_request("GET", "/v1/account", key=key),
     ]
     whole = b"".join(request.replace(b"Connection: close\r\n", b"") for request in requests[:-1]) + requests[-1]
     received = await exchange(small, whole)
@@ -467,7 +472,7 @@ async def test_many_requests_on_one_connection_are_answered_in_order(small: Stac
 async def test_a_relayed_write_that_is_no_json_stays_here(small: Stack, path: str):
     """What cannot be understood is not sent on with the account's rights."""
     for data in (b"", b"{", b"[]", b"null", b'{"owner":\xff}'):
-        reply = await send_raw(small, spell("POST", path, [JSON], data, key=small.keys["alpha"]))
+        reply = await send_raw(small, raw_request("POST", path, [JSON], data, key=small.keys["alpha"]))
         assert_problem(reply, 400)
     assert not len(small.upstream.requests)
 

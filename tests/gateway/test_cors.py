@@ -10,10 +10,9 @@ import pytest
 from gateway.http.route import Route
 from gateway.http.routes import OWN, PREFIXES, PUBLIC
 from gateway.simulator import Fault
-from tests.gateway.conftest import OpenGateway
+from tests.support.http_calls import PAGE, STRANGER, Reply, ask, raw_request, send_raw
 from tests.support.samples import create, fill
-from tests.support.stack import Stack
-from tests.support.wire import PAGE, STRANGER, Reply, ask, send_raw, spell
+from tests.support.stack import OpenGateway, Stack
 
 CLIENTS_SEND = (
     "authorization", "content-type", "prefer", "cancel-after", "user-agent", "x-stainless-arch", "x-stainless-lang",
@@ -93,10 +92,10 @@ def words_of(header: str) -> set[str]:
 async def test_a_page_that_is_not_listed_gets_no_word(gateway: Stack, origin: str):
     """A stranger's page learns nothing, and the answer says that it depends on the origin."""
     for reply in (
-        await send_raw(gateway, spell("OPTIONS", "/v1/predictions", [("Access-Control-Request-Method", "POST")],
+        await send_raw(gateway, raw_request("OPTIONS", "/v1/predictions", [("Access-Control-Request-Method", "POST")],
                                       origin=origin)),
-        await send_raw(gateway, spell("GET", "/v1/account", key=gateway.keys["alpha"], origin=origin)),
-        await send_raw(gateway, spell("GET", "/v1/account", origin=origin)),
+        await send_raw(gateway, raw_request("GET", "/v1/account", key=gateway.keys["alpha"], origin=origin)),
+        await send_raw(gateway, raw_request("GET", "/v1/account", origin=origin)),
     ):  # fmt: skip
         granted = [name for name in reply.headers if name.lower().startswith("access-control-allow-o")]
         assert not granted
@@ -200,6 +199,6 @@ async def test_an_options_request_that_is_no_preflight_is_answered(gateway: Stac
     reply = await ask(gateway, "OPTIONS", "/v1/predictions", key=None)
     assert reply.status == 204
     assert "POST" in reply.headers["Allow"]
-    star = await send_raw(gateway, spell("OPTIONS", "*"))
+    star = await send_raw(gateway, raw_request("OPTIONS", "*"))
     assert star.status in (204, 404)
     assert not len(gateway.upstream.requests)

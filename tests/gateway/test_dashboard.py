@@ -18,10 +18,9 @@ from gateway.dashboard.render import usd
 from gateway.domain.records import Key
 from gateway.http.ops import dashboard, dashboard_streams
 from gateway.store.sqlite import SQLiteStore
-from tests.gateway.conftest import OpenGateway
-from tests.gateway.test_sharing import STORY, ask, create, finished, many
-from tests.gateway.test_sharing import cancel as cancel_prediction
-from tests.support.stack import Stack
+from tests.support.session_calls import STORY, ask, create, finished, open_session
+from tests.support.session_calls import cancel as cancel_prediction
+from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import version_of
 
 PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.25}]}
@@ -106,8 +105,8 @@ async def test_the_figures_are_those_of_the_ledger(open_gateway: OpenGateway):
     teams = {"beta": {"budget_usd_per_month": 0.5}}
     async with (
         open_gateway(prices=PRICES, teams=teams) as stack,
-        many(stack) as alpha,
-        many(stack, "beta") as beta,
+        open_session(stack) as alpha,
+        open_session(stack, "beta") as beta,
         visitor(stack) as operator,
     ):
         for given in (STORY, STORY, OWN):
@@ -147,7 +146,7 @@ async def test_the_figures_are_those_of_the_ledger(open_gateway: OpenGateway):
 
 
 async def test_failures_and_replicates_own_refusals_are_told_with_their_reasons(open_gateway: OpenGateway):
-    async with open_gateway() as stack, many(stack) as alpha, visitor(stack) as operator:
+    async with open_gateway() as stack, open_session(stack) as alpha, visitor(stack) as operator:
         await spend(alpha, named(stack, "acme/fail"), {"kind": "exception"})
         assert (await create(alpha, named(stack), {"prompt": 5})).status == 422
         assert (await ask(alpha, "GET", "/v1/predictions/" + "z" * 26)).status == 404
@@ -161,8 +160,8 @@ async def test_a_team_sees_itself_only(open_gateway: OpenGateway, guarded: dict[
     """A lead signs in with a key of the team's: nothing on the page, nor in its stream, is anybody else's."""
     async with (
         open_gateway(prices=PRICES, **guarded) as stack,
-        many(stack) as alpha,
-        many(stack, "beta") as beta,
+        open_session(stack) as alpha,
+        open_session(stack, "beta") as beta,
         visitor(stack) as lead,
     ):
         await spend(alpha, named(stack), STORY)
@@ -270,7 +269,7 @@ async def test_a_wrong_secret_is_told_in_the_form(open_gateway: OpenGateway, gua
         # What a page shows to everybody opens nothing, nor does a key that may not predict.
         for name in ("beta.page", "beta.reader"):
             assert (await sign_in(stranger, stack.keys[name])).status == 403
-        async with many(stack, "beta") as beta:
+        async with open_session(stack, "beta") as beta:
             token = (await ask(beta, "POST", "/gateway/tokens", json={"ttl_seconds": 60})).json["token"]
         assert (await sign_in(stranger, token)).status == 403
         assert (await look(stranger)).status == 303
@@ -321,7 +320,7 @@ async def test_the_stream_tells_what_has_changed(open_gateway: OpenGateway):
     """First everything; then the time, and what is new, alone."""
     async with (
         open_gateway(prices=PRICES) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
         visitor(stack) as operator,
         operator.get("/dashboard/events") as stream,
     ):

@@ -9,13 +9,14 @@ import pytest
 
 from gateway.files import uploads
 from gateway.simulator import Fault
-from tests.gateway.conftest import OpenGateway
-from tests.gateway.test_files import MIB, download, memory_kib, put
-from tests.gateway.test_sharing import Moved
+from tests.support.http_calls import Reply, ask, hang_up_after, raw_request, until_metric
+from tests.support.memory import MIB, memory_kib
+from tests.support.polling import attempts
 from tests.support.samples import FORM, content, form
-from tests.support.stack import Stack
+from tests.support.stack import OpenGateway, Stack
+from tests.support.system_clocks import AdvancingClock
+from tests.support.uploads import download, post_file
 from tests.support.upstream import version_of
-from tests.support.wire import Reply, ask, hang_up_after, spell
 
 HELLO = form(content("blob_1764000000001", b"hello"))
 AGAIN = form(content("blob_1764000000002", b"hello"))
@@ -26,7 +27,7 @@ def sent(stack: Stack) -> int:
 
 
 async def made(stack: Stack, body: bytes, **kwargs: str) -> Reply:
-    reply = await put(stack, body, **kwargs)
+    reply = await post_file(stack, body, **kwargs)
     assert reply.status == 201, reply.text
     return reply
 
@@ -121,7 +122,7 @@ async def test_what_upstream_no_longer_has_is_uploaded_anew(gateway: Stack):
 
 async def test_a_file_about_to_expire_stands_for_no_other(open_gateway: OpenGateway):
     """A run that reads it may have to queue first."""
-    clock = Moved()
+    clock = AdvancingClock()
     async with open_gateway(clock=clock) as stack:
         await made(stack, HELLO)
         clock.advance(22.9 * 3600)
@@ -145,14 +146,14 @@ async def test_those_who_waited_for_one_that_failed_upload_themselves(gateway: S
     """A failure is the first one's; nobody else is told it."""
     gateway.upstream.faults.set(Fault("error", operation="files.create", status=500, times=1))
     body = b"x" * 300_000
-    replies = await asyncio.gather(*(put(gateway, form(content(f"blob_{n}", body))) for n in range(3)))
+    replies = await asyncio.gather(*(post_file(gateway, form(content(f"blob_{n}", body))) for n in range(3)))
     assert sorted(reply.status for reply in replies) == [201, 201, 500]
 
 
 async def test_a_sender_who_hangs_up_holds_nobody_up(gateway: Stack):
     """The second is let go when the first is gone."""
     length = len(HELLO)
-    head = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", f"{length}")], key="")
+    head = raw_request("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", f"{length}")], key="")
     head = head.replace(b"Bearer ", b"Bearer " + gateway.keys["alpha"].encode())
     leaver = asyncio.create_task(hang_up_after(gateway, head + HELLO[:60]))
     await made(gateway, AGAIN)
@@ -184,7 +185,7 @@ async def test_a_form_of_unknown_length_is_compared_too(gateway: Stack):
 async def test_a_broken_form_that_could_be_known_reaches_nobody(gateway: Stack):
     """It is refused before upstream hears of it."""
     await made(gateway, HELLO)
-    assert (await put(gateway, content("a", b"hello"))).status == 400
+    assert (await post_file(gateway, content("a", b"hello"))).status == 400
     assert sent(gateway) == 1
 
 
@@ -206,9 +207,10 @@ async def test_a_large_file_again_is_not_held_in_memory(gateway: Stack):
     assert first.status == 201, first.text
     before, highest = memory_kib(), 0
     task = asyncio.create_task(send(data=body()))
-    while not task.done():
+    async for _ in attempts(60):
+        if task.done():
+            break
         highest = max(highest, memory_kib())
-        await asyncio.sleep(0.005)
     again = await task
     assert again.status == 201, again.text
     assert again.json["checksums"]["sha256"] == hashlib.sha256(piece * count).hexdigest()
@@ -220,7 +222,7 @@ async def test_a_file_that_could_not_be_asked_after_is_promised_to_nobody(gatewa
     """Upstream is out of reach when it is asked for the bytes it had: no file comes about that nobody knows of."""
     await made(gateway, HELLO)
     gateway.upstream.faults.set(Fault("drop_before", operation="files.*"))
-    assert (await put(gateway, AGAIN)).status >= 500
+    assert (await post_file(gateway, AGAIN)).status >= 500
     gateway.upstream.faults.clear()
     (first,) = (await ask(gateway, "GET", "/v1/files")).json["results"]
     assert (await ask(gateway, "DELETE", f"/v1/files/{first['id']}")).status == 204
@@ -230,13 +232,13 @@ async def test_a_file_that_could_not_be_asked_after_is_promised_to_nobody(gatewa
 async def test_a_sender_who_dribbles_holds_nobody_up(gateway: Stack, monkeypatch: pytest.MonkeyPatch):
     """Bytes that may turn out to be equal are waited for, but not for long."""
     monkeypatch.setattr(uploads, "_PATIENCE_SECONDS", 0.05)
-    head = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", f"{len(HELLO)}")], key="")
+    head = raw_request("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", f"{len(HELLO)}")], key="")
     head = head.replace(b"Bearer ", b"Bearer " + gateway.keys["alpha"].encode())
     host, port = gateway.origin.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(head + HELLO[:60])
     await writer.drain()
-    await asyncio.sleep(0.05)
+    await until_metric(gateway, "replicate_gateway_http_requests_in_flight 1.0")
     await made(gateway, AGAIN)
     writer.close()
     await writer.wait_closed()

@@ -14,12 +14,12 @@ import pytest
 from gateway.access.rules.api_keys import digest, new_key
 from gateway.domain.records import Key
 from gateway.store.urls import open_store
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import Canaries
+from tests.support.http_calls import PAGE, STRANGER, Reply, ask, assert_problem, raw_request, send_raw
+from tests.support.polling import attempts
 from tests.support.samples import FORM, content, create, form
-from tests.support.stack import Stack
+from tests.support.secret_scanner import SecretScanner
+from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import version_of
-from tests.support.wire import PAGE, STRANGER, Reply, ask, assert_problem, send_raw, spell
 
 SECOND = 1.0
 """Within this a revocation must have taken effect."""
@@ -30,23 +30,23 @@ class Issuer:
     """Writes keys into the store from beside the gateway, as the command line does."""
 
     stack: Stack
-    canaries: Canaries
+    secret_scanner: SecretScanner
     store: Any
 
     async def issue(self, team: str = "alpha", **more: Any) -> tuple[str, str]:
         minted = new_key(secrets.token_bytes)
-        self.canaries.add("an issued key", minted.key)
+        self.secret_scanner.add("an issued key", minted.key)
         record = Key(id=minted.id, team=team, name=minted.id, sha256=minted.sha256, created_at=time.time(), **more)
         await self.store.add_key(record)
         return minted.id, minted.key
 
 
 @pytest.fixture
-async def issuer(gateway: Stack, canaries: Canaries) -> AsyncIterator[Issuer]:
+async def issuer(gateway: Stack, secret_scanner: SecretScanner) -> AsyncIterator[Issuer]:
     """A second hand on the store of a gateway that runs."""
     store = open_store(f"sqlite:///{gateway.database}")
     await store.open()
-    yield Issuer(gateway, canaries, store)
+    yield Issuer(gateway, secret_scanner, store)
     await store.close()
 
 
@@ -56,9 +56,10 @@ async def account(stack: Stack, key: str | None, **headers: str) -> Reply:
 
 async def within(seconds: float, holds: Callable[[], Awaitable[bool]]) -> float:
     began = time.monotonic()
-    while not await holds():
+    async for _ in attempts():
+        if await holds():
+            break
         assert time.monotonic() < began + seconds, f"not within {seconds} seconds"
-        await asyncio.sleep(0.02)
     return time.monotonic() - began
 
 
@@ -102,7 +103,7 @@ async def test_garbage_opens_nothing(gateway: Stack, given: str):
     """Every refusal is a 401 in Replicate's words, and says nothing of what was wrong with the key."""
     key = gateway.keys["alpha"]
     value = given.format(key=key, swapped=key.swapcase(), digest=digest(key))
-    reply = await send_raw(gateway, spell("GET", "/v1/account", [("Authorization", value)]))
+    reply = await send_raw(gateway, raw_request("GET", "/v1/account", [("Authorization", value)]))
     problem = assert_problem(reply, 401)
     assert problem["title"] == "Unauthenticated"
     assert problem["detail"].startswith("You did not pass a")
@@ -112,14 +113,16 @@ async def test_garbage_opens_nothing(gateway: Stack, given: str):
 async def test_bytes_that_are_no_text_open_nothing(gateway: Stack):
     """A header of any bytes is a wrong key, not a crash."""
     for value in (b"Bearer \xff\xfe\xfd", b"\x80", b"Bearer rgw_\xff", b"Bearer rgt_\xff.\xff.\xff"):
-        reply = await send_raw(gateway, spell("GET", "/v1/account", [(b"Authorization", value)]))
+        reply = await send_raw(gateway, raw_request("GET", "/v1/account", [(b"Authorization", value)]))
         assert_problem(reply, 401)
 
 
 async def test_two_authorizations_are_not_added_up(gateway: Stack):
     """The first counts; a second neither helps nor is stored."""
     good, bad = f"Bearer {gateway.keys['alpha']}", "Bearer nothing"
-    reply = await send_raw(gateway, spell("GET", "/v1/account", [("Authorization", bad), ("Authorization", good)]))
+    reply = await send_raw(
+        gateway, raw_request("GET", "/v1/account", [("Authorization", bad), ("Authorization", good)])
+    )
     assert reply.status in (400, 401)
 
 
@@ -140,7 +143,7 @@ async def refused(stack: Stack, key: str) -> bool:
 async def test_a_key_asked_for_before_it_was_issued_works_within_a_second(gateway: Stack, issuer: Issuer):
     """A deploy that starts before its key exists recovers by itself."""
     minted = new_key(secrets.token_bytes)
-    issuer.canaries.add("a key to come", minted.key)
+    issuer.secret_scanner.add("a key to come", minted.key)
     assert (await account(gateway, minted.key)).status == 401
     await issuer.store.add_key(
         Key(id=minted.id, team="alpha", name="late", sha256=minted.sha256, created_at=time.time())
@@ -165,7 +168,7 @@ async def test_a_rotated_key_overlaps_with_its_successor(gateway: Stack, issuer:
     """During a rotation both keys work, afterwards the new one."""
     key_id, old = await issuer.issue()
     minted = new_key(secrets.token_bytes)
-    issuer.canaries.add("a successor", minted.key)
+    issuer.secret_scanner.add("a successor", minted.key)
     successor = Key(id=minted.id, team="alpha", name="next", sha256=minted.sha256, created_at=time.time())
     await issuer.store.rotate_key(key_id, successor, time.time() + 0.4)
     assert (await account(gateway, minted.key)).status == 200
@@ -214,14 +217,14 @@ async def mint(stack: Stack, key: str = "alpha", **wanted: Any) -> Reply:
     return await ask(stack, "POST", "/gateway/tokens", key=key, json={"ttl_seconds": 60} | wanted)
 
 
-async def test_a_browser_token_is_its_keys_narrowed_shadow(gateway: Stack, canaries: Canaries):
+async def test_a_browser_token_is_its_keys_narrowed_shadow(gateway: Stack, secret_scanner: SecretScanner):
     """A page gets what it needs: some scopes, some models, a user's name; and cannot mint itself more."""
     minted = await mint(gateway, scopes=["read", "predict"], models=["acme/storyteller"], user="u1")
     assert minted.status == 201
     assert minted.json["team"] == "alpha"
     assert sorted(minted.json["scopes"]) == ["predict", "read"]
     token = minted.json["token"]
-    canaries.add("a browser token", token)
+    secret_scanner.add("a browser token", token)
     assert (await account(gateway, token)).json["username"] == "alpha"
     assert (await create(gateway, key=token, model="acme/storyteller")).status == 201
     assert_problem(await create(gateway, key=token, model="acme/slow"), 403, origin=None)
@@ -253,10 +256,10 @@ async def test_a_browser_token_never_gives_more_than_its_key(gateway: Stack, wan
     assert {each["field"] for each in problem["invalid_fields"]} == {field}
 
 
-async def test_a_browser_token_bound_to_a_page_works_there_only(gateway: Stack, canaries: Canaries):
+async def test_a_browser_token_bound_to_a_page_works_there_only(gateway: Stack, secret_scanner: SecretScanner):
     """A token that leaks out of its page is of no use to a browser elsewhere."""
     token = (await mint(gateway, origins=[PAGE])).json["token"]
-    canaries.add("a browser token", token)
+    secret_scanner.add("a browser token", token)
     assert (await account(gateway, token, Origin=PAGE)).status == 200
     assert (await account(gateway, token, Origin=STRANGER)).status == 403
     assert (await account(gateway, token)).status == 403
@@ -266,7 +269,7 @@ async def test_a_browser_token_dies_with_the_key_that_minted_it(gateway: Stack, 
     """Revoking a key revokes what it handed out, within a second."""
     key_id, key = await issuer.issue()
     token = (await mint(gateway, key)).json["token"]
-    issuer.canaries.add("a browser token", token)
+    issuer.secret_scanner.add("a browser token", token)
     assert (await account(gateway, token)).status == 200
     await issuer.store.revoke_key(key_id, time.time())
     await within(SECOND, lambda: refused(gateway, token))
@@ -372,7 +375,8 @@ async def test_a_key_in_another_header_is_refused(gateway: Stack, name: str):
     key = gateway.keys["alpha"]
     data = place('{"version":"V","input":{"prompt":"x"}}', key, gateway)
     reply = await send_raw(
-        gateway, spell("POST", "/v1/predictions", [("Content-Type", "application/json"), (name, key)], data, key=key)
+        gateway,
+        raw_request("POST", "/v1/predictions", [("Content-Type", "application/json"), (name, key)], data, key=key),
     )
     assert_key_named(reply)
     assert not len(gateway.upstream.requests)
@@ -424,6 +428,7 @@ async def test_a_key_across_the_edge_of_two_chunks_is_refused(gateway: Stack, cu
     async def pieces() -> AsyncIterator[bytes]:
         for piece in (body[:at], body[at:]):
             yield piece
+            # So that the two arrive as two chunks.
             await asyncio.sleep(0.01)
 
     assert_key_named(await ask(gateway, "POST", "/v1/files", data=pieces(), headers={"Content-Type": FORM}))

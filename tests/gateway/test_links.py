@@ -5,17 +5,16 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.conftest import OpenGateway
+from tests.support.http_calls import Reply, ask, raw_request, send_raw
 from tests.support.samples import create, upload
-from tests.support.stack import Stack
+from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import version_of
-from tests.support.wire import Reply, ask, send_raw, spell
 
 PUBLIC_URL = "https://gateway.example.org"
 
 
 async def get(stack: Stack, path: str, *headers: tuple[str, str], host: str = "gw.test:81") -> Reply:
-    return await send_raw(stack, spell("GET", path, headers, host=host, key=stack.keys["alpha"]))
+    return await send_raw(stack, raw_request("GET", path, headers, host=host, key=stack.keys["alpha"]))
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "", "/v1/v1"], ids=["v1", "bare", "doubled"])

@@ -13,12 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import running
 from gateway.simulator import Fault, Simulator
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import Canaries
-from tests.support.samples import ShiftedClock, create, finished
-from tests.support.stack import Stack, house_config
+from tests.support.http_calls import Reply, ask, assert_problem, metrics_of
+from tests.support.samples import create, finished
+from tests.support.secret_scanner import SecretScanner
+from tests.support.stack import OpenGateway, Stack, stack_config
+from tests.support.system_clocks import ShiftedClock
 from tests.support.upstream import version_of
-from tests.support.wire import Reply, ask, assert_problem, metrics_of
 
 READS = [
     ("/v1/models", "models.list"),
@@ -232,12 +232,12 @@ async def test_the_public_listener_has_no_operators_doors(gateway: Stack):
 
 
 async def test_the_operators_token_is_asked_for_where_there_is_one(
-    upstream: Simulator, tmp_path: Path, canaries: Canaries
+    upstream: Simulator, tmp_path: Path, secret_scanner: SecretScanner
 ):
     """Metrics behind a token; probes open; no team's key will do."""
     token = "ops-" + "t" * 40
-    canaries.add("the operators' token", token)
-    config, keys = house_config(upstream, tmp_path)
+    secret_scanner.add("the operators' token", token)
+    config, keys = stack_config(upstream, tmp_path)
     config = config.model_copy(update={"ops": config.ops.with_token(token)})
     async with running(config) as serving:
         stack = Stack(serving, upstream, keys, config, tmp_path / "gateway.db")

@@ -15,7 +15,8 @@ from gateway.upstream.breaker import BreakerState
 from gateway.upstream.hosts import is_trusted
 from gateway.upstream.replicate import ReplicateClient, UpstreamSettings, new_session
 from gateway.upstream.streams import StreamReader, StreamSettings
-from tests.support.scripted import answer, scripted
+from tests.support.polling import until
+from tests.support.raw_server import answer, raw_server
 
 SHORT = 0.15
 
@@ -69,7 +70,7 @@ async def test_a_read_that_takes_too_long_is_tried_three_times(upstream: Simulat
 async def test_an_answer_without_end_is_cut_at_its_bound():
     """Gigabytes from upstream do not become ours."""
     endless = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + b"x" * 300_000
-    async with scripted(endless) as source, client_of(source.url, max_answer_bytes=100_000) as (client, _):
+    async with raw_server(endless) as source, client_of(source.url, max_answer_bytes=100_000) as (client, _):
         with pytest.raises(UpstreamBroken, match="larger"):
             await client.read("models.list", "/models")
 
@@ -78,7 +79,7 @@ async def test_a_gzip_bomb_from_upstream_is_cut_at_its_bound():
     """Packed gigabytes do not become ours either."""
     packed = gzip.compress(b" " * 50_000_000)
     async with (
-        scripted(answer(packed, Content_Encoding="gzip", Connection="close")) as source,
+        raw_server(answer(packed, Content_Encoding="gzip", Connection="close")) as source,
         client_of(source.url, max_answer_bytes=100_000, read_seconds=5.0) as (client, _),
     ):
         with pytest.raises(UpstreamBroken, match="larger"):
@@ -100,7 +101,7 @@ async def test_a_caller_who_gives_up_frees_the_connection(upstream: Simulator):
     upstream.faults.set(Fault("delay", operation="models.list", seconds=5.0))
     async with client_of(upstream.base_url, upstream.token, read_seconds=10.0) as (client, notes):
         calls = [asyncio.create_task(client.read("models.list", "/models")) for _ in range(10)]
-        await asyncio.sleep(0.05)
+        await until(lambda: upstream.requests.count("models.list") == 10)
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
@@ -116,9 +117,9 @@ async def test_a_stream_that_falls_silent_is_given_up(upstream: Simulator):
 
     async def silent(_: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(head)
-        await asyncio.sleep(5)
+        await asyncio.Event().wait()
 
-    async with scripted(silent) as source, new_session(5) as session:
+    async with raw_server(silent) as source, new_session(5) as session:
         settings = StreamSettings(base_url=source.url, trusted_hosts=(), silence_seconds=SHORT)
         reader = StreamReader(session, settings, Notes())
 
@@ -134,9 +135,9 @@ async def test_a_stream_that_falls_silent_is_given_up(upstream: Simulator):
 async def test_a_stream_that_sends_elsewhere_is_not_followed():
     """Even to a place that would answer: a trusted host's word does not make another one trusted."""
     stream = answer(b"event: done\nid: 1:0\ndata: {}\n\n", content_type="text/event-stream")
-    async with scripted(stream) as elsewhere:
+    async with raw_server(stream) as elsewhere:
         to = answer(b"", status="307 Temporary Redirect", Location=elsewhere.url + "/v1/streams/x")
-        async with scripted(to) as source, new_session(5) as session:
+        async with raw_server(to) as source, new_session(5) as session:
             notes = Notes()
             reader = StreamReader(session, StreamSettings(base_url=source.url, trusted_hosts=()), notes)
             with pytest.raises(UpstreamBroken):

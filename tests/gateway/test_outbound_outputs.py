@@ -12,7 +12,7 @@ from gateway.outputs.ports import NotCopied
 from gateway.upstream.outputs import FetchSettings, OutputFetcher
 from gateway.upstream.replicate import new_session
 from gateway.upstream.ssrf_guard import guarded_connector
-from tests.support.scripted import answer, scripted
+from tests.support.raw_server import answer, raw_server
 
 SHORT = 0.15
 OTHER_PORT = "http://127.0.0.1:1/v1"
@@ -57,7 +57,7 @@ async def test_a_file_is_asked_for_as_it_is_and_without_any_credential():
     """No token, no cookie, no coding that would change the bytes; the path as upstream spelled it."""
     heard = Heard()
     async with (
-        scripted(answer(b"picture", content_type="image/png", Connection="close")) as host,
+        raw_server(answer(b"picture", content_type="image/png", Connection="close")) as host,
         fetcher(heard) as outputs,
     ):
         url = f"{host.url}/a%2Fb/out%20é.png?sig=%2B%2f#x"
@@ -75,8 +75,8 @@ async def test_a_file_is_asked_for_as_it_is_and_without_any_credential():
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"])
 async def test_a_redirect_is_not_followed(status: str):
     """It would lead elsewhere: into a private network, say."""
-    async with scripted(b"") as elsewhere:
-        async with scripted(answer(b"", status=status, Location=f"{elsewhere.url}/secret")) as host:
+    async with raw_server(b"") as elsewhere:
+        async with raw_server(answer(b"", status=status, Location=f"{elsewhere.url}/secret")) as host:
             assert (await failure(f"{host.url}/a.png")).reason == "refused"
         assert elsewhere.heads == []
 
@@ -84,26 +84,26 @@ async def test_a_redirect_is_not_followed(status: str):
 @pytest.mark.parametrize("status", ["206 Partial Content", "403 Forbidden", "404 Not Found", "500 Oh"])
 async def test_only_a_whole_file_is_one(status: str):
     """An error page must not be kept as somebody's picture."""
-    async with scripted(answer(b"<html>", status=status)) as host:
+    async with raw_server(answer(b"<html>", status=status)) as host:
         error = await failure(f"{host.url}/a.png")
     assert (error.reason, error.is_final) == ("refused", False)
 
 
 async def test_a_file_that_breaks_off_is_none():
-    async with scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npic") as host:
+    async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npic") as host:
         assert (await failure(f"{host.url}/a.png")).reason == "broken"
-    async with scripted(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\npictu") as host:
+    async with raw_server(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\npictu") as host:
         assert (await failure(f"{host.url}/a.png")).reason == "broken"
-    async with scripted(b"nonsense\r\n\r\n") as host:
+    async with raw_server(b"nonsense\r\n\r\n") as host:
         assert (await failure(f"{host.url}/a.png")).reason == "broken"
 
 
 async def test_a_host_that_falls_silent_is_left():
     async def silent(_: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npic")
-        await asyncio.sleep(5)
+        await asyncio.Event().wait()
 
-    async with scripted(silent) as host:
+    async with raw_server(silent) as host:
         assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
     assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
 
@@ -116,9 +116,10 @@ async def test_a_file_that_dribbles_is_left_in_the_end():
         while True:
             writer.write(b"x")
             await writer.drain()
+            # The time of the deadline under test: a byte before each silence would be too long.
             await asyncio.sleep(SHORT / 4)
 
-    async with scripted(dribble) as host:
+    async with raw_server(dribble) as host:
         assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
 
 
@@ -131,7 +132,7 @@ async def test_a_file_that_comes_too_slowly_gives_way():
         await writer.drain()
         await asyncio.Event().wait()
 
-    async with scripted(trickle) as host, fetcher(monotonic=lambda: next(minutes)) as outputs:
+    async with raw_server(trickle) as host, fetcher(monotonic=lambda: next(minutes)) as outputs:
         with pytest.raises(NotCopied, match="too slowly") as caught:
             await fetch(outputs, f"{host.url}/a.png")
     assert (caught.value.reason, caught.value.is_final) == ("unreachable", False)
@@ -139,7 +140,7 @@ async def test_a_file_that_comes_too_slowly_gives_way():
 
 async def test_trusted_names_and_addresses_lead_into_no_private_network():
     """Whatever a name resolves to is judged; only the host of the API may be anywhere."""
-    async with scripted(answer(b"secret")) as host:
+    async with raw_server(answer(b"secret")) as host:
         port = host.url.rpartition(":")[2]
         for name in ("localhost", "127.0.0.2", "169.254.169.254", "[::1]"):
             error = await failure(f"https://{name}:{port}/a.png", trusted=(name.strip("[]"),))

@@ -9,13 +9,14 @@ import pytest
 
 from gateway.domain import times
 from gateway.simulator import Fault, Simulator
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import Listener
-from tests.support.samples import ShiftedClock, create, finished, upload
-from tests.support.scripted import answer, scripted
-from tests.support.stack import Stack
-from tests.support.upstream import CREATES, creates, reads, until, version_of
-from tests.support.wire import Reply, ask, assert_problem, metrics_of
+from tests.support.http_calls import Reply, ask, assert_problem, metrics_of, until_metric
+from tests.support.polling import attempts, holds, stable, until
+from tests.support.raw_server import answer, raw_server
+from tests.support.samples import create, finished, upload
+from tests.support.secret_scanner import LogScanner
+from tests.support.stack import OpenGateway, Stack
+from tests.support.system_clocks import ShiftedClock
+from tests.support.upstream import CREATES, creates, reads, version_of
 
 WAYS: dict[str, Callable[[Simulator], tuple[str, dict[str, Any]]]] = {
     "a bare version": lambda up: ("/predictions", {"version": version_of(up, "acme/storyteller")}),
@@ -107,8 +108,9 @@ async def test_a_cancel_within_a_wait_ends_the_wait(gateway: Stack):
     await until(lambda: gateway.upstream.predictions)
     prediction = gateway.upstream.predictions[0].id
     async with asyncio.timeout(5):
-        while (await ask(gateway, "POST", f"/v1/predictions/{prediction}/cancel")).status == 404:
-            await asyncio.sleep(0.01)
+        async for _ in attempts():
+            if (await ask(gateway, "POST", f"/v1/predictions/{prediction}/cancel")).status != 404:
+                break
         reply = await waiting
     assert reply.json["status"] == "canceled"
 
@@ -129,7 +131,7 @@ async def test_cancel_after_sets_a_deadline_that_is_kept(gateway: Stack):
 async def test_watching_costs_upstream_nothing(gateway: Stack):
     """A hundred polls of a caller are answered here; upstream sees the tracker alone."""
     made = (await create(gateway)).json["id"]
-    await asyncio.sleep(0.1)
+    await until(lambda: reads(gateway.upstream))
     before = reads(gateway.upstream)
     for _ in range(100):
         assert (await ask(gateway, "GET", f"/v1/predictions/{made}")).status == 200
@@ -168,6 +170,7 @@ async def test_a_list_is_filtered_by_time_and_keeps_its_filters(gateway: Stack):
     items = []
     for _ in range(4):
         items.append((await create(gateway)).json)
+        # Each is created in a millisecond of its own.
         await asyncio.sleep(0.01)
     ids = [item["id"] for item in items]
     after = items[1]["created_at"]
@@ -198,8 +201,7 @@ async def test_a_cancel_is_at_once_and_asked_upstream_once(gateway: Stack):
     assert second.json["completed_at"] == first.json["completed_at"]
     await until(lambda: gateway.upstream.requests.count("predictions.cancel"))
     await until(lambda: gateway.upstream.predictions[0].completed_us is not None)
-    await asyncio.sleep(0.1)
-    assert gateway.upstream.requests.count("predictions.cancel") == 1
+    await holds(lambda: gateway.upstream.requests.count("predictions.cancel") == 1)
     assert (await ask(gateway, "GET", f"/v1/predictions/{made}")).json["status"] == "canceled"
 
 
@@ -217,7 +219,7 @@ async def test_a_run_that_finishes_despite_its_cancel_stays_canceled_for_its_cal
     made = (await create(gateway, duration=6)).json["id"]
     assert (await ask(gateway, "POST", f"/v1/predictions/{made}/cancel")).json["status"] == "canceled"
     await until(lambda: gateway.upstream.predictions[0].completed_us is not None)
-    await asyncio.sleep(0.3)
+    await stable(lambda: reads(gateway.upstream), 0.3)
     shown = (await ask(gateway, "GET", f"/v1/predictions/{made}")).json
     assert (shown["status"], shown["output"]) == ("canceled", None)
 
@@ -250,9 +252,9 @@ async def test_a_caller_who_hangs_up_during_the_create_loses_nothing(gateway: St
     async with gateway.caller() as session:
         with pytest.raises(asyncio.TimeoutError):
             await session.post("/v1/predictions", json=body, timeout=aiohttp.ClientTimeout(total=0.2))
-    async with asyncio.timeout(5):
-        while not (listed := (await ask(gateway, "GET", "/v1/predictions")).json["results"]):
-            await asyncio.sleep(0.02)
+    async for _ in attempts():
+        if listed := (await ask(gateway, "GET", "/v1/predictions")).json["results"]:
+            break
     assert (await finished(gateway, listed[0]["id"]))["status"] == "succeeded"
 
 
@@ -286,7 +288,7 @@ async def test_a_create_whose_wait_is_cut_by_a_shutdown_is_answered(open_gateway
     async with open_gateway() as stack:
         waiting = asyncio.create_task(create(stack, headers={"Prefer": "wait=30"}))
         await until(lambda: stack.upstream.predictions)
-        await asyncio.sleep(0.1)
+        await until_metric(stack, 'waiters{kind="sync"} 1.0')
     reply = await waiting
     assert reply.status == 202
     assert reply.json["status"] == "starting"
@@ -328,8 +330,7 @@ async def test_a_create_of_unknown_outcome_is_not_sent_again_and_says_so(hasty: 
     problem = assert_problem(reply, 504, origin=None)
     assert problem["detail"]
     assert reply.headers["X-Should-Retry"] == "false"
-    await asyncio.sleep(0.3)
-    assert creates(hasty.upstream) == 1
+    await holds(lambda: creates(hasty.upstream) == 1, 0.3)
     assert hasty.upstream.requests.count("predictions.list") >= 1, "it was looked for"
     assert "<html" not in reply.text
     assert (await ask(hasty, "GET", "/v1/predictions")).json["results"] == []
@@ -374,7 +375,7 @@ async def test_a_create_to_nowhere_was_certainly_not_sent(open_gateway: OpenGate
         assert (await ask(stack, "GET", "/v1/predictions")).json["results"] == []
 
 
-async def test_a_refused_token_is_the_operators_trouble(open_gateway: OpenGateway, listener: Listener):
+async def test_a_refused_token_is_the_operators_trouble(open_gateway: OpenGateway, log_scanner: LogScanner):
     """Callers get 502, not 401; the metric counts, readiness fails, and both recover with the token."""
     clock = ShiftedClock()
     async with open_gateway(clock=clock) as stack:
@@ -431,7 +432,7 @@ async def test_upstreams_own_validation_is_passed_on(gateway: Stack):
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_the_token_follows_no_redirect(hasty: Stack, status: int):
     """Whoever can make upstream redirect must not be handed the account."""
-    async with scripted(answer(b"{}")) as elsewhere:
+    async with raw_server(answer(b"{}")) as elsewhere:
         hasty.upstream.faults.set(Fault("redirect", status=status, value=f"{elsewhere.url}/v1/predictions"))
         made, *read = await together(
             create(hasty),
@@ -584,7 +585,7 @@ READS: list[tuple[str, str, str]] = [
 async def test_nonsense_from_upstream_never_crashes_a_read(open_gateway: OpenGateway, body: bytes):
     """Whatever upstream says, callers get it, or a clear 502: no traceback, no 500."""
     async with (
-        scripted(answer(body, Connection="close")) as nonsense,
+        raw_server(answer(body, Connection="close")) as nonsense,
         open_gateway(
             base_url=nonsense.url + "/v1", cache={"metadata_ttl_seconds": 0}, upstream={"adopt_wait_seconds": 0.2}
         ) as stack,
@@ -621,7 +622,7 @@ HEADS = [
 async def test_garbage_on_the_line_from_upstream_never_crashes(open_gateway: OpenGateway, head: bytes):
     """A broken proxy between costs a 502 or 504, and creates are not repeated."""
     async with (
-        scripted(head) as broken,
+        raw_server(head) as broken,
         open_gateway(
             base_url=broken.url + "/v1", cache={"metadata_ttl_seconds": 0}, upstream={"adopt_wait_seconds": 0.2}
         ) as stack,
@@ -646,7 +647,7 @@ async def test_a_slow_upstream_hurts_nobody_who_does_not_ask_it(gateway: Stack):
     await ask(gateway, "GET", "/v1/hardware")
     gateway.upstream.faults.set(Fault("delay", operation=CREATES, seconds=1.0))
     hanging = [asyncio.create_task(create(gateway)) for _ in range(20)]
-    await asyncio.sleep(0.05)
+    await until(lambda: creates(gateway.upstream) == 21)
     loop = asyncio.get_running_loop()
     began = loop.time()
     for reply in await together(

@@ -11,14 +11,13 @@ import pytest
 
 from gateway.config import Config, ConfigError, Problem
 from gateway.simulator import Simulator
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import Listener
 from tests.support.clock import ManualClock
+from tests.support.http_calls import PAGE, ask, metrics_of
+from tests.support.polling import until
 from tests.support.samples import create, finished
-from tests.support.stack import Stack, house_config, new_token, start_gateway, start_upstream
-from tests.support.upstream import until
-from tests.support.wire import PAGE, ask, metrics_of
-from tests.support.wired import HI, calling, stream_url, wired
+from tests.support.secret_scanner import LogScanner
+from tests.support.stack import OpenGateway, Stack, new_token, stack_config, start_gateway, start_upstream
+from tests.support.stream_host import HI, open_stream, stream_host, stream_url
 
 OTHER_PAGE = "https://other.example.com"
 HEARTBEAT = b":\n\n"
@@ -42,7 +41,7 @@ class File:
     def write(self, *, without: str | None = None, **sections: Any) -> None:
         """Write what the stack has, with other values. `without` names a team that has gone."""
         assert self.stack is not None
-        config, _ = house_config(self._upstream, self._folder, self.stack.keys, **sections)
+        config, _ = stack_config(self._upstream, self._folder, self.stack.keys, **sections)
         teams = tuple(team for team in config.teams if team.name != without)
         self.found = config.model_copy(update={"teams": teams})
 
@@ -107,17 +106,17 @@ async def test_a_key_that_is_taken_out_stops_with_the_next_request(
         assert await status(stack, gamma.keys[0].value.get_secret_value()) == 200
 
 
-async def test_what_is_wrong_changes_nothing_and_is_told_whole(both: Opened, listener: Listener):
+async def test_what_is_wrong_changes_nothing_and_is_told_whole(both: Opened, log_scanner: LogScanner):
     """The gateway goes on as it was, operators see every problem, and the next good config is taken."""
     stack, file = both
     before = (await state_of(stack))["loaded_at"]
     file.found = ConfigError([Problem("server.port", "expected a number"), Problem("teams[0].name", "is missing")])
     assert not await file.take()
-    told = [crash for crash in listener.crashes if "the config is wrong" in crash]
+    told = [crash for crash in log_scanner.errors if "the config is wrong" in crash]
     assert len(told) == 2
     assert "server.port" in told[0]
     assert "expected a number" in told[0]
-    listener.crashes.clear()
+    log_scanner.errors.clear()
     state = await state_of(stack)
     assert state["loaded_at"] == before
     assert state["last_reload"]["result"] == "refused"
@@ -130,13 +129,13 @@ async def test_what_is_wrong_changes_nothing_and_is_told_whole(both: Opened, lis
     assert (await state_of(stack))["last_reload"]["result"] == "taken"
 
 
-async def test_a_crash_while_reading_is_a_refusal(both: Opened, listener: Listener):
+async def test_a_crash_while_reading_is_a_refusal(both: Opened, log_scanner: LogScanner):
     """Whatever is wrong with the file, the process serves on."""
     stack, file = both
     file.found = None
     assert not await file.take()
-    assert any("reading the config crashed" in crash for crash in listener.crashes)
-    listener.crashes.clear()
+    assert any("reading the config crashed" in crash for crash in log_scanner.errors)
+    log_scanner.errors.clear()
     assert await status(stack, "alpha") == 200
 
 
@@ -290,8 +289,8 @@ async def test_another_heartbeat_counts_at_once(open_gateway: OpenGateway, upstr
     clock = ManualClock()
     async with (
         opened(open_gateway, upstream, folder, clock=clock, streams={"heartbeat_seconds": 3600}) as (stack, file),
-        wired(upstream) as (_, _),
-        calling(await stream_url(stack)) as caller,
+        stream_host(upstream) as (_, _),
+        open_stream(await stream_url(stack)) as caller,
     ):
         assert await caller.until(HI) == HI
         assert await file.reload(streams={"heartbeat_seconds": 1})

@@ -14,10 +14,9 @@ from gateway.assembly import build
 from gateway.runtime.clock import SystemClock
 from gateway.simulator import Simulator
 from gateway.throttling.rules.request_rates import NAME
-from tests.gateway.conftest import OpenGateway
+from tests.support.http_calls import PAGE, Reply, ask, metrics_of, raw_request, send_raw, until_metric
 from tests.support.samples import create, finished
-from tests.support.stack import Stack
-from tests.support.wire import PAGE, Reply, ask, metrics_of, send_raw, spell
+from tests.support.stack import OpenGateway, Stack
 
 FAST = "acme/storyteller"
 SEPARATE = "RateLimit", "RateLimit-Policy", "ratelimit-remaining", "ratelimit-reset"
@@ -25,8 +24,7 @@ SEPARATE = "RateLimit", "RateLimit-Policy", "ratelimit-remaining", "ratelimit-re
 
 async def shown(stack: Stack, start: str) -> None:
     """Wait until a metric begins so."""
-    while f"\nreplicate_gateway_{start}" not in await metrics_of(stack):
-        await asyncio.sleep(0.01)
+    await until_metric(stack, f"\nreplicate_gateway_{start}")
 
 
 class Still(SystemClock):
@@ -310,5 +308,5 @@ async def test_a_refusal_does_not_wait_for_the_body(open_gateway: OpenGateway):
     """429 comes before a megabyte that nobody will read."""
     async with open_gateway(teams={"alpha": slow(1, 1)}, clock=Still()) as stack:
         await poll(stack)
-        head = spell("POST", "/v1/predictions", [("Content-Length", "1000000")], key=stack.keys["alpha"])
+        head = raw_request("POST", "/v1/predictions", [("Content-Length", "1000000")], key=stack.keys["alpha"])
         assert (await send_raw(stack, head)).status == 429

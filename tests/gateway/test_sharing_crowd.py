@@ -9,7 +9,18 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.gateway.test_sharing import CREATED, STORY, TERMINAL, ask, cancel, create, finished, get, many, named
+from tests.support.session_calls import (
+    CREATED,
+    STORY,
+    TERMINAL,
+    ask,
+    cancel,
+    create,
+    finished,
+    get,
+    open_session,
+    versioned_model,
+)
 from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.upstream import creates, reads
 
@@ -35,7 +46,7 @@ async def _waits(session: aiohttp.ClientSession, version: str, given: Any) -> An
 async def _polls(session: aiohttp.ClientSession, version: str, given: Any) -> Any:
     body = (await create(session, version, given)).json
     while body["status"] not in TERMINAL:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # the clients' own pace
         body = await get(session, body["id"])
     return body
 
@@ -66,7 +77,7 @@ async def _each(work: Callable[[Any], Awaitable[None]], items: list[Any]) -> Non
 async def _reads_of_one(stack: Stack, given: Any) -> int:
     before = reads(stack.upstream)
     async with stack.caller() as alone:
-        await _polls(alone, named(stack), given)
+        await _polls(alone, versioned_model(stack), given)
     return reads(stack.upstream) - before
 
 
@@ -78,8 +89,10 @@ async def test_a_thousand_callers_of_one_request_cost_upstream_what_one_does(tmp
         alone = await _reads_of_one(stack, given | {"seed": 1})
         assert creates(upstream) == 1
         before = reads(upstream)
-        async with many(stack) as session:
-            bodies = await asyncio.gather(*(_spread(number)(session, named(stack), given) for number in range(CROWD)))
+        async with open_session(stack) as session:
+            bodies = await asyncio.gather(
+                *(_spread(number)(session, versioned_model(stack), given) for number in range(CROWD))
+            )
             assert creates(upstream) == 2
             assert reads(upstream) - before <= alone * 1.2 + 5
             assert upstream.requests.count("streams.get") <= 1
@@ -122,8 +135,8 @@ async def test_polls_of_hundreds_of_callers_cost_upstream_nothing(tmp_path: Path
         given = STORY | {"duration": 100.0}
         alone = await _reads_of_one(stack, given | {"seed": 1})
         before = reads(upstream)
-        async with many(stack) as session:
-            bodies = await asyncio.gather(*(_polls(session, named(stack), given) for _ in range(300)))
+        async with open_session(stack) as session:
+            bodies = await asyncio.gather(*(_polls(session, versioned_model(stack), given) for _ in range(300)))
         assert {body["status"] for body in bodies} == {"succeeded"}
         assert creates(upstream) == 2
         assert reads(upstream) - before <= alone * 1.2 + 5
@@ -131,10 +144,13 @@ async def test_polls_of_hundreds_of_callers_cost_upstream_nothing(tmp_path: Path
 
 async def test_many_different_requests_at_once_are_as_many_runs(tmp_path: Path):
     """Twenty seeds, ten callers each: twenty creates, and nobody gets another's output."""
-    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack, many(stack) as session:
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack, open_session(stack) as session:
         seeds = [number % 20 for number in range(200)]
         replies = await asyncio.gather(
-            *(create(session, named(stack), STORY | {"seed": seed, "max_tokens": 16}, Prefer="wait") for seed in seeds)
+            *(
+                create(session, versioned_model(stack), STORY | {"seed": seed, "max_tokens": 16}, Prefer="wait")
+                for seed in seeds
+            )
         )
         by_seed: dict[int, set[str]] = {}
         for seed, reply in zip(seeds, replies, strict=True):
@@ -146,9 +162,9 @@ async def test_many_different_requests_at_once_are_as_many_runs(tmp_path: Path):
 
 async def test_a_reader_that_leaves_its_stream_stops_nothing(tmp_path: Path):
     """A page is closed in the middle of a stream; the run goes on for it and for everybody else."""
-    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack, many(stack) as session:
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack, open_session(stack) as session:
         given = STORY | {"duration": 20.0}
-        first, second = [(await create(session, named(stack), given)).json for _ in range(2)]
+        first, second = [(await create(session, versioned_model(stack), given)).json for _ in range(2)]
         async with aiohttp.ClientSession() as page, page.get(first["urls"]["stream"]) as response:
             await response.content.readany()
         assert (await finished(session, second["id"]))["status"] == "succeeded"

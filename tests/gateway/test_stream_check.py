@@ -12,11 +12,10 @@ from gateway.commands.stream_check import check_stream, read
 from gateway.http.handlers.stream_check import MAX_PROBES
 from gateway.streams.rules.probe import EVENTS
 from gateway.streams.rules.probe_findings import Finding, Level
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import Listener
+from tests.support.http_calls import PAGE, ask, assert_problem, metrics_of, until_metric
 from tests.support.samples import create
-from tests.support.stack import Stack
-from tests.support.wire import PAGE, ask, assert_problem, metrics_of
+from tests.support.secret_scanner import LogScanner
+from tests.support.stack import OpenGateway, Stack
 
 PROBE = "/v1/streams/check"
 Pass = Callable[[web.Request, aiohttp.ClientResponse], Awaitable[web.StreamResponse]]
@@ -56,9 +55,7 @@ async def test_the_number_of_probes_is_bounded(gateway: Stack):
         assert f'replicate_gateway_sse_streams{{side="check"}} {MAX_PROBES}.0' in await metrics_of(gateway)
         url = (await create(gateway, model="acme/storyteller", prompt="hi")).json["urls"]["stream"]
         assert (await ask(gateway, "GET", url, key=None)).status == 200
-    async with asyncio.timeout(5):
-        while 'replicate_gateway_sse_streams{side="check"} 0.0' not in await metrics_of(gateway):
-            await asyncio.sleep(0.02)
+    await until_metric(gateway, 'replicate_gateway_sse_streams{side="check"} 0.0')
 
 
 async def test_a_shutdown_ends_probes(open_gateway: OpenGateway):
@@ -86,9 +83,7 @@ async def test_with_nothing_between_all_is_well(open_gateway: OpenGateway):
 
 
 async def until_left(stack: Stack) -> None:
-    async with asyncio.timeout(5):
-        while 'side="check"} 0.0' not in await metrics_of(stack):
-            await asyncio.sleep(0.02)
+    await until_metric(stack, 'side="check"} 0.0')
 
 
 @asynccontextmanager
@@ -191,7 +186,7 @@ async def elsewhere(incoming: web.Request, response: aiohttp.ClientResponse) -> 
     ],
     ids=lambda each: getattr(each, "__name__", ""),
 )
-async def test_what_a_proxy_does_is_found(gateway: Stack, listener: Listener, do: Pass, bad: set[str]):
+async def test_what_a_proxy_does_is_found(gateway: Stack, log_scanner: LogScanner, do: Pass, bad: set[str]):
     """Each is named, and nothing else is blamed."""
     async with proxy(gateway, do) as url:
         found = await checked(url)
@@ -200,7 +195,7 @@ async def test_what_a_proxy_does_is_found(gateway: Stack, listener: Listener, do
     assert names - ({"buffered"} if do is compress else set()) == bad, found
     await until_left(gateway)
     # The client logs an answer that it does not like; the command says it in its own words.
-    listener.crashes = [each for each in listener.crashes if not each.startswith("aiohttp_sse_client")]
+    log_scanner.errors = [each for each in log_scanner.errors if not each.startswith("aiohttp_sse_client")]
 
 
 async def test_a_cache_is_found(gateway: Stack):

@@ -11,12 +11,13 @@ import pytest
 
 from gateway.domain import times
 from gateway.simulator import Fault
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import CANARIES
-from tests.support.samples import ShiftedClock, create, finished
-from tests.support.stack import Stack
-from tests.support.upstream import until
-from tests.support.wire import PAGE, Reply, ask, assert_problem, metrics_of
+from tests.support.event_streams import output_texts, read_stream, read_stream_from_upstream, without_comments
+from tests.support.http_calls import PAGE, ask, assert_problem, metrics_of
+from tests.support.polling import attempts, until
+from tests.support.samples import create, finished
+from tests.support.secret_scanner import SCANNER
+from tests.support.stack import OpenGateway, Stack
+from tests.support.system_clocks import ShiftedClock
 
 TOKEN_BYTES = 20
 LIVE: dict[str, dict[str, Any]] = {
@@ -34,38 +35,10 @@ async def made(stack: Stack, model: str = "acme/storyteller", key: str = "alpha"
     return url
 
 
-async def listen(stack: Stack, url: str, **headers: str) -> Reply:
-    return await ask(stack, "GET", url, key=None, headers={"Accept": "text/event-stream", **headers})
-
-
-async def direct(stack: Stack, number: int = -1) -> bytes:
-    """Read the same stream from upstream itself."""
-    path = stack.upstream.predictions[number].stream_path
-    assert path is not None
-    received = b""
-    async with aiohttp.ClientSession() as session, session.get(stack.upstream.delivery_url + path) as response:
-        async for chunk in response.content.iter_any():
-            received += chunk
-            if b"event: done" in received and received.endswith(b"\n\n"):
-                return received
-    return received
-
-
-def without_comments(body: bytes) -> bytes:
-    """Leave out what no client shows: each side keeps its own connection open."""
-    return b"".join(part + b"\n\n" for part in body.split(b"\n\n")[:-1] if not part.startswith(b":"))
-
-
-def said(body: bytes) -> list[str]:
-    """Return the data of the outputs of a stream."""
-    outputs = [part.decode() for part in body.split(b"\n\n") if part.startswith(b"event: output\n")]
-    return ["\n".join(line[5:].removeprefix(" ") for line in part.split("\n")[2:]) for part in outputs]
-
-
 def assert_told_from(body: bytes, result: dict[str, Any]) -> None:
     """Fail unless a stream says the result: its outputs, numbered from nought in the second of its end, and `done`."""
     second = int(times.parse(result["completed_at"]))
-    assert said(body) == result["output"]
+    assert output_texts(body) == result["output"]
     parts = without_comments(body).split(b"\n\n")
     assert body.startswith(b": hi\n\n")
     assert [part.split(b"\n")[1] for part in parts[:-1]] == [b"id: %d:%d" % (second, n) for n in range(len(parts) - 1)]
@@ -86,15 +59,15 @@ async def test_a_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: St
     """Leading blanks, empty tokens, line breaks, ids, logs: all as upstream wrote them, but for its comments."""
     # Long enough for a reader to be there before the end, after which the result alone could be told.
     url = await made(gateway, model, **LIVE[model])
-    relayed = await listen(gateway, url)
+    relayed = await read_stream(gateway, url)
     assert relayed.status == 200
     assert relayed.headers["Content-Type"] == "text/event-stream"
     assert relayed.headers["X-Accel-Buffering"] == "no"
     assert "no-store" in relayed.headers["Cache-Control"]
     assert relayed.body.startswith(b": hi\n\n")
-    assert without_comments(relayed.body) == without_comments(await direct(gateway))
+    assert without_comments(relayed.body) == without_comments(await read_stream_from_upstream(gateway))
     assert relayed.body.count(b"event: done") == 1
-    late = await listen(gateway, url)
+    late = await read_stream(gateway, url)
     assert late.body == relayed.body, "a late reader gets it all from the start"
 
 
@@ -102,7 +75,9 @@ async def test_neither_key_nor_token_is_needed_or_forwarded(gateway: Stack):
     """The ticket is the permission; clients that send their key all the same do no harm."""
     url = await made(gateway, prompt="hi", seed=7, duration=20)
     for authorization in ("", f"Bearer {gateway.keys['alpha']}", f"Token {gateway.keys['beta']}", "Bearer wrong"):
-        assert (await listen(gateway, url, **({"Authorization": authorization} if authorization else {}))).status == 200
+        assert (
+            await read_stream(gateway, url, **({"Authorization": authorization} if authorization else {}))
+        ).status == 200
     assert gateway.upstream.requests.authorized("delivery") == 0
     assert gateway.upstream.requests.count(origin="delivery") == 1, "however many read"
 
@@ -111,35 +86,35 @@ async def test_all_three_spellings_of_a_streams_base_work(gateway: Stack):
     """The ticket opens below each prefix."""
     url = await made(gateway)
     path = url.removeprefix(gateway.base_url)
-    bodies = {(await listen(gateway, gateway.origin + prefix + path)).body for prefix in ("", "/v1", "/v1/v1")}
+    bodies = {(await read_stream(gateway, gateway.origin + prefix + path)).body for prefix in ("", "/v1", "/v1/v1")}
     assert len(bodies) == 1
 
 
 async def test_last_event_id_resumes(gateway: Stack):
     """A reader who lost the line gets what comes after, by header, or by query for those who cannot set one."""
     url = await made(gateway)
-    whole = (await listen(gateway, url)).body
+    whole = (await read_stream(gateway, url)).body
     events = [part for part in whole.split(b"\n\n") if b"id: " in part]
     third = events[2].split(b"id: ")[1].split(b"\n")[0].decode()
     for rest in (
-        await listen(gateway, url, **{"Last-Event-ID": third}),
-        await listen(gateway, f"{url}?last_event_id={third}"),
+        await read_stream(gateway, url, **{"Last-Event-ID": third}),
+        await read_stream(gateway, f"{url}?last_event_id={third}"),
     ):
         assert rest.body.removeprefix(b": hi\n\n") == b"\n\n".join(events[3:]) + b"\n\n"
     for odd in ("x" * 500, "a\tb", ""):
-        assert (await listen(gateway, url, **{"Last-Event-ID": odd})).body == whole
+        assert (await read_stream(gateway, url, **{"Last-Event-ID": odd})).body == whole
 
 
 async def test_a_canceled_predictions_stream_says_so_and_ends(gateway: Stack):
     """Readers of what was cancelled get `done` with the reason, late ones too, and upstream is not asked for them."""
     reply = await create(gateway, model="acme/storyteller", prompt="hi", duration=600)
     url = reply.json["urls"]["stream"]
-    reading = asyncio.create_task(listen(gateway, url))
+    reading = asyncio.create_task(read_stream(gateway, url))
     await until(lambda: gateway.upstream.requests.count("streams.get"))
     await ask(gateway, "POST", f"/v1/predictions/{reply.json['id']}/cancel")
     assert b"event: done\n" in (await reading).body
     assert b'"reason":"canceled"' in (await reading).body.replace(b" ", b"")
-    late = await listen(gateway, url)
+    late = await read_stream(gateway, url)
     assert late.body.startswith(b": hi\n\nevent: done\nid: ")
     assert late.body.endswith(b'data: {"reason":"canceled"}\n\n')
     assert gateway.upstream.requests.count("streams.get") == 1
@@ -150,9 +125,9 @@ async def test_a_ticket_ends(open_gateway: OpenGateway):
     clock = ShiftedClock()
     async with open_gateway(clock=clock, streams={"ticket_ttl_seconds": 100}) as stack:
         url = await made(stack)
-        assert (await listen(stack, url)).status == 200
+        assert (await read_stream(stack, url)).status == 200
         clock.shift = 101
-        assert_problem(await listen(stack, url), 404, origin=None)
+        assert_problem(await read_stream(stack, url), 404, origin=None)
 
 
 async def test_a_ticket_is_the_same_every_time_and_outlives_a_restart(open_gateway: OpenGateway):
@@ -161,14 +136,14 @@ async def test_a_ticket_is_the_same_every_time_and_outlives_a_restart(open_gatew
         reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7, duration=10)).json
         again = (await ask(stack, "GET", f"/v1/predictions/{reply['id']}")).json
         assert again["urls"] == reply["urls"]
-        whole = (await listen(stack, reply["urls"]["stream"])).body
+        whole = (await read_stream(stack, reply["urls"]["stream"])).body
         result = await finished(stack, reply["id"])
-        assert said(whole) == result["output"]
+        assert output_texts(whole) == result["output"]
         assert b"event: logs" in whole
         keys = stack.keys
     async with open_gateway(keys=keys) as stack:
         path = reply["urls"]["stream"].partition("/v1/")[2]
-        again = await listen(stack, f"{stack.base_url}/{path}")
+        again = await read_stream(stack, f"{stack.base_url}/{path}")
         assert again.status == 200
         assert again.body == whole
         assert stack.upstream.requests.count("streams.get") == 1, "what was kept is not asked for again"
@@ -179,12 +154,12 @@ async def test_a_run_that_nobody_listened_to_is_told_from_its_output(open_gatewa
     async with open_gateway() as stack:
         reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7)).json
         result = await finished(stack, reply["id"])
-        told = (await listen(stack, reply["urls"]["stream"])).body
+        told = (await read_stream(stack, reply["urls"]["stream"])).body
         assert_told_from(told, result)
         keys = stack.keys
     async with open_gateway(keys=keys) as stack:
         path = reply["urls"]["stream"].partition("/v1/")[2]
-        assert (await listen(stack, f"{stack.base_url}/{path}")).body == told
+        assert (await read_stream(stack, f"{stack.base_url}/{path}")).body == told
         assert stack.upstream.requests.count("streams.get") == 0
 
 
@@ -195,26 +170,24 @@ async def test_streams_are_bounded_for_a_team_and_in_all(open_gateway: OpenGatew
         alphas, betas = await made(stack, **slow), await made(stack, key="beta", **slow)
         first = await open_streams.enter_async_context(held(alphas))
         await open_streams.enter_async_context(held(alphas))
-        refused = await listen(stack, alphas, Origin=PAGE)
+        refused = await read_stream(stack, alphas, Origin=PAGE)
         assert_problem(refused, 429)
         assert int(refused.headers["Retry-After"]) >= 1
         await open_streams.enter_async_context(held(betas))
-        assert (await listen(stack, betas)).status == 429, "the total is reached"
+        assert (await read_stream(stack, betas)).status == 429, "the total is reached"
         assert 'replicate_gateway_sse_streams{side="downstream"} 3.0' in await metrics_of(stack)
         first.close()
-        async with asyncio.timeout(5):
-            while True:
-                async with held(betas) as response:
-                    if response.status == 200:
-                        break
-                await asyncio.sleep(0.02)
+        async for _ in attempts():
+            async with held(betas) as response:
+                if response.status == 200:
+                    break
 
 
 async def test_a_stream_on_a_host_that_is_not_trusted_is_not_fetched(gateway: Stack):
     """Even if upstream itself names it: the gateway is no way into the network. The reader gets the result's words."""
     gateway.upstream.world.links.delivery = gateway.upstream.delivery_url.replace("127.0.0.1", "localhost")
     reply = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7, duration=10)).json
-    streamed = await listen(gateway, reply["urls"]["stream"])
+    streamed = await read_stream(gateway, reply["urls"]["stream"])
     assert streamed.status == 200
     assert_told_from(streamed.body, await finished(gateway, reply["id"]))
     assert gateway.upstream.requests.count(origin="delivery") == 0
@@ -238,7 +211,7 @@ async def test_a_stream_that_breaks_is_finished_from_the_result(gateway: Stack, 
     """Each piece of the output once and in order, no half event, `done` once and last; no traceback, no key."""
     gateway.upstream.faults.set(fault)
     prediction = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7, duration=30)).json
-    reply = await listen(gateway, prediction["urls"]["stream"])
+    reply = await read_stream(gateway, prediction["urls"]["stream"])
     assert reply.status == 200
     result = await finished(gateway, prediction["id"])
     assert gateway.upstream.requests.count("streams.get") >= 1
@@ -248,7 +221,7 @@ async def test_a_stream_that_breaks_is_finished_from_the_result(gateway: Stack, 
     events = [part for part in reply.body.removeprefix(b": hi\n\n").split(b"\n\n") if not part.startswith(b":")]
     assert events.pop() == b""
     assert all(re.match(rb"event: (output|logs|done)\nid: \d+:\d+\ndata:", event) for event in events)
-    assert said(reply.body) == result["output"]
+    assert output_texts(reply.body) == result["output"]
     ids = [tuple(map(int, event.split(b"\n")[1][4:].split(b":"))) for event in events]
     assert ids == sorted(set(ids))
     assert [event.startswith(b"event: done\n") for event in events] == [False] * (len(events) - 1) + [True]
@@ -285,7 +258,7 @@ async def test_a_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
         assert stack.upstream.predictions[0].completed_us is None
         for head, response in zip(heads, responses, strict=True):
             body = head + await response.content.read()
-            CANARIES.look_through("a stream", body)
+            SCANNER.scan("a stream", body)
             assert body.startswith(b": hi\n\n")
             assert body.endswith(b"\n\nretry: 1000\n\n"), "ended by the gateway, not cut when its patience was over"
 
@@ -293,5 +266,7 @@ async def test_a_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
 async def test_many_readers_of_one_stream_get_the_same(gateway: Stack):
     """A classroom that watches one answer."""
     url = await made(gateway, prompt="hi", duration=10)
-    bodies = {(reply.status, reply.body) for reply in await asyncio.gather(*(listen(gateway, url) for _ in range(30)))}
+    bodies = {
+        (reply.status, reply.body) for reply in await asyncio.gather(*(read_stream(gateway, url) for _ in range(30)))
+    }
     assert len(bodies) == 1

@@ -14,7 +14,7 @@ from gateway.domain.cursors import Cursor, encode
 from gateway.domain.scopes import Scope
 from gateway.http.route import OPEN_ROUTES, Route
 from gateway.http.routes import OWN, PREFIXES, PUBLIC
-from tests.gateway.conftest import OpenGateway
+from tests.support.http_calls import Reply, ask, assert_problem
 from tests.support.samples import (
     HEX,
     UNKNOWN_FILE,
@@ -26,9 +26,8 @@ from tests.support.samples import (
     request_for,
     upload,
 )
-from tests.support.stack import TEAM_SCOPES, Stack
+from tests.support.stack import TEAM_SCOPES, OpenGateway, Stack
 from tests.support.upstream import version_of
-from tests.support.wire import Reply, ask, assert_problem
 
 CLOSED_ROUTES = [route for route in (*PUBLIC, *OWN) if route.name not in OPEN_ROUTES]
 WITH_ID = [route for route in PUBLIC if "{id:" in route.path or "{file_id:" in route.path]

@@ -13,12 +13,12 @@ from yarl import URL
 from gateway import logs
 from gateway.logs import formats
 from gateway.logs.sink import DirectSink
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import Canaries, Listener
-from tests.support.samples import ShiftedClock, create
-from tests.support.stack import Stack
-from tests.support.upstream import until
-from tests.support.wire import PAGE, STRANGER, Reply, ask, assert_problem, metrics_of, send_raw, spell
+from tests.support.http_calls import PAGE, STRANGER, Reply, ask, assert_problem, metrics_of, raw_request, send_raw
+from tests.support.polling import until
+from tests.support.samples import create
+from tests.support.secret_scanner import LogScanner, SecretScanner
+from tests.support.stack import OpenGateway, Stack
+from tests.support.system_clocks import ShiftedClock
 
 OTHER_PAGE = "https://shop.example.com"
 PAGES = {"alpha": {"origins": [PAGE, OTHER_PAGE], "keys": [{"name": "page", "origins": [PAGE]}]}}
@@ -145,7 +145,7 @@ async def test_a_ticket_opens_its_own_prediction_and_nothing_else(stack: Stack):
 
 
 @asynccontextmanager
-async def all_that_is_said(listener: Listener) -> AsyncIterator[io.StringIO]:
+async def all_that_is_said(log_scanner: LogScanner) -> AsyncIterator[io.StringIO]:
     """Collect what is logged at the lowest level, as it is before it is struck through, and by asyncio's debugging."""
     said = io.StringIO()
     handler = logging.StreamHandler(said)
@@ -168,19 +168,19 @@ async def all_that_is_said(listener: Listener) -> AsyncIterator[io.StringIO]:
 
 
 async def test_a_ticket_is_told_to_its_caller_and_to_nobody_else(
-    open_gateway: OpenGateway, listener: Listener, canaries: Canaries
+    open_gateway: OpenGateway, log_scanner: LogScanner, secret_scanner: SecretScanner
 ):
     """Whatever becomes of the stream: no log of any level, no metric, header, file or upstream request has it."""
-    async with open_gateway(teams=PAGES, streams={"max_per_team": 1}) as stack, all_that_is_said(listener) as said:
+    async with open_gateway(teams=PAGES, streams={"max_per_team": 1}) as stack, all_that_is_said(log_scanner) as said:
         slow = await stream_of(stack, "alpha", duration=600)
         bound = await stream_of(stack, await token_for(stack, PAGE), PAGE, seed=8)
         for number, url in enumerate((slow, bound)):
             # From here on every answer, log line, metric, file and upstream request is searched for it.
-            canaries.add(f"ticket {number}", url.rpartition("/")[2])
+            secret_scanner.add(f"ticket {number}", url.rpartition("/")[2])
         path = slow.removeprefix(stack.origin)
         async with aiohttp.ClientSession() as session:
             async with session.get(URL(slow), headers={"Origin": PAGE, "Referer": PAGE + "/secret"}) as response:
-                canaries.look_through("headers", str(response.headers).encode())
+                secret_scanner.scan("headers", str(response.headers).encode())
                 await response.content.readany()
                 assert (await read(stack, slow, PAGE)).status == 429
                 assert (await read(stack, bound, STRANGER)).status == 404
@@ -190,9 +190,9 @@ async def test_a_ticket_is_told_to_its_caller_and_to_nobody_else(
             for method in ("GET", "POST", "QUERY", "OPTIONS"):
                 if method == "GET" and "?" in odd:
                     continue
-                await send_raw(stack, spell(method, odd))
-        await send_raw(stack, spell("GET", path + "\x01"))
-        await send_raw(stack, spell("GET", path, [("Content-Length", "x")]))
+                await send_raw(stack, raw_request(method, odd))
+        await send_raw(stack, raw_request("GET", path + "\x01"))
+        await send_raw(stack, raw_request("GET", path, [("Content-Length", "x")]))
         await metrics_of(stack)
     for ticket in (slow[-52:], bound[-52:]):
         assert ticket not in said.getvalue()

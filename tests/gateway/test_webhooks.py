@@ -7,12 +7,12 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from gateway.simulator import Simulator
-from tests.gateway.conftest import OpenGateway
-from tests.support.receiver import Receiver, answering, start_receiver
+from tests.support.http_calls import ask, assert_problem, metrics_of
+from tests.support.polling import until
 from tests.support.samples import create, finished
-from tests.support.stack import Stack
-from tests.support.upstream import creates, until, version_of
-from tests.support.wire import ask, assert_problem, metrics_of
+from tests.support.stack import OpenGateway, Stack
+from tests.support.upstream import creates, version_of
+from tests.support.webhook_receiver import Receiver, answering, start_receiver
 
 ALL = ["start", "output", "logs", "completed"]
 LOCAL = {"webhooks": {"allow_http": True, "allow_private_addresses": True}}

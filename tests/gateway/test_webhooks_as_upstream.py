@@ -15,9 +15,9 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.receiver import Message, Receiver, start_receiver
 from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.upstream import version_of
+from tests.support.webhook_receiver import Message, Receiver, start_receiver
 
 ALL = ["start", "output", "logs", "completed"]
 STORY = {"prompt": "hi", "max_tokens": 8, "token_delay": 0.05}
@@ -73,6 +73,7 @@ async def told(base: str, key: str, life: str, version: str, events: list[str] |
         async with session.post("predictions", json=body | {"webhook": receiver.url}) as answer:
             made = await answer.json()
         if cancel_after is not None:
+            # At the same point of the run, here and upstream.
             await asyncio.sleep(cancel_after)
             async with session.post(f"predictions/{made['id']}/cancel"):
                 pass

@@ -13,8 +13,8 @@ from standardwebhooks.webhooks import Webhook
 
 from gateway.store.sqlite import SQLiteStore
 from tests.support.installation import Installation
-from tests.support.receiver import Receiver, answering, never, start_receiver
 from tests.support.upstream import version_of
+from tests.support.webhook_receiver import Receiver, answering, never, start_receiver
 
 COUNT = 1000
 WORKERS = 16

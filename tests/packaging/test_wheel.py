@@ -11,7 +11,7 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.support.fixtures import upstream
-from tests.support.served import Installation
+from tests.support.serve_command import ServeCommand
 from tests.support.tools import clean_environment
 from tests.support.upstream import version_of
 
@@ -39,7 +39,7 @@ def test_nothing_else_is_in_the_wheel(wheel: Path):
 async def test_what_it_installs_serves(environment: Path, upstream: Simulator, tmp_path: Path):
     """A prediction is made, kept in a database, and the probe of the image is content."""
     program = str(environment / "bin" / "gateway")
-    installed = Installation(tmp_path, upstream.base_url, upstream.token, command=[program], path="")
+    installed = ServeCommand(tmp_path, upstream.base_url, upstream.token, command=[program], path="")
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
         body = {"version": version_of(upstream, "acme/storyteller"), "input": {"prompt": "a"}}
         async with alpha.post("/v1/predictions", json=body, headers={"Prefer": "wait"}) as answer:

@@ -6,6 +6,7 @@ import signal
 import sys
 
 from gateway.simulator import Fault, SimulatorSettings, simulate
+from tests.support.polling import until
 
 
 async def test_it_is_off_unless_asked_for(api):
@@ -83,8 +84,7 @@ async def test_it_introduces_itself_to_a_newcomer():
     """Addresses, models, and a request that works as printed."""
     lines: list[str] = []
     task = asyncio.create_task(simulate(SimulatorSettings(), lines.append))
-    while not lines:
-        await asyncio.sleep(0.01)
+    await until(lambda: lines)
     await asyncio.sleep(0)
     text = "\n".join(lines)
     task.cancel()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from gateway.errors import StoreUnavailable, UpstreamBroken
+from gateway.streams.channel import Channel
 from gateway.streams.ports import EventLogs, StreamObserver
 from gateway.streams.rules.event_log import order
 from gateway.streams.rules.replay import frame
@@ -146,7 +147,7 @@ class FakeStreamObserver:
 class Listening:
     """A listener that takes all there is at each pump, as readers who are up to date do."""
 
-    def __init__(self, channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.heard = b""
         self.cursor = 0

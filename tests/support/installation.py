@@ -14,6 +14,7 @@ import aiohttp
 
 from gateway.access.rules.api_keys import new_key
 from gateway.simulator import Simulator
+from tests.support.polling import attempts
 from tests.support.tools import clean_environment
 
 _ROOT = Path(__file__).parents[2]
@@ -63,12 +64,11 @@ class Installation:
             )  # fmt: skip
         try:
             async with asyncio.timeout(10), aiohttp.ClientSession() as session:
-                while True:
+                async for _ in attempts():
                     assert process.returncode is None, (self.folder / "output.txt").read_text()[-2000:]
                     with contextlib.suppress(aiohttp.ClientError):
                         async with session.get(f"{self.origin}/healthz"):
                             break
-                    await asyncio.sleep(0.02)
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -98,3 +98,6 @@ def install(upstream: Simulator, folder: Path, teams: Sequence[str], origins: Se
         **{f"KEY_{team.upper()}": key for team, key in keys.items()},
     )
     return Installation(folder, f"http://127.0.0.1:{port}", keys, environ)
+
+
+TEAMS = ("alpha", "beta")

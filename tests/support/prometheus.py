@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import yaml
 
+from tests.support.polling import attempts
 from tests.support.tools import clean_environment, require_tool
 
 ROOT = Path(__file__).parents[2]
@@ -80,8 +81,9 @@ class Prometheus:
 
     async def until(self, expr: str, expected: float) -> None:
         """Wait until a query has this one value."""
-        while (await self.number(expr)) != expected:
-            await asyncio.sleep(SCRAPE_SECONDS / 5)
+        async for _ in attempts():
+            if await self.number(expr) == expected:
+                break
 
 
 @contextlib.asynccontextmanager
@@ -126,10 +128,9 @@ async def start_prometheus(ops_url: str, folder: Path) -> AsyncIterator[Promethe
 
 
 async def _ready(process: asyncio.subprocess.Process, session: aiohttp.ClientSession, origin: str) -> None:
-    while process.returncode is None:
+    async for _ in attempts():
+        assert process.returncode is None, "Prometheus did not start"
         with contextlib.suppress(aiohttp.ClientConnectionError):
             async with session.get(f"{origin}/-/ready") as response:
                 if response.status == 200:
                     return
-        await asyncio.sleep(0.05)
-    raise AssertionError("Prometheus did not start")

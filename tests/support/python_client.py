@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import replicate
+from replicate.client import Client
 from replicate.pagination import async_paginate, paginate
 
 
@@ -61,7 +61,7 @@ class Recorder(httpx.BaseTransport, httpx.AsyncBaseTransport):
 class Python:
     """A client, and the way it is called: `await python.do(client.models, "get", "owner/name")`."""
 
-    client: replicate.Client
+    client: Client
     is_async: bool
     sent: list[Sent] = field(default_factory=list)
 
@@ -102,6 +102,6 @@ class Python:
 def python_client(key: str, base_url: str, *, is_async: bool, **more: Any) -> Python:
     """Make a client that polls quickly."""
     sent: list[Sent] = []
-    client = replicate.Client(key, base_url=base_url, transport=Recorder(sent), **more)
+    client = Client(key, base_url=base_url, transport=Recorder(sent), **more)
     client.poll_interval = 0.02
     return Python(client, is_async, sent)

@@ -23,23 +23,21 @@ NOW = 1_764_000_000.25
 
 
 def intent(run_id: str = "run1", **fields: Any) -> Run:
-    return Run(
-        **{
-            "id": run_id,
-            "kind": Kind.PREDICTION,
-            "team": "red",
-            "key_id": "k1",
-            "target": "acme/toy",
-            "path": "/predictions",
-            "request": b'{"input":{}}',
-            "intended_at": NOW,
-        }
-        | fields
-    )
+    given: dict[str, Any] = {
+        "id": run_id,
+        "kind": Kind.PREDICTION,
+        "team": "red",
+        "key_id": "k1",
+        "target": "acme/toy",
+        "path": "/predictions",
+        "request": b'{"input":{}}',
+        "intended_at": NOW,
+    }
+    return Run(**given | fields)
 
 
 def live(run_id: str = "run1", **fields: Any) -> Run:
-    given = {
+    given: dict[str, Any] = {
         "state": RunState.LIVE,
         "upstream_id": f"up{run_id}",
         "live_at": NOW + 1,
@@ -51,49 +49,55 @@ def live(run_id: str = "run1", **fields: Any) -> Run:
 
 
 def ended(run_id: str = "run1", at: float = NOW + 9, **fields: Any) -> Run:
-    given = {"state": RunState.ENDED, "status": Status.SUCCEEDED, "document": b'{"output":1}', "ended_at": at}
+    given: dict[str, Any] = {
+        "state": RunState.ENDED,
+        "status": Status.SUCCEEDED,
+        "document": b'{"output":1}',
+        "ended_at": at,
+    }
     return live(run_id, **given | fields)
 
 
 def prediction(prediction_id: str = "p1", run_id: str = "run1", **fields: Any) -> Prediction:
-    return Prediction(
-        **{
-            "id": prediction_id,
-            "run_id": run_id,
-            "kind": Kind.PREDICTION,
-            "team": "red",
-            "key_id": "k1",
-            "source": Source.MISS,
-            "created_at": NOW,
-            "ticket": f"ticket-{prediction_id}",
-            "ticket_expires_at": NOW + 3600,
-            "ticket_origins": ("https://app.example.com", "https://b.example"),
-        }
-        | fields
-    )
+    given: dict[str, Any] = {
+        "id": prediction_id,
+        "run_id": run_id,
+        "kind": Kind.PREDICTION,
+        "team": "red",
+        "key_id": "k1",
+        "source": Source.MISS,
+        "created_at": NOW,
+        "ticket": f"ticket-{prediction_id}",
+        "ticket_expires_at": NOW + 3600,
+        "ticket_origins": ("https://app.example.com", "https://b.example"),
+    }
+    return Prediction(**given | fields)
 
 
 def key(key_id: str = "k1", **fields: Any) -> Key:
-    return Key(
-        **{"id": key_id, "team": "red", "name": f"name-{key_id}", "sha256": f"sha-{key_id}", "created_at": NOW} | fields
-    )
+    given: dict[str, Any] = {
+        "id": key_id,
+        "team": "red",
+        "name": f"name-{key_id}",
+        "sha256": f"sha-{key_id}",
+        "created_at": NOW,
+    }
+    return Key(**given | fields)
 
 
 def file(file_id: str = "f1", **fields: Any) -> File:
-    return File(
-        **{
-            "id": file_id,
-            "team": "red",
-            "key_id": "k1",
-            "sha256": f"sha-{file_id}",
-            "size": 3,
-            "created_at": NOW,
-            "expires_at": NOW + 86400,
-            "upstream_id": file_id,
-            "document": b'{"id":"f"}',
-        }
-        | fields
-    )
+    given: dict[str, Any] = {
+        "id": file_id,
+        "team": "red",
+        "key_id": "k1",
+        "sha256": f"sha-{file_id}",
+        "size": 3,
+        "created_at": NOW,
+        "expires_at": NOW + 86400,
+        "upstream_id": file_id,
+        "document": b'{"id":"f"}',
+    }
+    return File(**given | fields)
 
 
 def wish(
@@ -107,7 +111,7 @@ def wish(
 ) -> Begin:
     """Ask for prediction `p<name>`, to lead run `run<name>` if need be; hits and joins as its identity allows."""
     is_shared = fingerprint is not None or provisional is not None
-    given = {"now": NOW, "may_hit": fingerprint is not None, "may_join": is_shared}
+    given: dict[str, Any] = {"now": NOW, "may_hit": fingerprint is not None, "may_join": is_shared}
     return Begin(
         run=intent(f"run{name}", fingerprint=fingerprint, provisional=provisional, **run or {}),
         prediction=prediction(**{"prediction_id": f"p{name}", "run_id": f"run{name}"} | (prediction_ or {})),
@@ -140,7 +144,7 @@ async def finish(
     store: Store, name: str = "1", at: float = NOW + 9, cache_until: float | None = NOW + 1000, **fields: Any
 ) -> Run:
     """End a run that is live."""
-    given = {"status": Status.SUCCEEDED, "document": b"done", "stream_url": None}
+    given: dict[str, Any] = {"status": Status.SUCCEEDED, "document": b"done", "stream_url": None}
     run = await store.advance(f"run{name}", at=at, cache_until=cache_until, **given | fields)
     assert run is not None
     return run

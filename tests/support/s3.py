@@ -58,7 +58,7 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
         except (urllib.error.URLError, OSError):
             if process.poll() is not None or time.monotonic() > end:
                 raise
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two attempts to reach a process that starts
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,14 @@
 """Requests that fit the doors: one sample for every route, and short ways to make what they need."""
 
-import asyncio
 import re
 from typing import Any
 
 from gateway.http.route import Route
-from gateway.runtime.clock import SystemClock
 from gateway.simulator import Simulator
+from tests.support.http_calls import Reply, ask
+from tests.support.polling import attempts
 from tests.support.stack import Stack
 from tests.support.upstream import version_of
-from tests.support.wire import Reply, ask
 
 UNKNOWN_ID = "z" * 26
 UNKNOWN_FILE = "N" * 48
@@ -17,19 +16,6 @@ UNKNOWN_TICKET = "a" * 52
 UNKNOWN_RUN = "run_" + "0" * 26
 HEX = "0123456789abcdef" * 4
 FORM = "multipart/form-data; boundary=frontier"
-
-
-class ShiftedClock(SystemClock):
-    """The system's time, moved on by the test."""
-
-    def __init__(self) -> None:
-        self.shift = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.shift
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.shift
 
 
 def fill(path: str, **values: str) -> str:
@@ -105,8 +91,8 @@ def request_for(route: Route, upstream: Simulator, **values: str) -> tuple[str, 
         case "search":
             return route.method, path + "?query=llama", {}
         case "trainings.create":
-            body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
-            return route.method, path, {"json": body}
+            training = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
+            return route.method, path, {"json": training}
         case "files.create":
             return route.method, path, upload()
         case "gateway.tokens":
@@ -128,11 +114,10 @@ async def create(
     return await ask(stack, "POST", "/v1/predictions", key=key, json=body, headers=headers or {})
 
 
-async def finished(stack: Stack, prediction_id: str, *, key: str = "alpha", seconds: float = 10) -> Any:
+async def finished(stack: Stack, prediction_id: str, *, key: str = "alpha") -> Any:
     """Poll a prediction to its end."""
-    async with asyncio.timeout(seconds):
-        while True:
-            body = (await ask(stack, "GET", f"/v1/predictions/{prediction_id}", key=key)).json
-            if body["status"] in ("succeeded", "failed", "canceled", "aborted"):
-                return body
-            await asyncio.sleep(0.02)
+    async for _ in attempts(pause=0.02):
+        body = (await ask(stack, "GET", f"/v1/predictions/{prediction_id}", key=key)).json
+        if body["status"] in ("succeeded", "failed", "canceled", "aborted"):
+            return body
+    raise AssertionError

@@ -8,6 +8,7 @@ import contextlib
 import secrets
 import string
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def new_token() -> str:
 @contextlib.asynccontextmanager
 async def start_upstream(**settings: Any) -> AsyncIterator[Simulator]:
     """Start a simulator that is quick and takes one fresh token. `settings` are those of `SimulatorSettings`."""
-    chosen = {"speed": QUICK, "tokens": (new_token(),)} | settings
+    chosen: dict[str, Any] = {"speed": QUICK, "tokens": (new_token(),)} | settings
     async with Simulator(SimulatorSettings(**chosen)) as simulator:
         yield simulator
 
@@ -77,7 +78,7 @@ class Stack:
         return aiohttp.ClientSession(self.origin, headers={"Authorization": f"Bearer {self.keys[key]}", **headers})
 
 
-def house_config(
+def stack_config(
     upstream: Simulator, folder: Path, keys: Mapping[str, str] | None = None, /, **overrides: Any
 ) -> tuple[Config, dict[str, str]]:
     """Make the config of a stack and its keys.
@@ -128,7 +129,7 @@ async def start_gateway(
 
     `reread` gives the config that a reload finds.
     """
-    config, known = house_config(upstream, folder, keys, **overrides)
+    config, known = stack_config(upstream, folder, keys, **overrides)
     async with running(config, clock=clock, receiver_network=network, tracer=tracer, reread=reread) as gateway:
         yield Stack(gateway, upstream, known, config, folder / "gateway.db")
 
@@ -142,3 +143,6 @@ def _plain(value: Any) -> Any:
             return [_plain(each) for each in value]
         case _:
             return value
+
+
+OpenGateway = Callable[..., AbstractAsyncContextManager[Stack]]

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -29,7 +30,7 @@ def require_tool(name: str) -> str:
     return path
 
 
-def absent(reason: str) -> None:
+def absent(reason: str) -> NoReturn:
     """End the test because something it needs cannot be had: a skip for people, a failure for CI."""
     if os.environ.get("CI"):
         pytest.fail(f"{reason}; with CI set nothing is skipped", pytrace=False)

@@ -1,8 +1,5 @@
 """Short ways to ask what the simulator has and has received."""
 
-import asyncio
-from collections.abc import Callable
-
 from gateway.simulator import Simulator
 from tests.support.stack import Stack
 
@@ -35,9 +32,3 @@ def assert_upstream_saw_no_key(stack: Stack) -> None:
         everything = "\n".join((seen.path, seen.query, seen.body, *seen.headers.values()))
         for name, key in stack.keys.items():
             assert key not in everything, f"the key of {name} was in a request for {seen.operation}"
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until something has come about, as long as the test has time."""
-    while not condition():
-        await asyncio.sleep(0.01)

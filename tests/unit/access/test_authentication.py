@@ -11,9 +11,9 @@ from gateway.domain.records import Key
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
 from gateway.errors import Forbidden, StoreUnavailable, Unauthenticated
+from tests.support.callers import BLUE, PAGE, RED, issue
 from tests.support.clock import ManualClock
 from tests.support.fakes import AWAY, FakeStore
-from tests.support.people import BLUE, PAGE, RED, issue
 
 SECRET = b"s" * 32
 

@@ -9,8 +9,8 @@ from gateway.access.browser_tokens import TOKEN_PREFIX, MintedToken, TokenReques
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team, origin_allowed
 from gateway.errors import Forbidden, Unauthenticated, Unprocessable
+from tests.support.callers import PAGE, RED, caller
 from tests.support.clock import ManualClock
-from tests.support.people import PAGE, RED, caller
 
 SECRET = b"s" * 32
 SCOPES = st.sets(st.sampled_from(list(Scope))).map(frozenset)

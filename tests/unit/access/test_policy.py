@@ -10,8 +10,8 @@ from gateway.domain.scopes import Scope
 from gateway.domain.targets import Target, TargetKind, parse_version
 from gateway.errors import Forbidden, Unprocessable, UpstreamTimeout
 from gateway.models.versions import VersionMap
+from tests.support.callers import RED, caller
 from tests.support.fakes import FakeStore, FakeUpstream, answer
-from tests.support.people import RED, caller
 from tests.support.records import file
 
 VERSION = "a" * 64

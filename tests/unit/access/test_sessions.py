@@ -7,9 +7,9 @@ from gateway.access.authentication import Authenticator
 from gateway.access.browser_tokens import TokenRequest, TokenService
 from gateway.access.sessions import TTL_SECONDS, Sessions
 from gateway.errors import Unauthenticated
+from tests.support.callers import BLUE, RED, caller, issue
 from tests.support.clock import ManualClock
 from tests.support.fakes import FakeStore
-from tests.support.people import BLUE, RED, caller, issue
 
 SECRET = b"s" * 32
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.domain.create_body import WEBHOOK_EVENTS, CreateBody, parse_create, parse_object
 from gateway.domain.targets import Target, TargetKind
 from gateway.errors import BadRequest, InvalidField, Unprocessable
-from tests.support.jsons import SPELLED, VALUES, dumps
+from tests.support.json_strategies import SPELLED, VALUES, dumps
 
 VERSION = "39ed52f2a78e934b3ba6e2a89f5b1c712de7dfea535525255b1aa35c5565e08b"
 FORMS = st.sampled_from(["version", "target", "training"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.domain import documents, surrogates, times
 from gateway.domain.records import Kind, Prediction, PredictionView, Run, RunState, Source, Status
-from tests.support.jsons import SPELLED
+from tests.support.json_strategies import SPELLED
 
 UPSTREAM_ID = "vrsafsk7mnrgj0cf0p2ax766s4"
 OTHER_ID = "kr2d2jhqbsrj60cjb2vtmekgh4"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.domain import links
 from gateway.domain.links import MAX_FILE_LINKS, FileLink
 from gateway.errors import Unprocessable
-from tests.support.jsons import SPELLED, VALUES, dumps
+from tests.support.json_strategies import SPELLED, VALUES, dumps
 
 BASE = "https://gw.example/v1"
 ID = "NGZiNmY2YzQtNzk4YS00NDBkLWE4ZWQtYTEyNjBhMzRhNmQz"

@@ -21,6 +21,7 @@ from gateway.money.rules.pricing import Price, PriceList, Rule, UnknownPolicy
 from gateway.store.sqlite import SQLiteStore
 from tests.contract.test_money import demand, settlement
 from tests.support.clock import ManualClock
+from tests.support.polling import holds, until
 from tests.support.records import NOW, finish, go, lead, live, prediction
 
 HOOK = "https://hooks.example.com/budget"
@@ -140,8 +141,7 @@ class TestWarnings:
         await spend(store, "1", 850)
         running = asyncio.create_task(budgets.run())
         budgets.exhausted("red", "budget_usd_per_day")
-        while not heard.said:
-            await asyncio.sleep(0.001)
+        await until(lambda: heard.said)
         assert heard.said == [("red", EXHAUSTED, 100)]
         running.cancel()
 
@@ -160,15 +160,12 @@ class TestWarnings:
         running = asyncio.create_task(budgets.run())
         for _ in range(100):
             budgets.touched("red")
-        while observer.count("budget") < 2:
-            await asyncio.sleep(0.001)
+        await until(lambda: observer.count("budget") >= 2)
         for _ in range(100):
             budgets.touched("red")
-        await asyncio.sleep(0.01)
-        assert observer.count("budget") == 2
+        await holds(lambda: observer.count("budget") == 2)
         await clock.advance(1.1)
-        while observer.count("budget") < 4:
-            await asyncio.sleep(0.001)
+        await until(lambda: observer.count("budget") >= 4)
         running.cancel()
 
 
@@ -198,8 +195,7 @@ class TestBookkeeper:
         assert windows.first_day(windows.Window.MONTH, windows.day_of(later.now())) <= windows.day_of(NOW)
         ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, retain_days=30)
         running = asyncio.create_task(ledger_auditor.run())
-        while ("ledger_drift", (0,)) in observer.noted or observer.count("ledger_drift") == 0:
-            await asyncio.sleep(0.01)
+        await until(lambda: ("ledger_drift", (0,)) not in observer.noted and observer.count("ledger_drift"))
         assert (await store.meters(["team/red"], NOW))["team/red"].month_microusd == 70
         running.cancel()
 
@@ -240,7 +236,7 @@ class TestBookkeeper:
 
     async def test_it_goes_on_when_the_store_is_away_for_a_turn(self, store, ledger_auditor, clock, caplog):
         running = asyncio.create_task(ledger_auditor.run())
-        await asyncio.sleep(0.2)
+        await until(lambda: clock.sleeping)
         await store.close()
         await clock.advance(61)
         assert any("could not finish" in record.message for record in caplog.records)

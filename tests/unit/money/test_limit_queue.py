@@ -14,8 +14,8 @@ from gateway.domain.records import Kind
 from gateway.domain.targets import Target, TargetKind
 from gateway.errors import BudgetExceeded, RateLimited, UpstreamUnavailable
 from gateway.money.limit_queue import MAX_WAITING, LimitQueue, QueueEntry, WaitForLimit
+from tests.support.callers import caller
 from tests.support.clock import ManualClock, settle
-from tests.support.people import caller
 
 
 class Heard:

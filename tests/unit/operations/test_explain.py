@@ -12,8 +12,8 @@ from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import Price, PriceList, Rule
 from gateway.operations.explain import ExplainService
 from gateway.operations.rules.explain import Happening
+from tests.support.callers import caller, issue
 from tests.support.fakes import FakeStore
-from tests.support.people import caller, issue
 
 PRICES = PriceList(rules=(Rule("acme/*", Price(per_run=Decimal("0.5"))),))
 RUN = Run(

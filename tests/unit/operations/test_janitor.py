@@ -11,6 +11,7 @@ from gateway.operations.janitor import Janitor
 from gateway.outputs.rules.outputs import FETCH_SECONDS
 from tests.support.clock import START, ManualClock, settle
 from tests.support.fakes import AWAY, FakeStore
+from tests.support.polling import until
 from tests.support.records import ended, file, live, prediction
 
 DAY = 86_400.0
@@ -113,11 +114,7 @@ async def test_it_comes_every_minute_and_outlives_a_store_that_is_away(janitor, 
     assert store.uploaded
     store.trouble = None
     await clock.advance(60)
-    for _ in range(100):
-        if not store.uploaded:
-            break
-        await asyncio.sleep(0.01)
-    assert not store.uploaded
+    await until(lambda: not store.uploaded)
     assert not task.done()
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -12,7 +12,7 @@ from gateway.streams.rules.resume import Complete, Gap, NotYet, ResumeAt, resume
 from gateway.streams.rules.sse import EventSplitter
 from tests.support.clock import ManualClock, settle
 from tests.support.fake_streams import BROKEN, IDLE, output
-from tests.unit.streams.test_hub import DONE, Stack
+from tests.support.hub import DONE, HubStack
 
 STEPS = st.lists(
     st.one_of(
@@ -71,7 +71,7 @@ class Crowd:
 
 async def play(steps) -> None:
     stack, clock = None, ManualClock()
-    stack = Stack(clock)
+    stack = HubStack(clock)
     callers = [Caller() for _ in range(3)]
     told = 0
 

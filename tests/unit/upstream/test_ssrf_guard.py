@@ -10,34 +10,13 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 
 from gateway.runtime.clock import SystemClock
 from gateway.upstream.ssrf_guard import OwnThreads, guarded_connector, is_refusal
 from gateway.upstream.webhooks import TransportSettings, WebhookSender
 from gateway.webhooks.rules.deliveries import Result
-
-
-class Names(AbstractResolver):
-    """Answers with the addresses that a test gives, one list after the other; the last one stays."""
-
-    def __init__(self, *answers: list[str]) -> None:
-        self.answers = list(answers)
-        self.asked = 0
-
-    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_UNSPEC) -> list[ResolveResult]:
-        addresses = self.answers[min(self.asked, len(self.answers) - 1)]
-        self.asked += 1
-        return [
-            ResolveResult(
-                hostname=host, host=address, port=port, proto=0, flags=0,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-            )
-            for address in addresses
-        ]  # fmt: skip
-
-    async def close(self) -> None:
-        return None
+from tests.support.fake_resolver import FakeResolver
 
 
 @asynccontextmanager
@@ -84,19 +63,19 @@ async def test_an_address_in_the_url_is_judged(host: str):
 
 async def test_a_name_that_resolves_to_a_private_address_is_refused():
     """A public name whose owner lets it lead inside reaches nothing."""
-    async with receiver() as (port, seen), guarded(names=Names(["127.0.0.1", "::1", "10.0.0.1"])) as session:
+    async with receiver() as (port, seen), guarded(names=FakeResolver(["127.0.0.1", "::1", "10.0.0.1"])) as session:
         assert await refused(session, f"http://hooks.example.com:{port}/")
         assert not seen
 
 
 async def test_a_name_that_changes_after_the_look_up_is_refused_again():
     """Rebinding the name between one connection and the next opens no window: each is judged by what it connects to."""
-    names = Names(["127.0.0.1"], ["192.168.0.1"])
+    names = FakeResolver(["127.0.0.1"], ["192.168.0.1"])
     async with receiver() as (port, seen), guarded(allow_private=True, names=names) as session:
         async with session.get(f"http://hooks.example.com:{port}/") as answer:
             assert answer.status == 200
         assert seen == [f"hooks.example.com:{port}"]
-    names = Names(["169.254.169.254"])
+    names = FakeResolver(["169.254.169.254"])
     async with guarded(allow_private=True, names=names) as session:
         assert await refused(session, "http://hooks.example.com/")
 

@@ -24,10 +24,11 @@ from gateway.webhooks.rules.deliveries import DeliveryState
 from gateway.webhooks.rules.slots import Slots
 from gateway.webhooks.secrets import WebhookSecrets
 from tests.support.clock import ManualClock
-from tests.support.receiver import Message, Receiver, answering, endless, hang_up, never, start_receiver
+from tests.support.fake_resolver import FakeResolver
+from tests.support.polling import attempts
 from tests.support.records import live, prediction
 from tests.support.tools import make_certificate
-from tests.unit.upstream.test_ssrf_guard import Names
+from tests.support.webhook_receiver import Message, Receiver, answering, endless, hang_up, never, start_receiver
 
 HOUR = 3600.0
 
@@ -92,26 +93,26 @@ class Stack:
 
     async def until(self, condition: Callable[[], object], *, passing: float = 0.0) -> None:
         """Wait for something to come about, letting time pass meanwhile if need be."""
-        async with asyncio.timeout(15):
-            while not condition():
-                if passing:
-                    await self.clock.advance(passing)
-                await asyncio.sleep(0.005)
+        async for _ in attempts():
+            if condition():
+                break
+            if passing:
+                await self.clock.advance(passing)
 
     async def until_kept(self, state: DeliveryState, count: int) -> None:
-        async with asyncio.timeout(15):
-            while len(await self.store.deliveries(state=state)) != count:
-                await asyncio.sleep(0.005)
+        async for _ in attempts():
+            if len(await self.store.deliveries(state=state)) == count:
+                break
 
     async def until_claimed(self, count: int) -> None:
-        async with asyncio.timeout(15):
-            while sum(each.attempts > 0 for each in await self.store.deliveries()) < count:
-                await asyncio.sleep(0.005)
+        async for _ in attempts():
+            if sum(each.attempts > 0 for each in await self.store.deliveries()) >= count:
+                break
 
     async def until_empty(self) -> None:
-        async with asyncio.timeout(15):
-            while await self.store.deliveries():
-                await asyncio.sleep(0.005)
+        async for _ in attempts():
+            if not await self.store.deliveries():
+                break
 
     def check(self, receiver: Receiver, secret: str) -> list[bool]:
         """Say which messages the library of the standard accepts with a secret."""
@@ -269,7 +270,7 @@ async def test_a_slow_receiver_delays_nobody_else(open_house: Callable[..., Stac
 
 async def test_a_team_with_many_slow_receivers_delays_its_own_only(open_house: Callable[..., Stack]):
     """One that answers nothing under thirty names leaves room for another team."""
-    stack = open_house(slots=Slots(total=8, per_receiver=4, per_team=4), resolver=Names(["127.0.0.1"]))
+    stack = open_house(slots=Slots(total=8, per_receiver=4, per_team=4), resolver=FakeResolver(["127.0.0.1"]))
     async with start_receiver() as slow, start_receiver() as quick, stack.working() as dispatcher:
         slow.answer = never
         port = slow.url.rpartition(":")[2]
@@ -284,7 +285,7 @@ async def test_a_team_with_many_slow_receivers_delays_its_own_only(open_house: C
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:127.0.0.1"])
 async def test_a_name_that_leads_inside_is_refused(open_house: Callable[..., Stack], receiver: Receiver, address: str):
     """Whoever owns the name: nothing is sent, and nothing is tried again."""
-    stack = open_house(allow_private=False, resolver=Names([address]))
+    stack = open_house(allow_private=False, resolver=FakeResolver([address]))
     async with stack.working() as dispatcher:
         await dispatcher.announce("red", receiver.url.replace("127.0.0.1", "hooks.example.com"), "test", 1)
         await stack.until_kept(DeliveryState.DEAD, 1)

@@ -23,7 +23,7 @@ from gateway.money.rules.estimates import (
 )
 from gateway.money.rules.pricing import Price, PriceList, charge, on_hardware
 from gateway.money.rules.usage import Usage
-from tests.support.jsons import VALUES
+from tests.support.json_strategies import VALUES
 
 L40S = on_hardware("gpu-l40s")
 PER_RUN = Price(per_run=Decimal("0.01"))

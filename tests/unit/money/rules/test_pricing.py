@@ -27,7 +27,7 @@ from gateway.money.rules.pricing import (
     total,
 )
 from gateway.money.rules.usage import MOST_OUTPUTS, MOST_SECONDS, MOST_TOKENS, Doubt, Usage, usage_of
-from tests.support.jsons import VALUES
+from tests.support.json_strategies import VALUES
 
 VERSION = "ab" * 32
 L40S = on_hardware("gpu-l40s")

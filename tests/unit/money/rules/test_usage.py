@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.domain.documents import without_data
 from gateway.domain.records import Status
 from gateway.money.rules.usage import MOST_OUTPUTS, MOST_SECONDS, MOST_TOKENS, Doubt, Usage, usage_of
-from tests.support.jsons import SPELLED, VALUES
+from tests.support.json_strategies import SPELLED, VALUES
 
 CASSETTES = Path(__file__).parents[4].parent / "shared" / "fixtures" / "cassettes"
 DATES = {"started_at": "2024-04-22T11:15:14.604575Z", "completed_at": "2024-04-22T11:15:16.604578Z"}

@@ -14,7 +14,7 @@ def answer(body: bytes, *, status: str = "200 OK", content_type: str = "applicat
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-class Scripted:
+class RawServer:
     """What was received, and where to reach it."""
 
     def __init__(self) -> None:
@@ -24,9 +24,9 @@ class Scripted:
 
 
 @asynccontextmanager
-async def scripted(script: Script | bytes) -> AsyncIterator[Scripted]:
+async def raw_server(script: Script | bytes) -> AsyncIterator[RawServer]:
     """Listen on a free port; each connection reads one request and plays the script."""
-    log = Scripted()
+    log = RawServer()
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,7 +59,7 @@ async def scripted(script: Script | bytes) -> AsyncIterator[Scripted]:
         await server.wait_closed()
 
 
-async def _body(reader: asyncio.StreamReader, head: bytes, log: Scripted) -> None:
+async def _body(reader: asyncio.StreamReader, head: bytes, log: RawServer) -> None:
     """Read a body away, whatever its length."""
     lines = head.lower().split(b"\r\n")
     length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)

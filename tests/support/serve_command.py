@@ -36,7 +36,7 @@ keys = [{{ name = "default", key_env = "KEY_ALPHA" }}]
 
 
 @dataclass
-class Process:
+class ServingProcess:
     """A gateway that serves."""
 
     process: asyncio.subprocess.Process
@@ -53,7 +53,7 @@ class Process:
 
 
 @dataclass
-class Installation:
+class ServeCommand:
     """What a gateway is started from, again and again."""
 
     folder: Path
@@ -81,7 +81,7 @@ class Installation:
         return path
 
     @asynccontextmanager
-    async def serving(self, *, seconds: float = 15) -> AsyncIterator[Process]:
+    async def serving(self, *, seconds: float = 15) -> AsyncIterator[ServingProcess]:
         """Start it, and end it whatever happens."""
         config = self.configure()
         with (self.folder / "log.txt").open("ab") as log:
@@ -96,7 +96,7 @@ class Installation:
                 line = (await process.stdout.readline()).decode()
             found = _SERVES.search(line)
             assert found is not None, line + self.log[-2000:]
-            yield Process(process, found[1], found[2])
+            yield ServingProcess(process, found[1], found[2])
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

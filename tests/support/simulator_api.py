@@ -1,6 +1,5 @@
 """What the simulator's tests share: a thin client, and a receiver of webhooks."""
 
-import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from aiohttp import web
 
 from gateway.simulator import Simulator
 from gateway.simulator.catalog import Model, Version
+from tests.support.polling import attempts
 
 
 @dataclass
@@ -26,7 +26,8 @@ class Reply:
 
     @property
     def detail(self) -> str:
-        return self.body["detail"]
+        detail: str = self.body["detail"]
+        return detail
 
 
 class Api:
@@ -66,11 +67,12 @@ class Api:
 
     async def finish(self, prediction_id: str) -> dict[str, Any]:
         """Poll until a prediction is over."""
-        while True:
+        async for _ in attempts():
             reply = await self.get(f"/predictions/{prediction_id}")
-            if reply.body["status"] in {"succeeded", "failed", "canceled", "aborted"}:
-                return reply.body
-            await asyncio.sleep(0.01)
+            body: dict[str, Any] = reply.body
+            if body["status"] in {"succeeded", "failed", "canceled", "aborted"}:
+                return body
+        raise AssertionError
 
     async def stream(self, url: str, headers: dict[str, str] | None = None) -> bytes:
         """Read a stream to its end, without a credential."""
@@ -115,10 +117,3 @@ class Receiver:
     async def __aexit__(self, *_: object) -> None:
         assert self._runner is not None
         await self._runner.cleanup()
-
-
-async def until(condition: Any, seconds: float = 5.0) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)

@@ -34,7 +34,7 @@ HABITS = (
 )
 
 
-async def live_through(path: Path, now: float, habits: Sequence[Habit] = HABITS, seed: int = 5) -> None:
+async def write_month(path: Path, now: float, habits: Sequence[Habit] = HABITS, seed: int = 5) -> None:
     """Write what happened since the month began into a store's file that nobody serves from."""
     store, dice = SQLiteStore(path), random.Random(seed)
     await store.open()

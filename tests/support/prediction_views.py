@@ -25,7 +25,7 @@ def view(fields: dict[str, Any], *, document: bytes | None = None, **prediction:
         document=json.dumps({"id": "u" * 26, **fields}).encode() if document is None else document,
         intended_at=AT,
     )
-    given = {
+    given: dict[str, Any] = {
         "id": "p" * 26,
         "run_id": "run_1",
         "kind": Kind.PREDICTION,

@@ -6,14 +6,15 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.simulator import Simulator
 from gateway.streams.rules.replay import frame
+from tests.support.http_calls import PATIENCE
+from tests.support.raw_server import RawServer, raw_server
 from tests.support.samples import create
-from tests.support.scripted import Scripted, scripted
 from tests.support.stack import Stack
-from tests.support.wire import PATIENCE
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 HI = b": hi\n\n"
@@ -31,7 +32,7 @@ def ids(body: bytes) -> list[bytes]:
 
 
 @dataclass
-class Wire:
+class StreamHost:
     """A stream as its host has it."""
 
     said: list[bytes] = field(default_factory=list)
@@ -73,24 +74,25 @@ class Wire:
 
 
 @asynccontextmanager
-async def wired(upstream: Simulator) -> AsyncIterator[tuple[Wire, Scripted]]:
+async def stream_host(upstream: Simulator) -> AsyncIterator[tuple[StreamHost, RawServer]]:
     """Let the simulator name this host for the streams of what is created from now on."""
-    wire = Wire()
-    async with scripted(wire.play) as host:
+    wire = StreamHost()
+    async with raw_server(wire.play) as host:
         before, upstream.world.links.delivery = upstream.world.links.delivery, host.url
         yield wire, host
         upstream.world.links.delivery = before
 
 
-async def stream_url(stack: Stack, key: str = "alpha", **given: object) -> str:
+async def stream_url(stack: Stack, key: str = "alpha", **given: Any) -> str:
     """Create something that streams for long; return its stream's URL."""
-    reply = await create(stack, key=key, model="acme/storyteller", **({"prompt": "hi", "duration": 3600} | given))
+    story: dict[str, Any] = {"prompt": "hi", "duration": 3600} | given
+    reply = await create(stack, key=key, model="acme/storyteller", **story)
     assert reply.status == 201, reply.text
     url: str = reply.json["urls"]["stream"]
     return url
 
 
-class Caller:
+class SocketReader:
     """A reader on a bare socket, who reads when it is told to."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -140,7 +142,7 @@ class Caller:
 
 
 @asynccontextmanager
-async def calling(url: str, *, receive_buffer: int | None = None, **headers: str) -> AsyncIterator[Caller]:
+async def open_stream(url: str, *, receive_buffer: int | None = None, **headers: str) -> AsyncIterator[SocketReader]:
     """Ask for a stream and read the head of the answer."""
     parts = urlsplit(url)
     sock = socket.socket()
@@ -152,7 +154,7 @@ async def calling(url: str, *, receive_buffer: int | None = None, **headers: str
     lines = [f"GET {parts.path}{'?' + parts.query if parts.query else ''} HTTP/1.1", "Host: gateway.test"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     writer.write("\r\n".join([*lines, "", ""]).encode())
-    caller = Caller(reader, writer)
+    caller = SocketReader(reader, writer)
     try:
         async with asyncio.timeout(PATIENCE):
             caller.head = await reader.readuntil(b"\r\n\r\n")
