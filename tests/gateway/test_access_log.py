@@ -16,8 +16,8 @@ FIELDS = [
 ]  # fmt: skip
 
 
-async def test_a_create_is_told_with_who_asked_and_how_it_was_answered(gateway: Stack, access_log: AccessLog):
-    """One line has everything that is needed to find a prediction, its run, and what it cost in time."""
+async def test_create_writes_one_line_with_caller_run_and_timing(gateway: Stack, access_log: AccessLog):
+    """One line has everything an operator needs to find a prediction, its run and what it cost in time."""
     reply = await create_story(gateway, seed=1, wait=True)
     line = access_log.of("predictions.create")
     assert [name for name in line if name != "taskName"] == [*FIELDS, "prediction", "run"]
@@ -30,8 +30,8 @@ async def test_a_create_is_told_with_who_asked_and_how_it_was_answered(gateway: 
     assert line["bytes"] == len(reply.body)
 
 
-async def test_hit_joined_and_bypass_are_told_apart(gateway: Stack, access_log: AccessLog):
-    """Whether money was spent can be counted from the log."""
+async def test_access_log_distinguishes_hit_joined_miss_and_bypass(gateway: Stack, access_log: AccessLog):
+    """An operator can count from the log which requests cost money."""
     await create_story(gateway, seed=1, token_delay=0.2)
     await create_story(gateway, seed=1, token_delay=0.2)
     await create_story(gateway)
@@ -43,8 +43,10 @@ async def test_hit_joined_and_bypass_are_told_apart(gateway: Stack, access_log: 
     assert runs[3] == runs[4] != runs[0]
 
 
-async def test_a_stream_is_one_line_when_it_is_over(gateway: Stack, access_log: AccessLog):
-    """How long somebody listened, how many events and bytes that were; whose it was, and never the ticket."""
+async def test_stream_writes_one_line_when_it_closes(gateway: Stack, access_log: AccessLog):
+    """The line says how long the reader stayed, how many events and bytes it got and whose stream it was; never
+    the ticket.
+    """
     created = (await create(gateway, model="acme/storyteller", prompt="a")).json
     url = created["urls"]["stream"]
     reply = await ask(gateway, "GET", url.removeprefix(gateway.origin), key=None)
@@ -56,8 +58,8 @@ async def test_a_stream_is_one_line_when_it_is_over(gateway: Stack, access_log: 
     assert url.rpartition("/")[2] not in str(access_log.lines)
 
 
-async def test_what_is_no_route_is_told_without_its_path(gateway: Stack, access_log: AccessLog):
-    """A secret that somebody puts into a wrong address goes no further."""
+async def test_unmatched_path_is_logged_without_the_path(gateway: Stack, access_log: AccessLog):
+    """A secret that a caller puts into a wrong URL does not reach the log."""
     secret = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
     await send_raw(gateway, raw_request("GET", f"/v1/{secret}?token={secret}"))
     assert secret not in str(access_log.lines)
@@ -65,8 +67,8 @@ async def test_what_is_no_route_is_told_without_its_path(gateway: Stack, access_
     assert (line["path"], line["status"], line["team"]) == (None, 404, None)
 
 
-async def test_every_door_has_one_line_for_each_request(gateway: Stack, access_log: AccessLog, upstream: Simulator):
-    """Nothing passes unseen, and a path of the log is never one that was asked for."""
+async def test_every_route_writes_one_line_per_request(gateway: Stack, access_log: AccessLog, upstream: Simulator):
+    """Every request is logged under its route's template, never under the path that was requested."""
     prediction = (await create(gateway, model="acme/storyteller")).json["id"]
     file = (await ask(gateway, "POST", "/v1/files", **upload())).json["id"]
     tickets = {
@@ -85,8 +87,8 @@ async def test_every_door_has_one_line_for_each_request(gateway: Stack, access_l
         assert ":" not in line["path"]
 
 
-async def test_below_its_level_the_log_costs_nothing(open_gateway: OpenGateway, access_log: AccessLog):
-    """Where only warnings are told, requests are not."""
+async def test_disabled_access_log_costs_nothing(open_gateway: OpenGateway, access_log: AccessLog):
+    """If only warnings are logged, no line is built for a request."""
     logging.getLogger("gateway.access").setLevel(logging.WARNING)
     try:
         async with open_gateway() as stack:

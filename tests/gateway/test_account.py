@@ -25,8 +25,8 @@ async def shown(stack: Stack, start: str) -> None:
     await until_metric(stack, f"\nreplicate_gateway_{start}")
 
 
-async def test_creates_over_the_accounts_rate_wait_for_their_turn(open_gateway: OpenGateway):
-    """Fifty at once and five a second: all of 55 callers get their prediction, the last after a second."""
+async def test_creates_over_the_account_rate_wait_for_their_turn(open_gateway: OpenGateway):
+    """Fifty creates at once at five a second: all 55 callers get their prediction, the last one after a second."""
     async with open_gateway(upstream={"creates_per_minute": 300}) as stack:
         began = time.monotonic()
         replies = await asyncio.gather(*(create(stack, model=FAST) for _ in range(55)))
@@ -38,8 +38,10 @@ async def test_creates_over_the_accounts_rate_wait_for_their_turn(open_gateway: 
         assert 'replicate_gateway_waiters{kind="account"} 0.0' in text
 
 
-async def test_teams_share_upstreams_creates_by_weight(open_gateway: OpenGateway, upstream: Simulator):
-    """One team floods, the other comes later with three times the weight: it does not stand behind the flood."""
+async def test_create_turns_are_shared_by_team_weight(open_gateway: OpenGateway, upstream: Simulator):
+    """One team sends a burst; a team with three times the weight comes later and does not wait behind the whole
+    burst.
+    """
     teams = {"alpha": {"weight": 1}, "beta": {"weight": 3}}
     async with open_gateway(upstream={"creates_per_minute": 600}, teams=teams) as stack, open_session(stack) as alpha:
         order: list[str] = []
@@ -58,8 +60,10 @@ async def test_teams_share_upstreams_creates_by_weight(open_gateway: OpenGateway
         await asyncio.gather(*flood)
 
 
-async def test_an_account_low_on_credit_is_learned(open_gateway: OpenGateway, upstream: Simulator):
-    """Upstream's words about credit become the rate; the create that met them goes again, and nobody is told."""
+async def test_low_account_credit_lowers_the_create_rate(open_gateway: OpenGateway, upstream: Simulator):
+    """Upstream's message about low credit sets the rate; the create that received it is sent again, and no caller
+    sees an error.
+    """
     async with open_gateway() as stack:
         upstream.faults.set(Fault("throttle_low_credit", operation=CREATE, retry_after=1, times=1))
         began = time.monotonic()
@@ -73,10 +77,8 @@ async def test_an_account_low_on_credit_is_learned(open_gateway: OpenGateway, up
         assert 'replicate_gateway_account_rate_per_minute{lane="requests"} 3000.0' in text
 
 
-async def test_a_create_without_a_turn_in_time_is_the_gateways_own_refusal(
-    open_gateway: OpenGateway, upstream: Simulator
-):
-    """429 that names the account; the intent is gone, and with it everything that would keep the next from going."""
+async def test_create_without_a_turn_in_time_gets_the_gateways_429(open_gateway: OpenGateway, upstream: Simulator):
+    """The 429 names the account; the intent is deleted, so nothing blocks the next create."""
     async with open_gateway(teams={"alpha": {"max_wait_seconds": 0.3}}) as stack:
         upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=2, times=1))
         refused = await create(stack, model=FAST)
@@ -94,7 +96,7 @@ async def test_a_create_without_a_turn_in_time_is_the_gateways_own_refusal(
         assert creates(upstream) == 2
 
 
-async def test_identical_creates_join_the_one_that_waits(open_gateway: OpenGateway, upstream: Simulator):
+async def test_identical_creates_join_a_queued_create(open_gateway: OpenGateway, upstream: Simulator):
     """Ten callers ask for the same while the first waits for its turn: one turn, one create, ten predictions."""
     async with open_gateway() as stack, open_session(stack) as alpha:
         await teach_version(alpha, FAST, version_of(upstream, FAST))
@@ -105,8 +107,8 @@ async def test_identical_creates_join_the_one_that_waits(open_gateway: OpenGatew
         assert (creates(upstream), len(upstream.predictions)) == (2, 1)
 
 
-async def test_time_in_the_queue_counts_as_waiting(open_gateway: OpenGateway, upstream: Simulator):
-    """`Prefer: wait=1` and a second in the queue: the answer comes at once, and the wait does not begin anew."""
+async def test_time_in_the_queue_counts_towards_prefer_wait(open_gateway: OpenGateway, upstream: Simulator):
+    """With `Prefer: wait=1` and a second in the queue, the response comes at once; the wait does not start again."""
     async with open_gateway() as stack:
         upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1, times=1))
         began = time.monotonic()
@@ -115,8 +117,10 @@ async def test_time_in_the_queue_counts_as_waiting(open_gateway: OpenGateway, up
         assert 1.0 <= time.monotonic() - began < 1.8
 
 
-async def test_a_queued_create_whose_caller_has_left_is_not_made(open_gateway: OpenGateway, upstream: Simulator):
-    """Nobody waits for it and nobody shares it: no run, no intent, and its turn is the next one's."""
+async def test_queued_create_is_dropped_when_its_only_caller_disconnects(
+    open_gateway: OpenGateway, upstream: Simulator
+):
+    """No caller is left and none shares it: no run, no intent, and the next create gets its turn."""
     async with open_gateway() as stack:
         upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1, times=1))
         making = asyncio.create_task(create(stack, model=FAST))
@@ -129,10 +133,8 @@ async def test_a_queued_create_whose_caller_has_left_is_not_made(open_gateway: O
         assert len((await ask(stack, "GET", "/v1/predictions")).json["results"]) == 1
 
 
-async def test_a_queued_create_that_others_share_is_made_although_its_caller_left(
-    open_gateway: OpenGateway, upstream: Simulator
-):
-    """The first hangs up while it waits; those who joined it lose nothing, not even their place."""
+async def test_queued_create_is_sent_when_joined_callers_remain(open_gateway: OpenGateway, upstream: Simulator):
+    """The first caller disconnects while queued; the callers who joined keep their place and get their prediction."""
     async with open_gateway() as stack, open_session(stack) as alpha:
         await teach_version(alpha, FAST, version_of(upstream, FAST))
         upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1, times=1))
@@ -146,8 +148,10 @@ async def test_a_queued_create_that_others_share_is_made_although_its_caller_lef
         assert (creates(upstream), len(upstream.predictions)) == (2, 1)
 
 
-async def test_a_cancel_gets_through_a_crowd_of_reads(open_gateway: OpenGateway, upstream: Simulator):
-    """Two hundred relayed reads wait for an account of one call a second; a cancel is among the next few."""
+async def test_cancel_overtakes_queued_reads(open_gateway: OpenGateway, upstream: Simulator):
+    """Two hundred relayed reads queue for an account of one request a second; a cancel is among the next few
+    requests.
+    """
     limits = {"requests_per_minute": 60}
     async with open_gateway(upstream=limits, cache={"metadata_ttl_seconds": 0}) as stack, open_session(stack) as alpha:
         made = await create(stack)
@@ -163,8 +167,8 @@ async def test_a_cancel_gets_through_a_crowd_of_reads(open_gateway: OpenGateway,
         await asyncio.gather(*reads, return_exceptions=True)
 
 
-async def test_reads_over_the_accounts_rate_are_refused_in_the_end(open_gateway: OpenGateway):
-    """A team's reads wait for their turn as long as its creates do; then 429 names the account."""
+async def test_reads_over_the_account_rate_get_429_after_the_queue_time(open_gateway: OpenGateway):
+    """A team's reads wait as long as its creates do; then a 429 names the account."""
     limits = {"requests_per_minute": 1}
     teams = {"alpha": {"max_wait_seconds": 0.3}}
     async with open_gateway(upstream=limits, teams=teams, cache={"metadata_ttl_seconds": 0}) as stack:
@@ -173,8 +177,8 @@ async def test_reads_over_the_accounts_rate_are_refused_in_the_end(open_gateway:
         assert (replies[1].json["limit"]["of"], replies[1].json["limit"]["name"]) == ("account", "requests_per_minute")
 
 
-async def test_a_run_is_followed_although_the_accounts_calls_are_used_up(open_gateway: OpenGateway):
-    """Looks at runs have half of the calls: a run ends for its caller however many read."""
+async def test_run_polling_continues_when_reads_exhaust_the_account_rate(open_gateway: OpenGateway):
+    """Polls of runs own half of the requests: a run ends for its caller however many others read."""
     limits = {"requests_per_minute": 240}
     async with open_gateway(upstream=limits, cache={"metadata_ttl_seconds": 0}) as stack, open_session(stack) as alpha:
         reads = [asyncio.create_task(alpha.get(f"/v1/models?n={number}")) for number in range(100)]
@@ -187,8 +191,8 @@ async def test_a_run_is_followed_although_the_accounts_calls_are_used_up(open_ga
         await asyncio.gather(*reads, return_exceptions=True)
 
 
-async def test_a_shutdown_sends_the_queue_away(upstream: Simulator, tmp_path: Path):
-    """Whoever waits for a turn, or with one who does, hears 503 at once; nothing of it is left for the next start."""
+async def test_shutdown_answers_queued_creates_with_503(upstream: Simulator, tmp_path: Path):
+    """Callers in the queue, and callers who joined one, get 503 at once; the next start finds nothing left of them."""
     async with aiohttp.ClientSession() as session:
         async with start_gateway(upstream, tmp_path) as stack:
             upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=60))

@@ -52,8 +52,8 @@ async def orphans(stack: Stack, result: str) -> float:
 
 @pytest.mark.parametrize("given", [STORY, UNSEEDED], ids=["shared", "alone"])
 @pytest.mark.parametrize("fault", TAKEN.values(), ids=TAKEN)
-async def test_a_create_whose_answer_was_lost_is_found_while_its_caller_waits(gateway: Stack, fault: Fault, given):
-    """The caller notices nothing: 201, upstream's id, the output; upstream was asked once."""
+async def test_create_with_a_lost_response_is_found_while_the_caller_waits(gateway: Stack, fault: Fault, given):
+    """The caller notices nothing: 201, upstream's id, the output; upstream received one create."""
     gateway.upstream.faults.set(fault)
     async with open_session(gateway) as alpha:
         reply = await create(alpha, versioned_model(gateway), given, Prefer="wait")
@@ -76,8 +76,8 @@ async def test_a_create_whose_answer_was_lost_is_found_while_its_caller_waits(ga
     ],
     ids=["official", "deployment", "by name"],
 )
-async def test_a_lost_create_is_found_by_whatever_door_it_went(gateway: Stack, path: str, body: dict[str, str]):
-    """Official models hide their version, deployments show one: both are recognised."""
+async def test_lost_create_is_found_for_every_kind_of_target(gateway: Stack, path: str, body: dict[str, str]):
+    """Official models hide their version, deployments show one: both are recognised in upstream's list."""
     gateway.upstream.faults.set(Fault("drop_after", operation="*" + CREATE, times=1))
     async with open_session(gateway) as alpha:
         reply = await ask(alpha, "POST", path, json=body | {"input": STORY}, headers={"Prefer": "wait"})
@@ -85,8 +85,8 @@ async def test_a_lost_create_is_found_by_whatever_door_it_went(gateway: Stack, p
     assert creates(gateway.upstream) == 1
 
 
-async def test_those_who_joined_an_uncertain_create_get_what_is_found(gateway: Stack):
-    """Twenty wait for one create whose answer is lost: twenty ids on the run that is found."""
+async def test_joined_callers_of_an_uncertain_create_get_the_run_that_is_found(gateway: Stack):
+    """Twenty callers wait for one create whose response is lost: twenty ids on the run that is found."""
     upstream = gateway.upstream
     upstream.faults.set(Fault("drop_after", operation=CREATE, times=1))
     async with open_session(gateway) as alpha:
@@ -98,8 +98,8 @@ async def test_those_who_joined_an_uncertain_create_get_what_is_found(gateway: S
     assert creates(upstream) == 1
 
 
-async def test_a_burst_by_bare_version_is_found_on_a_cold_gateway(gateway: Stack):
-    """The same with an id that names no model: what is found names it, and still there is one run."""
+async def test_burst_by_bare_version_id_with_a_lost_response_is_one_run_on_a_cold_gateway(gateway: Stack):
+    """The id names no model; the run that is found names it, and there is still only one run."""
     upstream = gateway.upstream
     upstream.faults.set(Fault("drop_after", operation=CREATE, times=1))
     async with open_session(gateway) as alpha:
@@ -112,8 +112,10 @@ async def test_a_burst_by_bare_version_is_found_on_a_cold_gateway(gateway: Stack
     assert creates(upstream) == 1
 
 
-async def test_two_equal_uncertain_creates_find_a_run_each(gateway: Stack):
-    """No seed, so two runs: both answers are lost, each is found once, and nobody shares by accident."""
+async def test_two_equal_uncertain_creates_find_one_run_each(gateway: Stack):
+    """Without a seed there are two runs; both responses are lost, each run is found once, and none is shared by
+    accident.
+    """
     upstream = gateway.upstream
     upstream.faults.set(Fault("drop_after", operation=CREATE, times=4))
     async with open_session(gateway) as alpha:
@@ -125,8 +127,8 @@ async def test_two_equal_uncertain_creates_find_a_run_each(gateway: Stack):
     assert creates(upstream) == 4
 
 
-async def test_a_lost_create_does_not_take_an_equal_neighbours_run(gateway: Stack):
-    """An equal request's run is somebody's already, another's is too old: only the lost one's own is left."""
+async def test_search_for_a_lost_create_does_not_take_another_requests_run(gateway: Stack):
+    """An equal run that another request owns, and one that is too old, are not taken."""
     upstream = gateway.upstream
     async with open_session(gateway) as alpha, open_session(gateway, "beta") as beta:
         taken = [(await create(beta, versioned_model(gateway), UNSEEDED)).json["id"] for _ in range(3)]
@@ -140,8 +142,8 @@ async def test_a_lost_create_does_not_take_an_equal_neighbours_run(gateway: Stac
         assert (await ask(beta, "GET", f"{CREATED}/{lost.json['id']}")).status == 404
 
 
-async def test_what_is_not_found_in_time_is_a_504_that_says_what_to_do(upstream: Simulator, tmp_path: Path):
-    """Upstream is ill: the caller learns that the run may exist. When it is well again, the run is taken in."""
+async def test_create_that_is_not_found_in_time_gets_504_with_a_next_step(upstream: Simulator, tmp_path: Path):
+    """Upstream is in trouble: the caller learns that the run may exist. When upstream recovers, the run is adopted."""
     async with gateway_with_short_adoption_wait(upstream, tmp_path) as stack, open_session(stack) as alpha:
         upstream.faults.set(
             Fault("drop_after", operation=CREATE, times=1), Fault("html_error", operation="predictions.list")
@@ -162,8 +164,8 @@ async def test_what_is_not_found_in_time_is_a_504_that_says_what_to_do(upstream:
     assert creates(upstream) == 1
 
 
-async def test_who_asks_again_while_it_is_looked_for_joins(upstream: Simulator, tmp_path: Path):
-    """A deterministic request that is repeated after the 504 waits for the same run, and makes no second."""
+async def test_repeat_of_an_uncertain_create_joins_the_search(upstream: Simulator, tmp_path: Path):
+    """A deterministic request repeated after the 504 waits for the same run and makes no second one."""
     async with gateway_with_short_adoption_wait(upstream, tmp_path) as stack, open_session(stack) as alpha:
         upstream.faults.set(
             Fault("drop_after", operation=CREATE, times=1), Fault("error", operation="predictions.list", times=3)
@@ -176,10 +178,10 @@ async def test_who_asks_again_while_it_is_looked_for_joins(upstream: Simulator, 
     assert creates(upstream) == 1
 
 
-async def test_what_upstream_never_took_is_given_up_after_ten_minutes(
+async def test_search_ends_after_ten_minutes_when_upstream_has_no_run(
     upstream: Simulator, tmp_path: Path, log_scanner: LogScanner
 ):
-    """Nothing is there to be found: the search ends, is counted, and the request may be made anew."""
+    """There is nothing to find: the search ends, is counted, and the request can be made again."""
     clock = AdvancingClock(upstream)
     async with gateway_with_short_adoption_wait(upstream, tmp_path, clock) as stack, open_session(stack) as alpha:
         upstream.faults.set(Fault("html_error", operation=CREATE, times=1))
@@ -207,8 +209,8 @@ async def test_what_upstream_never_took_is_given_up_after_ten_minutes(
     assert len(upstream.predictions) == 1
 
 
-async def test_an_older_equal_run_of_the_account_is_not_taken_for_it(upstream: Simulator, tmp_path: Path):
-    """Somebody ran the same on the web site a minute ago. That is theirs, and never becomes a caller's."""
+async def test_older_equal_run_of_the_account_is_not_adopted(upstream: Simulator, tmp_path: Path):
+    """Someone ran the same on the web site a minute ago. That run never becomes a caller's prediction."""
     clock = AdvancingClock(upstream)
     async with gateway_with_short_adoption_wait(upstream, tmp_path, clock) as stack, open_session(stack) as alpha:
         body = {"version": version_of(upstream, "acme/storyteller"), "input": UNSEEDED}
@@ -223,8 +225,8 @@ async def test_an_older_equal_run_of_the_account_is_not_taken_for_it(upstream: S
         assert await orphans(stack, "adopted") == 0
 
 
-async def test_a_create_cut_off_by_a_shutdown_is_found_by_the_next_start(upstream: Simulator, tmp_path: Path):
-    """The answer was still on its way: afterwards the run is there, and its team's."""
+async def test_create_interrupted_by_a_shutdown_is_found_at_the_next_start(upstream: Simulator, tmp_path: Path):
+    """The response was still to come; after the restart the team sees the run."""
     async with (
         start_gateway(upstream, tmp_path, server={"shutdown_grace_seconds": 1}) as stack,
         open_session(stack) as alpha,
@@ -252,7 +254,9 @@ async def test_a_create_cut_off_by_a_shutdown_is_found_by_the_next_start(upstrea
 
 
 async def test_kill_9_between_create_and_record_loses_no_run(upstream: Simulator, tmp_path: Path):
-    """The process dies while upstream's answer is on its way: the next one finds each run once, and asks for none."""
+    """The process dies while upstream's response is on its way: the next process finds each run once and creates
+    none.
+    """
     installed = install(upstream, tmp_path, ["alpha"])
     version = f"acme/storyteller:{version_of(upstream, 'acme/storyteller')}"
     given = [STORY, UNSEEDED, UNSEEDED, STORY | {"seed": 8}]

@@ -348,8 +348,8 @@ BATCHES = [ROWS[at : at + BATCH] for at in range(0, len(ROWS), BATCH)]
 
 
 @pytest.mark.parametrize("rows", BATCHES, ids=lambda rows: f"from {rows[0]} to {rows[-1]}"[:120])
-async def test_bad_input_gets_a_clear_problem_and_goes_nowhere(small: Stack, rows: list[Row]):
-    """A slip of a caller is told in Replicate's words, page included, and costs nothing upstream."""
+async def test_bad_input_gets_a_problem_document_and_reaches_no_upstream(small: Stack, rows: list[Row]):
+    """A caller's mistake is reported in Replicate's words, readable by a page, and costs nothing upstream."""
     for row in rows:
         reply = await send_raw(small, pieces(row, small.keys["alpha"]))
         try:
@@ -408,8 +408,8 @@ HEADS: list[tuple[str, bytes, int]] = [
 
 
 @pytest.mark.parametrize(("data", "status"), [row[1:] for row in HEADS], ids=[row[0] for row in HEADS])
-async def test_bytes_that_are_no_request_get_a_problem_too(small: Stack, data: bytes, status: int):
-    """Whatever a scanner sends, the answer is JSON without a traceback, and the gateway goes on."""
+async def test_malformed_request_bytes_get_a_problem_document(small: Stack, data: bytes, status: int):
+    """Whatever a port scanner sends, the response is JSON without a traceback, and the gateway goes on."""
     reply = await send_raw(small, data)
     assert_problem(reply, status, origin=None)
     assert not len(small.upstream.requests)
@@ -420,23 +420,23 @@ async def test_bytes_that_are_no_request_get_a_problem_too(small: Stack, data: b
 @pytest.mark.parametrize(
     "host", ["", "a b", "a/b", "a@b", "a:b", "a:123456", "[::1", "a\\b", "exa\u00e4mple", "a?b", ".a"]
 )
-async def test_a_bad_host_is_refused_where_links_would_carry_it(small: Stack, host: str):
-    """A link that leads to nowhere, or to somebody's trap, is worse than an error."""
+async def test_bad_host_header_is_refused_where_links_would_contain_it(small: Stack, host: str):
+    """A link that leads nowhere, or to an attacker's host, is worse than an error."""
     reply = await send_raw(small, raw_request("GET", "/v1/predictions", host=host, key=small.keys["alpha"]))
     assert_problem(reply, 400, origin=None)
     assert not len(small.upstream.requests)
 
 
-async def test_no_host_at_all_is_refused_too(small: Stack):
-    """HTTP/1.0 needs no Host, but then there is no address for links."""
+async def test_missing_host_header_is_refused(small: Stack):
+    """HTTP/1.0 needs no Host, but then the gateway has no address for its links."""
     reply = await send_raw(
         small, raw_request("GET", "/v1/predictions", host=None, version="1.0", key=small.keys["alpha"])
     )
     assert "Host" in assert_problem(reply, 400)["detail"]
 
 
-async def test_a_body_that_never_comes_whole_does_no_harm(small: Stack):
-    """A caller whose line breaks within a body leaves no trace, and no traceback."""
+async def test_incomplete_body_leaves_no_trace(small: Stack):
+    """A caller who disconnects in the middle of a body leaves no record and no traceback."""
     key = small.keys["alpha"]
     cut = raw_request("POST", "/v1/predictions", [JSON, ("Content-Length", "1000")], key=key) + b'{"version"'
     form_cut = (
@@ -453,8 +453,8 @@ async def test_a_body_that_never_comes_whole_does_no_harm(small: Stack):
     assert not files_of(small)
 
 
-async def test_many_requests_on_one_connection_are_answered_in_order(small: Stack):
-    """Bad requests on a connection do not spoil the good ones after them."""
+async def test_pipelined_requests_are_answered_in_order(small: Stack):
+    """Bad requests on a connection do not affect the good ones after them."""
     key = small.keys["alpha"]
     requests = [
         raw_request("GET", "/v1/account", key=key),
@@ -469,15 +469,15 @@ async def test_many_requests_on_one_connection_are_answered_in_order(small: Stac
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/deployments"])
-async def test_a_relayed_write_that_is_no_json_stays_here(small: Stack, path: str):
-    """What cannot be understood is not sent on with the account's rights."""
+async def test_relayed_write_with_invalid_json_is_refused(small: Stack, path: str):
+    """A body that cannot be parsed is not sent on with the account's rights."""
     for data in (b"", b"{", b"[]", b"null", b'{"owner":\xff}'):
         reply = await send_raw(small, raw_request("POST", path, [JSON], data, key=small.keys["alpha"]))
         assert_problem(reply, 400)
     assert not len(small.upstream.requests)
 
 
-def test_the_reader_of_answers_refuses_what_is_none():
-    """The tests' own ruler is straight."""
+def test_test_parser_rejects_what_is_no_response():
+    """The parser that these tests use fails on what is not a complete HTTP response."""
     with pytest.raises(AssertionError):
         parse(b"garbage")

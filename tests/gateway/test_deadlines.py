@@ -14,8 +14,8 @@ from tests.support.upstream import creates
 LONG = STORY | {"duration": 2400.0}
 
 
-async def test_a_deadline_on_a_shared_run_is_its_callers_alone(upstream: Simulator, tmp_path: Path):
-    """One caller's time is over, and says so in its body; the other's prediction goes on."""
+async def test_deadline_on_a_shared_run_ends_one_callers_prediction(upstream: Simulator, tmp_path: Path):
+    """One caller's time is over, and its prediction says so; the other caller's goes on."""
     clock = AdvancingClock(upstream)
     async with start_gateway(upstream, tmp_path, clock=clock) as stack, open_session(stack) as alpha:
         stays = (await create(alpha, versioned_model(stack), LONG)).json
@@ -38,8 +38,8 @@ async def test_a_deadline_on_a_shared_run_is_its_callers_alone(upstream: Simulat
     assert all("cancel-after" not in each.headers for each in upstream.requests.find("*predictions.create"))
 
 
-async def test_a_deadline_before_the_start_aborts_and_one_after_it_cancels(upstream: Simulator, tmp_path: Path):
-    """A cold boot eats the whole time: `aborted`, which costs nothing. The last one's deadline ends the run."""
+async def test_deadline_before_the_start_aborts_and_after_it_cancels(upstream: Simulator, tmp_path: Path):
+    """A cold boot takes all the time: `aborted`, which costs nothing. The last caller's deadline ends the run."""
     clock = AdvancingClock(upstream)
     upstream.faults.set(Fault("cold_boot", seconds=6000, times=1))
     async with start_gateway(upstream, tmp_path, clock=clock) as stack, open_session(stack) as alpha:
@@ -64,8 +64,8 @@ async def test_a_deadline_before_the_start_aborts_and_one_after_it_cancels(upstr
     assert creates(upstream) == 2
 
 
-async def test_a_run_that_ends_in_time_is_not_touched_by_the_deadline(upstream: Simulator, tmp_path: Path):
-    """The deadline comes and finds the work done."""
+async def test_deadline_after_the_end_changes_nothing(upstream: Simulator, tmp_path: Path):
+    """The run has succeeded by then, and stays so."""
     clock = AdvancingClock(upstream)
     async with start_gateway(upstream, tmp_path, clock=clock) as stack, open_session(stack) as alpha:
         reply = await create(alpha, versioned_model(stack), STORY, Cancel_After="5", Prefer="wait")
@@ -82,16 +82,16 @@ async def test_a_run_that_ends_in_time_is_not_touched_by_the_deadline(upstream: 
     assert upstream.requests.count("predictions.cancel") == 0
 
 
-async def test_a_run_nobody_else_can_have_takes_its_deadline_upstream(gateway: Stack):
-    """Without a seed the run is one caller's, so upstream may keep the time too."""
+async def test_unshared_run_sends_its_deadline_upstream(gateway: Stack):
+    """Without a seed the run has one caller, so upstream may enforce the deadline too."""
     async with open_session(gateway) as alpha:
         await create(alpha, versioned_model(gateway), {"prompt": "x", "duration": 1.0}, Cancel_After="90s")
     (seen,) = gateway.upstream.requests.find("*predictions.create")
     assert seen.headers["cancel-after"] == "90s"
 
 
-async def test_deadlines_survive_a_restart(upstream: Simulator, tmp_path: Path):
-    """The gateway was away when the time was over: it is kept as soon as it is back, for that caller alone."""
+async def test_deadline_during_downtime_applies_at_the_next_start(upstream: Simulator, tmp_path: Path):
+    """The gateway was down when the time was over: the deadline is applied at the start, to that caller alone."""
     clock = AdvancingClock(upstream)
     async with start_gateway(upstream, tmp_path, clock=clock) as stack, open_session(stack) as alpha:
         stays = (await create(alpha, versioned_model(stack), LONG)).json["id"]

@@ -30,8 +30,8 @@ def words(answer: Any) -> list[str]:
     return [each["what"] for each in answer["timeline"]]
 
 
-async def test_a_run_a_hit_and_a_bypass_each_say_what_they_are(open_gateway: OpenGateway):
-    """The first pays a quarter because its seed proves nothing yet ran; the second is a hit; no seed is no sharing."""
+async def test_run_hit_and_bypass_are_explained(open_gateway: OpenGateway):
+    """The first cost a quarter of a dollar; the second is a hit; without a seed nothing is shared."""
     limits = {"budget_usd_per_day": 5, "predictions_per_minute": 60}
     async with open_gateway(prices=PRICES, teams={"alpha": limits}) as stack, open_session(stack) as alpha:
         first = (await create(alpha, named(stack), STORY)).json["id"]
@@ -62,8 +62,8 @@ async def test_a_run_a_hit_and_a_bypass_each_say_what_they_are(open_gateway: Ope
         assert bypass["fingerprint"] is None
 
 
-async def test_the_reason_of_a_bare_version_is_the_one_that_its_model_gave(open_gateway: OpenGateway):
-    """When it was posted nobody knew the model; by the answer it was known, and the seed proved it."""
+async def test_explanation_of_a_bare_version_names_the_reason_found_later(open_gateway: OpenGateway):
+    """The model was unknown when the create came; upstream's response named it, and the seed made the run shareable."""
     async with open_gateway() as stack, open_session(stack) as alpha:
         made = (await create(alpha, version_of(stack.upstream, "acme/storyteller"), STORY)).json["id"]
         await finished(alpha, made)
@@ -75,8 +75,8 @@ async def test_the_reason_of_a_bare_version_is_the_one_that_its_model_gave(open_
         assert answer["fingerprint"] is not None
 
 
-async def test_a_wait_for_a_rate_is_told(open_gateway: OpenGateway):
-    """One at a time: the second waited for the first, and its explanation says for what and how long."""
+async def test_wait_for_a_limit_is_explained(open_gateway: OpenGateway):
+    """One at a time: the second create waited for the first, and the explanation says for what and how long."""
     async with open_gateway(teams={"alpha": {"concurrent_predictions": 1}}) as stack, open_session(stack) as alpha:
         first = (await create(alpha, named(stack), LONG)).json["id"]
         second = asyncio.create_task(create(alpha, named(stack), OWN))
@@ -90,8 +90,8 @@ async def test_a_wait_for_a_rate_is_told(open_gateway: OpenGateway):
         assert answer["limits"]["waited_seconds"] > 0
 
 
-async def test_what_is_foreign_and_what_is_unknown_are_the_same_404(open_gateway: OpenGateway):
-    """Nobody learns from an explanation that an id exists. An operator may see everything."""
+async def test_foreign_and_unknown_predictions_are_the_same_404(open_gateway: OpenGateway):
+    """No caller learns from an explanation that an id exists. An operator sees every prediction."""
     async with (
         open_gateway() as stack,
         open_session(stack) as alpha,
@@ -106,8 +106,8 @@ async def test_what_is_foreign_and_what_is_unknown_are_the_same_404(open_gateway
         assert (await explain(operator, made))["run"]["upstream_id"] == made
 
 
-async def test_a_run_shared_with_another_team_keeps_that_teams_ids(open_gateway: OpenGateway):
-    """Joined and hit alike: the other team's ids are in none of it, nor is anything from before they asked."""
+async def test_explanation_of_a_shared_run_hides_other_teams_ids(open_gateway: OpenGateway):
+    """For joins and hits: no id of the other team, and nothing from before this caller asked."""
     async with (
         open_gateway(prices=PRICES, cache={"share": "all"}) as stack,
         open_session(stack) as alpha,
@@ -134,8 +134,8 @@ async def test_a_run_shared_with_another_team_keeps_that_teams_ids(open_gateway:
         assert (await explain(alpha, theirs))["price"]["charged_microusd"] == 250_000
 
 
-async def test_a_cancel_is_told_and_a_key_without_the_scope_learns_nothing(open_gateway: OpenGateway):
-    """The caller's own end and what was asked of upstream both have their lines."""
+async def test_cancel_is_explained_and_a_key_without_scope_gets_nothing(open_gateway: OpenGateway):
+    """The caller's cancel and the cancel sent upstream both have their lines."""
     keys = [{"name": "reader", "scopes": ["read"]}]
     async with (
         open_gateway(teams={"alpha": {"keys": keys}}) as stack,
@@ -151,8 +151,8 @@ async def test_a_cancel_is_told_and_a_key_without_the_scope_learns_nothing(open_
         assert (await ask(reader, "GET", f"/gateway/explain/{made}")).status == 403
 
 
-async def test_a_receiver_that_takes_nothing_is_told(open_gateway: OpenGateway):
-    """The message waits, and the explanation says how often it was tried, and what came of it."""
+async def test_undelivered_webhook_is_explained(open_gateway: OpenGateway):
+    """The message waits; the explanation says how often it was tried and with what result."""
     webhooks = {"allow_http": True, "allow_private_addresses": True}
     async with open_gateway(webhooks=webhooks) as stack, open_session(stack) as alpha:
         body = {"version": named(stack), "input": OWN, "webhook": "http://127.0.0.1:9/nobody"}

@@ -46,10 +46,10 @@ def is_ours(stack: Stack, link: str) -> bool:
     return link.startswith(f"{stack.origin}/outputs/")
 
 
-async def test_a_hit_two_hours_later_still_serves_the_picture(
+async def test_hit_two_hours_later_serves_the_stored_copy(
     open_gateway: OpenGateway, upstream: Simulator, outputs_url: str
 ):
-    """Upstream has thrown the file away; the caller gets it all the same, byte for byte, and pays nothing."""
+    """Upstream has deleted the file; the caller gets it byte for byte and pays nothing."""
     async with gateway_with_copies(open_gateway, upstream, outputs_url) as it:
         first = await paint_lake(it.stack)
         (link,) = first.json["output"]
@@ -75,10 +75,10 @@ async def test_a_hit_two_hours_later_still_serves_the_picture(
 
 
 @pytest.mark.parametrize("outputs", [{}, {"persist": "off"}], ids=["no store", "off"])
-async def test_without_copies_the_entry_has_expired_instead(
+async def test_without_copies_the_cached_result_expires_with_its_links(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path, outputs: dict[str, str]
 ):
-    """Nobody is given a link to a file that is no more: the picture is made anew."""
+    """No caller gets a link to a deleted file: the picture is generated again."""
     async with gateway_with_copies(open_gateway, upstream, folder / "o" if outputs else None, outputs=outputs) as it:
         await paint_lake(it.stack)
         it.clock.advance(2 * HOUR)
@@ -107,8 +107,10 @@ async def hit_link(it: CopyingGateway, **given: Any) -> str:
 # How a copy is served
 
 
-async def test_a_copy_is_served_as_a_file_should_be(open_gateway: OpenGateway, upstream: Simulator, outputs_url: str):
-    """Whole, in parts, not at all where the caller has it; and never as a page of the gateway's."""
+async def test_copy_supports_ranges_conditions_and_head(
+    open_gateway: OpenGateway, upstream: Simulator, outputs_url: str
+):
+    """A copy is served whole, in parts, or not at all if the caller has it; never as a page of the gateway."""
     async with gateway_with_copies(open_gateway, upstream, outputs_url) as it:
         link = await hit_link(it)
 
@@ -150,8 +152,8 @@ async def test_a_copy_is_served_as_a_file_should_be(open_gateway: OpenGateway, u
         assert_problem(await read("POST"), 405, origin=None)
 
 
-async def test_any_page_may_read_a_copy(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """As it may read upstream's own: the link is the permission, and no cookie goes along."""
+async def test_copy_is_readable_by_any_origin(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """As upstream's own files are: the link is the permission, and no cookie is sent."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         link = await hit_link(it)
         for origin in (PAGE, STRANGER, "null"):
@@ -169,8 +171,8 @@ async def test_any_page_may_read_a_copy(open_gateway: OpenGateway, upstream: Sim
         assert "If-None-Match" in preflight.headers["Access-Control-Allow-Headers"]
 
 
-async def test_only_the_whole_ticket_opens_a_copy(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """Another prediction's ticket, place or name, and the bytes' own hash: all the same nothing."""
+async def test_copy_needs_its_exact_ticket(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """Another prediction's ticket, index or name, and the hash of the bytes: all are the same 404."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs", cache={"share": "all"}) as it:
         link = await hit_link(it)
         (theirs,) = (await paint_lake(it.stack, key="beta")).json["output"]
@@ -199,8 +201,10 @@ async def test_only_the_whole_ticket_opens_a_copy(open_gateway: OpenGateway, ups
         assert len(await objects_in(folder / "outputs")) == 1, "equal bytes are kept once"
 
 
-async def test_a_large_file_comes_whole(open_gateway: OpenGateway, upstream: Simulator, outputs_url: str):
-    """A film of some megabytes, in parts and as one."""
+async def test_large_copy_is_served_whole_and_in_parts(
+    open_gateway: OpenGateway, upstream: Simulator, outputs_url: str
+):
+    """A film of some megabytes, in ranges and as one."""
     film = bytes(range(256)) * 12_000
     add_output(upstream, "acme/film", lambda job: job.host("film.mp4", film, "video/mp4"))
     async with gateway_with_copies(open_gateway, upstream, outputs_url, outputs={"persist": "all"}) as it:
@@ -230,10 +234,10 @@ async def reading_nothing(stack: Stack, link: str) -> AsyncIterator[None]:
         del reader
 
 
-async def test_whoever_reads_nothing_is_left(
+async def test_stalled_copy_reader_is_disconnected(
     open_gateway: OpenGateway, upstream: Simulator, outputs_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """An open file, and a place that others wait for, are not held by a caller who has gone to sleep."""
+    """A caller who stops reading does not keep a file open, nor a place that others wait for."""
     add_output(upstream, "acme/cinema", lambda job: job.host("film.mp4", bytes(16 * MIB), "video/mp4"))
     async with gateway_with_copies(open_gateway, upstream, outputs_url, outputs={"persist": "all"}) as it:
         made = await create(it.stack, model="acme/cinema", headers={"Prefer": "wait"})
@@ -254,10 +258,10 @@ async def test_whoever_reads_nothing_is_left(
         assert len((await ask(it.stack, "GET", link, key=None)).body) == 16 * MIB
 
 
-async def test_links_switch_in_hits_at_once_and_elsewhere_after_the_hour(
+async def test_links_switch_to_copies_in_hits_and_after_the_hour(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path
 ):
-    """Nothing else in a body changes with them, not even text that merely holds a link."""
+    """Nothing else in a body changes, not even text that merely contains a link."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         first = await paint_lake(it.stack)
         theirs = first.json["output"]
@@ -280,10 +284,8 @@ async def test_links_switch_in_hits_at_once_and_elsewhere_after_the_hour(
         assert [each["output"] for each in listed] == [mine["output"], later["output"]]
 
 
-async def test_links_lead_to_the_address_that_the_caller_used(
-    open_gateway: OpenGateway, upstream: Simulator, folder: Path
-):
-    """Under `public_url` where there is one."""
+async def test_copy_links_use_the_callers_base(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """With `public_url` they use that."""
     public = {"public_url": "https://gateway.example.org"}
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs", server={"port": 0} | public) as it:
         await paint_lake(it.stack)
@@ -294,8 +296,8 @@ async def test_links_lead_to_the_address_that_the_caller_used(
         assert (await ask(it.stack, "GET", path, key=None)).body == PICTURE
 
 
-async def test_a_stream_of_files_is_replayed_with_copies(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """Upstream's stream, and its files, are long gone."""
+async def test_replayed_file_stream_shows_copies(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """Upstream's stream and its files are long gone."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
         made = await create(it.stack, model="acme/frames")
         stream = made.json["urls"]["stream"]
@@ -319,10 +321,10 @@ async def test_a_stream_of_files_is_replayed_with_copies(open_gateway: OpenGatew
 # What is copied, and when
 
 
-async def test_only_what_may_be_shared_is_copied_unless_all_is_wanted(
+async def test_only_shareable_outputs_are_copied_by_default(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path
 ):
-    """A picture left to chance is nobody's next hit."""
+    """A picture from a random seed is never a hit; with `persist = "all"` it is copied too."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         await paint_lake(it.stack, seed=None)
         await paint_lake(it.stack)
@@ -335,10 +337,8 @@ async def test_only_what_may_be_shared_is_copied_unless_all_is_wanted(
         await it.settled(2)
 
 
-async def test_a_run_by_a_bare_version_id_is_shared_as_long(
-    open_gateway: OpenGateway, upstream: Simulator, folder: Path
-):
-    """The very first request of a cold gateway names no model: its identity comes after, and so does its copy."""
+async def test_run_by_bare_version_id_is_copied(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """The first request of a cold gateway names no model: its identity is known later, and then it is copied."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         body = {"version": version_of(upstream, "acme/painter"), "input": LAKE}
         first = await ask(it.stack, "POST", "/v1/predictions", json=body, headers={"Prefer": "wait"})
@@ -350,10 +350,8 @@ async def test_a_run_by_a_bare_version_id_is_shared_as_long(
         assert (await ask(it.stack, "GET", again.json["output"][0], key=None)).body == PICTURE
 
 
-async def test_the_end_waits_for_no_copy_and_a_copy_for_no_caller(
-    open_gateway: OpenGateway, upstream: Simulator, folder: Path
-):
-    """The file host answers nothing for a while: predictions end as ever, and the files come when it is back."""
+async def test_slow_copy_delays_no_prediction(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """The file host does not respond for a while: predictions end as usual, and the files are copied later."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         upstream.faults.add(Fault("output_missing"))
         await paint_lake(it.stack)
@@ -370,10 +368,8 @@ async def test_the_end_waits_for_no_copy_and_a_copy_for_no_caller(
         assert refused == upstream.requests.count("outputs.get") - 1
 
 
-async def test_a_copy_that_cannot_be_had_is_given_up_with_upstreams_link(
-    open_gateway: OpenGateway, upstream: Simulator, folder: Path
-):
-    """After an hour there is nothing left to try; the result is shared no longer than its links lived."""
+async def test_copy_that_fails_for_an_hour_is_given_up(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """After that, upstream's link is dead and the result is no longer shared."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         upstream.faults.add(Fault("output_missing"))
         await paint_lake(it.stack)
@@ -386,8 +382,8 @@ async def test_a_copy_that_cannot_be_had_is_given_up_with_upstreams_link(
         assert again.headers["Cache-Status"] == STORED
 
 
-async def test_what_was_pending_is_copied_after_a_restart(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """The gateway is stopped before it could copy; the next one catches up while upstream still has the file."""
+async def test_pending_copies_are_made_after_a_restart(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """The gateway stopped before it could copy; the next process does it while upstream still has the file."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         upstream.faults.add(Fault("output_missing"))
         await paint_lake(it.stack)
@@ -401,10 +397,10 @@ async def test_what_was_pending_is_copied_after_a_restart(open_gateway: OpenGate
         assert (await ask(it.stack, "GET", again.json["output"][0], key=None)).body == PICTURE
 
 
-async def test_files_are_found_at_any_depth_and_others_left_alone(
+async def test_files_at_any_depth_are_copied_and_other_texts_kept(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path
 ):
-    """A model with an output of its own making: its files are copied, its other texts are its own."""
+    """In a model's own output format the files are copied and other texts are unchanged."""
 
     def output(job: Job) -> Any:
         film = job.host("film.mp4", FILM, "video/mp4")
@@ -422,8 +418,10 @@ async def test_files_are_found_at_any_depth_and_others_left_alone(
         assert (await ask(it.stack, "GET", link, key=None)).body == FILM
 
 
-async def test_a_link_elsewhere_is_never_followed(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """A model may name any address: only upstream's hosts are asked, and no name that leads into a private network."""
+async def test_links_to_other_hosts_are_not_fetched(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """A model may output any address: only upstream's hosts are fetched, and no name that resolves to a private
+    network.
+    """
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -460,8 +458,8 @@ async def test_a_link_elsewhere_is_never_followed(open_gateway: OpenGateway, ups
 # Room, age and need
 
 
-async def test_a_file_larger_than_the_store_is_not_kept(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """It is not even read to its end, and it pushes nothing out."""
+async def test_file_over_the_store_limit_is_not_kept(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """It is not read to its end, and it evicts nothing."""
     async with gateway_with_copies(
         open_gateway, upstream, folder / "outputs", outputs={"max_bytes": len(PICTURE) - 1}
     ) as it:
@@ -474,8 +472,8 @@ async def test_a_file_larger_than_the_store_is_not_kept(open_gateway: OpenGatewa
         assert (await paint_lake(it.stack)).headers["Cache-Status"] == STORED
 
 
-async def test_the_least_used_makes_room(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """What went is made anew when it is asked for; nobody is shown a link to it."""
+async def test_full_store_evicts_the_least_recently_used(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """An evicted output is generated again when asked for; no caller sees a link to it."""
     bound = {"max_bytes": 2 * len(PICTURE) + 100}
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs", outputs=bound) as it:
         link = await hit_link(it)
@@ -495,10 +493,10 @@ async def test_the_least_used_makes_room(open_gateway: OpenGateway, upstream: Si
         assert [status.startswith(HIT) for status in statuses] == [True, False, True]
 
 
-async def test_a_lost_object_is_fetched_again_while_it_can_be(
+async def test_lost_object_is_fetched_again_while_upstream_has_it(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path, log_scanner: LogScanner
 ):
-    """Someone empties the folder: the link says 404 once, bodies fall back, and a new copy comes."""
+    """Someone empties the folder: one 404, then bodies show upstream's link again, and a new copy is made."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         link = await hit_link(it)
         prediction = link.split("/")[-2].split("-")[0]
@@ -516,9 +514,10 @@ async def test_a_lost_object_is_fetched_again_while_it_can_be(
     log_scanner.errors.clear()
 
 
-async def test_a_lost_object_is_not_shared_when_upstream_has_it_no_more(
+async def test_lost_object_without_an_upstream_file_is_not_shared(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path, log_scanner: LogScanner
 ):
+    """The next equal request is a new run."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         link = await hit_link(it)
         it.clock.advance(2 * HOUR)
@@ -529,8 +528,8 @@ async def test_a_lost_object_is_not_shared_when_upstream_has_it_no_more(
     log_scanner.errors.clear()
 
 
-async def test_copies_go_when_their_time_is_over(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """Shortly before, their results are shared no more, so that whoever was shown a link can still follow it."""
+async def test_expired_copies_are_deleted(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """Shortly before, their results are no longer shared, so every link that was shown still works."""
     async with gateway_with_copies(
         open_gateway, upstream, folder / "outputs", outputs={"ttl_seconds": 3 * HOUR}, cache={"ttl_seconds": 9 * HOUR}
     ) as it:
@@ -547,8 +546,8 @@ async def test_copies_go_when_their_time_is_over(open_gateway: OpenGateway, upst
         assert_problem(await ask(it.stack, "GET", link, key=None), 404, origin=None)
 
 
-async def test_what_nobody_needs_any_more_is_deleted(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """Neither the records' retention nor the cache: then the bytes are gone from the disk."""
+async def test_unreferenced_objects_are_deleted(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """When neither records nor cache need the bytes, they are deleted from the disk."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs", cache={"ttl_seconds": 2 * HOUR}) as it:
         link = await hit_link(it)
         it.clock.advance(1.5 * HOUR)
@@ -564,10 +563,8 @@ async def test_what_nobody_needs_any_more_is_deleted(open_gateway: OpenGateway, 
             it.clock.advance(61)
 
 
-async def test_a_gateway_whose_store_is_taken_away_shows_no_link_to_it(
-    open_gateway: OpenGateway, upstream: Simulator, folder: Path
-):
-    """`[outputs] url` is removed from the config: what upstream no longer has is made anew."""
+async def test_removed_output_store_leaves_no_links_to_it(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """`[outputs] url` is removed from the config: what upstream has deleted is generated again."""
     async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         link = await hit_link(it)
         keys, clock = it.stack.keys, it.clock

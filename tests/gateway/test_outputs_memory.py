@@ -79,7 +79,7 @@ async def download(link: str) -> int:
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of memory is told by Linux")
 @pytest.mark.parametrize(("kind", "size"), [("folder", 500 * MB), ("bucket", 40 * MB)])
-async def test_a_film_passes_without_being_held(
+async def test_large_output_is_copied_and_served_in_bounded_memory(
     open_gateway: OpenGateway,
     upstream: Simulator,
     large_folder: Path,
@@ -88,7 +88,7 @@ async def test_a_film_passes_without_being_held(
     kind: str,
     size: int,
 ):
-    """Half a gigabyte comes and goes, and the process grows by less than thirty megabytes."""
+    """Half a gigabyte is stored and served, and the process grows by less than thirty megabytes."""
     url = str(large_folder / "outputs")
     if kind == "bucket":
         for name, value in CREDENTIALS.items():

@@ -116,10 +116,10 @@ def last_answer(received: bytes) -> Reply:
     more=headers,
     body=st.none() | st.binary(max_size=60) | jsons.map(lambda value: json.dumps(value).encode()),
 )
-async def test_no_request_crashes_or_leaves_the_route_table(
+async def test_random_requests_never_crash_or_leave_the_route_table(
     gateway, log_scanner, method, prefix, path, query, more, body
 ):
-    """A fuzzer with a valid key finds neither a 500 nor a way to another of upstream's paths."""
+    """A fuzzer with a valid key finds neither a 500 nor a way to another upstream path."""
     target = prefix + path + ("?" + query if query else "")
     target = target.replace(" ", "%20").replace("#", "%23")
     given_headers = [(name, value.encode("latin-1")) for name, value in more]
@@ -146,8 +146,8 @@ async def test_no_request_crashes_or_leaves_the_route_table(
     ),
     quoted=st.booleans(),
 )
-async def test_no_part_of_a_path_reaches_beyond_its_place(gateway, log_scanner, route, parts, quoted):
-    """Owner, name, version and id are names, whatever they hold: slashes, dots, line breaks, coded or not."""
+async def test_random_path_segments_stay_in_their_place(gateway, log_scanner, route, parts, quoted):
+    """Owner, name, version and id are names, whatever they contain: slashes, dots, line breaks, encoded or not."""
     spelled = {name: quote(part, safe="") if quoted else part for name, part in parts.items()}
     target = "/v1" + fill(route.path, **spelled)
     target = quote(target, safe="/%?#[]@!$&'()*+,;=:~") if not quoted else target
@@ -163,8 +163,8 @@ async def test_no_part_of_a_path_reaches_beyond_its_place(gateway, log_scanner, 
 @given(
     body=st.dictionaries(fields, jsons, max_size=5) | jsons, target=st.sampled_from(["version", "model", "deployment"])
 )
-async def test_any_body_is_refused_or_goes_up_once_in_the_closed_form(gateway, log_scanner, body, target):
-    """A create costs money once: what is sent has the documented fields and the caller's input, or nothing is sent."""
+async def test_random_body_is_refused_or_sent_once_in_the_documented_form(gateway, log_scanner, body, target):
+    """A create costs money once: upstream gets the documented fields and the caller's input, or nothing."""
     if isinstance(body, dict) and isinstance(body.get("version"), str) and len(body["version"]) % 2:
         body["version"] = "acme/official-storyteller"
     path = {"version": "/v1/predictions", "model": "/v1/models/acme/official-storyteller/predictions",
@@ -178,7 +178,7 @@ async def test_any_body_is_refused_or_goes_up_once_in_the_closed_form(gateway, l
     stream=st.none() | st.booleans(),
     hook=st.none() | st.just("https://hooks.example.com/x"),
 )
-async def test_any_input_goes_up_as_it_is(gateway, log_scanner, given_input, stream, hook):
+async def test_random_input_is_sent_unchanged(gateway, log_scanner, given_input, stream, hook):
     """Every JSON value that a model could take arrives as the same value."""
     body: dict[str, Any] = {"version": "acme/official-storyteller", "input": given_input}
     body |= ({"stream": stream} if stream is not None else {}) | ({"webhook": hook} if hook else {})
@@ -187,8 +187,8 @@ async def test_any_input_goes_up_as_it_is(gateway, log_scanner, given_input, str
 
 @many
 @given(body=st.binary(max_size=200) | st.text('{}[]",:versioninput\\u0041 \n0.eE-', max_size=60).map(str.encode))
-async def test_any_bytes_as_a_body_are_refused_or_go_up_once(gateway, log_scanner, body):
-    """Bytes that are hardly JSON make no half of a create."""
+async def test_random_bytes_are_refused_or_sent_once(gateway, log_scanner, body):
+    """Bytes that are almost JSON make no partial create."""
     await judge_create(gateway, log_scanner, "/v1/predictions", body, None)
 
 
@@ -236,8 +236,8 @@ async def judge_create(
     | st.binary(max_size=20).map(lambda noise: form(content(data=noise))),
     boundary=st.sampled_from(["frontier", '"frontier"', "", "--", "x" * 69, "front ier", 'a"b']),
 )
-async def test_any_form_is_a_file_or_a_clear_refusal(gateway, log_scanner, data, boundary):
-    """Noise between boundaries is told apart from a file."""
+async def test_random_form_is_a_file_or_a_clear_refusal(gateway, log_scanner, data, boundary):
+    """Noise between boundaries is not taken for a file."""
     sent = {"Content-Type": FORM.replace("frontier", boundary)}
     reply = await ask(gateway, "POST", "/v1/files", data=data, headers=sent)
     assert reply.status in (201, 400, 413, 415, 422, 429), reply.text
@@ -246,8 +246,8 @@ async def test_any_form_is_a_file_or_a_clear_refusal(gateway, log_scanner, data,
 
 @many
 @given(query=queries)
-async def test_any_query_goes_up_as_it_was_spelled(gateway, log_scanner, query):
-    """Coded or not, what a caller asks of a list is what upstream is asked."""
+async def test_random_query_is_sent_as_spelled(gateway, log_scanner, query):
+    """Encoded or not, upstream gets the query that the caller sent."""
     query = query.replace("#", "")
     reply = await ask(gateway, "GET", "/v1/collections" + ("?" + query if query else ""))
     if gateway.upstream.requests.count("collections.list"):
@@ -269,8 +269,8 @@ def parse_query(query: str) -> str:
     ),
     path=st.sampled_from(["predictions", "trainings", "files"]),
 )
-async def test_any_cursor_is_a_page_or_a_clear_refusal(gateway, log_scanner, cursor, path):
-    """Infinity, not-a-number and noise are no positions, or empty pages; never an error of the store."""
+async def test_random_cursor_is_a_page_or_a_clear_refusal(gateway, log_scanner, cursor, path):
+    """Infinity, NaN and noise are refused or give an empty page; never an error of the store."""
     reply = await ask(gateway, "GET", f"/v1/{path}?cursor={quote(cursor, safe='')}")
     assert reply.status in (200, 400), reply.text
     if reply.status == 200:
@@ -285,8 +285,8 @@ async def test_any_cursor_is_a_page_or_a_clear_refusal(gateway, log_scanner, cur
     | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9:.]{0,20})?([zZ]|[+-][0-9:]{0,6})?"),
     name=st.sampled_from(["created_after", "created_before"]),
 )
-async def test_any_time_is_a_filter_or_a_clear_refusal(gateway, log_scanner, text, name):
-    """Times of year nought, of hour 25, of the year 9999 and beyond."""
+async def test_random_time_is_a_filter_or_a_clear_refusal(gateway, log_scanner, text, name):
+    """Times of year 0, of hour 25, of the year 9999 and beyond."""
     reply = await ask(gateway, "GET", f"/v1/predictions?{name}={quote(text, safe='')}")
     assert reply.status in (200, 400), reply.text
     assert_sound(gateway, log_scanner, reply)
@@ -294,8 +294,8 @@ async def test_any_time_is_a_filter_or_a_clear_refusal(gateway, log_scanner, tex
 
 @many
 @given(data=st.data())
-async def test_a_damaged_request_harms_nobody(gateway, log_scanner, data):
-    """Bytes changed, doubled or lost on the line: an answer, or a closed line; and the next request is served."""
+async def test_damaged_request_affects_no_other(gateway, log_scanner, data):
+    """Bytes changed, repeated or lost in transit: a response or a closed connection, and the next request is served."""
     request = bytearray(
         raw_request("POST", "/v1/predictions", [("Content-Type", "application/json"), ("Prefer", "wait=1")],
               b'{"version":"acme/official-storyteller","input":{"prompt":"x"}}', key=gateway.keys["alpha"])

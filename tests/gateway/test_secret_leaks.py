@@ -35,10 +35,10 @@ TROUBLES = [
 
 
 @pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.name if fault else "none")
-async def test_no_secret_leaves_through_any_door_in_any_trouble(
+async def test_no_secret_leaks_on_any_route_under_any_fault(
     open_gateway: OpenGateway, upstream: Simulator, fault: Fault | None
 ):
-    """All routes, with every kind of key, while upstream misbehaves: no answer, log, metric or file has a secret."""
+    """All routes, with every kind of key, while upstream misbehaves: no response, log, metric or file has a secret."""
     hasty = {"adopt_wait_seconds": 0.2}
     teams = {"alpha": {"max_wait_seconds": 0}, "operator": {"max_wait_seconds": 0}}
     async with open_gateway(cache={"metadata_ttl_seconds": 0}, upstream=hasty, teams=teams) as stack:
@@ -57,8 +57,8 @@ async def test_no_secret_leaves_through_any_door_in_any_trouble(
         await asyncio.gather(*(knock(number) for number in range(len(PUBLIC) + len(OWN))))
 
 
-async def test_an_upstream_that_echoes_the_token_is_not_passed_on(open_gateway: OpenGateway, upstream: Simulator):
-    """A debugging proxy between, which answers with the request's headers, gives nothing away."""
+async def test_token_echoed_by_upstream_is_not_passed_on(open_gateway: OpenGateway, upstream: Simulator):
+    """A debugging proxy that echoes request headers reveals nothing."""
 
     async def echo(head: bytes, writer: asyncio.StreamWriter) -> None:
         assert upstream.token.encode() in head
@@ -85,8 +85,8 @@ async def test_an_upstream_that_echoes_the_token_is_not_passed_on(open_gateway: 
             assert reply.status in (502, 504), reply.text
 
 
-async def test_the_name_of_the_server_is_all_it_says_of_itself(gateway: Stack):
-    """Neither language nor version, on any sort of answer."""
+async def test_server_header_names_only_the_product(gateway: Stack):
+    """Neither language nor version, on any kind of response."""
     for data in (
         raw_request("GET", "/v1/account", key=gateway.keys["alpha"]),
         raw_request("GET", "/nothing"),
@@ -100,8 +100,8 @@ async def test_the_name_of_the_server_is_all_it_says_of_itself(gateway: Stack):
         assert "Python" not in whole
 
 
-async def test_unexpected_headers_of_upstream_stay_there(open_gateway: OpenGateway):
-    """Cookies, servers and hops of upstream's are not the callers' business."""
+async def test_unexpected_upstream_headers_are_dropped(open_gateway: OpenGateway):
+    """Upstream's cookies, server names and proxy headers are not passed to callers."""
     head = (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nSet-Cookie: s=1\r\nServer: cloudflare\r\nVia: x\r\n"
         b"CF-Ray: y\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\nStrict-Transport-Security: z\r\n"
@@ -118,8 +118,8 @@ async def test_unexpected_headers_of_upstream_stay_there(open_gateway: OpenGatew
             assert reply.headers["X-Request-Id"] != "theirs"
 
 
-async def test_request_ids_are_taken_over_only_if_they_are_harmless(gateway: Stack):
-    """A caller's own id helps to find its request; one with a line break, or of a page's length, is not said again."""
+async def test_request_id_is_accepted_only_if_harmless(gateway: Stack):
+    """A caller's own id helps to find its request; one with a line break, or very long, is replaced."""
     for given in ("abc-123", "A" * 128):
         assert (await ask(gateway, "GET", "/v1/account", headers={"X-Request-Id": given})).headers[
             "X-Request-Id"
@@ -129,8 +129,10 @@ async def test_request_ids_are_taken_over_only_if_they_are_harmless(gateway: Sta
         assert reply.headers["X-Request-Id"] not in ("", given)
 
 
-async def test_the_canaries_sing(gateway: Stack, secret_scanner: SecretScanner, log_scanner: LogScanner, tmp_path):
-    """A search that never finds anything would find nothing either way."""
+async def test_secret_scanner_finds_a_leak(
+    gateway: Stack, secret_scanner: SecretScanner, log_scanner: LogScanner, tmp_path
+):
+    """A scan that finds nothing proves something only if it would find a leak."""
     secret_scanner.add("a proof", "alpha")
     with pytest.raises(AssertionError, match="a proof"):
         await ask(gateway, "GET", "/v1/account")

@@ -51,7 +51,7 @@ from tests.support.upstream import creates, version_of
         pytest.param('{"prompt":"x","prompt":"a llama in the snow","seed":7,"max_tokens":4}', id="a repeated key"),
     ],
 )
-async def test_two_spellings_of_one_request_meet(gateway: Stack, spelling: str):
+async def test_equal_requests_share_a_run_in_any_spelling(gateway: Stack, spelling: str):
     """However a program writes the same input, it is answered from the one run."""
     async with gateway.caller() as alpha:
         first = await create(alpha, versioned_model(gateway), Prefer="wait")
@@ -77,8 +77,8 @@ async def test_two_spellings_of_one_request_meet(gateway: Stack, spelling: str):
     ],
     ids=str,
 )
-async def test_any_other_difference_parts_two_requests(gateway: Stack, other: dict[str, Any]):
-    """What may change the output is never answered from somebody else's."""
+async def test_different_requests_do_not_share_a_run(gateway: Stack, other: dict[str, Any]):
+    """A request whose output may differ is never answered from another one's result."""
     async with gateway.caller() as alpha:
         await create(alpha, versioned_model(gateway), Prefer="wait")
         reply = await create(alpha, versioned_model(gateway), STORY | other, Prefer="wait")
@@ -86,8 +86,8 @@ async def test_any_other_difference_parts_two_requests(gateway: Stack, other: di
         assert creates(gateway.upstream) == 2
 
 
-async def test_two_versions_of_a_model_are_two_things(gateway: Stack):
-    """The older version gets a run of its own; so does a deployment, which may move to another version."""
+async def test_other_version_or_deployment_is_not_shared(gateway: Stack):
+    """The older version gets its own run; so does a deployment, which may move to another version."""
     older, newer = (version.id for version in gateway.upstream.world.registry.models["acme/storyteller"].versions)
     async with gateway.caller() as alpha:
         for version in (newer, older):
@@ -100,7 +100,7 @@ async def test_two_versions_of_a_model_are_two_things(gateway: Stack):
     assert creates(gateway.upstream) == 3
 
 
-async def test_an_official_model_is_shared_by_either_door(gateway: Stack):
+async def test_official_model_is_shared_across_both_routes(gateway: Stack):
     """`/models/…/predictions` and a `version` that is the model's name are one request."""
     async with gateway.caller() as alpha:
         path = "/v1/models/acme/official-storyteller/predictions"
@@ -110,8 +110,8 @@ async def test_an_official_model_is_shared_by_either_door(gateway: Stack):
     assert creates(gateway.upstream) == 1
 
 
-async def test_a_file_is_the_same_however_it_is_sent(upstream: Simulator, tmp_path: Path):
-    """One picture as an upload, as another upload and as a data: URI is one run; another picture is another."""
+async def test_equal_files_are_shared_however_they_are_sent(upstream: Simulator, tmp_path: Path):
+    """One picture as an upload, another upload and a data: URI is one run; another picture is another run."""
     rules = [{"model": "acme/upscale", "mode": "always"}]
     async with start_gateway(upstream, tmp_path, cache={"rules": rules}) as stack, stack.caller() as alpha:
 
@@ -141,8 +141,8 @@ async def test_a_file_is_the_same_however_it_is_sent(upstream: Simulator, tmp_pa
 # Bare version ids
 
 
-async def test_a_burst_with_a_bare_version_id_makes_one_run_on_a_cold_gateway(gateway: Stack):
-    """Fifty pages send what `run("owner/name:version")` sends, and nobody knows the model yet: one run, fifty ids."""
+async def test_burst_by_bare_version_id_is_one_run_on_a_cold_gateway(gateway: Stack):
+    """Fifty pages send what `run("owner/name:version")` sends, and the model is not known yet: one run, fifty ids."""
     version = version_of(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
         replies = await asyncio.gather(*(create(alpha, version, Prefer="wait") for _ in range(50)))
@@ -154,8 +154,8 @@ async def test_a_burst_with_a_bare_version_id_makes_one_run_on_a_cold_gateway(ga
     assert creates(gateway.upstream) == 1
 
 
-async def test_a_burst_for_a_model_without_a_seed_parts(gateway: Stack):
-    """The same burst, but the model's schema knows no seed: nobody may share, so everybody has a run of their own."""
+async def test_burst_for_a_model_without_a_seed_splits_into_runs(gateway: Stack):
+    """The model's schema has no seed: no run can be shared, so every caller gets its own."""
     version = version_of(gateway.upstream, "replicate/hello-world")
     async with open_session(gateway) as alpha:
         replies = await asyncio.gather(
@@ -172,8 +172,8 @@ async def test_a_burst_for_a_model_without_a_seed_parts(gateway: Stack):
     assert creates(gateway.upstream) == len({each.id for each in gateway.upstream.predictions}) == 10
 
 
-async def test_those_who_parted_are_nobody_to_wait_for(gateway: Stack):
-    """A burst parts because the model takes no seed. Each caller then is the only one of its run, and can end it."""
+async def test_run_of_a_split_burst_has_one_caller(gateway: Stack):
+    """The model takes no seed, so a burst splits: each caller is the only one of its run and can end it."""
     program = text.program(seeded=False)
     version = gateway.upstream.world.registry.add_version("acme/unseeded", program).id
     async with open_session(gateway) as alpha:
@@ -188,8 +188,8 @@ async def test_those_who_parted_are_nobody_to_wait_for(gateway: Stack):
 
 
 @pytest.mark.parametrize("fault", ["version_override", "hidden_version", "model_override"])
-async def test_a_burst_for_a_version_that_upstream_hides_fails_nobody(gateway: Stack, fault: str):
-    """Upstream's answer does not say whose version it is, so nobody can share; everybody gets a run all the same."""
+async def test_burst_for_a_hidden_version_fails_no_caller(gateway: Stack, fault: str):
+    """Upstream's response does not name the model, so nothing is shared; every caller still gets a run."""
     gateway.upstream.faults.set(Fault(fault))
     version = version_of(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
@@ -199,8 +199,8 @@ async def test_a_burst_for_a_version_that_upstream_hides_fails_nobody(gateway: S
     assert creates(gateway.upstream) <= 12
 
 
-async def test_a_bare_version_with_no_seed_does_not_wait_for_anybody(gateway: Stack):
-    """What could never be shared is not held up by others."""
+async def test_bare_version_without_a_seed_waits_for_no_other(gateway: Stack):
+    """A request that could never be shared is not delayed by others."""
     version = version_of(gateway.upstream, "acme/storyteller")
     async with open_session(gateway) as alpha:
         replies = await asyncio.gather(*(create(alpha, version, {"prompt": "x"}) for _ in range(5)))
@@ -208,7 +208,7 @@ async def test_a_bare_version_with_no_seed_does_not_wait_for_anybody(gateway: St
     assert creates(gateway.upstream) == 5
 
 
-async def test_what_was_learned_of_a_version_outlives_a_restart(upstream: Simulator, tmp_path: Path):
+async def test_learned_version_survives_a_restart(upstream: Simulator, tmp_path: Path):
     """After a restart a bare id needs no second run to be known."""
     version = version_of(upstream, "acme/storyteller")
     async with start_gateway(upstream, tmp_path) as stack, stack.caller() as alpha:
@@ -221,8 +221,8 @@ async def test_what_was_learned_of_a_version_outlives_a_restart(upstream: Simula
 # Joining
 
 
-async def test_those_who_join_keep_their_own_wait_and_webhook(gateway: Stack):
-    """One waits, one waits briefly, one does not: each is answered in its own way, each body shows its own webhook."""
+async def test_joined_callers_keep_their_own_wait_and_webhook(gateway: Stack):
+    """One waits, one waits briefly, one does not: each gets its own response and its own webhook in the body."""
     given = STORY | {"duration": 20.0}
     async with open_session(gateway) as alpha:
         run_creator = await create(alpha, versioned_model(gateway), given)
@@ -252,8 +252,8 @@ async def test_those_who_join_keep_their_own_wait_and_webhook(gateway: Stack):
     assert "webhook" not in seen.json
 
 
-async def test_a_brief_wait_that_joined_runs_out_as_starting(gateway: Stack):
-    """202 and `starting`, though the run has long begun: anything else would be taken for the result."""
+async def test_expired_wait_of_a_joined_caller_is_202_starting(gateway: Stack):
+    """Though the run has long begun: any other status would be taken for the result."""
     given = STORY | {"duration": 60.0}
     async with open_session(gateway) as alpha:
         run_creator = (await create(alpha, versioned_model(gateway), given)).json["id"]
@@ -266,8 +266,8 @@ async def test_a_brief_wait_that_joined_runs_out_as_starting(gateway: Stack):
         await cancel(alpha, reply.json["id"])
 
 
-async def test_what_upstream_refuses_is_everybodys_answer(gateway: Stack):
-    """A bad input, ten times at once: ten times upstream's own 422, which was asked once."""
+async def test_upstream_refusal_answers_all_joined_callers(gateway: Stack):
+    """A bad input, ten times at once: ten times upstream's 422, which was asked once."""
     gateway.upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.5))
     async with open_session(gateway) as alpha:
         bad = {"prompt": "x", "seed": 1, "max_tokens": "many"}
@@ -284,8 +284,8 @@ async def test_what_upstream_refuses_is_everybodys_answer(gateway: Stack):
     assert creates(gateway.upstream) == 2
 
 
-async def test_a_throttle_is_waited_out_for_all(gateway: Stack):
-    """Upstream says 429 to the one create, which took nothing; it is asked again, and all ten share the run."""
+async def test_upstream_throttle_is_waited_out_for_all_joined_callers(gateway: Stack):
+    """Upstream answers the one create with 429; it is sent again, and all ten share the run."""
     async with open_session(gateway) as alpha:
         await teach_version(alpha, "acme/storyteller", version_of(gateway.upstream, "acme/storyteller"))
         gateway.upstream.faults.set(
@@ -298,8 +298,8 @@ async def test_a_throttle_is_waited_out_for_all(gateway: Stack):
     assert len(gateway.upstream.predictions) == 1
 
 
-async def test_when_there_is_no_turn_in_time_all_hear_when_to_come_again(tmp_path: Path):
-    """The one create may not wait; all ten get the same 429, and each of them tried once more at most."""
+async def test_joined_callers_get_429_when_there_is_no_turn_in_time(tmp_path: Path):
+    """The one create may not wait; all ten get the same 429, and each tried at most once more."""
     async with start_upstream() as upstream:
         teams = {"alpha": {"max_wait_seconds": 0}}
         async with start_gateway(upstream, tmp_path, teams=teams) as stack, open_session(stack) as alpha:
@@ -316,8 +316,8 @@ async def test_when_there_is_no_turn_in_time_all_hear_when_to_come_again(tmp_pat
             assert upstream.predictions == []
 
 
-async def test_followers_of_a_create_that_was_never_sent_try_once_more(tmp_path: Path):
-    """Upstream is away: nobody waits for long, and twenty callers are two tries, not twenty."""
+async def test_joined_callers_of_an_unsent_create_retry_once(tmp_path: Path):
+    """Upstream is down: no caller waits long, and twenty callers are two attempts, not twenty."""
     async with start_upstream() as upstream:
         rules = [{"model": "acme/storyteller", "mode": "seeded"}]
         async with start_gateway(upstream, tmp_path, cache={"rules": rules}) as stack, open_session(stack) as alpha:
@@ -335,8 +335,8 @@ async def test_followers_of_a_create_that_was_never_sent_try_once_more(tmp_path:
             assert len((await ask(alpha, "GET", CREATED)).json["results"]) == 1
 
 
-async def test_a_leader_that_hangs_up_leaves_the_run_to_its_followers(gateway: Stack):
-    """The first caller's connection dies before upstream has answered; nine get their prediction, one create."""
+async def test_disconnected_first_caller_leaves_the_run_to_the_others(gateway: Stack):
+    """The first caller disconnects before upstream has responded; nine get their prediction from one create."""
     upstream = gateway.upstream
     async with open_session(gateway) as alpha:
         await teach_version(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
@@ -351,8 +351,8 @@ async def test_a_leader_that_hangs_up_leaves_the_run_to_its_followers(gateway: S
     assert creates(upstream) == 1
 
 
-async def test_a_client_that_retries_hotly_after_a_lost_connection_makes_one_run(gateway: Stack):
-    """The JavaScript client sends a create six times when its line breaks; upstream sees one."""
+async def test_rapid_retries_after_lost_connections_are_one_run(gateway: Stack):
+    """The JavaScript client sends a create six times when its connection breaks; upstream sees one."""
     upstream = gateway.upstream
     async with open_session(gateway) as alpha:
         upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.5))
@@ -371,8 +371,8 @@ async def test_a_client_that_retries_hotly_after_a_lost_connection_makes_one_run
     assert creates(upstream) == 1
 
 
-async def test_a_failed_run_fails_for_all_and_serves_nobody_later(gateway: Stack):
-    """Those who joined hear of the failure; the next to ask gets a new run."""
+async def test_failed_run_fails_for_all_and_is_not_cached(gateway: Stack):
+    """Joined callers see the failure; the next caller gets a new run."""
     async with open_session(gateway) as alpha:
         given = {"kind": "nsfw", "seed": 1, "after": 8.0}
         first = await create(alpha, versioned_model(gateway, "acme/fail"), given)

@@ -43,8 +43,8 @@ async def crowd(session: aiohttp.ClientSession, stack: Stack, size: int, **more:
     return [reply.json["id"] for reply in replies]
 
 
-async def test_only_the_last_of_ten_ends_the_run(gateway: Stack):
-    """Nine press stop: the tenth goes on. When it stops too, upstream is asked, once."""
+async def test_run_ends_with_its_last_callers_cancel(gateway: Stack):
+    """Nine of ten cancel: the run goes on for the tenth. When it cancels too, upstream gets one cancel."""
     async with open_session(gateway) as alpha:
         *leaving, last = await crowd(alpha, gateway, 10)
         for prediction in leaving:
@@ -64,8 +64,8 @@ async def test_only_the_last_of_ten_ends_the_run(gateway: Stack):
         await holds(lambda: cancels(gateway.upstream) == 1)
 
 
-async def test_ten_who_stop_at_once_are_one_cancel(gateway: Stack):
-    """Everybody leaves in the same moment, twice over."""
+async def test_ten_concurrent_cancels_send_one_upstream_cancel(gateway: Stack):
+    """All callers cancel at the same moment, twice."""
     async with open_session(gateway) as alpha:
         everybody = await crowd(alpha, gateway, 10)
         bodies = await asyncio.gather(*(cancel(alpha, each) for each in everybody * 2))
@@ -74,8 +74,8 @@ async def test_ten_who_stop_at_once_are_one_cancel(gateway: Stack):
         await holds(lambda: cancels(gateway.upstream) == 1)
 
 
-async def test_the_leader_may_stop_and_the_others_get_their_result(gateway: Stack):
-    """The caller whose request made the run leaves; its id says canceled for good, the others succeed."""
+async def test_first_caller_may_cancel_and_others_get_the_result(gateway: Stack):
+    """The caller whose request created the run leaves; its id stays canceled, the others succeed."""
     given = STORY | {"duration": 20.0}
     async with open_session(gateway) as alpha:
         run_creator = (await create(alpha, versioned_model(gateway), given)).json["id"]
@@ -95,8 +95,8 @@ async def test_the_leader_may_stop_and_the_others_get_their_result(gateway: Stac
     assert cancels(gateway.upstream) == 0
 
 
-async def test_one_who_waits_is_answered_when_it_is_cancelled(gateway: Stack):
-    """A caller's own cancel ends its own wait, and nobody else's."""
+async def test_waiting_create_is_answered_by_its_own_cancel(gateway: Stack):
+    """A caller's cancel ends its own wait and no other."""
     async with open_session(gateway) as alpha:
         await crowd(alpha, gateway, 1)
         waits = [asyncio.create_task(create(alpha, versioned_model(gateway), LONG, Prefer="wait=30")) for _ in range(2)]
@@ -116,8 +116,8 @@ async def test_one_who_waits_is_answered_when_it_is_cancelled(gateway: Stack):
         assert cancels(gateway.upstream) == 0
 
 
-async def test_a_cancelled_callers_stream_ends_and_its_neighbours_do_not(gateway: Stack):
-    """The stream of the one who left says `done`, canceled; another's goes on to the end."""
+async def test_cancel_ends_one_callers_stream_only(gateway: Stack):
+    """The stream of the cancelled prediction ends with `done`, canceled; another caller's goes on to the end."""
     given = STORY | {"duration": 20.0}
     async with open_session(gateway) as alpha:
         gone, stays = [(await create(alpha, versioned_model(gateway), given)).json for _ in range(2)]
@@ -131,8 +131,8 @@ async def test_a_cancelled_callers_stream_ends_and_its_neighbours_do_not(gateway
                 assert (await response.text()).endswith("data: {}\n\n")
 
 
-async def test_hanging_up_cancels_nothing(gateway: Stack):
-    """Every waiting caller closes its connection: the run goes on, and serves the next who asks."""
+async def test_disconnects_cancel_no_run(gateway: Stack):
+    """Every waiting caller disconnects: the run goes on and is a hit for the next caller."""
     given = STORY | {"duration": 10.0}
     async with open_session(gateway) as leaving:
         waits = [asyncio.create_task(create(leaving, versioned_model(gateway), given, Prefer="wait")) for _ in range(5)]
@@ -150,8 +150,8 @@ async def test_hanging_up_cancels_nothing(gateway: Stack):
     assert (creates(gateway.upstream), cancels(gateway.upstream)) == (1, 0)
 
 
-async def test_who_asks_after_the_last_cancel_gets_a_new_run(gateway: Stack):
-    """A run that is being cancelled takes nobody in, even while upstream is slow to end it."""
+async def test_create_after_the_last_cancel_is_a_new_run(gateway: Stack):
+    """A run that is being cancelled cannot be joined, even while upstream is slow to end it."""
     gateway.upstream.faults.set(Fault("cancel_late", seconds=60.0))
     async with open_session(gateway) as alpha:
         (only,) = await crowd(alpha, gateway, 1)
@@ -165,8 +165,8 @@ async def test_who_asks_after_the_last_cancel_gets_a_new_run(gateway: Stack):
     assert creates(gateway.upstream) == 2
 
 
-async def test_a_run_that_finishes_despite_its_cancel_serves_later_requests(gateway: Stack):
-    """Upstream could not stop it: the caller who left still sees canceled, the next gets the result for nothing."""
+async def test_run_that_succeeds_despite_its_cancel_is_cached(gateway: Stack):
+    """Upstream could not stop it: the caller who cancelled still sees canceled, the next one gets a hit."""
     given = STORY | {"duration": 10.0}
     gateway.upstream.faults.set(Fault("cancel_race"))
     async with open_session(gateway) as alpha:
@@ -182,8 +182,8 @@ async def test_a_run_that_finishes_despite_its_cancel_serves_later_requests(gate
     assert creates(gateway.upstream) == 1
 
 
-async def test_a_cancelled_run_never_serves_anybody(gateway: Stack):
-    """What upstream did end early is no result."""
+async def test_cancelled_run_is_never_shared(gateway: Stack):
+    """A run that upstream ended early has no result."""
     async with open_session(gateway) as alpha:
         (only,) = await crowd(alpha, gateway, 1)
         await cancel(alpha, only)
@@ -194,8 +194,8 @@ async def test_a_cancelled_run_never_serves_anybody(gateway: Stack):
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_cancels_that_race_with_the_end_leave_everybody_with_one_truth(gateway: Stack, seed: int):
-    """Some leave just as the run ends: canceled or succeeded, each one of the two, and the same ever after."""
+async def test_cancels_racing_with_the_end_give_each_caller_one_status(gateway: Stack, seed: int):
+    """Some cancel just as the run ends: each prediction is canceled or succeeded, and stays so."""
     dice = random.Random(seed)
     given = STORY | {"duration": 4.0, "seed": seed}
     async with open_session(gateway) as alpha:
@@ -219,8 +219,8 @@ async def test_cancels_that_race_with_the_end_leave_everybody_with_one_truth(gat
     assert (creates(gateway.upstream), cancels(gateway.upstream)) == (1, 0)
 
 
-async def test_another_teams_cancel_is_a_404_and_counts_for_nothing(upstream: Simulator, tmp_path: Path):
-    """With runs shared by all teams, an id of another team still is nobody's; each team's cancel counts for itself."""
+async def test_cancel_of_another_teams_prediction_is_404_and_ignored(upstream: Simulator, tmp_path: Path):
+    """With runs shared by all teams, another team's id is still unknown; each team's cancel counts for itself."""
     async with (
         start_gateway(upstream, tmp_path, cache={"share": "all"}) as stack,
         open_session(stack) as alpha,
@@ -239,8 +239,8 @@ async def test_another_teams_cancel_is_a_404_and_counts_for_nothing(upstream: Si
         await until(lambda: cancels(upstream) == 1)
 
 
-async def test_cancels_are_remembered_over_a_restart(upstream: Simulator, tmp_path: Path):
-    """Who had left before the restart has left; the last one afterwards still ends the run."""
+async def test_cancels_survive_a_restart(upstream: Simulator, tmp_path: Path):
+    """A caller who had cancelled before the restart stays cancelled; the last one's cancel afterwards ends the run."""
     async with start_gateway(upstream, tmp_path) as stack, open_session(stack) as alpha:
         first, second = await crowd(alpha, stack, 2)
         await cancel(alpha, first)
@@ -252,8 +252,8 @@ async def test_cancels_are_remembered_over_a_restart(upstream: Simulator, tmp_pa
     assert cancels(upstream) == 1
 
 
-async def test_a_cancel_that_upstream_did_not_hear_is_asked_again(upstream: Simulator, tmp_path: Path):
-    """The last caller leaves while upstream's cancel is broken, then the gateway restarts: it is asked again."""
+async def test_failed_upstream_cancel_is_repeated_after_a_restart(upstream: Simulator, tmp_path: Path):
+    """The last caller cancels while upstream's cancel fails, then the gateway restarts: the cancel is sent again."""
     async with start_gateway(upstream, tmp_path) as stack, open_session(stack) as alpha:
         (only,) = await crowd(alpha, stack, 1)
         upstream.faults.set(Fault("html_error", operation="predictions.cancel"))
@@ -264,8 +264,8 @@ async def test_a_cancel_that_upstream_did_not_hear_is_asked_again(upstream: Simu
         await until(lambda: upstream.predictions[0].status == "canceled")
 
 
-async def test_a_caller_can_leave_while_others_join(gateway: Stack):
-    """Joins and cancels in disorder: whoever did not leave is served, and nobody is served by a run that was ended."""
+async def test_random_joins_and_cancels_serve_every_remaining_caller(gateway: Stack):
+    """Whoever did not cancel is served, and no caller is served by a run that was ended."""
     dice = random.Random(4)
     given = STORY | {"duration": 12.0}
     async with open_session(gateway) as alpha:

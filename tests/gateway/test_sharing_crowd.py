@@ -82,8 +82,8 @@ async def _reads_of_one(stack: Stack, given: Any) -> int:
 
 
 @pytest.mark.timeout(60)
-async def test_a_thousand_callers_of_one_request_cost_upstream_what_one_does(tmp_path: Path):
-    """They wait, poll and stream at once: one create, the reads of one; each has an id and links of its own."""
+async def test_thousand_equal_callers_cost_upstream_one_run(tmp_path: Path):
+    """They wait, poll and stream at once: one create, the reads of one run; each has its own id and links."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack:
         given = STORY | {"duration": 80.0}
         alone = await _reads_of_one(stack, given | {"seed": 1})
@@ -129,7 +129,7 @@ async def test_a_thousand_callers_of_one_request_cost_upstream_what_one_does(tmp
 
 @pytest.mark.timeout(40)
 async def test_polls_of_hundreds_of_callers_cost_upstream_nothing(tmp_path: Path):
-    """Three hundred clients look twice a second for five seconds; upstream sees the rhythm of one run."""
+    """Three hundred clients poll twice a second for five seconds; upstream sees the polls of one run."""
     settings = {"creates_per_minute": 60_000, "requests_per_minute": 600_000}
     async with start_upstream(**settings) as upstream, start_gateway(upstream, tmp_path) as stack:
         given = STORY | {"duration": 100.0}
@@ -142,8 +142,8 @@ async def test_polls_of_hundreds_of_callers_cost_upstream_nothing(tmp_path: Path
         assert reads(upstream) - before <= alone * 1.2 + 5
 
 
-async def test_many_different_requests_at_once_are_as_many_runs(tmp_path: Path):
-    """Twenty seeds, ten callers each: twenty creates, and nobody gets another's output."""
+async def test_different_requests_at_once_are_separate_runs(tmp_path: Path):
+    """Twenty seeds, ten callers each: twenty creates, and no caller gets another's output."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack, open_session(stack) as session:
         seeds = [number % 20 for number in range(200)]
         replies = await asyncio.gather(
@@ -160,8 +160,8 @@ async def test_many_different_requests_at_once_are_as_many_runs(tmp_path: Path):
         assert creates(upstream) == 20
 
 
-async def test_a_reader_that_leaves_its_stream_stops_nothing(tmp_path: Path):
-    """A page is closed in the middle of a stream; the run goes on for it and for everybody else."""
+async def test_reader_that_disconnects_stops_no_run(tmp_path: Path):
+    """A page closes in the middle of a stream; the run goes on for it and for all others."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack, open_session(stack) as session:
         given = STORY | {"duration": 20.0}
         first, second = [(await create(session, versioned_model(stack), given)).json for _ in range(2)]

@@ -29,8 +29,8 @@ def brief(answer: Any) -> tuple[str, bool, str]:
     return answer["result"], answer["deterministic"], answer["reason"]
 
 
-async def test_an_estimate_follows_a_request_through_its_life(gateway: Stack):
-    """Run before, join while it runs, hit afterwards, run again when the last caller has left."""
+async def test_estimate_follows_a_request_from_run_to_hit(gateway: Stack):
+    """Run before, join while it runs, hit afterwards, run again when the last caller has cancelled."""
     given = STORY | {"duration": 20.0}
     async with open_session(gateway) as alpha:
         before = await estimate(alpha, versioned_model(gateway), given)
@@ -57,7 +57,7 @@ async def test_an_estimate_follows_a_request_through_its_life(gateway: Stack):
     assert creates(gateway.upstream) == 2
 
 
-async def test_every_spelling_of_a_version_is_estimated_alike(gateway: Stack):
+async def test_estimate_is_equal_for_every_spelling_of_a_version(gateway: Stack):
     """Named, bare once it is known, and an official model's name."""
     async with open_session(gateway) as alpha:
         bare = version_of(gateway.upstream, "acme/storyteller")
@@ -75,8 +75,8 @@ async def test_every_spelling_of_a_version_is_estimated_alike(gateway: Stack):
     [({"prompt": "x"}, "no-seed"), ({"prompt": "x", "seed": -1}, "random-seed")],
     ids=["none", "random"],
 )
-async def test_what_cannot_be_shared_is_a_run_and_says_why(gateway: Stack, given: Any, reason: str):
-    """The reason is the word that `Cache-Status` would give."""
+async def test_estimate_of_an_unshareable_request_says_why(gateway: Stack, given: Any, reason: str):
+    """The reason is the one in `Cache-Status`."""
     async with open_session(gateway) as alpha:
         answer = await estimate(alpha, versioned_model(gateway), given)
         assert brief(answer) == ("run", False, reason)
@@ -89,7 +89,7 @@ async def test_what_cannot_be_shared_is_a_run_and_says_why(gateway: Stack, given
         )
 
 
-async def test_a_refusal_names_who_refuses(upstream: Simulator, tmp_path: Path):
+async def test_estimate_names_the_refusal(upstream: Simulator, tmp_path: Path):
     """A model that is not on the list; a cache that has nothing."""
     teams = {"beta": {"models": ["acme/painter"]}}
     async with (
@@ -105,8 +105,8 @@ async def test_a_refusal_names_who_refuses(upstream: Simulator, tmp_path: Path):
     assert creates(upstream) == 0
 
 
-async def test_an_estimate_of_another_team_shows_nothing_of_the_first(gateway: Stack):
-    """The fingerprint holds the team: what is a hit for the one is a run for the other."""
+async def test_estimate_shows_nothing_of_another_team(gateway: Stack):
+    """The fingerprint contains the team: a hit for one is a run for the other."""
     async with open_session(gateway) as alpha, open_session(gateway, "beta") as beta:
         await create(alpha, versioned_model(gateway), Prefer="wait")
         mine, theirs = await estimate(alpha, versioned_model(gateway)), await estimate(beta, versioned_model(gateway))

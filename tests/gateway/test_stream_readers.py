@@ -52,8 +52,8 @@ async def open_streams(stack: Stack) -> float:
     return float(line.split()[-1])
 
 
-async def test_two_hundred_readers_cost_upstream_one_connection(gateway: Stack):
-    """Whenever they join, each gets the whole from its start, once, and the same as the others."""
+async def test_two_hundred_readers_share_one_upstream_connection(gateway: Stack):
+    """Whenever they join, each gets the whole stream from its start, once, and the same bytes as the others."""
     async with stream_host(gateway.upstream) as (wire, _), AsyncExitStack() as exits:
         url = await stream_url(gateway)
         callers = []
@@ -69,8 +69,10 @@ async def test_two_hundred_readers_cost_upstream_one_connection(gateway: Stack):
         assert wire.connections == 1
 
 
-async def test_a_reader_who_takes_nothing_costs_nothing_and_delays_nobody(open_gateway: OpenGateway):
-    """A phone in a tunnel: what it has not taken is not kept for it, and when it is back it is told the truth."""
+async def test_stalled_reader_costs_no_memory_and_delays_no_other(open_gateway: OpenGateway):
+    """A phone in a tunnel: nothing is buffered for it, and when it resumes it gets the stream or learns what is
+    missing.
+    """
     async with (
         open_gateway(streams={"max_log_bytes": 4 * _LARGE}) as stack,
         stream_host(stack.upstream) as (wire, _),
@@ -101,8 +103,8 @@ async def test_a_reader_who_takes_nothing_costs_nothing_and_delays_nobody(open_g
             assert error.endswith(b'data: {"reason":"error"}\n\n')
 
 
-async def test_a_reader_of_one_byte_at_a_time_misses_nothing(still: tuple[Stack, ManualClock]):
-    """A byte a second, of four thousand that are said: it costs one block, delays nobody, and is told the whole."""
+async def test_reader_of_one_byte_at_a_time_gets_everything(still: tuple[Stack, ManualClock]):
+    """One byte a second of four thousand: it costs one block, delays no other reader and gets the whole stream."""
     stack, clock = still
     async with stream_host(stack.upstream) as (wire, _):
         url = await stream_url(stack)
@@ -121,8 +123,8 @@ async def test_a_reader_of_one_byte_at_a_time_misses_nothing(still: tuple[Stack,
             assert (await slow.rest()).replace(HEARTBEAT, b"") == HI + b"".join(wire.said)
 
 
-async def test_a_slow_reader_gets_all_that_is_still_kept(gateway: Stack):
-    """Slow is no reason to lose anything, as long as the log has it."""
+async def test_slow_reader_gets_everything_that_is_kept(gateway: Stack):
+    """A slow reader loses nothing as long as the log has it."""
     async with stream_host(gateway.upstream) as (wire, _):
         url = await stream_url(gateway)
         async with open_stream(url, receive_buffer=4096) as slow, open_stream(url) as quick:
@@ -133,8 +135,8 @@ async def test_a_slow_reader_gets_all_that_is_still_kept(gateway: Stack):
             assert await slow.rest() == quick.body
 
 
-async def test_who_takes_nothing_for_long_is_cut_off(still: tuple[Stack, ManualClock]):
-    """Four heartbeats without a byte taken: the place is free again, for who comes back with its last event's id."""
+async def test_reader_that_accepts_nothing_for_four_heartbeats_is_disconnected(still: tuple[Stack, ManualClock]):
+    """Its place is free again, and it can resume with its last event's id."""
     stack, clock = still
     async with stream_host(stack.upstream) as (wire, _):
         url = await stream_url(stack)
@@ -158,8 +160,8 @@ async def test_who_takes_nothing_for_long_is_cut_off(still: tuple[Stack, ManualC
             assert (await quick.rest()).replace(HEARTBEAT, b"").endswith(DONE)
 
 
-async def test_a_line_that_is_silent_is_shown_to_be_up(still: tuple[Stack, ManualClock]):
-    """A comment at once and every 15 seconds, for all by one timer: proxies do not give the line up."""
+async def test_silent_stream_sends_heartbeats(still: tuple[Stack, ManualClock]):
+    """A comment at once and every 15 seconds, from one timer for all: proxies keep the connection."""
     stack, clock = still
     async with stream_host(stack.upstream) as (wire, _):
         url = await stream_url(stack)
@@ -176,8 +178,8 @@ async def test_a_line_that_is_silent_is_shown_to_be_up(still: tuple[Stack, Manua
             assert await one.until(event(0)) == HI + 4 * HEARTBEAT + event(0)
 
 
-async def test_a_reader_who_leaves_is_noticed_though_nothing_is_written(still: tuple[Stack, ManualClock]):
-    """A closed tab gives its place back at once, in a silent stream too."""
+async def test_disconnect_is_noticed_in_a_silent_stream(still: tuple[Stack, ManualClock]):
+    """A closed tab frees its place at once, though nothing is written."""
     stack, _ = still
     async with stream_host(stack.upstream):
         url = await stream_url(stack)
@@ -192,8 +194,8 @@ async def test_a_reader_who_leaves_is_noticed_though_nothing_is_written(still: t
             assert 'streams_ended_total{how="left"} 1.0' in await metrics_of(stack)
 
 
-async def test_each_who_shares_a_run_streams_by_its_own_ticket(gateway: Stack):
-    """One who joined and one who hit read the same bytes; one who cancels is told so at once, alone."""
+async def test_callers_of_a_shared_run_stream_by_their_own_tickets(gateway: Stack):
+    """A joined caller and a hit read the same bytes; a cancelled one is told so at once, alone."""
     given = {"prompt": "hi", "seed": 7, "duration": 40}
     lead, joined, leaver = [(await create(gateway, model="acme/storyteller", **given)).json for _ in range(3)]
     urls = [each["urls"]["stream"] for each in (lead, joined, leaver)]
@@ -218,8 +220,8 @@ async def test_each_who_shares_a_run_streams_by_its_own_ticket(gateway: Stack):
     assert gateway.upstream.requests.count("streams.get") == 1
 
 
-async def test_who_cancels_is_told_at_once_though_the_stream_is_silent(gateway: Stack):
-    """The run has nothing to say and goes on for another: the page that cancelled does not wait for either."""
+async def test_cancel_ends_a_silent_stream_at_once(gateway: Stack):
+    """The run goes on for another caller: the page that cancelled waits for neither."""
     async with stream_host(gateway.upstream) as (wire, _):
         given = {"prompt": "hi", "seed": 7, "duration": 3600}
         stayer, leaver = [(await create(gateway, model="acme/storyteller", **given)).json for _ in range(2)]
@@ -232,8 +234,8 @@ async def test_who_cancels_is_told_at_once_though_the_stream_is_silent(gateway: 
             assert await first.rest() == HI + event(0) + DONE
 
 
-async def test_two_hours_of_coming_and_going_leave_nothing_behind(still: tuple[Stack, ManualClock]):
-    """Pages are opened, lose the line, come back and are closed: sockets, tasks and bytes end where they began."""
+async def test_two_hours_of_reconnects_leak_nothing(still: tuple[Stack, ManualClock]):
+    """Pages are opened, lose the connection, come back and close: sockets, tasks and bytes end where they began."""
     stack, clock = still
     async with stream_host(stack.upstream) as (wire, _):
         url = await stream_url(stack)
@@ -291,8 +293,8 @@ def _open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_who_leaves_before_the_answer_is_no_crash(gateway: Stack, caplog: pytest.LogCaptureFixture):
-    """Tabs are closed in every moment: the log has a line of each, and no traceback."""
+async def test_disconnect_before_the_response_is_no_crash(gateway: Stack, caplog: pytest.LogCaptureFixture):
+    """Tabs are closed at every moment: the access log has a line for each, and there is no traceback."""
     caplog.set_level(logging.INFO)
     async with stream_host(gateway.upstream):
         parts = urlsplit(await stream_url(gateway))

@@ -31,8 +31,8 @@ def ticket(stack: Stack, url: str) -> str:
     return f"{stack.base_url}/{url.partition('/v1/')[2]}"
 
 
-async def test_a_deploy_in_the_middle_is_not_heard(open_gateway: OpenGateway):
-    """The old process ends each stream between two events and asks to come back; the new one goes on from there."""
+async def test_deploy_in_the_middle_of_a_stream_loses_no_event(open_gateway: OpenGateway):
+    """The old process ends each stream between two events and asks to reconnect; the new one goes on from there."""
     async with open_gateway() as stack:
         reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7, duration=60)).json
         keys, url = stack.keys, reply["urls"]["stream"]
@@ -82,8 +82,8 @@ class Listener:
 
 
 @pytest.mark.timeout(60)
-async def test_a_kill_in_the_middle_is_not_heard(installation: Installation, upstream: Simulator):
-    """`kill -9` again and again while three listen: each puts its pieces together and has what upstream said."""
+async def test_kill_in_the_middle_of_a_stream_loses_no_event(installation: Installation, upstream: Simulator):
+    """`kill -9` again and again while three clients read: each ends up with what upstream sent."""
     body = {
         "version": version_of(upstream, "acme/storyteller"),
         "input": {"prompt": "hi", "seed": 7, "duration": 120},
@@ -116,8 +116,8 @@ async def test_a_kill_in_the_middle_is_not_heard(installation: Installation, ups
     assert "Traceback" not in (installation.folder / "output.txt").read_text()
 
 
-async def test_a_client_that_knows_its_trade_needs_no_help_to_come_back(open_gateway: OpenGateway):
-    """aiohttp-sse-client reads as a browser would: it is asked to come back, and does so by itself."""
+async def test_sse_client_library_reconnects_by_itself(open_gateway: OpenGateway):
+    """aiohttp-sse-client reads as a browser would: it is asked to reconnect and does so."""
     port = free_port()
     async with contextlib.AsyncExitStack() as exits:
         async with open_gateway(server={"port": port}) as stack:
@@ -139,8 +139,8 @@ async def test_a_client_that_knows_its_trade_needs_no_help_to_come_back(open_gat
     assert got == [("output", "10:0"), ("output", "10:1"), ("output", "10:2"), ("done", "10:999999")]
 
 
-async def test_what_was_removed_is_not_told_as_if_it_had_been_nothing(open_gateway: OpenGateway):
-    """After an hour the janitor takes the data, what the stream said with it: the stream says so, and ends."""
+async def test_stream_of_a_cleared_prediction_says_so(open_gateway: OpenGateway):
+    """After an hour the janitor removes the data and the stream's log: the stream says so and ends."""
     clock = ManualClock(time.time())
     async with open_gateway(clock=clock) as stack:
         async with stream_host(stack.upstream) as (wire, _):

@@ -28,8 +28,8 @@ _LINE_ENDS = {"LF": b"\n", "CR LF": b"\r\n", "CR": b"\r"}
 
 @pytest.mark.parametrize("size", _SIZES.values(), ids=_SIZES)
 @pytest.mark.parametrize("line_end", _LINE_ENDS.values(), ids=_LINE_ENDS)
-async def test_a_recorded_stream_is_relayed_byte_for_byte(gateway: Stack, size: int, line_end: bytes):
-    """Every id, blank and line break as upstream wrote it; only its comments are replaced by ours."""
+async def test_recorded_stream_is_relayed_byte_for_byte(gateway: Stack, size: int, line_end: bytes):
+    """Every id, space and line break as upstream wrote it; only its comments are replaced by the gateway's."""
     recorded = RECORDED.replace(b"\n", line_end)
     async with stream_host(gateway.upstream) as (wire, _):
         await wire.say(*(recorded[at : at + size] for at in range(0, len(recorded), size)))
@@ -42,8 +42,8 @@ async def test_a_recorded_stream_is_relayed_byte_for_byte(gateway: Stack, size: 
     assert said == recorded
 
 
-async def test_the_answer_is_one_that_nobody_keeps_or_collects(gateway: Stack):
-    """Caches, proxies and other sites' logs keep away from it; it is not compressed, whatever the caller takes."""
+async def test_stream_response_is_not_cached_compressed_or_logged(gateway: Stack):
+    """Caches, proxies and other sites' logs do not keep it, whatever the client accepts."""
     async with stream_host(gateway.upstream) as (wire, host):
         await wire.say(event(0), DONE)
         reply = await read_stream(gateway, await stream_url(gateway), **{"Accept-Encoding": "gzip, br"})
@@ -55,8 +55,8 @@ async def test_the_answer_is_one_that_nobody_keeps_or_collects(gateway: Stack):
     assert "Content-Encoding" not in reply.headers
 
 
-async def test_the_connection_serves_the_next_request(gateway: Stack):
-    """A stream that was ended properly leaves the line as it found it."""
+async def test_connection_is_reused_after_a_stream(gateway: Stack):
+    """A stream that ended properly leaves the connection usable."""
     made: list[None] = []
     trace = aiohttp.TraceConfig()
 
@@ -73,8 +73,8 @@ async def test_the_connection_serves_the_next_request(gateway: Stack):
     assert len(made) == 1
 
 
-async def test_a_proxy_that_speaks_http_1_0_gets_the_same(gateway: Stack):
-    """nginx does so by default: no chunks, and the connection's end is the stream's."""
+async def test_http_1_0_proxy_gets_the_same_stream(gateway: Stack):
+    """nginx uses HTTP/1.0 by default: no chunks, and the connection's end is the stream's."""
     async with stream_host(gateway.upstream) as (wire, _):
         url = await stream_url(gateway)
         path = url.removeprefix(gateway.origin)
@@ -92,8 +92,8 @@ async def test_a_proxy_that_speaks_http_1_0_gets_the_same(gateway: Stack):
         await writer.wait_closed()
 
 
-async def test_a_break_is_mended_without_anybody_noticing(gateway: Stack):
-    """Upstream's line drops between two tokens; the gateway takes it up after the last one."""
+async def test_lost_upstream_connection_is_resumed_unnoticed(gateway: Stack):
+    """Upstream's connection drops between two tokens; the gateway resumes after the last one."""
     async with stream_host(gateway.upstream) as (wire, host), open_stream(await stream_url(gateway)) as caller:
         await wire.say(event(0), event(1))
         await caller.until(event(1))
@@ -104,8 +104,8 @@ async def test_a_break_is_mended_without_anybody_noticing(gateway: Stack):
         assert b"Last-Event-ID: 10:1\r\n" in host.heads[1]
 
 
-async def test_half_an_event_is_never_seen(gateway: Stack):
-    """The line drops inside an event: readers get it once, whole, by the next connection."""
+async def test_partial_event_is_never_relayed(gateway: Stack):
+    """The connection drops inside an event: readers get it once, whole, from the next connection."""
     async with stream_host(gateway.upstream) as (wire, _), open_stream(await stream_url(gateway)) as caller:
         await wire.say(event(0), event(1, "first half")[:-8])
         await caller.until(event(0))
@@ -115,8 +115,8 @@ async def test_half_an_event_is_never_seen(gateway: Stack):
         assert await caller.rest() == HI + event(0) + event(1, "whole") + DONE
 
 
-async def test_who_comes_back_after_the_end_is_told_that_there_is_nothing_more(gateway: Stack):
-    """An EventSource that its page never closes comes back for ever, unless it is answered 204."""
+async def test_reader_that_returns_after_the_end_gets_204(gateway: Stack):
+    """An EventSource that its page never closes reconnects forever, unless it gets a 204."""
     async with stream_host(gateway.upstream) as (wire, _):
         await wire.say(event(0), DONE)
         url = await stream_url(gateway)
@@ -126,8 +126,8 @@ async def test_who_comes_back_after_the_end_is_told_that_there_is_nothing_more(g
         assert (await read_stream(gateway, url)).status == 200
 
 
-async def test_what_is_gone_is_said_to_be_gone(open_gateway: OpenGateway):
-    """A text that begins in the middle, or has a hole, looks like a text: neither is given."""
+async def test_missing_events_are_reported_as_an_error(open_gateway: OpenGateway):
+    """A text that begins in the middle, or has a gap, looks like a text: neither is sent."""
     async with open_gateway(streams={"max_log_bytes": 4096}) as stack, stream_host(stack.upstream) as (wire, _):
         url = await stream_url(stack)
         async with open_stream(url) as caller:

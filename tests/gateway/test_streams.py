@@ -55,8 +55,8 @@ async def held(url: str) -> AsyncIterator[aiohttp.ClientResponse]:
 
 
 @pytest.mark.parametrize("model", ["acme/storyteller", "acme/frames", "acme/fail"])
-async def test_a_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: Stack, model: str):
-    """Leading blanks, empty tokens, line breaks, ids, logs: all as upstream wrote them, but for its comments."""
+async def test_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: Stack, model: str):
+    """Leading spaces, empty tokens, line breaks, ids, logs: all as upstream wrote them, except its comments."""
     # Long enough for a reader to be there before the end, after which the result alone could be told.
     url = await made(gateway, model, **LIVE[model])
     relayed = await read_stream(gateway, url)
@@ -71,8 +71,8 @@ async def test_a_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: St
     assert late.body == relayed.body, "a late reader gets it all from the start"
 
 
-async def test_neither_key_nor_token_is_needed_or_forwarded(gateway: Stack):
-    """The ticket is the permission; clients that send their key all the same do no harm."""
+async def test_stream_needs_no_key_and_forwards_none(gateway: Stack):
+    """The ticket is the permission; a client that sends its key anyway does no harm."""
     url = await made(gateway, prompt="hi", seed=7, duration=20)
     for authorization in ("", f"Bearer {gateway.keys['alpha']}", f"Token {gateway.keys['beta']}", "Bearer wrong"):
         assert (
@@ -82,16 +82,18 @@ async def test_neither_key_nor_token_is_needed_or_forwarded(gateway: Stack):
     assert gateway.upstream.requests.count(origin="delivery") == 1, "however many read"
 
 
-async def test_all_three_spellings_of_a_streams_base_work(gateway: Stack):
-    """The ticket opens below each prefix."""
+async def test_stream_works_under_all_three_prefixes(gateway: Stack):
+    """The ticket is valid below each prefix."""
     url = await made(gateway)
     path = url.removeprefix(gateway.base_url)
     bodies = {(await read_stream(gateway, gateway.origin + prefix + path)).body for prefix in ("", "/v1", "/v1/v1")}
     assert len(bodies) == 1
 
 
-async def test_last_event_id_resumes(gateway: Stack):
-    """A reader who lost the line gets what comes after, by header, or by query for those who cannot set one."""
+async def test_last_event_id_resumes_a_stream(gateway: Stack):
+    """A reader that lost the connection gets what comes after, by header, or by query for clients that cannot set
+    one.
+    """
     url = await made(gateway)
     whole = (await read_stream(gateway, url)).body
     events = [part for part in whole.split(b"\n\n") if b"id: " in part]
@@ -105,8 +107,8 @@ async def test_last_event_id_resumes(gateway: Stack):
         assert (await read_stream(gateway, url, **{"Last-Event-ID": odd})).body == whole
 
 
-async def test_a_canceled_predictions_stream_says_so_and_ends(gateway: Stack):
-    """Readers of what was cancelled get `done` with the reason, late ones too, and upstream is not asked for them."""
+async def test_cancelled_predictions_stream_ends_with_its_reason(gateway: Stack):
+    """Readers get `done` with the reason, late ones too, and upstream is not asked."""
     reply = await create(gateway, model="acme/storyteller", prompt="hi", duration=600)
     url = reply.json["urls"]["stream"]
     reading = asyncio.create_task(read_stream(gateway, url))
@@ -120,8 +122,8 @@ async def test_a_canceled_predictions_stream_says_so_and_ends(gateway: Stack):
     assert gateway.upstream.requests.count("streams.get") == 1
 
 
-async def test_a_ticket_ends(open_gateway: OpenGateway):
-    """After its time a ticket is as one that never was."""
+async def test_expired_ticket_is_404(open_gateway: OpenGateway):
+    """After its time a ticket is like an unknown one."""
     clock = ShiftedClock()
     async with open_gateway(clock=clock, streams={"ticket_ttl_seconds": 100}) as stack:
         url = await made(stack)
@@ -130,8 +132,8 @@ async def test_a_ticket_ends(open_gateway: OpenGateway):
         assert_problem(await read_stream(stack, url), 404, origin=None)
 
 
-async def test_a_ticket_is_the_same_every_time_and_outlives_a_restart(open_gateway: OpenGateway):
-    """A page that kept the URL gets the same bytes after a deploy: ids, and the logs of the moment."""
+async def test_stream_url_survives_a_restart(open_gateway: OpenGateway):
+    """A page that kept the URL gets the same bytes after a deploy: ids, and the logs so far."""
     async with open_gateway() as stack:
         reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7, duration=10)).json
         again = (await ask(stack, "GET", f"/v1/predictions/{reply['id']}")).json
@@ -149,8 +151,8 @@ async def test_a_ticket_is_the_same_every_time_and_outlives_a_restart(open_gatew
         assert stack.upstream.requests.count("streams.get") == 1, "what was kept is not asked for again"
 
 
-async def test_a_run_that_nobody_listened_to_is_told_from_its_output(open_gateway: OpenGateway):
-    """Its stream was never read; the result is told, the logs of the moment are not, and the same after a restart."""
+async def test_unread_stream_is_rebuilt_from_the_output(open_gateway: OpenGateway):
+    """The stream was never read: the result is sent, the logs are not, and the same after a restart."""
     async with open_gateway() as stack:
         reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7)).json
         result = await finished(stack, reply["id"])
@@ -163,8 +165,8 @@ async def test_a_run_that_nobody_listened_to_is_told_from_its_output(open_gatewa
         assert stack.upstream.requests.count("streams.get") == 0
 
 
-async def test_streams_are_bounded_for_a_team_and_in_all(open_gateway: OpenGateway):
-    """A page that leaks readers stops itself, not the others; closing one makes room."""
+async def test_number_of_streams_is_limited_per_team_and_in_total(open_gateway: OpenGateway):
+    """A page that leaks readers blocks itself, not other teams; closing one makes room."""
     async with open_gateway(streams={"max_per_team": 2, "max_total": 3}) as stack, AsyncExitStack() as open_streams:
         slow = {"prompt": "hi", "duration": 600}
         alphas, betas = await made(stack, **slow), await made(stack, key="beta", **slow)
@@ -183,8 +185,8 @@ async def test_streams_are_bounded_for_a_team_and_in_all(open_gateway: OpenGatew
                     break
 
 
-async def test_a_stream_on_a_host_that_is_not_trusted_is_not_fetched(gateway: Stack):
-    """Even if upstream itself names it: the gateway is no way into the network. The reader gets the result's words."""
+async def test_stream_on_an_untrusted_host_is_not_fetched(gateway: Stack):
+    """Even if upstream names it: the gateway is no way into the network. The reader gets the result instead."""
     gateway.upstream.world.links.delivery = gateway.upstream.delivery_url.replace("127.0.0.1", "localhost")
     reply = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7, duration=10)).json
     streamed = await read_stream(gateway, reply["urls"]["stream"])
@@ -207,8 +209,8 @@ async def test_a_stream_on_a_host_that_is_not_trusted_is_not_fetched(gateway: St
     ],
     ids=lambda each: each.name if isinstance(each, Fault) else "",
 )
-async def test_a_stream_that_breaks_is_finished_from_the_result(gateway: Stack, fault: Fault, begins: bool):
-    """Each piece of the output once and in order, no half event, `done` once and last; no traceback, no key."""
+async def test_broken_stream_is_completed_from_the_result(gateway: Stack, fault: Fault, begins: bool):
+    """Each piece of the output once and in order, no partial event, `done` once and last; no traceback, no key."""
     gateway.upstream.faults.set(fault)
     prediction = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7, duration=30)).json
     reply = await read_stream(gateway, prediction["urls"]["stream"])
@@ -227,7 +229,7 @@ async def test_a_stream_that_breaks_is_finished_from_the_result(gateway: Stack, 
     assert [event.startswith(b"event: done\n") for event in events] == [False] * (len(events) - 1) + [True]
 
 
-async def test_a_reader_who_leaves_cancels_nothing(gateway: Stack):
+async def test_reader_that_disconnects_cancels_nothing(gateway: Stack):
     """A closed tab is no cancel."""
     reply = await create(gateway, model="acme/storyteller", prompt="hi", duration=20)
     async with held(reply.json["urls"]["stream"]) as response:
@@ -237,8 +239,8 @@ async def test_a_reader_who_leaves_cancels_nothing(gateway: Stack):
     assert 'replicate_gateway_sse_streams{side="downstream"} 0.0' in await metrics_of(gateway)
 
 
-async def test_events_arrive_as_they_are_made(gateway: Stack):
-    """No block of text at the end: the first token is there while the model still writes."""
+async def test_events_arrive_as_they_are_produced(gateway: Stack):
+    """The first token arrives while the model still writes, not as one block at the end."""
     url = await made(gateway, prompt="hi", duration=40)
     async with held(url) as response:
         received = b""
@@ -248,8 +250,8 @@ async def test_events_arrive_as_they_are_made(gateway: Stack):
         assert gateway.upstream.predictions[0].completed_us is None
 
 
-async def test_a_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
-    """Twenty readers do not hold up a deploy; what they have been sent is whole."""
+async def test_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
+    """Twenty readers do not delay a deploy; what they have received ends after a whole event."""
     async with AsyncExitStack() as readers:
         async with open_gateway() as stack:
             url = await made(stack, prompt="hi", duration=600)
@@ -263,8 +265,8 @@ async def test_a_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
             assert body.endswith(b"\n\nretry: 1000\n\n"), "ended by the gateway, not cut when its patience was over"
 
 
-async def test_many_readers_of_one_stream_get_the_same(gateway: Stack):
-    """A classroom that watches one answer."""
+async def test_many_readers_of_one_stream_get_the_same_bytes(gateway: Stack):
+    """A classroom watches one response."""
     url = await made(gateway, prompt="hi", duration=10)
     bodies = {
         (reply.status, reply.body) for reply in await asyncio.gather(*(read_stream(gateway, url) for _ in range(30)))

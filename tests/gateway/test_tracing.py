@@ -68,8 +68,8 @@ def parent_of(span: ReadableSpan) -> int | None:
     return span.parent.span_id if span.parent else None
 
 
-async def test_a_create_is_a_span_of_its_step_and_of_its_calls(traced: Stack, spans: InMemorySpanExporter):
-    """Request, what it came to, and each call upstream that it caused, one below the other."""
+async def test_create_has_spans_for_its_steps_and_calls(traced: Stack, spans: InMemorySpanExporter):
+    """The request, its outcome, and each upstream call it caused are nested."""
     await create_story(traced, seed=1, wait=True)
     request, create = named(spans, "POST /predictions"), named(spans, "create")
     call = named(spans, "predictions.create")
@@ -85,8 +85,8 @@ async def test_a_create_is_a_span_of_its_step_and_of_its_calls(traced: Stack, sp
     assert attributes(call) == {"http.request.method": "POST", "http.response.status_code": 201}
 
 
-async def test_a_hit_and_a_join_show_that_nothing_was_asked_upstream(traced: Stack, spans: InMemorySpanExporter):
-    """Their spans are named for what they are, and have no call below them."""
+async def test_hit_and_join_spans_have_no_upstream_call(traced: Stack, spans: InMemorySpanExporter):
+    """They are named for what they are and have no child call."""
     await create_story(traced, seed=1, wait=True)
     await create_story(traced, seed=2, token_delay=1)
     spans.clear()
@@ -97,10 +97,8 @@ async def test_a_hit_and_a_join_show_that_nothing_was_asked_upstream(traced: Sta
     ]  # fmt: skip
 
 
-async def test_a_request_belongs_to_the_trace_of_its_caller(
-    traced: Stack, spans: InMemorySpanExporter, access_log: AccessLog
-):
-    """One trace from the caller's page to the call upstream, and the log's lines carry its id."""
+async def test_request_continues_the_callers_trace(traced: Stack, spans: InMemorySpanExporter, access_log: AccessLog):
+    """One trace from the caller's page to the upstream call, and log lines carry its id."""
     await ask(traced, "GET", "/v1/account", headers={"traceparent": TRACEPARENT, "tracestate": "vendor=1"})
     span = named(spans, "GET /account")
     assert f"{span.context.trace_id:032x}" == TRACE
@@ -109,16 +107,16 @@ async def test_a_request_belongs_to_the_trace_of_its_caller(
 
 
 @pytest.mark.parametrize("bad", ["nonsense", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{PARENT}-01-more"])
-async def test_a_trace_that_is_none_is_begun_anew(traced: Stack, spans: InMemorySpanExporter, bad: str):
-    """What callers write into the header is looked at before it is believed."""
+async def test_invalid_traceparent_starts_a_new_trace(traced: Stack, spans: InMemorySpanExporter, bad: str):
+    """A caller's header is validated before it is used."""
     await ask(traced, "GET", "/v1/account", headers={"traceparent": bad})
     span = named(spans, "GET /account")
     assert parent_of(span) is None
     assert f"{span.context.trace_id:032x}" != TRACE
 
 
-async def test_what_fails_is_seen_to_fail(traced: Stack, spans: InMemorySpanExporter, upstream: Simulator):
-    """Errors of upstream and of ours, by name; a refusal is no failure of the gateway's."""
+async def test_failures_are_marked_on_their_spans(traced: Stack, spans: InMemorySpanExporter, upstream: Simulator):
+    """Errors of upstream and of the gateway, by name; a refusal is no failure of the gateway."""
     upstream.faults.set(Fault("insufficient_credit", operation="*"))
     await create_story(traced)
     assert attributes(named(spans, "create")) == {"error.type": "402"}
@@ -132,7 +130,7 @@ async def test_what_fails_is_seen_to_fail(traced: Stack, spans: InMemorySpanExpo
     assert all(span.events == () for span in failed), "an exception's text may hold a part of an input"
 
 
-async def test_no_input_no_id_and_no_secret_is_in_a_span(
+async def test_spans_contain_no_input_id_or_secret(
     traced: Stack, spans: InMemorySpanExporter, secret_scanner: SecretScanner, upstream: Simulator
 ):
     """Traces may go to people who may not read what teams ask for."""
@@ -149,18 +147,18 @@ async def test_no_input_no_id_and_no_secret_is_in_a_span(
     assert "GET /streams/{ticket}" in told
 
 
-async def test_looks_on_nobodys_behalf_are_no_spans(traced: Stack, spans: InMemorySpanExporter):
-    """A run is followed for hours; its polls would drown what people asked for."""
+async def test_background_polls_make_no_spans(traced: Stack, spans: InMemorySpanExporter):
+    """A run is followed for hours; its polls would bury the callers' requests."""
     await create_story(traced, wait=True)
     assert traced.upstream.requests.count("predictions.get") > 0
     assert "predictions.get" not in {span.name for span in spans.get_finished_spans()}
 
 
 @pytest.mark.parametrize("propagate", [False, True])
-async def test_upstream_hears_of_traces_only_where_that_is_wanted(
+async def test_trace_headers_go_upstream_only_if_enabled(
     traced: Stack, spans: InMemorySpanExporter, upstream: Simulator, propagate: bool
 ):
-    """Replicate learns nothing of who asks, unless the operator says so; the caller's tracestate stays here anyway."""
+    """Replicate learns nothing about the caller unless the operator enables it; `tracestate` is never sent."""
     await ask(traced, "GET", "/v1/hardware", headers={"traceparent": TRACEPARENT, "tracestate": "vendor=1"})
     (seen,) = [each for each in upstream.requests if each.operation == "hardware.list"]
     assert "tracestate" not in seen.headers
@@ -171,10 +169,8 @@ async def test_upstream_hears_of_traces_only_where_that_is_wanted(
         assert "traceparent" not in seen.headers
 
 
-async def test_without_traces_the_callers_id_is_in_the_log_all_the_same(
-    gateway: Stack, access_log: AccessLog, upstream: Simulator
-):
-    """And goes nowhere else; what is no trace is not told at all."""
+async def test_trace_id_is_logged_without_tracing(gateway: Stack, access_log: AccessLog, upstream: Simulator):
+    """It goes nowhere else; an invalid one is not logged."""
     await ask(gateway, "GET", "/v1/hardware", headers={"traceparent": TRACEPARENT})
     assert access_log.of("hardware.list")["trace_id"] == TRACE
     assert all("traceparent" not in seen.headers for seen in upstream.requests)
@@ -183,17 +179,17 @@ async def test_without_traces_the_callers_id_is_in_the_log_all_the_same(
     assert "trace_id" not in access_log.of("hardware.list")
 
 
-def test_who_wants_no_traces_does_not_load_them():
-    """The extra may be absent; where it is there, it costs nothing."""
+def test_disabled_tracing_does_not_import_opentelemetry():
+    """The extra may be missing; where it is installed, it costs nothing."""
     code = "import sys, gateway.app; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
 
 
-async def test_the_end_waits_for_no_collector(
+async def test_shutdown_does_not_wait_for_the_collector(
     open_gateway: OpenGateway, log_scanner: LogScanner, monkeypatch: pytest.MonkeyPatch
 ):
-    """A gateway whose collector is away stops like any other, and leaves nothing behind that goes on trying."""
+    """A gateway whose collector is down stops like any other and leaves no retry behind."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     async with open_gateway(tracing={"enabled": True}) as stack:
         assert (await ask(stack, "GET", "/v1/account")).status == 200
@@ -202,8 +198,8 @@ async def test_the_end_waits_for_no_collector(
     log_scanner.errors.clear()
 
 
-async def test_a_collector_is_told(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch):
-    """OpenTelemetry's own variables say where to; the service has its name and version."""
+async def test_spans_are_exported_to_the_collector(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch):
+    """OpenTelemetry's own variables name the address; the service has its name and version."""
     received: list[ExportTraceServiceRequest] = []
 
     async def collect(request: web.Request) -> web.Response:
