@@ -41,10 +41,12 @@ POINTS = [
 
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: " ".join(map(str, point)))
 @pytest.mark.timeout(60)
-async def test_nothing_is_lost_or_run_twice_when_the_gateway_is_killed(
+async def test_kill_at_any_step_loses_nothing_and_runs_nothing_twice(
     tmp_path: Path, point: tuple[str, str, int]
 ) -> None:
-    """The gateway dies at that step with callers in every state; restarted, it knows all that anybody was told."""
+    """The gateway dies at that step with callers in every state; restarted, it knows everything that a caller was
+    told.
+    """
     async with crash_upstream() as upstream:
         when, step, passage = point
         matrix = Matrix(upstream, tmp_path)
@@ -53,8 +55,8 @@ async def test_nothing_is_lost_or_run_twice_when_the_gateway_is_killed(
         found.assert_sound()
 
 
-async def test_a_second_kill_on_the_way_up_loses_nothing_either(tmp_path: Path) -> None:
-    """The gateway is killed under load, and again while it takes up what it finds."""
+async def test_second_kill_during_recovery_loses_nothing(tmp_path: Path) -> None:
+    """The gateway is killed under load, and again while it recovers."""
     async with crash_upstream() as upstream:
         matrix = Matrix(upstream, tmp_path)
         found = await play(matrix, "round", seed=5, kill_after=0.25, twice=True)

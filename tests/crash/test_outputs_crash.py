@@ -78,7 +78,9 @@ async def metric(stack: Stack, name: str) -> float:
 
 
 @pytest.mark.parametrize("point", POINTS, ids=" ".join)
-async def test_the_next_start_takes_the_copy_up(upstream: Simulator, tmp_path: Path, point: tuple[str, str, str]):
+async def test_interrupted_copy_is_made_at_the_next_start(
+    upstream: Simulator, tmp_path: Path, point: tuple[str, str, str]
+):
     """Upstream still has the file: it is copied after all, and two hours later served whole."""
     key = await killed_while_copying(upstream, tmp_path, point)
     for path in objects(tmp_path):
@@ -100,10 +102,10 @@ async def test_the_next_start_takes_the_copy_up(upstream: Simulator, tmp_path: P
 
 
 @pytest.mark.parametrize("point", POINTS, ids=" ".join)
-async def test_nothing_is_left_when_upstream_has_it_no_more(
+async def test_interrupted_copy_is_removed_when_upstream_lost_the_file(
     upstream: Simulator, tmp_path: Path, point: tuple[str, str, str]
 ):
-    """The gateway comes back too late: what it had written is swept; a copy that was recorded goes with its entry."""
+    """The gateway comes back too late: partial files are deleted; a recorded copy is deleted with its cache entry."""
     key = await killed_while_copying(upstream, tmp_path, point)
     upstream.faults.add(Fault("output_missing"))
     clock = AdvancingClock(upstream)

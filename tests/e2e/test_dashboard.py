@@ -91,8 +91,8 @@ def row_of(sums: Any) -> list[str]:
     return [*counts, f"{sums['seconds']:,.3f}", usd(sums["spend_microusd"]), usd(sums["saved_microusd"])]
 
 
-async def test_what_the_page_shows_is_what_the_ledger_says(page: Page, gateway: Stack):
-    """Every row of every table, and the totals: equal to `gateway usage`, to the micro-dollar."""
+async def test_page_shows_what_the_ledger_says(page: Page, gateway: Stack):
+    """Every row of every table, and the totals, equal `gateway usage` to the micro-dollar."""
     seen = await page("look")
     by_team = told_by_the_command_line(gateway, "--by", "team")
     by_model = told_by_the_command_line(gateway, "--by", "model")
@@ -125,8 +125,8 @@ async def test_what_the_page_shows_is_what_the_ledger_says(page: Page, gateway: 
 @pytest.mark.parametrize(
     ("scheme", "small"), [("light", False), ("dark", False), ("light", True), ("dark", True)], ids=str
 )
-async def test_everybody_can_use_it(page: Page, scheme: str, small: bool):
-    """In light and in dark, on a desk and on a phone: axe finds nothing, nothing is cut off, every chart is drawn."""
+async def test_page_is_accessible_in_every_theme_and_size(page: Page, scheme: str, small: bool):
+    """Light and dark, desktop and phone: axe finds nothing, nothing is cut off, every chart is drawn."""
     seen = await page("look", scheme=scheme, small=small)
     assert seen["violations"] == []
     assert seen["overflow"] <= 0
@@ -141,8 +141,8 @@ async def test_everybody_can_use_it(page: Page, scheme: str, small: bool):
         assert "table below" in chart["words"]
 
 
-async def test_the_figures_change_while_one_looks(page: Page, upstream: Simulator):
-    """A prediction elsewhere is seen within seconds; an open table stays open; paused, nothing moves."""
+async def test_figures_update_while_the_page_is_open(page: Page, upstream: Simulator):
+    """A prediction elsewhere appears within seconds; an open table stays open; paused, nothing moves."""
     body = {"version": version_of(upstream, "acme/storyteller"), "input": {"prompt": "hi", "max_tokens": 2}}
     seen = await page("watch", body=body)
     before, after, paused = (int(seen[when]["Predictions"].replace(",", "")) for when in ("before", "after", "paused"))
@@ -150,8 +150,8 @@ async def test_the_figures_change_while_one_looks(page: Page, upstream: Simulato
     assert seen["stillOpen"] is True
 
 
-async def test_the_keyboard_reaches_everything(page: Page):
-    """First the way past the header, then every button, table and chart, each with a mark that can be seen."""
+async def test_everything_is_reachable_by_keyboard(page: Page):
+    """First the link past the header, then every button, table and chart, each with a visible focus."""
     stops = (await page("tab", steps=12))["stops"]
     assert stops[0]["text"] == "Skip to the figures"
     assert stops[1]["text"] == "Pause updates"
@@ -167,16 +167,16 @@ class TestWithAToken:
         """What the stack knows as the operator's key is the operators' token too."""
         return {"token_env": "KEY_OPERATOR"}
 
-    async def test_operators_sign_in_and_out(self, page: Page, gateway: Stack):
-        """The form is passed once; the cookie is out of reach for scripts; afterwards the door is shut."""
+    async def test_operator_signs_in_and_out(self, page: Page, gateway: Stack):
+        """The form appears once; scripts cannot read the cookie; after signing out the page is closed again."""
         seen = await page("leave", secret=gateway.keys["operator"])
         assert seen["asked"].endswith("/dashboard/sign-in")
         (cookie,) = seen["cookies"]
         assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/dashboard")
         assert seen["afterwards"].endswith("/dashboard/sign-in")
 
-    async def test_a_lead_sees_the_own_team(self, page: Page, gateway: Stack):
-        """With a key of beta: beta's figures, and nobody else's. The form passes axe as well."""
+    async def test_lead_sees_the_own_team(self, page: Page, gateway: Stack):
+        """With a key of beta: beta's figures and no other's. The form passes axe as well."""
         seen = await page("look", secret=gateway.keys["beta"])
         assert seen["violations"] == []
         assert seen["cookie"] == ""

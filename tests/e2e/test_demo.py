@@ -217,8 +217,8 @@ def prediction(demo: Started, seen: Any, team: str = "studio") -> Any:
 @pytest.mark.chromium
 @pytest.mark.node
 @pytest.mark.parametrize("way", ["fetch", "npm"])
-def test_the_page_streams_a_text_and_draws_an_image(demo: Started, way: str) -> None:
-    """A newcomer opens the gateway's address, presses both buttons, and sees what the models made of it."""
+def test_page_streams_text_and_generates_an_image(demo: Started, way: str) -> None:
+    """A newcomer opens the gateway's address, presses both buttons and sees the models' output."""
     seen = drive(way, f"{demo.origin}/")
 
     assert seen["address"] == demo.page, "the gateway's address leads to the page"
@@ -249,8 +249,8 @@ def test_the_page_streams_a_text_and_draws_an_image(demo: Started, way: str) -> 
 @pytest.mark.chromium
 @pytest.mark.node
 @pytest.mark.parametrize("scenario", ["cancel", "cancel_npm"])
-def test_a_visitor_can_cancel(demo: Started, scenario: str) -> None:
-    """Cancel ends the text where it is, and an image before it begins; both are canceled at the gateway too."""
+def test_visitor_can_cancel(demo: Started, scenario: str) -> None:
+    """Cancel stops the text where it is, and an image before it begins; both are canceled at the gateway too."""
     seen = drive(scenario, demo.page)
 
     text = seen["result"]["text"]
@@ -266,8 +266,8 @@ def test_a_visitor_can_cancel(demo: Started, scenario: str) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_the_other_team_is_told_that_there_is_no_such_prediction(demo: Started) -> None:
-    """One press asks for the run as the second team, which sees nothing of it."""
+def test_other_team_gets_404_for_the_prediction(demo: Started) -> None:
+    """One press requests the run as the second team, which sees nothing of it."""
     seen = drive("other", demo.page)
 
     assert seen["result"]["said"] == "404 The requested resource could not be found."
@@ -276,8 +276,8 @@ def test_the_other_team_is_told_that_there_is_no_such_prediction(demo: Started) 
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_the_page_runs_for_the_second_team_too(demo: Started) -> None:
-    """Choosing the other team takes a token of that team, and the run is that team's."""
+def test_page_runs_for_the_second_team_too(demo: Started) -> None:
+    """Choosing the other team takes a token of that team, and the run belongs to it."""
     seen = drive("second", demo.page)
 
     text = seen["result"]["text"]
@@ -290,7 +290,7 @@ def test_the_page_runs_for_the_second_team_too(demo: Started) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_a_page_that_was_left_open_renews_its_token(demo: Started) -> None:
+def test_page_left_open_renews_its_token(demo: Started) -> None:
     """A visitor who comes back ten minutes later presses the button, and it works."""
     seen = drive("late", demo.page)
 
@@ -302,8 +302,8 @@ def test_a_page_that_was_left_open_renews_its_token(demo: Started) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_the_page_works_under_the_name_localhost(demo: Started) -> None:
-    """Whoever types localhost gets a page that works, though that is another origin."""
+def test_page_works_under_localhost(demo: Started) -> None:
+    """Typing localhost gives a page that works, though that is another origin."""
     seen = drive("fetch", demo.page.replace("127.0.0.1", "localhost"))
 
     assert seen["result"]["text"]["status"] == seen["result"]["image"]["status"] == "succeeded"
@@ -312,8 +312,8 @@ def test_the_page_works_under_the_name_localhost(demo: Started) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_without_a_bundle_the_page_does_not_offer_the_npm_client(tmp_path: Path) -> None:
-    """As after `pip install`: the page works, and says nothing of what is not there."""
+def test_page_without_a_bundle_offers_no_npm_client(tmp_path: Path) -> None:
+    """As after `pip install`: the page works and does not mention what is missing."""
     with started(free_port(), tmp_path, GATEWAY_DEMO_BUNDLE="") as demo:
         assert "make demo" in demo.said
         seen = drive("offers", demo.page)
@@ -342,7 +342,7 @@ def paste(line: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_line_for_curl_can_be_pasted(demo: Started, tmp_path: Path) -> None:
+def test_curl_command_can_be_pasted(demo: Started, tmp_path: Path) -> None:
     """curl prints a finished prediction."""
     require_tool("curl")
     answer = json.loads(paste(demo.line("curl "), tmp_path))
@@ -351,8 +351,8 @@ def test_the_line_for_curl_can_be_pasted(demo: Started, tmp_path: Path) -> None:
     assert "about llamas" in "".join(answer["output"])
 
 
-def test_a_picture_that_was_painted_before_is_the_gateways_own(demo: Started) -> None:
-    """Copies are made, so that a picture can be had again when the simulator, as Replicate would, has deleted it."""
+def test_repeated_image_is_served_from_the_gateways_copy(demo: Started) -> None:
+    """The simulator deletes files as Replicate does; the copy is still served."""
     key = {"Authorization": f"Bearer {demo.keys['lab']}", "Prefer": "wait"}
     body = {"input": {"prompt": "a demo", "seed": 7}}
     path = f"{demo.base_url}/models/black-forest-labs/flux-schnell/predictions"
@@ -366,14 +366,14 @@ def test_a_picture_that_was_painted_before_is_the_gateways_own(demo: Started) ->
 
 
 @pytest.mark.node
-def test_the_line_for_node_can_be_pasted(demo: Started) -> None:
+def test_node_command_can_be_pasted(demo: Started) -> None:
     """Where the npm client is installed, Node prints the text as it comes."""
     build()
 
     assert "about llamas" in paste(demo.line("node "), BUILD)
 
 
-def test_the_line_for_python_can_be_pasted(demo: Started, tmp_path: Path) -> None:
+def test_python_command_can_be_pasted(demo: Started, tmp_path: Path) -> None:
     """Where the Python client is installed, Python prints the text."""
     assert "about llamas" in paste(demo.line("REPLICATE_BASE_URL="), tmp_path)
 
@@ -381,8 +381,8 @@ def test_the_line_for_python_can_be_pasted(demo: Started, tmp_path: Path) -> Non
 # --- What the page may and may not have ---------------------------------------------------------------------------
 
 
-def test_nothing_that_the_page_gets_holds_a_key_of_a_team(demo: Started) -> None:
-    """A page is public: its files and its token show no key, and the account's token least of all."""
+def test_page_contains_no_team_key(demo: Started) -> None:
+    """A page is public: its files and its token reveal no key and not the account's token."""
     got = [ask("GET", demo.page + name) for name in ("", "page.js", "snippets.js", "page.css", "icon.svg", "demo.json")]
     got.append(ask("POST", f"{demo.page}token", {"team": "studio"}, Origin=demo.page.rstrip("/")))
 
@@ -392,8 +392,8 @@ def test_nothing_that_the_page_gets_holds_a_key_of_a_team(demo: Started) -> None
         assert "r8_" not in answer.body.decode()
 
 
-def test_the_page_gets_a_token_for_itself_only(demo: Started) -> None:
-    """What a visitor could copy out of the page does little: it runs two models, from this page, for minutes."""
+def test_page_token_is_narrow(demo: Started) -> None:
+    """A token copied out of the page runs two models, from this page, for minutes."""
     origin = demo.page.rstrip("/")
     token = ask("POST", f"{demo.page}token", {"team": "studio"}, Origin=origin).json["token"]
     bearer = {"Authorization": f"Bearer {token}"}
@@ -421,7 +421,7 @@ def test_the_page_gets_a_token_for_itself_only(demo: Started) -> None:
         ({"Origin": "page"}, {"team": "x" * 2000}, 413),
     ],
 )
-def test_nobody_but_the_page_gets_a_token(demo: Started, headers: dict[str, str], body: Any, status: int) -> None:
+def test_only_the_page_gets_a_token(demo: Started, headers: dict[str, str], body: Any, status: int) -> None:
     """Another site that a visitor has open cannot fetch a token from the demo's server."""
     if headers.get("Origin") == "page":
         headers = headers | {"Origin": demo.page.rstrip("/")}
@@ -433,8 +433,8 @@ def test_nobody_but_the_page_gets_a_token(demo: Started, headers: dict[str, str]
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_the_page_may_load_nothing_from_elsewhere(demo: Started) -> None:
-    """The policy names this machine only, and has no room for inline code."""
+def test_page_loads_nothing_from_elsewhere(demo: Started) -> None:
+    """The policy names this machine only and allows no inline code."""
     answer = ask("GET", demo.page)
     policy = answer.headers["content-security-policy"]
 
@@ -452,10 +452,8 @@ def test_the_page_may_load_nothing_from_elsewhere(demo: Started) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.chromium
 @pytest.mark.node
-def test_it_stops_in_a_moment_while_a_page_streams_and_leaves_nothing(
-    tmp_path: Path, bundle: Path, number: signal.Signals
-) -> None:
-    """Ctrl+C is answered at once, without complaints, and the temporary folder is gone."""
+def test_ctrl_c_ends_the_demo_while_a_page_streams(tmp_path: Path, bundle: Path, number: signal.Signals) -> None:
+    """It ends at once, without errors, and the temporary folder is deleted."""
     with started(free_port(), tmp_path, GATEWAY_DEMO_BUNDLE=str(bundle)) as demo:
         assert [path.name[:13] for path in tmp_path.iterdir()] == ["gateway-demo-"]
         command, environ = drive_command("open", demo.page)
@@ -478,8 +476,8 @@ def test_it_stops_in_a_moment_while_a_page_streams_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_that_comes_twice_leaves_nothing_either(tmp_path: Path) -> None:
-    """Runners such as timeout and npm send a signal once more; the demo tidies up all the same."""
+def test_second_signal_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Runners such as timeout and npm send a signal again; the demo still cleans up."""
     for pause in (0.0, 0.001, 0.005, 0.02):
         with started(0, tmp_path) as demo:
             demo.process.send_signal(signal.SIGTERM)
@@ -490,7 +488,7 @@ def test_a_signal_that_comes_twice_leaves_nothing_either(tmp_path: Path) -> None
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
     """No traceback, and no half of a demo left behind."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -502,8 +500,8 @@ def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_page_whose_port_is_taken_goes_elsewhere(tmp_path: Path) -> None:
-    """The next port belongs to another program: the demo starts all the same, and the page is where it says."""
+def test_page_port_in_use_falls_back_to_another(tmp_path: Path) -> None:
+    """The next port belongs to another program: the demo starts, and the page is where it says."""
     port = free_port()
     with socket.create_server(("127.0.0.1", port + 1)), started(port, tmp_path) as demo:
         assert demo.base_url == f"http://127.0.0.1:{port}/v1"
@@ -514,8 +512,8 @@ def test_a_page_whose_port_is_taken_goes_elsewhere(tmp_path: Path) -> None:
     assert (answer.status, answer.headers["location"]) == (302, demo.page)
 
 
-def test_a_bundle_that_is_named_and_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
-    """A wrong path in the variable is not passed over in silence."""
+def test_missing_bundle_is_reported_in_one_sentence(tmp_path: Path) -> None:
+    """A wrong path in the variable is not ignored."""
     process = begin(0, tmp_path, GATEWAY_DEMO_BUNDLE="no/such.js")
     said, _ = process.communicate(timeout=START_SECONDS)
 
@@ -523,8 +521,8 @@ def test_a_bundle_that_is_named_and_missing_is_told_in_a_sentence(tmp_path: Path
     assert said == "Error: GATEWAY_DEMO_BUNDLE names no/such.js, which cannot be read: No such file or directory.\n"
 
 
-async def test_a_demo_can_be_run_inside_of_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`async with demo() as running` gives a demo on any free ports, and nothing in it blocks the event loop."""
+async def test_demo_runs_inside_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`async with demo() as running` starts a demo on free ports, and nothing in it blocks the event loop."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with blockbuster_ctx():
         async with run_a_demo() as running, aiohttp.ClientSession() as session:

@@ -48,7 +48,7 @@ async def mint(stack: Stack, folder: Path) -> str:
     return token
 
 
-async def test_the_javascript_recipe_runs_in_node(gateway: Stack, upstream: Simulator, clients: Path, tmp_path: Path):
+async def test_javascript_example_runs_in_node(gateway: Stack, upstream: Simulator, clients: Path, tmp_path: Path):
     """As it is written, with the package of the same name installed."""
     (recipe,) = blocks(README, "JavaScript", "js")
     (tmp_path / "recipe.mjs").write_text(replaced(recipe, {LOCAL: gateway.origin}))
@@ -150,10 +150,12 @@ async def ended(upstream: Simulator, site: Site, stack: Stack) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.parametrize("number", [0, 1], ids=["npm replicate", "EventSource"])
-async def test_the_recipe_for_a_page_streams_onto_it(
+async def test_page_example_streams_onto_the_page(
     watch: Watch, upstream: Simulator, gateway: Stack, site: Site, number: int
 ):
-    """With the token that the recipe before it mints: the model's words stand on the page, and nobody complains."""
+    """With the token that the example before it mints: the model's words appear on the page, and the console is
+    clean.
+    """
     recipe = blocks(README, "A web page", "js")[number]
     recipe = replaced(recipe, {'prompt: "Write a haiku"': 'prompt: "Write a haiku", duration: 20'})
     seen, _ = await asyncio.gather(watch(recipe, gateway.origin), ended(upstream, site, gateway))
@@ -163,8 +165,8 @@ async def test_the_recipe_for_a_page_streams_onto_it(
 
 
 @pytest.mark.chromium
-async def test_the_recipe_goes_on_after_a_proxys_error(watch: Watch, upstream: Simulator, gateway: Stack, site: Site):
-    """A connection that is lost and a 502 on the way back, at which EventSource gives up for good: no word is lost."""
+async def test_page_example_survives_a_proxy_error(watch: Watch, upstream: Simulator, gateway: Stack, site: Site):
+    """A lost connection, and a 502 on reconnecting, at which EventSource gives up: no word is lost."""
     (_, recipe) = blocks(README, "A web page", "js")
     # Chromium comes back after three seconds, is refused, and the recipe comes back three seconds later.
     recipe = replaced(recipe, {'prompt: "Write a haiku"': 'prompt: "Write a haiku", duration: 240, max_tokens: 40'})

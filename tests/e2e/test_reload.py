@@ -36,8 +36,8 @@ def lines_of(installed: ServeCommand) -> list[dict[str, Any]]:
     return [json.loads(line) for line in installed.log.splitlines() if line.startswith("{")]
 
 
-async def test_a_reload_while_callers_wait_and_listen(upstream: Simulator, tmp_path: Path):
-    """One caller waits and one listens through a bad config and a good one; both get their end from one process."""
+async def test_reload_with_waiting_and_streaming_callers(upstream: Simulator, tmp_path: Path):
+    """One caller waits and one streams through a bad config and a good one; both get their end from one process."""
     installed = ServeCommand(tmp_path, upstream.base_url, upstream.token)
     slow, story = version_of(upstream, "acme/slow"), version_of(upstream, "acme/storyteller")
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
@@ -83,8 +83,8 @@ async def test_a_reload_while_callers_wait_and_listen(upstream: Simulator, tmp_p
     assert upstream.token not in installed.log
 
 
-async def test_the_level_of_logs_changes_with_the_reload(upstream: Simulator, tmp_path: Path):
-    """Whoever looks for trouble turns requests' lines on and off without a restart; both turns are told."""
+async def test_log_level_changes_with_the_reload(upstream: Simulator, tmp_path: Path):
+    """An operator turns request lines on and off without a restart; both changes are logged."""
     installed = ServeCommand(tmp_path, upstream.base_url, upstream.token)
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
         path = installed.configure()
@@ -102,8 +102,8 @@ async def test_the_level_of_logs_changes_with_the_reload(upstream: Simulator, tm
     assert [line["request_id"] for line in lines if "request_id" in line] == ["told"]
 
 
-async def test_signals_that_come_together_do_no_harm(upstream: Simulator, tmp_path: Path):
-    """Scripts that send too many of them reload once or twice, and the process serves on."""
+async def test_concurrent_signals_do_no_harm(upstream: Simulator, tmp_path: Path):
+    """Scripts that send too many of them reload once or twice, and the process goes on serving."""
     installed = ServeCommand(tmp_path, upstream.base_url, upstream.token)
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
         for _ in range(50):

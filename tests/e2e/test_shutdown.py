@@ -30,8 +30,8 @@ async def until_not_ready(gateway: ServingProcess) -> None:
             break
 
 
-async def test_the_end_in_good_order(upstream: Simulator, tmp_path: Path):
-    """Who waits is told what is known, who listens hears an end, the process ends with 0, and the work goes on."""
+async def test_shutdown_answers_waiters_ends_streams_and_exits_0(upstream: Simulator, tmp_path: Path):
+    """A waiting caller gets what is known, a reader gets an end, the process exits with 0, and the runs go on."""
     installed = installation(upstream, tmp_path)
     slow, story = version_of(upstream, "acme/slow"), version_of(upstream, "acme/storyteller")
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
@@ -68,8 +68,8 @@ async def test_the_end_in_good_order(upstream: Simulator, tmp_path: Path):
     assert creates(upstream) == 2
 
 
-async def test_while_it_drains_all_is_answered_and_a_second_signal_ends_it_at_once(upstream: Simulator, tmp_path: Path):
-    """Balancers see in time that it goes; whoever presses Ctrl-C twice means it, and the exit code tells of it."""
+async def test_drain_serves_requests_and_a_second_signal_ends_it(upstream: Simulator, tmp_path: Path):
+    """Load balancers see in time that it stops; a second Ctrl-C ends it at once, and the exit code says so."""
     installed = installation(upstream, tmp_path, "drain_seconds = 3600", "shutdown_grace_seconds = 3600")
     slow = version_of(upstream, "acme/slow")
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
@@ -83,8 +83,8 @@ async def test_while_it_drains_all_is_answered_and_a_second_signal_ends_it_at_on
     assert "stopped at once by a second signal" in installed.log
 
 
-async def test_nobody_can_hold_the_end_up(upstream: Simulator, tmp_path: Path):
-    """A caller who has stopped in the middle of a body is cut off when the grace is over."""
+async def test_stalled_body_does_not_delay_shutdown(upstream: Simulator, tmp_path: Path):
+    """A caller who stopped in the middle of a body is disconnected when the grace period is over."""
     installed = installation(upstream, tmp_path, "shutdown_grace_seconds = 0.3")
     async with installed.serving() as gateway:
         host, _, port = gateway.origin.removeprefix("http://").partition(":")

@@ -72,8 +72,8 @@ def reference(upstream: Simulator) -> str:
 
 @pytest.mark.node
 @pytest.mark.usefixtures("clients")
-async def test_npm_replicate_reads_what_upstream_has_no_more(later: Stack, upstream: Simulator, door: Door):
-    """`run()` gives files, as if the model had just made them; upstream is not asked at all."""
+async def test_npm_replicate_reads_copies_that_upstream_deleted(later: Stack, upstream: Simulator, door: Door):
+    """`run()` gives files as if the model had just made them; upstream is not asked."""
     play = partial(run_script, "replicate.mjs", base_url=later.base_url, key=later.keys["alpha"])
     done = await play(
         "runToFiles",
@@ -91,10 +91,10 @@ async def test_npm_replicate_reads_what_upstream_has_no_more(later: Stack, upstr
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-async def test_pypi_replicate_reads_what_upstream_has_no_more(
+async def test_pypi_replicate_reads_copies_that_upstream_deleted(
     later: Stack, upstream: Simulator, door: Door, is_async: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    """And its key, which it shows to the host of every file, stays at home."""
+    """Its key, which it sends to every file's host, stays at the gateway."""
     monkeypatch.setenv("SSL_CERT_FILE", str(door.certificate))
     python = python_client(later.keys["alpha"], later.origin, is_async=is_async)
     try:

@@ -71,8 +71,8 @@ def _step(story: Interleavings, chaos: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(_WALKS))
-def test_a_long_story_ends_well_for_everybody(seed: int) -> None:
-    """Sixty things happen: callers come, share, leave; upstream dawdles and fails; the store lags; the gateway dies."""
+def test_random_walk_ends_well_for_every_caller(seed: int) -> None:
+    """Sixty steps: callers come, share, leave; upstream is slow and fails; the store lags; the gateway dies."""
     chaos = random.Random(seed)
     story = Interleavings()
     story.begin(chaos.randrange(4), is_served=chaos.random() < 0.5)

@@ -37,23 +37,23 @@ def loaded(name: str) -> dict[str, Any]:
     return json.loads(DASHBOARDS[name].read_text())
 
 
-def test_they_are_what_the_code_makes():
-    """To mend it: `python -m grafana.build`."""
+def test_dashboards_match_their_code():
+    """To update them: `python -m grafana.build`."""
     made = {name: build.written(dashboard) for name, dashboard in build.dashboards().items()}
     assert made == {name: path.read_text() for name, path in DASHBOARDS.items()}
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_grafanas_own_types_know_every_field(name: str):
-    """Read with the types that Grafana publishes and written again, nothing is lost: there is nothing else in it."""
+def test_dashboards_have_only_fields_that_grafana_knows(name: str):
+    """Read with Grafana's published types and written again, nothing is lost."""
     register_default_plugins()
     again = json.dumps(Dashboard.from_json(loaded(name)), cls=JSONEncoder, sort_keys=True)
     assert json.loads(again) == loaded(name)
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_panels_explain_themselves(name: str):
-    """Each has a title, a description, a unit, a place of its own, and links lead to the other dashboards."""
+def test_panels_have_title_description_unit_and_place(name: str):
+    """Panels do not overlap, and links lead to the other dashboards."""
     dashboard = loaded(name)
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
@@ -73,15 +73,15 @@ def test_panels_explain_themselves(name: str):
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_variables_are_declared_and_used(name: str):
-    """What one can choose changes what one sees."""
+    """What a user can choose changes what is shown."""
     dashboard = loaded(name)
     declared = {each["name"] for each in dashboard["templating"].get("list", ())} if dashboard["templating"] else set()
     text = " ".join(query.expr for query in queries() if query.dashboard == name)
     assert set(re.findall(r"\$(\w+)", text)) - {"__rate_interval", "__range"} == declared
 
 
-def test_queries_use_what_is_exported_and_nothing_else():
-    """A name or a label that is misspelt would show an empty panel, on the day that one needs it."""
+def test_queries_use_only_exported_metrics():
+    """A misspelt name or label would show an empty panel on the day it is needed."""
     known = exported()
     for query in queries():
         used = set(re.findall(r"\b(?:replicate_gateway|process)_\w+", query.expr))
@@ -91,7 +91,7 @@ def test_queries_use_what_is_exported_and_nothing_else():
         assert labels_in(query.expr) <= allowed, str(query)
 
 
-def test_budgets_turn_yellow_and_red():
+def test_budget_panels_turn_yellow_and_red():
     """At 80 and at 100 percent, as the alerts do."""
     (panel,) = [panel for panel in loaded("teams")["panels"] if panel["title"] == "Budget used"]
     steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
@@ -173,8 +173,8 @@ def by_panel(dashboard: str, panel: str) -> Query:
     return next(query for query in queries() if (query.dashboard, query.panel) == (dashboard, panel))
 
 
-async def test_every_panel_shows_what_has_happened(busy_gateway: Stack, tmp_path: Path):
-    """Three teams, a known story: predictions, hits, joins, bypasses, looks in and out, ends, files."""
+async def test_every_panel_shows_what_happened(busy_gateway: Stack, tmp_path: Path):
+    """Three teams, a scripted hour: predictions, hits, joins, bypasses, polls in and out, ends, files."""
     stack, script = busy_gateway, Script(busy_gateway)
     async with start_prometheus(stack.ops_url, tmp_path) as prometheus:
         await prometheus.until("sum(replicate_gateway_polls_total)", 0)

@@ -36,13 +36,13 @@ async def value(metrics: Metrics, name: str, **labels: str) -> float:
     return found
 
 
-def test_the_page_of_metrics_is_up_to_date():
-    """What operators read is what is exported. To mend it: `python -m gateway.metrics > docs/metrics.md`."""
+def test_documented_metrics_match_the_code():
+    """To update the page: `python -m gateway.metrics > docs/metrics.md`."""
     assert (ROOT / "docs/metrics.md").read_text() == page.render()
 
 
-async def test_the_catalogue_names_all_that_is_exported():
-    """Neither more nor less, each with its words and its kind."""
+async def test_catalogue_lists_every_exported_metric():
+    """Neither more nor fewer, each with its help text and type."""
     exported = await families_of(made())
     assert len(exported) == sum(1 for _ in catalogue.families())
     for family in catalogue.families():
@@ -52,8 +52,8 @@ async def test_the_catalogue_names_all_that_is_exported():
         assert found.type == ("gauge" if family.kind is Kind.INFO else family.kind.value)
 
 
-async def test_the_names_that_others_build_on_are_there():
-    """Dashboards, alerts and people know these."""
+async def test_public_metric_names_exist():
+    """Dashboards, alerts and users rely on these."""
     exported = {f"{sample}": family.labels for family in catalogue.families() for sample in [family.sample]}
     contracts = {
         "predictions_created_total": {"team", "target", "source"},
@@ -74,7 +74,7 @@ async def test_the_names_that_others_build_on_are_there():
         assert {label.name for label in exported[f"{NAMESPACE}_{name}"]} == labels
 
 
-async def test_what_can_be_counted_is_there_from_the_start():
+async def test_counters_exist_from_the_start():
     """The first event is a step from 0 to 1: a series that began with 1 would show no rate."""
     metrics = made(targets=("acme/painter",))
     assert await value(metrics, "predictions_created_total", team="beta", target="acme/painter", source="hit") == 0
@@ -99,8 +99,8 @@ async def test_lookups_add_up():
     assert looked == {"hit": 2, "joined": 1, "miss": 1, "bypass": 1}
 
 
-async def test_the_busiest_series_are_the_same_as_all_others():
-    """What is kept at hand for speed counts where everything counts."""
+async def test_prepared_series_equal_all_others():
+    """Series that are kept prepared for speed count like all others."""
     metrics = made(routes=("predictions.get",))
     for _ in range(3):
         metrics.began()
@@ -114,8 +114,8 @@ async def test_the_busiest_series_are_the_same_as_all_others():
 
 
 @pytest.mark.parametrize(("teams", "top_targets"), [(50, 200), (3, 0), (1, 50)])
-async def test_junk_does_not_make_series_without_end(teams: int, top_targets: int):
-    """Fifty teams, hundreds of targets, names that callers make up: the number stays under the documented bound."""
+async def test_number_of_series_is_limited(teams: int, top_targets: int):
+    """Fifty teams, hundreds of targets, names that callers invent: the number stays under the documented limit."""
     names = [f"team-{number}" for number in range(teams)]
     metrics = Metrics(teams=names, top_targets=top_targets, routes=[f"route.{number}" for number in range(60)])
     for number in range(600):
@@ -141,8 +141,8 @@ async def test_junk_does_not_make_series_without_end(teams: int, top_targets: in
     assert await value(metrics, "labels_dropped_total", label="target") > 0
 
 
-async def test_targets_that_the_config_names_come_first():
-    """Whoever asks first for something odd does not take the place of what the operator cares for."""
+async def test_configured_targets_have_their_own_label_first():
+    """Someone who asks first for an odd target does not take the place of one that the operator named."""
     metrics = made(top_targets=2, targets=("acme/painter", "acme/storyteller"))
     for target in ("odd/one", "odd/two", "acme/painter"):
         metrics.prediction_created("alpha", target, Source.MISS)
@@ -151,8 +151,8 @@ async def test_targets_that_the_config_names_come_first():
     assert await value(metrics, count, team="alpha", target="acme/painter", source="miss") == 1
 
 
-async def test_parts_that_tell_of_one_thing_add_up():
-    """Several parts keep others waiting; one metric shows them all."""
+async def test_gauges_of_several_parts_are_summed():
+    """Several parts keep callers waiting; one metric shows them all."""
     metrics = made()
     metrics.watch("waiters", lambda: {"sync": 2})
     metrics.watch("waiters", lambda: {"sync": 1, "limit": 3})
@@ -165,8 +165,8 @@ async def test_parts_that_tell_of_one_thing_add_up():
     assert await value(metrics, "runs_active", team="other") == 1
 
 
-async def test_a_blocked_event_loop_shows():
-    """Whatever holds everybody up is seen, though nobody can say so while it lasts."""
+async def test_blocked_event_loop_is_measured():
+    """The lag is recorded once the loop runs again."""
     seen: asyncio.Queue[float] = asyncio.Queue()
     sampler = asyncio.create_task(loop_lag.sample(seen.put_nowait))
     await asyncio.sleep(0)
@@ -177,8 +177,8 @@ async def test_a_blocked_event_loop_shows():
     await asyncio.gather(sampler, return_exceptions=True)
 
 
-async def test_teams_that_come_with_a_reload_are_named_from_their_start():
-    """Their series are there before anything is counted, those of others go on, and a limit that is lifted goes."""
+async def test_teams_added_by_a_reload_have_series_from_the_start():
+    """Others' series go on, and the series of a removed limit goes away."""
     metrics = Metrics(teams=["red"], top_targets=0)
     metrics.concurrency_limited("red", 5)
     metrics.spent("red", 1_000_000)
