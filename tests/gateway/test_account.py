@@ -114,6 +114,7 @@ async def test_time_in_the_queue_counts_towards_prefer_wait(open_gateway: OpenGa
         began = time.monotonic()
         reply = await create(stack, headers={"Prefer": "wait=1"})
         assert (reply.status, reply.json["status"]) == (202, "starting")
+        # Real time is what is promised; a wait that started again would take two seconds.
         assert 1.0 <= time.monotonic() - began < 1.8
 
 
@@ -126,9 +127,7 @@ async def test_queued_create_is_dropped_when_its_only_caller_disconnects(
         making = asyncio.create_task(create(stack, model=FAST))
         await shown(stack, 'waiters{kind="account"} 1.0')
         making.cancel()
-        began = time.monotonic()
         assert (await create(stack, model=FAST)).status == 201
-        assert time.monotonic() - began < 5
         assert (creates(upstream), len(upstream.predictions)) == (2, 1)
         assert len((await ask(stack, "GET", "/v1/predictions")).json["results"]) == 1
 
@@ -204,8 +203,6 @@ async def test_shutdown_answers_queued_creates_with_503(upstream: Simulator, tmp
             making = [asyncio.create_task(session.post(url, json=body, headers=headers)) for _ in range(4)]
             await shown(stack, "http_requests_in_flight 4.0")
             await shown(stack, 'waiters{kind="account"} 1.0')
-            began = time.monotonic()
-        assert time.monotonic() - began < 5
         assert {reply.status for reply in await asyncio.gather(*making)} == {503}
     upstream.faults.clear()
     asked = len(upstream.requests)

@@ -650,8 +650,6 @@ async def test_slow_creates_do_not_delay_other_requests(gateway: Stack):
     gateway.upstream.faults.set(Fault("delay", operation=CREATES, seconds=1.0))
     hanging = [asyncio.create_task(create(gateway)) for _ in range(20)]
     await until(lambda: creates(gateway.upstream) == 21)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
     for reply in await together(
         ask(gateway, "GET", f"/v1/predictions/{made}"),
         ask(gateway, "GET", "/v1/predictions"),
@@ -659,5 +657,5 @@ async def test_slow_creates_do_not_delay_other_requests(gateway: Stack):
         ask(gateway, "GET", "/healthz", key=None),
     ):
         assert reply.status == 200
-    assert loop.time() - began < 0.5
+    assert not any(each.done() for each in hanging)
     assert {reply.status for reply in await together(*hanging)} == {201}

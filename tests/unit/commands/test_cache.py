@@ -92,7 +92,7 @@ def results(folder: Path) -> None:
     asyncio.run(fill())
 
 
-def test_an_empty_cache_says_so():
+def test_empty_cache_is_reported():
     """Before anything was run there is nothing, and that is no error."""
     assert stats() == {"entries": 0, "bytes": 0, "oldest_ended_at": None}
     result = ask("stats")
@@ -101,8 +101,8 @@ def test_an_empty_cache_says_so():
 
 
 @pytest.mark.usefixtures("results")
-def test_stats_tell_what_may_answer_later_requests():
-    """How many, how large, how old; a result whose time is over is not counted."""
+def test_stats_show_shareable_results():
+    """How many, how large, how old; an expired result is not counted."""
     found = stats()
     assert found["entries"] == 3
     assert isinstance(found["bytes"], int)
@@ -117,8 +117,8 @@ def test_stats_tell_what_may_answer_later_requests():
 
 
 @pytest.mark.usefixtures("results")
-def test_a_purge_can_be_narrowed():
-    """To targets, to a team, or to both; what is narrowed is not asked about."""
+def test_purge_can_be_narrowed():
+    """To targets, to a team, or to both; a narrowed purge asks no confirmation."""
     assert purged("--target", "acme/other*") == "purged 0\n"
     assert purged("--target", "acme/painter*", "--team", "acme") == "purged 1\n"
     assert (stats()["entries"], stats("--team", "blue")["entries"]) == (2, 1)
@@ -129,8 +129,8 @@ def test_a_purge_can_be_narrowed():
 
 
 @pytest.mark.usefixtures("results")
-def test_a_purge_of_everything_asks_first():
-    """Enter alone lets nothing go; `y` or `--yes` does."""
+def test_purge_of_everything_asks_first():
+    """Enter alone deletes nothing; `y` or `--yes` does."""
     refused = ask("purge", answer="\n")
     assert refused.exit_code == 1
     assert "Let go of every result?" in refused.stderr
@@ -142,8 +142,8 @@ def test_a_purge_of_everything_asks_first():
 
 
 @pytest.mark.usefixtures("results")
-def test_purged_predictions_stay_what_they_were():
-    """Only what answers later requests goes; records do not."""
+def test_purged_predictions_are_unchanged():
+    """Only cache entries are deleted; records are not."""
     purged("--yes")
 
     async def look() -> tuple[Status, bool]:
@@ -159,7 +159,7 @@ def test_purged_predictions_stay_what_they_were():
     assert asyncio.run(look()) == (Status.SUCCEEDED, False)
 
 
-def test_a_store_that_cannot_be_had_is_a_sentence(folder: Path):
+def test_unusable_store_is_one_sentence(folder: Path):
     """A folder where the file should be: one line, no traceback."""
     (folder / "gateway.db").mkdir()
     for arguments in (["stats"], ["purge", "--yes"]):
@@ -170,7 +170,7 @@ def test_a_store_that_cannot_be_had_is_a_sentence(folder: Path):
 
 
 @pytest.mark.parametrize("command", ["stats", "purge"])
-def test_help_says_what_it_does(command: str):
+def test_help_describes_each_command(command: str):
     """`--help` on each."""
     result = ask(command, "--help")
     assert result.exit_code == 0

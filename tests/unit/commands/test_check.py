@@ -86,8 +86,8 @@ def upstream(
         server.server_close()
 
 
-def test_a_sound_config_is_summed_up(folder):
-    """Listeners, upstream, store and each team's limits at a glance, and an ok for scripts; nothing is created."""
+def test_valid_config_is_summarised(folder):
+    """Listeners, upstream, store and each team's limits, and an ok for scripts; nothing is created."""
     result = check()
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
@@ -108,7 +108,7 @@ def test_a_sound_config_is_summed_up(folder):
     assert [path.name for path in folder.iterdir()] == ["config.toml"]
 
 
-def test_listeners_are_shown_as_they_are_called(folder):
+def test_listeners_are_shown_as_urls(folder):
     """IPv6 in brackets, a port of 0 as any."""
     result = check(
         config='[server]\nhost = "::1"\nport = 0\npublic_url = "https://g.example.com/v1"\n[[teams]]\nname = "a"'
@@ -116,7 +116,7 @@ def test_listeners_are_shown_as_they_are_called(folder):
     assert "listens    http://[::1]:(any free port) (links say https://g.example.com)" in result.stdout
 
 
-def test_what_is_doubtful_is_warned_of_and_passes(folder):
+def test_warnings_are_shown_and_pass(folder):
     """Exit code 0: a warning stops nothing."""
     result = check(config='[server]\npublic_url = "http://g.example.com"')
     assert result.exit_code == 0
@@ -127,8 +127,8 @@ def test_what_is_doubtful_is_warned_of_and_passes(folder):
     assert result.stdout.endswith("ok\n")
 
 
-def test_asking_upstream_names_the_account(folder):
-    """The token is one that works, and one sees whose; the store can be opened."""
+def test_upstream_check_names_the_account(folder):
+    """The token works, and the operator sees whose it is; the store can be opened."""
     body = json.dumps({"type": "organization", "username": "acme", "name": "Acme"}).encode()
     with upstream(200, body) as (base_url, asked):
         result = check("--upstream", base_url=base_url)
@@ -151,8 +151,8 @@ def test_asking_upstream_names_the_account(folder):
         (200, b"[" * 70_000, "answered with what is no account"),
     ],
 )
-def test_an_upstream_that_is_not_well_is_told_in_a_sentence(folder, status, body, words):
-    """Exit code 1 and no ok, whatever it answers."""
+def test_failing_upstream_is_one_sentence(folder, status, body, words):
+    """Exit code 1 and no ok, whatever it responds."""
     with upstream(status, body) as (base_url, _):
         result = check("--upstream", base_url=base_url)
     assert result.exit_code == 1
@@ -160,7 +160,7 @@ def test_an_upstream_that_is_not_well_is_told_in_a_sentence(folder, status, body
     assert "ok" not in result.stdout.splitlines()
 
 
-def test_the_token_is_not_sent_on_by_a_redirect(folder):
+def test_token_is_not_sent_to_a_redirect(folder):
     """The token goes to the configured address only."""
     with upstream(200, b"{}") as (elsewhere, asked), upstream(307, b"", {"Location": elsewhere}) as (base_url, _):
         result = check("--upstream", base_url=base_url)
@@ -169,7 +169,7 @@ def test_the_token_is_not_sent_on_by_a_redirect(folder):
     assert asked == []
 
 
-def test_an_upstream_that_is_away_is_told_in_a_sentence(folder):
+def test_unreachable_upstream_is_one_sentence(folder):
     """Refused connections, unknown hosts."""
     with upstream(200, b"") as (base_url, _):
         pass
@@ -179,7 +179,7 @@ def test_an_upstream_that_is_away_is_told_in_a_sentence(folder):
     assert "Traceback" not in result.output
 
 
-def test_an_upstream_that_hangs_is_not_waited_for(folder, monkeypatch):
+def test_hanging_upstream_times_out(folder, monkeypatch):
     """The check ends in time."""
     monkeypatch.setattr(check_module, "_DEADLINE_SECONDS", 0.05)
     gate = threading.Event()
@@ -205,8 +205,8 @@ def test_an_upstream_that_hangs_is_not_waited_for(folder, monkeypatch):
     assert "did not answer within" in result.stderr
 
 
-def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(folder):
-    """A folder that is not there or not writable is found before the start."""
+def test_unusable_store_is_one_sentence(folder):
+    """A missing or read-only folder is found before the start."""
     (folder / "file").write_text("")
     body = json.dumps({"type": "user", "username": "me"}).encode()
     with upstream(200, body) as (base_url, _):
@@ -217,7 +217,7 @@ def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(folder):
     assert "Traceback" not in result.output
 
 
-def test_no_secret_is_shown(folder):
+def test_output_contains_no_secret(folder):
     """The output can be pasted into a ticket."""
     with upstream(200, json.dumps({"type": "user", "username": TOKEN}).encode()) as (base_url, _):
         result = check("--upstream", base_url=base_url)
@@ -225,7 +225,7 @@ def test_no_secret_is_shown(folder):
     assert OPS not in result.output
 
 
-def test_a_gateway_that_serves_is_asked_whether_it_is_alive(folder):
+def test_health_check_asks_a_running_gateway(folder):
     """What a container's health check runs: exit code 0 or 1 and one line, without curl; the token is not needed."""
     with upstream(200, b"{}") as (url, asked):
         port = url.rpartition(":")[2]
@@ -238,8 +238,8 @@ def test_a_gateway_that_serves_is_asked_whether_it_is_alive(folder):
     assert result.stderr.startswith(f"Error: 127.0.0.1:{port} does not answer: ")
 
 
-def test_a_gateway_that_is_not_well_is_told_by_the_exit_code(folder):
-    """An answer alone is not enough; what is no URL is said at once."""
+def test_unhealthy_gateway_fails_by_exit_code(folder):
+    """A response alone is not enough; an invalid URL is reported at once."""
     with upstream(503, b"{}") as (url, _):
         result = check("--health", f"{url}/readyz")
     assert (result.exit_code, result.stderr) == (1, f"Error: {url.removeprefix('http://')}/readyz answered 503\n")
@@ -247,8 +247,8 @@ def test_a_gateway_that_is_not_well_is_told_by_the_exit_code(folder):
     assert check("--health", config="[server]\nport = 0").exit_code == 2
 
 
-def test_a_bucket_without_its_library_is_told_before_the_gateway_starts(folder, monkeypatch):
-    """The extra is named, with the command that brings it."""
+def test_bucket_without_its_library_is_reported(folder, monkeypatch):
+    """The extra is named, with the command that installs it."""
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.delitem(sys.modules, "gateway.store.objects.bucket", raising=False)
     result = check(config=OUTPUTS.format(url="s3://bucket"))
@@ -256,8 +256,8 @@ def test_a_bucket_without_its_library_is_told_before_the_gateway_starts(folder, 
     assert "outputs.url: a bucket needs the extra s3: pip install 'replicate-gateway[s3]'" in result.output
 
 
-def test_an_output_store_that_cannot_be_written_is_told_in_a_sentence(folder):
-    """Found out by asking, not by the first file that is lost."""
+def test_unwritable_output_store_is_one_sentence(folder):
+    """Found by trying, not by the first file that is lost."""
     Path("file").write_text("")
     with upstream(200, json.dumps({"type": "user", "username": "acme"}).encode()) as (url, _):
         told = OUTPUTS.format(url="file/outputs") + f'[upstream]\nbase_url = "{url}"\n'

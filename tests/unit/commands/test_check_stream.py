@@ -29,7 +29,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
     return findings
 
 
-def test_what_is_well_is_an_ok_for_scripts(found):
+def test_passing_check_prints_ok(found):
     """No config is needed: it runs from anywhere."""
     found += [WELL, NOTE]
     result = check("--stream", "https://g.example.com", "--seconds", "30")
@@ -38,8 +38,8 @@ def test_what_is_well_is_an_ok_for_scripts(found):
     assert result.stderr == "warning: version: HTTP/2 is not offered\n"
 
 
-def test_what_is_bad_fails(found):
-    """Exit code 1 and no ok."""
+def test_failing_check_exits_1(found):
+    """And prints no ok."""
     found += [BAD, WELL]
     result = check("--stream", "https://g.example.com", "--seconds", "30")
     assert result.exit_code == 1
@@ -56,15 +56,15 @@ def test_what_is_bad_fails(found):
         (("--stream", "https://g", "--seconds", "0"), "0 is not in the range"),
     ],
 )
-def test_what_does_not_go_together_is_told(arguments, words):
-    """Before anything is asked."""
+def test_conflicting_options_are_refused(arguments, words):
+    """Before any request."""
     result = check(*arguments)
     assert result.exit_code == 2
     assert words in result.stderr
 
 
 @pytest.mark.parametrize(("url", "words"), [("g.example.com", "is wanted"), ("http://127.0.0.1:1", "Cannot connect")])
-def test_an_address_that_is_none_is_told_in_a_sentence(url, words):
+def test_invalid_address_is_one_sentence(url, words):
     """Typing errors, and gateways that are not there."""
     result = check("--stream", url)
     assert result.exit_code == 1

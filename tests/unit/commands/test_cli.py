@@ -67,14 +67,14 @@ def test_every_command_has_help(command):
     assert "-h, --help" in result.output
 
 
-def test_the_version_is_the_packages():
+def test_version_is_the_packages():
     """Bug reports can name it."""
     assert ask("--version").output == f"gateway, version {__version__}\n"
 
 
 @pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["keys", "create", "--help"], ["keys", "--nope"]])
-def test_help_and_typing_errors_load_nothing_heavy(command):
-    """The answer is there at once."""
+def test_help_and_usage_errors_load_nothing_heavy(command):
+    """The response is there at once."""
     code = (
         "import sys\n"
         "from gateway.cli import main\n"
@@ -89,8 +89,8 @@ def test_help_and_typing_errors_load_nothing_heavy(command):
 
 @pytest.mark.parametrize("command", [["check"], ["serve"], ["keys", "list"]])
 @pytest.mark.parametrize("before", [True, False])
-def test_the_config_may_be_named_before_or_after_the_command(folder, command, before):
-    """Both are written in the wild."""
+def test_config_may_be_named_before_or_after_the_command(folder, command, before):
+    """Both are common."""
     (folder / "bad.toml").write_text("[server]\nport = -5")
     arguments = ["--config", "bad.toml", *command] if before else [*command, "--config", "bad.toml"]
     result = ask(*arguments)
@@ -100,7 +100,7 @@ def test_the_config_may_be_named_before_or_after_the_command(folder, command, be
 
 
 @pytest.mark.parametrize("command", [["check"], ["serve"], ["keys", "list"], ["keys", "create", "acme"]])
-def test_without_a_config_each_command_says_how_to_give_one(folder, command):
+def test_missing_config_says_how_to_give_one(folder, command):
     """A sentence, no traceback."""
     result = ask(*command)
     assert result.exit_code == 1
@@ -109,8 +109,8 @@ def test_without_a_config_each_command_says_how_to_give_one(folder, command):
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])
-def test_ten_mistakes_are_told_in_one_go(folder, command):
-    """All ten can be mended before the next try."""
+def test_ten_problems_are_reported_at_once(folder, command):
+    """All ten can be fixed before the next attempt."""
     (folder / "config.toml").write_text(TEN_MISTAKES)
     result = ask(command)
     assert result.exit_code == 1
@@ -119,8 +119,8 @@ def test_ten_mistakes_are_told_in_one_go(folder, command):
     assert lines[-1].startswith("10 problems")
 
 
-def test_ten_mistakes_are_told_in_one_go_by_the_program_itself(folder):
-    """As `python -m gateway check`, by way of GATEWAY_CONFIG, with an exit code that scripts see."""
+def test_ten_problems_are_reported_by_the_program_itself(folder):
+    """As `python -m gateway check`, with GATEWAY_CONFIG, and an exit code for scripts."""
     (folder / "ten.toml").write_text(TEN_MISTAKES)
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "check"],
@@ -139,8 +139,8 @@ def test_ten_mistakes_are_told_in_one_go_by_the_program_itself(folder):
 ROOT = Path(__file__).parents[3]
 
 
-def test_serve_runs_the_application_on_uvloop_with_logs_set_up(folder, monkeypatch):
-    """What `app.serve` is given is the config with its secrets."""
+def test_serve_runs_the_application_on_uvloop_with_logging(folder, monkeypatch):
+    """`app.serve` gets the config with its secrets."""
     uvloop = pytest.importorskip("uvloop")
     app = pytest.importorskip("gateway.app")
     (folder / "config.toml").write_text('[logs]\nformat = "json"\nlevel = "error"')
@@ -159,8 +159,8 @@ def test_serve_runs_the_application_on_uvloop_with_logs_set_up(folder, monkeypat
     assert set_up == [("json", "error", [TOKEN], True)]
 
 
-def test_a_port_that_is_taken_is_told_in_a_sentence(folder, monkeypatch):
-    """The commonest trouble of a start."""
+def test_port_in_use_is_one_sentence(folder, monkeypatch):
+    """The most common problem of a start."""
     app = pytest.importorskip("gateway.app")
     (folder / "config.toml").write_text("")
 
@@ -175,7 +175,7 @@ def test_a_port_that_is_taken_is_told_in_a_sentence(folder, monkeypatch):
     assert result.stderr.count("\n") == 1
 
 
-def test_simulate_is_given_its_settings(folder, monkeypatch):
+def test_simulate_passes_its_settings_on(folder, monkeypatch):
     """Port, speed, faults and control reach the simulator; streams and outputs are on the next port."""
     simulator = pytest.importorskip("gateway.simulator")
     seen: list[Any] = []
@@ -198,7 +198,7 @@ def test_simulate_is_given_its_settings(folder, monkeypatch):
     assert (second.port, second.delivery_port, second.speed, second.control) == (0, 0, 10.0, True)
 
 
-def test_a_file_of_faults_that_is_not_there_is_told_in_a_sentence(folder):
+def test_missing_faults_file_is_one_sentence(folder):
     """No traceback for a typing error."""
     pytest.importorskip("gateway.simulator")
     result = ask("simulate", "--faults", "nope.toml")
@@ -217,7 +217,7 @@ def test_a_file_of_faults_that_is_not_there_is_told_in_a_sentence(folder):
         ["nope"],
     ],
 )
-def test_what_cannot_be_meant_is_a_usage_error(command):
+def test_invalid_arguments_are_a_usage_error(command):
     """Exit code 2, and how to ask."""
     result = ask(*command)
     assert result.exit_code == 2
@@ -239,7 +239,7 @@ def test_what_cannot_be_meant_is_a_usage_error(command):
         (click.UsageError("used wrongly"), "used wrongly"),
     ],
 )
-def test_trouble_is_told_in_one_sentence(raised, told):
+def test_errors_are_one_sentence(raised, told):
     """Never a traceback, never a secret."""
     with pytest.raises(click.ClickException) as caught, plain_errors():
         raise raised
@@ -254,7 +254,7 @@ def test_control_c_ends_quietly():
     assert caught.value.code == 130
 
 
-def test_without_uvloop_the_loop_is_asyncios_own(monkeypatch):
+def test_without_uvloop_asyncio_is_used(monkeypatch):
     """uvloop makes it faster and is not needed."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
 

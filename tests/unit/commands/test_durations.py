@@ -26,7 +26,7 @@ HUNDRED_YEARS = 36_500 * 86_400
         ("36500d", HUNDRED_YEARS),
     ],
 )
-def test_durations_are_read(text, seconds):
+def test_durations_are_parsed(text, seconds):
     """90d is ninety days."""
     assert parse_duration(text) == seconds
 
@@ -54,19 +54,19 @@ def test_durations_are_read(text, seconds):
         ("999999999999d", "not a duration"),
     ],
 )
-def test_other_texts_are_refused_with_what_is_wrong(text, complaint):
+def test_other_texts_are_refused_with_an_example(text, complaint):
     """A slip is told with an example of how to write it."""
     with pytest.raises(ValueError, match=complaint):
         parse_duration(text)
 
 
 @given(st.integers(1, HUNDRED_YEARS))
-def test_what_is_written_is_read_back(seconds):
+def test_formatted_duration_parses_back(seconds):
     """Durations shown can be typed in again."""
     assert parse_duration(format_duration(seconds)) == seconds
 
 
-def test_no_time_is_written_too():
+def test_zero_is_formatted():
     """An overlap of nothing shows as 0s."""
     assert format_duration(0) == "0s"
 

@@ -69,8 +69,8 @@ def listed(*arguments: str) -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_new_key_is_printed_alone_and_works():
-    """KEY=$(gateway keys create acme) holds the key and nothing else; the words around it go to stderr."""
+def test_new_key_is_printed_alone_and_works():
+    """KEY=$(gateway keys create acme) holds the key and nothing else; the rest goes to stderr."""
     result = ask("create", "acme")
     assert result.exit_code == 0, result.output
     key = result.stdout.removesuffix("\n")
@@ -83,8 +83,8 @@ def test_a_new_key_is_printed_alone_and_works():
     assert abs(record.created_at - time.time()) < 60
 
 
-def test_the_key_itself_is_kept_nowhere(folder):
-    """A stolen database opens nothing."""
+def test_key_itself_is_stored_nowhere(folder):
+    """A stolen database grants nothing."""
     key = create("acme")
     secret = key.split("_")[2].encode()
     kept = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
@@ -92,8 +92,8 @@ def test_the_key_itself_is_kept_nowhere(folder):
     assert api_keys.digest(key).encode() in kept or bytes.fromhex(api_keys.digest(key)) in kept
 
 
-def test_a_key_is_made_as_narrow_as_asked():
-    """Scopes, targets, origins, name and end; each repeated option adds one."""
+def test_created_key_has_the_requested_restrictions():
+    """Scopes, targets, origins, name and expiry; each repeated option adds one."""
     create(
         "acme", "--name", "ci key", "--expires", "90d", "--scope", "read", "--scope", "predict", "--scope", "read",
         "--model", "acme/x*", "--origin", "HTTPS://App.example.com:443",
@@ -125,8 +125,8 @@ def test_a_key_is_made_as_narrow_as_asked():
         ([], 2, "Missing argument 'TEAM'"),
     ],
 )
-def test_what_a_key_cannot_be_is_refused_with_what_it_can(arguments, code, words):
-    """One sentence, no key printed, none kept."""
+def test_invalid_option_is_refused_with_the_valid_values(arguments, code, words):
+    """One sentence, no key printed, none stored."""
     result = ask("create", *arguments)
     assert result.exit_code == code, result.output
     assert words in " ".join(result.stderr.split())
@@ -136,7 +136,7 @@ def test_what_a_key_cannot_be_is_refused_with_what_it_can(arguments, code, words
         assert stored() == []
 
 
-def test_a_name_is_given_once_in_a_team():
+def test_name_is_unique_in_a_team():
     """Which of two keys "ci" is meant would be unclear; another team may use the name."""
     create("acme", "--name", "ci")
     result = ask("create", "acme", "--name", "ci")
@@ -146,8 +146,8 @@ def test_a_name_is_given_once_in_a_team():
     create("blue", "--name", "ci")
 
 
-def test_a_key_for_pages_that_no_team_lists_is_warned_of():
-    """Its preflights would be refused; the config is where origins are admitted."""
+def test_key_for_an_unlisted_origin_gets_a_warning():
+    """Its preflights would be refused; origins are admitted by the config."""
     result = ask("create", "blue", "--origin", "https://b.com")
     assert result.exit_code == 0
     assert "warning: browsers are admitted by the origins of teams in the config; add https://b.com" in result.stderr
@@ -155,7 +155,7 @@ def test_a_key_for_pages_that_no_team_lists_is_warned_of():
 
 
 def test_keys_are_listed_with_their_state():
-    """Those of the config and those issued; valid, expired, revoked. Digests are not shown."""
+    """Config keys and issued ones; valid, expired, revoked. Digests are not shown."""
     old = create("acme", "--name", "old", "--expires", "1s")
     gone = create("blue", "--name", "gone")
     assert ask("revoke", str(api_keys.parse(gone))).exit_code == 0
@@ -184,15 +184,15 @@ def test_keys_are_listed_with_their_state():
     assert ask("list", "--team", "nobody").exit_code == 1
 
 
-def test_an_empty_list_says_how_to_begin(folder):
+def test_empty_list_says_how_to_begin(folder):
     """No table of nothing; JSON stays JSON."""
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
     assert ask("list").stdout == "There are no keys; make one by: gateway keys create TEAM\n"
     assert listed() == []
 
 
-def test_a_key_is_revoked_by_its_id_or_by_pasting_it():
-    """A leaked key is revoked with what one has."""
+def test_key_is_revoked_by_id_or_by_the_key_itself():
+    """A leaked key can be pasted."""
     by_id, pasted = create("acme"), create("acme")
     for given, key in ((str(api_keys.parse(by_id)), by_id), (pasted, pasted)):
         result = ask("revoke", given)
@@ -207,8 +207,8 @@ def test_a_key_is_revoked_by_its_id_or_by_pasting_it():
 
 
 @pytest.mark.parametrize("command", ["revoke", "rotate"])
-def test_a_key_that_is_unknown_or_of_the_config_is_told(command):
-    """A slip in the id is no success."""
+def test_revoke_of_an_unknown_or_config_key_fails(command):
+    """A typing error in the id is no success."""
     result = ask(command, "nosuchkey123")
     assert result.exit_code == 1
     assert "there is no key 'nosuchkey123' (see: gateway keys list)" in result.stderr
@@ -218,8 +218,8 @@ def test_a_key_that_is_unknown_or_of_the_config_is_told(command):
     assert result.stdout == ""
 
 
-def test_a_rotated_key_and_its_successor_overlap():
-    """Callers move over without a gap: same name and rights, the old one ends after the overlap."""
+def test_rotated_key_overlaps_with_its_successor():
+    """Callers move over without a gap: same name and rights; the old key ends after the overlap."""
     old_key = create("acme", "--name", "ci", "--scope", "read", "--expires", "10d")
     result = ask("rotate", str(api_keys.parse(old_key)), "--overlap", "30m")
     assert result.exit_code == 0, result.output
@@ -236,7 +236,7 @@ def test_a_rotated_key_and_its_successor_overlap():
 
 
 @pytest.mark.parametrize("overlap", ["0", "0s"])
-def test_a_rotation_without_overlap_ends_the_old_key_at_once(overlap):
+def test_rotation_without_overlap_ends_the_old_key_at_once(overlap):
     """After a leak there is nothing to wait for."""
     old_key = create("acme")
     result = ask("rotate", old_key, "--overlap", overlap)
@@ -248,7 +248,7 @@ def test_a_rotation_without_overlap_ends_the_old_key_at_once(overlap):
     assert new.name == new.id
 
 
-def test_a_revoked_key_has_no_successor():
+def test_revoked_key_cannot_be_rotated():
     """What was taken away does not come back by rotation."""
     key = create("acme")
     ask("revoke", key)
@@ -259,8 +259,8 @@ def test_a_revoked_key_has_no_successor():
     assert ask("rotate", create("acme"), "--overlap", "long").exit_code == 2
 
 
-def test_a_key_of_a_team_that_is_gone_is_not_rotated(folder):
-    """A team that was taken out of the config gets no new keys; its old ones can still be revoked."""
+def test_key_of_a_removed_team_cannot_be_rotated(folder):
+    """A removed team gets no new keys; its old ones can still be revoked."""
     key = create("blue")
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
     result = ask("rotate", key)
@@ -269,7 +269,7 @@ def test_a_key_of_a_team_that_is_gone_is_not_rotated(folder):
     assert ask("revoke", key).exit_code == 0
 
 
-def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(folder):
+def test_unusable_store_is_one_sentence(folder):
     """No traceback, no half-made key on stdout."""
     (folder / "file").write_text("")
     (folder / "config.toml").write_text(f'[store]\nurl = "sqlite:///file/x.db"\n{CONFIG}')
@@ -280,7 +280,7 @@ def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(folder):
     assert result.stderr.count("\n") == 1
 
 
-def test_the_program_itself_prints_the_key_alone(folder):
+def test_program_itself_prints_the_key_alone(folder):
     """Captured by a shell, in another process, beside a store that is open here."""
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "keys", "create", "acme", "--config", "config.toml"],

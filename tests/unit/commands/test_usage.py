@@ -80,7 +80,7 @@ def runs(folder: Path) -> None:
 
 @pytest.mark.usefixtures("runs")
 class TestShown:
-    def test_the_month_is_shown_by_team(self):
+    def test_month_is_shown_by_team(self):
         """The plain command answers the first question: who spent what this month?"""
         result = ask()
         assert result.exit_code == 0, result.output
@@ -117,11 +117,11 @@ class TestShown:
             ("user", ["ann", "=cmd()"]),
         ],
     )
-    def test_rows_are_what_is_asked_for(self, by: str, names: list[str | None]):
+    def test_rows_follow_the_options(self, by: str, names: list[str | None]):
         assert [row.get(by) if by != "team" else None for row in told("--by", by, "--team", "acme")["rows"]] == names
 
-    def test_csv_is_read_by_spreadsheets_and_runs_nothing_there(self):
-        """A user called =cmd() is a name, not a formula."""
+    def test_csv_contains_no_formulas(self):
+        """A user called =cmd() is a name, not a formula, in a spreadsheet."""
         result = ask("--format", "csv", "--by", "user", "--team", "acme")
         table = list(csv.reader(result.stdout.splitlines()))
         assert table == [
@@ -131,7 +131,7 @@ class TestShown:
         ]
 
     @pytest.mark.parametrize("since", ["90d", windows.text_of(windows.day_of(NOW) - 90)])
-    def test_since_is_a_day_or_how_long_ago(self, since: str):
+    def test_since_is_a_day_or_a_duration(self, since: str):
         assert told("--since", since, "--team", "acme")["total"]["spend_microusd"] == 1_570_001
         old = windows.text_of(windows.day_of(NOW) - 60)
         assert told("--since", since, "--until", old)["total"]["spend_microusd"] == 70_000
@@ -155,21 +155,21 @@ class TestShown:
         (["adjust", "acme", "1", "--reason", "\x07bell"], "printable characters"),
     ],
 )
-def test_what_makes_no_sense_is_said(arguments: list[str], said: str):
+def test_invalid_options_are_reported(arguments: list[str], said: str):
     result = ask(*arguments)
     assert result.exit_code != 0
     assert said in result.output
     assert "Traceback" not in result.output
 
 
-def test_nothing_is_said_to_be_nothing():
+def test_empty_usage_is_reported():
     assert "Nothing was run" in ask().stdout
     assert told()["rows"] == []
 
 
 @pytest.mark.usefixtures("runs")
-def test_corrections_are_lines_of_their_own():
-    """A refund and a fee: both stand in the ledger, and the sums follow."""
+def test_adjustments_are_separate_lines():
+    """A refund and a fee: both are in the ledger, and the totals follow."""
     assert "Team acme has spent $2.500000 less." in ask("adjust", "acme", "-2.50", "--reason", "a refund").stdout
     assert "Team acme has spent $1.000000 more." in ask("adjust", "acme", "$1", "--reason", "a fee").stdout
     assert told("--team", "acme")["total"]["spend_microusd"] == 1_500_001 - 1_500_000
@@ -177,6 +177,6 @@ def test_corrections_are_lines_of_their_own():
     assert told("--team", "acme", "--by", "key")["rows"][1]["spend_usd"] == "-1.500000"
 
 
-def test_the_command_is_in_the_help():
+def test_command_is_in_the_help():
     assert "usage" in CliRunner().invoke(main, ["--help"]).output
     assert "adjust" in ask("--help").output

@@ -77,7 +77,7 @@ def listed(*arguments: str) -> list[str]:
 
 @pytest.mark.usefixtures("kept")
 def test_deliveries_are_listed_by_team_and_state():
-    """An operator sees what went wrong, and never the token in a receiver's address."""
+    """An operator sees what failed, and never the token in a receiver's URL."""
     assert listed() == ["msg_1", "msg_2", "msg_3"]
     assert listed("--state", "dead") == ["msg_1", "msg_3"]
     assert listed("--state", "queued") == ["msg_2"]
@@ -89,7 +89,7 @@ def test_deliveries_are_listed_by_team_and_state():
     assert table.splitlines()[2].split()[:4] == ["msg_2", "queued", "acme", "announcement"]
 
 
-def test_an_empty_list_says_so():
+def test_empty_list_is_reported():
     """Silence would be taken for a failure."""
     assert ask("list").stdout == "Nothing waits for delivery, and nothing was given up.\n"
 
@@ -105,8 +105,8 @@ def test_an_empty_list_says_so():
         (["--team", "acme", "--dead"], {"msg_1"}),
     ],
 )
-def test_deliveries_are_tried_again_as_asked(arguments: list[str], repeated: set[str]):
-    """By id, by team, or all that was given up; as if they were new."""
+def test_deliveries_are_redelivered_on_request(arguments: list[str], repeated: set[str]):
+    """By id, by team, or all dead ones; as if they were new."""
     result = ask("redeliver", *arguments)
     assert (result.exit_code, result.stdout) == (0, f"{len(repeated)} to be delivered\n")
     found = in_store(lambda store: store.deliveries(state=DeliveryState.QUEUED))
@@ -126,16 +126,16 @@ def test_deliveries_are_tried_again_as_asked(arguments: list[str], repeated: set
         (["rotate-secret", "acme", "--overlap", "soon"], "not a duration"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(arguments: list[str], words: str):
-    """Nothing is done, and the reason is said."""
+def test_mistakes_are_one_sentence(arguments: list[str], words: str):
+    """Nothing is done, and the reason is given."""
     result = ask(*arguments)
     assert result.exit_code != 0
     assert words in result.output
     assert "Traceback" not in result.output
 
 
-def test_a_secret_is_replaced_with_an_overlap():
-    """The new secret is printed alone; the old one signs beside it for as long as is said."""
+def test_secret_is_rotated_with_an_overlap():
+    """The new secret is printed alone; the old one also signs for the requested time."""
     first, second = ask("rotate-secret", "acme"), ask("rotate-secret", "acme", "--overlap", "2h")
     assert first.stdout.startswith("whsec_")
     assert first.stdout != second.stdout

@@ -54,7 +54,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_an_empty_config_has_the_defaults(tmp_path):
+def test_empty_config_has_the_defaults(tmp_path):
     """A token in the environment and an empty file are enough to begin with."""
     config = load(write(tmp_path / "c.toml", ""), ENVIRON)
     assert (config.server.host, config.server.port, config.server.public_url) == ("127.0.0.1", 8080, None)
@@ -83,8 +83,8 @@ def test_an_empty_config_has_the_defaults(tmp_path):
     assert config.teams == ()
 
 
-def test_what_is_not_given_of_a_team_is_not_limited():
-    """A team of a name alone does the default things without a limit."""
+def test_team_without_limits_is_unlimited():
+    """A team with only a name may do the default things without a limit."""
     (acme,) = made(teams=[team()]).teams
     assert acme.scopes == ("read", "predict", "files")
     assert acme.models is None
@@ -93,8 +93,8 @@ def test_what_is_not_given_of_a_team_is_not_limited():
     assert (acme.weight, acme.max_wait_seconds) == (1, 20)
 
 
-def test_a_config_cannot_be_changed():
-    """What was checked at the start is what holds."""
+def test_config_is_immutable():
+    """What was checked at the start stays valid."""
     config = made(teams=[team()])
     with pytest.raises(ValueError, match="frozen"):
         config.server.port = 1
@@ -125,7 +125,7 @@ def test_money_is_read_exactly(tmp_path):
 # Where it comes from ---------------------------------------------------------------------------------------------
 
 
-def test_the_file_is_the_named_one_else_the_environments_else_the_one_here(tmp_path, monkeypatch):
+def test_config_file_is_the_option_the_variable_or_the_default(tmp_path, monkeypatch):
     """--config wins over GATEWAY_CONFIG, which wins over ./config.toml."""
     monkeypatch.chdir(tmp_path)
     named = write(tmp_path / "named.toml", "server.port = 1001")
@@ -139,7 +139,7 @@ def test_the_file_is_the_named_one_else_the_environments_else_the_one_here(tmp_p
     assert find(None, {}) == Path("config.toml")
 
 
-def test_no_file_at_all_is_told_with_what_to_do(tmp_path, monkeypatch):
+def test_missing_file_is_reported_with_a_next_step(tmp_path, monkeypatch):
     """A first start in an empty folder says how to begin."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"no config: give --config FILE, set GATEWAY_CONFIG, or put a config.toml"):
@@ -160,7 +160,7 @@ def test_no_file_at_all_is_told_with_what_to_do(tmp_path, monkeypatch):
         (b"#" * (4 * 2**20 + 1), "larger than"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path, content, message):
+def test_syntax_error_is_reported_with_its_line(tmp_path, content, message):
     """The editor can be opened at the right place."""
     path = tmp_path / "c.toml"
     if content is not None:
@@ -172,7 +172,7 @@ def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path, content, mes
     assert message in problem.message
 
 
-def test_a_folder_is_no_config(tmp_path):
+def test_folder_is_no_config(tmp_path):
     """The folder of the config in place of the config."""
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load(tmp_path, ENVIRON)
@@ -181,8 +181,8 @@ def test_a_folder_is_no_config(tmp_path):
 # All at once -----------------------------------------------------------------------------------------------------
 
 
-def test_every_problem_is_told_at_once():
-    """Twenty slips are mended in one go, not in twenty starts."""
+def test_all_problems_are_reported_at_once():
+    """Twenty mistakes are fixed in one go, not in twenty starts."""
     found = problems(
         {"EMPTY": " "},
         server={"port": "80", "public_url": "ftp://x", "prot": 1},
@@ -233,15 +233,15 @@ def test_every_problem_is_told_at_once():
     ]
 
 
-def test_a_problem_says_where_what_and_how_to_mend_it():
-    """The line is enough to mend the config."""
+def test_problem_says_where_what_and_how_to_fix_it():
+    """The line is enough to fix the config."""
     with pytest.raises(ConfigError) as caught:
         made(teams=[team(), team(name="b"), team(name="c", budget_usd_per_day=-3)])
     assert str(caught.value) == "teams[2].budget_usd_per_day: expected a number above 0, got -3 (for example: 200)"
 
 
-def test_a_refused_value_is_not_complained_about_again():
-    """One slip is one line: what builds on it stays silent."""
+def test_refused_value_causes_one_problem_only():
+    """One mistake is one line: checks that depend on it stay silent."""
     assert list(problems(ops={"host": 5})) == ["ops.host"]
     assert list(problems(teams=[team(keys=[{"sha256": 5}])])) == ["teams[0].keys[0].sha256"]
     assert list(problems(teams=[team(keys=[{"keyenv": "X"}])])) == ["teams[0].keys[0].keyenv"]
@@ -254,7 +254,7 @@ def test_a_refused_value_is_not_complained_about_again():
     assert list(problems({"X": "x"}, store={"url": 5, "password_env": "X"})) == ["store.url"]
 
 
-def test_items_that_are_no_tables_leave_their_neighbours_in_place():
+def test_items_that_are_no_tables_keep_their_neighbours_numbers():
     """The number in a problem's path is the one in the file."""
     found = problems(teams=[3, team(), {}, team()])
     assert list(found) == ["teams[0]", "teams[2].name", "teams[3].name"]
@@ -286,8 +286,8 @@ def test_items_that_are_no_tables_leave_their_neighbours_in_place():
         ({"cache": {"random_seeds": ["x"]}}, "cache.random_seeds[0]", "expected a whole number"),
     ],
 )
-def test_keys_and_shapes_that_are_not_known_are_refused(sections, path, message):
-    """A typing error never leaves a limit off in silence."""
+def test_unknown_keys_and_types_are_refused(sections, path, message):
+    """A typing error never disables a limit silently."""
     found = problems(**sections)
     assert list(found) == [path]
     assert message in found[path]
@@ -333,7 +333,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("path", "value"), [(path, value) for path, values in REFUSED.items() for value in values])
 def test_values_out_of_range_are_refused(path, value):
-    """Each is told at its place, with what is expected."""
+    """Each is reported at its place, with what is expected."""
     section, name = path.split(".")
     sections: dict[str, Any] = {section: {name: value}}
     found = problems(**sections)
@@ -356,7 +356,7 @@ def test_values_out_of_range_are_refused(path, value):
         ("cache.random_seeds", 1.5),
     ],
 )
-def test_one_bad_item_of_a_list_is_told_by_its_number(path, value):
+def test_bad_list_item_is_reported_by_its_number(path, value):
     """The second entry is `[1]`."""
     section, name = path.split(".")
     good = {"trusted_proxies": "10.0.0.0/8", "trusted_hosts": "replicate.delivery", "random_seeds": -1}[name]
@@ -386,8 +386,8 @@ TEAM_REFUSED = {
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, them in TEAM_REFUSED.items() for value in them])
-def test_settings_of_a_team_out_of_range_are_refused(name, value):
-    """Limits are above nothing, names plain, globs and origins well formed."""
+def test_team_settings_out_of_range_are_refused(name, value):
+    """Limits are positive, names plain, globs and origins well formed."""
     found = problems(teams=[team() | {name: value}])
     assert len(found) == 1
     (path,) = found
@@ -405,8 +405,8 @@ def test_settings_of_a_team_out_of_range_are_refused(name, value):
         ("http://[::1]:8080", "http://[::1]:8080"),
     ],
 )
-def test_public_url_is_taken_in_every_spelling(given, normal):
-    """With or without /v1 and slash: links come out right."""
+def test_public_url_is_accepted_in_every_spelling(given, normal):
+    """With or without /v1 and slash: links are right."""
     assert made(server={"public_url": given}).server.public_url == normal
 
 
@@ -425,7 +425,7 @@ def test_base_url_ends_in_v1(given, normal):
     assert made(upstream={"base_url": given}).upstream.base_url == normal
 
 
-def test_values_are_brought_into_one_spelling():
+def test_values_are_normalised():
     """Digests, origins, hosts and levels compare as they are meant."""
     config = made(
         upstream={"trusted_hosts": ["*.Replicate.Delivery", "10.0.0.1"]},
@@ -442,14 +442,14 @@ def test_values_are_brought_into_one_spelling():
 
 @pytest.mark.parametrize("url", ["outputs", "./outputs", "/var/lib/outputs", "file:///var/lib/outputs", "s3://bucket",
                                  "s3://bucket/a/b?endpoint=https://s3.example.com&region=eu-1"])  # fmt: skip
-def test_outputs_go_to_a_folder_or_a_bucket(url):
+def test_outputs_url_is_a_folder_or_a_bucket(url):
     """Local folders and S3-compatible buckets."""
     assert made(outputs={"url": url, "persist": "all"}).outputs.url == url
 
 
 @pytest.mark.parametrize("url", ["sqlite:///gateway.db", "sqlite:////var/lib/gateway.db", "redis://h", "redis://h:6379/3",
                                  "rediss://user@h/0", "redis://[::1]:6379/0"])  # fmt: skip
-def test_stores_are_sqlite_or_redis(url):
+def test_store_url_is_sqlite_or_redis(url):
     """Each form of the design is taken."""
     assert made(store={"url": url}).store.url == url
 
@@ -463,8 +463,8 @@ def test_stores_are_sqlite_or_redis(url):
     ],
 )
 @pytest.mark.parametrize("quoted", [True, False])
-def test_a_key_expires_at_a_day_or_a_time(tmp_path, given, epoch, quoted):
-    """TOML's own dates, or text; UTC unless said."""
+def test_key_expiry_is_a_date_or_a_time(tmp_path, given, epoch, quoted):
+    """TOML's own dates, or text; UTC by default."""
     value = f'"{given}"' if quoted else given
     text = f'[[teams]]\nname = "acme"\nkeys = [{{sha256 = "{DIGEST}", expires = {value}}}]'
     config = load(write(tmp_path / "c.toml", text), ENVIRON)
@@ -472,7 +472,7 @@ def test_a_key_expires_at_a_day_or_a_time(tmp_path, given, epoch, quoted):
 
 
 @pytest.mark.parametrize("value", ["tomorrow", "90d", 5, True])
-def test_a_key_does_not_expire_at_anything_else(value):
+def test_key_expiry_is_not_a_duration(value):
     """A duration has no beginning in a config."""
     found = problems(teams=[team(keys=[{"sha256": DIGEST, "expires": value}])])
     assert "expected a date or a time" in found["teams[0].keys[0].expires"]
@@ -492,7 +492,7 @@ def test_a_key_does_not_expire_at_anything_else(value):
         ({}, {}, False),
     ],
 )
-def test_two_listeners_have_two_ports(server, ops, clash):
+def test_listeners_need_different_ports(server, ops, clash):
     """The second listener would not start."""
     if clash:
         assert list(problems(server=server, ops=ops)) == ["ops.port"]
@@ -500,8 +500,8 @@ def test_two_listeners_have_two_ports(server, ops, clash):
         made(server=server, ops=ops)
 
 
-def test_the_operators_listener_has_a_token_where_others_reach_it():
-    """Metrics and admin are never open to the network by an oversight."""
+def test_exposed_ops_listener_needs_a_token():
+    """Metrics and admin are never open to the network by mistake."""
     assert "is missing: on 0.0.0.0 others can reach" in problems(ops={"host": "0.0.0.0"})["ops.token_env"]
     config = made({"OPS": "s3cret"}, ops={"host": "0.0.0.0", "token_env": "OPS"})
     assert config.ops.token is not None
@@ -510,8 +510,8 @@ def test_the_operators_listener_has_a_token_where_others_reach_it():
     made(ops={"host": "localhost"})
 
 
-def test_the_operators_token_may_be_in_a_file(tmp_path):
-    """In a container the scraper reads the same file; which of two tokens is meant is not guessed."""
+def test_ops_token_may_be_in_a_file(tmp_path):
+    """In a container the scraper reads the same file; two sources are refused."""
     path = write(tmp_path / "token", "s3cret\n")
     config = made(ops={"host": "0.0.0.0", "token_file": str(path)})
     assert config.ops.token is not None
@@ -524,8 +524,8 @@ def test_the_operators_token_may_be_in_a_file(tmp_path):
     }
 
 
-def test_traces_need_their_extra(monkeypatch):
-    """Told with all other problems, not by a traceback of the start."""
+def test_tracing_needs_its_extra(monkeypatch):
+    """Reported with all other problems, not by a traceback of the start."""
     made(tracing={"enabled": True})
     monkeypatch.setattr("gateway.config.checks.find_spec", lambda name: None)
     assert problems(tracing={"enabled": True}) == {
@@ -533,15 +533,15 @@ def test_traces_need_their_extra(monkeypatch):
     }
 
 
-def test_draining_is_a_part_of_the_end():
-    """Nobody waits in vain for the rest of a moment that is longer than the whole."""
+def test_drain_fits_into_the_shutdown_grace():
+    """A drain longer than the grace period would be cut."""
     made(server={"drain_seconds": 5, "shutdown_grace_seconds": 5})
     found = problems(server={"drain_seconds": 11})
     assert found == {"server.drain_seconds": "is longer than shutdown_grace_seconds (10), of which it is a part"}
 
 
 @pytest.mark.parametrize("value", [None, "", "  "])
-def test_a_named_variable_has_to_hold_something(value):
+def test_named_variable_must_not_be_empty(value):
     """An empty token would be sent as no token."""
     environ = {} if value is None else {"OPS": value, "KEY": value, "PW": value, "REPLICATE_API_TOKEN": value}
     with pytest.raises(ConfigError) as caught:
@@ -562,7 +562,7 @@ def test_a_named_variable_has_to_hold_something(value):
     ]
 
 
-def test_beside_the_service_only_the_stores_password_is_needed():
+def test_commands_need_only_the_stores_password():
     """`gateway keys list` works in a shell that does not have the account's token."""
     data = {"teams": [team(keys=[{"key_env": "KEY"}])], "store": {"url": "redis://h", "password_env": "PW"}}
     config = from_mapping(data, {"PW": "pw"}, serving=False)
@@ -571,7 +571,7 @@ def test_beside_the_service_only_the_stores_password_is_needed():
         from_mapping(data, {}, serving=False)
 
 
-def test_the_token_may_be_in_a_file(tmp_path):
+def test_token_may_be_in_a_file(tmp_path):
     """Secrets of containers are files."""
     path = write(tmp_path / "token", f"{TOKEN}\n")
     config = from_mapping({"upstream": {"token_file": str(path)}}, {})
@@ -590,8 +590,8 @@ def test_the_token_may_be_in_a_file(tmp_path):
         ("x" * 70_000, "the file is too large"),
     ],
 )
-def test_a_token_file_has_to_hold_a_token(tmp_path, content, message):
-    """What is wrong with the file is said; what is in it is not."""
+def test_token_file_must_contain_a_token(tmp_path, content, message):
+    """The problem says what is wrong with the file, not what is in it."""
     path = tmp_path / "token"
     if content is not None:
         path.write_text(content)
@@ -600,21 +600,21 @@ def test_a_token_file_has_to_hold_a_token(tmp_path, content, message):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_a_token_file_has_to_be_readable(tmp_path):
-    """Wrong permissions are told as such."""
+def test_token_file_must_be_readable(tmp_path):
+    """Wrong permissions are reported as such."""
     path = write(tmp_path / "token", TOKEN)
     path.chmod(0)
     assert "Permission denied" in problems(upstream={"token_file": str(path)})["upstream.token_file"]
 
 
-def test_a_token_has_one_source(tmp_path):
+def test_token_has_one_source(tmp_path):
     """Which of two tokens is meant is not guessed."""
     path = write(tmp_path / "token", TOKEN)
     found = problems(upstream={"token_file": str(path), "token_env": "REPLICATE_API_TOKEN"})
     assert found == {"upstream.token_file": "given beside token_env; leave one of them out"}
 
 
-def test_a_key_has_one_source():
+def test_key_has_one_source():
     """Neither, or both, is no key."""
     both = {"name": "b", "key_env": "KEY", "sha256": DIGEST}
     found = problems({"KEY": "k" * 30}, teams=[team(keys=[{"name": "a"}, both])])
@@ -623,15 +623,15 @@ def test_a_key_has_one_source():
     assert len(found) == 2
 
 
-def test_a_key_from_the_environment_is_known_by_its_digest():
+def test_key_from_the_environment_is_kept_as_digest():
     """The variable may end in a newline, as files do that are read into it."""
     config = made({"KEY": "my-key-my-key-my-key-my-key\n"}, teams=[team(keys=[{"key_env": "KEY"}])])
     expected = hashlib.sha256(b"my-key-my-key-my-key-my-key").hexdigest()
     assert config.teams[0].keys[0].digest == expected
 
 
-def test_names_and_keys_are_not_given_twice():
-    """Two teams of one name, two keys of one name, or one key for two teams: it would be unclear whose the work is."""
+def test_duplicate_names_and_keys_are_refused():
+    """Two teams or keys of one name, or one key for two teams: whose the work is would be unclear."""
     key = "the-same-key-for-two-teams-at-once"
     found = problems(
         {"KEY": key},
@@ -648,14 +648,14 @@ def test_names_and_keys_are_not_given_twice():
     }
 
 
-def test_the_accounts_token_is_no_callers_key():
+def test_account_token_is_refused_as_a_callers_key():
     """A caller who holds the token would need no gateway."""
     found = problems({"KEY": TOKEN}, teams=[team(keys=[{"key_env": "KEY"}])])
     assert "is the account's own token" in found["teams[0].keys[0]"]
 
 
-def test_a_key_narrows_its_team():
-    """What the team may not, its key may not either, and saying so is a slip."""
+def test_key_cannot_exceed_its_team():
+    """What the team may not do its key may not either; to claim it is a mistake."""
     found = problems(
         teams=[
             team(
@@ -680,7 +680,7 @@ def test_a_key_narrows_its_team():
 
 
 @pytest.mark.parametrize("name", ["scopes", "models", "origins"])
-def test_an_empty_list_of_a_key_is_refused(name):
+def test_empty_list_of_a_key_is_refused(name):
     """It could mean nothing at all, or everything."""
     found = problems(teams=[team(keys=[{"sha256": DIGEST, name: []}])])
     assert "expected at least one entry" in found[f"teams[0].keys[0].{name}"]
@@ -700,7 +700,7 @@ def test_an_empty_list_of_a_key_is_refused(name):
         ({"hardware": "gpu-h1000", "usd_per_run": 1}, "has several prices (hardware, usd_per_run)"),
     ],
 )
-def test_a_price_is_one_of_its_alternatives(price, message):
+def test_price_has_exactly_one_form(price, message):
     """None or several would leave the amount to chance; the two for tokens belong together."""
     entry = {"prices": {"models": [{"model": "a/b", **price}]}}
     if message is None:
@@ -714,7 +714,7 @@ def test_a_price_is_one_of_its_alternatives(price, message):
     [("gpu-h1000", "did you mean gpu-h100?"), ("tpu-v5", "known are cpu, "), ("gpu-l40s-3x", "did you mean gpu-l40s-")],
 )
 def test_hardware_without_a_price_is_refused(sku, hint):
-    """A slip in its name would make a run free, or impossible to price."""
+    """A typing error in its name would make a run free, or impossible to price."""
     found = problems(prices={"default_hardware": sku, "models": [{"model": "a/b", "hardware": sku}]})
     assert set(found) == {"prices.default_hardware", "prices.models[0].hardware"}
     assert all(f'"{sku}" has no built-in price; {hint}' in message for message in found.values())
@@ -722,26 +722,26 @@ def test_hardware_without_a_price_is_refused(sku, hint):
     made(prices={"default_hardware": "cpu", "models": [{"model": "a/b", "hardware": "gpu-a40-large"}]})
 
 
-def test_a_sku_that_is_none_is_complained_about_once():
-    """What it should look like, and not that it has no price, too."""
+def test_invalid_sku_is_reported_once():
+    """With what it should look like, and not again for its missing price."""
     assert "expected a hardware sku" in problems(prices={"default_hardware": "GPU"})["prices.default_hardware"]
 
 
 @pytest.mark.parametrize("price", ["0.0000000000000000001", "1e-400", "0." + "3" * 30])
-def test_a_price_finer_than_any_is_refused(price):
-    """So that sums of prices can be kept exact."""
+def test_price_below_the_smallest_unit_is_refused(price):
+    """So that sums of prices are exact."""
     found = problems(prices={"models": [{"model": "a/b", "usd_per_run": Decimal(price)}]})
     assert "at most 18 places" in found["prices.models[0].usd_per_run"]
 
 
-def test_a_budget_finer_than_a_micro_dollar_is_refused():
-    """It would quietly be another budget."""
+def test_budget_below_a_micro_dollar_is_refused():
+    """It would silently become another budget."""
     found = problems(teams=[team(budget_usd_per_day=Decimal("0.1000001"))])
     assert "expected whole micro-dollars: at most 6 places after the point" in found["teams[0].budget_usd_per_day"]
 
 
-def test_who_is_told_of_budgets_is_told_by_https():
-    """What a team spends is nobody's business on the way, unless the config allows plain http for webhooks."""
+def test_budget_webhook_must_be_https():
+    """What a team spends is confidential in transit, unless the config allows plain http for webhooks."""
     hook = "https://hooks.example.com/a?b=c"
     assert made(teams=[team(budget_webhook=hook)]).teams[0].budget_webhook == hook
     for wrong in ("hooks.example.com", "ftp://x.example", "https://u:p@x.example", "https://x.example/#a", "", 5):
@@ -751,25 +751,25 @@ def test_who_is_told_of_budgets_is_told_by_https():
     made(teams=plain, webhooks={"allow_http": True})
 
 
-def test_outputs_need_a_place():
-    """Asked to keep outputs without a place, the gateway says so at start and not when they are gone."""
+def test_outputs_persist_needs_a_url():
+    """Asked to keep outputs without a place, the gateway says so at the start and not when they are gone."""
     assert "needs an outputs.url" in problems(outputs={"persist": "all"})["outputs.persist"]
     made(outputs={"persist": "off"})
 
 
-def test_the_gateway_does_not_call_itself():
-    """public_url given as base_url would go round in circles."""
+def test_base_url_must_not_be_the_gateway():
+    """public_url given as base_url would be a loop."""
     found = problems(server={"public_url": "https://g.example.com"}, upstream={"base_url": "https://g.example.com/v1/"})
     assert list(found) == ["upstream.base_url"]
 
 
-def test_sqlite_has_no_password():
+def test_sqlite_url_has_no_password():
     """A password in the wrong place protects nothing."""
     assert list(problems({"PW": "pw"}, store={"password_env": "PW"})) == ["store.password_env"]
 
 
-def test_the_stores_address_has_its_password():
-    """The password reaches Redis, whatever characters it has, and shows nowhere else."""
+def test_store_password_reaches_redis_only():
+    """Whatever characters it has; it shows nowhere else."""
     config = made({"PW": "p@ss/w:rd"}, store={"url": "redis://user@h:6379/2", "password_env": "PW"})
     assert config.store.address.get_secret_value() == "redis://user:p%40ss%2Fw%3Ard@h:6379/2"
     assert config.store.url == "redis://user@h:6379/2"
@@ -782,7 +782,7 @@ def test_the_stores_address_has_its_password():
 SECRET = "hunter2hunter2hunter2hunter2"
 
 
-def test_no_dump_and_no_repr_shows_a_secret(tmp_path):
+def test_dump_and_repr_show_no_secret(tmp_path):
     """A config can be printed, logged and passed on."""
     environ = {"OPS": SECRET + "1", "KEY": SECRET + "2", "PW": SECRET + "3", "REPLICATE_API_TOKEN": SECRET}
     config = made(
@@ -823,7 +823,7 @@ def test_no_dump_and_no_repr_shows_a_secret(tmp_path):
         {"teams": [{"name": "acme", "keys": {"a": SECRET}}]},
     ],
 )
-def test_no_error_shows_a_secret_that_was_put_into_the_wrong_place(sections):
+def test_error_about_a_misplaced_secret_does_not_show_it(sections):
     """The output of a failed start can be pasted into a ticket."""
     with pytest.raises(ConfigError) as caught:
         made(**sections)
@@ -835,8 +835,8 @@ def test_no_error_shows_a_secret_that_was_put_into_the_wrong_place(sections):
 
 
 @pytest.mark.parametrize("name", ["rgw_abcdefghijkl_" + "a" * 32, TOKEN, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
-def test_what_looks_like_a_secret_is_struck_out_anywhere(name):
-    """A key pasted as a name, a host, a scope or a key of the table is not repeated."""
+def test_text_that_looks_like_a_secret_is_redacted_anywhere(name):
+    """A key pasted as a name, a host, a scope or a table key is not repeated."""
     found = problems(
         server={"host": name + "/"},
         teams=[{"name": name + "!", "scopes": [name], "models": [name]}],
@@ -859,7 +859,7 @@ def test_teams_are_found_by_name():
     assert acme.key("other") is None
 
 
-def test_keys_of_the_config_are_records_like_the_issued_ones():
+def test_config_keys_are_records_like_issued_ones():
     """Authentication treats both alike; the id stays the same over restarts and rotation."""
     config = made(
         teams=[
@@ -877,7 +877,7 @@ def test_keys_of_the_config_are_records_like_the_issued_ones():
     assert key.expires_at == 1_896_048_000.0
 
 
-def test_browsers_are_admitted_by_the_teams_origins_else_by_its_keys():
+def test_origins_are_the_teams_or_else_its_keys():
     """A team that lists none is not limited: the keys' own origins count."""
     key = {"sha256": DIGEST, "origins": ["https://a.com"]}
     assert made(teams=[team(keys=[key])]).teams[0].browser_origins == ("https://a.com",)
@@ -885,7 +885,7 @@ def test_browsers_are_admitted_by_the_teams_origins_else_by_its_keys():
     assert both.teams[0].browser_origins == ("https://a.com", "https://b.com")
 
 
-def test_a_config_survives_pickling():
+def test_config_survives_pickling():
     """Workers are started with it."""
     config = made(teams=[team(keys=[{"sha256": DIGEST}])])
     again = pickle.loads(pickle.dumps(config))
@@ -913,7 +913,7 @@ DATA = st.dictionaries(
 
 
 @given(DATA)
-def test_any_data_is_a_config_or_is_refused_with_problems(data):
+def test_any_data_is_a_config_or_a_list_of_problems(data):
     """No config, however mangled, ends in a traceback."""
     told: list[Problem] | None = None
     try:

@@ -38,30 +38,30 @@ def given(data: Any, path: str = "") -> Iterator[str]:
             yield from given(value, f"{path}{name}.")
 
 
-def test_the_example_loads_as_it_is():
+def test_example_loads_as_it_is():
     """It can be copied and started with nothing but the token."""
     config = load(EXAMPLE, ENVIRON)
     assert [team.name for team in config.teams] == ["research", "acme"]
 
 
-def test_the_example_has_every_key():
-    """A setting that is not in the example is one that nobody finds."""
+def test_example_has_every_key():
+    """A setting that is not in the example is one that no operator finds."""
     everything = set(given(tomllib.loads(SETTING_OFF.sub("", TEXT))))
     missing = set(fields(Config)) - everything
     assert not missing
     assert not everything - set(fields(Config))
 
 
-def test_the_example_shows_the_defaults():
-    """What it says outside of the made-up entries is what holds without it."""
+def test_example_shows_the_defaults():
+    """What it says outside the invented entries is what applies without it."""
     data = tomllib.loads(TEXT, parse_float=Decimal)
     del data["teams"], data["prices"]["models"], data["cache"]["rules"]
     assert from_mapping(data, ENVIRON) == from_mapping({}, ENVIRON)
 
 
 @pytest.mark.parametrize("line", SETTING_OFF.sub("\0", TEXT).split("\0")[1:])
-def test_each_setting_that_is_off_can_be_taken_into_use(tmp_path, line):
-    """Taking the # away gives a config that loads, once what it stands against is left out."""
+def test_each_commented_setting_can_be_enabled(tmp_path, line):
+    """Removing the # gives a config that loads, once conflicting settings are left out."""
     setting = line.split("\n")[0]
     name = setting.split(" = ")[0]
     text = TEXT.replace(f"#{setting}", setting)
@@ -92,15 +92,15 @@ def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 @pytest.mark.parametrize("model", sorted(set(_models(Config)), key=lambda model: model.__name__))
-def test_every_field_is_described_and_has_an_example(model):
-    """Errors show how a value looks."""
+def test_every_field_has_a_description_and_an_example(model):
+    """Errors show what a value looks like."""
     for name, field in model.model_fields.items():
         assert field.description, name
         assert field.examples or list(models_in(field.annotation)), name
 
 
 @pytest.mark.parametrize("model", sorted(set(_models(Config)), key=lambda model: model.__name__))
-def test_examples_are_values_that_are_taken(model):
+def test_examples_are_valid_values(model):
     """An error's "for example" can be copied."""
     for name, field in model.model_fields.items():
         if field.examples and name != "sha256":

@@ -16,7 +16,7 @@ def warned(environ: dict[str, str] | None = None, /, **sections: Any) -> dict[st
     return {problem.path: problem.message for problem in warnings(config, NOW)}
 
 
-def test_a_plain_config_has_no_warnings():
+def test_plain_config_has_no_warnings():
     """Silence means something."""
     assert warned() == {}
 
@@ -86,8 +86,8 @@ def test_a_plain_config_has_no_warnings():
         ),
     ],
 )
-def test_what_is_doubtful_is_warned_of(sections, path, words):
-    """The operator is told before the callers notice."""
+def test_doubtful_settings_get_warnings(sections, path, words):
+    """The operator learns before the callers notice."""
     found = warned(**sections)
     assert list(found) == [path]
     assert words in found[path]
@@ -106,13 +106,13 @@ def test_what_is_doubtful_is_warned_of(sections, path, words):
         {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "expires": "2099-01-01"}]}]},
     ],
 )
-def test_what_is_sound_is_not_warned_of(sections):
+def test_sound_settings_get_no_warnings(sections):
     """Warnings that are always there are not read."""
     assert warned(**sections) == {}
 
 
-def test_a_token_that_everybody_can_read_is_warned_of(tmp_path):
-    """The file's permissions are looked at."""
+def test_world_readable_token_file_gets_a_warning(tmp_path):
+    """The file's permissions are checked."""
     path = tmp_path / "token"
     path.write_text("r8_0123456789abc")
     path.chmod(0o644)
@@ -121,8 +121,8 @@ def test_a_token_that_everybody_can_read_is_warned_of(tmp_path):
     assert warned(upstream={"token_file": str(path)}) == {}
 
 
-def test_a_key_that_can_be_guessed_is_warned_of_without_showing_it():
-    """Keys from the environment may have any form, but short ones are told."""
+def test_guessable_key_gets_a_warning_without_being_shown():
+    """Keys from the environment may have any form, but short ones are reported."""
     teams = [{"name": "acme", "keys": [{"key_env": "KEY"}]}]
     found = warned({"KEY": "letmein"}, teams=teams)
     assert "can be guessed" in found["teams[0].keys[0].key_env"]

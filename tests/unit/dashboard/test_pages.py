@@ -76,7 +76,7 @@ def assert_strict(text: str) -> None:
     assert "<script>" not in text
 
 
-def test_nothing_is_inline_and_nothing_is_foreign(renderer: Renderer):
+def test_page_has_no_inline_or_foreign_content(renderer: Renderer):
     assert_strict(renderer.page(board(), can_sign_out=True))
     assert_strict(renderer.page(board(whose="alpha", days=(), teams=(), targets=()), can_sign_out=False))
     assert_strict(renderer.sign_in())
@@ -84,8 +84,8 @@ def test_nothing_is_inline_and_nothing_is_foreign(renderer: Renderer):
     assert_strict(assets.load()[assets.MISSING].body.decode())
 
 
-def test_whatever_callers_call_things_is_text(renderer: Renderer):
-    """Targets and errors come from callers and from upstream: in tables and in charts they are words."""
+def test_names_and_errors_are_escaped(renderer: Renderer):
+    """Targets and errors come from callers and from upstream: in tables and charts they are text."""
     shown = board(
         whose=None,
         teams=(row(EVIL),),
@@ -104,7 +104,7 @@ def test_whatever_callers_call_things_is_text(renderer: Renderer):
     assert "above the budget" in text
 
 
-def test_every_part_has_its_place_in_the_page(renderer: Renderer):
+def test_every_section_has_its_element_in_the_page(renderer: Renderer):
     """What the stream sends is put where the page has an element of that id."""
     shown = board()
     ids = {attributes.get("id") for _, attributes in Seen(renderer.page(shown, can_sign_out=False)).tags}
@@ -116,7 +116,7 @@ def test_every_part_has_its_place_in_the_page(renderer: Renderer):
         assert not [attributes for _, attributes in Seen(html).tags if "id" in attributes]
 
 
-def test_every_chart_has_words_and_a_table(renderer: Renderer):
+def test_every_chart_has_a_description_and_a_table(renderer: Renderer):
     text = renderer.page(board(), can_sign_out=False)
     charts = [attributes for tag, attributes in Seen(text).tags if tag == "svg"]
     assert len(charts) == 3
@@ -124,11 +124,11 @@ def test_every_chart_has_words_and_a_table(renderer: Renderer):
     assert len(re.findall(r"as a table</summary>", text)) == 3
 
 
-def test_a_board_is_drawn_once_for_all_who_look(renderer: Renderer):
+def test_board_is_rendered_once_for_all_viewers(renderer: Renderer):
     assert renderer.sections(board(at=5.0)) is renderer.sections(board(at=5.0))
 
 
-def test_many_teams_stand_together_in_a_chart_and_are_counted_in_tables(renderer: Renderer):
+def test_many_teams_are_grouped_in_charts_and_listed_in_tables(renderer: Renderer):
     names = [f"team{number:03}" for number in range(60)]
     shown = board(
         teams=tuple(row(name) for name in names),
@@ -156,14 +156,14 @@ def test_amounts_are_exact(microusd: int, text: str):
     assert usd(microusd) == text
 
 
-def test_shares_and_times_are_for_people():
+def test_percentages_and_times_are_readable():
     assert percent(None) == "–"
     assert percent(0.125) == "12.5 %"
     assert moment(1_781_280_000.5) == "2026-06-12 16:00:00"
 
 
-def test_without_the_extra_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch):
-    """The core installs without what draws the page, and starts."""
+def test_without_its_extra_nothing_is_rendered(monkeypatch: pytest.MonkeyPatch):
+    """The core installs without what renders the page, and starts."""
     real = builtins.__import__
 
     def without(name: str, *more: Any, **others: Any) -> Any:
@@ -175,6 +175,6 @@ def test_without_the_extra_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch):
     assert load_renderer() is None
 
 
-def test_the_charts_library_leaves_imports_alone():
-    """Whoever imports anything after the page was drawn is neither slowed down nor warned."""
+def test_chart_library_does_not_change_the_import_system():
+    """Later imports are neither slower nor do they warn."""
     assert all(hasattr(finder, "find_spec") for finder in sys.meta_path)

@@ -1,7 +1,6 @@
 """Links: led back to the gateway, and turned back before they go upstream."""
 
 import json
-import time
 from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
@@ -226,11 +225,10 @@ def test_more_links_than_anybody_needs_are_refused():
 )
 def test_megabytes_of_anything_take_a_moment(text):
     """One caller's large input does not stop the others: the time is linear, and the memory small."""
+    # Quadratic time would be hours: the test's timeout is the bound.
     body = b'{"x":' + text + b',"files":"' + LINK.encode() + b'"}'
-    began = time.process_time()
     assert [link.url for link in links.file_links(body)][-1:] == [LINK]
     assert len(links.translate(body, {LINK: UPSTREAM})) == len(body) - len(LINK) + len(UPSTREAM)
-    assert time.process_time() - began < 8
 
 
 @pytest.mark.parametrize(
