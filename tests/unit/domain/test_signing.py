@@ -25,13 +25,13 @@ def headers(**changed: str) -> dict[str, str]:
     }
 
 
-def test_the_documented_example_is_signed_as_documented():
-    """Receivers that follow the standard accept what is signed here."""
+def test_documented_example_is_signed_as_documented():
+    """Receivers that follow the standard accept the gateway's signatures."""
     assert signing.sign(KEY, ID, AT, BODY) == SIGNATURE
     assert signing.is_signed(KEY, headers(), BODY, AT)
 
 
-def test_any_of_several_signatures_will_do():
+def test_any_of_several_signatures_is_enough():
     """While a secret is rotated, messages carry two signatures."""
     assert signing.is_signed(KEY, headers(signature=f"v1,AAAA {SIGNATURE} v2,x"), BODY, AT)
 
@@ -51,13 +51,13 @@ def test_any_of_several_signatures_will_do():
         ({}, BODY, AT - signing.TOLERANCE_SECONDS - 1),
     ],
 )
-def test_what_was_changed_or_is_old_is_refused(changed, body, now):
-    """A message that was tampered with, or is played again later, is no news."""
+def test_changed_or_old_message_is_refused(changed, body, now):
+    """A message that was tampered with, or is replayed later, is ignored."""
     assert not signing.is_signed(KEY, headers(**changed), body, now)
 
 
 @given(st.binary(min_size=24, max_size=64), st.binary(max_size=200))
-def test_the_standards_own_library_agrees(key, body):
+def test_signature_agrees_with_the_standards_library(key, body):
     """Two implementations, one signature."""
     at = datetime.fromtimestamp(AT, UTC)
     text = json.dumps(body.hex())
@@ -74,7 +74,7 @@ def test_the_standards_own_library_agrees(key, body):
 def test_verification_agrees_with_the_standards_library(
     key: bytes, body: str, changed: str, age: int, has_older_signature: bool
 ):
-    """A message that receivers' own libraries would take or refuse is taken or refused here, too."""
+    """A message that receivers' own libraries accept or refuse is accepted or refused here, too."""
     # The library reads the system's clock. Messages near the limit of age are left out: a second may pass meanwhile.
     assume(abs(abs(age) - signing.TOLERANCE_SECONDS) > 5)
     now = int(time.time())
@@ -104,14 +104,14 @@ def test_verification_agrees_with_the_standards_library(
 
 @given(st.binary(min_size=24, max_size=64))
 def test_secret_is_read_as_the_standards_library_reads_it(key: bytes):
-    """A secret from Replicate's API opens the same messages here as in a receiver."""
+    """A secret from Replicate's API verifies the same messages here as in a receiver."""
     secret = "whsec_" + base64.b64encode(key).decode()
     assert signing.sign(signing.key_of(secret), ID, AT, b"x") == Webhook(secret).sign(
         ID, datetime.fromtimestamp(AT, UTC), "x"
     )
 
 
-def test_a_secret_that_is_none_is_named():
+def test_invalid_secret_is_a_clear_error():
     """A mistyped secret is a clear error."""
     with pytest.raises(ValueError, match="not a webhook secret"):
         signing.key_of("whsec_not base64!")

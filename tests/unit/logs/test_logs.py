@@ -44,7 +44,7 @@ def told(style: str, level: str = "debug") -> tuple[logging.Logger, io.StringIO]
     return logging.getLogger("gateway.test"), stream
 
 
-def test_a_line_for_eyes_has_time_level_name_text_and_fields():
+def test_console_line_has_time_level_name_text_and_fields():
     """One event, one line."""
     logger, stream = told("console")
     logger.info("prediction finished", extra={"prediction": "abc", "seconds": 1.5, "why": "two words", "none": None})
@@ -54,7 +54,7 @@ def test_a_line_for_eyes_has_time_level_name_text_and_fields():
     assert len(time) == len("2026-01-31T12:00:00.000Z")
 
 
-def test_a_line_for_machines_is_one_json_object():
+def test_json_line_is_one_object():
     """Every line can be parsed by itself."""
     logger, stream = told("json")
     logger.warning("prediction %s", "finished", extra={"prediction": "abc", "seconds": 1.5, "tags": ["a", "b"]})
@@ -81,8 +81,8 @@ def test_times_are_utc(monkeypatch):
 
 @pytest.mark.parametrize("style", ["console", "json"])
 @pytest.mark.parametrize("secret", [*SECRETS, REGISTERED])
-def test_no_secret_leaves_by_any_way(style, secret):
-    """Message, arguments, fields, nested fields, exceptions and their causes, stacks: all are cleaned."""
+def test_secrets_are_redacted_everywhere(style, secret):
+    """Message, arguments, fields, nested fields, exceptions and their causes, stacks."""
     logger, stream = told(style)
     logger.info(f"text {secret} text")  # noqa: G004
     logger.info("text %s", secret)
@@ -116,8 +116,8 @@ class Shown:
         return self.text
 
 
-def test_fields_that_are_named_like_secrets_are_not_shown():
-    """Whatever an authorization holds, in whatever form."""
+def test_fields_named_like_secrets_are_hidden():
+    """Whatever an authorization field contains, in whatever form."""
     logger, stream = told("json")
     logger.info(
         "x", extra={"authorization": "plain", "headers": {"Authorization": "plain", "Cookie": "plain", "A": "b"}}
@@ -126,26 +126,26 @@ def test_fields_that_are_named_like_secrets_are_not_shown():
     assert json.loads(stream.getvalue())["headers"]["A"] == "b"
 
 
-def test_a_registered_secret_is_struck_out_as_it_is_spelled_in_an_address():
+def test_registered_secret_is_redacted_in_its_url_encoding():
     """A password with special characters shows neither plain nor quoted."""
     logger, stream = told("console")
     logger.info("connecting to redis://:%s@h", "p%40ss%20%22word%22%5Cn%2Fx")
     assert "p%40ss" not in stream.getvalue()
 
 
-def test_a_secret_of_a_letter_or_two_is_not_registered():
-    """It would strike out half of every word."""
+def test_very_short_secret_is_not_registered():
+    """It would redact half of every word."""
     redactor = logs.Redactor(["a", "ab", "abcdef"])
     assert redactor.text("cab abcdef") == "cab [redacted]"
 
 
-def test_of_two_secrets_the_longer_is_struck_out_whole():
+def test_longer_of_two_secrets_is_redacted_whole():
     """One secret that begins as another leaves no rest."""
     redactor = logs.Redactor(["secret", "secret-longer"])
     assert redactor.text("a secret-longer b secret c") == "a [redacted] b [redacted] c"
 
 
-def test_other_handlers_see_the_record_as_it_was():
+def test_other_handlers_see_the_original_record():
     """Tests and tools that catch records are not disturbed."""
     logger, _ = told("console")
     seen = []
@@ -164,22 +164,22 @@ def test_other_handlers_see_the_record_as_it_was():
     assert seen[0].field == TOKEN
 
 
-def test_a_line_that_cannot_be_formatted_does_not_print_its_arguments(capsys):
-    """Logging's own complaint would print them as they are."""
+def test_unformattable_record_does_not_print_its_arguments(capsys):
+    """Logging's own error report would print them as they are."""
     logger, stream = told("console")
     logger.info("text %d", TOKEN)
     assert stream.getvalue() == "a log line of gateway.test could not be written\n"
     assert TOKEN not in capsys.readouterr().err
 
 
-def test_a_stream_that_is_gone_is_not_an_error():
+def test_closed_stream_is_no_error():
     """stderr may be closed under a daemon."""
     logger, stream = told("console")
     stream.close()
     logger.info("x")
 
 
-def test_a_line_for_eyes_cannot_be_forged():
+def test_console_line_cannot_be_forged():
     """A caller's text with a newline in it begins no line of its own."""
     logger, stream = told("console")
     logger.info("text\nINFO forged\x1b[31m", extra={"field": "a\nINFO forged", "eq": "a=b"})
@@ -189,8 +189,8 @@ def test_a_line_for_eyes_cannot_be_forged():
 
 
 @given(st.text(), st.text(), st.dictionaries(st.text(), st.text() | st.integers() | st.floats(allow_nan=False)))
-def test_any_text_makes_one_line_for_machines_that_can_be_parsed(message, field, nested):
-    """Striking out never breaks the JSON."""
+def test_any_text_makes_one_valid_json_line(message, field, nested):
+    """Redaction never breaks the JSON."""
     stream = io.StringIO()
     handler = logs.Handler(DirectSink(stream), logs.Redactor([REGISTERED]), FORMATS["json"])
     text = f'"Bearer {message}" {message}"{KEY}\\'
@@ -202,8 +202,8 @@ def test_any_text_makes_one_line_for_machines_that_can_be_parsed(message, field,
     assert stream.getvalue().count("\n") == 1
 
 
-def test_fields_of_great_depth_are_cut():
-    """A structure that holds itself is no endless line."""
+def test_deep_fields_are_truncated():
+    """A structure that contains itself is no endless line."""
     logger, stream = told("json")
     endless: dict[str, object] = {}
     endless["again"] = endless
@@ -216,7 +216,7 @@ def test_fields_of_great_depth_are_cut():
     )
 
 
-def test_the_level_is_the_gateways_and_libraries_only_warn():
+def test_level_is_the_gateways_and_libraries_only_warn():
     """At debug, the libraries do not drown the gateway."""
     logger, stream = told("console", "debug")
     logger.debug("mine")
@@ -227,15 +227,15 @@ def test_the_level_is_the_gateways_and_libraries_only_warn():
     assert "their warning" in stream.getvalue()
 
 
-def test_below_the_level_nothing_is_told():
-    """At error, warnings of libraries are not told either."""
+def test_records_below_the_level_are_dropped():
+    """At error, warnings of libraries are dropped too."""
     logger, stream = told("console", "error")
     logger.warning("mine")
     logging.getLogger("asyncio").warning("theirs")
     assert stream.getvalue() == ""
 
 
-def test_warnings_of_python_are_told_as_logs():
+def test_python_warnings_are_logged():
     """Nothing goes to stderr past the format."""
     _, stream = told("json")
     with warnings.catch_warnings():
@@ -246,7 +246,7 @@ def test_warnings_of_python_are_told_as_logs():
     assert KEY not in stream.getvalue()
 
 
-def test_setting_up_twice_tells_once():
+def test_second_setup_replaces_the_first():
     """A second set-up takes the place of the first."""
     _, first = told("console")
     logger, second = told("console")
@@ -255,13 +255,13 @@ def test_setting_up_twice_tells_once():
     assert second.getvalue().count("\n") == 1
 
 
-def test_texts_for_the_terminal_are_cleaned_too():
-    """The command line's sentences have no secrets either."""
+def test_terminal_texts_are_redacted_too():
+    """The command line's sentences contain no secrets either."""
     logs.register_secret("registered-secret")
     assert logs.redact(f"a registered-secret and {KEY}") == "a [redacted] and [redacted]"
 
 
-def test_a_line_that_is_no_text_is_told_all_the_same():
+def test_undecodable_values_are_logged():
     """Bytes of a header that are no UTF-8, and numbers of any size, break no line."""
     logger, stream = told("json")
     logger.info("x", extra={"bad": b"\xff".decode("utf-8", "surrogateescape"), "big": 2**200, "nan": float("nan")})
@@ -287,8 +287,8 @@ def queued(stream: io.StringIO, max_lines: int = 5) -> QueuedSink:
     return QueuedSink(stream, "{} are missing\n".format, max_lines=max_lines)
 
 
-def test_a_reader_who_has_stopped_holds_nobody_up():
-    """Lines beyond the bound are dropped, counted, and the gap is told when the reader goes on."""
+def test_blocked_reader_delays_no_caller():
+    """Lines beyond the limit are dropped and counted, and the gap is logged when the reader goes on."""
     stream = Jammed()
     sink = queued(stream)
     sink.write("first\n")
@@ -302,8 +302,8 @@ def test_a_reader_who_has_stopped_holds_nobody_up():
     assert sink.dropped == 3
 
 
-def test_the_end_does_not_wait_for_a_reader_who_has_stopped():
-    """A process can stop although its log is jammed."""
+def test_shutdown_does_not_wait_for_a_blocked_reader():
+    """A process can stop although its log is blocked."""
     stream = Jammed()
     sink = queued(stream)
     sink.write("first\n")
@@ -333,8 +333,8 @@ def test_queued_lines_are_written_in_order_and_none_is_lost():
         assert [n for who, n in lines if who == mine] == list(range(2000))
 
 
-def test_lines_for_a_stream_that_is_gone_count_as_dropped():
-    """A pipe that its reader has closed ends nothing, and can be seen in the metrics."""
+def test_lines_for_a_closed_stream_count_as_dropped():
+    """A closed pipe ends nothing, and the metrics show it."""
     stream = io.StringIO()
     stream.close()
     sink = queued(stream)
@@ -343,8 +343,8 @@ def test_lines_for_a_stream_that_is_gone_count_as_dropped():
     assert sink.dropped == 1
 
 
-def test_what_serves_writes_through_the_queue():
-    """Redacted and in the chosen form, like everything else; what is missing is counted for the process."""
+def test_serving_process_logs_through_the_queue():
+    """Redacted and in the chosen form, like everything else; dropped lines are counted for the process."""
     stream = io.StringIO()
     logs.configure("json", "info", [REGISTERED], stream, queued=True)
     logging.getLogger("gateway.test").info(

@@ -55,15 +55,15 @@ def service(store: FakeStore, view: PredictionView, **config_keys: str) -> Expla
     return ExplainService(predictions, predictions, store, store, pricing, config_keys=config_keys, sources=[courier])
 
 
-async def test_others_tell_their_part(store: FakeStore):
-    """Whoever delivers webhooks, or copies outputs, adds to the story of this prediction."""
+async def test_other_services_add_their_events(store: FakeStore):
+    """Webhook deliveries and output copies add to the timeline of this prediction."""
     answer: Any = await service(store, PredictionView(PREDICTION, RUN)).explain(caller(), "p1")
     assert [each["what"] for each in answer["timeline"]] == ["asked", "created", "delivered"]
     assert answer["price"]["basis"]["usd_per_run"] == "0.5"
     assert answer["price"]["charged_usd"] is None
 
 
-async def test_a_key_is_named_from_the_config_or_the_store_or_not_at_all(store: FakeStore):
+async def test_key_is_named_from_config_or_store_or_left_out(store: FakeStore):
     _, key = issue(id="kept", name="the server")
     await store.add_key(key)
     for key_id, name in (("k", "of the config"), ("kept", "the server"), ("gone", None)):
@@ -72,6 +72,6 @@ async def test_a_key_is_named_from_the_config_or_the_store_or_not_at_all(store: 
         assert answer["key"] == {"id": key_id, "name": name}
 
 
-async def test_what_is_not_the_callers_is_not_found(store: FakeStore):
+async def test_foreign_prediction_is_not_found(store: FakeStore):
     with pytest.raises(NotFound):
         await service(store, PredictionView(replace(PREDICTION, team="blue"), RUN)).explain(caller(), "p1")

@@ -22,7 +22,7 @@ def ask(size: int = 100, *, is_head: bool = False, **headers: str) -> Selection:
     return select(given, etag=TAG, modified_at=AT, size=size, is_head=is_head)
 
 
-def test_dates_are_written_as_headers_have_them():
+def test_dates_are_written_as_in_headers():
     assert http_date(AT) == ON
 
 
@@ -52,17 +52,17 @@ def test_dates_are_written_as_headers_have_them():
         ("", Whole()),
     ],
 )
-def test_one_range_is_given_and_what_is_not_understood_is_passed_over(text: str, selection: Selection):
+def test_one_range_is_served_and_invalid_ranges_are_ignored(text: str, selection: Selection):
     assert ask(Range=text) == selection
 
 
-def test_of_nothing_no_range_can_be_given():
+def test_empty_file_has_no_range():
     assert ask(0) == Whole()
     assert ask(0, Range="bytes=0-") == Unsatisfiable()
     assert ask(0, Range="bytes=-5") == Unsatisfiable()
 
 
-def test_a_head_tells_of_the_whole():
+def test_head_ignores_ranges():
     assert ask(is_head=True, Range="bytes=0-1") == Whole()
     assert ask(is_head=True, If_None_Match=TAG) == NotModified()
 
@@ -100,7 +100,7 @@ def test_a_head_tells_of_the_whole():
     ],
 )
 def test_conditions_come_before_ranges(headers: dict[str, str], selection: Selection):
-    """Who has the file gets nothing; who has an older one gets the whole, not a part that does not fit."""
+    """A client that has the file gets nothing; one with an older file gets the whole, not a part that does not fit."""
     assert ask(**headers) == selection
 
 
