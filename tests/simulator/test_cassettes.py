@@ -178,7 +178,7 @@ def ask_again(recorded: dict[str, Any], names: dict[str, str]) -> tuple[str, dic
 
 @pytest.mark.skipif(not CASSETTES, reason="the folder of recordings is not there")
 @pytest.mark.parametrize("path", CASSETTES, ids=lambda path: path.stem)
-async def test_a_recorded_request_gets_an_answer_of_the_recorded_shape(start, path):
+async def test_recorded_request_gets_a_response_of_the_recorded_form(start, path):
     """A client written against the real service sees the same statuses, headers and fields here."""
     account = "test" if path.stem == "models-create" else "acme"
     api = await start(tokens=(f"r8_recorded={account}",))
@@ -195,7 +195,7 @@ async def test_a_recorded_request_gets_an_answer_of_the_recorded_shape(start, pa
 
 @pytest.mark.skipif(not CASSETTES, reason="the folder of recordings is not there")
 async def test_every_tolerated_difference_is_needed(start):
-    """The table of differences says nothing that is no longer so."""
+    """The table of differences has no outdated entry."""
     used.clear()
     for path in CASSETTES:
         await test_a_recorded_request_gets_an_answer_of_the_recorded_shape(start, path)
@@ -229,10 +229,8 @@ LEARNED: list[tuple[str, str, Any, dict[str, str], int, str, list[str]]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "body", "headers", "status", "state", "keys"), LEARNED)
-async def test_answers_have_the_shapes_learned_from_the_recordings(
-    api, method, path, body, headers, status, state, keys
-):
-    """Fields come in the order in which the real service sends them."""
+async def test_responses_have_the_recorded_field_order(api, method, path, body, headers, status, state, keys):
+    """As the real service sends them."""
     reply = await api.ask(method, path, json=body, headers=headers)
     assert reply.status == status
     if isinstance(reply.body, dict):

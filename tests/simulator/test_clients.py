@@ -25,7 +25,7 @@ def ref(simulator, name):
     return f"{model.ref}:{version.id}"
 
 
-async def test_run_gives_the_output(client, simulator):
+async def test_run_returns_the_output(client, simulator):
     """By version, and by an official model's name; blocking, and by polling."""
     text = await asyncio.to_thread(
         lambda: "".join(client.run(ref(simulator, "acme/storyteller"), {"prompt": "x", "seed": 1}))
@@ -39,8 +39,8 @@ async def test_run_gives_the_output(client, simulator):
     assert slow == "patience (seed 1, 20 steps)"
 
 
-async def test_stream_gives_the_tokens(client, simulator):
-    """Event by event, ended by done; the token travels along, since this client sends it anywhere."""
+async def test_stream_returns_the_tokens(client, simulator):
+    """Event by event, ended by done; the token is sent along, since this client sends it anywhere."""
 
     def read():
         return [
@@ -59,8 +59,8 @@ async def test_stream_gives_the_tokens(client, simulator):
     assert simulator.requests.authorized("delivery") == 2
 
 
-async def test_predictions_are_created_reloaded_cancelled_and_waited_for(client, simulator):
-    """The objects validate, whatever shape the answer has."""
+async def test_predictions_are_created_reloaded_cancelled_and_awaited(client, simulator):
+    """The objects validate, whatever form the response has."""
     _, version = find(simulator, "acme/slow")
     prediction = await client.predictions.async_create(version=version.id, input={"duration": 1000})
     await prediction.async_reload()
@@ -101,7 +101,7 @@ async def test_files_are_uploaded_and_used(client, simulator):
     assert await client.files.async_delete(uploaded.id)
 
 
-async def test_everything_else_reads_as_the_client_expects(client, simulator):
+async def test_other_responses_are_as_the_client_expects(client, simulator):
     """Models, versions, collections, hardware, deployments, account, search, trainings, webhook secret."""
     model = await client.models.async_get("stability-ai/sdxl")
     assert model.latest_version.id.startswith("39ed52f2")
@@ -137,7 +137,7 @@ async def test_everything_else_reads_as_the_client_expects(client, simulator):
     assert len((await client.trainings.async_list()).results) == 1
 
 
-async def test_errors_reach_the_client_as_its_own(client, simulator):
+async def test_errors_become_the_clients_own(client, simulator):
     """A model's failure is a ModelError, a refusal a ReplicateError; a 429 on a read is retried."""
     with pytest.raises(ModelError, match="division by zero"):
         await asyncio.to_thread(lambda: "".join(client.run(ref(simulator, "acme/fail"), {}, wait=False)))

@@ -9,13 +9,13 @@ from gateway.simulator import Fault, SimulatorSettings, simulate
 from tests.support.polling import until
 
 
-async def test_it_is_off_unless_asked_for(api):
-    """A simulator that is reachable by others has no back door."""
+async def test_control_api_is_off_by_default(api):
+    """A simulator that others can reach has no back door."""
     reply = await api.get(api.simulator.base_url.removesuffix("/v1") + "/_control/requests")
     assert reply.status == 404
 
 
-async def test_the_log_tells_what_was_received_on_both_origins(start):
+async def test_request_log_has_both_origins(start):
     """Method, path, headers, size and hash of the body, and the operation's name."""
     api = await start(control=True, max_body_logged=10)
     control = api.simulator.base_url.removesuffix("/v1") + "/_control"
@@ -42,7 +42,7 @@ async def test_the_log_tells_what_was_received_on_both_origins(start):
 
 
 async def test_counts_stay_exact_when_the_log_overflows(start):
-    """The log is bounded; how many there were is not forgotten."""
+    """The log is limited; the number of requests is not forgotten."""
     api = await start(max_requests_logged=5)
     for _ in range(12):
         await api.get("/account")
@@ -54,7 +54,7 @@ async def test_counts_stay_exact_when_the_log_overflows(start):
     assert api.simulator.requests.count() == 0
 
 
-async def test_the_clock_the_faults_and_the_truth_are_at_hand(start):
+async def test_clock_faults_and_state_are_available_over_http(start):
     """What Python can do, HTTP can."""
     api = await start(control=True, faults=(Fault("delay", seconds=0.01, times=1),))
     control = api.simulator.base_url.removesuffix("/v1") + "/_control"
@@ -80,7 +80,7 @@ async def test_the_clock_the_faults_and_the_truth_are_at_hand(start):
     assert (await api.get(f"{control}/clock")).body["now"] < after
 
 
-async def test_it_introduces_itself_to_a_newcomer():
+async def test_simulator_prints_an_introduction():
     """Addresses, models, and a request that works as printed."""
     lines: list[str] = []
     task = asyncio.create_task(simulate(SimulatorSettings(), lines.append))
@@ -94,7 +94,7 @@ async def test_it_introduces_itself_to_a_newcomer():
     assert "curl" in text
 
 
-async def test_it_stops_when_told_to():
+async def test_simulator_stops_on_sigterm():
     """SIGTERM ends the program cleanly."""
     program = "import asyncio; from gateway.simulator import *; asyncio.run(simulate(SimulatorSettings()))"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)

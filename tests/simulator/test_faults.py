@@ -33,8 +33,8 @@ async def hello(api, **more):
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-async def test_what_strikes_before_a_request_is_taken_creates_nothing(api, fault, status, text):
-    """The answer is the fault's, and nothing runs."""
+async def test_fault_before_a_create_creates_nothing(api, fault, status, text):
+    """The response is the fault's, and nothing runs."""
     api.simulator.faults.set(fault)
     reply = await hello(api)
     assert reply.status == status
@@ -47,7 +47,7 @@ async def test_what_strikes_before_a_request_is_taken_creates_nothing(api, fault
 
 
 @pytest.mark.parametrize(("name", "created"), [("drop_before", 0), ("drop_after", 1)])
-async def test_a_dropped_connection_leaves_nothing_or_a_prediction_behind(api, name, created):
+async def test_dropped_connection_leaves_nothing_or_a_prediction(api, name, created):
     """The client cannot tell which; the simulator's log can."""
     api.simulator.faults.set(Fault(name, operation="predictions.create"))
     with pytest.raises(aiohttp.ClientError):
@@ -56,7 +56,7 @@ async def test_a_dropped_connection_leaves_nothing_or_a_prediction_behind(api, n
     assert api.simulator.requests.count("predictions.create") == 1
 
 
-async def test_an_html_error_after_a_create_leaves_the_prediction_alive(api):
+async def test_html_error_after_a_create_leaves_the_prediction_alive(api):
     """The page is a 502, but the run goes on and can be found in the list."""
     api.simulator.faults.set(Fault("html_error_after", times=1))
     reply = await hello(api)
@@ -65,7 +65,7 @@ async def test_an_html_error_after_a_create_leaves_the_prediction_alive(api):
     assert (await api.finish(found["id"]))["output"] == "hello x"
 
 
-async def test_a_long_sync_wait_can_die_as_html_while_the_prediction_lives(start):
+async def test_long_sync_wait_can_fail_as_html_while_the_prediction_lives(start):
     """As reported of the real service."""
     api = await start(speed=1)
     api.simulator.faults.set(Fault("html_error_after", seconds=0.1))
@@ -75,15 +75,15 @@ async def test_a_long_sync_wait_can_die_as_html_while_the_prediction_lives(start
     assert not alive.terminal
 
 
-async def test_reads_right_after_a_create_can_find_nothing(api):
+async def test_reads_right_after_a_create_can_be_404(api):
     """404 twice, then the prediction."""
     api.simulator.faults.set(Fault("not_found_after_create", count=2))
     created = (await hello(api)).body["id"]
     assert [(await api.get(f"/predictions/{created}")).status for _ in range(3)] == [404, 404, 200]
 
 
-async def test_answers_can_be_broken_slow_or_compressed(api):
-    """The request was taken all the same."""
+async def test_responses_can_be_broken_slow_or_compressed(api):
+    """The request was accepted all the same."""
     api.simulator.faults.set(Fault("malformed_json"))
     with pytest.raises(json.JSONDecodeError):
         _ = (await hello(api)).body
@@ -97,8 +97,8 @@ async def test_answers_can_be_broken_slow_or_compressed(api):
     assert len(api.simulator.predictions) == 5
 
 
-async def test_the_shape_and_the_times_of_answers_can_be_chosen(api):
-    """Both shapes, and fractions of 0, 3, 6 or 9 digits."""
+async def test_form_and_times_of_responses_can_be_chosen(api):
+    """Both forms, and fractions of 0, 3, 6 or 9 digits."""
     api.simulator.faults.set(Fault("shape", value="database"))
     created = (await hello(api)).body
     assert next(iter(created)) == "completed_at"
@@ -110,7 +110,7 @@ async def test_the_shape_and_the_times_of_answers_can_be_chosen(api):
         assert len(text) == 20 + digits + (1 if digits else 0)
 
 
-async def test_the_sync_answer_can_claim_more_or_less(start):
+async def test_sync_response_can_claim_another_status(start):
     """Finished as succeeded; unfinished as processing."""
     api = await start(speed=10)
     api.simulator.faults.set(Fault("sync_succeeded"))
@@ -122,7 +122,7 @@ async def test_the_sync_answer_can_claim_more_or_less(start):
     assert (reply.status, reply.body["status"], reply.body["output"]) == (201, "processing", None)
 
 
-async def test_what_a_prediction_records_can_be_overridden(api):
+async def test_recorded_fields_can_be_overridden(api):
     """Another version, a hidden one, another model."""
     api.simulator.faults.set(Fault("version_override"))
     assert (await hello(api)).body["version"] == "5" * 64
@@ -131,7 +131,7 @@ async def test_what_a_prediction_records_can_be_overridden(api):
     assert (body["version"], body["model"]) == ("hidden", "internal/x")
 
 
-async def test_a_prediction_can_boot_late_be_interrupted_or_hang(api):
+async def test_prediction_can_boot_late_be_interrupted_or_hang(api):
     """Its fate is decided when it is created."""
     api.simulator.faults.set(Fault("interrupted"))
     failed = await api.finish((await hello(api)).body["id"])
@@ -146,8 +146,8 @@ async def test_a_prediction_can_boot_late_be_interrupted_or_hang(api):
     assert (await api.get(f"/predictions/{late}")).body["status"] == "starting"
 
 
-async def test_a_cancel_can_lose_the_race_or_come_late(start):
-    """The answer says processing; the end is succeeded, or canceled after a while."""
+async def test_cancel_can_lose_the_race_or_come_late(start):
+    """The response says processing; the end is succeeded, or canceled after a while."""
     api = await start(speed=10)
     given = {"duration": 1, "steps": 5}
     api.simulator.faults.set(Fault("cancel_race"))
@@ -162,7 +162,7 @@ async def test_a_cancel_can_lose_the_race_or_come_late(start):
     assert (await api.finish(second))["status"] == "canceled"
 
 
-async def test_streams_can_be_cut_ended_idle_or_something_else(api):
+async def test_streams_can_be_cut_idle_or_replaced(api):
     """What a reader of streams must survive, and where it can resume."""
     created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 9}, wait=True)).body
     await api.finish(created["id"])
@@ -195,7 +195,7 @@ async def test_outputs_can_be_missing(api):
     assert (await api.get(made["output"][0])).status == 200
 
 
-async def test_a_fault_strikes_whom_it_is_aimed_at_and_no_others(api):
+async def test_fault_affects_only_its_target(api):
     """By operation, path, model, version and deployment."""
     painter, hello_target = "acme/painter", "replicate/*"
     api.simulator.faults.set(Fault("throttle", operation="predictions.create", target=hello_target))
@@ -211,14 +211,14 @@ async def test_a_fault_strikes_whom_it_is_aimed_at_and_no_others(api):
     assert (await api.get(f"/predictions/{created.id}")).status == 500
 
 
-async def test_a_fault_strikes_as_often_as_told(api):
+async def test_fault_occurs_as_often_as_configured(api):
     """`after` lets some pass, `times` ends it."""
     api.simulator.faults.set(Fault("throttle", operation="account.get", after=1, times=2))
     assert [(await api.get("/account")).status for _ in range(5)] == [200, 429, 429, 200, 200]
     assert api.simulator.faults.show()[0]["struck"] == 2
 
 
-def test_chance_is_the_same_for_the_same_seed():
+def test_equal_seed_gives_equal_chance():
     """A run with probabilities can be repeated."""
 
     def struck(seed):
@@ -246,8 +246,8 @@ def test_chance_is_the_same_for_the_same_seed():
     ],
 )
 @pytest.mark.parametrize("suffix", [".json", ".toml"])
-def test_a_wrong_file_of_faults_says_what_is_wrong(tmp_path, given, said, suffix):
-    """Names the file, the entry, and what would have been right."""
+def test_invalid_faults_file_is_reported(tmp_path, given, said, suffix):
+    """With the file, the entry, and what would have been right."""
     path = tmp_path / f"faults{suffix}"
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())
     path.write_text(json.dumps([given]) if suffix == ".json" else f"[[faults]]\n{lines}")
@@ -255,7 +255,7 @@ def test_a_wrong_file_of_faults_says_what_is_wrong(tmp_path, given, said, suffix
         load_faults(path)
 
 
-def test_a_file_of_faults_is_read(tmp_path):
+def test_faults_file_is_read(tmp_path):
     """TOML tables, or JSON with or without the key."""
     toml = tmp_path / "faults.toml"
     toml.write_text('[[faults]]\nname = "throttle"\ntimes = 3\nretry_after = 2\n')
@@ -271,8 +271,8 @@ def test_a_file_of_faults_is_read(tmp_path):
         load_faults(tmp_path / "nothing.toml")
 
 
-def test_every_kind_of_fault_can_be_made_and_tells_its_story():
-    """The table is whole."""
+def test_every_kind_of_fault_can_be_made_and_described():
+    """The table is complete."""
     for name, kind in FAULT_KINDS.items():
         assert Fault(name).fits("unknown", "/") in {True, False}
         assert kind.story

@@ -22,8 +22,8 @@ def form(data: bytes, name: str = "a.txt", kind: str = "text/plain", metadata: s
     return made
 
 
-async def test_a_file_is_stored_listed_read_and_deleted(api):
-    """Its checksums are right, and its answers carry no rate-limit headers."""
+async def test_file_is_stored_listed_read_and_deleted(api):
+    """Its checksums are right, and its responses carry no rate-limit headers."""
     created = await api.ask("POST", "/files", data=form(b"hello\r\n\r\n--x", "tüst.txt", metadata='{"n": 1}'))
     body = created.body
     assert created.status == 201
@@ -39,7 +39,7 @@ async def test_a_file_is_stored_listed_read_and_deleted(api):
     assert (await api.get(f"/files/{body['id']}")).status == 404
 
 
-async def test_a_file_is_gone_after_a_day(api):
+async def test_file_expires_after_a_day(api):
     """On the simulator's clock."""
     body = (await api.ask("POST", "/files", data=form(b"x"))).body
     assert body["expires_at"][:10] > body["created_at"][:10]
@@ -48,7 +48,7 @@ async def test_a_file_is_gone_after_a_day(api):
     assert (await api.get("/files")).body["results"] == []
 
 
-async def test_files_over_a_hundred_megabytes_are_refused(api):
+async def test_file_over_a_hundred_megabytes_is_refused(api):
     """413, before anything is read."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(api.simulator.base_url.split(":")[2][:-3]))
     writer.write(
@@ -61,14 +61,14 @@ async def test_files_over_a_hundred_megabytes_are_refused(api):
 
 
 @pytest.mark.parametrize("body", [b"", b"--x--", b"nothing"])
-async def test_a_broken_form_is_a_400(api, body):
+async def test_broken_form_is_400(api, body):
     """Nothing is stored."""
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     assert (await api.ask("POST", "/files", data=body, headers=headers)).status == 400
     assert (await api.ask("POST", "/files", data=body, headers={"Content-Type": "text/plain"})).status == 400
 
 
-async def test_a_signed_link_downloads_without_a_token_until_it_expires(api):
+async def test_signed_link_downloads_without_a_token_until_it_expires(api):
     """The signature is the permission; a wrong one is a 404."""
     body = (await api.ask("POST", "/files", data=form(b"the bytes", kind="application/zip"))).body
     api.token = None
@@ -112,7 +112,7 @@ async def test_outputs_are_hosted_with_ranges_for_an_hour(api):
 
 
 @pytest.mark.parametrize("source", ["file", "data", "output"])
-async def test_the_upscaler_reads_files_data_uris_and_outputs(api, source):
+async def test_upscaler_reads_files_data_uris_and_outputs(api, source):
     """Whatever way a picture is given, a larger one comes back."""
     picture = paint("small", 1, 20, 10)
     if source == "file":
@@ -137,7 +137,7 @@ async def test_the_upscaler_reads_files_data_uris_and_outputs(api, source):
         ("http://127.0.0.1:1/x.png", "Failed to fetch"),
     ],
 )
-async def test_what_cannot_be_read_fails_the_prediction(api, image, error):
+async def test_unreadable_input_fails_the_prediction(api, image, error):
     """The prediction fails with the reason, not the request."""
     url = image.format(api=api.simulator.base_url, delivery=api.simulator.delivery_url)
     done = await api.finish((await api.create("acme/upscale", {"image": url})).body["id"])
@@ -145,7 +145,7 @@ async def test_what_cannot_be_read_fails_the_prediction(api, image, error):
     assert error in done["error"]
 
 
-def test_one_request_gives_the_same_bytes_and_another_seed_others():
+def test_equal_requests_give_equal_bytes_and_other_seeds_others():
     """Pictures can be compared by their bytes."""
     paint.cache_clear()
     first = paint("a lake", 1, 40, 30)
@@ -155,7 +155,7 @@ def test_one_request_gives_the_same_bytes_and_another_seed_others():
     assert paint("a hill", 1, 40, 30) != first
 
 
-async def test_a_models_object_and_text_outputs_are_whole(api):
+async def test_object_and_text_outputs_are_complete(api):
     """Not every output is a list."""
     counted = (await api.create("acme/analyze", {"text": "a b a"}, wait=True)).body["output"]
     assert counted == {"words": 3, "characters": 5, "counts": {"a": 2, "b": 1}}

@@ -118,7 +118,7 @@ async def walk(api: Any) -> dict[str, list[Any]]:
     return answers
 
 
-async def test_every_operation_answers_as_the_description_says(start):
+async def test_every_operation_follows_the_api_description(start):
     """Statuses, content types and bodies of all 37 operations fit."""
     api = await start(speed=50)
     description = json.loads(DESCRIPTION.read_text())
@@ -146,8 +146,8 @@ async def test_every_operation_answers_as_the_description_says(start):
     assert wrong == []
 
 
-def test_the_table_of_routes_is_the_descriptions():
-    """No door too few, none too many."""
+def test_routes_equal_the_api_description():
+    """No route too few, none too many."""
     description = json.loads(DESCRIPTION.read_text())
     names = {operation["operationId"] for methods in description["paths"].values() for operation in methods.values()}
     assert {route.operation for route in ROUTES} == names

@@ -33,7 +33,7 @@ async def run(api: Api, ref: str, given: dict[str, Any]) -> dict[str, Any]:
     return await api.finish(created.body["id"])
 
 
-async def test_a_run_costs_its_time(api: Api) -> None:
+async def test_run_costs_its_time(api: Api) -> None:
     """By the second of the hardware."""
     done = await run(api, "acme/slow", {"duration": 2, "seed": 1})
     made = charged(T4, done)
@@ -41,7 +41,7 @@ async def test_a_run_costs_its_time(api: Api) -> None:
     assert made.microusd > 0
 
 
-async def test_images_cost_what_there_are_of_them(api: Api) -> None:
+async def test_images_are_priced_each(api: Api) -> None:
     """An official model at its built-in price: $0.003 an image, however long it took."""
     price = PriceList().price_of("black-forest-labs/flux-schnell")
     done = await run(api, "black-forest-labs/flux-schnell", {"prompt": "x", "num_outputs": 3, "seed": 1})
@@ -49,7 +49,7 @@ async def test_images_cost_what_there_are_of_them(api: Api) -> None:
     assert (made.microusd, made.doubts) == (9000, ())
 
 
-async def test_text_costs_its_tokens(api: Api) -> None:
+async def test_text_is_priced_by_tokens(api: Api) -> None:
     """As the model counted them."""
     done = await run(api, "acme/official-storyteller", {"prompt": "a b c", "max_tokens": 9, "seed": 1})
     made = charged(PER_TOKEN, done)
@@ -61,7 +61,7 @@ async def test_text_costs_its_tokens(api: Api) -> None:
 
 
 @pytest.mark.parametrize("charge_failed", [True, False])
-async def test_a_failed_run_costs_its_time_if_the_config_says_so(api: Api, charge_failed: bool) -> None:
+async def test_failed_run_costs_its_time_if_configured(api: Api, charge_failed: bool) -> None:
     """And the outputs that it had given by then."""
     done = await run(api, "acme/fail", {})
     assert done["status"] == "failed"
@@ -70,8 +70,8 @@ async def test_a_failed_run_costs_its_time_if_the_config_says_so(api: Api, charg
     assert charged(Price(per_run=Decimal(1)), done).microusd == 0
 
 
-async def test_a_cancelled_run_costs_the_time_that_it_had(api: Api) -> None:
-    """Whichever of its two shapes tells of it."""
+async def test_cancelled_run_costs_its_time(api: Api) -> None:
+    """In either of its two forms."""
     created = (await api.create("acme/slow", {"duration": 60, "seed": 1})).body
     while (await api.get(f"/predictions/{created['id']}")).body["status"] != "processing":
         pass
@@ -84,7 +84,7 @@ async def test_a_cancelled_run_costs_the_time_that_it_had(api: Api) -> None:
         assert made.milliseconds > 0
 
 
-async def test_an_aborted_run_is_free(start: Any) -> None:
+async def test_aborted_run_is_free(start: Any) -> None:
     """Its deadline came before it had started."""
     api = await start(speed=100)
     api.simulator.faults.set(Fault("cold_boot", seconds=60))
@@ -97,7 +97,7 @@ async def test_an_aborted_run_is_free(start: Any) -> None:
         assert (made.microusd, made.milliseconds, made.doubts) == (0, 0, ())
 
 
-async def test_a_training_costs_its_time(api: Api) -> None:
+async def test_training_costs_its_time(api: Api) -> None:
     """Trainings have metrics, too."""
     model, version = find(api.simulator, "stability-ai/sdxl")
     await api.post("/models", {"owner": "acme", "name": "mine", "visibility": "private", "hardware": "gpu-t4"})

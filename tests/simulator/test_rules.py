@@ -24,7 +24,7 @@ from gateway.simulator.validation import check, with_defaults
 STAMPS = st.integers(min_value=0, max_value=4_000_000_000_000_000)
 
 
-def test_a_cursor_has_the_recorded_form():
+def test_cursor_has_the_recorded_form():
     """The documentation's own cursor is read, and written the same."""
     text = base64.b64encode(b"p=2023-11-15+05%3A03%3A47.203903%2B00%3A00").decode()
     cursor = decode_cursor(text)
@@ -34,20 +34,20 @@ def test_a_cursor_has_the_recorded_form():
 
 
 @given(STAMPS, st.booleans())
-def test_cursors_survive_the_way_there_and_back(position, reverse):
+def test_cursor_reads_back_as_written(position, reverse):
     """Any place can be named."""
     assert decode_cursor(Cursor(position, reverse).encode()) == Cursor(position, reverse)
 
 
 @given(st.text())
-def test_what_is_no_cursor_is_refused(text):
+def test_invalid_cursor_is_refused(text):
     """Never another error than ValueError."""
     with contextlib.suppress(ValueError):
         decode_cursor(text)
 
 
 @given(st.sets(STAMPS, max_size=60), st.integers(1, 9), st.booleans(), st.integers(1, 3))
-def test_walking_the_pages_shows_everything_once_in_both_directions(stamps, size, descending, every):
+def test_pages_show_everything_once_in_both_directions(stamps, size, descending, every):
     """Forwards and back again, with some items left out by a filter."""
     items = sorted(stamps)
 
@@ -70,7 +70,7 @@ def test_walking_the_pages_shows_everything_once_in_both_directions(stamps, size
 
 
 def test_links_keep_the_rest_of_the_query():
-    """A filter goes along from page to page."""
+    """A filter is kept from page to page."""
     made = link("http://h/v1/predictions", {"created_after": "2025-01-01T00:00:00Z", "cursor": "old"}, Cursor(5))
     assert made is not None
     assert made.startswith("http://h/v1/predictions?cursor=")
@@ -96,7 +96,7 @@ def test_other_durations_are_refused(text):
 @pytest.mark.parametrize(
     ("text", "seconds"), [(None, None), ("wait", 60), ("wait=1", 1), ("wait=60", 60), ("wait=99", 60)]
 )
-def test_prefer_is_read_as_the_description_writes_it(text, seconds):
+def test_prefer_is_read_as_the_api_description_says(text, seconds):
     """Its pattern lets 61 to 99 pass; they count as the limit."""
     assert parse_prefer(text) == seconds
 
@@ -116,7 +116,7 @@ def test_times_are_written_in_both_forms(microseconds, edge, database):
 
 
 @given(STAMPS)
-def test_times_survive_the_way_there_and_back(stamp):
+def test_times_read_back_as_written(stamp):
     """To the microsecond."""
     assert parse_time(database_time(stamp)) == stamp
     assert parse_time(exact_time(stamp, 9)) == stamp
@@ -137,15 +137,15 @@ def test_ids_have_the_services_forms():
     assert len({ids.prediction_id(0) for _ in range(1000)}) == 1000
 
 
-def test_versions_are_the_same_in_every_simulator():
+def test_versions_are_equal_in_every_simulator():
     """A frontend can hard-code them."""
     first, second = (set(Registry(SimulatorClock()).versions) for _ in range(2))
     assert first == second
     assert all(ids.VERSION_ID.match(version) for version in first)
 
 
-def test_a_bucket_lets_a_minutes_worth_pass_and_fills_evenly():
-    """Its burst is the whole minute unless told otherwise."""
+def test_bucket_holds_a_minutes_worth_and_refills_evenly():
+    """Its burst is the whole minute by default."""
     now = [0.0]
     bucket = Bucket(60, lambda: now[0])
     assert [bucket.take() for _ in range(60)] == list(range(59, -1, -1))
@@ -190,7 +190,7 @@ ROOT = {"definitions": {"kind": {"type": "string", "enum": ["a", "b"]}}}
         ([], ["invalid_type"]),
     ],
 )
-def test_values_are_held_against_schemas(value, types):
+def test_values_are_validated_against_schemas(value, types):
     """Each wrong place is named once."""
     assert [each["type"] for each in check(value, SCHEMA, ROOT)] == types
 
@@ -201,8 +201,8 @@ def test_values_are_held_against_schemas(value, types):
         lambda each: st.lists(each) | st.dictionaries(st.text(), each),
     )
 )
-def test_no_json_value_upsets_the_validation(value):
-    """Whatever is posted gets an answer, not an accident."""
+def test_any_json_value_is_validated(value):
+    """Whatever is sent gets a response, not a crash."""
     check(value, SCHEMA, ROOT)
     check({"prompt": value, "kind": value, "list": value}, SCHEMA, ROOT)
 
@@ -213,14 +213,14 @@ def test_defaults_are_filled_in_for_the_model_only():
 
 
 @given(st.integers(0, 300), st.text(max_size=40), st.integers())
-def test_a_text_has_as_many_tokens_as_asked_for_and_is_repeatable(count, prompt, seed):
+def test_text_has_the_requested_tokens_and_is_repeatable(count, prompt, seed):
     """The same generator, the same words."""
     first = list(tokens(dice(seed), prompt, count))
     assert first == list(tokens(dice(seed), prompt, count))
     assert len(first) == count
 
 
-def test_the_texts_hold_what_makes_streams_hard():
+def test_texts_contain_what_makes_streams_hard():
     """Leading spaces, a newline alone, newlines inside."""
     made = list(tokens(random.Random(1), "x", 400))
     assert any(token.startswith(" ") for token in made)
@@ -229,14 +229,14 @@ def test_the_texts_hold_what_makes_streams_hard():
     assert "\n\n" in made
 
 
-def test_without_pillow_the_extra_is_named(monkeypatch):
+def test_missing_pillow_names_the_extra(monkeypatch):
     """A picture model says what to install; the rest works without."""
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(RuntimeError, match=r"replicate-gateway\[simulator\]"):
         pillow()
 
 
-def test_a_clock_refuses_nonsense():
+def test_clock_refuses_invalid_speeds():
     """Speeds above 0, and no going back."""
     with pytest.raises(ValueError, match="speed"):
         SimulatorClock(0)

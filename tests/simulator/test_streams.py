@@ -22,12 +22,12 @@ from tests.support.polling import until
         (":\n\nF", b"event: output\nid: 5:0\ndata: :\ndata:\ndata: F\n\n"),
     ],
 )
-def test_an_event_is_written_byte_for_byte_as_recorded(data, wire):
+def test_event_is_written_as_recorded(data, wire):
     """Event, id, data, in this order; spaces are kept, line breaks make more lines."""
     assert sse.encode_event("output", "5:0", data) == wire
 
 
-def test_ids_count_up_within_a_second_and_start_again_with_the_next():
+def test_ids_count_within_a_second_and_restart_with_the_next():
     """As in the recorded stream; time that steps back repeats no id."""
     ids = sse.EventIds()
     assert [ids.next(now) for now in (7.1, 7.9, 8.0, 8.5, 6.0, 9.0)] == ["7:0", "7:1", "8:0", "8:1", "8:2", "9:0"]
@@ -43,8 +43,8 @@ def test_ids_count_up_within_a_second_and_start_again_with_the_next():
         max_size=20,
     )
 )
-def test_what_goes_in_comes_out(chunks):
-    """Any text survives the wire, split anywhere; a sealed log reads like an open one."""
+def test_written_events_read_back(chunks):
+    """Any text survives, split anywhere; a closed log reads like an open one."""
     log = EventLog(1 << 20)
     for chunk in chunks:
         log.add("output", chunk, 5.0)
@@ -57,7 +57,7 @@ def test_what_goes_in_comes_out(chunks):
         assert log.place_after(event_id) == place + 1
 
 
-async def test_a_stream_tells_the_whole_output_and_ends_with_done(api):
+async def test_stream_has_the_whole_output_and_ends_with_done(api):
     """The chunks joined are the output joined; every event has an id; the greeting comes first."""
     created = (await api.create("acme/storyteller", {"prompt": "a llama", "seed": 3})).body
     raw = await api.stream(created["urls"]["stream"])
@@ -84,7 +84,7 @@ async def test_events_come_while_the_model_works(start):
     assert api.simulator.predictions[0].status == "processing"
 
 
-async def test_a_late_reader_gets_everything_and_a_returning_one_the_rest(api):
+async def test_late_reader_gets_everything_and_a_returning_one_the_rest(api):
     """Last-Event-ID goes on after that event."""
     created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 9}, wait=True)).body
     await api.finish(created["id"])
@@ -95,7 +95,7 @@ async def test_a_late_reader_gets_everything_and_a_returning_one_the_rest(api):
     assert parse_events(await api.stream(created["urls"]["stream"], {"Last-Event-ID": "1:1"})) == events
 
 
-async def test_a_failure_is_an_error_event_and_then_done(api):
+async def test_failure_is_an_error_event_and_then_done(api):
     """The error's data is JSON with the detail."""
     created = (await api.create("acme/fail", {})).body
     events = parse_events(await api.stream(created["urls"]["stream"]))
@@ -105,7 +105,7 @@ async def test_a_failure_is_an_error_event_and_then_done(api):
     ]
 
 
-async def test_a_cancel_ends_the_stream_with_its_reason(start):
+async def test_cancel_ends_the_stream_with_its_reason(start):
     """A reader learns that it was cancelled."""
     api = await start(speed=1)
     created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 1})).body
@@ -115,8 +115,8 @@ async def test_a_cancel_ends_the_stream_with_its_reason(start):
     assert parse_events(await reading)[-1][2] == '{"reason":"canceled"}'
 
 
-async def test_an_idle_stream_is_given_up(start):
-    """After a while without events comes the time-out comment."""
+async def test_idle_stream_is_given_up(start):
+    """After a while without events comes the timeout comment."""
     api = await start(speed=1, stream_idle_seconds=0.1)
     created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 30})).body
     assert await api.stream(created["urls"]["stream"]) in {
@@ -125,8 +125,8 @@ async def test_an_idle_stream_is_given_up(start):
     }
 
 
-async def test_a_stream_of_files_has_an_address_of_its_own_form(api):
-    """Its path starts /v1/files/, and its events are links that work."""
+async def test_file_stream_has_its_own_path(api):
+    """It starts with /v1/files/, and its events are links that work."""
     created = (await api.create("acme/frames", {"count": 2, "size": 16})).body
     path = created["urls"]["stream"].removeprefix(api.simulator.delivery_url)
     assert path.startswith("/v1/files/")
@@ -138,8 +138,8 @@ async def test_a_stream_of_files_has_an_address_of_its_own_form(api):
         assert (await api.session.get(link)).status == 200
 
 
-async def test_streams_ask_for_no_token_and_note_one_that_comes_along(api):
-    """The log tells whether a credential ever reached the second origin."""
+async def test_streams_need_no_token_and_log_one_that_is_sent(api):
+    """The log shows whether a credential ever reached the second origin."""
     created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 1}, wait=True)).body
     await api.stream(created["urls"]["stream"])
     assert api.simulator.requests.authorized("delivery") == 0

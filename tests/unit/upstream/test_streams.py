@@ -34,8 +34,8 @@ class Observer:
         self.outcomes.append(outcome)
 
 
-async def test_a_name_that_is_looked_for_in_vain_is_given_up():
-    """The name server is dead, the stream's reader is told the result all the same: the wait has an end."""
+async def test_hanging_lookup_is_given_up():
+    """The name server is dead, and the stream's reader still gets the result: the wait has an end."""
     settings = StreamSettings(
         base_url="https://api.replicate.com/v1", trusted_hosts=("*.replicate.com",), connect_seconds=0.05
     )
