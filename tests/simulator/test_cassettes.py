@@ -198,7 +198,7 @@ async def test_every_tolerated_difference_is_needed(start):
     """The table of differences has no outdated entry."""
     used.clear()
     for path in CASSETTES:
-        await test_a_recorded_request_gets_an_answer_of_the_recorded_shape(start, path)
+        await test_recorded_request_gets_a_response_of_the_recorded_form(start, path)
     assert set(TOLERATED) - used == set()
 
 
