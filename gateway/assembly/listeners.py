@@ -43,7 +43,7 @@ async def add_dashboard(app: web.Application, parts: Parts) -> None:
     app[dashboard.RENDERER] = await asyncio.to_thread(load_renderer)
     app[dashboard.ASSETS] = await asyncio.to_thread(dashboard_assets.load)
     pages = app[OPEN_PAGES] = OpenPages()
-    parts.metrics.watch("dashboard_streams", lambda: pages.count)
+    parts.metrics.read_on_scrape("dashboard_streams", lambda: pages.count)
 
 
 def _share(app: web.Application, parts: Parts) -> None:

@@ -176,7 +176,7 @@ class StreamHub:
             if channel.is_complete:
                 self._tracker.poll_now(run.id)
                 return
-            self._observer.upstream_broke("finished")
+            self._observer.upstream_interrupted("finished")
             has_begun = channel.log.end > 0
             await self._finish(channel, await self._end_of(run))
             if has_begun:

@@ -52,6 +52,6 @@ class StreamObserver(Protocol):
         """
         ...
 
-    def upstream_broke(self, how: str) -> None:
+    def upstream_interrupted(self, how: str) -> None:
         """Note that upstream's stream broke off: to be `resumed`, or `finished` from the run's result."""
         ...

@@ -80,7 +80,7 @@ class UpstreamStreamReader:
                 failures = 0
             if not has_rested:
                 failures += 1
-                self._observer.upstream_broke("resumed")
+                self._observer.upstream_interrupted("resumed")
             await self._clock.sleep(min(_FIRST_PAUSE * 2**failures, _LONGEST_PAUSE))
 
 

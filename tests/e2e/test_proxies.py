@@ -198,6 +198,6 @@ async def test_traefik_that_compresses_all_but_streams_passes(upstream: Simulato
 
 def test_readmes_short_config_is_part_of_the_full_one():
     """What is in the README is tested with the rest."""
-    (short,), (whole,) = blocks("README.md", "Behind a proxy", "nginx"), blocks(DOCUMENT, "nginx", "nginx")
+    (short,), (whole,) = blocks(DOCUMENT, "In short", "nginx"), blocks(DOCUMENT, "nginx", "nginx")
     lines = {line.partition("#")[0].strip() for line in whole.splitlines()}
     assert set(short.splitlines()) <= lines

@@ -1,4 +1,4 @@
-"""Dashboards: made from code, true to Grafana's own types, and right about what has happened.
+"""Dashboards: generated from code, valid for Grafana, and with correct values in a real Prometheus.
 
 A real Prometheus scrapes a gateway while three teams use it by a script; then every panel of every dashboard is asked.
 """
@@ -37,15 +37,15 @@ def loaded(name: str) -> dict[str, Any]:
     return json.loads(DASHBOARDS[name].read_text())
 
 
-def test_dashboards_match_their_code():
+def test_the_json_files_are_up_to_date():
     """To update them: `python -m grafana.build`."""
-    made = {name: build.written(dashboard) for name, dashboard in build.dashboards().items()}
+    made = {name: build.to_json(dashboard) for name, dashboard in build.dashboards().items()}
     assert made == {name: path.read_text() for name, path in DASHBOARDS.items()}
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_dashboards_have_only_fields_that_grafana_knows(name: str):
-    """Read with Grafana's published types and written again, nothing is lost."""
+def test_grafanas_own_types_know_every_field(name: str):
+    """A round trip through Grafana's published types loses nothing, so every field is known."""
     register_default_plugins()
     again = json.dumps(Dashboard.from_json(loaded(name)), cls=JSONEncoder, sort_keys=True)
     assert json.loads(again) == loaded(name)
@@ -73,15 +73,15 @@ def test_panels_have_title_description_unit_and_place(name: str):
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_variables_are_declared_and_used(name: str):
-    """What a user can choose changes what is shown."""
+    """Every selection changes a panel."""
     dashboard = loaded(name)
     declared = {each["name"] for each in dashboard["templating"].get("list", ())} if dashboard["templating"] else set()
     text = " ".join(query.expr for query in queries() if query.dashboard == name)
     assert set(re.findall(r"\$(\w+)", text)) - {"__rate_interval", "__range"} == declared
 
 
-def test_queries_use_only_exported_metrics():
-    """A misspelt name or label would show an empty panel on the day it is needed."""
+def test_queries_use_exported_metrics_only():
+    """A misspelled name or label would show an empty panel."""
     known = exported()
     for query in queries():
         used = set(re.findall(r"\b(?:replicate_gateway|process)_\w+", query.expr))
@@ -91,8 +91,8 @@ def test_queries_use_only_exported_metrics():
         assert labels_in(query.expr) <= allowed, str(query)
 
 
-def test_budget_panels_turn_yellow_and_red():
-    """At 80 and at 100 percent, as the alerts do."""
+def test_budgets_turn_yellow_and_red():
+    """At 80 and at 100 percent, like the alerts."""
     (panel,) = [panel for panel in loaded("teams")["panels"] if panel["title"] == "Budget used"]
     steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
     assert [step.get("value") for step in steps] == [None, 0.8, 1]
@@ -113,7 +113,7 @@ async def busy_gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[Sta
 
 
 class Script:
-    """What the three teams do, and what is therefore true."""
+    """The requests of the three teams, and the expected values."""
 
     def __init__(self, stack: Stack) -> None:
         self._house = stack
@@ -136,7 +136,7 @@ class Script:
                 break
 
     async def play(self) -> None:
-        """Do all of it."""
+        """Send all requests."""
         first = await self._create("alpha", "acme/painter", prompt="a lighthouse", seed=1)
         await self._end("alpha", first)
         for _ in range(4):
@@ -151,7 +151,7 @@ class Script:
             await self._end("beta", prediction)
         for _ in range(3):
             told = await self._create("gamma", "acme/storyteller", prompt="Once")
-            # Streams are read to their end, so that what is measured of them is complete.
+            # Streams are read to the end, so that their metrics are complete.
             stream = await ask(self._house, "GET", told["urls"]["stream"], key=None)
             assert "event: done" in stream.text
             await self._end("gamma", told)
@@ -169,12 +169,12 @@ def labelled(**labels: str) -> Labels:
 
 
 def by_panel(dashboard: str, panel: str) -> Query:
-    """Find the first query of a panel."""
+    """Return the first query of a panel."""
     return next(query for query in queries() if (query.dashboard, query.panel) == (dashboard, panel))
 
 
-async def test_every_panel_shows_what_happened(busy_gateway: Stack, tmp_path: Path):
-    """Three teams, a scripted hour: predictions, hits, joins, bypasses, polls in and out, ends, files."""
+async def test_every_panel_shows_the_expected_values(busy_gateway: Stack, tmp_path: Path):
+    """Three teams and a known sequence of predictions, hits, joins, bypasses, polls and files."""
     stack, script = busy_gateway, Script(busy_gateway)
     async with start_prometheus(stack.ops_url, tmp_path) as prometheus:
         await prometheus.until("sum(replicate_gateway_polls_total)", 0)
@@ -193,7 +193,7 @@ async def test_every_panel_shows_what_happened(busy_gateway: Stack, tmp_path: Pa
 
         assert await number("overview", "Predictions") == 14
         assert await number("overview", "Shared") == pytest.approx(9 / 14)
-        assert await number("overview", "Polls per look upstream") == pytest.approx(script.polls / looks)
+        assert await number("overview", "Polls per upstream poll") == pytest.approx(script.polls / looks)
         assert await number("cache", "Hits") == 4
         assert await number("cache", "Joined") == 5
         assert await number("cache", "Misses") == 2
@@ -201,7 +201,7 @@ async def test_every_panel_shows_what_happened(busy_gateway: Stack, tmp_path: Pa
         assert await number("cache", "Hit ratio") == pytest.approx(9 / 11)
         assert await shown("cache", "Bypasses by reason") == {labelled(reason="no-seed"): 3}
         assert await shown("cache", "Uploads") == {labelled(result="sent"): 1, labelled(result="known"): 1}
-        assert await number("upstream", "Looks") == looks
+        assert await number("upstream", "Polls") == looks
         assert await number("upstream", "Creates") == creates(stack.upstream) == 5
         assert await shown("teams", "Predictions by team") == {
             labelled(team="alpha", source="miss"): 1,
@@ -210,7 +210,7 @@ async def test_every_panel_shows_what_happened(busy_gateway: Stack, tmp_path: Pa
             labelled(team="beta", source="joined"): 5,
             labelled(team="gamma", source="bypass"): 3,
         }
-        assert await shown("teams", "Ends by team") == {
+        assert await shown("teams", "Completed by team") == {
             labelled(team="alpha", status="succeeded"): 5,
             labelled(team="beta", status="succeeded"): 5,
             labelled(team="beta", status="canceled"): 1,
@@ -243,10 +243,10 @@ async def _scraped_twice(prometheus: Prometheus, polls: int) -> float:
 
 
 async def _money_is_right(stack: Stack, prometheus: Prometheus, at: float) -> None:
-    """What was spent and saved is what the prices make of the story, and what the ledger says."""
-    spent = _by_team(await prometheus.query(by_panel("teams", "Spent").asked(), at))
-    saved = _by_team(await prometheus.query(by_panel("teams", "Saved").asked(), at))
-    # The first of the crowd cancelled, and the run went on for the five who had joined: they pay nothing.
+    """Spend and savings match the prices and the ledger."""
+    spent = _by_team(await prometheus.query(by_panel("teams", "Spend by team").asked(), at))
+    saved = _by_team(await prometheus.query(by_panel("teams", "Savings by team").asked(), at))
+    # The first caller canceled, and the run continued for the five that had joined: they pay nothing.
     assert spent == {"alpha": 10_000, "beta": 5_000, "gamma": 6_000}
     assert saved == {"alpha": 4 * 10_000, "beta": 5 * 5_000}
     for team in ("alpha", "beta", "gamma"):
@@ -257,7 +257,7 @@ async def _money_is_right(stack: Stack, prometheus: Prometheus, at: float) -> No
 
 
 def _by_team(dollars: Mapping[Labels, float]) -> dict[str, int]:
-    """Add up by team, in micro-dollars; teams with nothing are left out."""
+    """Sum by team, in micro-dollars, without teams that have none."""
     total: Counter[str] = Counter()
     for labels, value in dollars.items():
         total[dict(labels)["team"]] += round(value * 1_000_000)
@@ -272,13 +272,13 @@ async def _all_panels_have_data(prometheus: Prometheus, at: float) -> None:
         found = await prometheus.query(query.asked(), at)
         if not found and not any(name in query.expr for name in absent):
             empty.append(str(query))
-        # Nothing observed has no quantile; a number is a number everywhere else.
+        # A histogram without observations has no quantile.
         assert all(not math.isinf(value) for value in found.values()), str(query)
     assert not empty
 
 
 async def _rules_are_healthy(prometheus: Prometheus) -> None:
-    """All were evaluated on what a gateway really exports; nothing is wrong, so none fires."""
+    """The rules are evaluated with real metrics. Nothing is wrong, so no alert fires."""
     groups = (await prometheus.ask("rules"))["groups"]
     assert {group["file"] for group in groups} == {str(RULES)}
     rules = [rule for group in groups for rule in group["rules"]]

@@ -1,4 +1,4 @@
-"""Every fault strikes as its story says, as often as told, whom it is aimed at."""
+"""Every fault does what its description says, to the requests that it matches."""
 
 import json
 import time
@@ -33,8 +33,8 @@ async def hello(api, **more):
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-async def test_fault_before_a_create_creates_nothing(api, fault, status, text):
-    """The response is the fault's, and nothing runs."""
+async def test_faults_before_processing_create_nothing(api, fault, status, text):
+    """The response is that of the fault."""
     api.simulator.faults.set(fault)
     reply = await hello(api)
     assert reply.status == status
@@ -47,8 +47,8 @@ async def test_fault_before_a_create_creates_nothing(api, fault, status, text):
 
 
 @pytest.mark.parametrize(("name", "created"), [("drop_before", 0), ("drop_after", 1)])
-async def test_dropped_connection_leaves_nothing_or_a_prediction(api, name, created):
-    """The client cannot tell which; the simulator's log can."""
+async def test_a_dropped_connection_may_leave_a_prediction(api, name, created):
+    """The client cannot tell; the log of the simulator can."""
     api.simulator.faults.set(Fault(name, operation="predictions.create"))
     with pytest.raises(aiohttp.ClientError):
         await hello(api)
@@ -56,8 +56,8 @@ async def test_dropped_connection_leaves_nothing_or_a_prediction(api, name, crea
     assert api.simulator.requests.count("predictions.create") == 1
 
 
-async def test_html_error_after_a_create_leaves_the_prediction_alive(api):
-    """The page is a 502, but the run goes on and can be found in the list."""
+async def test_an_html_error_after_a_create_keeps_the_prediction(api):
+    """The response is a 502, but the run continues and is in the list."""
     api.simulator.faults.set(Fault("html_error_after", times=1))
     reply = await hello(api)
     assert (reply.status, reply.headers["Content-Type"]) == (502, "text/html; charset=UTF-8")
@@ -65,8 +65,8 @@ async def test_html_error_after_a_create_leaves_the_prediction_alive(api):
     assert (await api.finish(found["id"]))["output"] == "hello x"
 
 
-async def test_long_sync_wait_can_fail_as_html_while_the_prediction_lives(start):
-    """As reported of the real service."""
+async def test_a_long_sync_wait_can_end_with_html(start):
+    """As reported of the real service; the run continues."""
     api = await start(speed=1)
     api.simulator.faults.set(Fault("html_error_after", seconds=0.1))
     reply = await api.create("acme/slow", {"duration": 100}, wait=True)
@@ -82,8 +82,8 @@ async def test_reads_right_after_a_create_can_be_404(api):
     assert [(await api.get(f"/predictions/{created}")).status for _ in range(3)] == [404, 404, 200]
 
 
-async def test_responses_can_be_broken_slow_or_compressed(api):
-    """The request was accepted all the same."""
+async def test_responses_can_be_malformed_slow_or_compressed(api):
+    """The request is processed."""
     api.simulator.faults.set(Fault("malformed_json"))
     with pytest.raises(json.JSONDecodeError):
         _ = (await hello(api)).body
@@ -97,8 +97,8 @@ async def test_responses_can_be_broken_slow_or_compressed(api):
     assert len(api.simulator.predictions) == 5
 
 
-async def test_form_and_times_of_responses_can_be_chosen(api):
-    """Both forms, and fractions of 0, 3, 6 or 9 digits."""
+async def test_format_and_fractions_of_times_can_be_set(api):
+    """Both formats, and 0, 3, 6 or 9 fractional digits."""
     api.simulator.faults.set(Fault("shape", value="database"))
     created = (await hello(api)).body
     assert next(iter(created)) == "completed_at"
@@ -110,7 +110,7 @@ async def test_form_and_times_of_responses_can_be_chosen(api):
         assert len(text) == 20 + digits + (1 if digits else 0)
 
 
-async def test_sync_response_can_claim_another_status(start):
+async def test_the_status_of_sync_responses_can_be_set(start):
     """Finished as succeeded; unfinished as processing."""
     api = await start(speed=10)
     api.simulator.faults.set(Fault("sync_succeeded"))
@@ -122,7 +122,7 @@ async def test_sync_response_can_claim_another_status(start):
     assert (reply.status, reply.body["status"], reply.body["output"]) == (201, "processing", None)
 
 
-async def test_recorded_fields_can_be_overridden(api):
+async def test_recorded_version_and_model_can_be_overridden(api):
     """Another version, a hidden one, another model."""
     api.simulator.faults.set(Fault("version_override"))
     assert (await hello(api)).body["version"] == "5" * 64
@@ -131,8 +131,8 @@ async def test_recorded_fields_can_be_overridden(api):
     assert (body["version"], body["model"]) == ("hidden", "internal/x")
 
 
-async def test_prediction_can_boot_late_be_interrupted_or_hang(api):
-    """Its fate is decided when it is created."""
+async def test_a_prediction_can_boot_late_be_interrupted_or_hang(api):
+    """Set when it is created."""
     api.simulator.faults.set(Fault("interrupted"))
     failed = await api.finish((await hello(api)).body["id"])
     assert failed["error"] == "Prediction interrupted; please retry (code: PA)"
@@ -146,8 +146,8 @@ async def test_prediction_can_boot_late_be_interrupted_or_hang(api):
     assert (await api.get(f"/predictions/{late}")).body["status"] == "starting"
 
 
-async def test_cancel_can_lose_the_race_or_come_late(start):
-    """The response says processing; the end is succeeded, or canceled after a while."""
+async def test_a_cancel_can_lose_the_race_or_come_late(start):
+    """The response says processing; the final status is succeeded, or canceled later."""
     api = await start(speed=10)
     given = {"duration": 1, "steps": 5}
     api.simulator.faults.set(Fault("cancel_race"))
@@ -162,8 +162,8 @@ async def test_cancel_can_lose_the_race_or_come_late(start):
     assert (await api.finish(second))["status"] == "canceled"
 
 
-async def test_streams_can_be_cut_idle_or_replaced(api):
-    """What a reader of streams must survive, and where it can resume."""
+async def test_streams_can_be_aborted_ended_idle_or_of_another_type(api):
+    """Readers must handle these, and resume where possible."""
     created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 9}, wait=True)).body
     await api.finish(created["id"])
     url = created["urls"]["stream"]
@@ -185,7 +185,7 @@ async def test_streams_can_be_cut_idle_or_replaced(api):
 
 
 async def test_outputs_can_be_missing(api):
-    """A hosted file that is gone before its time."""
+    """A hosted file is deleted early."""
     made = (await api.create("acme/painter", {"width": 16, "height": 16}, wait=True)).body
     api.simulator.faults.set(Fault("output_missing", times=1))
     assert (await api.get(made["output"][0])).status == 404
@@ -195,7 +195,7 @@ async def test_outputs_can_be_missing(api):
     assert (await api.get(made["output"][0])).status == 200
 
 
-async def test_fault_affects_only_its_target(api):
+async def test_a_fault_applies_to_matching_requests_only(api):
     """By operation, path, model, version and deployment."""
     painter, hello_target = "acme/painter", "replicate/*"
     api.simulator.faults.set(Fault("throttle", operation="predictions.create", target=hello_target))
@@ -211,15 +211,15 @@ async def test_fault_affects_only_its_target(api):
     assert (await api.get(f"/predictions/{created.id}")).status == 500
 
 
-async def test_fault_occurs_as_often_as_configured(api):
-    """`after` lets some pass, `times` ends it."""
+async def test_after_and_times_limit_a_fault(api):
+    """`after` matches pass first; it applies at most `times` times."""
     api.simulator.faults.set(Fault("throttle", operation="account.get", after=1, times=2))
     assert [(await api.get("/account")).status for _ in range(5)] == [200, 429, 429, 200, 200]
     assert api.simulator.faults.show()[0]["struck"] == 2
 
 
-def test_equal_seed_gives_equal_chance():
-    """A run with probabilities can be repeated."""
+def test_probability_is_deterministic_by_seed():
+    """A run can be repeated."""
 
     def struck(seed):
         book = FaultBook([Fault("error", probability=0.3, seed=seed)])
@@ -232,12 +232,12 @@ def test_equal_seed_gives_equal_chance():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"name": "explode"}, r"no fault is called 'explode'; known are .*drop_after"),
+        ({"name": "explode"}, r"unknown fault 'explode'; known faults: .*drop_after"),
         (
             {"name": "error", "operation": "predictions.explode"},
-            r"no operation is called .* known are .*predictions.create",
+            r"unknown operation .* known operations: .*predictions.create",
         ),
-        ({"name": "drop_after", "seconds": 1}, r"takes no 'seconds'; its parameters: none"),
+        ({"name": "drop_after", "seconds": 1}, r"has no parameter 'seconds'; its parameters: none"),
         ({"name": "error", "probability": 2}, r"between 0 and 1"),
         ({"name": "error", "colour": "red"}, r"colour"),
         ({"name": "error", "times": "often"}, r"times"),
@@ -246,8 +246,8 @@ def test_equal_seed_gives_equal_chance():
     ],
 )
 @pytest.mark.parametrize("suffix", [".json", ".toml"])
-def test_invalid_faults_file_is_reported(tmp_path, given, said, suffix):
-    """With the file, the entry, and what would have been right."""
+def test_an_invalid_file_of_faults_is_reported(tmp_path, given, said, suffix):
+    """With file, entry and valid values."""
     path = tmp_path / f"faults{suffix}"
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())
     path.write_text(json.dumps([given]) if suffix == ".json" else f"[[faults]]\n{lines}")
@@ -255,7 +255,7 @@ def test_invalid_faults_file_is_reported(tmp_path, given, said, suffix):
         load_faults(path)
 
 
-def test_faults_file_is_read(tmp_path):
+def test_files_of_faults_are_read(tmp_path):
     """TOML tables, or JSON with or without the key."""
     toml = tmp_path / "faults.toml"
     toml.write_text('[[faults]]\nname = "throttle"\ntimes = 3\nretry_after = 2\n')
@@ -271,8 +271,8 @@ def test_faults_file_is_read(tmp_path):
         load_faults(tmp_path / "nothing.toml")
 
 
-def test_every_kind_of_fault_can_be_made_and_described():
+def test_every_kind_of_fault_can_be_created_and_has_a_description():
     """The table is complete."""
     for name, kind in FAULT_KINDS.items():
         assert Fault(name).fits("unknown", "/") in {True, False}
-        assert kind.story
+        assert kind.description

@@ -118,7 +118,7 @@ class Observer:
     def polled(self, served_by: str) -> None:
         """Take note."""
 
-    def orphan_settled(self, result: str) -> None:
+    def orphan_resolved(self, result: str) -> None:
         """Take note."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Logs: readable by eyes or machines, and without secrets."""
+"""Logging as text and JSON, without secrets."""
 
 import io
 import json
@@ -44,7 +44,7 @@ def told(style: str, level: str = "debug") -> tuple[logging.Logger, io.StringIO]
     return logging.getLogger("gateway.test"), stream
 
 
-def test_console_line_has_time_level_name_text_and_fields():
+def test_a_text_line_has_time_level_logger_message_and_fields():
     """One event, one line."""
     logger, stream = told("console")
     logger.info("prediction finished", extra={"prediction": "abc", "seconds": 1.5, "why": "two words", "none": None})
@@ -54,8 +54,8 @@ def test_console_line_has_time_level_name_text_and_fields():
     assert len(time) == len("2026-01-31T12:00:00.000Z")
 
 
-def test_json_line_is_one_object():
-    """Every line can be parsed by itself."""
+def test_a_json_line_is_one_object():
+    """Each line can be parsed alone."""
     logger, stream = told("json")
     logger.warning("prediction %s", "finished", extra={"prediction": "abc", "seconds": 1.5, "tags": ["a", "b"]})
     line = json.loads(stream.getvalue())
@@ -71,7 +71,7 @@ def test_json_line_is_one_object():
 
 
 def test_times_are_utc(monkeypatch):
-    """Logs of machines in different places fit together."""
+    """Logs of machines in different time zones can be combined."""
     logger, stream = told("json")
     record = logger.makeRecord("gateway.test", logging.INFO, "f", 1, "x", (), None)
     record.created = 1_800_000_000.25
@@ -82,7 +82,7 @@ def test_times_are_utc(monkeypatch):
 @pytest.mark.parametrize("style", ["console", "json"])
 @pytest.mark.parametrize("secret", [*SECRETS, REGISTERED])
 def test_secrets_are_redacted_everywhere(style, secret):
-    """Message, arguments, fields, nested fields, exceptions and their causes, stacks."""
+    """Message, arguments, fields, nested fields, exceptions with causes, and stacks."""
     logger, stream = told(style)
     logger.info(f"text {secret} text")  # noqa: G004
     logger.info("text %s", secret)
@@ -116,8 +116,8 @@ class Shown:
         return self.text
 
 
-def test_fields_named_like_secrets_are_hidden():
-    """Whatever an authorization field contains, in whatever form."""
+def test_fields_with_secret_names_are_redacted():
+    """For any value and type."""
     logger, stream = told("json")
     logger.info(
         "x", extra={"authorization": "plain", "headers": {"Authorization": "plain", "Cookie": "plain", "A": "b"}}
@@ -126,27 +126,27 @@ def test_fields_named_like_secrets_are_hidden():
     assert json.loads(stream.getvalue())["headers"]["A"] == "b"
 
 
-def test_registered_secret_is_redacted_in_its_url_encoding():
-    """A password with special characters shows neither plain nor quoted."""
+def test_a_registered_secret_is_redacted_in_url_encoding_too():
+    """A password with special characters appears neither plain nor encoded."""
     logger, stream = told("console")
     logger.info("connecting to redis://:%s@h", "p%40ss%20%22word%22%5Cn%2Fx")
     assert "p%40ss" not in stream.getvalue()
 
 
-def test_very_short_secret_is_not_registered():
-    """It would redact half of every word."""
+def test_a_very_short_secret_is_not_registered():
+    """It would match parts of ordinary words."""
     redactor = logs.Redactor(["a", "ab", "abcdef"])
     assert redactor.text("cab abcdef") == "cab [redacted]"
 
 
-def test_longer_of_two_secrets_is_redacted_whole():
-    """One secret that begins as another leaves no rest."""
+def test_the_longest_matching_secret_is_redacted():
+    """A secret that is a prefix of another leaves no rest."""
     redactor = logs.Redactor(["secret", "secret-longer"])
     assert redactor.text("a secret-longer b secret c") == "a [redacted] b [redacted] c"
 
 
-def test_other_handlers_see_the_original_record():
-    """Tests and tools that catch records are not disturbed."""
+def test_records_are_not_modified_for_other_handlers():
+    """Tests and tools that capture records are not affected."""
     logger, _ = told("console")
     seen = []
 
@@ -164,23 +164,23 @@ def test_other_handlers_see_the_original_record():
     assert seen[0].field == TOKEN
 
 
-def test_unformattable_record_does_not_print_its_arguments(capsys):
-    """Logging's own error report would print them as they are."""
+def test_a_formatting_error_does_not_print_the_arguments(capsys):
+    """Logging's own error report would print them unredacted."""
     logger, stream = told("console")
     logger.info("text %d", TOKEN)
     assert stream.getvalue() == "a log line of gateway.test could not be written\n"
     assert TOKEN not in capsys.readouterr().err
 
 
-def test_closed_stream_is_no_error():
-    """stderr may be closed under a daemon."""
+def test_a_closed_stream_is_ignored():
+    """The stderr of a daemon may be closed."""
     logger, stream = told("console")
     stream.close()
     logger.info("x")
 
 
-def test_console_line_cannot_be_forged():
-    """A caller's text with a newline in it begins no line of its own."""
+def test_a_newline_in_a_text_cannot_forge_a_line():
+    """A newline in a caller's text starts no new line."""
     logger, stream = told("console")
     logger.info("text\nINFO forged\x1b[31m", extra={"field": "a\nINFO forged", "eq": "a=b"})
     assert stream.getvalue().count("\n") == 1
@@ -203,7 +203,7 @@ def test_any_text_makes_one_valid_json_line(message, field, nested):
 
 
 def test_deep_fields_are_truncated():
-    """A structure that contains itself is no endless line."""
+    """A recursive structure makes no endless line."""
     logger, stream = told("json")
     endless: dict[str, object] = {}
     endless["again"] = endless
@@ -216,8 +216,8 @@ def test_deep_fields_are_truncated():
     )
 
 
-def test_level_is_the_gateways_and_libraries_only_warn():
-    """At debug, the libraries do not drown the gateway."""
+def test_the_level_applies_to_the_gateway_and_libraries_log_warnings():
+    """At debug, libraries do not flood the log."""
     logger, stream = told("console", "debug")
     logger.debug("mine")
     logging.getLogger("asyncio").info("theirs")
@@ -236,7 +236,7 @@ def test_records_below_the_level_are_dropped():
 
 
 def test_python_warnings_are_logged():
-    """Nothing goes to stderr past the format."""
+    """Nothing bypasses the format on stderr."""
     _, stream = told("json")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -246,8 +246,8 @@ def test_python_warnings_are_logged():
     assert KEY not in stream.getvalue()
 
 
-def test_second_setup_replaces_the_first():
-    """A second set-up takes the place of the first."""
+def test_configuring_twice_logs_each_line_once():
+    """The second configuration replaces the first."""
     _, first = told("console")
     logger, second = told("console")
     logger.info("x")
@@ -255,14 +255,14 @@ def test_second_setup_replaces_the_first():
     assert second.getvalue().count("\n") == 1
 
 
-def test_terminal_texts_are_redacted_too():
-    """The command line's sentences contain no secrets either."""
+def test_redact_masks_secrets_in_terminal_output():
+    """Messages of the command line contain no secrets either."""
     logs.register_secret("registered-secret")
     assert logs.redact(f"a registered-secret and {KEY}") == "a [redacted] and [redacted]"
 
 
-def test_undecodable_values_are_logged():
-    """Bytes of a header that are no UTF-8, and numbers of any size, break no line."""
+def test_surrogates_and_huge_numbers_are_logged():
+    """Header bytes that are not UTF-8, and numbers of any size, break no line."""
     logger, stream = told("json")
     logger.info("x", extra={"bad": b"\xff".decode("utf-8", "surrogateescape"), "big": 2**200, "nan": float("nan")})
     line = json.loads(stream.getvalue())
@@ -271,7 +271,7 @@ def test_undecodable_values_are_logged():
 
 
 class Jammed(io.StringIO):
-    """A stream whose reader has stopped reading, until it goes on."""
+    """A stream whose reader stalls until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -287,8 +287,8 @@ def queued(stream: io.StringIO, max_lines: int = 5) -> QueuedSink:
     return QueuedSink(stream, "{} are missing\n".format, max_lines=max_lines)
 
 
-def test_blocked_reader_delays_no_caller():
-    """Lines beyond the limit are dropped and counted, and the gap is logged when the reader goes on."""
+def test_a_stalled_reader_blocks_nothing():
+    """Lines beyond the limit are dropped and counted, and the gap is reported later."""
     stream = Jammed()
     sink = queued(stream)
     sink.write("first\n")
@@ -302,7 +302,7 @@ def test_blocked_reader_delays_no_caller():
     assert sink.dropped == 3
 
 
-def test_shutdown_does_not_wait_for_a_blocked_reader():
+def test_close_does_not_wait_for_a_stalled_reader():
     """A process can stop although its log is blocked."""
     stream = Jammed()
     sink = queued(stream)
@@ -315,7 +315,7 @@ def test_shutdown_does_not_wait_for_a_blocked_reader():
 
 
 def test_queued_lines_are_written_in_order_and_none_is_lost():
-    """Many threads, one stream: each thread's lines come whole, in its order."""
+    """Many threads, one stream: lines stay whole and in the order of each thread."""
     stream = io.StringIO()
     sink = queued(stream, max_lines=100_000)
     threads = [
@@ -334,7 +334,7 @@ def test_queued_lines_are_written_in_order_and_none_is_lost():
 
 
 def test_lines_for_a_closed_stream_count_as_dropped():
-    """A closed pipe ends nothing, and the metrics show it."""
+    """A closed pipe stops nothing and shows in the metrics."""
     stream = io.StringIO()
     stream.close()
     sink = queued(stream)
@@ -343,8 +343,8 @@ def test_lines_for_a_closed_stream_count_as_dropped():
     assert sink.dropped == 1
 
 
-def test_serving_process_logs_through_the_queue():
-    """Redacted and in the chosen form, like everything else; dropped lines are counted for the process."""
+def test_servers_log_through_the_queue():
+    """Lines are redacted and formatted as usual; dropped lines are counted for the process."""
     stream = io.StringIO()
     logs.configure("json", "info", [REGISTERED], stream, queued=True)
     logging.getLogger("gateway.test").info(
