@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 from msgspec.structs import replace
 
 from gateway.domain.records import PredictionView, Run, RunState, Status
+from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.tracker import Tracker
 from gateway.streams.hub import LAST_WORDS_SECONDS, StreamHub
 from gateway.streams.rules.replay import frame
@@ -68,7 +70,7 @@ class HubStack:
             """Nothing is kept for later requests here."""
 
         tracker = Tracker(
-            self.store, self.upstream, self.clock, FakeObserver(),
+            cast(CreateStore, self.store), self.upstream, self.clock, FakeObserver(),
             requests_per_minute=3000, keep_until=never_kept, settlement_of=free,
         )  # fmt: skip
         if not self.store.runs[self.run.id].status.is_terminal:

@@ -6,6 +6,7 @@ python -m tests.support.write_load FILE PREFIX
 import asyncio
 import os
 import sys
+from typing import Any
 
 from gateway.domain.records import Begin, Idempotency, Outcome, Status
 from gateway.store.sqlite import SQLiteStore
@@ -50,7 +51,7 @@ async def lead(store: SQLiteStore, n: int, run_id: str, prediction_id: str) -> N
         await store.cancel(leader_id, NOW + n)
         say("canceled", f"{leader_id} {run_id}")
     if n % 3 == 1:
-        news = {"document": b"x" * n, "stream_url": None}
+        news: dict[str, Any] = {"document": b"x" * n, "stream_url": None}
         await store.advance(run_id, status=Status.PROCESSING, at=NOW, **news)
         await store.advance(run_id, status=Status.SUCCEEDED, at=NOW + n, cache_until=NOW + 10 * n + 99, **news)
         say("ended", f"{leader_id} {run_id}")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import msgspec
 import pytest
@@ -46,7 +47,7 @@ def view(document: bytes = EDGE, *, status: Status = Status.PROCESSING, **fields
         id="run_1", kind=Kind.PREDICTION, team="red", key_id="k", target="a/b", path="/predictions", request=b"{}",
         intended_at=AT, document=document, status=status, state=RunState.LIVE, upstream_id=UPSTREAM_ID,
     )  # fmt: skip
-    given = {"id": OTHER_ID, "run_id": "run_1", "kind": Kind.PREDICTION, "team": "red", "key_id": "k"}
+    given: dict[str, Any] = {"id": OTHER_ID, "run_id": "run_1", "kind": Kind.PREDICTION, "team": "red", "key_id": "k"}
     given = {"source": Source.MISS} | given | {"created_at": AT, "ticket": "", "ticket_expires_at": AT + 1}
     return PredictionView(Prediction(**(given | fields)), run)
 

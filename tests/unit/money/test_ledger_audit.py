@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from gateway.domain.teams import Team
 from gateway.errors import PriceUnknown
 from gateway.money.budget_alerts import EXHAUSTED, WARNING, Budgets
 from gateway.money.ledger_audit import LedgerAuditor
+from gateway.money.ports import Announcer
 from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import Price, PriceList, Rule, UnknownPolicy
 from gateway.store.sqlite import SQLiteStore
@@ -53,6 +54,10 @@ class Heard:
         assert url == HOOK
         self.said.append((team, kind, payload["percent"]))
         json.dumps(payload)
+
+
+if TYPE_CHECKING:
+    _: type[Announcer] = Heard
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ class Courier:
 
 
 def service(store: FakeStore, view: PredictionView, **config_keys: str) -> ExplainService:
-    pricing = Pricing(PRICES, None)  # type: ignore[arg-type] - nothing is counted
+    pricing = Pricing(PRICES, None)  # type: ignore[arg-type]  # nothing is counted
     predictions: Any = Predictions(view)
     courier = Courier()
     return ExplainService(predictions, predictions, store, store, pricing, config_keys=config_keys, sources=[courier])

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -27,6 +28,10 @@ class Notes:
     def create_held(self, result: str, seconds: float) -> None:
         """Note a create."""
         self.held.append((result, seconds))
+
+
+if TYPE_CHECKING:
+    _: type[RateObserver] = Notes
 
 
 @pytest.fixture

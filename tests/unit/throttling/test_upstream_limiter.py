@@ -5,7 +5,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -48,6 +48,10 @@ class Notes:
     def account_throttled(self, lane: str) -> None:
         """Note a 429."""
         self.throttles.append(lane)
+
+
+if TYPE_CHECKING:
+    _: type[AccountObserver] = Notes
 
 
 @pytest.fixture

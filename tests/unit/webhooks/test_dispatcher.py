@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp.abc import AbstractResolver
@@ -20,6 +20,7 @@ from gateway.errors import StoreUnavailable
 from gateway.store.sqlite import SQLiteStore
 from gateway.upstream.webhooks import TransportSettings, WebhookSender
 from gateway.webhooks.dispatcher import NotifierSettings, WebhookDispatcher
+from gateway.webhooks.ports import DeliveryObserver
 from gateway.webhooks.rules.deliveries import DeliveryState
 from gateway.webhooks.rules.slots import Slots
 from gateway.webhooks.secrets import WebhookSecrets
@@ -51,6 +52,10 @@ class Counted:
     def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
         self.waiting = (queued, dead, oldest_seconds)
         self.looks += 1
+
+
+if TYPE_CHECKING:
+    _: type[DeliveryObserver] = Counted
 
 
 class Stack:
