@@ -38,7 +38,7 @@ TAKEN = {
     "a dropped connection": Fault("drop_after", operation="*" + CREATE, times=1),
     "an HTML page": Fault("html_error_after", operation="*" + CREATE, times=1),
     "an HTML page as 504": Fault("html_error_after", operation="*" + CREATE, status=504, times=1),
-    "half an answer": Fault("malformed_json", operation="*" + CREATE, times=1),
+    "a truncated body": Fault("malformed_json", operation="*" + CREATE, times=1),
 }
 
 

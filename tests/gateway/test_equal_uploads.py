@@ -54,7 +54,7 @@ async def test_equal_bytes_need_no_second_upload(gateway: Stack):
         form(content("blob.png", b"hello")),
         form(content("a", b"hello"), b'--frontier\r\nContent-Disposition: form-data; name="metadata[a]"\r\n\r\n1\r\n'),
     ],
-    ids=["bytes", "type", "ending", "members"],
+    ids=["bytes", "type", "extension", "metadata"],
 )
 async def test_upload_that_a_model_could_distinguish_is_sent(gateway: Stack, other: bytes):
     """Other bytes, another type, another extension, or metadata that only upstream assembles."""

@@ -42,11 +42,11 @@ from tests.support.upstream import creates, version_of
     [
         pytest.param('{"max_tokens":4,"seed":7,"prompt":"a llama in the snow"}', id="other key order"),
         pytest.param('{"prompt":"a llama in the snow","seed":7.0,"max_tokens":4e0}', id="other numbers"),
-        pytest.param('{"prompt":"a \\u006clama in the snow","seed":7,"max_tokens":4}', id="an escape"),
+        pytest.param('{"prompt":"a \\u006clama in the snow","seed":7,"max_tokens":4}', id="an escaped letter"),
         pytest.param(
             '{ "prompt": "a llama in the snow", "seed": 7, "max_tokens": 4, "temperature": 0.75,'
             ' "token_delay": 0.02, "system_prompt": "You are a helpful assistant." }',
-            id="defaults written out",
+            id="explicit defaults",
         ),
         pytest.param('{"prompt":"x","prompt":"a llama in the snow","seed":7,"max_tokens":4}', id="a repeated key"),
     ],
