@@ -129,7 +129,7 @@ WRONG = [
                target="/v1/deployments/acme/story-service/predictions"),
     create_row("a training without destination", 422, "destination is required", b'{"input":{}}', "",
                target=f"/v1/models/acme/storyteller/versions/{HEX}/trainings"),
-    create_row("a training to an invalid destination", 422, "owner/name", b'{"input":{},"destination":"x"}', "destination",
+    create_row("a training to a bad destination", 422, "owner/name", b'{"input":{},"destination":"x"}', "destination",
                target=f"/v1/models/acme/storyteller/versions/{HEX}/trainings"),
     create_row("a token with text as its lifetime", 422, "ttl_seconds", b'{"ttl_seconds":"60"}', "ttl_seconds",
                target="/gateway/tokens"),
@@ -140,7 +140,7 @@ WRONG = [
     create_row("a token with a negative lifetime", 422, "from 10 to 3600", b'{"ttl_seconds":-1}', "ttl_seconds",
                target="/gateway/tokens"),
     create_row("a token request that is no JSON", 400, "JSON", b"{", target="/gateway/tokens"),
-    create_row("a token for an empty user", 422, "user", b'{"ttl_seconds":60,"user":""}', "user", target="/gateway/tokens"),
+    create_row("a token for no user", 422, "user", b'{"ttl_seconds":60,"user":""}', "user", target="/gateway/tokens"),
 ]  # fmt: skip
 
 

@@ -19,7 +19,6 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from gateway.metrics import catalogue
 from gateway.simulator import Simulator
 from grafana import build
-from tests.support.fixtures import *  # noqa: F403
 from tests.support.http_calls import ask
 from tests.support.metric_names import STANDARD_LABELS, exported, labels_in
 from tests.support.polling import attempts

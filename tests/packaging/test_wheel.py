@@ -10,12 +10,9 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.fixtures import upstream
 from tests.support.serve_command import ServeCommand
 from tests.support.tools import clean_environment
 from tests.support.upstream import version_of
-
-__all__ = ["upstream"]
 
 ROOT = Path(__file__).parents[2]
 # The packages are fetched and put into a fresh environment by the first of these tests.

@@ -22,7 +22,7 @@ def output(number: int, data: str = "a") -> Event:
 
 
 class FakeStreams:
-    """A stream as upstream has it. It is as long as `said`, and open to more until it is told to break."""
+    """An upstream stream. It has the events of `said`, and stays open for more until a test breaks it."""
 
     def __init__(self) -> None:
         self.said: list[Event] = []

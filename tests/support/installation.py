@@ -1,4 +1,4 @@
-"""A gateway as it is installed: a config, an environment, a port, and a program to be started, killed and started."""
+"""An installed gateway with a fixed port, for tests that kill and restart its process."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ def free_port() -> int:
 
 @dataclass
 class Installation:
-    """A gateway as it is installed: a config, an environment, a port."""
+    """The config, environment and port of a gateway."""
 
     folder: Path
     origin: str
@@ -85,7 +85,7 @@ class Installation:
 
 
 def install(upstream: Simulator, folder: Path, teams: Sequence[str], origins: Sequence[str] = ()) -> Installation:
-    """Write the config of a gateway before a simulator, with a key for each team. `origins` are the teams' pages."""
+    """Write the config of a gateway for a simulator, with a key for each team. `origins` are the teams'."""
     port, ops_port = free_port(), free_port()
     keys = {team: new_key(secrets.token_bytes).key for team in teams}
     text = _CONFIG.format(port=port, ops_port=ops_port, base_url=upstream.base_url, folder=folder)

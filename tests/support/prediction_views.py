@@ -1,4 +1,4 @@
-"""Predictions beside their runs, for rules that look at both."""
+"""Predictions with their runs, for rules that need both."""
 
 import json
 from typing import Any

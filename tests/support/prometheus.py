@@ -35,7 +35,7 @@ class Query:
     expr: str
 
     def asked(self) -> str:
-        """Return it as Grafana sends it, with everything chosen."""
+        """Return the expression as Grafana sends it, with every variable set to all."""
         text = self.expr.replace("$__rate_interval", RANGE).replace("$__range", RANGE)
         return re.sub(r"\$(team|target)\b", ".*", text)
 
@@ -44,7 +44,7 @@ class Query:
 
 
 def queries() -> Iterator[Query]:
-    """Go through all queries of all dashboards."""
+    """Yield all queries of all dashboards."""
     for name, path in DASHBOARDS.items():
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel.get("targets", ()):
@@ -52,14 +52,14 @@ def queries() -> Iterator[Query]:
 
 
 class Prometheus:
-    """One that runs."""
+    """A running Prometheus."""
 
     def __init__(self, origin: str, session: aiohttp.ClientSession) -> None:
         self._origin = origin
         self._session = session
 
     async def ask(self, what: str, **parameters: str) -> Any:
-        """Ask its API; an error of the query is a failure of the test."""
+        """Call its API; fail if the query is invalid."""
         async with self._session.get(f"{self._origin}/api/v1/{what}", params=parameters) as response:
             answer = json.loads(await response.read())
         assert answer["status"] == "success", f"{parameters}: {answer.get('error')}"
@@ -88,7 +88,7 @@ class Prometheus:
 
 @contextlib.asynccontextmanager
 async def start_prometheus(ops_url: str, folder: Path) -> AsyncIterator[Prometheus]:
-    """Scrape a gateway from now on, with the rules of the repository."""
+    """Start a Prometheus that scrapes a gateway, with the rules of the repository."""
     program = require_tool("prometheus")
     config = {
         "global": {

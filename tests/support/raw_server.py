@@ -1,4 +1,4 @@
-"""An upstream that answers whatever bytes a test has written: for what the simulator is too well-behaved to do."""
+"""A server that responds with the bytes that a test gives: for malformed responses that the simulator never sends."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,14 +8,14 @@ Script = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
 
 def answer(body: bytes, *, status: str = "200 OK", content_type: str = "application/json", **headers: str) -> bytes:
-    """Spell out an answer."""
+    """Return a response as bytes."""
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 class RawServer:
-    """What was received, and where to reach it."""
+    """The server's URL and the requests it has received."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -25,7 +25,7 @@ class RawServer:
 
 @asynccontextmanager
 async def raw_server(script: Script | bytes) -> AsyncIterator[RawServer]:
-    """Listen on a free port; each connection reads one request and plays the script."""
+    """Listen on a free port; each connection reads one request and runs the script."""
     log = RawServer()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -60,7 +60,7 @@ async def raw_server(script: Script | bytes) -> AsyncIterator[RawServer]:
 
 
 async def _body(reader: asyncio.StreamReader, head: bytes, log: RawServer) -> None:
-    """Read a body away, whatever its length."""
+    """Read and drop a body."""
     lines = head.lower().split(b"\r\n")
     length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
     while length:

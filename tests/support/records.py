@@ -1,4 +1,4 @@
-"""Records with everything filled in that a test does not care about."""
+"""Records, with defaults for the fields that a test does not name."""
 
 import re
 from typing import Any
@@ -109,7 +109,7 @@ def wish(
     prediction_: dict[str, Any] | None = None,
     **fields: Any,
 ) -> Begin:
-    """Ask for prediction `p<name>`, to lead run `run<name>` if need be; hits and joins as its identity allows."""
+    """Return the command for prediction `p<name>`, with run `run<name>`; it may hit and join as its identity allows."""
     is_shared = fingerprint is not None or provisional is not None
     given: dict[str, Any] = {"now": NOW, "may_hit": fingerprint is not None, "may_join": is_shared}
     return Begin(
@@ -124,7 +124,7 @@ def idempotency(key_: str = "key", body: str = "body", expires_at: float = NOW +
 
 
 async def lead(store: Store, name: str = "1", **fields: Any) -> Run:
-    """Begin a prediction that leads; return its intent as it is recorded."""
+    """Begin a prediction that starts a run; return the recorded intent."""
     begun = await store.begin(wish(name, **fields))
     assert begun.outcome is Outcome.STARTED
     assert begun.run is not None
@@ -132,7 +132,7 @@ async def lead(store: Store, name: str = "1", **fields: Any) -> Run:
 
 
 async def go(store: Store, name: str = "1", **fields: Any) -> Run:
-    """Lead, and have it created upstream: prediction `up<name>` on a live run, which is returned."""
+    """Start a run and record its creation upstream: prediction `up<name>` on a live run, which is returned."""
     await lead(store, name, **fields)
     await store.record_created(live(f"run{name}"), prediction(f"up{name}", f"run{name}"))
     run = await store.run(f"run{name}")
@@ -143,7 +143,7 @@ async def go(store: Store, name: str = "1", **fields: Any) -> Run:
 async def finish(
     store: Store, name: str = "1", at: float = NOW + 9, cache_until: float | None = NOW + 1000, **fields: Any
 ) -> Run:
-    """End a run that is live."""
+    """End a live run."""
     given: dict[str, Any] = {"status": Status.SUCCEEDED, "document": b"done", "stream_url": None}
     run = await store.advance(f"run{name}", at=at, cache_until=cache_until, **given | fields)
     assert run is not None

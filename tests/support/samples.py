@@ -1,4 +1,4 @@
-"""Requests that fit the doors: one sample for every route, and short ways to make what they need."""
+"""A sample request for every route, and helpers that create predictions."""
 
 import re
 from typing import Any
@@ -19,7 +19,7 @@ FORM = "multipart/form-data; boundary=frontier"
 
 
 def fill(path: str, **values: str) -> str:
-    """Put values into a route's pattern, and samples where there are none."""
+    """Fill a route's pattern with values, or with samples where none is given."""
     samples = {
         "owner": "acme",
         "name": "storyteller",
@@ -52,7 +52,7 @@ def content(name: str = "a.txt", data: bytes = b"hello", content_type: str = "te
 
 
 def form(*parts: bytes) -> bytes:
-    """Close a form."""
+    """Join the parts of a form."""
     return b"".join(parts) + b"--frontier--\r\n"
 
 
@@ -62,7 +62,7 @@ def upload(data: bytes = b"hello", name: str = "a.txt") -> dict[str, Any]:
 
 
 def request_for(route: Route, upstream: Simulator, **values: str) -> tuple[str, str, dict[str, Any]]:
-    """Return method, path and body of a request for a route that works, as far as a sample can."""
+    """Return method, path and keyword arguments of a request that should succeed on a route."""
     version = values.pop("version", None) or version_of(upstream, "acme/storyteller")
     path = fill(route.path, version=version, **values)
     match route.name:
@@ -108,7 +108,7 @@ async def create(
     headers: dict[str, str] | None = None,
     **given: Any,
 ) -> Reply:
-    """Create a prediction of a model's newest version; the slow one takes long unless told otherwise."""
+    """Create a prediction of a model's newest version; `acme/slow` runs for ten minutes by default."""
     given = given or ({"duration": 600} if model == "acme/slow" else {"prompt": "hi"})
     body = {"version": version_of(stack.upstream, model), "input": given}
     return await ask(stack, "POST", "/v1/predictions", key=key, json=body, headers=headers or {})

@@ -1,4 +1,4 @@
-"""The program as it is installed: a config, an environment, and `gateway serve` in a process of its own."""
+"""`gateway serve` in its own process, with a config and an environment."""
 
 import asyncio
 import contextlib
@@ -37,24 +37,24 @@ keys = [{{ name = "default", key_env = "KEY_ALPHA" }}]
 
 @dataclass
 class ServingProcess:
-    """A gateway that serves."""
+    """A running gateway process."""
 
     process: asyncio.subprocess.Process
     origin: str
     ops_url: str
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal."""
         self.process.send_signal(number)
 
     async def ended(self) -> int:
-        """Wait for its end; return its exit code."""
+        """Wait for the exit; return the exit code."""
         return await self.process.wait()
 
 
 @dataclass
 class ServeCommand:
-    """What a gateway is started from, again and again."""
+    """The files and arguments that a gateway is started with."""
 
     folder: Path
     base_url: str
@@ -66,11 +66,11 @@ class ServeCommand:
 
     @property
     def log(self) -> str:
-        """What the processes wrote to stderr."""
+        """The processes' stderr."""
         return (self.folder / "log.txt").read_text()
 
     def environ(self) -> Mapping[str, str]:
-        """What a process finds in its environment."""
+        """The environment of the process."""
         more = {"PYTHONPATH": self.path} if self.path else {}
         return clean_environment(REPLICATE_API_TOKEN=self.token, KEY_ALPHA=self.key, **more)
 
@@ -82,7 +82,7 @@ class ServeCommand:
 
     @asynccontextmanager
     async def serving(self, *, seconds: float = 15) -> AsyncIterator[ServingProcess]:
-        """Start it, and end it whatever happens."""
+        """Start the process, and end it on exit."""
         config = self.configure()
         with (self.folder / "log.txt").open("ab") as log:
             process = await asyncio.create_subprocess_exec(

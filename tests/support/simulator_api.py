@@ -1,4 +1,4 @@
-"""What the simulator's tests share: a thin client, and a receiver of webhooks."""
+"""A thin client and a webhook receiver, for tests of the simulator."""
 
 import json
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tests.support.polling import attempts
 
 @dataclass
 class Reply:
-    """An answer, read to its end."""
+    """A response with its body."""
 
     status: int
     headers: Any
@@ -31,7 +31,7 @@ class Reply:
 
 
 class Api:
-    """Asks a simulator, as a caller with a token does."""
+    """Calls a simulator with a token."""
 
     def __init__(self, simulator: Simulator, session: aiohttp.ClientSession) -> None:
         self.simulator = simulator
@@ -66,7 +66,7 @@ class Api:
         return await self.post("/predictions", body, headers=headers)
 
     async def finish(self, prediction_id: str) -> dict[str, Any]:
-        """Poll until a prediction is over."""
+        """Poll a prediction to its end."""
         async for _ in attempts():
             reply = await self.get(f"/predictions/{prediction_id}")
             body: dict[str, Any] = reply.body
@@ -88,7 +88,7 @@ def find(simulator: Simulator, ref: str) -> tuple[Model, Version]:
 
 
 class Receiver:
-    """Takes webhooks on a free port."""
+    """Receives webhooks on a free port."""
 
     def __init__(self) -> None:
         self.received: list[tuple[dict[str, str], bytes]] = []
