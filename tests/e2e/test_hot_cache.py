@@ -52,7 +52,7 @@ async def test_python_clients_run_stream_and_poll_hits(gateway: Stack, upstream:
 
 @pytest.mark.parametrize("wait", [{"mode": "block"}, {"mode": "poll", "interval": 5}])
 async def test_javascript_clients_run_hits(play: Play, upstream: Simulator, ref: str, story: list[str], wait: dict):
-    """npm `replicate` and `replicate-stainless`, blocking and polling."""
+    """Npm `replicate` and `replicate-stainless`, blocking and polling."""
     for script in ("replicate.mjs", "stainless.mjs"):
         done = await partial(play, script)("run", ref=ref, input=STORY, wait=wait)
         assert done.error is None

@@ -99,7 +99,8 @@ async def test_the_first_request_of_the_deploy_page_is_answered(gateway: ReadmeG
 @pytest.mark.parametrize("way", ["systemd", "docker"])
 async def test_a_backup_is_restored(upstream: Simulator, tmp_path: Path, way: str):
     """Taken while the gateway serves, and put back by the page's own lines: the key of then works, a later one is
-    unknown. There is no systemd and no engine here; what they would run is run."""
+    unknown. There is no systemd and no engine here; what they would run is run.
+    """
     require_tool("sqlite3")
     state, backups = tmp_path / "state", tmp_path / "backups"
     state.mkdir()

@@ -127,8 +127,8 @@ async def test_cancel_ends_one_callers_stream_only(gateway: Stack):
             nobody.get(gone["urls"]["stream"]) as response,
         ):
             assert 'data: {"reason":"canceled"}' in await response.text()
-            async with nobody.get(stays["urls"]["stream"]) as response:
-                assert (await response.text()).endswith("data: {}\n\n")
+            async with nobody.get(stays["urls"]["stream"]) as other:
+                assert (await other.text()).endswith("data: {}\n\n")
 
 
 async def test_disconnects_cancel_no_run(gateway: Stack):

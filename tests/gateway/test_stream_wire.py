@@ -74,7 +74,7 @@ async def test_connection_is_reused_after_a_stream(gateway: Stack):
 
 
 async def test_http_1_0_proxy_gets_the_same_stream(gateway: Stack):
-    """nginx uses HTTP/1.0 by default: no chunks, and the connection's end is the stream's."""
+    """Nginx uses HTTP/1.0 by default: no chunks, and the connection's end is the stream's."""
     async with stream_host(gateway.upstream) as (wire, _):
         url = await stream_url(gateway)
         path = url.removeprefix(gateway.origin)

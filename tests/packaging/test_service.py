@@ -24,14 +24,16 @@ def installed(tmp_path: Path) -> Path:
 
 def test_systemd_accepts_the_unit(installed):
     """Every directive is known and in its place."""
-    done = subprocess.run([require_tool("systemd-analyze"), "verify", installed], capture_output=True, text=True)
+    done = subprocess.run(
+        [require_tool("systemd-analyze"), "verify", installed], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_unit_is_well_sandboxed(installed):
     """A gateway that is broken into reaches neither the system nor the token's file."""
     command = [require_tool("systemd-analyze"), "security", "--offline=yes", f"--threshold={EXPOSURE}", installed]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
 
 

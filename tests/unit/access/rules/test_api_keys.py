@@ -117,7 +117,7 @@ def test_matching_never_raises(presented, sha256):
 
 
 def test_header_that_is_not_utf8_does_not_match():
-    """aiohttp passes bytes that are not UTF-8 on as lone surrogates."""
+    """Aiohttp passes bytes that are not UTF-8 on as lone surrogates."""
     assert not api_keys.matches("rgw_\udcff", "0" * 64)
     assert api_keys.parse("rgw_\udcff") is None
 
