@@ -45,6 +45,7 @@ test: check
 # Many more rounds of what `make test` samples: crashes, interleavings, races, property tests. Takes about an hour.
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m long -o timeout=3600 $(ARGS)
+	GATEWAY_PROPERTY_EXAMPLES=2000 $(BIN)/python -m pytest -n auto tests/gateway/test_properties.py $(ARGS)
 
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix $(SRC)

@@ -15,10 +15,10 @@ import pytest
 from gateway.simulator import Simulator
 from tests.support.installation import TEAMS, Installation
 from tests.support.polling import attempts
+from tests.support.rounds import amounts
 from tests.support.secret_scanner import SecretScanner
 from tests.support.upstream import creates, version_of
 
-ROUNDS = 12
 WORKERS = 6
 
 
@@ -87,14 +87,14 @@ async def look_back(installation: Installation, known: Known) -> None:
         )
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.parametrize("rounds", amounts(4, 40))
 async def test_every_returned_id_survives_kill_9(
-    installation: Installation, upstream: Simulator, secret_scanner: SecretScanner
+    installation: Installation, upstream: Simulator, secret_scanner: SecretScanner, rounds: int
 ):
-    """The process is killed twelve times in the middle of work; afterwards every id that a caller got is known."""
+    """The process is killed several times in the middle of work; afterwards every id that a caller got is known."""
     known = Known()
     dice = random.Random(20)
-    for number in range(ROUNDS):
+    for number in range(rounds):
         async with installation.serving() as process:
             await look_back(installation, known)
             before = len(known.ids)
@@ -108,7 +108,7 @@ async def test_every_returned_id_survives_kill_9(
             process.send_signal(signal.SIGKILL)
             await process.wait()
             await asyncio.gather(*workers)
-    assert len(known.ids) > ROUNDS
+    assert len(known.ids) > rounds
     assert known.canceled
     assert len(known.ids) <= creates(upstream) <= known.sent, "never a create more than callers asked for"
     async with installation.serving() as process:
