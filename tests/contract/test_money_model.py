@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -40,6 +41,7 @@ from gateway.predictions.ports.sharing import (
 from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, Wish, ended, intent, live, prediction
+from tests.support.rounds import amounts
 
 T = TypeVar("T")
 AMOUNTS = st.sampled_from([0, 1, 7, 30, 100])
@@ -338,7 +340,8 @@ class Money(RuleBasedStateMachine):
         return limit is not None and amount > 0 and used + amount > limit
 
 
-def test_money_adds_up_whatever_happens(another: StoreMaker) -> None:
+@pytest.mark.parametrize("examples", amounts(25, 1000))
+def test_money_adds_up_whatever_happens(another: StoreMaker, examples: int) -> None:
     """No budget overspent, no place leaked, nothing settled twice, and every sum is that of its lines."""
     with asyncio.Runner() as runner:
         stack = Stack(another, runner)
@@ -347,7 +350,7 @@ def test_money_adds_up_whatever_happens(another: StoreMaker) -> None:
             run_state_machine_as_test(
                 lambda: Money(stack),
                 settings=settings(
-                    max_examples=50,
+                    max_examples=examples,
                     stateful_step_count=30,
                     deadline=None,
                     derandomize=True,

@@ -35,6 +35,7 @@ from gateway.predictions.ports.sharing import (
 from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, Wish, ended, intent, live, prediction
+from tests.support.rounds import amounts
 
 T = TypeVar("T")
 FINGERPRINTS = st.sampled_from([None, "F0", "F1"])
@@ -398,7 +399,8 @@ class Sharing(RuleBasedStateMachine):
         assert stats.entries == len(living)
 
 
-def test_shared_runs_live_as_the_model_does(another: StoreMaker) -> None:
+@pytest.mark.parametrize("examples", amounts(40, 1000))
+def test_shared_runs_live_as_the_model_does(another: StoreMaker, examples: int) -> None:
     """Whatever order things happen in: nobody is lost, no neighbour is killed, no two runs for one fingerprint."""
     store = another()
     with asyncio.Runner() as runner:
@@ -407,7 +409,7 @@ def test_shared_runs_live_as_the_model_does(another: StoreMaker) -> None:
             run_state_machine_as_test(
                 lambda: Sharing(store, runner),
                 settings=settings(
-                    max_examples=60,
+                    max_examples=examples,
                     stateful_step_count=30,
                     deadline=None,
                     derandomize=True,

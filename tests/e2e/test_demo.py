@@ -481,7 +481,7 @@ def test_a_second_signal_does_not_prevent_the_cleanup(tmp_path: Path) -> None:
     for pause in (0.0, 0.001, 0.005, 0.02):
         with started(0, tmp_path) as demo:
             demo.process.send_signal(signal.SIGTERM)
-            time.sleep(pause)
+            time.sleep(pause)  # the second signal comes at another point of the shutdown each time
             demo.process.send_signal(signal.SIGTERM)
             # The second signal may arrive when the process is exiting.
             assert demo.process.wait(10) in (0, -signal.SIGTERM)

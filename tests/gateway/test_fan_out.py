@@ -156,8 +156,8 @@ class Scene:
             line.is_stuck = not line.is_stuck
 
 
-async def test_no_order_of_things_loses_or_doubles_anything(monkeypatch: pytest.MonkeyPatch):
-    """To the end: the whole from where one began. Cut off, or told that something is gone: the beginning of it."""
+async def test_random_interleavings_lose_and_repeat_no_event(monkeypatch: pytest.MonkeyPatch):
+    """A reader that reaches the end has everything from where it began; one that is dropped has the beginning of it."""
     monkeypatch.setattr(fan_out, "WRITES_PER_YIELD", 2)
     monkeypatch.setattr(fan_out, "BLOCK_BYTES", 200)
     monkeypatch.setattr(handler, "BLOCK_BYTES", 200)

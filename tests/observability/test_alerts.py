@@ -10,7 +10,7 @@ import yaml
 
 from gateway.metrics import Metrics, MetricsSettings
 from gateway.runtime.live import LiveSettings
-from tests.observability.test_dashboards import STANDARD_LABELS, exported, labels_in
+from tests.support.metric_names import STANDARD_LABELS, exported, labels_in
 from tests.support.prometheus import ROOT, RULES
 from tests.support.tools import clean_environment, require_tool
 

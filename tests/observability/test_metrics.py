@@ -173,6 +173,7 @@ async def test_a_blocked_event_loop_is_measured():
     seen: asyncio.Queue[float] = asyncio.Queue()
     sampler = asyncio.create_task(loop_lag.sample(seen.put_nowait))
     await asyncio.sleep(0)
+    # Really blocks the loop: that is what is measured.
     time.sleep(loop_lag.EVERY_SECONDS + 0.1)
     assert await seen.get() >= 0.1
     sampler.cancel()

@@ -190,7 +190,8 @@ class Matrix:
             killer = asyncio.create_task(self._kill_after(child, kill_after))
             died = asyncio.create_task(child.process.wait())
             everybody = asyncio.gather(*callers)
-            await asyncio.wait({died, everybody}, timeout=_LOAD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {died, everybody}
+            await asyncio.wait(ends, timeout=_LOAD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if not died.done() and everybody.done():
                 # What is left for the point to come by happens without callers: ends, cancels, searches.
                 await asyncio.wait({died}, timeout=1.5)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from gateway.errors import StoreUnavailable, UpstreamBroken
+from gateway.streams.channel import Channel
 from gateway.streams.ports import EventLogs
 from gateway.streams.rules.event_log import order
 from gateway.streams.rules.replay import frame
@@ -21,7 +22,7 @@ def output(number: int, data: str = "a") -> Event:
 
 
 class FakeStreams:
-    """A stream as upstream has it. It is as long as `said`, and open to more until it is told to break."""
+    """An upstream stream. It has the events of `said`, and stays open for more until a test breaks it."""
 
     def __init__(self) -> None:
         self.said: list[Event] = []
@@ -120,7 +121,7 @@ class FakeEventLogs:
 class Listening:
     """A listener that takes all there is at each pump, as readers who are up to date do."""
 
-    def __init__(self, channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.heard = b""
         self.cursor = 0
@@ -134,7 +135,7 @@ class Listening:
             self.heard += data
         self.is_over = self.channel.is_complete
 
-    def look(self) -> None:
+    def check_canceled(self) -> None:
         """Nobody's prediction ends early here."""
 
 

@@ -1,5 +1,7 @@
 """Settings as services are given them, for tests that build one service."""
 
+from typing import Any
+
 from gateway.access.authentication import AccessSettings
 from gateway.domain.limits import Allowance
 from gateway.domain.records import Key
@@ -29,9 +31,9 @@ def access_of(
     )
 
 
-def money(prices: PriceList | None = None, **more: object) -> LiveSettings[MoneySettings]:
+def money(prices: PriceList | None = None, **more: Any) -> LiveSettings[MoneySettings]:
     """Return prices, and other settings of money."""
-    return LiveSettings(MoneySettings(prices=prices or PriceList(), **more))  # type: ignore[arg-type] - checked at use
+    return LiveSettings(MoneySettings(prices=prices or PriceList(), **more))
 
 
 RETENTION = RetentionSettings(max_cache_bytes=1_000_000, retain_data_seconds=3600, retain_days=30)

@@ -1,4 +1,4 @@
-"""Records with everything filled in that a test does not care about."""
+"""Records, with defaults for the fields that a test does not name."""
 
 import re
 from dataclasses import dataclass
@@ -28,23 +28,21 @@ NOW = 1_764_000_000.25
 
 
 def intent(run_id: str = "run1", **fields: Any) -> Run:
-    return Run(
-        **{
-            "id": run_id,
-            "kind": Kind.PREDICTION,
-            "team": "red",
-            "key_id": "k1",
-            "target": "acme/toy",
-            "path": "/predictions",
-            "request": b'{"input":{}}',
-            "intended_at": NOW,
-        }
-        | fields
-    )
+    given: dict[str, Any] = {
+        "id": run_id,
+        "kind": Kind.PREDICTION,
+        "team": "red",
+        "key_id": "k1",
+        "target": "acme/toy",
+        "path": "/predictions",
+        "request": b'{"input":{}}',
+        "intended_at": NOW,
+    }
+    return Run(**given | fields)
 
 
 def live(run_id: str = "run1", **fields: Any) -> Run:
-    given = {
+    given: dict[str, Any] = {
         "state": RunState.LIVE,
         "upstream_id": f"up{run_id}",
         "live_at": NOW + 1,
@@ -56,49 +54,55 @@ def live(run_id: str = "run1", **fields: Any) -> Run:
 
 
 def ended(run_id: str = "run1", at: float = NOW + 9, **fields: Any) -> Run:
-    given = {"state": RunState.ENDED, "status": Status.SUCCEEDED, "document": b'{"output":1}', "ended_at": at}
+    given: dict[str, Any] = {
+        "state": RunState.ENDED,
+        "status": Status.SUCCEEDED,
+        "document": b'{"output":1}',
+        "ended_at": at,
+    }
     return live(run_id, **given | fields)
 
 
 def prediction(prediction_id: str = "p1", run_id: str = "run1", **fields: Any) -> Prediction:
-    return Prediction(
-        **{
-            "id": prediction_id,
-            "run_id": run_id,
-            "kind": Kind.PREDICTION,
-            "team": "red",
-            "key_id": "k1",
-            "source": Source.MISS,
-            "created_at": NOW,
-            "ticket": f"ticket-{prediction_id}",
-            "ticket_expires_at": NOW + 3600,
-            "ticket_origins": ("https://app.example.com", "https://b.example"),
-        }
-        | fields
-    )
+    given: dict[str, Any] = {
+        "id": prediction_id,
+        "run_id": run_id,
+        "kind": Kind.PREDICTION,
+        "team": "red",
+        "key_id": "k1",
+        "source": Source.MISS,
+        "created_at": NOW,
+        "ticket": f"ticket-{prediction_id}",
+        "ticket_expires_at": NOW + 3600,
+        "ticket_origins": ("https://app.example.com", "https://b.example"),
+    }
+    return Prediction(**given | fields)
 
 
 def key(key_id: str = "k1", **fields: Any) -> Key:
-    return Key(
-        **{"id": key_id, "team": "red", "name": f"name-{key_id}", "sha256": f"sha-{key_id}", "created_at": NOW} | fields
-    )
+    given: dict[str, Any] = {
+        "id": key_id,
+        "team": "red",
+        "name": f"name-{key_id}",
+        "sha256": f"sha-{key_id}",
+        "created_at": NOW,
+    }
+    return Key(**given | fields)
 
 
 def file(file_id: str = "f1", **fields: Any) -> File:
-    return File(
-        **{
-            "id": file_id,
-            "team": "red",
-            "key_id": "k1",
-            "sha256": f"sha-{file_id}",
-            "size": 3,
-            "created_at": NOW,
-            "expires_at": NOW + 86400,
-            "upstream_id": file_id,
-            "document": b'{"id":"f"}',
-        }
-        | fields
-    )
+    given: dict[str, Any] = {
+        "id": file_id,
+        "team": "red",
+        "key_id": "k1",
+        "sha256": f"sha-{file_id}",
+        "size": 3,
+        "created_at": NOW,
+        "expires_at": NOW + 86400,
+        "upstream_id": file_id,
+        "document": b'{"id":"f"}',
+    }
+    return File(**given | fields)
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def wish(
     run: dict[str, Any] | None = None,
     prediction_: dict[str, Any] | None = None,
 ) -> Wish:
-    """Ask for prediction `p<name>`, to start run `run<name>` if need be; hits and joins as its identity allows."""
+    """Return the command for prediction `p<name>`, with run `run<name>`; it may hit and join as its identity allows."""
     is_shared = fingerprint is not None or provisional is not None
     request = ShareRequest(
         prediction=prediction(**{"prediction_id": f"p{name}", "run_id": f"run{name}"} | (prediction_ or {})),
@@ -162,14 +166,14 @@ def idempotency(key_: str = "key", body: str = "body", expires_at: float = NOW +
 
 
 async def lead(store: Store, name: str = "1", **fields: Any) -> Run:
-    """Start a run; return its intent as it is recorded."""
+    """Begin a prediction that starts a run; return the recorded intent."""
     outcome = await start(store, name, **fields)
     assert isinstance(outcome, Started)
     return outcome.view.run
 
 
 async def go(store: Store, name: str = "1", **fields: Any) -> Run:
-    """Start a run and record its create: prediction `up<name>` on a live run, which is returned."""
+    """Start a run and record its creation upstream: prediction `up<name>` on a live run, which is returned."""
     await lead(store, name, **fields)
     await store.record_created(live(f"run{name}"), prediction(f"up{name}", f"run{name}"))
     run = await store.run(f"run{name}")
@@ -180,8 +184,8 @@ async def go(store: Store, name: str = "1", **fields: Any) -> Run:
 async def finish(
     store: Store, name: str = "1", at: float = NOW + 9, cache_until: float | None = NOW + 1000, **fields: Any
 ) -> Run:
-    """End a run that is live."""
-    given = {"status": Status.SUCCEEDED, "document": b"done", "stream_url": None}
+    """End a live run."""
+    given: dict[str, Any] = {"status": Status.SUCCEEDED, "document": b"done", "stream_url": None}
     run = await store.advance(f"run{name}", at=at, cache_until=cache_until, **given | fields)
     assert run is not None
     return run

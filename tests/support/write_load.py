@@ -6,9 +6,10 @@ python -m tests.support.write_load FILE PREFIX
 import asyncio
 import os
 import sys
+from typing import Any
 
 from gateway.domain.records import Status
-from gateway.predictions.ports.sharing import Hit, Idempotency, Joined, Nothing, Started
+from gateway.predictions.ports.sharing import Hit, Idempotency, Joined, Nothing, ShareOutcome, Started, StartOutcome
 from gateway.store.sqlite import SQLiteStore
 from tests.support.records import NOW, key, live, prediction, wish
 
@@ -24,7 +25,7 @@ async def worker(store: SQLiteStore, prefix: str, name: str) -> None:
             run={"id": run_id},
             prediction_={"prediction_id": prediction_id, "run_id": run_id},
         )
-        outcome = await wished.share(store)
+        outcome: ShareOutcome | StartOutcome = await wished.share(store)
         if isinstance(outcome, Nothing):
             outcome = await wished.start(store)
         match outcome:
@@ -57,7 +58,7 @@ async def lead(store: SQLiteStore, n: int, run_id: str, prediction_id: str) -> N
         await store.cancel(leader_id, NOW + n)
         say("canceled", f"{leader_id} {run_id}")
     if n % 3 == 1:
-        news = {"document": b"x" * n, "stream_url": None}
+        news: dict[str, Any] = {"document": b"x" * n, "stream_url": None}
         await store.advance(run_id, status=Status.PROCESSING, at=NOW, **news)
         await store.advance(run_id, status=Status.SUCCEEDED, at=NOW + n, cache_until=NOW + 10 * n + 99, **news)
         say("ended", f"{leader_id} {run_id}")

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from gateway.domain.teams import Team
 from gateway.errors import PriceUnknown
 from gateway.money.budget_alerts import EXHAUSTED, WARNING, Budgets
 from gateway.money.ledger_audit import LedgerAuditor
+from gateway.money.ports import Announcer
 from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import Price, PriceList, Rule, UnknownPolicy
 from gateway.store.sqlite import SQLiteStore
@@ -23,6 +24,7 @@ from tests.contract.test_money import demand, settlement
 from tests.support.clock import ManualClock
 from tests.support.live import money, teams_of
 from tests.support.observer import RecordingObserver
+from tests.support.polling import holds, until
 from tests.support.records import NOW, finish, go, lead, live, prediction
 
 HOOK = "https://hooks.example.com/budget"
@@ -38,6 +40,10 @@ class Heard:
         assert url == HOOK
         self.said.append((team, kind, payload["percent"]))
         json.dumps(payload)
+
+
+if TYPE_CHECKING:
+    _: type[Announcer] = Heard
 
 
 @pytest.fixture
@@ -93,7 +99,7 @@ async def spend(store: SQLiteStore, name: str, microusd: int, at: float = NOW) -
 
 
 class TestWarnings:
-    async def test_eighty_and_a_hundred_per_cent_are_told_once_a_window(self, store, budgets, heard, clock):
+    async def test_budget_warnings_come_once_a_window_at_80_and_100_percent(self, store, budgets, heard, clock):
         await spend(store, "1", 799)
         await budgets.check("red")
         assert heard.said == []
@@ -106,13 +112,13 @@ class TestWarnings:
             await budgets.check_all()
         assert heard.said[1:] == [("red", EXHAUSTED, 100)]
 
-    async def test_who_is_beyond_everything_hears_of_that_alone(self, store, budgets, heard):
-        """One dear run: not two messages at once."""
+    async def test_budget_passed_at_once_sends_one_warning(self, store, budgets, heard):
+        """One expensive run: not two messages at once."""
         await spend(store, "1", 5000)
         await budgets.check("red")
         assert sorted(heard.said) == [("red", EXHAUSTED, 100)] * 2
 
-    async def test_the_next_day_warns_anew_and_the_month_does_not(self, store, budgets, heard, clock):
+    async def test_next_day_warns_again_and_the_month_does_not(self, store, budgets, heard, clock):
         await spend(store, "1", 4100)
         await budgets.check("red")
         assert [percent for *_, percent in heard.said] == [100, 80]
@@ -121,47 +127,41 @@ class TestWarnings:
         await budgets.check("red")
         assert [percent for *_, percent in heard.said][2:] == [80]
 
-    async def test_a_budget_that_refuses_though_not_all_is_spent_is_told_of(self, store, budgets, heard, clock):
-        """What is left is less than any run costs: the team hears that it is over."""
+    async def test_refusing_budget_warns_though_not_all_is_spent(self, store, budgets, heard, clock):
+        """What is left is less than any run costs: the team learns that it is used up."""
         await spend(store, "1", 850)
         running = asyncio.create_task(budgets.run())
         budgets.exhausted("red", "budget_usd_per_day")
-        while not heard.said:
-            await asyncio.sleep(0.001)
+        await until(lambda: heard.said)
         assert heard.said == [("red", EXHAUSTED, 100)]
         running.cancel()
 
-    async def test_one_request_too_large_for_the_budget_does_not_cry_wolf(self, store, budgets, heard):
+    async def test_one_oversized_request_sends_no_warning(self, store, budgets, heard):
         await spend(store, "1", 100)
         await budgets.check("red", refused="budget_usd_per_day")
         assert heard.said == []
 
-    async def test_how_budgets_stand_is_shown(self, store, budgets, observer):
+    async def test_budget_standings_are_exported(self, store, budgets, observer):
         await spend(store, "1", 100)
         await go(store, "2", demand=demand(10))
         await budgets.check("red")
         assert [values[:2] for values in observer.of("budget")[-2:]] == [("red", "day"), ("red", "month")]
 
-    async def test_a_touch_is_looked_at_once_a_second_at_most(self, store, budgets, clock, observer):
+    async def test_touched_team_is_checked_at_most_once_a_second(self, store, budgets, clock, observer):
         running = asyncio.create_task(budgets.run())
         for _ in range(100):
             budgets.touched("red")
-        while observer.count("budget") < 2:
-            await asyncio.sleep(0.001)
+        await until(lambda: observer.count("budget") >= 2)
         for _ in range(100):
             budgets.touched("red")
-        await asyncio.sleep(0.01)
-        assert observer.count("budget") == 2
+        await holds(lambda: observer.count("budget") == 2)
         await clock.advance(1.1)
-        while observer.count("budget") < 4:
-            await asyncio.sleep(0.001)
+        await until(lambda: observer.count("budget") >= 4)
         running.cancel()
 
 
 class TestBookkeeper:
-    async def test_a_start_mends_what_drifted_before_anything_is_admitted(
-        self, store, ledger_auditor, observer, caplog
-    ):
+    async def test_start_corrects_drift_before_any_create(self, store, ledger_auditor, observer, caplog):
         await spend(store, "1", 70)
         await go(store, "2", demand=demand(10))
         for edit in ("UPDATE spent SET microusd = 0", "UPDATE meters SET open = 7", "DELETE FROM usage_days"):
@@ -176,7 +176,7 @@ class TestBookkeeper:
         await ledger_auditor.start()
         assert observer.last("ledger_drift") == (0,)
 
-    async def test_soon_after_a_start_the_whole_month_has_been_looked_at(self, store, pricing, budgets, observer):
+    async def test_whole_month_is_audited_soon_after_a_start(self, store, pricing, budgets, observer):
         """Drift of three weeks ago would still be in the month's budget."""
         await spend(store, "1", 70)
         await store._write(lambda db: db.execute("UPDATE spent SET microusd = 0").rowcount)
@@ -184,12 +184,11 @@ class TestBookkeeper:
         assert windows.first_day(windows.Window.MONTH, windows.day_of(later.now())) <= windows.day_of(NOW)
         ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, money())
         running = asyncio.create_task(ledger_auditor.run())
-        while ("ledger_drift", (0,)) in observer.noted or observer.count("ledger_drift") == 0:
-            await asyncio.sleep(0.01)
+        await until(lambda: ("ledger_drift", (0,)) not in observer.noted and observer.count("ledger_drift"))
         assert (await store.meters(["team/red"], NOW))["team/red"].month_microusd == 70
         running.cancel()
 
-    async def test_every_day_of_the_month_is_audited_in_its_turn(self, store, pricing, budgets, observer, clock):
+    async def test_every_day_of_the_month_is_audited_in_turn(self, store, pricing, budgets, observer, clock):
         await spend(store, "1", 70)
         await store._write(lambda db: db.execute("UPDATE spent SET microusd = 0").rowcount)
         later = ManualClock(NOW + 5 * 86_400)
@@ -198,7 +197,7 @@ class TestBookkeeper:
         assert sum(found) > 0
         assert found[-1] == 0
 
-    async def test_what_is_stuck_is_freed_and_told_of(self, store, ledger_auditor, observer, clock, caplog):
+    async def test_stuck_reservations_are_freed_and_reported(self, store, ledger_auditor, observer, clock, caplog):
         for n in ("1", "2", "3"):
             await go(store, n, demand=demand(10))
         edits = (
@@ -215,7 +214,7 @@ class TestBookkeeper:
         (row,) = await store.usage(By.TEAM, since=0, until=10**6)
         assert (row.runs, row.microusd) == (1, 1_000_000)
 
-    async def test_lines_go_after_their_time_and_never_before_two_months_are_over(self, store, ledger_auditor, clock):
+    async def test_ledger_lines_are_kept_for_two_months_at_least(self, store, ledger_auditor, clock):
         await spend(store, "1", 70)
         for days, kept in ((31, 1), (31, 0)):
             await clock.advance(days * 86_400)
@@ -224,9 +223,9 @@ class TestBookkeeper:
         (row,) = await store.usage(By.TEAM, since=0, until=10**6)
         assert row.microusd == 70
 
-    async def test_it_goes_on_when_the_store_is_away_for_a_turn(self, store, ledger_auditor, clock, caplog):
+    async def test_audit_continues_after_a_store_failure(self, store, ledger_auditor, clock, caplog):
         running = asyncio.create_task(ledger_auditor.run())
-        await asyncio.sleep(0.2)
+        await until(lambda: clock.sleeping)
         await store.close()
         await clock.advance(61)
         assert any("ledger maintenance interrupted" in record.message for record in caplog.records)
@@ -235,7 +234,7 @@ class TestBookkeeper:
 
 
 class TestPricing:
-    def test_a_settlement_says_what_by_which_end_and_for_which_model(self, pricing):
+    def test_settlement_has_the_amount_the_end_and_the_model(self, pricing):
         document = b'{"id":"a","status":"succeeded","model":"acme/toy","metrics":{"predict_time":1.5}}'
         run = live(target="a" * 64)
         made = pricing.settlement(run, Status.SUCCEEDED, document, NOW)
@@ -246,8 +245,8 @@ class TestPricing:
             "succeeded",
         )
 
-    def test_a_document_that_cannot_be_read_still_settles(self, pricing, observer, caplog):
-        """Nothing is left held because upstream wrote nonsense."""
+    def test_unreadable_document_still_settles(self, pricing, observer, caplog):
+        """Nothing stays reserved because upstream wrote nonsense."""
         made = pricing.settlement(live(), Status.FAILED, b"\xff nonsense", NOW)
         assert made.microusd == 0
         pricing.note(live(status=Status.FAILED), made)
@@ -261,7 +260,7 @@ class TestPricing:
         # A run that was let in before the rule still ends and is charged.
         assert pricing.settlement(live(), Status.SUCCEEDED, b'{"metrics":{"predict_time":2}}', NOW).microusd > 0
 
-    async def test_estimates_are_learned_and_outlive_the_process(self, store, observer):
+    async def test_learned_estimates_survive_the_process(self, store, observer):
         prices = PriceList(rules=(Rule("acme/*", Price(per_second=1)),))
         pricing = Pricing(money(prices), observer)
         assert pricing.estimate("acme/toy", b"{}").microusd == 60_000_000
@@ -279,8 +278,8 @@ class TestPricing:
         assert again.estimate("acme/toy", b"{}") == learned
 
 
-async def test_leaders_placeholders_are_paid_for(store: SQLiteStore) -> None:
-    """News of the end before the answer: the line names the prediction that there was."""
+async def test_placeholder_predictions_are_charged(store: SQLiteStore) -> None:
+    """The end arrived before the create's response: the ledger line names the prediction that there was."""
     await lead(store, "1", demand=demand())
     await finish(store, "1", settlement=settlement())
     (line,) = await store.newest_spend(1)

@@ -12,9 +12,9 @@ from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import Price, PriceList, Rule
 from gateway.operations.explain import ExplainService
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
+from tests.support.callers import caller, issue
 from tests.support.fakes import FakeStore
 from tests.support.live import access_of, money
-from tests.support.people import caller, issue
 
 PRICES = PriceList(rules=(Rule("acme/*", Price(per_run=Decimal("0.5"))),))
 RUN = Run(
@@ -61,14 +61,14 @@ class Webhooks:
 
 
 def service(store: FakeStore, view: PredictionView, *config_keys: Key) -> ExplainService:
-    pricing = Pricing(money(PRICES), None)  # type: ignore[arg-type] - nothing is counted
+    pricing = Pricing(money(PRICES), None)  # type: ignore[arg-type]  # nothing is counted
     predictions: Any = Predictions(view)
     webhooks: Any = Webhooks()
     return ExplainService(predictions, predictions, store, store, pricing, access_of(*config_keys), webhooks)
 
 
-async def test_webhooks_that_wait_are_in_the_timeline(store: FakeStore):
-    """A caller without one sees none."""
+async def test_other_services_add_their_events(store: FakeStore):
+    """Webhook deliveries and output copies add to the timeline of this prediction."""
     with_webhook = replace(PREDICTION, webhook="https://hooks.example/x")
     answer: Any = await service(store, PredictionView(PREDICTION, RUN)).explain(caller(), "p1")
     assert [each["what"] for each in answer["timeline"]] == ["asked", "created"]
@@ -78,7 +78,7 @@ async def test_webhooks_that_wait_are_in_the_timeline(store: FakeStore):
     assert answer["price"]["charged_usd"] is None
 
 
-async def test_a_key_is_named_from_the_config_or_the_store_or_not_at_all(store: FakeStore):
+async def test_key_is_named_from_config_or_store_or_left_out(store: FakeStore):
     _, key = issue(id="kept", name="the server")
     await store.add_key(key)
     of_config = replace(issue()[1], id="k", name="of the config")
@@ -88,6 +88,6 @@ async def test_a_key_is_named_from_the_config_or_the_store_or_not_at_all(store: 
         assert answer["key"] == {"id": key_id, "name": name}
 
 
-async def test_what_is_not_the_callers_is_not_found(store: FakeStore):
+async def test_foreign_prediction_is_not_found(store: FakeStore):
     with pytest.raises(NotFound):
         await service(store, PredictionView(replace(PREDICTION, team="blue"), RUN)).explain(caller(), "p1")

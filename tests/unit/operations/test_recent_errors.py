@@ -18,7 +18,7 @@ def kept(clock: ManualClock) -> RecentErrors:
     return RecentErrors(named_teams("red", "blue"), clock, LiveSettings(RETENTION))
 
 
-def test_one_team_pushes_nobody_elses_out_of_sight():
+def test_one_team_does_not_displace_anothers_errors():
     """Nor does a stranger who tries keys all day."""
     recent_errors = kept(ManualClock())
     recent_errors.note("blue", "create", "no money")
@@ -32,7 +32,7 @@ def test_one_team_pushes_nobody_elses_out_of_sight():
     assert recent_errors.newest("unheard of", 10) == ()
 
 
-async def test_the_newest_come_first_and_an_hour_later_they_are_gone():
+async def test_newest_errors_come_first_and_expire_after_an_hour():
     clock = ManualClock()
     recent_errors = kept(clock)
     recent_errors.note("red", "create", "old")
@@ -47,7 +47,7 @@ async def test_the_newest_come_first_and_an_hour_later_they_are_gone():
     assert recent_errors.newest("red", 10) == ()
 
 
-async def test_a_failed_run_is_told_with_its_error():
+async def test_failed_run_is_listed_with_its_error():
     recent_errors = kept(ManualClock())
     await recent_errors.note_end(replace(RUN, status=Status.SUCCEEDED))
     await recent_errors.note_end(RUN)

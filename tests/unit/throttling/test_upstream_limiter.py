@@ -75,8 +75,8 @@ async def empty(account: UpstreamLimiter) -> None:
         pass
 
 
-async def test_a_free_turn_is_had_without_waiting(clock: ManualClock, notes: RecordingObserver):
-    """With turns to be had and nobody waiting there is no task, no timer and no wait."""
+async def test_free_turn_needs_no_waiting(clock: ManualClock, notes: RecordingObserver):
+    """With free turns and no line there is no task, no timer and no wait."""
     async with opened(clock, notes, teams(a=1)) as account:
         await settle()
         tasks = asyncio.all_tasks()
@@ -89,7 +89,7 @@ async def test_a_free_turn_is_had_without_waiting(clock: ManualClock, notes: Rec
         assert (clock.sleeping, notes.waits) == (0, [])
 
 
-async def test_sixteen_teams_share_upstreams_creates_by_weight(clock: ManualClock, notes: RecordingObserver):
+async def test_sixteen_teams_share_creates_by_weight(clock: ManualClock, notes: RecordingObserver):
     """All want more than there is, for three minutes: each has its share to a twentieth, and all of it is used."""
     async with opened(clock, notes, teams(**SIXTEEN)) as account:
         got: Counter[str] = Counter()
@@ -110,7 +110,7 @@ async def test_sixteen_teams_share_upstreams_creates_by_weight(clock: ManualCloc
             assert got[name] == pytest.approx(1800 * weight / sum(SIXTEEN.values()), rel=0.05)
 
 
-async def test_a_quiet_teams_first_create_waits_for_less_than_a_round(clock: ManualClock, notes: RecordingObserver):
+async def test_quiet_teams_first_create_waits_less_than_a_round(clock: ManualClock, notes: RecordingObserver):
     """Fifteen teams have queued by the hundred; the sixteenth comes with one create, of the lightest weight."""
     async with opened(clock, notes, teams(**SIXTEEN)) as account:
         quiet, *busy = sorted(SIXTEEN, key=SIXTEEN.__getitem__)
@@ -126,7 +126,7 @@ async def test_a_quiet_teams_first_create_waits_for_less_than_a_round(clock: Man
 
 
 async def test_idle_shares_are_lent(clock: ManualClock, notes: RecordingObserver):
-    """Nobody else asks: the lightest team has all of the account."""
+    """With no other team active, the lightest team has all of the account."""
     async with opened(clock, notes, teams(light=1, heavy=100)) as account:
         await empty(account)
         waiting = [begin(create_turn(account, "light")) for _ in range(600)]
@@ -134,8 +134,8 @@ async def test_idle_shares_are_lent(clock: ManualClock, notes: RecordingObserver
         assert sum(task.done() for task in waiting) == 600
 
 
-async def test_whoever_waits_too_long_hears_whose_limit_it_was(clock: ManualClock, notes: RecordingObserver):
-    """After its 20 seconds: 429 of the account, with the time after which another try makes sense."""
+async def test_expired_wait_names_the_accounts_limit(clock: ManualClock, notes: RecordingObserver):
+    """After its 20 seconds: 429 of the account, with the time after which another attempt makes sense."""
     async with opened(clock, notes, teams(a=1), creates=1) as account:
         await empty(account)
         waiting = begin(create_turn(account, "a", seconds=20))
@@ -153,7 +153,7 @@ async def test_whoever_waits_too_long_hears_whose_limit_it_was(clock: ManualCloc
         assert (len(account.creates), notes.refusals) == (0, [("creates", "timeout")])
 
 
-async def test_a_team_that_does_not_wait_is_refused_at_once(clock: ManualClock, notes: RecordingObserver):
+async def test_team_without_a_wait_time_is_refused_at_once(clock: ManualClock, notes: RecordingObserver):
     """`max_wait_seconds = 0`."""
     async with opened(clock, notes, teams(a=1)) as account:
         await empty(account)
@@ -161,8 +161,8 @@ async def test_a_team_that_does_not_wait_is_refused_at_once(clock: ManualClock, 
             await create_turn(account, "a", seconds=0)
 
 
-async def test_one_timer_serves_all_who_wait(clock: ManualClock, notes: RecordingObserver):
-    """Five hundred wait, each with a deadline of its own: one sleeps."""
+async def test_one_timer_serves_all_waiters(clock: ManualClock, notes: RecordingObserver):
+    """Five hundred wait, each with its own deadline: one sleeps."""
     async with opened(clock, notes, teams(a=1, b=1), creates=6) as account:
         await empty(account)
         waiting = [begin(create_turn(account, "ab"[number % 2], seconds=5 + number / 100)) for number in range(500)]
@@ -174,8 +174,8 @@ async def test_one_timer_serves_all_who_wait(clock: ManualClock, notes: Recordin
         assert clock.sleeping == 0
 
 
-async def test_a_nearer_deadline_is_kept(clock: ManualClock, notes: RecordingObserver):
-    """Somebody with less patience comes after somebody with more."""
+async def test_earlier_deadline_is_kept(clock: ManualClock, notes: RecordingObserver):
+    """A caller with a shorter wait comes after one with a longer wait."""
     async with opened(clock, notes, teams(a=1, b=1), creates=1) as account:
         await empty(account)
         patient, hasty = begin(create_turn(account, "a", seconds=50)), begin(create_turn(account, "b", seconds=2))
@@ -187,7 +187,7 @@ async def test_a_nearer_deadline_is_kept(clock: ManualClock, notes: RecordingObs
         await asyncio.gather(patient, return_exceptions=True)
 
 
-async def test_a_waiter_that_leaves_gives_its_place_back(clock: ManualClock, notes: RecordingObserver):
+async def test_cancelled_waiter_gives_its_place_back(clock: ManualClock, notes: RecordingObserver):
     """The next in line moves up as if it had never been there."""
     async with opened(clock, notes, teams(a=1), creates=60) as account:
         await empty(account)
@@ -199,8 +199,8 @@ async def test_a_waiter_that_leaves_gives_its_place_back(clock: ManualClock, not
         assert account.creates.rate.wait(clock.monotonic()) == pytest.approx(1.0)
 
 
-async def test_a_turn_given_to_somebody_who_just_left_is_the_next_ones(clock: ManualClock, notes: RecordingObserver):
-    """Given and cancelled in one moment: it is not lost."""
+async def test_turn_given_to_a_cancelled_waiter_goes_to_the_next(clock: ManualClock, notes: RecordingObserver):
+    """Given and cancelled at one moment: it is not lost."""
     async with opened(clock, notes, teams(a=1), creates=60) as account:
         await empty(account)
         first, second = begin(create_turn(account, "a")), begin(create_turn(account, "a"))
@@ -215,8 +215,8 @@ async def test_a_turn_given_to_somebody_who_just_left_is_the_next_ones(clock: Ma
         assert second.done()
 
 
-async def test_a_team_has_only_so_many_places(clock: ManualClock, notes: RecordingObserver):
-    """A thousand wait; the next one of that team is told so at once, another team's is not."""
+async def test_number_of_waiters_per_team_is_limited(clock: ManualClock, notes: RecordingObserver):
+    """A thousand wait; the next one of that team is refused at once, another team's is not."""
     async with opened(clock, notes, teams(a=1, b=1), creates=1) as account:
         await empty(account)
         crowd = [begin(create_turn(account, "a")) for _ in range(MAX_WAITING)]
@@ -233,8 +233,8 @@ async def test_a_team_has_only_so_many_places(clock: ManualClock, notes: Recordi
         assert len(account.creates) == 0
 
 
-async def test_at_the_end_nobody_is_left_waiting(clock: ManualClock, notes: RecordingObserver):
-    """A shutdown answers those who wait, and whoever comes then."""
+async def test_shutdown_releases_all_waiters(clock: ManualClock, notes: RecordingObserver):
+    """A shutdown answers waiting calls, and later ones."""
     async with opened(clock, notes, teams(a=1)) as account:
         await empty(account)
         waiting = begin(create_turn(account, "a"))
@@ -248,7 +248,7 @@ async def test_at_the_end_nobody_is_left_waiting(clock: ManualClock, notes: Reco
         assert await create_turn(account, "a") is False
 
 
-async def test_what_upstream_says_is_learned(clock: ManualClock, notes: RecordingObserver):
+async def test_upstreams_refusals_are_learned(clock: ManualClock, notes: RecordingObserver):
     """Low on credit: the refused create goes first when the pause is over, the others at six a minute."""
     async with opened(clock, notes, teams(a=1)) as account:
         assert await create_turn(account, "a") is False
@@ -272,8 +272,8 @@ async def test_what_upstream_says_is_learned(clock: ManualClock, notes: Recordin
         await asyncio.gather(*later, return_exceptions=True)
 
 
-async def test_polls_say_nothing_of_the_creates(clock: ManualClock, notes: RecordingObserver):
-    """Each lane learns from its own answers; a look at a prediction has 59999 left, which is nobody's share."""
+async def test_polls_do_not_affect_the_create_rate(clock: ManualClock, notes: RecordingObserver):
+    """Each lane learns from its own responses; a poll has 59999 left, which is no create's share."""
     async with opened(clock, notes, teams(a=1)) as account:
         account.observe_response(
             "predictions.get", Answer(200, {"ratelimit-remaining": "59999", "ratelimit-reset": "1"}, b"")
@@ -290,8 +290,8 @@ async def ask_as(account: UpstreamLimiter, team: str | None, operation: str) -> 
         await account.permit(operation)
 
 
-async def test_relayed_reads_never_starve_the_gateways_own_calls(clock: ManualClock, notes: RecordingObserver):
-    """Sixteen teams read as fast as they can: half of the calls are looks at runs, if those are wanted."""
+async def test_relayed_reads_never_starve_polls(clock: ManualClock, notes: RecordingObserver):
+    """Sixteen teams read as fast as they can: half of the calls are polls of runs, if those are needed."""
     async with opened(clock, notes, teams(**SIXTEEN), requests=600) as account:
         await empty(account)
         reads = [begin(ask_as(account, name, READ)) for name in SIXTEEN for _ in range(20)]
@@ -308,8 +308,8 @@ async def test_relayed_reads_never_starve_the_gateways_own_calls(clock: ManualCl
         await asyncio.gather(*reads, *looks, return_exceptions=True)
 
 
-async def test_a_cancel_stands_behind_no_look(clock: ManualClock, notes: RecordingObserver):
-    """A thousand runs are to be looked at, and one is to be cancelled: that is the next call but one."""
+async def test_cancel_waits_behind_no_poll(clock: ManualClock, notes: RecordingObserver):
+    """A thousand runs are to be polled, and one is to be cancelled: that is the next call but one."""
     async with opened(clock, notes, teams(a=1), requests=60) as account:
         await empty(account)
         looks = [begin(ask_as(account, None, "predictions.get")) for _ in range(500)]
@@ -323,8 +323,8 @@ async def test_a_cancel_stands_behind_no_look(clock: ManualClock, notes: Recordi
         await asyncio.gather(*reads, *looks, return_exceptions=True)
 
 
-async def test_what_the_gateway_does_of_itself_is_its_own(clock: ManualClock, notes: RecordingObserver):
-    """A tracker that a team's create has started asks on its own behalf, and the team's context stays the team's."""
+async def test_background_calls_are_the_gateways_own(clock: ManualClock, notes: RecordingObserver):
+    """A tracker started by a team's create polls on its own account, and the team's context stays the team's."""
     askers = []
 
     def answer(call: Call) -> Answer:
@@ -346,7 +346,7 @@ async def test_what_the_gateway_does_of_itself_is_its_own(clock: ManualClock, no
     assert asking.get().name == "the gateway"
 
 
-async def test_trainings_are_counted_among_all_else(clock: ManualClock, notes: RecordingObserver):
+async def test_trainings_count_with_all_other_calls(clock: ManualClock, notes: RecordingObserver):
     """As upstream counts them (2999 left after the first); their turn is taken where creates take theirs."""
     async with opened(clock, notes, teams(a=1)) as account:
         assert await account.create_turn("trainings.create", "a", clock.monotonic() + 20) is False

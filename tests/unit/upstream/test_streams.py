@@ -23,7 +23,7 @@ class Silent(AbstractResolver):
         """Nothing is open."""
 
 
-async def test_a_name_that_is_looked_for_in_vain_is_given_up():
+async def test_hanging_lookup_is_given_up():
     """The name server is dead, the stream's reader is told the result all the same: the wait has an end."""
     settings = StreamReaderSettings(
         base_url="https://api.replicate.com/v1", trusted_hosts=("*.replicate.com",), connect_seconds=0.05

@@ -1,4 +1,4 @@
-"""A month of a busy gateway, written into its store: for what is looked at, and compared with the ledger."""
+"""A month of usage, written into a store for tests of the dashboard and the ledger."""
 
 import random
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _DAY = 86_400
 
 
 class Habit(NamedTuple):
-    """What a team runs every day, about so often, at about such a price; and how much of it is shared."""
+    """A team's daily runs of a target: mean number, mean cost, and mean joins and hits per run."""
 
     team: str
     target: str
@@ -35,8 +35,8 @@ HABITS = (
 )
 
 
-async def live_through(path: Path, now: float, habits: Sequence[Habit] = HABITS, seed: int = 5) -> None:
-    """Write what happened since the month began into a store's file that nobody serves from."""
+async def write_month(path: Path, now: float, habits: Sequence[Habit] = HABITS, seed: int = 5) -> None:
+    """Write the usage since the month began into a store's file that no gateway has open."""
     store, dice = SQLiteStore(path), random.Random(seed)
     await store.open()
     try:

@@ -14,7 +14,7 @@ BLUE = Team(name="blue", scopes=frozenset(DEFAULT_SCOPES), models=("acme/*",))
 
 
 def issue(team: str = "red", **fields: Any) -> tuple[Minted, Key]:
-    """Make a key of a team, as it is kept and as its owner has it."""
+    """Make a key of a team: the key itself, and its record."""
     minted = new_key(secrets.token_bytes)
     given: dict[str, Any] = {"id": minted.id, "team": team, "name": "n", "sha256": minted.sha256, "created_at": 0.0}
     return minted, Key(**(given | fields))
@@ -27,7 +27,7 @@ def caller(
     origins: tuple[str, ...] | None = None,
     user: str | None = None,
 ) -> Caller:
-    """Make a caller with a key of its own."""
+    """Make a caller with its own key."""
     return Caller(
         team=team,
         key_id="k",

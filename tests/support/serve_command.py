@@ -1,4 +1,4 @@
-"""The program as it is installed: a config, an environment, and `gateway serve` in a process of its own."""
+"""`gateway serve` in its own process, with a config and an environment."""
 
 import asyncio
 import contextlib
@@ -36,25 +36,25 @@ keys = [{{ name = "default", key_env = "KEY_ALPHA" }}]
 
 
 @dataclass
-class Process:
-    """A gateway that serves."""
+class ServingProcess:
+    """A running gateway process."""
 
     process: asyncio.subprocess.Process
     origin: str
     ops_url: str
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal."""
         self.process.send_signal(number)
 
     async def ended(self) -> int:
-        """Wait for its end; return its exit code."""
+        """Wait for the exit; return the exit code."""
         return await self.process.wait()
 
 
 @dataclass
-class Installation:
-    """What a gateway is started from, again and again."""
+class ServeCommand:
+    """The files and arguments that a gateway is started with."""
 
     folder: Path
     base_url: str
@@ -66,11 +66,11 @@ class Installation:
 
     @property
     def log(self) -> str:
-        """What the processes wrote to stderr."""
+        """The processes' stderr."""
         return (self.folder / "log.txt").read_text()
 
     def environ(self) -> Mapping[str, str]:
-        """What a process finds in its environment."""
+        """The environment of the process."""
         more = {"PYTHONPATH": self.path} if self.path else {}
         return clean_environment(REPLICATE_API_TOKEN=self.token, KEY_ALPHA=self.key, **more)
 
@@ -81,8 +81,8 @@ class Installation:
         return path
 
     @asynccontextmanager
-    async def serving(self, *, seconds: float = 15) -> AsyncIterator[Process]:
-        """Start it, and end it whatever happens."""
+    async def serving(self, *, seconds: float = 15) -> AsyncIterator[ServingProcess]:
+        """Start the process, and end it on exit."""
         config = self.configure()
         with (self.folder / "log.txt").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -96,7 +96,7 @@ class Installation:
                 line = (await process.stdout.readline()).decode()
             found = _SERVES.search(line)
             assert found is not None, line + self.log[-2000:]
-            yield Process(process, found[1], found[2])
+            yield ServingProcess(process, found[1], found[2])
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

@@ -1,4 +1,4 @@
-"""Streams at both ends by hand: a stream host that says what a test tells it to, and callers on bare sockets."""
+"""A stream host that sends what a test says, and readers on raw sockets."""
 
 import asyncio
 import re
@@ -6,14 +6,15 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.simulator import Simulator
 from gateway.streams.rules.replay import frame
+from tests.support.http_calls import PATIENCE
+from tests.support.raw_server import RawServer, raw_server
 from tests.support.samples import create
-from tests.support.scripted import Scripted, scripted
 from tests.support.stack import Stack
-from tests.support.wire import PATIENCE
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 HI = b": hi\n\n"
@@ -21,7 +22,7 @@ DONE = frame("done", "10:999999", "{}").raw
 
 
 def event(number: int, data: str = "a") -> bytes:
-    """Spell out the n-th event."""
+    """Return the n-th event as bytes."""
     return frame("output", f"10:{number}", data).raw
 
 
@@ -31,25 +32,25 @@ def ids(body: bytes) -> list[bytes]:
 
 
 @dataclass
-class Wire:
-    """A stream as its host has it."""
+class StreamHost:
+    """The stream that the host serves."""
 
     said: list[bytes] = field(default_factory=list)
     is_over: bool = False
-    """Whether a connection ends when all was said."""
+    """Whether a connection ends when everything was sent."""
     connections: int = 0
-    """How many have ever been made."""
+    """The number of connections so far."""
     open: int = 0
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def say(self, *pieces: bytes) -> None:
-        """Say more, each piece in a packet of its own as far as that can be told."""
+        """Send more, each piece in a packet of its own as far as TCP allows."""
         async with self._news:
             self.said += pieces
             self._news.notify_all()
 
     async def play(self, head: bytes, writer: asyncio.StreamWriter) -> None:
-        """Answer one request, after the event that it names."""
+        """Serve one request, after the event that its Last-Event-ID names."""
         self.connections += 1
         self.open += 1
         try:
@@ -73,25 +74,26 @@ class Wire:
 
 
 @asynccontextmanager
-async def wired(upstream: Simulator) -> AsyncIterator[tuple[Wire, Scripted]]:
-    """Let the simulator name this host for the streams of what is created from now on."""
-    wire = Wire()
-    async with scripted(wire.play) as host:
+async def stream_host(upstream: Simulator) -> AsyncIterator[tuple[StreamHost, RawServer]]:
+    """Serve the streams of all predictions created from now on."""
+    wire = StreamHost()
+    async with raw_server(wire.play) as host:
         before, upstream.world.links.delivery = upstream.world.links.delivery, host.url
         yield wire, host
         upstream.world.links.delivery = before
 
 
-async def stream_url(stack: Stack, key: str = "alpha", **given: object) -> str:
-    """Create something that streams for long; return its stream's URL."""
-    reply = await create(stack, key=key, model="acme/storyteller", **({"prompt": "hi", "duration": 3600} | given))
+async def stream_url(stack: Stack, key: str = "alpha", **given: Any) -> str:
+    """Create a prediction with a long stream; return the stream's URL."""
+    story: dict[str, Any] = {"prompt": "hi", "duration": 3600} | given
+    reply = await create(stack, key=key, model="acme/storyteller", **story)
     assert reply.status == 201, reply.text
     url: str = reply.json["urls"]["stream"]
     return url
 
 
-class Caller:
-    """A reader on a bare socket, who reads when it is told to."""
+class SocketReader:
+    """A reader on a raw socket, which reads when the test says so."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.head = b""
@@ -102,7 +104,7 @@ class Caller:
         self._tasted = b""
 
     async def until(self, *words: bytes) -> bytes:
-        """Read on until all the words have come."""
+        """Read until all the words were received."""
         async with asyncio.timeout(PATIENCE):
             while not all(word in self.body for word in words):
                 if not await self.more():
@@ -110,7 +112,7 @@ class Caller:
         return self.body
 
     async def rest(self) -> bytes:
-        """Read to the end. Fail if the body is cut."""
+        """Read to the end. Fail if the body is truncated."""
         async with asyncio.timeout(PATIENCE):
             while await self.more():
                 pass
@@ -126,7 +128,7 @@ class Caller:
         return size > 0
 
     async def taste(self, size: int = 1) -> None:
-        """Take so many bytes off the line and no more, wherever that is in a chunk."""
+        """Read exactly `size` bytes, wherever that ends in a chunk."""
         async with asyncio.timeout(PATIENCE):
             self._tasted += await self._reader.readexactly(size)
 
@@ -140,8 +142,8 @@ class Caller:
 
 
 @asynccontextmanager
-async def calling(url: str, *, receive_buffer: int | None = None, **headers: str) -> AsyncIterator[Caller]:
-    """Ask for a stream and read the head of the answer."""
+async def open_stream(url: str, *, receive_buffer: int | None = None, **headers: str) -> AsyncIterator[SocketReader]:
+    """Request a stream and read the head of the response."""
     parts = urlsplit(url)
     sock = socket.socket()
     if receive_buffer is not None:
@@ -152,7 +154,7 @@ async def calling(url: str, *, receive_buffer: int | None = None, **headers: str
     lines = [f"GET {parts.path}{'?' + parts.query if parts.query else ''} HTTP/1.1", "Host: gateway.test"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     writer.write("\r\n".join([*lines, "", ""]).encode())
-    caller = Caller(reader, writer)
+    caller = SocketReader(reader, writer)
     try:
         async with asyncio.timeout(PATIENCE):
             caller.head = await reader.readuntil(b"\r\n\r\n")

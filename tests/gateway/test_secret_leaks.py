@@ -1,7 +1,7 @@
-"""Canaries through every door and every trouble (docs/architecture.md, Invariants 1).
+"""No secret leaks from any route under any fault (docs/architecture.md, Invariants 1).
 
-The search itself is in `canary.py` and wraps each edge test. Here are the run through all routes under all faults, the
-upstreams that would give the token away, and the proof that the canaries do sing.
+The scan is in `tests/support/secret_scanner.py` and wraps every test of this folder. Here: all routes under all faults,
+upstreams that send the token back, and a check that the scan finds a leak.
 """
 
 import asyncio
@@ -11,12 +11,11 @@ import pytest
 
 from gateway.http.routes import OWN, PUBLIC
 from gateway.simulator import Fault, Simulator
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import Canaries, Listener
+from tests.support.http_calls import PAGE, ask, metrics_of, raw_request, send_raw
+from tests.support.raw_server import raw_server
 from tests.support.samples import create, request_for, upload
-from tests.support.scripted import scripted
-from tests.support.stack import Stack
-from tests.support.wire import PAGE, ask, metrics_of, send_raw, spell
+from tests.support.secret_scanner import LogScanner, SecretScanner
+from tests.support.stack import OpenGateway, Stack
 
 TROUBLES = [
     None,
@@ -36,10 +35,10 @@ TROUBLES = [
 
 
 @pytest.mark.parametrize("fault", TROUBLES, ids=lambda fault: fault.name if fault else "none")
-async def test_no_secret_leaves_through_any_door_in_any_trouble(
+async def test_no_secret_leaks_on_any_route_under_any_fault(
     open_gateway: OpenGateway, upstream: Simulator, fault: Fault | None
 ):
-    """All routes, with every kind of key, while upstream misbehaves: no answer, log, metric or file has a secret."""
+    """All routes, with every kind of key, while upstream misbehaves: no response, log, metric or file has a secret."""
     hasty = {"adopt_wait_seconds": 0.2}
     teams = {"alpha": {"max_wait_seconds": 0}, "operator": {"max_wait_seconds": 0}}
     async with open_gateway(cache={"metadata_ttl_seconds": 0}, upstream=hasty, teams=teams) as stack:
@@ -58,8 +57,8 @@ async def test_no_secret_leaves_through_any_door_in_any_trouble(
         await asyncio.gather(*(knock(number) for number in range(len(PUBLIC) + len(OWN))))
 
 
-async def test_an_upstream_that_echoes_the_token_is_not_passed_on(open_gateway: OpenGateway, upstream: Simulator):
-    """A debugging proxy between, which answers with the request's headers, gives nothing away."""
+async def test_token_echoed_by_upstream_is_not_passed_on(open_gateway: OpenGateway, upstream: Simulator):
+    """A debugging proxy that echoes request headers reveals nothing."""
 
     async def echo(head: bytes, writer: asyncio.StreamWriter) -> None:
         assert upstream.token.encode() in head
@@ -71,7 +70,7 @@ async def test_an_upstream_that_echoes_the_token_is_not_passed_on(open_gateway: 
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + body)
 
     hasty = {"adopt_wait_seconds": 0.2}
-    async with scripted(echo) as proxy, open_gateway(base_url=proxy.url + "/v1", upstream=hasty) as stack:
+    async with raw_server(echo) as proxy, open_gateway(base_url=proxy.url + "/v1", upstream=hasty) as stack:
         requests = (
             ("GET", "/v1/models", "alpha", None),
             ("GET", "/v1/account", "operator", None),
@@ -86,13 +85,13 @@ async def test_an_upstream_that_echoes_the_token_is_not_passed_on(open_gateway: 
             assert reply.status in (502, 504), reply.text
 
 
-async def test_the_name_of_the_server_is_all_it_says_of_itself(gateway: Stack):
-    """Neither language nor version, on any sort of answer."""
+async def test_server_header_names_only_the_product(gateway: Stack):
+    """Neither language nor version, on any kind of response."""
     for data in (
-        spell("GET", "/v1/account", key=gateway.keys["alpha"]),
-        spell("GET", "/nothing"),
+        raw_request("GET", "/v1/account", key=gateway.keys["alpha"]),
+        raw_request("GET", "/nothing"),
         b"garbage\r\n\r\n",
-        spell("OPTIONS", "/v1/account"),
+        raw_request("OPTIONS", "/v1/account"),
     ):
         reply = await send_raw(gateway, data)
         assert reply.headers["Server"] == "replicate-gateway"
@@ -101,14 +100,14 @@ async def test_the_name_of_the_server_is_all_it_says_of_itself(gateway: Stack):
         assert "Python" not in whole
 
 
-async def test_unexpected_headers_of_upstream_stay_there(open_gateway: OpenGateway):
-    """Cookies, servers and hops of upstream's are not the callers' business."""
+async def test_unexpected_upstream_headers_are_dropped(open_gateway: OpenGateway):
+    """Upstream's cookies, server names and proxy headers are not passed to callers."""
     head = (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nSet-Cookie: s=1\r\nServer: cloudflare\r\nVia: x\r\n"
         b"CF-Ray: y\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\nStrict-Transport-Security: z\r\n"
         b"X-Request-Id: theirs\r\nContent-Length: 2\r\n\r\n{}"
     )
-    async with scripted(head) as source, open_gateway(base_url=source.url + "/v1") as stack:
+    async with raw_server(head) as source, open_gateway(base_url=source.url + "/v1") as stack:
         for path, key in (("/v1/hardware", "alpha"), ("/v1/account", "operator")):
             reply = await ask(stack, "GET", path, key=key, headers={"Origin": PAGE})
             assert reply.status == 200
@@ -119,8 +118,8 @@ async def test_unexpected_headers_of_upstream_stay_there(open_gateway: OpenGatew
             assert reply.headers["X-Request-Id"] != "theirs"
 
 
-async def test_request_ids_are_taken_over_only_if_they_are_harmless(gateway: Stack):
-    """A caller's own id helps to find its request; one with a line break, or of a page's length, is not said again."""
+async def test_request_id_is_accepted_only_if_harmless(gateway: Stack):
+    """A caller's own id helps to find its request; one with a line break, or very long, is replaced."""
     for given in ("abc-123", "A" * 128):
         assert (await ask(gateway, "GET", "/v1/account", headers={"X-Request-Id": given})).headers[
             "X-Request-Id"
@@ -130,16 +129,18 @@ async def test_request_ids_are_taken_over_only_if_they_are_harmless(gateway: Sta
         assert reply.headers["X-Request-Id"] not in ("", given)
 
 
-async def test_the_canaries_sing(gateway: Stack, canaries: Canaries, listener: Listener, tmp_path):
-    """A search that never finds anything would find nothing either way."""
-    canaries.add("a proof", "alpha")
+async def test_secret_scanner_finds_a_leak(
+    gateway: Stack, secret_scanner: SecretScanner, log_scanner: LogScanner, tmp_path
+):
+    """A scan that finds nothing proves something only if it would find a leak."""
+    secret_scanner.add("a proof", "alpha")
     with pytest.raises(AssertionError, match="a proof"):
         await ask(gateway, "GET", "/v1/account")
     (tmp_path / "kept").write_bytes(b"x" * 100_000 + b"alpha")
     with pytest.raises(AssertionError, match="the file kept"):
-        canaries.look_through_folder(tmp_path)
+        secret_scanner.scan_folder(tmp_path)
     logging.getLogger("gateway.anything").debug("said", extra={"field": {"deep": "alpha"}})
-    assert any("a proof" in crash for crash in listener.crashes)
+    assert any("a proof" in crash for crash in log_scanner.errors)
     assert "alpha" in await metrics_of(gateway)
-    canaries.clear()
-    listener.crashes.clear()
+    secret_scanner.clear()
+    log_scanner.errors.clear()

@@ -1,4 +1,4 @@
-"""An upstream that answers whatever bytes a test has written: for what the simulator is too well-behaved to do."""
+"""A server that responds with the bytes that a test gives: for malformed responses that the simulator never sends."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,14 +8,14 @@ Script = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
 
 def answer(body: bytes, *, status: str = "200 OK", content_type: str = "application/json", **headers: str) -> bytes:
-    """Spell out an answer."""
+    """Return a response as bytes."""
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-class Scripted:
-    """What was received, and where to reach it."""
+class RawServer:
+    """The server's URL and the requests it has received."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -24,9 +24,9 @@ class Scripted:
 
 
 @asynccontextmanager
-async def scripted(script: Script | bytes) -> AsyncIterator[Scripted]:
-    """Listen on a free port; each connection reads one request and plays the script."""
-    log = Scripted()
+async def raw_server(script: Script | bytes) -> AsyncIterator[RawServer]:
+    """Listen on a free port; each connection reads one request and runs the script."""
+    log = RawServer()
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,8 +59,8 @@ async def scripted(script: Script | bytes) -> AsyncIterator[Scripted]:
         await server.wait_closed()
 
 
-async def _body(reader: asyncio.StreamReader, head: bytes, log: Scripted) -> None:
-    """Read a body away, whatever its length."""
+async def _body(reader: asyncio.StreamReader, head: bytes, log: RawServer) -> None:
+    """Read and drop a body."""
     lines = head.lower().split(b"\r\n")
     length = next((int(line[15:]) for line in lines if line.startswith(b"content-length:")), 0)
     while length:

@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real server, as good or as bad as a test wants it, which remembers what it was sent."""
+"""A webhook receiver: a real server that responds as a test says and records what it receives."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Message:
-    """One message, as it arrived."""
+    """One received message."""
 
     path: str
     headers: CIMultiDict[str]
@@ -29,12 +29,12 @@ class Message:
 
     @property
     def json(self) -> Any:
-        """What it says."""
+        """The body, parsed."""
         return json.loads(self.body)
 
 
 class Receiver:
-    """Takes every message, and answers as `answer` does."""
+    """Records every message, and responds as `answer` does."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -52,11 +52,11 @@ class Receiver:
         return [message for message in self.messages if message.json.get("id") == prediction_id]
 
     def statuses(self, prediction_id: str) -> list[str]:
-        """Return what the messages about one prediction say of it."""
+        """Return the statuses in the messages about one prediction."""
         return [message.json["status"] for message in self.of(prediction_id)]
 
     async def until(self, done: Callable[[], object], seconds: float = 15.0) -> None:
-        """Wait until something is true of what has arrived."""
+        """Wait until a condition about the messages holds."""
         async with asyncio.timeout(seconds), self._arrived:
             await self._arrived.wait_for(lambda: bool(done()))
 
@@ -73,12 +73,12 @@ class Receiver:
 
 
 async def ok(_: web.Request) -> web.StreamResponse:
-    """Take a message."""
+    """Accept a message."""
     return web.Response(status=204)
 
 
 def answering(status: int, **headers: str) -> Answer:
-    """Answer with a status and headers."""
+    """Respond with a status and headers."""
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(status=status, headers=headers)
@@ -87,20 +87,20 @@ def answering(status: int, **headers: str) -> Answer:
 
 
 async def hang_up(request: web.Request) -> web.StreamResponse:
-    """Close the connection without a word."""
+    """Close the connection without a response."""
     assert request.transport is not None
     request.transport.abort()
     return web.Response()
 
 
 async def never(_: web.Request) -> web.StreamResponse:
-    """Hold the message until the other side gives up."""
+    """Never respond."""
     await asyncio.get_running_loop().create_future()
     raise AssertionError
 
 
 async def endless(request: web.Request) -> web.StreamResponse:
-    """Answer 200, and go on answering."""
+    """Respond with 200 and an endless body."""
     response = web.StreamResponse()
     await response.prepare(request)
     while True:
@@ -109,7 +109,7 @@ async def endless(request: web.Request) -> web.StreamResponse:
 
 @asynccontextmanager
 async def start_receiver(*, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
-    """Open a receiver on loopback."""
+    """Start a receiver on loopback."""
     receiver = Receiver()
     app = web.Application(client_max_size=2**30)
     app.router.add_route("*", "/{rest:.*}", receiver._take)

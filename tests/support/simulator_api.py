@@ -1,6 +1,5 @@
-"""What the simulator's tests share: a thin client, and a receiver of webhooks."""
+"""A thin client and a webhook receiver, for tests of the simulator."""
 
-import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,12 @@ from aiohttp import web
 
 from gateway.simulator import Simulator
 from gateway.simulator.catalog import Model, Version
+from tests.support.polling import attempts
 
 
 @dataclass
 class Reply:
-    """An answer, read to its end."""
+    """A response with its body."""
 
     status: int
     headers: Any
@@ -26,11 +26,12 @@ class Reply:
 
     @property
     def detail(self) -> str:
-        return self.body["detail"]
+        detail: str = self.body["detail"]
+        return detail
 
 
 class Api:
-    """Asks a simulator, as a caller with a token does."""
+    """Calls a simulator with a token."""
 
     def __init__(self, simulator: Simulator, session: aiohttp.ClientSession) -> None:
         self.simulator = simulator
@@ -65,12 +66,13 @@ class Api:
         return await self.post("/predictions", body, headers=headers)
 
     async def finish(self, prediction_id: str) -> dict[str, Any]:
-        """Poll until a prediction is over."""
-        while True:
+        """Poll a prediction to its end."""
+        async for _ in attempts():
             reply = await self.get(f"/predictions/{prediction_id}")
-            if reply.body["status"] in {"succeeded", "failed", "canceled", "aborted"}:
-                return reply.body
-            await asyncio.sleep(0.01)
+            body: dict[str, Any] = reply.body
+            if body["status"] in {"succeeded", "failed", "canceled", "aborted"}:
+                return body
+        raise AssertionError
 
     async def stream(self, url: str, headers: dict[str, str] | None = None) -> bytes:
         """Read a stream to its end, without a credential."""
@@ -86,7 +88,7 @@ def find(simulator: Simulator, ref: str) -> tuple[Model, Version]:
 
 
 class Receiver:
-    """Takes webhooks on a free port."""
+    """Receives webhooks on a free port."""
 
     def __init__(self) -> None:
         self.received: list[tuple[dict[str, str], bytes]] = []
@@ -115,10 +117,3 @@ class Receiver:
     async def __aexit__(self, *_: object) -> None:
         assert self._runner is not None
         await self._runner.cleanup()
-
-
-async def until(condition: Any, seconds: float = 5.0) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)

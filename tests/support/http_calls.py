@@ -1,6 +1,6 @@
-"""How the edge tests talk to a gateway: whole requests through a client, or bytes through a socket.
+"""Requests to a gateway: through an HTTP client, or as raw bytes through a socket.
 
-Every answer that passes here is searched for the canaries of the running test (see `canary.py`).
+Every response is scanned for the secrets of the running test (see `secret_scanner.py`).
 """
 
 import asyncio
@@ -16,11 +16,12 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from tests.support.canary import CANARIES
+from tests.support.polling import attempts
+from tests.support.secret_scanner import SCANNER
 from tests.support.stack import Stack
 
 PAGE = "https://app.example.com"
-"""A page of team alpha, as the stack of the edge tests lists it."""
+"""An origin that team alpha lists in the whole-gateway tests."""
 STRANGER = "https://evil.example.net"
 PATIENCE = 8.0
 
@@ -29,7 +30,7 @@ Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, whole."""
+    """A response with its body."""
 
     status: int
     headers: CIMultiDict[str]
@@ -45,7 +46,7 @@ class Reply:
 
     @property
     def settled(self) -> tuple[int, list[tuple[str, str]], bytes]:
-        """What two equal answers have in common: all but the request's id, the date and the timing."""
+        """Everything but the request's id, the date and the timing, to compare two responses."""
         changing = ("x-request-id", "date", "server-timing")
         headers = [(name.lower(), value) for name, value in self.headers.items() if name.lower() not in changing]
         return self.status, sorted(headers), self.body
@@ -62,7 +63,7 @@ async def ask(
     data: Any = None,
     base: str | None = None,
 ) -> Reply:
-    """Send one request and read the whole answer. `path` is taken as it is spelled; `key` is a name, or a key."""
+    """Send one request and read the response. `path` is sent as spelled; `key` is a team's name, or a key."""
     sent = CIMultiDict(headers.items() if isinstance(headers, Mapping) else headers)
     if key is not None and "Authorization" not in sent:
         sent["Authorization"] = f"Bearer {stack.keys.get(key, key)}"
@@ -84,11 +85,11 @@ async def ask(
         ) as response,
     ):
         reply = Reply(response.status, CIMultiDict(response.headers), await response.read())
-    CANARIES.look_through_reply(reply.status, reply.headers.items(), reply.body)
+    SCANNER.scan_reply(reply.status, reply.headers.items(), reply.body)
     return reply
 
 
-def spell(
+def raw_request(
     method: str,
     target: str | bytes,
     headers: Iterable[tuple[str | bytes, str | bytes]] = (),
@@ -99,7 +100,7 @@ def spell(
     origin: str | None = PAGE,
     version: str = "1.1",
 ) -> bytes:
-    """Spell out a request, byte for byte; `body` adds its Content-Length."""
+    """Return a request as bytes; `body` adds its Content-Length."""
     lines: list[bytes] = [b"%b %b HTTP/%b" % (method.encode(), _bytes(target), version.encode())]
     if host is not None:
         lines.append(b"Host: " + host.encode())
@@ -119,9 +120,9 @@ def _bytes(text: str | bytes) -> bytes:
 
 
 async def exchange(stack: Stack, data: bytes | Iterable[bytes], *, patience: float | None = None) -> bytes:
-    """Send bytes, and read what comes back until the connection closes.
+    """Send bytes, and read until the connection closes.
 
-    With `patience`, a connection that stays open longer is no failure: what has come by then is returned.
+    With `patience` (seconds), a connection that stays open longer is no failure: what was received is returned.
     """
     parts = urlsplit(stack.origin)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -142,12 +143,12 @@ async def exchange(stack: Stack, data: bytes | Iterable[bytes], *, patience: flo
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
-    CANARIES.look_through("an answer", bytes(received))
+    SCANNER.scan("an answer", bytes(received))
     return bytes(received)
 
 
 async def send_raw(stack: Stack, data: bytes | Iterable[bytes]) -> Reply:
-    """Send bytes and read one answer."""
+    """Send bytes and read one response."""
     return parse(await exchange(stack, data))
 
 
@@ -157,6 +158,7 @@ async def hang_up_after(stack: Stack, data: bytes) -> None:
     _, writer = await asyncio.open_connection(parts.hostname, parts.port)
     writer.write(data)
     await writer.drain()
+    # The gateway is to read the part first, and then to notice the end; nothing outside shows that it has.
     await asyncio.sleep(0.05)
     writer.close()
     await writer.wait_closed()
@@ -164,11 +166,12 @@ async def hang_up_after(stack: Stack, data: bytes) -> None:
 
 
 def parse(received: bytes, *, whole: bool = True) -> Reply:
-    """Take an answer apart; fail if it is none, or if its body is cut off and should be `whole`."""
+    """Parse a response; fail if it is none, or if its body is truncated and should be `whole`."""
     head, found, body = received.partition(b"\r\n\r\n")
     assert found, f"no answer: {received[:200]!r}"
     lines = head.decode("latin-1").split("\r\n")
-    headers = CIMultiDict(tuple(line.split(": ", 1)) for line in lines[1:] if ": " in line)
+    fields = (line.partition(": ") for line in lines[1:])
+    headers = CIMultiDict((name, value) for name, found, value in fields if found)
     if not whole:
         return Reply(int(lines[0].split(" ")[1]), headers, body)
     if headers.get("Transfer-Encoding", "").lower() == "chunked":
@@ -190,7 +193,7 @@ def _dechunk(body: bytes) -> bytes:
 
 
 def assert_problem(reply: Reply, status: int, *, origin: str | None = PAGE) -> dict[str, Any]:
-    """Fail unless the answer is a problem document of this status, readable by the page that asked."""
+    """Fail unless the response is a problem document of this status, readable by the page that asked."""
     assert reply.status == status, f"{reply.status} instead of {status}: {reply.text[:300]}"
     assert reply.headers["Content-Type"].split(";")[0] == "application/problem+json", reply.headers
     problem: dict[str, Any] = reply.json
@@ -211,3 +214,10 @@ async def metrics_of(stack: Stack) -> str:
     """Read the metrics page."""
     async with aiohttp.ClientSession() as session, session.get(f"{stack.ops_url}/metrics") as response:
         return await response.text()
+
+
+async def until_metric(stack: Stack, text: str) -> None:
+    """Wait until the metrics page contains a text."""
+    async for _ in attempts():
+        if text in await metrics_of(stack):
+            return

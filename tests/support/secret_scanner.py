@@ -1,9 +1,8 @@
-"""Canaries: secrets of the running test, searched for in everything that leaves the gateway.
+"""Search everything that leaves the gateway for the secrets of the running test.
 
-See docs/architecture.md, Invariants 1.
-
-The fixtures of `conftest.py` tell the canaries which secrets there are; answers, log records, metric pages, databases
-and upstream's requests are brought here to be looked through. So every edge test is a canary test.
+See docs/architecture.md, Invariants 1. The fixtures of `tests/gateway/conftest.py` add the secrets; responses, log
+records, the metrics page, the database and the requests that upstream received are scanned. So every whole-gateway test
+also checks that no secret leaks.
 """
 
 import json
@@ -18,8 +17,8 @@ from gateway.simulator import Simulator
 _SHOWN = 60
 
 
-class Canaries:
-    """The secrets of one test, by what they are."""
+class SecretScanner:
+    """The secrets of one test, with a description of each."""
 
     def __init__(self) -> None:
         self._secrets: dict[bytes, str] = {}
@@ -32,61 +31,61 @@ class Canaries:
         """Search for a secret from now on."""
         self._secrets[secret.encode()] = what
 
-    def look_through(self, where: str, data: bytes) -> None:
-        """Fail if a secret is in there."""
+    def scan(self, where: str, data: bytes) -> None:
+        """Fail if `data` contains a secret."""
         for secret, what in self._secrets.items():
             if secret in data:
                 at = data.index(secret)
                 text = data[max(0, at - _SHOWN) : at] + b"[HERE]" + data[at + len(secret) : at + len(secret) + _SHOWN]
-                # Kept as well, because a failure inside of a handler of logs would be swallowed.
+                # Kept as well, because logging swallows exceptions raised in a handler.
                 self.found.append(f"{what} is in {where}: {text!r}")
                 raise AssertionError(self.found[-1])
 
-    def look_through_reply(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+    def scan_reply(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         head = "\n".join(f"{name}: {value}" for name, value in headers)
-        self.look_through(f"an answer ({status})", head.encode("utf-8", "surrogateescape") + b"\n\n" + body)
+        self.scan(f"an answer ({status})", head.encode("utf-8", "surrogateescape") + b"\n\n" + body)
 
-    def look_through_folder(self, folder: Path) -> None:
-        """Look through every byte of every file: a database keeps deleted rows, and a journal beside it."""
+    def scan_folder(self, folder: Path) -> None:
+        """Scan every byte of every file: a database keeps deleted rows, and has a journal beside it."""
         for path in sorted(folder.rglob("*")):
             if path.is_file():
-                self.look_through(f"the file {path.name}", path.read_bytes())
+                self.scan(f"the file {path.name}", path.read_bytes())
 
-    def look_through_upstream(self, upstream: Simulator) -> None:
-        """Nothing of a caller's may have arrived, and the token only in the API's Authorization header."""
+    def scan_upstream_requests(self, upstream: Simulator) -> None:
+        """Fail if upstream received a secret of a caller, or the token outside the API's Authorization header."""
         for seen in upstream.requests:
             headers = dict(seen.headers)
             authorization = headers.pop("authorization", None)
             wanted = f"Bearer {upstream.token}" if seen.origin == "api" else None
             assert authorization == wanted, f"{seen.operation} on {seen.origin} came with another Authorization"
             lines = [seen.method, seen.path, seen.query, seen.body, *(f"{n}: {v}" for n, v in headers.items())]
-            self.look_through(f"upstream's {seen.operation}", "\n".join(lines).encode("utf-8", "surrogateescape"))
+            self.scan(f"upstream's {seen.operation}", "\n".join(lines).encode("utf-8", "surrogateescape"))
 
 
-CANARIES = Canaries()
-"""Those of the test that runs."""
+SCANNER = SecretScanner()
+"""The scanner of the running test."""
 
 
-class Listener(logging.Handler):
-    """Hears every record of every logger, looks for canaries, and keeps what tells of a crash."""
+class LogScanner(logging.Handler):
+    """Scans every log record for secrets and keeps those that report an error."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
-        self.crashes: list[str] = []
+        self.errors: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         text = "\n".join([record.getMessage(), _fields(record)])
         if record.exc_info and record.exc_info[0] is not None:
             text += "".join(traceback.format_exception(*record.exc_info))
-        # The simulator's own trouble with callers who hang up is not the gateway's.
-        if "/gateway/simulator/" in text and "/gateway/edge/" not in text:
+        # Errors of the simulator about clients that disconnect are not the gateway's.
+        if "/gateway/simulator/" in text and "/gateway/http/" not in text:
             return
         if record.levelno >= logging.ERROR or "Traceback" in text:
-            self.crashes.append(f"{record.name}: {text}")
+            self.errors.append(f"{record.name}: {text}")
         try:
-            CANARIES.look_through(f"a log line of {record.name}", text.encode("utf-8", "surrogateescape"))
+            SCANNER.scan(f"a log line of {record.name}", text.encode("utf-8", "surrogateescape"))
         except AssertionError as exc:
-            self.crashes.append(str(exc))
+            self.errors.append(str(exc))
 
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({})))

@@ -1,4 +1,4 @@
-"""Models that a test gives the simulator beside its own: outputs of forms that those do not have."""
+"""Models with output formats that the simulator's own models do not have."""
 
 import asyncio
 import base64

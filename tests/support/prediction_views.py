@@ -1,4 +1,4 @@
-"""Predictions beside their runs, for rules that look at both."""
+"""Predictions with their runs, for rules that need both."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ def view(fields: dict[str, Any], *, document: bytes | None = None, **prediction:
         document=json.dumps({"id": "u" * 26, **fields}).encode() if document is None else document,
         intended_at=AT,
     )
-    given = {
+    given: dict[str, Any] = {
         "id": "p" * 26,
         "run_id": "run_1",
         "kind": Kind.PREDICTION,
