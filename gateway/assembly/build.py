@@ -18,6 +18,7 @@ from gateway.access.policy import Policy
 from gateway.access.sessions import Sessions
 from gateway.assembly import outputs, settings
 from gateway.assembly.background import background
+from gateway.assembly.events import connect_listeners
 from gateway.assembly.limits import build_account, build_holding, build_money, build_request_rates
 from gateway.assembly.parts import Parts
 from gateway.assembly.shutdown import ShutdownDeadline
@@ -44,6 +45,7 @@ from gateway.operations.run_timing import RunTimings
 from gateway.outputs.lifetime import ResultLifetime
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
+from gateway.predictions.events import PredictionEvents
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.run_creator import RunCreator
 from gateway.predictions.tracker import Tracker
@@ -113,10 +115,13 @@ async def build(
     )
     lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=float(config.outputs.ttl_seconds))
     output_store = await outputs.open_outputs(config, store, clock, stack)
+    events = PredictionEvents(clock, metrics)
+    stack.push_async_callback(events.close)
     tracker = Tracker(
         store,
         internal_upstream,
         clock,
+        events,
         metrics,
         requests_per_minute=float(config.upstream.requests_per_minute),
         keep_until=lifetime.keep_until,
@@ -128,18 +133,15 @@ async def build(
         store,
         tracker,
         clock,
+        events,
         metrics,
         ticket_secret=ticket_secret,
         memory_bytes=config.cache.memory_bytes,
         output_links=output_store.links if output_store is not None else None,
     )
-    tracker.when_ended(predictions.note_end)
-    tracker.when_ended(money.accounting.note_end)
-    tracker.when_ended(RunTimings(metrics).note_end)
     recent_errors = RecentErrors(
         [team.name for team in teams], clock, max_age_seconds=float(config.store.retain_data_seconds)
     )
-    tracker.when_ended(recent_errors.note_end)
     stack.push_async_callback(predictions.close)
     hub = StreamHub(
         reader,
@@ -151,7 +153,6 @@ async def build(
         kept_log_bytes=config.streams.kept_log_bytes,
     )
     stack.push_async_callback(hub.close)
-    predictions.when_left(lambda view: hub.look(view.run.id))
     background(stack, hub.log_writer.run(), "event logs")
     opened = registry.OpenStreams(
         clock,
@@ -181,6 +182,7 @@ async def build(
         versions,
         deadlines,
         clock,
+        events,
         metrics,
         metrics,
         ticket_secret=ticket_secret,
@@ -217,10 +219,6 @@ async def build(
     await money.ledger_auditor.start()
     background(stack, money.budgets.run(), "budgets")
     background(stack, money.ledger_auditor.run(), "bookkeeper")
-    tracker.when_changed(dispatcher.note_changed)
-    tracker.when_ended(dispatcher.note_ended)
-    predictions.when_left(dispatcher.note_left)
-    run_creator.when_created(dispatcher.note_created)
     files = FileService(store, client, clock)
     stack.push_async_callback(files.close)
     uploads = UploadService(store, client, clock, metrics, max_spool_bytes=config.server.max_spool_bytes)
@@ -246,8 +244,18 @@ async def build(
         )
         background(stack, copies.keeper.run(), "outputs")
         if copies.copier is not None:
-            tracker.when_ended(copies.copier.note_end)
             background(stack, copies.copier.run(), "copies")
+    connect_listeners(
+        events,
+        predictions=predictions,
+        accounting=money.accounting,
+        limit_queue=money.limit_queue,
+        dispatcher=dispatcher,
+        hub=hub,
+        copier=copies.copier if copies is not None else None,
+        run_timings=RunTimings(metrics),
+        recent_errors=recent_errors,
+    )
     janitor = Janitor(
         store,
         store,

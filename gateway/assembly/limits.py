@@ -29,7 +29,7 @@ async def build_money(config: Config, teams: Sequence[Team], store: Store, clock
     await pricing.load(store)
     budgets = Budgets(teams, settings.budget_webhooks(config), store, clock, metrics)
     limit_queue = LimitQueue(store, clock, metrics)
-    limit_queue.when_exhausted(budgets.exhausted)
+    limit_queue.add_budget_exhausted_listener(budgets.on_budget_exhausted)
     ledger_auditor = LedgerAuditor(
         store, store, pricing, budgets, clock, metrics, retain_days=float(config.store.retain_days)
     )
@@ -42,7 +42,7 @@ async def build_money(config: Config, teams: Sequence[Team], store: Store, clock
     return Money(
         pricing=pricing,
         limit_queue=limit_queue,
-        accounting=Accounting(store, pricing, budgets, limit_queue, clock, metrics),
+        accounting=Accounting(pricing, budgets, metrics),
         budgets=budgets,
         ledger_auditor=ledger_auditor,
         usage=UsageService(store, clock),

@@ -110,7 +110,7 @@ async def build_outputs(
         clock,
         secret=opened.secret,
         ttl_seconds=opened.ttl_seconds,
-        when_lost=copier.note_end if copier is not None else None,
+        on_lost=copier.enqueue if copier is not None else None,
     )
     stack.push_async_callback(service.close)
     metrics.watch("outputs_being_sent", lambda: service.readers)

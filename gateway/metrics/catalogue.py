@@ -18,6 +18,7 @@ from gateway.domain.windows import Window
 from gateway.metrics.labels import Label, closed
 from gateway.money.rules.usage import Doubt
 from gateway.outputs.ports import COPY_FAILURES, GONE_REASONS
+from gateway.predictions.events import Listener
 from gateway.webhooks.rules.deliveries import Result
 
 NAMESPACE = "replicate_gateway"
@@ -149,6 +150,10 @@ CANCELS = _counter("cancels", "Cancels: the run goes on for others, upstream was
 QUEUE = _histogram("run_queue_seconds", "From a run's create to its start.", _RUNS, TARGET)
 RUN = _histogram("run_duration_seconds", "From a run's start to its end.", _RUNS, TARGET)
 FOLLOWED = _gauge("runs_followed", "Runs that are being followed to their end.")
+TRACKING_CRASHES = _counter("tracking_crashes", "Defects while a run was followed. The step is tried again.",
+                            closed("step", "poll", "cancel", "report"))
+LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of runs and predictions.",
+                             closed("listener", *Listener))
 ACTIVE = _gauge("runs_active", "The same, by the team that started them.", TEAM)
 WAITERS = _gauge("waiters", "Those who wait: for a run's end (`sync`), for the answer to somebody else's create "
                  "(`create`), for a limit of their own (`limit`), a request rate (`rate`), a turn at the account "

@@ -13,7 +13,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.windows import Window
 from gateway.errors import GatewayError
 from gateway.money.budget_alerts import Budgets
-from gateway.money.ports import Ledger, MoneyObserver, SharedRuns
+from gateway.money.ports import Ledger, MoneyObserver, Runs
 from gateway.money.pricing import Pricing
 from gateway.money.rules.audit import Tally
 
@@ -34,7 +34,7 @@ class LedgerAuditor:
     def __init__(
         self,
         ledger: Ledger,
-        runs: SharedRuns,
+        runs: Runs,
         pricing: Pricing,
         budgets: Budgets,
         clock: Clock,

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from gateway.domain.ledger import By, Entry, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
-from gateway.domain.records import Prediction, Run
+from gateway.domain.records import Run
 from gateway.money.rules.audit import Audited
 
 
@@ -122,15 +122,11 @@ class MoneyObserver(Protocol):
         ...
 
 
-class SharedRuns(Protocol):
-    """The runs whose cost is accounted for, and who shared them."""
+class Runs(Protocol):
+    """The runs whose cost is accounted for."""
 
     async def run(self, run_id: str) -> Run | None:
         """Find a run."""
-        ...
-
-    async def predictions_of(self, run_id: str) -> list[Prediction]:
-        """List the predictions that share a run, in order of creation."""
         ...
 
 

@@ -36,6 +36,7 @@ from gateway.models.versions import VersionMap
 from gateway.predictions import in_flight
 from gateway.predictions.adoption import Adopter
 from gateway.predictions.deadlines import Deadlines
+from gateway.predictions.events import PredictionEvents
 from gateway.predictions.in_flight import PendingCreates
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import run_times
@@ -64,6 +65,7 @@ class RunCreator:
         versions: VersionMap,
         deadlines: Deadlines,
         clock: Clock,
+        events: PredictionEvents,
         observer: PredictionObserver,
         adoption_observer: AdoptionObserver,
         *,
@@ -98,16 +100,12 @@ class RunCreator:
             self._adopt,
             self._take_up,
         )
-        self._on_created: list[Callable[[PredictionView], None]] = []
+        self._events = events
         self._tasks = Tasks()
 
     def reconfigure(self, *, adopt_wait_seconds: float) -> None:
         """Wait for uncertain creates for another time."""
         self._adopt_wait_seconds = adopt_wait_seconds
-
-    def when_created(self, callback: Callable[[PredictionView], None]) -> None:
-        """Have something done with each prediction that has come about, however it was answered."""
-        self._on_created.append(callback)
 
     async def create_run(self, context: CreateContext, identity: Identity, begun: PredictionView) -> Created | Answer:
         """Ask upstream, once, and tell everybody who joined what became of it."""
@@ -254,7 +252,7 @@ class RunCreator:
             self._deadlines.add(starter.deadline_at, starter.id)
         self.note_created(PredictionView(starter, run))
         if run.status.is_terminal:
-            await self._tracker.ended(run)
+            await self._tracker.report_end(run)
 
     async def _take_up(self, run: Run) -> None:
         """Go on with a run whose record was written unheard."""
@@ -283,8 +281,7 @@ class RunCreator:
         self._observer.prediction_created(
             view.prediction.team, run_times.name_of(view.run.target), view.prediction.source
         )
-        for act in self._on_created:
-            act(view)
+        self._events.on_prediction_created(view)
 
     async def _settle(self, run: Run, answer: Answer | None, context: CreateContext | None) -> None:
         """Settle the run's identity, then tell those who joined; a run that was found is left for them to settle."""

@@ -25,8 +25,11 @@ from gateway.domain.records import (
     Source,
     Status,
 )
+from gateway.domain.run_end import RunEnded
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Conflict, GatewayError, StoreUnavailable
+from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
+from tests.support.records import run_ended
 
 JSON: Mapping[str, str] = {"content-type": "application/json"}
 
@@ -107,14 +110,16 @@ class FakeObserver:
     polls: list[str] = field(default_factory=list)
     bypasses: list[BypassReason] = field(default_factory=list)
     cancels: list[str] = field(default_factory=list)
+    crashes: list[str] = field(default_factory=list)
+    failed_listeners: list[str] = field(default_factory=list)
 
     def prediction_created(self, team: str, target: str, source: Source) -> None:
         """Note a prediction that was recorded."""
         self.created.append((team, target, source))
 
-    def prediction_finished(self, team: str, status: Status) -> None:
-        """Note a prediction that has ended."""
-        self.finished.append((team, status))
+    def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
+        """Note predictions that have ended."""
+        self.finished += [(team, status)] * count
 
     def cache_bypassed(self, reason: BypassReason) -> None:
         """Note a prediction that is not shared."""
@@ -125,15 +130,23 @@ class FakeObserver:
         self.cancels.append(result)
 
     def polled(self, served_by: str) -> None:
-        """Note a look at a prediction."""
+        """Note a poll of a prediction."""
         self.polls.append(served_by)
+
+    def tracking_crashed(self, step: str) -> None:
+        """Note a defect while a run was followed."""
+        self.crashes.append(step)
+
+    def listener_failed(self, listener: str) -> None:
+        """Note a listener that failed."""
+        self.failed_listeners.append(listener)
 
 
 class FakeStore:
     """Keeps the promises of the ports in dictionaries. `trouble` is raised by every method while it is set."""
 
     def __init__(self) -> None:
-        self.trouble: GatewayError | None = None
+        self.trouble: Exception | None = None
         self.calls: list[str] = []
         self.runs: dict[str, Run] = {}
         self.kept: dict[str, Prediction] = {}
@@ -167,6 +180,8 @@ class FakeStore:
         self._note("record_created")
         self.runs[run.id] = run
         self.kept[prediction.id] = prediction
+        if run.state is RunState.ENDED:
+            self.settled[run.id] = settlement
 
     async def discard_intent(self, run_id: str) -> None:
         """Forget an intent."""
@@ -183,18 +198,30 @@ class FakeStore:
         at: float,
         cache_until: float | None = None,
         settlement: Settlement | None = None,
-    ) -> Run | None:
+    ) -> AdvanceOutcome:
         """Move a run forward, or do nothing."""
         self._note("advance")
         run = self.runs.get(run_id)
         if run is None or run.state is RunState.ENDED or status.rank < run.status.rank:
-            return None
+            return Unchanged()
         run = replace(run, status=status, document=document, stream_url=stream_url or run.stream_url)
-        if status.is_terminal:
-            run = replace(run, state=RunState.ENDED, ended_at=at, cache_until=cache_until)
-            self.settled[run_id] = settlement
-        self.runs[run_id] = run
-        return run
+        if not status.is_terminal:
+            self.runs[run_id] = run
+            return Progressed(run)
+        self.runs[run_id] = replace(run, state=RunState.ENDED, ended_at=at, cache_until=cache_until)
+        self.settled[run_id] = settlement
+        return self._end(run_id)
+
+    async def ended_run(self, run_id: str) -> RunEnded | None:
+        """Find the end of a run."""
+        self._note("ended_run")
+        run = self.runs.get(run_id)
+        return self._end(run_id) if run is not None and run.state is RunState.ENDED else None
+
+    def _end(self, run_id: str) -> RunEnded:
+        run = self.runs[run_id]
+        settlement = self.settled.get(run_id) or Settlement(at=run.ended_at or run.intended_at)
+        return run_ended(run, *(p for p in self.kept.values() if p.run_id == run_id), settlement=settlement)
 
     async def run(self, run_id: str) -> Run | None:
         """Find a run."""

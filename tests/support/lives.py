@@ -22,6 +22,7 @@ from gateway.money.rules.pricing import PriceList
 from gateway.outputs.lifetime import ResultLifetime
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
+from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.run_creator import RunCreator
 from gateway.predictions.tracker import Tracker
@@ -37,6 +38,7 @@ _READS = frozenset(
         "predictions",
         "owns_upstream_id",
         "open_runs",
+        "ended_run",
         "run",
         "shared_run",
         "predictions_of",
@@ -106,7 +108,7 @@ class Observer:
     def prediction_created(self, team: str, target: str, source: Source) -> None:
         """Take note."""
 
-    def prediction_finished(self, team: str, status: Status) -> None:
+    def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
         """Take note."""
 
     def cache_bypassed(self, reason: BypassReason) -> None:
@@ -116,6 +118,12 @@ class Observer:
         """Take note."""
 
     def polled(self, served_by: str) -> None:
+        """Take note."""
+
+    def tracking_crashed(self, step: str) -> None:
+        """Take note."""
+
+    def listener_failed(self, listener: str) -> None:
         """Take note."""
 
     def orphan_settled(self, result: str) -> None:
@@ -139,10 +147,12 @@ class Life:
         identities = IdentityService(self.schemas, versions, SharingPolicy(), share="team", ttl_seconds=3600.0)
         lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=3600.0)
         self.pricing = Pricing(PriceList(), observer)
+        events = PredictionEvents(clock, observer)
         self.tracker = Tracker(
             store,
             self.line,
             clock,
+            events,
             observer,
             requests_per_minute=3000.0,
             keep_until=lifetime.keep_until,
@@ -150,9 +160,9 @@ class Life:
         )
         secret = b"s" * 32
         self.predictions = PredictionService(
-            store, self.tracker, clock, observer, ticket_secret=secret, memory_bytes=1_000_000
+            store, self.tracker, clock, events, observer, ticket_secret=secret, memory_bytes=1_000_000
         )
-        self.tracker.when_ended(self.predictions.note_end)
+        events.add_ended_listener(Listener.PREDICTIONS, self.predictions.on_run_ended)
         self.deadlines = Deadlines(store, clock, self.predictions.expire)
         self.run_creator = RunCreator(
             store,
@@ -162,6 +172,7 @@ class Life:
             versions,
             self.deadlines,
             clock,
+            events,
             observer,
             observer,
             ticket_secret=secret,

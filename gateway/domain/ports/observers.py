@@ -25,8 +25,8 @@ class PredictionObserver(Protocol):
         """Note a prediction that was recorded, and how it was answered."""
         ...
 
-    def prediction_finished(self, team: str, status: Status) -> None:
-        """Note a prediction that has ended for its caller."""
+    def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
+        """Count predictions of a team that ended for their callers."""
         ...
 
     def cache_bypassed(self, reason: BypassReason) -> None:
@@ -38,7 +38,15 @@ class PredictionObserver(Protocol):
         ...
 
     def polled(self, served_by: str) -> None:
-        """Note a look at a prediction: answered here (`gateway`), or sent on (`upstream`)."""
+        """Note a poll of a prediction: answered here (`gateway`), or sent on (`upstream`)."""
+        ...
+
+    def tracking_crashed(self, step: str) -> None:
+        """Count a defect while a run was followed, in its `poll`, `cancel` or `report`. The step is tried again."""
+        ...
+
+    def listener_failed(self, listener: str) -> None:
+        """Count a failed call of a listener, by a `gateway.predictions.events.Listener`."""
         ...
 
 

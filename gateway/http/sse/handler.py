@@ -84,7 +84,7 @@ async def _answer(request: web.Request, view: PredictionView) -> web.StreamRespo
     began = request[BEGAN]
     metrics.overhead("stream_open", time.perf_counter() - began)
     reader.first_event = lambda: metrics.first_event(time.perf_counter() - began)
-    with streams.reading(channel, reader, view.prediction.team, partial(request.app[PREDICTIONS].left_at, view)):
+    with streams.reading(channel, reader, view.prediction.team, partial(request.app[PREDICTIONS].canceled_at, view)):
         try:
             how = await _Telling(reader, channel, last_event_id, request.app[CLOCK], metrics).tell()
             await reader.end()

@@ -139,7 +139,7 @@ class TestWarnings:
         """What is left is less than any run costs: the team hears that it is over."""
         await spend(store, "1", 850)
         running = asyncio.create_task(budgets.run())
-        budgets.exhausted("red", "budget_usd_per_day")
+        budgets.on_budget_exhausted("red", "budget_usd_per_day")
         while not heard.said:
             await asyncio.sleep(0.001)
         assert heard.said == [("red", EXHAUSTED, 100)]
