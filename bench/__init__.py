@@ -1,1 +1,1 @@
-"""Measurements. Each script prints, as its last line, one JSON object with ratios against a named reference."""
+"""Benchmarks. The last line that each script prints is a JSON object with ratios to a reference."""

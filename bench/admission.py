@@ -1,10 +1,10 @@
-"""What do limits cost a poll? The same poll at a gateway whose team and key have none, and at one where both have.
+"""Cost of request limits: polls with limits on team and key, compared with polls without limits.
 
     python -m bench.admission [--rounds 5] [--seconds 4] [--connections 64]
 
-`limited` counts each poll in two buckets and tells what is left in four headers; `by_user` names a user too, which
-makes four buckets. Rounds in turn, each server on core 1. The last line is one JSON object; `ratio` is limited against
-unlimited, and `check_us` what the counting alone costs, in microseconds.
+`limited` charges two buckets per poll and adds four headers; `by_user` also names a user, which makes four buckets.
+Servers run on core 1, in alternating rounds. The last line is a JSON object; `ratio` is limited to unlimited, and
+`check_us` is the cost of the check alone, in microseconds.
 """
 
 import argparse
@@ -23,7 +23,7 @@ _CHECKS = 200_000
 
 
 def check_us() -> dict[str, float]:
-    """Measure the check by itself: no limit, team and key, team and key and user."""
+    """Measure the check alone: no limit; team and key; team, key and user."""
     own = Limits(requests_per_minute=10**9, burst=10**9)
     allowance = Allowance(own=own, per_user=own)
     free = Caller(team=Team(name="a", scopes=frozenset()), key_id="k", scopes=frozenset(), models=())
@@ -40,7 +40,7 @@ def check_us() -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4)

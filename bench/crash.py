@@ -1,9 +1,9 @@
-"""The crash matrix at length: `kill -9` at chosen steps and at random times, all on one database, round after round.
+"""Long run of the crash tests: `kill -9` at chosen steps and at random times, on one database.
 
     python -m bench.crash [--rounds 100] [--seed 1]
 
-Half of the rounds walk over every step of the create path (before, amid and after it, at a random passage); the others
-die at a random time, some twice. The last line is one JSON object; every count but the first ones should be 0.
+Half of the rounds kill the process at each step of a create (before, during and after it, at a random repetition). The
+others kill it at a random time, some twice. The last line is a JSON object. All counts but the first must be 0.
 """
 
 import argparse
@@ -23,7 +23,7 @@ _MOST_PASSAGES = 4
 
 
 async def measure(rounds: int, seed: int) -> dict[str, object]:
-    """Play all rounds."""
+    """Run all rounds."""
     chaos = random.Random(seed)
     points = [(when, step) for step in STEPS for when in ("before", "amid", "after")]
     chaos.shuffle(points)
@@ -37,7 +37,7 @@ async def measure(rounds: int, seed: int) -> dict[str, object]:
                 when, step = points[number // 2 % len(points)]
                 point = (when, step, str(chaos.randint(1, _MOST_PASSAGES))) if number % 2 else ()
                 kill_after = None if point else chaos.random() * _LATEST
-                # What is asked about is what this round's callers were told, and now and then all that ever was.
+                # Check the ids of this round, and every tenth round those of all rounds.
                 if number % 10:
                     matrix.asked = []
                 twice = not point and chaos.random() < 0.3
@@ -71,7 +71,7 @@ async def measure(rounds: int, seed: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)

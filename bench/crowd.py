@@ -1,8 +1,8 @@
-"""What does a crowd cost upstream? Many callers ask for one deterministic prediction and poll it until it ends.
+"""Upstream calls of a shared run: many callers create the same deterministic prediction and poll it until it ends.
 
     python -m bench.crowd [--callers 500] [--seconds 60] [--hertz 2]
 
-Counts what upstream received, beside one caller alone with a run of the same length. The last line is one JSON object.
+Counts the upstream requests, compared with a single caller and a run of equal length. The last line is a JSON object.
 """
 
 import argparse
@@ -25,7 +25,7 @@ HEADERS = {"Authorization": f"Bearer {KEY}"}
 async def caller(
     session: aiohttp.ClientSession, base: str, prompt: str, seconds: float, hertz: float
 ) -> tuple[str, int]:
-    """Create, then poll until the end. Return the prediction's id and how many polls it took."""
+    """Create a prediction and poll until it ends. Return its id and the number of polls."""
     body = {"version": SLOW, "input": {"duration": seconds, "prompt": prompt, "seed": 1}}
     async with session.post(f"{base}/predictions", json=body, headers=HEADERS) as response:
         prediction = await response.json()
@@ -40,7 +40,7 @@ async def caller(
 
 
 async def measure(callers: int, seconds: float, hertz: float) -> dict[str, object]:
-    """Play one caller alone, then the crowd, and count."""
+    """Run a single caller, then all callers, and count requests."""
     rows: dict[str, object] = {"bench": "crowd", "callers": callers, "run_seconds": seconds, "hertz": hertz}
     with tempfile.TemporaryDirectory() as folder:
         connector = aiohttp.TCPConnector(limit=0)
@@ -74,7 +74,7 @@ async def measure(callers: int, seconds: float, hertz: float) -> dict[str, objec
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--callers", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=60)

@@ -1,10 +1,10 @@
-"""How fast requests are compared: canonical form and fingerprint, beside the plainest thing that could be done.
+"""Speed of canonical form and fingerprint, compared with the simplest implementation.
 
     python -m bench.fingerprint [--rounds 7] [--megabytes 10]
 
-The reference is `json.loads`, `json.dumps(sort_keys=True)` and SHA-256: it knows neither files nor numbers nor
-defaults. Rounds are interleaved and the median is told; `ratio` is the reference's time over the gateway's, so above 1
-is faster. The last line is one JSON object.
+The reference is `json.loads`, `json.dumps(sort_keys=True)` and SHA-256, without files, number forms and defaults.
+Rounds alternate, and medians are reported. `ratio` is the reference's time divided by the gateway's: above 1 is
+faster than the reference. The last line is a JSON object.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""How soon is an end seen? The delay from upstream's end of a run to the caller's answer to `Prefer: wait`.
+"""Delay from the end of a run upstream to the response of `Prefer: wait`.
 
     python -m bench.follow [--runs 5] [--durations 0.3 1 5 30]
 
-Measured through the gateway, which finds the end by looking, and beside it by asking the simulator directly with
-`Prefer: wait`, which is told. Both in one process on one clock. The last line is one JSON object, delays in seconds.
+Measured with the gateway, which polls, and with the simulator directly, which knows its own end. Both run in one
+process with one clock. The last line is a JSON object with delays in seconds.
 """
 
 import argparse
@@ -25,14 +25,14 @@ SLOW = "b4186a5171ad62e0d7679fcc8ad62fb99b1881ec9211e494283b2c4c082b4b5c"
 
 
 async def delay(session: aiohttp.ClientSession, base: str, key: str, duration: float, number: int, upstream) -> float:
-    """Run once and return how long after the end its answer came."""
+    """Run once, and return the delay of the response in seconds."""
     body = {"version": SLOW, "input": {"duration": duration, "prompt": f"{base} {number}"}}
     headers = {"Authorization": f"Bearer {key}", "Prefer": "wait=60"}
     async with session.post(f"{base}/predictions", json=body, headers=headers) as response:
         answer = await response.json()
         answered_at = time.time()
     assert answer["status"] in ("succeeded", "processing"), answer["status"]
-    # A finished answer of the simulator itself has no end yet (docs/replicate-api.md, Sync mode); its record has.
+    # Like Replicate, the simulator omits completed_at in the response of a sync wait; a later read has it.
     token, url = upstream
     while not answer.get("completed_at"):
         async with session.get(f"{url}/predictions/{answer['id']}", headers={"Authorization": f"Bearer {token}"}) as r:
@@ -42,7 +42,7 @@ async def delay(session: aiohttp.ClientSession, base: str, key: str, duration: f
 
 
 async def measure(durations: list[float], runs: int) -> dict[str, object]:
-    """Run each duration `runs` times on both ways, in turn."""
+    """Run each duration `runs` times with gateway and simulator, alternating."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         async with Simulator(SimulatorSettings()) as simulator, aiohttp.ClientSession() as session:
@@ -78,7 +78,7 @@ async def measure(durations: list[float], runs: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--durations", type=float, nargs="+", default=[0.3, 1, 5, 30])

@@ -1,9 +1,9 @@
-"""How fast is a hit? A create that a finished run answers, recorded as a prediction of its own, against a bare handler.
+"""Speed of a cache hit, which is recorded as a new prediction, compared with a bare aiohttp handler.
 
     python -m bench.hit [--rounds 5] [--seconds 4] [--connections 64]
 
 The reference is an aiohttp application with one handler that reads the body and returns the same bytes. Both run on one
-core each, in turn. The last line is one JSON object.
+core, in alternating rounds. The last line is a JSON object.
 """
 
 import argparse
@@ -19,7 +19,7 @@ POST = {**HEADERS, "Content-Type": "application/json"}
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4)

@@ -1,9 +1,9 @@
-"""What the ledger costs as it grows: questions for usage, the budget check, the audit, and memory.
+"""Growth of the ledger: usage queries, budget check, audit, and memory.
 
     python -m bench.ledger [--runs 1000000] [--small 1000] [--folder DIR]
 
-A month of runs of ten teams is entered by the code that enters settlements, once few and once many. The same questions
-are asked of both; `ratio` is the time with many over the time with few. The last line is one JSON object.
+The code that settles runs writes a month of ten teams, once with few and once with many runs. `ratio` is the time with
+many runs divided by the time with few. The last line is a JSON object.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from gateway.store.sqlite import SQLiteStore
 from tests.support.records import wish
 
 NOW = 1_766_966_400.0
-"""The 29th of a month."""
+"""The 29th day of a month."""
 DAY = windows.day_of(NOW)
 FIRST = windows.first_day(Window.MONTH, DAY)
 TEAMS, KEYS, MODELS, USERS = 10, 5, 20, 400
@@ -74,7 +74,7 @@ async def median_ms(ask: Callable[[], Awaitable[object]], times: int = _ASKED) -
 
 
 async def audit(store: SQLiteStore) -> float:
-    """Hold a whole month to its lines; return the seconds it took."""
+    """Audit a whole month; return the seconds it took."""
     began = time.perf_counter()
     for day in range(FIRST, DAY + 1):
         tally, after, kept = Tally(), 0, None
@@ -90,7 +90,7 @@ async def measure(path: Path, runs: int) -> dict[str, float]:
     store = SQLiteStore(path)
     await store.open()
     found: dict[str, float] = {"entered_per_s": round(await fill(store, runs))}
-    # As after a restart: the log is emptied into the file, and nothing is in memory.
+    # Same state as after a restart: WAL checkpointed, caches empty.
     await store.close()
     store = SQLiteStore(path)
     await store.open()
@@ -110,7 +110,7 @@ async def measure(path: Path, runs: int) -> dict[str, float]:
     found["admit_ms"] = await median_ms(admit)
     found["audit_of_month_s"] = await audit(store)
     await store.close()
-    found["file_bytes"] = path.stat().st_size  # noqa: ASYNC240 - nobody waits
+    found["file_bytes"] = path.stat().st_size  # noqa: ASYNC240 - nothing else runs
     found["rss_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
     return found
 

@@ -1,6 +1,6 @@
-"""What the throughput benches share: servers in processes of their own on core 1, load from core 0, rounds in turn.
+"""Shared by the throughput benchmarks: servers in separate processes on core 1, load from core 0, alternating rounds.
 
-Load comes from `wrk` where it is installed, else from a small asyncio client; the result says from which.
+`wrk` generates the load if it is installed, else a small asyncio client. The result names the generator.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ KEY = "rgw_benchbenchbe_" + "b" * 32
 
 
 def pinned(core: str, command: Sequence[str]) -> list[str]:
-    """Return the command that runs on one core, where the machine has two and taskset."""
+    """Return the command, pinned to a core if the machine has taskset and more than one core."""
     if shutil.which("taskset") and (os.cpu_count() or 1) > 1:
         return ["taskset", "-c", core, *command]
     return list(command)
@@ -30,9 +30,9 @@ def pinned(core: str, command: Sequence[str]) -> list[str]:
 
 @contextmanager
 def server(*arguments: str):
-    """Run `python -m bench.serve …` and yield what it says of itself in its first line of JSON."""
+    """Run `python -m bench.serve …` and yield its first line, parsed as JSON."""
     command = pinned(SERVER_CORE, [sys.executable, "-m", "bench.serve", *arguments])
-    # A log, where one is kept, goes where a collector's would: into a pipe that a process reads.
+    # The log goes to a pipe with a reader, as with a log collector.
     collector = (
         subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         if arguments[:1] == ("gateway",) and arguments[1:]
@@ -50,14 +50,14 @@ def server(*arguments: str):
 
 
 def rate(url: str, *, headers: Mapping[str, str], body: bytes | None = None, seconds: float, connections: int) -> float:
-    """Return the requests per second that a server answers with success."""
+    """Return the successful requests per second."""
     if shutil.which("wrk"):
         return _wrk(url, headers, body, seconds, connections)
     return asyncio.run(_client(url, headers, body, seconds, connections))
 
 
 def loader() -> str:
-    """Say where load comes from."""
+    """Return the name of the load generator."""
     return "wrk" if shutil.which("wrk") else "asyncio client"
 
 
@@ -100,7 +100,7 @@ async def _client(url: str, headers: Mapping[str, str], body: bytes | None, seco
 
 
 def compare(contenders: Mapping[str, dict], *, rounds: int, seconds: float, connections: int) -> dict[str, object]:
-    """Load each contender in turn, round after round; return medians, and ratios of round to round against `bare`."""
+    """Load each server in alternating rounds. Return medians, and ratios to `bare` per round."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name, ask in contenders.items():

@@ -1,9 +1,9 @@
-"""How fast is a poll? `GET /v1/predictions/{id}` of a finished prediction, against a bare aiohttp handler.
+"""Speed of a poll: `GET /v1/predictions/{id}` of a finished prediction, compared with a bare aiohttp handler.
 
     python -m bench.poll [--rounds 5] [--seconds 4] [--connections 64]
 
-The reference is an aiohttp application with one handler that returns the same bytes. Both run on one core each, in
-turn. The last line is one JSON object.
+The reference is an aiohttp application with one handler that returns the same bytes. Both run on one core, in
+alternating rounds. The last line is a JSON object.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def create(origin: str, headers: dict[str, str]) -> dict:
 
 
 def main() -> None:
-    """Measure."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4)

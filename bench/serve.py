@@ -1,10 +1,10 @@
-"""The servers of the throughput benches: `bare` answers fixed bytes, `gateway` is the real thing before a simulator.
+"""Servers of the throughput benchmarks: `bare` returns fixed bytes, `gateway` is a gateway with a simulator.
 
     python -m bench.serve bare METHOD PATH BYTES_FILE
     python -m bench.serve gateway [LOG_LEVEL]
     python -m bench.serve limited
 
-`limited` is the gateway with every request rate set, so high that none is reached. Each prints one line of JSON when
+`limited` is the gateway with every request rate set to a value that is never reached. Each prints a line of JSON when
 it is ready, and runs until it is stopped.
 """
 
@@ -21,8 +21,8 @@ from bench.load import KEY
 
 
 async def bare(method: str, path: str, file: str) -> None:
-    """An aiohttp application with one handler, which returns the same bytes to all."""
-    body = Path(file).read_bytes()  # noqa: ASYNC240 - before it serves
+    """Serve fixed bytes with one aiohttp handler."""
+    body = Path(file).read_bytes()  # noqa: ASYNC240 - before serving
 
     async def answer(request: web.Request) -> web.Response:
         if request.can_read_body:
@@ -44,9 +44,9 @@ LIMITS = {**RATE, "per_user": RATE}
 
 
 async def gateway(level: str = "", limits: dict[str, object] | None = None) -> None:
-    """A gateway with one team, its simulator in the same process: neither poll nor hit reaches upstream.
+    """Run a gateway with one team, and a simulator in the same process. Polls and hits do not reach upstream.
 
-    With a level it keeps its log as `gateway serve` does, in JSON on stderr.
+    With a log level, it logs JSON to stderr like `gateway serve`.
     """
     from gateway import logs
     from gateway.app import running
@@ -81,7 +81,7 @@ async def _until_stopped() -> None:
 
 
 def main() -> None:
-    """Run one server, on uvloop where there is one."""
+    """Run a server, on uvloop if it is installed."""
     kind, *rest = sys.argv[1:]
     work = bare(*rest) if kind == "bare" else gateway(*rest, limits=LIMITS if kind == "limited" else None)
     try:

@@ -1,10 +1,10 @@
-"""How fast the SQLite store is: rows/s, p50 and p99 of its main operations, beside a bare `sqlite3` loop.
+"""Speed of the SQLite store: rows/s, p50 and p99 of its main operations, compared with a bare `sqlite3` loop.
 
     python -m bench.store [--operations 4000] [--rounds 3] [--stored 100000] [--folder DIR]
 
-The bare loop runs the same statements on the same schema in the same go, one transaction each, synced as the store
-would (FULL for what is durable, NORMAL otherwise), without threads or an event loop. `ratio` is the store's rate over
-the bare loop's. Rounds are interleaved and the median is told. The last line is one JSON object.
+The bare loop runs the same statements on the same schema, one transaction each, with the same `synchronous` setting
+(FULL for durable operations, else NORMAL), without threads or an event loop. `ratio` is the store's rate divided by the
+bare loop's. Rounds alternate, and medians are reported. The last line is a JSON object.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def news(name: str, n: int) -> dict[str, object]:
 
 
 def wish(name: str, operation: str, n: int) -> Begin:
-    """Ask for a prediction that hits or joins the one run of its operation, or leads one of its own."""
+    """Return the arguments of a create that hits or joins an existing run, or starts a new one."""
     run, prediction = records(f"{name}{operation}", n)
     fingerprint = f"{operation}{n}" if operation == "lead" else operation
     may_lead = operation == "lead"
@@ -95,14 +95,14 @@ def wish(name: str, operation: str, n: int) -> Begin:
 
 
 def shared() -> list[tuple[Run, Prediction]]:
-    """Return a finished run to hit, and a live one to join."""
+    """Return a finished run to hit, and a run in progress to join."""
     (hit, first), (join, second) = records("hit", 0), records("join", 0)
     ended = {"state": RunState.ENDED, "status": Status.SUCCEEDED, "ended_at": AT, "cache_until": AT + 1e9}
     return [(replace(hit, fingerprint="hit", **ended), first), (replace(join, fingerprint="join"), second)]
 
 
 class Bare:
-    """The same statements by hand."""
+    """Runs the same statements directly."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.db = sqlite3.connect(path, isolation_level=None)
@@ -175,7 +175,7 @@ class Bare:
 
 
 class Ours:
-    """The store."""
+    """Runs the operations of the store."""
 
     def __init__(self, store: SQLiteStore, name: str) -> None:
         self.store = store
@@ -261,7 +261,7 @@ def median(rounds: list[dict[str, float]]) -> dict[str, float]:
 
 
 async def compare(folder: Path, operations: int, rounds: int) -> dict[str, object]:
-    """Run every operation at every concurrency, and bare, round by round, each in a file of its own."""
+    """Run each operation at each concurrency, and bare, in alternating rounds with separate files."""
     seen: dict[str, dict[str, list[dict[str, float]]]] = {name: {} for name in OPERATIONS}
     for round_ in range(rounds):
         for concurrency in CONCURRENCY:
@@ -298,7 +298,7 @@ async def compare(folder: Path, operations: int, rounds: int) -> dict[str, objec
 
 
 async def at_size(folder: Path, stored: int) -> dict[str, object]:
-    """Fill a store, then ask it one thing at a time, spread over all that it holds."""
+    """Fill a store, then read single records, spread over all of them."""
     store = SQLiteStore(folder / "large.sqlite")
     await store.open()
     ours = Ours(store, "l")

@@ -1,11 +1,11 @@
-"""What do open streams cost, and how late is an event? The gateway beside a bare fan-out of the same bytes.
+"""Cost of open streams and latency of events, compared with a bare fan-out of the same bytes.
 
     python -m bench.streams [--streams 1000 5000] [--rounds 3] [--seconds 8]
 
-One event a second goes to all. `bare` is an aiohttp application that writes prebuilt bytes to all its responses in one
-loop, from its own timer; the gateway gets each event from an upstream in another process, keeps it, and relays it.
-Servers run on core 1, each round in a fresh process; subscribers and upstream on core 0. Latency is from the making of
-an event to the subscriber's first look at it. The last line is one JSON object; ratios are of rounds run in turn.
+All readers get one event a second. `bare` is an aiohttp application that writes prebuilt bytes to all responses in a
+loop, from its own timer. The gateway receives each event from an upstream in another process, stores it, and relays
+it. Servers run on core 1, in a new process each round; readers and upstream run on core 0. Latency is the time from
+creation of an event to its arrival at a reader. Rounds alternate. The last line is a JSON object.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def event(number: int) -> bytes:
-    """Write an event that says when it was made: about 160 bytes, as feasibility 4 measured."""
+    """Encode an event of about 160 bytes that contains its creation time."""
     return f"event: output\nid: {int(time.time())}:{number}\ndata: {time.time():.6f} {_PADDING}\n\n".encode()
 
 
@@ -41,7 +41,7 @@ def event(number: int) -> bytes:
 
 
 async def bare() -> None:
-    """Write each event to all responses in one loop."""
+    """Run the bare server, which writes each event to all responses in a loop."""
     responses: set[web.StreamResponse] = set()
 
     async def stream(request: web.Request) -> web.StreamResponse:
@@ -75,7 +75,7 @@ async def bare() -> None:
 
 
 async def upstream() -> None:
-    """Be Replicate: the simulator, and a stream host that says something once a second."""
+    """Run the upstream: the simulator, and a stream host that sends an event every second."""
     from gateway.simulator import Simulator, SimulatorSettings
 
     async def stream(request: web.Request) -> web.StreamResponse:
@@ -104,7 +104,7 @@ async def upstream() -> None:
 
 
 async def gateway(base_url: str, token: str, version: str) -> None:
-    """Be the gateway, with one prediction that streams."""
+    """Run the gateway with one streaming prediction."""
     from gateway.app import running
     from gateway.config import from_mapping
 
@@ -142,7 +142,7 @@ async def _until_stopped() -> None:
 
 
 class Subscriber(asyncio.Protocol):
-    """A socket that notes how old each event is when it comes."""
+    """A connection that records the age of each event on arrival."""
 
     def __init__(self, request: bytes, ages: list[float], begun: list[int]) -> None:
         self._request = request
@@ -150,11 +150,11 @@ class Subscriber(asyncio.Protocol):
         self._begun = begun
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the stream."""
-        transport.write(self._request)  # type: ignore[attr-defined] # uvloop's are no asyncio.Transport
+        """Request the stream."""
+        transport.write(self._request)  # type: ignore[attr-defined] # uvloop's transport is not an asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
-        """Note the answer's head, then each event."""
+        """Parse the response head, then record each event."""
         now = time.time()
         if data.startswith(b"HTTP/1.1 200"):
             self._begun.append(1)
@@ -163,7 +163,7 @@ class Subscriber(asyncio.Protocol):
 
 
 async def subscribe(url: str, count: int, seconds: float) -> None:
-    """Open the streams, say when they are open, listen when told to, and say how old events were."""
+    """Open the streams, report when they are open, listen for the given time, and report the age of events."""
     host, _, path = url.removeprefix("http://").partition("/")
     address, _, port = host.partition(":")
     request = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n".encode()
@@ -177,7 +177,7 @@ async def subscribe(url: str, count: int, seconds: float) -> None:
             for _ in range(min(200, count - at))
         ]
         transports += [transport for transport, _ in await asyncio.gather(*made)]
-        while len(begun) < len(transports):  # noqa: ASYNC110 - one socket in turn fills it
+        while len(begun) < len(transports):  # noqa: ASYNC110 - filled by protocol callbacks
             await asyncio.sleep(0.01)
     await asyncio.sleep(2)
     print("open", flush=True)
@@ -199,7 +199,7 @@ async def subscribe(url: str, count: int, seconds: float) -> None:
 
 @contextmanager
 def part(core: str, *arguments: str):
-    """Run a part of this bench in a process of its own; yield it and its first line."""
+    """Run a part of this benchmark in a process; yield the process and its first line, parsed as JSON."""
     command = pinned(core, [sys.executable, "-m", "bench.streams", *arguments])
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -219,7 +219,7 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def measure(server: subprocess.Popen, url: str, count: int, seconds: float) -> dict[str, float]:
-    """Subscribe to a server and watch it."""
+    """Open streams to a server, and measure its memory and CPU."""
     before = _rss_kib(server.pid)
     command = pinned(LOAD_CORE, [sys.executable, "-m", "bench.streams", "subscribe", url, str(count), str(seconds)])
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as subscribers:
@@ -234,7 +234,7 @@ def measure(server: subprocess.Popen, url: str, count: int, seconds: float) -> d
 
 
 def compare(counts: list[int], rounds: int, seconds: float) -> dict[str, object]:
-    """Measure both in turn; return medians, and the median of the rounds' ratios."""
+    """Measure both servers in alternating rounds. Return medians, and the median of the ratios."""
     rows = []
     for count in counts:
         found: dict[str, list[dict[str, float]]] = {"bare": [], "gateway": []}
@@ -271,7 +271,7 @@ def compare(counts: list[int], rounds: int, seconds: float) -> dict[str, object]
 
 
 def main() -> None:
-    """Measure, or be one of the parts."""
+    """Run the benchmark, or one of its parts."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     parts = {"bare": bare, "upstream": upstream, "gateway": gateway}

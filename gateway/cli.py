@@ -1,4 +1,4 @@
-"""The command line: `gateway serve`, `demo`, `check`, `keys` and others. What each does is in `gateway.commands`."""
+"""The command line. The commands are in `gateway.commands`."""
 
 from pathlib import Path
 
@@ -20,11 +20,11 @@ from gateway.commands.webhooks import webhooks
     "config_path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The config, as after each command; else $GATEWAY_CONFIG, else ./config.toml.",
+    help="Config file. Default: $GATEWAY_CONFIG, else ./config.toml. Also accepted after the command.",
 )
 def main(config_path: Path | None) -> None:
-    """Many callers, one Replicate account."""
-    # Read by gateway.commands.common.chosen: the option may stand before or after the command.
+    """A gateway between many callers and one Replicate account."""
+    # Read by gateway.commands.common.config_file: the option is accepted before and after the command.
     del config_path
 
 

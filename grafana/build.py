@@ -1,4 +1,4 @@
-"""Writes the dashboards: `python -m grafana.build` puts them into `grafana/dashboards`. They are made, not edited."""
+"""Generate the dashboards: `python -m grafana.build` writes `grafana/dashboards`. Do not edit the JSON files."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent / "dashboards"
 
 
 def dashboards() -> dict[str, Dashboard]:
-    """Return every dashboard by the name of its file."""
+    """Return all dashboards by file name."""
     return {
         "overview": overview.board(),
         "teams": teams.board(),
@@ -22,15 +22,15 @@ def dashboards() -> dict[str, Dashboard]:
     }
 
 
-def written(dashboard: Dashboard) -> str:
-    """Write one as Grafana reads it."""
+def to_json(dashboard: Dashboard) -> str:
+    """Serialize a dashboard for Grafana."""
     return json.dumps(dashboard, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
 def main() -> None:
-    """Write all of them."""
+    """Write all dashboards."""
     for name, dashboard in dashboards().items():
-        (FOLDER / f"{name}.json").write_text(written(dashboard))
+        (FOLDER / f"{name}.json").write_text(to_json(dashboard))
 
 
 if __name__ == "__main__":

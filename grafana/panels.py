@@ -1,7 +1,7 @@
-"""The pieces that the dashboards are made of: panels, rows and variables in one style.
+"""Builders of panels, rows and variables in one style.
 
-A panel has a title, a description, a unit and its queries by legend. `$team` and `$target` are variables; totals look
-over the dashboard's range, rates over Grafana's own interval.
+A panel has a title, a description, a unit and its queries by legend. `$team` and `$target` are dashboard variables.
+Totals use the dashboard's time range, rates use `$__rate_interval`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,30 +17,30 @@ PER_SECOND, REQUESTS, BYTE_RATE = units.CountsPerSecond, units.RequestsPerSecond
 TAG = "replicate-gateway"
 PREFIX = "replicate_gateway_"
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="prometheus")
-"""As `provisioning/datasources` has it."""
+"""The data source in `provisioning/datasources`."""
 
 _FULL, _THIRD, _STAT = 24, 8, 4
 Panel = Builder[model.Panel]
 Queries = Mapping[str, str]
 Steps = Sequence[tuple[float | None, str]]
-"""Colours from a value on; the first has none."""
+"""Thresholds: a colour from each value on. The first has no value."""
 
 GOOD: Steps = ((None, "green"),)
 PLAIN: Steps = ((None, "blue"),)
 
 
 def bad_from(warning: float, critical: float) -> Steps:
-    """Yellow from one value on, red from another."""
+    """Return thresholds: yellow from `warning` on, red from `critical` on."""
     return ((None, "green"), (warning, "yellow"), (critical, "red"))
 
 
 def good_from(low: float, high: float) -> Steps:
-    """Red below one value, green from another."""
+    """Return thresholds: red below `low`, green from `high` on."""
     return ((None, "red"), (low, "yellow"), (high, "green"))
 
 
 def metric(text: str) -> str:
-    """Write out `@name` as the metric's whole name."""
+    """Replace `@` in a query by the prefix of the metrics."""
     return text.replace("@", PREFIX)
 
 
@@ -56,13 +56,19 @@ def _query(expr: str, legend: str, place: int) -> prometheus.Dataquery:
 
 
 def number(
-    title: str, words: str, unit: str, expr: str, *, steps: Steps = PLAIN, says: Mapping[str, str] | None = None
+    title: str,
+    description: str,
+    unit: str,
+    expr: str,
+    *,
+    steps: Steps = PLAIN,
+    value_names: Mapping[str, str] | None = None,
 ) -> Panel:
-    """Make a panel that shows one number. `says` puts words for values."""
+    """Return a panel with a single number. `value_names` maps values to text."""
     panel = (
         stat.Panel()
         .title(title)
-        .description(words)
+        .description(description)
         .datasource(SOURCE)
         .unit(unit)
         .span(_STAT)
@@ -74,19 +80,25 @@ def number(
         .no_value("–")
         .with_target(_query(expr, title, 0).instant())
     )
-    if says:
+    if value_names:
         panel = panel.mappings(
-            [model.ValueMap(options={value: model.ValueMappingResult(text=text) for value, text in says.items()})]
+            [
+                model.ValueMap(
+                    options={value: model.ValueMappingResult(text=text) for value, text in value_names.items()}
+                )
+            ]
         )
     return panel
 
 
-def bars(title: str, words: str, unit: str, queries: Queries, *, steps: Steps = PLAIN, span: int = _THIRD) -> Panel:
-    """Make a panel with a bar for each series."""
+def bars(
+    title: str, description: str, unit: str, queries: Queries, *, steps: Steps = PLAIN, span: int = _THIRD
+) -> Panel:
+    """Return a panel with a bar for each series."""
     panel = (
         bargauge.Panel()
         .title(title)
-        .description(words)
+        .description(description)
         .datasource(SOURCE)
         .unit(unit)
         .span(span)
@@ -105,7 +117,7 @@ def bars(title: str, words: str, unit: str, queries: Queries, *, steps: Steps = 
 
 def lines(
     title: str,
-    words: str,
+    description: str,
     unit: str,
     queries: Queries,
     *,
@@ -113,11 +125,11 @@ def lines(
     stacked: bool = False,
     span: int = _THIRD,
 ) -> Panel:
-    """Make a panel of lines over time; `steps` draws where it becomes serious."""
+    """Return a panel of time series; `steps` draws threshold lines."""
     panel = (
         timeseries.Panel()
         .title(title)
-        .description(words)
+        .description(description)
         .datasource(SOURCE)
         .unit(unit)
         .span(span)
@@ -146,7 +158,7 @@ def lines(
 
 
 def quantiles(name: str, by: str = "", where: str = "", levels: Sequence[float] = (0.5, 0.95, 0.99)) -> dict[str, str]:
-    """Return queries for the quantiles of a distribution, for each value of a label or of all."""
+    """Return the queries for quantiles of a histogram, in total or by label `by`."""
     grouped = f"le, {by}" if by else "le"
     chosen = f"{{{where}}}" if where else ""
     return {
@@ -163,12 +175,14 @@ _VARIABLES = {
 }
 
 
-def board(uid: str, title: str, words: str, rows: Mapping[str, Sequence[Panel]], *variables: str) -> model.Dashboard:
-    """Make a dashboard of rows of panels, with links to the others."""
+def board(
+    uid: str, title: str, description: str, rows: Mapping[str, Sequence[Panel]], *variables: str
+) -> model.Dashboard:
+    """Build a dashboard of rows of panels, with links to the other dashboards."""
     made = (
         dashboard.Dashboard(title)
         .uid(f"{TAG}-{uid}")
-        .description(words)
+        .description(description)
         .tags([TAG])
         .readonly()
         .timezone("browser")

@@ -164,8 +164,8 @@ async def build(
     )
     background(stack, opened.watch(), "heartbeats")
     metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
-    metrics.watch("kept_log_bytes", lambda: hub.kept_bytes)
-    metrics.watch("unkept_logs", lambda: hub.log_writer.dirty)
+    metrics.read_on_scrape("kept_log_bytes", lambda: hub.kept_bytes)
+    metrics.read_on_scrape("unkept_logs", lambda: hub.log_writer.dirty)
     upstream_webhooks = UpstreamWebhooks(
         internal_upstream,
         tracker,
@@ -223,13 +223,13 @@ async def build(
     stack.push_async_callback(files.close)
     uploads = UploadService(store, client, clock, metrics, max_spool_bytes=config.server.max_spool_bytes)
     stack.push_async_callback(uploads.close)
-    metrics.watch("upload_spool_bytes", lambda: uploads.spooled_bytes)
+    metrics.read_on_scrape("upload_spool_bytes", lambda: uploads.spooled_bytes)
     metadata = MetadataService(
         client,
         clock,
         ttl_seconds=float(config.cache.metadata_ttl_seconds),
         max_bytes=config.cache.metadata_max_bytes,
-        on_lookup=metrics.metadata_looked_up,
+        on_lookup=metrics.metadata_lookup,
     )
     stack.push_async_callback(metadata.close)
 
@@ -269,13 +269,15 @@ async def build(
     background(stack, janitor.run(), "janitor")
     probes = stream_check.Probes(heartbeat_seconds=float(config.streams.heartbeat_seconds))
     metrics.sse_streams.labels("check").set_function(lambda: probes.open)
-    metrics.watch("log_lines_dropped", logs.dropped)
-    metrics.watch("runs_followed", lambda: tracker.active)
-    metrics.watch("runs_active", tracker.active_by_team)
-    metrics.watch("waiters", lambda: {"sync": predictions.waiting, "create": run_creator.pending_creates.waiting})
-    metrics.watch("shown_bytes", lambda: predictions.shown_bytes)
-    metrics.watch("metadata_cache_bytes", lambda: metadata.size)
-    metrics.watch("upstream_breaker_state", lambda: client.breaker.state(clock.monotonic()))
+    metrics.read_on_scrape("log_lines_dropped", logs.dropped)
+    metrics.read_on_scrape("runs_followed", lambda: tracker.active)
+    metrics.read_on_scrape("runs_active", tracker.active_by_team)
+    metrics.read_on_scrape(
+        "waiters", lambda: {"sync": predictions.waiting, "create": run_creator.pending_creates.waiting}
+    )
+    metrics.read_on_scrape("shown_bytes", lambda: predictions.shown_bytes)
+    metrics.read_on_scrape("metadata_cache_bytes", lambda: metadata.size)
+    metrics.read_on_scrape("upstream_breaker_state", lambda: client.breaker.state(clock.monotonic()))
     hold_queue = build_holding(clock, metrics)
     sources = Sources(
         runs=lambda: tracker.followed,
@@ -395,6 +397,6 @@ def _metrics(config: Config, store: Store, stack: AsyncExitStack) -> Metrics:
         routes=[route.name for route in (*routes.PUBLIC, *routes.OWN)],
     )
     store.set_observer(metrics)
-    metrics.watch("store_pending", lambda: store.pending)
+    metrics.read_on_scrape("store_pending", lambda: store.pending)
     background(stack, loop_lag.sample(metrics.loop_lagged), "loop lag")
     return metrics

@@ -27,7 +27,7 @@ def connect_listeners(
     events.add_created_listener(Listener.WEBHOOKS, dispatcher.on_prediction_created)
     events.add_progressed_listener(Listener.WEBHOOKS, dispatcher.on_run_progressed)
     # A reader's stream ends with the cancel; its webhook may come later.
-    events.add_canceled_listener(Listener.STREAMS, lambda view: hub.look(view.run.id))
+    events.add_canceled_listener(Listener.STREAMS, lambda view: hub.check_canceled(view.run.id))
     events.add_canceled_listener(Listener.WEBHOOKS, dispatcher.on_prediction_canceled)
 
     # First what callers see: a poll right after the end is answered from memory.

@@ -33,8 +33,8 @@ async def build_money(config: Config, teams: Sequence[Team], store: Store, clock
     ledger_auditor = LedgerAuditor(
         store, store, pricing, budgets, clock, metrics, retain_days=float(config.store.retain_days)
     )
-    metrics.watch("waiters", lambda: {"limit": limit_queue.waiting})
-    metrics.watch(
+    metrics.read_on_scrape("waiters", lambda: {"limit": limit_queue.waiting})
+    metrics.read_on_scrape(
         "budget_reset_timestamp_seconds", lambda: {each: windows.ends_at(each, clock.now()) for each in windows.Window}
     )
     for team in teams:
@@ -62,8 +62,8 @@ def build_account(
     )
     background(stack, account.run(), "account")
     creates, requests = account.creates, account.requests
-    metrics.watch("waiters", lambda: {"account": len(creates), "call": len(requests)})
-    metrics.watch(
+    metrics.read_on_scrape("waiters", lambda: {"account": len(creates), "call": len(requests)})
+    metrics.read_on_scrape(
         "account_rate_per_minute",
         lambda: {"creates": creates.rate.rate.per_minute, "requests": requests.rate.rate.per_minute},
     )
@@ -73,13 +73,13 @@ def build_account(
 def build_holding(clock: Clock, metrics: Metrics) -> HoldQueue:
     """Build the room for creates over a request rate."""
     hold_queue = HoldQueue(clock, metrics)
-    metrics.watch("waiters", lambda: {"rate": len(hold_queue)})
+    metrics.read_on_scrape("waiters", lambda: {"rate": len(hold_queue)})
     return hold_queue
 
 
 def build_request_rates(metrics: Metrics) -> RequestRates:
     """Build the table of request rates."""
     rates = RequestRates()
-    metrics.watch("rate_subjects_kept", lambda: rates.kept)
-    metrics.watch("rate_subjects_dropped", lambda: rates.dropped)
+    metrics.read_on_scrape("rate_subjects_kept", lambda: rates.kept)
+    metrics.read_on_scrape("rate_subjects_dropped", lambda: rates.dropped)
     return rates

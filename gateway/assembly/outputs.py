@@ -101,7 +101,7 @@ async def build_outputs(
             keep_until=lifetime.keep_until,
             on_kept=predictions.renew,
         )
-        metrics.watch("outputs_pending", lambda: copier.pending)
+        metrics.read_on_scrape("outputs_pending", lambda: copier.pending)
     service = OutputService(
         predictions,
         store,
@@ -113,7 +113,7 @@ async def build_outputs(
         on_lost=copier.enqueue if copier is not None else None,
     )
     stack.push_async_callback(service.close)
-    metrics.watch("outputs_being_sent", lambda: service.readers)
+    metrics.read_on_scrape("outputs_being_sent", lambda: service.readers)
     return OutputParts(service, keeper, copier)
 
 

@@ -1,4 +1,4 @@
-"""What the command line does, one file for each group of commands. Known to `gateway.cli` only.
+"""The commands of the command line, one file for each group. Used by `gateway.cli` only.
 
-Whatever is heavy is imported inside the functions, so that `--help` and typing errors are answered at once.
+Heavy modules are imported inside the functions, so that `--help` and usage errors are fast.
 """

@@ -1,4 +1,4 @@
-"""`gateway cache`: see what is kept for later requests, and let it go. Works beside a running gateway."""
+"""`gateway cache`: show and purge cached results. Works while the gateway is running."""
 
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
 import json
@@ -13,27 +13,27 @@ from gateway.commands.common import CONFIG_OPTION, load_config, opened_store, pl
 
 @click.group()
 def cache() -> None:
-    """See what is kept for later requests, and purge it."""
+    """Show and purge cached results."""
 
 
 @cache.command()
-@click.option("--team", help="Only this team's.")
+@click.option("--team", metavar="TEAM", help="Only this team.")
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @CONFIG_OPTION
 def stats(team: str | None, style: Literal["table", "json"], config_path: Path | None) -> None:
-    """Tell how many results are kept, and how large they are."""
+    """Show number, size and age of cached results."""
     config = load_config(config_path)
     with plain_errors():
         import msgspec
 
         from gateway.domain import times
 
-        async def ask() -> dict[str, object]:
+        async def fetch() -> dict[str, object]:
             async with opened_store(config) as store:
                 found: dict[str, object] = msgspec.to_builtins(await store.cache_stats(time.time(), team))
                 return found
 
-        found = run(ask())
+        found = run(fetch())
         if style == "json":
             click.echo(json.dumps(found))
             return
@@ -44,22 +44,22 @@ def stats(team: str | None, style: Literal["table", "json"], config_path: Path |
 
 
 @cache.command()
-@click.option("--team", help="Only this team's.")
-@click.option("--target", metavar="GLOB", help="Only results of these targets, such as 'acme/*'.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--team", metavar="TEAM", help="Only this team.")
+@click.option("--target", metavar="GLOB", help="Only results of these targets, for example 'acme/*'.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @CONFIG_OPTION
 def purge(team: str | None, target: str | None, *, yes: bool, config_path: Path | None) -> None:
-    """Let results answer no more requests. Predictions that were given out stay as they are."""
+    """Drop cached results so that they are not reused. Existing predictions are not affected."""
     config = load_config(config_path)
     if not yes and team is None and target is None:
-        click.confirm("Let go of every result?", abort=True, err=True)
+        click.confirm("Drop all cached results?", abort=True, err=True)
     with plain_errors():
 
-        async def let_go() -> int:
+        async def purge_all() -> int:
             purged = 0
             async with opened_store(config) as store:
-                while (went := await store.purge_cache(team=team, target=target)) > 0:
-                    purged += went
+                while (count := await store.purge_cache(team=team, target=target)) > 0:
+                    purged += count
             return purged
 
-        click.echo(f"purged {run(let_go())}")
+        click.echo(f"purged {run(purge_all())}")

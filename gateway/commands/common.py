@@ -1,4 +1,4 @@
-"""What the commands share: the config, the event loop, and how trouble is told: in a sentence, never a traceback."""
+"""Helpers of all commands: load the config, run the event loop, report errors as one sentence without a traceback."""
 
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
 import os
@@ -21,42 +21,42 @@ CONFIG_OPTION = click.option(
     "config_path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The config; else $GATEWAY_CONFIG, else ./config.toml.",
+    help="Config file. Default: $GATEWAY_CONFIG, else ./config.toml.",
 )
 
 
-def chosen(path: Path | None) -> Path | None:
-    """Return the file that the command names, else the one that was named before the command."""
+def config_file(path: Path | None) -> Path | None:
+    """Return the value of `--config` after the command, else of the one before it."""
     context = click.get_current_context()
     named: Path | None = context.find_root().params.get("config_path")
     return path or named
 
 
 def load_config(path: Path | None, *, serving: bool = False) -> "Config":
-    """Load the config; end the command with everything that is wrong with it. Without `serving` secrets may miss."""
+    """Load the config, or report every problem and exit with 1. With `serving=False`, secrets may be missing."""
     from gateway.config import ConfigError, load
 
     try:
-        return load(chosen(path), os.environ, serving=serving)
+        return load(config_file(path), os.environ, serving=serving)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(str(problem), err=True)
         if len(error.problems) > 1:
-            click.echo(f"{len(error.problems)} problems; nothing was done.", err=True)
+            click.echo(f"{len(error.problems)} problems found; nothing was done.", err=True)
         raise click.exceptions.Exit(1) from None
 
 
 def known_team(config: "Config", name: str) -> "Team":
-    """Return a team of the config."""
+    """Return the team of that name. Raise `ClickException` with the known names if there is none."""
     team = config.team(name)
     if team is None:
         known = ", ".join(team.name for team in config.teams) or "none"
-        raise click.ClickException(f"there is no team {name!r} in the config (there are: {known})")
+        raise click.ClickException(f"no team {name!r} in the config (teams: {known})")
     return team
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, on uvloop where there is one."""
+    """Run a coroutine to completion, on uvloop if it is installed."""
     import asyncio
 
     try:
@@ -71,10 +71,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def opened_store(config: "Config") -> "AsyncIterator[Store]":
-    """Open the store, beside a gateway that may be serving from it."""
+    """Open the store for a command. A running gateway may use it at the same time."""
     from gateway.store.urls import open_store
 
-    store = open_store(config.store.address.get_secret_value())
+    store = open_store(config.store.url)
     await store.open()
     try:
         yield store
@@ -84,14 +84,14 @@ async def opened_store(config: "Config") -> "AsyncIterator[Store]":
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turn what was raised into one sentence on stderr and exit code 1."""
+    """Turn exceptions into one sentence on stderr and exit code 1."""
     try:
         yield
     except (click.exceptions.Exit, click.Abort, click.ClickException):
         raise
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as problem:  # noqa: BLE001 - nobody above could tell it any better
+    except Exception as problem:  # noqa: BLE001 - the last place where it can be reported
         raise click.ClickException(_sentence(problem)) from None
 
 
@@ -105,7 +105,7 @@ def _sentence(problem: Exception) -> str:
         case ModuleNotFoundError():
             text = f"this command needs {problem.name}, which is not installed"
         case OSError():
-            text = _of_system(problem)
+            text = _os_error(problem)
         case ValueError():
             text = str(problem) or "a value is out of range"
         case _:
@@ -113,7 +113,7 @@ def _sentence(problem: Exception) -> str:
     return redact(" ".join(text.split()))
 
 
-def _of_system(problem: OSError) -> str:
-    # asyncio says "[Errno 98] error while attempting to bind on address …: address already in use".
+def _os_error(problem: OSError) -> str:
+    # asyncio: "[Errno 98] error while attempting to bind on address …: address already in use".
     reason = problem.strerror or str(problem) or type(problem).__name__
     return f"{problem.filename}: {reason}" if problem.filename else reason

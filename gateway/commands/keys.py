@@ -1,4 +1,4 @@
-"""`gateway keys`: issue keys, show, revoke and replace them. A key itself is shown once, when it is made."""
+"""`gateway keys`: create, list, revoke and rotate keys. A key is printed once, when it is created."""
 
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
 import json
@@ -26,16 +26,18 @@ _NO_OVERLAP: Final = ("0", "0s")
 
 @click.group()
 def keys() -> None:
-    """Issue keys, show, revoke and rotate them."""
+    """Create, list, revoke and rotate keys."""
 
 
 @keys.command("create")
 @click.argument("team_name", metavar="TEAM")
-@click.option("--name", help="What it is called in usage and logs; else its id.")
-@click.option("--expires", metavar="DURATION", help="How long it works, such as 90d; else until it is revoked.")
-@click.option("--scope", "scopes", multiple=True, help="What it may do; may be repeated. Else all that the team may.")
-@click.option("--model", "models", multiple=True, metavar="GLOB", help="Targets it may run; may be repeated.")
-@click.option("--origin", "origins", multiple=True, metavar="URL", help="Pages it is bound to; may be repeated.")
+@click.option("--name", help="Name of the key. Default: its id.")
+@click.option("--expires", metavar="DURATION", help="Lifetime, for example 90d. Default: no expiry.")
+@click.option("--scope", "scopes", multiple=True, help="Scope; may be repeated. Default: all scopes of the team.")
+@click.option("--model", "models", multiple=True, metavar="GLOB", help="Targets that it may run; may be repeated.")
+@click.option(
+    "--origin", "origins", multiple=True, metavar="URL", help="Web origin that it works from; may be repeated."
+)
 @CONFIG_OPTION
 def create(
     team_name: str,
@@ -46,7 +48,7 @@ def create(
     origins: tuple[str, ...],
     config_path: Path | None,
 ) -> None:
-    """Make a key for TEAM and print it, this once."""
+    """Create a key for TEAM and print it. It is not shown again."""
     config = load_config(config_path)
     with plain_errors():
         from gateway.access.rules.api_keys import new_key
@@ -71,28 +73,29 @@ def create(
                 await store.add_key(key)
 
         run(add())
-        # The key alone on stdout, so that it can be captured; what is said about it on stderr.
+        # Only the key goes to stdout, so that it can be captured. Messages go to stderr.
         click.echo(minted.key)
         click.echo(
-            f"Key {key.id} ({key.name}) of team {key.team}{_end(key)}. It is not shown again: keep it now.", err=True
+            f"Created key {key.id} ({key.name}) of team {key.team}{_expiry(key)}. It is not shown again: save it now.",
+            err=True,
         )
         unlisted = (
             [] if "*" in team.browser_origins else [o for o in key.origins or () if o not in team.browser_origins]
         )
         if unlisted:
             click.echo(
-                f"warning: browsers are admitted by the origins of teams in the config; "
-                f"add {', '.join(unlisted)} to those of {team.name}",
+                f"warning: CORS allows only the origins of teams in the config; "
+                f"add {', '.join(unlisted)} to the origins of {team.name}",
                 err=True,
             )
 
 
 @keys.command("list")
-@click.option("--team", "team_name", metavar="TEAM", help="Those of one team only.")
+@click.option("--team", "team_name", metavar="TEAM", help="Only this team.")
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @CONFIG_OPTION
 def list_(team_name: str | None, style: str, config_path: Path | None) -> None:
-    """List keys: those of the config, and those that were issued."""
+    """List the keys of the config and the issued keys."""
     config = load_config(config_path)
     with plain_errors():
         if team_name is not None:
@@ -112,7 +115,7 @@ def list_(team_name: str | None, style: str, config_path: Path | None) -> None:
 @click.argument("key_id", metavar="KEY_ID")
 @CONFIG_OPTION
 def revoke(key_id: str, config_path: Path | None) -> None:
-    """Revoke a key at once, and for good."""
+    """Revoke a key at once. This cannot be undone."""
     config = load_config(config_path)
     with plain_errors():
         now, wanted = time.time(), _key_id(config, key_id)
@@ -126,7 +129,7 @@ def revoke(key_id: str, config_path: Path | None) -> None:
             raise click.ClickException(_no_key(wanted))
         if key.revoked_at is not None and key.revoked_at < now:
             click.echo(
-                f"Key {key.id} ({key.name}) of team {key.team} was revoked already, at {_moment(key.revoked_at)}."
+                f"Key {key.id} ({key.name}) of team {key.team} was already revoked at {_moment(key.revoked_at)}."
             )
         else:
             click.echo(f"Key {key.id} ({key.name}) of team {key.team} is revoked.")
@@ -139,7 +142,10 @@ def revoke(key_id: str, config_path: Path | None) -> None:
 )
 @CONFIG_OPTION
 def rotate(key_id: str, overlap: str, config_path: Path | None) -> None:
-    """Make a successor that may do the same, print it, and let the old key end."""
+    """Replace a key and print the new one.
+
+    The new key has the same permissions. The old one expires after --overlap.
+    """
     config = load_config(config_path)
     with plain_errors():
         from gateway.access.rules.api_keys import new_key
@@ -160,18 +166,18 @@ def rotate(key_id: str, overlap: str, config_path: Path | None) -> None:
 
         done = run(replace())
         if done is None:
-            raise click.ClickException(f"{_no_key(wanted)}, or it is revoked")
+            raise click.ClickException(f"{_no_key(wanted)}, or it was revoked")
         old, new = done
         click.echo(minted.key)
         click.echo(
-            f"Key {new.id} ({new.name}) of team {new.team}{_end(new)} takes the place of {old.id}{_end(old)}. "
-            "It is not shown again: keep it now.",
+            f"Key {new.id} ({new.name}) of team {new.team}{_expiry(new)} replaces {old.id}{_expiry(old)}. "
+            "It is not shown again: save it now.",
             err=True,
         )
 
 
 def _successor(old: "Key", key_id: str, sha256: str, now: float) -> "Key":
-    """Make the record of the key that follows: the same rights, and as long a life."""
+    """Return the record of the new key, with the same permissions and lifetime."""
     import msgspec
 
     life = None if old.expires_at is None else old.expires_at - old.created_at
@@ -191,21 +197,21 @@ def _free_name(team: "Team", name: str) -> str:
     if not _NAME.fullmatch(name):
         raise click.BadParameter("expected 1 to 64 letters, digits, spaces or . _ @ -", param_hint="--name")
     if team.key(name) is not None:
-        raise click.ClickException(f"team {team.name} has a key {name!r} in the config already")
+        raise click.ClickException(f"team {team.name} already has a key {name!r} in the config")
     return name
 
 
 def _key_id(config: "Config", given: str) -> str:
-    """Read a key's id. A whole key will do too: a leaked one is revoked by pasting it."""
+    """Return the id of a key. Accepts a whole key too, so that a leaked one can be pasted."""
     from gateway.access.rules.api_keys import parse
 
     if any(given == key.id for team in config.teams for key in team.issued_keys()):
-        raise click.ClickException(f"{given} is a key of the config: change it there")
+        raise click.ClickException(f"{given} is defined in the config: change it there")
     return parse(given) or given
 
 
 def _no_key(key_id: str) -> str:
-    return f"there is no key {key_id!r} (see: gateway keys list)"
+    return f"no key {key_id!r} (see: gateway keys list)"
 
 
 def _duration(option: str, text: str) -> int:
@@ -233,7 +239,7 @@ def _models(team: "Team", wanted: Sequence[str]) -> tuple[str, ...] | None:
     wrong = [pattern for pattern in wanted if not is_pattern(pattern)]
     if wrong:
         raise click.BadParameter(
-            f"{', '.join(wrong)}: expected owner/name, with * for any characters, or * alone", param_hint="--model"
+            f"{', '.join(wrong)}: expected owner/name, in which * matches any characters, or *", param_hint="--model"
         )
     _refuse("--model", patterns_outside(team.models, wanted), team.name, team.models or ())
     return _unique(wanted)
@@ -253,7 +259,7 @@ def _origins(team: "Team", wanted: Sequence[str]) -> tuple[str, ...] | None:
 def _refuse(option: str, outside: Iterable[str], team: str, allowed: Iterable[str]) -> None:
     if names := ", ".join(outside):
         raise click.BadParameter(
-            f"{names}: not among those of team {team} ({', '.join(allowed)}), which a key can only narrow",
+            f"{names}: not allowed for team {team} (allowed: {', '.join(allowed) or 'none'})",
             param_hint=option,
         )
 
@@ -289,7 +295,7 @@ def _optional(make: Callable[[Any], T], value: Any) -> T | None:
 
 def _table(rows: list[dict[str, Any]]) -> str:
     if not rows:
-        return "There are no keys; make one by: gateway keys create TEAM"
+        return "No keys. Create one with: gateway keys create TEAM"
     columns = ["id", "team", "name", "state", "source", "created_at", "expires_at", "scopes", "models", "origins"]
     lines = [[name.removesuffix("_at") for name in columns]]
     for row in rows:
@@ -310,5 +316,5 @@ def _moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _end(key: "Key") -> str:
-    return "" if key.expires_at is None else f" (until {_moment(key.expires_at)})"
+def _expiry(key: "Key") -> str:
+    return "" if key.expires_at is None else f" (expires {_moment(key.expires_at)})"

@@ -1,4 +1,4 @@
-"""`gateway serve`, `demo`, `simulate`: what runs until it is stopped."""
+"""`gateway serve`, `demo`, `simulate`: commands that run until they are stopped."""
 
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, chosen, load_config, plain_errors, run
+from gateway.commands.common import CONFIG_OPTION, config_file, load_config, plain_errors, run
 
 _LAST_PORT = 65535
 
@@ -15,8 +15,8 @@ _LAST_PORT = 65535
 @click.command()
 @CONFIG_OPTION
 def serve(config_path: Path | None) -> None:
-    """Serve callers until stopped. On SIGHUP read the config anew."""
-    path = chosen(config_path)
+    """Run the gateway. SIGTERM shuts it down, SIGHUP reloads the config."""
+    path = config_file(config_path)
     config = load_config(path, serving=True)
     with plain_errors():
         from gateway import app, logs
@@ -27,11 +27,11 @@ def serve(config_path: Path | None) -> None:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, _LAST_PORT), default=8080, show_default=True, help="Where to listen.")
+@click.option("--port", type=click.IntRange(0, _LAST_PORT), default=8080, show_default=True, help="Port to listen on.")
 def demo(port: int) -> None:
-    """Try it out, without a token.
+    """Try the gateway without a Replicate token.
 
-    A simulator, a gateway before it, a page to try it in, and keys, all in a temporary folder.
+    Starts a simulator, a gateway and a demo page, with keys and data in a temporary folder.
     """
     with plain_errors():
         from gateway import logs
@@ -47,19 +47,29 @@ def demo(port: int) -> None:
     type=click.IntRange(0, _LAST_PORT - 1),
     default=9090,
     show_default=True,
-    help="Where to listen; outputs and streams are on the next port.",
+    help="Port to listen on; outputs and streams use the next port.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 or :: for all.")
-@click.option("--public-host", metavar="NAME", help="What links say where others reach it under another name.")
-@click.option("--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Divides waits.")
-@click.option("--faults", type=click.Path(path_type=Path), metavar="FILE", help="Faults to strike with (TOML or JSON).")
-@click.option("--control", is_flag=True, help="Let callers set faults and the clock over HTTP.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 or :: for all addresses."
+)
+@click.option("--public-host", metavar="NAME", help="Host name to use in links.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Speed factor: 2 halves all simulated waits.",
+)
+@click.option(
+    "--faults", type=click.Path(path_type=Path), metavar="FILE", help="File of faults to inject (TOML or JSON)."
+)
+@click.option("--control", is_flag=True, help="Allow setting faults and the clock over HTTP.")
 def simulate(
     port: int, host: str, public_host: str | None, speed: float, faults: Path | None, *, control: bool
 ) -> None:
-    """Run the stand-in for Replicate alone."""
+    """Run the simulator of Replicate."""
     if public_host and not port:
-        raise click.UsageError("--public-host needs a --port to say in links")
+        raise click.UsageError("--public-host requires --port, for the links")
     with plain_errors():
         from gateway import logs
         from gateway.simulator import SimulatorSettings, load_faults

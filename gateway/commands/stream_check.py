@@ -1,12 +1,8 @@
-"""`gateway check --stream URL`: what becomes of event streams on the way from the gateway to a reader.
+"""`gateway check --stream URL`: test whether event streams arrive intact from a gateway.
 
-See docs/architecture.md, Streams.
-
-The probe stream is read with aiohttp-sse-client, as a program would read any other. Its events are short lines of JSON
-with a name and an id, which leaves nothing for that client's limits to spoil
-(`tests/unit/streams/test_sse_client_limits.py`), but for one: it comes back after an end of its own accord. Here the
-first end is the last, so `_Ended` stops it. What it does not show, headers and the version of HTTP, is seen by tracing
-the session that it is given.
+The probe stream is read with aiohttp-sse-client. Its events are short lines of JSON with a name and an id, so the
+limits of that client do not matter. The client reconnects after the stream has ended; `_Ended` prevents that. A trace
+of the client's session records status and headers of the response, which the client does not expose.
 """
 
 import asyncio
@@ -28,17 +24,17 @@ from gateway.streams.rules.probe_findings import Arrival, Finding, Level, Readin
 
 CONNECT_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 20.0
-"""How much longer than its own time a probe may take."""
+"""How much longer than planned a probe may take."""
 _decode_hello = msgspec.json.Decoder(Hello).decode
 _decode_tick = msgspec.json.Decoder(Tick).decode
 
 
 class _Ended(Exception):
-    """The stream has ended, and is not to be asked for again."""
+    """The stream has ended: do not reconnect."""
 
 
 async def check_stream(url: str, silence: int | None) -> list[Finding]:
-    """Read probe streams and judge them; with `silence`, one more that is silent for so many seconds."""
+    """Read two probe streams and evaluate them; with `silence`, a third that is idle for so many seconds."""
     base = probe.base_at(url)
     first = await read(base)
     if finding := probe_findings.refused(first):
@@ -54,13 +50,13 @@ async def check_stream(url: str, silence: int | None) -> list[Finding]:
 
 
 async def read(base: str, silence: int = 0) -> Reading:
-    """Read one probe stream to its end, however it ends."""
+    """Read one probe stream until it ends or fails."""
     seen = _Seen()
     total = probe.EVENTS * probe.SPACING_SECONDS + silence + PATIENCE_SECONDS
     timeout = aiohttp.ClientTimeout(total=total, connect=CONNECT_SECONDS)
     nonce = secrets.token_hex(8)
     query = f"?seconds={silence}" if silence else ""
-    is_whole, trouble, began = False, "", time.monotonic()
+    is_complete, error, began = False, "", time.monotonic()
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False, trace_configs=[seen.trace()]) as session:
         source: EventSource = EventSource(
             f"{base}{probe.PATH}{query}",
@@ -74,15 +70,15 @@ async def read(base: str, silence: int = 0) -> Reading:
             async with source:
                 async for event in source:
                     if event.type == "done":
-                        is_whole = True
+                        is_complete = True
                         break
                     seen.take(event.type, event.data, time.monotonic() - began)
         except _Ended:
-            trouble = "its end came early"
+            error = "it ended early"
         except TimeoutError:
-            trouble = f"nothing came for a long time, {total:.0f} s in all"
+            error = f"it did not end within {total:.0f} s"
         except (aiohttp.ClientError, OSError, ValueError) as problem:
-            trouble = str(problem) or type(problem).__name__
+            error = str(problem) or type(problem).__name__
         finally:
             seen.close()
     return Reading(
@@ -91,20 +87,20 @@ async def read(base: str, silence: int = 0) -> Reading:
         headers=seen.headers,
         hello=seen.hello,
         arrivals=seen.arrivals,
-        is_whole=is_whole and len(seen.arrivals) >= probe.EVENTS,
+        is_complete=is_complete and len(seen.arrivals) >= probe.EVENTS,
         seconds=time.monotonic() - began,
-        trouble=trouble,
+        error=error,
     )
 
 
 def _stop(source: EventSource) -> None:
-    # Called before a refusal is raised too, and then there is nothing to stop.
+    # Also called before a refusal is raised; then there is no reconnect to stop.
     if source.ready_state == READY_STATE_CONNECTING:
         raise _Ended
 
 
 class _Seen:
-    """What one connection showed."""
+    """Records the response and events of one connection."""
 
     def __init__(self) -> None:
         self.status: int | None = None
@@ -114,7 +110,7 @@ class _Seen:
         self._response: aiohttp.ClientResponse | None = None
 
     def trace(self) -> aiohttp.TraceConfig:
-        """Make what notes the head of the answer."""
+        """Return a trace that records status and headers of the response."""
         config = aiohttp.TraceConfig()
         config.on_request_end.append(self._note)
         return config
@@ -124,7 +120,7 @@ class _Seen:
         self.status, self.headers = params.response.status, list(params.response.headers.items())
 
     def take(self, name: str | None, data: str, came: float) -> None:
-        """Note an event. Raise `ValueError` for one that is not of a probe."""
+        """Record an event. Raise `ValueError` if its data is not that of a probe."""
         if name == probe.HELLO:
             self.hello = _decode_hello(data)
             self.arrivals.append(Arrival(0.0, came))
@@ -132,17 +128,17 @@ class _Seen:
             self.arrivals.append(Arrival(_decode_tick(data).at, came))
 
     def close(self) -> None:
-        """Close the answer: the client leaves one that it did not like open."""
+        """Close the response: the client leaves a refused one open."""
         if self._response is not None:
             self._response.close()
 
 
 async def _version(base: str) -> Finding:
-    """Say which version of HTTP a browser would be offered."""
+    """Report which version of HTTP the server offers to browsers."""
     parts = urlsplit(base)
-    few = "a browser opens six streams at most to one host, in all its tabs together"
+    few = "a browser opens at most six streams to one host, across all tabs"
     if parts.scheme == "http":
-        return Finding(Level.WELL, "version", f"HTTP/1.1, for there is no TLS: {few}")
+        return Finding(Level.WELL, "version", f"HTTP/1.1, because there is no TLS: {few}")
     context = ssl.create_default_context()
     context.set_alpn_protocols(["h2", "http/1.1"])
     async with asyncio.timeout(CONNECT_SECONDS):
@@ -155,7 +151,7 @@ async def _version(base: str) -> Finding:
 
 
 def lines(findings: list[Finding]) -> Iterator[tuple[str, bool]]:
-    """Write the findings, each with whether it is for stdout."""
+    """Format the findings; the flag says whether a line goes to stdout."""
     for finding in findings:
         match finding.level:
             case Level.WELL:

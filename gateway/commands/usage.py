@@ -1,4 +1,4 @@
-"""`gateway usage`: what was run, spent and saved, and corrections of it. Works beside a running gateway."""
+"""`gateway usage`: report runs, spend and savings, and correct spend. Works while the gateway is running."""
 
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
 import csv
@@ -15,15 +15,19 @@ from gateway.commands.common import CONFIG_OPTION, known_team, load_config, open
 
 _LONGEST_REASON: Final = 500
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula; users' names are callers' own."""
+"""Prefixes that spreadsheets treat as formulas. Callers choose the names of users."""
 
 
 @click.group(invoke_without_command=True)
-@click.option("--team", "team_name", metavar="TEAM", help="That of one team only.")
-@click.option("--since", metavar="DAY", help="First day (2026-01-31), or how long ago (30d); else the month's first.")
-@click.option("--until", metavar="DAY", help="Last day; else today. Days are UTC.")
+@click.option("--team", "team_name", metavar="TEAM", help="Only this team.")
+@click.option("--since", metavar="DAY", help="First day (2026-01-31) or age (30d). Default: start of the month.")
+@click.option("--until", metavar="DAY", help="Last day. Default: today. Days are UTC.")
 @click.option(
-    "--by", type=click.Choice(["team", "key", "model", "day", "user"]), default="team", show_default=True, help="Rows."
+    "--by",
+    type=click.Choice(["team", "key", "model", "day", "user"]),
+    default="team",
+    show_default=True,
+    help="Group by.",
 )
 @click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @CONFIG_OPTION
@@ -37,7 +41,7 @@ def usage(
     style: Literal["table", "json", "csv"],
     config_path: Path | None,
 ) -> None:
-    """Show what was run, spent and saved."""
+    """Show runs, spend and savings."""
     if context.invoked_subcommand is not None:
         return
     config = load_config(config_path)
@@ -54,13 +58,13 @@ def usage(
         if last < first:
             raise click.BadParameter("must not be before --since", param_hint="--until")
 
-        async def ask() -> dict[str, Any]:
+        async def fetch() -> dict[str, Any]:
             async with opened_store(config) as store:
                 return dict(await UsageService(store, SystemClock()).usage(team_name, By(by), first, last))
 
-        found = run(ask())
+        found = run(fetch())
         if team_name is not None and not found["rows"]:
-            # What is gone from the config may still have been used.
+            # A team that was removed from the config may have usage.
             known_team(config, team_name)
         match style:
             case "json":
@@ -74,12 +78,13 @@ def usage(
 @usage.command(context_settings={"ignore_unknown_options": True})
 @click.argument("team_name", metavar="TEAM")
 @click.argument("amount", metavar="AMOUNT")
-@click.option("--reason", required=True, help="Why; it stands in the ledger.")
+@click.option("--reason", required=True, help="Reason; recorded in the ledger.")
 @CONFIG_OPTION
 def adjust(team_name: str, amount: str, reason: str, config_path: Path | None) -> None:
-    """Correct what TEAM has spent by AMOUNT dollars: above 0 it has spent more, below 0 less.
+    """Correct the spend of TEAM by AMOUNT dollars.
 
-    The correction is a line of its own in the ledger, and counts in today's and this month's budget from now on.
+    A negative AMOUNT reduces it. The correction is a separate ledger entry, and counts in the budgets of today and this
+    month.
     """
     config = load_config(config_path)
     with plain_errors():
@@ -96,7 +101,7 @@ def adjust(team_name: str, amount: str, reason: str, config_path: Path | None) -
                 await store.adjust(team.name, microusd, reason, time.time())
 
         run(correct())
-        click.echo(f"Team {team.name} has spent ${money.usd(abs(microusd))} {'more' if microusd > 0 else 'less'}.")
+        click.echo(f"Team {team.name}: spend {'raised' if microusd > 0 else 'reduced'} by ${money.usd(abs(microusd))}.")
 
 
 def _day(option: str, text: str, today: int) -> int:
@@ -110,7 +115,7 @@ def _day(option: str, text: str, today: int) -> int:
     try:
         return windows.day_of(today * 86_400 - parse_duration(text))
     except ValueError:
-        raise click.BadParameter("expected a day (2026-01-31) or how long ago (30d)", param_hint=option) from None
+        raise click.BadParameter("expected a day (2026-01-31) or an age (30d)", param_hint=option) from None
 
 
 def _microusd(text: str) -> int:
@@ -128,7 +133,7 @@ def _microusd(text: str) -> int:
 
 
 def _cells(row: dict[str, Any], by: str) -> list[str]:
-    """Return what a table and a CSV file show of a row."""
+    """Return the cells of a row, for the table and for CSV."""
     counts = row["predictions"]
     name = [] if by == "team" else [str(row[by]) if row.get(by) is not None else "-"]
     return [
@@ -149,7 +154,7 @@ def _columns(by: str) -> list[str]:
 
 def _table(found: dict[str, Any], by: str) -> str:
     if not found["rows"]:
-        return f"Nothing was run from {found['from']} to {found['to']}."
+        return f"No usage from {found['from']} to {found['to']}."
     total = {"team": "total", by: "", **found["total"]}
     if by == "team":
         total["team"] = "total"
@@ -172,9 +177,9 @@ def _csv(found: dict[str, Any], by: str) -> str:
     for row in found["rows"]:
         amounts = len(_columns(by)) - 6
         cells = _cells(row, by)
-        writer.writerow([*map(_harmless, cells[:amounts]), *cells[amounts:]])
+        writer.writerow([*map(_escape_formula, cells[:amounts]), *cells[amounts:]])
     return out.getvalue()
 
 
-def _harmless(cell: str) -> str:
+def _escape_formula(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA) and cell != "-" else cell

@@ -1,6 +1,6 @@
-"""`gateway webhooks`: what waits for delivery and what was given up, sending it again, and new secrets.
+"""`gateway webhooks`: list and redeliver deliveries, and rotate signing secrets.
 
-All of it works beside a running gateway, which sees it within about a second.
+Works while the gateway is running, which applies changes within about a second.
 """
 
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
@@ -24,16 +24,16 @@ _COLUMNS: Final = ("id", "state", "team", "kind", "created_at", "attempts", "nex
 
 @click.group()
 def webhooks() -> None:
-    """See and repeat deliveries of callers' webhooks, and rotate their secrets."""
+    """List and redeliver webhooks, and rotate their secrets."""
 
 
 @webhooks.command("list")
-@click.option("--team", "team_name", metavar="TEAM", help="Those of one team only.")
-@click.option("--state", type=click.Choice(["queued", "dead"]), help="Those that wait, or those that were given up.")
+@click.option("--team", "team_name", metavar="TEAM", help="Only this team.")
+@click.option("--state", type=click.Choice(["queued", "dead"]), help="Only pending, or only failed deliveries.")
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @CONFIG_OPTION
 def list_(team_name: str | None, state: str | None, style: str, config_path: Path | None) -> None:
-    """List deliveries that wait and those that were given up."""
+    """List pending and failed deliveries."""
     config = load_config(config_path)
     with plain_errors():
         from gateway.webhooks.rules.deliveries import DeliveryState
@@ -56,17 +56,17 @@ def list_(team_name: str | None, state: str | None, style: str, config_path: Pat
 
 @webhooks.command("redeliver")
 @click.argument("delivery_id", metavar="[ID]", required=False)
-@click.option("--team", "team_name", metavar="TEAM", help="All of one team: dead letters, and what waits.")
-@click.option("--dead", is_flag=True, help="Dead letters only: of the team that is named, or of all.")
+@click.option("--team", "team_name", metavar="TEAM", help="All pending and failed deliveries of a team.")
+@click.option("--dead", is_flag=True, help="Only failed deliveries (dead letters), of TEAM or of all teams.")
 @CONFIG_OPTION
 def redeliver(delivery_id: str | None, team_name: str | None, *, dead: bool, config_path: Path | None) -> None:
-    """Have deliveries tried at once, as if they were new: one by its ID, those of a team, or all dead letters.
+    """Redeliver webhooks now.
 
-    They keep their ids, so that a receiver that has seen one can tell.
+    Selects one by ID, all of a team, or all dead letters. A delivery keeps its id, so receivers can detect duplicates.
     """
     config = load_config(config_path)
     if (delivery_id is not None) == (team_name is not None or dead):
-        raise click.UsageError("name either an ID, or --team, --dead, or both of these")
+        raise click.UsageError("give either an ID, or --team and/or --dead")
     with plain_errors():
         _check_team(config, team_name)
 
@@ -78,22 +78,20 @@ def redeliver(delivery_id: str | None, team_name: str | None, *, dead: bool, con
 
         count = run(repeat())
         if delivery_id is not None and not count:
-            raise click.ClickException(
-                f"there is no delivery {delivery_id!r} to repeat, or it is under way (see: gateway webhooks list)"
-            )
-        click.echo(f"{count} to be delivered")
+            raise click.ClickException(f"no delivery {delivery_id!r}, or it is being sent (see: gateway webhooks list)")
+        click.echo(f"{count} queued for delivery")
 
 
 @webhooks.command("rotate-secret")
 @click.argument("team_name", metavar="TEAM")
 @click.option(
-    "--overlap", default="24h", show_default=True, metavar="DURATION", help="How long the old secret signs as well."
+    "--overlap", default="24h", show_default=True, metavar="DURATION", help="How long the old secret stays valid."
 )
 @CONFIG_OPTION
 def rotate_secret(team_name: str, overlap: str, config_path: Path | None) -> None:
-    """Replace the secret that signs TEAM's webhooks, and print the new one.
+    """Replace the webhook secret of TEAM and print it.
 
-    During the overlap each delivery carries a signature by either, so that receivers can change over in their own time.
+    During the overlap, deliveries are signed with both secrets, so receivers can switch at any time.
     """
     config = load_config(config_path)
     with plain_errors():
@@ -109,16 +107,20 @@ def rotate_secret(team_name: str, overlap: str, config_path: Path | None) -> Non
                 return await secrets.rotate(team_name, seconds), await secrets.of(team_name)
 
         in_use, secret = run(replace())
-        # The secret alone on stdout, so that it can be captured; what is said about it on stderr.
+        # Only the secret goes to stdout, so that it can be captured. Messages go to stderr.
         click.echo(secret)
-        also = f"; {in_use - 1} before it sign as well for now" if in_use > 1 else ""
+        also = f"; {_older(in_use - 1)} valid during the overlap" if in_use > 1 else ""
         click.echo(f"Team {team_name} has a new webhook secret{also}.", err=True)
 
 
 def _check_team(config: "Config", name: str | None) -> None:
     if name is not None and config.team(name) is None:
         known = ", ".join(team.name for team in config.teams) or "none"
-        raise click.ClickException(f"there is no team {name!r} in the config (there are: {known})")
+        raise click.ClickException(f"no team {name!r} in the config (teams: {known})")
+
+
+def _older(count: int) -> str:
+    return "the old secret stays" if count == 1 else f"{count} old secrets stay"
 
 
 def _duration(text: str) -> int:
@@ -141,10 +143,10 @@ def _row(delivery: "Delivery") -> dict[str, Any]:
         "prediction": delivery.prediction_id,
         "created_at": times.render(delivery.created_at),
         "attempts": delivery.attempts,
-        # What was never tried is due at once.
+        # A delivery without an attempt is due now.
         "next_at": times.render(delivery.next_at) if delivery.next_at and delivery.dead_at is None else None,
         "dead_at": None if delivery.dead_at is None else times.render(delivery.dead_at),
-        # Not the whole URL: its query may be a secret of the receiver's.
+        # Not the whole URL: its query may contain a secret.
         "receiver": delivery.receiver,
         "error": delivery.error,
     }
@@ -152,7 +154,7 @@ def _row(delivery: "Delivery") -> dict[str, Any]:
 
 def _table(rows: list[dict[str, Any]]) -> str:
     if not rows:
-        return "Nothing waits for delivery, and nothing was given up."
+        return "No pending or failed deliveries."
     lines = [[name.removesuffix("_at") for name in _COLUMNS]]
     lines += [["-" if row[name] is None else str(row[name]) for name in _COLUMNS] for row in rows]
     widths = [max(len(line[index]) for line in lines) for index in range(len(_COLUMNS))]

@@ -1,4 +1,4 @@
-"""The config: what the operator wants, read once at start. Below `app.py` each part gets only the values it needs."""
+"""Load and validate the config file. Only `assembly` uses `Config`; other parts get the values that they need."""
 
 from gateway.config.loading import find, from_mapping, load
 from gateway.config.model import Config

@@ -1,7 +1,7 @@
-"""What a reload would change: the differences between two configs, and which of them can count without a restart.
+"""The differences between two configs, and which of them a reload can apply without a restart.
 
-Lists of teams and keys are compared by name, so that a team that has moved in the file is the same team. What names a
-secret, and what may hold one, is never shown: that it has changed is all there is to say.
+Teams and keys are compared by name, so their order in the file does not matter. Values that name or may contain a
+secret are never shown; the report only says that they changed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,12 +20,12 @@ RESTART: Final[Mapping[str, frozenset[str]]] = {
     "server": frozenset({"host", "port", "shutdown_grace_seconds", "drain_seconds"}),
     "ops": frozenset({"host", "port"}),
     "upstream": frozenset({"base_url", "trusted_hosts"}),
-    "store": frozenset({"url", "password_env"}),
+    "store": frozenset({"url"}),
     "outputs": frozenset({"url", "persist", "max_bytes", "ttl_seconds"}),
     "logs": frozenset({"format"}),
     "tracing": frozenset({"enabled", "propagate"}),
 }
-"""What is built at the start and stays."""
+"""Settings that a reload does not apply, by section. They need a restart."""
 
 LIVE: Final[Mapping[str, frozenset[str]]] = {
     "server": frozenset({"public_url", "trusted_proxies", "max_body_bytes", "max_upload_bytes", "max_spool_bytes"}),
@@ -55,9 +55,9 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
     "metrics": frozenset({"top_targets"}),
     "logs": frozenset({"level"}),
 }
-"""What counts at once. Teams, with all they have, do too."""
+"""Settings that a reload applies, by section. Everything in `teams` is applied too."""
 
-_SECRETS: Final = {"ops": "token", "upstream": "token", "store": "password"}
+_SECRETS: Final = {"ops": "token", "upstream": "token"}
 _ACCOUNT: Final = frozenset({"token_env", "token_file", "token"})
 _HIDDEN: Final = NEVER_QUOTED | {"budget_webhook"}
 _NOT_SET: Final = "not set"
@@ -66,7 +66,7 @@ _LONGEST_LIST: Final = 8
 
 
 class Change(NamedTuple):
-    """One difference, as it may be told."""
+    """One difference, without secrets."""
 
     path: str
     old: str
@@ -75,31 +75,30 @@ class Change(NamedTuple):
 
 
 def diff(old: Config, new: Config) -> list[Change]:
-    """Return all that is different, in the order of the sections."""
-    return list(_of_config(old, new))
+    """Return all differences in the order of the sections."""
+    return list(_diff_config(old, new))
 
 
 def effective(old: Config, new: Config) -> tuple[Config, list[Problem]]:
-    """Return the new config with what needs a restart left as it is, and what is wrong with the two brought together.
+    """Return the config that a reload would put into effect, and its problems.
 
-    Each for itself may be right and both together not: an ops listener that stays open to others needs the token that
-    the new config, whose listener is on loopback, leaves out.
+    Settings that need a restart keep their old values. Both configs can be valid and the combination not: an ops
+    listener that stays on a public address needs the token, which the new config omits because its listener is on
+    loopback.
     """
     sections = {}
     for section in RESTART:
         before, after = getattr(old, section), getattr(new, section)
-        stays = _staying(section, old, new)
-        if stays.issuperset(type(before).model_fields):
+        kept_names = _kept_settings(section, old, new)
+        if kept_names.issuperset(type(before).model_fields):
             sections[section] = before
             continue
-        # What is the same is left alone: to a check, a value that is given may not be what a default is.
-        kept = {name: getattr(before, name) for name in stays & type(before).model_fields.keys()}
+        # Copy only values that differ: checks look at `model_fields_set` to tell a given value from a default.
+        kept = {name: getattr(before, name) for name in kept_names & type(before).model_fields.keys()}
         sections[section] = after.model_copy(
             update={name: value for name, value in kept.items() if value != getattr(after, name)}
         )
-    password = old.store.password
-    sections["store"] = sections["store"].with_password(password.get_secret_value() if password else None)
-    if _moves(old, new):
+    if _base_url_changed(old, new):
         sections["upstream"] = sections["upstream"].with_token(old.upstream.token.get_secret_value())
     merged = new.model_copy(update=sections)
     report = Report()
@@ -107,52 +106,50 @@ def effective(old: Config, new: Config) -> tuple[Config, list[Problem]]:
     return merged, report.problems(tuple(Config.model_fields))
 
 
-def _staying(section: str, old: Config, new: Config) -> frozenset[str]:
-    """Return what of a section stays as it is, secrets included."""
+def _kept_settings(section: str, old: Config, new: Config) -> frozenset[str]:
+    """Return the settings of a section, secrets included, that keep their old values."""
     names = RESTART.get(section, frozenset())
-    if section == "store":
-        return names | {"password"}
-    return names | _ACCOUNT if section == "upstream" and _moves(old, new) else names
+    return names | _ACCOUNT if section == "upstream" and _base_url_changed(old, new) else names
 
 
-def _moves(old: Config, new: Config) -> bool:
-    """Whether upstream is another one. Its token then waits with it: it is not for the one before."""
+def _base_url_changed(old: Config, new: Config) -> bool:
+    """Say whether `base_url` changed. The new token then also waits for the restart: it must not go to the old host."""
     return old.upstream.base_url != new.upstream.base_url
 
 
-def _of_config(old: Config, new: Config) -> Iterator[Change]:
+def _diff_config(old: Config, new: Config) -> Iterator[Change]:
     for section in Config.model_fields:
         if section == "teams":
-            yield from _of_named("teams", old.teams, new.teams)
+            yield from _diff_named("teams", old.teams, new.teams)
             continue
         before, after = getattr(old, section), getattr(new, section)
-        stays = _staying(section, old, new)
+        kept_names = _kept_settings(section, old, new)
         for name in type(before).model_fields:
-            for change in _of_value(f"{section}.{name}", name, getattr(before, name), getattr(after, name)):
-                yield change._replace(needs_restart=name in stays)
+            for change in _diff_value(f"{section}.{name}", name, getattr(before, name), getattr(after, name)):
+                yield change._replace(needs_restart=name in kept_names)
         if (secret := _SECRETS.get(section)) is not None:
-            found = _of_secret(f"{section}.{secret}", getattr(before, secret), getattr(after, secret))
+            found = _diff_secret(f"{section}.{secret}", getattr(before, secret), getattr(after, secret))
             for change in found:
-                yield change._replace(needs_restart=secret in stays)
+                yield change._replace(needs_restart=secret in kept_names)
 
 
-def _of_value(path: str, name: str, old: Any, new: Any) -> Iterator[Change]:
+def _diff_value(path: str, name: str, old: Any, new: Any) -> Iterator[Change]:
     match old, new:
         case _ if old == new:
             return
         case (BaseModel(), BaseModel()):
             for field in type(old).model_fields:
-                yield from _of_value(f"{path}.{field}", field, getattr(old, field), getattr(new, field))
+                yield from _diff_value(f"{path}.{field}", field, getattr(old, field), getattr(new, field))
         case (tuple(), tuple()) if any(isinstance(each, Team | TeamKey) for each in (*old, *new)):
-            yield from _of_named(path, old, new)
+            yield from _diff_named(path, old, new)
         case (tuple(), tuple()) if any(isinstance(each, BaseModel) for each in (*old, *new)):
-            yield from _of_listed(path, old, new)
+            yield from _diff_list(path, old, new)
         case _:
-            yield Change(path, _shown(name, old), _shown(name, new))
+            yield Change(path, _format_value(name, old), _format_value(name, new))
 
 
-def _of_named(path: str, old: tuple[Any, ...], new: tuple[Any, ...]) -> Iterator[Change]:
-    """Compare teams, or keys. What a team that comes or goes has in it is not told."""
+def _diff_named(path: str, old: tuple[Any, ...], new: tuple[Any, ...]) -> Iterator[Change]:
+    """Compare teams or keys by name. The content of an added or removed one is not listed."""
     before, after = {each.name: each for each in old}, {each.name: each for each in new}
     for name in dict.fromkeys((*before, *after)):
         place = f"{path}[{name}]"
@@ -160,50 +157,50 @@ def _of_named(path: str, old: tuple[Any, ...], new: tuple[Any, ...]) -> Iterator
             case None, _:
                 yield Change(place, _NOT_SET, "added")
             case _, None:
-                yield Change(place, "removed", _NOT_SET)
+                yield Change(place, "present", "removed")
             case first, second:
                 assert first is not None
                 assert second is not None
-                yield from _of_value(place, name, first, second)
+                yield from _diff_value(place, name, first, second)
                 if isinstance(first, TeamKey):
-                    yield from _of_digest(place, first, second)
+                    yield from _diff_digest(place, first, second)
 
 
-def _of_digest(place: str, old: TeamKey, new: TeamKey) -> Iterator[Change]:
-    """Say that a key is another one, where its name in the config is the same."""
+def _diff_digest(place: str, old: TeamKey, new: TeamKey) -> Iterator[Change]:
+    """Report a key whose secret changed while the config names the same variable."""
     if old.digest != new.digest and (old.sha256, old.key_env) == (new.sha256, new.key_env):
         yield Change(place, _CONCEALED, _CONCEALED)
 
 
-def _of_listed(path: str, old: tuple[Any, ...], new: tuple[Any, ...]) -> Iterator[Change]:
-    """Compare lists whose order counts, place by place."""
+def _diff_list(path: str, old: tuple[Any, ...], new: tuple[Any, ...]) -> Iterator[Change]:
+    """Compare ordered lists, index by index."""
     for index in range(max(len(old), len(new))):
         first, second = (each[index] if index < len(each) else None for each in (old, new))
         place = f"{path}[{index}]"
         if first is None or second is None or type(first) is not type(second):
-            yield Change(place, _shown("", first), _shown("", second))
+            yield Change(place, _format_value("", first), _format_value("", second))
         else:
-            yield from _of_value(place, "", first, second)
+            yield from _diff_value(place, "", first, second)
 
 
-def _of_secret(path: str, old: SecretStr | None, new: SecretStr | None) -> Iterator[Change]:
+def _diff_secret(path: str, old: SecretStr | None, new: SecretStr | None) -> Iterator[Change]:
     if old != new:
         yield Change(path, _CONCEALED if old else _NOT_SET, _CONCEALED if new else _NOT_SET)
 
 
-def _shown(name: str, value: object) -> str:
+def _format_value(name: str, value: object) -> str:
     match value:
         case None:
             return _NOT_SET
         case _ if name in _HIDDEN:
             return _CONCEALED
         case BaseModel():
-            # What is not given needs no word.
+            # Settings that are not given are omitted.
             given = ((field, getattr(value, field)) for field in type(value).model_fields)
-            parts = (f"{field} = {_shown(field, each)}" for field, each in given if each not in (None, ()))
+            parts = (f"{field} = {_format_value(field, each)}" for field, each in given if each not in (None, ()))
             return f"{{{', '.join(parts)}}}"
         case tuple():
-            shown = [_shown("", each) for each in value[:_LONGEST_LIST]]
+            shown = [_format_value("", each) for each in value[:_LONGEST_LIST]]
             more = [f"and {len(value) - _LONGEST_LIST} more"] if len(value) > _LONGEST_LIST else []
             return f"[{', '.join((*shown, *more))}]"
         case bool() | int() | float() | str() | Decimal() | datetime():

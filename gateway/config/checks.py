@@ -1,4 +1,4 @@
-"""Checks that take more than one value: secrets that must be there, and sections that must agree."""
+"""Checks across several values: required secrets, and settings that must agree with each other."""
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
@@ -15,9 +15,9 @@ from gateway.money.rules.price_table import HARDWARE
 
 
 def resolve(config: Config, environ: Mapping[str, str], report: Report, *, serving: bool = True) -> Config:
-    """Return the config with the secrets that it names. What cannot be had is reported.
+    """Return the config with the secrets that it names resolved. Report each secret that cannot be read.
 
-    Beside the serving process, only the store's password is needed: what else is missing is left out.
+    With `serving=False` (commands other than `serve`), a missing secret is no problem.
     """
 
     def fetch(location: Location, read: Callable[[], str]) -> str | None:
@@ -26,7 +26,7 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
         try:
             return read()
         except SecretMissing as missing:
-            if serving or location[0] == "store":
+            if serving:
                 report.add_bad(location, str(missing))
             return None
 
@@ -40,13 +40,11 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
             value = fetch_env(("teams", index, "keys", number, "key_env"), key.key_env)
             keys.append(key.with_value(value) if value and not key.sha256 else key)
         teams.append(team.model_copy(update={"keys": tuple(keys)}))
-    password = fetch_env(("store", "password_env"), config.store.password_env)
     if serving and config.tracing.enabled and find_spec("opentelemetry") is None:
         report.add(("tracing", "enabled"), "needs the extra otel: pip install 'replicate-gateway[otel]'")
     return config.model_copy(
         update={
             "ops": config.ops.with_token(_ops_token(config.ops, report, fetch, fetch_env)),
-            "store": config.store.with_password(password),
             "upstream": config.upstream.with_token(_upstream_token(config.upstream, environ, report, fetch) or ""),
             "teams": tuple(teams),
         }
@@ -64,7 +62,7 @@ def _ops_token(
     if path is None:
         return fetch_env(by_env, ops.token_env)
     if ops.token_env is not None:
-        report.add(by_file, "given beside token_env; leave one of them out", uses=[by_env])
+        report.add(by_file, "token_env is given too; remove one of them", uses=[by_env])
     return fetch(by_file, lambda: from_file(path))
 
 
@@ -81,27 +79,25 @@ def _upstream_token(
     if path is None:
         return fetch(by_env, lambda: from_environment(upstream.token_env, environ))
     if "token_env" in upstream.model_fields_set:
-        report.add(by_file, "given beside token_env; leave one of them out", uses=[by_env])
+        report.add(by_file, "token_env is given too; remove one of them", uses=[by_env])
     return fetch(by_file, lambda: from_file(path))
 
 
 def compare(config: Config, report: Report) -> None:
-    """Report what does not agree."""
+    """Report settings that contradict each other."""
     _compare_listeners(config.server, config.ops, report)
     if config.server.drain_seconds > config.server.shutdown_grace_seconds:
         report.add(
             ("server", "drain_seconds"),
-            f"is longer than shutdown_grace_seconds ({config.server.shutdown_grace_seconds:g}), of which it is a part",
+            f"must not exceed shutdown_grace_seconds ({config.server.shutdown_grace_seconds:g})",
             uses=[("server", "shutdown_grace_seconds")],
         )
     if config.server.public_url and f"{config.server.public_url}/v1" == config.upstream.base_url:
-        report.add(("upstream", "base_url"), "is the gateway's own public_url: it would call itself")
-    if config.store.password_env and config.store.url.startswith("sqlite:"):
-        report.add(("store", "password_env"), "SQLite has no password; leave it out", uses=[("store", "url")])
+        report.add(("upstream", "base_url"), "is the gateway's own public_url: the gateway would call itself")
     if config.outputs.url is None and "persist" in config.outputs.model_fields_set and config.outputs.persist != "off":
         report.add(
             ("outputs", "persist"),
-            f'"{config.outputs.persist}" needs an outputs.url to copy to (for example: outputs)',
+            f'"{config.outputs.persist}" requires outputs.url, the place to copy to (for example: outputs)',
             uses=[("outputs", "url")],
         )
     _compare_sku(config.prices.default_hardware, ("prices", "default_hardware"), report)
@@ -109,7 +105,7 @@ def compare(config: Config, report: Report) -> None:
         _compare_price(price, ("prices", "models", index), report)
     _find_twins(
         ((("teams", index, "name"), team.name) for index, team in enumerate(config.teams)),
-        "is the name of {first} too; each team has its own",
+        "same name as {first}; names of teams must be unique",
         report,
     )
     for index, team in enumerate(config.teams):
@@ -129,13 +125,14 @@ def _compare_listeners(server: Server, ops: Ops, report: Report) -> None:
     if server.port == ops.port != 0 and same_host:
         report.add(
             ("ops", "port"),
-            f"{ops.port} is the port of [server] too; each listener has its own (for example: {ops.port % 65535 + 1})",
+            f"{ops.port} is also the port of [server]; choose another (for example: {ops.port % 65535 + 1})",
             uses=[("ops", "host"), ("server", "port"), ("server", "host")],
         )
     if not is_loopback(ops.host) and ops.token_env is None and ops.token_file is None:
         report.add(
             ("ops", "token_env"),
-            f"is missing: on {ops.host} others can reach this listener (for example: GATEWAY_OPS_TOKEN)",
+            f"is missing: {ops.host} is reachable from other machines, so a token is required "
+            "(for example: GATEWAY_OPS_TOKEN)",
             uses=[("ops", "host"), ("ops", "token_file")],
         )
 
@@ -149,9 +146,9 @@ def _compare_price(price: ModelPrice, location: Location, report: Report) -> Non
     tokens = [name for name in ("usd_per_input_token", "usd_per_output_token") if getattr(price, name) is not None]
     uses = [(*location, name) for name in ModelPrice.model_fields]
     if not given and not tokens:
-        report.add(location, "has no price; give one of usd_per_second, hardware, usd_per_run, …", uses=uses)
+        report.add(location, "has no price; set one of usd_per_second, hardware, usd_per_run, …", uses=uses)
     elif len(given) + bool(tokens) > 1:
-        report.add(location, f"has several prices ({', '.join(given + tokens)}); keep one", uses=uses)
+        report.add(location, f"has several prices ({', '.join(given + tokens)}); keep only one", uses=uses)
     elif price.hardware is not None:
         _compare_sku(price.hardware, (*location, "hardware"), report)
 
@@ -160,15 +157,15 @@ def _compare_sku(sku: str, location: Location, report: Report) -> None:
     if sku in HARDWARE:
         return
     close = difflib.get_close_matches(sku, HARDWARE, n=1)
-    mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(HARDWARE)}"
-    instead = "" if location[-1] == "default_hardware" else "; for others give usd_per_second"
-    report.add(location, f'"{sku}" has no built-in price; {mend}{instead}')
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(HARDWARE)}"
+    alternative = "" if location[-1] == "default_hardware" else "; for other hardware set usd_per_second"
+    report.add(location, f'"{sku}" has no built-in price; {hint}{alternative}')
 
 
 def _compare_team(team: Team, location: Location, report: Report) -> None:
     _find_twins(
         (((*location, "keys", number, "name"), key.name) for number, key in enumerate(team.keys)),
-        "is the name of {first} too; each key of a team has its own",
+        "same name as {first}; names of a team's keys must be unique",
         report,
     )
     for number, key in enumerate(team.keys):
@@ -178,15 +175,15 @@ def _compare_team(team: Team, location: Location, report: Report) -> None:
 def _compare_key(team: Team, key: TeamKey, around: Location, location: Location, report: Report) -> None:
     sources = [(*location, "key_env"), (*location, "sha256")]
     if key.key_env and key.sha256:
-        report.add((*location, "sha256"), "given beside key_env; leave one of them out", uses=sources)
+        report.add((*location, "sha256"), "key_env is given too; remove one of them", uses=sources)
     elif not key.key_env and not key.sha256:
-        report.add(location, 'has neither key_env nor sha256 (for example: key_env = "ACME_KEY")', uses=sources)
+        report.add(location, 'needs key_env or sha256 (for example: key_env = "ACME_KEY")', uses=sources)
 
     def outside(name: str, found: list[str], allowed: str) -> None:
         if found:
             report.add(
                 (*location, name),
-                f"{', '.join(found)}: not among the team's ({allowed}), which a key can only narrow",
+                f"{', '.join(found)}: outside of the team's {name} ({allowed})",
                 uses=[(*around, name)],
             )
 
@@ -204,8 +201,10 @@ def _compare_digests(config: Config, report: Report) -> None:
             if key.digest:
                 places.append((location, key.digest))
             if key.value is not None and key.value.get_secret_value() == token:
-                report.add(location, "is the account's own token, which no caller should hold; give a key of its own")
-    _find_twins(places, "is the same key as {first}; each key belongs to one team, once", report)
+                report.add(
+                    location, "is the account's Replicate token, which callers must not have; create a separate key"
+                )
+    _find_twins(places, "same key as {first}; each key may be listed once", report)
 
 
 def _find_twins(places: Iterable[tuple[Location, str]], message: str, report: Report) -> None:

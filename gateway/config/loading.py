@@ -1,7 +1,7 @@
-"""Find, read and check a config, and gather all that is wrong with it before saying so.
+"""Find, read and validate a config, and report all of its problems at once.
 
-A value that is refused is taken out and the rest looked at again as if it had not been given, so that checks across
-sections still run; what builds on a refused value is not complained about.
+An invalid value is removed and validation runs again without it, so that checks across sections still run. Checks that
+depend on an invalid value are skipped.
 """
 
 import copy
@@ -26,28 +26,28 @@ _MOST_BYTES: Final = 4 * 1024 * 1024
 
 
 def load(path: Path | None, environ: Mapping[str, str], *, serving: bool = True) -> Config:
-    """Read the config from `path`, else from the file that `GATEWAY_CONFIG` names, else from `./config.toml`.
+    """Load the config from `path`, else from the file that `GATEWAY_CONFIG` names, else from `./config.toml`.
 
-    Raises `ConfigError` with everything that is wrong. The result has its secrets resolved;
-    without `serving`, for the command line beside the service, those that only the service needs may be missing.
+    Secrets are resolved. With `serving=False` (commands other than `serve`), secrets may be missing.
+    Raises `ConfigError` with every problem.
     """
     return from_mapping(_read(find(path, environ)), environ, serving=serving)
 
 
 def find(path: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return the file to read. Raises `ConfigError` if none is named and the default one does not exist."""
+    """Return the file to load. Raises `ConfigError` if none is named and `./config.toml` does not exist."""
     if path is not None:
         return path
     if named := environ.get(FILE_VARIABLE):
         return Path(named)
     if DEFAULT_FILE.exists():
         return DEFAULT_FILE
-    message = f"no config: give --config FILE, set {FILE_VARIABLE}, or put a {DEFAULT_FILE} here"
-    raise ConfigError([Problem("", f"{message} (config.example.toml is one to begin with)")])
+    message = f"no config file: pass --config FILE, set {FILE_VARIABLE}, or create ./{DEFAULT_FILE}"
+    raise ConfigError([Problem("", f"{message} (see config.example.toml)")])
 
 
 def from_mapping(data: Mapping[str, Any], environ: Mapping[str, str], *, serving: bool = True) -> Config:
-    """Make a config of what TOML says. Raises `ConfigError` with everything that is wrong."""
+    """Validate parsed TOML and return the config. Raises `ConfigError` with every problem."""
     report = Report()
     config = _validated(copy.deepcopy(dict(data)), report)
     if config is not None:
@@ -55,7 +55,7 @@ def from_mapping(data: Mapping[str, Any], environ: Mapping[str, str], *, serving
         checks.compare(config, report)
     problems = report.problems(_SECTIONS)
     if problems or config is None:
-        raise ConfigError(problems or [Problem("", "this is no config")])
+        raise ConfigError(problems or [Problem("", "not a valid config")])
     return config
 
 
@@ -71,18 +71,20 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError([Problem(str(path), f"cannot be read: {reason}")]) from None
     except UnicodeDecodeError as problem:
         line = content.count(b"\n", 0, problem.start) + 1
-        raise ConfigError([Problem(str(path), f"line {line}: not UTF-8, as TOML has to be")]) from None
+        raise ConfigError([Problem(str(path), f"line {line}: not UTF-8, which TOML requires")]) from None
     except tomllib.TOMLDecodeError as problem:
         raise ConfigError([Problem(str(path), _syntax(str(problem)))]) from None
     except (ValueError, ArithmeticError, RecursionError):
-        raise ConfigError([Problem(str(path), "not TOML: a number or a nesting in it is out of all bounds")]) from None
+        raise ConfigError(
+            [Problem(str(path), "invalid TOML: a number is too large or the nesting is too deep")]
+        ) from None
 
 
 def _syntax(message: str) -> str:
-    """Turn "Invalid value (at line 3, column 5)" about: the line first, for editors and eyes."""
+    """Put the position first: "Invalid value (at line 3, column 5)" becomes "line 3, column 5: invalid value"."""
     what, found, where = message.rpartition(" (at ")
     if not found:
-        return f"not TOML: {message}"
+        return f"invalid TOML: {message}"
     return f"{where.removesuffix(')')}: {what[:1].lower()}{what[1:]}"
 
 
@@ -102,30 +104,30 @@ def _validated(data: dict[str, Any], report: Report) -> Config | None:
     return None
 
 
-class _Marked:
-    """Stands where a refused item of a list was, until all of them are taken out together."""
+class _Removed:
+    """Placeholder for an invalid item of a list. Keeps the indexes of other items until all are dropped together."""
 
 
-_MARK: Final = _Marked()
+_REMOVED: Final = _Removed()
 
 
 def _mend(data: dict[str, Any], location: Location, *, missing: bool) -> None:
-    """Take a refused value out, or put something in where one is missing, so that the rest can be looked at."""
+    """Remove an invalid value, or insert a placeholder for a missing one, so that validation can go on."""
     holder: Any = data
     for part in location[:-1]:
         holder = holder[part]
     last = location[-1]
     if missing:
         number = next((part for part in location if isinstance(part, int)), 0)
-        # Names that cannot be meant: they clash with nothing.
+        # Placeholders that conflict with no real name.
         holder[last] = {"name": f"unnamed-{number}", "model": "unnamed/unnamed"}.get(str(last), "never")
     elif isinstance(last, str):
-        # An error at one place may come twice (a float that is also out of range).
+        # One value may have several errors (a float that is also out of range).
         holder.pop(last, None)
     elif location[-2] in ("teams", "keys", "rules", "models") and _holds_tables(location):
-        holder[last] = {}  # the places of its neighbours stay as they are written
+        holder[last] = {}  # keeps the indexes of the other tables
     else:
-        holder[last] = _MARK
+        holder[last] = _REMOVED
 
 
 def _holds_tables(location: Location) -> bool:
@@ -138,6 +140,6 @@ def _drop_marked(value: Any) -> None:
             for item in value.values():
                 _drop_marked(item)
         case list():
-            value[:] = [item for item in value if item is not _MARK]
+            value[:] = [item for item in value if item is not _REMOVED]
             for item in value:
                 _drop_marked(item)

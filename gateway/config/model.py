@@ -1,4 +1,4 @@
-"""The whole config."""
+"""The root of the config."""
 
 from pydantic import Field
 
@@ -21,28 +21,28 @@ from gateway.config.teams import Team
 
 
 class Config(Section):
-    """Everything that an operator can set. `gateway.config.load` makes one whose secrets are resolved."""
+    """All settings. `gateway.config.load` returns one with its secrets resolved."""
 
     server: Server = Field(default_factory=Server, description="The public listener.")
     ops: Ops = Field(default_factory=Ops, description="The operators' listener.")
-    upstream: Upstream = Field(default_factory=Upstream, description="Replicate.")
-    store: Store = Field(default_factory=Store, description="The gateway's memory.")
-    cache: Cache = Field(default_factory=Cache, description="Sharing of runs.")
+    upstream: Upstream = Field(default_factory=Upstream, description="The Replicate API and the account.")
+    store: Store = Field(default_factory=Store, description="The database.")
+    cache: Cache = Field(default_factory=Cache, description="Sharing of runs between identical requests.")
     outputs: Outputs = Field(default_factory=Outputs, description="Copies of output files.")
     streams: Streams = Field(default_factory=Streams, description="Server-sent events.")
     webhooks: Webhooks = Field(default_factory=Webhooks, description="Delivery of webhooks.")
-    prices: Prices = Field(default_factory=Prices, description="What runs cost.")
-    metrics: Metrics = Field(default_factory=Metrics, description="What is counted.")
-    logs: Logs = Field(default_factory=Logs, description="What is told.")
-    tracing: Tracing = Field(default_factory=Tracing, description="Traces.")
+    prices: Prices = Field(default_factory=Prices, description="Prices of runs.")
+    metrics: Metrics = Field(default_factory=Metrics, description="Prometheus metrics.")
+    logs: Logs = Field(default_factory=Logs, description="Logging.")
+    tracing: Tracing = Field(default_factory=Tracing, description="Tracing by OpenTelemetry.")
     teams: tuple[Team, ...] = Field((), description="The tenants.")
 
     def team(self, name: str) -> Team | None:
-        """Find a team by its name."""
+        """Return the team of that name."""
         return next((team for team in self.teams if team.name == name), None)
 
     def secret_values(self) -> list[str]:
-        """Return the values of all resolved secrets, so that logs can strike them out."""
+        """Return the values of all resolved secrets, for redaction in logs."""
         of_keys = (key.value for team in self.teams for key in team.keys)
-        secrets = (self.upstream.token, self.ops.token, self.store.password, *of_keys)
+        secrets = (self.upstream.token, self.ops.token, *of_keys)
         return [value for secret in secrets if secret is not None and (value := secret.get_secret_value())]

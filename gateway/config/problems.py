@@ -1,7 +1,7 @@
-"""What can be wrong with a config, said in one line each: where, what, and how to mend it.
+"""Problems of a config, one line each: the path, the problem and how to fix it.
 
-No value of a secret comes into a line: fields that name secrets are not quoted at all, tables and lists are named by
-their kind, and whatever looks like a secret elsewhere is struck out.
+A line never contains a secret: values of fields that name secrets are not quoted, tables and lists are named by their
+type, and text that looks like a secret is masked.
 """
 
 import difflib
@@ -27,7 +27,7 @@ _BARE: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong: where (`teams[2].budget_usd_per_day`), and what, with how to mend it."""
+    """A path such as `teams[2].budget_usd_per_day`, and a message that says what is wrong and how to fix it."""
 
     path: str
     message: str
@@ -37,7 +37,7 @@ class Problem(NamedTuple):
 
 
 class ConfigError(Exception):
-    """The config cannot be used. `problems` has everything that is wrong with it, not just the first."""
+    """The config is invalid. `problems` lists every problem."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
@@ -45,9 +45,9 @@ class ConfigError(Exception):
 
 
 class Report:
-    """The problems found so far, and the places that are already known to be bad.
+    """Collects problems, and the locations that are known to be invalid.
 
-    A place that is bad is not complained about twice: checks that build on it stay silent.
+    A check that depends on an invalid location adds nothing, so that one mistake is reported once.
     """
 
     def __init__(self) -> None:
@@ -55,29 +55,29 @@ class Report:
         self._bad: set[Location] = set()
 
     def add(self, location: Location, message: str, *, uses: Sequence[Location] = ()) -> None:
-        """Add a problem, unless it, or something that it builds on, has one."""
+        """Add a problem, unless `location`, or a location in `uses`, is already invalid."""
         if not self.is_bad(location) and not any(self.is_bad(use) or self._has_bad_within(use) for use in uses):
             self._found.append((location, message))
 
     def add_bad(self, location: Location, message: str) -> None:
-        """Add a problem and mark its place. A list whose items were refused is not itself to blame for being empty."""
+        """Add a problem and mark its location as invalid. Skip a list that is empty because its items were invalid."""
         if not any(bad[:-1] == location for bad in self._bad):
             self.add(location, message)
         self.mark(location)
 
     def mark(self, location: Location) -> None:
-        """Mark a place as bad without a problem of its own."""
+        """Mark a location as invalid without adding a problem."""
         self._bad.add(location)
 
     def is_bad(self, location: Location) -> bool:
-        """Say whether a place, or one around it, is bad."""
+        """Say whether a location, or one that contains it, is invalid."""
         return any(location[:length] in self._bad for length in range(1, len(location) + 1))
 
     def _has_bad_within(self, location: Location) -> bool:
         return any(bad[: len(location)] == location for bad in self._bad)
 
     def problems(self, sections: Sequence[str]) -> list[Problem]:
-        """Return what was found, in the order of the sections and of the items in lists."""
+        """Return the problems in the order of the sections and of list items."""
 
         def order(item: tuple[Location, str]) -> tuple[int, list[int]]:
             location = item[0]
@@ -88,20 +88,20 @@ class Report:
 
 
 def spell(location: Location) -> str:
-    """Write a place as `teams[2].keys[0].name`."""
+    """Format a location as `teams[2].keys[0].name`."""
     text = ""
     for part in location:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            # As TOML writes it: names of other characters stand in quotes.
+            # As in TOML, names with other characters are quoted.
             name = conceal(part) if _BARE.fullmatch(part) else _in_quotes(part)
             text += f".{name}" if text else name
     return text
 
 
 def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[str, str | None]:
-    """Say in one line what pydantic found; for an unknown key also return the known one that was probably meant."""
+    """Turn a pydantic error into one line. For an unknown key, also return the known key that was probably meant."""
     location: Location = error["loc"]
     kind = error["type"]
     if kind == "extra_forbidden":
@@ -111,8 +111,8 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[str, str | None
     if kind == "missing":
         return f"is missing{hint}", None
     value = error["input"]
-    # Where a table belongs, a text may be anything, such as the key itself.
-    shown = "a text" if kind == "model_type" and isinstance(value, str) else quote(value, location)
+    # A string in place of a table may be anything, such as the key itself.
+    shown = "a string" if kind == "model_type" and isinstance(value, str) else quote(value, location)
     return f"{_expected(error, location)}, got {shown}{hint}", None
 
 
@@ -125,15 +125,17 @@ def _expected(error: ErrorDetails, location: Location) -> str:
         case "bool_type":
             return "expected true or false"
         case "tuple_type" if location[-1] in ("teams", "keys", "rules", "models") and isinstance(error["input"], dict):
-            return f"expected a list of tables, each headed [[{'.'.join(p for p in location if isinstance(p, str))}]]"
+            return (
+                f"expected a list of tables, each written as [[{'.'.join(p for p in location if isinstance(p, str))}]]"
+            )
         case "tuple_type":
             return "expected a list"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "expected a table"
         case "string_type":
-            return "expected text in quotes"
+            return "expected a quoted string"
         case _:
-            return "expected something else"
+            return "invalid type"
 
 
 def _unknown(location: Location, root: type[BaseModel]) -> tuple[str, str | None]:
@@ -143,15 +145,15 @@ def _unknown(location: Location, root: type[BaseModel]) -> tuple[str, str | None
     if any(word in name.split("_") for word in _SECRET_WORDS):
         places = [key for key in known if key in NEVER_QUOTED]
         if places and name not in known:
-            return f"unknown; secrets are not written here but named by {' or '.join(places)}", places[0]
+            return f"unknown; secrets do not belong in this file: use {' or '.join(places)}", places[0]
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"unknown; did you mean {close[0]}?", close[0]
-    return f"unknown; known here are {', '.join(known)}", None
+    return f"unknown; the keys of this section are {', '.join(known)}", None
 
 
 def field_at(root: type[BaseModel], location: Location) -> FieldInfo | None:
-    """Find the field that a place belongs to; an item of a list belongs to the list's field."""
+    """Return the field at a location. An item of a list belongs to the field of the list."""
     names = [part for part in location if isinstance(part, str)]
     model = _model_at(root, tuple(names[:-1])) if names else None
     return model.model_fields.get(names[-1]) if model else None
@@ -167,7 +169,7 @@ def _model_at(root: type[BaseModel], location: Location) -> type[BaseModel] | No
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Find the models inside of a type, such as `tuple[Team, ...]` or `Limits | None`."""
+    """Yield the models within a type such as `tuple[Team, ...]` or `Limits | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
@@ -175,7 +177,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def quote(value: object, location: Location = ()) -> str:
-    """Show a value in a line, without giving a secret away."""
+    """Format a value for a message without revealing a secret."""
     names = [part for part in location if isinstance(part, str)]
     match value:
         case bool():
@@ -189,9 +191,9 @@ def quote(value: object, location: Location = ()) -> str:
         case list() | tuple():
             return "a list"
         case str() if not value:
-            return "an empty text"
+            return "an empty string"
         case str() if (names and names[-1] in NEVER_QUOTED) or ("://" in value and "@" in value):
-            return f"a text of {len(value)} characters"
+            return f"a string of {len(value)} characters"
         case str():
             return _in_quotes(value)
         case _:
@@ -201,7 +203,7 @@ def quote(value: object, location: Location = ()) -> str:
 def _in_quotes(text: str) -> str:
     shown = conceal(text)
     shown = json.dumps(shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…", ensure_ascii=False)
-    # Nothing in a config moves the terminal's cursor.
+    # Escape control characters, which could move the terminal's cursor.
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in shown)
 
 

@@ -1,4 +1,4 @@
-"""Secrets: fetched from where the config says they are. What is said of a failure never has a value in it."""
+"""Read secrets from environment variables and files. Error messages never contain a value."""
 
 import re
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ _SHOWN_NAME: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 class SecretMissing(Exception):
-    """A secret cannot be had; the message says why."""
+    """A secret cannot be read; the message says why."""
 
 
 def from_environment(name: str, environ: Mapping[str, str]) -> str:
     """Read a secret from an environment variable."""
-    # A name that is not written as variables are may be the secret itself, put into the wrong place.
-    shown = f"variable {name}" if _SHOWN_NAME.fullmatch(name) else "variable named here"
+    # An unusual name may be the secret itself, written into the wrong setting.
+    shown = f"variable {name}" if _SHOWN_NAME.fullmatch(name) else "variable given here"
     value = environ.get(name)
     if value is None:
         raise SecretMissing(f"the environment {shown} is not set")
@@ -26,7 +26,7 @@ def from_environment(name: str, environ: Mapping[str, str]) -> str:
 
 
 def from_file(path: Path) -> str:
-    """Read a secret from a file that holds nothing else."""
+    """Read a secret from a file that contains only the secret."""
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
@@ -43,5 +43,5 @@ def from_file(path: Path) -> str:
 def _usable(value: str, where: str) -> str:
     value = value.strip()
     if not value.isascii() or not value.isprintable() or " " in value:
-        raise SecretMissing(f"{where} does not hold one plain word, as a key or token is")
+        raise SecretMissing(f"{where} does not contain a key or token (printable ASCII without spaces)")
     return value

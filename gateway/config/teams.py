@@ -1,4 +1,4 @@
-"""Teams and their keys: what each may do, and how much of it. What is not given is not limited."""
+"""Teams and their keys: permissions and limits. A limit that is not set does not apply."""
 
 from typing import Self
 
@@ -31,29 +31,33 @@ from gateway.domain.scopes import DEFAULT_SCOPES
 
 
 class Limits(Section):
-    """How much may be done: by a team, a key, a user, or an address."""
+    """Limits of a team, a key, a user, or an IP address."""
 
-    requests_per_minute: Count | None = Field(None, description="Requests of any sort.", examples=[600])
-    predictions_per_minute: Count | None = Field(None, description="New predictions and trainings.", examples=[60])
+    requests_per_minute: Count | None = Field(None, description="Requests of any kind per minute.", examples=[600])
+    predictions_per_minute: Count | None = Field(
+        None, description="New predictions and trainings per minute.", examples=[60]
+    )
     burst: Count | None = Field(
-        None, description="How many may come at once; else a sixth of the rate, at least 1.", examples=[20]
+        None, description="Bucket size of the rates; default: a sixth of the rate, at least 1.", examples=[20]
     )
-    concurrent_predictions: Count | None = Field(None, description="Predictions under way at a time.", examples=[10])
+    concurrent_predictions: Count | None = Field(None, description="Predictions in progress at a time.", examples=[10])
     seconds_per_day: Seconds | None = Field(
-        None, description="Seconds of upstream's work a day (UTC).", examples=[3600]
+        None, description="Seconds of upstream run time per day (UTC).", examples=[3600]
     )
-    seconds_per_month: Seconds | None = Field(None, description="The same for a month.", examples=[36000])
-    budget_usd_per_day: Dollars | None = Field(None, description="Dollars a day (UTC).", examples=[200])
-    budget_usd_per_month: Dollars | None = Field(None, description="Dollars a month (UTC).", examples=[2000])
+    seconds_per_month: Seconds | None = Field(
+        None, description="Seconds of upstream run time per month (UTC).", examples=[36000]
+    )
+    budget_usd_per_day: Dollars | None = Field(None, description="Dollars per day (UTC).", examples=[200])
+    budget_usd_per_month: Dollars | None = Field(None, description="Dollars per month (UTC).", examples=[2000])
 
     @property
     def budget_microusd_per_day(self) -> int | None:
-        """The day's budget in micro-dollars."""
+        """The daily budget in micro-dollars."""
         return None if self.budget_usd_per_day is None else exact_microusd(self.budget_usd_per_day)
 
     @property
     def budget_microusd_per_month(self) -> int | None:
-        """The month's budget in micro-dollars."""
+        """The monthly budget in micro-dollars."""
         return None if self.budget_usd_per_month is None else exact_microusd(self.budget_usd_per_month)
 
 
@@ -61,42 +65,42 @@ LIMIT_NAMES = tuple(Limits.model_fields)
 
 
 class TeamKey(Limits):
-    """A key of a team, narrowing what the team may. Given by the variable that has it, or by its digest."""
+    """A key of a team. Its permissions and limits can only narrow those of the team."""
 
-    name: KeyName = Field("default", description="What it is called in usage and logs.", examples=["web"])
-    key_env: EnvName | None = Field(None, description="Environment variable that has the key.", examples=["ACME_KEY"])
+    name: KeyName = Field("default", description="Name of the key, unique within the team.", examples=["web"])
+    key_env: EnvName | None = Field(None, description="Environment variable with the key.", examples=["ACME_KEY"])
     sha256: Sha256 | None = Field(
-        None, description="SHA-256 of the key, in place of key_env.", examples=["what `printf %s KEY | sha256sum` says"]
+        None, description="SHA-256 of the key, instead of key_env.", examples=["output of `printf %s KEY | sha256sum`"]
     )
     scopes: NotEmptyScopes | None = Field(
-        None, description="What it may do; else all that the team may.", examples=[["read", "predict"]]
+        None, description="Scopes of the key; default: those of the team.", examples=[["read", "predict"]]
     )
     models: NotEmptyPatterns | None = Field(
-        None, description="Targets it may run; else the team's.", examples=[["acme/*"]]
+        None, description="Targets that it may run; default: those of the team.", examples=[["acme/*"]]
     )
     origins: NotEmptyOrigins | None = Field(
         None,
-        description="Pages it is bound to, which makes it publishable: other requests are refused.",
+        description="Web origins it works from, which makes it publishable: other requests are refused.",
         examples=[["https://app.example.com"]],
     )
-    expires: Moment | None = Field(None, description="When it ends; UTC unless said.", examples=["2030-01-31"])
-    per_user: Limits | None = Field(None, description="Limits of each user that callers name.")
-    per_address: Limits | None = Field(None, description="Limits of each address that calls.")
+    expires: Moment | None = Field(None, description="When it expires; UTC by default.", examples=["2030-01-31"])
+    per_user: Limits | None = Field(None, description="Limits of each user (header Gateway-User).")
+    per_address: Limits | None = Field(None, description="Limits of each client IP address.")
     _value: SecretStr | None = PrivateAttr(None)
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of the key, from wherever it was given."""
+        """Hex SHA-256 of the key, or an empty string if the key was not resolved."""
         return keys.digest(self._value.get_secret_value()) if self._value else self.sha256 or ""
 
     @property
     def value(self) -> SecretStr | None:
-        """The key itself, where the config's variable has it: for logs to strike out."""
+        """The key itself if it came from `key_env`, for redaction in logs."""
         return self._value
 
     @property
     def expires_at(self) -> float | None:
-        """When it ends, as epoch time."""
+        """When it expires, as epoch time."""
         return None if self.expires is None else self.expires.timestamp()
 
     def with_value(self, value: str) -> Self:
@@ -109,48 +113,46 @@ class TeamKey(Limits):
 class Team(Limits):
     """A tenant."""
 
-    name: TeamName = Field(description="Its name, for good: records and usage carry it.", examples=["acme"])
+    name: TeamName = Field(description="Permanent name: records and usage refer to it.", examples=["acme"])
     scopes: tuple[ScopeName, ...] = Field(
-        DEFAULT_SCOPES, description="What its keys may do.", examples=[["read", "predict", "files"]]
+        DEFAULT_SCOPES, description="Scopes of its keys.", examples=[["read", "predict", "files"]]
     )
     models: NotEmptyPatterns | None = Field(
-        None, description="Targets it may run; not given: all.", examples=[["black-forest-labs/*"]]
+        None, description="Targets that it may run; default: all.", examples=[["black-forest-labs/*"]]
     )
     origins: tuple[Origin, ...] = Field(
         (),
-        description="Pages from which browsers may call with its keys; * for any.",
+        description="Web origins allowed by CORS; * allows any.",
         examples=[["https://app.example.com"]],
     )
-    weight: Weight = Field(1, description="Its share of the account's rate when teams compete.", examples=[1])
+    weight: Weight = Field(1, description="Share of the account's rate limit when teams compete.", examples=[1])
     may_assert_deterministic: Flag = Field(
-        False, description="Whether Gateway-Deterministic counts for it.", examples=[False]
+        False, description="Accept the header Gateway-Deterministic.", examples=[False]
     )
-    honor_cache_control: Flag = Field(
-        False, description="Whether Cache-Control counts for it as Gateway-Cache does.", examples=[False]
-    )
+    honor_cache_control: Flag = Field(False, description="Treat Cache-Control like Gateway-Cache.", examples=[False])
     max_wait_seconds: SecondsOrZero = Field(
-        20, description="How long a create over a rate is held before it is refused.", examples=[20]
+        20, description="How long a create over a rate limit is queued before it is refused.", examples=[20]
     )
     budget_webhook: HookUrl | None = Field(
         None,
-        description="Who is told, once a window, that 80 % or all of the team's budget is used up.",
+        description="URL called at 80 % and 100 % of the team's budget, once per day or month.",
         examples=["https://hooks.example.com/budget"],
     )
-    per_user: Limits | None = Field(None, description="Limits of each user that callers name.")
-    per_address: Limits | None = Field(None, description="Limits of each address that calls.")
-    keys: tuple[TeamKey, ...] = Field((), description="Its keys; `gateway keys create` makes others.")
+    per_user: Limits | None = Field(None, description="Limits of each user (header Gateway-User).")
+    per_address: Limits | None = Field(None, description="Limits of each client IP address.")
+    keys: tuple[TeamKey, ...] = Field((), description="Keys of the team; `gateway keys create` adds more.")
 
     @property
     def browser_origins(self) -> tuple[str, ...]:
-        """Origins to admit by CORS: the team's, or where it lists none those of its keys."""
+        """Origins allowed by CORS: those of the team, or if it has none, those of its keys."""
         return self.origins or tuple(dict.fromkeys(o for key in self.keys for o in key.origins or ()))
 
     def key(self, name: str) -> TeamKey | None:
-        """Find a key of the config by its name."""
+        """Return the key of that name in the config."""
         return next((key for key in self.keys if key.name == name), None)
 
     def issued_keys(self) -> tuple[Key, ...]:
-        """Return the config's keys as records, each with the lasting id `team/name`, which no issued key can have."""
+        """Return the keys as records. Their id is `team/name`, a form that no issued key has."""
         return tuple(
             Key(
                 id=f"{self.name}/{key.name}",

@@ -1,6 +1,6 @@
-"""The values that a config is made of, as types. Each refuses what is out of its range with a sentence of its own.
+"""Types of config values. Each type validates its range and has its own error message.
 
-TOML has typed values, so nothing is converted: `"8080"` is no port and `1` is no flag.
+TOML values are typed, so nothing is converted: `"8080"` is not a port and `1` is not a flag.
 """
 
 import ipaddress
@@ -40,7 +40,7 @@ def _text(read: Callable[[str], Any], phrase: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         if isinstance(value, str):
             return read(value)
-        raise ValueError(f"expected {phrase} in quotes")
+        raise ValueError(f"expected {phrase} as a quoted string")
 
     return BeforeValidator(check)
 
@@ -81,7 +81,7 @@ def _host(value: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Say whether a text is an IP address."""
+    """Say whether a string is an IP address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -90,12 +90,12 @@ def is_address(text: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a listener on this host can be reached from this machine only."""
+    """Say whether a listener on this host is reachable from this machine only."""
     return host.lower() == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def is_wildcard(host: str) -> bool:
-    """Say whether a listener on this host takes every address of the machine."""
+    """Say whether a listener on this host accepts connections on all addresses."""
     return is_address(host) and ipaddress.ip_address(host).is_unspecified
 
 
@@ -113,11 +113,11 @@ def _url(value: str, schemes: tuple[str, ...], phrase: str) -> SplitResult:
 
 
 def _http_url(value: str) -> str:
-    parts = _url(value, ("http", "https"), "an http or https address")
+    parts = _url(value, ("http", "https"), "an http or https URL")
     if "@" in parts.netloc:
-        raise ValueError("expected an address without user name and password")
+        raise ValueError("expected a URL without user name and password")
     if "?" in value or "#" in value:
-        raise ValueError("expected an address without query and fragment")
+        raise ValueError("expected a URL without query and fragment")
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}".rstrip("/")
 
 
@@ -126,9 +126,9 @@ def _public_url(value: str) -> str:
 
 
 def _hook_url(value: str) -> str:
-    parts = _url(value, ("http", "https"), "an https address")
+    parts = _url(value, ("http", "https"), "an https URL")
     if "@" in parts.netloc or "#" in value:
-        raise ValueError("expected an address without user name, password and fragment")
+        raise ValueError("expected a URL without user name, password and fragment")
     return value
 
 
@@ -137,15 +137,11 @@ def _base_url(value: str) -> str:
 
 
 def _store_url(value: str) -> str:
-    if value.startswith("sqlite:"):
-        if not re.fullmatch(r"sqlite:///(?!/*\Z)[^?#\x00]+", value) or value.endswith(("/", ":memory:")):
-            raise ValueError("expected a file: sqlite:///relative/path.db or sqlite:////absolute/path.db")
-        return value
-    parts = _url(value, ("redis", "rediss"), "sqlite:///path, redis://host:port/0 or rediss://host:port/0")
-    if parts.password:
-        raise ValueError("expected an address without password: name the variable that has it in store.password_env")
-    if not re.fullmatch(r"(/[0-9]{0,5})?", parts.path) or "#" in value:
-        raise ValueError("expected the number of a database after the host, such as redis://host:6379/0")
+    forms = "sqlite:///relative/path.db or sqlite:////absolute/path.db"
+    if not value.startswith("sqlite:"):
+        raise ValueError(f"expected {forms}; SQLite is the only store so far")
+    if not re.fullmatch(r"sqlite:///(?!/*\Z)[^?#\x00]+", value) or value.endswith(("/", ":memory:")):
+        raise ValueError(f"expected a file: {forms}")
     return value
 
 
@@ -155,7 +151,7 @@ def _outputs_url(value: str) -> str:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc):
             raise ValueError("expected s3://bucket or s3://bucket/prefix")
         if parts.fragment or not re.fullmatch(r"((endpoint|region)=[^&\s@]+(&|\Z))*", parts.query):
-            raise ValueError("expected no more than ?endpoint=https://host and region=name after s3://bucket/prefix")
+            raise ValueError("expected only endpoint=https://host and region=name after s3://bucket/prefix?")
         return value
     if "\x00" in value or not value.removeprefix("file://"):
         raise ValueError("expected a folder (outputs, /var/lib/outputs, file:///var/lib/outputs) or s3://bucket/prefix")
@@ -182,7 +178,7 @@ def _network(value: str) -> Network:
 
 def _pattern(value: str) -> str:
     if not scopes.is_pattern(value):
-        raise ValueError("expected owner/name, with * for any characters, or * alone for all")
+        raise ValueError("expected owner/name, in which * matches any characters, or * for all")
     return value
 
 
@@ -195,7 +191,7 @@ def _scope(value: str) -> scopes.Scope:
 
 def _some(value: Any) -> Any:
     if isinstance(value, list | tuple) and not value:
-        raise ValueError("expected at least one entry; leave it out where nothing is to be narrowed")
+        raise ValueError("expected at least one entry; to restrict nothing, remove this setting")
     return value
 
 
@@ -217,7 +213,7 @@ def _level(value: Any) -> Any:
 
 
 Flag = Annotated[bool, Strict()]
-Port = Annotated[int, _whole(0, 65535, "a port number from 0 (any free one) to 65535")]
+Port = Annotated[int, _whole(0, 65535, "a port number from 0 (a free one) to 65535")]
 Count = Annotated[int, _whole(1, _MOST, "a whole number above 0")]
 CountOrZero = Annotated[int, _whole(0, _MOST, "a whole number, 0 or more")]
 Attempts = Annotated[int, _whole(1, 100, "a whole number from 1 to 100")]
@@ -229,11 +225,11 @@ Weight = Annotated[float, _number("a number above 0", zero=False, high=1_000_000
 Dollars = Annotated[Decimal, _number("a number above 0", zero=False, high=MOST_USD, into=_budget)]
 Price = Annotated[Decimal, _number("a number, 0 or more", zero=True, high=MOST_USD, into=exact_price)]
 Host = Annotated[str, _text(_host, "a host name or an IP address")]
-PublicUrl = Annotated[str, _text(_public_url, "an http or https address")]
-HookUrl = Annotated[str, _text(_hook_url, "an https address")]
-BaseUrl = Annotated[str, _text(_base_url, "an http or https address")]
-StoreUrl = Annotated[str, _text(_store_url, "an address")]
-OutputsUrl = Annotated[str, _text(_outputs_url, "a folder or an s3:// address")]
+PublicUrl = Annotated[str, _text(_public_url, "an http or https URL")]
+HookUrl = Annotated[str, _text(_hook_url, "an https URL")]
+BaseUrl = Annotated[str, _text(_base_url, "an http or https URL")]
+StoreUrl = Annotated[str, _text(_store_url, "a URL")]
+OutputsUrl = Annotated[str, _text(_outputs_url, "a folder or an s3:// URL")]
 EnvName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]{0,199}", "the name of an environment variable")]
 FileName = Annotated[Path, _matching(r"[^\x00]+", "the path of a file")]
 TrustedHost = Annotated[str, _text(_trusted_host, "a host name")]
@@ -248,7 +244,7 @@ Sha256 = Annotated[
     _matching(r"[0-9a-fA-F]{64}", "the SHA-256 of the key as 64 hex digits"),
     BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value),
 ]
-Sku = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,63}", "a hardware sku in small letters")]
+Sku = Annotated[str, _matching(r"[a-z0-9][a-z0-9-]{0,63}", "a hardware SKU in lower case")]
 InputName = Annotated[str, _matching(r"[^\x00-\x1f]{1,200}", "the name of an input")]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 LevelWord = BeforeValidator(_level)

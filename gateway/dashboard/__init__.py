@@ -1,5 +1,5 @@
-"""The usage page as it is drawn: templates, charts, and the files that the browser loads with it.
+"""Renders the usage page: templates, charts and static files.
 
-What draws it (`jinja2`, `pygal`) comes with the extra `dashboard`; without it the page says so. It knows boards
-(`gateway.operations.rules.dashboard_view`) and nothing of where they come from or who looks.
+Requires `jinja2` and `pygal`, the extra `dashboard`. It receives a `Board` and knows nothing about access or data
+sources.
 """

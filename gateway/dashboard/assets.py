@@ -1,4 +1,4 @@
-"""The page's own files, as they are served. Nothing in them is anybody else's, and nothing is inline."""
+"""Static files of the page. They load nothing from other hosts, and nothing is inline."""
 
 from importlib import resources
 from typing import Final, NamedTuple
@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 PAGE: Final = "gateway.dashboard"
 
 MISSING: Final = "missing.html"
-"""What stands for all pages while the extra is not installed."""
+"""Page that is shown if the extra is not installed."""
 
 _FILES: Final = {
     MISSING: "text/html",
@@ -17,13 +17,13 @@ _FILES: Final = {
 
 
 class Asset(NamedTuple):
-    """A file as it is served."""
+    """A static file."""
 
     content_type: str
     body: bytes
 
 
 def load() -> dict[str, Asset]:
-    """Read all, by name."""
+    """Read all files, by name."""
     folder = resources.files(PAGE) / "page"
     return {name: Asset(kind, (folder / name).read_bytes()) for name, kind in _FILES.items()}

@@ -1,8 +1,7 @@
-"""Charts as SVG that a strict content policy lets stand: no style, no script, no link, colours by class alone.
+"""Charts as SVG that satisfy a strict Content-Security-Policy: no styles, scripts or links, colors by class only.
 
-pygal draws them, and reads files of its own each time: not for the loop. What it adds for pages of its own (styles, a
-script's settings, tooltips, ids) is taken out again before a chart is written; `page.css` gives the colours, for light
-and for dark.
+pygal reads files for each chart, so do not call it on the event loop. Its styles, script settings, tooltips and ids are
+removed from the output; `page.css` defines the colors for light and dark mode.
 """
 
 import sys
@@ -12,14 +11,14 @@ from typing import Any, Final
 
 import pygal
 
-# pygal hooks into every later import of the whole process, for plug-ins with maps, of which there are none here; and in
-# a way that Python 3.11 warns of at each import and 3.12 passes over (PEP 302's `find_module`).
+# pygal installs an import hook for map plug-ins, which are not used here. The hook uses PEP 302's `find_module`: Python
+# 3.11 warns about it at each import, and 3.12 ignores it.
 sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 WIDTH: Final = 760
 HEIGHT: Final = 260
 MOST_SERIES: Final = 6
-"""As many colours as can be told apart; see `page.css`."""
+"""Number of distinguishable colors in `page.css`."""
 
 _MOST_KEPT = 256
 _DROPPED = frozenset({"defs", "desc", "title", "script", "style"})
@@ -30,30 +29,32 @@ _KEPT_ATTRIBUTES = frozenset({
 })  # fmt: skip
 
 Series = tuple[str, tuple[float, ...]]
-Write = Callable[[float], str]
+Format = Callable[[float], str]
 
 
 @lru_cache(maxsize=_MOST_KEPT)
-def stacked(labels: tuple[str, ...], series: tuple[Series, ...], words: str, write: Write) -> str:
-    """Draw bars that stand on each other, one for each label. `words` says what is seen, to those who do not see it."""
-    return _drawn(pygal.StackedBar, labels, series, words, write, legend=len(series) > 1)
+def stacked(labels: tuple[str, ...], series: tuple[Series, ...], description: str, format_value: Format) -> str:
+    """Render stacked bars, one per label. `description` is the text for screen readers."""
+    return _render(pygal.StackedBar, labels, series, description, format_value, legend=len(series) > 1)
 
 
 @lru_cache(maxsize=_MOST_KEPT)
-def ranked(labels: tuple[str, ...], series: tuple[Series, ...], words: str, write: Write) -> str:
-    """Draw bars that lie below each other, the first at the top."""
+def ranked(labels: tuple[str, ...], series: tuple[Series, ...], description: str, format_value: Format) -> str:
+    """Render horizontal bars, the first at the top. `description` is the text for screen readers."""
     height = 60 + 24 * max(1, len(labels))
-    # From the bottom up, as axes go.
-    turned = tuple((name, values[::-1]) for name, values in series)
-    return _drawn(pygal.HorizontalStackedBar, labels[::-1], turned, words, write, legend=True, height=height)
+    # pygal draws from the bottom up.
+    reversed_series = tuple((name, values[::-1]) for name, values in series)
+    return _render(
+        pygal.HorizontalStackedBar, labels[::-1], reversed_series, description, format_value, legend=True, height=height
+    )
 
 
-def _drawn(
+def _render(
     kind: Callable[..., Any],
     labels: tuple[str, ...],
     series: tuple[Series, ...],
-    words: str,
-    write: Write,
+    description: str,
+    format_value: Format,
     *,
     legend: bool,
     height: int = HEIGHT,
@@ -71,7 +72,7 @@ def _drawn(
         legend_box_size=10,
         truncate_legend=28,
         truncate_label=34,
-        value_formatter=write,
+        value_formatter=format_value,
         max_scale=5,
         no_data_text="",
         spacing=8,
@@ -79,22 +80,22 @@ def _drawn(
     chart.x_labels = labels
     for name, values in series:
         chart.add(name, list(values))
-    chart.add_xml_filter(lambda root: _clean(root, words))
+    chart.add_xml_filter(lambda root: _clean(root, description))
     return str(chart.render(is_unicode=True))
 
 
-def _clean(root: Any, words: str) -> Any:
-    """Leave shapes and texts, and say in words what they show."""
+def _clean(root: Any, description: str) -> Any:
+    """Keep only shapes and text, and add the description."""
     for parent in list(root.iter()):
         for child in list(parent):
-            # What has no name is a comment.
+            # Comments have no tag name.
             if not isinstance(child.tag, str) or _name(child) in _DROPPED or child.get("class") in _UNUSED:
                 parent.remove(child)
     for element in root.iter():
         for attribute in set(element.keys()) - _KEPT_ATTRIBUTES:
             del element.attrib[attribute]
     root.set("role", "img")
-    root.set("aria-label", words)
+    root.set("aria-label", description)
     return root
 
 

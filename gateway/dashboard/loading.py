@@ -1,4 +1,4 @@
-"""Whether the page can be drawn here."""
+"""Load the renderer, if the extra is installed."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -12,12 +12,12 @@ _EXTRA = frozenset({"jinja2", "markupsafe", "pygal"})
 
 
 def load_renderer() -> "Renderer | None":
-    """Make what draws the page; `None` where the extra `dashboard` is not installed. Reads files: not for the loop."""
+    """Return the renderer, or `None` without the extra `dashboard`. Reads files: do not call on the event loop."""
     try:
-        from gateway.dashboard.render import Renderer  # noqa: PLC0415 - it may not be there
+        from gateway.dashboard.render import Renderer  # noqa: PLC0415 - the extra may be missing
     except ModuleNotFoundError as exc:
         if exc.name not in _EXTRA:
             raise
-        logger.info("the usage page is not installed", extra={"missing": exc.name})
+        logger.info("usage page not installed", extra={"missing": exc.name})
         return None
     return Renderer()

@@ -1,5 +1,6 @@
-"""The page and its parts as HTML. Every value is escaped by the templates; charts alone are put in as they are."""
+"""Render the page and its sections as HTML. Templates escape every value; only charts are inserted unescaped."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
@@ -21,10 +22,11 @@ _TEMPLATES = ("base.html", _BOARD, _SIGN_IN)
 _RANKED = 10
 _MOST_KEPT = 64
 _OTHERS = "others"
+_WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Renderer:
-    """Draws boards."""
+    """Renders boards."""
 
     def __init__(self) -> None:
         folder = resources.files(PAGE) / "templates"
@@ -32,23 +34,29 @@ class Renderer:
         environment = jinja2.Environment(
             loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters |= {"usd": usd, "percent": percent, "time": moment, "day": windows.text_of}
+        environment.filters |= {
+            "usd": usd,
+            "percent": percent,
+            "time": moment,
+            "day": windows.text_of,
+            "error_title": error_title,
+        }
         environment.globals |= {"predictions": boards.predictions, "most_rows": boards.MOST_ROWS}
         self._board = environment.get_template(_BOARD)
         self._sign_in = environment.get_template(_SIGN_IN)
-        # Many look at one board, and it is drawn once.
+        # All viewers of a board share one rendering.
         self.sections = lru_cache(maxsize=_MOST_KEPT)(self._sections)
 
     def page(self, board: Board, *, can_sign_out: bool) -> str:
-        """Draw the whole page."""
+        """Render the whole page."""
         return self._board.render(self._context(board) | {"can_sign_out": can_sign_out})
 
     def sign_in(self, trouble: str | None = None) -> str:
-        """Draw the form that asks who looks."""
+        """Render the sign-in form, with an error message if `trouble` is given."""
         return self._sign_in.render(trouble=trouble)
 
     def _sections(self, board: Board) -> Mapping[str, str]:
-        """Draw each part that changes, by the id of the element that it stands in."""
+        """Render each live section, by the id of its element."""
         context = self._board.new_context(self._context(board))
         return {
             name.removeprefix("live_").replace("_", "-"): "".join(block(context)).strip()
@@ -58,32 +66,37 @@ class Renderer:
 
     def _context(self, board: Board) -> dict[str, Any]:
         total = board.total
-        asked = boards.predictions(total)
+        count = boards.predictions(total)
         return {
             "board": board,
-            "asked": asked,
-            "hit_share": boards.share(total.hits, asked),
-            "joined_share": boards.share(total.joined, asked),
-            "spend_chart": Markup(_spend(board)),  # noqa: S704 - of our own making, cleaned in charts.py
+            "prediction_count": count,
+            "hit_share": boards.share(total.hits, count),
+            "joined_share": boards.share(total.joined, count),
+            "spend_chart": Markup(_spend(board)),  # noqa: S704 - generated and cleaned in charts.py
             "sources_chart": Markup(_sources(board.days)),  # noqa: S704 - as above
             "targets_chart": Markup(_targets(board.targets)),  # noqa: S704 - as above
         }
 
 
 def usd(microusd: int) -> str:
-    """Write an amount exactly, without zeros that say nothing: `$0.25`, `$0.000123`, `-$1.50`."""
+    """Format an amount exactly, without trailing zeros after the cents: `$0.25`, `$0.000123`, `-$1.50`."""
     whole, _, places = money.usd(abs(microusd)).partition(".")
     return f"{'-' if microusd < 0 else ''}${int(whole):,}.{places[:2]}{places[2:].rstrip('0')}"
 
 
 def percent(fraction: float | None) -> str:
-    """Write a share; a dash for one of nothing."""
+    """Format a fraction; `None` is a dash."""
     return "–" if fraction is None else f"{fraction * 100:.1f} %"
 
 
 def moment(at: float) -> str:
-    """Write a time for people, by UTC."""
+    """Format an epoch time as UTC date and time."""
     return times.render(at)[:19].replace("T", " ")
+
+
+def error_title(name: str) -> str:
+    """Return the name of an error class as text: `BudgetExceeded` becomes "Budget exceeded"."""
+    return _WORD_START.sub(" ", name).capitalize()
 
 
 def _dollars(amount: float) -> str:
@@ -95,12 +108,12 @@ def _count(amount: float) -> str:
 
 
 def _labels(days: Sequence[DayUsage]) -> tuple[str, ...]:
-    """Name days by their numbers: the month is told beside the chart."""
+    """Return the days of the month as labels."""
     return tuple(windows.text_of(day.day)[8:].lstrip("0") for day in days)
 
 
 def _spend(board: Board) -> str:
-    """Draw what each day cost, by team where there are several."""
+    """Render the spend per day, by team if there are several."""
     names = [row.team for row in board.teams if row.microusd > 0]
     shown, rest = names[: charts.MOST_SERIES - 1], names[charts.MOST_SERIES - 1 :]
     by_team = [{team: max(0, microusd) for team, microusd in day.spent} for day in board.days]
@@ -110,8 +123,8 @@ def _spend(board: Board) -> str:
     if rest:
         together = tuple(sum(spent.get(team, 0) for team in rest) / money.MICROUSD_PER_USD for spent in by_team)
         series.append((_OTHERS, together))
-    words = f"Spend a day, {usd(board.total.microusd)} in all. The table below has the figures."
-    return charts.stacked(_labels(board.days), tuple(series), words, _dollars)
+    description = f"Spend per day, {usd(board.total.microusd)} in total. The table below has the data."
+    return charts.stacked(_labels(board.days), tuple(series), description, _dollars)
 
 
 def _sources(days: Sequence[DayUsage]) -> str:
@@ -120,12 +133,12 @@ def _sources(days: Sequence[DayUsage]) -> str:
         ("joined", tuple(float(day.sums.joined) for day in days)),
         ("hit", tuple(float(day.sums.hits) for day in days)),
     )
-    words = "Predictions a day, by how they were answered. The table below has the figures."
-    return charts.stacked(_labels(days), series, words, _count)
+    description = "Predictions per day, by source. The table below has the data."
+    return charts.stacked(_labels(days), series, description, _count)
 
 
 def _targets(rows: Sequence[Usage]) -> str:
-    """Draw the targets that were asked for most."""
+    """Render the targets with the most predictions."""
     busiest = sorted(rows, key=boards.predictions, reverse=True)[:_RANKED]
     teams = {row.team for row in rows}
     labels = tuple(f"{row.what or '–'}" + (f" · {row.team}" if len(teams) > 1 else "") for row in busiest)
@@ -134,5 +147,5 @@ def _targets(rows: Sequence[Usage]) -> str:
         ("joined", tuple(float(row.joined) for row in busiest)),
         ("hit", tuple(float(row.hits) for row in busiest)),
     )
-    words = "Predictions by target, by how they were answered. The table below has the figures."
-    return charts.ranked(labels, series, words, _count)
+    description = "Predictions by target, by source. The table below has the data."
+    return charts.ranked(labels, series, description, _count)

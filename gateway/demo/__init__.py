@@ -1,8 +1,7 @@
-"""`gateway demo`: a simulator, a gateway before it, two teams with keys, and a page to try them in.
+"""`gateway demo`: a simulator, a gateway in front of it, two teams with keys, and a demo page.
 
-Everything lives in a temporary folder and on loopback. The page has an origin of its own, so that what works in it
-works in anybody's page; and as anybody's page should, it holds no team's key: its server does, and mints browser tokens
-with it.
+Everything uses loopback and a temporary folder. The page has its own origin, so what works in it works in any web page.
+It has no team's key: its server has the keys and mints browser tokens.
 """
 
 from gateway.demo.run import run_demo

@@ -1,7 +1,7 @@
-"""What the page is made of: its own files, which are in the package, and the npm client, which may have been built.
+"""Files of the demo page: static files of the package, and the bundle of the npm client if it was built.
 
-The bundle of the npm client is nobody's to commit: `npm run build` in the checkout's folder `demo/` makes it, and there
-it is found. `GATEWAY_DEMO_BUNDLE` names another one; set to nothing, it says that none is wanted.
+The bundle is not committed. `npm run build` in the folder `demo/` of a checkout creates it. The environment variable
+`GATEWAY_DEMO_BUNDLE` names another file; an empty value disables the npm client.
 """
 
 import os
@@ -24,18 +24,18 @@ _CHECKOUT: Final = Path(__file__).parents[2]
 
 
 class BundleMissing(Exception):
-    """The bundle that the environment names cannot be read."""
+    """The bundle named by `GATEWAY_DEMO_BUNDLE` cannot be read."""
 
 
 class Asset(NamedTuple):
-    """A file as it is served."""
+    """A static file."""
 
     content_type: str
     body: bytes
 
 
 def load() -> dict[str, Asset]:
-    """Read everything, by name. Raise `BundleMissing` if a bundle is named and cannot be had."""
+    """Read all files, by name. Raise `BundleMissing` if the named bundle cannot be read."""
     folder = resources.files("gateway.demo") / "page"
     found = {name: Asset(kind, (folder / name).read_bytes()) for name, kind in _OWN.items()}
     bundle = _bundle()
@@ -50,6 +50,6 @@ def _bundle() -> bytes | None:
         try:
             return Path(named).read_bytes()
         except OSError as exc:
-            raise BundleMissing(f"{BUNDLE_VARIABLE} names {named}, which cannot be read: {exc.strerror}.") from exc
+            raise BundleMissing(f"{BUNDLE_VARIABLE}: {named} cannot be read: {exc.strerror}.") from exc
     built = _CHECKOUT / "demo" / "dist" / NPM_CLIENT
     return built.read_bytes() if built.is_file() else None

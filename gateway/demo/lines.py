@@ -1,4 +1,4 @@
-"""What the demo says in the terminal: where it is, the keys, and lines to paste."""
+"""Terminal output of the demo: URLs, keys, and commands to paste."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ _PROMPT: Final = "Write a few lines about llamas"
 
 
 def curl(demo: Demo) -> str:
-    """Return a line for a POSIX shell that runs the text model with curl."""
+    """Return a POSIX shell command that runs the text model with curl."""
     return (
         f"curl -sS {demo.base_url}/models/{MODELS['text']}/predictions"
         f" -H 'Authorization: Bearer {demo.keys[TEAMS[0]]}' -H 'Content-Type: application/json' -H 'Prefer: wait'"
@@ -17,7 +17,7 @@ def curl(demo: Demo) -> str:
 
 
 def node(demo: Demo) -> str:
-    """Return a line that streams it with Replicate's npm client."""
+    """Return a command that streams it with Replicate's npm client."""
     return (
         "node --input-type=module -e '"
         'import Replicate from "replicate"; '
@@ -29,7 +29,7 @@ def node(demo: Demo) -> str:
 
 
 def python(demo: Demo) -> str:
-    """Return a line that runs it with Replicate's Python client, whose base URL goes without `/v1`."""
+    """Return a command that runs it with Replicate's Python client, whose base URL has no `/v1`."""
     return (
         f"REPLICATE_BASE_URL={demo.origin} REPLICATE_API_TOKEN={demo.keys[TEAMS[0]]} "
         "python3 -c 'import replicate; "
@@ -39,12 +39,12 @@ def python(demo: Demo) -> str:
 
 
 def announcement(demo: Demo) -> str:
-    """Return all that a newcomer needs."""
+    """Return the text that the demo prints at start."""
     longest = max(map(len, TEAMS))
     key_rows = [f"{team:<{longest}}  {key}" for team, key in demo.keys.items()]
-    npm = "" if demo.has_npm_client else "   (without the npm client, which `make demo` builds in a checkout)"
+    npm = "" if demo.has_npm_client else "   (without the npm client; `make demo` in a checkout builds it)"
     rows = [
-        "A gateway in front of a stand-in for Replicate. Nothing leaves this machine, nothing is charged.",
+        "A gateway in front of a simulator of Replicate. Nothing leaves this machine, nothing is charged.",
         "",
         f"  Page      {demo.page_url}{npm}",
         f"  Usage     {demo.usage_url}",
@@ -52,17 +52,17 @@ def announcement(demo: Demo) -> str:
         f"  Keys      {key_rows[0]}",
         *(f"            {row}" for row in key_rows[1:]),
         "",
-        "Lines to paste into another terminal:",
+        "Commands to paste into another terminal:",
         "",
         "# curl",
         curl(demo),
         "",
-        "# Node.js, where `npm install replicate` was run",
+        "# Node.js, requires `npm install replicate`",
         node(demo),
         "",
-        "# Python, where `pip install replicate` was run; this client adds /v1 by itself",
+        "# Python, requires `pip install replicate`; this client adds /v1 itself",
         python(demo),
         "",
-        "Ctrl+C stops it and removes everything.",
+        "Ctrl+C stops the demo and deletes its data.",
     ]
     return "\n".join(rows)

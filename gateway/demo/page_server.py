@@ -1,8 +1,8 @@
-"""The page's own server: the files of the page, and browser tokens for it.
+"""Server of the demo page: serves its files and mints browser tokens.
 
-This is how we would have any web site do it. The team's key stays here; a visitor's page gets a token that lives
-minutes, works from this page's origin only, and can run what the page needs and nothing else. A real site would first
-look at who the visitor is, and name them in `user`.
+A model for any web site. The team's key stays on this server. The page gets a token that lives for minutes, works from
+the page's origin only, and can run only the models that the page needs. A real site would authenticate the visitor
+first and pass the visitor's id as `user`.
 """
 
 import socket
@@ -24,20 +24,20 @@ _GRACE_SECONDS: Final = 0.5
 _JSON: Final = "application/json"
 
 
-class _TokenWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the page asks for."""
+class _TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of the page's token request."""
 
     team: str
 
 
-class _Minted(msgspec.Struct, frozen=True):
-    """What the page needs of the gateway's answer."""
+class _MintedToken(msgspec.Struct, frozen=True):
+    """The part of the gateway's response that is used."""
 
     token: str
 
 
 class PageServer:
-    """Serves the page on its own origin."""
+    """Serves the demo page on its own origin."""
 
     def __init__(
         self,
@@ -69,10 +69,10 @@ class PageServer:
 
     @asynccontextmanager
     async def serving(self, listener: socket.socket) -> AsyncIterator[None]:
-        """Serve on an open socket until the block is left."""
+        """Serve on an open socket until the context exits."""
         app = web.Application(client_max_size=_MOST_BYTES, middlewares=[self._own_host_only])
         app.router.add_get("/", self._index)
-        app.router.add_get("/demo.json", self._tell_about)
+        app.router.add_get("/demo.json", self._settings)
         app.router.add_get("/{name}", self._asset)
         app.router.add_post("/token", self._token)
         app.on_response_prepare.append(self._add_headers)
@@ -88,9 +88,9 @@ class PageServer:
 
     @web.middleware
     async def _own_host_only(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        # A foreign name that was made to point at this machine must not become an origin of this server.
+        # Prevents DNS rebinding: another host name must not become an origin of this server.
         if request.headers.get("Host") not in self._page_hosts:
-            return web.Response(status=421, text="This server answers for its own address only.\n")
+            return web.Response(status=421, text="This server only accepts its own host names.\n")
         response: web.StreamResponse = await handler(request)
         return response
 
@@ -106,41 +106,41 @@ class PageServer:
             raise web.HTTPNotFound
         return _serve(asset)
 
-    async def _tell_about(self, _: web.Request) -> web.Response:
+    async def _settings(self, _: web.Request) -> web.Response:
         return web.Response(body=self._about, content_type=_JSON)
 
     async def _token(self, request: web.Request) -> web.Response:
-        """Give the page a browser token. Only the page: every browser says where a POST comes from."""
+        """Mint a browser token. Only for this page: browsers send `Origin` with every POST."""
         if request.headers.get("Origin") not in self._page_origins:
-            return _refuse(403, "Tokens are for this server's own page.")
+            return _refuse(403, "Tokens are issued to the page of this server only.")
         try:
-            team = msgspec.json.decode(await request.read(), type=_TokenWish).team
+            team = msgspec.json.decode(await request.read(), type=_TokenRequest).team
             key = self._keys[team]
         except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
-            return _refuse(422, 'Say for which team: {"team": "…"}')
+            return _refuse(422, 'Expected the name of a team: {"team": "…"}')
         try:
             token = await self._mint(key, request.headers["Origin"])
         except (TimeoutError, aiohttp.ClientError, msgspec.MsgspecError):
-            return _refuse(502, "The gateway gave no token.")
+            return _refuse(502, "The gateway did not issue a token.")
         return web.json_response({"token": token, "team": team, "ttl_seconds": TOKEN_SECONDS}, status=201)
 
     async def _mint(self, key: str, page_origin: str) -> str:
         assert self._session is not None
-        wish = {
+        body = {
             "ttl_seconds": TOKEN_SECONDS,
             "scopes": ["predict"],
             "models": self._models,
             "origins": [page_origin],
         }
         async with self._session.post(
-            f"{self._gateway_origin}/gateway/tokens", json=wish, headers={"Authorization": f"Bearer {key}"}
+            f"{self._gateway_origin}/gateway/tokens", json=body, headers={"Authorization": f"Bearer {key}"}
         ) as response:
             response.raise_for_status()
-            return msgspec.json.decode(await response.read(), type=_Minted).token
+            return msgspec.json.decode(await response.read(), type=_MintedToken).token
 
 
 def _policy(gateway_origin: str, image_origins: Collection[str]) -> str:
-    """Write the page's policy: its own files, the gateway, and the pictures; nothing else, and nothing inline."""
+    """Return the Content-Security-Policy: own files, the gateway, and images. Nothing inline."""
     return "; ".join(
         (
             "default-src 'none'",

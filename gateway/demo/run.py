@@ -1,4 +1,4 @@
-"""Runs the demo for a person, until they have had enough."""
+"""Run the demo in a terminal until it is stopped."""
 
 import asyncio
 import signal
@@ -8,70 +8,70 @@ from gateway.demo.lines import announcement
 from gateway.demo.stack import demo
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PATIENCE_SECONDS = 3.0
+_FORCE_AFTER_SECONDS = 3.0
 
 
 async def run_demo(port: int, echo: Callable[[str], object]) -> None:
-    """Run the demo and say what there is to know of it, until SIGINT, SIGTERM or cancellation.
+    """Run the demo and print how to use it, until SIGINT, SIGTERM or cancellation.
 
     Raise `DemoError` if it cannot start.
     """
-    with _Stop() as stop:
+    with _SignalHandler() as signals:
         try:
             async with demo(port) as running:
                 echo(announcement(running))
                 await asyncio.Event().wait()
         except asyncio.CancelledError:
-            if not stop.asked:
+            if not signals.received:
                 raise
-            stop.answered()
+            signals.acknowledge()
 
 
-class _Stop:
-    """Turns the first signal into a cancellation, from the first moment on, so that nothing is left behind.
+class _SignalHandler:
+    """Cancels the task on the first SIGINT or SIGTERM, so that the demo cleans up.
 
-    Signals often come twice: timeout(1), npm and others pass on what the terminal has sent to everybody already. So
-    more of them change nothing, until taking down has had its time; then the next one ends the process at once.
+    Signals often arrive twice: timeout(1), npm and others forward what the terminal already sent to the process group.
+    So further signals are ignored for a few seconds. After that, the next one kills the process.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.received = False
         self._task: asyncio.Task[object] | None = None
-        self._held: list[signal.Signals] = []
-        self._patience: asyncio.TimerHandle | None = None
+        self._handled: list[signal.Signals] = []
+        self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> "_Stop":
+    def __enter__(self) -> "_SignalHandler":
         self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             try:
-                loop.add_signal_handler(number, self._ask)
+                loop.add_signal_handler(number, self._on_signal)
             except (NotImplementedError, ValueError, RuntimeError):
-                # Windows, or not the main thread: whoever runs us cancels us.
+                # Windows, or not the main thread: the caller cancels the task instead.
                 continue
-            self._held.append(number)
+            self._handled.append(number)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-        self._release()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._remove_handlers()
 
-    def _ask(self) -> None:
-        if self.asked:
+    def _on_signal(self) -> None:
+        if self.received:
             return
-        self.asked = True
-        self._patience = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._release)
+        self.received = True
+        self._timer = asyncio.get_running_loop().call_later(_FORCE_AFTER_SECONDS, self._remove_handlers)
         assert self._task is not None
         self._task.cancel()
 
-    def answered(self) -> None:
-        """Say that the cancellation was ours and has been heard."""
+    def acknowledge(self) -> None:
+        """Mark the cancellation as handled."""
         assert self._task is not None
         self._task.uncancel()
 
-    def _release(self) -> None:
+    def _remove_handlers(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in self._held:
+        for number in self._handled:
             loop.remove_signal_handler(number)
-        self._held.clear()
+        self._handled.clear()

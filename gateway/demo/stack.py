@@ -1,4 +1,4 @@
-"""Builds the whole demo, in order of need, and takes it down again."""
+"""Start and stop the demo: simulator, gateway and page."""
 
 import asyncio
 import contextlib
@@ -35,31 +35,31 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 
 
 class DemoError(click.ClickException):
-    """The demo cannot be started; the message says why and what to do."""
+    """The demo cannot start; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """A demo that runs."""
+    """A running demo."""
 
     page_url: str
     usage_url: str
-    """The operators' page of the gateway."""
+    """URL of the usage page."""
     origin: str
-    """The gateway, without `/v1`: what the Python client is given."""
+    """Base URL of the gateway without `/v1`, for the Python client."""
     base_url: str
-    """The gateway, with `/v1`: what everything else is given."""
+    """Base URL of the gateway with `/v1`, for other clients."""
     keys: Mapping[str, str]
-    """Each team's key."""
+    """Key by team."""
     has_npm_client: bool
-    """Whether the page offers the npm client too."""
+    """Whether the page can use the npm client."""
 
 
 @asynccontextmanager
 async def demo(port: int = 0) -> AsyncIterator[Demo]:
-    """Run a demo: the gateway on `port`, the page on the next one or, if that is taken, on any. 0 takes any for both.
+    """Run a demo: the gateway on `port`, the page on the next port or, if that is in use, on a free one.
 
-    Raise `DemoError` if it cannot be.
+    With port 0, both use free ports. Raise `DemoError` if the demo cannot start.
     """
     page_assets = await asyncio.to_thread(_load)
     issued = {team: keys.new_key(secrets.token_bytes).key for team in TEAMS}
@@ -114,7 +114,7 @@ async def _temporary_folder() -> AsyncIterator[Path]:
 
 
 def _page_socket(port: int) -> socket.socket:
-    """Take the page's port before anything else is told of it."""
+    """Open the page's port, because the other parts need its number."""
     wanted = port + 1 if 0 < port < _LAST_PORT else 0
     with contextlib.suppress(OSError):
         return socket.create_server((HOST, wanted))
@@ -134,7 +134,7 @@ def _config(port: int, simulator: Simulator, folder: Path, issued: Mapping[str, 
         "upstream": {"base_url": simulator.base_url},
         "store": {"url": f"sqlite:///{folder / 'gateway.db'}"},
         "outputs": {"url": str(folder / "outputs")},
-        # Receivers to try it with are on this machine, as everything of the demo is.
+        # Receivers for trying webhooks are on this machine.
         "webhooks": {"allow_http": True, "allow_private_addresses": True},
         "logs": {"level": "warning"},
         "teams": teams,
@@ -144,24 +144,24 @@ def _config(port: int, simulator: Simulator, folder: Path, issued: Mapping[str, 
 
 @asynccontextmanager
 async def _gateway(config: Config, page_url: str) -> AsyncIterator[GatewayHandle]:
-    async def to_the_page(_: web.Request) -> web.Response:
-        # Answered, not raised: the gateway makes problem documents of what aiohttp raises.
+    async def redirect_to_page(_: web.Request) -> web.Response:
+        # Returned, not raised: the gateway turns aiohttp's exceptions into problem documents.
         return web.Response(status=302, headers={"Location": page_url})
 
-    route = Route("GET", "/", "demo", Scope.READ, to_the_page)
+    route = Route("GET", "/", "demo", Scope.READ, redirect_to_page)
     port = config.server.port
     async with AsyncExitStack() as stack:
         try:
             gateway = await stack.enter_async_context(running(config, routes=[route]))
         except OSError as exc:
-            raise _trouble(exc, port) from exc
+            raise _start_error(exc, port) from exc
         yield gateway
 
 
-def _trouble(problem: OSError, port: int) -> DemoError:
-    other = "another one with --port, or any free one with --port 0"
+def _start_error(problem: OSError, port: int) -> DemoError:
+    advice = "choose another with --port, or a free one with --port 0"
     if problem.errno in _BUSY:
-        return DemoError(f"Port {port} is in use; choose {other}.")
+        return DemoError(f"Port {port} is in use; {advice}.")
     if problem.errno in _FORBIDDEN:
-        return DemoError(f"Port {port} may not be opened by you; choose {other}.")
+        return DemoError(f"No permission to open port {port}; {advice}.")
     return DemoError(f"The gateway could not start on port {port}: {problem.strerror or problem}.")

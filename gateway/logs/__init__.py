@@ -1,7 +1,6 @@
-"""Logs: constant text with fields, to stderr, in UTC, for eyes or for machines.
+"""Logging to stderr as text or JSON: a constant message with fields, times in UTC.
 
-What leaves here has no secret in it: the handler strikes out of the message, the fields and the exception everything
-that looks like one, and every value that was registered as one.
+The handler redacts secrets in message, fields and exception: registered values, and text that looks like a secret.
 """
 
 import logging
@@ -18,7 +17,7 @@ __all__ = ["Redactor", "configure", "dropped", "flush", "redact", "register_secr
 
 
 class Handler(logging.Handler):
-    """Renders records without secrets and hands the lines to a sink."""
+    """Redacts and formats records, and passes the lines to a sink."""
 
     def __init__(self, sink: Sink, redactor: Redactor, render: Callable[[Clean], str]) -> None:
         super().__init__()
@@ -27,26 +26,26 @@ class Handler(logging.Handler):
         self._render = render
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record's line."""
+        """Format a record and pass it to the sink."""
         try:
             line = self._render(self._redactor.record(record)) + "\n"
-        except Exception:  # noqa: BLE001 - logging's own way to say so would print the arguments as they are
+        except Exception:  # noqa: BLE001 - logging's own error report would print unredacted arguments
             line = f"a log line of {record.name} could not be written\n"
         self.sink.write(line)
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write a record that passes the filters. No lock is needed: rendering shares nothing, a sink takes lines."""
+        """Emit a record that passes the filters. No lock: formatting shares no state, sinks accept whole lines."""
         passes = bool(self.filter(record))
         if passes:
             self.emit(record)
         return passes
 
     def flush(self) -> None:
-        """Have everything written."""
+        """Wait until all lines are written."""
         self.sink.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the remaining lines."""
         self.sink.close()
         super().close()
 
@@ -62,53 +61,53 @@ def configure(
     *,
     queued: bool = False,
 ) -> None:
-    """Set logging up for the process. `level` is for the gateway; libraries tell warnings and worse only.
+    """Configure logging for the process. `level` applies to the gateway; libraries log at WARNING and above.
 
-    `queued` is for what serves: lines are written by a thread, and dropped when nobody reads them.
+    With `queued`, for servers, a thread writes the lines, and lines are dropped if the reader is too slow.
     """
     for secret in secrets:
         register_secret(secret)
     target, render = stream if stream is not None else sys.stderr, FORMATS[style]
 
-    def tell_dropped(lines: int) -> str:
+    def format_dropped(lines: int) -> str:
         fields = {"lines": lines}
         return render(Clean(time.time(), "WARNING", __name__, "log lines were dropped", fields)) + "\n"
 
-    sink: Sink = QueuedSink(target, tell_dropped) if queued else DirectSink(target)
+    sink: Sink = QueuedSink(target, format_dropped) if queued else DirectSink(target)
     root = logging.getLogger()
     root.handlers[:] = [Handler(sink, _redactor, render)]
     set_level(level)
     logging.captureWarnings(capture=True)
-    # What no line shows need not be found out for each.
+    # These values are not in the output, so do not collect them.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def set_level(level: str) -> None:
-    """Tell more or less from now on."""
+    """Set the level of the gateway's loggers; that of other loggers is at least WARNING."""
     logging.getLogger().setLevel(max(logging.WARNING, _number(level)))
     logging.getLogger("gateway").setLevel(_number(level))
 
 
 def dropped() -> int:
-    """Say how many lines of this process were lost because nobody took them."""
+    """Return the number of lines that were dropped because the reader was too slow."""
     sinks = (handler.sink for handler in logging.getLogger().handlers if isinstance(handler, Handler))
     return sum(sink.dropped for sink in sinks if isinstance(sink, QueuedSink))
 
 
 def flush(seconds: float) -> None:
-    """Have what was told written, as far as that can be done in the time."""
+    """Wait until all lines are written, for at most `seconds`."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, Handler):
             handler.sink.flush(seconds)
 
 
 def register_secret(value: str) -> None:
-    """Strike this value out of all logs from now on."""
+    """Redact this value in all logs from now on."""
     _redactor.register(value)
 
 
 def redact(text: str) -> str:
-    """Strike secrets out of a text that goes elsewhere, such as to a terminal."""
+    """Redact secrets in a text for another output, such as the terminal."""
     return _redactor.text(text)
 
 

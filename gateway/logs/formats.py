@@ -1,4 +1,4 @@
-"""How a line looks: for eyes, or one JSON object for machines. Times are UTC."""
+"""Formats of log lines: text, or one JSON object per line. Times are UTC."""
 
 import json
 import re
@@ -15,15 +15,15 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 def console(record: Clean) -> str:
-    """Write one line for eyes: time, level, logger, text, `name=value`. Only an exception takes more than one."""
+    """Format as text: time, level, logger, message, `name=value`. Only exceptions span several lines."""
     fields = "".join(f" {name}={_show(value)}" for name, value in record.fields.items())
     lines = [f"{_time(record.created)} {record.level:<7} {record.logger}: {_one_line(record.message)}{fields}"]
     lines += [text for text in (record.exception, record.stack) if text]
     return "\n".join(lines)
 
 
-def machine(record: Clean) -> str:
-    """Write one JSON object: `time`, `level`, `logger`, `message`, the fields, and `exc_info` and `stack_info`."""
+def json_line(record: Clean) -> str:
+    """Format as JSON: `time`, `level`, `logger`, `message`, the fields, and `exc_info` and `stack_info` if present."""
     line = {
         "time": _time(record.created),
         "level": record.level,
@@ -38,11 +38,11 @@ def machine(record: Clean) -> str:
     try:
         return msgspec.json.encode(line).decode()
     except (UnicodeEncodeError, OverflowError):
-        # Bytes of a header that are no text, or a number beyond 64 bits.
+        # Surrogates from a header that is not UTF-8, or a number beyond 64 bits.
         return json.dumps(line)
 
 
-FORMATS: Final[dict[str, Callable[[Clean], str]]] = {"console": console, "json": machine}
+FORMATS: Final[dict[str, Callable[[Clean], str]]] = {"console": console, "json": json_line}
 
 
 def _time(created: float) -> str:

@@ -1,4 +1,4 @@
-"""Striking out: no secret leaves in a log line, wherever in the record it stands."""
+"""Redaction of secrets in log records."""
 
 import json
 import logging
@@ -15,16 +15,16 @@ from gateway.access.rules.api_keys import REDACTED, conceal
 
 _OF_EVERY_RECORD: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
 _SECRET_FIELDS: Final = frozenset({"authorization", "cookie", "password", "secret", "token", "api_token"})
-_SHORTEST_SECRET: Final = 6  # shorter ones would strike out half of every word
+_SHORTEST_SECRET: Final = 6  # shorter values would match parts of ordinary words
 _DEEPEST: Final = 8
-_AS_THEY_ARE: Final = frozenset({type(None), bool, int, float})
-# Names of teams, routes and models come again with every request: what was looked through once need not be again.
-_REMEMBERED: Final = 1024
-_LONGEST_REMEMBERED: Final = 64
+_PLAIN_TYPES: Final = frozenset({type(None), bool, int, float})
+# Short strings, such as names of teams, routes and models, recur with every request, so results are cached.
+_CACHED: Final = 1024
+_LONGEST_CACHED: Final = 64
 
 
 class Clean(msgspec.Struct):
-    """A record that may be told: all of it without secrets."""
+    """A redacted log record."""
 
     created: float
     level: str
@@ -36,33 +36,33 @@ class Clean(msgspec.Struct):
 
 
 class Redactor:
-    """Strikes secrets out of what is told."""
+    """Redacts registered values and text that looks like a secret."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._values: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
-        self._remembered = lru_cache(_REMEMBERED)(self._strike)
+        self._cached = lru_cache(_CACHED)(self._redact)
         for value in secrets:
             self.register(value)
 
     def register(self, value: str) -> None:
-        """Strike this value out from now on, also as it is spelled in an address or in JSON."""
+        """Redact this value from now on, including its percent-encoded and JSON-escaped forms."""
         if len(value) < _SHORTEST_SECRET:
             return
         self._values |= {value, quote(value, safe=""), json.dumps(value)[1:-1]}
         longest_first = sorted(self._values, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))
-        self._remembered.cache_clear()
+        self._cached.cache_clear()
 
     def text(self, text: str) -> str:
-        """Return the text without secrets."""
-        return self._remembered(text) if len(text) <= _LONGEST_REMEMBERED else self._strike(text)
+        """Return the text with secrets redacted."""
+        return self._cached(text) if len(text) <= _LONGEST_CACHED else self._redact(text)
 
-    def _strike(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         return conceal(self._pattern.sub(REDACTED, text) if self._pattern else text)
 
     def value(self, value: Any, depth: int = 0) -> Any:
-        """Return a field's value without secrets, in the shape it has; what is no JSON becomes text."""
+        """Return a field's value with secrets redacted. Values that are not JSON become strings."""
         match value:
             case str():
                 return self.text(value)
@@ -85,7 +85,7 @@ class Redactor:
                 return self.text(str(value))
 
     def record(self, record: logging.LogRecord) -> Clean:
-        """Return what may be told of a record. The record itself stays as it is, for other handlers."""
+        """Return a redacted copy of a record. The record itself is not changed, because other handlers use it."""
         clean = Clean(record.created, record.levelname, record.name, self.text(record.getMessage()), {})
         for name, value in vars(record).items():
             if name not in _OF_EVERY_RECORD:
@@ -95,7 +95,7 @@ class Redactor:
                 elif kind is str:
                     clean.fields[name] = self.text(value)
                 else:
-                    clean.fields[name] = value if kind in _AS_THEY_ARE else self.value(value)
+                    clean.fields[name] = value if kind in _PLAIN_TYPES else self.value(value)
         if record.exc_info and record.exc_info[0] is not None:
             clean.exception = self.text("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
         elif record.exc_text:

@@ -1,8 +1,8 @@
-"""Where lines go: to a stream, at once or through a thread of its own, so that a slow reader of stderr stops nobody.
+"""Sinks write log lines to a stream, either directly or in a thread, so that a slow reader of stderr blocks nothing.
 
-A line for each request is written on the event loop's time. So there it is only put in a queue. One thread takes the
-whole queue at a time and writes it as one piece: line by line it would have to ask for the interpreter each time, and a
-busy loop gives that away some two hundred times a second only. What the queue has no room for is dropped and counted.
+The event loop only appends a line to a queue. A thread writes the whole queue as one piece, because each write needs
+the interpreter lock, and a busy event loop releases it only about two hundred times a second. Lines that exceed the
+queue are dropped and counted.
 """
 
 import threading
@@ -12,30 +12,30 @@ from collections.abc import Callable
 from typing import Final, Protocol, TextIO
 
 MAX_LINES: Final = 20_000
-"""Lines that may wait: about two seconds of a gateway at its fastest, and some MiB."""
+"""Limit of queued lines: about two seconds at full load, a few MiB."""
 _GATHER_SECONDS: Final = 0.05
-_LAST_SECONDS: Final = 2.0
-_LOOK_SECONDS: Final = 0.01
+_FLUSH_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.01
 
 
 class Sink(Protocol):
-    """Takes lines, each with its line end."""
+    """Accepts lines that include their newline."""
 
     def write(self, line: str) -> None:
-        """Take a line. Never raises."""
+        """Accept a line. Never raises."""
         ...
 
     def flush(self, seconds: float = ...) -> None:
-        """Have everything written that was taken, as far as that can be done in the time."""
+        """Wait until accepted lines are written, for at most `seconds`."""
         ...
 
     def close(self) -> None:
-        """Write what is left; take no more."""
+        """Write the remaining lines."""
         ...
 
 
 class DirectSink:
-    """Writes each line before it returns: for commands that serve nobody meanwhile."""
+    """Writes each line at once: for commands."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -46,61 +46,61 @@ class DirectSink:
             self._stream.write(line)
             self._stream.flush()
         except (OSError, ValueError):
-            # stderr may be closed under a daemon.
+            # The stderr of a daemon may be closed.
             return
 
     def flush(self, seconds: float = 0.0) -> None:
-        """Do nothing: all is written."""
+        """Do nothing: every line is already written."""
 
     def close(self) -> None:
-        """Do nothing: the stream is not ours."""
+        """Do nothing: the caller owns the stream."""
 
 
 class QueuedSink:
-    """Writes lines from a thread. `tell_dropped` writes the line that says how many are missing."""
+    """Writes lines in a thread. `format_dropped` formats the line that reports dropped lines."""
 
-    def __init__(self, stream: TextIO, tell_dropped: Callable[[int], str], *, max_lines: int = MAX_LINES) -> None:
+    def __init__(self, stream: TextIO, format_dropped: Callable[[int], str], *, max_lines: int = MAX_LINES) -> None:
         self._stream = stream
-        self._tell_dropped = tell_dropped
+        self._format_dropped = format_dropped
         self._max_lines = max_lines
         self._lines: deque[str] = deque()
         self._is_writing = False
-        self._news = threading.Event()
-        self._hurry = threading.Event()
-        self._told = 0
+        self._has_lines = threading.Event()
+        self._flush_now = threading.Event()
+        self._reported = 0
         self.dropped = 0
-        """Lines lost so far: there was no room, or the stream was gone."""
-        self._thread = threading.Thread(target=self._work, name="logs", daemon=True)
+        """Number of lines dropped because the queue was full or the stream was closed."""
+        self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
         self._thread.start()
 
     def write(self, line: str) -> None:
-        """Take a line, or count it as dropped."""
+        """Queue a line, or count it as dropped."""
         if len(self._lines) >= self._max_lines:
             self.dropped += 1
             return
         self._lines.append(line)
-        if not self._news.is_set():
-            self._news.set()
+        if not self._has_lines.is_set():
+            self._has_lines.set()
 
-    def flush(self, seconds: float = _LAST_SECONDS) -> None:
-        """Wait until all is written, or the time is over."""
+    def flush(self, seconds: float = _FLUSH_SECONDS) -> None:
+        """Wait until the queue is written, for at most `seconds`."""
         end = time.monotonic() + seconds
-        self._hurry.set()
-        self._news.set()
+        self._flush_now.set()
+        self._has_lines.set()
         while (self._lines or self._is_writing) and self._thread.is_alive() and time.monotonic() < end:
-            time.sleep(_LOOK_SECONDS)
-        self._hurry.clear()
+            time.sleep(_POLL_SECONDS)
+        self._flush_now.clear()
 
     def close(self) -> None:
-        """Write what is left. The thread ends with the process: it may be stuck in a stream that nobody reads."""
+        """Write the remaining lines. The thread is not joined, because it may be blocked by a reader that stalled."""
         self.flush()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while True:
-            self._news.wait()
-            self._hurry.wait(_GATHER_SECONDS)
-            # Cleared before the queue is read: a line that comes now rings again.
-            self._news.clear()
+            self._has_lines.wait()
+            self._flush_now.wait(_GATHER_SECONDS)
+            # Clear before reading the queue, so that a line added meanwhile wakes the thread again.
+            self._has_lines.clear()
             self._is_writing = True
             self._write_all()
             self._is_writing = False
@@ -109,9 +109,9 @@ class QueuedSink:
         lines = []
         while self._lines:
             lines.append(self._lines.popleft())
-        if self.dropped > self._told:
-            missing, self._told = self.dropped - self._told, self.dropped
-            lines.append(self._tell_dropped(missing))
+        if self.dropped > self._reported:
+            missing, self._reported = self.dropped - self._reported, self.dropped
+            lines.append(self._format_dropped(missing))
         if not lines:
             return
         try:
@@ -119,4 +119,4 @@ class QueuedSink:
             self._stream.flush()
         except (OSError, ValueError):
             self.dropped += len(lines)
-            self._told = self.dropped
+            self._reported = self.dropped

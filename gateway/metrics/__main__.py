@@ -1,4 +1,4 @@
-"""`python -m gateway.metrics` prints the page of all metrics."""
+"""`python -m gateway.metrics` prints `docs/metrics.md`."""
 
 import sys
 

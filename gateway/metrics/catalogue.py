@@ -1,7 +1,7 @@
-"""Every metric of the gateway, by name: what is not in here is not exported. `docs/metrics.md` is made from it.
+"""All metrics of the gateway. `docs/metrics.md` is generated from this file.
 
-Names stand without the prefix `replicate_gateway_` and, for counters, without `_total`. Base units: seconds, bytes,
-dollars. Names and labels are contracts with dashboards and alerts.
+Names omit the prefix `replicate_gateway_` and the suffix `_total` of counters. Units are seconds, bytes and dollars.
+Dashboards and alerts depend on names and labels.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ NAMESPACE = "replicate_gateway"
 
 
 class Kind(Enum):
-    """What sort of metric."""
+    """Type of a metric."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -34,26 +34,26 @@ class Kind(Enum):
 
 
 class Family(msgspec.Struct, frozen=True, eq=False):
-    """One metric: its series differ by labels."""
+    """A metric, with one series per combination of label values."""
 
     name: str
     kind: Kind
-    words: str
+    help_text: str
     labels: tuple[Label, ...] = ()
     buckets: tuple[float, ...] = ()
     is_prepared: bool = True
-    """Whether series whose labels are all known exist from the start, so that a rate over the first event is right."""
+    """Whether series of known label values exist from the start, so that `increase` counts the first event."""
 
     @property
     def sample(self) -> str:
-        """The name of its samples, as queries spell it."""
+        """Full name, as used in queries."""
         ending = {Kind.COUNTER: "_total", Kind.INFO: "_info"}.get(self.kind, "")
         return f"{NAMESPACE}_{self.name}{ending}"
 
     @property
     def samples_of_a_series(self) -> int:
-        """How many samples one combination of labels is made of."""
-        # A histogram has its buckets, the one without end, the sum and the count.
+        """Number of samples per combination of label values."""
+        # A histogram has its buckets, the +Inf bucket, the sum and the count.
         return len(self.buckets) + 3 if self.kind is Kind.HISTOGRAM else 1
 
 
@@ -69,20 +69,20 @@ def _add(family: Family) -> Family:
     return family
 
 
-def _counter(name: str, words: str, *labels: Label, is_prepared: bool = True) -> Family:
-    return _add(Family(name, Kind.COUNTER, words, labels, is_prepared=is_prepared))
+def _counter(name: str, help_text: str, *labels: Label, is_prepared: bool = True) -> Family:
+    return _add(Family(name, Kind.COUNTER, help_text, labels, is_prepared=is_prepared))
 
 
-def _gauge(name: str, words: str, *labels: Label, is_prepared: bool = True) -> Family:
-    return _add(Family(name, Kind.GAUGE, words, labels, is_prepared=is_prepared))
+def _gauge(name: str, help_text: str, *labels: Label, is_prepared: bool = True) -> Family:
+    return _add(Family(name, Kind.GAUGE, help_text, labels, is_prepared=is_prepared))
 
 
-def _histogram(name: str, words: str, buckets: tuple[float, ...], *labels: Label) -> Family:
-    return _add(Family(name, Kind.HISTOGRAM, words, labels, buckets))
+def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: Label) -> Family:
+    return _add(Family(name, Kind.HISTOGRAM, help_text, labels, buckets))
 
 
 def families() -> Iterator[Family]:
-    """Go through all of them."""
+    """Iterate over all metrics."""
     for section in SECTIONS.values():
         yield from section
 
@@ -94,167 +94,169 @@ def _errors(root: type[errors.GatewayError] = errors.GatewayError) -> Iterator[s
 
 
 # fmt: off
-# What is measured in fractions of a millisecond; answers; waits; runs, which take minutes when a model starts cold.
+# Buckets of sub-millisecond durations, responses, waits, and runs (minutes, if a model starts cold).
 _QUICK = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _ANSWERS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _WAITS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0)
 _RUNS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 
-TEAM = Label("team", given="teams", words="the teams of the config")
-TARGET = Label("target", ("unknown",), given="targets", learns=50,
-               words="`owner/name`, `unknown`, `other`; bounded by `top_targets`")
-ROUTE = Label("route", ("unmatched",), given="routes", learns=100, words="the names of the routes, `unmatched`")
-# What most calls are, so that their series exist from the start.
+TEAM = Label("team", known_from="teams", help_text="the teams of the config")
+TARGET = Label("target", ("unknown",), known_from="targets", max_learned=50,
+               help_text="`owner/name`, `unknown`, `other`; limited by `top_targets`")
+ROUTE = Label("route", ("unmatched",), known_from="routes", max_learned=100, help_text="names of routes, `unmatched`")
+# The most frequent calls: their series exist from the start.
 _USUAL_CALLS = ("predictions.create", "models.predictions.create", "deployments.predictions.create", "trainings.create",
                 "predictions.get", "trainings.get", "predictions.cancel", "trainings.cancel", "streams.read")
 _USUAL_OUTCOMES = ("200", "201", "401", "402", "404", "422", "429", "500", "502", "503", "504",
                    "failed", "unreachable", "timeout", "broken", "abandoned")
-OPERATION = Label("operation", _USUAL_CALLS, learns=70,
-                  words="what was asked of upstream, such as `predictions.create`")
-CODE = Label("code", learns=40, words="an HTTP status")
-OUTCOME = Label("code", _USUAL_OUTCOMES, learns=30,
-                words="an HTTP status, or `unreachable`, `timeout`, `broken`, `abandoned`, `failed`")
+OPERATION = Label("operation", _USUAL_CALLS, max_learned=70,
+                  help_text="operation of the upstream API, such as `predictions.create`")
+CODE = Label("code", max_learned=40, help_text="HTTP status")
+OUTCOME = Label("code", _USUAL_OUTCOMES, max_learned=30,
+                help_text="HTTP status, or `unreachable`, `timeout`, `broken`, `abandoned`, `failed`")
 METHOD = closed("method", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY", "OPTIONS")
 WINDOW = closed("window", *Window)
 LANE = closed("lane", "creates", "requests")
 
-_section("The gateway itself")
-BUILD = _add(Family("build", Kind.INFO, "What runs: the version, and Python's."))
-CONFIG_LOADED_AT = _gauge("config_loaded_timestamp_seconds", "When the config was loaded that is in force.")
-CONFIG_RELOADS = _counter("config_reloads", "Times the config was read anew.", closed("result", "taken", "refused"))
-LOOP_LAG = _histogram("event_loop_lag_seconds", "How late the event loop wakes a task, sampled.", _QUICK)
-LABELS_DROPPED = _counter("labels_dropped", "Values counted as `other`: not on the label's list, or no room.",
-                          Label("label", learns=40, words="a label's name"))
-LOG_LINES_DROPPED = _counter("log_lines_dropped", "Log lines lost because nobody took them.")
+_section("Process")
+BUILD = _add(Family("build", Kind.INFO, "Version of the gateway and of Python."))
+CONFIG_LOADED_AT = _gauge("config_loaded_timestamp_seconds", "When the current config was loaded.")
+CONFIG_RELOADS = _counter("config_reloads", "Reloads of the config.", closed("result", "taken", "refused"))
+LOOP_LAG = _histogram("event_loop_lag_seconds", "Delay of the event loop in waking a task, sampled.", _QUICK)
+LABELS_DROPPED = _counter("labels_dropped", "Label values replaced by `other`.",
+                          Label("label", max_learned=40, help_text="name of the label"))
+LOG_LINES_DROPPED = _counter("log_lines_dropped", "Log lines dropped because the reader was too slow.")
 
 _section("Requests")
-HTTP_REQUESTS = _counter("http_requests", "Requests answered. 499: the caller left before that.", ROUTE, METHOD, CODE,
-                         is_prepared=False)
-HTTP_DURATION = _histogram("http_request_duration_seconds", "From the request's head to the answer's end.", _ANSWERS,
-                           ROUTE)
-HTTP_IN_FLIGHT = _gauge("http_requests_in_flight", "Requests being answered.")
-OVERHEAD = _histogram("overhead_seconds", "The gateway's own part of an answer, upstream's taken off.", _QUICK,
+HTTP_REQUESTS = _counter("http_requests", "Requests by status. 499: the caller disconnected first.", ROUTE,
+                         METHOD, CODE, is_prepared=False)
+HTTP_DURATION = _histogram("http_request_duration_seconds", "Time from the request's head to the end of the response.",
+                           _ANSWERS, ROUTE)
+HTTP_IN_FLIGHT = _gauge("http_requests_in_flight", "Requests in progress.")
+OVERHEAD = _histogram("overhead_seconds", "Response time without the time spent upstream.", _QUICK,
                       closed("path", "hit", "poll", "relay", "stream_open"))
-REFUSALS = _counter("refusals", "Requests refused by the gateway itself, by error.",
-                    Label("reason", tuple(_errors()), words="the names of the errors"))
+REFUSALS = _counter("refusals", "Requests refused by the gateway, by error.",
+                    Label("reason", tuple(_errors()), help_text="names of the errors"))
 
 _section("Predictions")
-CREATED = _counter("predictions_created", "Predictions recorded, by how they were answered.", TEAM, TARGET,
+CREATED = _counter("predictions_created", "Predictions created, by source.", TEAM, TARGET,
                    closed("source", *Source))
-FINISHED = _counter("predictions_finished", "Predictions that ended for their caller.", TEAM,
+FINISHED = _counter("predictions_finished", "Predictions that ended, by status.", TEAM,
                     closed("status", *(status for status in Status if status.is_terminal)))
-POLLS = _counter("polls", "Looks at predictions: answered here, sent upstream.",
+POLLS = _counter("polls", "Polls of predictions answered by the gateway, and polls of runs sent upstream.",
                  closed("served_by", "gateway", "upstream"))
-CANCELS = _counter("cancels", "Cancels: the run goes on for others, upstream was asked, or it was over before.",
+CANCELS = _counter("cancels", "Cancels. left: the run continues for others; asked: sent upstream; over: already ended.",
                    closed("result", "left", "asked", "over"))
-QUEUE = _histogram("run_queue_seconds", "From a run's create to its start.", _RUNS, TARGET)
-RUN = _histogram("run_duration_seconds", "From a run's start to its end.", _RUNS, TARGET)
-FOLLOWED = _gauge("runs_followed", "Runs that are being followed to their end.")
+QUEUE = _histogram("run_queue_seconds", "Time from create to start of a run.", _RUNS, TARGET)
+RUN = _histogram("run_duration_seconds", "Time from start to end of a run.", _RUNS, TARGET)
+FOLLOWED = _gauge("runs_followed", "Runs that the gateway follows until they end.")
 TRACKING_CRASHES = _counter("tracking_crashes", "Defects while a run was followed. The step is tried again.",
                             closed("step", "poll", "cancel", "report"))
-LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of runs and predictions.",
+LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of predictions and runs.",
                              closed("listener", *Listener))
-ACTIVE = _gauge("runs_active", "The same, by the team that started them.", TEAM)
-WAITERS = _gauge("waiters", "Those who wait: for a run's end (`sync`), for the answer to somebody else's create "
-                 "(`create`), for a limit of their own (`limit`), a request rate (`rate`), a turn at the account "
-                 "with a create (`account`) or another call (`call`).",
+ACTIVE = _gauge("runs_active", "Runs in progress, by the team that started them.", TEAM)
+WAITERS = _gauge("waiters", "Waiting requests: for the end of a run (`sync`), for another caller's create of the same "
+                 "run (`create`), for a limit (`limit`), for a request rate (`rate`), or for the account's rate of "
+                 "creates (`account`) or other calls (`call`).",
                  closed("kind", "sync", "create", "limit", "rate", "account", "call"))
-ORPHANS = _counter("orphans", "Uncertain creates, by what became of them.", closed("result", "adopted", "released"))
-SHOWN_BYTES = _gauge("shown_bytes", "Bytes of predictions kept in memory as shown.")
+ORPHANS = _counter("orphans", "Creates with an unknown outcome, by result of the search.",
+                   closed("result", "adopted", "released"))
+SHOWN_BYTES = _gauge("shown_bytes", "Size of rendered predictions in memory.")
 
 _section("Cache")
-LOOKUPS = _counter("cache_lookups", "Lookups, by tier and result. Of predictions: hits, joined, misses, bypasses.",
+LOOKUPS = _counter("cache_lookups", "Cache lookups, by tier and result.",
                    closed("tier", "predictions", "metadata"), closed("result", *Source))
-BYPASSES = _counter("cache_bypasses", "Predictions that were not shared, by reason.", closed("reason", *BypassReason))
-CACHE_ENTRIES = _gauge("cache_entries", "Results kept for later requests, counted once a minute.")
-CACHE_BYTES = _gauge("cache_bytes", "Bytes of them.")
-EVICTIONS = _counter("cache_evictions", "Results that went for want of room.")
-METADATA_BYTES = _gauge("metadata_cache_bytes", "Bytes of metadata kept.")
+BYPASSES = _counter("cache_bypasses", "Predictions that cannot be shared, by reason.", closed("reason", *BypassReason))
+CACHE_ENTRIES = _gauge("cache_entries", "Cached results, updated every minute.")
+CACHE_BYTES = _gauge("cache_bytes", "Size of cached results, updated every minute.")
+EVICTIONS = _counter("cache_evictions", "Cached results evicted to free space.")
+METADATA_BYTES = _gauge("metadata_cache_bytes", "Size of cached metadata.")
 
 _section("Money and limits")
-SPEND = _counter("spend_usd", "Dollars that settled runs cost. Of this process; the ledger is exact.", TEAM)
-SAVED = _counter("saved_usd", "Dollars that sharing saved.", TEAM, closed("reason", Source.HIT, Source.JOINED))
-BUDGET_LIMIT = _gauge("budget_limit_usd", "A team's budget, where it has one.", TEAM, WINDOW, is_prepared=False)
-BUDGET_SPENT = _gauge("budget_spent_usd", "What is spent of the window's budget.", TEAM, WINDOW)
-BUDGET_RESERVED = _gauge("budget_reserved_usd", "What is held for runs under way.", TEAM, WINDOW)
-BUDGET_RESETS = _gauge("budget_reset_timestamp_seconds", "When the window ends.", WINDOW)
-QUOTA_REFUSALS = _counter("quota_refusals", "Creates that a limit of the team, a key or a user refused.", TEAM,
+SPEND = _counter("spend_usd", "Cost of settled runs, since the process started. The ledger is authoritative.", TEAM)
+SAVED = _counter("saved_usd", "Savings by sharing, since the process started.", TEAM,
+                 closed("reason", Source.HIT, Source.JOINED))
+BUDGET_LIMIT = _gauge("budget_limit_usd", "Budget of a team, if it has one.", TEAM, WINDOW, is_prepared=False)
+BUDGET_SPENT = _gauge("budget_spent_usd", "Amount spent in the current window.", TEAM, WINDOW)
+BUDGET_RESERVED = _gauge("budget_reserved_usd", "Amount held for runs in progress.", TEAM, WINDOW)
+BUDGET_RESETS = _gauge("budget_reset_timestamp_seconds", "End of the current window.", WINDOW)
+QUOTA_REFUSALS = _counter("quota_refusals", "Creates refused by a limit of a team, key, user or address.", TEAM,
                           closed("reason", *LimitKind))
-REQUEST_REFUSALS = _counter("request_refusals", "Requests over a request rate, by whose it is.",
+REQUEST_REFUSALS = _counter("request_refusals", "Requests refused by a request rate, by its subject.",
                             closed("of", *SubjectKind))
-CONCURRENCY_LIMIT = _gauge("concurrency_limit", "Predictions that a team may have under way, where that is limited.",
+CONCURRENCY_LIMIT = _gauge("concurrency_limit", "Limit of a team's concurrent predictions, if it has one.",
                            TEAM, is_prepared=False)
-CREATES_HELD = _counter("creates_held", "Creates held over a request rate, by what became of them.",
+CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result.",
                         closed("result", "admitted", "refused", "full"))
-CREATE_HOLD = _histogram("create_hold_seconds", "How long they were held.", _WAITS)
-CHARGES_IN_DOUBT = _counter("charges_in_doubt", "Charges that may be other than upstream's own.",
+CREATE_HOLD = _histogram("create_hold_seconds", "Time that creates were queued over a request rate.", _WAITS)
+CHARGES_IN_DOUBT = _counter("charges_in_doubt", "Charges that may differ from upstream's.",
                             closed("reason", *Doubt))
 UNSETTLED = _gauge("reservations_unsettled", "Reservations older than an hour.")
-STUCK = _counter("reservations_stuck", "Reservations freed whose run had ended or was gone. Never, one hopes.")
-DRIFT = _counter("ledger_drift", "Sums that differed from the ledger's lines, and were made anew. Never, one hopes.")
-RATE_SUBJECTS = _gauge("rate_subjects_kept", "Users, addresses and tokens whose request rate is kept.")
-RATE_SUBJECTS_DROPPED = _counter("rate_subjects_dropped", "Those of them that fell out, for want of room.")
+STUCK = _counter("reservations_stuck", "Reservations without an open run, released by the audit. Should stay 0.")
+DRIFT = _counter("ledger_drift", "Sums that differed from the ledger's entries and were recomputed. Should stay 0.")
+RATE_SUBJECTS = _gauge("rate_subjects_kept", "Users, addresses and tokens whose request rate is in memory.")
+RATE_SUBJECTS_DROPPED = _counter("rate_subjects_dropped", "Users, addresses and tokens evicted from memory.")
 
 _section("Upstream")
-UPSTREAM_REQUESTS = _counter("upstream_requests", "Requests sent upstream, and how they ended.", OPERATION, OUTCOME)
-UPSTREAM_DURATION = _histogram("upstream_request_duration_seconds", "From sending to the last byte.", _ANSWERS,
-                               OPERATION)
-UPSTREAM_RETRIES = _counter("upstream_retries", "Reads of upstream that were repeated.")
-TOKEN_REFUSED = _counter("upstream_token_refused", "Times upstream refused the account's token.")
-LAST_SUCCESS = _gauge("upstream_last_success_timestamp_seconds", "When upstream last answered with a success.")
-BREAKER = _gauge("upstream_breaker_state", "0 closed, 1 half open, 2 open: upstream is left alone.")
-THROTTLES = _counter("account_throttles", "Times upstream answered 429.", LANE)
-TURN_WAIT = _histogram("account_wait_seconds", "Waits for a turn at the account.", _WAITS, LANE)
-TURN_REFUSALS = _counter("account_refusals", "Calls without a turn at the account.", LANE,
+UPSTREAM_REQUESTS = _counter("upstream_requests", "Requests sent upstream, by outcome.", OPERATION, OUTCOME)
+UPSTREAM_DURATION = _histogram("upstream_request_duration_seconds",
+                               "Time from sending a request to the last byte of its response.", _ANSWERS, OPERATION)
+UPSTREAM_RETRIES = _counter("upstream_retries", "Reads that were retried.")
+TOKEN_REFUSED = _counter("upstream_token_refused", "Responses that refused the account's token.")
+LAST_SUCCESS = _gauge("upstream_last_success_timestamp_seconds", "Time of the last successful response.")
+BREAKER = _gauge("upstream_breaker_state", "Circuit breaker: 0 closed, 1 half open, 2 open.")
+THROTTLES = _counter("account_throttles", "Responses with 429.", LANE)
+ACCOUNT_WAIT = _histogram("account_wait_seconds", "Time that calls were queued for the account's rate.", _WAITS, LANE)
+ACCOUNT_REFUSALS = _counter("account_refusals", "Calls refused because the queue was full or the wait too long.", LANE,
                          closed("reason", "timeout", "queue_full"))
-ACCOUNT_RATE = _gauge("account_rate_per_minute", "Calls a minute that upstream takes, as far as is known.", LANE)
+ACCOUNT_RATE = _gauge("account_rate_per_minute", "Calls per minute that upstream currently accepts, as learned.", LANE)
 
 _section("Streams")
-SSE_STREAMS = _gauge("sse_streams", "Event streams open: to callers, to upstream, to whoever checks the way.",
+SSE_STREAMS = _gauge("sse_streams", "Open event streams: to callers, from upstream, and of `gateway check --stream`.",
                      closed("side", "downstream", "upstream", "check"))
 SSE_EVENTS = _counter("sse_events", "Events read from upstream.")
-SSE_BYTES = _counter("sse_bytes", "Bytes of events written to callers.")
-FIRST_EVENT = _histogram("sse_first_event_seconds", "From a caller's request for a stream to its first event.", _WAITS)
-RESUMES = _counter("sse_resumes", "Streams that callers took up again, and whether what they had missed was there.",
+SSE_BYTES = _counter("sse_bytes", "Bytes of events sent to callers.")
+FIRST_EVENT = _histogram("sse_first_event_seconds", "Time from a caller's stream request to its first event.", _WAITS)
+RESUMES = _counter("sse_resumes", "Streams resumed by callers. lost: missed events were no longer kept.",
                    closed("result", "resumed", "lost"))
-STREAMS_ENDED = _counter("streams_ended", "Callers' streams, by what ended them. stalled: too slow. lost: too late.",
+STREAMS_ENDED = _counter("streams_ended", "Closed streams by reason. stalled: reader too slow; lost: resumed too late.",
                          closed("how", "done", "canceled", "lost", "left", "stalled", "closing"))
-STREAM_BREAKS = _counter("stream_breaks", "Upstream's streams that broke off, and what was done.",
+STREAM_BREAKS = _counter("stream_breaks", "Interrupted upstream streams, by reaction.",
                          closed("how", "resumed", "finished"))
-KEPT_LOG_BYTES = _gauge("kept_log_bytes", "Bytes of finished runs' events kept.")
-UNKEPT_LOGS = _gauge("unkept_logs", "Streams with news that the store has not.")
-DASHBOARD_STREAMS = _gauge("dashboard_streams", "Usage pages that are kept new.")
+KEPT_LOG_BYTES = _gauge("kept_log_bytes", "Size of event logs of finished runs in memory.")
+UNKEPT_LOGS = _gauge("unkept_logs", "Event logs with events that are not yet stored.")
+DASHBOARD_STREAMS = _gauge("dashboard_streams", "Open usage pages with live updates.")
 
 _section("Webhooks")
-DELIVERIES = _counter("webhook_deliveries", "Tries to deliver a webhook.",
+DELIVERIES = _counter("webhook_deliveries", "Attempts to deliver a webhook.",
                       closed("event", "start", "output", "logs", "completed", "announcement"),
                       closed("result", *Result))
-WEBHOOKS_DROPPED = _counter("webhooks_dropped", "Webhooks that will not be sent.",
+WEBHOOKS_DROPPED = _counter("webhooks_dropped", "Webhooks that will not be delivered.",
                             closed("reason", "full", "gave_up", "gone"))
-WEBHOOKS_QUEUED = _gauge("webhooks_queued", "Webhooks that wait for delivery.")
-WEBHOOKS_DEAD = _gauge("webhooks_dead", "Webhooks that were given up and are kept.")
-WEBHOOKS_OLDEST = _gauge("webhooks_oldest_queued_seconds", "Age of the oldest webhook that waits.")
+WEBHOOKS_QUEUED = _gauge("webhooks_queued", "Webhooks queued for delivery.")
+WEBHOOKS_DEAD = _gauge("webhooks_dead", "Failed webhooks (dead letters) in the store.")
+WEBHOOKS_OLDEST = _gauge("webhooks_oldest_queued_seconds", "Age of the oldest queued webhook.")
 
 _section("Files")
-OUTPUTS_STORED = _counter("outputs_stored", "Output files that were copied.")
-OUTPUTS_STORED_BYTES = _counter("outputs_stored_bytes", "Bytes of them.")
-OUTPUTS_NOT_STORED = _counter("outputs_not_stored", "Attempts to copy a file that came to nothing.",
+OUTPUTS_STORED = _counter("outputs_stored", "Output files copied.")
+OUTPUTS_STORED_BYTES = _counter("outputs_stored_bytes", "Bytes of output files copied.")
+OUTPUTS_NOT_STORED = _counter("outputs_not_stored", "Failed attempts to copy a file.",
                               closed("reason", *COPY_FAILURES))
-OUTPUTS_GONE = _counter("outputs_gone", "Copies that went before their predictions.", closed("reason", *GONE_REASONS))
+OUTPUTS_GONE = _counter("outputs_gone", "Copies removed before their predictions.", closed("reason", *GONE_REASONS))
 OUTPUTS_HELD = _gauge("outputs_objects", "Objects in the output store.")
-OUTPUTS_HELD_BYTES = _gauge("outputs_bytes", "Bytes of them.")
-OUTPUTS_PENDING = _gauge("outputs_pending", "Runs whose files wait to be copied.")
-OUTPUTS_BEING_SENT = _gauge("outputs_being_sent", "Stored files that are being sent.")
+OUTPUTS_HELD_BYTES = _gauge("outputs_bytes", "Size of the output store.")
+OUTPUTS_PENDING = _gauge("outputs_pending", "Runs whose files are not yet copied.")
+OUTPUTS_BEING_SENT = _gauge("outputs_being_sent", "Stored files being sent.")
 OUTPUTS_DELETED = _counter("outputs_deleted", "Objects deleted from the output store.")
 OUTPUTS_SERVED_BYTES = _counter("outputs_served_bytes", "Bytes of copies sent to callers.")
-UPLOADS = _counter("uploads", "Uploads, by whether upstream was sent the bytes.",
+UPLOADS = _counter("uploads", "Uploads. sent: sent upstream; known: deduplicated; refused: refused upstream.",
                    closed("result", "sent", "known", "refused"))
-UPLOAD_SPOOL_BYTES = _gauge("upload_spool_bytes", "Room that uploads have on disk.")
+UPLOAD_SPOOL_BYTES = _gauge("upload_spool_bytes", "Disk space used by uploads in progress.")
 
 _section("Store")
-STORE_OPERATIONS = _counter("store_operations", "Steps asked of the store. late: not answered in time.",
+STORE_OPERATIONS = _counter("store_operations", "Store operations. late: timed out.",
                             closed("lane", "read", "write"), closed("result", "done", "failed", "late"))
-STORE_DURATION = _histogram("store_operation_duration_seconds", "From asking to the answer.", _QUICK,
-                            closed("lane", "read", "write"))
-STORE_PENDING = _gauge("store_pending", "Steps asked for and not yet answered.")
+STORE_DURATION = _histogram("store_operation_duration_seconds", "Duration of store operations, including the queue.",
+                            _QUICK, closed("lane", "read", "write"))
+STORE_PENDING = _gauge("store_pending", "Store operations in progress or queued.")
 # fmt: on

@@ -1,4 +1,4 @@
-"""What is counted of what goes to callers beside answers: streams, webhooks, files."""
+"""Metrics of streams, webhooks and files."""
 
 from prometheus_client import Gauge
 
@@ -7,87 +7,87 @@ from gateway.metrics.registry import Registry
 
 
 class StreamMetrics(Registry):
-    """The observer of streams."""
+    """Observer of streams."""
 
     @property
     def sse_streams(self) -> Gauge:
-        """The event streams that are open, by side."""
+        """Gauge of open event streams, by side."""
         gauge = self._metrics[catalogue.SSE_STREAMS]
         assert isinstance(gauge, Gauge)
         return gauge
 
     def events_sent(self, size: int) -> None:
-        """Note bytes of events that were written to callers."""
+        """Count bytes of events sent to callers."""
         self.inc(catalogue.SSE_BYTES, by=size)
 
     def events_read(self, count: int) -> None:
-        """Note events that upstream has sent."""
+        """Count events read from upstream."""
         self.inc(catalogue.SSE_EVENTS, by=count)
 
     def first_event(self, seconds: float) -> None:
-        """Note how long a caller waited for the first event of its stream."""
+        """Record the time from a caller's stream request to its first event."""
         self.observe(catalogue.FIRST_EVENT, seconds=seconds)
 
     def stream_resumed(self, result: str) -> None:
-        """Note a stream that a caller took up again: `resumed` where it had been, or something was `lost`."""
+        """Count a resumed stream: `resumed`, or `lost` if missed events were no longer kept."""
         self.inc(catalogue.RESUMES, result)
 
     def stream_ended(self, how: str) -> None:
-        """Note the end of a caller's stream."""
+        """Count a closed stream of a caller, by reason."""
         self.inc(catalogue.STREAMS_ENDED, how)
 
-    def upstream_broke(self, how: str) -> None:
-        """Note that upstream's stream broke off."""
+    def upstream_interrupted(self, how: str) -> None:
+        """Count an interrupted upstream stream, by reaction."""
         self.inc(catalogue.STREAM_BREAKS, how)
 
 
 class DeliveryMetrics(Registry):
-    """The observer of webhooks."""
+    """Observer of webhook deliveries."""
 
     def delivery_attempted(self, event: str, result: str) -> None:
-        """Note one try to deliver a webhook."""
+        """Count an attempt to deliver a webhook."""
         self.inc(catalogue.DELIVERIES, event, result)
 
     def delivery_dropped(self, reason: str) -> None:
-        """Note a webhook that will not be sent."""
+        """Count a webhook that will not be delivered, by reason."""
         self.inc(catalogue.WEBHOOKS_DROPPED, reason)
 
     def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
-        """Note what is kept in the store."""
+        """Set the numbers of queued deliveries and dead letters, and the age of the oldest in seconds."""
         self.set(catalogue.WEBHOOKS_QUEUED, to=queued)
         self.set(catalogue.WEBHOOKS_DEAD, to=dead)
         self.set(catalogue.WEBHOOKS_OLDEST, to=oldest_seconds)
 
 
 class FileMetrics(Registry):
-    """The observer of uploads and of stored outputs."""
+    """Observer of uploads and stored outputs."""
 
     def uploaded(self, result: str) -> None:
-        """Note an upload."""
+        """Count an upload: `sent`, `known` (deduplicated) or `refused`."""
         self.inc(catalogue.UPLOADS, result)
 
     def output_stored(self, size: int) -> None:
-        """Note a file that was copied."""
+        """Count a copied file of `size` bytes."""
         self.inc(catalogue.OUTPUTS_STORED)
         self.inc(catalogue.OUTPUTS_STORED_BYTES, by=size)
 
     def output_not_stored(self, reason: str) -> None:
-        """Note an attempt that came to nothing."""
+        """Count a failed attempt to copy a file, by reason."""
         self.inc(catalogue.OUTPUTS_NOT_STORED, reason)
 
     def outputs_gone(self, reason: str, count: int) -> None:
-        """Note copies that went."""
+        """Count copies removed before their predictions, by reason."""
         self.inc(catalogue.OUTPUTS_GONE, reason, by=count)
 
     def outputs_deleted(self, count: int) -> None:
-        """Note objects that were deleted."""
+        """Count objects deleted from the output store."""
         self.inc(catalogue.OUTPUTS_DELETED, by=count)
 
     def outputs_held(self, objects: int, size: int) -> None:
-        """Note what the output store has."""
+        """Set number and size in bytes of the stored objects."""
         self.set(catalogue.OUTPUTS_HELD, to=objects)
         self.set(catalogue.OUTPUTS_HELD_BYTES, to=size)
 
     def output_served(self, size: int) -> None:
-        """Note bytes that were sent."""
+        """Count bytes of copies sent to callers."""
         self.inc(catalogue.OUTPUTS_SERVED_BYTES, by=size)

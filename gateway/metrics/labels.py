@@ -1,7 +1,7 @@
-"""Labels: which values a metric's label may have. Every one has a bound, so the number of series has one too.
+"""Labels and the values that they may have. Every label is bounded, so the number of series is too.
 
-A label never holds an id, a URL or free text. A value that is not on its list, or for which there is no room, counts
-as `other`, and is itself counted.
+A label value is never an id, a URL or free text. A value that is not allowed, or exceeds the limit, is replaced by
+`other` and counted in `labels_dropped_total`.
 """
 
 from collections.abc import Iterable
@@ -11,62 +11,63 @@ import msgspec
 
 OTHER: Final = "other"
 _LONGEST = 200
-"""Characters; names come from callers."""
+"""Longest value in characters. Names of targets come from callers."""
 
 
 class Label(msgspec.Struct, frozen=True, eq=False):
-    """A label and what it may hold.
+    """A label.
 
-    `values` are known from the start. `given` names further ones that the gateway knows when it starts: its teams, the
-    routes that it serves, the targets that the config names. `learns` says how many may come beside `values`, first
-    come, first named; what is given comes first of all.
+    `values` are always allowed. `known_from` names a set of values that the gateway knows at start: teams, routes, or
+    the targets in the config. `max_learned` is how many further values are allowed, first come, first served; those of
+    `known_from` come first.
     """
 
     name: str
     values: tuple[str, ...] = ()
-    given: str | None = None
-    learns: int = 0
-    words: str = ""
+    known_from: str | None = None
+    max_learned: int = 0
+    help_text: str = ""
 
     @property
     def is_open(self) -> bool:
-        """Whether values that are not known from the start may come."""
-        return self.learns > 0
+        """Whether further values are learned."""
+        return self.max_learned > 0
 
 
 def closed(name: str, *values: str) -> Label:
-    """Describe a label with these values and no others."""
+    """Return a label with exactly these values."""
     return Label(name, values)
 
 
 class Domain:
-    """The values that a label has by now."""
+    """The values of a label so far."""
 
-    def __init__(self, label: Label, given: Iterable[str], most: int | None = None) -> None:
+    def __init__(self, label: Label, known: Iterable[str], max_learned: int | None = None) -> None:
         self.is_open = label.is_open
         self.values: dict[str, None] = dict.fromkeys(label.values)
-        self._room = self._most = label.learns if most is None else most
+        self._room = self._max_learned = label.max_learned if max_learned is None else max_learned
         if not self.is_open:
-            self.values |= dict.fromkeys(given)
+            self.values |= dict.fromkeys(known)
         self.bound = len(self.values) + self._room + 1
-        """Values that there may ever be, `other` among them."""
+        """Largest possible number of values, including `other`."""
         if self.is_open:
-            for value in given:
-                self.take(value)
+            for value in known:
+                self.accept(value)
 
-    def give(self, given: Iterable[str], most: int | None = None) -> None:
-        """Know further values, and have room for `most`. Those that were known stay: they have been counted."""
-        if most is not None:
-            self._room, self._most = max(0, self._room + most - self._most), most
+    def extend(self, known: Iterable[str], max_learned: int | None = None) -> None:
+        """Add known values and change the limit. Existing values stay, because their series exist."""
+        if max_learned is not None:
+            self._room = max(0, self._room + max_learned - self._max_learned)
+            self._max_learned = max_learned
         if not self.is_open:
-            self.values |= dict.fromkeys(given)
+            self.values |= dict.fromkeys(known)
         self.bound = len(self.values) + self._room + 1
         if self.is_open:
-            for value in given:
-                self.take(value)
+            for value in known:
+                self.accept(value)
 
-    def take(self, value: str) -> str:
-        """Return the value if it is known, or may become so; else `other`."""
+    def accept(self, value: str) -> str:
+        """Return the value if it is known or can be learned, else `other`."""
         if value in self.values:
             return value
         if self._room > 0 and 0 < len(value) <= _LONGEST:

@@ -1,4 +1,4 @@
-"""How late the event loop is: a task that sleeps, and measures how much longer that took."""
+"""Measure event-loop lag: sleep, and measure by how much the wake-up is late."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ EVERY_SECONDS: Final = 0.25
 
 
 async def sample(observe: Callable[[float], None]) -> None:
-    """Measure for ever, by the loop's own time: it is the loop that is measured, whatever clock the services go by."""
+    """Report the lag in seconds, until cancelled. Uses the loop's own clock, not the `Clock` port."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + EVERY_SECONDS

@@ -1,4 +1,4 @@
-"""Writes `docs/metrics.md` from the catalogue: `python -m gateway.metrics > docs/metrics.md`."""
+"""Generates `docs/metrics.md` from the catalogue: `python -m gateway.metrics > docs/metrics.md`."""
 
 from collections.abc import Iterator
 
@@ -9,49 +9,49 @@ from gateway.metrics.registry import MAX_SERIES, most_samples
 
 _HEAD = f"""# Metrics
 
-`/metrics` on the ops listener, as Prometheus text or OpenMetrics. This page is made from
-[the catalogue](../gateway/metrics/catalogue.py) by `python -m gateway.metrics`; a test holds the two together.
+The ops listener serves `/metrics` in the Prometheus text format or as OpenMetrics. `python -m gateway.metrics`
+generates this page from [the catalogue](../gateway/metrics/catalogue.py); a test compares the two.
 
-All names begin with `{NAMESPACE}_`, which is left out below; counters are spelled with `_total`. Seconds, bytes,
-dollars. No label ever holds an id, a URL or a caller's text. Beside these there are the usual `process_*` of the Python
-client. [Dashboards](../grafana/dashboards) and [alerts](alerts.md) use nothing else.
+All names begin with `{NAMESPACE}_`, which is omitted below. Units are seconds, bytes and dollars. Labels never contain
+ids, URLs or text from callers. The `process_*` metrics of the Python client are exported too.
+[Dashboards](../grafana/dashboards) and [alerts](alerts.md) use only these metrics.
 """
 
 _TAIL = """
-## How many series
+## Number of series
 
-Label sets are closed. Where they come from the config (teams), or from the code (reasons, results), their series exist
-from the start with 0, so that `increase` is right from the first event on. Names of targets come from callers: the
-first `[metrics] top_targets` are labels of their own, those that the config names exactly (`models` of teams, prices,
-cache rules) before all others; the rest count as `other`. One metric whose labels learn has at most {most} series; what
-is no longer told apart is counted in `labels_dropped_total`. So whatever callers send, a scrape holds at most
+Label values are bounded. Series of values from the config (teams) or the code (reasons, results) exist from the start
+with 0, so that `increase` counts the first event. Names of targets come from callers. The first `[metrics] top_targets`
+get their own label value, beginning with those that the config names exactly (`models` of teams, prices, cache rules).
+The rest counts as `other`. A metric with such a label has at most {most} series. Values replaced by `other` are counted
+in `labels_dropped_total`. So a scrape has at most
 
 | teams | `top_targets` | samples |
 |---|---|---|
 {rows}
 
-In practice it is far less: most teams use few targets. Prometheus shows the number as
+Typical numbers are far lower, because most teams use few targets. Prometheus shows the actual number as
 `scrape_samples_scraped`.
 """
 
 
 def render() -> str:
-    """Write the page."""
-    rows = "\n".join(f"| {teams} | {targets} | {most_samples(teams, targets):,} |" for teams, targets in _HOUSES)
+    """Return the page as Markdown."""
+    rows = "\n".join(f"| {teams} | {targets} | {most_samples(teams, targets):,} |" for teams, targets in _EXAMPLE_SIZES)
     sections = "".join(_section(title, families) for title, families in catalogue.SECTIONS.items())
     return _HEAD + sections + _TAIL.format(most=f"{MAX_SERIES:,}", rows=rows)
 
 
-_HOUSES = ((3, 50), (10, 50), (50, 50), (50, 200))
+_EXAMPLE_SIZES = ((3, 50), (10, 50), (50, 50), (50, 200))
 
 
 def _section(title: str, families: list[Family]) -> str:
     rows = [
-        (f"`{family.sample.removeprefix(NAMESPACE + '_')}`", family.kind.value, _labels(family), family.words)
+        (f"`{family.sample.removeprefix(NAMESPACE + '_')}`", family.kind.value, _labels(family), family.help_text)
         for family in families
     ]
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"\n## {title}\n\n| metric | kind | labels | |\n|---|---|---|---|\n{lines}\n"
+    return f"\n## {title}\n\n| metric | type | labels | description |\n|---|---|---|---|\n{lines}\n"
 
 
 def _labels(family: Family) -> str:
@@ -59,7 +59,7 @@ def _labels(family: Family) -> str:
 
 
 def _values(label: Label) -> Iterator[str]:
-    if label.words:
-        yield label.words
+    if label.help_text:
+        yield label.help_text
         return
     yield from (f"`{value}`" for value in label.values)

@@ -1,4 +1,4 @@
-"""The registry: makes the metrics of the catalogue, hands out their series, and keeps their number in bounds."""
+"""Creates the metrics of the catalogue and their series, and limits the number of series."""
 
 import asyncio
 import itertools
@@ -23,14 +23,14 @@ from gateway.metrics import catalogue
 from gateway.metrics.catalogue import NAMESPACE, Family, Kind
 from gateway.metrics.labels import OTHER, Domain, Label
 
-# Every counter would have a second series with the time at which it was made.
+# Otherwise every counter has a second series with its creation time.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 MAX_SERIES: Final = 4000
-"""Of one metric, as long as its labels learn; then newcomers count as `other`. So a scrape takes a megabyte or so."""
+"""Limit for one metric. Beyond it, learned label values count as `other`. It bounds a scrape to about a megabyte."""
 
 Read = Callable[[], float | Mapping[str, float]]
-"""Reads a gauge, or one for each value of its only label."""
+"""Returns the value of a metric, or a value for each value of its only label."""
 
 _Value = tuple[str, ...]
 
@@ -38,14 +38,14 @@ _Value = tuple[str, ...]
 class Registry:
     """The metrics of one gateway."""
 
-    def __init__(self, given: Mapping[str, Sequence[str]], most: Mapping[str, int]) -> None:
+    def __init__(self, known: Mapping[str, Sequence[str]], max_learned: Mapping[str, int]) -> None:
         self._registry = CollectorRegistry()
         self._domains: dict[Label, Domain] = {}
-        self._given, self._most = given, most
+        self._known, self._max_learned = known, max_learned
         self._metrics: dict[Family, Counter | Gauge | Histogram] = {}
         self._series: dict[tuple[Family, _Value], Counter | Gauge | Histogram] = {}
         self._counts: dict[Family, int] = defaultdict(int)
-        self._watched: dict[Family, _Watched] = {}
+        self._readers: dict[Family, _ReaderCollector] = {}
         self._writing = threading.Lock()
         for family in catalogue.families():
             self._make(family)
@@ -55,19 +55,19 @@ class Registry:
         names = [label.name for label in family.labels]
         match family.kind:
             case Kind.INFO:
-                info = Info(family.name, family.words, namespace=NAMESPACE, registry=self._registry)
+                info = Info(family.name, family.help_text, namespace=NAMESPACE, registry=self._registry)
                 info.info({"version": __version__, "python": platform.python_version()})
                 return
             case Kind.COUNTER:
                 made: Counter | Gauge | Histogram = Counter(
-                    family.name, family.words, names, namespace=NAMESPACE, registry=self._registry
+                    family.name, family.help_text, names, namespace=NAMESPACE, registry=self._registry
                 )
             case Kind.GAUGE:
-                made = Gauge(family.name, family.words, names, namespace=NAMESPACE, registry=self._registry)
+                made = Gauge(family.name, family.help_text, names, namespace=NAMESPACE, registry=self._registry)
             case Kind.HISTOGRAM:
                 made = Histogram(
                     family.name,
-                    family.words,
+                    family.help_text,
                     names,
                     namespace=NAMESPACE,
                     registry=self._registry,
@@ -85,34 +85,34 @@ class Registry:
     def _domain(self, label: Label) -> Domain:
         domain = self._domains.get(label)
         if domain is None:
-            given = self._given.get(label.given, ()) if label.given else ()
-            domain = self._domains[label] = Domain(label, given, self._most.get(label.name))
+            known = self._known.get(label.known_from, ()) if label.known_from else ()
+            domain = self._domains[label] = Domain(label, known, self._max_learned.get(label.name))
         return domain
 
-    def give(self, given: Mapping[str, Sequence[str]], most: Mapping[str, int]) -> None:
-        """Know further names, such as those of new teams, and open their series."""
+    def add_known_values(self, known: Mapping[str, Sequence[str]], max_learned: Mapping[str, int]) -> None:
+        """Add known label values, such as the names of new teams, and create their series."""
         for label, domain in self._domains.items():
-            if label.given is not None and label.given in given:
-                domain.give(given[label.given], most.get(label.name))
+            if label.known_from is not None and label.known_from in known:
+                domain.extend(known[label.known_from], max_learned.get(label.name))
         for family in self._metrics:
-            if any(label.given in given for label in family.labels):
+            if any(label.known_from in known for label in family.labels):
                 self._prepare(family)
 
-    def forget(self, family: Family, *values: str) -> None:
-        """Show a value no more, if it was shown."""
+    def remove(self, family: Family, *values: str) -> None:
+        """Remove a series, if it exists."""
         if self._series.pop((family, values), None) is not None:
             self._metrics[family].remove(*values)
             self._counts[family] -= 1
 
     def at(self, family: Family, *values: str) -> Counter | Gauge | Histogram:
-        """Return the series of these labels' values, of those that they are counted under."""
+        """Return the series of these label values, after replacing values that are not allowed by `other`."""
         series = self._series.get((family, values))
         if series is not None:
             return series
         domains = [self._domain(label) for label in family.labels]
-        known = tuple(domain.take(value) for domain, value in zip(domains, values, strict=True))
+        known = tuple(domain.accept(value) for domain, value in zip(domains, values, strict=True))
         if (family, known) not in self._series and self._counts[family] >= MAX_SERIES:
-            # What is closed stays; what is learned has had its share.
+            # The metric is full: keep closed labels, and count learned ones as `other`.
             known = tuple(OTHER if domain.is_open else value for domain, value in zip(domains, known, strict=True))
         for label, before, after in zip(family.labels, values, known, strict=True):
             if before != after:
@@ -120,12 +120,12 @@ class Registry:
         return self._open(family, known)
 
     def _open(self, family: Family, values: _Value) -> Counter | Gauge | Histogram:
-        """Return a series; with a new one come those that differ from it in closed labels only."""
+        """Return a series. A new one is created together with those that differ in closed labels only."""
         series = self._series.get((family, values))
         if series is None:
             choices = [
                 list(dict.fromkeys((value, *label.values)))
-                if not (label.is_open or label.given) and family.is_prepared
+                if not (label.is_open or label.known_from) and family.is_prepared
                 else [value]
                 for label, value in zip(family.labels, values, strict=True)
             ]
@@ -138,52 +138,52 @@ class Registry:
         return series
 
     def inc(self, family: Family, *values: str, by: float = 1.0) -> None:
-        """Count."""
+        """Increment a counter."""
         series = self.at(family, *values)
         assert isinstance(series, Counter | Gauge)
         series.inc(by)
 
     def set(self, family: Family, *values: str, to: float) -> None:
-        """Show a value."""
+        """Set a gauge."""
         series = self.at(family, *values)
         assert isinstance(series, Gauge)
         series.set(to)
 
     def observe(self, family: Family, *values: str, seconds: float) -> None:
-        """Add to a distribution."""
+        """Add a duration to a histogram."""
         series = self.at(family, *values)
         assert isinstance(series, Histogram)
         series.observe(seconds)
 
     def counter(self, family: Family, *values: str) -> Counter:
-        """Return one counter, to be kept at hand."""
+        """Return a counter, for callers that keep it."""
         series = self.at(family, *values)
         assert isinstance(series, Counter)
         return series
 
     def histogram(self, family: Family, *values: str) -> Histogram:
-        """Return one distribution, to be kept at hand."""
+        """Return a histogram, for callers that keep it."""
         series = self.at(family, *values)
         assert isinstance(series, Histogram)
         return series
 
-    def read_from(self, family: Family, read: Read) -> None:
-        """Have a metric read when it is asked for. Several readers of one add up."""
-        watched = self._watched.get(family)
-        if watched is None:
+    def add_reader(self, family: Family, read: Read) -> None:
+        """Call `read` for the value of a metric at each scrape. Values of several readers are added up."""
+        collector = self._readers.get(family)
+        if collector is None:
             domain = self._domain(family.labels[0]) if family.labels else None
-            watched = self._watched[family] = _Watched(family, domain)
+            collector = self._readers[family] = _ReaderCollector(family, domain)
             self._registry.unregister(self._metrics[family])
-            self._registry.register(watched)
-        watched.readers.append(read)
+            self._registry.register(collector)
+        collector.readers.append(read)
 
     async def scrape(self, accept: str) -> tuple[bytes, str]:
-        """Write all metrics in the format that `Accept` asks for; return them with their content type.
+        """Return all metrics in the format that `Accept` asks for, and the content type.
 
-        What is read is read on the loop; the writing, which takes a while, is done beside it.
+        Readers are called on the event loop. Formatting is slow, so it runs in a thread.
         """
-        for watched in self._watched.values():
-            watched.look()
+        for collector in self._readers.values():
+            collector.refresh()
         return await asyncio.to_thread(self._write, accept)
 
     def _write(self, accept: str) -> tuple[bytes, str]:
@@ -193,50 +193,50 @@ class Registry:
             return generate_text(self._registry), TEXT_TYPE
 
 
-class _Watched(Collector):
-    """A metric that other parts keep. It has one label at most."""
+class _ReaderCollector(Collector):
+    """A metric whose value is read from callbacks. It has at most one label."""
 
     def __init__(self, family: Family, domain: Domain | None) -> None:
         self._family = family
         self._domain = domain
         self.readers: list[Read] = []
         self._values: Mapping[_Value, float] = {}
-        self.look()
+        self.refresh()
 
-    def look(self) -> None:
-        """Read it."""
+    def refresh(self) -> None:
+        """Call the readers."""
         values: dict[_Value, float] = {(): 0.0}
         if self._domain is not None:
             values = {(value,): 0.0 for value in self._domain.values}
         for read in self.readers:
-            told = read()
-            for value, number in told.items() if isinstance(told, Mapping) else (("", told),):
-                key = (self._domain.take(value),) if self._domain is not None else ()
+            result = read()
+            for value, number in result.items() if isinstance(result, Mapping) else (("", result),):
+                key = (self._domain.accept(value),) if self._domain is not None else ()
                 values[key] = values.get(key, 0.0) + number
         self._values = values
 
     def collect(self) -> Iterable[Metric]:
-        """Show what was read last."""
+        """Yield the values read last."""
         family = self._family
         made = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
-        metric = made(f"{NAMESPACE}_{family.name}", family.words, labels=[label.name for label in family.labels])
+        metric = made(f"{NAMESPACE}_{family.name}", family.help_text, labels=[label.name for label in family.labels])
         for values, number in self._values.items():
             metric.add_metric(values, number)
         yield metric
 
 
 def most_samples(teams: int, top_targets: int) -> int:
-    """Return how many samples a scrape can have at most, whatever callers send. Those of the process not counted."""
+    """Return the largest possible number of samples of a scrape, without the `process_*` metrics."""
     names = [f"team {number}" for number in range(teams)]
     total = 0
     for family in catalogue.families():
         domains = [
-            Domain(label, names if label.given == "teams" else (), top_targets if label.name == "target" else None)
+            Domain(label, names if label.known_from == "teams" else (), top_targets if label.name == "target" else None)
             for label in family.labels
         ]
         everything = math.prod(domain.bound for domain in domains)
         as_other = math.prod(1 if domain.is_open else domain.bound for domain in domains)
-        # Beyond the bound come those that learned nothing, and, with the last that did, what differs in closed labels.
+        # Beyond the limit there are series of `other`, and those created together with the last learned one.
         most = everything if everything <= MAX_SERIES else MAX_SERIES + 2 * as_other
         total += most * family.samples_of_a_series
     return total

@@ -1,4 +1,4 @@
-"""What is counted of requests, of predictions, and of the calls upstream that they cost."""
+"""Metrics of requests, predictions and upstream calls."""
 
 import time
 
@@ -14,25 +14,25 @@ _PREDICTIONS = "predictions"
 
 
 class RequestMetrics(Registry):
-    """The observer of the edge."""
+    """Observer of HTTP requests."""
 
-    # Finding a series by its labels costs more than counting; the busiest are kept at hand.
+    # Looking up a series by its labels costs more than incrementing it, so frequent series are kept here.
     _answered: dict[tuple[str, str, int], tuple[Counter, Histogram]]
     _overheads: dict[str, Histogram]
 
     @property
     def in_flight(self) -> int:
-        """Requests being answered."""
+        """Number of requests in progress."""
         return self._in_flight
 
     _in_flight = 0
 
     def began(self) -> None:
-        """Note a request that has come."""
+        """Count a new request."""
         self._in_flight += 1
 
     def answered(self, route: str, method: str, code: int, seconds: float) -> None:
-        """Note its answer. `route` is the name of a route, of which there are few."""
+        """Record the response of a request. `route` is the name of a route."""
         self._in_flight -= 1
         series = self._answered.get((route, method, code))
         if series is None:
@@ -44,21 +44,21 @@ class RequestMetrics(Registry):
         series[1].observe(seconds)
 
     def overhead(self, path: str, seconds: float) -> None:
-        """Note the gateway's own part of an answer: a `hit`, a `poll`, a `relay`, or until a `stream_open`."""
+        """Record response time without upstream, by path: `hit`, `poll`, `relay`, or `stream_open`."""
         self._overheads[path].observe(seconds)
 
     def refused(self, reason: str) -> None:
-        """Note a request that the gateway itself refused; `reason` names the error."""
+        """Count a request refused by the gateway; `reason` is the name of the error."""
         self.inc(catalogue.REFUSALS, reason)
 
 
 class PredictionMetrics(Registry):
-    """The observer of predictions, and of the caches that they come from."""
+    """Observer of predictions and caches."""
 
     _polled: dict[str, Counter]
 
     def prediction_created(self, team: str, target: str, source: Source) -> None:
-        """Note a prediction that was recorded."""
+        """Count a created prediction."""
         self.inc(catalogue.CREATED, team, target, source)
         self.inc(catalogue.LOOKUPS, _PREDICTIONS, source)
 
@@ -67,22 +67,22 @@ class PredictionMetrics(Registry):
         self.inc(catalogue.FINISHED, team, status, by=count)
 
     def cache_bypassed(self, reason: BypassReason) -> None:
-        """Note a prediction that is not shared."""
+        """Count a prediction that cannot be shared, by reason."""
         self.inc(catalogue.BYPASSES, reason)
 
     def canceled(self, result: str) -> None:
-        """Note a cancel."""
+        """Count a cancel: `left`, `asked` or `over`."""
         self.inc(catalogue.CANCELS, result)
 
     def run_ended(self, target: str, queue_seconds: float | None, run_seconds: float | None) -> None:
-        """Note how long a run waited for its start, and how long it took."""
+        """Record queue time and run time of a run, where known."""
         if queue_seconds is not None:
             self.observe(catalogue.QUEUE, target, seconds=queue_seconds)
         if run_seconds is not None:
             self.observe(catalogue.RUN, target, seconds=run_seconds)
 
     def polled(self, served_by: str) -> None:
-        """Note a look at a prediction."""
+        """Count a poll answered by the `gateway` or sent `upstream`."""
         self._polled[served_by].inc()
 
     def tracking_crashed(self, step: str) -> None:
@@ -93,29 +93,29 @@ class PredictionMetrics(Registry):
         """Count a failed call of a listener."""
         self.inc(catalogue.LISTENER_FAILURES, listener)
 
-    def orphan_settled(self, result: str) -> None:
-        """Note what became of an uncertain create."""
+    def orphan_resolved(self, result: str) -> None:
+        """Count the result of the search for an uncertain create."""
         self.inc(catalogue.ORPHANS, result)
 
-    def metadata_looked_up(self, hit: bool) -> None:
-        """Note a lookup in the metadata cache."""
+    def metadata_lookup(self, hit: bool) -> None:
+        """Count a lookup in the metadata cache."""
         self.inc(catalogue.LOOKUPS, _METADATA, Source.HIT if hit else Source.MISS)
 
     def cache_kept(self, entries: int, size: int) -> None:
-        """Note what is kept for later requests."""
+        """Set number and size in bytes of cached results."""
         self.set(catalogue.CACHE_ENTRIES, to=entries)
         self.set(catalogue.CACHE_BYTES, to=size)
 
     def cache_evicted(self, count: int) -> None:
-        """Note results that went for want of room."""
+        """Count results evicted to free space."""
         self.inc(catalogue.EVICTIONS, by=count)
 
 
 class UpstreamMetrics(Registry):
-    """The observer of the calls upstream, and of how the account is shared."""
+    """Observer of upstream calls and of the account's rates."""
 
     def upstream_answered(self, operation: str, outcome: str, seconds: float) -> None:
-        """Note one call upstream and how it ended."""
+        """Count an upstream call with its duration; `outcome` is a status or kind of failure."""
         self.inc(catalogue.UPSTREAM_REQUESTS, operation, outcome)
         self.observe(catalogue.UPSTREAM_DURATION, operation, seconds=seconds)
         if outcome == "401":
@@ -124,17 +124,17 @@ class UpstreamMetrics(Registry):
             self.set(catalogue.LAST_SUCCESS, to=time.time())
 
     def upstream_retried(self) -> None:
-        """Note a read that is repeated."""
+        """Count a retried read."""
         self.inc(catalogue.UPSTREAM_RETRIES)
 
-    def turn_waited(self, lane: str, seconds: float) -> None:
-        """Note a turn at the account that had to be waited for."""
-        self.observe(catalogue.TURN_WAIT, lane, seconds=seconds)
+    def permit_waited(self, lane: str, seconds: float) -> None:
+        """Record the time that a call was queued for the account's rate."""
+        self.observe(catalogue.ACCOUNT_WAIT, lane, seconds=seconds)
 
-    def turn_refused(self, lane: str, reason: str) -> None:
-        """Note somebody who got no turn at the account."""
-        self.inc(catalogue.TURN_REFUSALS, lane, reason)
+    def permit_refused(self, lane: str, reason: str) -> None:
+        """Count a call refused because its queue was full or the wait too long."""
+        self.inc(catalogue.ACCOUNT_REFUSALS, lane, reason)
 
     def account_throttled(self, lane: str) -> None:
-        """Note a 429 of upstream."""
+        """Count a 429 from upstream."""
         self.inc(catalogue.THROTTLES, lane)

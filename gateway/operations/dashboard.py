@@ -90,7 +90,7 @@ class DashboardService:
             targets=board.dearest(by_model),
             budgets=await self._budgets(whose, by_day, now),
             live=Live(
-                requests=self._figures.requests_under_way() if whose is None else None,
+                requests=self._figures.requests_in_progress() if whose is None else None,
                 runs=len(runs),
                 streams=self._sources.streams(whose),
                 waiting=self._sources.waiting(whose),

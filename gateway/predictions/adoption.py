@@ -149,7 +149,7 @@ class Adopter:
         except Conflict:
             return False
         logger.warning("an orphan was adopted", extra={"run": run.id, "upstream_id": news.upstream_id})
-        self._observer.orphan_settled("adopted")
+        self._observer.orphan_resolved("adopted")
         return True
 
     async def _give_up(self, run: Run) -> None:
@@ -159,7 +159,7 @@ class Adopter:
             run.id, NotSent(UpstreamUnavailable("Replicate never took the prediction.", retry_after=1))
         )
         logger.error("an uncertain create was never found upstream", extra={"run": run.id, "team": run.team})
-        self._observer.orphan_settled("released")
+        self._observer.orphan_resolved("released")
 
 
 def _news(document: bytes) -> Snapshot | None:

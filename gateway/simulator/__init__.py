@@ -1,4 +1,4 @@
-"""A faithful stand-in for Replicate's HTTP API: for tests, the demo, and frontends without a token or a bill."""
+"""A simulator of Replicate's HTTP API, for tests, the demo, and development without a token or costs."""
 
 from gateway.simulator.faults import FAULT_KINDS, Fault, load_faults
 from gateway.simulator.journal import RecordedRequest

@@ -1,4 +1,4 @@
-"""Who may ask: tokens and the accounts behind them."""
+"""Tokens and their accounts."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from gateway.simulator.settings import DEFAULT_ACCOUNT, DEFAULT_TOKEN
 
 
 class Accounts:
-    """Maps tokens to accounts. Without a list, every token of the right form is the default account's."""
+    """Maps tokens to accounts. Without a list, any token of the form `r8_…` belongs to the default account."""
 
     def __init__(self, tokens: tuple[str, ...] | None) -> None:
         self._accounts: dict[str, str] | None = None
@@ -17,7 +17,7 @@ class Accounts:
         self.token = next(iter(self._accounts), "") if self._accounts is not None else DEFAULT_TOKEN
 
     def authenticate(self, header: str | None) -> str:
-        """Give the account of an Authorization header (`Bearer` or the older `Token`), or raise the recorded 401."""
+        """Return the account of an Authorization header (`Bearer` or the older `Token`), or raise the recorded 401."""
         scheme, _, token = (header or "").strip().partition(" ")
         token = token.strip()
         if not token:
@@ -35,7 +35,7 @@ class Accounts:
 
 
 def describe(account: str) -> dict[str, Any]:
-    """Write an account as the API does."""
+    """Return an account in the format of the API."""
     return {
         "type": "organization",
         "username": account,

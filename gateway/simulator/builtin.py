@@ -1,4 +1,4 @@
-"""The models, deployments, collections and hardware that a simulator starts with. Ids are the same every time."""
+"""Built-in models, deployments, collections and hardware. Their ids are the same in every run."""
 
 from typing import Any
 
@@ -103,7 +103,7 @@ _TOKENS = [
 
 
 def built_in_models() -> list[Model]:
-    """Make the models, fresh, each with its versions' ids always the same."""
+    """Create the built-in models."""
     writer, painter = text.program(), image.sized_program()
     llama = text.program(limit=8192)
     return [
@@ -208,7 +208,7 @@ def built_in_models() -> list[Model]:
 
 
 def built_in_deployments() -> list[Deployment]:
-    """Make the deployments, fresh."""
+    """Create the built-in deployments."""
     writer, painter = ids.version_id("acme/storyteller 2"), ids.version_id("acme/painter 2")
     return [
         Deployment("acme", "story-service", "acme/storyteller", writer, "cpu", 0, 5, _us("2024-02-01")),
@@ -251,5 +251,5 @@ def _model(
 
 
 def _us(date: str) -> int:
-    # A few microseconds, as every real time has them.
+    # Real timestamps have microseconds.
     return parse_time(date) + 203_903

@@ -1,4 +1,4 @@
-"""What there is to run and to look through: models, versions, deployments, collections."""
+"""Models, versions, deployments and collections."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from gateway.simulator.models.job import Program
 
 @dataclass
 class Version:
-    """One version of a model, and what it runs."""
+    """A version of a model, with its program."""
 
     id: str
     created_us: int
@@ -18,7 +18,7 @@ class Version:
 
 @dataclass
 class Model:
-    """One model. `versions` are kept oldest first."""
+    """A model. `versions` are sorted, oldest first."""
 
     owner: str
     name: str
@@ -34,7 +34,7 @@ class Model:
     readme: str | None = None
     run_count: int = 0
     tags: tuple[str, ...] = ()
-    example: tuple[dict[str, Any], Any] | None = None  # an input and its output
+    example: tuple[dict[str, Any], Any] | None = None  # input and output
     versions: list[Version] = field(default_factory=list)
 
     @property
@@ -50,7 +50,7 @@ class Model:
 
 @dataclass
 class Deployment:
-    """One deployment, with its current release."""
+    """A deployment with its current release."""
 
     owner: str
     name: str

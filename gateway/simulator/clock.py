@@ -1,15 +1,15 @@
-"""The simulator's time: the wall clock, which a test may push forward, and waits that `speed` shortens."""
+"""The simulator's clock: wall-clock time that tests can advance, and waits that `speed` shortens."""
 
 import asyncio
 import time
 from collections.abc import Callable
 
-# Below this a timer costs more than it waits; shorter waits are saved up and slept together.
+# Shorter sleeps cost more than they wait, so they are accumulated.
 _SHORTEST_SLEEP_SECONDS = 0.001
 
 
 class SimulatorClock:
-    """Tells the time in epoch seconds. `advance` moves it, and tells those who keep things that expire."""
+    """Clock in epoch seconds. `advance` moves it forward and notifies the watchers."""
 
     def __init__(self, speed: float = 1.0) -> None:
         if speed <= 0:
@@ -20,16 +20,16 @@ class SimulatorClock:
         self._watchers: list[Callable[[], None]] = []
 
     def now(self) -> float:
-        """Tell the epoch time in seconds."""
+        """Return the epoch time in seconds."""
         return time.time() + self._offset
 
     def stamp(self) -> int:
-        """Tell the epoch time in microseconds, never the same twice, so that a stamp can order a list."""
+        """Return the epoch time in microseconds. Values are unique, so they can order a list."""
         self._last_us = max(self._last_us + 1, int(self.now() * 1_000_000))
         return self._last_us
 
     def advance(self, seconds: float) -> None:
-        """Move the time forward, and let what has expired by then expire."""
+        """Move the time forward and notify the watchers, which drop expired data."""
         if seconds < 0:
             raise ValueError(f"advance: expected seconds of 0 or more, got {seconds:g}")
         self._offset += seconds
@@ -37,7 +37,7 @@ class SimulatorClock:
             watcher()
 
     def reset(self) -> None:
-        """Go back to the wall clock."""
+        """Return to wall-clock time."""
         self._offset = 0.0
 
     def on_advance(self, watcher: Callable[[], None]) -> None:
@@ -45,16 +45,16 @@ class SimulatorClock:
         self._watchers.append(watcher)
 
     def real(self, seconds: float) -> float:
-        """Say how long `seconds` of the service take here."""
+        """Convert seconds of simulated time to real seconds."""
         return seconds / self.speed
 
     async def sleep(self, seconds: float) -> None:
-        """Wait `seconds` of the service's time."""
+        """Wait `seconds` of simulated time."""
         await asyncio.sleep(self.real(seconds))
 
 
 class Pace:
-    """Waits of one job, saved up until they are worth a timer: a thousand tokens at high speed are a few sleeps."""
+    """Waits of a job. Short waits are accumulated: a thousand tokens at high speed need only a few sleeps."""
 
     __slots__ = ("_clock", "_due")
 
@@ -63,11 +63,11 @@ class Pace:
         self._due = time.monotonic()
 
     async def wait(self, seconds: float) -> None:
-        """Wait until `seconds` after the end of the wait before."""
+        """Wait until `seconds` after the end of the previous wait."""
         self._due += self._clock.real(seconds)
         ahead = self._due - time.monotonic()
         if ahead > _SHORTEST_SLEEP_SECONDS:
             await asyncio.sleep(ahead)
         elif ahead < -1.0:
-            self._due = time.monotonic()  # far behind (a busy machine): do not rush to catch up
+            self._due = time.monotonic()  # far behind (a busy machine): do not try to catch up
             await asyncio.sleep(0)

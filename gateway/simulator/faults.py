@@ -1,6 +1,6 @@
-"""What can go wrong upstream, by name. A fault is data: set in Python, over HTTP, or read from a file.
+"""Fault injection. A fault is data that is set in Python, over HTTP, or from a file.
 
-A fault waits for requests (or deliveries, or streams) that it fits, and strikes each of them, `times` at most.
+A fault applies to each request, webhook delivery or stream that it matches, at most `times` times.
 """
 
 import json
@@ -19,86 +19,84 @@ SHAPES = ("edge", "database")
 
 
 class FaultKind(msgspec.Struct, frozen=True):
-    """What one name does: its story, the operations it strikes unless told otherwise, its parameters' defaults."""
+    """A kind of fault: description, default operations, and parameters with their defaults."""
 
-    story: str
+    description: str
     operation: str = "*"
     parameters: dict[str, Any] = {}
 
 
 FAULT_KINDS: dict[str, FaultKind] = {
-    # Before the request is taken: nothing is created.
-    "delay": FaultKind("wait `seconds` before the request is looked at", parameters={"seconds": 1.0}),
-    "drop_before": FaultKind("close the connection without an answer; nothing was created"),
-    "html_error": FaultKind("answer an HTML page with `status`; nothing was created", parameters={"status": 502}),
+    # Before the request is processed: nothing is created.
+    "delay": FaultKind("wait `seconds` before processing the request", parameters={"seconds": 1.0}),
+    "drop_before": FaultKind("close the connection without a response; nothing is created"),
+    "html_error": FaultKind("respond with an HTML page and `status`; nothing is created", parameters={"status": 502}),
     "error": FaultKind(
-        "answer a JSON error with `status` and `value`", parameters={"status": 500, "value": "Internal server error"}
+        "respond with a JSON error, `status` and `value`", parameters={"status": 500, "value": "Internal server error"}
     ),
-    "throttle": FaultKind("answer 429 in the usual words", parameters={"retry_after": 30}),
-    "throttle_low_credit": FaultKind(
-        "answer 429 in the words for accounts low on credit", parameters={"retry_after": 5}
-    ),
-    "insufficient_credit": FaultKind("answer 402", operation="*predictions.create"),
+    "throttle": FaultKind("respond with the usual 429", parameters={"retry_after": 30}),
+    "throttle_low_credit": FaultKind("respond with the 429 of accounts low on credit", parameters={"retry_after": 5}),
+    "insufficient_credit": FaultKind("respond with 402", operation="*predictions.create"),
     "token_revoked": FaultKind(
-        "answer 401 as for a token that was revoked, with `value` as detail",
+        "respond with the 401 of a revoked token, with `value` as detail",
         parameters={"value": "You did not pass a valid authentication token"},
     ),
     "redirect": FaultKind(
-        "answer `status` with `value` as Location",
+        "respond with `status`, and `value` as Location",
         parameters={"status": 307, "value": "https://elsewhere.invalid/v1/predictions"},
     ),
-    # After the request was taken: what it asked for has happened.
-    "drop_after": FaultKind("take the request, then close the connection without an answer"),
+    # After the request was processed: its effects have happened.
+    "drop_after": FaultKind("process the request, then close the connection without a response"),
     "html_error_after": FaultKind(
-        "take the request, then answer an HTML page with `status`, after `seconds` if the answer takes longer",
+        "process the request, then respond with an HTML page and `status`, after at most `seconds`",
         parameters={"status": 502, "seconds": None},
     ),
-    "malformed_json": FaultKind("answer with the usual status and a body cut in half"),
+    "malformed_json": FaultKind("respond with the usual status and half of the body"),
     "delay_headers": FaultKind(
-        "take the request, then wait `seconds` before the answer begins", parameters={"seconds": 1.0}
+        "process the request, then wait `seconds` before responding", parameters={"seconds": 1.0}
     ),
-    "slow_body": FaultKind(
-        "send the headers at once and the body drop by drop over `seconds`", parameters={"seconds": 1.0}
-    ),
-    "gzip": FaultKind("compress the answer if the client takes gzip"),
-    # What an answer says.
-    "shape": FaultKind("write predictions in the `value` form, edge or database", parameters={"value": "database"}),
+    "slow_body": FaultKind("send the headers at once and the body slowly, over `seconds`", parameters={"seconds": 1.0}),
+    "gzip": FaultKind("compress the response if the client accepts gzip"),
+    # Content of responses.
+    "shape": FaultKind("render predictions in the `value` format, edge or database", parameters={"value": "database"}),
     "time_digits": FaultKind(
-        "write times with exactly `count` digits of a fraction: 0, 3, 6 or 9", parameters={"count": 9}
+        "render times with exactly `count` fractional digits: 0, 3, 6 or 9", parameters={"count": 9}
     ),
     "sync_processing": FaultKind(
-        "answer an expired sync wait as 201 and processing, with what output there is", operation="*predictions.create"
+        "answer an expired sync wait with 201, status processing and partial output", operation="*predictions.create"
     ),
     "sync_succeeded": FaultKind(
-        "answer a finished sync wait as succeeded, metrics included", operation="*predictions.create"
+        "answer a finished sync wait with status succeeded and metrics", operation="*predictions.create"
     ),
     "version_override": FaultKind(
-        "record another version than the one posted", operation="*predictions.create", parameters={"value": "5" * 64}
+        "record a different version than requested", operation="*predictions.create", parameters={"value": "5" * 64}
     ),
     "hidden_version": FaultKind("record the version as hidden", operation="*predictions.create"),
     "model_override": FaultKind(
-        "record another model than the one posted",
+        "record a different model than requested",
         operation="*predictions.create",
         parameters={"value": "replicate-internal/x"},
     ),
     "not_found_after_create": FaultKind(
-        "answer 404 to the first `count` reads of what was created",
+        "answer the first `count` reads of the created prediction with 404",
         operation=",".join(CREATES),
         parameters={"count": 1},
     ),
-    # How a prediction fares.
+    # Progress of a prediction.
     "cold_boot": FaultKind(
-        "stay starting for `seconds` more", operation=",".join(CREATES), parameters={"seconds": 30.0}
+        "stay in status starting for `seconds` more", operation=",".join(CREATES), parameters={"seconds": 30.0}
     ),
     "interrupted": FaultKind(
         "fail with `value` once running",
         operation=",".join(CREATES),
         parameters={"value": "Prediction interrupted; please retry (code: PA)"},
     ),
-    "hang": FaultKind("run for ever, until cancelled", operation=",".join(CREATES)),
-    "cancel_race": FaultKind("answer a cancel as processing, and finish all the same", operation="*.cancel"),
+    "hang": FaultKind("run until canceled", operation=",".join(CREATES)),
+    "cancel_race": FaultKind("answer a cancel with status processing, and finish anyway", operation="*.cancel"),
     "cancel_late": FaultKind(
-        "answer a cancel as processing, and end `seconds` later", operation="*.cancel", parameters={"seconds": 1.0}
+        "answer a cancel with status processing, and end `seconds` later",
+        operation="*.cancel",
+        parameters={"seconds": 1.0},
     ),
     # Streams and outputs, on the second origin.
     "stream_idle": FaultKind(
@@ -107,35 +105,37 @@ FAULT_KINDS: dict[str, FaultKind] = {
         parameters={"count": 0, "seconds": None},
     ),
     "stream_cut": FaultKind(
-        "cut the connection after `count` events", operation="streams.get", parameters={"count": 1}
+        "abort the connection after `count` events", operation="streams.get", parameters={"count": 1}
     ),
     "stream_end": FaultKind(
         "end the body after `count` events, without done", operation="streams.get", parameters={"count": 1}
     ),
     "stream_content_type": FaultKind(
-        "answer with another content type", operation="streams.get", parameters={"value": "text/html"}
+        "respond with content type `value`", operation="streams.get", parameters={"value": "text/html"}
     ),
-    "output_missing": FaultKind("answer 404 as for an output an hour old", operation="outputs.get"),
+    "output_missing": FaultKind("respond with 404, as for an expired output", operation="outputs.get"),
     "output_cut": FaultKind(
-        "cut the connection after `count` bytes of an output", operation="outputs.get", parameters={"count": 1}
+        "abort the connection after `count` bytes of an output", operation="outputs.get", parameters={"count": 1}
     ),
     # Webhooks.
     "webhook_double": FaultKind("send a webhook twice", operation="webhooks.deliver"),
-    "webhook_disorder": FaultKind("send what is not the end after the end", operation="webhooks.deliver"),
-    "webhook_lost": FaultKind("send nothing", operation="webhooks.deliver"),
-    "webhook_late": FaultKind("send `seconds` late", operation="webhooks.deliver", parameters={"seconds": 1.0}),
-    "webhook_bad_signature": FaultKind("sign with another secret", operation="webhooks.deliver"),
+    "webhook_disorder": FaultKind("send progress events after the completed event", operation="webhooks.deliver"),
+    "webhook_lost": FaultKind("do not send the webhook", operation="webhooks.deliver"),
+    "webhook_late": FaultKind(
+        "send the webhook `seconds` late", operation="webhooks.deliver", parameters={"seconds": 1.0}
+    ),
+    "webhook_bad_signature": FaultKind("sign with a wrong secret", operation="webhooks.deliver"),
 }
 
 _PARAMETERS = ("seconds", "status", "count", "retry_after", "value")
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One fault to come. Globs choose whom it strikes; `operation` may hold several, parted by commas.
+    """A fault. Globs select requests; `operation` may have several, separated by commas.
 
-    `target` is held against the model, the version and the deployment; `after` lets that many pass first;
-    `probability` is drawn from a generator of its own, started with `seed`. `seconds` are plain ones for what happens
-    to a connection, and the service's (shortened by `speed`) for cold_boot, cancel_late and webhook_late.
+    `target` is matched against model, version and deployment. The first `after` matches pass. `probability` uses a
+    separate generator with `seed`. `seconds` are real time for faults of connections, and simulated time (shortened by
+    `speed`) for cold_boot, cancel_late and webhook_late.
     """
 
     name: str
@@ -155,14 +155,14 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     def __post_init__(self) -> None:
         kind = FAULT_KINDS.get(self.name)
         if kind is None:
-            raise ValueError(f"no fault is called {self.name!r}; known are {', '.join(sorted(FAULT_KINDS))}")
+            raise ValueError(f"unknown fault {self.name!r}; known faults: {', '.join(sorted(FAULT_KINDS))}")
         for parameter in _PARAMETERS:
             if getattr(self, parameter) is not None and parameter not in kind.parameters:
-                takes = ", ".join(kind.parameters) or "none"
-                raise ValueError(f"fault {self.name!r} takes no {parameter!r}; its parameters: {takes}")
+                known = ", ".join(kind.parameters) or "none"
+                raise ValueError(f"fault {self.name!r} has no parameter {parameter!r}; its parameters: {known}")
         for pattern in (self.operation or "*").split(","):
             if not any(fnmatchcase(operation, pattern) for operation in OPERATIONS):
-                raise ValueError(f"no operation is called {pattern!r}; known are {', '.join(OPERATIONS)}")
+                raise ValueError(f"unknown operation {pattern!r}; known operations: {', '.join(OPERATIONS)}")
         if not 0.0 <= self.probability <= 1.0:
             raise ValueError(f"fault {self.name!r}: probability must be between 0 and 1, got {self.probability:g}")
         if (self.times is not None and self.times < 0) or self.after < 0:
@@ -173,44 +173,44 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
             raise ValueError(f"fault 'time_digits': count must be 0, 3, 6 or 9, got {self.count}")
 
     def get(self, parameter: str) -> Any:
-        """Give a parameter, or the kind's default for it."""
+        """Return a parameter or its default."""
         value = getattr(self, parameter)
         return FAULT_KINDS[self.name].parameters.get(parameter) if value is None else value
 
     def fits(self, operation: str, path: str) -> bool:
-        """Tell whether it is meant for such a request; the target is looked at apart, since it takes more to know."""
+        """Say whether it matches operation and path. The target is checked separately: finding it costs more."""
         patterns = (self.operation or FAULT_KINDS[self.name].operation).split(",")
         return any(fnmatchcase(operation, pattern) for pattern in patterns) and fnmatchcase(path, self.path)
 
 
 class FaultBook:
-    """The faults in force, and how often each has struck."""
+    """The active faults, with the number of times that each was applied."""
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self._entries: list[_Entry] = []
         self.set(*faults)
 
     def set(self, *faults: Fault) -> None:
-        """Put these faults in force, and no others."""
+        """Replace the active faults."""
         self._entries = [_Entry(fault) for fault in faults]
 
     def add(self, *faults: Fault) -> None:
-        """Put these faults in force beside the others."""
+        """Add active faults."""
         self._entries.extend(_Entry(fault) for fault in faults)
 
     def clear(self) -> None:
-        """Put no fault in force."""
+        """Remove all faults."""
         self._entries = []
 
     def __bool__(self) -> bool:
         return bool(self._entries)
 
     def needs_target(self, operation: str, path: str) -> bool:
-        """Tell whether a fault for such a request looks at its target."""
+        """Say whether a fault for such a request depends on its target."""
         return any(entry.fault.target != "*" and entry.fault.fits(operation, path) for entry in self._entries)
 
     def strike(self, operation: str, path: str, targets: Iterable[str] = ()) -> dict[str, Fault]:
-        """Take the faults that strike a request, by name; the first of a name wins and each one taken counts."""
+        """Return the faults to apply to a request, by name, and count them. The first of a name wins."""
         struck: dict[str, Fault] = {}
         known = tuple(targets)
         for entry in self._entries:
@@ -224,27 +224,27 @@ class FaultBook:
         return struck
 
     def show(self) -> list[dict[str, Any]]:
-        """List the faults in force, with how often each has struck."""
+        """List the active faults, with the number of times that each was applied."""
         return [{**msgspec.to_builtins(entry.fault), "struck": entry.struck} for entry in self._entries]
 
 
 class _Entry:
-    """A fault in force, its count and its dice."""
+    """An active fault, its count and its random generator."""
 
-    __slots__ = ("_dice", "_seen", "fault", "struck")
+    __slots__ = ("_random", "_seen", "fault", "struck")
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
         self.struck = 0
         self._seen = 0
-        self._dice = random.Random(fault.seed)  # noqa: S311 - a test's dice, not a secret
+        self._random = random.Random(fault.seed)  # noqa: S311 - not for secrets
 
     def take(self) -> bool:
-        """Count one that fits; say whether it is struck."""
+        """Count a match, and say whether the fault applies to it."""
         fault = self.fault
         if fault.times is not None and self.struck >= fault.times:
             return False
-        if fault.probability < 1.0 and self._dice.random() >= fault.probability:
+        if fault.probability < 1.0 and self._random.random() >= fault.probability:
             return False
         self._seen += 1
         if self._seen <= fault.after:
@@ -254,12 +254,12 @@ class _Entry:
 
 
 def read_faults(data: Any) -> tuple[Fault, ...]:
-    """Read faults from parsed JSON or TOML: a list, or a table with it under `faults`. ValueError tells why not."""
+    """Read faults from parsed JSON or TOML: a list, or a table with the key `faults`. Raise `ValueError` if invalid."""
     entries = data.get("faults", None) if isinstance(data, dict) else data
     if not isinstance(entries, list):
-        raise ValueError("expected a list of faults, or a table with one under `faults`")  # noqa: TRY004 - it is data
+        raise ValueError("expected a list of faults, or a table with the key `faults`")  # noqa: TRY004 - it is data
     if isinstance(data, dict) and set(data) != {"faults"}:
-        raise ValueError(f"unknown keys beside `faults`: {', '.join(sorted(set(data) - {'faults'}))}")
+        raise ValueError(f"unknown keys next to `faults`: {', '.join(sorted(set(data) - {'faults'}))}")
     faults = []
     for number, entry in enumerate(entries):
         try:
@@ -270,7 +270,7 @@ def read_faults(data: Any) -> tuple[Fault, ...]:
 
 
 def load_faults(path: Path) -> tuple[Fault, ...]:
-    """Read a file of faults, TOML or (by its suffix) JSON. ValueError names file, entry and what is wrong."""
+    """Read a file of faults: JSON if its suffix is .json, else TOML. Raise `ValueError` that names file and entry."""
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)

@@ -1,4 +1,4 @@
-"""Uploaded files: one account's own, for 24 hours, and the signed links that let others download them."""
+"""Uploaded files of an account, kept for 24 hours, and their signed download links."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ from gateway.simulator.times import exact_time
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One upload. `created_us` orders the list, and no two are alike."""
+    """An upload. `created_us` is unique and orders the list."""
 
     id: str
     account: str
@@ -29,11 +29,11 @@ class File:
 
     @property
     def expires_us(self) -> int:
-        """When it is deleted."""
+        """When it expires, in epoch microseconds."""
         return self.created_us + int(FILE_LIFE_SECONDS * 1_000_000)
 
     def render(self, api: str) -> dict[str, Any]:
-        """Write it as the API does."""
+        """Return it in the format of the API."""
         return {
             "id": self.id,
             "name": self.name,
@@ -49,7 +49,7 @@ class File:
 
 
 def digest(data: bytes) -> tuple[str, str]:
-    """Give a content's SHA-256 and MD5."""
+    """Return the SHA-256 and MD5 of a content."""
     return hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
@@ -59,7 +59,7 @@ def sign_download(secret: str, owner: str, file_id: str, expiry: int) -> str:
 
 
 class FileStore:
-    """Uploads by id, the oldest let go when they are too many bytes."""
+    """Uploads by id. The oldest are evicted above `max_bytes`."""
 
     def __init__(self, max_bytes: int, now: Callable[[], float]) -> None:
         self._files: OrderedDict[str, File] = OrderedDict()
@@ -77,7 +77,7 @@ class FileStore:
         metadata: dict[str, Any],
         created_us: int,
     ) -> File:
-        """Keep an upload."""
+        """Store an upload."""
         file = File(ids.file_id(), account, name, content_type, data, *digests, metadata, created_us)
         self._files[file.id] = file
         self._size += len(data)
@@ -86,7 +86,7 @@ class FileStore:
         return file
 
     def get(self, account: str, file_id: str) -> File | None:
-        """Give an account's own file that is still there."""
+        """Return a file of the account, unless it has expired."""
         file = self._files.get(file_id)
         if file is None or file.account != account or file.expires_us <= self._now() * 1_000_000:
             return None
@@ -103,12 +103,12 @@ class FileStore:
         return [file for file in self._files.values() if file.account == account and file.expires_us > now_us]
 
     def sweep(self) -> None:
-        """Drop what has expired."""
+        """Delete expired files."""
         now_us = self._now() * 1_000_000
         for file_id in [file.id for file in self._files.values() if file.expires_us <= now_us]:
             self.delete(file_id)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Delete all files."""
         self._files.clear()
         self._size = 0

@@ -1,8 +1,8 @@
-"""The two request headers that shape a create: `Prefer` and `Cancel-After`."""
+"""Parse the request headers of a create: `Prefer` and `Cancel-After`."""
 
 import re
 
-# The pattern of the API's own description, which lets 61 to 99 pass although the limit is 60.
+# The pattern of the API's OpenAPI document. It accepts 61 to 99 although the limit is 60.
 _PREFER = re.compile(r"^wait(=([1-9]|[1-9][0-9]|60))?$")
 _DURATION = re.compile(r"^(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s)?$")
 LONGEST_WAIT_SECONDS = 60
@@ -11,7 +11,7 @@ LONGEST_DEADLINE_SECONDS = 24 * 3600
 
 
 def parse_prefer(value: str | None) -> float | None:
-    """Say how long a create is to be held, None for not at all; ValueError if the header is none of the known forms."""
+    """Return the sync wait in seconds, or None without the header. Raise `ValueError` if it is malformed."""
     if value is None:
         return None
     match = _PREFER.match(value.strip())
@@ -21,7 +21,7 @@ def parse_prefer(value: str | None) -> float | None:
 
 
 def parse_cancel_after(value: str | None) -> int | None:
-    """Read a duration such as `30`, `90s`, `1m30s` or `2h30m` as seconds; ValueError outside 5 s to 24 h."""
+    """Parse a duration such as `30`, `90s`, `1m30s` or `2h30m`. Raise `ValueError` outside 5 s to 24 h."""
     if value is None:
         return None
     text = value.strip()

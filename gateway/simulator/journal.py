@@ -1,4 +1,4 @@
-"""The log of every request received, on both origins: what tests count and look into. Bounded; the counts are not."""
+"""Log of received requests on both origins, for tests. Requests are bounded in number; the counts are not."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import msgspec
 
 
 class RecordedRequest(msgspec.Struct):
-    """One request. Header names are in lower case; `body` is its beginning, as text; `status` is None while open."""
+    """A request. Header names are lower case, `body` is the start of the body as text, `status` is None while open."""
 
     origin: str  # "api" or "delivery"
     operation: str
@@ -27,17 +27,17 @@ class RecordedRequest(msgspec.Struct):
 
     @property
     def has_authorization(self) -> bool:
-        """Tell whether a credential was sent along."""
+        """Whether the request had an Authorization header."""
         return "authorization" in self.headers
 
     @property
     def json(self) -> Any:
-        """The body, parsed."""
+        """The parsed body."""
         return json.loads(self.body)
 
 
 class RequestLog:
-    """The last requests, oldest first, and how many there were of each operation since the log was cleared."""
+    """The last requests, oldest first, and the count of each operation since the log was cleared."""
 
     def __init__(self, max_requests: int, max_body: int) -> None:
         self._requests: deque[RecordedRequest] = deque(maxlen=max_requests)
@@ -57,9 +57,9 @@ class RequestLog:
             self._authorized[request.origin] += 1
 
     def count(self, operation: str = "*", *, origin: str = "*", **fields: Any) -> int:
-        """Count the requests of an operation (a glob, so `*predictions.create` covers all three creates).
+        """Count the requests of an operation, which may be a glob: `*predictions.create` matches all three creates.
 
-        Without more fields the count is exact; with `method=`, `path=` or `status=`, it is over those still kept.
+        The count is exact. With `method=`, `path=` or `status=`, it only includes requests that are still in the log.
         """
         if not fields:
             return sum(
@@ -70,7 +70,7 @@ class RequestLog:
         return len(self.find(operation, origin=origin, **fields))
 
     def find(self, operation: str = "*", *, origin: str = "*", **fields: Any) -> list[RecordedRequest]:
-        """Give the requests that fit, of those still kept."""
+        """Return the matching requests that are still in the log."""
         return [
             request
             for request in self._requests
@@ -80,18 +80,18 @@ class RequestLog:
         ]
 
     def authorized(self, origin: str) -> int:
-        """Count the requests to an origin that carried an Authorization header; for `delivery` it should stay 0."""
+        """Count the requests to an origin that had an Authorization header. For `delivery` it must be 0."""
         return self._authorized[origin]
 
     def counts(self) -> Mapping[str, int]:
-        """Give the number of requests of each operation."""
+        """Return the number of requests by operation."""
         totals: Counter[str] = Counter()
         for (_, operation), number in self._counts.items():
             totals[operation] += number
         return dict(totals)
 
     def clear(self) -> None:
-        """Forget all requests and counts."""
+        """Clear requests and counts."""
         self._requests.clear()
         self._counts.clear()
         self._authorized.clear()

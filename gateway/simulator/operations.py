@@ -1,4 +1,4 @@
-"""The names of what can be asked, as in the API's own description, and of the second origin's doors."""
+"""Names of operations, as in the API's OpenAPI document, and those of the delivery host."""
 
 CREATES = ("predictions.create", "models.predictions.create", "deployments.predictions.create", "trainings.create")
 

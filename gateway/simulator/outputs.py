@@ -1,4 +1,4 @@
-"""The files that predictions made, as the delivery host keeps them: public, for one hour."""
+"""Output files on the delivery host: public, kept for one hour."""
 
 import hashlib
 from collections import OrderedDict
@@ -11,7 +11,7 @@ from gateway.simulator.settings import RETENTION_SECONDS
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One hosted file. `owner` is the prediction's model, for faults that look at targets."""
+    """A hosted file. `model` is the prediction's model, for faults that depend on targets."""
 
     data: bytes
     content_type: str
@@ -21,7 +21,7 @@ class Output:
 
 
 class OutputStore:
-    """Hosted files by path, the oldest let go when they are too many bytes."""
+    """Hosted files by path. The oldest are evicted above `max_bytes`."""
 
     def __init__(self, max_bytes: int, now: Callable[[], float]) -> None:
         self._files: OrderedDict[str, Output] = OrderedDict()
@@ -30,7 +30,7 @@ class OutputStore:
         self.size = 0
 
     def put(self, name: str, data: bytes, content_type: str, model: str) -> str:
-        """Host a file; give its path."""
+        """Host a file and return its path."""
         path = ids.output_path(name)
         etag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
         self._files[path] = Output(data, content_type, etag, self._now() + RETENTION_SECONDS, model)
@@ -40,18 +40,18 @@ class OutputStore:
         return path
 
     def get(self, path: str) -> Output | None:
-        """Give a file that is still there."""
+        """Return a file, unless it has expired."""
         output = self._files.get(path)
         return None if output is None or output.expires_at <= self._now() else output
 
     def sweep(self) -> None:
-        """Drop what has expired."""
+        """Delete expired files."""
         now = self._now()
         for path in [path for path, output in self._files.items() if output.expires_at <= now]:
             self._drop(path)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Delete all files."""
         self._files.clear()
         self.size = 0
 

@@ -1,4 +1,4 @@
-"""Pages as Django REST's cursor pagination makes them: opaque cursors, absolute links, both directions."""
+"""Cursor pagination like Django REST framework: opaque cursors, absolute links, both directions."""
 
 import base64
 import binascii
@@ -15,20 +15,20 @@ T = TypeVar("T")
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """A place in a list: the stamp of the item next to it, and the direction to read in."""
+    """A position in a list: the timestamp of the adjacent item, and the direction."""
 
     position: int
     reverse: bool = False
 
     def encode(self) -> str:
-        """Write it as the API does: base64 of a query string, `p` the place and `r=1` for backwards."""
+        """Encode it like the API: base64 of a query string with `p` (position) and `r=1` (backwards)."""
         place = database_time(self.position).replace("T", " ").replace("Z", "+00:00")
         text = f"r=1&p={quote_plus(place)}" if self.reverse else f"p={quote_plus(place)}"
         return base64.b64encode(text.encode()).decode()
 
 
 def decode_cursor(text: str) -> Cursor:
-    """Read a cursor; ValueError if it is none of ours."""
+    """Decode a cursor. Raise `ValueError` if it is invalid."""
     try:
         fields = parse_qs(base64.b64decode(text.encode("ascii"), validate=True).decode("ascii"))
         position = parse_time(fields["p"][0].replace(" ", "T", 1))
@@ -38,7 +38,7 @@ def decode_cursor(text: str) -> Cursor:
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """One page, and the cursors of its neighbours."""
+    """A page, and the cursors of its neighbors."""
 
     results: list[T]
     next: Cursor | None
@@ -54,12 +54,12 @@ def take_page(
     descending: bool = True,
     keep: Callable[[T], bool] | None = None,
 ) -> Page[T]:
-    """Take one page of `items`, which are sorted by `key`, rising, no two alike; `keep` leaves some out.
+    """Return a page of `items`, which are sorted by unique ascending `key`; `keep` filters them.
 
-    Items that come or go between two pages move nothing: a cursor names a place, not a number.
+    A cursor is a position and not an offset, so items added or removed between two requests shift nothing.
     """
     reverse = cursor is not None and cursor.reverse
-    rising = descending == reverse  # whether this page is read upwards
+    rising = descending == reverse  # read this page in ascending order
     if cursor is None:
         start = 0 if rising else len(items)
     elif rising:
@@ -87,7 +87,7 @@ def take_page(
 
 
 def link(base: str, query: dict[str, str], cursor: Cursor | None) -> str | None:
-    """Write a neighbour's absolute link: the request's own query with the other cursor."""
+    """Return the absolute link of a neighbor: the query of the request with another cursor."""
     if cursor is None:
         return None
     kept = {name: value for name, value in query.items() if name != "cursor"}

@@ -1,4 +1,4 @@
-"""One prediction or training as the service knows it. Only the runner changes it; `render` writes it."""
+"""A prediction or training. Only the runner changes it; `render` formats it."""
 
 import asyncio
 import copy
@@ -11,7 +11,7 @@ TERMINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
 
 
 class Prediction:
-    """The record. `version_shown` and `model_shown` are what answers say; `model` and `version` are what runs."""
+    """The record. `model` and `version` are run; responses show `model_shown` and `version_shown`."""
 
     __slots__ = (
         "_waiters",
@@ -77,7 +77,7 @@ class Prediction:
         self.stream: EventLog | None = None
         self.stream_path: str | None = None
         self.log_parts: list[str] = []
-        # What faults ask for.
+        # Set by faults.
         self.reads_to_hide = 0
         self.late_boot_seconds = 0.0
         self.fails_with: str | None = None
@@ -87,30 +87,30 @@ class Prediction:
 
     @property
     def terminal(self) -> bool:
-        """Tell whether nothing more will happen to it."""
+        """Whether its status is terminal."""
         return self.status in TERMINAL
 
     @property
     def logs(self) -> str:
-        """All that was written so far."""
+        """The logs so far."""
         if len(self.log_parts) > 1:
             self.log_parts = ["".join(self.log_parts)]
         return self.log_parts[0] if self.log_parts else ""
 
     @property
     def answerable(self) -> bool:
-        """Tell whether a sync wait is over: the output is whole (the status may not say so yet), or none will come."""
+        """Whether a sync wait can be answered: the output is complete (the status may lag), or the run has ended."""
         return self.output_complete or self.terminal
 
     def wake(self) -> None:
-        """Let those who wait look again."""
+        """Wake the waiters."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     async def wait(self, seconds: float, *, until_terminal: bool = False) -> None:
-        """Wait until a sync answer can be given (or until the very end), `seconds` at most."""
+        """Wait until it is answerable (or terminal), for at most `seconds`."""
         deadline = asyncio.get_running_loop().time() + seconds
         while not (self.terminal if until_terminal else self.answerable):
             left = deadline - asyncio.get_running_loop().time()
@@ -121,13 +121,13 @@ class Prediction:
             await asyncio.wait([waiter], timeout=left)
 
     def as_processing(self) -> "Prediction":
-        """Copy it as if it were being processed, for answers that claim so."""
+        """Return a copy with status processing."""
         claim = copy.copy(self)
         claim.status = "processing"
         return claim
 
     def remove_data(self) -> None:
-        """Forget input, output, logs and stream, as the service does an hour after completion."""
+        """Delete input, output, logs and stream, as the service does an hour after completion."""
         self.data_removed = True
         self.input = {}
         self.output = None

@@ -1,17 +1,17 @@
-"""Errors in the words of the recordings. Some routes answer problem documents (`edge`), Django's only a `detail`."""
+"""Errors with the recorded texts. Edge routes return problem documents, Django's routes only a `detail`."""
 
 from typing import Any
 
 import msgspec
 
 PROBLEM_JSON = "application/problem+json"
-NO_TOKEN = "You did not pass an authentication token"  # noqa: S105 - words
-WRONG_TOKEN = "You did not pass a valid authentication token"  # noqa: S105 - words
+NO_TOKEN = "You did not pass an authentication token"  # noqa: S105 - a message
+WRONG_TOKEN = "You did not pass a valid authentication token"  # noqa: S105 - a message
 CANNOT_PARSE = "Failed to parse request body as JSON: "
 
 
 class Problem(Exception):
-    """An answer other than the one asked for. `django` errors are plain JSON without a status in the body."""
+    """An error response. `django` errors are plain JSON without a status in the body."""
 
     def __init__(
         self, status: int, body: dict[str, Any], *, django: bool = False, headers: dict[str, str] | None = None
@@ -23,36 +23,36 @@ class Problem(Exception):
         self.headers = headers or {}
 
     def encode(self) -> tuple[bytes, str]:
-        """Give body and content type; a newline ends a problem document."""
+        """Return body and content type. Problem documents end with a newline."""
         if self.django:
             return msgspec.json.encode(self.body), "application/json"
         return msgspec.json.encode(self.body) + b"\n", PROBLEM_JSON
 
 
 def not_found() -> Problem:
-    """404 of the edge."""
+    """404 of edge routes."""
     return Problem(404, {"detail": "The requested resource could not be found.", "status": 404})
 
 
 def django_not_found() -> Problem:
-    """404 of the database's routes."""
+    """404 of Django's routes."""
     return Problem(404, {"detail": "Not found."}, django=True)
 
 
 def file_not_found() -> Problem:
-    """404 of the files' routes."""
+    """404 of file routes."""
     return Problem(404, {"detail": "File not found"})
 
 
 def method_not_allowed(method: str, allowed: list[str]) -> Problem:
-    """405, with what would be allowed."""
+    """405 with the allowed methods."""
     return Problem(
         405, {"detail": f'Method "{method}" not allowed.'}, django=True, headers={"allow": ", ".join(allowed)}
     )
 
 
 def unauthenticated(detail: str = NO_TOKEN) -> Problem:
-    """401, for a token that was refused or for none at all."""
+    """401 for a missing or refused token."""
     return Problem(401, {"title": "Unauthenticated", "detail": detail, "status": 401})
 
 
@@ -67,7 +67,7 @@ def insufficient_credit() -> Problem:
 
 
 def forbidden(detail: str) -> Problem:
-    """403; no recording shows one, so its form is that of its neighbours."""
+    """403. No recording has one, so its format is that of similar errors."""
     return Problem(403, {"title": "Forbidden", "detail": detail, "status": 403})
 
 
@@ -77,7 +77,7 @@ def unprocessable(title: str, detail: str) -> Problem:
 
 
 def invalid_version() -> Problem:
-    """422 for a version that does not exist, is another account's, or needs its id spelled out."""
+    """422 for a version that does not exist, is not permitted, or must be given by id."""
     return unprocessable(
         "Invalid version or not permitted",
         "The specified version does not exist (or perhaps you don't have permission to use it?)",
@@ -85,7 +85,7 @@ def invalid_version() -> Problem:
 
 
 def invalid_input(fields: list[dict[str, str]]) -> Problem:
-    """422 with every field that is wrong, each also a line of the detail."""
+    """422 with all invalid fields; each is also a line of the detail."""
     lines = "".join(
         f"- {field['field']}: {field['description']}\n" if field["field"] else f"- {field['description']}\n"
         for field in fields
@@ -94,7 +94,7 @@ def invalid_input(fields: list[dict[str, str]]) -> Problem:
 
 
 def throttled(retry_after: int, *, low_credit: bool = False) -> Problem:
-    """429, in either of its two texts."""
+    """429 with one of its two texts."""
     reduced = (
         "Your rate limit for creating predictions is reduced to 6 requests per minute with a burst of 1 requests "
         "while you have less than $5.0 in credit. "
@@ -107,7 +107,7 @@ def throttled(retry_after: int, *, low_credit: bool = False) -> Problem:
 
 
 def bad_json(detail: str) -> Problem:
-    """400 for a body that is no JSON object."""
+    """400 for a body that is not a JSON object."""
     return Problem(400, {"detail": CANNOT_PARSE + detail, "status": 400})
 
 
@@ -117,7 +117,7 @@ def too_large() -> Problem:
 
 
 def html_page(status: int) -> bytes:
-    """Write the page that the CDN in front answers with when what is behind it fails."""
+    """Return the error page of the CDN in front of the API."""
     names = {
         500: "Internal Server Error",
         502: "Bad Gateway",

@@ -1,4 +1,4 @@
-"""The account's rate limits, each a bucket that fills evenly. The bodies' words are in `problems`."""
+"""Rate limits of an account, as token buckets. The response texts are in `problems`."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class Bucket:
         self._at = now()
 
     def take(self) -> int | None:
-        """Take one; give how many remain, or None if there was none to take."""
+        """Take a token. Return how many remain, or None if there was none."""
         now = self._now()
         self._level = min(self._burst, self._level + max(0.0, now - self._at) * self._rate)
         self._at = now
@@ -27,5 +27,5 @@ class Bucket:
         return int(self._level)
 
     def retry_after(self) -> int:
-        """Say in how many whole seconds one more will be let through."""
+        """Return the whole seconds until the next token."""
         return max(1, math.ceil((1.0 - self._level) / self._rate))

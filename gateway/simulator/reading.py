@@ -1,4 +1,4 @@
-"""How a model reads its input files: data URIs, the account's own uploads, hosted outputs, and other addresses."""
+"""Input files of a model: data URIs, uploads of the account, hosted outputs, and other URLs."""
 
 import base64
 import binascii
@@ -15,7 +15,7 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class Reader:
-    """Reads files on behalf of one account. Uploads and outputs come straight from the stores."""
+    """Reads files for an account. Uploads and outputs are read from the stores directly."""
 
     __slots__ = ("_account", "_services")
 
@@ -24,7 +24,7 @@ class Reader:
         self._account = account
 
     async def read(self, url: str) -> bytes:
-        """Give the bytes behind a URL; ModelError in the words of a Python model if there are none."""
+        """Return the content of a URL. Raise `ModelError`, with the text of a Python model, if it cannot be read."""
         if url.startswith("data:"):
             return decode_data_uri(url)
         links = self._services.links
@@ -42,7 +42,7 @@ class Reader:
 
 
 def decode_data_uri(url: str) -> bytes:
-    """Read a data URI; ModelError if it is broken."""
+    """Decode a data URI. Raise `ModelError` if it is invalid."""
     head, comma, payload = url.partition(",")
     if not comma:
         raise ModelError("Invalid data URI")
@@ -55,7 +55,7 @@ def decode_data_uri(url: str) -> bytes:
 
 
 def _path_under(url: str, base: str) -> str | None:
-    """Give what follows `base` in `url`, None if it is elsewhere. Names of the own machine are one."""
+    """Return the path of `url` below `base`, or None if it is elsewhere. Loopback host names are equivalent."""
     there, here = urlsplit(url), urlsplit(base)
     if there.port != here.port or not there.path.startswith(here.path + "/"):
         return None

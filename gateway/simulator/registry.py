@@ -1,4 +1,4 @@
-"""The models, versions and deployments that there are now: those built in, and what was created since."""
+"""The current models, versions and deployments: built in or created."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ from gateway.simulator.clock import SimulatorClock
 from gateway.simulator.models.job import Job, ModelError, Program
 from gateway.simulator.prediction import Prediction
 
-_MAX_MODELS = 1000  # of one account, as the API says
+_MAX_MODELS = 1000  # per account, as in the API
 
 
 class Registry:
-    """Finds what can be run, and keeps what accounts create."""
+    """Finds models, versions and deployments, and stores created ones."""
 
     def __init__(self, clock: SimulatorClock) -> None:
         self._clock = clock
@@ -23,7 +23,7 @@ class Registry:
         self.reset()
 
     def reset(self) -> None:
-        """Go back to what is built in."""
+        """Restore the built-in models and deployments."""
         self.models = {}
         self.versions = {}
         for model in builtin.built_in_models():
@@ -40,7 +40,7 @@ class Registry:
     def add_version(
         self, ref: str, program: Program, version_id: str | None = None, *, official: bool = False
     ) -> Version:
-        """Add a version to a model, which is made if need be. Tests register their own models with this."""
+        """Add a version to a model, and create the model if necessary. Tests use this to register models."""
         model = self.models.get(ref)
         if model is None:
             owner, name = ref.split("/")
@@ -56,7 +56,7 @@ class Registry:
         del self.versions[version.id]
 
     def resolve(self, text: str, account: str) -> tuple[Model, Version] | None:
-        """Find what a create's `version` means: an id, `owner/name:id`, or `owner/name` of an official model."""
+        """Resolve the `version` of a create: an id, `owner/name:id`, or `owner/name` of an official model."""
         ref, colon, version_id = text.partition(":")
         if not colon and ids.VERSION_ID.match(text):
             ref, version_id = "", text
@@ -71,16 +71,16 @@ class Registry:
         return model, model.latest
 
     def visible(self, ref: str, account: str) -> Model | None:
-        """Find a model that the account may see."""
+        """Return a model that is visible to the account."""
         model = self.models.get(ref)
         return model if model is not None and _may_use(model, account) else None
 
     def may_add_model(self, account: str) -> bool:
-        """Tell whether the account may have one more model."""
+        """Say whether the account may create another model."""
         return sum(model.owner == account for model in self.models.values()) < _MAX_MODELS
 
     async def train(self, job: Job, prediction: Prediction) -> None:
-        """Run a training: some epochs of logs, then a new version of the destination that runs as its origin does."""
+        """Run a training: log some epochs, then add a version with the same program to the destination."""
         for epoch in range(1, 6):
             await job.wait(0.4)
             job.log(f"epoch {epoch}/5 loss={1 / epoch:.4f}\n")
@@ -94,7 +94,7 @@ class Registry:
         job.give({"weights": weights, "version": f"{destination}:{version.id}"})
 
     def search(self, words: str, account: str) -> list[tuple[Model, float]]:
-        """Find models by words, best first, each with a score."""
+        """Search models by words. Return them with a score, best first."""
         wanted = words.lower().split()
         found = []
         for model in self.models.values():
@@ -108,7 +108,7 @@ class Registry:
 
 
 def targets_of(model: Model, version: Version, deployment: str | None = None) -> tuple[str, ...]:
-    """Give the names under which faults can aim at a run."""
+    """Return the names by which faults can select a run."""
     names = (model.ref, version.id, f"{model.ref}:{version.id}")
     return (*names, deployment) if deployment else names
 

@@ -1,4 +1,4 @@
-"""Writes predictions in the API's two shapes, and its other objects. Edge bodies escape as Go does."""
+"""Render predictions in the API's two formats, and other objects. Edge bodies are escaped like Go's JSON."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _WEB = "https://replicate.com"
 
 
 def edge_bytes(body: Any) -> bytes:
-    """Encode as Go does: `<`, `>` and `&` can only stand inside strings, and are escaped there."""
+    """Encode like Go, which escapes `<`, `>` and `&`. In JSON, these only occur inside strings."""
     return (
         msgspec.json.encode(body)
         .replace(b"&", b"\\u0026")
@@ -25,19 +25,19 @@ def edge_bytes(body: Any) -> bytes:
 
 
 def database_bytes(body: Any) -> bytes:
-    """Encode as Django does."""
+    """Encode like Django."""
     return msgspec.json.encode(body)
 
 
 class Links:
-    """The absolute addresses that answers carry."""
+    """Absolute URLs in responses."""
 
     def __init__(self, api: str, delivery: str) -> None:
         self.api = api  # ends in /v1
         self.delivery = delivery
 
     def of(self, prediction: Prediction, *, as_training: bool = False) -> dict[str, str]:
-        """Give the `urls` of a prediction, keys in alphabetical order, no key without a value."""
+        """Return the `urls` of a prediction, with sorted keys and without empty values."""
         base = f"{self.api}/{'trainings' if as_training else 'predictions'}/{prediction.id}"
         urls = {"cancel": f"{base}/cancel", "get": base}
         if prediction.stream_path is not None:
@@ -55,7 +55,7 @@ def edge_prediction(
     digits: int | None = None,
     as_training: bool = False,
 ) -> dict[str, Any]:
-    """Write the edge's shape. `created` leaves out `source`; `sync` is a finished wait's answer, before bookkeeping."""
+    """Render the edge format. `created` omits `source`; `sync` is the response of a finished sync wait."""
     time = (lambda us: exact_time(us, digits)) if digits is not None else edge_time
     body: dict[str, Any] = {
         "id": prediction.id,
@@ -93,7 +93,7 @@ def edge_prediction(
 def database_prediction(
     prediction: Prediction, links: Links, *, digits: int | None = None, as_training: bool = False
 ) -> dict[str, Any]:
-    """Write the database's shape: every key there, null where unknown."""
+    """Render the database format: all keys, null if unknown."""
     time = (lambda us: exact_time(us, digits)) if digits is not None else database_time
     urls = links.of(prediction, as_training=as_training)
     ordered = {
@@ -112,7 +112,7 @@ def database_prediction(
     body |= {
         "error": prediction.error,
         "id": prediction.id,
-        # PostgreSQL's jsonb keeps the keys of an object by length, then by bytes.
+        # PostgreSQL's jsonb sorts keys by length, then by bytes.
         "input": {name: prediction.input[name] for name in sorted(prediction.input, key=lambda key: (len(key), key))},
         "logs": prediction.logs or None,
         "metrics": prediction.metrics,
@@ -131,7 +131,7 @@ def database_prediction(
 
 
 def version(each: Version) -> dict[str, Any]:
-    """Write a version."""
+    """Render a version."""
     return {
         "id": each.id,
         "created_at": database_time(each.created_us),
@@ -141,7 +141,7 @@ def version(each: Version) -> dict[str, Any]:
 
 
 def model(each: Model, api: str) -> dict[str, Any]:
-    """Write a model, its default example and latest version inside."""
+    """Render a model with its default example and latest version."""
     return {
         "url": f"{_WEB}/{each.ref}",
         "owner": each.owner,
@@ -162,7 +162,7 @@ def model(each: Model, api: str) -> dict[str, Any]:
 
 
 def example(each: Model, api: str) -> dict[str, Any] | None:
-    """Write a model's default example: a prediction from the web site, in the database's shape."""
+    """Render a model's default example: a prediction from the web site, in the database format."""
     if each.example is None or each.latest is None:
         return None
     given, output = each.example
@@ -179,7 +179,7 @@ def example(each: Model, api: str) -> dict[str, Any] | None:
 
 
 def deployment(each: Deployment, created_by: dict[str, Any]) -> dict[str, Any]:
-    """Write a deployment with its current release."""
+    """Render a deployment with its current release."""
     return {
         "owner": each.owner,
         "name": each.name,
@@ -199,5 +199,5 @@ def deployment(each: Deployment, created_by: dict[str, Any]) -> dict[str, Any]:
 
 
 def collection(each: Collection) -> dict[str, Any]:
-    """Write a collection as a list shows it."""
+    """Render a collection for a list."""
     return {"name": each.name, "slug": each.slug, "description": each.description}

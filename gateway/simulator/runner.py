@@ -1,4 +1,4 @@
-"""Runs predictions: boot, model, deadline, bookkeeping. Owns one task for each that is not over."""
+"""Run predictions: boot, model, deadline, completion. Owns one task per unfinished prediction."""
 
 import asyncio
 from typing import Any
@@ -14,12 +14,12 @@ from gateway.simulator.services import Services
 from gateway.simulator.validation import with_defaults
 from gateway.simulator.webhooks import Sender
 
-# The edge answers a sync wait when the output is whole; the status follows a moment later.
+# The edge answers a sync wait when the output is complete; the status follows slightly later.
 BOOKKEEPING_SECONDS = 0.02
 
 
 class Run:
-    """One run of a model: the `Job` that the model sees."""
+    """A run of a model; implements `Job`."""
 
     __slots__ = ("_pace", "_prediction", "_reader", "_sender", "_services", "input", "metrics")
 
@@ -33,11 +33,11 @@ class Run:
         self.metrics: dict[str, Any] = {}
 
     async def wait(self, seconds: float) -> None:
-        """Work for some time."""
+        """Simulate work."""
         await self._pace.wait(seconds)
 
     def log(self, text: str) -> None:
-        """Write to the logs, and to the stream."""
+        """Write to the logs and the stream."""
         prediction = self._prediction
         prediction.log_parts.append(text)
         if prediction.stream is not None:
@@ -45,7 +45,7 @@ class Run:
         self._event("logs")
 
     def emit(self, chunk: str) -> None:
-        """Give the next piece of the output."""
+        """Add an item to the output."""
         prediction = self._prediction
         if prediction.output is None:
             prediction.output = []
@@ -55,7 +55,7 @@ class Run:
         self._event("output")
 
     def give(self, output: Any) -> None:
-        """Give the whole output."""
+        """Set the output."""
         self._prediction.output = output
         self._event("output")
 
@@ -74,7 +74,7 @@ class Run:
 
 
 def body_of(prediction: Prediction, services: Services) -> bytes:
-    """Write a prediction as GET gives it, for a webhook."""
+    """Render a prediction like GET does, for a webhook."""
     return render.edge_bytes(
         render.edge_prediction(prediction, services.links, as_training=prediction.kind == "training")
     )
@@ -92,11 +92,11 @@ class Runner:
 
     @property
     def running(self) -> int:
-        """How many are not over."""
+        """Number of unfinished predictions."""
         return len(self._tasks)
 
     def start(self, prediction: Prediction, targets: tuple[str, ...]) -> None:
-        """Start one, and hold on to it until it is over."""
+        """Start a prediction as a task."""
         if prediction.webhook is not None:
             self._senders[prediction.id] = self._services.webhooks.sender(prediction, targets)
         task = asyncio.get_running_loop().create_task(self._run(prediction))
@@ -109,17 +109,17 @@ class Runner:
             )
 
     def cancel(self, prediction: Prediction) -> None:
-        """End one at once as canceled."""
+        """Cancel a prediction at once."""
         if not prediction.terminal:
             now = self._services.clock.stamp()
             if prediction.started_us is None:
                 prediction.started_us = (
                     now - 3
-                )  # as recorded: a prediction that never ran "started" 3 µs before its end
+                )  # as recorded: started_at of a prediction that never ran is 3 µs before its end
             self._finish(prediction, "canceled", now=now)
 
     def cancel_later(self, prediction: Prediction, seconds: float) -> None:
-        """End one as canceled after a while, unless it is over by then."""
+        """Cancel a prediction after a delay, unless it has ended."""
         asyncio.get_running_loop().call_later(self._services.clock.real(seconds), self.cancel, prediction)
 
     async def close(self) -> None:
@@ -135,7 +135,7 @@ class Runner:
         self._senders.clear()
 
     def drop(self, prediction: Prediction) -> None:
-        """Let go of one that is forgotten."""
+        """Stop the task of a deleted prediction."""
         task = self._tasks.pop(prediction.id, None)
         if task is not None:
             task.cancel()
@@ -151,7 +151,7 @@ class Runner:
         run = Run(prediction, self._services, sender)
         try:
             await self._work(prediction, run)
-        except Exception as error:  # noqa: BLE001 - whatever a model raises is its prediction's error
+        except Exception as error:  # noqa: BLE001 - any exception of a model is the prediction's error
             self._finish(prediction, "failed", error=str(error) or type(error).__name__, extra=run.metrics)
             return
         prediction.output_complete = True
@@ -213,7 +213,7 @@ class Runner:
         prediction.wake()
 
     def _times(self, prediction: Prediction) -> dict[str, Any]:
-        # In the service's time, so that `speed` changes no bill.
+        # In simulated time, so that `speed` does not change costs.
         assert prediction.completed_us is not None
         speed = self._services.clock.speed
         times: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Runs a simulator for a person: says where it is and what it knows, until it is told to stop."""
+"""Run a simulator in a terminal, and print its URLs and models."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ def _say(line: str) -> None:
 
 
 async def simulate(settings: SimulatorSettings, echo: Callable[[str], object] = _say) -> None:
-    """Serve until cancelled, interrupted or terminated. `echo` takes the lines that tell a newcomer what is needed."""
+    """Serve until cancelled, interrupted or terminated. `echo` prints the start message."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     caught = []
@@ -26,7 +26,7 @@ async def simulate(settings: SimulatorSettings, echo: Callable[[str], object] = 
                 loop.add_signal_handler(number, stop.set)
                 caught.append(number)
         try:
-            for line in introduce(simulator):
+            for line in start_message(simulator):
                 echo(line)
             await stop.wait()
         finally:
@@ -34,23 +34,23 @@ async def simulate(settings: SimulatorSettings, echo: Callable[[str], object] = 
                 loop.remove_signal_handler(number)
 
 
-def introduce(simulator: Simulator) -> list[str]:
-    """Write what a newcomer needs: addresses, models, and a request to try."""
+def start_message(simulator: Simulator) -> list[str]:
+    """Return the start message: URLs, models, and an example request."""
     registry = simulator.world.registry
     storyteller = registry.models["acme/storyteller"]
     version = storyteller.versions[-1].id
     lines = [
-        "A simulated Replicate. Nothing here costs money or needs an account.",
+        "A simulator of Replicate. It needs no account and costs nothing.",
         "",
         f"  REPLICATE_API_TOKEN  {simulator.token}"
-        + ("   (any token that starts with r8_ will do)" if simulator.settings.tokens is None else ""),
+        + ("   (any token that starts with r8_ works)" if simulator.settings.tokens is None else ""),
         f"  base URL             {simulator.base_url}",
         f"  streams, outputs     {simulator.delivery_url}",
     ]
     if simulator.settings.control:
         lines.append(f"  control              {simulator.base_url.removesuffix('/v1')}/_control/")
     if simulator.faults:
-        lines.append(f"  faults in force      {', '.join(entry['name'] for entry in simulator.faults.show())}")
+        lines.append(f"  active faults        {', '.join(entry['name'] for entry in simulator.faults.show())}")
     lines += ["", "Models:"]
     for model in registry.models.values():
         if model.latest is not None:

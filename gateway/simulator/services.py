@@ -1,4 +1,4 @@
-"""What the runner needs of the rest of the simulator, in one place."""
+"""The parts of the simulator that the runner uses."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from gateway.simulator.webhooks import Webhooks
 
 @dataclass(frozen=True)
 class Services:
-    """The parts that a running prediction touches."""
+    """Parts used by a running prediction."""
 
     clock: SimulatorClock
     links: Links

@@ -1,4 +1,4 @@
-"""The simulator as one object: two listeners, the world behind them, and the handles that tests use."""
+"""The simulator as one object: two listeners, its state, and handles for tests."""
 
 import asyncio
 from types import TracebackType
@@ -14,11 +14,11 @@ from gateway.simulator.settings import SimulatorSettings
 from gateway.simulator.world import World
 
 _SWEEP_SECONDS = 60.0
-_GRACE_SECONDS = 0.5  # for answers being written when it closes
+_GRACE_SECONDS = 0.5  # for responses in progress at close
 
 
 class Simulator:
-    """A stand-in for the Replicate API. Start it, point a client at `base_url`, and look at `requests` afterwards."""
+    """A simulator of the Replicate API. Start it, use `base_url` in a client, and inspect `requests`."""
 
     def __init__(self, settings: SimulatorSettings | None = None) -> None:
         self.settings = settings or SimulatorSettings()
@@ -30,27 +30,27 @@ class Simulator:
 
     @property
     def token(self) -> str:
-        """A token that it accepts."""
+        """An accepted token."""
         return self.world.accounts.token
 
     @property
     def requests(self) -> RequestLog:
-        """Every request received, on both origins."""
+        """Received requests of both origins."""
         return self.world.requests
 
     @property
     def clock(self) -> SimulatorClock:
-        """Its time; `advance` moves it."""
+        """Its clock; `advance` moves it."""
         return self.world.clock
 
     @property
     def faults(self) -> FaultBook:
-        """The faults in force."""
+        """The active faults."""
         return self.world.faults
 
     @property
     def predictions(self) -> list[Prediction]:
-        """Every prediction and training that was created, oldest first."""
+        """All predictions and trainings, oldest first."""
         return list(self.world.in_order())
 
     async def start(self) -> None:
@@ -59,7 +59,7 @@ class Simulator:
         api, api_port = await self._listen(api_app(self.world), settings.port)
         wanted = settings.delivery_port or (settings.port + 1 if settings.port else 0)
         delivery, delivery_port = await self._listen(delivery_app(self.world), wanted, cancel_when_left=True)
-        host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host  # noqa: S104 - compared, not bound
+        host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host  # noqa: S104 - a comparison
         named = f"[{host}]" if ":" in host else host
         self.base_url = (settings.public_url or f"http://{named}:{api_port}").rstrip("/").removesuffix("/v1") + "/v1"
         self.delivery_url = (settings.delivery_public_url or f"http://{named}:{delivery_port}").rstrip("/")
@@ -69,7 +69,7 @@ class Simulator:
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     async def close(self) -> None:
-        """Close the listeners, and stop everything that runs."""
+        """Close the listeners and stop all tasks."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)

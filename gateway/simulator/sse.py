@@ -1,11 +1,11 @@
-"""The wire format of Replicate's streams (nginx nchan): event, id, data, in this order; data is raw text."""
+"""Wire format of Replicate's streams (nginx nchan): event, id, data, in this order; data is raw text."""
 
 GREETING = b": hi\n\n"
 TIMEOUT = b":408: 408 Request Timeout\n\n"
 
 
 def encode_event(event: str, event_id: str, data: str) -> bytes:
-    """Write one event. A newline in the data makes several data lines; an empty line is `data:` with no space."""
+    """Encode an event. Each line of the data is a data line; an empty one is `data:` without a space."""
     if "\n" not in data and "\r" not in data and data:
         return f"event: {event}\nid: {event_id}\ndata: {data}\n\n".encode()
     parts = data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -14,7 +14,7 @@ def encode_event(event: str, event_id: str, data: str) -> bytes:
 
 
 class EventIds:
-    """Numbers events as `<unix seconds>:<n>`, the n starting again with each second."""
+    """Numbers events as `<unix seconds>:<n>`; n restarts every second."""
 
     __slots__ = ("_next", "_second")
 
@@ -23,7 +23,7 @@ class EventIds:
         self._next = 0
 
     def next(self, now: float) -> str:
-        """Give the next event's id. Time that steps back goes on in the last second, so that ids never repeat."""
+        """Return the next event id. If the time steps back, numbering goes on in the last second, so ids are unique."""
         second = max(int(now), self._second)
         if second != self._second:
             self._second, self._next = second, 0

@@ -1,4 +1,4 @@
-"""What a prediction's stream has sent so far, and those who read along. Late readers get everything from the start."""
+"""Event log of a prediction's stream. Late readers get all events from the start."""
 
 import asyncio
 import zlib
@@ -7,9 +7,9 @@ from gateway.simulator import sse
 
 
 class EventLog:
-    """The events of one stream, in wire form. After the end they are compressed, to be small in memory.
+    """The encoded events of a stream. They are compressed after the end, to save memory.
 
-    A reader is a place in the log; many may wait, and one wake-up serves them all.
+    A reader is an index into the log. All waiting readers are woken at once.
     """
 
     __slots__ = ("_count", "_frames", "_ids", "_limit", "_size", "_waiters", "_whole", "done")
@@ -25,7 +25,7 @@ class EventLog:
         self.done = False
 
     def add(self, event: str, data: str, now: float) -> None:
-        """Send one event; `done` is the last. What is over the limit is let go, the end never."""
+        """Append an event; `done` is the last. Events above the size limit are dropped, except `done`."""
         if self.done:
             return
         frame = sse.encode_event(event, self._ids.next(now), data)
@@ -42,14 +42,14 @@ class EventLog:
                 waiter.set_result(None)
 
     def place_after(self, last_event_id: str | None) -> int:
-        """Say where a reader goes on who has seen that event; an id that is unknown starts over."""
+        """Return the index after an event id; 0 for an unknown id."""
         if last_event_id is None:
             return 0
         line = f"\nid: {last_event_id}\n".encode()
         return next((place + 1 for place, frame in enumerate(self._all()) if line in frame), 0)
 
     def read(self, place: int, most: int | None = None) -> tuple[list[bytes], int]:
-        """Give the events from `place` on, `most` of them, and the place after them."""
+        """Return at most `most` events from `place` on, and the next place."""
         frames = self._all()[place : None if most is None else place + most]
         return frames, place + len(frames)
 
@@ -57,7 +57,7 @@ class EventLog:
         return self._count
 
     async def more(self, place: int, timeout: float) -> bool:
-        """Wait until there is something at `place`; False if nothing came for `timeout` seconds."""
+        """Wait until there is an event at `place`. Return False after `timeout` seconds without one."""
         if self._count <= place:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
@@ -69,12 +69,12 @@ class EventLog:
         return self._count > place
 
     def forget(self) -> None:
-        """Drop what was sent: the stream is gone, and who asks for it waits in vain."""
+        """Delete the events. Later readers get none."""
         self._frames, self._whole, self._count = [], None, 0
         self.done = True
 
     def _all(self) -> list[bytes]:
-        # Only the end of an event is an empty line, since every line of data has its field's name.
+        # Only the end of an event is an empty line, because data lines begin with a field name.
         if self._whole is None:
             return self._frames
         return [part + b"\n\n" for part in zlib.decompress(self._whole).split(b"\n\n")[:-1]]

@@ -1,4 +1,4 @@
-"""RFC 3339 times in the two forms the API sends: trimmed fractions at the edge, microseconds from the database."""
+"""RFC 3339 times in the API's two formats: trimmed fractions at the edge, microseconds from the database."""
 
 import re
 from datetime import UTC, datetime
@@ -7,26 +7,26 @@ _TIME = re.compile(r"^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|z
 
 
 def edge_time(microseconds: int, digits: int = 3) -> str:
-    """Write a time as Go does: at most `digits` of a fraction, trailing zeros left out (`.04Z`, or none at all)."""
+    """Format like Go: at most `digits` fractional digits without trailing zeros (`.04Z`, or no fraction)."""
     base, fraction = _split(microseconds)
     shown = f"{fraction:06d}000"[:digits].rstrip("0")
     return f"{base}.{shown}Z" if shown else f"{base}Z"
 
 
 def database_time(microseconds: int) -> str:
-    """Write a time as Django does: six digits, or no fraction when it is zero."""
+    """Format like Django: six fractional digits, or no fraction if it is zero."""
     base, fraction = _split(microseconds)
     return f"{base}.{fraction:06d}Z" if fraction else f"{base}Z"
 
 
 def exact_time(microseconds: int, digits: int) -> str:
-    """Write a time with exactly `digits` of a fraction (0, 3, 6 or 9)."""
+    """Format with exactly `digits` fractional digits (0, 3, 6 or 9)."""
     base, fraction = _split(microseconds)
     return f"{base}.{f'{fraction:06d}000'[:digits]}Z" if digits else f"{base}Z"
 
 
 def parse_time(text: str) -> int:
-    """Read an ISO 8601 date or time as epoch microseconds; ValueError if it is neither."""
+    """Parse an ISO 8601 date or time to epoch microseconds. Raise `ValueError` if invalid."""
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
         text += "T00:00:00Z"
     match = _TIME.match(text.replace(" ", "+") if text.count(" ") and "T" in text else text)

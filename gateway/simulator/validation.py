@@ -1,6 +1,6 @@
-"""Checks of bodies and inputs against JSON schemas, with the words of the validator that the API uses (gojsonschema).
+"""Validate bodies and inputs against JSON schemas, with the messages of the API's validator (gojsonschema).
 
-Only what Cog's schemas hold is known: required, type, enum, bounds, lengths, uri, `allOf`, `$ref`, arrays of these.
+Supports what Cog's schemas use: required, type, enum, bounds, lengths, uri, `allOf`, `$ref`, and arrays of these.
 """
 
 import re
@@ -77,7 +77,7 @@ _URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 def check(
     value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None = None, field: str = ""
 ) -> list[dict[str, str]]:
-    """List what is wrong with `value`, in the form of `invalid_fields`. `root` is where `$ref`s lead."""
+    """Return the errors of `value` in the format of `invalid_fields`. `root` resolves `$ref`s."""
     schema = _resolve(schema, root or {})
     kind = schema.get("type")
     if kind is not None and not _is_a(value, kind):
@@ -99,7 +99,7 @@ def check(
 
 
 def with_defaults(value: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the input as the model sees it: what was left out (or null) has the schema's default, if there is one."""
+    """Return the input with the schema's defaults for missing and null values."""
     full = {name: each["default"] for name, each in schema.get("properties", {}).items() if "default" in each}
     full.update({name: given for name, given in value.items() if given is not None})
     return full

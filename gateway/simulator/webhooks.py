@@ -1,4 +1,4 @@
-"""Signed webhooks in Replicate's event semantics: which events go out, how often, and how the end is retried."""
+"""Signed webhooks with Replicate's semantics: events, throttling, and retries of `completed`."""
 
 import asyncio
 import base64
@@ -18,19 +18,19 @@ from gateway.simulator.prediction import Prediction
 EVENTS = ("start", "output", "logs", "completed")
 DEFAULT_EVENTS = frozenset({"output", "completed"})
 THROTTLE_SECONDS = 0.5
-RETRY_SECONDS = (0.5, 1, 2, 4, 8, 16, 32)  # the last try about a minute after completion
+RETRY_SECONDS = (0.5, 1, 2, 4, 8, 16, 32)  # the last attempt is about a minute after completion
 RECEIVER_TIMEOUT_SECONDS = 10.0
 _MAX_WAITING = 1000
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """Sign as Standard Webhooks say: HMAC-SHA256 over `{id}.{timestamp}.{body}`, keyed by what follows `whsec_`."""
+    """Sign according to Standard Webhooks: HMAC-SHA256 over `{id}.{timestamp}.{body}`, with the key after `whsec_`."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     return "v1," + base64.b64encode(hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, "sha256")).decode()
 
 
 class Sender:
-    """Sends one prediction's webhooks in turn, so that a slow receiver delays its own only."""
+    """Sends the webhooks of a prediction in order, independent of other receivers."""
 
     __slots__ = ("_held", "_last_at", "_post", "_queue", "_targets", "_task", "prediction")
 
@@ -44,7 +44,7 @@ class Sender:
         self._task: asyncio.Task[None] | None = None
 
     def event(self, event: str, body: Callable[[], bytes]) -> None:
-        """Send an event if it was asked for and is not throttled; `body` is called only then."""
+        """Send an event if it was requested and is not throttled. `body` is called only then."""
         asked = self.prediction.webhook_events_filter
         if event not in (asked or DEFAULT_EVENTS):
             return
@@ -82,7 +82,7 @@ class Sender:
 
 
 class Webhooks:
-    """Owns the connections and the tasks of all senders."""
+    """Owns the connections and tasks of all senders."""
 
     def __init__(self, secret: str, clock: SimulatorClock, faults: FaultBook) -> None:
         self.secret = secret
@@ -94,22 +94,22 @@ class Webhooks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def sender(self, prediction: Prediction, targets: tuple[str, ...]) -> Sender:
-        """Make the sender of one prediction."""
+        """Create the sender of a prediction."""
         return Sender(prediction, self, targets)
 
     def strike(self, targets: tuple[str, ...]) -> dict[str, Fault]:
-        """Take the faults for one event."""
+        """Return the faults to apply to an event."""
         return self._faults.strike("webhooks.deliver", "/", targets) if self._faults else {}
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a sender's work, and hold on to it."""
+        """Run a sender's work as a task."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def deliver(self, url: str, message_id: str, body: bytes, tries: int, *, wrong: bool) -> None:
-        """POST one message until it is taken or the tries are used up. Redirects are not followed."""
+        """POST a message until it is accepted or the attempts are used up. Redirects are not followed."""
         for attempt in range(tries):
             timestamp = int(self.clock.now())
             secret = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}" if wrong else self.secret
@@ -139,19 +139,19 @@ class Webhooks:
         return None
 
     async def drain(self, seconds: float = 5.0) -> None:
-        """Wait until nothing is on its way any more, for tests."""
+        """Wait until all messages are sent, for tests."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=seconds)
 
     async def cancel_all(self) -> None:
-        """Stop everything on its way."""
+        """Cancel all deliveries."""
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def close(self) -> None:
-        """Stop, and close the connections."""
+        """Cancel all deliveries and close the connections."""
         await self.cancel_all()
         if self._session is not None:
             await self._session.close()

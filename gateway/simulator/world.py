@@ -1,4 +1,4 @@
-"""Everything the simulated service knows, and the acts that the routes ask of it."""
+"""State of the simulated service, and the operations of its routes."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from gateway.simulator.webhooks import Webhooks
 
 
 class World:
-    """The state of one simulator. Routes read it, and change it through its methods."""
+    """The state of a simulator. Routes change it through its methods."""
 
     def __init__(self, settings: SimulatorSettings) -> None:
         self.settings = settings
@@ -36,7 +36,7 @@ class World:
         self.requests = RequestLog(settings.max_requests_logged, settings.max_body_logged)
         self.accounts = Accounts(settings.tokens)
         self.registry = Registry(self.clock)
-        self.links = Links("", "")  # filled in when the ports are known
+        self.links = Links("", "")  # set when the ports are known
         self.outputs = OutputStore(settings.max_output_bytes, self.clock.now)
         self.files = FileStore(settings.max_file_bytes, self.clock.now)
         self.webhooks = Webhooks(settings.webhook_secret, self.clock, self.faults)
@@ -60,7 +60,7 @@ class World:
         self.clock.on_advance(self.sweep)
 
     def bucket(self, account: str, kind: str) -> Bucket:
-        """Give the account's rate limit for `create`, `poll` or `other`."""
+        """Return the account's rate limit for `create`, `poll` or `other`."""
         found = self._buckets.get((account, kind))
         if found is None:
             settings = self.settings
@@ -84,7 +84,7 @@ class World:
         destination: str | None = None,
         faults: dict[str, Fault] | None = None,
     ) -> Prediction:
-        """Record a prediction (or, with a destination, a training) and start it."""
+        """Record a prediction, or with a destination a training, and start it."""
         created_us = self.clock.stamp()
         prediction = Prediction(ids.prediction_id(self.clock.now()), account, model, version, body["input"], created_us)
         prediction.deployment = deployment
@@ -106,22 +106,22 @@ class World:
         return prediction
 
     def keep(self, prediction: Prediction) -> None:
-        """Record a prediction, and forget the oldest when there are too many."""
+        """Record a prediction, and delete the oldest above the limit."""
         self.predictions[prediction.id] = prediction
-        insort(self._in_order, prediction, key=_created)  # nearly always at the end
+        insort(self._in_order, prediction, key=_created)  # almost always at the end
         excess = len(self.predictions) - self.settings.max_predictions
         if excess > 0:
-            # A few more than needed, so that the list is not shifted for each new one.
+            # Delete in batches, so that the list is not shifted for each new prediction.
             for oldest in self._in_order[: excess + self.settings.max_predictions // 50]:
                 self._forget(oldest)
             self._in_order = self._in_order[excess + self.settings.max_predictions // 50 :]
 
     def in_order(self) -> list[Prediction]:
-        """Give all predictions and trainings, oldest first."""
+        """Return all predictions and trainings, oldest first."""
         return self._in_order
 
     def find(self, account: str, prediction_id: str) -> Prediction | None:
-        """Find an account's own prediction or training, its data gone if its hour is over."""
+        """Return a prediction or training of the account, without its data if that has expired."""
         prediction = self.predictions.get(prediction_id)
         if prediction is None or prediction.account != account:
             return None
@@ -129,14 +129,14 @@ class World:
         return prediction
 
     def expire(self, prediction: Prediction) -> None:
-        """Remove a prediction's data an hour after completion; those made on the web site keep theirs."""
+        """Delete a prediction's data an hour after completion, unless it was created on the web site."""
         if prediction.completed_us is None or prediction.data_removed or prediction.source == "web":
             return
         if prediction.completed_us + RETENTION_SECONDS * 1_000_000 <= self.clock.now() * 1_000_000:
             prediction.remove_data()
 
     def sweep(self) -> None:
-        """Let go of everything whose time is over."""
+        """Delete expired data."""
         for prediction in self.predictions.values():
             self.expire(prediction)
         self.outputs.sweep()
@@ -144,7 +144,7 @@ class World:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Note that the present task holds a connection open for long, so that closing does not wait for it."""
+        """Register the current task as a long-lived connection, so that close() ends it."""
         task = asyncio.current_task()
         assert task is not None
         self._holders.add(task)
@@ -154,12 +154,12 @@ class World:
             self._holders.discard(task)
 
     def let_go(self) -> None:
-        """End the connections that are held open."""
+        """Close the long-lived connections."""
         for task in tuple(self._holders):
             task.cancel()
 
     async def reset(self) -> None:
-        """Go back to the start: nothing created, nothing logged, the settings' own faults."""
+        """Reset: no predictions, no logged requests, and the faults of the settings."""
         await self.runner.close()
         await self.webhooks.cancel_all()
         self.predictions.clear()
@@ -174,12 +174,12 @@ class World:
         self.clock.reset()
 
     async def close(self) -> None:
-        """Stop all that runs."""
+        """Stop all tasks."""
         await self.runner.close()
         await self.webhooks.close()
 
     def forget_version(self, version_id: str) -> None:
-        """Forget the predictions of a version that was deleted, their outputs included."""
+        """Delete the predictions of a deleted version, with their outputs."""
         gone = [each for each in self._in_order if each.version.id == version_id]
         for prediction in gone:
             self._forget(prediction)
@@ -199,7 +199,7 @@ def _created(prediction: Prediction) -> int:
 
 
 def _apply(prediction: Prediction, faults: dict[str, Fault]) -> None:
-    """Note on a new prediction what the faults of its create ask for."""
+    """Apply the faults of a create to the new prediction."""
     for name, fault in faults.items():
         note = _NOTES.get(name)
         if note is not None:

@@ -31,7 +31,7 @@ class Claim:
         except OSError as exc:
             os.close(file)
             raise StoreUnavailable(
-                "Another process serves from this store. SQLite takes one; use Redis for several."
+                "Another process serves from this store. One process serves one SQLite file."
             ) from exc
         self._file = file
 

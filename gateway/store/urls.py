@@ -11,11 +11,9 @@ _FORMS = "sqlite:///relative/path or sqlite:////absolute/path"
 def open_store(url: str) -> Store:
     """Make the store of that url; it is opened by its `open`. Raises `ValueError` with what is wrong with the url."""
     parts = urlsplit(url)
-    if parts.scheme in {"redis", "rediss", "unix"}:
-        raise ValueError(f"redis comes with a later version: use {_FORMS}")
     path = unquote(parts.path.removeprefix("/"))
     if parts.scheme != "sqlite" or parts.netloc or parts.query or parts.fragment or not url.startswith("sqlite:///"):
-        raise ValueError(f"expected {_FORMS}")
+        raise ValueError(f"expected {_FORMS}; SQLite is the only store so far")
     if not path or path.endswith("/"):
         raise ValueError(f"names no file: expected {_FORMS}")
     if path == ":memory:":

@@ -40,11 +40,11 @@ class CreateLimiter(Protocol):
 class AccountObserver(Protocol):
     """Whoever counts how the account is shared. `lane` is `creates` or `requests`."""
 
-    def turn_waited(self, lane: str, seconds: float) -> None:
+    def permit_waited(self, lane: str, seconds: float) -> None:
         """Note a turn that had to be waited for."""
         ...
 
-    def turn_refused(self, lane: str, reason: str) -> None:
+    def permit_refused(self, lane: str, reason: str) -> None:
         """Note somebody who got no turn: `timeout`, or `queue_full`."""
         ...
 

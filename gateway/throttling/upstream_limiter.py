@@ -152,12 +152,12 @@ class UpstreamLimiter:
     async def _queue(self, name: str, asker: str, until: float, *, returned: bool) -> None:
         lane, began = self.creates if name == CREATES else self.requests, self._clock.monotonic()
         if lane.is_full(asker) and not returned:
-            self._observer.turn_refused(name, "queue_full")
+            self._observer.permit_refused(name, "queue_full")
             raise self._refusal(name, lane, f"{MAX_WAITING} requests of your team wait for their turn already.")
         if await lane.permit(asker, until, returned=returned):
-            self._observer.turn_waited(name, self._clock.monotonic() - began)
+            self._observer.permit_waited(name, self._clock.monotonic() - began)
             return
-        self._observer.turn_refused(name, "timeout")
+        self._observer.permit_refused(name, "timeout")
         raise self._refusal(name, lane, "There was no turn for your team in time.")
 
     def _refusal(self, name: str, lane: FairLimiter, reason: str) -> RateLimited:

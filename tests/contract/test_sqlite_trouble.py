@@ -358,7 +358,7 @@ def test_a_url_names_a_file(url: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("redis://localhost/0", "later version"),
+        ("redis://localhost/0", "SQLite is the only store"),
         ("postgresql://localhost/x", "expected sqlite:///"),
         ("gateway.sqlite", "expected sqlite:///"),
         ("", "expected sqlite:///"),

@@ -1,4 +1,4 @@
-"""The usage page in a real Chromium: figures that are the ledger's, nothing from elsewhere, a page for everybody."""
+"""The usage page in a real Chromium: correct, self-contained and accessible."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def ops() -> dict[str, Any]:
 async def gateway(
     upstream: Simulator, tmp_path: Path, a_quiet_gateway: None, ops: dict[str, Any]
 ) -> AsyncIterator[Stack]:
-    """A gateway whose month has been a busy one."""
+    """A gateway with a month of usage."""
     await live_through(tmp_path / "gateway.db", time.time())
     async with start_gateway(upstream, tmp_path, teams=TEAMS, ops=ops) as stack:
         yield stack
@@ -69,7 +69,7 @@ def page(clients: Path, gateway: Stack, tmp_path: Path) -> Page:
 
 
 def told_by_the_command_line(stack: Stack, *options: str) -> Any:
-    """Ask `gateway usage` beside the gateway."""
+    """Run `gateway usage` while the gateway is running."""
     config = stack.database.parent / "config.toml"
     if not config.exists():
         teams = "\n".join(f'[[teams]]\nname = "{team}"' for team in ("alpha", "beta", "operator"))
@@ -91,8 +91,8 @@ def row_of(sums: Any) -> list[str]:
     return [*counts, f"{sums['seconds']:,.3f}", usd(sums["spend_microusd"]), usd(sums["saved_microusd"])]
 
 
-async def test_what_the_page_shows_is_what_the_ledger_says(page: Page, gateway: Stack):
-    """Every row of every table, and the totals: equal to `gateway usage`, to the micro-dollar."""
+async def test_the_page_equals_gateway_usage(page: Page, gateway: Stack):
+    """Every row and total, to the micro-dollar."""
     seen = await page("look")
     by_team = told_by_the_command_line(gateway, "--by", "team")
     by_model = told_by_the_command_line(gateway, "--by", "model")
@@ -125,8 +125,8 @@ async def test_what_the_page_shows_is_what_the_ledger_says(page: Page, gateway: 
 @pytest.mark.parametrize(
     ("scheme", "small"), [("light", False), ("dark", False), ("light", True), ("dark", True)], ids=str
 )
-async def test_everybody_can_use_it(page: Page, scheme: str, small: bool):
-    """In light and in dark, on a desk and on a phone: axe finds nothing, nothing is cut off, every chart is drawn."""
+async def test_the_page_is_accessible(page: Page, scheme: str, small: bool):
+    """Light and dark, desktop and phone: axe finds nothing, nothing is cut off, every chart is rendered."""
     seen = await page("look", scheme=scheme, small=small)
     assert seen["violations"] == []
     assert seen["overflow"] <= 0
@@ -135,14 +135,14 @@ async def test_everybody_can_use_it(page: Page, scheme: str, small: bool):
     assert len(seen["charts"]) == 3
     for chart in seen["charts"]:
         assert chart["bars"] > 0
-        # Colours come from the page's own style, and differ by series.
+        # Colors come from the page's stylesheet and differ by series.
         assert len(chart["fills"]) >= 2
         assert "rgb(0, 0, 0)" not in chart["fills"]
         assert "table below" in chart["words"]
 
 
-async def test_the_figures_change_while_one_looks(page: Page, upstream: Simulator):
-    """A prediction elsewhere is seen within seconds; an open table stays open; paused, nothing moves."""
+async def test_an_open_page_is_updated(page: Page, upstream: Simulator):
+    """A new prediction appears within seconds, an open table stays open, and pausing stops updates."""
     body = {"version": version_of(upstream, "acme/storyteller"), "input": {"prompt": "hi", "max_tokens": 2}}
     seen = await page("watch", body=body)
     before, after, paused = (int(seen[when]["Predictions"].replace(",", "")) for when in ("before", "after", "paused"))
@@ -151,32 +151,32 @@ async def test_the_figures_change_while_one_looks(page: Page, upstream: Simulato
 
 
 async def test_the_keyboard_reaches_everything(page: Page):
-    """First the way past the header, then every button, table and chart, each with a mark that can be seen."""
+    """First the skip link, then every button, table and chart, each with a visible focus."""
     stops = (await page("tab", steps=12))["stops"]
-    assert stops[0]["text"] == "Skip to the figures"
+    assert stops[0]["text"] == "Skip to content"
     assert stops[1]["text"] == "Pause updates"
     assert {"SUMMARY", "DIV"} <= {stop["tag"] for stop in stops}
     assert all(stop["outlineStyle"] != "none" for stop in stops)
 
 
 class TestWithAToken:
-    """The ops listener asks for a token."""
+    """With a token on the ops listener."""
 
     @pytest.fixture
     def ops(self) -> dict[str, Any]:
-        """What the stack knows as the operator's key is the operators' token too."""
+        """Use the stack's operator key as the operators' token."""
         return {"token_env": "KEY_OPERATOR"}
 
     async def test_operators_sign_in_and_out(self, page: Page, gateway: Stack):
-        """The form is passed once; the cookie is out of reach for scripts; afterwards the door is shut."""
+        """The cookie is not readable by scripts. After signing out, access is denied."""
         seen = await page("leave", secret=gateway.keys["operator"])
         assert seen["asked"].endswith("/dashboard/sign-in")
         (cookie,) = seen["cookies"]
         assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/dashboard")
         assert seen["afterwards"].endswith("/dashboard/sign-in")
 
-    async def test_a_lead_sees_the_own_team(self, page: Page, gateway: Stack):
-        """With a key of beta: beta's figures, and nobody else's. The form passes axe as well."""
+    async def test_a_team_key_shows_its_team_only(self, page: Page, gateway: Stack):
+        """The data of beta and no other team. The form passes axe too."""
         seen = await page("look", secret=gateway.keys["beta"])
         assert seen["violations"] == []
         assert seen["cookie"] == ""

@@ -1,4 +1,4 @@
-"""The demo, used as a newcomer would use it: one command, a page in a real browser, lines pasted into a terminal."""
+"""The demo as a user sees it: one command, a page in a real browser, commands to paste."""
 
 import contextlib
 import fcntl
@@ -37,12 +37,12 @@ START_SECONDS = 30
 LOOPBACK = {"127.0.0.1", "localhost"}
 
 
-# --- What a demo is to a test -------------------------------------------------------------------------------------
+# --- A running demo -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Started:
-    """A demo that runs as a program of its own, and what it said."""
+    """A demo in its own process, with its output."""
 
     process: subprocess.Popen[str]
     said: str
@@ -76,7 +76,7 @@ class Started:
 
 @contextlib.contextmanager
 def started(port: int, folder: Path, **environ: str) -> Iterator[Started]:
-    """Start the demo in a folder that also has its temporary files, and end it."""
+    """Start the demo with its temporary files in a folder, and stop it."""
     process = begin(port, folder, **environ)
     try:
         yield Started(process, said_by(process))
@@ -105,7 +105,7 @@ def begin(port: int, folder: Path, **environ: str) -> subprocess.Popen[str]:
 
 
 def said_by(process: subprocess.Popen[str]) -> str:
-    """Read what it says when it is ready."""
+    """Read the start message."""
     assert process.stdout
     said = ""
     for line in process.stdout:
@@ -116,7 +116,7 @@ def said_by(process: subprocess.Popen[str]) -> str:
 
 
 def free_port() -> int:
-    """Find a port that is free, and the next one too."""
+    """Find a free port whose next port is free too."""
     for _ in range(100):
         with socket.create_server(("127.0.0.1", 0)) as first:
             port: int = first.getsockname()[1]
@@ -140,7 +140,7 @@ class Answer:
 
 
 def ask(method: str, url: str, body: Any = None, **headers: str) -> Answer:
-    """Send one request; redirects are not followed. `Host` may be said."""
+    """Send a request without following redirects. `Host` can be set."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=10)
     with contextlib.closing(connection):
@@ -155,7 +155,7 @@ def ask(method: str, url: str, body: Any = None, **headers: str) -> Answer:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """One demo for all tests that leave it as it is; without Node, one without the npm client."""
+    """A demo shared by tests that do not change it; without Node, it has no npm client."""
     has_node = os.environ.get("CI") or (find_tool("npm") and find_tool("node"))
     bundle = str(build()) if has_node else ""
     with started(free_port(), tmp_path_factory.mktemp("demo"), GATEWAY_DEMO_BUNDLE=bundle) as running:
@@ -169,7 +169,7 @@ def bundle() -> Path:
 
 
 def build() -> Path:
-    """Bundle the npm client as `make demo` does it, unless that has been done."""
+    """Bundle the npm client like `make demo`, unless it exists."""
     npm = require_tool("npm")
     require_tool("node")
     wanted = hashlib.sha256()
@@ -197,7 +197,7 @@ def drive_command(scenario: str, address: str, **more: str) -> tuple[list[str], 
 
 
 def drive(scenario: str, address: str) -> Any:
-    """Let Chromium do something with the page, and return what it saw."""
+    """Run a scenario in Chromium, and return its observations."""
     command, environ = drive_command(scenario, address)
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
@@ -205,7 +205,7 @@ def drive(scenario: str, address: str) -> Any:
 
 
 def prediction(demo: Started, seen: Any, team: str = "studio") -> Any:
-    """Ask the gateway for what the page has shown, with the team's own key."""
+    """Get the prediction that the page showed, with the team's key."""
     answer = ask("GET", f"{demo.base_url}/predictions/{seen['id']}", Authorization=f"Bearer {demo.keys[team]}")
     assert answer.status == 200, answer
     return answer.json
@@ -218,7 +218,7 @@ def prediction(demo: Started, seen: Any, team: str = "studio") -> Any:
 @pytest.mark.node
 @pytest.mark.parametrize("way", ["fetch", "npm"])
 def test_the_page_streams_a_text_and_draws_an_image(demo: Started, way: str) -> None:
-    """A newcomer opens the gateway's address, presses both buttons, and sees what the models made of it."""
+    """A user opens the gateway's URL, presses both buttons, and sees the results."""
     seen = drive(way, f"{demo.origin}/")
 
     assert seen["address"] == demo.page, "the gateway's address leads to the page"
@@ -249,8 +249,8 @@ def test_the_page_streams_a_text_and_draws_an_image(demo: Started, way: str) -> 
 @pytest.mark.chromium
 @pytest.mark.node
 @pytest.mark.parametrize("scenario", ["cancel", "cancel_npm"])
-def test_a_visitor_can_cancel(demo: Started, scenario: str) -> None:
-    """Cancel ends the text where it is, and an image before it begins; both are canceled at the gateway too."""
+def test_cancel_stops_text_and_image(demo: Started, scenario: str) -> None:
+    """The text stops, the image is not created, and both are canceled at the gateway."""
     seen = drive(scenario, demo.page)
 
     text = seen["result"]["text"]
@@ -266,8 +266,8 @@ def test_a_visitor_can_cancel(demo: Started, scenario: str) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_the_other_team_is_told_that_there_is_no_such_prediction(demo: Started) -> None:
-    """One press asks for the run as the second team, which sees nothing of it."""
+def test_the_other_team_gets_a_404_for_the_prediction(demo: Started) -> None:
+    """The button requests the prediction as the second team."""
     seen = drive("other", demo.page)
 
     assert seen["result"]["said"] == "404 The requested resource could not be found."
@@ -276,8 +276,8 @@ def test_the_other_team_is_told_that_there_is_no_such_prediction(demo: Started) 
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_the_page_runs_for_the_second_team_too(demo: Started) -> None:
-    """Choosing the other team takes a token of that team, and the run is that team's."""
+def test_the_page_can_use_the_second_team(demo: Started) -> None:
+    """It gets a token of that team, and the run belongs to it."""
     seen = drive("second", demo.page)
 
     text = seen["result"]["text"]
@@ -290,8 +290,8 @@ def test_the_page_runs_for_the_second_team_too(demo: Started) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_a_page_that_was_left_open_renews_its_token(demo: Started) -> None:
-    """A visitor who comes back ten minutes later presses the button, and it works."""
+def test_an_open_page_renews_its_token(demo: Started) -> None:
+    """The button works after ten minutes."""
     seen = drive("late", demo.page)
 
     first, second = seen["result"]["first"], seen["result"]["second"]
@@ -302,8 +302,8 @@ def test_a_page_that_was_left_open_renews_its_token(demo: Started) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_the_page_works_under_the_name_localhost(demo: Started) -> None:
-    """Whoever types localhost gets a page that works, though that is another origin."""
+def test_the_page_works_as_localhost(demo: Started) -> None:
+    """That is a different origin."""
     seen = drive("fetch", demo.page.replace("127.0.0.1", "localhost"))
 
     assert seen["result"]["text"]["status"] == seen["result"]["image"]["status"] == "succeeded"
@@ -313,7 +313,7 @@ def test_the_page_works_under_the_name_localhost(demo: Started) -> None:
 @pytest.mark.chromium
 @pytest.mark.node
 def test_without_a_bundle_the_page_does_not_offer_the_npm_client(tmp_path: Path) -> None:
-    """As after `pip install`: the page works, and says nothing of what is not there."""
+    """As after `pip install`: the page works without it."""
     with started(free_port(), tmp_path, GATEWAY_DEMO_BUNDLE="") as demo:
         assert "make demo" in demo.said
         seen = drive("offers", demo.page)
@@ -322,11 +322,11 @@ def test_without_a_bundle_the_page_does_not_offer_the_npm_client(tmp_path: Path)
     assert seen["complaints"] == []
 
 
-# --- What is pasted -----------------------------------------------------------------------------------------------
+# --- Commands to paste --------------------------------------------------------------------------------------------
 
 
 def paste(line: str, folder: Path) -> str:
-    """Run a line in a shell, where this Python's packages are at hand."""
+    """Run a command in a shell with the packages of this Python."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["/bin/sh", "-c", line],
@@ -342,8 +342,8 @@ def paste(line: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_line_for_curl_can_be_pasted(demo: Started, tmp_path: Path) -> None:
-    """curl prints a finished prediction."""
+def test_the_curl_command_works(demo: Started, tmp_path: Path) -> None:
+    """It prints a finished prediction."""
     require_tool("curl")
     answer = json.loads(paste(demo.line("curl "), tmp_path))
 
@@ -351,8 +351,8 @@ def test_the_line_for_curl_can_be_pasted(demo: Started, tmp_path: Path) -> None:
     assert "about llamas" in "".join(answer["output"])
 
 
-def test_a_picture_that_was_painted_before_is_the_gateways_own(demo: Started) -> None:
-    """Copies are made, so that a picture can be had again when the simulator, as Replicate would, has deleted it."""
+def test_a_hit_links_to_the_stored_copy_of_an_image(demo: Started) -> None:
+    """The copy works after the simulator has deleted the original."""
     key = {"Authorization": f"Bearer {demo.keys['lab']}", "Prefer": "wait"}
     body = {"input": {"prompt": "a demo", "seed": 7}}
     path = f"{demo.base_url}/models/black-forest-labs/flux-schnell/predictions"
@@ -366,23 +366,23 @@ def test_a_picture_that_was_painted_before_is_the_gateways_own(demo: Started) ->
 
 
 @pytest.mark.node
-def test_the_line_for_node_can_be_pasted(demo: Started) -> None:
-    """Where the npm client is installed, Node prints the text as it comes."""
+def test_the_node_command_works(demo: Started) -> None:
+    """With the npm client installed, Node prints the text as it arrives."""
     build()
 
     assert "about llamas" in paste(demo.line("node "), BUILD)
 
 
-def test_the_line_for_python_can_be_pasted(demo: Started, tmp_path: Path) -> None:
-    """Where the Python client is installed, Python prints the text."""
+def test_the_python_command_works(demo: Started, tmp_path: Path) -> None:
+    """With the Python client installed, Python prints the text."""
     assert "about llamas" in paste(demo.line("REPLICATE_BASE_URL="), tmp_path)
 
 
-# --- What the page may and may not have ---------------------------------------------------------------------------
+# --- Permissions of the page -------------------------------------------------------------------------------------
 
 
-def test_nothing_that_the_page_gets_holds_a_key_of_a_team(demo: Started) -> None:
-    """A page is public: its files and its token show no key, and the account's token least of all."""
+def test_the_page_gets_no_key_of_a_team(demo: Started) -> None:
+    """Its files and its token contain no key, and not the account's token."""
     got = [ask("GET", demo.page + name) for name in ("", "page.js", "snippets.js", "page.css", "icon.svg", "demo.json")]
     got.append(ask("POST", f"{demo.page}token", {"team": "studio"}, Origin=demo.page.rstrip("/")))
 
@@ -392,8 +392,8 @@ def test_nothing_that_the_page_gets_holds_a_key_of_a_team(demo: Started) -> None
         assert "r8_" not in answer.body.decode()
 
 
-def test_the_page_gets_a_token_for_itself_only(demo: Started) -> None:
-    """What a visitor could copy out of the page does little: it runs two models, from this page, for minutes."""
+def test_the_pages_token_is_narrow(demo: Started) -> None:
+    """It can run two models, from this page, for minutes."""
     origin = demo.page.rstrip("/")
     token = ask("POST", f"{demo.page}token", {"team": "studio"}, Origin=origin).json["token"]
     bearer = {"Authorization": f"Bearer {token}"}
@@ -421,8 +421,8 @@ def test_the_page_gets_a_token_for_itself_only(demo: Started) -> None:
         ({"Origin": "page"}, {"team": "x" * 2000}, 413),
     ],
 )
-def test_nobody_but_the_page_gets_a_token(demo: Started, headers: dict[str, str], body: Any, status: int) -> None:
-    """Another site that a visitor has open cannot fetch a token from the demo's server."""
+def test_other_origins_get_no_token(demo: Started, headers: dict[str, str], body: Any, status: int) -> None:
+    """Another site in the visitor's browser cannot get a token from the demo's server."""
     if headers.get("Origin") == "page":
         headers = headers | {"Origin": demo.page.rstrip("/")}
 
@@ -433,8 +433,8 @@ def test_nobody_but_the_page_gets_a_token(demo: Started, headers: dict[str, str]
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_the_page_may_load_nothing_from_elsewhere(demo: Started) -> None:
-    """The policy names this machine only, and has no room for inline code."""
+def test_the_content_security_policy_allows_this_machine_only(demo: Started) -> None:
+    """And no inline code."""
     answer = ask("GET", demo.page)
     policy = answer.headers["content-security-policy"]
 
@@ -452,10 +452,8 @@ def test_the_page_may_load_nothing_from_elsewhere(demo: Started) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.chromium
 @pytest.mark.node
-def test_it_stops_in_a_moment_while_a_page_streams_and_leaves_nothing(
-    tmp_path: Path, bundle: Path, number: signal.Signals
-) -> None:
-    """Ctrl+C is answered at once, without complaints, and the temporary folder is gone."""
+def test_ctrl_c_stops_a_streaming_demo_and_cleans_up(tmp_path: Path, bundle: Path, number: signal.Signals) -> None:
+    """It exits quickly without errors, and the temporary folder is deleted."""
     with started(free_port(), tmp_path, GATEWAY_DEMO_BUNDLE=str(bundle)) as demo:
         assert [path.name[:13] for path in tmp_path.iterdir()] == ["gateway-demo-"]
         command, environ = drive_command("open", demo.page)
@@ -478,32 +476,32 @@ def test_it_stops_in_a_moment_while_a_page_streams_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_that_comes_twice_leaves_nothing_either(tmp_path: Path) -> None:
-    """Runners such as timeout and npm send a signal once more; the demo tidies up all the same."""
+def test_a_second_signal_does_not_prevent_the_cleanup(tmp_path: Path) -> None:
+    """Runners such as timeout and npm send a signal again."""
     for pause in (0.0, 0.001, 0.005, 0.02):
         with started(0, tmp_path) as demo:
             demo.process.send_signal(signal.SIGTERM)
             time.sleep(pause)
             demo.process.send_signal(signal.SIGTERM)
-            # The second may come when all is done and the program is about to end.
+            # The second signal may arrive when the process is exiting.
             assert demo.process.wait(10) in (0, -signal.SIGTERM)
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> None:
-    """No traceback, and no half of a demo left behind."""
+def test_a_port_in_use_is_reported_in_a_sentence(tmp_path: Path) -> None:
+    """No traceback, and nothing is left behind."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = begin(port, tmp_path)
         said, _ = process.communicate(timeout=START_SECONDS)
 
     assert process.returncode == 1
-    assert said == (f"Error: Port {port} is in use; choose another one with --port, or any free one with --port 0.\n")
+    assert said == (f"Error: Port {port} is in use; choose another with --port, or a free one with --port 0.\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_page_whose_port_is_taken_goes_elsewhere(tmp_path: Path) -> None:
-    """The next port belongs to another program: the demo starts all the same, and the page is where it says."""
+def test_the_page_uses_a_free_port_if_its_own_is_in_use(tmp_path: Path) -> None:
+    """The demo starts and prints the actual URL."""
     port = free_port()
     with socket.create_server(("127.0.0.1", port + 1)), started(port, tmp_path) as demo:
         assert demo.base_url == f"http://127.0.0.1:{port}/v1"
@@ -514,17 +512,17 @@ def test_a_page_whose_port_is_taken_goes_elsewhere(tmp_path: Path) -> None:
     assert (answer.status, answer.headers["location"]) == (302, demo.page)
 
 
-def test_a_bundle_that_is_named_and_missing_is_told_in_a_sentence(tmp_path: Path) -> None:
-    """A wrong path in the variable is not passed over in silence."""
+def test_a_missing_bundle_is_reported_in_a_sentence(tmp_path: Path) -> None:
+    """A wrong path in the variable is not ignored."""
     process = begin(0, tmp_path, GATEWAY_DEMO_BUNDLE="no/such.js")
     said, _ = process.communicate(timeout=START_SECONDS)
 
     assert process.returncode == 1
-    assert said == "Error: GATEWAY_DEMO_BUNDLE names no/such.js, which cannot be read: No such file or directory.\n"
+    assert said == "Error: GATEWAY_DEMO_BUNDLE: no/such.js cannot be read: No such file or directory.\n"
 
 
-async def test_a_demo_can_be_run_inside_of_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`async with demo() as running` gives a demo on any free ports, and nothing in it blocks the event loop."""
+async def test_a_demo_runs_within_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`async with demo() as running` uses free ports and does not block the event loop."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with blockbuster_ctx():
         async with run_a_demo() as running, aiohttp.ClientSession() as session:

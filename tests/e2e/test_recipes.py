@@ -1,59 +1,181 @@
-"""What the README says, pasted: its JavaScript runs in Node and in a real Chromium, against a gateway."""
+"""The recipes of the pages in docs/, pasted: in a shell, in Node and in a real Chromium, with the README's config."""
 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+import os
+import re
+import tomllib
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway.simulator import Simulator
-from tests.support.node import run_script
-from tests.support.pages import Site, bundle_page, serve_site
-from tests.support.recipes import blocks, replaced
-from tests.support.stack import Stack, start_gateway
-from tests.support.tools import clean_environment, require_tool
-from tests.support.upstream import assert_upstream_saw_no_key, until
+from gateway.config import from_mapping
+from gateway.simulator import Simulator, load_faults
+from tests.support.pages import Site, serve_site
+from tests.support.readme import (
+    ORIGIN,
+    ReadmeGateway,
+    release_when_read,
+    run_in_page,
+    run_recipe,
+    serve_readme,
+    serving,
+)
+from tests.support.recipes import ROOT, all_blocks, blocks, replaced
+from tests.support.tools import require_tool
+from tests.support.upstream import until
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.timeout(90)
 
-README = "README.md"
-LOCAL = "http://127.0.0.1:8080"
-PUBLIC = "https://gateway.example.com"
-
-
-async def run_recipe(*command: str, folder: Path, **environ: str) -> str:
-    """Run a command as a reader would; return what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=folder, env=clean_environment(**environ), stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
-
-
-async def mint(stack: Stack, folder: Path) -> str:
-    """Run the recipe by which a server mints a token."""
-    (recipe,) = blocks(README, "A web page", "sh")
-    bash = require_tool("bash")
-    require_tool("curl")
-    line = replaced(recipe, {LOCAL: stack.origin})
-    token: str = json.loads(await run_recipe(bash, "-c", line, folder=folder, GATEWAY_KEY=stack.keys["alpha"]))["token"]
-    return token
+BROWSERS, KEYS, CACHING, DEPLOY = (f"docs/{name}.md" for name in ("browsers", "keys", "caching", "deploy"))
+_STATE = "/var/lib/replicate-gateway"
+_BACKUPS = "/var/backups"
+_STUBS = """
+systemctl() { :; }
+docker() {
+  case "$1 $2" in
+    "exec gateway") "${@:3}" ;;
+    "cp gateway:/data/backup.db") cp backup.db "$3" ;;
+    "run --rm") python3 -c "${@: -1}" ;;
+  esac
+}
+"""
 
 
-async def test_the_javascript_recipe_runs_in_node(gateway: Stack, upstream: Simulator, clients: Path, tmp_path: Path):
-    """As it is written, with the package of the same name installed."""
-    (recipe,) = blocks(README, "JavaScript", "js")
-    (tmp_path / "recipe.mjs").write_text(replaced(recipe, {LOCAL: gateway.origin}))
-    (tmp_path / "node_modules").symlink_to(clients / "node_modules")
-    printed = await run_recipe(require_tool("node"), "recipe.mjs", folder=tmp_path, GATEWAY_KEY=gateway.keys["alpha"])
-    assert printed == "".join(upstream.predictions[0].output) + "\n"
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    """A server for a page whose script is written by the test."""
+    async with serve_site(tmp_path / "bundle.js") as site:
+        yield site
+
+
+@pytest.fixture
+async def gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[ReadmeGateway]:
+    """A gateway with the README's config, before the simulator."""
+    async with serve_readme(upstream, tmp_path) as gateway:
+        yield gateway
+
+
+async def test_keys_are_created_listed_rotated_and_revoked(gateway: ReadmeGateway):
+    """Each command in turn; a key takes effect in the running gateway, and what the team may not do is refused."""
+    create, show, rotate, revoke = (line.partition("  #")[0] for line in _lines(blocks(KEYS, "Commands", "sh")[0]))
+    key = (await gateway.shell(gateway.here(create))).strip()
+    listed = await gateway.shell(show)
+    (key_id,) = re.findall(r"^(\S+) +acme +web ", listed, re.MULTILINE)
+    asked = f"curl -s -o /dev/null -w '%{{http_code}}' {gateway.origin}/v1/predictions -H 'Origin: {ORIGIN}' -H "
+    assert await gateway.shell(f"{asked} 'Authorization: Bearer {key}'") == "200"
+    new = (await gateway.shell(replaced(rotate, {"KEY_ID": key_id}))).strip()
+    assert await gateway.shell(f"{asked} 'Authorization: Bearer {new}'") == "200"
+    await gateway.shell(replaced(revoke, {"KEY_ID": key_id}))
+    async with asyncio.timeout(5):
+        while await gateway.shell(f"{asked} 'Authorization: Bearer {key}'") != "401":
+            await asyncio.sleep(0.1)
+    (beyond,) = re.findall(r"`(--model '.+?')` is refused", (ROOT / KEYS).read_text())
+    with pytest.raises(AssertionError, match="openai"):
+        await gateway.shell(f"gateway keys create acme {beyond}")
+
+
+async def test_the_cache_is_asked_and_purged(gateway: ReadmeGateway):
+    """The estimate says that the request would run; the commands count and drop what is kept."""
+    (estimate,) = blocks(CACHING, "Before and after", "sh")
+    answer = json.loads(await gateway.shell(gateway.here(estimate)))
+    assert (answer["result"], answer["reason"]) == ("run", "seed")
+    said = await gateway.shell(blocks(CACHING, "How long", "sh")[0])
+    assert re.fullmatch(r"results  0\nbytes    0\noldest   -\npurged 0\n", said)
+
+
+async def test_the_first_request_of_the_deploy_page_is_answered(gateway: ReadmeGateway):
+    """Ready, the team's name, and the model's output."""
+    (recipe,) = blocks(DEPLOY, "First request", "sh")
+    script = gateway.here(recipe).replace("\ncurl", "\necho; curl")
+    ready, account, prediction = map(json.loads, filter(None, (await gateway.shell(script)).splitlines()))
+    assert (ready["status"], account["username"], prediction["status"]) == ("ready", "acme", "succeeded")
+
+
+@pytest.mark.parametrize("way", ["systemd", "docker"])
+async def test_a_backup_is_restored(upstream: Simulator, tmp_path: Path, way: str):
+    """Taken while the gateway serves, and put back by the page's own lines: the key of then works, a later one is
+    unknown. There is no systemd and no engine here; what they would run is run."""
+    require_tool("sqlite3")
+    state, backups = tmp_path / "state", tmp_path / "backups"
+    state.mkdir()
+    backups.mkdir()
+    number = ("systemd", "docker").index(way)
+    back_up, restore = blocks(DEPLOY, "Back up", "sh")[number], blocks(DEPLOY, "Restore", "sh")[number]
+    for place, here in ((_STATE, state), (_BACKUPS, backups)):
+        back_up, restore = back_up.replace(place, str(here)), restore.replace(place, str(here))
+    restore = restore.replace("/backup.db'", f"{state}/gateway-backup.db'").replace("65532", str(os.getuid()))
+    async with serve_readme(upstream, state) as gateway:
+        said = await gateway.shell(_STUBS + back_up)
+        later = (await gateway.shell("gateway keys create acme --name later")).strip()
+        assert gateway.process is not None
+        gateway.process.kill()
+        await gateway.process.wait()
+    assert said == ("ok\n" if way == "systemd" else "")
+    assert not (state / "backup.db").exists()
+    await gateway.shell(_STUBS + restore)
+    async with serving(gateway):
+        asked = f"curl -s -o /dev/null -w '%{{http_code}}' {gateway.origin}/v1/predictions -H 'Authorization: Bearer "
+        assert await gateway.shell(f"{asked}{gateway.key}'") == "200"
+        assert await gateway.shell(f"{asked}{later}'") == "401"
+
+
+def test_configs_on_the_pages_are_sound(tmp_path: Path):
+    """Every TOML block of the pages loads, beside a team where it has none."""
+    token = tmp_path / "token"
+    token.write_text("r8_0123456789abcdefghij")
+    for document in (KEYS, CACHING, DEPLOY, "docs/simulator.md", "docs/proxies.md"):
+        for block in all_blocks(document):
+            if block.language != "toml" or block.heading == "Faults":
+                continue
+            text = re.sub(r'token_file = "\S+"', f'token_file = "{token}"', block.text)
+            if block.heading == "Keys in the config":
+                text = '[[teams]]\nname = "acme"\n' + text
+            data = {"teams": [{"name": "acme"}]} | tomllib.loads(text)
+            from_mapping(data, {"REPLICATE_API_TOKEN": token.read_text(), "ACME_KEY": "rgw_" + "a" * 40})
+
+
+def test_the_faults_on_the_page_are_ones_that_the_simulator_knows(tmp_path: Path):
+    """As `gateway simulate --faults` reads them."""
+    (tmp_path / "faults.toml").write_text(blocks("docs/simulator.md", "Faults", "toml")[0])
+    assert [fault.name for fault in load_faults(tmp_path / "faults.toml")] == ["drop_after", "throttle"]
+
+
+async def test_a_preflight_shows_whether_an_origin_is_listed(gateway: ReadmeGateway):
+    """The check on the page about trouble, for a listed origin and for another one."""
+    (recipe,) = blocks("docs/troubleshooting.md", "Failed to fetch in the browser", "sh")
+    check = gateway.here(recipe)
+    assert ORIGIN in await gateway.shell(check)
+    with pytest.raises(AssertionError):
+        await gateway.shell(replaced(check, {ORIGIN: "https://other.example.com"}))
+
+
+@pytest.mark.node
+async def test_the_token_route_gives_a_token_and_the_page_keeps_it_fresh(gateway: ReadmeGateway, tmp_path: Path):
+    """In Node: the route is called as a framework would, and the page's function asks it only when it has to."""
+    route, fresh = (
+        blocks(BROWSERS, heading, "js")[0] for heading in ("A token route on your server", "A token that stays fresh")
+    )
+    (tmp_path / "route.mjs").write_text(gateway.here(route))
+    (tmp_path / "page.mjs").write_text(
+        'import { POST } from "./route.mjs";\n'
+        "let asked = 0;\nconst network = fetch;\n"
+        "globalThis.fetch = (url, init) => {\n"
+        '  if (url !== "/api/gateway-token") return network(url, init);\n'
+        '  asked += 1;\n  return POST(new Request("https://app.example.com" + url, init));\n};\n'
+        f"{fresh}\n"
+        "const first = await freshToken();\nconst second = await freshToken();\n"
+        "current.expires_at = new Date(Date.now() + 20_000).toISOString();\nawait freshToken();\n"
+        "console.log(JSON.stringify({ first, same: first === second, asked }));\n"
+    )
+    printed = await run_recipe(require_tool("node"), "page.mjs", folder=tmp_path, **gateway.environ())
+    seen = json.loads(printed)
+    assert seen["first"].startswith("rgt_")
+    assert (seen["same"], seen["asked"]) == (True, 2)
 
 
 class Interrupted:
@@ -94,97 +216,55 @@ class Interrupted:
         self._open.clear()
 
 
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    """A server for a page whose script is written by the test."""
-    async with serve_site(tmp_path / "bundle.js") as site:
-        yield site
-
-
-@pytest.fixture
-async def gateway(upstream: Simulator, tmp_path: Path, site: Site, a_quiet_gateway: None) -> AsyncIterator[Stack]:
-    """A gateway whose team alpha has a page."""
-    async with start_gateway(upstream, tmp_path, teams={"alpha": {"origins": [site.listed]}}) as stack:
-        yield stack
-        assert_upstream_saw_no_key(stack)
-
-
-Watch = Callable[..., Any]
-
-
-@pytest.fixture
-def watch(gateway: Stack, site: Site, clients: Path, tmp_path: Path) -> Watch:
-    """Put a recipe into a page and look at it: `await watch(recipe, base)` gives what stands on it in the end."""
-    chromium = require_tool("chromium")
-
-    async def look(recipe: str, origin: str) -> Any:
-        token = await mint(gateway, tmp_path)
-        source = tmp_path / "recipe.mjs"
-        source.write_text(f"const token = {json.dumps(token)};\n{replaced(recipe, {PUBLIC: origin})}")
-        await asyncio.to_thread(bundle_page, clients, tmp_path / "bundle.js", source)
-        done = await run_script(
-            "browser.mjs", "watch", base_url=gateway.base_url, key=gateway.keys["alpha"], executable=chromium,
-            profile=str(tmp_path / "profile"), page=f"{site.listed}/",
-        )  # fmt: skip
-        assert done.error is None, done.error
-        return done.result
-
-    return look
-
-
-async def ended(upstream: Simulator, site: Site, stack: Stack) -> None:
-    """Wait until the run has ended and its stream has been read, then let the page go."""
-    await until(lambda: upstream.predictions and upstream.predictions[0].terminal)
-    async with aiohttp.ClientSession() as session:
-        while True:
-            async with session.get(f"{stack.ops_url}/metrics") as answer:
-                metrics = await answer.text()
-                if (
-                    'http_requests_total{code="200",method="GET",route="streams.read"}' in metrics
-                    and 'sse_streams{side="downstream"} 0.0' in metrics
-                ):
-                    break
-            await asyncio.sleep(0.05)
-    site.released.set()
-
-
+@pytest.mark.node
 @pytest.mark.chromium
-@pytest.mark.parametrize("number", [0, 1], ids=["npm replicate", "EventSource"])
-async def test_the_recipe_for_a_page_streams_onto_it(
-    watch: Watch, upstream: Simulator, gateway: Stack, site: Site, number: int
-):
-    """With the token that the recipe before it mints: the model's words stand on the page, and nobody complains."""
-    recipe = blocks(README, "A web page", "js")[number]
+async def test_event_source_streams_onto_a_page(upstream: Simulator, tmp_path: Path, site: Site, clients: Path):
+    """With the token that the README's recipe requests: the model's words stand on the page, without a complaint."""
+    (recipe,) = blocks(BROWSERS, "EventSource", "js")
     recipe = replaced(recipe, {'prompt: "Write a haiku"': 'prompt: "Write a haiku", duration: 20'})
-    seen, _ = await asyncio.gather(watch(recipe, gateway.origin), ended(upstream, site, gateway))
+    async with serve_readme(upstream, tmp_path, site.listed) as gateway:
+        seen, _ = await asyncio.gather(run_in_page(gateway, site, clients, recipe), release_when_read(gateway, site))
     assert seen["text"] == "".join(upstream.predictions[0].output)
     assert seen["complaints"] == []
     assert len(upstream.predictions) == 1
 
 
+@pytest.mark.node
 @pytest.mark.chromium
-async def test_the_recipe_goes_on_after_a_proxys_error(watch: Watch, upstream: Simulator, gateway: Stack, site: Site):
-    """A connection that is lost and a 502 on the way back, at which EventSource gives up for good: no word is lost."""
-    (_, recipe) = blocks(README, "A web page", "js")
+async def test_event_source_resumes_after_a_proxys_error(
+    upstream: Simulator, tmp_path: Path, site: Site, clients: Path
+):
+    """A connection that is lost and a 502 at the next try, at which EventSource gives up for good: no word is lost."""
+    (recipe,) = blocks(BROWSERS, "EventSource", "js")
     # Chromium comes back after three seconds, is refused, and the recipe comes back three seconds later.
     recipe = replaced(recipe, {'prompt: "Write a haiku"': 'prompt: "Write a haiku", duration: 240, max_tokens: 40'})
-    proxy = Interrupted(gateway.origin)
-    app = web.Application()
-    app.router.add_route("*", "/{rest:.*}", proxy.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with serve_readme(upstream, tmp_path, site.listed) as gateway:
+        proxy = Interrupted(gateway.origin)
+        app = web.Application()
+        app.router.add_route("*", "/{rest:.*}", proxy.handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        here = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        # Links lead to where the page found the gateway, as behind any proxy.
+        recipe = replaced(
+            recipe, {"prediction.urls.stream": f'prediction.urls.stream.replace("{gateway.origin}", "{here}")'}
+        )
 
-    async def trouble() -> None:
-        await until(lambda: upstream.predictions and len(upstream.predictions[0].output or ()) > 4)
-        proxy.interrupt()
-        await until(lambda: proxy.refused)
-        assert not upstream.predictions[0].terminal
-        await ended(upstream, site, gateway)
+        async def trouble() -> None:
+            await until(lambda: bool(upstream.predictions) and len(upstream.predictions[0].output or ()) > 4)
+            proxy.interrupt()
+            await until(lambda: proxy.refused > 0)
+            assert not upstream.predictions[0].terminal
+            await release_when_read(gateway, site)
 
-    try:
-        seen, _ = await asyncio.gather(watch(recipe, f"http://127.0.0.1:{runner.addresses[0][1]}"), trouble())
-    finally:
-        await runner.cleanup()
+        try:
+            seen, _ = await asyncio.gather(run_in_page(gateway, site, clients, recipe, here), trouble())
+        finally:
+            await runner.cleanup()
     assert seen["text"] == "".join(upstream.predictions[0].output)
     assert sum("last_event_id=" in each["url"] for each in seen["requests"]) == 1
+
+
+def _lines(block: str) -> list[str]:
+    return [line for line in block.splitlines() if line]

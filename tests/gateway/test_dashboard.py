@@ -123,7 +123,7 @@ async def test_the_figures_are_those_of_the_ledger(open_gateway: OpenGateway):
         assert shown.tiles["Spent"] == usd(sum(each["spend_microusd"] for each in totals)) == "$1.00"
         assert shown.tiles["Saved by sharing"] == usd(sum(each["saved_microusd"] for each in totals)) == "$0.25"
         assert shown.tiles["Predictions"] == "5"
-        assert (shown.tiles["Hits"], shown.tiles["Runs under way"]) == ("20.0 %", "1")
+        assert (shown.tiles["Hits"], shown.tiles["Runs in progress"]) == ("20.0 %", "1")
         rows = {row[0]: row[1:] for row in shown.rows["teams"]}
         for team, each in zip(("alpha", "beta"), totals, strict=True):
             counts = [str(each["predictions"][word]) for word in ("run", "joined", "hit")]
@@ -139,8 +139,8 @@ async def test_the_figures_are_those_of_the_ledger(open_gateway: OpenGateway):
         assert budgets["beta"][4].endswith("above the budget")
         assert budgets["alpha"][3] == "$0.25"
         assert shown.rows["runs"][0][1:4] == [slow, "alpha", named(stack, "acme/slow")]
-        assert ["limit: dollars", "beta", "1"] in shown.rows["refusals"]
-        assert ["BudgetExceeded", "–", "1"] in shown.rows["refusals"]
+        assert ["Limit: dollars", "beta", "1"] in shown.rows["refusals"]
+        assert ["Budget exceeded", "–", "1"] in shown.rows["refusals"]
         assert [row[1:3] for row in shown.rows["recent-errors"]] == [["beta", "predictions.create: 402"]]
         assert "The budget of your team" in shown.rows["recent-errors"][0][3]
         await cancel_prediction(alpha, slow)
@@ -175,7 +175,7 @@ async def test_a_team_sees_itself_only(open_gateway: OpenGateway, guarded: dict[
         assert theirs not in page.text
         shown = Tables(page.text)
         assert shown.tiles["Spent"] == "$0.25"
-        assert "Requests under way" not in shown.tiles
+        assert "Requests in progress" not in shown.tiles
         assert "teams" not in shown.rows
         assert [row[0] for row in shown.rows["budgets"]] == ["beta"]
         assert shown.rows["runs"] == [["None."]]
@@ -203,7 +203,7 @@ async def test_operators_sign_in_with_their_token_and_out_again(open_gateway: Op
         assert token not in cookie
         page = await look(operator)
         assert page.status == 200
-        assert "Requests under way" in page.text
+        assert "Requests in progress" in page.text
         assert "Sign out" in page.text
         assert token not in page.text
         left = await ask(operator, "POST", "/dashboard/sign-out", headers=OURS, allow_redirects=False)
@@ -221,7 +221,8 @@ async def test_a_proxy_that_ends_tls_makes_the_cookie_secure(open_gateway: OpenG
 async def test_programs_send_a_header(open_gateway: OpenGateway, guarded: dict[str, Any]):
     """The operators' token, or a key; what is wrong is a 401 and no form."""
     async with open_gateway(**guarded) as stack:
-        for secret, words in ((stack.keys["alpha"], "Requests under way"), (stack.keys["beta"], "Usage of team beta")):
+        expected = {stack.keys["alpha"]: "Requests in progress", stack.keys["beta"]: "Usage of team beta"}
+        for secret, words in expected.items():
             async with visitor(stack, Authorization=f"Bearer {secret}") as program:
                 page = await look(program)
                 assert (page.status, words in page.text, "Set-Cookie" in page.headers) == (200, True, False)
@@ -341,7 +342,7 @@ async def test_only_so_many_pages_are_kept_new(
     open_gateway: OpenGateway, guarded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     """One team's wall of screens leaves places for others; whoever is refused is told when to come again."""
-    monkeypatch.setattr(dashboard_streams, "MOST_EACH", 2)
+    monkeypatch.setattr(dashboard_streams, "MAX_PER_VIEWER", 2)
     async with open_gateway(**guarded) as stack:
         beta = {"Authorization": f"Bearer {stack.keys['beta']}"}
         async with (

@@ -1,4 +1,4 @@
-"""Alerts: they parse, fire when they should and not otherwise, and say what to do."""
+"""Alert rules: they load, fire when they should, and have runbooks."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ RECORDED = {rule["record"] for group in GROUPS for rule in group["rules"] if "re
 
 
 def promtool(*arguments: str, given: bytes = b"") -> str:
-    """Run promtool; whatever it complains of fails the test."""
+    """Run promtool; a complaint fails the test."""
     done = subprocess.run(
         [require_tool("promtool"), *arguments], input=given, capture_output=True, env=clean_environment(), check=False
     )
@@ -29,20 +29,20 @@ def promtool(*arguments: str, given: bytes = b"") -> str:
     return said
 
 
-def test_prometheus_takes_the_rules():
-    """As it would at its start."""
+def test_prometheus_loads_the_rules():
+    """Checked by promtool."""
     assert f"{len(ALERTS) + len(RECORDED)} rules found" in promtool("check", "rules", str(RULES))
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
-def test_alerts_fire_when_they_should_and_not_otherwise(path: Path):
-    """Prometheus' own tests of rules, with time that costs nothing."""
+def test_rules_pass_their_promtool_tests(path: Path):
+    """Prometheus' own rule tests, with simulated time."""
     assert "SUCCESS" in promtool("test", "rules", str(path))
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_every_alert_has_been_seen_to_fire_and_to_be_silent(name: str):
-    """Each is in a test that expects it, and in one that expects nothing of it."""
+def test_every_alert_has_a_firing_and_a_silent_test(name: str):
+    """One test expects it to fire, another expects it not to."""
     fires, silent = False, False
     for path in TESTS:
         for test in yaml.safe_load(path.read_text())["tests"]:
@@ -59,8 +59,8 @@ def test_every_alert_has_been_seen_to_fire_and_to_be_silent(name: str):
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_every_alert_says_how_bad_it_is_and_what_to_do(name: str):
-    """A severity, a sentence for the pager, one for whoever reads on, and a chapter of the docs."""
+def test_every_alert_has_severity_summary_description_and_runbook(name: str):
+    """The runbook URL is a section of docs/alerts.md."""
     alert = ALERTS[name]
     assert alert["labels"]["severity"] in ("warning", "critical")
     assert alert["annotations"]["summary"].endswith(".")
@@ -71,13 +71,13 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do(name: str):
     assert name in titles
 
 
-def test_no_chapter_is_about_an_alert_that_is_gone():
-    """The docs and the rules name the same."""
+def test_every_runbook_belongs_to_an_alert():
+    """Docs and rules name the same alerts."""
     assert set(re.findall(r"^## (\w+)$", (ROOT / "docs/alerts.md").read_text(), re.MULTILINE)) == ALERTS.keys()
 
 
-def test_rules_use_what_is_exported_and_nothing_else():
-    """An alert on a name that does not exist never fires."""
+def test_rules_use_exported_metrics_only():
+    """An alert on an unknown name never fires."""
     known = exported() | {"up": set()} | {name: {"team", "window"} for name in RECORDED}
     for group in GROUPS:
         for rule in group["rules"]:
@@ -89,8 +89,8 @@ def test_rules_use_what_is_exported_and_nothing_else():
             assert labels_in(rule["expr"]) <= allowed, rule
 
 
-async def test_prometheus_finds_nothing_to_say_about_the_metrics():
-    """Names, units and words as its own linter wants them."""
+async def test_promtool_accepts_the_metrics():
+    """Names, units and help texts pass its linter."""
     metrics = Metrics(teams=["alpha"], top_targets=5, routes=["predictions.get"])
     metrics.answered("predictions.get", "GET", 200, 0.01)
     body, _ = await metrics.scrape("")

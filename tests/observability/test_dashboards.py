@@ -1,4 +1,4 @@
-"""Dashboards: made from code, true to Grafana's own types, and right about what has happened.
+"""Dashboards: generated from code, valid for Grafana, and with correct values in a real Prometheus.
 
 A real Prometheus scrapes a gateway while three teams use it by a script; then every panel of every dashboard is asked.
 """
@@ -39,7 +39,7 @@ def loaded(name: str) -> dict[str, Any]:
 
 
 def exported() -> dict[str, set[str]]:
-    """Every name that queries may use, with its labels."""
+    """Return the names that queries may use, with their labels."""
     names: dict[str, set[str]] = {"process_resident_memory_bytes": set(), "process_cpu_seconds_total": set()}
     names |= {"process_start_time_seconds": set()}
     for family in catalogue.families():
@@ -50,29 +50,29 @@ def exported() -> dict[str, set[str]]:
 
 
 def labels_in(expr: str) -> set[str]:
-    """Every label that a query chooses or groups by."""
+    """Return the labels that a query selects or groups by."""
     chosen = re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"', expr)
     grouped = re.findall(r"\b(?:by|on|without)\s*\(([^)]*)\)", expr)
     return {*chosen, *(name.strip() for group in grouped for name in group.split(","))}
 
 
-def test_they_are_what_the_code_makes():
-    """To mend it: `python -m grafana.build`."""
-    made = {name: build.written(dashboard) for name, dashboard in build.dashboards().items()}
+def test_the_json_files_are_up_to_date():
+    """To update them: `python -m grafana.build`."""
+    made = {name: build.to_json(dashboard) for name, dashboard in build.dashboards().items()}
     assert made == {name: path.read_text() for name, path in DASHBOARDS.items()}
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_grafanas_own_types_know_every_field(name: str):
-    """Read with the types that Grafana publishes and written again, nothing is lost: there is nothing else in it."""
+    """A round trip through Grafana's published types loses nothing, so every field is known."""
     register_default_plugins()
     again = json.dumps(Dashboard.from_json(loaded(name)), cls=JSONEncoder, sort_keys=True)
     assert json.loads(again) == loaded(name)
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_panels_explain_themselves(name: str):
-    """Each has a title, a description, a unit, a place of its own, and links lead to the other dashboards."""
+def test_panels_have_title_description_unit_and_place(name: str):
+    """Panels do not overlap, and links lead to the other dashboards."""
     dashboard = loaded(name)
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
@@ -92,15 +92,15 @@ def test_panels_explain_themselves(name: str):
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_variables_are_declared_and_used(name: str):
-    """What one can choose changes what one sees."""
+    """Every selection changes a panel."""
     dashboard = loaded(name)
     declared = {each["name"] for each in dashboard["templating"].get("list", ())} if dashboard["templating"] else set()
     text = " ".join(query.expr for query in queries() if query.dashboard == name)
     assert set(re.findall(r"\$(\w+)", text)) - {"__rate_interval", "__range"} == declared
 
 
-def test_queries_use_what_is_exported_and_nothing_else():
-    """A name or a label that is misspelt would show an empty panel, on the day that one needs it."""
+def test_queries_use_exported_metrics_only():
+    """A misspelled name or label would show an empty panel."""
     known = exported()
     for query in queries():
         used = set(re.findall(r"\b(?:replicate_gateway|process)_\w+", query.expr))
@@ -111,7 +111,7 @@ def test_queries_use_what_is_exported_and_nothing_else():
 
 
 def test_budgets_turn_yellow_and_red():
-    """At 80 and at 100 percent, as the alerts do."""
+    """At 80 and at 100 percent, like the alerts."""
     (panel,) = [panel for panel in loaded("teams")["panels"] if panel["title"] == "Budget used"]
     steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
     assert [step.get("value") for step in steps] == [None, 0.8, 1]
@@ -132,7 +132,7 @@ async def busy_gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[Sta
 
 
 class Script:
-    """What the three teams do, and what is therefore true."""
+    """The requests of the three teams, and the expected values."""
 
     def __init__(self, stack: Stack) -> None:
         self._house = stack
@@ -154,7 +154,7 @@ class Script:
             await asyncio.sleep(0.05)
 
     async def play(self) -> None:
-        """Do all of it."""
+        """Send all requests."""
         first = await self._create("alpha", "acme/painter", prompt="a lighthouse", seed=1)
         await self._end("alpha", first)
         for _ in range(4):
@@ -169,7 +169,7 @@ class Script:
             await self._end("beta", prediction)
         for _ in range(3):
             told = await self._create("gamma", "acme/storyteller", prompt="Once")
-            # Streams are read to their end, so that what is measured of them is complete.
+            # Streams are read to the end, so that their metrics are complete.
             stream = await ask(self._house, "GET", told["urls"]["stream"], key=None)
             assert "event: done" in stream.text
             await self._end("gamma", told)
@@ -187,12 +187,12 @@ def labelled(**labels: str) -> Labels:
 
 
 def by_panel(dashboard: str, panel: str) -> Query:
-    """Find the first query of a panel."""
+    """Return the first query of a panel."""
     return next(query for query in queries() if (query.dashboard, query.panel) == (dashboard, panel))
 
 
-async def test_every_panel_shows_what_has_happened(busy_gateway: Stack, tmp_path: Path):
-    """Three teams, a known story: predictions, hits, joins, bypasses, looks in and out, ends, files."""
+async def test_every_panel_shows_the_expected_values(busy_gateway: Stack, tmp_path: Path):
+    """Three teams and a known sequence of predictions, hits, joins, bypasses, polls and files."""
     stack, script = busy_gateway, Script(busy_gateway)
     async with start_prometheus(stack.ops_url, tmp_path) as prometheus:
         await prometheus.until("sum(replicate_gateway_polls_total)", 0)
@@ -211,7 +211,7 @@ async def test_every_panel_shows_what_has_happened(busy_gateway: Stack, tmp_path
 
         assert await number("overview", "Predictions") == 14
         assert await number("overview", "Shared") == pytest.approx(9 / 14)
-        assert await number("overview", "Polls per look upstream") == pytest.approx(script.polls / looks)
+        assert await number("overview", "Polls per upstream poll") == pytest.approx(script.polls / looks)
         assert await number("cache", "Hits") == 4
         assert await number("cache", "Joined") == 5
         assert await number("cache", "Misses") == 2
@@ -219,7 +219,7 @@ async def test_every_panel_shows_what_has_happened(busy_gateway: Stack, tmp_path
         assert await number("cache", "Hit ratio") == pytest.approx(9 / 11)
         assert await shown("cache", "Bypasses by reason") == {labelled(reason="no-seed"): 3}
         assert await shown("cache", "Uploads") == {labelled(result="sent"): 1, labelled(result="known"): 1}
-        assert await number("upstream", "Looks") == looks
+        assert await number("upstream", "Polls") == looks
         assert await number("upstream", "Creates") == creates(stack.upstream) == 5
         assert await shown("teams", "Predictions by team") == {
             labelled(team="alpha", source="miss"): 1,
@@ -228,7 +228,7 @@ async def test_every_panel_shows_what_has_happened(busy_gateway: Stack, tmp_path
             labelled(team="beta", source="joined"): 5,
             labelled(team="gamma", source="bypass"): 3,
         }
-        assert await shown("teams", "Ends by team") == {
+        assert await shown("teams", "Completed by team") == {
             labelled(team="alpha", status="succeeded"): 5,
             labelled(team="beta", status="succeeded"): 5,
             labelled(team="beta", status="canceled"): 1,
@@ -260,10 +260,10 @@ async def _scraped_twice(prometheus: Prometheus, polls: int) -> float:
 
 
 async def _money_is_right(stack: Stack, prometheus: Prometheus, at: float) -> None:
-    """What was spent and saved is what the prices make of the story, and what the ledger says."""
-    spent = _by_team(await prometheus.query(by_panel("teams", "Spent").asked(), at))
-    saved = _by_team(await prometheus.query(by_panel("teams", "Saved").asked(), at))
-    # The first of the crowd cancelled, and the run went on for the five who had joined: they pay nothing.
+    """Spend and savings match the prices and the ledger."""
+    spent = _by_team(await prometheus.query(by_panel("teams", "Spend by team").asked(), at))
+    saved = _by_team(await prometheus.query(by_panel("teams", "Savings by team").asked(), at))
+    # The first caller canceled, and the run continued for the five that had joined: they pay nothing.
     assert spent == {"alpha": 10_000, "beta": 5_000, "gamma": 6_000}
     assert saved == {"alpha": 4 * 10_000, "beta": 5 * 5_000}
     for team in ("alpha", "beta", "gamma"):
@@ -274,7 +274,7 @@ async def _money_is_right(stack: Stack, prometheus: Prometheus, at: float) -> No
 
 
 def _by_team(dollars: Mapping[Labels, float]) -> dict[str, int]:
-    """Add up by team, in micro-dollars; teams with nothing are left out."""
+    """Sum by team, in micro-dollars, without teams that have none."""
     total: Counter[str] = Counter()
     for labels, value in dollars.items():
         total[dict(labels)["team"]] += round(value * 1_000_000)
@@ -289,13 +289,13 @@ async def _all_panels_have_data(prometheus: Prometheus, at: float) -> None:
         found = await prometheus.query(query.asked(), at)
         if not found and not any(name in query.expr for name in absent):
             empty.append(str(query))
-        # Nothing observed has no quantile; a number is a number everywhere else.
+        # A histogram without observations has no quantile.
         assert all(not math.isinf(value) for value in found.values()), str(query)
     assert not empty
 
 
 async def _rules_are_healthy(prometheus: Prometheus) -> None:
-    """All were evaluated on what a gateway really exports; nothing is wrong, so none fires."""
+    """The rules are evaluated with real metrics. Nothing is wrong, so no alert fires."""
     groups = (await prometheus.ask("rules"))["groups"]
     assert {group["file"] for group in groups} == {str(RULES)}
     rules = [rule for group in groups for rule in group["rules"]]

@@ -1,4 +1,4 @@
-"""What is counted: the names of the catalogue and no others, in bounds, from the start, and told in the docs."""
+"""Metrics: exactly those of the catalogue, bounded, present from the start, and documented."""
 
 import asyncio
 import time
@@ -23,37 +23,37 @@ def made(**more: object) -> Metrics:
 
 
 async def families_of(metrics: Metrics) -> dict[str, Metric]:
-    """Scrape, and read what is the gateway's own."""
+    """Scrape, and return the metrics of the gateway."""
     body, _ = await metrics.scrape("")
     found = text_string_to_metric_families(body.decode())
     return {family.name: family for family in found if family.name.startswith(NAMESPACE)}
 
 
 async def value(metrics: Metrics, name: str, **labels: str) -> float:
-    """Read one sample by its whole name, without the prefix."""
+    """Return a sample by its name without the prefix."""
     samples = [sample for family in (await families_of(metrics)).values() for sample in family.samples]
     (found,) = [each.value for each in samples if each.name == f"{NAMESPACE}_{name}" and each.labels == labels]
     return found
 
 
-def test_the_page_of_metrics_is_up_to_date():
-    """What operators read is what is exported. To mend it: `python -m gateway.metrics > docs/metrics.md`."""
+def test_the_metrics_page_is_up_to_date():
+    """To update it: `python -m gateway.metrics > docs/metrics.md`."""
     assert (ROOT / "docs/metrics.md").read_text() == page.render()
 
 
-async def test_the_catalogue_names_all_that_is_exported():
-    """Neither more nor less, each with its words and its kind."""
+async def test_the_catalogue_matches_the_exported_metrics():
+    """With help text and type."""
     exported = await families_of(made())
     assert len(exported) == sum(1 for _ in catalogue.families())
     for family in catalogue.families():
         name = f"{NAMESPACE}_{family.name}" + ("_info" if family.kind is Kind.INFO else "")
         found = exported[name]
-        assert found.documentation == family.words
+        assert found.documentation == family.help_text
         assert found.type == ("gauge" if family.kind is Kind.INFO else family.kind.value)
 
 
-async def test_the_names_that_others_build_on_are_there():
-    """Dashboards, alerts and people know these."""
+async def test_public_metric_names_exist():
+    """Dashboards, alerts and operators depend on them."""
     exported = {f"{sample}": family.labels for family in catalogue.families() for sample in [family.sample]}
     contracts = {
         "predictions_created_total": {"team", "target", "source"},
@@ -74,8 +74,8 @@ async def test_the_names_that_others_build_on_are_there():
         assert {label.name for label in exported[f"{NAMESPACE}_{name}"]} == labels
 
 
-async def test_what_can_be_counted_is_there_from_the_start():
-    """The first event is a step from 0 to 1: a series that began with 1 would show no rate."""
+async def test_series_of_known_labels_exist_from_the_start():
+    """A series that starts at 1 would show no rate for the first event."""
     metrics = made(targets=("acme/painter",))
     assert await value(metrics, "predictions_created_total", team="beta", target="acme/painter", source="hit") == 0
     assert await value(metrics, "predictions_finished_total", team="alpha", status="failed") == 0
@@ -83,7 +83,7 @@ async def test_what_can_be_counted_is_there_from_the_start():
     assert await value(metrics, "cache_bypasses_total", reason="no-seed") == 0
     assert await value(metrics, "upstream_token_refused_total") == 0
     metrics.prediction_created("alpha", "acme/new", Source.MISS)
-    # With the first run of a target that nobody had named, what may become of the next is there.
+    # The first run of a new target also creates its series for the other outcomes.
     assert await value(metrics, "predictions_created_total", team="alpha", target="acme/new", source="hit") == 0
 
 
@@ -99,8 +99,8 @@ async def test_lookups_add_up():
     assert looked == {"hit": 2, "joined": 1, "miss": 1, "bypass": 1}
 
 
-async def test_the_busiest_series_are_the_same_as_all_others():
-    """What is kept at hand for speed counts where everything counts."""
+async def test_cached_series_are_the_exported_ones():
+    """References kept for speed count in the same series."""
     metrics = made(routes=("predictions.get",))
     for _ in range(3):
         metrics.began()
@@ -114,8 +114,8 @@ async def test_the_busiest_series_are_the_same_as_all_others():
 
 
 @pytest.mark.parametrize(("teams", "top_targets"), [(50, 200), (3, 0), (1, 50)])
-async def test_junk_does_not_make_series_without_end(teams: int, top_targets: int):
-    """Fifty teams, hundreds of targets, names that callers make up: the number stays under the documented bound."""
+async def test_the_number_of_series_is_bounded(teams: int, top_targets: int):
+    """Fifty teams, hundreds of targets, and names made up by callers stay below the documented limit."""
     names = [f"team-{number}" for number in range(teams)]
     metrics = Metrics(teams=names, top_targets=top_targets, routes=[f"route.{number}" for number in range(60)])
     for number in range(600):
@@ -136,13 +136,13 @@ async def test_junk_does_not_make_series_without_end(teams: int, top_targets: in
     created = exported[f"{NAMESPACE}_predictions_created"].samples
     assert {each.labels["team"] for each in created} <= {*names, "other"}
     assert len({each.labels["target"] for each in created}) <= top_targets + 2
-    # Nothing was lost by that.
+    # No count was lost.
     assert sum(each.value for each in created) == 600 * (teams + 1) * len(Source)
     assert await value(metrics, "labels_dropped_total", label="target") > 0
 
 
-async def test_targets_that_the_config_names_come_first():
-    """Whoever asks first for something odd does not take the place of what the operator cares for."""
+async def test_targets_in_the_config_have_their_own_label():
+    """Unusual targets requested first do not displace them."""
     metrics = made(top_targets=2, targets=("acme/painter", "acme/storyteller"))
     for target in ("odd/one", "odd/two", "acme/painter"):
         metrics.prediction_created("alpha", target, Source.MISS)
@@ -151,12 +151,12 @@ async def test_targets_that_the_config_names_come_first():
     assert await value(metrics, count, team="alpha", target="acme/painter", source="miss") == 1
 
 
-async def test_parts_that_tell_of_one_thing_add_up():
-    """Several parts keep others waiting; one metric shows them all."""
+async def test_several_readers_of_a_metric_add_up():
+    """Several parts have waiting requests; one metric shows them all."""
     metrics = made()
-    metrics.watch("waiters", lambda: {"sync": 2})
-    metrics.watch("waiters", lambda: {"sync": 1, "limit": 3})
-    metrics.watch("runs_active", lambda: {"alpha": 4, "gone": 1})
+    metrics.read_on_scrape("waiters", lambda: {"sync": 2})
+    metrics.read_on_scrape("waiters", lambda: {"sync": 1, "limit": 3})
+    metrics.read_on_scrape("runs_active", lambda: {"alpha": 4, "gone": 1})
     assert await value(metrics, "waiters", kind="sync") == 3
     assert await value(metrics, "waiters", kind="limit") == 3
     assert await value(metrics, "waiters", kind="call") == 0
@@ -165,8 +165,8 @@ async def test_parts_that_tell_of_one_thing_add_up():
     assert await value(metrics, "runs_active", team="other") == 1
 
 
-async def test_a_blocked_event_loop_shows():
-    """Whatever holds everybody up is seen, though nobody can say so while it lasts."""
+async def test_a_blocked_event_loop_is_measured():
+    """The lag is recorded after the loop was blocked."""
     seen: asyncio.Queue[float] = asyncio.Queue()
     sampler = asyncio.create_task(loop_lag.sample(seen.put_nowait))
     await asyncio.sleep(0)
@@ -176,8 +176,8 @@ async def test_a_blocked_event_loop_shows():
     await asyncio.gather(sampler, return_exceptions=True)
 
 
-async def test_teams_that_come_with_a_reload_are_named_from_their_start():
-    """Their series are there before anything is counted, those of others go on, and a limit that is lifted goes."""
+async def test_series_of_teams_added_by_a_reload_exist_at_once():
+    """Existing series continue, and the series of a removed limit is removed."""
     metrics = Metrics(teams=["red"], top_targets=0)
     metrics.concurrency_limited("red", 5)
     metrics.spent("red", 1_000_000)

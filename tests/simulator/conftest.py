@@ -1,4 +1,4 @@
-"""Simulators for tests: quick ones, on free ports."""
+"""Fast simulators on free ports."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -15,7 +15,7 @@ QUICK = {"speed": 20.0, "stream_idle_seconds": 0.25, "allow_http_webhooks": True
 
 @pytest.fixture
 async def start() -> AsyncIterator[Callable[..., Awaitable[Api]]]:
-    """Start simulators with other settings; each comes as its client."""
+    """Start simulators with other settings; returns their clients."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=True))
 
@@ -28,11 +28,11 @@ async def start() -> AsyncIterator[Callable[..., Awaitable[Api]]]:
 
 @pytest.fixture
 async def api(start: Callable[..., Awaitable[Api]]) -> Api:
-    """A quick simulator's client."""
+    """The client of a fast simulator."""
     return await start()
 
 
 @pytest.fixture
 def simulator(api: Api) -> Simulator:
-    """The simulator that `api` asks."""
+    """The simulator behind `api`."""
     return api.simulator

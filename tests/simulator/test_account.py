@@ -1,4 +1,4 @@
-"""What belongs to an account: tokens, limits, lists, trainings, and what is not there."""
+"""Accounts: tokens, rate limits, lists, trainings, and unknown resources."""
 
 import pytest
 
@@ -7,8 +7,8 @@ from tests.support.simulated import until
 SDXL = "39ed52f2a78e934b3ba6e2a89f5b1c712de7dfea535525255b1aa35c5565e08b"
 
 
-async def test_the_list_goes_back_in_pages_of_a_hundred(start):
-    """Newest first; links are absolute and lead both ways; nothing is skipped or shown twice."""
+async def test_lists_are_paginated_by_a_hundred(start):
+    """Newest first, absolute links in both directions, nothing skipped or repeated."""
     api = await start(speed=100)
     ids = [(await api.create("replicate/hello-world", {"text": str(n)})).body["id"] for n in range(230)]
     pages = [await api.get("/predictions")]
@@ -24,8 +24,8 @@ async def test_the_list_goes_back_in_pages_of_a_hundred(start):
     assert (await api.get("/predictions?cursor=nonsense")).status == 404
 
 
-async def test_the_list_can_be_limited_by_time_and_source(api):
-    """created_after is inclusive, created_before is not; nothing came from the web site."""
+async def test_lists_can_be_filtered_by_time_and_source(api):
+    """created_after is inclusive, created_before is exclusive, and nothing is from the web site."""
     bodies = [(await api.create("replicate/hello-world", {"text": str(n)})).body for n in range(3)]
     listed = (await api.get("/predictions")).body["results"]
     middle = listed[1]["created_at"]
@@ -49,8 +49,8 @@ async def test_the_list_can_be_limited_by_time_and_source(api):
         ("Basic r8_abc", "You did not pass a valid authentication token"),
     ],
 )
-async def test_without_a_valid_token_everything_is_401(api, header, detail):
-    """The recorded body, and no rate-limit headers."""
+async def test_requests_without_a_valid_token_get_401(api, header, detail):
+    """The recorded body, without rate-limit headers."""
     api.token = None
     headers = {} if header is None else {"Authorization": header}
     for method, path in (("GET", "/account"), ("POST", "/predictions"), ("GET", "/files"), ("GET", "/nothing")):
@@ -61,8 +61,8 @@ async def test_without_a_valid_token_everything_is_401(api, header, detail):
     assert (await api.get("/search?query=llama", headers=headers)).status == 200
 
 
-async def test_accounts_see_their_own_only(start):
-    """Another account's prediction, file and training are not there."""
+async def test_accounts_are_isolated(start):
+    """Predictions, files and trainings of another account are not found."""
     api = await start(tokens=("r8_one=one", "r8_two=two"))
     mine = (await api.create("replicate/hello-world", {"text": "x"})).body["id"]
     assert (await api.get("/account")).body["username"] == "one"
@@ -73,8 +73,8 @@ async def test_accounts_see_their_own_only(start):
     assert (await api.get("/predictions")).body["results"] == []
 
 
-async def test_unknown_things_are_404_and_wrong_methods_405(api):
-    """Each in the words of whoever stands behind the route."""
+async def test_unknown_resources_are_404_and_wrong_methods_405(api):
+    """With the text of the backend of the route."""
     reply = await api.get("/predictions/nothing")
     assert (reply.status, reply.body) == (404, {"detail": "The requested resource could not be found.", "status": 404})
     assert (await api.get("/models/a/b")).body == {"detail": "Not found."}
@@ -84,8 +84,8 @@ async def test_unknown_things_are_404_and_wrong_methods_405(api):
     assert reply.body == {"detail": 'Method "PUT" not allowed.'}
 
 
-async def test_rate_limits_are_counted_apart_and_named(start):
-    """Creates run out long before reads; the 429 says when to come back."""
+async def test_creates_and_reads_have_separate_rate_limits(start):
+    """Creates are exhausted first; the 429 has the time to retry."""
     api = await start(creates_per_minute=3, requests_per_minute=5)
     remaining = [
         (await api.create("replicate/hello-world", {"text": "x"})).headers["ratelimit-remaining"] for _ in range(3)
@@ -106,7 +106,7 @@ async def test_rate_limits_are_counted_apart_and_named(start):
 
 
 async def test_an_account_low_on_credit_creates_one_at_a_time(start):
-    """The other 429 text."""
+    """With the other 429 text."""
     api = await start(low_credit=True)
     assert (await api.create("replicate/hello-world", {"text": "x"})).status == 201
     reply = await api.create("replicate/hello-world", {"text": "x"})
@@ -117,7 +117,7 @@ async def test_an_account_low_on_credit_creates_one_at_a_time(start):
     )
 
 
-async def test_the_oldest_predictions_are_forgotten_when_there_are_too_many(start):
+async def test_the_oldest_predictions_are_deleted_above_the_limit(start):
     """Memory is bounded by a setting."""
     api = await start(max_predictions=50, speed=100)
     first = (await api.create("acme/storyteller", {"prompt": "x"})).body
@@ -128,8 +128,8 @@ async def test_the_oldest_predictions_are_forgotten_when_there_are_too_many(star
     assert (await api.get("/predictions")).status == 200
 
 
-async def test_a_training_links_to_predictions_first_and_to_trainings_later(start):
-    """As recorded: the create's answer and the read's differ, and both ids work."""
+async def test_links_of_a_training_differ_between_create_and_read(start):
+    """As recorded; both links work."""
     api = await start(speed=100)
     destination = {"owner": "acme", "name": "mine", "visibility": "private", "hardware": "cpu"}
     assert (await api.post("/models", destination)).status == 201

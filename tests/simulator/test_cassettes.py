@@ -20,7 +20,7 @@ from tests.support.simulated import find
 FOLDER = Path(__file__).parents[2].parent / "shared" / "fixtures" / "cassettes"
 CASSETTES = sorted(FOLDER.glob("*.yaml")) if FOLDER.is_dir() else []
 
-# (place in the answer, kind of difference, groups of answers it is seen in): reason
+# (location in the response, kind of difference, groups of responses): reason
 TOLERATED: dict[tuple[str, str, str], str] = {
     ("urls.web", "extra", "create get cancel"): "the link to the web page is sent since 2025",
     ("output", "extra", "create"): "since 2025 an output that is not there yet is null; before, the key was left out",
@@ -47,7 +47,7 @@ TOLERATED: dict[tuple[str, str, str], str] = {
     ("allow", "extra", "model"): "models can be changed and deleted since 2025",
     ("content-type charset", "type", "create get cancel"): "the edge names the charset since 2024",
 }
-# Below these, bodies are the model's own.
+# Below these locations, the model determines the content.
 OPAQUE = re.compile(r"(^|\.)(input|output|openapi_schema\.(paths|components|info))$")
 HEADERS = ("preference-applied", "ratelimit-remaining", "ratelimit-reset", "allow", "vary")
 used: set[tuple[str, str, str]] = set()
@@ -58,7 +58,7 @@ def interactions(path: Path) -> list[dict[str, Any]]:
 
 
 def normal(each: dict[str, Any]) -> dict[str, Any]:
-    """Bring both of VCR's forms into one."""
+    """Convert both formats of VCR to one."""
     request, response = each["request"], each["response"]
     body = response["content"] if "content" in response else response["body"]["string"]
     raw = body.encode() if isinstance(body, str) else body
@@ -76,7 +76,7 @@ def normal(each: dict[str, Any]) -> dict[str, Any]:
 
 
 def group_of(method: str, path: str) -> str:
-    """Say which of the table's groups an answer belongs to."""
+    """Return the groups of the table that a response belongs to."""
     if path.endswith("/cancel"):
         return "cancel"
     if path.endswith("/predictions"):
@@ -87,7 +87,7 @@ def group_of(method: str, path: str) -> str:
 
 
 def differences(ours: Any, theirs: Any, place: str = "") -> list[tuple[str, str]]:
-    """List where two bodies differ in shape: (place, kind)."""
+    """Return the differences in shape of two bodies, as (location, kind)."""
     if OPAQUE.search(place):
         return []
     if type(ours) is not type(theirs):
@@ -147,12 +147,12 @@ def compare(recorded: dict[str, Any], reply: Any) -> list[str]:
 
 
 def prepare(api: Any, name: str, number: int, recorded: dict[str, Any]) -> None:
-    """Bring about what a recording took for granted."""
+    """Create the state that a recording depends on."""
     simulator = api.simulator
     if name == "run__invalid-token":
         api.token = "r8_revoked"
     if name == "predictions-get":
-        # One old prediction, read first at the edge and twelve days later from the database.
+        # An old prediction, read first from the edge, and twelve days later from the database.
         simulator.faults.set(*([Fault("shape", value="edge")] if number == 0 else []))
         if number == 0:
             theirs = json.loads(recorded["answer"])
@@ -168,7 +168,7 @@ def prepare(api: Any, name: str, number: int, recorded: dict[str, Any]) -> None:
 
 
 def ask_again(recorded: dict[str, Any], names: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """Spell a recorded request for the simulator: ids that it gave differ from those recorded."""
+    """Replace recorded ids in a request by those of the simulator."""
     path = recorded["path"]
     for theirs, ours in names.items():
         path = path.replace(theirs, ours)
@@ -178,8 +178,8 @@ def ask_again(recorded: dict[str, Any], names: dict[str, str]) -> tuple[str, dic
 
 @pytest.mark.skipif(not CASSETTES, reason="the folder of recordings is not there")
 @pytest.mark.parametrize("path", CASSETTES, ids=lambda path: path.stem)
-async def test_a_recorded_request_gets_an_answer_of_the_recorded_shape(start, path):
-    """A client written against the real service sees the same statuses, headers and fields here."""
+async def test_a_recorded_request_gets_a_response_of_the_recorded_shape(start, path):
+    """A client of the real service sees the same status, headers and fields."""
     account = "test" if path.stem == "models-create" else "acme"
     api = await start(tokens=(f"r8_recorded={account}",))
     names: dict[str, str] = {}
@@ -195,14 +195,14 @@ async def test_a_recorded_request_gets_an_answer_of_the_recorded_shape(start, pa
 
 @pytest.mark.skipif(not CASSETTES, reason="the folder of recordings is not there")
 async def test_every_tolerated_difference_is_needed(start):
-    """The table of differences says nothing that is no longer so."""
+    """The table of tolerated differences has no outdated entry."""
     used.clear()
     for path in CASSETTES:
-        await test_a_recorded_request_gets_an_answer_of_the_recorded_shape(start, path)
+        await test_a_recorded_request_gets_a_response_of_the_recorded_shape(start, path)
     assert set(TOLERATED) - used == set()
 
 
-# The same, learned by heart, for where the recordings are not at hand.
+# Recorded shapes, for checkouts without the recordings.
 LEARNED: list[tuple[str, str, Any, dict[str, str], int, str, list[str]]] = [
     (
         "POST",
@@ -229,10 +229,8 @@ LEARNED: list[tuple[str, str, Any, dict[str, str], int, str, list[str]]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "body", "headers", "status", "state", "keys"), LEARNED)
-async def test_answers_have_the_shapes_learned_from_the_recordings(
-    api, method, path, body, headers, status, state, keys
-):
-    """Fields come in the order in which the real service sends them."""
+async def test_responses_have_the_recorded_shapes(api, method, path, body, headers, status, state, keys):
+    """Fields are in the order of the real service."""
     reply = await api.ask(method, path, json=body, headers=headers)
     assert reply.status == status
     if isinstance(reply.body, dict):

@@ -1,4 +1,4 @@
-"""Replicate's own Python client, pointed at the simulator: what its users do every day."""
+"""Replicate's Python client with the simulator."""
 
 import asyncio
 import io
@@ -25,8 +25,8 @@ def ref(simulator, name):
     return f"{model.ref}:{version.id}"
 
 
-async def test_run_gives_the_output(client, simulator):
-    """By version, and by an official model's name; blocking, and by polling."""
+async def test_run_returns_the_output(client, simulator):
+    """By version and by an official model's name; blocking and polling."""
     text = await asyncio.to_thread(
         lambda: "".join(client.run(ref(simulator, "acme/storyteller"), {"prompt": "x", "seed": 1}))
     )
@@ -39,8 +39,8 @@ async def test_run_gives_the_output(client, simulator):
     assert slow == "patience (seed 1, 20 steps)"
 
 
-async def test_stream_gives_the_tokens(client, simulator):
-    """Event by event, ended by done; the token travels along, since this client sends it anywhere."""
+async def test_stream_yields_the_tokens(client, simulator):
+    """Event by event until done. This client sends its token to every host."""
 
     def read():
         return [
@@ -60,7 +60,7 @@ async def test_stream_gives_the_tokens(client, simulator):
 
 
 async def test_predictions_are_created_reloaded_cancelled_and_waited_for(client, simulator):
-    """The objects validate, whatever shape the answer has."""
+    """Responses of both formats validate."""
     _, version = find(simulator, "acme/slow")
     prediction = await client.predictions.async_create(version=version.id, input={"duration": 1000})
     await prediction.async_reload()
@@ -77,8 +77,8 @@ async def test_predictions_are_created_reloaded_cancelled_and_waited_for(client,
     assert deployed.status == "succeeded"
 
 
-async def test_pages_are_followed(client, api):
-    """`paginate` follows the absolute links to the end."""
+async def test_paginate_follows_the_links(client, api):
+    """To the last page."""
     for _ in range(120):
         await api.create("replicate/hello-world", {"text": "x"})
 
@@ -89,7 +89,7 @@ async def test_pages_are_followed(client, api):
 
 
 async def test_files_are_uploaded_and_used(client, simulator):
-    """A file object in the input is uploaded first, and read by the model."""
+    """A file object in the input is uploaded and read by the model."""
     file = io.BytesIO(paint("x", 1, 20, 20))
     file.name = "a.png"
     link = await asyncio.to_thread(client.run, ref(simulator, "acme/upscale"), {"image": file})
@@ -101,7 +101,7 @@ async def test_files_are_uploaded_and_used(client, simulator):
     assert await client.files.async_delete(uploaded.id)
 
 
-async def test_everything_else_reads_as_the_client_expects(client, simulator):
+async def test_other_resources_validate_in_the_client(client, simulator):
     """Models, versions, collections, hardware, deployments, account, search, trainings, webhook secret."""
     model = await client.models.async_get("stability-ai/sdxl")
     assert model.latest_version.id.startswith("39ed52f2")
@@ -137,8 +137,8 @@ async def test_everything_else_reads_as_the_client_expects(client, simulator):
     assert len((await client.trainings.async_list()).results) == 1
 
 
-async def test_errors_reach_the_client_as_its_own(client, simulator):
-    """A model's failure is a ModelError, a refusal a ReplicateError; a 429 on a read is retried."""
+async def test_errors_become_the_clients_exceptions(client, simulator):
+    """A model's failure is a ModelError, a refusal a ReplicateError; a 429 of a read is retried."""
     with pytest.raises(ModelError, match="division by zero"):
         await asyncio.to_thread(lambda: "".join(client.run(ref(simulator, "acme/fail"), {}, wait=False)))
     with pytest.raises(ReplicateError) as refused:

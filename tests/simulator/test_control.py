@@ -1,4 +1,4 @@
-"""The control surface, the log, and the simulator as a program."""
+"""Control routes, request log, and the simulator as a program."""
 
 import asyncio
 import hashlib
@@ -8,14 +8,14 @@ import sys
 from gateway.simulator import Fault, SimulatorSettings, simulate
 
 
-async def test_it_is_off_unless_asked_for(api):
-    """A simulator that is reachable by others has no back door."""
+async def test_control_is_off_by_default(api):
+    """A reachable simulator cannot be manipulated."""
     reply = await api.get(api.simulator.base_url.removesuffix("/v1") + "/_control/requests")
     assert reply.status == 404
 
 
-async def test_the_log_tells_what_was_received_on_both_origins(start):
-    """Method, path, headers, size and hash of the body, and the operation's name."""
+async def test_the_log_records_requests_of_both_origins(start):
+    """Method, path, headers, size and hash of the body, and operation."""
     api = await start(control=True, max_body_logged=10)
     control = api.simulator.base_url.removesuffix("/v1") + "/_control"
     created = (await api.create("acme/storyteller", {"prompt": "x" * 50, "max_tokens": 1}, wait=True)).body
@@ -41,7 +41,7 @@ async def test_the_log_tells_what_was_received_on_both_origins(start):
 
 
 async def test_counts_stay_exact_when_the_log_overflows(start):
-    """The log is bounded; how many there were is not forgotten."""
+    """The log is bounded, the counts are not."""
     api = await start(max_requests_logged=5)
     for _ in range(12):
         await api.get("/account")
@@ -53,8 +53,8 @@ async def test_counts_stay_exact_when_the_log_overflows(start):
     assert api.simulator.requests.count() == 0
 
 
-async def test_the_clock_the_faults_and_the_truth_are_at_hand(start):
-    """What Python can do, HTTP can."""
+async def test_control_reads_and_sets_clock_faults_and_state(start):
+    """Like the Python interface."""
     api = await start(control=True, faults=(Fault("delay", seconds=0.01, times=1),))
     control = api.simulator.base_url.removesuffix("/v1") + "/_control"
     before = (await api.get(f"{control}/clock")).body["now"]
@@ -67,7 +67,7 @@ async def test_the_clock_the_faults_and_the_truth_are_at_hand(start):
     assert put.body == {"faults": [{**faults[0], "struck": 0}]}
     wrong = await api.ask("PUT", f"{control}/faults", json=[{"name": "nonsense"}])
     assert wrong.status == 400
-    assert "known are" in wrong.detail
+    assert "known faults" in wrong.detail
     await api.create("acme/painter", {"width": 16, "height": 16})
     (truth,) = (await api.get(f"{control}/predictions")).body["predictions"]
     assert (truth["model"], truth["runs"], truth["account"]) == ("other/name", "acme/painter", "acme")
@@ -79,8 +79,8 @@ async def test_the_clock_the_faults_and_the_truth_are_at_hand(start):
     assert (await api.get(f"{control}/clock")).body["now"] < after
 
 
-async def test_it_introduces_itself_to_a_newcomer():
-    """Addresses, models, and a request that works as printed."""
+async def test_the_start_message_has_a_working_request():
+    """With URLs and models."""
     lines: list[str] = []
     task = asyncio.create_task(simulate(SimulatorSettings(), lines.append))
     while not lines:
@@ -94,8 +94,8 @@ async def test_it_introduces_itself_to_a_newcomer():
     assert "curl" in text
 
 
-async def test_it_stops_when_told_to():
-    """SIGTERM ends the program cleanly."""
+async def test_sigterm_stops_the_program():
+    """It exits cleanly."""
     program = "import asyncio; from gateway.simulator import *; asyncio.run(simulate(SimulatorSettings()))"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Every fault strikes as its story says, as often as told, whom it is aimed at."""
+"""Every fault does what its description says, to the requests that it matches."""
 
 import asyncio
 import json
@@ -34,8 +34,8 @@ async def hello(api, **more):
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-async def test_what_strikes_before_a_request_is_taken_creates_nothing(api, fault, status, text):
-    """The answer is the fault's, and nothing runs."""
+async def test_faults_before_processing_create_nothing(api, fault, status, text):
+    """The response is that of the fault."""
     api.simulator.faults.set(fault)
     reply = await hello(api)
     assert reply.status == status
@@ -48,8 +48,8 @@ async def test_what_strikes_before_a_request_is_taken_creates_nothing(api, fault
 
 
 @pytest.mark.parametrize(("name", "created"), [("drop_before", 0), ("drop_after", 1)])
-async def test_a_dropped_connection_leaves_nothing_or_a_prediction_behind(api, name, created):
-    """The client cannot tell which; the simulator's log can."""
+async def test_a_dropped_connection_may_leave_a_prediction(api, name, created):
+    """The client cannot tell; the log of the simulator can."""
     api.simulator.faults.set(Fault(name, operation="predictions.create"))
     with pytest.raises(aiohttp.ClientError):
         await hello(api)
@@ -57,8 +57,8 @@ async def test_a_dropped_connection_leaves_nothing_or_a_prediction_behind(api, n
     assert api.simulator.requests.count("predictions.create") == 1
 
 
-async def test_an_html_error_after_a_create_leaves_the_prediction_alive(api):
-    """The page is a 502, but the run goes on and can be found in the list."""
+async def test_an_html_error_after_a_create_keeps_the_prediction(api):
+    """The response is a 502, but the run continues and is in the list."""
     api.simulator.faults.set(Fault("html_error_after", times=1))
     reply = await hello(api)
     assert (reply.status, reply.headers["Content-Type"]) == (502, "text/html; charset=UTF-8")
@@ -66,8 +66,8 @@ async def test_an_html_error_after_a_create_leaves_the_prediction_alive(api):
     assert (await api.finish(found["id"]))["output"] == "hello x"
 
 
-async def test_a_long_sync_wait_can_die_as_html_while_the_prediction_lives(start):
-    """As reported of the real service."""
+async def test_a_long_sync_wait_can_end_with_html(start):
+    """As reported of the real service; the run continues."""
     api = await start(speed=1)
     api.simulator.faults.set(Fault("html_error_after", seconds=0.1))
     reply = await api.create("acme/slow", {"duration": 100}, wait=True)
@@ -76,15 +76,15 @@ async def test_a_long_sync_wait_can_die_as_html_while_the_prediction_lives(start
     assert not alive.terminal
 
 
-async def test_reads_right_after_a_create_can_find_nothing(api):
+async def test_reads_right_after_a_create_can_be_404(api):
     """404 twice, then the prediction."""
     api.simulator.faults.set(Fault("not_found_after_create", count=2))
     created = (await hello(api)).body["id"]
     assert [(await api.get(f"/predictions/{created}")).status for _ in range(3)] == [404, 404, 200]
 
 
-async def test_answers_can_be_broken_slow_or_compressed(api):
-    """The request was taken all the same."""
+async def test_responses_can_be_malformed_slow_or_compressed(api):
+    """The request is processed."""
     api.simulator.faults.set(Fault("malformed_json"))
     with pytest.raises(json.JSONDecodeError):
         _ = (await hello(api)).body
@@ -98,8 +98,8 @@ async def test_answers_can_be_broken_slow_or_compressed(api):
     assert len(api.simulator.predictions) == 5
 
 
-async def test_the_shape_and_the_times_of_answers_can_be_chosen(api):
-    """Both shapes, and fractions of 0, 3, 6 or 9 digits."""
+async def test_format_and_fractions_of_times_can_be_set(api):
+    """Both formats, and 0, 3, 6 or 9 fractional digits."""
     api.simulator.faults.set(Fault("shape", value="database"))
     created = (await hello(api)).body
     assert next(iter(created)) == "completed_at"
@@ -111,7 +111,7 @@ async def test_the_shape_and_the_times_of_answers_can_be_chosen(api):
         assert len(text) == 20 + digits + (1 if digits else 0)
 
 
-async def test_the_sync_answer_can_claim_more_or_less(start):
+async def test_the_status_of_sync_responses_can_be_set(start):
     """Finished as succeeded; unfinished as processing."""
     api = await start(speed=10)
     api.simulator.faults.set(Fault("sync_succeeded"))
@@ -123,7 +123,7 @@ async def test_the_sync_answer_can_claim_more_or_less(start):
     assert (reply.status, reply.body["status"], reply.body["output"]) == (201, "processing", None)
 
 
-async def test_what_a_prediction_records_can_be_overridden(api):
+async def test_recorded_version_and_model_can_be_overridden(api):
     """Another version, a hidden one, another model."""
     api.simulator.faults.set(Fault("version_override"))
     assert (await hello(api)).body["version"] == "5" * 64
@@ -133,7 +133,7 @@ async def test_what_a_prediction_records_can_be_overridden(api):
 
 
 async def test_a_prediction_can_boot_late_be_interrupted_or_hang(api):
-    """Its fate is decided when it is created."""
+    """Set when it is created."""
     api.simulator.faults.set(Fault("interrupted"))
     failed = await api.finish((await hello(api)).body["id"])
     assert failed["error"] == "Prediction interrupted; please retry (code: PA)"
@@ -148,7 +148,7 @@ async def test_a_prediction_can_boot_late_be_interrupted_or_hang(api):
 
 
 async def test_a_cancel_can_lose_the_race_or_come_late(start):
-    """The answer says processing; the end is succeeded, or canceled after a while."""
+    """The response says processing; the final status is succeeded, or canceled later."""
     api = await start(speed=10)
     given = {"duration": 1, "steps": 5}
     api.simulator.faults.set(Fault("cancel_race"))
@@ -163,8 +163,8 @@ async def test_a_cancel_can_lose_the_race_or_come_late(start):
     assert (await api.finish(second))["status"] == "canceled"
 
 
-async def test_streams_can_be_cut_ended_idle_or_something_else(api):
-    """What a reader of streams must survive, and where it can resume."""
+async def test_streams_can_be_aborted_ended_idle_or_of_another_type(api):
+    """Readers must handle these, and resume where possible."""
     created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 9}, wait=True)).body
     await api.finish(created["id"])
     url = created["urls"]["stream"]
@@ -186,7 +186,7 @@ async def test_streams_can_be_cut_ended_idle_or_something_else(api):
 
 
 async def test_outputs_can_be_missing(api):
-    """A hosted file that is gone before its time."""
+    """A hosted file is deleted early."""
     made = (await api.create("acme/painter", {"width": 16, "height": 16}, wait=True)).body
     api.simulator.faults.set(Fault("output_missing", times=1))
     assert (await api.get(made["output"][0])).status == 404
@@ -196,7 +196,7 @@ async def test_outputs_can_be_missing(api):
     assert (await api.get(made["output"][0])).status == 200
 
 
-async def test_a_fault_strikes_whom_it_is_aimed_at_and_no_others(api):
+async def test_a_fault_applies_to_matching_requests_only(api):
     """By operation, path, model, version and deployment."""
     painter, hello_target = "acme/painter", "replicate/*"
     api.simulator.faults.set(Fault("throttle", operation="predictions.create", target=hello_target))
@@ -212,15 +212,15 @@ async def test_a_fault_strikes_whom_it_is_aimed_at_and_no_others(api):
     assert (await api.get(f"/predictions/{created.id}")).status == 500
 
 
-async def test_a_fault_strikes_as_often_as_told(api):
-    """`after` lets some pass, `times` ends it."""
+async def test_after_and_times_limit_a_fault(api):
+    """`after` matches pass first; it applies at most `times` times."""
     api.simulator.faults.set(Fault("throttle", operation="account.get", after=1, times=2))
     assert [(await api.get("/account")).status for _ in range(5)] == [200, 429, 429, 200, 200]
     assert api.simulator.faults.show()[0]["struck"] == 2
 
 
-def test_chance_is_the_same_for_the_same_seed():
-    """A run with probabilities can be repeated."""
+def test_probability_is_deterministic_by_seed():
+    """A run can be repeated."""
 
     def struck(seed):
         book = FaultBook([Fault("error", probability=0.3, seed=seed)])
@@ -233,12 +233,12 @@ def test_chance_is_the_same_for_the_same_seed():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"name": "explode"}, r"no fault is called 'explode'; known are .*drop_after"),
+        ({"name": "explode"}, r"unknown fault 'explode'; known faults: .*drop_after"),
         (
             {"name": "error", "operation": "predictions.explode"},
-            r"no operation is called .* known are .*predictions.create",
+            r"unknown operation .* known operations: .*predictions.create",
         ),
-        ({"name": "drop_after", "seconds": 1}, r"takes no 'seconds'; its parameters: none"),
+        ({"name": "drop_after", "seconds": 1}, r"has no parameter 'seconds'; its parameters: none"),
         ({"name": "error", "probability": 2}, r"between 0 and 1"),
         ({"name": "error", "colour": "red"}, r"colour"),
         ({"name": "error", "times": "often"}, r"times"),
@@ -247,8 +247,8 @@ def test_chance_is_the_same_for_the_same_seed():
     ],
 )
 @pytest.mark.parametrize("suffix", [".json", ".toml"])
-def test_a_wrong_file_of_faults_says_what_is_wrong(tmp_path, given, said, suffix):
-    """Names the file, the entry, and what would have been right."""
+def test_an_invalid_file_of_faults_is_reported(tmp_path, given, said, suffix):
+    """With file, entry and valid values."""
     path = tmp_path / f"faults{suffix}"
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())
     path.write_text(json.dumps([given]) if suffix == ".json" else f"[[faults]]\n{lines}")
@@ -256,7 +256,7 @@ def test_a_wrong_file_of_faults_says_what_is_wrong(tmp_path, given, said, suffix
         load_faults(path)
 
 
-def test_a_file_of_faults_is_read(tmp_path):
+def test_files_of_faults_are_read(tmp_path):
     """TOML tables, or JSON with or without the key."""
     toml = tmp_path / "faults.toml"
     toml.write_text('[[faults]]\nname = "throttle"\ntimes = 3\nretry_after = 2\n')
@@ -272,8 +272,8 @@ def test_a_file_of_faults_is_read(tmp_path):
         load_faults(tmp_path / "nothing.toml")
 
 
-def test_every_kind_of_fault_can_be_made_and_tells_its_story():
-    """The table is whole."""
+def test_every_kind_of_fault_can_be_created_and_has_a_description():
+    """The table is complete."""
     for name, kind in FAULT_KINDS.items():
         assert Fault(name).fits("unknown", "/") in {True, False}
-        assert kind.story
+        assert kind.description

@@ -1,4 +1,4 @@
-"""Uploads, signed downloads, hosted outputs, and the model that reads one and makes the other."""
+"""Uploads, signed downloads, hosted outputs, and models that read and create images."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ def form(data: bytes, name: str = "a.txt", kind: str = "text/plain", metadata: s
 
 
 async def test_a_file_is_stored_listed_read_and_deleted(api):
-    """Its checksums are right, and its answers carry no rate-limit headers."""
+    """With correct checksums and without rate-limit headers."""
     created = await api.ask("POST", "/files", data=form(b"hello\r\n\r\n--x", "tüst.txt", metadata='{"n": 1}'))
     body = created.body
     assert created.status == 201
@@ -39,8 +39,8 @@ async def test_a_file_is_stored_listed_read_and_deleted(api):
     assert (await api.get(f"/files/{body['id']}")).status == 404
 
 
-async def test_a_file_is_gone_after_a_day(api):
-    """On the simulator's clock."""
+async def test_a_file_expires_after_a_day(api):
+    """By the simulator's clock."""
     body = (await api.ask("POST", "/files", data=form(b"x"))).body
     assert body["expires_at"][:10] > body["created_at"][:10]
     api.simulator.clock.advance(86_400)
@@ -49,7 +49,7 @@ async def test_a_file_is_gone_after_a_day(api):
 
 
 async def test_files_over_a_hundred_megabytes_are_refused(api):
-    """413, before anything is read."""
+    """413, before the body is read."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(api.simulator.base_url.split(":")[2][:-3]))
     writer.write(
         b"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer r8_x\r\nContent-Length: 107000000\r\n\r\n"
@@ -61,7 +61,7 @@ async def test_files_over_a_hundred_megabytes_are_refused(api):
 
 
 @pytest.mark.parametrize("body", [b"", b"--x--", b"nothing"])
-async def test_a_broken_form_is_a_400(api, body):
+async def test_a_malformed_form_is_a_400(api, body):
     """Nothing is stored."""
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     assert (await api.ask("POST", "/files", data=body, headers=headers)).status == 400
@@ -69,7 +69,7 @@ async def test_a_broken_form_is_a_400(api, body):
 
 
 async def test_a_signed_link_downloads_without_a_token_until_it_expires(api):
-    """The signature is the permission; a wrong one is a 404."""
+    """The signature grants access; a wrong one is a 404."""
     body = (await api.ask("POST", "/files", data=form(b"the bytes", kind="application/zip"))).body
     api.token = None
     expiry = int(time.time()) + 60
@@ -87,7 +87,7 @@ async def test_a_signed_link_downloads_without_a_token_until_it_expires(api):
 
 
 async def test_outputs_are_hosted_with_ranges_for_an_hour(api):
-    """A picture has an ETag, can be read in parts by any page, and is gone after an hour."""
+    """An image has an ETag, supports ranges and CORS, and is deleted after an hour."""
     made = (await api.create("acme/painter", {"prompt": "x", "seed": 1, "width": 32, "height": 16}, wait=True)).body
     (link,) = made["output"]
     assert link.startswith(api.simulator.delivery_url)
@@ -113,7 +113,7 @@ async def test_outputs_are_hosted_with_ranges_for_an_hour(api):
 
 @pytest.mark.parametrize("source", ["file", "data", "output"])
 async def test_the_upscaler_reads_files_data_uris_and_outputs(api, source):
-    """Whatever way a picture is given, a larger one comes back."""
+    """For each kind of input, it returns a larger image."""
     picture = paint("small", 1, 20, 10)
     if source == "file":
         url = (await api.ask("POST", "/files", data=form(picture, "a.png", "image/png"))).body["urls"]["get"]
@@ -137,16 +137,16 @@ async def test_the_upscaler_reads_files_data_uris_and_outputs(api, source):
         ("http://127.0.0.1:1/x.png", "Failed to fetch"),
     ],
 )
-async def test_what_cannot_be_read_fails_the_prediction(api, image, error):
-    """The prediction fails with the reason, not the request."""
+async def test_an_unreadable_input_fails_the_prediction(api, image, error):
+    """The prediction fails with the reason; the request does not."""
     url = image.format(api=api.simulator.base_url, delivery=api.simulator.delivery_url)
     done = await api.finish((await api.create("acme/upscale", {"image": url})).body["id"])
     assert done["status"] == "failed"
     assert error in done["error"]
 
 
-def test_one_request_gives_the_same_bytes_and_another_seed_others():
-    """Pictures can be compared by their bytes."""
+def test_images_depend_on_prompt_and_seed():
+    """Equal requests give equal bytes."""
     paint.cache_clear()
     first = paint("a lake", 1, 40, 30)
     paint.cache_clear()
@@ -155,7 +155,7 @@ def test_one_request_gives_the_same_bytes_and_another_seed_others():
     assert paint("a hill", 1, 40, 30) != first
 
 
-async def test_a_models_object_and_text_outputs_are_whole(api):
+async def test_outputs_can_be_objects_and_strings(api):
     """Not every output is a list."""
     counted = (await api.create("acme/analyze", {"text": "a b a"}, wait=True)).body["output"]
     assert counted == {"words": 3, "characters": 5, "counts": {"a": 2, "b": 1}}

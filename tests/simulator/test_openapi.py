@@ -1,4 +1,4 @@
-"""The simulator is held to the API's own description: every operation, its status, its content type and its body."""
+"""The simulator matches the API's OpenAPI document: operations, status, content type and body."""
 
 import json
 import re
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def with_nulls(schema: Any) -> Any:
-    """Let null stand for any value: the description hardly says `nullable`, and real answers hold nulls."""
+    """Allow null for any value: real responses contain nulls, but the document rarely says `nullable`."""
     if isinstance(schema, list):
         return [with_nulls(each) for each in schema]
     if not isinstance(schema, dict):
@@ -37,7 +37,7 @@ def with_nulls(schema: Any) -> Any:
 
 
 async def walk(api: Any) -> dict[str, list[Any]]:
-    """Ask every operation for a success; give the answers by operation."""
+    """Call every operation successfully; return the responses by operation."""
     answers: dict[str, list[Any]] = {}
 
     async def ask(operation: str, method: str, path: str, **more: Any) -> Any:
@@ -118,8 +118,8 @@ async def walk(api: Any) -> dict[str, list[Any]]:
     return answers
 
 
-async def test_every_operation_answers_as_the_description_says(start):
-    """Statuses, content types and bodies of all 37 operations fit."""
+async def test_every_operation_matches_the_openapi_document(start):
+    """Status, content type and body of all 37 operations."""
     api = await start(speed=50)
     description = json.loads(DESCRIPTION.read_text())
     answers = await walk(api)
@@ -146,8 +146,8 @@ async def test_every_operation_answers_as_the_description_says(start):
     assert wrong == []
 
 
-def test_the_table_of_routes_is_the_descriptions():
-    """No door too few, none too many."""
+def test_the_routes_are_those_of_the_openapi_document():
+    """None is missing, and there are no others."""
     description = json.loads(DESCRIPTION.read_text())
     names = {operation["operationId"] for methods in description["paths"].values() for operation in methods.values()}
     assert {route.operation for route in ROUTES} == names

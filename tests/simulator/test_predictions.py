@@ -1,4 +1,4 @@
-"""Predictions over HTTP: create, wait, cancel, deadlines, retention, and what is refused."""
+"""Predictions over HTTP: create, wait, cancel, deadlines, retention, and refusals."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from tests.support.simulated import find, until
 
 
 async def test_a_prediction_runs_from_starting_to_succeeded(api):
-    """Polling shows it start, work and end with metrics."""
+    """Polls show each status, and metrics at the end."""
     created = (await api.create("acme/storyteller", {"prompt": "a llama", "seed": 1})).body
     assert created["status"] == "starting"
     assert created["output"] is None
@@ -23,8 +23,8 @@ async def test_a_prediction_runs_from_starting_to_succeeded(api):
     assert done["metrics"]["total_time"] > done["metrics"]["predict_time"]
 
 
-async def test_the_same_seed_gives_the_same_output_and_another_one_does_not(api):
-    """A seed makes a text repeatable; without one it differs each time."""
+async def test_the_output_depends_on_the_seed(api):
+    """With a seed, a text is repeatable; without one, it differs."""
     same = [
         (await api.create("acme/storyteller", {"prompt": "x", "seed": 7}, wait=True)).body["output"] for _ in range(2)
     ]
@@ -34,8 +34,8 @@ async def test_the_same_seed_gives_the_same_output_and_another_one_does_not(api)
     assert free[0] != free[1]
 
 
-async def test_a_finished_sync_answer_says_processing(api):
-    """It has the whole output, but neither completed_at nor metrics; a read has them soon after."""
+async def test_a_finished_sync_response_has_status_processing(api):
+    """It has the whole output, but no completed_at and no metrics; a later read has them."""
     reply = await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 5}, wait="wait=10")
     assert (reply.status, reply.headers["Preference-Applied"]) == (201, "wait=10")
     body = reply.body
@@ -45,8 +45,8 @@ async def test_a_finished_sync_answer_says_processing(api):
     assert (await api.finish(body["id"]))["status"] == "succeeded"
 
 
-async def test_a_sync_wait_that_runs_out_answers_as_it_is_and_the_run_goes_on(start):
-    """A long run outlives the wait: 202 with what there is."""
+async def test_an_expired_sync_wait_returns_202(start):
+    """With the current state; the run continues."""
     api = await start(speed=10)
     reply = await api.create("acme/slow", {"duration": 5, "seed": 1}, wait="wait=1")
     assert reply.status == 202
@@ -56,15 +56,15 @@ async def test_a_sync_wait_that_runs_out_answers_as_it_is_and_the_run_goes_on(st
 
 
 @pytest.mark.parametrize("prefer", ["respond-async", "wait=0", "wait=100", "wait=1.5", "Wait"])
-async def test_a_prefer_header_of_another_form_is_refused(api, prefer):
-    """Only wait and wait=n are known."""
+async def test_other_prefer_headers_are_refused(api, prefer):
+    """Only wait and wait=n are valid."""
     reply = await api.create("acme/storyteller", {"prompt": "x"}, wait=prefer)
     assert reply.status == 422
     assert "Prefer" in reply.detail
 
 
-async def test_an_official_model_hides_its_version_however_it_is_named(api):
-    """Created by its own route, by name or by version id, it answers `hidden`."""
+async def test_an_official_model_hides_its_version(api):
+    """Created by its route, by name or by version id, the version is `hidden`."""
     model, version = find(api.simulator, "acme/official-storyteller")
     given = {"prompt": "x"}
     replies = [
@@ -78,8 +78,8 @@ async def test_an_official_model_hides_its_version_however_it_is_named(api):
     ] * 4
 
 
-async def test_a_community_model_needs_its_version(api):
-    """By name alone it is refused; by id, or name and id, it runs."""
+async def test_a_community_model_requires_a_version(api):
+    """The name alone is refused; an id, or name and id, works."""
     _, version = find(api.simulator, "acme/painter")
     refused = await api.post("/predictions", {"version": "acme/painter", "input": {}})
     assert (refused.status, refused.body["title"]) == (422, "Invalid version or not permitted")
@@ -89,8 +89,8 @@ async def test_a_community_model_needs_its_version(api):
     assert (await api.post("/predictions", {"version": f"acme/slow:{version.id}", "input": {}})).status == 422
 
 
-async def test_a_deployment_runs_its_release_and_says_so(api):
-    """The prediction names the deployment, its model and version."""
+async def test_a_deployment_runs_its_release(api):
+    """The prediction has deployment, model and version."""
     reply = await api.post("/deployments/acme/story-service/predictions", {"input": {"prompt": "x"}})
     assert (reply.status, reply.body["deployment"], reply.body["model"]) == (
         201,
@@ -100,8 +100,8 @@ async def test_a_deployment_runs_its_release_and_says_so(api):
     assert (await api.post("/deployments/acme/nothing/predictions", {"input": {}})).status == 404
 
 
-async def test_unknown_and_missing_fields_are_named(api):
-    """The 422 lists every field that is wrong, in the recorded words."""
+async def test_unknown_and_missing_fields_are_listed(api):
+    """In the 422, with the recorded texts."""
     reply = await api.post("/predictions", {"model": "x", "input": {}})
     assert reply.status == 422
     assert reply.headers["Content-Type"] == "application/problem+json"
@@ -144,8 +144,8 @@ async def test_unknown_and_missing_fields_are_named(api):
         ("acme/painter", {"num_outputs": 5}, "number_lte", "input.num_outputs", "Must be less than or equal to 4"),
     ],
 )
-async def test_inputs_are_held_against_the_models_own_schema(api, ref, given, kind, field, description):
-    """A wrong input is refused with the field's name, before anything runs."""
+async def test_inputs_are_validated_by_the_models_schema(api, ref, given, kind, field, description):
+    """An invalid input is refused with its field before anything runs."""
     reply = await api.create(ref, given)
     assert reply.status == 422
     assert reply.body["invalid_fields"] == [{"type": kind, "field": field, "description": description}]
@@ -153,7 +153,7 @@ async def test_inputs_are_held_against_the_models_own_schema(api, ref, given, ki
     assert not api.simulator.predictions
 
 
-async def test_a_body_that_is_no_json_is_a_400(api):
+async def test_a_body_that_is_not_json_is_a_400(api):
     """An empty body is the recorded EOF."""
     reply = await api.ask("POST", "/predictions", data=b"")
     assert (reply.status, reply.detail) == (400, "Failed to parse request body as JSON: EOF")
@@ -162,8 +162,8 @@ async def test_a_body_that_is_no_json_is_a_400(api):
     assert (await api.ask("POST", "/predictions", data=b'{"input":' * 5000 + b"1" + b"}" * 5000)).status == 400
 
 
-async def test_cancelling_at_once_answers_in_the_databases_shape(api):
-    """The end of a prediction that never ran has nulls, and a predict_time of 3 microseconds."""
+async def test_an_immediate_cancel_returns_the_database_format(api):
+    """A prediction that never ran has nulls, and a predict_time of 3 microseconds."""
     created = (await api.create("acme/slow", {})).body
     reply = await api.post(f"/predictions/{created['id']}/cancel")
     assert reply.status == 200
@@ -173,8 +173,8 @@ async def test_cancelling_at_once_answers_in_the_databases_shape(api):
     assert (await api.get(f"/predictions/{created['id']}")).body["status"] == "canceled"
 
 
-async def test_cancelling_what_is_over_changes_nothing(api):
-    """A finished prediction stays finished."""
+async def test_canceling_an_ended_prediction_changes_nothing(api):
+    """It stays succeeded."""
     created = (await api.create("replicate/hello-world", {"text": "you"}, wait=True)).body
     done = await api.finish(created["id"])
     reply = await api.post(f"/predictions/{created['id']}/cancel")
@@ -182,8 +182,8 @@ async def test_cancelling_what_is_over_changes_nothing(api):
     assert done["status"] == "succeeded"
 
 
-async def test_a_deadline_cancels_what_runs_and_aborts_what_has_not_started(start):
-    """Cancel-After is counted from the creation; what never ran is aborted."""
+async def test_a_deadline_cancels_running_and_aborts_starting_predictions(start):
+    """Cancel-After counts from the creation."""
     api = await start(speed=100)
     running = (await api.create("acme/slow", {"duration": 500}, headers={"Cancel-After": "5s"})).body
     assert running["deadline"] > running["created_at"]
@@ -198,8 +198,8 @@ async def test_a_deadline_cancels_what_runs_and_aborts_what_has_not_started(star
     assert refused.status == 422
 
 
-async def test_moving_the_clock_past_a_deadline_is_enough(start):
-    """A test need not wait for hours."""
+async def test_advancing_the_clock_triggers_a_deadline(start):
+    """Tests need not wait for hours."""
     api = await start(speed=1)
     created = (await api.create("acme/slow", {"duration": 1000}, headers={"Cancel-After": "1h"})).body
     await until(lambda: api.simulator.predictions[0].status == "processing")
@@ -207,8 +207,8 @@ async def test_moving_the_clock_past_a_deadline_is_enough(start):
     assert (await api.get(f"/predictions/{created['id']}")).body["status"] == "canceled"
 
 
-async def test_an_hour_after_its_end_the_data_is_gone(api):
-    """Input, output, logs and stream go; the record stays, in the database's shape."""
+async def test_data_is_deleted_an_hour_after_the_end(api):
+    """Input, output, logs and stream; the record stays, in the database format."""
     created = (await api.create("acme/storyteller", {"prompt": "x", "seed": 1}, wait=True)).body
     await api.finish(created["id"])
     api.simulator.clock.advance(3590)
@@ -221,8 +221,8 @@ async def test_an_hour_after_its_end_the_data_is_gone(api):
     assert (await api.stream(created["urls"]["stream"])) == b": hi\n\n:408: 408 Request Timeout\n\n"
 
 
-async def test_failures_carry_the_models_own_words(api):
-    """An exception's text, the NSFW text, and logs with a traceback."""
+async def test_failures_have_the_models_error(api):
+    """The text of an exception, the NSFW text, and logs with a traceback."""
     failed = await api.finish((await api.create("acme/fail", {})).body["id"])
     assert (failed["status"], failed["error"]) == ("failed", "division by zero")
     assert "ZeroDivisionError" in failed["logs"]
@@ -231,7 +231,7 @@ async def test_failures_carry_the_models_own_words(api):
 
 
 async def test_logs_grow_while_a_slow_model_works(start):
-    """Polling sees more lines each time."""
+    """Each poll shows more lines."""
     api = await start(speed=10)
     created = (await api.create("acme/slow", {"duration": 4, "steps": 10})).body
     seen = set()
@@ -242,8 +242,8 @@ async def test_logs_grow_while_a_slow_model_works(start):
     assert body["logs"].endswith("step 10/10\n")
 
 
-async def test_a_webhook_must_be_https_unless_told_otherwise(start):
-    """The usual service refuses plain http."""
+async def test_a_webhook_must_be_https_by_default(start):
+    """Like the real service."""
     api = await start(allow_http_webhooks=False)
     reply = await api.create("replicate/hello-world", {"text": "x"}, webhook="http://127.0.0.1:1/")
     assert (reply.status, reply.body["invalid_fields"][0]["field"]) == (422, "webhook")
@@ -251,8 +251,8 @@ async def test_a_webhook_must_be_https_unless_told_otherwise(start):
     assert (reply.status, reply.body["invalid_fields"][0]["field"]) == (422, "webhook_events_filter.0")
 
 
-async def test_edge_bodies_escape_as_go_does(api):
-    """`<`, `>` and `&` are spelled out; other letters are not."""
+async def test_edge_bodies_are_escaped_like_go(api):
+    """`<`, `>` and `&` are escaped; other characters are not."""
     reply = await api.create("replicate/hello-world", {"text": "<ä&b>"})
     assert b'"text":"\\u003c\xc3\xa4\\u0026b\\u003e"' in reply.raw
     cancel = await api.post(f"/predictions/{reply.body['id']}/cancel")

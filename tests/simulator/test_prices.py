@@ -1,4 +1,4 @@
-"""Runs of the simulator can be priced: every end, every unit, without a doubt about any amount."""
+"""Runs of the simulator can be priced: every end, every kind of price, without doubts."""
 
 import json
 from decimal import Decimal
@@ -22,7 +22,7 @@ def charged(price: Any, document: dict[str, Any], *, charge_failed: bool = True)
 
 
 def exact(document: dict[str, Any], price: Price) -> int:
-    """Reckon anew what the time of a run costs."""
+    """Compute the cost of the time of a run."""
     seconds = Decimal(repr(document["metrics"]["predict_time"]))
     return round(seconds * price.per_second * 1_000_000)
 
@@ -34,15 +34,15 @@ async def run(api: Api, ref: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_a_run_costs_its_time(api: Api) -> None:
-    """By the second of the hardware."""
+    """By the price per second of the hardware."""
     done = await run(api, "acme/slow", {"duration": 2, "seed": 1})
     made = charged(T4, done)
     assert (made.microusd, made.doubts) == (exact(done, T4), ())
     assert made.microusd > 0
 
 
-async def test_images_cost_what_there_are_of_them(api: Api) -> None:
-    """An official model at its built-in price: $0.003 an image, however long it took."""
+async def test_images_cost_per_image(api: Api) -> None:
+    """An official model with a built-in price: $0.003 per image, for any duration."""
     price = PriceList().price_of("black-forest-labs/flux-schnell")
     done = await run(api, "black-forest-labs/flux-schnell", {"prompt": "x", "num_outputs": 3, "seed": 1})
     made = charged(price, done)
@@ -50,7 +50,7 @@ async def test_images_cost_what_there_are_of_them(api: Api) -> None:
 
 
 async def test_text_costs_its_tokens(api: Api) -> None:
-    """As the model counted them."""
+    """By the model's count."""
     done = await run(api, "acme/official-storyteller", {"prompt": "a b c", "max_tokens": 9, "seed": 1})
     made = charged(PER_TOKEN, done)
     metrics = done["metrics"]
@@ -62,7 +62,7 @@ async def test_text_costs_its_tokens(api: Api) -> None:
 
 @pytest.mark.parametrize("charge_failed", [True, False])
 async def test_a_failed_run_costs_its_time_if_the_config_says_so(api: Api, charge_failed: bool) -> None:
-    """And the outputs that it had given by then."""
+    """And its outputs so far."""
     done = await run(api, "acme/fail", {})
     assert done["status"] == "failed"
     assert charged(T4, done, charge_failed=charge_failed).microusd == (exact(done, T4) if charge_failed else 0)
@@ -70,8 +70,8 @@ async def test_a_failed_run_costs_its_time_if_the_config_says_so(api: Api, charg
     assert charged(Price(per_run=Decimal(1)), done).microusd == 0
 
 
-async def test_a_cancelled_run_costs_the_time_that_it_had(api: Api) -> None:
-    """Whichever of its two shapes tells of it."""
+async def test_a_canceled_run_costs_its_time(api: Api) -> None:
+    """In both formats."""
     created = (await api.create("acme/slow", {"duration": 60, "seed": 1})).body
     while (await api.get(f"/predictions/{created['id']}")).body["status"] != "processing":
         pass
@@ -85,7 +85,7 @@ async def test_a_cancelled_run_costs_the_time_that_it_had(api: Api) -> None:
 
 
 async def test_an_aborted_run_is_free(start: Any) -> None:
-    """Its deadline came before it had started."""
+    """Its deadline was before its start."""
     api = await start(speed=100)
     api.simulator.faults.set(Fault("cold_boot", seconds=60))
     created = await api.create("acme/slow", {"duration": 60, "seed": 1}, headers={"Cancel-After": "5s"})
@@ -98,7 +98,7 @@ async def test_an_aborted_run_is_free(start: Any) -> None:
 
 
 async def test_a_training_costs_its_time(api: Api) -> None:
-    """Trainings have metrics, too."""
+    """Trainings have metrics too."""
     model, version = find(api.simulator, "stability-ai/sdxl")
     await api.post("/models", {"owner": "acme", "name": "mine", "visibility": "private", "hardware": "gpu-t4"})
     created = await api.post(

@@ -1,4 +1,4 @@
-"""The pure rules: cursors and pages, durations, times, ids, limits, validation, tokens."""
+"""Pure functions: cursors, pages, durations, times, ids, rate limits, validation."""
 
 import base64
 import contextlib
@@ -24,8 +24,8 @@ from gateway.simulator.validation import check, with_defaults
 STAMPS = st.integers(min_value=0, max_value=4_000_000_000_000_000)
 
 
-def test_a_cursor_has_the_recorded_form():
-    """The documentation's own cursor is read, and written the same."""
+def test_a_cursor_has_the_recorded_format():
+    """The documentation's example is decoded, and encoded to the same text."""
     text = base64.b64encode(b"p=2023-11-15+05%3A03%3A47.203903%2B00%3A00").decode()
     cursor = decode_cursor(text)
     assert cursor == Cursor(parse_time("2023-11-15T05:03:47.203903Z"))
@@ -34,21 +34,21 @@ def test_a_cursor_has_the_recorded_form():
 
 
 @given(STAMPS, st.booleans())
-def test_cursors_survive_the_way_there_and_back(position, reverse):
-    """Any place can be named."""
+def test_cursors_round_trip(position, reverse):
+    """For any position."""
     assert decode_cursor(Cursor(position, reverse).encode()) == Cursor(position, reverse)
 
 
 @given(st.text())
-def test_what_is_no_cursor_is_refused(text):
-    """Never another error than ValueError."""
+def test_invalid_cursors_are_refused(text):
+    """Always with a ValueError."""
     with contextlib.suppress(ValueError):
         decode_cursor(text)
 
 
 @given(st.sets(STAMPS, max_size=60), st.integers(1, 9), st.booleans(), st.integers(1, 3))
-def test_walking_the_pages_shows_everything_once_in_both_directions(stamps, size, descending, every):
-    """Forwards and back again, with some items left out by a filter."""
+def test_pages_contain_every_item_once_in_both_directions(stamps, size, descending, every):
+    """Forwards and backwards, with a filter."""
     items = sorted(stamps)
 
     def keep(item):
@@ -70,7 +70,7 @@ def test_walking_the_pages_shows_everything_once_in_both_directions(stamps, size
 
 
 def test_links_keep_the_rest_of_the_query():
-    """A filter goes along from page to page."""
+    """Filters are kept from page to page."""
     made = link("http://h/v1/predictions", {"created_after": "2025-01-01T00:00:00Z", "cursor": "old"}, Cursor(5))
     assert made is not None
     assert made.startswith("http://h/v1/predictions?cursor=")
@@ -81,14 +81,14 @@ def test_links_keep_the_rest_of_the_query():
     ("text", "seconds"),
     [("30", 30), ("90s", 90), ("1m30s", 90), ("2h30m", 9000), ("5", 5), ("24h", 86_400), ("1h", 3600)],
 )
-def test_durations_are_read(text, seconds):
-    """All documented forms."""
+def test_durations_are_parsed(text, seconds):
+    """All documented formats."""
     assert parse_cancel_after(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "4", "4s", "25h", "1d", "30x", "m", "-5", "1.5h", "30s1m", "٣٠"])
 def test_other_durations_are_refused(text):
-    """Too short, too long, or no duration."""
+    """Too short, too long, or malformed."""
     with pytest.raises(ValueError, match="Cancel-After"):
         parse_cancel_after(text)
 
@@ -96,8 +96,8 @@ def test_other_durations_are_refused(text):
 @pytest.mark.parametrize(
     ("text", "seconds"), [(None, None), ("wait", 60), ("wait=1", 1), ("wait=60", 60), ("wait=99", 60)]
 )
-def test_prefer_is_read_as_the_description_writes_it(text, seconds):
-    """Its pattern lets 61 to 99 pass; they count as the limit."""
+def test_prefer_is_parsed_like_the_openapi_pattern(text, seconds):
+    """It accepts 61 to 99, which count as 60."""
     assert parse_prefer(text) == seconds
 
 
@@ -109,21 +109,21 @@ def test_prefer_is_read_as_the_description_writes_it(text, seconds):
         (1_713_784_514_000_000, "2024-04-22T11:15:14Z", "2024-04-22T11:15:14Z"),
     ],
 )
-def test_times_are_written_in_both_forms(microseconds, edge, database):
+def test_times_are_formatted_in_both_ways(microseconds, edge, database):
     """Go trims zeros, Django writes six digits or none."""
     assert edge_time(microseconds) == edge
     assert database_time(microseconds) == database
 
 
 @given(STAMPS)
-def test_times_survive_the_way_there_and_back(stamp):
+def test_times_round_trip(stamp):
     """To the microsecond."""
     assert parse_time(database_time(stamp)) == stamp
     assert parse_time(exact_time(stamp, 9)) == stamp
 
 
-def test_ids_have_the_services_forms():
-    """26 letters with the time in the middle; old ones of the older alphabet; 48 for files."""
+def test_ids_have_replicates_formats():
+    """26 characters with the time in the middle; old ids in the old alphabet; 48 for files."""
     made = ids.prediction_id(1_728_065_255.262)
     assert len(made) == 26
     assert made[13:19] == "0cjb2v"  # as in the recording of that day
@@ -137,15 +137,15 @@ def test_ids_have_the_services_forms():
     assert len({ids.prediction_id(0) for _ in range(1000)}) == 1000
 
 
-def test_versions_are_the_same_in_every_simulator():
+def test_version_ids_are_constant():
     """A frontend can hard-code them."""
     first, second = (set(Registry(SimulatorClock()).versions) for _ in range(2))
     assert first == second
     assert all(ids.VERSION_ID.match(version) for version in first)
 
 
-def test_a_bucket_lets_a_minutes_worth_pass_and_fills_evenly():
-    """Its burst is the whole minute unless told otherwise."""
+def test_a_bucket_holds_a_minutes_tokens_and_refills_evenly():
+    """The default burst is the rate per minute."""
     now = [0.0]
     bucket = Bucket(60, lambda: now[0])
     assert [bucket.take() for _ in range(60)] == list(range(59, -1, -1))
@@ -190,8 +190,8 @@ ROOT = {"definitions": {"kind": {"type": "string", "enum": ["a", "b"]}}}
         ([], ["invalid_type"]),
     ],
 )
-def test_values_are_held_against_schemas(value, types):
-    """Each wrong place is named once."""
+def test_values_are_validated_by_schemas(value, types):
+    """Each invalid location is reported once."""
     assert [each["type"] for each in check(value, SCHEMA, ROOT)] == types
 
 
@@ -201,27 +201,27 @@ def test_values_are_held_against_schemas(value, types):
         lambda each: st.lists(each) | st.dictionaries(st.text(), each),
     )
 )
-def test_no_json_value_upsets_the_validation(value):
-    """Whatever is posted gets an answer, not an accident."""
+def test_any_json_value_can_be_validated(value):
+    """Any body gets a response."""
     check(value, SCHEMA, ROOT)
     check({"prompt": value, "kind": value, "list": value}, SCHEMA, ROOT)
 
 
-def test_defaults_are_filled_in_for_the_model_only():
-    """Null counts as left out."""
+def test_defaults_are_filled_in():
+    """Null counts as missing."""
     assert with_defaults({"prompt": "x", "scale": None}, SCHEMA) == {"prompt": "x", "scale": 0.5, "kind": "a"}
 
 
 @given(st.integers(0, 300), st.text(max_size=40), st.integers())
-def test_a_text_has_as_many_tokens_as_asked_for_and_is_repeatable(count, prompt, seed):
-    """The same generator, the same words."""
+def test_a_text_has_the_requested_number_of_tokens(count, prompt, seed):
+    """The same generator gives the same text."""
     first = list(tokens(dice(seed), prompt, count))
     assert first == list(tokens(dice(seed), prompt, count))
     assert len(first) == count
 
 
-def test_the_texts_hold_what_makes_streams_hard():
-    """Leading spaces, a newline alone, newlines inside."""
+def test_texts_contain_difficult_tokens():
+    """Leading spaces, a single newline, newlines within a token."""
     made = list(tokens(random.Random(1), "x", 400))
     assert any(token.startswith(" ") for token in made)
     assert "\n" in made
@@ -230,14 +230,14 @@ def test_the_texts_hold_what_makes_streams_hard():
 
 
 def test_without_pillow_the_extra_is_named(monkeypatch):
-    """A picture model says what to install; the rest works without."""
+    """An image model names the extra; the others work."""
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(RuntimeError, match=r"replicate-gateway\[simulator\]"):
         pillow()
 
 
-def test_a_clock_refuses_nonsense():
-    """Speeds above 0, and no going back."""
+def test_a_clock_refuses_invalid_values():
+    """Speed must be positive, and time cannot go back."""
     with pytest.raises(ValueError, match="speed"):
         SimulatorClock(0)
     with pytest.raises(ValueError, match="advance"):

@@ -1,4 +1,4 @@
-"""Streams on the second origin: the wire, late readers, resuming, and how they end."""
+"""Streams on the second origin: encoding, late readers, resuming, and ends."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ from gateway.simulator.streams import EventLog
 
 
 def parse(raw: bytes) -> list[tuple[str, str, str]]:
-    """Parse a stream with another's parser: (event, id, data)."""
+    """Parse a stream with an independent parser into (event, id, data)."""
     response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=raw)
     events = [(each.event, each.id, each.data) for each in httpx_sse.EventSource(response).iter_sse()]
     return [each for each in events if each[0] != "message"]  # it takes a comment for an empty event
@@ -29,13 +29,13 @@ def parse(raw: bytes) -> list[tuple[str, str, str]]:
         (":\n\nF", b"event: output\nid: 5:0\ndata: :\ndata:\ndata: F\n\n"),
     ],
 )
-def test_an_event_is_written_byte_for_byte_as_recorded(data, wire):
-    """Event, id, data, in this order; spaces are kept, line breaks make more lines."""
+def test_an_event_is_encoded_as_recorded(data, wire):
+    """Event, id, data, in this order; spaces are kept, line breaks make several lines."""
     assert sse.encode_event("output", "5:0", data) == wire
 
 
-def test_ids_count_up_within_a_second_and_start_again_with_the_next():
-    """As in the recorded stream; time that steps back repeats no id."""
+def test_event_ids_restart_every_second():
+    """As recorded; if the time steps back, ids stay unique."""
     ids = sse.EventIds()
     assert [ids.next(now) for now in (7.1, 7.9, 8.0, 8.5, 6.0, 9.0)] == ["7:0", "7:1", "8:0", "8:1", "8:2", "9:0"]
 
@@ -50,8 +50,8 @@ def test_ids_count_up_within_a_second_and_start_again_with_the_next():
         max_size=20,
     )
 )
-def test_what_goes_in_comes_out(chunks):
-    """Any text survives the wire, split anywhere; a sealed log reads like an open one."""
+def test_events_round_trip(chunks):
+    """Any text, split anywhere; a compressed log reads like an open one."""
     log = EventLog(1 << 20)
     for chunk in chunks:
         log.add("output", chunk, 5.0)
@@ -64,8 +64,8 @@ def test_what_goes_in_comes_out(chunks):
         assert log.place_after(event_id) == place + 1
 
 
-async def test_a_stream_tells_the_whole_output_and_ends_with_done(api):
-    """The chunks joined are the output joined; every event has an id; the greeting comes first."""
+async def test_a_stream_has_the_whole_output_and_done(api):
+    """The data joined is the output joined; every event has an id; the comment comes first."""
     created = (await api.create("acme/storyteller", {"prompt": "a llama", "seed": 3})).body
     raw = await api.stream(created["urls"]["stream"])
     assert raw.startswith(b": hi\n\n")
@@ -78,8 +78,8 @@ async def test_a_stream_tells_the_whole_output_and_ends_with_done(api):
     assert events[-1][0] == "done"
 
 
-async def test_events_come_while_the_model_works(start):
-    """The first token is there long before the last."""
+async def test_events_are_sent_while_the_model_runs(start):
+    """The first token arrives long before the last."""
     api = await start(speed=1, stream_idle_seconds=5)
     created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 0.5, "max_tokens": 100})).body
     async with api.session.get(created["urls"]["stream"]) as response:
@@ -91,8 +91,8 @@ async def test_events_come_while_the_model_works(start):
     assert api.simulator.predictions[0].status == "processing"
 
 
-async def test_a_late_reader_gets_everything_and_a_returning_one_the_rest(api):
-    """Last-Event-ID goes on after that event."""
+async def test_a_late_reader_gets_all_events_and_a_resuming_one_the_rest(api):
+    """After the event in Last-Event-ID."""
     created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 9}, wait=True)).body
     await api.finish(created["id"])
     whole = await api.stream(created["urls"]["stream"])
@@ -103,7 +103,7 @@ async def test_a_late_reader_gets_everything_and_a_returning_one_the_rest(api):
 
 
 async def test_a_failure_is_an_error_event_and_then_done(api):
-    """The error's data is JSON with the detail."""
+    """The data of the error is JSON with the detail."""
     created = (await api.create("acme/fail", {})).body
     events = parse(await api.stream(created["urls"]["stream"]))
     assert [(event, data) for event, _, data in events[-2:]] == [
@@ -113,7 +113,7 @@ async def test_a_failure_is_an_error_event_and_then_done(api):
 
 
 async def test_a_cancel_ends_the_stream_with_its_reason(start):
-    """A reader learns that it was cancelled."""
+    """A reader sees that it was canceled."""
     api = await start(speed=1)
     created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 1})).body
     reading = asyncio.create_task(api.stream(created["urls"]["stream"]))
@@ -122,8 +122,8 @@ async def test_a_cancel_ends_the_stream_with_its_reason(start):
     assert parse(await reading)[-1][2] == '{"reason":"canceled"}'
 
 
-async def test_an_idle_stream_is_given_up(start):
-    """After a while without events comes the time-out comment."""
+async def test_an_idle_stream_times_out(start):
+    """With a comment."""
     api = await start(speed=1, stream_idle_seconds=0.1)
     created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 30})).body
     assert await api.stream(created["urls"]["stream"]) in {
@@ -132,8 +132,8 @@ async def test_an_idle_stream_is_given_up(start):
     }
 
 
-async def test_a_stream_of_files_has_an_address_of_its_own_form(api):
-    """Its path starts /v1/files/, and its events are links that work."""
+async def test_a_file_stream_has_its_own_url_format(api):
+    """Its path starts with /v1/files/, and its events are working links."""
     created = (await api.create("acme/frames", {"count": 2, "size": 16})).body
     path = created["urls"]["stream"].removeprefix(api.simulator.delivery_url)
     assert path.startswith("/v1/files/")
@@ -145,8 +145,8 @@ async def test_a_stream_of_files_has_an_address_of_its_own_form(api):
         assert (await api.session.get(link)).status == 200
 
 
-async def test_streams_ask_for_no_token_and_note_one_that_comes_along(api):
-    """The log tells whether a credential ever reached the second origin."""
+async def test_streams_need_no_token_and_log_a_sent_one(api):
+    """The log shows whether a credential reached the second origin."""
     created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 1}, wait=True)).body
     await api.stream(created["urls"]["stream"])
     assert api.simulator.requests.authorized("delivery") == 0
@@ -157,7 +157,7 @@ async def test_streams_ask_for_no_token_and_note_one_that_comes_along(api):
 
 
 async def test_closing_does_not_wait_for_open_streams(start):
-    """A simulator with readers and a waiting create shuts down at once."""
+    """A simulator with readers and a waiting create closes at once."""
     api = await start(speed=1, stream_idle_seconds=30)
     created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 30})).body
     tasks = [asyncio.create_task(api.stream(created["urls"]["stream"])) for _ in range(5)]

@@ -1,4 +1,4 @@
-"""Webhooks: who gets which events, how they are signed, retried, doubled and disordered."""
+"""Webhooks: events, signatures, retries, duplicates and order."""
 
 import asyncio
 import json
@@ -11,15 +11,15 @@ from gateway.simulator.webhooks import sign
 from tests.support.simulated import Receiver, until
 
 
-def test_the_documentations_vector_is_met():
+def test_signature_of_the_documentations_example():
     """Key, id, time and body of the documentation give its signature."""
     body = b'{"test": 2432232314}'
     signature = sign("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-async def test_the_end_is_delivered_signed_with_the_secret_that_is_served(api):
-    """A receiver verifies it with a library of its own, and finds the prediction as GET gives it."""
+async def test_completed_is_signed_with_the_served_secret(api):
+    """A receiver verifies it with an independent library; the body is the prediction as from GET."""
     async with Receiver() as receiver:
         created = (await api.create("replicate/hello-world", {"text": "x"}, webhook=receiver.url)).body
         assert created["webhook"] == receiver.url
@@ -40,8 +40,8 @@ async def test_the_end_is_delivered_signed_with_the_secret_that_is_served(api):
         ([], {"processing", "succeeded"}),
     ],
 )
-async def test_the_filter_says_which_events_are_sent(api, asked, statuses):
-    """Without one, output and the end are sent."""
+async def test_the_filter_selects_the_events(api, asked, statuses):
+    """The default is output and completed."""
     async with Receiver() as receiver:
         given = {"prompt": "x", "seed": 1, "max_tokens": 100}
         created = (await api.create("acme/storyteller", given, webhook=receiver.url, webhook_events_filter=asked)).body
@@ -51,8 +51,8 @@ async def test_the_filter_says_which_events_are_sent(api, asked, statuses):
     assert receiver.statuses.count("succeeded") <= 1
 
 
-async def test_output_events_come_at_most_twice_a_second(start):
-    """A hundred tokens in two seconds are a handful of webhooks."""
+async def test_output_events_are_sent_at_most_twice_a_second(start):
+    """A hundred tokens in two seconds cause a few webhooks."""
     api = await start(speed=10)
     async with Receiver() as receiver:
         given = {"prompt": "x", "max_tokens": 100}
@@ -64,8 +64,8 @@ async def test_output_events_come_at_most_twice_a_second(start):
     assert 2 <= len(receiver.received) <= 6
 
 
-async def test_the_end_is_retried_with_the_same_id_and_others_are_not(api):
-    """A receiver that is away for a moment misses progress, not the end."""
+async def test_only_completed_is_retried_with_the_same_id(api):
+    """A receiver that is down briefly misses progress, not the end."""
     async with Receiver() as receiver:
         receiver.answers = [500, 500, 404, 200]
         asked = ["start", "completed"]
@@ -77,7 +77,7 @@ async def test_the_end_is_retried_with_the_same_id_and_others_are_not(api):
 
 
 async def test_redirects_are_not_followed(api):
-    """A 3xx counts as taken."""
+    """A 3xx counts as delivered."""
     async with Receiver() as receiver:
         receiver.answers = [302]
         body = {"webhook": receiver.url, "webhook_events_filter": ["completed"]}
@@ -88,8 +88,8 @@ async def test_redirects_are_not_followed(api):
     assert len(receiver.received) == 1
 
 
-async def test_faults_double_disorder_and_lose_webhooks(api):
-    """What a receiver must cope with can be brought about."""
+async def test_faults_duplicate_reorder_and_lose_webhooks(api):
+    """Receivers must handle these."""
     asked = ["start", "completed"]
     async with Receiver() as receiver:
 

@@ -1,4 +1,4 @@
-"""Two good values of every key of the config outside of teams: what it can have before a reload and after."""
+"""Two valid values for every setting outside of teams: before and after a reload."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -12,8 +12,6 @@ ENVIRON = {
     "OTHER_TOKEN": "r8_account_token_two_000000000000000000",
     "OPS": "ops-secret-one",
     "OPS_TWO": "ops-secret-two",
-    "REDIS_ONE": "redis-secret-one",
-    "REDIS_TWO": "redis-secret-two",
     "KEY_ONE": "rgw_one_secret",
     "KEY_TWO": "rgw_two_secret",
 }
@@ -39,8 +37,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "upstream.requests_per_minute": (3000, 100),
     "upstream.adopt_wait_seconds": (20, 5),
     "upstream.webhooks": ("auto", "off"),
-    "store.url": ("redis://a:6379/0", "redis://b:6379/0"),
-    "store.password_env": ("REDIS_ONE", "REDIS_TWO"),
+    "store.url": ("sqlite:///one.db", "sqlite:///two.db"),
     "store.retain_days": (30, 3),
     "store.retain_data_seconds": (3600, 60),
     "cache.enabled": (True, False),
@@ -80,20 +77,19 @@ VALUES: dict[str, tuple[Any, Any]] = {
 
 
 AROUND: dict[str, dict[str, dict[str, Any]]] = {
-    "store.password_env": {"store": {"url": "redis://a:6379/0"}},
     "outputs.persist": {"outputs": {"url": "one"}},
     "upstream.webhooks": {"server": {"public_url": "https://a.example.com"}},
 }
-"""What a key needs beside it."""
+"""Other settings that a setting requires."""
 
 
 def config_of(**sections: Any) -> Config:
-    """Make a config."""
+    """Return a config."""
     return from_mapping(sections, ENVIRON)
 
 
 def keys_of_the_config() -> Iterator[str]:
-    """Name every key outside of teams."""
+    """Yield every setting outside of teams."""
     for section, field in Config.model_fields.items():
         if section != "teams":
             assert field.annotation is not None
@@ -101,7 +97,7 @@ def keys_of_the_config() -> Iterator[str]:
 
 
 def changed(key: str, folder: Path) -> tuple[Config, Config]:
-    """Make two configs that differ in one key."""
+    """Return two configs that differ in one setting."""
     for name in ("one", "two"):
         (folder / name).write_text(f"secret-of-file-{name}")
     section, name = key.split(".")

@@ -138,7 +138,7 @@ class FakeStreamObserver:
     def stream_resumed(self, result: str) -> None:
         """Note a stream that was taken up again."""
 
-    def upstream_broke(self, how: str) -> None:
+    def upstream_interrupted(self, how: str) -> None:
         """Note a break."""
         self.breaks.append(how)
 

@@ -27,7 +27,7 @@ from gateway.domain.records import (
 )
 from gateway.domain.run_end import RunEnded
 from gateway.domain.upstream_response import Answer
-from gateway.errors import Conflict, GatewayError, StoreUnavailable
+from gateway.errors import Conflict, StoreUnavailable
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from tests.support.records import run_ended
 

@@ -126,7 +126,7 @@ class Observer:
     def listener_failed(self, listener: str) -> None:
         """Take note."""
 
-    def orphan_settled(self, result: str) -> None:
+    def orphan_resolved(self, result: str) -> None:
         """Take note."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:

@@ -1,38 +1,38 @@
-// Keeps the figures new: each event brings the parts that have changed, as they are drawn by the gateway.
+// Live updates: each event has the rendered HTML of the sections that changed.
 
-// The page's policy lets nobody turn text into HTML but this.
+// The Content-Security-Policy allows only this policy to create HTML.
 const policy = window.trustedTypes?.createPolicy("gateway", { createHTML: (html) => html }) ?? { createHTML: (html) => html };
 const state = document.getElementById("state");
 const pause = document.getElementById("pause");
 let source = null;
 
-function put(id, html) {
-  const place = document.getElementById(id);
-  // Whoever has the focus in a part, or is marking text in it, keeps it as it is.
-  if (!place || place.querySelector(":focus")) return;
-  const marked = document.getSelection();
-  if (marked && !marked.isCollapsed && place.contains(marked.anchorNode)) return;
-  place.innerHTML = policy.createHTML(html);
+function update(id, html) {
+  const element = document.getElementById(id);
+  // Do not replace a section that has the focus or selected text.
+  if (!element || element.querySelector(":focus")) return;
+  const selection = document.getSelection();
+  if (selection && !selection.isCollapsed && element.contains(selection.anchorNode)) return;
+  element.innerHTML = policy.createHTML(html);
 }
 
-function say(words) {
-  // Said once: a screen reader is not told of every event.
-  if (state.textContent !== words) state.textContent = words;
+function setState(text) {
+  // Set only on change: screen readers announce every update.
+  if (state.textContent !== text) state.textContent = text;
 }
 
 function listen() {
   source = new EventSource("/dashboard/events");
   source.addEventListener("board", ({ data }) => {
-    for (const [id, html] of Object.entries(JSON.parse(data))) put(id, html);
-    say("Live.");
+    for (const [id, html] of Object.entries(JSON.parse(data))) update(id, html);
+    setState("Live.");
   });
   source.addEventListener("signed-out", () => {
     stop();
     location.assign("/dashboard");
   });
   source.addEventListener("error", () => {
-    // The browser comes back by itself, unless it was refused.
-    say(source?.readyState === EventSource.CLOSED ? "Not live: load the page again." : "Not live, connecting again.");
+    // The browser reconnects by itself, unless the stream was refused.
+    setState(source?.readyState === EventSource.CLOSED ? "Not live. Reload the page." : "Not live. Reconnecting.");
   });
 }
 
@@ -47,10 +47,10 @@ pause.addEventListener("click", () => {
   if (paused) stop();
   else listen();
   pause.setAttribute("aria-pressed", String(paused));
-  say(paused ? "Paused." : "");
+  setState(paused ? "Paused." : "");
 });
 
-// A page that nobody looks at keeps no stream open; a page that comes back from the browser's cache opens one.
+// Close the stream when the page is hidden. Reopen it when the page is restored from the back/forward cache.
 window.addEventListener("pagehide", stop);
 window.addEventListener("pageshow", ({ persisted }) => {
   if (persisted && pause.getAttribute("aria-pressed") === "false") listen();

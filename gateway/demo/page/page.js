@@ -1,4 +1,4 @@
-// The page of `gateway demo`. It talks to its own server for a browser token, and to the gateway for everything else.
+// The page of `gateway demo`. It gets a browser token from its own server, and calls the gateway for everything else.
 
 import { POLL_MS, snippet } from "./snippets.js";
 
@@ -13,7 +13,7 @@ const short = (secret) => `${secret.slice(0, 8)}…${secret.slice(-4)}`;
 
 let settings;
 
-// All that a browser says of a server that is gone is "Failed to fetch".
+// The browser's own message for an unreachable server is "Failed to fetch".
 async function reach(url, init) {
   try {
     return await fetch(url, init);
@@ -22,7 +22,7 @@ async function reach(url, init) {
   }
 }
 
-// --- Browser tokens: minted by the page's server, which holds the team's key --------------------------------------
+// --- Browser tokens: minted by the page's server, which has the team's key ----------------------------------------
 
 const tokens = new Map();
 
@@ -37,12 +37,12 @@ async function tokenOf(team) {
   });
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.detail);
-  // Renewed before it ends, so that no run begins with a token that dies on the way.
+  // Renew a minute early, so that a token does not expire during a run.
   tokens.set(team, { token: answer.token, until: asked + (answer.ttl_seconds - 60) * 1000 });
   return answer.token;
 }
 
-// --- One run of one model, as it is seen from here ----------------------------------------------------------------
+// --- A run of a model, with timings -------------------------------------------------------------------------------
 
 class Run {
   constructor(panel, team, token, input) {
@@ -58,7 +58,7 @@ class Run {
     this.fetch = this.fetch.bind(this);
   }
 
-  // Passes every request on and notes what can be learned from its answer. The npm client is given this as its `fetch`.
+  // Wraps fetch and records each request and response. The npm client uses it too.
   async fetch(url, init = {}) {
     const request = this.note(init.method ?? "GET", url);
     const response = await reach(url, init);
@@ -77,7 +77,7 @@ class Run {
   }
 
   note(method, url) {
-    // A stream's address is its permission: it is not for screens.
+    // A stream URL grants access by itself, so do not show it.
     const path = new URL(url).pathname.replace(/(\/streams\/.{4}).+/, "$1…");
     const request = { method, path, at: performance.now() };
     this.requests.push(request);
@@ -85,7 +85,7 @@ class Run {
   }
 
   learn(prediction) {
-    // Answers may cross on their way: an end is never taken back.
+    // Responses may arrive out of order: keep a terminal status.
     if (this.prediction && TERMINAL.has(this.prediction.status) && !TERMINAL.has(prediction.status)) return;
     this.prediction = prediction;
     if (this.cancelWanted) this.sendCancel();
@@ -101,7 +101,7 @@ class Run {
     return answer;
   }
 
-  // The end is told by the stream a moment before the prediction says so.
+  // The stream ends slightly before the prediction has its final status.
   async untilEnded() {
     while (!TERMINAL.has(this.prediction.status)) {
       await this.api("GET", `/predictions/${this.prediction.id}`);
@@ -126,7 +126,7 @@ class Run {
     }
   }
 
-  // The first thing to be seen is what a visitor waits for.
+  // Records the time of the first visible output.
   first() {
     if (this.firstAt !== null) return;
     this.firstAt = performance.now();
@@ -155,7 +155,7 @@ const withFetch = {
       });
       source.addEventListener("done", () => end(resolve));
       source.addEventListener("error", (event) => {
-        // The model's own error has data; a lost connection has none, and the browser resumes it by itself.
+        // An error of the model has data. A lost connection has none, and the browser reconnects by itself.
         if (event.data) end(reject, new Error(JSON.parse(event.data).detail));
         else if (source.readyState === EventSource.CLOSED || ++lost > MOST_LOSSES) {
           end(reject, new Error("The stream could not be read."));
@@ -192,7 +192,7 @@ async function client(run) {
   return new Replicate({ auth: run.token, baseUrl: settings.base_url, fetch: run.fetch });
 }
 
-// --- A panel: a form, a result, and what there is to know about it ------------------------------------------------
+// --- A panel: a form, a result and its details -------------------------------------------------------------------
 
 class Panel {
   constructor(kind) {
@@ -201,7 +201,7 @@ class Panel {
     this.element.append($("#details").content.cloneNode(true));
     this.output = $(".result", this.element);
     this.current = null;
-    this.cancelWanted = false; // may be wanted before there is a token, and so a run
+    this.cancelWanted = false; // may be set before the run exists
     $(".model", this.element).textContent = settings.models[kind];
     $("form", this.element).addEventListener("submit", (event) => {
       event.preventDefault();
@@ -305,7 +305,7 @@ class Panel {
     const { prediction, created } = run;
     const failed = !$(".problem", this.element).hidden;
     if (prediction) {
-      // The stream is ahead of the last look at the prediction.
+      // The stream is ahead of the last poll of the prediction.
       const streaming = prediction.status === "starting" && run.firstAt !== null;
       this.status(failed ? "failed" : streaming ? "processing" : prediction.status);
     }
@@ -329,7 +329,7 @@ class Panel {
     $(".raw pre", this.element).textContent = JSON.stringify(prediction, null, 2);
   }
 
-  // Another team knows an id that it must not see: it gets the same answer as for one that never was.
+  // Requests the prediction as another team. The expected response is the 404 of an unknown id.
   async askAsOther() {
     const run = this.last;
     const team = otherThan(run.team);
@@ -380,7 +380,7 @@ function showTeams() {
 
 function showToken() {
   const known = tokens.get(chosen("team"));
-  $("#token").textContent = known ? short(known.token) : "none yet";
+  $("#token").textContent = known ? short(known.token) : "none";
 }
 
 function showCode() {

@@ -1,4 +1,4 @@
-// What the page shows as "The code": what a page of one's own would have to say.
+// The code examples that the page shows.
 
 export const POLL_MS = 300;
 

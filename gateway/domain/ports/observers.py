@@ -61,7 +61,7 @@ class UploadObserver(Protocol):
 class AdoptionObserver(Protocol):
     """Whoever counts creates that were uncertain."""
 
-    def orphan_settled(self, result: str) -> None:
+    def orphan_resolved(self, result: str) -> None:
         """Note what became of one: `adopted`, or `released`."""
         ...
 

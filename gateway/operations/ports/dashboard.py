@@ -7,7 +7,7 @@ from typing import Protocol
 class Figures(Protocol):
     """Whoever counts requests and refusals, since the process started."""
 
-    def requests_under_way(self) -> int:
+    def requests_in_progress(self) -> int:
         """Count the requests that are being answered."""
         ...
 

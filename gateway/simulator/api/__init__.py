@@ -1,1 +1,1 @@
-"""The HTTP side of the simulator: one module for each group of routes, one table of all of them."""
+"""HTTP routes of the simulator: one module per group, and a table of all routes."""

@@ -1,4 +1,4 @@
-"""One request on its way through a route, and the answer it gets."""
+"""Request and response of a route."""
 
 import base64
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ EDGE_JSON = "application/json; charset=UTF-8"
 
 @dataclass(slots=True)
 class Answer:
-    """What a route answers."""
+    """The response of a route."""
 
     status: int
     body: bytes = b""
@@ -29,7 +29,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Call:
-    """What a route is asked."""
+    """The request to a route."""
 
     world: World
     request: web.Request
@@ -40,21 +40,21 @@ class Call:
 
     @property
     def params(self) -> Any:
-        """The path's variables."""
+        """The path parameters."""
         return self.request.match_info
 
     @property
     def query(self) -> dict[str, str]:
-        """The query."""
+        """The query parameters."""
         return dict(self.request.query)
 
     @property
     def url(self) -> str:
-        """The absolute address of the resource, as links to other pages of it are spelled."""
+        """The absolute URL of the resource, for pagination links."""
         return self.world.links.api.removesuffix("/v1") + self.request.path
 
     def json(self) -> dict[str, Any]:
-        """Parse the body as a JSON object, or raise the 400 of the recordings."""
+        """Parse the body as a JSON object, or raise the recorded 400."""
         if not self.body.strip():
             raise problems.bad_json("EOF")
         try:
@@ -66,7 +66,7 @@ class Call:
         return value
 
     def checked(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """Parse the body and hold it against a schema, or raise the 422 with the fields that are wrong."""
+        """Parse and validate the body, or raise a 422 with the invalid fields."""
         body = self.json()
         wrong = check(body, schema)
         if wrong:
@@ -78,12 +78,12 @@ Handler = Callable[[Call], Awaitable[Answer | web.StreamResponse]]
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:
-    """Answer as Django does."""
+    """Return a JSON response like Django."""
     return Answer(status, msgspec.json.encode(value))
 
 
 def decode_quoted(body: bytes) -> str:
-    """Read search words in any of the clients' encodings: plain, or with JSON's quotes under either content type."""
+    """Decode search text as clients send it: plain, or as a JSON string, with either content type."""
     text = body.decode("utf-8", "replace").strip()
     if text.startswith('"') and text.endswith('"') and len(text) > 1:
         try:
@@ -95,7 +95,7 @@ def decode_quoted(body: bytes) -> str:
 
 
 def same_signature(given: str, right: str) -> bool:
-    """Compare two base64 signatures by their bytes; a `+` that a query turned into a space is forgiven."""
+    """Compare two base64 signatures by bytes. A space is treated as `+`, because queries decode `+` to a space."""
     try:
         return base64.b64decode(given.replace(" ", "+")) == base64.b64decode(right)
     except ValueError:

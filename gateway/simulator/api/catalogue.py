@@ -1,4 +1,4 @@
-"""What there is to read beside models: account, hardware, collections, the site's search, the webhooks' secret."""
+"""Routes for account, hardware, collections, search and the webhook secret."""
 
 from gateway.simulator import builtin, problems, render
 from gateway.simulator.accounts import describe
@@ -31,7 +31,7 @@ async def collections(call: Call) -> Answer:
 
 
 async def collection(call: Call) -> Answer:
-    """GET /collections/{slug}, its models included."""
+    """GET /collections/{slug}, with its models."""
     registry = call.world.registry
     found = next((each for each in registry.collections if each.slug == call.params["slug"]), None)
     if found is None:

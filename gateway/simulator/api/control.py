@@ -1,4 +1,4 @@
-"""The control surface for tests: log, clock, faults, and the truth about all predictions. Off unless asked for."""
+"""Control routes for tests: request log, clock, faults, and the state of all predictions. Off by default."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,13 +15,13 @@ _MOST_PREDICTIONS = 1000
 
 
 class Control:
-    """The routes under /_control/. They are no part of the log."""
+    """The routes under /_control/. They are not logged."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def routes(self) -> list[web.RouteDef]:
-        """Give the doors."""
+        """Return the routes."""
         return [
             web.get("/_control/requests", self._requests),
             web.delete("/_control/requests", self._clear_requests),
@@ -53,7 +53,7 @@ class Control:
         body = await _body(request)
         seconds = body.get("advance") if isinstance(body, dict) else None
         if not isinstance(seconds, int | float) or isinstance(seconds, bool):
-            raise ValueError('expected {"advance": seconds}')  # noqa: TRY004 - it is data
+            raise ValueError('expected {"advance": seconds}')  # noqa: TRY004 - invalid data, not a wrong type in code
         self._world.clock.advance(seconds)
         return await self._clock(request)
 
@@ -92,7 +92,7 @@ class Control:
 
 
 def _said(handler: _Handler) -> _Handler:
-    """Turn what is wrong with a request into a 400 that says it."""
+    """Turn a `ValueError` into a 400 with its message."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         try:

@@ -1,4 +1,4 @@
-"""The second origin: streams and hosted outputs. Nothing here asks for a credential; the address is the permission."""
+"""The second origin: streams and hosted outputs. It requires no credentials; the unguessable URL grants access."""
 
 import contextlib
 import re
@@ -19,7 +19,7 @@ _CORS = {"Access-Control-Allow-Origin": "*"}
 
 
 async def stream(call: Call) -> Answer | web.StreamResponse:
-    """GET /v1/streams/… and /v1/files/…: what was sent, then what comes, until nothing came for a while."""
+    """GET /v1/streams/… and /v1/files/…: past events, then live events, until the idle time-out."""
     token = call.params["token"]
     form = ids.STREAM_TOKEN if "/streams/" in call.request.path else ids.FILE_STREAM_TOKEN
     if not form.match(token):
@@ -36,13 +36,13 @@ async def stream(call: Call) -> Answer | web.StreamResponse:
         if call.request.method == "HEAD":
             return response
         log = prediction.stream if prediction is not None else None
-        with contextlib.suppress(ConnectionError):  # the reader has left
+        with contextlib.suppress(ConnectionError):  # the reader disconnected
             await _relay(call, response, EventLog(0) if log is None else log)
     return response
 
 
 async def output(call: Call) -> Answer | web.StreamResponse:
-    """GET an output file, or a part of it."""
+    """GET an output file or a range of it."""
     path = call.request.path
     found = None if "output_missing" in call.faults else call.world.outputs.get(path)
     if found is None:
@@ -61,7 +61,7 @@ async def output(call: Call) -> Answer | web.StreamResponse:
 
 
 def routes() -> tuple[Route, ...]:
-    """Give the doors of this origin."""
+    """Return the routes of this origin."""
     return (
         Route("GET", "/v1/streams/{token}", "streams.get", stream, "delivery", None, open=True),
         Route("GET", "/v1/files/{token}", "streams.get", stream, "delivery", None, open=True),
@@ -70,7 +70,7 @@ def routes() -> tuple[Route, ...]:
 
 
 def targets(call: Call) -> tuple[str, ...]:
-    """Give the names under which faults can aim at a stream or an output."""
+    """Return the names by which faults can select a stream or output."""
     token = call.params.get("token")
     if token is not None:
         prediction = call.world.streams.get(token)

@@ -1,4 +1,4 @@
-"""Deployments: create, read, list, change, delete."""
+"""Deployments: create, read, list, update, delete."""
 
 from gateway.simulator import problems, render
 from gateway.simulator.accounts import describe
@@ -9,7 +9,7 @@ from gateway.simulator.pagination import link, take_page
 from gateway.simulator.validation import DEPLOYMENT_BODY, DEPLOYMENT_PATCH
 
 PAGE_SIZE = 100
-_IDLE_SECONDS = 15 * 60  # a deployment must have been unused so long before it can be deleted
+_IDLE_SECONDS = 15 * 60  # how long a deployment must be unused before it can be deleted
 
 
 async def list_all(call: Call) -> Answer:
@@ -29,7 +29,7 @@ async def list_all(call: Call) -> Answer:
 
 
 async def create(call: Call) -> Answer:
-    """POST /deployments; answers 200."""
+    """POST /deployments; responds with 200."""
     body = call.checked(DEPLOYMENT_BODY)
     world = call.world
     ref = f"{call.account}/{body['name']}"
@@ -69,7 +69,7 @@ async def update(call: Call) -> Answer:
 
 
 async def delete(call: Call) -> Answer:
-    """DELETE /deployments/{owner}/{name}: only when unused for a while."""
+    """DELETE /deployments/{owner}/{name}: only if unused for a while."""
     deployment = _find(call)
     used = deployment.last_used_us
     if used is not None and used / 1_000_000 + _IDLE_SECONDS > call.world.clock.now():

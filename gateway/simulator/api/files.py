@@ -1,4 +1,4 @@
-"""Files: upload, list, read, delete, and the signed download. These answers carry no rate-limit headers."""
+"""Files: upload, list, read, delete, and the signed download. These responses have no rate-limit headers."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from gateway.simulator.settings import MAX_UPLOAD_BYTES
 
 PAGE_SIZE = 100
 _LONGEST_NAME_BYTES = 255
-_HASHED_INLINE_BYTES = 1024 * 1024  # a larger upload is hashed beside the event loop
+_HASHED_INLINE_BYTES = 1024 * 1024  # larger uploads are hashed in a thread
 
 
 async def create(call: Call) -> Answer:
@@ -60,7 +60,7 @@ async def delete(call: Call) -> Answer:
 
 
 async def download(call: Call) -> Answer:
-    """GET /files/{id}/download: the signature is the permission."""
+    """GET /files/{id}/download: authorized by its signature."""
     query = call.query
     owner, expiry, signature = query.get("owner", ""), query.get("expiry", ""), query.get("signature", "")
     file = call.world.files.get(owner, call.params["id"])

@@ -1,4 +1,4 @@
-"""Models, their versions, examples and readme, and the search for them."""
+"""Models: versions, examples, readme and search."""
 
 from gateway.simulator import problems, render
 from gateway.simulator.api.call import Answer, Call, decode_quoted, json_answer
@@ -11,7 +11,7 @@ PAGE_SIZE = 25
 
 
 async def list_all(call: Call) -> Answer:
-    """GET /models: the public ones, by when they or their latest version were made."""
+    """GET /models: public models, sorted by creation of the latest version."""
     query = call.query
     by = query.get("sort_by", "latest_version_created_at")
     direction = query.get("sort_direction", "desc")
@@ -21,7 +21,7 @@ async def list_all(call: Call) -> Answer:
     models = [each for each in call.world.registry.models.values() if each.visibility == "public"]
     places: dict[str, int] = {}
     taken: set[int] = set()
-    for each in models:  # a place in the order must be one model's only
+    for each in models:  # positions in the order must be unique
         place = each.created_us if by == "model_created_at" or each.latest is None else each.latest.created_us
         while place in taken:
             place += 1
@@ -45,7 +45,7 @@ async def list_all(call: Call) -> Answer:
 
 
 async def search(call: Call) -> Answer:
-    """QUERY /models: one page of 25, without a next."""
+    """QUERY /models: a single page of 25."""
     found = call.world.registry.search(decode_quoted(call.body), call.account)[:PAGE_SIZE]
     results = [render.model(model, call.world.links.api) for model, _ in found]
     return json_answer({"next": None, "previous": None, "results": results})
@@ -84,7 +84,7 @@ async def update(call: Call) -> Answer:
 
 
 async def delete(call: Call) -> Answer:
-    """DELETE /models/{owner}/{name}: own, private, without versions."""
+    """DELETE /models/{owner}/{name}: only own private models without versions."""
     model = _own(call)
     if model.visibility != "private":
         raise problems.forbidden("You can only delete private models.")
@@ -127,7 +127,7 @@ async def version(call: Call) -> Answer:
 
 
 async def delete_version(call: Call) -> Answer:
-    """DELETE /models/{owner}/{name}/versions/{id}: own private models, nothing may depend on it."""
+    """DELETE /models/{owner}/{name}/versions/{id}: only of own private models, if nothing depends on it."""
     model = _own(call)
     found = _version(call, model)
     registry = call.world.registry

@@ -1,4 +1,4 @@
-"""Parses multipart bodies that are whole in memory: aiohttp's reader wants a stream, the log wants the bytes."""
+"""Parse multipart bodies in memory. aiohttp's reader needs a stream, but the request log needs the bytes."""
 
 from dataclasses import dataclass
 from email.message import Message
@@ -8,7 +8,7 @@ from gateway.simulator import problems
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a form."""
+    """A part of a form."""
 
     name: str
     filename: str | None

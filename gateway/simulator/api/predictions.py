@@ -14,7 +14,7 @@ from gateway.simulator.times import parse_time
 from gateway.simulator.validation import PREDICTION_BODY, VERSION_PREDICTION_BODY, check
 
 PAGE_SIZE = 100
-_WEB_SECONDS = 14 * 86_400  # source=web looks back this far
+_WEB_SECONDS = 14 * 86_400  # how far back source=web lists
 
 
 async def create(call: Call) -> Answer:
@@ -50,7 +50,7 @@ async def create_for_deployment(call: Call) -> Answer:
 
 
 async def get(call: Call) -> Answer:
-    """GET /predictions/{id}; a training's id is answered too, since its create answer links here."""
+    """GET /predictions/{id}. Also accepts ids of trainings, because their create response links here."""
     prediction = call.world.find(call.account, call.params["id"])
     if prediction is None:
         raise problems.not_found()
@@ -61,7 +61,7 @@ async def get(call: Call) -> Answer:
 
 
 async def cancel(call: Call) -> Answer:
-    """POST /predictions/{id}/cancel. What is over already is answered unchanged."""
+    """POST /predictions/{id}/cancel. An ended prediction is returned unchanged."""
     prediction = call.world.find(call.account, call.params["id"])
     if prediction is None:
         raise problems.not_found()
@@ -69,7 +69,7 @@ async def cancel(call: Call) -> Answer:
 
 
 async def list_all(call: Call) -> Answer:
-    """GET /predictions: newest first, between two times, or those of the web site."""
+    """GET /predictions: newest first, with a time range, or only those of the web site."""
     query = call.query
     after, before = _time(query, "created_after"), _time(query, "created_before")
     source = query.get("source")
@@ -91,7 +91,7 @@ async def list_all(call: Call) -> Answer:
 
 
 def list_answer(call: Call, wanted: Any, *, as_training: bool = False) -> Answer:
-    """Answer one page of predictions or trainings."""
+    """Return a page of predictions or trainings."""
     query = call.query
     page = take_page(call.world.in_order(), _created, PAGE_SIZE, read_cursor(query), keep=wanted)
     digits = _digits(call)
@@ -107,7 +107,7 @@ def list_answer(call: Call, wanted: Any, *, as_training: bool = False) -> Answer
 
 
 def answer(call: Call, prediction: Prediction, *, as_training: bool = False, status: int = 200) -> Answer:
-    """Answer a read: the edge's shape, the database's for what is old."""
+    """Return a prediction in the edge format, or an old one in the database format."""
     shape = _shape(call) or ("database" if _is_old(call, prediction) else "edge")
     reply = _write(call, prediction, shape, status, as_training=as_training)
     if shape == "database":
@@ -116,7 +116,7 @@ def answer(call: Call, prediction: Prediction, *, as_training: bool = False, sta
 
 
 def cancel_answer(call: Call, prediction: Prediction, *, as_training: bool = False) -> Answer:
-    """Cancel, and answer in the database's shape."""
+    """Cancel, and respond in the database format."""
     if not prediction.terminal and "cancel_race" not in call.faults:
         if "cancel_late" in call.faults:
             call.world.runner.cancel_later(prediction, call.faults["cancel_late"].get("seconds"))
@@ -126,7 +126,7 @@ def cancel_answer(call: Call, prediction: Prediction, *, as_training: bool = Fal
 
 
 def check_webhook(call: Call, body: dict[str, Any]) -> None:
-    """Refuse a webhook address that is not https, unless the settings let it pass."""
+    """Refuse a webhook URL that is not https, unless the settings allow it."""
     webhook = body.get("webhook")
     if webhook is None:
         return
@@ -138,7 +138,7 @@ def check_webhook(call: Call, body: dict[str, Any]) -> None:
 
 
 def read_cursor(query: dict[str, str]) -> Any:
-    """Read the `cursor` of a query, or raise the 404 that Django REST answers to a broken one."""
+    """Decode the `cursor` of a query, or raise the 404 of Django REST framework."""
     if "cursor" not in query:
         return None
     try:
@@ -148,7 +148,7 @@ def read_cursor(query: dict[str, str]) -> Any:
 
 
 def edge_answer(body: dict[str, Any], status: int) -> Answer:
-    """Answer as the edge does."""
+    """Return a JSON response like the edge."""
     return Answer(status, render.edge_bytes(body), EDGE_JSON, {"Vary": "Accept-Encoding"})
 
 

@@ -1,4 +1,4 @@
-"""Every door of the simulator's API origin, in one table."""
+"""Table of the API routes."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from gateway.simulator.api.call import Handler
 
 @dataclass(frozen=True)
 class Route:
-    """One door. `side` is who answers behind it (edge, django, files), which shows in headers and errors."""
+    """A route. `side` is the backend (edge, django, files), which determines headers and errors."""
 
     method: str
     path: str
@@ -71,8 +71,8 @@ ROUTES: tuple[Route, ...] = (
 
 
 def allowed_methods(path: str) -> list[str]:
-    """List a path's methods as Django's `allow` header does."""
+    """Return the methods of a path in the order of Django's `allow` header."""
     if path == "/hardware":
-        return ["OPTIONS", "GET"]  # as recorded; it is a view of another make
+        return ["OPTIONS", "GET"]  # as recorded
     methods = [route.method for route in ROUTES if route.path == path and route.method != "QUERY"]
     return [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]

@@ -1,4 +1,4 @@
-"""Finds what a request is about (model, version, deployment), for faults that aim at it."""
+"""Find model, version and deployment of a request, for faults that select by target."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ from gateway.simulator.registry import targets_of
 
 
 def targets(call: Call) -> tuple[str, ...]:
-    """Give the names under which faults can aim at the request; none if it is about nothing that runs."""
+    """Return the names by which faults can select the request. Empty if it has no target."""
     params, registry = call.params, call.world.registry
     if "id" in params:
         prediction = call.world.predictions.get(params["id"])
@@ -26,7 +26,7 @@ def targets(call: Call) -> tuple[str, ...]:
 
 
 def _posted(call: Call) -> tuple[str, ...]:
-    """Read the version out of a create's body."""
+    """Read the version from the body of a create."""
     try:
         body = msgspec.json.decode(call.body) if call.body else None
     except (msgspec.DecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Trainings. A create's answer links to /predictions/{id}, a read's to /trainings/{id}, as recorded."""
+"""Trainings. As recorded, a create response links to /predictions/{id}, and a read to /trainings/{id}."""
 
 from gateway.simulator import problems, render
 from gateway.simulator.api.call import Answer, Call

@@ -1,1 +1,1 @@
-"""The models that the simulator runs. Each computes something small for real, through the `Job` it is given."""
+"""Models of the simulator. Each computes something small and uses a `Job`."""

@@ -1,4 +1,4 @@
-"""A painter: sky, hills and lights from prompt and seed. The same request gives the same bytes."""
+"""Image models: paint sky, hills and lights from prompt and seed. Equal requests give equal bytes."""
 
 import asyncio
 import io
@@ -17,7 +17,7 @@ MISSING_PILLOW = (
 
 
 def pillow() -> tuple[ModuleType, ModuleType]:
-    """Import Pillow when a picture is first wanted, or say which extra brings it."""
+    """Import Pillow. Raise `RuntimeError` with the required extra if it is missing."""
     try:
         from PIL import Image, ImageDraw  # noqa: PLC0415 - an optional dependency
     except ImportError as error:
@@ -26,7 +26,7 @@ def pillow() -> tuple[ModuleType, ModuleType]:
 
 
 def sized_program() -> Program:
-    """Make a model that takes width and height."""
+    """Create a model with width and height."""
     fields = {
         "prompt": schema.field("string", "Input prompt", default="An astronaut riding a rainbow unicorn"),
         "width": schema.field("integer", "Width of output image", default=512, minimum=16, maximum=2048),
@@ -40,7 +40,7 @@ def sized_program() -> Program:
 
 
 def ratio_program() -> Program:
-    """Make a model that takes an aspect ratio, as most official ones do."""
+    """Create a model with an aspect ratio, like most official models."""
     fields = {
         "prompt": schema.field("string", "Prompt for generated image", required=True),
         "aspect_ratio": schema.field(
@@ -54,7 +54,7 @@ def ratio_program() -> Program:
 
 
 def sdxl_program() -> Program:
-    """Make the well-known community model, with the inputs that its users send."""
+    """Create a popular community model with its inputs."""
     fields: dict[str, dict[str, Any]] = {
         "prompt": schema.field("string", "Input prompt", default="An astronaut riding a rainbow unicorn"),
         "negative_prompt": schema.field("string", "Input Negative Prompt", default=""),
@@ -81,7 +81,7 @@ def sdxl_program() -> Program:
 
 
 async def run(job: Job) -> None:
-    """Paint the pictures, with a progress bar in the logs."""
+    """Paint the images, with a progress bar in the logs."""
     settings = job.input
     seed = choose_seed(job)
     prompt = str(settings.get("prompt", ""))
@@ -104,7 +104,7 @@ async def run(job: Job) -> None:
 
 @lru_cache(maxsize=128)
 def paint(prompt: str, seed: int, width: int, height: int, kind: str = "png") -> bytes:
-    """Paint one picture. Kept a while: load tests ask for the same few again and again."""
+    """Paint an image. Cached, because load tests request the same few images."""
     image_module, draw_module = pillow()
     generator = dice("image", prompt, seed)
     canvas = image_module.new("RGB", (width, height))
@@ -126,7 +126,7 @@ def paint(prompt: str, seed: int, width: int, height: int, kind: str = "png") ->
 
 
 def encode(canvas: Any, kind: str = "png") -> bytes:
-    """Write a picture's bytes, without anything that differs from run to run."""
+    """Encode an image without metadata that differs between runs."""
     buffer = io.BytesIO()
     if kind == "jpg":
         canvas.save(buffer, "JPEG", quality=85)

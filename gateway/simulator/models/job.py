@@ -1,4 +1,4 @@
-"""What a model sees of the world while it runs, and the error with which it fails."""
+"""The interface between a model and the simulator."""
 
 import hashlib
 import random
@@ -8,32 +8,32 @@ from typing import Any, Protocol
 
 
 class ModelError(Exception):
-    """The model raised; the text becomes the prediction's `error`."""
+    """The model failed. The text becomes the prediction's `error`."""
 
 
 class Job(Protocol):
-    """One run of one model. Waits are in the service's time, which `speed` shortens."""
+    """A run of a model. Waits are in simulated time, which `speed` shortens."""
 
     input: dict[str, Any]
     metrics: dict[str, Any]
 
     async def wait(self, seconds: float) -> None:
-        """Work for some time."""
+        """Simulate work."""
 
     def log(self, text: str) -> None:
         """Write to the logs."""
 
     def emit(self, chunk: str) -> None:
-        """Give the next piece of an output that is a list."""
+        """Add an item to an output that is a list."""
 
     def give(self, output: Any) -> None:
-        """Give an output that is whole at once."""
+        """Set the whole output."""
 
     def host(self, name: str, data: bytes, content_type: str) -> str:
-        """Store an output file, and say where it will be found."""
+        """Host an output file and return its URL."""
 
     async def fetch(self, url: str) -> bytes:
-        """Read an input file: a data URI, a file of the account, a hosted output or another address."""
+        """Read an input file: a data URI, an upload of the account, a hosted output or another URL."""
 
 
 Run = Callable[[Job], Awaitable[None]]
@@ -41,7 +41,7 @@ Run = Callable[[Job], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Program:
-    """What a model computes, its schema, and how long it takes to start."""
+    """The program of a model, its schema, and its boot time."""
 
     run: Run
     schema: dict[str, Any]
@@ -55,7 +55,7 @@ class Program:
 
     @property
     def streams(self) -> str | None:
-        """What the output streams: `text`, `files`, or None."""
+        """Kind of stream: `text`, `files`, or None."""
         output = self.schema["components"]["schemas"]["Output"]
         if output.get("x-cog-array-type") != "iterator":
             return None
@@ -63,18 +63,18 @@ class Program:
 
     @property
     def can_train(self) -> bool:
-        """Tell whether trainings can start from it."""
+        """Whether it can be trained."""
         return "TrainingInput" in self.schema["components"]["schemas"]
 
 
 def dice(*parts: Any) -> random.Random:
-    """Make a generator that depends on `parts` alone."""
+    """Return a random generator that depends on `parts` only."""
     text = "\x1f".join(str(part) for part in parts)
-    return random.Random(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]))  # noqa: S311 - a picture, not a secret
+    return random.Random(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]))  # noqa: S311 - not for secrets
 
 
 def choose_seed(job: Job) -> int:
-    """Take the caller's seed, or draw one and say so in the logs, as real models do."""
+    """Return the caller's seed, or a random one that is logged, like real models do."""
     seed = job.input.get("seed")
     if seed is None:
         seed = random.SystemRandom().randrange(2**31)

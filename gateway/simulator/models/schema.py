@@ -1,4 +1,4 @@
-"""Writes OpenAPI schemas as Cog does: `Input` and `Output` among the components, fields numbered by `x-order`."""
+"""Create OpenAPI schemas like Cog: `Input` and `Output` as components, inputs ordered by `x-order`."""
 
 from typing import Any
 
@@ -24,19 +24,19 @@ OBJECT: dict[str, Any] = {"type": "object", "title": "Output"}
 
 
 def field(kind: str, description: str, **more: Any) -> dict[str, Any]:
-    """Describe one input. A `default` makes it optional; `required=True` is taken out again by `model_schema`."""
+    """Describe an input. A `default` makes it optional. `model_schema` consumes the key `required`."""
     return {"type": kind, "description": description, **more}
 
 
 def seed_field() -> dict[str, Any]:
-    """Describe the usual seed."""
+    """Describe a seed input."""
     return field("integer", "Random seed. Leave blank to randomize the seed")
 
 
 def model_schema(
     fields: dict[str, dict[str, Any]], output: dict[str, Any], training: dict[str, dict[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """Write the whole document of one version."""
+    """Return the OpenAPI document of a version."""
     schemas: dict[str, Any] = {}
     schemas["Input"] = _input("Input", fields, schemas)
     schemas["Output"] = output
@@ -87,7 +87,7 @@ def _input(title: str, fields: dict[str, dict[str, Any]], schemas: dict[str, Any
         described = {**given}
         if described.pop("required", False):
             required.append(name)
-        if "enum" in described:  # Cog keeps choices apart and refers to them
+        if "enum" in described:  # Cog defines choices separately and refers to them
             schemas[name] = {
                 "enum": described.pop("enum"),
                 "type": described.pop("type"),

@@ -1,4 +1,4 @@
-"""The small models: a greeting, one that fails, one that is slow, one whose stream is files, one for objects."""
+"""Small models: a greeting, a failing one, a slow one, one that streams files, one that returns objects."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ ZeroDivisionError: division by zero
 
 
 def hello() -> Program:
-    """Make replicate/hello-world."""
+    """Create replicate/hello-world."""
 
     async def run(job: Job) -> None:
         await job.wait(0.01)
@@ -34,7 +34,7 @@ def hello() -> Program:
 
 
 def failing() -> Program:
-    """Make a model that streams a little and then fails."""
+    """Create a model that streams a little and then fails."""
 
     async def run(job: Job) -> None:
         kind = str(job.input["kind"])
@@ -55,7 +55,7 @@ def failing() -> Program:
 
 
 def slow() -> Program:
-    """Make a model that takes its time and talks about it."""
+    """Create a slow model that logs its progress."""
 
     async def run(job: Job) -> None:
         steps = int(job.input["steps"])
@@ -75,7 +75,7 @@ def slow() -> Program:
 
 
 def frames() -> Program:
-    """Make a model whose output is files, one after the other: its stream's address has the form for files."""
+    """Create a model that outputs files one by one, so its stream URL has the format of file streams."""
 
     async def run(job: Job) -> None:
         seed = choose_seed(job)
@@ -98,7 +98,7 @@ def frames() -> Program:
 
 
 def analyze() -> Program:
-    """Make a model that returns an object, always the same for the same text, though it has no seed."""
+    """Create a model without a seed that returns an object, deterministically."""
 
     async def run(job: Job) -> None:
         text = str(job.input["text"])

@@ -1,4 +1,4 @@
-"""A language model of a few dozen words: leading spaces, line breaks inside and alone, an empty token at the end."""
+"""A language model of a few dozen words. Its tokens have leading spaces and line breaks; the last one is empty."""
 
 import math
 import random
@@ -52,7 +52,7 @@ def _fields(limit: int, *, seeded: bool = True) -> dict[str, dict[str, object]]:
 
 
 def program(*, limit: int = 4096, seeded: bool = True) -> Program:
-    """Make a text model; `seeded` says whether it takes a seed."""
+    """Create a text model, with a seed input if `seeded`."""
     training = {
         "train_data": schema.field("string", "A file with the training data", format="uri", required=True),
         "num_train_epochs": schema.field("integer", "Number of epochs", default=1, minimum=1),
@@ -61,7 +61,7 @@ def program(*, limit: int = 4096, seeded: bool = True) -> Program:
 
 
 async def run(job: Job) -> None:
-    """Stream the answer token by token."""
+    """Stream the output token by token."""
     settings = job.input
     prompt = str(settings.get("prompt", ""))
     if settings.get("temperature") == 0:
@@ -85,7 +85,7 @@ async def run(job: Job) -> None:
 
 
 def tokens(generator: random.Random, prompt: str, count: int) -> Iterator[str]:
-    """Make exactly `count` tokens that depend on the generator and the prompt only."""
+    """Return exactly `count` tokens that depend on generator and prompt only."""
     topic = " ".join(prompt.split()[-3:]) or "nothing"
     yield from islice(_endless(generator, topic), count)
 

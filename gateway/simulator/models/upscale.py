@@ -1,4 +1,4 @@
-"""An upscaler: reads a picture wherever the input says it is, and returns it larger. It needs no seed."""
+"""An upscaler: reads an input image and returns a larger one. It has no seed."""
 
 import asyncio
 import io
@@ -11,7 +11,7 @@ _LARGEST_SIDE = 4096
 
 
 def program() -> Program:
-    """Make the model."""
+    """Create the model."""
     fields = {
         "image": schema.field("string", "Image to upscale", format="uri", required=True),
         "scale": schema.field("integer", "Factor to scale image by", default=2, minimum=1, maximum=4),
@@ -21,7 +21,7 @@ def program() -> Program:
 
 
 async def run(job: Job) -> None:
-    """Fetch, enlarge, host."""
+    """Read, enlarge and host the image."""
     data = await job.fetch(str(job.input["image"]))
     job.log(f"Read {len(data)} bytes\n")
     await job.wait(float(job.input["duration"]))
@@ -31,7 +31,7 @@ async def run(job: Job) -> None:
 
 
 def enlarge(data: bytes, scale: int) -> bytes:
-    """Give the picture `scale` times as wide and high, as PNG."""
+    """Return the image enlarged by `scale`, as PNG."""
     image_module, _ = pillow()
     try:
         with image_module.open(io.BytesIO(data)) as picture:

@@ -1,4 +1,4 @@
-"""`gateway cache`: stats and purge, beside a gateway or without one."""
+"""`gateway cache`: stats and purge, with and without a running gateway."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ask(*arguments: str, answer: str | None = None) -> Result:
-    # No token in the environment: these commands run beside the service.
+    # No token in the environment: these commands do not need it.
     environ = {"REPLICATE_API_TOKEN": None, "GATEWAY_CONFIG": None}
     return CliRunner().invoke(main, ["cache", *arguments], env=environ, prog_name="gateway", input=answer)
 
@@ -76,7 +76,7 @@ async def _finish(store: Store, number: int, team: str, target: str, *, age: flo
 
 @pytest.fixture
 def results(folder: Path) -> None:
-    """Three results that may answer later requests, and one whose time is over."""
+    """Three reusable results, and an expired one."""
 
     async def fill() -> None:
         store = open_store("sqlite:///gateway.db")
@@ -92,8 +92,8 @@ def results(folder: Path) -> None:
     asyncio.run(fill())
 
 
-def test_an_empty_cache_says_so():
-    """Before anything was run there is nothing, and that is no error."""
+def test_stats_of_an_empty_cache():
+    """It is no error."""
     assert stats() == {"entries": 0, "bytes": 0, "oldest_ended_at": None}
     result = ask("stats")
     assert result.stdout.splitlines() == ["results  0", "bytes    0", "oldest   -"]
@@ -101,8 +101,8 @@ def test_an_empty_cache_says_so():
 
 
 @pytest.mark.usefixtures("results")
-def test_stats_tell_what_may_answer_later_requests():
-    """How many, how large, how old; a result whose time is over is not counted."""
+def test_stats_count_reusable_results():
+    """Number, size and age, without expired results."""
     found = stats()
     assert found["entries"] == 3
     assert isinstance(found["bytes"], int)
@@ -118,7 +118,7 @@ def test_stats_tell_what_may_answer_later_requests():
 
 @pytest.mark.usefixtures("results")
 def test_a_purge_can_be_narrowed():
-    """To targets, to a team, or to both; what is narrowed is not asked about."""
+    """To targets, to a team, or both; then there is no confirmation."""
     assert purged("--target", "acme/other*") == "purged 0\n"
     assert purged("--target", "acme/painter*", "--team", "acme") == "purged 1\n"
     assert (stats()["entries"], stats("--team", "blue")["entries"]) == (2, 1)
@@ -129,11 +129,11 @@ def test_a_purge_can_be_narrowed():
 
 
 @pytest.mark.usefixtures("results")
-def test_a_purge_of_everything_asks_first():
-    """Enter alone lets nothing go; `y` or `--yes` does."""
+def test_a_full_purge_asks_for_confirmation():
+    """Enter alone aborts; `y` or `--yes` confirms."""
     refused = ask("purge", answer="\n")
     assert refused.exit_code == 1
-    assert "Let go of every result?" in refused.stderr
+    assert "Drop all cached results?" in refused.stderr
     assert stats()["entries"] == 3
     agreed = ask("purge", answer="y\n")
     assert agreed.exit_code == 0
@@ -142,8 +142,8 @@ def test_a_purge_of_everything_asks_first():
 
 
 @pytest.mark.usefixtures("results")
-def test_purged_predictions_stay_what_they_were():
-    """Only what answers later requests goes; records do not."""
+def test_a_purge_keeps_the_predictions():
+    """Only the cached results are dropped."""
     purged("--yes")
 
     async def look() -> tuple[Status, bool]:
@@ -159,8 +159,8 @@ def test_purged_predictions_stay_what_they_were():
     assert asyncio.run(look()) == (Status.SUCCEEDED, False)
 
 
-def test_a_store_that_cannot_be_had_is_a_sentence(folder: Path):
-    """A folder where the file should be: one line, no traceback."""
+def test_an_unusable_store_is_reported_in_a_sentence(folder: Path):
+    """A folder in place of the file: one line, no traceback."""
     (folder / "gateway.db").mkdir()
     for arguments in (["stats"], ["purge", "--yes"]):
         result = ask(*arguments)
@@ -170,7 +170,7 @@ def test_a_store_that_cannot_be_had_is_a_sentence(folder: Path):
 
 
 @pytest.mark.parametrize("command", ["stats", "purge"])
-def test_help_says_what_it_does(command: str):
+def test_commands_have_help(command: str):
     """`--help` on each."""
     result = ask(command, "--help")
     assert result.exit_code == 0

@@ -1,4 +1,4 @@
-"""`gateway check`: what a sound config means, and what asking shows."""
+"""`gateway check`: the summary of a valid config, and its probes."""
 
 import json
 import sys
@@ -60,7 +60,7 @@ def check(*arguments: str, config: str = "", base_url: str = "https://api.replic
 def upstream(
     status: int, body: bytes, headers: dict[str, str] | None = None
 ) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Answer every request so; keep path and authorization of each."""
+    """Answer every request alike; record path and authorization."""
     asked: list[tuple[str, str]] = []
 
     class Answer(BaseHTTPRequestHandler):
@@ -86,19 +86,19 @@ def upstream(
         server.server_close()
 
 
-def test_a_sound_config_is_summed_up(folder):
-    """Listeners, upstream, store and each team's limits at a glance, and an ok for scripts; nothing is created."""
+def test_a_valid_config_is_summarized(folder):
+    """Listeners, upstream, store and limits of each team, and an ok for scripts. Nothing is created."""
     result = check()
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "listens    http://127.0.0.1:8080 (links follow the request's Host)",
-        "operators  http://127.0.0.1:9464 (with a token)",
-        "upstream   api.replicate.com (600 creates, 3000 other calls a minute)",
+        "listens    http://127.0.0.1:8080 (links use the request's Host)",
+        "operators  http://127.0.0.1:9464 (token required)",
+        "upstream   api.replicate.com (600 creates, 3000 other calls per minute)",
         "store      sqlite:///gateway.db",
         "outputs    not copied",
         (
             "team       acme: scopes read, predict, files; models acme/*; origins https://app.example.com; "
-            "requests_per_minute 1000000; budget_usd_per_day 200; each address requests_per_minute 60; "
+            "requests_per_minute 1000000; budget_usd_per_day 200; per address: requests_per_minute 60; "
             "keys in the config: web"
         ),
         "team       research: scopes read, predict, files; all models; no limits; keys in the config: none",
@@ -108,16 +108,16 @@ def test_a_sound_config_is_summed_up(folder):
     assert [path.name for path in folder.iterdir()] == ["config.toml"]
 
 
-def test_listeners_are_shown_as_they_are_called(folder):
-    """IPv6 in brackets, a port of 0 as any."""
+def test_listeners_are_shown_as_urls(folder):
+    """IPv6 addresses in brackets, port 0 as a free port."""
     result = check(
         config='[server]\nhost = "::1"\nport = 0\npublic_url = "https://g.example.com/v1"\n[[teams]]\nname = "a"'
     )
-    assert "listens    http://[::1]:(any free port) (links say https://g.example.com)" in result.stdout
+    assert "listens    http://[::1]:(a free port) (links use https://g.example.com)" in result.stdout
 
 
-def test_what_is_doubtful_is_warned_of_and_passes(folder):
-    """Exit code 0: a warning stops nothing."""
+def test_warnings_do_not_fail_the_check(folder):
+    """The exit code is 0."""
     result = check(config='[server]\npublic_url = "http://g.example.com"')
     assert result.exit_code == 0
     assert [line.split(": ")[:2] for line in result.stderr.splitlines()] == [
@@ -127,15 +127,15 @@ def test_what_is_doubtful_is_warned_of_and_passes(folder):
     assert result.stdout.endswith("ok\n")
 
 
-def test_asking_upstream_names_the_account(folder):
-    """The token is one that works, and one sees whose; the store can be opened."""
+def test_upstream_check_names_the_account(folder):
+    """The token works, and the store can be opened."""
     body = json.dumps({"type": "organization", "username": "acme", "name": "Acme"}).encode()
     with upstream(200, body) as (base_url, asked):
         result = check("--upstream", base_url=base_url)
     assert result.exit_code == 0, result.output
     assert asked == [("/v1/account", f"Bearer {TOKEN}")]
     assert "account    organization 'acme' at 127.0.0.1:" in result.stdout
-    assert "store      sqlite:///gateway.db answers" in result.stdout
+    assert "store      sqlite:///gateway.db works" in result.stdout
     assert result.stdout.endswith("ok\n")
 
 
@@ -144,15 +144,15 @@ def test_asking_upstream_names_the_account(folder):
     [
         (401, b'{"detail": "no"}', "refused the token (401)"),
         (403, b"", "refused the token (403)"),
-        (500, b"<html>", "answered 500 where an account was expected"),
-        (200, b"<html>", "answered with what is no account: is base_url right?"),
-        (200, b"[]", "answered with what is no account"),
-        (200, b'{"username": 5}', "answered with what is no account"),
-        (200, b"[" * 70_000, "answered with what is no account"),
+        (500, b"<html>", "responded with 500 instead of an account"),
+        (200, b"<html>", "did not return an account: check base_url"),
+        (200, b"[]", "did not return an account"),
+        (200, b'{"username": 5}', "did not return an account"),
+        (200, b"[" * 70_000, "did not return an account"),
     ],
 )
-def test_an_upstream_that_is_not_well_is_told_in_a_sentence(folder, status, body, words):
-    """Exit code 1 and no ok, whatever it answers."""
+def test_an_upstream_error_is_reported_in_a_sentence(folder, status, body, words):
+    """Exit code 1 and no ok, whatever the response."""
     with upstream(status, body) as (base_url, _):
         result = check("--upstream", base_url=base_url)
     assert result.exit_code == 1
@@ -160,27 +160,27 @@ def test_an_upstream_that_is_not_well_is_told_in_a_sentence(folder, status, body
     assert "ok" not in result.stdout.splitlines()
 
 
-def test_the_token_is_not_sent_on_by_a_redirect(folder):
-    """The token goes to the configured address only."""
+def test_the_token_does_not_follow_a_redirect(folder):
+    """It is sent to the configured host only."""
     with upstream(200, b"{}") as (elsewhere, asked), upstream(307, b"", {"Location": elsewhere}) as (base_url, _):
         result = check("--upstream", base_url=base_url)
     assert result.exit_code == 1
-    assert "sends elsewhere (307); the token is not sent on" in result.stderr
+    assert "redirects (307); the token is not sent to another host" in result.stderr
     assert asked == []
 
 
-def test_an_upstream_that_is_away_is_told_in_a_sentence(folder):
-    """Refused connections, unknown hosts."""
+def test_an_unreachable_upstream_is_reported_in_a_sentence(folder):
+    """Refused connections and unknown hosts."""
     with upstream(200, b"") as (base_url, _):
         pass
     result = check("--upstream", base_url=base_url)
     assert result.exit_code == 1
-    assert "could not be asked" in result.stderr
+    assert "cannot be reached" in result.stderr
     assert "Traceback" not in result.output
 
 
-def test_an_upstream_that_hangs_is_not_waited_for(folder, monkeypatch):
-    """The check ends in time."""
+def test_a_hanging_upstream_times_out(folder, monkeypatch):
+    """The check ends within its time-out."""
     monkeypatch.setattr(check_module, "_DEADLINE_SECONDS", 0.05)
     gate = threading.Event()
 
@@ -202,11 +202,11 @@ def test_an_upstream_that_hangs_is_not_waited_for(folder, monkeypatch):
         thread.join()
         server.server_close()
     assert result.exit_code == 1
-    assert "did not answer within" in result.stderr
+    assert "did not respond within" in result.stderr
 
 
-def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(folder):
-    """A folder that is not there or not writable is found before the start."""
+def test_an_unusable_store_is_reported_in_a_sentence(folder):
+    """A missing or read-only folder is found before the start."""
     (folder / "file").write_text("")
     body = json.dumps({"type": "user", "username": "me"}).encode()
     with upstream(200, body) as (base_url, _):
@@ -225,8 +225,8 @@ def test_no_secret_is_shown(folder):
     assert OPS not in result.output
 
 
-def test_a_gateway_that_serves_is_asked_whether_it_is_alive(folder):
-    """What a container's health check runs: exit code 0 or 1 and one line, without curl; the token is not needed."""
+def test_health_probe_of_a_running_gateway(folder):
+    """For health checks of containers: exit code and one line, without curl or token."""
     with upstream(200, b"{}") as (url, asked):
         port = url.rpartition(":")[2]
         config = f'[server]\nhost = "0.0.0.0"\nport = {port}'
@@ -235,20 +235,20 @@ def test_a_gateway_that_serves_is_asked_whether_it_is_alive(folder):
         assert [path for path, _ in asked] == ["/healthz", "/readyz"]
     result = check("--health", config=config)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith(f"Error: 127.0.0.1:{port} does not answer: ")
+    assert result.stderr.startswith(f"Error: 127.0.0.1:{port} does not respond: ")
 
 
-def test_a_gateway_that_is_not_well_is_told_by_the_exit_code(folder):
-    """An answer alone is not enough; what is no URL is said at once."""
+def test_health_probe_fails_unless_the_response_is_200(folder):
+    """An invalid URL is a usage error."""
     with upstream(503, b"{}") as (url, _):
         result = check("--health", f"{url}/readyz")
-    assert (result.exit_code, result.stderr) == (1, f"Error: {url.removeprefix('http://')}/readyz answered 503\n")
+    assert (result.exit_code, result.stderr) == (1, f"Error: {url.removeprefix('http://')}/readyz responded with 503\n")
     assert check("--health", "ftp://x").exit_code == 2
     assert check("--health", config="[server]\nport = 0").exit_code == 2
 
 
-def test_a_bucket_without_its_library_is_told_before_the_gateway_starts(folder, monkeypatch):
-    """The extra is named, with the command that brings it."""
+def test_a_bucket_without_its_library_is_reported(folder, monkeypatch):
+    """With the extra and the command that installs it."""
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.delitem(sys.modules, "gateway.store.objects.bucket", raising=False)
     result = check(config=OUTPUTS.format(url="s3://bucket"))
@@ -256,8 +256,8 @@ def test_a_bucket_without_its_library_is_told_before_the_gateway_starts(folder, 
     assert "outputs.url: a bucket needs the extra s3: pip install 'replicate-gateway[s3]'" in result.output
 
 
-def test_an_output_store_that_cannot_be_written_is_told_in_a_sentence(folder):
-    """Found out by asking, not by the first file that is lost."""
+def test_a_read_only_output_store_is_reported_in_a_sentence(folder):
+    """The check finds it, not the first lost file."""
     Path("file").write_text("")
     with upstream(200, json.dumps({"type": "user", "username": "acme"}).encode()) as (url, _):
         told = OUTPUTS.format(url="file/outputs") + f'[upstream]\nbase_url = "{url}"\n'
@@ -266,4 +266,4 @@ def test_an_output_store_that_cannot_be_written_is_told_in_a_sentence(folder):
         assert "outputs: The output store's disk cannot be used: Not a directory." in result.output
         result = check("--upstream", config=told.replace("file/outputs", "outputs"))
         assert result.exit_code == 0, result.output
-        assert "outputs    outputs can be written" in result.output
+        assert "outputs    outputs is writable" in result.output

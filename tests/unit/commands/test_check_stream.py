@@ -1,4 +1,4 @@
-"""`gateway check --stream`: what is said, and with which exit code."""
+"""`gateway check --stream`: output and exit code."""
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,7 +18,7 @@ def check(*arguments: str) -> Result:
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
-    """What the check is to find."""
+    """Set the findings of the check."""
     findings: list[Finding] = []
 
     async def check_stream(url: str, silence: int | None) -> list[Finding]:
@@ -29,8 +29,8 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
     return findings
 
 
-def test_what_is_well_is_an_ok_for_scripts(found):
-    """No config is needed: it runs from anywhere."""
+def test_good_findings_end_with_ok(found):
+    """No config is needed."""
     found += [WELL, NOTE]
     result = check("--stream", "https://g.example.com", "--seconds", "30")
     assert result.exit_code == 0
@@ -38,7 +38,7 @@ def test_what_is_well_is_an_ok_for_scripts(found):
     assert result.stderr == "warning: version: HTTP/2 is not offered\n"
 
 
-def test_what_is_bad_fails(found):
+def test_a_bad_finding_fails(found):
     """Exit code 1 and no ok."""
     found += [BAD, WELL]
     result = check("--stream", "https://g.example.com", "--seconds", "30")
@@ -50,22 +50,24 @@ def test_what_is_bad_fails(found):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--seconds", "5"), "--seconds goes with --stream"),
-        (("--stream", "https://g", "--upstream"), "use one of them"),
+        (("--seconds", "5"), "--seconds requires --stream"),
+        (("--stream", "https://g", "--upstream"), "cannot be combined"),
         (("--stream", "https://g", "--seconds", "601"), "601 is not in the range"),
         (("--stream", "https://g", "--seconds", "0"), "0 is not in the range"),
     ],
 )
-def test_what_does_not_go_together_is_told(arguments, words):
-    """Before anything is asked."""
+def test_conflicting_options_are_refused(arguments, words):
+    """Before any request."""
     result = check(*arguments)
     assert result.exit_code == 2
     assert words in result.stderr
 
 
-@pytest.mark.parametrize(("url", "words"), [("g.example.com", "is wanted"), ("http://127.0.0.1:1", "Cannot connect")])
-def test_an_address_that_is_none_is_told_in_a_sentence(url, words):
-    """Typing errors, and gateways that are not there."""
+@pytest.mark.parametrize(
+    ("url", "words"), [("g.example.com", "expected a URL"), ("http://127.0.0.1:1", "Cannot connect")]
+)
+def test_an_invalid_url_is_reported_in_a_sentence(url, words):
+    """Typos, and gateways that are down."""
     result = check("--stream", url)
     assert result.exit_code == 1
     assert words in result.stderr

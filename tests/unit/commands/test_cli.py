@@ -1,4 +1,4 @@
-"""The command line, as a whole: help, config, and what runs until it is stopped."""
+"""The command line: help, config, errors, and long-running commands."""
 
 import asyncio
 import os
@@ -60,21 +60,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ["", "serve", "demo", "simulate", "check", "keys", "keys create", "keys list", "keys revoke", "keys rotate"],
 )
 def test_every_command_has_help(command):
-    """--help says what it does and takes, without a config."""
+    """--help explains purpose and options, without a config."""
     result = ask(*command.split(), "--help")
     assert result.exit_code == 0
     assert result.output.startswith(f"Usage: gateway {command}")
     assert "-h, --help" in result.output
 
 
-def test_the_version_is_the_packages():
-    """Bug reports can name it."""
+def test_version_is_that_of_the_package():
+    """For bug reports."""
     assert ask("--version").output == f"gateway, version {__version__}\n"
 
 
 @pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["keys", "create", "--help"], ["keys", "--nope"]])
-def test_help_and_typing_errors_load_nothing_heavy(command):
-    """The answer is there at once."""
+def test_help_and_usage_errors_import_nothing_heavy(command):
+    """They are fast."""
     code = (
         "import sys\n"
         "from gateway.cli import main\n"
@@ -89,8 +89,8 @@ def test_help_and_typing_errors_load_nothing_heavy(command):
 
 @pytest.mark.parametrize("command", [["check"], ["serve"], ["keys", "list"]])
 @pytest.mark.parametrize("before", [True, False])
-def test_the_config_may_be_named_before_or_after_the_command(folder, command, before):
-    """Both are written in the wild."""
+def test_config_option_works_before_and_after_the_command(folder, command, before):
+    """Both are common."""
     (folder / "bad.toml").write_text("[server]\nport = -5")
     arguments = ["--config", "bad.toml", *command] if before else [*command, "--config", "bad.toml"]
     result = ask(*arguments)
@@ -100,17 +100,17 @@ def test_the_config_may_be_named_before_or_after_the_command(folder, command, be
 
 
 @pytest.mark.parametrize("command", [["check"], ["serve"], ["keys", "list"], ["keys", "create", "acme"]])
-def test_without_a_config_each_command_says_how_to_give_one(folder, command):
-    """A sentence, no traceback."""
+def test_a_missing_config_is_reported_in_a_sentence(folder, command):
+    """With the ways to name one, without a traceback."""
     result = ask(*command)
     assert result.exit_code == 1
-    assert result.stderr.startswith("no config: give --config FILE")
+    assert result.stderr.startswith("no config file: pass --config FILE")
     assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])
-def test_ten_mistakes_are_told_in_one_go(folder, command):
-    """All ten can be mended before the next try."""
+def test_ten_mistakes_are_reported_at_once(folder, command):
+    """All can be fixed before the next try."""
     (folder / "config.toml").write_text(TEN_MISTAKES)
     result = ask(command)
     assert result.exit_code == 1
@@ -119,8 +119,8 @@ def test_ten_mistakes_are_told_in_one_go(folder, command):
     assert lines[-1].startswith("10 problems")
 
 
-def test_ten_mistakes_are_told_in_one_go_by_the_program_itself(folder):
-    """As `python -m gateway check`, by way of GATEWAY_CONFIG, with an exit code that scripts see."""
+def test_ten_mistakes_are_reported_by_the_program(folder):
+    """As `python -m gateway check`, with GATEWAY_CONFIG and an exit code for scripts."""
     (folder / "ten.toml").write_text(TEN_MISTAKES)
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "check"],
@@ -140,7 +140,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_serve_runs_the_application_on_uvloop_with_logs_set_up(folder, monkeypatch):
-    """What `app.serve` is given is the config with its secrets."""
+    """`app.serve` gets the config with its secrets."""
     uvloop = pytest.importorskip("uvloop")
     app = pytest.importorskip("gateway.app")
     (folder / "config.toml").write_text('[logs]\nformat = "json"\nlevel = "error"')
@@ -159,8 +159,8 @@ def test_serve_runs_the_application_on_uvloop_with_logs_set_up(folder, monkeypat
     assert set_up == [("json", "error", [TOKEN], True)]
 
 
-def test_a_port_that_is_taken_is_told_in_a_sentence(folder, monkeypatch):
-    """The commonest trouble of a start."""
+def test_a_port_in_use_is_reported_in_a_sentence(folder, monkeypatch):
+    """The most frequent error at start."""
     app = pytest.importorskip("gateway.app")
     (folder / "config.toml").write_text("")
 
@@ -175,8 +175,8 @@ def test_a_port_that_is_taken_is_told_in_a_sentence(folder, monkeypatch):
     assert result.stderr.count("\n") == 1
 
 
-def test_simulate_is_given_its_settings(folder, monkeypatch):
-    """Port, speed, faults and control reach the simulator; streams and outputs are on the next port."""
+def test_simulate_passes_its_settings(folder, monkeypatch):
+    """Port, speed, faults and control; streams and outputs use the next port."""
     simulator = pytest.importorskip("gateway.simulator")
     seen: list[Any] = []
 
@@ -198,8 +198,8 @@ def test_simulate_is_given_its_settings(folder, monkeypatch):
     assert (second.port, second.delivery_port, second.speed, second.control) == (0, 0, 10.0, True)
 
 
-def test_a_file_of_faults_that_is_not_there_is_told_in_a_sentence(folder):
-    """No traceback for a typing error."""
+def test_a_missing_file_of_faults_is_reported_in_a_sentence(folder):
+    """No traceback for a typo."""
     pytest.importorskip("gateway.simulator")
     result = ask("simulate", "--faults", "nope.toml")
     assert result.exit_code == 1
@@ -217,8 +217,8 @@ def test_a_file_of_faults_that_is_not_there_is_told_in_a_sentence(folder):
         ["nope"],
     ],
 )
-def test_what_cannot_be_meant_is_a_usage_error(command):
-    """Exit code 2, and how to ask."""
+def test_invalid_arguments_are_usage_errors(command):
+    """Exit code 2, and a hint on help."""
     result = ask(*command)
     assert result.exit_code == 2
     assert "Usage: gateway" in result.stderr
@@ -239,8 +239,8 @@ def test_what_cannot_be_meant_is_a_usage_error(command):
         (click.UsageError("used wrongly"), "used wrongly"),
     ],
 )
-def test_trouble_is_told_in_one_sentence(raised, told):
-    """Never a traceback, never a secret."""
+def test_exceptions_are_reported_in_one_sentence(raised, told):
+    """No traceback and no secret."""
     with pytest.raises(click.ClickException) as caught, plain_errors():
         raise raised
     assert caught.value.message == told
@@ -254,8 +254,8 @@ def test_control_c_ends_quietly():
     assert caught.value.code == 130
 
 
-def test_without_uvloop_the_loop_is_asyncios_own(monkeypatch):
-    """uvloop makes it faster and is not needed."""
+def test_without_uvloop_asyncio_is_used(monkeypatch):
+    """uvloop is optional."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
 
     async def which() -> str:

@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Parsing and formatting of durations."""
 
 from contextlib import suppress
 
@@ -26,7 +26,7 @@ HUNDRED_YEARS = 36_500 * 86_400
         ("36500d", HUNDRED_YEARS),
     ],
 )
-def test_durations_are_read(text, seconds):
+def test_durations_are_parsed(text, seconds):
     """90d is ninety days."""
     assert parse_duration(text) == seconds
 
@@ -54,25 +54,25 @@ def test_durations_are_read(text, seconds):
         ("999999999999d", "not a duration"),
     ],
 )
-def test_other_texts_are_refused_with_what_is_wrong(text, complaint):
-    """A slip is told with an example of how to write it."""
+def test_invalid_durations_are_refused_with_a_reason(text, complaint):
+    """With an example of a valid one."""
     with pytest.raises(ValueError, match=complaint):
         parse_duration(text)
 
 
 @given(st.integers(1, HUNDRED_YEARS))
-def test_what_is_written_is_read_back(seconds):
-    """Durations shown can be typed in again."""
+def test_formatted_durations_can_be_parsed(seconds):
+    """Displayed durations can be typed in."""
     assert parse_duration(format_duration(seconds)) == seconds
 
 
-def test_no_time_is_written_too():
-    """An overlap of nothing shows as 0s."""
+def test_zero_is_formatted():
+    """No overlap shows as 0s."""
     assert format_duration(0) == "0s"
 
 
 @given(st.text(max_size=12) | st.text("0123456789dhmsw", max_size=12))
 def test_any_text_is_a_duration_or_refused(text):
-    """Nothing typed crashes, and no duration is negative or endless."""
+    """No input crashes, and no duration is negative or endless."""
     with suppress(ValueError):
         assert 0 < parse_duration(text) <= HUNDRED_YEARS

@@ -1,4 +1,4 @@
-"""`gateway keys`: issue, list, revoke, rotate."""
+"""`gateway keys`: create, list, revoke, rotate."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ask(*arguments: str) -> Result:
-    # No token in the environment: these commands run beside the service.
+    # No token in the environment: these commands do not need it.
     environ = {"REPLICATE_API_TOKEN": None, "GATEWAY_CONFIG": None}
     return CliRunner().invoke(main, ["keys", *arguments], env=environ, prog_name="gateway")
 
@@ -69,8 +69,8 @@ def listed(*arguments: str) -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_new_key_is_printed_alone_and_works():
-    """KEY=$(gateway keys create acme) holds the key and nothing else; the words around it go to stderr."""
+def test_create_prints_only_the_key_to_stdout():
+    """KEY=$(gateway keys create acme) captures a working key; messages go to stderr."""
     result = ask("create", "acme")
     assert result.exit_code == 0, result.output
     key = result.stdout.removesuffix("\n")
@@ -79,12 +79,12 @@ def test_a_new_key_is_printed_alone_and_works():
     assert api_keys.matches(key, record.sha256)
     assert (record.team, record.name) == ("acme", record.id)
     assert (record.scopes, record.models, record.origins, record.expires_at) == (None, None, None, None)
-    assert result.stderr == f"Key {record.id} ({record.id}) of team acme. It is not shown again: keep it now.\n"
+    assert result.stderr == f"Created key {record.id} ({record.id}) of team acme. It is not shown again: save it now.\n"
     assert abs(record.created_at - time.time()) < 60
 
 
-def test_the_key_itself_is_kept_nowhere(folder):
-    """A stolen database opens nothing."""
+def test_the_key_itself_is_not_stored(folder):
+    """A stolen database gives no access."""
     key = create("acme")
     secret = key.split("_")[2].encode()
     kept = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
@@ -92,8 +92,8 @@ def test_the_key_itself_is_kept_nowhere(folder):
     assert api_keys.digest(key).encode() in kept or bytes.fromhex(api_keys.digest(key)) in kept
 
 
-def test_a_key_is_made_as_narrow_as_asked():
-    """Scopes, targets, origins, name and end; each repeated option adds one."""
+def test_create_applies_the_restrictions():
+    """Scopes, targets, origins, name and expiry; options may be repeated."""
     create(
         "acme", "--name", "ci key", "--expires", "90d", "--scope", "read", "--scope", "predict", "--scope", "read",
         "--model", "acme/x*", "--origin", "HTTPS://App.example.com:443",
@@ -110,23 +110,23 @@ def test_a_key_is_made_as_narrow_as_asked():
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["nobody"], 1, "there is no team 'nobody' in the config (there are: acme, blue)"),
+        (["nobody"], 1, "no team 'nobody' in the config (teams: acme, blue)"),
         (["acme", "--scope", "fly"], 2, "fly: the scopes are read, predict"),
-        (["acme", "--scope", "admin"], 2, "admin: not among those of team acme (read, predict, files)"),
-        (["acme", "--model", "meta/*"], 2, "meta/*: not among those of team acme (acme/*, meta/llama)"),
+        (["acme", "--scope", "admin"], 2, "admin: not allowed for team acme (allowed: read, predict, files)"),
+        (["acme", "--model", "meta/*"], 2, "meta/*: not allowed for team acme (allowed: acme/*, meta/llama)"),
         (["acme", "--model", "acme"], 2, "acme: expected owner/name"),
-        (["acme", "--origin", "https://b.com"], 2, "https://b.com: not among those of team acme"),
+        (["acme", "--origin", "https://b.com"], 2, "https://b.com: not allowed for team acme"),
         (["acme", "--origin", "https://b.com/x"], 2, "expected an origin"),
         (["acme", "--expires", "soon"], 2, "not a duration: 'soon'"),
         (["acme", "--expires", "5y"], 2, "unknown unit 'y'"),
-        (["acme", "--name", "web"], 1, "team acme has a key 'web' in the config already"),
+        (["acme", "--name", "web"], 1, "team acme already has a key 'web' in the config"),
         (["acme", "--name", "a\nb"], 2, "expected 1 to 64 letters"),
         (["acme", "--name", ""], 0, ""),
         ([], 2, "Missing argument 'TEAM'"),
     ],
 )
-def test_what_a_key_cannot_be_is_refused_with_what_it_can(arguments, code, words):
-    """One sentence, no key printed, none kept."""
+def test_invalid_restrictions_are_refused_with_the_allowed_ones(arguments, code, words):
+    """One sentence; no key is printed or stored."""
     result = ask("create", *arguments)
     assert result.exit_code == code, result.output
     assert words in " ".join(result.stderr.split())
@@ -136,8 +136,8 @@ def test_what_a_key_cannot_be_is_refused_with_what_it_can(arguments, code, words
         assert stored() == []
 
 
-def test_a_name_is_given_once_in_a_team():
-    """Which of two keys "ci" is meant would be unclear; another team may use the name."""
+def test_key_names_are_unique_within_a_team():
+    """Another team may use the name."""
     create("acme", "--name", "ci")
     result = ask("create", "acme", "--name", "ci")
     assert result.exit_code == 1
@@ -146,16 +146,16 @@ def test_a_name_is_given_once_in_a_team():
     create("blue", "--name", "ci")
 
 
-def test_a_key_for_pages_that_no_team_lists_is_warned_of():
-    """Its preflights would be refused; the config is where origins are admitted."""
+def test_an_origin_outside_of_the_teams_causes_a_warning():
+    """CORS would refuse it; origins are allowed in the config."""
     result = ask("create", "blue", "--origin", "https://b.com")
     assert result.exit_code == 0
-    assert "warning: browsers are admitted by the origins of teams in the config; add https://b.com" in result.stderr
+    assert "warning: CORS allows only the origins of teams in the config; add https://b.com" in result.stderr
     assert "warning" not in ask("create", "acme", "--origin", "https://app.example.com").stderr
 
 
 def test_keys_are_listed_with_their_state():
-    """Those of the config and those issued; valid, expired, revoked. Digests are not shown."""
+    """Config keys and issued keys: valid, expired, revoked. Digests are not shown."""
     old = create("acme", "--name", "old", "--expires", "1s")
     gone = create("blue", "--name", "gone")
     assert ask("revoke", str(api_keys.parse(gone))).exit_code == 0
@@ -184,15 +184,15 @@ def test_keys_are_listed_with_their_state():
     assert ask("list", "--team", "nobody").exit_code == 1
 
 
-def test_an_empty_list_says_how_to_begin(folder):
-    """No table of nothing; JSON stays JSON."""
+def test_an_empty_list_explains_how_to_create_a_key(folder):
+    """JSON output stays JSON."""
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
-    assert ask("list").stdout == "There are no keys; make one by: gateway keys create TEAM\n"
+    assert ask("list").stdout == "No keys. Create one with: gateway keys create TEAM\n"
     assert listed() == []
 
 
-def test_a_key_is_revoked_by_its_id_or_by_pasting_it():
-    """A leaked key is revoked with what one has."""
+def test_a_key_is_revoked_by_id_or_by_the_key_itself():
+    """A leaked key can be pasted."""
     by_id, pasted = create("acme"), create("acme")
     for given, key in ((str(api_keys.parse(by_id)), by_id), (pasted, pasted)):
         result = ask("revoke", given)
@@ -203,23 +203,23 @@ def test_a_key_is_revoked_by_its_id_or_by_pasting_it():
     assert all(not api_keys.is_valid(record, time.time()) for record in stored())
     again = ask("revoke", pasted)
     assert again.exit_code == 0
-    assert "was revoked already, at 20" in again.stdout
+    assert "was already revoked at 20" in again.stdout
 
 
 @pytest.mark.parametrize("command", ["revoke", "rotate"])
-def test_a_key_that_is_unknown_or_of_the_config_is_told(command):
-    """A slip in the id is no success."""
+def test_unknown_and_config_keys_are_refused(command):
+    """A typo in the id is an error."""
     result = ask(command, "nosuchkey123")
     assert result.exit_code == 1
-    assert "there is no key 'nosuchkey123' (see: gateway keys list)" in result.stderr
+    assert "no key 'nosuchkey123' (see: gateway keys list)" in result.stderr
     result = ask(command, "acme/web")
     assert result.exit_code == 1
-    assert "acme/web is a key of the config: change it there" in result.stderr
+    assert "acme/web is defined in the config: change it there" in result.stderr
     assert result.stdout == ""
 
 
-def test_a_rotated_key_and_its_successor_overlap():
-    """Callers move over without a gap: same name and rights, the old one ends after the overlap."""
+def test_rotation_keeps_both_keys_valid_during_the_overlap():
+    """Same name and permissions; the old key expires after the overlap."""
     old_key = create("acme", "--name", "ci", "--scope", "read", "--expires", "10d")
     result = ask("rotate", str(api_keys.parse(old_key)), "--overlap", "30m")
     assert result.exit_code == 0, result.output
@@ -232,12 +232,12 @@ def test_a_rotated_key_and_its_successor_overlap():
     assert new.expires_at is not None
     assert old.expires_at == pytest.approx(time.time() + 1800, abs=30)
     assert new.expires_at - new.created_at == pytest.approx(10 * 86_400)
-    assert f"takes the place of {old.id} (until " in result.stderr
+    assert f"replaces {old.id} (expires " in result.stderr
 
 
 @pytest.mark.parametrize("overlap", ["0", "0s"])
-def test_a_rotation_without_overlap_ends_the_old_key_at_once(overlap):
-    """After a leak there is nothing to wait for."""
+def test_rotation_without_overlap_invalidates_the_old_key_at_once(overlap):
+    """For a leaked key."""
     old_key = create("acme")
     result = ask("rotate", old_key, "--overlap", overlap)
     assert result.exit_code == 0, result.output
@@ -248,29 +248,29 @@ def test_a_rotation_without_overlap_ends_the_old_key_at_once(overlap):
     assert new.name == new.id
 
 
-def test_a_revoked_key_has_no_successor():
-    """What was taken away does not come back by rotation."""
+def test_a_revoked_key_cannot_be_rotated():
+    """Rotation does not restore access."""
     key = create("acme")
     ask("revoke", key)
     result = ask("rotate", key)
     assert result.exit_code == 1
-    assert "or it is revoked" in result.stderr
+    assert "or it was revoked" in result.stderr
     assert result.stdout == ""
     assert ask("rotate", create("acme"), "--overlap", "long").exit_code == 2
 
 
-def test_a_key_of_a_team_that_is_gone_is_not_rotated(folder):
-    """A team that was taken out of the config gets no new keys; its old ones can still be revoked."""
+def test_a_key_of_a_removed_team_cannot_be_rotated(folder):
+    """It can still be revoked."""
     key = create("blue")
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
     result = ask("rotate", key)
     assert result.exit_code == 1
-    assert "there is no team 'blue'" in result.stderr
+    assert "no team 'blue'" in result.stderr
     assert ask("revoke", key).exit_code == 0
 
 
-def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(folder):
-    """No traceback, no half-made key on stdout."""
+def test_an_unusable_store_is_reported_in_a_sentence(folder):
+    """No traceback, and no key on stdout."""
     (folder / "file").write_text("")
     (folder / "config.toml").write_text(f'[store]\nurl = "sqlite:///file/x.db"\n{CONFIG}')
     result = ask("create", "acme")
@@ -280,8 +280,8 @@ def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(folder):
     assert result.stderr.count("\n") == 1
 
 
-def test_the_program_itself_prints_the_key_alone(folder):
-    """Captured by a shell, in another process, beside a store that is open here."""
+def test_the_program_prints_only_the_key(folder):
+    """From another process, while the store is open here."""
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "keys", "create", "acme", "--config", "config.toml"],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},

@@ -1,4 +1,4 @@
-"""`gateway usage`: shown in three forms, corrected by lines of their own, beside a gateway or without one."""
+"""`gateway usage`: three output formats and corrections, with and without a running gateway."""
 
 import asyncio
 import csv
@@ -66,7 +66,7 @@ async def _run(number: int, team: str, target: str, user: str | None, *, at: flo
 
 @pytest.fixture
 def runs(folder: Path) -> None:
-    """Two runs of acme's today, one of blue's, and one of acme's long ago."""
+    """Two runs of acme today, one of blue today, and an old one of acme."""
     for number, (team, target, user, age, microusd) in enumerate(
         [
             ("acme", "acme/toy", "ann", 0, 1_000_000),
@@ -81,7 +81,7 @@ def runs(folder: Path) -> None:
 @pytest.mark.usefixtures("runs")
 class TestShown:
     def test_the_month_is_shown_by_team(self):
-        """The plain command answers the first question: who spent what this month?"""
+        """The plain command answers the first question: who spent how much this month?"""
         result = ask()
         assert result.exit_code == 0, result.output
         assert [line.split() for line in result.stdout.splitlines()] == [
@@ -117,11 +117,11 @@ class TestShown:
             ("user", ["ann", "=cmd()"]),
         ],
     )
-    def test_rows_are_what_is_asked_for(self, by: str, names: list[str | None]):
+    def test_by_selects_the_rows(self, by: str, names: list[str | None]):
         assert [row.get(by) if by != "team" else None for row in told("--by", by, "--team", "acme")["rows"]] == names
 
-    def test_csv_is_read_by_spreadsheets_and_runs_nothing_there(self):
-        """A user called =cmd() is a name, not a formula."""
+    def test_csv_cells_are_not_formulas(self):
+        """A user named =cmd() is a name."""
         result = ask("--format", "csv", "--by", "user", "--team", "acme")
         table = list(csv.reader(result.stdout.splitlines()))
         assert table == [
@@ -131,7 +131,7 @@ class TestShown:
         ]
 
     @pytest.mark.parametrize("since", ["90d", windows.text_of(windows.day_of(NOW) - 90)])
-    def test_since_is_a_day_or_how_long_ago(self, since: str):
+    def test_since_is_a_day_or_an_age(self, since: str):
         assert told("--since", since, "--team", "acme")["total"]["spend_microusd"] == 1_570_001
         old = windows.text_of(windows.day_of(NOW) - 60)
         assert told("--since", since, "--until", old)["total"]["spend_microusd"] == 70_000
@@ -144,8 +144,8 @@ class TestShown:
         (["--since", "2026-13-01"], "expected a day"),
         (["--since", "2026-02-02", "--until", "2026-02-01"], "must not be before --since"),
         (["--by", "hour"], "'hour' is not one of"),
-        (["--team", "green"], "there is no team 'green' in the config"),
-        (["adjust", "green", "1", "--reason", "x"], "there is no team 'green'"),
+        (["--team", "green"], "no team 'green' in the config"),
+        (["adjust", "green", "1", "--reason", "x"], "no team 'green'"),
         (["adjust", "acme", "1"], "Missing option '--reason'"),
         (["adjust", "acme", "one", "--reason", "x"], "expected dollars"),
         (["adjust", "acme", "nan", "--reason", "x"], "expected"),
@@ -155,23 +155,23 @@ class TestShown:
         (["adjust", "acme", "1", "--reason", "\x07bell"], "printable characters"),
     ],
 )
-def test_what_makes_no_sense_is_said(arguments: list[str], said: str):
+def test_invalid_arguments_are_reported(arguments: list[str], said: str):
     result = ask(*arguments)
     assert result.exit_code != 0
     assert said in result.output
     assert "Traceback" not in result.output
 
 
-def test_nothing_is_said_to_be_nothing():
-    assert "Nothing was run" in ask().stdout
+def test_no_usage_is_reported_as_such():
+    assert "No usage from" in ask().stdout
     assert told()["rows"] == []
 
 
 @pytest.mark.usefixtures("runs")
-def test_corrections_are_lines_of_their_own():
-    """A refund and a fee: both stand in the ledger, and the sums follow."""
-    assert "Team acme has spent $2.500000 less." in ask("adjust", "acme", "-2.50", "--reason", "a refund").stdout
-    assert "Team acme has spent $1.000000 more." in ask("adjust", "acme", "$1", "--reason", "a fee").stdout
+def test_corrections_are_separate_entries():
+    """A refund and a fee are in the ledger, and the sums include them."""
+    assert "Team acme: spend reduced by $2.500000." in ask("adjust", "acme", "-2.50", "--reason", "a refund").stdout
+    assert "Team acme: spend raised by $1.000000." in ask("adjust", "acme", "$1", "--reason", "a fee").stdout
     assert told("--team", "acme")["total"]["spend_microusd"] == 1_500_001 - 1_500_000
     assert [row["key"] for row in told("--team", "acme", "--by", "key")["rows"]] == ["acme/web", None]
     assert told("--team", "acme", "--by", "key")["rows"][1]["spend_usd"] == "-1.500000"

@@ -1,4 +1,4 @@
-"""What a config may say, and is probably not meant to."""
+"""Warnings about valid but doubtful settings."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def warned(environ: dict[str, str] | None = None, /, **sections: Any) -> dict[st
 
 
 def test_a_plain_config_has_no_warnings():
-    """Silence means something."""
+    """Warnings are for exceptions."""
     assert warned() == {}
 
 
@@ -25,30 +25,42 @@ def test_a_plain_config_has_no_warnings():
     ("sections", "path", "words"),
     [
         ({"teams": []}, "teams", "every request will be refused"),
-        ({"server": {"public_url": "http://g.example.com"}}, "server.public_url", "arrive as plain strings"),
-        ({"server": {"host": "0.0.0.0"}}, "server.public_url", "not given"),
-        ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "server.trusted_proxies", "any caller can say"),
-        ({"upstream": {"base_url": "http://r.example.com"}}, "upstream.base_url", "token travels readable"),
+        (
+            {"server": {"public_url": "http://g.example.com"}},
+            "server.public_url",
+            "stored by the gateway arrive as strings",
+        ),
+        ({"server": {"host": "0.0.0.0"}}, "server.public_url", "is not set"),
+        ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "server.trusted_proxies", "any caller can forge"),
+        ({"upstream": {"base_url": "http://r.example.com"}}, "upstream.base_url", "token is sent unencrypted"),
         ({"outputs": {"url": "o", "ttl_seconds": 60}}, "outputs.ttl_seconds", "shorter than cache.ttl_seconds"),
         (
             {"server": {"public_url": "http://127.0.0.1:8080"}, "outputs": {"url": "o"}},
             "outputs.url",
-            "hand out strings",
+            "cache hits arrive as strings",
         ),
-        ({"outputs": {"url": "o", "persist": "all"}}, "store.retain_data_seconds", "for nothing"),
-        ({"cache": {"share": "all"}, "teams": [{"name": "a"}, {"name": "b"}]}, "cache.share", "what others have run"),
+        (
+            {"outputs": {"url": "o", "persist": "all"}},
+            "store.retain_data_seconds",
+            "only copies of shared results live longer",
+        ),
+        (
+            {"cache": {"share": "all"}, "teams": [{"name": "a"}, {"name": "b"}]},
+            "cache.share",
+            "what other teams have run",
+        ),
         (
             {"webhooks": {"allow_private_addresses": True}},
             "webhooks.allow_private_addresses",
-            "services of your network",
+            "your private network",
         ),
-        ({"webhooks": {"allow_http": True}}, "webhooks.allow_http", "travel readable"),
+        ({"webhooks": {"allow_http": True}}, "webhooks.allow_http", "be sent unencrypted"),
         ({"teams": [{"name": "a", "burst": 3}]}, "teams[0].burst", "has no effect"),
-        ({"teams": [{"name": "a", "origins": ["*"]}]}, "teams[0].origins", "any page"),
+        ({"teams": [{"name": "a", "origins": ["*"]}]}, "teams[0].origins", "any web page"),
         (
             {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "expires": "2020-01-01"}]}]},
             "teams[0].keys[0].expires",
-            "has passed",
+            "is in the past",
         ),
         (
             {
@@ -68,7 +80,7 @@ def test_a_plain_config_has_no_warnings():
         (
             {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "origins": ["https://a.com"]}]}]},
             "teams[0].keys[0].per_address",
-            "any visitor can use up its limits",
+            "a single visitor can use up its limits",
         ),
         (
             {
@@ -82,12 +94,12 @@ def test_a_plain_config_has_no_warnings():
                 ]
             },
             "teams[0].keys[0].scopes",
-            "admin: more than a key in a public page should have",
+            "admin: too powerful for a key in a public page",
         ),
     ],
 )
-def test_what_is_doubtful_is_warned_of(sections, path, words):
-    """The operator is told before the callers notice."""
+def test_a_doubtful_setting_causes_a_warning(sections, path, words):
+    """The operator learns of it before callers do."""
     found = warned(**sections)
     assert list(found) == [path]
     assert words in found[path]
@@ -106,13 +118,13 @@ def test_what_is_doubtful_is_warned_of(sections, path, words):
         {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "expires": "2099-01-01"}]}]},
     ],
 )
-def test_what_is_sound_is_not_warned_of(sections):
-    """Warnings that are always there are not read."""
+def test_a_sound_setting_causes_no_warning(sections):
+    """Permanent warnings are ignored."""
     assert warned(**sections) == {}
 
 
-def test_a_token_that_everybody_can_read_is_warned_of(tmp_path):
-    """The file's permissions are looked at."""
+def test_a_world_readable_token_file_causes_a_warning(tmp_path):
+    """The mode of the file is checked."""
     path = tmp_path / "token"
     path.write_text("r8_0123456789abc")
     path.chmod(0o644)
@@ -121,8 +133,8 @@ def test_a_token_that_everybody_can_read_is_warned_of(tmp_path):
     assert warned(upstream={"token_file": str(path)}) == {}
 
 
-def test_a_key_that_can_be_guessed_is_warned_of_without_showing_it():
-    """Keys from the environment may have any form, but short ones are told."""
+def test_a_short_key_causes_a_warning_that_does_not_show_it():
+    """Keys in variables may have any format, but not any length."""
     teams = [{"name": "acme", "keys": [{"key_env": "KEY"}]}]
     found = warned({"KEY": "letmein"}, teams=teams)
     assert "can be guessed" in found["teams[0].keys[0].key_env"]

@@ -1,4 +1,4 @@
-"""The usage page as it is drawn: nothing inline, nothing foreign, nothing unescaped."""
+"""Rendering of the usage page: nothing inline, external or unescaped."""
 
 import builtins
 import re
@@ -46,7 +46,7 @@ def board(**fields: Any) -> Board:
 
 
 class Seen(HTMLParser):
-    """What a document is made of."""
+    """The tags of a document."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def renderer() -> Renderer:
 
 
 def assert_strict(text: str) -> None:
-    """Hold a document to the page's content policy, and to loading from its own origin alone."""
+    """Check that a document satisfies the Content-Security-Policy and loads from its own origin only."""
     for tag, attributes in Seen(text).tags:
         assert tag not in ("style", "iframe", "object", "embed", "base", "img"), tag
         assert "style" not in attributes, (tag, attributes)
@@ -76,7 +76,7 @@ def assert_strict(text: str) -> None:
     assert "<script>" not in text
 
 
-def test_nothing_is_inline_and_nothing_is_foreign(renderer: Renderer):
+def test_pages_have_no_inline_and_no_external_content(renderer: Renderer):
     assert_strict(renderer.page(board(), can_sign_out=True))
     assert_strict(renderer.page(board(whose="alpha", days=(), teams=(), targets=()), can_sign_out=False))
     assert_strict(renderer.sign_in())
@@ -84,8 +84,8 @@ def test_nothing_is_inline_and_nothing_is_foreign(renderer: Renderer):
     assert_strict(assets.load()[assets.MISSING].body.decode())
 
 
-def test_whatever_callers_call_things_is_text(renderer: Renderer):
-    """Targets and errors come from callers and from upstream: in tables and in charts they are words."""
+def test_text_from_callers_is_escaped(renderer: Renderer):
+    """Targets and errors come from callers and upstream."""
     shown = board(
         whose=None,
         teams=(row(EVIL),),
@@ -104,19 +104,19 @@ def test_whatever_callers_call_things_is_text(renderer: Renderer):
     assert "above the budget" in text
 
 
-def test_every_part_has_its_place_in_the_page(renderer: Renderer):
-    """What the stream sends is put where the page has an element of that id."""
+def test_every_live_section_has_an_element(renderer: Renderer):
+    """The event stream replaces the content of elements by id."""
     shown = board()
     ids = {attributes.get("id") for _, attributes in Seen(renderer.page(shown, can_sign_out=False)).tags}
     sections = renderer.sections(shown)
     assert set(sections) <= ids
     assert {"now", "month", "budgets", "spend-chart", "targets", "runs", "recent-errors", "refusals"} <= set(sections)
     for html in sections.values():
-        # A part in itself has no ids, or they would be there twice.
+        # Sections contain no ids, which would be duplicates in the page.
         assert not [attributes for _, attributes in Seen(html).tags if "id" in attributes]
 
 
-def test_every_chart_has_words_and_a_table(renderer: Renderer):
+def test_every_chart_has_a_description_and_a_table(renderer: Renderer):
     text = renderer.page(board(), can_sign_out=False)
     charts = [attributes for tag, attributes in Seen(text).tags if tag == "svg"]
     assert len(charts) == 3
@@ -124,11 +124,11 @@ def test_every_chart_has_words_and_a_table(renderer: Renderer):
     assert len(re.findall(r"as a table</summary>", text)) == 3
 
 
-def test_a_board_is_drawn_once_for_all_who_look(renderer: Renderer):
+def test_a_board_is_rendered_once_for_all_viewers(renderer: Renderer):
     assert renderer.sections(board(at=5.0)) is renderer.sections(board(at=5.0))
 
 
-def test_many_teams_stand_together_in_a_chart_and_are_counted_in_tables(renderer: Renderer):
+def test_many_teams_are_combined_in_charts_and_limited_in_tables(renderer: Renderer):
     names = [f"team{number:03}" for number in range(60)]
     shown = board(
         teams=tuple(row(name) for name in names),
@@ -156,14 +156,14 @@ def test_amounts_are_exact(microusd: int, text: str):
     assert usd(microusd) == text
 
 
-def test_shares_and_times_are_for_people():
+def test_fractions_and_times_are_formatted():
     assert percent(None) == "–"
     assert percent(0.125) == "12.5 %"
     assert moment(1_781_280_000.5) == "2026-06-12 16:00:00"
 
 
-def test_without_the_extra_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch):
-    """The core installs without what draws the page, and starts."""
+def test_without_the_extra_there_is_no_renderer(monkeypatch: pytest.MonkeyPatch):
+    """The core installs and starts without the libraries of the page."""
     real = builtins.__import__
 
     def without(name: str, *more: Any, **others: Any) -> Any:
@@ -175,6 +175,6 @@ def test_without_the_extra_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch):
     assert load_renderer() is None
 
 
-def test_the_charts_library_leaves_imports_alone():
-    """Whoever imports anything after the page was drawn is neither slowed down nor warned."""
+def test_the_chart_library_leaves_no_import_hook():
+    """Later imports are neither slower nor cause warnings."""
     assert all(hasattr(finder, "find_spec") for finder in sys.meta_path)

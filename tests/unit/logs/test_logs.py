@@ -1,4 +1,4 @@
-"""Logs: readable by eyes or machines, and without secrets."""
+"""Logging as text and JSON, without secrets."""
 
 import io
 import json
@@ -44,7 +44,7 @@ def told(style: str, level: str = "debug") -> tuple[logging.Logger, io.StringIO]
     return logging.getLogger("gateway.test"), stream
 
 
-def test_a_line_for_eyes_has_time_level_name_text_and_fields():
+def test_a_text_line_has_time_level_logger_message_and_fields():
     """One event, one line."""
     logger, stream = told("console")
     logger.info("prediction finished", extra={"prediction": "abc", "seconds": 1.5, "why": "two words", "none": None})
@@ -54,8 +54,8 @@ def test_a_line_for_eyes_has_time_level_name_text_and_fields():
     assert len(time) == len("2026-01-31T12:00:00.000Z")
 
 
-def test_a_line_for_machines_is_one_json_object():
-    """Every line can be parsed by itself."""
+def test_a_json_line_is_one_object():
+    """Each line can be parsed alone."""
     logger, stream = told("json")
     logger.warning("prediction %s", "finished", extra={"prediction": "abc", "seconds": 1.5, "tags": ["a", "b"]})
     line = json.loads(stream.getvalue())
@@ -71,7 +71,7 @@ def test_a_line_for_machines_is_one_json_object():
 
 
 def test_times_are_utc(monkeypatch):
-    """Logs of machines in different places fit together."""
+    """Logs of machines in different time zones can be combined."""
     logger, stream = told("json")
     record = logger.makeRecord("gateway.test", logging.INFO, "f", 1, "x", (), None)
     record.created = 1_800_000_000.25
@@ -81,8 +81,8 @@ def test_times_are_utc(monkeypatch):
 
 @pytest.mark.parametrize("style", ["console", "json"])
 @pytest.mark.parametrize("secret", [*SECRETS, REGISTERED])
-def test_no_secret_leaves_by_any_way(style, secret):
-    """Message, arguments, fields, nested fields, exceptions and their causes, stacks: all are cleaned."""
+def test_secrets_are_redacted_everywhere(style, secret):
+    """Message, arguments, fields, nested fields, exceptions with causes, and stacks."""
     logger, stream = told(style)
     logger.info(f"text {secret} text")  # noqa: G004
     logger.info("text %s", secret)
@@ -116,8 +116,8 @@ class Shown:
         return self.text
 
 
-def test_fields_that_are_named_like_secrets_are_not_shown():
-    """Whatever an authorization holds, in whatever form."""
+def test_fields_with_secret_names_are_redacted():
+    """For any value and type."""
     logger, stream = told("json")
     logger.info(
         "x", extra={"authorization": "plain", "headers": {"Authorization": "plain", "Cookie": "plain", "A": "b"}}
@@ -126,27 +126,27 @@ def test_fields_that_are_named_like_secrets_are_not_shown():
     assert json.loads(stream.getvalue())["headers"]["A"] == "b"
 
 
-def test_a_registered_secret_is_struck_out_as_it_is_spelled_in_an_address():
-    """A password with special characters shows neither plain nor quoted."""
+def test_a_registered_secret_is_redacted_in_url_encoding_too():
+    """A password with special characters appears neither plain nor encoded."""
     logger, stream = told("console")
     logger.info("connecting to redis://:%s@h", "p%40ss%20%22word%22%5Cn%2Fx")
     assert "p%40ss" not in stream.getvalue()
 
 
-def test_a_secret_of_a_letter_or_two_is_not_registered():
-    """It would strike out half of every word."""
+def test_a_very_short_secret_is_not_registered():
+    """It would match parts of ordinary words."""
     redactor = logs.Redactor(["a", "ab", "abcdef"])
     assert redactor.text("cab abcdef") == "cab [redacted]"
 
 
-def test_of_two_secrets_the_longer_is_struck_out_whole():
-    """One secret that begins as another leaves no rest."""
+def test_the_longest_matching_secret_is_redacted():
+    """A secret that is a prefix of another leaves no rest."""
     redactor = logs.Redactor(["secret", "secret-longer"])
     assert redactor.text("a secret-longer b secret c") == "a [redacted] b [redacted] c"
 
 
-def test_other_handlers_see_the_record_as_it_was():
-    """Tests and tools that catch records are not disturbed."""
+def test_records_are_not_modified_for_other_handlers():
+    """Tests and tools that capture records are not affected."""
     logger, _ = told("console")
     seen = []
 
@@ -164,23 +164,23 @@ def test_other_handlers_see_the_record_as_it_was():
     assert seen[0].field == TOKEN
 
 
-def test_a_line_that_cannot_be_formatted_does_not_print_its_arguments(capsys):
-    """Logging's own complaint would print them as they are."""
+def test_a_formatting_error_does_not_print_the_arguments(capsys):
+    """Logging's own error report would print them unredacted."""
     logger, stream = told("console")
     logger.info("text %d", TOKEN)
     assert stream.getvalue() == "a log line of gateway.test could not be written\n"
     assert TOKEN not in capsys.readouterr().err
 
 
-def test_a_stream_that_is_gone_is_not_an_error():
-    """stderr may be closed under a daemon."""
+def test_a_closed_stream_is_ignored():
+    """The stderr of a daemon may be closed."""
     logger, stream = told("console")
     stream.close()
     logger.info("x")
 
 
-def test_a_line_for_eyes_cannot_be_forged():
-    """A caller's text with a newline in it begins no line of its own."""
+def test_a_newline_in_a_text_cannot_forge_a_line():
+    """A newline in a caller's text starts no new line."""
     logger, stream = told("console")
     logger.info("text\nINFO forged\x1b[31m", extra={"field": "a\nINFO forged", "eq": "a=b"})
     assert stream.getvalue().count("\n") == 1
@@ -189,8 +189,8 @@ def test_a_line_for_eyes_cannot_be_forged():
 
 
 @given(st.text(), st.text(), st.dictionaries(st.text(), st.text() | st.integers() | st.floats(allow_nan=False)))
-def test_any_text_makes_one_line_for_machines_that_can_be_parsed(message, field, nested):
-    """Striking out never breaks the JSON."""
+def test_any_text_makes_one_valid_json_line(message, field, nested):
+    """Redaction never breaks the JSON."""
     stream = io.StringIO()
     handler = logs.Handler(DirectSink(stream), logs.Redactor([REGISTERED]), FORMATS["json"])
     text = f'"Bearer {message}" {message}"{KEY}\\'
@@ -202,8 +202,8 @@ def test_any_text_makes_one_line_for_machines_that_can_be_parsed(message, field,
     assert stream.getvalue().count("\n") == 1
 
 
-def test_fields_of_great_depth_are_cut():
-    """A structure that holds itself is no endless line."""
+def test_deep_fields_are_truncated():
+    """A recursive structure makes no endless line."""
     logger, stream = told("json")
     endless: dict[str, object] = {}
     endless["again"] = endless
@@ -216,8 +216,8 @@ def test_fields_of_great_depth_are_cut():
     )
 
 
-def test_the_level_is_the_gateways_and_libraries_only_warn():
-    """At debug, the libraries do not drown the gateway."""
+def test_the_level_applies_to_the_gateway_and_libraries_log_warnings():
+    """At debug, libraries do not flood the log."""
     logger, stream = told("console", "debug")
     logger.debug("mine")
     logging.getLogger("asyncio").info("theirs")
@@ -227,16 +227,16 @@ def test_the_level_is_the_gateways_and_libraries_only_warn():
     assert "their warning" in stream.getvalue()
 
 
-def test_below_the_level_nothing_is_told():
-    """At error, warnings of libraries are not told either."""
+def test_records_below_the_level_are_dropped():
+    """At error, warnings of libraries are dropped too."""
     logger, stream = told("console", "error")
     logger.warning("mine")
     logging.getLogger("asyncio").warning("theirs")
     assert stream.getvalue() == ""
 
 
-def test_warnings_of_python_are_told_as_logs():
-    """Nothing goes to stderr past the format."""
+def test_python_warnings_are_logged():
+    """Nothing bypasses the format on stderr."""
     _, stream = told("json")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -246,8 +246,8 @@ def test_warnings_of_python_are_told_as_logs():
     assert KEY not in stream.getvalue()
 
 
-def test_setting_up_twice_tells_once():
-    """A second set-up takes the place of the first."""
+def test_configuring_twice_logs_each_line_once():
+    """The second configuration replaces the first."""
     _, first = told("console")
     logger, second = told("console")
     logger.info("x")
@@ -255,14 +255,14 @@ def test_setting_up_twice_tells_once():
     assert second.getvalue().count("\n") == 1
 
 
-def test_texts_for_the_terminal_are_cleaned_too():
-    """The command line's sentences have no secrets either."""
+def test_redact_masks_secrets_in_terminal_output():
+    """Messages of the command line contain no secrets either."""
     logs.register_secret("registered-secret")
     assert logs.redact(f"a registered-secret and {KEY}") == "a [redacted] and [redacted]"
 
 
-def test_a_line_that_is_no_text_is_told_all_the_same():
-    """Bytes of a header that are no UTF-8, and numbers of any size, break no line."""
+def test_surrogates_and_huge_numbers_are_logged():
+    """Header bytes that are not UTF-8, and numbers of any size, break no line."""
     logger, stream = told("json")
     logger.info("x", extra={"bad": b"\xff".decode("utf-8", "surrogateescape"), "big": 2**200, "nan": float("nan")})
     line = json.loads(stream.getvalue())
@@ -271,7 +271,7 @@ def test_a_line_that_is_no_text_is_told_all_the_same():
 
 
 class Jammed(io.StringIO):
-    """A stream whose reader has stopped reading, until it goes on."""
+    """A stream whose reader stalls until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -287,8 +287,8 @@ def queued(stream: io.StringIO, max_lines: int = 5) -> QueuedSink:
     return QueuedSink(stream, "{} are missing\n".format, max_lines=max_lines)
 
 
-def test_a_reader_who_has_stopped_holds_nobody_up():
-    """Lines beyond the bound are dropped, counted, and the gap is told when the reader goes on."""
+def test_a_stalled_reader_blocks_nothing():
+    """Lines beyond the limit are dropped and counted, and the gap is reported later."""
     stream = Jammed()
     sink = queued(stream)
     sink.write("first\n")
@@ -302,8 +302,8 @@ def test_a_reader_who_has_stopped_holds_nobody_up():
     assert sink.dropped == 3
 
 
-def test_the_end_does_not_wait_for_a_reader_who_has_stopped():
-    """A process can stop although its log is jammed."""
+def test_close_does_not_wait_for_a_stalled_reader():
+    """A process can stop although its log is blocked."""
     stream = Jammed()
     sink = queued(stream)
     sink.write("first\n")
@@ -315,7 +315,7 @@ def test_the_end_does_not_wait_for_a_reader_who_has_stopped():
 
 
 def test_queued_lines_are_written_in_order_and_none_is_lost():
-    """Many threads, one stream: each thread's lines come whole, in its order."""
+    """Many threads, one stream: lines stay whole and in the order of each thread."""
     stream = io.StringIO()
     sink = queued(stream, max_lines=100_000)
     threads = [
@@ -333,8 +333,8 @@ def test_queued_lines_are_written_in_order_and_none_is_lost():
         assert [n for who, n in lines if who == mine] == list(range(2000))
 
 
-def test_lines_for_a_stream_that_is_gone_count_as_dropped():
-    """A pipe that its reader has closed ends nothing, and can be seen in the metrics."""
+def test_lines_for_a_closed_stream_count_as_dropped():
+    """A closed pipe stops nothing and shows in the metrics."""
     stream = io.StringIO()
     stream.close()
     sink = queued(stream)
@@ -343,8 +343,8 @@ def test_lines_for_a_stream_that_is_gone_count_as_dropped():
     assert sink.dropped == 1
 
 
-def test_what_serves_writes_through_the_queue():
-    """Redacted and in the chosen form, like everything else; what is missing is counted for the process."""
+def test_servers_log_through_the_queue():
+    """Lines are redacted and formatted as usual; dropped lines are counted for the process."""
     stream = io.StringIO()
     logs.configure("json", "info", [REGISTERED], stream, queued=True)
     logging.getLogger("gateway.test").info(

@@ -50,7 +50,7 @@ class AuditStore:
 class Counted:
     """What the metrics would say."""
 
-    def requests_under_way(self) -> int:
+    def requests_in_progress(self) -> int:
         return 7
 
     def refusals_by_limit(self) -> dict[tuple[str, str], int]:

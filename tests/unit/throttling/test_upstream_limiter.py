@@ -37,11 +37,11 @@ class Notes:
     refusals: list[tuple[str, str]] = field(default_factory=list)
     throttles: list[str] = field(default_factory=list)
 
-    def turn_waited(self, lane: str, seconds: float) -> None:
+    def permit_waited(self, lane: str, seconds: float) -> None:
         """Note a wait."""
         self.waits.append((lane, seconds))
 
-    def turn_refused(self, lane: str, reason: str) -> None:
+    def permit_refused(self, lane: str, reason: str) -> None:
         """Note a refusal."""
         self.refusals.append((lane, reason))
 

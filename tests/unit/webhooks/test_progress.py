@@ -1,11 +1,11 @@
 """What the callers of live predictions have been told."""
 
 from msgspec.structs import replace
-from tests.support.views import view
 
 from gateway.domain.records import PredictionView
 from gateway.webhooks.progress import ProgressQueue
 from gateway.webhooks.rules.events import Event
+from tests.support.views import view
 
 ALL = ("start", "output", "logs", "completed")
 

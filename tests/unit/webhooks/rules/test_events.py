@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.views import view
 
 from gateway.domain.records import Status
 from gateway.webhooks.rules.events import (
@@ -21,6 +20,7 @@ from gateway.webhooks.rules.events import (
     moment_of,
     wanted,
 )
+from tests.support.views import view
 
 ALL = frozenset(Event)
 START, OUTPUT, LOGS, COMPLETED = Event.START, Event.OUTPUT, Event.LOGS, Event.COMPLETED

@@ -1,4 +1,4 @@
-"""Every request passes here: it is logged, struck by faults, authenticated, limited, and answered."""
+"""Handle a request: log it, apply faults, authenticate, limit its rate, and respond."""
 
 import asyncio
 import contextlib
@@ -15,20 +15,20 @@ from gateway.simulator.journal import RecordedRequest
 from gateway.simulator.settings import MAX_UPLOAD_BYTES
 from gateway.simulator.world import World
 
-_FORM_BYTES = 1024 * 1024  # what a form may add to the file in it
+_FORM_BYTES = 1024 * 1024  # overhead of a form around its file
 LARGEST_BODY = MAX_UPLOAD_BYTES + _FORM_BYTES
-_PIECES = 10  # a slow body comes in so many
+_PIECES = 10  # number of chunks of a slow body
 _DJANGO_HEADERS = {"vary": "Cookie, origin", "x-frame-options": "DENY", "x-content-type-options": "nosniff"}
 
 Targets = Callable[[Call], Iterable[str]]
 
 
 class Dropped(Exception):
-    """The connection is to be closed without an answer."""
+    """Close the connection without a response."""
 
 
-class Door:
-    """Serves one route of either origin."""
+class RouteHandler:
+    """Handles the requests of a route."""
 
     __slots__ = ("_headers", "_origin", "_route", "_targets", "_world")
 
@@ -42,7 +42,7 @@ class Door:
         )
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request."""
+        """Handle a request."""
         route, world = self._route, self._world
         too_large = (request.content_length or 0) > LARGEST_BODY
         try:
@@ -50,7 +50,7 @@ class Door:
         except web.HTTPRequestEntityTooLarge:
             body, too_large = b"", True
         except ConnectionError:
-            # The caller has gone in the middle of its body; nobody is left to answer.
+            # The caller disconnected while sending its body.
             return web.Response(status=499)
         entry = RecordedRequest(
             self._origin,
@@ -142,7 +142,7 @@ class Door:
 
 
 async def _before(faults: dict[str, Fault]) -> Answer | None:
-    """Let strike what strikes before a request is taken."""
+    """Apply the faults that come before the request is processed."""
     if "delay" in faults:
         await asyncio.sleep(faults["delay"].get("seconds"))
     for name, fault in faults.items():
