@@ -58,7 +58,7 @@ class Budgets:
         self._touched.setdefault(team, None)
         self._news.set()
 
-    def exhausted(self, team: str, name: str) -> None:
+    def on_budget_exhausted(self, team: str, name: str) -> None:
         """Schedule a check of a team's budgets, of which `name` has refused a create."""
         self._touched[team] = name
         self._news.set()

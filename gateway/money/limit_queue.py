@@ -20,6 +20,7 @@ from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Allowance, Granted, LimitKind, LimitStatus, Refused, ReservationRequest
+from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import Caller
 from gateway.errors import BudgetExceeded, GatewayError, RateLimited, UpstreamUnavailable
 from gateway.money.ports import Ledger
@@ -120,11 +121,11 @@ class LimitQueue:
         self._waiting: Counter[str] = Counter()
         self._numbers = itertools.count()
         self._is_closing = False
-        self._on_exhausted: Callable[[str, str], None] = lambda *_: None
+        self._on_exhausted: list[Callable[[str, str], None]] = []
 
-    def when_exhausted(self, callback: Callable[[str, str], None]) -> None:
-        """Set the callback for a team's budget that refuses a create; it gets the team and the budget's name."""
-        self._on_exhausted = callback
+    def add_budget_exhausted_listener(self, callback: Callable[[str, str], None]) -> None:
+        """Call `callback` with the team and the budget's name when a budget of a team refuses a create."""
+        self._on_exhausted.append(callback)
 
     @property
     def waiting(self) -> int:
@@ -161,7 +162,8 @@ class LimitQueue:
         status = refused.standing
         self._observer.quota_refused(team, status.sort)
         if status.of is SubjectKind.TEAM and status.sort.is_budget:
-            self._on_exhausted(team, status.name)
+            for callback in self._on_exhausted:
+                callback(team, status.name)
         retry_after = quota.seconds_to_wait(refused.retry_after)
         error_class = BudgetExceeded if status.sort.is_budget else RateLimited
         return error_class(refusals.detail_of(refused, demand), retry_after=retry_after, limit=refusals.shown(status))
@@ -242,6 +244,10 @@ class LimitQueue:
         for queue in self._queues.values():
             if queue.entries[0].team == team:
                 queue.entries[0].turn.set()
+
+    def on_run_ended(self, ended: RunEnded) -> None:
+        """Let creates try again that wait for the place of a run."""
+        self.freed(ended.run.team)
 
     def close(self) -> None:
         """Fail all waiting creates with `UpstreamUnavailable`."""

@@ -9,6 +9,7 @@ from typing import cast
 from msgspec.structs import replace
 
 from gateway.domain.records import PredictionView, Run, RunState, Status
+from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
@@ -71,8 +72,9 @@ class HubStack:
         def never_kept(run: Run, document: bytes, at: float) -> None:
             """Nothing is kept for later requests here."""
 
+        observer = FakeObserver()
         tracker = Tracker(
-            cast(CreateStore, self.store), self.upstream, self.clock, FakeObserver(),
+            cast(CreateStore, self.store), self.upstream, self.clock, PredictionEvents(self.clock, observer), observer,
             requests_per_minute=3000, keep_until=never_kept, settlement_of=free,
         )  # fmt: skip
         if not self.store.runs[self.run.id].status.is_terminal:

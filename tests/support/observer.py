@@ -37,8 +37,9 @@ class RecordingObserver:
     def prediction_created(self, team: str, target: str, source: Source) -> None:
         self._note("prediction_created", team, target, source)
 
-    def prediction_finished(self, team: str, status: Status) -> None:
-        self._note("prediction_finished", team, status)
+    def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
+        for _ in range(count):
+            self._note("prediction_finished", team, status)
 
     def cache_bypassed(self, reason: BypassReason) -> None:
         self._note("cache_bypassed", reason)
@@ -48,6 +49,9 @@ class RecordingObserver:
 
     def listener_failed(self, listener: str) -> None:
         self._note("listener_failed", listener)
+
+    def tracking_crashed(self, step: str) -> None:
+        self._note("tracking_crashed", step)
 
     def polled(self, served_by: str) -> None:
         self._note("polled", served_by)
@@ -174,6 +178,16 @@ class RecordingObserver:
     def finished(self) -> list[tuple[str, Status]]:
         """Predictions that ended: team, status."""
         return self.of("prediction_finished")
+
+    @property
+    def crashes(self) -> list[str]:
+        """Defects while a run was followed, by step."""
+        return self.of("tracking_crashed")
+
+    @property
+    def failed_listeners(self) -> list[str]:
+        """Listeners whose call failed, by name."""
+        return self.of("listener_failed")
 
     @property
     def polls(self) -> list[str]:

@@ -131,7 +131,7 @@ class TestWarnings:
         """What is left is less than any run costs: the team learns that it is used up."""
         await spend(store, "1", 850)
         running = asyncio.create_task(budgets.run())
-        budgets.exhausted("red", "budget_usd_per_day")
+        budgets.on_budget_exhausted("red", "budget_usd_per_day")
         await until(lambda: heard.said)
         assert heard.said == [("red", EXHAUSTED, 100)]
         running.cancel()
