@@ -1,4 +1,4 @@
-"""The gateway's own routes: browser tokens, estimates, usage, limits, webhook secret, upstream webhooks, probes."""
+"""The gateway's own routes: tokens, estimates, explain, usage, limits, webhook secret, upstream webhooks, probes."""
 
 import msgspec
 from aiohttp import web
@@ -16,6 +16,7 @@ from gateway.http.keys import (
     CALLER,
     CLOCK,
     ESTIMATES,
+    EXPLAIN,
     HEALTH,
     TOKENS,
     UPSTREAM_LIMITER,
@@ -153,3 +154,9 @@ async def readyz(request: web.Request) -> web.Response:
     status = 200 if report.ready else 503
     body = msgspec.json.encode({"status": "ready" if report.ready else "not ready", "checks": report.checks})
     return web.Response(status=status, body=body, content_type=_JSON)
+
+
+async def explain_prediction(request: web.Request) -> web.Response:
+    """Handle `GET /gateway/explain/{id}`, for predictions and trainings of the caller's team."""
+    answer = await request.app[EXPLAIN].explain(request[CALLER], request.match_info["id"])
+    return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
