@@ -212,7 +212,7 @@ async def test_a_file_of_a_newer_gateway_is_refused_and_left_alone(store: SQLite
     await store._write(lambda db: db.execute("PRAGMA user_version = 99"))
     await store.close()
     before = path.read_bytes()
-    with pytest.raises(StoreUnavailable, match=r"newer gateway \(schema 99"):
+    with pytest.raises(StoreUnavailable, match=r"newer gateway \(schema version 99"):
         await SQLiteStore(path).open()
     assert path.read_bytes() == before
 
@@ -365,7 +365,7 @@ def test_a_url_names_a_file(url: str, path: str) -> None:
         ("sqlite://gateway.sqlite", "expected sqlite:///"),
         ("sqlite:///", "has no file name"),
         ("sqlite:////var/", "has no file name"),
-        ("sqlite:///:memory:", "forgets"),
+        ("sqlite:///:memory:", "would lose"),
         ("sqlite:///x.db?mode=ro", "expected sqlite:///"),
     ],
 )

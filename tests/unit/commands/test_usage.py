@@ -151,7 +151,7 @@ class TestShown:
         (["adjust", "acme", "one", "--reason", "x"], "expected dollars"),
         (["adjust", "acme", "nan", "--reason", "x"], "expected"),
         (["adjust", "acme", "0", "--reason", "x"], "other than 0"),
-        (["adjust", "acme", "0.0000001", "--reason", "x"], "at most 6 places"),
+        (["adjust", "acme", "0.0000001", "--reason", "x"], "at most 6 decimal places"),
         (["adjust", "acme", "1", "--reason", "  "], "printable characters"),
         (["adjust", "acme", "1", "--reason", "\x07bell"], "printable characters"),
     ],
