@@ -73,13 +73,22 @@ class Input:
         try:
             if schema is not None:
                 fields, shapes = _decode(schema.defaults) | fields, schema.inputs
-            return _encode(
-                {
-                    name: self._normal(value, shapes.get(name, _ANYTHING), MAX_DEPTH)
-                    for name, value in fields.items()
-                    if name not in ignore
-                }
-            )
+            written: dict[str, Any] = {}
+            for name, value in fields.items():
+                if name in ignore:
+                    continue
+                kind = type(value)
+                # Most inputs are small numbers, flags and plain texts, which are their own form already.
+                if (
+                    value is None
+                    or kind is bool
+                    or (kind is int and -_SHORT < value < _SHORT)
+                    or (kind is str and not self._files and value[:5].lower() != "data:")
+                ):
+                    written[name] = value
+                else:
+                    written[name] = self._normal(value, shapes.get(name, _ANYTHING), MAX_DEPTH)
+            return _encode(written)
         except _UNREADABLE as exc:
             raise _unreadable(exc) from exc
 
