@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ class Search:
 
 
 @pytest.fixture
-async def search():
+async def search() -> AsyncIterator[Search]:
     made = Search()
     yield made
     await made.adopter.close()

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from msgspec.structs import replace
@@ -156,13 +156,20 @@ async def test_a_run_without_a_price_is_refused_before_anything_is_recorded(unpr
 
 
 @pytest.mark.parametrize("add", [add_finished, add_open])
-async def test_a_run_that_comes_between_the_two_steps_is_shared(core: CreateCore, add) -> None:
+async def test_a_run_that_comes_between_the_two_steps_is_shared(
+    core: CreateCore, add: Callable[[CreateCore], Awaitable[None]]
+) -> None:
     """Another create was faster: this one starts nothing, and asks upstream for nothing."""
     await add(core)
     late = dict(core.store.runs), dict(core.store.kept)
     core.store.runs.clear()
     core.store.kept.clear()
-    core.store.before["start"] = lambda: (core.store.runs.update(late[0]), core.store.kept.update(late[1]))
+
+    def come() -> None:
+        core.store.runs.update(late[0])
+        core.store.kept.update(late[1])
+
+    core.store.before["start"] = come
     created = await core.create()
     assert core.steps == ["share", "start"]
     assert created.view.run.id == "old"
@@ -261,6 +268,7 @@ async def test_a_rate_lets_a_create_wait_and_then_start(core: CreateCore) -> Non
     assert (core.limit_queue.waiting, core.replicate.sent, len(core.pending)) == (1, 0, 0)
     await core.clock.advance(3.0)
     created = await task
+    assert not isinstance(created, Answer)
     assert core.steps == ["share", "start", "share", "start", "record_created"]
     assert core.limit_queue.waiting == 0
     admitted = created.view.prediction.admitted
