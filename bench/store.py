@@ -25,6 +25,7 @@ from gateway.domain.ledger import Reservation
 from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import Allowance, ReservationRequest
 from gateway.domain.records import Kind, Prediction, Run, RunState, Source, Status
+from gateway.predictions.ports.predictions import Progressed
 from gateway.predictions.ports.sharing import FinishedRuns, Hit, Joined, OpenRuns, ShareRequest, Started
 from gateway.store.sql.ledger_entries import enter_hit
 from gateway.store.sql.queries import SQL
@@ -199,10 +200,10 @@ class Ours:
 
     async def advance(self, n: int) -> None:
         given = news(self.name, n)
-        run = await self.store.advance(
+        outcome = await self.store.advance(
             str(given["id"]), status=Status.PROCESSING, document=bytes(given["document"]), stream_url=None, at=0.0
         )
-        assert run is not None
+        assert isinstance(outcome, Progressed)
 
     async def prediction(self, n: int) -> None:
         assert await self.store.prediction(f"{self.name}p{n:012}") is not None

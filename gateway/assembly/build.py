@@ -4,6 +4,7 @@ import msgspec
 
 from gateway.assembly.access import AccessParts, ModelParts, build_access, build_models
 from gateway.assembly.base import Base
+from gateway.assembly.events import connect_listeners
 from gateway.assembly.files import FileParts, build_files
 from gateway.assembly.limits import MoneyParts, RateParts, build_money, build_rates
 from gateway.assembly.operations import OperationsParts, build_operations
@@ -12,7 +13,6 @@ from gateway.assembly.predictions import PredictionParts, build_predictions
 from gateway.assembly.streams import StreamParts, build_streams
 from gateway.assembly.upstream import UpstreamParts, build_upstream
 from gateway.assembly.webhooks import ReceiverNetwork, WebhookParts, build_webhooks
-from gateway.predictions.events import Listener
 from gateway.runtime.tasks import run_while_open
 
 
@@ -62,26 +62,19 @@ async def build(base: Base, network: ReceiverNetwork) -> Parts:
         outputs=outputs,
         operations=operations,
     )
-    _connect(parts)
+    connect_listeners(
+        predictions.events,
+        predictions=predictions.service,
+        accounting=money.accounting,
+        limit_queue=money.limit_queue,
+        dispatcher=webhooks.dispatcher,
+        hub=streams.hub,
+        copier=outputs.copier if outputs is not None else None,
+        run_timings=operations.run_timings,
+        recent_errors=operations.recent_errors,
+    )
     await _start_budgets(base, money, webhooks)
     return parts
-
-
-def _connect(parts: Parts) -> None:
-    """Register every listener of predictions and runs. Those of one event are called in this order."""
-    predictions, dispatcher, hub = parts.predictions, parts.webhooks.dispatcher, parts.streams.hub
-    tracker, service = predictions.tracker, predictions.service
-    tracker.when_changed(dispatcher.note_changed)
-    tracker.when_ended(service.note_end)
-    tracker.when_ended(parts.money.accounting.note_end)
-    tracker.when_ended(parts.operations.run_timings.note_end)
-    tracker.when_ended(parts.operations.recent_errors.note_end)
-    tracker.when_ended(dispatcher.note_ended)
-    if parts.outputs is not None and parts.outputs.copier is not None:
-        tracker.when_ended(parts.outputs.copier.note_end)
-    service.when_left(lambda view: hub.check_canceled(view.run.id))
-    service.when_left(dispatcher.note_left)
-    predictions.events.add_created_listener(Listener.WEBHOOKS, dispatcher.note_created)
 
 
 async def _start_budgets(base: Base, money: MoneyParts, webhooks: WebhookParts) -> None:

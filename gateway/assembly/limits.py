@@ -39,7 +39,7 @@ async def build_money(base: Base) -> MoneyParts:
     await pricing.load(store)
     budgets = Budgets(live.teams, live.money, store, clock, metrics)
     limit_queue = LimitQueue(store, clock, metrics)
-    limit_queue.when_exhausted(budgets.exhausted)
+    limit_queue.add_budget_exhausted_listener(budgets.on_budget_exhausted)
     metrics.read_on_scrape("waiters", lambda: {"limit": limit_queue.waiting})
     metrics.read_on_scrape(
         "budget_reset_timestamp_seconds", lambda: {each: windows.ends_at(each, clock.now()) for each in windows.Window}
@@ -47,7 +47,7 @@ async def build_money(base: Base) -> MoneyParts:
     return MoneyParts(
         pricing=pricing,
         limit_queue=limit_queue,
-        accounting=Accounting(store, pricing, budgets, limit_queue, clock, metrics),
+        accounting=Accounting(pricing, budgets, metrics),
         budgets=budgets,
         ledger_auditor=LedgerAuditor(store, store, pricing, budgets, clock, metrics, live.money),
         usage=UsageService(store, clock),

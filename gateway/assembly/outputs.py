@@ -77,7 +77,7 @@ async def build_outputs(
         base.clock,
         secret=opened.secret,
         ttl_seconds=opened.ttl_seconds,
-        when_lost=copier.note_end if copier is not None else None,
+        on_lost=copier.enqueue if copier is not None else None,
     )
     base.stack.push_async_callback(service.close)
     base.metrics.read_on_scrape("outputs_being_sent", lambda: service.readers)

@@ -54,12 +54,13 @@ async def build_predictions(
     base.stack.push_async_callback(events.close)
     identities = IdentityService(models.schemas, models.versions, live.sharing)
     lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=float(base.config.outputs.ttl_seconds))
-    tracker = _tracker(base, upstream, money, lifetime)
+    tracker = _tracker(base, upstream, money, lifetime, events)
     ticket_secret = await base.secret("stream-tickets")
     service = PredictionService(
         base.store,
         tracker,
         base.clock,
+        events,
         metrics,
         ticket_secret=ticket_secret,
         memory_bytes=live.predictions.value.memory_bytes,
@@ -135,12 +136,15 @@ async def build_predictions(
     )
 
 
-def _tracker(base: Base, upstream: UpstreamParts, money: MoneyParts, lifetime: ResultLifetime) -> Tracker:
+def _tracker(
+    base: Base, upstream: UpstreamParts, money: MoneyParts, lifetime: ResultLifetime, events: PredictionEvents
+) -> Tracker:
     throttling = base.live.throttling
     tracker = Tracker(
         base.store,
         upstream.internal,
         base.clock,
+        events,
         base.metrics,
         requests_per_minute=throttling.value.requests_per_minute,
         keep_until=lifetime.keep_until,

@@ -150,7 +150,9 @@ CANCELS = _counter("cancels", "Cancels. left: the run continues for others; aske
 QUEUE = _histogram("run_queue_seconds", "Time from create to start of a run.", _RUNS, TARGET)
 RUN = _histogram("run_duration_seconds", "Time from start to end of a run.", _RUNS, TARGET)
 FOLLOWED = _gauge("runs_followed", "Runs that the gateway follows until they end.")
-LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of runs and predictions.",
+TRACKING_CRASHES = _counter("tracking_crashes", "Defects while a run was followed. The step is tried again.",
+                            closed("step", "poll", "cancel", "report"))
+LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of predictions and runs.",
                              closed("listener", *Listener))
 ACTIVE = _gauge("runs_active", "Runs in progress, by the team that started them.", TEAM)
 WAITERS = _gauge("waiters", "Waiting requests: for the end of a run (`sync`), for another caller's create of the same "

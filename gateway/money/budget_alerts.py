@@ -58,8 +58,8 @@ class Budgets:
         self._touched.setdefault(team, None)
         self._news.set()
 
-    def exhausted(self, team: str, name: str) -> None:
-        """Take note that a budget of the team has kept a create from running."""
+    def on_budget_exhausted(self, team: str, name: str) -> None:
+        """Check a team's budgets soon: the one of this name has refused a create."""
         self._touched[team] = name
         self._news.set()
 

@@ -14,7 +14,7 @@ from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.windows import Window
 from gateway.errors import GatewayError
 from gateway.money.budget_alerts import Budgets
-from gateway.money.ports import Ledger, SharedRuns
+from gateway.money.ports import Ledger, Runs
 from gateway.money.pricing import Pricing
 from gateway.money.rules.audit import Tally
 from gateway.money.settings import MoneySettings
@@ -37,7 +37,7 @@ class LedgerAuditor:
     def __init__(
         self,
         ledger: Ledger,
-        runs: SharedRuns,
+        runs: Runs,
         pricing: Pricing,
         budgets: Budgets,
         clock: Clock,

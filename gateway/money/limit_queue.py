@@ -19,6 +19,7 @@ from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Allowance, Granted, LimitKind, LimitStatus, Refused, ReservationRequest
+from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import Caller
 from gateway.errors import BudgetExceeded, GatewayError, RateLimited, UpstreamUnavailable
 from gateway.money.ports import Ledger
@@ -115,11 +116,11 @@ class LimitQueue:
         self._waiting: Counter[str] = Counter()
         self._numbers = itertools.count()
         self._is_closing = False
-        self._on_exhausted: Callable[[str, str], None] = lambda *_: None
+        self._on_exhausted: list[Callable[[str, str], None]] = []
 
-    def when_exhausted(self, callback: Callable[[str, str], None]) -> None:
-        """Have something done, with the team and the name, when a budget of a team keeps a create from running."""
-        self._on_exhausted = callback
+    def add_budget_exhausted_listener(self, callback: Callable[[str, str], None]) -> None:
+        """Call `callback` with the team and the budget's name when a budget of a team refuses a create."""
+        self._on_exhausted.append(callback)
 
     @property
     def waiting(self) -> int:
@@ -156,7 +157,8 @@ class LimitQueue:
         standing = refused.standing
         self._observer.quota_refused(team, standing.sort)
         if standing.of is SubjectKind.TEAM and standing.sort.is_budget:
-            self._on_exhausted(team, standing.name)
+            for callback in self._on_exhausted:
+                callback(team, standing.name)
         retry_after = quota.seconds_to_wait(refused.retry_after)
         made = BudgetExceeded if refused.standing.sort.is_budget else RateLimited
         return made(
@@ -235,6 +237,10 @@ class LimitQueue:
         for line in self._lines.values():
             if line.places[0].team == team:
                 line.places[0].turn.set()
+
+    def on_run_ended(self, ended: RunEnded) -> None:
+        """Let creates try again that wait for the place of a run."""
+        self.freed(ended.run.team)
 
     def close(self) -> None:
         """Send away all who wait."""

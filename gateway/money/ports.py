@@ -6,7 +6,7 @@ from typing import Protocol
 from gateway.domain.ledger import By, Entry, Reservation, Settlement, Usage
 from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Counters
-from gateway.domain.records import Prediction, Run
+from gateway.domain.records import Run
 from gateway.money.rules.audit import Audited
 
 # The former name, until the modules that use it have moved to the new one.
@@ -90,15 +90,11 @@ class Ledger(Protocol):
         ...
 
 
-class SharedRuns(Protocol):
-    """The runs whose cost is accounted for, and who shared them."""
+class Runs(Protocol):
+    """The runs whose cost is accounted for."""
 
     async def run(self, run_id: str) -> Run | None:
         """Find a run."""
-        ...
-
-    async def predictions_of(self, run_id: str) -> list[Prediction]:
-        """List the predictions that share a run, in order of creation."""
         ...
 
 

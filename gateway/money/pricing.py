@@ -86,12 +86,12 @@ class Pricing:
         return pricing.charge(self._basis(model), usage, charge_failed=self._settings.value.prices.charge_failed)
 
     def note(self, run: Run, settlement: Settlement) -> None:
-        """Count what was settled, and learn from it."""
-        self._observer.spent(run.team, settlement.microusd)
+        """Learn from what was settled, and count it: last, so that a repeat after a failure counts it once."""
+        self._learn(run.id, run.status, settlement)
         for doubt in settlement.reason.split(BETWEEN)[1:]:
             logger.warning("a charge is in doubt", extra={"run": run.id, "target": run.target, "reason": doubt})
             self._observer.charge_doubted(doubt)
-        self._learn(run.id, run.status, settlement)
+        self._observer.spent(run.team, settlement.microusd)
 
     async def load(self, store: Ledger) -> None:
         """Learn from the runs that earlier processes settled last."""

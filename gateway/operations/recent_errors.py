@@ -9,7 +9,8 @@ from collections import deque
 import msgspec
 
 from gateway.domain.ports.clock import Clock
-from gateway.domain.records import Run, Status
+from gateway.domain.records import Status
+from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import Teams
 from gateway.operations.rules.dashboard_view import Trouble
 from gateway.operations.settings import RetentionSettings
@@ -48,8 +49,9 @@ class RecentErrors:
         )
         self._rings.get(team, self._rings[None]).append(trouble)
 
-    async def note_end(self, run: Run) -> None:
+    def on_run_ended(self, ended: RunEnded) -> None:
         """Remember a run that has failed, for the team that started it."""
+        run = ended.run
         if run.status is Status.FAILED:
             self.note(run.team, "failed", _error_of(run.document), run.leader_id or None)
 

@@ -19,6 +19,7 @@ from gateway.domain import documents
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.records import Copy, Run
+from gateway.domain.run_end import RunEnded
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.outputs.eviction import OutputEviction
 from gateway.outputs.ports import CopyFailure, CopyStore, NotCopied, OutputFetcher, OutputStore, Spool
@@ -90,11 +91,17 @@ class Copier:
         """How many runs wait to be copied, or are being."""
         return len(self._known)
 
-    async def note_end(self, run: Run) -> None:
-        """Have the files of a run that has ended copied, if it has any."""
-        self._note(run)
+    def on_run_ended(self, ended: RunEnded) -> None:
+        """Copy the files of a run, if it has any. If this fails, the run is found again in the store's records."""
+        try:
+            self.enqueue(ended.run)
+        except Exception:
+            self._has_missed = True
+            self._news.set()
+            raise
 
-    def _note(self, run: Run) -> None:
+    def enqueue(self, run: Run) -> None:
+        """Copy the files that an ended run has and the output store lacks, while upstream keeps them."""
         if run.ended_at is None or run.data_removed or not outputs.is_copied(run, self._persist):
             return
         dies_at = run.ended_at + outputs.LINKS_DIE_SECONDS
@@ -142,12 +149,20 @@ class Copier:
         try:
             while runs := await self._records.runs_ended(since=since, after=after, limit=_PAGE):
                 for run in runs:
-                    self._note(run)
+                    self._enqueue_found(run)
                 since, after = runs[-1].ended_at or since, runs[-1].id
         except StoreUnavailable as exc:
             logger.warning("runs to copy could not be looked for", extra={"reason": exc.detail})
             self._has_missed = True
             await self._clock.sleep(outputs.pause(0, 1.0))
+
+    def _enqueue_found(self, run: Run) -> None:
+        try:
+            self.enqueue(run)
+        except Exception:
+            # A defect that one run's document shows must not keep the others from being copied.
+            logger.exception("a run could not be queued for copying", extra={"run": run.id})
+            self._observer.output_not_stored("store")
 
     async def _do(self, job: _Job) -> None:
         """Try a job once. Must not raise."""

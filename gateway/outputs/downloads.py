@@ -1,7 +1,7 @@
 """Stored copies as their callers read them: the ticket is the permission (docs/architecture.md, Files and outputs)."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
@@ -47,7 +47,7 @@ class OutputService:
         *,
         secret: bytes,
         ttl_seconds: float,
-        when_lost: Callable[[Run], Awaitable[None]] | None,
+        on_lost: Callable[[Run], None] | None,
     ) -> None:
         self._predictions = predictions
         self._records = records
@@ -56,7 +56,7 @@ class OutputService:
         self._clock = clock
         self._secret = secret
         self._ttl_seconds = ttl_seconds
-        self._when_lost = when_lost
+        self._on_lost = on_lost
         self._used: TTLCache[str, None] = TTLCache(_USES_KEPT, _USE_SECONDS, timer=clock.monotonic)
         self._tasks = Tasks()
         self._readers: Counter[str] = Counter()
@@ -99,8 +99,8 @@ class OutputService:
                 yield stored
         except OutputLost:
             await self._keeper.lost(found.copy.sha256)
-            if self._when_lost is not None:
-                await self._when_lost(msgspec.structs.replace(found.run, copies=()))
+            if self._on_lost is not None:
+                self._on_lost(msgspec.structs.replace(found.run, copies=()))
             raise
         finally:
             self._readers[found.team] -= 1

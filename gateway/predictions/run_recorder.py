@@ -131,7 +131,7 @@ class RunRecorder:
         self.announce(view)
         if snapshot.status.is_terminal:
             with self._events.isolated(Listener.TRACKER, run.id):
-                await self._tracker.ended(run)
+                await self._tracker.report_end(run)
         if context is not None and run.provisional is not None and run.fingerprint is None:
             self._tasks.spawn(self._settle_identity(view, answer, context), "settle identity")
         else:

@@ -21,6 +21,7 @@ from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.records import PredictionView, Run
+from gateway.domain.run_end import RunEnded
 from gateway.errors import GatewayError
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.sleep import sleep_until_event
@@ -97,12 +98,12 @@ class WebhookDispatcher:
         self._closing = False
         self._look_at = self._count_at = self._tidy_at = 0.0
 
-    # What others tell.
+    # Events.
 
-    def note_created(self, view: PredictionView) -> None:
-        """Take note of a prediction that has come about. One that is over already has its message in the store.
+    def on_prediction_created(self, view: PredictionView) -> None:
+        """Send progress of a prediction that has a webhook, and wake the queue.
 
-        Of a run that nobody follows here there will be no news.
+        If the run has ended, the store has queued the message already; a run that is not followed makes no progress.
         """
         if view.prediction.webhook is None:
             return
@@ -110,22 +111,24 @@ class WebhookDispatcher:
             self._put_progress(view)
         self._wake()
 
-    def note_changed(self, run: Run) -> None:
-        """Take news of a run that goes on."""
+    def on_run_progressed(self, run: Run) -> None:
+        """Send progress of a run's predictions that have a webhook."""
         for view in self._lines.change(run, self._clock.monotonic()):
             self._put_progress(view)
         # Something may have been held back, too.
         self._news.set()
 
-    async def note_ended(self, run: Run) -> None:
-        """Take note that a run has ended: its messages are in the store."""
-        self._lines.note_end(run.id, self._clock.monotonic())
-        self._wake()
+    def on_run_ended(self, ended: RunEnded) -> None:
+        """Send no more progress of a run, and wake the queue: the store's step has queued its messages, if any."""
+        self._lines.note_end(ended.run.id, self._clock.monotonic())
+        if ended.has_webhooks:
+            self._wake()
 
-    def note_left(self, view: PredictionView) -> None:
-        """Take note that a prediction has ended for its caller before its run: its message is in the store."""
+    def on_prediction_canceled(self, view: PredictionView) -> None:
+        """Send no more progress of a prediction, and wake the queue: the store's step has queued its message."""
         self._lines.silence(view.prediction.id, self._clock.monotonic())
-        self._wake()
+        if view.prediction.webhook is not None:
+            self._wake()
 
     async def announce(self, team: str, url: str, kind: str, payload: object) -> None:
         """Queue a message of the gateway's own, in the form that Standard Webhooks advise; durable on return."""

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.records import RunState, Source, Status
+from gateway.predictions.ports.predictions import Unchanged
 from gateway.predictions.ports.sharing import Hit, Joined
 from gateway.store.interface import Store
 from gateway.webhooks.ports import Busy
@@ -57,7 +58,7 @@ async def test_the_end_of_a_run_queues_one_message_for_each_webhook(store: Store
         run_id="run1",
         created_at=NOW + 9,
     )
-    assert await store.advance("run1", status=Status.FAILED, document=b"", stream_url=None, at=NOW) is None
+    assert await store.advance("run1", status=Status.FAILED, document=b"", stream_url=None, at=NOW) == Unchanged()
     assert len(await queued(store)) == 2
 
 

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from gateway.domain.records import RunState, Source, Status
 from gateway.errors import Conflict
+from gateway.predictions.ports.predictions import Unchanged
 from gateway.predictions.ports.sharing import (
     FinishedRuns,
     Hit,
@@ -34,7 +35,7 @@ from gateway.predictions.ports.sharing import (
 )
 from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.support.records import NOW, Wish, ended, intent, live, prediction
+from tests.support.records import NOW, Wish, ended, intent, live, moved, prediction
 
 T = TypeVar("T")
 FINGERPRINTS = st.sampled_from([None, "F0", "F1"])
@@ -285,16 +286,15 @@ class Sharing(RuleBasedStateMachine):
         run_id, life = self.some_run(data)
         document = f"news{next(self.numbers)}".encode()
         until = None if lives is None else self.now + lives
-        run = self.do(
+        outcome = self.do(
             self.store.advance(
                 run_id, status=status, document=document, stream_url=None, at=self.now, cache_until=until
             )
         )
         if life.state is RunState.ENDED or status.rank < life.status.rank:
-            assert run is None
+            assert outcome == Unchanged()
             return
-        assert run is not None
-        assert run.document == document
+        assert moved(outcome).document == document
         if status.is_terminal:
             life.end(status, self.now, until)
         life.status = status

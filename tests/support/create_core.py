@@ -162,6 +162,7 @@ class CreateCore:
             self.store,
             upstream,
             self.clock,
+            self.events,
             self.observer,
             requests_per_minute=3000,
             keep_until=self._keep_until,

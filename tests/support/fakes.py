@@ -22,9 +22,12 @@ from gateway.domain.records import (
     RunState,
     Status,
 )
+from gateway.domain.run_end import RunEnded
 from gateway.domain.upstream_response import Answer
-from gateway.errors import Conflict, GatewayError, StoreUnavailable
+from gateway.errors import Conflict, StoreUnavailable
+from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from tests.support.observer import RecordingObserver
+from tests.support.records import run_ended
 
 FakeObserver = RecordingObserver
 
@@ -102,7 +105,7 @@ class FakeStore:
     """Keeps the promises of the ports in dictionaries. `trouble` is raised by every method while it is set."""
 
     def __init__(self) -> None:
-        self.trouble: GatewayError | None = None
+        self.trouble: Exception | None = None
         self.calls: list[str] = []
         self.runs: dict[str, Run] = {}
         self.kept: dict[str, Prediction] = {}
@@ -158,18 +161,30 @@ class FakeStore:
         at: float,
         cache_until: float | None = None,
         settlement: Settlement | None = None,
-    ) -> Run | None:
+    ) -> AdvanceOutcome:
         """Move a run forward, or do nothing."""
         self._note("advance")
         run = self.runs.get(run_id)
         if run is None or run.state is RunState.ENDED or status.rank < run.status.rank:
-            return None
+            return Unchanged()
         run = replace(run, status=status, document=document, stream_url=stream_url or run.stream_url)
-        if status.is_terminal:
-            run = replace(run, state=RunState.ENDED, ended_at=at, cache_until=cache_until)
-            self.settled[run_id] = settlement
-        self.runs[run_id] = run
-        return run
+        if not status.is_terminal:
+            self.runs[run_id] = run
+            return Progressed(run)
+        self.runs[run_id] = replace(run, state=RunState.ENDED, ended_at=at, cache_until=cache_until)
+        self.settled[run_id] = settlement
+        return self._end(run_id)
+
+    async def ended_run(self, run_id: str) -> RunEnded | None:
+        """Find the end of a run."""
+        self._note("ended_run")
+        run = self.runs.get(run_id)
+        return self._end(run_id) if run is not None and run.state is RunState.ENDED else None
+
+    def _end(self, run_id: str) -> RunEnded:
+        run = self.runs[run_id]
+        settlement = self.settled.get(run_id) or Settlement(at=run.ended_at or run.intended_at)
+        return run_ended(run, *(p for p in self.kept.values() if p.run_id == run_id), settlement=settlement)
 
     async def run(self, run_id: str) -> Run | None:
         """Find a run."""

@@ -19,7 +19,7 @@ from gateway.money.pricing import Pricing
 from gateway.outputs.lifetime import ResultLifetime
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
-from gateway.predictions.events import PredictionEvents
+from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.in_flight import PendingCreates
 from gateway.predictions.joining import JoinService
 from gateway.predictions.new_records import NewRecords
@@ -45,6 +45,7 @@ _READS = frozenset(
         "predictions",
         "owns_upstream_id",
         "open_runs",
+        "ended_run",
         "run",
         "shared_run",
         "predictions_of",
@@ -123,10 +124,12 @@ class Life:
         identities = IdentityService(self.schemas, versions, sharing)
         lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=3600.0)
         self.pricing = Pricing(money(), observer)
+        events = PredictionEvents(clock, observer)
         self.tracker = Tracker(
             store,
             self.line,
             clock,
+            events,
             observer,
             requests_per_minute=3000.0,
             keep_until=lifetime.keep_until,
@@ -134,11 +137,10 @@ class Life:
         )
         secret = b"s" * 32
         self.predictions = PredictionService(
-            store, self.tracker, clock, observer, ticket_secret=secret, memory_bytes=1_000_000
+            store, self.tracker, clock, events, observer, ticket_secret=secret, memory_bytes=1_000_000
         )
-        self.tracker.when_ended(self.predictions.note_end)
+        events.add_ended_listener(Listener.PREDICTIONS, self.predictions.on_run_ended)
         self.deadlines = Deadlines(store, clock, self.predictions.expire)
-        events = PredictionEvents(clock, observer)
         settings = LiveSettings(
             PredictionSettings(
                 adopt_wait_seconds=ADOPT_WAIT_SECONDS, ticket_ttl_seconds=86_400.0, memory_bytes=1_000_000

@@ -37,14 +37,18 @@ class RecordingObserver:
     def prediction_created(self, team: str, target: str, source: Source) -> None:
         self._note("prediction_created", team, target, source)
 
-    def prediction_finished(self, team: str, status: Status) -> None:
-        self._note("prediction_finished", team, status)
+    def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
+        for _ in range(count):
+            self._note("prediction_finished", team, status)
 
     def cache_bypassed(self, reason: BypassReason) -> None:
         self._note("cache_bypassed", reason)
 
     def canceled(self, result: str) -> None:
         self._note("canceled", result)
+
+    def tracking_crashed(self, step: str) -> None:
+        self._note("tracking_crashed", step)
 
     def listener_failed(self, listener: str) -> None:
         self._note("listener_failed", listener)
@@ -189,6 +193,16 @@ class RecordingObserver:
     def cancels(self) -> list[str]:
         """Cancels."""
         return self.of("canceled")
+
+    @property
+    def crashes(self) -> list[str]:
+        """Defects while runs were followed: the step."""
+        return self.of("tracking_crashed")
+
+    @property
+    def failed_listeners(self) -> list[str]:
+        """Listeners of events that failed."""
+        return self.of("listener_failed")
 
     @property
     def breaks(self) -> list[str]:

@@ -7,8 +7,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.domain.admission_record import Admitted
+from gateway.domain.ledger import Settlement
 from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import File, Key, Kind, Prediction, PredictionView, Run, RunState, Source, Status
+from gateway.domain.run_end import RunEnded, SharedBy
+from gateway.predictions.ports.predictions import AdvanceOutcome, Unchanged
 from gateway.predictions.ports.sharing import (
     FinishedRuns,
     Hit,
@@ -182,9 +185,36 @@ async def finish(
 ) -> Run:
     """End a run that is live."""
     given = {"status": Status.SUCCEEDED, "document": b"done", "stream_url": None}
-    run = await store.advance(f"run{name}", at=at, cache_until=cache_until, **given | fields)
-    assert run is not None
-    return run
+    outcome = await store.advance(f"run{name}", at=at, cache_until=cache_until, **given | fields)
+    assert isinstance(outcome, RunEnded)
+    return outcome.run
+
+
+def moved(outcome: AdvanceOutcome) -> Run:
+    """Return the run that a step has moved forward."""
+    assert not isinstance(outcome, Unchanged)
+    return outcome.run
+
+
+def run_ended(run: Run, *sharers: Prediction, settlement: Settlement | None = None) -> RunEnded:
+    """Make the end of a run that these predictions share."""
+    shared_by = [
+        SharedBy(
+            team=team,
+            source=source,
+            predictions=len(group),
+            waiting=sum(each.canceled_at is None for each in group),
+            webhooks=sum(each.canceled_at is None and each.webhook is not None for each in group),
+        )
+        for team, source in dict.fromkeys((each.team, each.source) for each in sharers)
+        for group in [[each for each in sharers if (each.team, each.source) == (team, source)]]
+    ]
+    return RunEnded(
+        run=run,
+        settlement=settlement or Settlement(at=run.ended_at or run.intended_at),
+        shared_by=tuple(shared_by),
+        prediction_ids=tuple(each.id for each in sharers),
+    )
 
 
 async def join(store: Store, name: str, fingerprint: str = "F", **fields: Any) -> Joined:

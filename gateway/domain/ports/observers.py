@@ -16,8 +16,8 @@ class PredictionObserver(Protocol):
         """Count a prediction that was recorded, and how it was answered."""
         ...
 
-    def prediction_finished(self, team: str, status: Status) -> None:
-        """Count a prediction that ended for its caller."""
+    def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
+        """Count predictions of a team that ended for their callers."""
         ...
 
     def cache_bypassed(self, reason: BypassReason) -> None:
@@ -34,6 +34,10 @@ class PredictionObserver(Protocol):
 
     def polled(self, served_by: str) -> None:
         """Count a read of a prediction: answered here (`gateway`), or passed on (`upstream`)."""
+        ...
+
+    def tracking_crashed(self, step: str) -> None:
+        """Count a defect while a run was followed, in its `poll`, `cancel` or `report`. The step is tried again."""
         ...
 
     def orphan_resolved(self, result: str) -> None:

@@ -83,7 +83,7 @@ async def _stream(request: web.Request, view: PredictionView) -> web.StreamRespo
     started = request[STARTED]
     metrics.overhead("stream_open", time.perf_counter() - started)
     reader.on_first_event = lambda: metrics.first_event(time.perf_counter() - started)
-    with streams.reading(channel, reader, view.prediction.team, partial(request.app[PREDICTIONS].left_at, view)):
+    with streams.reading(channel, reader, view.prediction.team, partial(request.app[PREDICTIONS].canceled_at, view)):
         try:
             outcome = await _StreamWriter(reader, channel, last_event_id, request.app[CLOCK], metrics).run()
             await reader.finish()

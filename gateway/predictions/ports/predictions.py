@@ -1,10 +1,28 @@
-"""Runs and predictions: how they go on and end, and how they are shown and listed."""
+"""Runs and predictions: how they progress and end, and how they are shown and listed."""
 
 from typing import Protocol
+
+import msgspec
 
 from gateway.domain.cursors import Cursor
 from gateway.domain.ledger import Settlement
 from gateway.domain.records import Cancellation, Kind, Page, Prediction, PredictionView, Run, Status
+from gateway.domain.run_end import RunEnded
+
+
+class Progressed(msgspec.Struct, frozen=True):
+    """The step moved the run forward, and the run has not ended."""
+
+    run: Run
+    """As it is after the step."""
+
+
+class Unchanged(msgspec.Struct, frozen=True):
+    """The step changed nothing: all of it was known, or older than what is known."""
+
+
+AdvanceOutcome = Progressed | RunEnded | Unchanged
+"""What recording a snapshot of a run did."""
 
 
 class Predictions(Protocol):
@@ -43,16 +61,26 @@ class Predictions(Protocol):
         at: float,
         cache_until: float | None = None,
         settlement: Settlement | None = None,
-    ) -> Run | None:
-        """Take news of a run: keep `document`, move the status forward, end the run at `at` if it is terminal. Kept.
+    ) -> AdvanceOutcome:
+        """Record what upstream says of a run: keep `document`, move the status forward, end the run at `at`. Kept.
 
-        One step compares and sets: nothing changes when the run has ended, or when `status` ranks below what is
-        known. `stream_url` of `None` leaves the known one. `cache_until` is kept when the change ends the run with
-        `succeeded` and it has a fingerprint. A terminal change is durable, and settles the run in the same step: what
-        was reserved for it is released, the ledger has one line with what it cost (`settlement`; nothing if that is not
-        given), to be paid by the team that started it, and one for each prediction that joined it, with as much saved;
-        all sums are changed with them. No run is settled twice. Return the run as it is
-        after the change, or `None` if nothing changed, which may also mean that all of it was known.
+        One step compares and sets: nothing changes when the run has ended, or when `status` ranks below the known one.
+        `stream_url` of `None` keeps the known one. `cache_until` is kept when the change ends the run with `succeeded`
+        and it has a fingerprint.
+
+        A terminal status ends the run. That is durable, and the same step settles it: the reservation is released; the
+        ledger gets one line with the cost (`settlement`; zero if it is `None`), paid by the team that started the run,
+        and one line for each prediction that joined it, with the same amount as saved; all sums change with the lines;
+        the `completed` webhooks are queued. No run is settled twice.
+
+        Returns `Progressed` or `RunEnded` with what is recorded now, or `Unchanged`, also if all of it was known.
+        """
+        ...
+
+    async def ended_run(self, run_id: str) -> RunEnded | None:
+        """Find the end of a run, as the step that ended it returned it. `None` while it has not ended.
+
+        For an end whose step was done and its answer lost.
         """
         ...
 

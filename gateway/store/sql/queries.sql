@@ -658,6 +658,11 @@ INSERT INTO ledger (day, {entry})
 SELECT :day, :at, team, key_id, user, :target, run_id, id, 'saved_joined', 0, :microusd, '', '[]' FROM predictions
 WHERE run_id = :run_id AND source = 'joined' ORDER BY created_at, id;
 
+-- name: sharers
+-- Hits came after the end.
+SELECT id, team, key_id, user, source, canceled_at IS NULL, webhook IS NOT NULL FROM predictions
+WHERE run_id = :run_id AND source <> 'hit' ORDER BY created_at, id;
+
 -- name: who_joined
 SELECT team, key_id, user FROM predictions WHERE run_id = :run_id AND source = 'joined';
 

@@ -88,7 +88,7 @@ def ledger_auditor(
 
 
 async def spend(store: SQLiteStore, name: str, microusd: int, at: float = NOW) -> None:
-    await go(store, name, demand=demand(10))
+    await go(store, name, reservation=demand(10))
     await finish(store, name, settlement=settlement(microusd, at=at))
 
 
@@ -125,7 +125,7 @@ class TestWarnings:
         """What is left is less than any run costs: the team hears that it is over."""
         await spend(store, "1", 850)
         running = asyncio.create_task(budgets.run())
-        budgets.exhausted("red", "budget_usd_per_day")
+        budgets.on_budget_exhausted("red", "budget_usd_per_day")
         while not heard.said:
             await asyncio.sleep(0.001)
         assert heard.said == [("red", EXHAUSTED, 100)]
@@ -138,7 +138,7 @@ class TestWarnings:
 
     async def test_how_budgets_stand_is_shown(self, store, budgets, observer):
         await spend(store, "1", 100)
-        await go(store, "2", demand=demand(10))
+        await go(store, "2", reservation=demand(10))
         await budgets.check("red")
         assert [values[:2] for values in observer.of("budget")[-2:]] == [("red", "day"), ("red", "month")]
 
@@ -163,7 +163,7 @@ class TestBookkeeper:
         self, store, ledger_auditor, observer, caplog
     ):
         await spend(store, "1", 70)
-        await go(store, "2", demand=demand(10))
+        await go(store, "2", reservation=demand(10))
         for edit in ("UPDATE spent SET microusd = 0", "UPDATE meters SET open = 7", "DELETE FROM usage_days"):
             await store._write(lambda db, edit=edit: db.execute(edit).rowcount)
         await ledger_auditor.start()
@@ -200,7 +200,7 @@ class TestBookkeeper:
 
     async def test_what_is_stuck_is_freed_and_told_of(self, store, ledger_auditor, observer, clock, caplog):
         for n in ("1", "2", "3"):
-            await go(store, n, demand=demand(10))
+            await go(store, n, reservation=demand(10))
         edits = (
             "DELETE FROM runs WHERE id = 'run1'",
             "UPDATE runs SET state = 'ended', status = 'succeeded' WHERE id = 'run2'",
@@ -267,7 +267,7 @@ class TestPricing:
         assert pricing.estimate("acme/toy", b"{}").microusd == 60_000_000
         document = b'{"id":"a","status":"succeeded","metrics":{"predict_time":2}}'
         for n in range(6):
-            run = await go(store, str(n), demand=demand(10))
+            run = await go(store, str(n), reservation=demand(10))
             made = pricing.settlement(run, Status.SUCCEEDED, document, NOW + n)
             await finish(store, str(n), settlement=made)
             pricing.note(live(f"run{n}", status=Status.SUCCEEDED), made)
@@ -281,7 +281,7 @@ class TestPricing:
 
 async def test_leaders_placeholders_are_paid_for(store: SQLiteStore) -> None:
     """News of the end before the answer: the line names the prediction that there was."""
-    await lead(store, "1", demand=demand())
+    await lead(store, "1", reservation=demand())
     await finish(store, "1", settlement=settlement())
     (line,) = await store.newest_spend(1)
     assert line.prediction_id == "p1"

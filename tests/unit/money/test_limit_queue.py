@@ -279,7 +279,7 @@ async def test_nobody_is_kept_waiting_by_a_shutdown(callers: Callers):
 
 async def test_a_budget_of_a_team_is_told_of_when_it_refuses(limit_queue: LimitQueue, heard: Heard):
     told: list[tuple[str, str]] = []
-    limit_queue.when_exhausted(lambda team, name: told.append((team, name)))
+    limit_queue.add_budget_exhausted_listener(lambda team, name: told.append((team, name)))
     demand = ReservationRequest(5, 5)
     assert isinstance(limit_queue.refusal(refused("team/a", 9.5, LimitKind.DOLLARS), demand, "a"), BudgetExceeded)
     limit_queue.refusal(refused("user/a", 9.5, LimitKind.DOLLARS), demand, "a")

@@ -7,6 +7,7 @@ from gateway.operations.recent_errors import LONGEST_DETAIL, PER_TEAM, RecentErr
 from gateway.runtime.live import LiveSettings
 from tests.support.clock import ManualClock
 from tests.support.live import RETENTION, named_teams
+from tests.support.records import run_ended
 
 RUN = Run(
     id="run_1", kind=Kind.PREDICTION, team="red", key_id="k", target="acme/toy", path="/predictions", request=b"",
@@ -49,10 +50,10 @@ async def test_the_newest_come_first_and_an_hour_later_they_are_gone():
 
 async def test_a_failed_run_is_told_with_its_error():
     recent_errors = kept(ManualClock())
-    await recent_errors.note_end(replace(RUN, status=Status.SUCCEEDED))
-    await recent_errors.note_end(RUN)
-    await recent_errors.note_end(replace(RUN, document=b"no JSON"))
-    await recent_errors.note_end(replace(RUN, document=b'{"error":null}'))
+    recent_errors.on_run_ended(run_ended(replace(RUN, status=Status.SUCCEEDED)))
+    recent_errors.on_run_ended(run_ended(RUN))
+    recent_errors.on_run_ended(run_ended(replace(RUN, document=b"no JSON")))
+    recent_errors.on_run_ended(run_ended(replace(RUN, document=b'{"error":null}')))
     found = recent_errors.newest("red", 10)
     assert sorted(each.detail for each in found) == ["CUDA", "Replicate gave no reason.", "Replicate gave no reason."]
     assert {(each.what, each.prediction) for each in found} == {("failed", "p1")}

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from gateway.domain.records import PredictionView, Run, RunState, Status
 from gateway.errors import StoreUnavailable, UpstreamUnavailable
+from gateway.predictions.events import PredictionEvents
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
 from gateway.streams.channel import Channel
@@ -80,8 +81,9 @@ class Stack:
         def never_kept(run: Run, document: bytes, at: float) -> None:
             """Nothing is kept for later requests here."""
 
+        observer = FakeObserver()
         tracker = Tracker(
-            self.store, self.upstream, self.clock, FakeObserver(),
+            self.store, self.upstream, self.clock, PredictionEvents(self.clock, observer), observer,
             requests_per_minute=3000, keep_until=never_kept, settlement_of=free,
         )  # fmt: skip
         if not self.store.runs[self.run.id].status.is_terminal:

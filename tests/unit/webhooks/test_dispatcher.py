@@ -16,7 +16,9 @@ from standardwebhooks.webhooks import Webhook
 
 from gateway.domain import documents
 from gateway.domain.records import Status
+from gateway.domain.run_end import RunEnded
 from gateway.errors import StoreUnavailable
+from gateway.predictions.ports.predictions import Progressed
 from gateway.runtime.live import LiveSettings
 from gateway.store.sqlite import SQLiteStore
 from gateway.upstream.webhooks import TransportSettings, WebhookSender
@@ -28,7 +30,7 @@ from gateway.webhooks.settings import WebhookSettings
 from tests.support.clock import ManualClock
 from tests.support.observer import RecordingObserver
 from tests.support.receiver import Message, Receiver, answering, endless, hang_up, never, start_receiver
-from tests.support.records import live, prediction
+from tests.support.records import live, moved, prediction
 from tests.support.tools import make_certificate
 from tests.unit.upstream.test_ssrf_guard import Names
 
@@ -396,13 +398,12 @@ async def test_a_full_queue_drops_progress_before_it_gives_up_ends(
         for n in range(4):
             await dispatcher.announce("red", receiver.url, "test", n)
         await receiver.count(4)
-        dispatcher.note_created(view)
+        dispatcher.on_prediction_created(view)
         changed = await stack.store.advance(
             "run1", status=Status.PROCESSING, document=b'{"id":"up1","status":"processing","output":["a"],"urls":{}}',
             stream_url=None, at=stack.clock.now(),
         )  # fmt: skip
-        assert changed is not None
-        dispatcher.note_changed(changed)
+        dispatcher.on_run_progressed(moved(changed))
         for n in range(2):
             await dispatcher.announce("red", receiver.url, "test", n)
         await stack.until(lambda: stack.counted.dropped == ["full", "full"], passing=10.0)
@@ -421,14 +422,13 @@ async def test_progress_that_was_held_back_is_told_when_its_time_comes(
     """Two changes at once, then silence: the second is told half a second after the first."""
     stack = open_house()
     async with stack.working() as dispatcher:
-        dispatcher.note_created(await begun(stack.store, receiver.url))
+        dispatcher.on_prediction_created(await begun(stack.store, receiver.url))
         for output in (b'["a"]', b'["a","b"]', b'["a","b","c"]'):
             changed = await stack.store.advance(
                 "run1", status=Status.PROCESSING, document=b'{"id":"up1","status":"processing","output":%b}' % output,
                 stream_url=None, at=stack.clock.now(),
             )  # fmt: skip
-            assert changed is not None
-            dispatcher.note_changed(changed)
+            dispatcher.on_run_progressed(moved(changed))
             await receiver.count(1)
         await stack.clock.advance(0.4)
         assert [message.json["output"] for message in receiver.messages] == [["a"]]
@@ -445,16 +445,16 @@ async def test_what_had_not_gone_out_at_the_end_is_told_before_it(open_house: Ca
         view = await begun(stack.store, receiver.url, webhook_events_filter=("start", "output"))
         await dispatcher.announce("red", receiver.url, "test", 1)
         await receiver.count(1)
-        dispatcher.note_created(view)
+        dispatcher.on_prediction_created(view)
         for status in (Status.PROCESSING, Status.SUCCEEDED):
             document = b'{"id":"up1","status":"%b","output":["a"],"urls":{}}' % status.value.encode()
             changed = await stack.store.advance(
                 "run1", status=status, document=document, stream_url=None, at=stack.clock.now()
             )
-            assert changed is not None
-            if status is Status.PROCESSING:
-                dispatcher.note_changed(changed)
-        await dispatcher.note_ended(changed)
+            if isinstance(changed, Progressed):
+                dispatcher.on_run_progressed(changed.run)
+        assert isinstance(changed, RunEnded)
+        dispatcher.on_run_ended(changed)
         receiver.answer = answering(204)
         await receiver.count(3)
         await stack.until(lambda: stack.counted.tries.count(("output", "delivered")) == 1)
@@ -476,15 +476,47 @@ async def test_progress_that_waits_delays_no_end(open_house: Callable[..., Stack
             await stack.store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", webhook=receiver.url))
             view = await stack.store.prediction(f"up{n}")
             assert view is not None
-            dispatcher.note_created(view)
+            dispatcher.on_prediction_created(view)
             document = b'{"id":"up%d","status":"processing","output":["a"]}' % n
             changed = await stack.store.advance(
                 f"run{n}", status=Status.PROCESSING, document=document, stream_url=None, at=stack.clock.now()
             )
-            assert changed is not None
-            dispatcher.note_changed(changed)
+            dispatcher.on_run_progressed(moved(changed))
         await dispatcher.announce("red", receiver.url, "urgent", 1)
         await stack.until_claimed(2)
         receiver.answer = answering(204)
         await receiver.count(7)
     assert receiver.messages[1].json["type"] == "urgent"
+
+
+class CountingStore(SQLiteStore):
+    """Counts how often due messages are asked for."""
+
+    claims = 0
+
+    async def claim_deliveries(self, *args: Any, **more: Any) -> Any:
+        self.claims += 1
+        return await super().claim_deliveries(*args, **more)
+
+
+async def test_an_end_asks_the_store_for_messages_only_if_somebody_has_a_webhook(tmp_path: Path, receiver: Receiver):
+    """A run without webhooks costs the queue nothing; one with a webhook is told of at once."""
+    store = CountingStore(tmp_path / "gateway.db")
+    await store.open()
+    stack = Stack(store, ManualClock(), tmp_path)
+    for n, hook in ((1, None), (2, receiver.url)):
+        await store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", webhook=hook))
+    async with stack.working() as dispatcher:
+        await stack.until(lambda: store.claims)
+        for run_id, sent in (("run1", 0), ("run2", 1)):
+            claims = store.claims
+            document = b'{"id":"up%b","status":"succeeded","urls":{}}' % run_id[-1:].encode()
+            outcome = await store.advance(
+                run_id, status=Status.SUCCEEDED, document=document, stream_url=None, at=stack.clock.now()
+            )
+            assert isinstance(outcome, RunEnded)
+            dispatcher.on_run_ended(outcome)
+            await receiver.count(sent)
+            await asyncio.sleep(0.05)
+            assert (store.claims > claims) == bool(sent)
+    await store.close()
