@@ -91,7 +91,7 @@ class Ledger(Protocol):
 
 
 class Runs(Protocol):
-    """Runs, and the predictions that share them."""
+    """The runs whose cost is accounted for."""
 
     async def run(self, run_id: str) -> Run | None:
         """Find a run."""

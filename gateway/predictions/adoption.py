@@ -113,12 +113,19 @@ class Adopter:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _find(self, run: Run) -> bool:
-        """Read upstream's list back to the time of the intent; adopt the first run that fits and is not owned."""
+        """Read upstream's list back to the time of the intent; adopt the first run that fits and is not owned.
+
+        Return whether the search is over.
+        """
         if self._pending_creates.is_sending(run.request, run.path):
             # A run that is found now could belong to that create, whose answer is on its way.
             return False
         known = await self._store.run(run.id)
-        if known is not None and known.state is not RunState.INTENDED:
+        if known is None:
+            # Nothing was sent for it after all: that is the one reason to discard an intent while it is searched for.
+            self._pending_creates.resolve(run.id, NotSent(UpstreamUnavailable("The prediction was not sent.")))
+            return True
+        if known.state is not RunState.INTENDED:
             # The record was written, and the store's answer came too late.
             await self._take_up(known)
             return True

@@ -133,13 +133,18 @@ class FakeStore:
         """Answer, or not."""
         self._note("ping")
 
-    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> None:
-        """Turn an intent into a run."""
+    async def record_created(
+        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
+    ) -> PredictionView:
+        """Turn an intent into a run, and its placeholder into the starter."""
         self._note("record_created")
-        self.runs[run.id] = run
+        if (intent := self.runs.get(run.id)) is not None:
+            self.kept.pop(intent.leader_id, None)
+        run = self.runs[run.id] = replace(run, leader_id=prediction.id)
         self.kept[prediction.id] = prediction
         if run.state is RunState.ENDED:
             self.settled[run.id] = settlement
+        return PredictionView(prediction, run)
 
     async def discard_intent(self, run_id: str) -> None:
         """Forget an intent."""

@@ -47,6 +47,9 @@ class RecordingObserver:
     def canceled(self, result: str) -> None:
         self._note("canceled", result)
 
+    def tracking_crashed(self, step: str) -> None:
+        self._note("tracking_crashed", step)
+
     def listener_failed(self, listener: str) -> None:
         self._note("listener_failed", listener)
 
@@ -203,6 +206,16 @@ class RecordingObserver:
     def cancels(self) -> list[str]:
         """Cancels."""
         return self.of("canceled")
+
+    @property
+    def crashes(self) -> list[str]:
+        """Defects while runs were followed: the step."""
+        return self.of("tracking_crashed")
+
+    @property
+    def failed_listeners(self) -> list[str]:
+        """Listeners of events that failed."""
+        return self.of("listener_failed")
 
     @property
     def breaks(self) -> list[str]:

@@ -29,15 +29,11 @@ class PredictionObserver(Protocol):
         ...
 
     def polled(self, served_by: str) -> None:
-        """Note a poll of a prediction: answered here (`gateway`), or sent on (`upstream`)."""
+        """Count a read of a prediction: answered here (`gateway`), or passed on (`upstream`)."""
         ...
 
     def tracking_crashed(self, step: str) -> None:
         """Count a defect while a run was followed, in its `poll`, `cancel` or `report`. The step is tried again."""
-        ...
-
-    def listener_failed(self, listener: str) -> None:
-        """Count a failed call of a listener, by a `gateway.predictions.events.Listener`."""
         ...
 
     def orphan_resolved(self, result: str) -> None:

@@ -94,7 +94,7 @@ def ledger_auditor(
 
 
 async def spend(store: SQLiteStore, name: str, microusd: int, at: float = NOW) -> None:
-    await go(store, name, demand=demand(10))
+    await go(store, name, reservation=demand(10))
     await finish(store, name, settlement=settlement(microusd, at=at))
 
 
@@ -143,7 +143,7 @@ class TestWarnings:
 
     async def test_budget_standings_are_exported(self, store, budgets, observer):
         await spend(store, "1", 100)
-        await go(store, "2", demand=demand(10))
+        await go(store, "2", reservation=demand(10))
         await budgets.check("red")
         assert [values[:2] for values in observer.of("budget")[-2:]] == [("red", "day"), ("red", "month")]
 
@@ -163,7 +163,7 @@ class TestWarnings:
 class TestBookkeeper:
     async def test_start_corrects_drift_before_any_create(self, store, ledger_auditor, observer, caplog):
         await spend(store, "1", 70)
-        await go(store, "2", demand=demand(10))
+        await go(store, "2", reservation=demand(10))
         for edit in ("UPDATE spent SET microusd = 0", "UPDATE meters SET open = 7", "DELETE FROM usage_days"):
             await store._write(lambda db, edit=edit: db.execute(edit).rowcount)
         await ledger_auditor.start()
@@ -199,7 +199,7 @@ class TestBookkeeper:
 
     async def test_stuck_reservations_are_freed_and_reported(self, store, ledger_auditor, observer, clock, caplog):
         for n in ("1", "2", "3"):
-            await go(store, n, demand=demand(10))
+            await go(store, n, reservation=demand(10))
         edits = (
             "DELETE FROM runs WHERE id = 'run1'",
             "UPDATE runs SET state = 'ended', status = 'succeeded' WHERE id = 'run2'",
@@ -266,7 +266,7 @@ class TestPricing:
         assert pricing.estimate("acme/toy", b"{}").microusd == 60_000_000
         document = b'{"id":"a","status":"succeeded","metrics":{"predict_time":2}}'
         for n in range(6):
-            run = await go(store, str(n), demand=demand(10))
+            run = await go(store, str(n), reservation=demand(10))
             made = pricing.settlement(run, Status.SUCCEEDED, document, NOW + n)
             await finish(store, str(n), settlement=made)
             pricing.note(live(f"run{n}", status=Status.SUCCEEDED), made)
@@ -280,7 +280,7 @@ class TestPricing:
 
 async def test_placeholder_predictions_are_charged(store: SQLiteStore) -> None:
     """The end arrived before the create's response: the ledger line names the prediction that there was."""
-    await lead(store, "1", demand=demand())
+    await lead(store, "1", reservation=demand())
     await finish(store, "1", settlement=settlement())
     (line,) = await store.newest_spend(1)
     assert line.prediction_id == "p1"
