@@ -5,10 +5,11 @@ process writes, take effect within a second, and a busy key costs two reads a se
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
+import msgspec
 from cachetools import TTLCache
 
 from gateway.access.browser_tokens import TOKEN_PREFIX, BrowserToken, TokenService
@@ -18,13 +19,25 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Keys
 from gateway.domain.records import Key
 from gateway.domain.scopes import Scope, narrow
-from gateway.domain.teams import Caller, Team, origin_bound
+from gateway.domain.teams import Caller, Teams, origin_bound
 from gateway.errors import Forbidden, Unauthenticated
+from gateway.runtime.live import LiveSettings
 
 KEY_TTL_SECONDS = 0.5
 # A caller that is known is not looked up at all for this long; the two together stay below a second.
 CALLER_TTL_SECONDS = 0.25
 _SCHEMES = ("bearer", "token")
+
+
+class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may use the gateway, as far as the config says so."""
+
+    keys: Mapping[str, Key] = {}
+    """The keys of the config by their ids."""
+    allowances: Mapping[str, Allowance] = {}
+    """The limits of those keys by their ids. Keys without limits are left out."""
+    ops_token: str | None = None
+    """What operators present to the ops listener."""
 
 
 class _NotLookedUp(Enum):
@@ -47,20 +60,25 @@ def _end_of(key: Key) -> float:
     return min((end for end in (key.expires_at, key.revoked_at) if end is not None), default=math.inf)
 
 
+def _by_digest(settings: AccessSettings) -> Mapping[str, Key]:
+    return {key.sha256: key for key in settings.keys.values()}
+
+
 class Authenticator:
     """Turns the `Authorization` header of a request into a `Caller`."""
 
     def __init__(
         self,
-        teams: Sequence[Team],
-        config_keys: Sequence[Key],
+        teams: LiveSettings[Teams],
+        settings: LiveSettings[AccessSettings],
         store: Keys,
         tokens: TokenService,
         clock: Clock,
         *,
-        allowances: Mapping[str, Allowance] | None = None,
         max_cached: int = 10_000,
     ) -> None:
+        self._teams = teams
+        self._settings = settings
         self._store = store
         self._tokens = tokens
         self._clock = clock
@@ -68,16 +86,13 @@ class Authenticator:
             max_cached, CALLER_TTL_SECONDS, timer=clock.monotonic
         )
         self._looked_up: TTLCache[str, Key | None] = TTLCache(max_cached, KEY_TTL_SECONDS, timer=clock.monotonic)
-        self.reconfigure(teams, config_keys, allowances or {})
+        self._by_digest = _by_digest(settings.value)
+        # A caller is made of its team and its key.
+        teams.subscribe(lambda _: self._callers.clear())
+        settings.subscribe(self._apply)
 
-    def reconfigure(
-        self, teams: Sequence[Team], config_keys: Sequence[Key], allowances: Mapping[str, Allowance]
-    ) -> None:
-        """Know other teams and keys of the config, from the next request on."""
-        self._allowances = allowances
-        self._teams: Mapping[str, Team] = {team.name: team for team in teams}
-        self._by_digest: Mapping[str, Key] = {key.sha256: key for key in config_keys}
-        self._config_keys: Mapping[str, Key] = {key.id: key for key in config_keys}
+    def _apply(self, settings: AccessSettings) -> None:
+        self._by_digest = _by_digest(settings)
         self._callers.clear()
 
     async def authenticate(self, authorization: str | None, origin: str | None) -> Caller:
@@ -91,10 +106,10 @@ class Authenticator:
 
     def owner(self, team: str, key_id: str) -> Caller | None:
         """Return under whom work of a team's key is counted: its rights are none; `None` once the team is gone."""
-        known = self._teams.get(team)
+        known = self._teams.value.get(team)
         if known is None:
             return None
-        allowance = self._allowances.get(key_id, NO_LIMITS)
+        allowance = self._settings.value.allowances.get(key_id, NO_LIMITS)
         return Caller(team=known, key_id=key_id, scopes=frozenset(), models=(), allowance=allowance)
 
     async def holder(self, key_id: str, team: str) -> Caller:
@@ -137,13 +152,13 @@ class Authenticator:
 
     async def _valid(self, key_id: str, team: str) -> Key:
         """Return a key by its id, as long as it is valid: a token, or a session, is good for as long as its key is."""
-        key = self._config_keys.get(key_id) or await self._stored(key_id)
+        key = self._settings.value.keys.get(key_id) or await self._stored(key_id)
         if key is None or key.team != team or not api_keys.is_valid(key, self._clock.now()):
             raise Unauthenticated("You did not pass a valid authentication token")
         return key
 
     def _caller(self, key: Key) -> Caller:
-        team = self._teams.get(key.team)
+        team = self._teams.value.get(key.team)
         if team is None:
             raise Unauthenticated("You did not pass a valid authentication token")
         return Caller(
@@ -153,7 +168,7 @@ class Authenticator:
             models=(team.models, key.models) if key.models is not None else (team.models,),
             origins=key.origins or None,
             is_public=bool(key.origins),
-            allowance=self._allowances.get(key.id, NO_LIMITS),
+            allowance=self._settings.value.allowances.get(key.id, NO_LIMITS),
         )
 
     def _narrowed(self, caller: Caller, token: BrowserToken) -> Caller:

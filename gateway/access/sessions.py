@@ -9,10 +9,11 @@ import hmac
 
 import jwt
 
-from gateway.access.authentication import Authenticator
+from gateway.access.authentication import AccessSettings, Authenticator
 from gateway.domain.ports.clock import Clock
 from gateway.domain.teams import Caller
 from gateway.errors import Unauthenticated
+from gateway.runtime.live import LiveSettings
 
 TTL_SECONDS = 8 * 3600
 """A working day."""
@@ -25,15 +26,18 @@ _OPERATORS = "operators"
 class Sessions:
     """Opens sessions and reads them back."""
 
-    def __init__(self, secret: bytes, ops_token: str | None, authenticator: Authenticator, clock: Clock) -> None:
+    def __init__(
+        self, secret: bytes, settings: LiveSettings[AccessSettings], authenticator: Authenticator, clock: Clock
+    ) -> None:
         self._secret = secret
+        self._settings = settings
         self._authenticator = authenticator
         self._clock = clock
-        self.reconfigure(ops_token)
 
-    def reconfigure(self, ops_token: str | None) -> None:
-        """Go by another token of the operators from now on: sessions that were opened before are over."""
-        self._key = hmac.new(self._secret, (ops_token or "").encode(), hashlib.sha256).digest()
+    @property
+    def _key(self) -> bytes:
+        """Return the key of all signatures. It follows the ops token: another token ends every session."""
+        return hmac.new(self._secret, (self._settings.value.ops_token or "").encode(), hashlib.sha256).digest()
 
     def open(self, caller: Caller | None) -> str:
         """Return the cookie of a session: a caller's, or (`None`) the operators'."""

@@ -4,7 +4,7 @@ A caller's rights are those of the team narrowed by the key, and by the browser 
 are kept one beside the other and each must allow, so that narrowing can only ever narrow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -27,6 +27,10 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     """Its share of the account's rates when teams compete."""
     max_wait_seconds: float = 20.0
     """How long a create over a rate is held before it is refused."""
+
+
+Teams = Mapping[str, Team]
+"""Every team of the config by its name, in the config's order."""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,11 +40,11 @@ class FileService:
         """
         file = await self.get(caller, file_id)
         if await self._store.count_of_upstream_file(file.upstream_id) > 1:
-            await self._tasks.to_the_end(self._store.delete_file(file_id))
+            await self._tasks.run_to_completion(self._store.delete_file(file_id), "delete file")
             return Answer(204, {}, b"")
         answer = await self._upstream.send("files.delete", "DELETE", f"/files/{file.upstream_id}")
         if answer.is_ok or answer.status == 404:
-            await self._tasks.to_the_end(self._store.delete_file(file_id))
+            await self._tasks.run_to_completion(self._store.delete_file(file_id), "delete file")
             return Answer(204, {}, b"")
         return answer
 

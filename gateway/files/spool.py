@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import IO
 
@@ -46,14 +46,14 @@ class Spool:
 class Spools:
     """Hands out spools, as long as there is room for them."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
+    def __init__(self, max_bytes: Callable[[], int]) -> None:
+        self._max_bytes = max_bytes
         self.held_bytes = 0
         """Room that is given out, whether or not it is filled yet."""
 
     def has_room(self, size: int) -> bool:
         """Say whether a body of `size` bytes may be spooled now."""
-        return self.held_bytes + size <= self.max_bytes
+        return self.held_bytes + size <= self._max_bytes()
 
     @asynccontextmanager
     async def open(self, size: int) -> AsyncIterator[Spool]:

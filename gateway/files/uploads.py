@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.domain import ids, times
 from gateway.domain.ports.clock import Clock
-from gateway.domain.ports.observers import UploadObserver
+from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.ports.records import Files
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import File
@@ -23,6 +23,7 @@ from gateway.domain.upstream_response import Answer
 from gateway.errors import UpstreamBroken
 from gateway.files.rules.uploads import FRAME_BYTES, LEAST_LIFE_SECONDS, Described, another, can_stand_for, sizes
 from gateway.files.spool import Spools
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.random_bytes import RandomPool
 from gateway.runtime.tasks import Tasks
 
@@ -31,6 +32,13 @@ _ID_BYTES = 16
 _PATIENCE_SECONDS = 5.0
 """How long an upload that is all here waits for others that may turn out to be equal. A sender who dribbles must not
 hold up the rest of the team for the sake of bytes that are uploaded twice."""
+
+
+class UploadSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of uploads."""
+
+    max_spool_bytes: int
+    """Room on disk for uploads that wait until their content is known."""
 
 
 class Upload(msgspec.Struct, frozen=True):
@@ -59,20 +67,21 @@ class UploadService:
     """Takes uploads."""
 
     def __init__(
-        self, store: Files, upstream: Upstream, clock: Clock, observer: UploadObserver, *, max_spool_bytes: int
+        self,
+        store: Files,
+        upstream: Upstream,
+        clock: Clock,
+        observer: DeliveryObserver,
+        settings: LiveSettings[UploadSettings],
     ) -> None:
         self._store = store
         self._upstream = upstream
         self._clock = clock
         self._observer = observer
-        self._spools = Spools(max_spool_bytes)
+        self._spools = Spools(lambda: settings.value.max_spool_bytes)
         self._under_way = _UnderWay()
         self._randomness = RandomPool()
         self._tasks = Tasks()
-
-    def reconfigure(self, *, max_spool_bytes: int) -> None:
-        """Give uploads more or less room on disk."""
-        self._spools.max_bytes = max_spool_bytes
 
     @property
     def spooled_bytes(self) -> int:
@@ -113,14 +122,14 @@ class UploadService:
                 continue
             made = another(file, described, ids.file_id(self._randomness.bytes(_ID_BYTES)), caller.key_id, now)
             # Recorded before upstream is asked: who deletes the other one meanwhile lets upstream keep its file.
-            await self._tasks.to_the_end(self._store.add_file(made))
+            await self._tasks.run_to_completion(self._store.add_file(made), "add file")
             is_there = False
             try:
                 is_there = await self._is_upstream(file.upstream_id)
             finally:
                 # Nobody was told of it, so nobody would delete it: not if upstream is away, nor if the caller has left.
                 if not is_there:
-                    await self._tasks.to_the_end(self._store.delete_file(made.id))
+                    await self._tasks.run_to_completion(self._store.delete_file(made.id), "delete file")
             if is_there:
                 return made
         return None
@@ -151,7 +160,7 @@ class UploadService:
             upstream_id=document.id,
             document=answer.body.strip(),
         )
-        await self._tasks.to_the_end(self._store.add_file(file))
+        await self._tasks.run_to_completion(self._store.add_file(file), "add file")
         self._observer.uploaded("sent")
         return file, answer
 

@@ -43,7 +43,7 @@ def user_of(request: web.Request) -> str | None:
 
 def address_of(request: web.Request) -> str | None:
     """Return the client's address: the nearest one that is not a trusted proxy. IPv6 addresses are cut to /64."""
-    networks = request.app[SETTINGS].now.trusted_proxies
+    networks = request.app[SETTINGS].value.trusted_proxies
     address = request.remote
     if networks and is_trusted(address, networks):
         # Each proxy appends the address of its client. Entries before the first untrusted address may be forged.

@@ -81,6 +81,10 @@ class PredictionMetrics(Registry):
         if run_seconds is not None:
             self.observe(catalogue.RUN, target, seconds=run_seconds)
 
+    def listener_failed(self, listener: str) -> None:
+        """Count a failed call of a listener."""
+        self.inc(catalogue.LISTENER_FAILURES, listener)
+
     def polled(self, served_by: str) -> None:
         """Count a poll answered by the `gateway` or sent `upstream`."""
         self._polled[served_by].inc()
@@ -88,10 +92,6 @@ class PredictionMetrics(Registry):
     def tracking_crashed(self, step: str) -> None:
         """Count a defect while a run was followed."""
         self.inc(catalogue.TRACKING_CRASHES, step)
-
-    def listener_failed(self, listener: str) -> None:
-        """Count a failed call of a listener."""
-        self.inc(catalogue.LISTENER_FAILURES, listener)
 
     def orphan_resolved(self, result: str) -> None:
         """Count the result of the search for an uncertain create."""

@@ -4,7 +4,6 @@ The same for every team, so one copy serves all. A page is taken apart once; onl
 base. Callers that ask for the same at once share one upstream read.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from functools import partial
@@ -17,9 +16,19 @@ from gateway.domain.links import PageParts
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.upstream_response import Answer
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
+from gateway.runtime.tasks import Tasks
 
 _OVERHEAD = 1024
+
+
+class MetadataSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How long and how much metadata is kept."""
+
+    ttl_seconds: float
+    """0 keeps nothing."""
+    max_bytes: int
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -57,29 +66,27 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class MetadataService:
-    """Answers questions about metadata from memory while that is fresh. `ttl_seconds` of 0 keeps nothing."""
+    """Answers questions about metadata from memory while that is fresh."""
 
     def __init__(
         self,
         upstream: Upstream,
         clock: Clock,
+        settings: LiveSettings[MetadataSettings],
         *,
-        ttl_seconds: float,
-        max_bytes: int,
         on_lookup: Callable[[bool], None],
     ) -> None:
         self._upstream = upstream
         self._clock = clock
-        self._ttl_seconds = ttl_seconds
+        self._settings = settings
+        settings.subscribe(self._apply)
         self._on_lookup = on_lookup
-        self._entries: LRUCache[Question, Entry] = LRUCache(max_bytes, getsizeof=_size)
+        self._entries: LRUCache[Question, Entry] = LRUCache(settings.value.max_bytes, getsizeof=_size)
         self._generation = 0
-        self._reading: dict[Question, asyncio.Task[Entry]] = {}
+        self._tasks = Tasks()
 
-    def reconfigure(self, *, ttl_seconds: float, max_bytes: int) -> None:
-        """Keep answers for another time, which counts for those that are kept too, or more or fewer of them."""
-        self._ttl_seconds = ttl_seconds
-        self._entries = resize_lru(self._entries, max_bytes)
+    def _apply(self, settings: MetadataSettings) -> None:
+        self._entries = resize_lru(self._entries, settings.max_bytes)
 
     @property
     def size(self) -> int:
@@ -88,24 +95,18 @@ class MetadataService:
 
     async def ask(self, question: Question, *, fresh: bool = False) -> Found:
         """Answer from memory, or ask upstream. Only successes are kept. `fresh` is for what must not be old."""
-        if not self._ttl_seconds or fresh:
+        ttl = self._settings.value.ttl_seconds
+        if not ttl or fresh:
             return Found(await self._read(question, keep=False), False, 0.0, 0.0)
         now = self._clock.monotonic()
         entry = self._entries.get(question)
-        if entry is not None and now < entry.stored_at + self._ttl_seconds:
+        if entry is not None and now < entry.stored_at + ttl:
             self._on_lookup(True)
             age = now - entry.stored_at
-            return Found(entry, True, age, self._ttl_seconds - age)
+            return Found(entry, True, age, ttl - age)
         self._on_lookup(False)
-        task = self._reading.get(question)
-        if task is None:
-            task = self._reading[question] = asyncio.create_task(self._read(question, keep=True))
-            task.add_done_callback(partial(self._read_ended, question))
-        return Found(await asyncio.shield(task), False, 0.0, self._ttl_seconds)
-
-    def _read_ended(self, question: Question, task: asyncio.Task[Entry]) -> None:
-        if self._reading.get(question) is task:
-            del self._reading[question]
+        read = partial(self._read, question, keep=True)
+        return Found(await self._tasks.single_flight(question, read, f"read {question.path}"), False, 0.0, ttl)
 
     async def _read(self, question: Question, *, keep: bool) -> Entry:
         generation = self._generation
@@ -129,14 +130,11 @@ class MetadataService:
         """Drop everything: something was changed upstream through us. Reads under way are not kept."""
         self._generation += 1
         self._entries.clear()
-        self._reading.clear()
+        self._tasks.forget_flights()
 
     async def close(self) -> None:
         """Abandon the reads that are under way."""
-        tasks = list(self._reading.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close(0.0)
 
 
 def _size(entry: Entry) -> int:

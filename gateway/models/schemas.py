@@ -5,9 +5,9 @@ changes, and is asked again after a while. Those that ask at once share one read
 again at once: a request then counts as not deterministic, and nothing else.
 """
 
-import asyncio
 import logging
 from collections.abc import MutableMapping
+from functools import partial
 
 import msgspec
 from cachetools import LRUCache, TTLCache
@@ -18,6 +18,7 @@ from gateway.domain.targets import Target, TargetKind, target_identity
 from gateway.errors import GatewayError
 from gateway.models.rules import schema as schemas
 from gateway.models.rules.schema import InputSchema
+from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class SchemaService:
         self._current: TTLCache[str, Described] = TTLCache(_MAX_KEPT, _CURRENT_SECONDS, timer=clock.monotonic)
         self._deployed: TTLCache[str, Described] = TTLCache(_MAX_KEPT, _DEPLOYMENT_SECONDS, timer=clock.monotonic)
         self._unknown: TTLCache[str, Described] = TTLCache(_MAX_KEPT, _UNKNOWN_SECONDS, timer=clock.monotonic)
-        self._reading: dict[str, asyncio.Task[Described]] = {}
+        self._tasks = Tasks()
 
     def known(self, target: Target) -> Described | None:
         """Return what is known of a target without asking anybody."""
@@ -67,11 +68,7 @@ class SchemaService:
         if (described := self.known(target)) is not None:
             return described
         identity = target_identity(target)
-        task = self._reading.get(identity)
-        if task is None:
-            task = self._reading[identity] = asyncio.create_task(self._read(target, identity))
-            task.add_done_callback(lambda _: self._reading.pop(identity, None))
-        return await asyncio.shield(task)
+        return await self._tasks.single_flight(identity, partial(self._read, target, identity), f"schema of {identity}")
 
     async def _read(self, target: Target, identity: str) -> Described:
         try:
@@ -112,7 +109,4 @@ class SchemaService:
 
     async def close(self) -> None:
         """Abandon the reads that are under way."""
-        tasks = list(self._reading.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close(0.0)

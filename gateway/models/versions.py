@@ -27,12 +27,20 @@ class VersionMap:
         self._known: LRUCache[str, str] = LRUCache(max_cached)
 
     async def learn(self, version: str | None, model: str | None) -> None:
-        """Take note of a version's model. What is no plain version id (`hidden`, `dp-…`) is passed over."""
+        """Record a version's model. It is known before the store has answered, and forgotten if the store fails.
+
+        What is not a plain version id (`hidden`, `dp-…`) is ignored. Raise `StoreUnavailable`.
+        """
         if version is None or model is None or len(version) != _VERSION_LENGTH or version in self._known:
             return
-        if is_model_name(model):
+        if not is_model_name(model):
+            return
+        self._known[version] = model
+        try:
             await self._store.learn_version(version, model)
-            self._known[version] = model
+        except BaseException:
+            self._known.pop(version, None)
+            raise
 
     async def model_of(self, version: str) -> str | None:
         """Name a version's model without asking upstream."""

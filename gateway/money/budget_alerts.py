@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
 
 from gateway.domain import quota, windows
 from gateway.domain.limits import Limits, SubjectKind
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Allowance, LimitKind, LimitStatus
-from gateway.domain.teams import Team
+from gateway.domain.teams import Teams
 from gateway.errors import GatewayError
-from gateway.money.ports import Announcer, Ledger, MoneyObserver
+from gateway.money.ports import Announcer, Ledger
 from gateway.money.rules import refusals
+from gateway.money.settings import MoneySettings
+from gateway.runtime.live import LiveSettings
 
 logger = logging.getLogger(__name__)
 
@@ -27,26 +29,24 @@ class Budgets:
 
     def __init__(
         self,
-        teams: Sequence[Team],
-        webhooks: Mapping[str, str],
+        teams: LiveSettings[Teams],
+        settings: LiveSettings[MoneySettings],
         ledger: Ledger,
         clock: Clock,
-        observer: MoneyObserver,
+        observer: LimitObserver,
     ) -> None:
-        self._webhooks = webhooks
+        self._teams = teams
+        self._settings = settings
         self._announcer: Announcer | None = None
-        self._limits = _limits(teams)
         self._ledger = ledger
         self._clock = clock
         self._observer = observer
         self._touched: dict[str, str | None] = {}
         self._news = asyncio.Event()
+        teams.subscribe(self._check_all_soon)
 
-    def reconfigure(self, teams: Sequence[Team], webhooks: Mapping[str, str]) -> None:
-        """Watch other budgets. All are looked at anew."""
-        self._webhooks = webhooks
-        self._limits = _limits(teams)
-        for team in self._limits:
+    def _check_all_soon(self, teams: Teams) -> None:
+        for team in teams:
             self.touched(team)
 
     def announce_through(self, announcer: Announcer) -> None:
@@ -79,7 +79,7 @@ class Budgets:
 
     async def check_all(self) -> None:
         """Look at every team's budgets: corrections and ends of windows come without a word."""
-        for team in self._limits:
+        for team in tuple(self._teams.value):
             await self.check(team)
 
     async def check(self, team: str, *, refused: str | None = None) -> None:
@@ -87,9 +87,10 @@ class Budgets:
 
         `refused` names one that has just kept a create from running: if it is nearly used up, it is used up.
         """
-        limits = self._limits.get(team)
-        if limits is None:
+        known = self._teams.value.get(team)
+        if known is None:
             return
+        limits = known.allowance.own
         now, scope = self._clock.now(), quota.scope(SubjectKind.TEAM, team)
         meter = (await self._ledger.meters([scope], now))[scope]
         self._observer.budget(
@@ -122,13 +123,9 @@ class Budgets:
             extra={"team": team, "budget": standing.name, "percent": percent},
         )
         payload = {"team": team, "percent": percent, "limit": refusals.shown(standing)}
-        url = self._webhooks.get(team)
+        url = self._settings.value.budget_webhooks.get(team)
         if self._announcer is not None and url is not None:
             await self._announcer.announce(team, url, EXHAUSTED if percent == _FULLY else WARNING, payload)
-
-
-def _limits(teams: Sequence[Team]) -> Mapping[str, Limits]:
-    return {team.name: team.allowance.own for team in teams}
 
 
 def _allowance(team: str, limits: Limits) -> Allowance:

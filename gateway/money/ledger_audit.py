@@ -10,12 +10,15 @@ from collections.abc import Awaitable, Callable
 
 from gateway.domain import windows
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.windows import Window
 from gateway.errors import GatewayError
 from gateway.money.budget_alerts import Budgets
-from gateway.money.ports import Ledger, MoneyObserver, Runs
+from gateway.money.ports import Ledger, Runs
 from gateway.money.pricing import Pricing
 from gateway.money.rules.audit import Tally
+from gateway.money.settings import MoneySettings
+from gateway.runtime.live import LiveSettings
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +41,9 @@ class LedgerAuditor:
         pricing: Pricing,
         budgets: Budgets,
         clock: Clock,
-        observer: MoneyObserver,
+        observer: LimitObserver,
+        settings: LiveSettings[MoneySettings],
         *,
-        retain_days: float,
         every_seconds: float = 60.0,
     ) -> None:
         self._ledger = ledger
@@ -49,14 +52,10 @@ class LedgerAuditor:
         self._budgets = budgets
         self._clock = clock
         self._observer = observer
-        self._retain_days = retain_days
+        self._settings = settings
         self._every_seconds = every_seconds
         self._turns = 0
         self._audited = 0
-
-    def reconfigure(self, *, retain_days: float) -> None:
-        """Keep lines for another time."""
-        self._retain_days = retain_days
 
     async def start(self) -> None:
         """Before anything is admitted: hold what is held, and what was spent today, to reservations and lines.
@@ -157,7 +156,7 @@ class LedgerAuditor:
         now = self._clock.now()
         today = windows.day_of(now)
         spent_before = windows.month_before(today)
-        lines_before = min(spent_before, windows.day_of(now - self._retain_days * 86_400))
+        lines_before = min(spent_before, windows.day_of(now - self._settings.value.retain_days * 86_400))
         went = _STEP
         while went == _STEP:
             went = await self._ledger.prune_ledger(

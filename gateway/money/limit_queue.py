@@ -1,6 +1,6 @@
 """Admission: creates that are about to lead wait here while a rate, or the number of runs under way, is in the way.
 
-The store decides, in the step that would record the intent (`Sharing.begin`); nothing is recorded while a create waits.
+The store decides, in the step that would record the intent (`Sharing.start`); nothing is recorded while a create waits.
 Those whom the same limit keeps waiting stand in one line, in the order in which they came. A budget lets nobody wait.
 """
 
@@ -11,15 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import msgspec
+
 from gateway.domain import quota
 from gateway.domain.create_request import CreateCommand
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Allowance, Granted, LimitKind, LimitStatus, Refused, ReservationRequest
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import Caller
 from gateway.errors import BudgetExceeded, GatewayError, RateLimited, UpstreamUnavailable
-from gateway.money.ports import Ledger, MoneyObserver
+from gateway.money.ports import Ledger
 from gateway.money.rules import refusals
 from gateway.runtime.sleep import sleep_until_event
 
@@ -27,13 +30,11 @@ MAX_WAITING = 1000
 """How many creates of one team wait at a time: each is a connection, and a body in memory."""
 
 
-class WaitForLimit(Exception):
-    """A limit is in the way that waiting helps with. Nothing was recorded."""
+class WaitForLimit(msgspec.Struct, frozen=True):
+    """A create has to wait for a limit. Nothing was recorded."""
 
-    def __init__(self, refused: Refused | None) -> None:
-        super().__init__()
-        self.refused = refused
-        """`None`: others wait for the same limit and were there before."""
+    refused: Refused | None
+    """The limit that refused it; `None` if a create that came earlier waits for the same limit."""
 
 
 class QueueEntry:
@@ -81,10 +82,9 @@ class QueueEntry:
     def __lt__(self, other: "QueueEntry") -> bool:
         return self.number < other.number
 
-    def check_turn(self) -> None:
-        """Raise `WaitForLimit` if somebody who came earlier waits for one of the same limits."""
-        if self._limit_queue.is_behind(self) is not None:
-            raise WaitForLimit(None)
+    def check_turn(self) -> WaitForLimit | None:
+        """Return `WaitForLimit` if a create that came earlier waits for one of the same limits."""
+        return None if self._limit_queue.is_behind(self) is None else WaitForLimit(None)
 
     async def wait(self, refused: Refused | None) -> None:
         """Wait until another try makes sense. Raise `RateLimited` when the caller has waited long enough."""
@@ -108,7 +108,7 @@ class _Line:
 class LimitQueue:
     """Lets creates wait, first come, first served."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, observer: MoneyObserver) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, observer: LimitObserver) -> None:
         self._ledger = ledger
         self._clock = clock
         self._observer = observer

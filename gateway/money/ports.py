@@ -12,7 +12,7 @@ from gateway.money.rules.audit import Audited
 class Ledger(Protocol):
     """What runs cost and what is held for those under way.
 
-    Reservations are made by `Sharing.begin` and settled by the steps that end or forget a run (`Predictions`). A line
+    Reservations are made by `Sharing.start` and settled by the steps that end or forget a run (`Predictions`). A line
     of the ledger and every sum of it change in one step. Days are those of `gateway.domain.windows`.
     """
 
@@ -83,42 +83,6 @@ class Ledger(Protocol):
         any more: amounts of days before `spent_before`, buckets that are full at `now`. Return how many went, so that
         the caller can go on.
         """
-        ...
-
-
-class MoneyObserver(Protocol):
-    """Whoever counts money. Amounts in micro-dollars."""
-
-    def spent(self, team: str, microusd: int) -> None:
-        """Note what a run cost."""
-        ...
-
-    def saved(self, team: str, reason: str, microusd: int) -> None:
-        """Note what was saved: by a `hit`, or because it was `joined`."""
-        ...
-
-    def quota_refused(self, team: str, reason: str) -> None:
-        """Note a create that a limit refused. `reason` is `rate`, `concurrency`, `seconds` or `dollars`."""
-        ...
-
-    def charge_doubted(self, reason: str) -> None:
-        """Note a charge that may be other than upstream's own; `reason` is a `gateway.money.rules.usage.Doubt`."""
-        ...
-
-    def budget(self, team: str, window: str, *, limit: int | None, spent: int, reserved: int) -> None:
-        """Note how a team's budget of a `day` or `month` stands; `limit` is `None` where there is none."""
-        ...
-
-    def unsettled(self, count: int) -> None:
-        """Note how many reservations are older than an hour."""
-        ...
-
-    def reservation_stuck(self) -> None:
-        """Note a reservation whose run had ended or was gone, and which was freed."""
-        ...
-
-    def ledger_drift(self, count: int) -> None:
-        """Note how many sums differed from the ledger when they were last compared."""
         ...
 
 

@@ -8,13 +8,16 @@ import logging
 from gateway.domain import documents, ledger
 from gateway.domain.ledger import BETWEEN, Settlement
 from gateway.domain.money import Amounts
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.records import Run, Status
 from gateway.errors import PriceUnknown
-from gateway.money.ports import Ledger, MoneyObserver
+from gateway.money.ports import Ledger
 from gateway.money.rules import cost_history, estimates, pricing
 from gateway.money.rules.cost_history import Recent, Sample
-from gateway.money.rules.pricing import Charge, Price, PriceList, Unpriced
+from gateway.money.rules.pricing import Charge, Price, Unpriced
 from gateway.money.rules.usage import usage_of
+from gateway.money.settings import MoneySettings
+from gateway.runtime.live import LiveSettings
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +28,10 @@ _LEARNED_LINES = 20_000
 class Pricing:
     """Estimates and charges by one list of prices."""
 
-    def __init__(self, prices: PriceList, observer: MoneyObserver) -> None:
-        self._prices = prices
+    def __init__(self, settings: LiveSettings[MoneySettings], observer: LimitObserver) -> None:
+        self._settings = settings
         self._observer = observer
         self._recent = Recent()
-
-    def reconfigure(self, prices: PriceList) -> None:
-        """Go by another list: also for runs under way, once they end."""
-        self._prices = prices
 
     @property
     def learned(self) -> int:
@@ -41,7 +40,7 @@ class Pricing:
 
     def price_of(self, target: str) -> Price:
         """Return what a target costs. Raise `PriceUnknown` where nobody has said, and such runs are refused."""
-        price = self._prices.price_of(target)
+        price = self._settings.value.prices.price_of(target)
         if isinstance(price, Unpriced):
             raise PriceUnknown(
                 f"What {target} costs is not known to the gateway, which refuses such predictions "
@@ -75,15 +74,16 @@ class Pricing:
         return self._charge(ledger.model_of(run.target, _named(run.document)), run.status, run.document)
 
     def _basis(self, model: str) -> Price:
-        price = self._prices.price_of(model)
+        prices = self._settings.value.prices
+        price = prices.price_of(model)
         if isinstance(price, Unpriced):
             # It was let in when it had a price, or before there was a rule that refuses it.
-            return pricing.on_hardware(self._prices.default_hardware, self._prices.table)
+            return pricing.on_hardware(prices.default_hardware, prices.table)
         return price
 
     def _charge(self, model: str, status: Status, document: bytes) -> Charge:
         usage = usage_of(document, status)
-        return pricing.charge(self._basis(model), usage, charge_failed=self._prices.charge_failed)
+        return pricing.charge(self._basis(model), usage, charge_failed=self._settings.value.prices.charge_failed)
 
     def note(self, run: Run, settlement: Settlement) -> None:
         """Learn from what was settled, and count it: last, so that a repeat after a failure counts it once."""

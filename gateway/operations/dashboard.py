@@ -5,7 +5,7 @@ Boards are gathered once a second at most, however many look, and for nobody if 
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import msgspec
 from cachetools import TTLCache
@@ -15,14 +15,15 @@ from gateway.domain.ledger import By, Usage
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Run
-from gateway.domain.teams import Team
+from gateway.domain.teams import Teams
 from gateway.domain.windows import Window
 from gateway.money.ports import Ledger
 from gateway.money.rules import projection, reports
-from gateway.operations.ports.dashboard import Figures
+from gateway.operations.ports import Figures
 from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.rules import dashboard_view as board
 from gateway.operations.rules.dashboard_view import MOST_ROWS, ActiveRun, Board, Budget, Live, Refusal
+from gateway.runtime.live import LiveSettings
 
 REFRESH_SECONDS = 1.0
 _MOST_BOARDS = 1000
@@ -42,14 +43,14 @@ class DashboardService:
 
     def __init__(
         self,
-        teams: Sequence[Team],
+        teams: LiveSettings[Teams],
         ledger: Ledger,
         figures: Figures,
         recent_errors: RecentErrors,
         sources: Sources,
         clock: Clock,
     ) -> None:
-        self.reconfigure(teams)
+        self._teams = teams
         self._ledger = ledger
         self._figures = figures
         self._troubles = recent_errors
@@ -57,10 +58,6 @@ class DashboardService:
         self._clock = clock
         self._boards: TTLCache[str | None, Board] = TTLCache(_MOST_BOARDS, REFRESH_SECONDS, timer=clock.monotonic)
         self._gathering = asyncio.Lock()
-
-    def reconfigure(self, teams: Sequence[Team]) -> None:
-        """Go by other teams from now on."""
-        self._teams = {team.name: team for team in teams}
 
     async def board(self, whose: str | None) -> Board:
         """Return the board of a team, or (`None`) of all. Raise `StoreUnavailable`."""
@@ -102,7 +99,7 @@ class DashboardService:
 
     async def _budgets(self, whose: str | None, by_day: Iterable[Usage], now: float) -> tuple[Budget, ...]:
         # Taken once: a reload may take a team out while the ledger is asked.
-        teams = self._teams
+        teams = self._teams.value
         names = [name for name in teams if whose in (None, name)]
         scopes = {name: quota.scope(SubjectKind.TEAM, name) for name in names}
         meters = await self._ledger.meters(list(scopes.values()), now)

@@ -11,7 +11,7 @@ import msgspec
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.errors import GatewayError
-from gateway.operations.ports.health import Ping
+from gateway.operations.ports import Ping
 
 _UPSTREAM_TTL_SECONDS = 60.0
 _AFTER_TROUBLE_SECONDS = 5.0

@@ -5,14 +5,16 @@ one that fails without end, or a stranger who tries keys, pushes nobody else's o
 """
 
 from collections import deque
-from collections.abc import Iterable
 
 import msgspec
 
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Status
 from gateway.domain.run_end import RunEnded
+from gateway.domain.teams import Teams
 from gateway.operations.rules.dashboard_view import Trouble
+from gateway.operations.settings import RetentionSettings
+from gateway.runtime.live import LiveSettings
 
 PER_TEAM = 50
 LONGEST_DETAIL = 300
@@ -28,16 +30,16 @@ _decode = msgspec.json.Decoder(_Ended).decode
 class RecentErrors:
     """Remembers what went wrong."""
 
-    def __init__(self, teams: Iterable[str], clock: Clock, *, max_age_seconds: float) -> None:
+    def __init__(self, teams: LiveSettings[Teams], clock: Clock, settings: LiveSettings[RetentionSettings]) -> None:
         self._clock = clock
-        self._max_age_seconds = max_age_seconds
+        self._settings = settings
         self._rings: dict[str | None, deque[Trouble]] = {}
-        self.reconfigure(teams)
+        self._apply(teams.value)
+        teams.subscribe(self._apply)
 
-    def reconfigure(self, teams: Iterable[str]) -> None:
-        """Go by other teams from now on; what a team has that stays is kept."""
-        # What comes from no team that is known is kept together.
-        names = (*dict.fromkeys(teams), None)
+    def _apply(self, teams: Teams) -> None:
+        # Errors of callers without a known team share one ring. What a team that stays has is kept.
+        names = (*teams, None)
         self._rings = {team: self._rings.get(team, deque(maxlen=PER_TEAM)) for team in names}
 
     def note(self, team: str | None, what: str, detail: str, prediction: str | None = None) -> None:
@@ -55,7 +57,7 @@ class RecentErrors:
 
     def newest(self, team: str | None, limit: int) -> tuple[Trouble, ...]:
         """Return what went wrong last, for a team or (`None`) for anybody, newest first."""
-        since = self._clock.now() - self._max_age_seconds
+        since = self._clock.now() - self._settings.value.retain_data_seconds
         rings = self._rings.values() if team is None else [self._rings.get(team, deque())]
         for ring in rings:
             while ring and ring[0].at < since:

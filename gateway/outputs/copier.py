@@ -17,14 +17,16 @@ import msgspec
 
 from gateway.domain import documents
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.records import Copy, Run
 from gateway.domain.run_end import RunEnded
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.outputs.eviction import OutputEviction
-from gateway.outputs.ports import CopyFailure, CopyStore, NotCopied, OutputFetcher, OutputObserver, OutputStore, Spool
+from gateway.outputs.ports import CopyFailure, CopyStore, NotCopied, OutputFetcher, OutputStore, Spool
 from gateway.outputs.rules import outputs
 from gateway.outputs.rules.outputs import Files, OutputFile, Persist
 from gateway.runtime.sleep import sleep_until_event
+from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ class Copier:
         fetcher: OutputFetcher,
         keeper: OutputEviction,
         clock: Clock,
-        observer: OutputObserver,
+        observer: DeliveryObserver,
         *,
         persist: Persist,
         max_bytes: int,
@@ -80,6 +82,7 @@ class Copier:
         self._waiting: list[_Job] = []
         self._news = asyncio.Event()
         self._free = asyncio.Semaphore(WORKERS)
+        self._tasks = Tasks()
         self._has_missed = True
         """Whether there may be runs to copy that are not known here: so at the start."""
 
@@ -124,7 +127,7 @@ class Copier:
 
     async def run(self) -> None:
         """Copy for ever; when this is cancelled, what is under way is let go, and found again by the next start."""
-        async with asyncio.TaskGroup() as group:
+        try:
             while True:
                 while self._has_missed and len(self._known) <= MAX_PENDING // 2:
                     await self._look()
@@ -134,7 +137,10 @@ class Copier:
                     await sleep_until_event(self._clock, wait, self._news)
                     continue
                 await self._free.acquire()
-                group.create_task(self._do(heapq.heappop(self._waiting)))
+                job = heapq.heappop(self._waiting)
+                self._tasks.spawn(self._do(job), f"copy {job.run_id}")
+        finally:
+            await self._tasks.close(0.0)
 
     async def _look(self) -> None:
         """Find the runs that ended within the hour and lack copies."""

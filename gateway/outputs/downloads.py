@@ -108,7 +108,7 @@ class OutputService:
     def _note_use(self, sha256: str) -> None:
         if sha256 not in self._used:
             self._used[sha256] = None
-            self._tasks.in_background(self._use(sha256))
+            self._tasks.spawn(self._use(sha256), "note use of output")
 
     async def _use(self, sha256: str) -> None:
         # A use that is not noted costs no more than an earlier eviction.

@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import DeliveryObserver
 from gateway.errors import GatewayError
-from gateway.outputs.ports import GoneReason, OutputObserver, Outputs, OutputStore
+from gateway.outputs.ports import GoneReason, Outputs, OutputStore
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class OutputEviction:
         records: Outputs,
         store: OutputStore,
         clock: Clock,
-        observer: OutputObserver,
+        observer: DeliveryObserver,
         *,
         max_bytes: int,
         ttl_seconds: float,

@@ -1,4 +1,4 @@
-"""Stored copies of output files: the records of them, their bytes, whoever fetches them, and whoever counts."""
+"""Stored copies of output files: their records, their bytes, and the fetcher of the originals."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -179,32 +179,4 @@ class OutputFetcher(Protocol):
 
     def open(self, url: str) -> AbstractAsyncContextManager[Fetched]:
         """Open a file. Raise `NotCopied` for whatever goes wrong, until the context ends."""
-        ...
-
-
-class OutputObserver(Protocol):
-    """Whoever counts copies."""
-
-    def output_stored(self, size: int) -> None:
-        """Note a file that was copied, of so many bytes."""
-        ...
-
-    def output_not_stored(self, reason: CopyFailure) -> None:
-        """Note an attempt to copy a file that came to nothing."""
-        ...
-
-    def outputs_gone(self, reason: GoneReason, count: int) -> None:
-        """Note objects that went (for `expired`: copies)."""
-        ...
-
-    def outputs_deleted(self, count: int) -> None:
-        """Note objects whose bytes were deleted: those that went, and those that no prediction needs any more."""
-        ...
-
-    def outputs_held(self, objects: int, size: int) -> None:
-        """Note how many objects the output store has, and their bytes."""
-        ...
-
-    def output_served(self, size: int) -> None:
-        """Note bytes of copies that were sent to callers."""
         ...

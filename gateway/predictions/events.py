@@ -5,7 +5,8 @@ takes time it queues for a task of its own. So every listener has run before any
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -31,12 +32,17 @@ class Listener(StrEnum):
     """Names of listeners, for logs and metrics."""
 
     ACCOUNTING = "accounting"
+    DEADLINES = "deadlines"
     LIMIT_QUEUE = "limit_queue"
+    METRICS = "metrics"
     OUTPUT_COPIES = "output_copies"
     PREDICTIONS = "predictions"
     RECENT_ERRORS = "recent_errors"
+    RUN_IDENTITIES = "run_identities"
     RUN_TIMINGS = "run_timings"
     STREAMS = "streams"
+    TRACKER = "tracker"
+    VERSION_MAP = "version_map"
     WEBHOOKS = "webhooks"
 
 
@@ -105,6 +111,15 @@ class PredictionEvents:
             if not self._call(each, ended, ended.run.id) and each.is_retried:
                 self._call_later(each, ended)
 
+    @contextmanager
+    def isolated(self, name: Listener, run_id: str) -> Iterator[None]:
+        """Log and count an exception of the block, and go on after it."""
+        try:
+            yield
+        except Exception:
+            logger.exception("a listener failed", extra={"listener": name, "run": run_id})
+            self._observer.listener_failed(name)
+
     def _call(self, registered: _Registration[EventT], event: EventT, run_id: str) -> bool:
         """Call one listener. Return whether it did not fail."""
         try:
@@ -120,7 +135,7 @@ class PredictionEvents:
             logger.error("a listener missed an end", extra={"listener": registered.name, "run": ended.run.id})
             return
         self._retrying += 1
-        self._retries.in_background(self._retry(registered, ended))
+        self._retries.spawn(self._retry(registered, ended), "retry a listener")
 
     async def _retry(self, registered: _Registration[RunEnded], ended: RunEnded) -> None:
         try:

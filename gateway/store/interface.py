@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from gateway.domain.ports.observers import StoreObserver
-from gateway.domain.ports.records import Files, Keys, Leases, Secrets, Versions
+from gateway.domain.ports.observers import OperationsObserver
+from gateway.domain.ports.records import Files, Keys, Secrets, Versions
 from gateway.money.ports import Ledger
 from gateway.outputs.ports import Outputs
 from gateway.predictions.ports.predictions import Predictions
@@ -12,9 +12,7 @@ from gateway.streams.ports import EventLogs
 from gateway.webhooks.ports import Deliveries
 
 
-class Store(
-    Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Leases, Ledger, Outputs, Protocol
-):
+class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Ledger, Outputs, Protocol):
     """Everything that lasts."""
 
     @property
@@ -22,7 +20,7 @@ class Store(
         """How many steps have been asked for and not answered."""
         ...
 
-    def set_observer(self, observer: StoreObserver) -> None:
+    def set_observer(self, observer: OperationsObserver) -> None:
         """Tell an observer of every answer from now on."""
         ...
 

@@ -19,7 +19,6 @@ from gateway.store.sql.files import SQLiteFiles
 from gateway.store.sql.idempotency import SQLiteIdempotency
 from gateway.store.sql.intents import SQLiteIntents
 from gateway.store.sql.keys import SQLiteKeys
-from gateway.store.sql.leases import SQLiteLeases
 from gateway.store.sql.money import SQLiteMoney
 from gateway.store.sql.outputs import SQLiteOutputs
 from gateway.store.sql.predictions import SQLitePredictions
@@ -45,7 +44,6 @@ class SQLiteStore(
     SQLiteOutputs,
     SQLiteVersions,
     SQLiteSecrets,
-    SQLiteLeases,
     SQLiteMoney,
     SQLiteAuditing,
 ):

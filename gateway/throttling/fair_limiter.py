@@ -31,7 +31,7 @@ class FairLimiter:
         self._changed = asyncio.Event()
         self._closed = False
 
-    def reconfigure(self, rate: Rate, weights: Mapping[str, float]) -> None:
+    def configure(self, rate: Rate, weights: Mapping[str, float]) -> None:
         """Go by another rate and other weights, also for those who wait already."""
         self.rate.configure(rate)
         self._queue.reweigh(weights)

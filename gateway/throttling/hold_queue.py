@@ -7,9 +7,10 @@ is told so when its time is over and not before: whoever is told "no" at once as
 import asyncio
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.errors import UpstreamUnavailable
 from gateway.runtime.sleep import sleep_until_event
-from gateway.throttling.ports import RateObserver
+from gateway.runtime.tasks import Tasks
 from gateway.throttling.rules import request_rates
 from gateway.throttling.rules.hold_line import Buckets, HeldCreate, HoldLine
 from gateway.throttling.rules.request_rates import RateExceeded
@@ -19,22 +20,22 @@ MAX_HELD = 1000
 
 
 class _TeamsLine:
-    """The creates of one team that are held, and the task that lets them go."""
+    """The creates of one team that are held."""
 
     def __init__(self) -> None:
         self.line = HoldLine()
         self.answers: dict[HeldCreate, asyncio.Future[RateExceeded | None]] = {}
         self.changed = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
 
 
 class HoldQueue:
     """The creates that are held."""
 
-    def __init__(self, clock: Clock, observer: RateObserver) -> None:
+    def __init__(self, clock: Clock, observer: LimitObserver) -> None:
         self._clock = clock
         self._observer = observer
         self._lines: dict[str, _TeamsLine] = {}
+        self._tasks = Tasks()
         self._closed = False
 
     def __len__(self) -> int:
@@ -84,7 +85,7 @@ class HoldQueue:
         teams = self._lines.get(team)
         if teams is None:
             teams = self._lines[team] = _TeamsLine()
-            teams.task = asyncio.create_task(self._run(team, teams), name=f"hold {team}")
+            self._tasks.spawn(self._run(team, teams), f"hold {team}")
         return teams
 
     async def _run(self, team: str, teams: _TeamsLine) -> None:
@@ -106,11 +107,8 @@ class HoldQueue:
     async def close(self) -> None:
         """Send away all who are held; nobody is held from now on."""
         self._closed = True
-        lines = list(self._lines.values())
-        for teams in lines:
+        for teams in self._lines.values():
             for answer in teams.answers.values():
                 if not answer.done():
                     answer.set_exception(UpstreamUnavailable("The gateway is shutting down.", retry_after=1))
-            if teams.task is not None:
-                teams.task.cancel()
-        await asyncio.gather(*(teams.task for teams in lines if teams.task is not None), return_exceptions=True)
+        await self._tasks.close(0.0)

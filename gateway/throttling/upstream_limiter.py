@@ -11,7 +11,7 @@ For whom a call is made is a matter of context (`asking`): the edge says it once
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -20,14 +20,16 @@ import msgspec
 
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.rates import Rate
-from gateway.domain.teams import Team
+from gateway.domain.teams import Teams
 from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited
 from gateway.money.rules import refusals
+from gateway.runtime.live import LiveSettings
 from gateway.throttling.fair_limiter import MAX_WAITING, FairLimiter
-from gateway.throttling.ports import AccountObserver, CallLimiter, CreateLimiter
+from gateway.throttling.ports import CreateLimiter
 from gateway.throttling.rules.adaptive_rate import LearnedRate
 
 CREATES = "creates"
@@ -41,6 +43,13 @@ _CREATE_OPERATIONS = frozenset({"predictions.create", "models.predictions.create
 # Trainings are counted among all else upstream (docs/replicate-api.md, Rate limits), and take their turn where other
 # creates do.
 _LED_OPERATIONS = _CREATE_OPERATIONS | {"trainings.create"}
+
+
+class ThrottlingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the account may do a minute."""
+
+    creates_per_minute: float
+    requests_per_minute: float
 
 
 class Asker(msgspec.Struct, frozen=True):
@@ -88,42 +97,47 @@ class UpstreamLimiter:
 
     def __init__(
         self,
-        teams: Sequence[Team],
+        teams: LiveSettings[Teams],
         clock: Clock,
-        observer: AccountObserver,
-        *,
-        creates_per_minute: float,
-        requests_per_minute: float,
+        observer: LimitObserver,
+        settings: LiveSettings[ThrottlingSettings],
     ) -> None:
         self._clock = clock
         self._observer = observer
-        everybody = _weights(teams)
-        self._askers = _askers(teams)
+        self._teams = teams
+        self._settings = settings
+        everybody, rates = _weights(teams.value), settings.value
+        self._askers = _askers(teams.value)
         self._known = frozenset(everybody)
-        self.creates = FairLimiter(LearnedRate(Rate.of(creates_per_minute)), everybody, clock)
-        self.requests = FairLimiter(LearnedRate(Rate.of(requests_per_minute)), everybody, clock)
+        self.creates = FairLimiter(LearnedRate(Rate.of(rates.creates_per_minute)), everybody, clock)
+        self.requests = FairLimiter(LearnedRate(Rate.of(rates.requests_per_minute)), everybody, clock)
+        teams.subscribe(lambda _: self._apply())
+        settings.subscribe(lambda _: self._apply())
 
-    def reconfigure(self, teams: Sequence[Team], *, creates_per_minute: float, requests_per_minute: float) -> None:
-        """Share other rates, or among other teams. What a team that has gone has under way keeps its turns."""
-        everybody = _weights(teams)
-        self._askers = _askers(teams)
+    def _apply(self) -> None:
+        everybody, rates = _weights(self._teams.value), self._settings.value
+        self._askers = _askers(self._teams.value)
+        # Creates of a team that was removed keep their turns.
         self._known |= frozenset(everybody)
-        self.creates.reconfigure(Rate.of(creates_per_minute), everybody)
-        self.requests.reconfigure(Rate.of(requests_per_minute), everybody)
+        self.creates.configure(Rate.of(rates.creates_per_minute), everybody)
+        self.requests.configure(Rate.of(rates.requests_per_minute), everybody)
 
     def asked_by(self, team: str) -> None:
         """Let the calls that are made in this context count as a team's."""
         if asker := self._askers.get(team):
             asking.set(asker)
 
-    # What the client asks (`CallLimiter`).
+    # What the client of Replicate asks before each call.
 
     def take(self, operation: str) -> bool:
-        """Take a turn if there is one to be had at once."""
+        """Take a permit if there is one at once. Creates have theirs already: see `create_turn`."""
         return operation in _LED_OPERATIONS or self.requests.take()
 
     async def permit(self, operation: str) -> None:
-        """Wait for a turn on behalf of whoever asks."""
+        """Wait for a permit in the name of the asker of this context.
+
+        Raise `RateLimited` when there is none in time; nothing may be sent then.
+        """
         asker = asking.get()
         name = _CANCELS if asker.name == _OWN and operation.endswith(".cancel") else asker.name
         await self._queue(REQUESTS, name, self._clock.monotonic() + asker.max_wait_seconds, returned=False)
@@ -135,7 +149,7 @@ class UpstreamLimiter:
             self._observer.account_throttled(name)
         lane.rate.observe_response(answer, self._clock.monotonic())
 
-    # What creates ask (`CreateLimiter`).
+    # What creates ask.
 
     async def create_turn(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
         """Wait for a turn to create; say whether it had to be waited for."""
@@ -251,14 +265,14 @@ def _by_the_gateway() -> Iterator[None]:
         asking.reset(before)
 
 
-def _weights(teams: Sequence[Team]) -> Mapping[str, float]:
-    weights = {team.name: team.weight for team in teams}
+def _weights(teams: Teams) -> Mapping[str, float]:
+    weights = {team.name: team.weight for team in teams.values()}
     own = sum(weights.values()) or 1.0
     return {**weights, _OWN: own, _CANCELS: own}
 
 
-def _askers(teams: Sequence[Team]) -> Mapping[str, Asker]:
-    return {team.name: Asker(team.name, team.max_wait_seconds) for team in teams}
+def _askers(teams: Teams) -> Mapping[str, Asker]:
+    return {team.name: Asker(team.name, team.max_wait_seconds) for team in teams.values()}
 
 
 def _number(value: float) -> float:
@@ -266,6 +280,5 @@ def _number(value: float) -> float:
 
 
 if TYPE_CHECKING:
-    _pacer: type[CallLimiter] = UpstreamLimiter
     _turns: type[CreateLimiter] = UpstreamLimiter
     _upstream: type[Upstream] = InternalUpstream

@@ -1,4 +1,4 @@
-"""Messages that must arrive: kept until they are taken, sent by whoever holds them, and counted."""
+"""Webhooks that must arrive: the store keeps them until they are taken, and a transport sends them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -112,23 +112,4 @@ class WebhookTransport(Protocol):
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
         """Send, within a deadline. Whatever goes wrong is in the receipt."""
-        ...
-
-
-class DeliveryObserver(Protocol):
-    """Whoever counts messages."""
-
-    def delivery_attempted(self, event: str, result: str) -> None:
-        """Note one try. `event`: `start`, `output`, `logs`, `completed`, `announcement`; `result`: a `Result`."""
-        ...
-
-    def delivery_dropped(self, reason: str) -> None:
-        """Note one that will not be sent.
-
-        `full` (the queue's bound), `gave_up` (it is a dead letter now), `gone` (its records are).
-        """
-        ...
-
-    def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
-        """Note what is kept in the store: how many wait, since when the oldest does, how many were given up."""
         ...

@@ -15,14 +15,17 @@ import msgspec
 from gateway.domain import documents, ids, signing
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.records import PredictionView, Source
-from gateway.webhooks.ports import Deliveries, DeliveryObserver, WebhookTransport
+from gateway.runtime.live import LiveSettings
+from gateway.webhooks.ports import Deliveries, WebhookTransport
 from gateway.webhooks.progress import Ending, ProgressQueue
 from gateway.webhooks.rules import deliveries
 from gateway.webhooks.rules import events as webhook_events
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, Receipt, Result
 from gateway.webhooks.rules.events import Event, Sent
 from gateway.webhooks.secrets import WebhookSecrets
+from gateway.webhooks.settings import WebhookSettings
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +53,8 @@ class DeliverySender:
         transport: WebhookTransport,
         clock: Clock,
         observer: DeliveryObserver,
+        settings: LiveSettings[WebhookSettings],
         *,
-        max_attempts: int,
         show: Callable[[PredictionView, str, Family], bytes],
         random_bytes: Callable[[int], bytes],
     ) -> None:
@@ -61,12 +64,15 @@ class DeliverySender:
         self._transport = transport
         self._clock = clock
         self._observer = observer
-        self.max_attempts = max_attempts
+        self._settings = settings
         self._show = show
         self._random_bytes = random_bytes
         self._began = clock.now()
-        self.base = ""
-        """What links in bodies begin with, `/v1` included."""
+        self.origin = ""
+        """What links in bodies begin with where no public URL is set."""
+
+    def _base(self) -> str:
+        return (self._settings.value.public_url or self.origin) + "/v1"
 
     def fresh_id(self) -> str:
         """Make the id of a message of its own."""
@@ -100,7 +106,7 @@ class DeliverySender:
         if receipt.result is Result.DELIVERED:
             return await self._store.delivered(message.id)
         jitter = self._random_bytes(1)[0] / 256
-        pause = deliveries.next_attempt(receipt, message.attempts, self.max_attempts, jitter)
+        pause = deliveries.next_attempt(receipt, message.attempts, self._settings.value.max_attempts, jitter)
         facts: dict[str, object] = {"delivery": message.id, "attempt": message.attempts, "reason": receipt.words}
         now = self._clock.now()
         if pause is not None:
@@ -144,7 +150,7 @@ class DeliverySender:
         return (*ending.unsent, *(event for event in due if event not in ending.unsent))
 
     def _body(self, view: PredictionView) -> bytes:
-        return self._show(view, self.base, documents.family_of(view.prediction.kind))
+        return self._show(view, self._base(), documents.family_of(view.prediction.kind))
 
     async def _send_once(self, event: Event, view: PredictionView, body: bytes) -> None:
         prediction = view.prediction

@@ -2,9 +2,10 @@
 
 import asyncio
 
-from gateway.domain.records import Cancellation, Outcome, PredictionView, RunState, Source, Status
+from gateway.domain.records import Cancellation, PredictionView, RunState, Source, Status
+from gateway.predictions.ports.sharing import Hit
 from gateway.store.interface import Store
-from tests.support.records import NOW, ended, finish, go, join, lead, live, moved, prediction, wish
+from tests.support.records import NOW, ended, finish, go, join, lead, live, moved, prediction, start
 
 
 async def share(store: Store, count: int) -> list[str]:
@@ -78,12 +79,9 @@ async def test_a_hit_has_ended_and_cannot_be_cancelled(store: Store) -> None:
     await share(store, 1)
     await store.cancel("up0", NOW + 1)
     await finish(store, "0")
-    begun = await store.begin(wish("1", fingerprint="F"))
-    assert (begun.outcome, begun.prediction, begun.run) == (
-        Outcome.HIT,
-        prediction("p1", "run0", source=Source.HIT),
-        await store.run("run0"),
-    )
+    outcome = await start(store, "1", fingerprint="F")
+    assert isinstance(outcome, Hit)
+    assert outcome.view == PredictionView(prediction("p1", "run0", source=Source.HIT), await store.run("run0"))
     cancellation = await store.cancel("p1", NOW + 20)
     assert cancellation is not None
     assert (cancellation.changed, cancellation.is_last) == (False, False)

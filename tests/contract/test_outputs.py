@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.records import Copy, Outcome, Run, Status
+from gateway.domain.records import Copy, Run, Status
 from gateway.outputs.ports import OutputStats
+from gateway.predictions.ports.sharing import Hit
 from gateway.sharing.rules.caching import LINKS_LIVE_SECONDS
 from gateway.store.interface import Store
-from tests.support.records import NOW, finish, go, wish
+from tests.support.records import NOW, finish, go, share
 
 END = NOW + 9
 SOON = NOW + 1000
@@ -42,8 +43,8 @@ async def doomed(store: Store, now: float = NOW + 50) -> list[str]:
 
 
 async def can_hit(store: Store, name: str, now: float) -> bool:
-    begun = await store.begin(wish(f"hit{name}{now}", fingerprint=f"F{name}", now=now, may_lead=False, may_join=False))
-    return begun.outcome is Outcome.HIT
+    outcome = await share(store, f"hit{name}{now}", fingerprint=f"F{name}", now=now, may_join=False)
+    return isinstance(outcome, Hit)
 
 
 async def test_copies_are_shown_with_their_run_and_lengthen_its_life(store: Store) -> None:

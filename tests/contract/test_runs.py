@@ -5,21 +5,22 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from gateway.domain.records import Begin, Begun, Kind, Outcome, PredictionView, RunState, Source, Status
+from gateway.domain.records import Kind, PredictionView, RunState, Source, Status
 from gateway.domain.run_end import RunEnded
 from gateway.errors import Conflict
 from gateway.predictions.ports.predictions import Progressed, Unchanged
+from gateway.predictions.ports.sharing import ShareRequest, Started
 from gateway.store.interface import Store
 from tests.contract.conftest import StoreMaker
-from tests.support.records import NOW, ended, intent, lead, live, moved, prediction, wish
+from tests.support.records import NOW, ended, intent, lead, live, moved, prediction, start, view_of
 
 
 async def test_an_intent_is_work_for_a_restart(store: Store) -> None:
     """The gateway dies right after deciding to create: its next start knows what it was about to do."""
     run = intent(request=b'{"input":{"prompt":"\xc3\xa9"}}', kind=Kind.TRAINING, stream_url=None)
-    begun = await store.begin(Begin(run=run, prediction=prediction("p0"), now=NOW))
-    assert begun == Begun(Outcome.STARTED, prediction("p0"), replace(run, leader_id="p0"))
-    assert await store.open_runs() == [begun.run]
+    outcome = await store.start(ShareRequest(prediction=prediction("p0"), now=NOW), run)
+    assert outcome == Started(PredictionView(prediction("p0"), replace(run, leader_id="p0")))
+    assert await store.open_runs() == [view_of(outcome).run]
     assert not await store.owns_upstream_id("uprun1")
 
 
@@ -125,7 +126,7 @@ async def test_of_two_who_adopt_one_orphan_one_gets_it(store: Store, another: St
                 ),
                 return_exceptions=True,
             )
-            assert sorted(type(each).__name__ for each in outcomes) == ["Conflict", "NoneType"]
+            assert sorted(type(each).__name__ for each in outcomes) == ["Conflict", "PredictionView"]
     finally:
         await second.close()
 
@@ -303,7 +304,7 @@ async def test_old_records_are_deleted_in_steps(store: Store) -> None:
 async def test_a_shared_run_lives_as_long_as_any_of_its_predictions(store: Store) -> None:
     """The caller who started a run is forgotten before the one who joined it later."""
     await store.record_created(ended(fingerprint="F", cache_until=NOW + 1000), prediction("p1"))
-    await store.begin(wish("2", fingerprint="F", prediction_={"created_at": NOW + 5}))
+    await start(store, "2", fingerprint="F", prediction_={"created_at": NOW + 5})
     assert await store.delete_records(NOW + 1, 10) == 1
     assert await store.prediction("p1") is None
     view = await store.prediction("p2")

@@ -139,7 +139,7 @@ def test_those_who_joined_are_answered_though_the_store_goes_away_with_the_creat
 def test_an_intent_that_was_recorded_unheard_does_not_stand_in_the_way(story: Interleavings) -> None:
     """The store is slow for a moment: the caller gets a 503, and soon after the same request goes through."""
     # It is asked twice: whether the run can be shared, and then to record the intent.
-    story.life.gate.unheard = {"begin": 1}
+    story.life.gate.unheard = {"start": 0}
     with pytest.raises(StoreUnavailable):
         ask(story)
     story.life.gate.unheard = {}

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from gateway.domain.bypass import BypassReason
 from gateway.domain.cursors import Cursor
 from gateway.domain.ledger import Settlement
-from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.records import Files, Keys, Versions
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import (
@@ -22,14 +20,16 @@ from gateway.domain.records import (
     PredictionView,
     Run,
     RunState,
-    Source,
     Status,
 )
 from gateway.domain.run_end import RunEnded
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Conflict, StoreUnavailable
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
+from tests.support.observer import RecordingObserver
 from tests.support.records import run_ended
+
+FakeObserver = RecordingObserver
 
 JSON: Mapping[str, str] = {"content-type": "application/json"}
 
@@ -101,47 +101,6 @@ class FakeUpstream:
         return await self._answer(Call(operation, "POST", path, "", content, {"Content-Type": content_type}))
 
 
-@dataclass
-class FakeObserver:
-    """Remembers what it was told."""
-
-    created: list[tuple[str, str, Source]] = field(default_factory=list)
-    finished: list[tuple[str, Status]] = field(default_factory=list)
-    polls: list[str] = field(default_factory=list)
-    bypasses: list[BypassReason] = field(default_factory=list)
-    cancels: list[str] = field(default_factory=list)
-    crashes: list[str] = field(default_factory=list)
-    failed_listeners: list[str] = field(default_factory=list)
-
-    def prediction_created(self, team: str, target: str, source: Source) -> None:
-        """Note a prediction that was recorded."""
-        self.created.append((team, target, source))
-
-    def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
-        """Note predictions that have ended."""
-        self.finished += [(team, status)] * count
-
-    def cache_bypassed(self, reason: BypassReason) -> None:
-        """Note a prediction that is not shared."""
-        self.bypasses.append(reason)
-
-    def canceled(self, result: str) -> None:
-        """Note a cancel."""
-        self.cancels.append(result)
-
-    def polled(self, served_by: str) -> None:
-        """Note a poll of a prediction."""
-        self.polls.append(served_by)
-
-    def tracking_crashed(self, step: str) -> None:
-        """Note a defect while a run was followed."""
-        self.crashes.append(step)
-
-    def listener_failed(self, listener: str) -> None:
-        """Note a listener that failed."""
-        self.failed_listeners.append(listener)
-
-
 class FakeStore:
     """Keeps the promises of the ports in dictionaries. `trouble` is raised by every method while it is set."""
 
@@ -154,7 +113,6 @@ class FakeStore:
         self.uploaded: dict[str, File] = {}
         self.versions: dict[str, str] = {}
         self.secrets: dict[str, bytes] = {}
-        self.leases: dict[str, tuple[str, float]] = {}
         self.settled: dict[str, Settlement | None] = {}
 
     def _note(self, name: str) -> None:
@@ -419,21 +377,6 @@ class FakeStore:
         self._note("secret")
         return self.secrets.setdefault(name, proposal)
 
-    async def acquire_lease(self, name: str, owner: str, now: float, until: float) -> bool:
-        """Take a lease."""
-        self._note("acquire_lease")
-        holder, end = self.leases.get(name, (owner, 0.0))
-        if holder != owner and end > now:
-            return False
-        self.leases[name] = (owner, until)
-        return True
-
-    async def release_lease(self, name: str, owner: str) -> None:
-        """Give a lease back."""
-        self._note("release_lease")
-        if self.leases.get(name, ("", 0.0))[0] == owner:
-            del self.leases[name]
-
 
 def free(run: Run, status: Status, document: bytes, now: float) -> Settlement:
     """Settle a run at no cost."""
@@ -448,4 +391,3 @@ if TYPE_CHECKING:
     _keys: type[Keys] = FakeStore
     _versions: type[Versions] = FakeStore
     _upstream: type[Upstream] = FakeUpstream
-    _observer: type[PredictionObserver] = FakeObserver

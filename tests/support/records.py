@@ -1,25 +1,30 @@
 """Records with everything filled in that a test does not care about."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
+from gateway.domain.admission_record import Admitted
 from gateway.domain.ledger import Settlement
-from gateway.domain.records import (
-    Begin,
-    Begun,
-    File,
-    Idempotency,
-    Key,
-    Kind,
-    Outcome,
-    Prediction,
-    Run,
-    RunState,
-    Source,
-    Status,
-)
+from gateway.domain.quota import ReservationRequest
+from gateway.domain.records import File, Key, Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.domain.run_end import RunEnded, SharedBy
 from gateway.predictions.ports.predictions import AdvanceOutcome, Unchanged
+from gateway.predictions.ports.sharing import (
+    FinishedRuns,
+    Hit,
+    Idempotency,
+    Joined,
+    OpenRuns,
+    Replayed,
+    ShareOutcome,
+    ShareRequest,
+    Sharing,
+    Started,
+    StartOutcome,
+)
 from gateway.store.interface import Store
 
 NOW = 1_764_000_000.25
@@ -99,23 +104,60 @@ def file(file_id: str = "f1", **fields: Any) -> File:
     )
 
 
+@dataclass(frozen=True)
+class Wish:
+    """A prediction that is asked for, and the intent that is recorded if it starts a run."""
+
+    request: ShareRequest
+    run: Run
+    reservation: ReservationRequest | None = None
+    admitted: Admitted | None = None
+
+    async def share(self, store: Sharing) -> ShareOutcome:
+        """Share a run, if there is one."""
+        return await store.share(self.request)
+
+    async def start(self, store: Sharing) -> StartOutcome:
+        """Start a run, unless there is one to share."""
+        return await store.start(self.request, self.run, reservation=self.reservation, admitted=self.admitted)
+
+
 def wish(
     name: str = "1",
     *,
     fingerprint: str | None = None,
     provisional: str | None = None,
+    now: float = NOW,
+    may_hit: bool = True,
+    may_join: bool = True,
+    ended_since: float = 0.0,
+    idempotency: Idempotency | None = None,
+    reservation: ReservationRequest | None = None,
+    admitted: Admitted | None = None,
     run: dict[str, Any] | None = None,
     prediction_: dict[str, Any] | None = None,
-    **fields: Any,
-) -> Begin:
-    """Ask for prediction `p<name>`, to lead run `run<name>` if need be; hits and joins as its identity allows."""
+) -> Wish:
+    """Ask for prediction `p<name>`, to start run `run<name>` if need be; hits and joins as its identity allows."""
     is_shared = fingerprint is not None or provisional is not None
-    given = {"now": NOW, "may_hit": fingerprint is not None, "may_join": is_shared}
-    return Begin(
-        run=intent(f"run{name}", fingerprint=fingerprint, provisional=provisional, **run or {}),
+    request = ShareRequest(
         prediction=prediction(**{"prediction_id": f"p{name}", "run_id": f"run{name}"} | (prediction_ or {})),
-        **given | fields,
+        now=now,
+        may_hit=FinishedRuns(fingerprint, ended_since) if may_hit and fingerprint is not None else None,
+        may_join=OpenRuns(fingerprint, provisional) if may_join and is_shared else None,
+        idempotency=idempotency,
     )
+    intended = replace(intent(f"run{name}", fingerprint=fingerprint, provisional=provisional), **run or {})
+    return Wish(request, intended, reservation, admitted)
+
+
+async def share(store: Sharing, name: str, **fields: Any) -> ShareOutcome:
+    """Ask for a prediction on a run that exists; the fields are those of `wish`."""
+    return await wish(name, **fields).share(store)
+
+
+async def start(store: Sharing, name: str = "1", **fields: Any) -> StartOutcome:
+    """Ask for a prediction, on a run of its own unless there is one to share."""
+    return await wish(name, **fields).start(store)
 
 
 def idempotency(key_: str = "key", body: str = "body", expires_at: float = NOW + 86400) -> Idempotency:
@@ -123,15 +165,14 @@ def idempotency(key_: str = "key", body: str = "body", expires_at: float = NOW +
 
 
 async def lead(store: Store, name: str = "1", **fields: Any) -> Run:
-    """Begin a prediction that leads; return its intent as it is recorded."""
-    begun = await store.begin(wish(name, **fields))
-    assert begun.outcome is Outcome.STARTED
-    assert begun.run is not None
-    return begun.run
+    """Start a run; return its intent as it is recorded."""
+    outcome = await start(store, name, **fields)
+    assert isinstance(outcome, Started)
+    return outcome.view.run
 
 
 async def go(store: Store, name: str = "1", **fields: Any) -> Run:
-    """Lead, and have it created upstream: prediction `up<name>` on a live run, which is returned."""
+    """Start a run and record its create: prediction `up<name>` on a live run, which is returned."""
     await lead(store, name, **fields)
     await store.record_created(live(f"run{name}"), prediction(f"up{name}", f"run{name}"))
     run = await store.run(f"run{name}")
@@ -176,8 +217,14 @@ def run_ended(run: Run, *sharers: Prediction, settlement: Settlement | None = No
     )
 
 
-async def join(store: Store, name: str, fingerprint: str = "F", **fields: Any) -> Begun:
-    """Begin a prediction that joins."""
-    begun = await store.begin(wish(name, fingerprint=fingerprint, **fields))
-    assert begun.outcome is Outcome.JOINED
-    return begun
+async def join(store: Store, name: str, fingerprint: str = "F", **fields: Any) -> Joined:
+    """Ask for a prediction that joins an open run."""
+    outcome = await share(store, name, fingerprint=fingerprint, **fields)
+    assert isinstance(outcome, Joined)
+    return outcome
+
+
+def view_of(outcome: StartOutcome | ShareOutcome) -> PredictionView:
+    """Return the prediction that a request was answered with, and its run."""
+    assert isinstance(outcome, Hit | Joined | Replayed | Started)
+    return outcome.view

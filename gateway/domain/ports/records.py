@@ -1,4 +1,4 @@
-"""What is kept beside predictions: keys, files, versions, secrets, leases."""
+"""What is kept beside predictions: keys, files, versions, secrets."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -108,16 +108,4 @@ class Secrets(Protocol):
 
     async def secrets_in_use(self, name: str, now: float) -> list[bytes]:
         """Return the secret of a name, then those before it whose time is not over, newest first; none if it is new."""
-        ...
-
-
-class Leases(Protocol):
-    """Ownership of some work by one process, with an end. Times are the caller's; owners must share a clock."""
-
-    async def acquire_lease(self, name: str, owner: str, now: float, until: float) -> bool:
-        """Take or renew a lease: true if it was free, had ended by `now`, or is `owner`'s already. One step. Kept."""
-        ...
-
-    async def release_lease(self, name: str, owner: str) -> None:
-        """Give a lease back, if it is `owner`'s."""
         ...

@@ -15,7 +15,7 @@ from gateway.http.handlers.creates import read_create, read_directives
 from gateway.http.keys import (
     CALLER,
     CLOCK,
-    CREATES,
+    ESTIMATES,
     HEALTH,
     TOKENS,
     UPSTREAM_LIMITER,
@@ -68,7 +68,7 @@ async def estimate(request: web.Request) -> web.Response:
         own_origins=base_url.own_origins(request),
         directives=directives,
     )
-    result = await request.app[CREATES].estimate(request[CALLER], command)
+    result = await request.app[ESTIMATES].estimate(request[CALLER], command)
     answer = msgspec.to_builtins(result)
     microusd = answer.pop("microusd")
     answer |= {"estimate_usd": None if microusd is None else money.usd(microusd), "estimate_microusd": microusd}

@@ -1,11 +1,11 @@
 """What the last runs of each target came to, from which the next one's cost is guessed.
 
-Bounded in runs a target and in targets: the runs that ended last are kept, and the targets that ran last. In which
-order they are told makes no difference, so several processes' (or a ledger's) can be put together.
+Bounded in runs a target and in targets: the runs that ended last are kept, and the targets that ran last. The order in
+which runs are added makes no difference.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -64,16 +64,15 @@ class Recent:
 
     def add(self, target: str, sample: Sample) -> None:
         """Take one more run in; one that is known already changes nothing."""
-        self._take(target, sample)
-        while len(self._samples) > self._most_targets:
-            self._drop_oldest()
-
-    def merge(self, others: Iterable[Iterable[tuple[str, Sample]]]) -> None:
-        """Take in what others know, as if it had been told here."""
-        for other in others:
-            for target, sample in other:
-                self._take(target, sample)
-        while len(self._samples) > self._most_targets:
+        samples = self._samples.setdefault(target, [])
+        place = bisect_left(samples, sample)
+        if place < len(samples) and samples[place] == sample:
+            return
+        samples.insert(place, sample)
+        if len(samples) > self._most_runs:
+            del samples[0]
+        self._typical.pop(target, None)
+        if len(self._samples) > self._most_targets:
             self._drop_oldest()
 
     def typical(self, target: str) -> Typical | None:
@@ -92,16 +91,6 @@ class Recent:
         )
         self._typical[target] = typical
         return typical
-
-    def _take(self, target: str, sample: Sample) -> None:
-        samples = self._samples.setdefault(target, [])
-        place = bisect_left(samples, sample)
-        if place < len(samples) and samples[place] == sample:
-            return
-        samples.insert(place, sample)
-        if len(samples) > self._most_runs:
-            del samples[0]
-        self._typical.pop(target, None)
 
     def _drop_oldest(self) -> None:
         target = min(self._samples, key=lambda each: (self._samples[each][-1], each))

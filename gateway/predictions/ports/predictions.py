@@ -28,21 +28,26 @@ AdvanceOutcome = Progressed | RunEnded | Unchanged
 class Predictions(Protocol):
     """Runs, and the predictions that share them."""
 
-    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> None:
-        """Turn the intent of the same id into `run` (state `live` or `ended`); `prediction` replaces its leader.
+    async def record_created(
+        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
+    ) -> PredictionView:
+        """Turn the intent of the same id into `run` (state `live` or `ended`); `prediction` replaces its starter.
 
-        Durable. One step: whoever sees a prediction of the run sees the run. The leader's id (upstream's, which is not
-        the placeholder's), time, ticket and deadline are those of `prediction`, and the run's `leader_id` is set to
-        it; an idempotency key goes with it. All ids of the run resolve from then on. Repeating it with the same values
-        changes nothing. A run that has ended is settled in the same step (see `advance`). Raises
+        Durable. One step: a prediction of the run is never visible without the run. The starter's id (upstream's, not
+        the placeholder's), time, ticket and deadline are those of `prediction`; the run's `leader_id` and the
+        idempotency key point to it. All ids of the run resolve from then on. A run that has ended is settled in the
+        same step (see `advance`).
+
+        Return the starter and its run as they are recorded. If `advance` was faster than the create's answer, the run
+        is further on than `run`. A repeat with the same values changes nothing and returns what is recorded. Raises
         `gateway.errors.Conflict` if the id, upstream's or the prediction's, belongs to another run.
         """
         ...
 
     async def discard_intent(self, run_id: str) -> None:
-        """Forget an intent, its predictions and their idempotency keys: upstream refused it, or it was never sent.
+        """Delete an intent, its predictions and their idempotency keys: upstream refused it, or it was never sent.
 
-        What was reserved for it is released in the same step. Does nothing unless it is still an intent.
+        Kept. The same step releases what was reserved for it. Does nothing if the run is not an intent.
         """
         ...
 

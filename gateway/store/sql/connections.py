@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.domain.ports.observers import StoreObserver
+from gateway.domain.ports.observers import OperationsObserver
 from gateway.store.sql.reader import Reader
 from gateway.store.sql.writer import Writer
 
@@ -35,7 +35,7 @@ class Connections:
         """How many transactions have been committed since the start; for a counter."""
         return self._writer.commits
 
-    def set_observer(self, observer: StoreObserver) -> None:
+    def set_observer(self, observer: OperationsObserver) -> None:
         """Tell an observer of every answer from now on."""
         self._writer.on_answered = partial(observer.store_answered, "write")
         self._reader.on_answered = partial(observer.store_answered, "read")

@@ -557,7 +557,7 @@ WHERE r.state IN ('intended', 'live') AND r.state <> 'intended' AND r.id > ''
     AND p.webhook IS NOT NULL AND p.canceled_at IS NULL AND p.source <> 'hit' AND +p.id > :after
     AND (p.source <> 'joined' OR r.fingerprint IS NOT NULL);
 
--- Versions, secrets, leases
+-- Versions, secrets
 
 -- name: learn_version
 INSERT INTO versions (version, model) VALUES (:version, :model) ON CONFLICT (version) DO NOTHING;
@@ -583,14 +583,6 @@ DELETE FROM old_secrets WHERE name = :name AND until <= :now;
 
 -- name: old_secrets
 SELECT secret FROM old_secrets WHERE name = :name AND until > :now ORDER BY retired_at DESC;
-
--- name: acquire_lease
-INSERT INTO leases (name, owner, until) VALUES (:name, :owner, :until)
-ON CONFLICT (name) DO UPDATE SET owner = :owner, until = :until WHERE owner = :owner OR until <= :now
-RETURNING 1;
-
--- name: release_lease
-DELETE FROM leases WHERE name = :name AND owner = :owner;
 
 -- The store itself
 

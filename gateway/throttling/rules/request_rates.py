@@ -19,9 +19,9 @@ import msgspec
 from cachetools import LRUCache
 
 from gateway.domain import rates
-from gateway.domain.limits import Subject, SubjectKind
+from gateway.domain.limits import Allowance, Subject, SubjectKind
 from gateway.domain.rates import Rate
-from gateway.domain.teams import Caller
+from gateway.domain.teams import Caller, Team
 
 MAX_KEPT = 50_000
 """Users, addresses and tokens that are told apart: some 20 MB. They are counted within the limits of their team."""
@@ -57,8 +57,10 @@ class RateExceeded(msgspec.Struct, frozen=True):
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """What is the same for all requests of a key or token."""
+    """What is the same for all requests of a key or token, for as long as its team and key have the same settings."""
 
+    team: Team
+    allowance: Allowance
     buckets: tuple[Bucket, ...]
     by_user: tuple[Subject, ...]
     """The subjects that a user is counted as, but for the user's name at the end of their ids; none, if it does not
@@ -113,19 +115,20 @@ class RequestRates:
         """How many have fallen out."""
         return self._kept.dropped
 
-    def reconfigure(self) -> None:
-        """Look anew at who is limited: the config has changed. What was taken from each stays taken."""
-        self._known.clear()
-
     def known(self, caller: Caller) -> _Known:
-        """Return what is counted of a caller, and whether it matters which user asks, and from where."""
+        """Return what is counted of a caller, and whether it matters which user asks, and from where.
+
+        A reload of the config makes new teams and allowances. Their limits then count; what was taken stays taken.
+        """
         found = self._known.get(caller.counted_as)
-        if found is None:
+        if found is None or found.team is not caller.team or found.allowance is not caller.allowance:
             if len(self._known) >= self._max_kept:
                 # Nothing is lost: the buckets themselves are elsewhere.
                 self._known.clear()
             limited = [subject for subject in caller.subjects("", "") if subject.limits.requests_per_minute is not None]
             found = self._known[caller.counted_as] = _Known(
+                caller.team,
+                caller.allowance,
                 tuple(
                     self._bucket(subject) for subject in limited if subject.of in (SubjectKind.TEAM, SubjectKind.KEY)
                 ),

@@ -9,6 +9,7 @@ from gateway.access.sessions import TTL_SECONDS, Sessions
 from gateway.errors import Unauthenticated
 from tests.support.clock import ManualClock
 from tests.support.fakes import FakeStore
+from tests.support.live import access_of, teams_of
 from tests.support.people import BLUE, RED, caller, issue
 
 SECRET = b"s" * 32
@@ -16,12 +17,12 @@ SECRET = b"s" * 32
 
 @pytest.fixture
 def authenticator(store: FakeStore, clock: ManualClock) -> Authenticator:
-    return Authenticator((RED, BLUE), (), store, TokenService(SECRET, clock), clock)
+    return Authenticator(teams_of(RED, BLUE), access_of(), store, TokenService(SECRET, clock), clock)
 
 
 @pytest.fixture
 def sessions(authenticator: Authenticator, clock: ManualClock) -> Sessions:
-    return Sessions(SECRET, "the token", authenticator, clock)
+    return Sessions(SECRET, access_of(ops_token="the token"), authenticator, clock)
 
 
 async def test_a_session_is_its_keys_or_the_operators(
@@ -64,8 +65,8 @@ async def test_another_operators_token_ends_all_sessions(
     cookie = sessions.open(None)
     for token in ("another token", None):
         with pytest.raises(Unauthenticated):
-            await Sessions(SECRET, token, authenticator, clock).read(cookie)
-    assert await Sessions(SECRET, "the token", authenticator, clock).read(cookie) is None
+            await Sessions(SECRET, access_of(ops_token=token), authenticator, clock).read(cookie)
+    assert await Sessions(SECRET, access_of(ops_token="the token"), authenticator, clock).read(cookie) is None
 
 
 async def test_what_was_not_signed_here_opens_nothing(sessions: Sessions, clock: ManualClock):

@@ -14,7 +14,8 @@ from gateway.cli import main
 from gateway.domain import windows
 from gateway.domain.ledger import Settlement
 from gateway.domain.quota import ReservationRequest
-from gateway.domain.records import Begin, Kind, Prediction, Run, Source, Status
+from gateway.domain.records import Kind, Prediction, Run, Source, Status
+from gateway.predictions.ports.sharing import ShareRequest
 from gateway.store.urls import open_store
 
 CONFIG = """
@@ -58,7 +59,7 @@ async def _run(number: int, team: str, target: str, user: str | None, *, at: flo
         id=f"p{number}", run_id=run.id, kind=Kind.PREDICTION, team=team, key_id=run.key_id, user=user,
         source=Source.MISS, created_at=at, ticket=f"t{number}", ticket_expires_at=at + 60,
     )  # fmt: skip
-    await store.begin(Begin(run=run, prediction=made, now=at, demand=ReservationRequest(1, 1)))
+    await store.start(ShareRequest(prediction=made, now=at), run, reservation=ReservationRequest(1, 1))
     settlement = Settlement(at=at, microusd=microusd, milliseconds=1500, target=target)
     await store.advance(run.id, status=Status.SUCCEEDED, document=b"", stream_url=None, at=at, settlement=settlement)
     await store.close()

@@ -92,22 +92,21 @@ class Callers:
     async def _ask(self, name: str, demand: ReservationRequest, patience: float, wait: float) -> None:
         with self.limit_queue.place(caller(), self.order(name, patience), demand) as place:
             while True:
-                try:
-                    self._try(name, place, demand, wait)
-                except WaitForLimit as held:
-                    await place.wait(held.refused)
-                else:
+                if (held := self._try(name, place, demand, wait)) is None:
                     return
+                await place.wait(held.refused)
 
-    def _try(self, name: str, place: QueueEntry, demand: ReservationRequest, wait: float) -> None:
-        place.check_turn()
+    def _try(self, name: str, place: QueueEntry, demand: ReservationRequest, wait: float) -> WaitForLimit | None:
+        if (behind := place.check_turn()) is not None:
+            return behind
         self.tries += 1
         for allowance in demand.allowances:
             if self.free.get(allowance.scope, 10**6) < 1:
-                raise WaitForLimit(refused(allowance.scope, wait))
+                return WaitForLimit(refused(allowance.scope, wait))
         for allowance in demand.allowances:
             self.free[allowance.scope] = self.free.get(allowance.scope, 10**6) - 1
         self.led.append(name)
+        return None
 
     def release(self, scope: str, count: int = 1) -> None:
         self.free[scope] += count

@@ -4,7 +4,9 @@ from msgspec.structs import replace
 
 from gateway.domain.records import Kind, Run, RunState, Status
 from gateway.operations.recent_errors import LONGEST_DETAIL, PER_TEAM, RecentErrors
+from gateway.runtime.live import LiveSettings
 from tests.support.clock import ManualClock
+from tests.support.live import RETENTION, named_teams
 from tests.support.records import run_ended
 
 RUN = Run(
@@ -14,7 +16,7 @@ RUN = Run(
 
 
 def kept(clock: ManualClock) -> RecentErrors:
-    return RecentErrors(["red", "blue"], clock, max_age_seconds=3600)
+    return RecentErrors(named_teams("red", "blue"), clock, LiveSettings(RETENTION))
 
 
 def test_one_team_pushes_nobody_elses_out_of_sight():

@@ -12,18 +12,19 @@ from gateway.domain.records import PredictionView, Run, RunState, Status
 from gateway.errors import StoreUnavailable, UpstreamUnavailable
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
 from gateway.streams.channel import Channel
 from gateway.streams.hub import MAX_SILENCE_AFTER_END_SECONDS, StreamHub
 from gateway.streams.log_writer import PAUSE_SECONDS
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event
+from gateway.streams.settings import StreamSettings
 from tests.support.clock import START, ManualClock, settle
 from tests.support.fake_streams import (
     BROKEN,
     IDLE,
     FakeEventLogs,
-    FakeStreamObserver,
     FakeStreams,
     Listening,
     ids,
@@ -46,7 +47,7 @@ class Stack:
         self.store = FakeStore()
         self.logs = FakeEventLogs()
         self.streams = FakeStreams()
-        self.observer = FakeStreamObserver()
+        self.observer = FakeObserver()
         self.upstream = FakeUpstream(lambda _: answer(200, self.body))
         self.body = b'{"id":"uprun1","status":"processing"}'
         self.run = live(
@@ -89,7 +90,12 @@ class Stack:
             tracker.follow(self.store.runs[self.run.id])
         made = StreamHub(
             self.streams, tracker, self.logs, self.clock, self.observer,
-            max_log_bytes=max_log_bytes, kept_log_bytes=kept_log_bytes,
+            LiveSettings(
+                StreamSettings(
+                    max_log_bytes=max_log_bytes, kept_log_bytes=kept_log_bytes,
+                    heartbeat_seconds=15, max_total=10, max_per_team=10,
+                )
+            ),
         )  # fmt: skip
         keeping = asyncio.create_task(made.log_writer.run())
         try:

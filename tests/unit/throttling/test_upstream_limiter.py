@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -13,11 +12,13 @@ from gateway.domain import times
 from gateway.domain.teams import Team
 from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited, UpstreamUnavailable
+from gateway.runtime.live import LiveSettings
 from gateway.throttling.fair_limiter import MAX_WAITING
-from gateway.throttling.ports import AccountObserver
-from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter, asking
+from gateway.throttling.upstream_limiter import InternalUpstream, ThrottlingSettings, UpstreamLimiter, asking
 from tests.support.clock import ManualClock, settle
 from tests.support.fakes import Call, FakeUpstream
+from tests.support.live import teams_of
+from tests.support.observer import RecordingObserver
 
 CREATE = "predictions.create"
 READ = "models.get"
@@ -29,32 +30,9 @@ LOW_CREDIT = (
 SIXTEEN = {f"team-{number:02}": float(1 + number % 8) for number in range(16)}
 
 
-@dataclass
-class Notes:
-    """Remembers what it was told."""
-
-    waits: list[tuple[str, float]] = field(default_factory=list)
-    refusals: list[tuple[str, str]] = field(default_factory=list)
-    throttles: list[str] = field(default_factory=list)
-
-    def permit_waited(self, lane: str, seconds: float) -> None:
-        """Note a wait."""
-        self.waits.append((lane, seconds))
-
-    def permit_refused(self, lane: str, reason: str) -> None:
-        """Note a refusal."""
-        self.refusals.append((lane, reason))
-
-    def account_throttled(self, lane: str) -> None:
-        """Note a 429."""
-        self.throttles.append(lane)
-
-
 @pytest.fixture
-def notes() -> Notes:
-    noted: AccountObserver = Notes()
-    assert isinstance(noted, Notes)
-    return noted
+def notes() -> RecordingObserver:
+    return RecordingObserver()
 
 
 def teams(**weights: float) -> list[Team]:
@@ -65,9 +43,14 @@ def teams(**weights: float) -> list[Team]:
 
 @contextlib.asynccontextmanager
 async def opened(
-    clock: ManualClock, notes: Notes, members: list[Team], *, creates: float = 600, requests: float = 3000
+    clock: ManualClock, notes: RecordingObserver, members: list[Team], *, creates: float = 600, requests: float = 3000
 ) -> AsyncIterator[UpstreamLimiter]:
-    account = UpstreamLimiter(members, clock, notes, creates_per_minute=creates, requests_per_minute=requests)
+    account = UpstreamLimiter(
+        teams_of(*members),
+        clock,
+        notes,
+        LiveSettings(ThrottlingSettings(creates_per_minute=creates, requests_per_minute=requests)),
+    )
     running = asyncio.create_task(account.run())
     yield account
     running.cancel()
@@ -92,7 +75,7 @@ async def empty(account: UpstreamLimiter) -> None:
         pass
 
 
-async def test_a_free_turn_is_had_without_waiting(clock: ManualClock, notes: Notes):
+async def test_a_free_turn_is_had_without_waiting(clock: ManualClock, notes: RecordingObserver):
     """With turns to be had and nobody waiting there is no task, no timer and no wait."""
     async with opened(clock, notes, teams(a=1)) as account:
         await settle()
@@ -106,7 +89,7 @@ async def test_a_free_turn_is_had_without_waiting(clock: ManualClock, notes: Not
         assert (clock.sleeping, notes.waits) == (0, [])
 
 
-async def test_sixteen_teams_share_upstreams_creates_by_weight(clock: ManualClock, notes: Notes):
+async def test_sixteen_teams_share_upstreams_creates_by_weight(clock: ManualClock, notes: RecordingObserver):
     """All want more than there is, for three minutes: each has its share to a twentieth, and all of it is used."""
     async with opened(clock, notes, teams(**SIXTEEN)) as account:
         got: Counter[str] = Counter()
@@ -127,7 +110,7 @@ async def test_sixteen_teams_share_upstreams_creates_by_weight(clock: ManualCloc
             assert got[name] == pytest.approx(1800 * weight / sum(SIXTEEN.values()), rel=0.05)
 
 
-async def test_a_quiet_teams_first_create_waits_for_less_than_a_round(clock: ManualClock, notes: Notes):
+async def test_a_quiet_teams_first_create_waits_for_less_than_a_round(clock: ManualClock, notes: RecordingObserver):
     """Fifteen teams have queued by the hundred; the sixteenth comes with one create, of the lightest weight."""
     async with opened(clock, notes, teams(**SIXTEEN)) as account:
         quiet, *busy = sorted(SIXTEEN, key=SIXTEEN.__getitem__)
@@ -142,7 +125,7 @@ async def test_a_quiet_teams_first_create_waits_for_less_than_a_round(clock: Man
         await asyncio.gather(*crowd, return_exceptions=True)
 
 
-async def test_idle_shares_are_lent(clock: ManualClock, notes: Notes):
+async def test_idle_shares_are_lent(clock: ManualClock, notes: RecordingObserver):
     """Nobody else asks: the lightest team has all of the account."""
     async with opened(clock, notes, teams(light=1, heavy=100)) as account:
         await empty(account)
@@ -151,7 +134,7 @@ async def test_idle_shares_are_lent(clock: ManualClock, notes: Notes):
         assert sum(task.done() for task in waiting) == 600
 
 
-async def test_whoever_waits_too_long_hears_whose_limit_it_was(clock: ManualClock, notes: Notes):
+async def test_whoever_waits_too_long_hears_whose_limit_it_was(clock: ManualClock, notes: RecordingObserver):
     """After its 20 seconds: 429 of the account, with the time after which another try makes sense."""
     async with opened(clock, notes, teams(a=1), creates=1) as account:
         await empty(account)
@@ -170,7 +153,7 @@ async def test_whoever_waits_too_long_hears_whose_limit_it_was(clock: ManualCloc
         assert (len(account.creates), notes.refusals) == (0, [("creates", "timeout")])
 
 
-async def test_a_team_that_does_not_wait_is_refused_at_once(clock: ManualClock, notes: Notes):
+async def test_a_team_that_does_not_wait_is_refused_at_once(clock: ManualClock, notes: RecordingObserver):
     """`max_wait_seconds = 0`."""
     async with opened(clock, notes, teams(a=1)) as account:
         await empty(account)
@@ -178,7 +161,7 @@ async def test_a_team_that_does_not_wait_is_refused_at_once(clock: ManualClock, 
             await create_turn(account, "a", seconds=0)
 
 
-async def test_one_timer_serves_all_who_wait(clock: ManualClock, notes: Notes):
+async def test_one_timer_serves_all_who_wait(clock: ManualClock, notes: RecordingObserver):
     """Five hundred wait, each with a deadline of its own: one sleeps."""
     async with opened(clock, notes, teams(a=1, b=1), creates=6) as account:
         await empty(account)
@@ -191,7 +174,7 @@ async def test_one_timer_serves_all_who_wait(clock: ManualClock, notes: Notes):
         assert clock.sleeping == 0
 
 
-async def test_a_nearer_deadline_is_kept(clock: ManualClock, notes: Notes):
+async def test_a_nearer_deadline_is_kept(clock: ManualClock, notes: RecordingObserver):
     """Somebody with less patience comes after somebody with more."""
     async with opened(clock, notes, teams(a=1, b=1), creates=1) as account:
         await empty(account)
@@ -204,7 +187,7 @@ async def test_a_nearer_deadline_is_kept(clock: ManualClock, notes: Notes):
         await asyncio.gather(patient, return_exceptions=True)
 
 
-async def test_a_waiter_that_leaves_gives_its_place_back(clock: ManualClock, notes: Notes):
+async def test_a_waiter_that_leaves_gives_its_place_back(clock: ManualClock, notes: RecordingObserver):
     """The next in line moves up as if it had never been there."""
     async with opened(clock, notes, teams(a=1), creates=60) as account:
         await empty(account)
@@ -216,7 +199,7 @@ async def test_a_waiter_that_leaves_gives_its_place_back(clock: ManualClock, not
         assert account.creates.rate.wait(clock.monotonic()) == pytest.approx(1.0)
 
 
-async def test_a_turn_given_to_somebody_who_just_left_is_the_next_ones(clock: ManualClock, notes: Notes):
+async def test_a_turn_given_to_somebody_who_just_left_is_the_next_ones(clock: ManualClock, notes: RecordingObserver):
     """Given and cancelled in one moment: it is not lost."""
     async with opened(clock, notes, teams(a=1), creates=60) as account:
         await empty(account)
@@ -232,7 +215,7 @@ async def test_a_turn_given_to_somebody_who_just_left_is_the_next_ones(clock: Ma
         assert second.done()
 
 
-async def test_a_team_has_only_so_many_places(clock: ManualClock, notes: Notes):
+async def test_a_team_has_only_so_many_places(clock: ManualClock, notes: RecordingObserver):
     """A thousand wait; the next one of that team is told so at once, another team's is not."""
     async with opened(clock, notes, teams(a=1, b=1), creates=1) as account:
         await empty(account)
@@ -250,7 +233,7 @@ async def test_a_team_has_only_so_many_places(clock: ManualClock, notes: Notes):
         assert len(account.creates) == 0
 
 
-async def test_at_the_end_nobody_is_left_waiting(clock: ManualClock, notes: Notes):
+async def test_at_the_end_nobody_is_left_waiting(clock: ManualClock, notes: RecordingObserver):
     """A shutdown answers those who wait, and whoever comes then."""
     async with opened(clock, notes, teams(a=1)) as account:
         await empty(account)
@@ -265,7 +248,7 @@ async def test_at_the_end_nobody_is_left_waiting(clock: ManualClock, notes: Note
         assert await create_turn(account, "a") is False
 
 
-async def test_what_upstream_says_is_learned(clock: ManualClock, notes: Notes):
+async def test_what_upstream_says_is_learned(clock: ManualClock, notes: RecordingObserver):
     """Low on credit: the refused create goes first when the pause is over, the others at six a minute."""
     async with opened(clock, notes, teams(a=1)) as account:
         assert await create_turn(account, "a") is False
@@ -289,7 +272,7 @@ async def test_what_upstream_says_is_learned(clock: ManualClock, notes: Notes):
         await asyncio.gather(*later, return_exceptions=True)
 
 
-async def test_polls_say_nothing_of_the_creates(clock: ManualClock, notes: Notes):
+async def test_polls_say_nothing_of_the_creates(clock: ManualClock, notes: RecordingObserver):
     """Each lane learns from its own answers; a look at a prediction has 59999 left, which is nobody's share."""
     async with opened(clock, notes, teams(a=1)) as account:
         account.observe_response(
@@ -307,7 +290,7 @@ async def ask_as(account: UpstreamLimiter, team: str | None, operation: str) -> 
         await account.permit(operation)
 
 
-async def test_relayed_reads_never_starve_the_gateways_own_calls(clock: ManualClock, notes: Notes):
+async def test_relayed_reads_never_starve_the_gateways_own_calls(clock: ManualClock, notes: RecordingObserver):
     """Sixteen teams read as fast as they can: half of the calls are looks at runs, if those are wanted."""
     async with opened(clock, notes, teams(**SIXTEEN), requests=600) as account:
         await empty(account)
@@ -325,7 +308,7 @@ async def test_relayed_reads_never_starve_the_gateways_own_calls(clock: ManualCl
         await asyncio.gather(*reads, *looks, return_exceptions=True)
 
 
-async def test_a_cancel_stands_behind_no_look(clock: ManualClock, notes: Notes):
+async def test_a_cancel_stands_behind_no_look(clock: ManualClock, notes: RecordingObserver):
     """A thousand runs are to be looked at, and one is to be cancelled: that is the next call but one."""
     async with opened(clock, notes, teams(a=1), requests=60) as account:
         await empty(account)
@@ -340,7 +323,7 @@ async def test_a_cancel_stands_behind_no_look(clock: ManualClock, notes: Notes):
         await asyncio.gather(*reads, *looks, return_exceptions=True)
 
 
-async def test_what_the_gateway_does_of_itself_is_its_own(clock: ManualClock, notes: Notes):
+async def test_what_the_gateway_does_of_itself_is_its_own(clock: ManualClock, notes: RecordingObserver):
     """A tracker that a team's create has started asks on its own behalf, and the team's context stays the team's."""
     askers = []
 
@@ -363,7 +346,7 @@ async def test_what_the_gateway_does_of_itself_is_its_own(clock: ManualClock, no
     assert asking.get().name == "the gateway"
 
 
-async def test_trainings_are_counted_among_all_else(clock: ManualClock, notes: Notes):
+async def test_trainings_are_counted_among_all_else(clock: ManualClock, notes: RecordingObserver):
     """As upstream counts them (2999 left after the first); their turn is taken where creates take theirs."""
     async with opened(clock, notes, teams(a=1)) as account:
         assert await account.create_turn("trainings.create", "a", clock.monotonic() + 20) is False

@@ -19,13 +19,16 @@ from gateway.domain.records import Status
 from gateway.domain.run_end import RunEnded
 from gateway.errors import StoreUnavailable
 from gateway.predictions.ports.predictions import Progressed
+from gateway.runtime.live import LiveSettings
 from gateway.store.sqlite import SQLiteStore
 from gateway.upstream.webhooks import TransportSettings, WebhookSender
-from gateway.webhooks.dispatcher import NotifierSettings, WebhookDispatcher
+from gateway.webhooks.dispatcher import WebhookDispatcher
 from gateway.webhooks.rules.deliveries import DeliveryState
 from gateway.webhooks.rules.slots import Slots
 from gateway.webhooks.secrets import WebhookSecrets
+from gateway.webhooks.settings import WebhookSettings
 from tests.support.clock import ManualClock
+from tests.support.observer import RecordingObserver
 from tests.support.receiver import Message, Receiver, answering, endless, hang_up, never, start_receiver
 from tests.support.records import live, moved, prediction
 from tests.support.tools import make_certificate
@@ -34,33 +37,13 @@ from tests.unit.upstream.test_ssrf_guard import Names
 HOUR = 3600.0
 
 
-class Counted:
-    """Remembers what was counted."""
-
-    def __init__(self) -> None:
-        self.tries: list[tuple[str, str]] = []
-        self.dropped: list[str] = []
-        self.waiting = (0, 0, 0.0)
-        self.looks = 0
-
-    def delivery_attempted(self, event: str, result: str) -> None:
-        self.tries.append((event, str(result)))
-
-    def delivery_dropped(self, reason: str) -> None:
-        self.dropped.append(reason)
-
-    def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
-        self.waiting = (queued, dead, oldest_seconds)
-        self.looks += 1
-
-
 class Stack:
     """A notifier at work, and what is needed to look at it."""
 
     def __init__(self, store: SQLiteStore, clock: ManualClock, folder: Path, **settings: Any) -> None:
         self.store = store
         self.clock = clock
-        self.counted = Counted()
+        self.counted = RecordingObserver()
         self.secrets = WebhookSecrets(store, clock)
         self.resolver: AbstractResolver | None = settings.pop("resolver", None)
         self.tls: ssl.SSLContext | None = settings.pop("tls", None)
@@ -68,24 +51,24 @@ class Stack:
         for name in ("allow_private", "allow_http", "total_seconds"):
             if name in settings:
                 self.transport_settings[name] = settings.pop(name)
-        self.settings = NotifierSettings(
+        self.settings = WebhookSettings(
             **{"max_attempts": 12, "max_queued": 1000, "retain_dead_seconds": 7 * 24 * HOUR} | settings
         )
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[WebhookDispatcher]:
         sender = WebhookSender(
-            TransportSettings(**self.transport_settings, answer_seconds=0.2), self.clock,
+            LiveSettings(TransportSettings(**self.transport_settings, answer_seconds=0.2)), self.clock,
             resolver=self.resolver, tls=self.tls,
         )  # fmt: skip
         dispatcher = WebhookDispatcher(
-            self.store, self.secrets, sender, self.clock, self.counted, settings=self.settings,
+            self.store, self.secrets, sender, self.clock, self.counted, LiveSettings(self.settings),
             show=lambda view, base, family: documents.render(view, base, "streams/t", family=family),
             is_followed=lambda _: True,
             random_bytes=secrets.token_bytes,
         )  # fmt: skip
         await dispatcher.resume()
-        dispatcher.start("http://gateway.test/v1")
+        dispatcher.start("http://gateway.test")
         try:
             yield dispatcher
         finally:
@@ -198,7 +181,9 @@ async def test_what_nobody_takes_becomes_a_dead_letter_and_can_be_sent_again(
         (dead,) = await stack.store.deliveries(state=DeliveryState.DEAD)
         assert (dead.attempts, dead.error) == (3, "answered 503")
         assert len(receiver.messages) == 3
-        await stack.until(lambda: stack.counted.waiting[:2] == (0, 1), passing=10.0)
+        await stack.until(
+            lambda: (0, 1) in [seen[:2] for seen in stack.counted.of("deliveries_waiting")[-1:]], passing=10.0
+        )
         receiver.answer = answering(204)
         await stack.store.redeliver(stack.clock.now(), dead.id)
         await stack.until(lambda: len(receiver.messages) == 4, passing=1.0)
@@ -217,8 +202,8 @@ async def test_dead_letters_go_after_their_time(open_house: Callable[..., Stack]
         await stack.until_kept(DeliveryState.DEAD, 1)
         for days, kept in ((6.9, 1), (0.2, 0)):
             await stack.clock.advance(days * 24 * HOUR)
-            looks = stack.counted.looks
-            await stack.until(lambda n=looks: stack.counted.looks > n + 20, passing=10.0)
+            looks = stack.counted.count("deliveries_waiting")
+            await stack.until(lambda n=looks: stack.counted.count("deliveries_waiting") > n + 20, passing=10.0)
             assert len(await stack.store.deliveries()) == kept
 
 

@@ -91,29 +91,6 @@ def test_the_order_in_which_runs_are_told_makes_no_difference(told: list[tuple[s
         assert one.typical(target) == other.typical(target)
 
 
-@given(TOLD, TOLD, TOLD)
-def test_the_order_of_merging_makes_no_difference(
-    a: list[tuple[str, Sample]], b: list[tuple[str, Sample]], c: list[tuple[str, Sample]]
-) -> None:
-    """What several processes know can be put together in any order, and doing it twice changes nothing."""
-
-    def merged(*parts: list[tuple[str, Sample]]) -> Recent:
-        recent = Recent(most_targets=2, most_runs=7)
-        recent.merge(knowing(part, most_runs=7) for part in parts)
-        return recent
-
-    whole = merged(a, b, c)
-    for parts in ((c, b, a), (b, a, c), (b, c, a, a)):
-        assert known(merged(*parts)) == known(whole)
-    assert known(whole) == known(merged(a + b + c))
-    one_by_one = Recent(most_runs=7)
-    one_by_one.merge([knowing(b, most_runs=7)])
-    one_by_one.merge([knowing(c + a, most_runs=7)])
-    at_once = Recent(most_runs=7)
-    at_once.merge([a, b, c])
-    assert known(one_by_one) == known(at_once)
-
-
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=120))
 def test_a_percentile_lies_between_the_least_and_the_most(values: list[int]) -> None:
     """At least as many per cent of the values are no larger."""

@@ -243,9 +243,7 @@ def test_another_limit_goes_on_from_what_was_used():
     """A reload is no fresh start, and nobody is refused for what the new limit allows."""
     table = RequestRates()
     assert admitted(table.buckets(caller(allowance(60, user=60)), "bob")) == 10
-    table.reconfigure()
     raised = table.buckets(caller(allowance(120, user=600)), "bob")
     assert limits_of(raised) == [120, 600]
     assert 0 < admitted(raised, NOW + 5) <= 20
-    table.reconfigure()
     assert table.buckets(caller()) == ()

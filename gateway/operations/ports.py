@@ -1,4 +1,4 @@
-"""What the usage page asks of those who count."""
+"""What operations ask of the store and of those who count."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -17,4 +17,12 @@ class Figures(Protocol):
 
     def refusals_by_reason(self) -> Mapping[str, int]:
         """Count requests that the gateway refused, by the name of the error."""
+        ...
+
+
+class Ping(Protocol):
+    """A store that can say whether it answers."""
+
+    async def ping(self) -> None:
+        """Raise `StoreUnavailable` if the store does not answer."""
         ...
