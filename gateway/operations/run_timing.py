@@ -1,6 +1,6 @@
 """Measure how long runs were queued and how long they took."""
 
-from gateway.domain.ports.observers import RunObserver
+from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.run_end import RunEnded
 from gateway.predictions.rules import run_times
 
@@ -8,7 +8,7 @@ from gateway.predictions.rules import run_times
 class RunTimings:
     """Reports the times of each run to the metrics."""
 
-    def __init__(self, observer: RunObserver) -> None:
+    def __init__(self, observer: PredictionObserver) -> None:
         self._observer = observer
 
     def on_run_ended(self, ended: RunEnded) -> None:

@@ -30,6 +30,7 @@ from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.tracked_run import TrackedRun
+from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +80,9 @@ class Tracker:
         self._observer = observer
         self._requests_per_minute = requests_per_minute
         self._tracked: dict[str, TrackedRun] = {}
-        self._tasks: dict[tuple[_Job, str], asyncio.Task[None]] = {}
-        """Every task of the tracker, by what it does and its run's id: one of each at a time."""
+        self._tasks = Tasks()
+        self._by_job: dict[tuple[_Job, str], asyncio.Task[None]] = {}
+        """Every task, by what it does and its run's id: one of each at a time."""
         self._is_closing = False
 
     def reconfigure(self, *, requests_per_minute: float) -> None:
@@ -175,20 +177,17 @@ class Tracker:
         """Stop following; the next start resumes."""
         self._is_closing = True
         self.wake_all()
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close(0.0)
 
     # Tasks
 
     def _start(self, job: _Job, run_id: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         """Start a task for a run, or return the one that does this job for it already."""
         key = (job, run_id)
-        task = self._tasks.get(key)
+        task = self._by_job.get(key)
         if task is None:
-            task = self._tasks[key] = asyncio.create_task(work(), name=f"{job} {run_id}")
-            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+            task = self._by_job[key] = self._tasks.spawn(work(), f"{job} {run_id}")
+            task.add_done_callback(lambda _: self._by_job.pop(key, None))
         return task
 
     @contextmanager
@@ -217,7 +216,7 @@ class Tracker:
                     await self._poll(tracked)
                 crashes = crashes + 1 if attempt.has_crashed else 0
         finally:
-            if cancel := self._tasks.get(("cancel", tracked.run.id)):
+            if cancel := self._by_job.get(("cancel", tracked.run.id)):
                 cancel.cancel()
             tracked.wake()
 

@@ -5,8 +5,9 @@ import asyncio
 from gateway.domain.ledger import Settlement
 from gateway.domain.records import Source, Status
 from gateway.domain.run_end import MAX_LISTED, RunEnded, SharedBy
+from gateway.predictions.ports.sharing import Hit
 from gateway.store.interface import Store
-from tests.support.records import NOW, ended, go, join, lead, live, prediction, wish
+from tests.support.records import NOW, ended, go, join, lead, live, prediction, share
 
 HOOK = {"webhook": "https://a.example/hook"}
 COST = Settlement(at=NOW + 9, microusd=70, milliseconds=900, target="acme/toy", reason="succeeded")
@@ -51,7 +52,7 @@ async def test_the_end_can_be_read_again_as_it_was_returned(store: Store) -> Non
     await join(store, "2", prediction_=HOOK)
     assert await store.ended_run("run1") is None
     outcome = await end(store)
-    await store.begin(wish("3", fingerprint="F"))
+    assert isinstance(await share(store, "3", fingerprint="F"), Hit)
     assert await store.ended_run("run1") == outcome
 
 

@@ -110,7 +110,7 @@ async def test_the_end_of_a_run_is_one_step_of_the_store_and_each_listener_once(
     assert await end_a_run(events, store, upstream, clock, observer) == [Status.SUCCEEDED] * 3
     assert parts.called == ORDER
     assert store.calls == ["advance"]
-    assert observer.failed_listeners == []
+    assert observer.of("listener_failed") == []
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ async def test_a_listener_that_fails_keeps_nobody_waiting_and_silences_no_other(
     assert await end_a_run(events, store, upstream, clock, observer) == [Status.SUCCEEDED] * 3
     assert parts.called == ORDER
     assert parts.done == [each for each in ORDER if each != broken]
-    assert observer.failed_listeners == [broken]
+    assert observer.of("listener_failed") == [broken]
     parts.broken = set()
     await clock.advance(2)
     assert parts.done.count(broken) == (1 if broken in RETRIED else 0)

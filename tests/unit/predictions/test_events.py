@@ -71,13 +71,13 @@ async def test_a_listener_of_any_event_that_fails_is_counted_and_silences_no_oth
     """One defect costs one part its event, and shows in the metrics under that part's name."""
     for add, publish in publishers(events):
         called: list[object] = []
-        observer.failed_listeners.clear()
+        observer.noted.clear()
         caplog.clear()
         add(Listener.WEBHOOKS, fail)
         add(Listener.STREAMS, called.append)
         publish()
         assert len(called) == 1
-        assert observer.failed_listeners == ["webhooks"]
+        assert observer.of("listener_failed") == ["webhooks"]
         (record,) = caplog.records
         assert (record.getMessage(), record.listener, record.run) == ("a listener failed", "webhooks", "run1")
 
@@ -99,7 +99,7 @@ async def test_a_retried_listener_that_failed_is_called_again_until_it_succeeds(
     assert (flaky.calls, flaky.done) == (3, [END])
     await clock.advance(10_000)
     assert (flaky.calls, clock.sleeping) == (3, 0)
-    assert observer.failed_listeners == ["accounting"] * 2
+    assert observer.of("listener_failed") == ["accounting"] * 2
 
 
 async def test_a_retry_calls_the_failed_listener_alone(events: PredictionEvents, clock: ManualClock):

@@ -497,7 +497,7 @@ class TestDefects:
         tracked = tracker.follow(run)
         await clock.advance(60)
         assert 5 <= replicate.reads <= 8, "after 1, 2, 4, 8, 16 and 30 seconds"
-        assert observer.crashes == ["poll"] * replicate.reads
+        assert observer.of("tracking_crashed") == ["poll"] * replicate.reads
         assert {each.getMessage() for each in caplog.records} == {"following a run crashed"}
         replicate.trouble, replicate.body = None, said("succeeded")
         await clock.advance(31)
@@ -531,7 +531,7 @@ class TestDefects:
         await clock.advance(31)
         assert tracked.run.status is Status.SUCCEEDED
         assert observer.finished == [("red", Status.SUCCEEDED)]
-        assert set(observer.crashes) == {"poll"}
+        assert set(observer.of("tracking_crashed")) == {"poll"}
         await tracker.close()
 
     async def test_a_cancel_that_crashes_is_counted_and_asked_again(
@@ -543,7 +543,7 @@ class TestDefects:
         tracker.cancel_asked(asked(store, run))
         await clock.advance(3.5)
         assert replicate.cancels == 3
-        assert observer.crashes == ["cancel"] * 3
+        assert observer.of("tracking_crashed") == ["cancel"] * 3
         replicate.cancel = 200
         await clock.advance(31)
         assert replicate.cancels == 4
