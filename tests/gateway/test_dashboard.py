@@ -345,7 +345,7 @@ async def test_number_of_live_pages_is_limited(
     open_gateway: OpenGateway, guarded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     """One team's screens leave room for others; a refused page is told when to come back."""
-    monkeypatch.setattr(dashboard_streams, "MOST_EACH", 2)
+    monkeypatch.setattr(dashboard_streams, "MAX_PER_VIEWER", 2)
     async with open_gateway(**guarded) as stack:
         beta = {"Authorization": f"Bearer {stack.keys['beta']}"}
         async with (

@@ -136,7 +136,7 @@ async def test_slow_output_gives_way_to_others():
         await asyncio.Event().wait()
 
     async with raw_server(trickle) as host, fetcher(monotonic=lambda: next(minutes)) as outputs:
-        with pytest.raises(NotCopied, match="too slowly") as caught:
+        with pytest.raises(NotCopied, match="too slow") as caught:
             await fetch(outputs, f"{host.url}/a.png")
     assert (caught.value.reason, caught.value.is_final) == ("unreachable", False)
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from gateway.domain.records import PredictionView, Run, RunState, Status
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.tracker import Tracker
-from gateway.streams.hub import LAST_WORDS_SECONDS, StreamHub
+from gateway.streams.hub import MAX_SILENCE_AFTER_END_SECONDS, StreamHub
 from gateway.streams.rules.replay import frame
 from tests.support.clock import START, ManualClock
 from tests.support.fake_streams import (
@@ -24,7 +24,7 @@ from tests.support.records import live, prediction
 
 MIB = 1024 * 1024
 DONE = frame("done", "10:99", "{}")
-LAST_WORDS = int(LAST_WORDS_SECONDS)
+LAST_WORDS = int(MAX_SILENCE_AFTER_END_SECONDS)
 
 
 class HubStack:

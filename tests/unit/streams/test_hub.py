@@ -63,7 +63,7 @@ async def test_events_are_stored_in_batches(stack: HubStack):
         quiet = stack.logs.appends
         await stack.clock.advance(60)
         assert stack.logs.appends <= quiet + 1
-        assert EventLog.joined(await stack.logs.event_parts(stack.run.id), MIB).end == 301
+        assert EventLog.from_chunks(await stack.logs.event_parts(stack.run.id), MIB).end == 301
 
 
 async def test_complete_log_is_stored_in_one_part(stack: HubStack):
@@ -252,7 +252,7 @@ async def test_readers_continue_while_the_store_is_down(stack: HubStack):
         stack.logs.is_away = False
         await stack.clock.advance(10)
         assert hub.log_writer.dirty == 0
-        assert EventLog.joined(await stack.logs.event_parts(stack.run.id), MIB).end == 10
+        assert EventLog.from_chunks(await stack.logs.event_parts(stack.run.id), MIB).end == 10
 
 
 async def test_stream_with_an_unreadable_beginning_is_not_begun(stack: HubStack):
@@ -274,8 +274,8 @@ async def test_damaged_stored_log_is_read_again(stack: HubStack, caplog: pytest.
     async with stack.hub() as hub:
         await hub.open(stack.view)
         await stack.clock.advance(1)
-        assert EventLog.joined(await stack.logs.event_parts(stack.run.id), MIB).end == 2
-    assert "cannot be read" in caplog.text
+        assert EventLog.from_chunks(await stack.logs.event_parts(stack.run.id), MIB).end == 2
+    assert "stored event log is corrupt" in caplog.text
 
 
 async def test_burst_beyond_the_limit_reaches_current_readers(stack: HubStack):
@@ -296,7 +296,7 @@ async def test_stored_log_is_limited(stack: HubStack):
         for number in range(400):
             await stack.streams.say(output(number, "x" * 20))
             await stack.clock.advance(0.1)
-        log = EventLog.joined(await stack.logs.event_parts(stack.run.id), MIB)
+        log = EventLog.from_chunks(await stack.logs.event_parts(stack.run.id), MIB)
         assert log.end >= 390
         assert log.size < 2000 + 10 * 100
 

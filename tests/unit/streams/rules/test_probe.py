@@ -30,7 +30,7 @@ def test_base_has_one_spelling(url, base):
 )
 def test_invalid_base_is_refused(url):
     """A typing error is reported before any request."""
-    with pytest.raises(ValueError, match="is wanted"):
+    with pytest.raises(ValueError, match="expected a URL"):
         base_at(url)
 
 
@@ -46,4 +46,4 @@ def test_events_can_be_read_by_any_client():
 
 def test_command_line_knows_the_longest_silence():
     """It says so before any request, without importing the HTTP stack."""
-    assert check._LONGEST_SILENCE == probe.LONGEST_SECONDS
+    assert check._LONGEST_SILENCE == probe.MAX_SECONDS

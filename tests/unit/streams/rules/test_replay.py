@@ -260,7 +260,7 @@ def test_cleared_run_still_sends_how_it_ended():
 def test_error_is_not_repeated():
     """Upstream's stream broke between `error` and `done`."""
     failed = b'{"status":"failed","error":"no GPU"}'
-    assert [event.name for event in replay(failed, 0, error_said=True, last_id="10:3")] == ["done"]
+    assert [event.name for event in replay(failed, 0, error_sent=True, last_id="10:3")] == ["done"]
 
 
 def test_gateways_own_ends_have_their_own_ids():
