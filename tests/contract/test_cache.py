@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gateway.domain.records import CacheStats, Outcome, RunState
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, ended, finish, go, prediction, wish
+from tests.support.stores import StoreMaker
 
 _fresh = itertools.count()
 

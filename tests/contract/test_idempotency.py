@@ -4,8 +4,8 @@ import pytest
 
 from gateway.domain.records import Begun, Outcome, PredictionView, Source, Status
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, finish, go, idempotency, lead, live, prediction, wish
+from tests.support.stores import StoreMaker
 
 
 async def ask(store: Store, name: str, *, key: str = "key", body: str = "body", **fields: object) -> Begun:

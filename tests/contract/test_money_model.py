@@ -29,9 +29,9 @@ from gateway.domain.quota import Allowance, Counters, ReservationRequest
 from gateway.domain.records import Begin, Outcome, Status
 from gateway.money.rules.audit import Tally
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, ended, intent, live, prediction
 from tests.support.rounds import amounts
+from tests.support.stores import StoreMaker
 
 T = TypeVar("T")
 AMOUNTS = st.sampled_from([0, 1, 7, 30, 100])

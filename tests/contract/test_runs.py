@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from gateway.domain.records import Begin, Begun, Kind, Outcome, PredictionView, RunState, Source, Status
 from gateway.errors import Conflict
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, ended, intent, lead, live, prediction, wish
+from tests.support.stores import StoreMaker
 
 
 async def test_an_intent_is_work_for_a_restart(store: Store) -> None:

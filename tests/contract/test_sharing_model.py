@@ -18,9 +18,9 @@ from msgspec.structs import replace
 from gateway.domain.records import Begin, Begun, Idempotency, Outcome, RunState, Source, Status
 from gateway.errors import Conflict
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, ended, intent, live, prediction
 from tests.support.rounds import amounts
+from tests.support.stores import StoreMaker
 
 T = TypeVar("T")
 FINGERPRINTS = st.sampled_from([None, "F0", "F1"])

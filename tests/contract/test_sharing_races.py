@@ -12,8 +12,8 @@ import pytest
 
 from gateway.domain.records import Begun, Outcome, Source, Status
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, go, idempotency, lead, live, prediction, wish
+from tests.support.stores import StoreMaker
 
 ROUNDS = 30
 

@@ -161,7 +161,7 @@ class Listening:
             self.heard += data
         self.is_over = self.channel.is_complete
 
-    def look(self) -> None:
+    def check_canceled(self) -> None:
         """Nobody's prediction ends early here."""
 
 

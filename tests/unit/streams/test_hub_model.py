@@ -65,7 +65,7 @@ class Crowd:
         for caller in self.callers:
             caller.take(self.channel.log)
 
-    def look(self) -> None:
+    def check_canceled(self) -> None:
         """Nobody leaves early."""
 
 
