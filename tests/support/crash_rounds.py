@@ -10,7 +10,6 @@ import itertools
 import os
 import random
 import secrets
-import socket
 import sqlite3
 import sys
 import time
@@ -29,6 +28,7 @@ from gateway.simulator.faults import Fault
 from gateway.simulator.models import schema
 from gateway.simulator.models.job import Job, Program
 from gateway.simulator.prediction import Prediction
+from tests.support.ports import free_port
 from tests.support.stack import start_upstream
 
 ROOT = Path(__file__).parents[2]
@@ -123,9 +123,7 @@ class Matrix:
         self.keys = {team: new_key(secrets.token_bytes).key for team in TEAMS}
         self.asked: list[Asked] = []
         self.children = 0
-        with socket.socket() as finder:
-            finder.bind(("127.0.0.1", 0))
-            self.port = finder.getsockname()[1]
+        self.port = free_port()
         teams = "".join(
             f'[[teams]]\nname = "{team}"\nscopes = ["read", "predict"]\nconcurrent_predictions = 500\n'
             f'budget_usd_per_day = 1000\n[[teams.keys]]\nname = "default"\n'
