@@ -89,6 +89,10 @@ class PredictionMetrics(Registry):
         """Count a defect while a run was followed."""
         self.inc(catalogue.TRACKING_CRASHES, step)
 
+    def listener_failed(self, listener: str) -> None:
+        """Count a failed call of a listener."""
+        self.inc(catalogue.LISTENER_FAILURES, listener)
+
     def orphan_resolved(self, result: str) -> None:
         """Count the result of the search for an uncertain create."""
         self.inc(catalogue.ORPHANS, result)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from gateway.domain.records import CacheStats, RunState
 from gateway.predictions.ports.sharing import FinishedRuns, Hit, OpenRuns
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, ended, finish, go, prediction, start
+from tests.support.stores import StoreMaker
 
 _fresh = itertools.count()
 

@@ -5,8 +5,8 @@ import pytest
 from gateway.domain.records import PredictionView, Source, Status
 from gateway.predictions.ports.sharing import Mismatched, Nothing, Pending, Replayed, Started, StartOutcome
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, finish, go, idempotency, lead, live, prediction, share, start, view_of, wish
+from tests.support.stores import StoreMaker
 
 
 async def ask(store: Store, name: str, *, key: str = "key", body: str = "body", **fields: object) -> StartOutcome:

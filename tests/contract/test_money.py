@@ -15,19 +15,12 @@ from gateway.domain.records import Kind, Source, Status
 from gateway.money.rules.audit import Tally
 from gateway.predictions.ports.sharing import Hit, Joined, Refused, Started
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
+from tests.support.money import demand, settlement
 from tests.support.records import NOW, ended, finish, go, idempotency, join, lead, live, prediction, start
+from tests.support.stores import StoreMaker
 
 DAY = windows.day_of(NOW)
 TEAM, KEY, USER = "team/red", "key/k1", "user/team red: ann"
-
-
-def demand(microusd: int = 100, milliseconds: int = 1000, **limits: Any) -> ReservationRequest:
-    return ReservationRequest(microusd, milliseconds, (Allowance(of=SubjectKind.TEAM, scope=TEAM, **limits),))
-
-
-def settlement(microusd: int = 70, milliseconds: int = 900, at: float = NOW + 9, **fields: Any) -> Settlement:
-    return Settlement(microusd=microusd, milliseconds=milliseconds, target="acme/toy", at=at, **fields)
 
 
 async def held(store: Store, scope: str = TEAM, now: float = NOW) -> tuple[int, int, int]:

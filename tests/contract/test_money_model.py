@@ -39,9 +39,9 @@ from gateway.predictions.ports.sharing import (
     StartOutcome,
 )
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, Wish, ended, intent, live, prediction
 from tests.support.rounds import amounts
+from tests.support.stores import StoreMaker
 
 T = TypeVar("T")
 AMOUNTS = st.sampled_from([0, 1, 7, 30, 100])

@@ -11,8 +11,8 @@ from gateway.errors import Conflict
 from gateway.predictions.ports.predictions import Progressed, Unchanged
 from gateway.predictions.ports.sharing import ShareRequest, Started
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, ended, intent, lead, live, moved, prediction, start, view_of
+from tests.support.stores import StoreMaker
 
 
 async def test_an_intent_is_work_for_a_restart(store: Store) -> None:

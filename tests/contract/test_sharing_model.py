@@ -34,9 +34,9 @@ from gateway.predictions.ports.sharing import (
     StartOutcome,
 )
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, Wish, ended, intent, live, moved, prediction
 from tests.support.rounds import amounts
+from tests.support.stores import StoreMaker
 
 T = TypeVar("T")
 FINGERPRINTS = st.sampled_from([None, "F0", "F1"])

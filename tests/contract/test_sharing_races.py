@@ -13,8 +13,8 @@ import pytest
 from gateway.domain.records import Source, Status
 from gateway.predictions.ports.sharing import Hit, Joined, Mismatched, Pending, Replayed, Started, StartOutcome
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
 from tests.support.records import NOW, go, idempotency, lead, live, prediction, start, view_of, wish
+from tests.support.stores import StoreMaker
 
 ROUNDS = 30
 

@@ -17,6 +17,7 @@ from gateway.domain.records import PredictionView, RunState, Status
 from gateway.domain.windows import day_of
 from gateway.predictions.ports.sharing import Idempotency, Pending, Replayed, ShareRequest
 from gateway.store.sqlite import SQLiteStore
+from tests.support.polling import attempts
 from tests.support.records import NOW, ended, file, key, lead, live, prediction, share, start
 
 ROOT = Path(__file__).parents[2]
@@ -267,10 +268,9 @@ async def test_deleted_content_is_gone_from_the_disk(store: SQLiteStore, tmp_pat
 
     assert await has_traces()
     assert await store.delete_records(NOW + 1, 100) == 60
-    for _ in range(40):
+    async for _ in attempts():
         if not await has_traces() and (tmp_path / "gateway.sqlite").stat().st_size < 400_000:
             break
-        await asyncio.sleep(0.05)
     assert not await has_traces()
     assert (tmp_path / "gateway.sqlite").stat().st_size < 400_000
     assert await store.prediction("p99") is not None

@@ -52,6 +52,7 @@ FEW = [
     ("after", "cancel", 2),
 ]
 """The points of `make test`: one of each kind of step."""
+_MOST_ROUNDS = 4
 
 
 @pytest.mark.parametrize("point", split(POINTS, FEW), ids=lambda point: " ".join(map(str, point)))
@@ -65,9 +66,13 @@ async def test_kill_at_any_step_loses_nothing_and_runs_nothing_twice(
     async with crash_upstream() as upstream:
         when, step, passage = point
         matrix = Matrix(upstream, tmp_path)
-        found = await play(matrix, "round", (when, step, str(passage)), seed=passage)
-        assert found.killed, "the step was never passed"
-        found.assert_sound()
+        # When callers come is random and in real time: a round may end before the step is reached, with no kill.
+        for number in range(_MOST_ROUNDS):
+            found = await play(matrix, f"round{number}", (when, step, str(passage)), seed=passage + number)
+            found.assert_sound()
+            if found.killed:
+                return
+        raise AssertionError("the step was never reached")
 
 
 @pytest.mark.parametrize("seed", seeds(1, 20))

@@ -12,8 +12,8 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.support.doc_blocks import blocks, replaced
-from tests.support.installation import free_port
 from tests.support.polling import until
+from tests.support.ports import free_port
 from tests.support.proxies import DOCUMENT, Proxy, nginx, traefik
 from tests.support.stack import Stack, start_gateway
 

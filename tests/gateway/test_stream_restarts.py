@@ -16,8 +16,9 @@ from gateway.simulator import Simulator
 from tests.support.clock import ManualClock
 from tests.support.event_streams import output_texts, read_stream, read_stream_from_upstream, without_comments
 from tests.support.http_calls import PATIENCE
-from tests.support.installation import Installation, free_port
+from tests.support.installation import Installation
 from tests.support.polling import attempts, until
+from tests.support.ports import free_port
 from tests.support.samples import create, finished
 from tests.support.stack import OpenGateway, Stack
 from tests.support.stream_host import DONE, HI, event, ids, open_stream, stream_host, stream_url

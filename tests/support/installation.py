@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ import aiohttp
 from gateway.access.rules.api_keys import new_key
 from gateway.simulator import Simulator
 from tests.support.polling import attempts
+from tests.support.ports import free_port
 from tests.support.tools import clean_environment
 
 _ROOT = Path(__file__).parents[2]
@@ -37,13 +37,6 @@ scopes = ["read", "predict", "files", "tokens"]
 origins = [{origins}]
 keys = [{{ name = "default", key_env = "KEY_{variable}" }}]
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

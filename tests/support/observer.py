@@ -47,9 +47,6 @@ class RecordingObserver:
     def canceled(self, result: str) -> None:
         self._note("canceled", result)
 
-    def tracking_crashed(self, step: str) -> None:
-        self._note("tracking_crashed", step)
-
     def listener_failed(self, listener: str) -> None:
         self._note("listener_failed", listener)
 
@@ -181,16 +178,6 @@ class RecordingObserver:
     def finished(self) -> list[tuple[str, Status]]:
         """Predictions that ended: team, status."""
         return self.of("prediction_finished")
-
-    @property
-    def crashes(self) -> list[str]:
-        """Defects while a run was followed, by step."""
-        return self.of("tracking_crashed")
-
-    @property
-    def failed_listeners(self) -> list[str]:
-        """Listeners whose call failed, by name."""
-        return self.of("listener_failed")
 
     @property
     def polls(self) -> list[str]:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import re
-import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import aiohttp
 import yaml
 
 from tests.support.polling import attempts
+from tests.support.ports import free_port
 from tests.support.tools import clean_environment, require_tool
 
 ROOT = Path(__file__).parents[2]
@@ -103,9 +103,7 @@ async def start_prometheus(ops_url: str, folder: Path) -> AsyncIterator[Promethe
     }
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(config))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with (folder / "prometheus.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             program,

@@ -16,10 +16,10 @@ import aiohttp
 
 from gateway.simulator import Simulator
 from tests.support.doc_blocks import blocks, replaced
-from tests.support.installation import free_port
 from tests.support.node import run_script
 from tests.support.pages import Site, bundle_page
 from tests.support.polling import attempts, until
+from tests.support.ports import free_port
 from tests.support.tools import clean_environment, require_tool
 
 README = "README.md"

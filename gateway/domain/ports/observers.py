@@ -36,6 +36,10 @@ class PredictionObserver(Protocol):
         """Count a defect while a run was followed, in its `poll`, `cancel` or `report`. The step is tried again."""
         ...
 
+    def listener_failed(self, listener: str) -> None:
+        """Count a failed call of a listener, by a `gateway.predictions.events.Listener`."""
+        ...
+
     def orphan_resolved(self, result: str) -> None:
         """Count a create whose outcome was uncertain: `adopted`, or `released`."""
         ...

@@ -20,9 +20,9 @@ from gateway.money.ports import Announcer
 from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import Price, PriceList, Rule, UnknownPolicy
 from gateway.store.sqlite import SQLiteStore
-from tests.contract.test_money import demand, settlement
 from tests.support.clock import ManualClock
 from tests.support.live import money, teams_of
+from tests.support.money import demand, settlement
 from tests.support.observer import RecordingObserver
 from tests.support.polling import holds, until
 from tests.support.records import NOW, finish, go, lead, live, prediction
