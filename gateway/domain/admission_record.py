@@ -15,14 +15,14 @@ class Limit(msgspec.Struct, frozen=True, array_like=True):
 
     name: str
     of: SubjectKind
-    sort: LimitKind
+    kind: LimitKind
     limit: float
-    """A count, milliseconds or micro-dollars, depending on `sort`."""
+    """A count, milliseconds or micro-dollars, depending on `kind`."""
 
     @classmethod
     def of_status(cls, status: LimitStatus) -> "Limit":
         """Take the limit from its status."""
-        return cls(status.name, status.of, status.sort, status.limit)
+        return cls(status.name, status.of, status.kind, status.limit)
 
 
 class Admitted(msgspec.Struct, frozen=True, array_like=True):
@@ -41,6 +41,6 @@ def admitted(
 ) -> Admitted:
     """Return the record of an admission."""
     # Only the limits matter here, not their usage, so no counters and no time are needed.
-    passed = tuple(Limit.of_status(status) for status in quota.standings(demand.allowances, {}, 0.0))
+    passed = tuple(Limit.of_status(status) for status in quota.statuses(demand.allowances, {}, 0.0))
     held_by = None if waited_for is None else Limit.of_status(waited_for)
     return Admitted(demand.microusd, demand.milliseconds, passed, waited_seconds if held_by else 0.0, held_by)

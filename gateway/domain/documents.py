@@ -55,7 +55,7 @@ class _Head(msgspec.Struct):
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
-def read_news(body: bytes) -> Snapshot:
+def read_snapshot(body: bytes) -> Snapshot:
     """Read upstream's body of a prediction or training. Raise `ValueError` if it is neither."""
     try:
         head = _read_head(body)

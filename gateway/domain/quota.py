@@ -126,7 +126,7 @@ class LimitStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The name in the config."""
     of: SubjectKind
     scope: str
-    sort: LimitKind
+    kind: LimitKind
     limit: float
     used: int
     held: int
@@ -141,7 +141,7 @@ class LimitStatus(msgspec.Struct, frozen=True, kw_only=True):
 class Refused(msgspec.Struct, frozen=True):
     """The exceeded limit, and the seconds until a retry."""
 
-    standing: LimitStatus
+    status: LimitStatus
     retry_after: float
 
 
@@ -166,14 +166,14 @@ def decide(meters: Mapping[str, Counters], demand: ReservationRequest, now: floa
                 _full_at(meter, allowance.predictions, now), allowance.predictions, now
             )
     if exceeded:
-        return max(exceeded, key=lambda each: (each.standing.sort.is_budget, each.retry_after))
+        return max(exceeded, key=lambda each: (each.status.kind.is_budget, each.retry_after))
     return Granted(full_at)
 
 
 _UNUSED = Counters()
 
 
-def standings(allowances: Sequence[Allowance], meters: Mapping[str, Counters], now: float) -> list[LimitStatus]:
+def statuses(allowances: Sequence[Allowance], meters: Mapping[str, Counters], now: float) -> list[LimitStatus]:
     """Return the status of each limit."""
     return [
         status
@@ -202,7 +202,7 @@ def _measured(
             name="predictions_per_minute",
             of=allowance.of,
             scope=allowance.scope,
-            sort=LimitKind.RATE,
+            kind=LimitKind.RATE,
             limit=rate.per_minute,
             used=rate.burst - remaining,
             held=0,
@@ -215,7 +215,7 @@ def _measured(
             name="concurrent_predictions",
             of=allowance.of,
             scope=allowance.scope,
-            sort=LimitKind.CONCURRENCY,
+            kind=LimitKind.CONCURRENCY,
             limit=concurrent,
             used=meter.open,
             held=0,
@@ -223,7 +223,7 @@ def _measured(
             resets_at=None,
         )
         yield status, 0.0 if meter.open < concurrent else CONCURRENCY_RETRY_SECONDS
-    for name, sort, window, limit, used, held, asked in _budgets(allowance, meter, demand):
+    for name, kind, window, limit, used, held, asked in _budgets(allowance, meter, demand):
         if limit is None:
             continue
         end = windows.ends_at(window, now)
@@ -231,7 +231,7 @@ def _measured(
             name=name,
             of=allowance.of,
             scope=allowance.scope,
-            sort=sort,
+            kind=kind,
             limit=limit,
             used=used,
             held=held,

@@ -36,7 +36,7 @@ _SHARE_OF_AGE = 0.08
 _LONGEST_INTERVAL = 10.0
 
 
-def next_look(age: float, active: int, requests_per_minute: float) -> float:
+def next_poll_seconds(age: float, active: int, requests_per_minute: float) -> float:
     """Return the seconds until the next poll of a run of this age.
 
     The interval grows with the age, so that the end is seen within about a tenth of the run's duration. Polls of all

@@ -42,7 +42,7 @@ class Budgets:
         self._clock = clock
         self._observer = observer
         self._touched: dict[str, str | None] = {}
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         teams.subscribe(self._check_all_soon)
 
     def _check_all_soon(self, teams: Teams) -> None:
@@ -56,18 +56,18 @@ class Budgets:
     def touched(self, team: str) -> None:
         """Schedule a check of a team's budgets. Call after money was reserved, released or spent."""
         self._touched.setdefault(team, None)
-        self._news.set()
+        self._changed.set()
 
     def on_budget_exhausted(self, team: str, name: str) -> None:
         """Schedule a check of a team's budgets, of which `name` has refused a create."""
         self._touched[team] = name
-        self._news.set()
+        self._changed.set()
 
     async def run(self) -> None:
         """Run scheduled checks until cancelled, at most one per team and second."""
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._changed.wait()
+            self._changed.clear()
             touched, self._touched = self._touched, {}
             for team, refused in touched.items():
                 try:
@@ -100,8 +100,8 @@ class Budgets:
         self._observer.budget(
             team, "month", limit=limits.microusd_per_month, spent=meter.month_microusd, reserved=meter.held_microusd
         )
-        for status in quota.standings([_allowance(team, limits)], {scope: meter}, now):
-            if status.sort is LimitKind.DOLLARS:
+        for status in quota.statuses([_allowance(team, limits)], {scope: meter}, now):
+            if status.kind is LimitKind.DOLLARS:
                 await self._warn(team, status, now, has_refused=status.name == refused)
 
     async def _warn(self, team: str, status: LimitStatus, now: float, *, has_refused: bool) -> None:

@@ -55,7 +55,7 @@ class LedgerAuditor:
         self._observer = observer
         self._settings = settings
         self._every_seconds = every_seconds
-        self._turns = 0
+        self._passes = 0
         self._audited = 0
 
     async def start(self) -> None:
@@ -86,9 +86,9 @@ class LedgerAuditor:
         await self._release_stuck()
         await self._budgets.check_all()
         await self._prune()
-        if self._turns % _PASSES_BETWEEN_AUDITS == 0:
+        if self._passes % _PASSES_BETWEEN_AUDITS == 0:
             await self.audit()
-        self._turns += 1
+        self._passes += 1
 
     async def audit_month(self) -> int:
         """Compare the sums of every day of the month with their entries; return how many were wrong."""

@@ -159,16 +159,16 @@ class LimitQueue:
 
     def refusal(self, refused: Refused, demand: ReservationRequest, team: str) -> GatewayError:
         """Count a refusal and return the error for its caller: `BudgetExceeded` or `RateLimited`."""
-        status = refused.standing
-        self._observer.quota_refused(team, status.sort)
-        if status.of is SubjectKind.TEAM and status.sort.is_budget:
+        status = refused.status
+        self._observer.quota_refused(team, status.kind)
+        if status.of is SubjectKind.TEAM and status.kind.is_budget:
             for callback in self._on_exhausted:
                 callback(team, status.name)
         retry_after = quota.seconds_to_wait(refused.retry_after)
-        error_class = BudgetExceeded if status.sort.is_budget else RateLimited
+        error_class = BudgetExceeded if status.kind.is_budget else RateLimited
         return error_class(refusals.detail_of(refused, demand), retry_after=retry_after, limit=refusals.shown(status))
 
-    async def foresee(self, demand: ReservationRequest, patience: float) -> Refused | None:
+    async def predict_refusal(self, demand: ReservationRequest, patience: float) -> Refused | None:
         """Return the refusal that a create would get now, or `None` if it would be admitted.
 
         A create that exceeds only a rate, and that rate for at most `patience` seconds, counts as admitted: it would
@@ -179,12 +179,12 @@ class LimitQueue:
         decision = quota.decide(meters, demand, now)
         if isinstance(decision, Granted):
             return None
-        is_held = decision.standing.sort is LimitKind.RATE and decision.retry_after <= patience
+        is_held = decision.status.kind is LimitKind.RATE and decision.retry_after <= patience
         return None if is_held else decision
 
     async def wait(self, entry: QueueEntry, refused: Refused | None) -> None:
         """Wait until the entry is first in its queue and its limit may admit it: see `QueueEntry.wait`."""
-        scope = self.is_behind(entry) if refused is None else refused.standing.scope
+        scope = self.is_behind(entry) if refused is None else refused.status.scope
         if scope is None:
             # The earlier entries have left since `check_turn`.
             return
@@ -221,7 +221,7 @@ class LimitQueue:
         if refused is not None:
             queue.refused = refused
         if queue.refused is not None:
-            entry.waited_for = queue.refused.standing
+            entry.waited_for = queue.refused.status
 
     def leave(self, entry: QueueEntry) -> None:
         """Remove an entry from its queue, if it is in one, and wake the next entry if it was first."""

@@ -31,4 +31,4 @@ class UsageService:
         """Return the state of every limit on runs that applies to a caller."""
         allowances, now = allowances_of(caller, user, address), self._clock.now()
         meters = await self._ledger.meters([each.scope for each in allowances], now)
-        return [refusals.shown(status) for status in quota.standings(allowances, meters, now)]
+        return [refusals.shown(status) for status in quota.statuses(allowances, meters, now)]

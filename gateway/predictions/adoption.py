@@ -179,6 +179,6 @@ class Adopter:
 
 def _snapshot(document: bytes) -> Snapshot | None:
     try:
-        return documents.read_news(document)
+        return documents.read_snapshot(document)
     except ValueError:
         return None

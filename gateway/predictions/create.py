@@ -246,7 +246,7 @@ class CreateService:
             return await self._create_run(attempts.context, identity, outcome.view)
         pending_creates.resolve(run.id, in_flight.NotSent(UpstreamUnavailable("Another request started the run.")))
         if isinstance(outcome, Refused):
-            if outcome.refusal.standing.sort.is_budget:
+            if outcome.refusal.status.kind.is_budget:
                 raise self._limit_queue.refusal(outcome.refusal, price, run.team)
             return WaitForLimit(outcome.refusal)
         return await self._answer(attempts, identity, outcome)

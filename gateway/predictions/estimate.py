@@ -72,8 +72,8 @@ class EstimateService:
             return "only-if-cached"
         if reservation is None:
             return "prices.unknown"
-        refused = await self._limit_queue.foresee(reservation, context.caller.team.max_wait_seconds)
-        return None if refused is None else refused.standing.name
+        refused = await self._limit_queue.predict_refusal(reservation, context.caller.team.max_wait_seconds)
+        return None if refused is None else refused.status.name
 
 
 def _estimate(

@@ -97,7 +97,7 @@ class RunCreator:
                 await self._discard(intent.id)
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
-            snapshot = documents.read_news(answer.body)
+            snapshot = documents.read_snapshot(answer.body)
             view = await self.recorder.record(intent, snapshot, started.prediction)
         except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)
@@ -150,7 +150,7 @@ class RunCreator:
         """Wait for the team's permit to create. Raise `UpstreamUnavailable` if nobody wants the run any more then."""
         if self._create_limiter is None:
             return
-        has_waited = await self._create_limiter.create_turn(
+        has_waited = await self._create_limiter.create_permit(
             command.operation, intent.team, command.hold_until, returned=is_repeated
         )
         pending = self.pending_creates.get(intent.id)

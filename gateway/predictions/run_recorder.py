@@ -169,7 +169,7 @@ class RunRecorder:
         view = await self._store.prediction(run.leader_id)
         if view is None:
             raise StoreUnavailable("The prediction was recorded and cannot be found.")
-        await self.follow_up(view, documents.read_news(view.run.document), None, None)
+        await self.follow_up(view, documents.read_snapshot(view.run.document), None, None)
 
     async def _learn(self, run: Run, snapshot: Snapshot) -> None:
         with self._events.isolated(Listener.VERSION_MAP, run.id):

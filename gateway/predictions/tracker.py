@@ -223,7 +223,7 @@ class Tracker:
     def _poll_interval(self, run: Run) -> float:
         began = run.live_at if run.live_at is not None else run.intended_at
         age = max(0.0, self._clock.now() - began)
-        return retry.next_look(age, self.active, self._requests_per_minute)
+        return retry.next_poll_seconds(age, self.active, self._requests_per_minute)
 
     async def _poll(self, tracked: TrackedRun) -> None:
         run = tracked.run
@@ -264,7 +264,7 @@ class Tracker:
 
     async def _merge_body(self, tracked: TrackedRun, body: bytes) -> None:
         try:
-            snapshot = documents.read_news(body)
+            snapshot = documents.read_snapshot(body)
         except ValueError as exc:
             logger.warning("upstream's answer is no prediction", extra={"run": tracked.run.id, "reason": str(exc)})
         else:
@@ -355,7 +355,7 @@ def _backoff(failures: int) -> float:
 def _is_ahead(body: bytes, run: Run) -> bool:
     """Say whether a body is about a run, and further on than what is known of it."""
     try:
-        snapshot = documents.read_news(body)
+        snapshot = documents.read_snapshot(body)
     except ValueError:
         return False
     return snapshot.upstream_id == run.upstream_id and snapshot.status.rank > run.status.rank

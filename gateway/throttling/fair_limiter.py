@@ -27,7 +27,7 @@ class FairLimiter:
         self.rate = rate
         self._clock = clock
         self._queue = FairQueue(weights, max_waiting=MAX_WAITING)
-        self._turns: dict[QueuePosition, asyncio.Future[bool]] = {}
+        self._granted: dict[QueuePosition, asyncio.Future[bool]] = {}
         self._changed = asyncio.Event()
         self._closed = False
 
@@ -72,7 +72,7 @@ class FairLimiter:
             return False
         position = self._queue.join(name, until, returned=returned)
         granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._turns[position] = granted
+        self._granted[position] = granted
         if len(self._queue) == 1 or self._queue.next_deadline() == until:
             # Due before the time `run` sleeps until. In all other cases `run` wakes early enough.
             self._changed.set()
@@ -85,7 +85,7 @@ class FairLimiter:
                 self.give_back()
             raise
         finally:
-            del self._turns[position]
+            del self._granted[position]
 
     async def run(self) -> None:
         """Grant permits until cancelled."""
@@ -103,12 +103,12 @@ class FairLimiter:
         while self._queue and self.rate.wait(now) <= 0:
             position = self._queue.next()
             assert position is not None
-            granted = self._turns[position]
+            granted = self._granted[position]
             if not granted.done():
                 self.rate.take(now)
                 granted.set_result(True)
         for position in self._queue.expired(now):
-            if not (granted := self._turns[position]).done():
+            if not (granted := self._granted[position]).done():
                 granted.set_result(False)
         deadline = self._queue.next_deadline()
         return None if deadline is None else min(self.rate.wait(now), deadline - now)
@@ -121,7 +121,7 @@ class FairLimiter:
     def close(self) -> None:
         """Fail all waiters with `UpstreamUnavailable`, and every later call of `permit` too."""
         self._closed = True
-        for position, granted in self._turns.items():
+        for position, granted in self._granted.items():
             if not granted.done():
                 self._queue.leave(position)
                 granted.set_exception(_shutting_down())

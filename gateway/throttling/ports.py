@@ -6,7 +6,7 @@ from typing import Protocol
 class CreateLimiter(Protocol):
     """Limit the rate of creates. The permit is taken before anything is sent, while the create can still be dropped."""
 
-    async def create_turn(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
+    async def create_permit(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
         """Wait for a permit until `until` (monotonic time); return whether the create had to wait.
 
         `returned` is for a create that upstream refused with a 429: it goes ahead of the team's other creates. Raise

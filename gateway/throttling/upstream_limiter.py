@@ -154,7 +154,7 @@ class UpstreamLimiter:
 
     # `CreateLimiter`, used by creates.
 
-    async def create_turn(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
+    async def create_permit(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
         """Wait for a permit to create; return whether the create had to wait. Raise `RateLimited` on timeout."""
         name, limiter = self._limiter(operation)
         if limiter.take():

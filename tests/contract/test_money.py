@@ -76,7 +76,7 @@ async def test_a_limit_in_the_way_leaves_nothing_behind(store: Store) -> None:
     )
     outcome = await start(store, "1", prediction_={"user": "ann"}, reservation=ReservationRequest(100, 0, allowances))
     assert isinstance(outcome, Refused)
-    standing = outcome.refusal.standing
+    standing = outcome.refusal.status
     assert (standing.name, standing.of, standing.limit, standing.remaining) == (
         "budget_usd_per_day",
         SubjectKind.USER,

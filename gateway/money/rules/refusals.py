@@ -28,8 +28,8 @@ def shown(status: LimitStatus) -> dict[str, object]:
         "remaining": status.remaining,
     }
     for name, quantity in amounts.items():
-        body[name] = amount(status.sort, quantity)
-        if status.sort is LimitKind.DOLLARS:
+        body[name] = amount(status.kind, quantity)
+        if status.kind is LimitKind.DOLLARS:
             body[f"{name}_microusd"] = quantity
     body["resets_at"] = None if status.resets_at is None else times.render(status.resets_at)
     return body
@@ -45,7 +45,7 @@ def rate_shown(
             name=name,
             of=of,
             scope=scope,
-            sort=LimitKind.RATE,
+            kind=LimitKind.RATE,
             limit=limit,
             used=used,
             held=0,
@@ -55,9 +55,9 @@ def rate_shown(
     )
 
 
-def amount(sort: LimitKind, quantity: float) -> float | str:
+def amount(kind: LimitKind, quantity: float) -> float | str:
     """Convert an amount of a limit to its JSON form: dollars (string), seconds, or a count."""
-    match sort:
+    match kind:
         case LimitKind.DOLLARS:
             return money.usd(int(quantity))
         case LimitKind.SECONDS:
@@ -68,9 +68,9 @@ def amount(sort: LimitKind, quantity: float) -> float | str:
 
 def detail_of(refused: Refused, demand: ReservationRequest) -> str:
     """Return the refusal's text for the caller: which limit, whose, its value, its usage and its reset time."""
-    status = refused.standing
+    status = refused.status
     whose, seconds = _WHOSE[status.of], quota.seconds_to_wait(refused.retry_after)
-    match status.sort:
+    match status.kind:
         case LimitKind.RATE:
             return (
                 f"Request was throttled. The limit of {whose} is {status.limit:g} predictions per minute. "

@@ -153,8 +153,8 @@ def _limits(admitted: Admitted | None) -> dict[str, object]:
 
 
 def _limit(limit: Limit) -> dict[str, object]:
-    body: dict[str, object] = {"name": limit.name, "of": limit.of, "limit": refusals.amount(limit.sort, limit.limit)}
-    return body | ({"limit_microusd": int(limit.limit)} if limit.sort is LimitKind.DOLLARS else {})
+    body: dict[str, object] = {"name": limit.name, "of": limit.of, "limit": refusals.amount(limit.kind, limit.limit)}
+    return body | ({"limit_microusd": int(limit.limit)} if limit.kind is LimitKind.DOLLARS else {})
 
 
 def _price(prediction: Prediction, priced: Priced) -> dict[str, object]:

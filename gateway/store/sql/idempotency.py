@@ -8,7 +8,7 @@ import sqlite3
 from gateway.domain.records import RunState
 from gateway.predictions.ports.sharing import Idempotency, Mismatched, Pending, Replayed
 from gateway.store.sql.connections import Connections
-from gateway.store.sql.lookup import find_sight
+from gateway.store.sql.lookup import find_view
 from gateway.store.sql.queries import SQL
 
 
@@ -34,7 +34,7 @@ def first_request(
     body_sha256, prediction_id = row
     if body_sha256 != idempotency.body_sha256:
         return Mismatched()
-    first = find_sight(db, "prediction", {"id": prediction_id})
+    first = find_view(db, "prediction", {"id": prediction_id})
     if first is None:
         return None
     run = first.run

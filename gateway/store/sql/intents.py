@@ -12,7 +12,7 @@ from gateway.store.sql.cache import keep_entry
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.deliveries import queue_end, queue_ends
 from gateway.store.sql.ledger_entries import settle
-from gateway.store.sql.lookup import find_sight
+from gateway.store.sql.lookup import find_view
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import PREDICTIONS, RUNS
@@ -103,7 +103,7 @@ def _record_created(
 
 def _recorded(db: sqlite3.Connection, prediction_id: str) -> PredictionView:
     """Read the starter back: the store knows more of its run than the create's answer does."""
-    view = find_sight(db, "prediction", {"id": prediction_id})
+    view = find_view(db, "prediction", {"id": prediction_id})
     assert view is not None
     return view
 

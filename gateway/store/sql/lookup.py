@@ -16,7 +16,7 @@ def find_run(db: sqlite3.Connection, query: str, parameters: Parameters) -> Run 
     return None if row is None else RUNS.record(row)
 
 
-def find_sight(db: sqlite3.Connection, query: str, parameters: Parameters) -> PredictionView | None:
+def find_view(db: sqlite3.Connection, query: str, parameters: Parameters) -> PredictionView | None:
     """Return the prediction that a statement of `queries.sql` selects, with its run."""
     row = db.execute(SQL[query], parameters).fetchone()
     return None if row is None else view(row)

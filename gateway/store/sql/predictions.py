@@ -15,7 +15,7 @@ from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Un
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.deliveries import queue_end, queue_ends
 from gateway.store.sql.events import drop_events
-from gateway.store.sql.lookup import find_sight, list_runs
+from gateway.store.sql.lookup import find_view, list_runs
 from gateway.store.sql.outputs import release_copies
 from gateway.store.sql.paging import Bounds, Listing, Place, Statements
 from gateway.store.sql.queries import SQL
@@ -73,11 +73,11 @@ class SQLitePredictions(Connections):
 
     async def prediction(self, prediction_id: str) -> PredictionView | None:
         """Find a prediction by its id."""
-        return await self._read(lambda db: find_sight(db, "shown_prediction", {"id": prediction_id}))
+        return await self._read(lambda db: find_view(db, "shown_prediction", {"id": prediction_id}))
 
     async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
         """Find the prediction of a stream ticket."""
-        return await self._read(lambda db: find_sight(db, "prediction_by_ticket", {"ticket": ticket_sha256}))
+        return await self._read(lambda db: find_view(db, "prediction_by_ticket", {"ticket": ticket_sha256}))
 
     async def predictions(
         self,
@@ -137,7 +137,7 @@ def _place(item: PredictionView) -> Place:
 
 
 def _cancel(db: sqlite3.Connection, prediction_id: str, at: float, *, by_deadline: bool) -> Cancellation | None:
-    seen = find_sight(db, "shown_prediction", {"id": prediction_id})
+    seen = find_view(db, "shown_prediction", {"id": prediction_id})
     if seen is None:
         return None
     prediction, run = seen.prediction, seen.run

@@ -113,12 +113,12 @@ class Callers:
         self.limit_queue.freed("red")
 
 
-def refused(scope: str, wait: float = 1.0, sort: LimitKind = LimitKind.CONCURRENCY) -> Refused:
+def refused(scope: str, wait: float = 1.0, kind: LimitKind = LimitKind.CONCURRENCY) -> Refused:
     standing = LimitStatus(
         name="concurrent_predictions",
         of=SubjectKind(scope.partition("/")[0]),
         scope=scope,
-        sort=sort,
+        kind=kind,
         limit=1,
         used=1,
         held=0,
@@ -292,9 +292,9 @@ async def test_estimate_of_a_held_create_is_not_refused(limit_queue: LimitQueue,
     """An estimate says `refused` only where waiting would not help in time."""
     scope = "team/a"
     demand = ReservationRequest(10, 10, (Allowance(of=SubjectKind.TEAM, scope=scope, predictions=Rate.of(6, 1)),))
-    assert await limit_queue.foresee(demand, 20.0) is None
+    assert await limit_queue.predict_refusal(demand, 20.0) is None
     meters.known[scope] = Counters(full_at=clock.now() + 10)
-    assert await limit_queue.foresee(demand, 20.0) is None
-    found = await limit_queue.foresee(demand, 5.0)
+    assert await limit_queue.predict_refusal(demand, 20.0) is None
+    found = await limit_queue.predict_refusal(demand, 5.0)
     assert found is not None
-    assert found.standing.name == "predictions_per_minute"
+    assert found.status.name == "predictions_per_minute"

@@ -35,12 +35,12 @@ from tests.support.records import ended, intent, live, prediction
 from tests.support.sharing_store import fail
 
 
-def refusal(sort: LimitKind, retry_after: float = 1.0) -> LimitRefused:
+def refusal(kind: LimitKind, retry_after: float = 1.0) -> LimitRefused:
     standing = LimitStatus(
         name="limit",
         of=SubjectKind.TEAM,
         scope="team/red",
-        sort=sort,
+        kind=kind,
         limit=1,
         used=1,
         held=0,

@@ -39,7 +39,7 @@ class Limiter:
         self.returned = 0
         self.error: GatewayError | None = None
 
-    async def create_turn(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
+    async def create_permit(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
         """Wait for a permit."""
         self.asked.append(returned)
         has_waited = not self.free.is_set()

@@ -62,9 +62,9 @@ def begin(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     return asyncio.create_task(work)
 
 
-def create_turn(account: UpstreamLimiter, team: str, *, seconds: float = 1e6, returned: bool = False) -> Any:
+def create_permit(account: UpstreamLimiter, team: str, *, seconds: float = 1e6, returned: bool = False) -> Any:
     until = account._clock.monotonic() + seconds
-    return account.create_turn(CREATE, team, until, returned=returned)
+    return account.create_permit(CREATE, team, until, returned=returned)
 
 
 async def empty(account: UpstreamLimiter) -> None:
@@ -80,7 +80,7 @@ async def test_free_turn_needs_no_waiting(clock: ManualClock, notes: RecordingOb
     async with opened(clock, notes, teams(a=1)) as account:
         await settle()
         tasks = asyncio.all_tasks()
-        coroutine = create_turn(account, "a")
+        coroutine = create_permit(account, "a")
         with pytest.raises(StopIteration) as done:
             coroutine.send(None)
         assert done.value.value is False
@@ -96,7 +96,7 @@ async def test_sixteen_teams_share_creates_by_weight(clock: ManualClock, notes: 
 
         async def want(name: str) -> None:
             while True:
-                await create_turn(account, name)
+                await create_permit(account, name)
                 got[name] += 1
 
         await empty(account)
@@ -115,9 +115,9 @@ async def test_quiet_teams_first_create_waits_less_than_a_round(clock: ManualClo
     async with opened(clock, notes, teams(**SIXTEEN)) as account:
         quiet, *busy = sorted(SIXTEEN, key=SIXTEEN.__getitem__)
         await empty(account)
-        crowd = [begin(create_turn(account, name)) for name in busy for _ in range(100)]
+        crowd = [begin(create_permit(account, name)) for name in busy for _ in range(100)]
         await clock.advance(30)
-        first = begin(create_turn(account, quiet))
+        first = begin(create_permit(account, quiet))
         await clock.advance(16 * 0.1)
         assert first.done()
         for task in crowd:
@@ -129,7 +129,7 @@ async def test_idle_shares_are_lent(clock: ManualClock, notes: RecordingObserver
     """With no other team active, the lightest team has all of the account."""
     async with opened(clock, notes, teams(light=1, heavy=100)) as account:
         await empty(account)
-        waiting = [begin(create_turn(account, "light")) for _ in range(600)]
+        waiting = [begin(create_permit(account, "light")) for _ in range(600)]
         await clock.advance(60)
         assert sum(task.done() for task in waiting) == 600
 
@@ -138,7 +138,7 @@ async def test_expired_wait_names_the_accounts_limit(clock: ManualClock, notes: 
     """After its 20 seconds: 429 of the account, with the time after which another attempt makes sense."""
     async with opened(clock, notes, teams(a=1), creates=1) as account:
         await empty(account)
-        waiting = begin(create_turn(account, "a", seconds=20))
+        waiting = begin(create_permit(account, "a", seconds=20))
         await clock.advance(19.9)
         assert not waiting.done()
         await clock.advance(0.1)
@@ -158,14 +158,14 @@ async def test_team_without_a_wait_time_is_refused_at_once(clock: ManualClock, n
     async with opened(clock, notes, teams(a=1)) as account:
         await empty(account)
         with pytest.raises(RateLimited):
-            await create_turn(account, "a", seconds=0)
+            await create_permit(account, "a", seconds=0)
 
 
 async def test_one_timer_serves_all_waiters(clock: ManualClock, notes: RecordingObserver):
     """Five hundred wait, each with its own deadline: one sleeps."""
     async with opened(clock, notes, teams(a=1, b=1), creates=6) as account:
         await empty(account)
-        waiting = [begin(create_turn(account, "ab"[number % 2], seconds=5 + number / 100)) for number in range(500)]
+        waiting = [begin(create_permit(account, "ab"[number % 2], seconds=5 + number / 100)) for number in range(500)]
         await settle()
         assert clock.sleeping == 1
         await clock.advance(30)
@@ -178,7 +178,7 @@ async def test_earlier_deadline_is_kept(clock: ManualClock, notes: RecordingObse
     """A caller with a shorter wait comes after one with a longer wait."""
     async with opened(clock, notes, teams(a=1, b=1), creates=1) as account:
         await empty(account)
-        patient, hasty = begin(create_turn(account, "a", seconds=50)), begin(create_turn(account, "b", seconds=2))
+        patient, hasty = begin(create_permit(account, "a", seconds=50)), begin(create_permit(account, "b", seconds=2))
         await clock.advance(2)
         assert (patient.done(), hasty.done()) == (False, True)
         with pytest.raises(RateLimited):
@@ -191,7 +191,7 @@ async def test_cancelled_waiter_gives_its_place_back(clock: ManualClock, notes: 
     """The next in line moves up as if it had never been there."""
     async with opened(clock, notes, teams(a=1), creates=60) as account:
         await empty(account)
-        first, second = begin(create_turn(account, "a")), begin(create_turn(account, "a"))
+        first, second = begin(create_permit(account, "a")), begin(create_permit(account, "a"))
         await settle()
         first.cancel()
         await clock.advance(1.0)
@@ -203,11 +203,11 @@ async def test_turn_given_to_a_cancelled_waiter_goes_to_the_next(clock: ManualCl
     """Given and cancelled at one moment: it is not lost."""
     async with opened(clock, notes, teams(a=1), creates=60) as account:
         await empty(account)
-        first, second = begin(create_turn(account, "a")), begin(create_turn(account, "a"))
+        first, second = begin(create_permit(account, "a")), begin(create_permit(account, "a"))
         await settle()
         clock._passed += 1.0
         account.creates._changed.set()
-        while not any(turn.done() for turn in account.creates._turns.values()):
+        while not any(turn.done() for turn in account.creates._granted.values()):
             await asyncio.sleep(0)
         first.cancel()
         await settle()
@@ -219,11 +219,11 @@ async def test_number_of_waiters_per_team_is_limited(clock: ManualClock, notes: 
     """A thousand wait; the next one of that team is refused at once, another team's is not."""
     async with opened(clock, notes, teams(a=1, b=1), creates=1) as account:
         await empty(account)
-        crowd = [begin(create_turn(account, "a")) for _ in range(MAX_WAITING)]
+        crowd = [begin(create_permit(account, "a")) for _ in range(MAX_WAITING)]
         await settle()
         with pytest.raises(RateLimited, match="1000 requests of your team are already queued"):
-            await create_turn(account, "a")
-        other = begin(create_turn(account, "b"))
+            await create_permit(account, "a")
+        other = begin(create_permit(account, "b"))
         await settle()
         assert not other.done()
         assert notes.refusals == [("creates", "queue_full")]
@@ -237,26 +237,26 @@ async def test_shutdown_releases_all_waiters(clock: ManualClock, notes: Recordin
     """A shutdown answers waiting calls, and later ones."""
     async with opened(clock, notes, teams(a=1)) as account:
         await empty(account)
-        waiting = begin(create_turn(account, "a"))
+        waiting = begin(create_permit(account, "a"))
         await settle()
         account.close()
         with pytest.raises(UpstreamUnavailable):
             await waiting
         with pytest.raises(UpstreamUnavailable):
-            await create_turn(account, "a")
+            await create_permit(account, "a")
         await clock.advance(60)
-        assert await create_turn(account, "a") is False
+        assert await create_permit(account, "a") is False
 
 
 async def test_upstreams_refusals_are_learned(clock: ManualClock, notes: RecordingObserver):
     """Low on credit: the refused create goes first when the pause is over, the others at six a minute."""
     async with opened(clock, notes, teams(a=1)) as account:
-        assert await create_turn(account, "a") is False
+        assert await create_permit(account, "a") is False
         account.observe_response(CREATE, Answer(429, {"retry-after": "5"}, LOW_CREDIT))
         assert notes.throttles == ["creates"]
-        later = [begin(create_turn(account, "a")) for _ in range(3)]
+        later = [begin(create_permit(account, "a")) for _ in range(3)]
         await settle()
-        again = begin(create_turn(account, "a", returned=True))
+        again = begin(create_permit(account, "a", returned=True))
         await clock.advance(4.9)
         assert not again.done()
         await clock.advance(0.1)
@@ -349,6 +349,6 @@ async def test_background_calls_are_the_gateways_own(clock: ManualClock, notes: 
 async def test_trainings_count_with_all_other_calls(clock: ManualClock, notes: RecordingObserver):
     """As upstream counts them (2999 left after the first); their turn is taken where creates take theirs."""
     async with opened(clock, notes, teams(a=1)) as account:
-        assert await account.create_turn("trainings.create", "a", clock.monotonic() + 20) is False
+        assert await account.create_permit("trainings.create", "a", clock.monotonic() + 20) is False
         assert account.take("trainings.create")
         assert [state.used for state in account.states()] == [0, 1]

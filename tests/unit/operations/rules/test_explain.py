@@ -216,7 +216,7 @@ def test_admission_is_shown_without_what_did_not_apply():
     demand = ReservationRequest(300_000, 3000, allowances)
     assert admitted(demand, 9.0) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 0.0, None)
     standing = LimitStatus(
-        name="predictions_per_minute", of=SubjectKind.KEY, scope="key/k1", sort=LimitKind.RATE, limit=30, used=5,
+        name="predictions_per_minute", of=SubjectKind.KEY, scope="key/k1", kind=LimitKind.RATE, limit=30, used=5,
         held=0, remaining=0, resets_at=None,
     )  # fmt: skip
     assert admitted(demand, 1.5, standing) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 1.5, PER_MINUTE)
