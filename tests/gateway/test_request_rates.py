@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly import build
+from gateway.assembly import base
 from gateway.runtime.clock import SystemClock
 from gateway.simulator import Simulator
 from gateway.throttling.rules.request_rates import NAME
@@ -274,7 +274,7 @@ async def test_hammering_a_refusal_reaches_neither_store_nor_upstream(
 ):
     """A thousand refused requests of every sort: not one step of the store, not one call."""
     steps: Counter[str] = Counter()
-    open_store = build.open_store
+    open_store = base.open_store
 
     class Counting:
         """The store, and how often it was asked."""
@@ -286,7 +286,7 @@ async def test_hammering_a_refusal_reaches_neither_store_nor_upstream(
             steps[name] += 1
             return getattr(self._store, name)
 
-    monkeypatch.setattr(build, "open_store", Counting)
+    monkeypatch.setattr(base, "open_store", Counting)
     async with open_gateway(teams={"alpha": slow(1, 1)}, clock=Still()) as stack:
         made = await create(stack, model=FAST)
         assert made.status == 201
