@@ -265,8 +265,8 @@ class Money(RuleBasedStateMachine):
                 full_at=meter.full_at,
             )
             limits = self.limits[team]
-            for limit, spent in ((limits.per_day, day), (limits.per_month, month)):
-                assert limit is None or spent + held <= limit + self.slack[team]
+            for limit, spent, window in ((limits.per_day, day, "%Y-%m-%d"), (limits.per_month, month, "%Y-%m")):
+                assert limit is None or spent + held <= limit + self.slack[team] + self.expired_credit(team, window)
             assert limits.concurrent is None or self.open(team) <= limits.concurrent
             settled = [run for run in self.runs.values() if run.team == team and run.state == "ended"]
             rows = self.stack.do(self.stack.store.usage(By.TEAM, since=0, until=10**6, team=name))
@@ -317,6 +317,12 @@ class Money(RuleBasedStateMachine):
         if adjusted and user is None:
             lines += [(amount, at) for whose, amount, at in self.adjusted if whose == team]
         return sum(amount for amount, at in lines if datetime.fromtimestamp(at, UTC).strftime(window) == now)
+
+    def expired_credit(self, team: str, window: str) -> int:
+        """Sum up the credits of other windows: a run that one of them let in may still be held in this one."""
+        now = datetime.fromtimestamp(self.now, UTC).strftime(window)
+        granted = [(-amount, at) for whose, amount, at in self.adjusted if whose == team and amount < 0]
+        return sum(amount for amount, at in granted if datetime.fromtimestamp(at, UTC).strftime(window) != now)
 
     @staticmethod
     def over(limit: int | None, used: int, amount: int) -> bool:
