@@ -71,7 +71,7 @@ async def test_a_listener_of_any_event_that_fails_is_counted_and_silences_no_oth
     """One defect costs one part its event, and shows in the metrics under that part's name."""
     for add, publish in publishers(events):
         called: list[object] = []
-        observer.failed_listeners.clear()
+        observer.noted.clear()
         caplog.clear()
         add(Listener.WEBHOOKS, fail)
         add(Listener.STREAMS, called.append)
