@@ -1,15 +1,15 @@
 """What the end of a run means for money beside its settlement, which is part of the store's step."""
 
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.run_end import RunEnded
 from gateway.money.budget_alerts import Budgets
-from gateway.money.ports import MoneyObserver
 from gateway.money.pricing import Pricing
 
 
 class Accounting:
     """End-of-run listener: learns the cost, checks budget alerts, counts spend and savings."""
 
-    def __init__(self, pricing: Pricing, budgets: Budgets, observer: MoneyObserver) -> None:
+    def __init__(self, pricing: Pricing, budgets: Budgets, observer: LimitObserver) -> None:
         self._pricing = pricing
         self._budgets = budgets
         self._observer = observer

@@ -4,13 +4,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.domain.ledger import By, Entry, Reservation, Settlement, Usage
-from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Counters
 from gateway.domain.records import Run
 from gateway.money.rules.audit import Audited
-
-# The former name, until the modules that use it have moved to the new one.
-MoneyObserver = LimitObserver
 
 
 class Ledger(Protocol):

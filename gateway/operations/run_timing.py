@@ -1,6 +1,6 @@
 """Measures how long each run waited for its start, and how long it took."""
 
-from gateway.domain.ports.observers import RunObserver
+from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.run_end import RunEnded
 from gateway.predictions.rules import run_times
 
@@ -8,7 +8,7 @@ from gateway.predictions.rules import run_times
 class RunTimings:
     """End-of-run listener that measures runs."""
 
-    def __init__(self, observer: RunObserver) -> None:
+    def __init__(self, observer: PredictionObserver) -> None:
         self._observer = observer
 
     def on_run_ended(self, ended: RunEnded) -> None:

@@ -16,7 +16,7 @@ from gateway.access.policy import Policy
 from gateway.domain import admission_record
 from gateway.domain.create_request import CreateCommand, CreateContext, Created
 from gateway.domain.ports.clock import Clock
-from gateway.domain.ports.observers import PredictionObserver
+from gateway.domain.ports.observers import LimitObserver, PredictionObserver
 from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import PredictionView, Source
 from gateway.domain.teams import Caller
@@ -30,7 +30,6 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.money.limit_queue import LimitQueue, QueueEntry, WaitForLimit
-from gateway.money.ports import MoneyObserver
 from gateway.money.pricing import Pricing
 from gateway.predictions import in_flight
 from gateway.predictions.joining import JoinService, RetryCreate
@@ -111,7 +110,7 @@ class CreateService:
         records: NewRecords,
         pricing: Pricing,
         limit_queue: LimitQueue,
-        money: MoneyObserver,
+        money: LimitObserver,
     ) -> None:
         self._store = store
         self._run_creator = run_creator

@@ -219,11 +219,11 @@ class PredictionService:
         One that has ended stays as it is. Raise `NotFound` as `get` does.
         """
         await self.owned(caller, prediction_id, kind)
-        return await self._tasks.to_the_end(self._cancel(prediction_id))
+        return await self._tasks.run_to_completion(self._cancel(prediction_id), "cancel")
 
     async def expire(self, prediction_id: str) -> None:
         """End a prediction whose deadline has come: `aborted` if its run has not started, else `canceled`."""
-        await self._tasks.to_the_end(self._cancel(prediction_id, by_deadline=True))
+        await self._tasks.run_to_completion(self._cancel(prediction_id, by_deadline=True), "expire")
 
     async def _cancel(self, prediction_id: str, *, by_deadline: bool = False) -> PredictionView:
         cancellation = await self._store.cancel(prediction_id, self._clock.now(), by_deadline=by_deadline)

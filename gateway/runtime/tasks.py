@@ -86,19 +86,6 @@ class Tasks:
         result: T = await call.result()
         return result
 
-    # The former names, until the services of predictions have moved to the new ones.
-
-    async def to_the_end(self, work: Work[T]) -> T:
-        """Like `run_to_completion`, but an exception that nobody waits for is dropped."""
-        call = self._start(work, "create")
-        call.is_delivered = True
-        result: T = await call.result()
-        return result
-
-    def in_background(self, work: Work[object]) -> None:
-        """Like `spawn`."""
-        self.spawn(work, "create")
-
     def forget_flights(self) -> None:
         """Let the next `single_flight` of every key start a new call. Calls that run go on."""
         self._by_key.clear()

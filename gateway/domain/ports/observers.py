@@ -211,8 +211,3 @@ class OperationsObserver(Protocol):
     def config_reloaded(self, result: str, at: float) -> None:
         """Count a reload: `taken`, or `refused`. `at` is its epoch time."""
         ...
-
-
-# The former names, until the modules that use them have moved to the new ones.
-AdoptionObserver = PredictionObserver
-RunObserver = PredictionObserver
