@@ -58,7 +58,7 @@ class QueueEntry:
         limit_queue: "LimitQueue",
         caller: Caller,
         command: CreateCommand,
-        demand: ReservationRequest | None,
+        demand: ReservationRequest,
         number: int,
     ) -> None:
         self._limit_queue = limit_queue
@@ -66,7 +66,7 @@ class QueueEntry:
         self.command = command
         self.demand = demand
         self.number = number
-        self.scopes = tuple(each.scope for each in demand.allowances) if demand is not None else ()
+        self.scopes = tuple(each.scope for each in demand.allowances)
         self.line: str | None = None
         """The scope in whose line it stands."""
         self.turn = asyncio.Event()
@@ -136,7 +136,7 @@ class LimitQueue:
         return self.waiting if team is None else self._waiting[team]
 
     @contextmanager
-    def place(self, caller: Caller, command: CreateCommand, demand: ReservationRequest | None) -> Iterator[QueueEntry]:
+    def place(self, caller: Caller, command: CreateCommand, demand: ReservationRequest) -> Iterator[QueueEntry]:
         """Give a create its place, which it leaves at the end of the context."""
         place = QueueEntry(self, caller, command, demand, next(self._numbers))
         try:
@@ -192,7 +192,6 @@ class LimitQueue:
         if self._is_closing or place.command.has_left():
             raise UpstreamUnavailable("The gateway is shutting down, or the caller has left.", retry_after=1)
         if self._clock.monotonic() >= place.command.hold_until:
-            assert place.demand is not None
             known = refused or line.refused
             assert known is not None
             raise self.refusal(known, place.demand, place.team)
@@ -203,7 +202,6 @@ class LimitQueue:
             if place.line is None and self._waiting[place.team] >= MAX_WAITING:
                 known = refused or self._lines[scope].refused
                 assert known is not None
-                assert place.demand is not None
                 raise self.refusal(known, place.demand, place.team)
             self.leave(place)
             line = self._lines.setdefault(scope, _Line())
