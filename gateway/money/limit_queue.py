@@ -59,7 +59,7 @@ class QueueEntry:
         limit_queue: "LimitQueue",
         caller: Caller,
         command: CreateCommand,
-        demand: ReservationRequest | None,
+        demand: ReservationRequest,
         number: int,
     ) -> None:
         self._limit_queue = limit_queue
@@ -67,7 +67,7 @@ class QueueEntry:
         self.command = command
         self.demand = demand
         self.number = number
-        self.scopes = tuple(each.scope for each in demand.allowances) if demand is not None else ()
+        self.scopes = tuple(each.scope for each in demand.allowances)
         self.line: str | None = None
         """The scope in whose queue it waits; `None` while it does not wait."""
         self.turn = asyncio.Event()
@@ -141,7 +141,7 @@ class LimitQueue:
         return self.waiting if team is None else self._waiting[team]
 
     @contextmanager
-    def place(self, caller: Caller, command: CreateCommand, demand: ReservationRequest | None) -> Iterator[QueueEntry]:
+    def place(self, caller: Caller, command: CreateCommand, demand: ReservationRequest) -> Iterator[QueueEntry]:
         """Create a create's entry. The entry leaves the queue at the end of the context."""
         entry = QueueEntry(self, caller, command, demand, next(self._numbers))
         try:
@@ -199,7 +199,6 @@ class LimitQueue:
         if self._is_closing or entry.command.has_left():
             raise UpstreamUnavailable("The gateway is shutting down, or the caller has disconnected.", retry_after=1)
         if self._clock.monotonic() >= entry.command.hold_until:
-            assert entry.demand is not None
             known = refused or queue.refused
             assert known is not None
             raise self.refusal(known, entry.demand, entry.team)
@@ -210,7 +209,6 @@ class LimitQueue:
             if entry.line is None and self._waiting[entry.team] >= MAX_WAITING:
                 known = refused or self._queues[scope].refused
                 assert known is not None
-                assert entry.demand is not None
                 raise self.refusal(known, entry.demand, entry.team)
             self.leave(entry)
             queue = self._queues.setdefault(scope, _ScopeQueue())

@@ -17,7 +17,6 @@ from gateway.domain import admission_record
 from gateway.domain.create_request import CreateCommand, CreateContext, Created
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver, PredictionObserver
-from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import PredictionView, Source
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
@@ -68,9 +67,10 @@ class _Attempts:
         self._failed = 0
         self._has_detached = False
 
-    def take_place(self, limit_queue: LimitQueue, price: ReservationRequest) -> QueueEntry:
-        """Return the place in the queue of limits."""
+    def take_place(self, limit_queue: LimitQueue, pricing: Pricing) -> QueueEntry:
+        """Return its place in the queue of limits. Price the run when it is taken. Raise `PriceUnknown`."""
         if self.place is None:
+            price = reservation_of(self.context, pricing)
             place = limit_queue.place(self.context.caller, self.context.command, price)
             self.place = self._queue.enter_context(place)
         return self.place
@@ -223,17 +223,16 @@ class CreateService:
         self, attempts: _Attempts, identity: Identity, request: ShareRequest
     ) -> Created | Answer | WaitForLimit | RetryCreate:
         """Start a run, unless a create that came earlier waits for one of the same limits."""
-        price = reservation_of(attempts.context, self._pricing)
-        place = attempts.take_place(self._limit_queue, price)
+        place = attempts.take_place(self._limit_queue, self._pricing)
         if (behind := place.check_turn()) is not None:
             return behind
         run = self._records.intent(attempts.context, identity, request.now)
-        admitted = admission_record.admitted(price, place.waited_seconds, place.waited_for)
+        admitted = admission_record.admitted(place.demand, place.waited_seconds, place.waited_for)
         pending_creates = self._run_creator.pending_creates
         # The pending create exists before the intent does: whoever joins the intent finds it.
         pending_creates.start(run)
         try:
-            outcome = await self._store.start(request, run, reservation=price, admitted=admitted)
+            outcome = await self._store.start(request, run, reservation=place.demand, admitted=admitted)
         except BaseException as exc:
             error = (
                 exc if isinstance(exc, GatewayError) else StoreUnavailable("The store did not answer.", retry_after=1)
@@ -247,7 +246,7 @@ class CreateService:
         pending_creates.resolve(run.id, in_flight.NotSent(UpstreamUnavailable("Another request started the run.")))
         if isinstance(outcome, Refused):
             if outcome.refusal.status.kind.is_budget:
-                raise self._limit_queue.refusal(outcome.refusal, price, run.team)
+                raise self._limit_queue.refusal(outcome.refusal, place.demand, run.team)
             return WaitForLimit(outcome.refusal)
         return await self._answer(attempts, identity, outcome)
 

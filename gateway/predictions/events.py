@@ -29,7 +29,7 @@ MAX_RETRYING = 1000
 
 
 class Listener(StrEnum):
-    """Names of listeners, for logs and metrics."""
+    """Names of listeners, and of the steps that follow the record of a create, for logs and metrics."""
 
     ACCOUNTING = "accounting"
     DEADLINES = "deadlines"

@@ -88,7 +88,7 @@ def _record_created(
         view = PredictionView(prediction, run)
     else:
         saved = _save(db, run, known)
-        _replace_leader(db, known.leader_id, prediction)
+        _replace_placeholder(db, known.leader_id, prediction)
         view = PredictionView(prediction, saved) if saved is not None else _recorded(db, prediction.id)
     if run.state is RunState.ENDED:
         settle(db, run.id, settlement or Settlement(at=run.ended_at or run.intended_at))
@@ -141,7 +141,7 @@ def _answering(run: Run) -> Run:
     return run if may_answer else replace(run, cache_until=None)
 
 
-def _replace_leader(db: sqlite3.Connection, placeholder_id: str, starter: Prediction) -> None:
-    if db.execute(SQL["save_leader"], (*PREDICTIONS.row(starter), placeholder_id, starter.run_id)).rowcount == 0:
+def _replace_placeholder(db: sqlite3.Connection, placeholder_id: str, starter: Prediction) -> None:
+    if db.execute(SQL["save_starter"], (*PREDICTIONS.row(starter), placeholder_id, starter.run_id)).rowcount == 0:
         db.execute(SQL["add_prediction"], PREDICTIONS.row(starter))
     db.execute(SQL["move_key"], {"from_id": placeholder_id, "to_id": starter.id})

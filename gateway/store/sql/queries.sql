@@ -35,7 +35,7 @@ SELECT 1 FROM runs WHERE upstream_id = :upstream_id AND kind = :kind AND id <> :
 -- name: add_prediction
 INSERT INTO predictions ({prediction}) VALUES ({prediction_values}) ON CONFLICT (id) DO NOTHING;
 
--- name: save_leader
+-- name: save_starter
 UPDATE predictions SET ({prediction}) = ({prediction_values}) WHERE id = ? AND run_id = ?;
 
 -- name: run_of_prediction
@@ -89,7 +89,7 @@ RETURNING fingerprint;
 -- While the model was unknown, that was the reason.
 UPDATE predictions SET reason = :reason WHERE run_id = :run_id AND reason = 'model-unknown';
 
--- name: part
+-- name: detach
 DELETE FROM predictions WHERE id = :id AND source = 'joined';
 
 -- name: run

@@ -70,7 +70,7 @@ class SQLiteSharing(Connections):
             joined = joined_prediction(db, prediction_id)
             if joined is not None:
                 take_back_join(db, joined)
-                db.execute(SQL["part"], {"id": prediction_id})
+                db.execute(SQL["detach"], {"id": prediction_id})
                 db.execute(SQL["forget_key"], {"prediction_id": prediction_id})
                 forget_end(db, prediction_id)
 
