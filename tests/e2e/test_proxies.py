@@ -58,7 +58,7 @@ async def test_documented_config_passes_streams(upstream: Simulator, tmp_path: P
         assert "none more than" in said
         assert f"links      {proxy.url}/v1\n" in said
         assert "version    HTTP/2 is offered\n" in said
-        assert "silence    3 seconds" in said
+        assert "silence    the stream survived 3 seconds" in said
         assert said.endswith("ok\n")
     assert not len(upstream.requests)
 
