@@ -6,7 +6,7 @@ from gateway.domain.ledger import Settlement
 from gateway.domain.records import Source, Status
 from gateway.domain.run_end import MAX_LISTED, RunEnded, SharedBy
 from gateway.store.interface import Store
-from tests.support.records import NOW, ended, go, join, lead, live, prediction, wish
+from tests.support.records import NOW, ended, go, join, lead, live, prediction, share
 
 HOOK = {"webhook": "https://a.example/hook"}
 COST = Settlement(at=NOW + 9, microusd=70, milliseconds=900, target="acme/toy", reason="succeeded")
@@ -51,7 +51,7 @@ async def test_the_end_can_be_read_again_as_it_was_returned(store: Store) -> Non
     await join(store, "2", prediction_=HOOK)
     assert await store.ended_run("run1") is None
     outcome = await end(store)
-    await store.begin(wish("3", fingerprint="F"))
+    await share(store, "3", fingerprint="F")
     assert await store.ended_run("run1") == outcome
 
 
