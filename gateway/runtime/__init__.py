@@ -1,1 +1,1 @@
-"""The clock, tasks, live settings, sleeping, random bytes and a small cache: what every service needs from the process."""
+"""What every service needs of the process: clock, tasks, live settings, sleeping, random bytes, a small cache."""
