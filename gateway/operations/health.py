@@ -1,6 +1,6 @@
-"""Whether the gateway can do its work: the store answers, and upstream takes the account's token.
+"""Readiness checks: the store works, and upstream accepts the account's token.
 
-Upstream is asked rarely, however often a prober asks us.
+The result for upstream is cached, so the number of probes does not change the number of requests to upstream.
 """
 
 import asyncio
@@ -11,23 +11,23 @@ import msgspec
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.errors import GatewayError
-from gateway.operations.ports.health import Ping
+from gateway.operations.ports import Ping
 
 _UPSTREAM_TTL_SECONDS = 60.0
-_AFTER_TROUBLE_SECONDS = 5.0
-_PATIENCE_SECONDS = 5.0
+_AFTER_FAILURE_SECONDS = 5.0
+_TIMEOUT_SECONDS = 5.0
 _OK = "ok"
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a readiness probe says."""
+    """The result of a readiness probe."""
 
     ready: bool
     checks: Mapping[str, str]
 
 
 class Health:
-    """Answers readiness probes."""
+    """Runs readiness checks."""
 
     def __init__(self, store: Ping, upstream: Upstream, clock: Clock, token_is_refused: Callable[[], bool]) -> None:
         self._store = store
@@ -40,13 +40,13 @@ class Health:
         self.draining = False
 
     async def report(self) -> Report:
-        """Check what readiness needs."""
-        checks = {"store": await self._store_says(), "upstream": await self._upstream_check()}
+        """Run all checks. Each result is `ok` or a description of the failure."""
+        checks = {"store": await self._store_check(), "upstream": await self._upstream_check()}
         if self.draining:
             checks["gateway"] = "shutting down"
-        return Report(all(says == _OK for says in checks.values()), checks)
+        return Report(all(result == _OK for result in checks.values()), checks)
 
-    async def _store_says(self) -> str:
+    async def _store_check(self) -> str:
         try:
             await self._store.ping()
         except GatewayError as exc:
@@ -59,17 +59,17 @@ class Health:
             stale = self._upstream_says == _OK and self._token_is_refused()
             if not self._upstream_says or now >= self._ask_again_at or stale:
                 self._upstream_says = await self._ask()
-                lasts = _UPSTREAM_TTL_SECONDS if self._upstream_says == _OK else _AFTER_TROUBLE_SECONDS
-                self._ask_again_at = now + lasts
+                ttl = _UPSTREAM_TTL_SECONDS if self._upstream_says == _OK else _AFTER_FAILURE_SECONDS
+                self._ask_again_at = now + ttl
             return self._upstream_says
 
     async def _ask(self) -> str:
         try:
-            # A prober has little patience; upstream's deadlines are for callers.
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            # Probes time out sooner than the upstream client does.
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 answer = await self._upstream.read("account.get", "/account")
         except TimeoutError:
-            return "Replicate does not answer in time."
+            return "Replicate did not answer in time."
         except GatewayError as exc:
             return exc.detail
         return _OK if answer.is_ok else f"GET /account answered {answer.status}"

@@ -209,7 +209,7 @@ async def test_a_file_of_a_newer_gateway_is_refused_and_left_alone(store: SQLite
     await store._write(lambda db: db.execute("PRAGMA user_version = 99"))
     await store.close()
     before = path.read_bytes()
-    with pytest.raises(StoreUnavailable, match=r"newer gateway \(schema 99"):
+    with pytest.raises(StoreUnavailable, match=r"newer gateway \(schema version 99"):
         await SQLiteStore(path).open()
     assert path.read_bytes() == before
 
@@ -273,7 +273,7 @@ async def test_a_real_second_process_reads_and_writes_beside(store: SQLiteStore,
 
 
 # Tables that have a row for each run under way, or for whoever has one.
-OF_ALL_UNDER_WAY = ("stuck_reservations", "held_by_scope", "meters_in_use", "empty_meters")
+OF_ALL_UNDER_WAY = ("stuck_reservations", "held_by_scope", "meters_in_use", "clear_meters")
 # What is summed up is found by an index, and is as much as a window has days, keys, models and users, or a step lines.
 SUMS = (
     *("usage_by_key", "usage_by_model", "usage_by_user", "audited_days", "audited_users", "audited_spent"),
@@ -314,6 +314,7 @@ async def test_every_statement_is_served_from_an_index(store: SQLiteStore, name:
         ("deadlines", "predictions_waiting (run_id=?)"),
         ("deadlines", "runs_open (id>?)"),
         ("predictions_of_run", "predictions_by_run (run_id=?)"),
+        ("sharers", "predictions_by_run (run_id=?)"),
         ("other_run_of_upstream_id", "runs_by_upstream_id (upstream_id=? AND kind=?)"),
         ("owns_upstream_id", "runs_by_upstream_id (upstream_id=?)"),
         ("runs_to_clear", "runs_to_clear (ended_at<?)"),
@@ -359,9 +360,9 @@ def test_a_url_names_a_file(url: str, path: str) -> None:
         ("gateway.sqlite", "expected sqlite:///"),
         ("", "expected sqlite:///"),
         ("sqlite://gateway.sqlite", "expected sqlite:///"),
-        ("sqlite:///", "names no file"),
-        ("sqlite:////var/", "names no file"),
-        ("sqlite:///:memory:", "forgets"),
+        ("sqlite:///", "has no file name"),
+        ("sqlite:////var/", "has no file name"),
+        ("sqlite:///:memory:", "would lose"),
         ("sqlite:///x.db?mode=ro", "expected sqlite:///"),
     ],
 )

@@ -13,9 +13,9 @@ from tests.support.crash_rounds import Matrix, crash_upstream, play
 from tests.support.rounds import seeds, split
 
 POINTS = [
-    ("before", "lead", 1),
-    ("amid", "lead", 5),
-    ("after", "lead", 3),
+    ("before", "start", 1),
+    ("amid", "start", 5),
+    ("after", "start", 3),
     ("after", "join", 2),
     ("after", "hit", 1),
     ("before", "create", 2),

@@ -141,7 +141,7 @@ async def test_figures_equal_the_ledger(open_gateway: OpenGateway):
         assert ["Limit: dollars", "beta", "1"] in shown.rows["refusals"]
         assert ["Budget exceeded", "–", "1"] in shown.rows["refusals"]
         assert [row[1:3] for row in shown.rows["recent-errors"]] == [["beta", "predictions.create: 402"]]
-        assert "The budget of your team" in shown.rows["recent-errors"][0][3]
+        assert "Over budget: your team has" in shown.rows["recent-errors"][0][3]
         await cancel_prediction(alpha, slow)
 
 

@@ -22,7 +22,8 @@ from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event
 from tests.support.clock import ManualClock
-from tests.support.fake_streams import HI, FakeStreamObserver
+from tests.support.fake_streams import HI
+from tests.support.observer import RecordingObserver
 
 ORDERS = 150
 HEARTBEAT = Block.of(b":\n\n")
@@ -92,7 +93,7 @@ class Scene:
 
     async def read(self, last_event_id: str | None) -> None:
         """Read as a request does."""
-        line, observer = Line(self.choice), FakeStreamObserver()
+        line, observer = Line(self.choice), RecordingObserver()
         played = cast("Any", line)
         reader = Reader(
             web.StreamResponse(), cast("AbstractStreamWriter", played), cast("Connection", played), is_chunked=False

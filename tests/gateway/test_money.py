@@ -81,7 +81,7 @@ async def test_spent_budget_refuses_with_402_and_details(open_gateway: OpenGatew
         assert body["title"] == "Budget exceeded"
         assert body["status"] == 402
         assert "your team" in body["detail"]
-        assert "$0.500000 a day" in body["detail"]
+        assert "$0.50 per day" in body["detail"]
         assert body["retry_after"] == int(reply.headers["Retry-After"])
         assert 1 <= body["retry_after"] <= 86_400
         resets_at = body["limit"].pop("resets_at")
@@ -496,13 +496,11 @@ async def test_budget_warnings_are_logged_once_at_80_and_100_percent(
         for _ in range(5):
             await spend(alpha, named(stack))
         await create(alpha, named(stack), OWN)
-        await until(lambda: len([r for r in caplog.records if r.message == "a budget is used up"]) == 1)
-        told = [
-            (record.message, record.__dict__["percent"]) for record in caplog.records if "a budget is" in record.message
-        ]
+        await until(lambda: len([r for r in caplog.records if r.message == "budget used up"]) == 1)
+        told = [(record.message, record.__dict__["percent"]) for record in caplog.records if "budget" in record.message]
         assert told in (
-            [("a budget is nearly used up", 80), ("a budget is used up", 100)],
-            [("a budget is used up", 100)],
+            [("budget nearly used up", 80), ("budget used up", 100)],
+            [("budget used up", 100)],
         )
 
 

@@ -10,37 +10,28 @@ import pytest
 
 from gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnavailable, UpstreamUncertain
 from gateway.runtime.clock import SystemClock
+from gateway.runtime.live import LiveSettings
 from gateway.simulator import Fault, Simulator
 from gateway.upstream.breaker import BreakerState
 from gateway.upstream.hosts import is_trusted
-from gateway.upstream.replicate import ReplicateClient, UpstreamSettings, new_session
-from gateway.upstream.streams import StreamReader, StreamSettings
+from gateway.upstream.replicate import ReplicateClient, UpstreamCredentials, UpstreamSettings, new_session
+from gateway.upstream.streams import StreamReader, StreamReaderSettings
+from tests.support.observer import RecordingObserver
 from tests.support.polling import until
-from tests.support.raw_server import answer, raw_server
+from tests.support.raw_server import answer, raw_server, scripted
 
 SHORT = 0.15
 
 
-class Notes:
-    """Notes how each call ended."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[str] = []
-
-    def upstream_retried(self) -> None:
-        """Counted by nobody here."""
-
-    def upstream_answered(self, operation: str, outcome: str, seconds: float) -> None:
-        self.outcomes.append(outcome)
-
-
 @asynccontextmanager
-async def client_of(base_url: str, token: str = "r8_x", **more: float) -> AsyncIterator[tuple[ReplicateClient, Notes]]:
-    notes = Notes()
+async def client_of(
+    base_url: str, token: str = "r8_x", **more: float
+) -> AsyncIterator[tuple[ReplicateClient, RecordingObserver]]:
+    notes = RecordingObserver()
     chosen = {"connect_seconds": SHORT, "read_seconds": SHORT, "transfer_seconds": 1.0} | more
     async with new_session(10) as session:
         settings = UpstreamSettings(base_url=base_url, **chosen)
-        yield ReplicateClient(session, token, settings, SystemClock(), notes), notes
+        yield ReplicateClient(session, LiveSettings(UpstreamCredentials(token)), settings, SystemClock(), notes), notes
 
 
 @pytest.mark.parametrize("fault", ["delay", "delay_headers", "slow_body"])
@@ -115,9 +106,9 @@ async def test_silent_stream_is_closed(upstream: Simulator):
         writer.write(head)
         await asyncio.Event().wait()
 
-    async with raw_server(silent) as source, new_session(5) as session:
-        settings = StreamSettings(base_url=source.url, trusted_hosts=(), silence_seconds=SHORT)
-        reader = StreamReader(session, settings, Notes())
+    async with scripted(silent) as source, new_session(5) as session:
+        settings = StreamReaderSettings(base_url=source.url, trusted_hosts=(), silence_seconds=SHORT)
+        reader = StreamReader(session, settings, RecordingObserver())
 
         async def read() -> None:
             async with reader.open(source.url + "/v1/streams/x") as chunks:
@@ -133,9 +124,9 @@ async def test_stream_redirect_is_not_followed():
     stream = answer(b"event: done\nid: 1:0\ndata: {}\n\n", content_type="text/event-stream")
     async with raw_server(stream) as elsewhere:
         to = answer(b"", status="307 Temporary Redirect", Location=elsewhere.url + "/v1/streams/x")
-        async with raw_server(to) as source, new_session(5) as session:
-            notes = Notes()
-            reader = StreamReader(session, StreamSettings(base_url=source.url, trusted_hosts=()), notes)
+        async with scripted(to) as source, new_session(5) as session:
+            notes = RecordingObserver()
+            reader = StreamReader(session, StreamReaderSettings(base_url=source.url, trusted_hosts=()), notes)
             with pytest.raises(UpstreamBroken):
                 async with reader.open(source.url + "/v1/streams/x"):
                     raise AssertionError

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly import build
+from gateway.assembly import base
 from gateway.runtime.clock import SystemClock
 from gateway.simulator import Simulator
 from gateway.throttling.rules.request_rates import NAME
@@ -272,7 +272,7 @@ async def test_refused_requests_reach_neither_store_nor_upstream(
 ):
     """A thousand refused requests of every kind: no store operation, no upstream call."""
     steps: Counter[str] = Counter()
-    open_store = build.open_store
+    open_store = base.open_store
 
     class Counting:
         """The store, and how often it was asked."""
@@ -284,7 +284,7 @@ async def test_refused_requests_reach_neither_store_nor_upstream(
             steps[name] += 1
             return getattr(self._store, name)
 
-    monkeypatch.setattr(build, "open_store", Counting)
+    monkeypatch.setattr(base, "open_store", Counting)
     async with open_gateway(teams={"alpha": slow(1, 1)}, clock=Still()) as stack:
         made = await create(stack, model=FAST)
         assert made.status == 201

@@ -64,7 +64,8 @@ async def test_estimate_is_equal_for_every_spelling_of_a_version(gateway: Stack)
         assert brief(await estimate(alpha, bare)) == ("run", False, "model-unknown")
         await create(alpha, bare, Prefer="wait")
         one, two = await estimate(alpha, bare), await estimate(alpha, versioned_model(gateway))
-        assert one == two
+        # How much of the account's limits is in use changes from one moment to the next.
+        assert {**one, "gateway_limits": None} == {**two, "gateway_limits": None}
         assert one["result"] == "hit"
         assert brief(await estimate(alpha, "acme/official-storyteller")) == ("run", True, "seed")
     assert creates(gateway.upstream) == 1

@@ -137,7 +137,7 @@ def test_joined_callers_are_answered_when_upstream_and_store_fail(story: Interle
 def test_intent_recorded_after_a_timeout_blocks_nothing(story: Interleavings) -> None:
     """The store is slow for a moment: the caller gets a 503, and soon after the same request works."""
     # It is asked twice: whether the run can be shared, and then to record the intent.
-    story.life.gate.unheard = {"begin": 1}
+    story.life.gate.unheard = {"start": 0}
     with pytest.raises(StoreUnavailable):
         ask(story)
     story.life.gate.unheard = {}

@@ -9,17 +9,20 @@ from typing import cast
 from msgspec.structs import replace
 
 from gateway.domain.records import PredictionView, Run, RunState, Status
+from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
 from gateway.streams.hub import MAX_SILENCE_AFTER_END_SECONDS, StreamHub
 from gateway.streams.rules.replay import frame
+from gateway.streams.settings import StreamSettings
 from tests.support.clock import START, ManualClock
 from tests.support.fake_streams import (
     FakeEventLogs,
-    FakeStreamObserver,
     FakeStreams,
 )
 from tests.support.fakes import FakeObserver, FakeStore, FakeUpstream, answer, free
+from tests.support.observer import RecordingObserver
 from tests.support.records import live, prediction
 
 MIB = 1024 * 1024
@@ -35,7 +38,7 @@ class HubStack:
         self.store = FakeStore()
         self.logs = FakeEventLogs()
         self.streams = FakeStreams()
-        self.observer = FakeStreamObserver()
+        self.observer = RecordingObserver()
         self.upstream = FakeUpstream(lambda _: answer(200, self.body))
         self.body = b'{"id":"uprun1","status":"processing"}'
         self.run = live(
@@ -69,15 +72,21 @@ class HubStack:
         def never_kept(run: Run, document: bytes, at: float) -> None:
             """Nothing is kept for later requests here."""
 
+        observer = FakeObserver()
         tracker = Tracker(
-            cast(CreateStore, self.store), self.upstream, self.clock, FakeObserver(),
+            cast(CreateStore, self.store), self.upstream, self.clock, PredictionEvents(self.clock, observer), observer,
             requests_per_minute=3000, keep_until=never_kept, settlement_of=free,
         )  # fmt: skip
         if not self.store.runs[self.run.id].status.is_terminal:
             tracker.follow(self.store.runs[self.run.id])
         made = StreamHub(
             self.streams, tracker, self.logs, self.clock, self.observer,
-            max_log_bytes=max_log_bytes, kept_log_bytes=kept_log_bytes,
+            LiveSettings(
+                StreamSettings(
+                    max_log_bytes=max_log_bytes, kept_log_bytes=kept_log_bytes,
+                    heartbeat_seconds=15, max_total=10, max_per_team=10,
+                )
+            ),
         )  # fmt: skip
         keeping = asyncio.create_task(made.log_writer.run())
         try:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from gateway.domain import windows
 from gateway.domain.ledger import Settlement
-from gateway.domain.records import Begin, Kind, Prediction, Run, RunState, Source, Status
+from gateway.domain.records import Kind, Prediction, Run, RunState, Source, Status
 from gateway.domain.windows import Window
+from gateway.predictions.ports.sharing import FinishedRuns, OpenRuns, ShareRequest
 from gateway.store.sqlite import SQLiteStore
 
 _DAY = 86_400
@@ -52,9 +53,9 @@ async def write_month(path: Path, now: float, habits: Sequence[Habit] = HABITS, 
 
 
 async def _run(store: SQLiteStore, habit: Habit, name: str, at: float, dice: random.Random) -> None:
-    await store.begin(_begin(habit, name, "lead", at))
+    await store.start(_asked(habit, name, "lead", at), _of(habit, name, at))
     for _ in range(_some(habit.joined, dice)):
-        await store.begin(_begin(habit, name, f"join{dice.random()}", at))
+        await store.share(_asked(habit, name, f"join{dice.random()}", at))
     run = _of(habit, name, at)
     created = Run(
         **{field: getattr(run, field) for field in run.__struct_fields__}
@@ -81,7 +82,7 @@ async def _run(store: SQLiteStore, habit: Habit, name: str, at: float, dice: ran
         settlement=settlement,
     )
     for _ in range(_some(habit.hits, dice)):
-        await store.begin(_begin(habit, name, f"hit{dice.random()}", at + 6))
+        await store.share(_asked(habit, name, f"hit{dice.random()}", at + 6))
 
 
 def _some(mean: float, dice: random.Random) -> int:
@@ -117,11 +118,10 @@ def _prediction(habit: Habit, name: str, prediction_id: str, at: float) -> Predi
     )
 
 
-def _begin(habit: Habit, name: str, which: str, at: float) -> Begin:
-    return Begin(
-        run=_of(habit, name, at),
+def _asked(habit: Habit, name: str, which: str, at: float) -> ShareRequest:
+    return ShareRequest(
         prediction=_prediction(habit, name, f"{which}-{name}", at),
         now=at,
-        may_hit=True,
-        may_join=True,
+        may_hit=FinishedRuns(name),
+        may_join=OpenRuns(name),
     )

@@ -1,21 +1,29 @@
 """Records, with defaults for the fields that a test does not name."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
-from gateway.domain.records import (
-    Begin,
-    Begun,
-    File,
+from msgspec.structs import replace
+
+from gateway.domain.admission_record import Admitted
+from gateway.domain.ledger import Settlement
+from gateway.domain.quota import ReservationRequest
+from gateway.domain.records import File, Key, Kind, Prediction, PredictionView, Run, RunState, Source, Status
+from gateway.domain.run_end import RunEnded, SharedBy
+from gateway.predictions.ports.predictions import AdvanceOutcome, Unchanged
+from gateway.predictions.ports.sharing import (
+    FinishedRuns,
+    Hit,
     Idempotency,
-    Key,
-    Kind,
-    Outcome,
-    Prediction,
-    Run,
-    RunState,
-    Source,
-    Status,
+    Joined,
+    OpenRuns,
+    Replayed,
+    ShareOutcome,
+    ShareRequest,
+    Sharing,
+    Started,
+    StartOutcome,
 )
 from gateway.store.interface import Store
 
@@ -100,23 +108,60 @@ def file(file_id: str = "f1", **fields: Any) -> File:
     return File(**given | fields)
 
 
+@dataclass(frozen=True)
+class Wish:
+    """A prediction that is asked for, and the intent that is recorded if it starts a run."""
+
+    request: ShareRequest
+    run: Run
+    reservation: ReservationRequest | None = None
+    admitted: Admitted | None = None
+
+    async def share(self, store: Sharing) -> ShareOutcome:
+        """Share a run, if there is one."""
+        return await store.share(self.request)
+
+    async def start(self, store: Sharing) -> StartOutcome:
+        """Start a run, unless there is one to share."""
+        return await store.start(self.request, self.run, reservation=self.reservation, admitted=self.admitted)
+
+
 def wish(
     name: str = "1",
     *,
     fingerprint: str | None = None,
     provisional: str | None = None,
+    now: float = NOW,
+    may_hit: bool = True,
+    may_join: bool = True,
+    ended_since: float = 0.0,
+    idempotency: Idempotency | None = None,
+    reservation: ReservationRequest | None = None,
+    admitted: Admitted | None = None,
     run: dict[str, Any] | None = None,
     prediction_: dict[str, Any] | None = None,
-    **fields: Any,
-) -> Begin:
+) -> Wish:
     """Return the command for prediction `p<name>`, with run `run<name>`; it may hit and join as its identity allows."""
     is_shared = fingerprint is not None or provisional is not None
-    given: dict[str, Any] = {"now": NOW, "may_hit": fingerprint is not None, "may_join": is_shared}
-    return Begin(
-        run=intent(f"run{name}", fingerprint=fingerprint, provisional=provisional, **run or {}),
+    request = ShareRequest(
         prediction=prediction(**{"prediction_id": f"p{name}", "run_id": f"run{name}"} | (prediction_ or {})),
-        **given | fields,
+        now=now,
+        may_hit=FinishedRuns(fingerprint, ended_since) if may_hit and fingerprint is not None else None,
+        may_join=OpenRuns(fingerprint, provisional) if may_join and is_shared else None,
+        idempotency=idempotency,
     )
+    intended = replace(intent(f"run{name}", fingerprint=fingerprint, provisional=provisional), **run or {})
+    return Wish(request, intended, reservation, admitted)
+
+
+async def share(store: Sharing, name: str, **fields: Any) -> ShareOutcome:
+    """Ask for a prediction on a run that exists; the fields are those of `wish`."""
+    return await wish(name, **fields).share(store)
+
+
+async def start(store: Sharing, name: str = "1", **fields: Any) -> StartOutcome:
+    """Ask for a prediction, on a run of its own unless there is one to share."""
+    return await wish(name, **fields).start(store)
 
 
 def idempotency(key_: str = "key", body: str = "body", expires_at: float = NOW + 86400) -> Idempotency:
@@ -125,10 +170,9 @@ def idempotency(key_: str = "key", body: str = "body", expires_at: float = NOW +
 
 async def lead(store: Store, name: str = "1", **fields: Any) -> Run:
     """Begin a prediction that starts a run; return the recorded intent."""
-    begun = await store.begin(wish(name, **fields))
-    assert begun.outcome is Outcome.STARTED
-    assert begun.run is not None
-    return begun.run
+    outcome = await start(store, name, **fields)
+    assert isinstance(outcome, Started)
+    return outcome.view.run
 
 
 async def go(store: Store, name: str = "1", **fields: Any) -> Run:
@@ -143,15 +187,48 @@ async def go(store: Store, name: str = "1", **fields: Any) -> Run:
 async def finish(
     store: Store, name: str = "1", at: float = NOW + 9, cache_until: float | None = NOW + 1000, **fields: Any
 ) -> Run:
-    """End a live run."""
-    given: dict[str, Any] = {"status": Status.SUCCEEDED, "document": b"done", "stream_url": None}
-    run = await store.advance(f"run{name}", at=at, cache_until=cache_until, **given | fields)
-    assert run is not None
-    return run
+    """End a run that is live."""
+    given = {"status": Status.SUCCEEDED, "document": b"done", "stream_url": None}
+    outcome = await store.advance(f"run{name}", at=at, cache_until=cache_until, **given | fields)
+    assert isinstance(outcome, RunEnded)
+    return outcome.run
 
 
-async def join(store: Store, name: str, fingerprint: str = "F", **fields: Any) -> Begun:
-    """Begin a prediction that joins."""
-    begun = await store.begin(wish(name, fingerprint=fingerprint, **fields))
-    assert begun.outcome is Outcome.JOINED
-    return begun
+def moved(outcome: AdvanceOutcome) -> Run:
+    """Return the run that a step has moved forward."""
+    assert not isinstance(outcome, Unchanged)
+    return outcome.run
+
+
+def run_ended(run: Run, *sharers: Prediction, settlement: Settlement | None = None) -> RunEnded:
+    """Make the end of a run that these predictions share."""
+    shared_by = [
+        SharedBy(
+            team=team,
+            source=source,
+            predictions=len(group),
+            waiting=sum(each.canceled_at is None for each in group),
+            webhooks=sum(each.canceled_at is None and each.webhook is not None for each in group),
+        )
+        for team, source in dict.fromkeys((each.team, each.source) for each in sharers)
+        for group in [[each for each in sharers if (each.team, each.source) == (team, source)]]
+    ]
+    return RunEnded(
+        run=run,
+        settlement=settlement or Settlement(at=run.ended_at or run.intended_at),
+        shared_by=tuple(shared_by),
+        prediction_ids=tuple(each.id for each in sharers),
+    )
+
+
+async def join(store: Store, name: str, fingerprint: str = "F", **fields: Any) -> Joined:
+    """Ask for a prediction that joins an open run."""
+    outcome = await share(store, name, fingerprint=fingerprint, **fields)
+    assert isinstance(outcome, Joined)
+    return outcome
+
+
+def view_of(outcome: StartOutcome | ShareOutcome) -> PredictionView:
+    """Return the prediction that a request was answered with, and its run."""
+    assert isinstance(outcome, Hit | Joined | Replayed | Started)
+    return outcome.view

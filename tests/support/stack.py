@@ -16,7 +16,7 @@ import aiohttp
 
 from gateway.access.rules.api_keys import new_key
 from gateway.app import GatewayHandle, running
-from gateway.assembly.build import ReceiverNetwork
+from gateway.assembly.webhooks import ReceiverNetwork
 from gateway.config import Config, from_mapping
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer

@@ -1,4 +1,4 @@
-"""Usage as it is shown, by the gateway's answers and by its command line alike (docs/architecture.md, Operations)."""
+"""Usage in the form that the API and the command line show (docs/architecture.md, Operations)."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from gateway.domain.ledger import By, Usage
 
 
 def usage(rows: Iterable[Usage], total: Usage, by: By, since: int, until: int) -> dict[str, object]:
-    """Return the answer to a question for usage. Amounts are strings of dollars, and integers of micro-dollars."""
+    """Return a usage report. Amounts are given twice: in dollars as strings, and in micro-dollars as integers."""
     return {
         "from": windows.text_of(since),
         "to": windows.text_of(until),
@@ -18,7 +18,7 @@ def usage(rows: Iterable[Usage], total: Usage, by: By, since: int, until: int) -
 
 
 def total_of(rows: Iterable[Usage]) -> Usage:
-    """Add rows up."""
+    """Return the sum of the rows."""
     found = list(rows)
     return Usage(
         runs=sum(row.runs for row in found),
@@ -36,7 +36,7 @@ def _what(row: Usage, by: By) -> dict[str, object]:
     if by is By.DAY:
         assert isinstance(row.what, int)
         return {"day": windows.text_of(row.what)}
-    # Corrections have no key, model or user; requests may name no user.
+    # `None`: corrections have no key, model or user, and a request need not name a user.
     return {str(by): row.what or None}
 
 

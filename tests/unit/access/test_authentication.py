@@ -14,6 +14,7 @@ from gateway.errors import Forbidden, StoreUnavailable, Unauthenticated
 from tests.support.callers import BLUE, PAGE, RED, issue
 from tests.support.clock import ManualClock
 from tests.support.fakes import AWAY, FakeStore
+from tests.support.live import access_of, teams_of
 
 SECRET = b"s" * 32
 
@@ -26,7 +27,7 @@ def tokens(clock: ManualClock) -> TokenService:
 def authenticator(
     store: FakeStore, tokens: TokenService, clock: ManualClock, *config_keys: Key, teams: tuple[Team, ...] = (RED, BLUE)
 ) -> Authenticator:
-    return Authenticator(teams, config_keys, store, tokens, clock)
+    return Authenticator(teams_of(*teams), access_of(*config_keys), store, tokens, clock)
 
 
 async def ask(who: Authenticator, key: Minted | str, origin: str | None = None) -> Caller:
@@ -232,7 +233,7 @@ class TestBrowserTokens:
         """A page gets ten requests a minute; a second token of the same key is counted separately."""
         minted, key = issue()
         own = Allowance(own=Limits(requests_per_minute=100))
-        who = Authenticator((RED,), (key,), store, tokens, clock, allowances={key.id: own})
+        who = Authenticator(teams_of(RED), access_of(key, allowances={key.id: own}), store, tokens, clock)
         limits = TokenLimits(requests_per_minute=10, burst=2)
         pages = [await ask(who, await self.mint(who, tokens, minted, limits=limits)) for _ in range(2)]
         assert all(page.is_public for page in pages)

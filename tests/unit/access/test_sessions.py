@@ -10,18 +10,19 @@ from gateway.errors import Unauthenticated
 from tests.support.callers import BLUE, RED, caller, issue
 from tests.support.clock import ManualClock
 from tests.support.fakes import FakeStore
+from tests.support.live import access_of, teams_of
 
 SECRET = b"s" * 32
 
 
 @pytest.fixture
 def authenticator(store: FakeStore, clock: ManualClock) -> Authenticator:
-    return Authenticator((RED, BLUE), (), store, TokenService(SECRET, clock), clock)
+    return Authenticator(teams_of(RED, BLUE), access_of(), store, TokenService(SECRET, clock), clock)
 
 
 @pytest.fixture
 def sessions(authenticator: Authenticator, clock: ManualClock) -> Sessions:
-    return Sessions(SECRET, "the token", authenticator, clock)
+    return Sessions(SECRET, access_of(ops_token="the token"), authenticator, clock)
 
 
 async def test_session_belongs_to_a_key_or_to_the_operators(
@@ -62,8 +63,8 @@ async def test_new_ops_token_ends_all_sessions(sessions: Sessions, authenticator
     cookie = sessions.open(None)
     for token in ("another token", None):
         with pytest.raises(Unauthenticated):
-            await Sessions(SECRET, token, authenticator, clock).read(cookie)
-    assert await Sessions(SECRET, "the token", authenticator, clock).read(cookie) is None
+            await Sessions(SECRET, access_of(ops_token=token), authenticator, clock).read(cookie)
+    assert await Sessions(SECRET, access_of(ops_token="the token"), authenticator, clock).read(cookie) is None
 
 
 async def test_unsigned_session_is_refused(sessions: Sessions, clock: ManualClock):

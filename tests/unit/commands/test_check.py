@@ -263,7 +263,7 @@ def test_a_read_only_output_store_is_reported_in_a_sentence(folder):
         told = OUTPUTS.format(url="file/outputs") + f'[upstream]\nbase_url = "{url}"\n'
         result = check("--upstream", config=told)
         assert result.exit_code == 1
-        assert "outputs: The output store's disk cannot be used: Not a directory." in result.output
+        assert "outputs: The output store's disk returned an error: Not a directory." in result.output
         result = check("--upstream", config=told.replace("file/outputs", "outputs"))
         assert result.exit_code == 0, result.output
         assert "outputs    outputs is writable" in result.output

@@ -88,7 +88,7 @@ def test_values_keep_their_bytes(spelled):
 def test_parsed_status_update_keeps_the_bytes(spelled):
     """What is stored is what upstream sent."""
     document = with_output(spelled.encode())
-    assert documents.read_news(b" \n" + document + b"\n").document == document
+    assert documents.read_snapshot(b" \n" + document + b"\n").document == document
 
 
 @pytest.mark.parametrize("document", [EDGE, DATABASE])
@@ -190,13 +190,13 @@ def test_trainings_have_their_own_links():
 
 def test_status_update_is_parsed():
     """The end of a run, when it was, and where its stream is."""
-    news = documents.read_news(EDGE)
+    news = documents.read_snapshot(EDGE)
     assert (news.upstream_id, news.status, news.model, news.version) == (
         UPSTREAM_ID, Status.PROCESSING, "stability-ai/sdxl", "39ed",
     )  # fmt: skip
     assert news.stream_url == "https://stream.replicate.com/v1/files/abcd-xyz"
     assert (news.created_at, news.completed_at) == (pytest.approx(AT), None)
-    ended = documents.read_news(DATABASE)
+    ended = documents.read_snapshot(DATABASE)
     assert ended.status is Status.CANCELED
     assert ended.stream_url is None
     assert ended.completed_at == pytest.approx(1713784514.604578)
@@ -204,7 +204,7 @@ def test_status_update_is_parsed():
 
 def test_invalid_time_is_ignored():
     """A time that cannot be read does not delay a result."""
-    news = documents.read_news(b'{"id":"x","status":"succeeded","created_at":"soon","completed_at":""}')
+    news = documents.read_snapshot(b'{"id":"x","status":"succeeded","created_at":"soon","completed_at":""}')
     assert (news.created_at, news.completed_at) == (None, None)
 
 
@@ -221,21 +221,21 @@ def test_invalid_time_is_ignored():
 def test_invalid_document_is_no_status_update(body):
     """An odd upstream response ends nothing."""
     with pytest.raises(ValueError, match="not a prediction"):
-        documents.read_news(body)
+        documents.read_snapshot(body)
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_status_update_or_none(body):
     """Nothing that upstream sends breaks the tracker."""
     with pytest.raises(ValueError, match="not a prediction"):
-        documents.read_news(body)
+        documents.read_snapshot(body)
 
 
 @given(SPELLED, st.sampled_from([status.value for status in Status]))
 def test_every_recorded_document_can_be_shown(spelled, status):
     """It can be read by its caller, cleared by the janitor, and failed by the tracker."""
     body = b'{"id":"x","status":"%s","urls":null,"output":%s}' % (status.encode(), spelled.encode())
-    news = documents.read_news(body)
+    news = documents.read_snapshot(body)
     for document in (
         show(view(news.document, status=news.status)),
         show(view(news.document, status=news.status), as_starting=True),

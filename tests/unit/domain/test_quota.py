@@ -58,11 +58,11 @@ def test_budget_counts_spent_reserved_and_requested_money(
     """Of a hundred, sixty spent and thirty-one reserved: ten more are too many, and the refusal says whose and
     until when.
     """
-    standing = refused(decide(meter, **limits)).standing
+    standing = refused(decide(meter, **limits)).status
     assert (standing.name, standing.of, standing.scope) == (name, SubjectKind.TEAM, "team/red")
     assert (standing.limit, standing.used, standing.held, standing.remaining) == (100, 60, 31, 9)
     assert standing.resets_at == resets_at
-    assert standing.sort.is_budget
+    assert standing.kind.is_budget
     assert isinstance(decide(meter, microusd=9, milliseconds=9, **limits), Granted)
 
 
@@ -71,7 +71,7 @@ def test_spent_money_returns_with_the_window_and_reserved_with_an_end() -> None:
     assert spent.retry_after == MIDNIGHT - NOW
     held = refused(decide(Counters(held_microusd=95), microusd_per_day=100))
     assert held.retry_after == quota.CONCURRENCY_RETRY_SECONDS
-    assert held.standing.resets_at == MIDNIGHT
+    assert held.status.resets_at == MIDNIGHT
 
 
 def test_free_run_passes_a_spent_budget() -> None:
@@ -81,11 +81,11 @@ def test_free_run_passes_a_spent_budget() -> None:
 def test_runs_in_progress_fill_the_places() -> None:
     assert isinstance(decide(Counters(open=1), concurrent=2), Granted)
     answer = refused(decide(Counters(open=2), concurrent=2))
-    assert answer.standing == quota.LimitStatus(
+    assert answer.status == quota.LimitStatus(
         name="concurrent_predictions",
         of=SubjectKind.TEAM,
         scope="team/red",
-        sort=LimitKind.CONCURRENCY,
+        kind=LimitKind.CONCURRENCY,
         limit=2,
         used=2,
         held=0,
@@ -104,7 +104,7 @@ def test_rate_is_a_token_bucket() -> None:
         meter = Counters(full_at=granted.full_at["team/red"])
     answer = refused(decide(meter, predictions=rate))
     assert answer.retry_after == 10
-    assert (answer.standing.used, answer.standing.remaining, answer.standing.resets_at) == (2, 0, NOW + 20)
+    assert (answer.status.used, answer.status.remaining, answer.status.resets_at) == (2, 0, NOW + 20)
 
 
 def test_clock_error_does_not_close_a_bucket_for_good() -> None:
@@ -116,17 +116,17 @@ def test_clock_error_does_not_close_a_bucket_for_good() -> None:
 def test_longest_wait_is_named() -> None:
     meter = Counters(open=9, day_microusd=99, month_microusd=99, full_at=NOW + 10)
     limits = {"concurrent": 1, "predictions": Rate.of(1, 1)}
-    assert refused(decide(meter, **limits)).standing.name == "predictions_per_minute"
+    assert refused(decide(meter, **limits)).status.name == "predictions_per_minute"
     limits["microusd_per_day"] = 100
-    assert refused(decide(meter, **limits)).standing.name == "budget_usd_per_day"
+    assert refused(decide(meter, **limits)).status.name == "budget_usd_per_day"
     limits["microusd_per_month"] = 100
-    assert refused(decide(meter, **limits)).standing.name == "budget_usd_per_month"
+    assert refused(decide(meter, **limits)).status.name == "budget_usd_per_month"
 
 
 def test_reserved_budget_is_reported_before_a_rate() -> None:
     """Waiting for the rate would end in the budget's refusal."""
     meter = Counters(held_microusd=99, full_at=NOW + 60)
-    assert refused(decide(meter, predictions=Rate.of(1, 1), microusd_per_day=100)).standing.sort is LimitKind.DOLLARS
+    assert refused(decide(meter, predictions=Rate.of(1, 1), microusd_per_day=100)).status.kind is LimitKind.DOLLARS
 
 
 def test_all_limits_are_checked_before_any_is_taken() -> None:
@@ -134,14 +134,14 @@ def test_all_limits_are_checked_before_any_is_taken() -> None:
     demand = ReservationRequest(
         1, 1, (of(predictions=Rate.of(1, 1)), of("key/k", concurrent=1), of("user/team red: u", concurrent=1))
     )
-    assert refused(quota.decide(meters, demand, NOW)).standing.of is SubjectKind.KEY
+    assert refused(quota.decide(meters, demand, NOW)).status.of is SubjectKind.KEY
     meters["key/k"] = Counters()
     assert quota.decide(meters, demand, NOW) == Granted({"team/red": NOW + 60})
 
 
 def test_standings_list_each_limit_that_is_set() -> None:
     allowances = [of(concurrent=3, microusd_per_day=50), of("user/team red: u", milliseconds_per_month=7)]
-    found = quota.standings(allowances, {"team/red": Counters(open=1, held_microusd=60)}, NOW)
+    found = quota.statuses(allowances, {"team/red": Counters(open=1, held_microusd=60)}, NOW)
     assert [(each.of, each.name, each.used, each.held, each.remaining) for each in found] == [
         (SubjectKind.TEAM, "concurrent_predictions", 1, 0, 2),
         (SubjectKind.TEAM, "budget_usd_per_day", 0, 60, 0),

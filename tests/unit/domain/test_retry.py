@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.retry import MAX_ATTEMPTS, is_worth_retrying, next_look, pause
+from gateway.domain.retry import MAX_ATTEMPTS, is_worth_retrying, next_poll_seconds, pause
 from gateway.domain.upstream_response import Answer
 
 JSON = {"content-type": "application/json"}
@@ -55,7 +55,7 @@ def test_last_attempt_is_the_last(attempt, jitter):
 @given(AGES, ACTIVE, RATES)
 def test_polling_interval_is_bounded(age, active, rate):
     """A quick run is seen at once, a long one within 10 s, and together they stay under half of the limit."""
-    gap = next_look(age, active, rate)
+    gap = next_poll_seconds(age, active, rate)
     fair = active * 60 / max(rate / 2, 1)
     assert gap >= 0.02
     assert gap >= fair
@@ -65,8 +65,8 @@ def test_polling_interval_is_bounded(age, active, rate):
 @given(AGES, AGES, ACTIVE, ACTIVE, RATES)
 def test_polling_interval_grows_with_age_and_number_of_runs(one, other, few, many, rate):
     """The older a run and the more there are, the rarer the looks."""
-    assert next_look(min(one, other), few, rate) <= next_look(max(one, other), few, rate)
-    assert next_look(one, min(few, many), rate) <= next_look(one, max(few, many), rate)
+    assert next_poll_seconds(min(one, other), few, rate) <= next_poll_seconds(max(one, other), few, rate)
+    assert next_poll_seconds(one, min(few, many), rate) <= next_poll_seconds(one, max(few, many), rate)
 
 
 @given(st.floats(1, 120))
@@ -74,7 +74,7 @@ def test_end_is_seen_within_a_tenth_of_the_duration(duration):
     """The end of a ten-second run is seen within one second."""
     at = 0.0
     while at < duration:
-        at += next_look(at, 1, 3000)
+        at += next_poll_seconds(at, 1, 3000)
     assert at - duration <= max(0.1 * duration, 0.05)
 
 
@@ -82,6 +82,6 @@ def test_single_run_costs_few_polls():
     """A one-minute run costs about seventy polls, not thousands."""
     at, looks = 0.0, 0
     while at < 60:
-        at += next_look(at, 1, 3000)
+        at += next_poll_seconds(at, 1, 3000)
         looks += 1
     assert looks < 80

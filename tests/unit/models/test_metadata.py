@@ -6,7 +6,8 @@ import json
 import pytest
 
 from gateway.errors import UpstreamTimeout
-from gateway.models.metadata import MetadataService, Question
+from gateway.models.metadata import MetadataService, MetadataSettings, Question
+from gateway.runtime.live import LiveSettings
 from tests.support.clock import ManualClock, settle
 from tests.support.fakes import FakeUpstream, answer
 
@@ -20,7 +21,8 @@ def lookups() -> list[bool]:
 
 
 def service(upstream: FakeUpstream, clock: ManualClock, lookups: list[bool], ttl: float = 60, size: int = 100_000):
-    return MetadataService(upstream, clock, ttl_seconds=ttl, max_bytes=size, on_lookup=lookups.append)
+    settings = LiveSettings(MetadataSettings(ttl_seconds=ttl, max_bytes=size))
+    return MetadataService(upstream, clock, settings, on_lookup=lookups.append)
 
 
 async def test_hundred_concurrent_reads_are_one(upstream, clock, lookups):

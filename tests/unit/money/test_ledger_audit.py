@@ -21,27 +21,13 @@ from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import Price, PriceList, Rule, UnknownPolicy
 from gateway.store.sqlite import SQLiteStore
 from tests.support.clock import ManualClock
+from tests.support.live import money, teams_of
 from tests.support.money import demand, settlement
+from tests.support.observer import RecordingObserver
 from tests.support.polling import holds, until
 from tests.support.records import NOW, finish, go, lead, live, prediction
 
 HOOK = "https://hooks.example.com/budget"
-
-
-class Observer:
-    """Remembers what was counted, by name."""
-
-    def __init__(self) -> None:
-        self.noted: list[tuple[str, Any]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args, **more: self.noted.append((name, args or more))
-
-    def last(self, name: str) -> Any:
-        return [what for noted, what in self.noted if noted == name][-1]
-
-    def count(self, name: str) -> int:
-        return sum(noted == name for noted, _ in self.noted)
 
 
 class Heard:
@@ -66,8 +52,8 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def observer() -> Any:
-    return Observer()
+def observer() -> RecordingObserver:
+    return RecordingObserver()
 
 
 @pytest.fixture
@@ -90,25 +76,25 @@ def team(**limits: Any) -> Team:
 @pytest.fixture
 def budgets(store: SQLiteStore, clock: ManualClock, observer: Any, heard: Any) -> Budgets:
     limits = {"microusd_per_day": 1000, "microusd_per_month": 5000}
-    made = Budgets([team(**limits)], {"red": HOOK}, store, clock, observer)
+    made = Budgets(teams_of(team(**limits)), money(budget_webhooks={"red": HOOK}), store, clock, observer)
     made.announce_through(heard)
     return made
 
 
 @pytest.fixture
 def pricing(observer: Any) -> Pricing:
-    return Pricing(PriceList(rules=(Rule("acme/*", Price(per_run=1)),)), observer)
+    return Pricing(money(PriceList(rules=(Rule("acme/*", Price(per_run=1)),))), observer)
 
 
 @pytest.fixture
 def ledger_auditor(
     store: SQLiteStore, pricing: Pricing, budgets: Budgets, clock: ManualClock, observer: Any
 ) -> LedgerAuditor:
-    return LedgerAuditor(store, store, pricing, budgets, clock, observer, retain_days=30)
+    return LedgerAuditor(store, store, pricing, budgets, clock, observer, money())
 
 
 async def spend(store: SQLiteStore, name: str, microusd: int, at: float = NOW) -> None:
-    await go(store, name, demand=demand(10))
+    await go(store, name, reservation=demand(10))
     await finish(store, name, settlement=settlement(microusd, at=at))
 
 
@@ -145,7 +131,7 @@ class TestWarnings:
         """What is left is less than any run costs: the team learns that it is used up."""
         await spend(store, "1", 850)
         running = asyncio.create_task(budgets.run())
-        budgets.exhausted("red", "budget_usd_per_day")
+        budgets.on_budget_exhausted("red", "budget_usd_per_day")
         await until(lambda: heard.said)
         assert heard.said == [("red", EXHAUSTED, 100)]
         running.cancel()
@@ -157,9 +143,9 @@ class TestWarnings:
 
     async def test_budget_standings_are_exported(self, store, budgets, observer):
         await spend(store, "1", 100)
-        await go(store, "2", demand=demand(10))
+        await go(store, "2", reservation=demand(10))
         await budgets.check("red")
-        assert observer.noted[-2:] == [("budget", ("red", "day")), ("budget", ("red", "month"))]
+        assert [values[:2] for values in observer.of("budget")[-2:]] == [("red", "day"), ("red", "month")]
 
     async def test_touched_team_is_checked_at_most_once_a_second(self, store, budgets, clock, observer):
         running = asyncio.create_task(budgets.run())
@@ -177,7 +163,7 @@ class TestWarnings:
 class TestBookkeeper:
     async def test_start_corrects_drift_before_any_create(self, store, ledger_auditor, observer, caplog):
         await spend(store, "1", 70)
-        await go(store, "2", demand=demand(10))
+        await go(store, "2", reservation=demand(10))
         for edit in ("UPDATE spent SET microusd = 0", "UPDATE meters SET open = 7", "DELETE FROM usage_days"):
             await store._write(lambda db, edit=edit: db.execute(edit).rowcount)
         await ledger_auditor.start()
@@ -196,7 +182,7 @@ class TestBookkeeper:
         await store._write(lambda db: db.execute("UPDATE spent SET microusd = 0").rowcount)
         later = ManualClock(NOW + 5 * 86_400)
         assert windows.first_day(windows.Window.MONTH, windows.day_of(later.now())) <= windows.day_of(NOW)
-        ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, retain_days=30)
+        ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, money())
         running = asyncio.create_task(ledger_auditor.run())
         await until(lambda: ("ledger_drift", (0,)) not in observer.noted and observer.count("ledger_drift"))
         assert (await store.meters(["team/red"], NOW))["team/red"].month_microusd == 70
@@ -206,14 +192,14 @@ class TestBookkeeper:
         await spend(store, "1", 70)
         await store._write(lambda db: db.execute("UPDATE spent SET microusd = 0").rowcount)
         later = ManualClock(NOW + 5 * 86_400)
-        ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, retain_days=30)
+        ledger_auditor = LedgerAuditor(store, store, pricing, budgets, later, observer, money())
         found = [await ledger_auditor.audit() for _ in range(31)]
         assert sum(found) > 0
         assert found[-1] == 0
 
     async def test_stuck_reservations_are_freed_and_reported(self, store, ledger_auditor, observer, clock, caplog):
         for n in ("1", "2", "3"):
-            await go(store, n, demand=demand(10))
+            await go(store, n, reservation=demand(10))
         edits = (
             "DELETE FROM runs WHERE id = 'run1'",
             "UPDATE runs SET state = 'ended', status = 'succeeded' WHERE id = 'run2'",
@@ -221,7 +207,7 @@ class TestBookkeeper:
         for edit in edits:
             await store._write(lambda db, edit=edit: db.execute(edit).rowcount)
         await clock.advance(3601)
-        await ledger_auditor.turn()
+        await ledger_auditor.run_pass()
         assert observer.count("reservation_stuck") == 2
         assert observer.last("unsettled") == (1,)
         assert (await store.meters(["team/red"], NOW))["team/red"].open == 1
@@ -232,7 +218,7 @@ class TestBookkeeper:
         await spend(store, "1", 70)
         for days, kept in ((31, 1), (31, 0)):
             await clock.advance(days * 86_400)
-            await ledger_auditor.turn()
+            await ledger_auditor.run_pass()
             assert len(await store.newest_spend(10)) == kept
         (row,) = await store.usage(By.TEAM, since=0, until=10**6)
         assert row.microusd == 70
@@ -242,7 +228,7 @@ class TestBookkeeper:
         await until(lambda: clock.sleeping)
         await store.close()
         await clock.advance(61)
-        assert any("could not finish" in record.message for record in caplog.records)
+        assert any("ledger maintenance interrupted" in record.message for record in caplog.records)
         assert not running.done()
         running.cancel()
 
@@ -267,7 +253,7 @@ class TestPricing:
         assert observer.last("charge_doubted") == ("document-unreadable",)
 
     def test_without_a_price_nothing_is_estimated(self, observer):
-        pricing = Pricing(PriceList(unknown=UnknownPolicy.REFUSE), observer)
+        pricing = Pricing(money(PriceList(unknown=UnknownPolicy.REFUSE)), observer)
         with pytest.raises(PriceUnknown) as caught:
             pricing.estimate("acme/toy", b"{}")
         assert "prices.unknown" in caught.value.detail
@@ -276,17 +262,17 @@ class TestPricing:
 
     async def test_learned_estimates_survive_the_process(self, store, observer):
         prices = PriceList(rules=(Rule("acme/*", Price(per_second=1)),))
-        pricing = Pricing(prices, observer)
+        pricing = Pricing(money(prices), observer)
         assert pricing.estimate("acme/toy", b"{}").microusd == 60_000_000
         document = b'{"id":"a","status":"succeeded","metrics":{"predict_time":2}}'
         for n in range(6):
-            run = await go(store, str(n), demand=demand(10))
+            run = await go(store, str(n), reservation=demand(10))
             made = pricing.settlement(run, Status.SUCCEEDED, document, NOW + n)
             await finish(store, str(n), settlement=made)
             pricing.note(live(f"run{n}", status=Status.SUCCEEDED), made)
         learned = pricing.estimate("acme/toy:" + "a" * 64, b"{}")
         assert learned.microusd == 2_000_000
-        again = Pricing(prices, observer)
+        again = Pricing(money(prices), observer)
         await again.load(store)
         assert again.learned == 1
         assert again.estimate("acme/toy", b"{}") == learned
@@ -294,7 +280,7 @@ class TestPricing:
 
 async def test_placeholder_predictions_are_charged(store: SQLiteStore) -> None:
     """The end arrived before the create's response: the ledger line names the prediction that there was."""
-    await lead(store, "1", demand=demand())
+    await lead(store, "1", reservation=demand())
     await finish(store, "1", settlement=settlement())
     (line,) = await store.newest_spend(1)
     assert line.prediction_id == "p1"

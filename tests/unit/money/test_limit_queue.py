@@ -92,34 +92,33 @@ class Callers:
     async def _ask(self, name: str, demand: ReservationRequest, patience: float, wait: float) -> None:
         with self.limit_queue.place(caller(), self.order(name, patience), demand) as place:
             while True:
-                try:
-                    self._try(name, place, demand, wait)
-                except WaitForLimit as held:
-                    await place.wait(held.refused)
-                else:
+                if (held := self._try(name, place, demand, wait)) is None:
                     return
+                await place.wait(held.refused)
 
-    def _try(self, name: str, place: QueueEntry, demand: ReservationRequest, wait: float) -> None:
-        place.check_turn()
+    def _try(self, name: str, place: QueueEntry, demand: ReservationRequest, wait: float) -> WaitForLimit | None:
+        if (behind := place.check_turn()) is not None:
+            return behind
         self.tries += 1
         for allowance in demand.allowances:
             if self.free.get(allowance.scope, 10**6) < 1:
-                raise WaitForLimit(refused(allowance.scope, wait))
+                return WaitForLimit(refused(allowance.scope, wait))
         for allowance in demand.allowances:
             self.free[allowance.scope] = self.free.get(allowance.scope, 10**6) - 1
         self.led.append(name)
+        return None
 
     def release(self, scope: str, count: int = 1) -> None:
         self.free[scope] += count
         self.limit_queue.freed("red")
 
 
-def refused(scope: str, wait: float = 1.0, sort: LimitKind = LimitKind.CONCURRENCY) -> Refused:
+def refused(scope: str, wait: float = 1.0, kind: LimitKind = LimitKind.CONCURRENCY) -> Refused:
     standing = LimitStatus(
         name="concurrent_predictions",
         of=SubjectKind(scope.partition("/")[0]),
         scope=scope,
-        sort=sort,
+        kind=kind,
         limit=1,
         used=1,
         held=0,
@@ -280,7 +279,7 @@ async def test_shutdown_keeps_no_create_waiting(callers: Callers):
 
 async def test_refusing_team_budget_is_reported(limit_queue: LimitQueue, heard: Heard):
     told: list[tuple[str, str]] = []
-    limit_queue.when_exhausted(lambda team, name: told.append((team, name)))
+    limit_queue.add_budget_exhausted_listener(lambda team, name: told.append((team, name)))
     demand = ReservationRequest(5, 5)
     assert isinstance(limit_queue.refusal(refused("team/a", 9.5, LimitKind.DOLLARS), demand, "a"), BudgetExceeded)
     limit_queue.refusal(refused("user/a", 9.5, LimitKind.DOLLARS), demand, "a")
@@ -293,9 +292,9 @@ async def test_estimate_of_a_held_create_is_not_refused(limit_queue: LimitQueue,
     """An estimate says `refused` only where waiting would not help in time."""
     scope = "team/a"
     demand = ReservationRequest(10, 10, (Allowance(of=SubjectKind.TEAM, scope=scope, predictions=Rate.of(6, 1)),))
-    assert await limit_queue.foresee(demand, 20.0) is None
+    assert await limit_queue.predict_refusal(demand, 20.0) is None
     meters.known[scope] = Counters(full_at=clock.now() + 10)
-    assert await limit_queue.foresee(demand, 20.0) is None
-    found = await limit_queue.foresee(demand, 5.0)
+    assert await limit_queue.predict_refusal(demand, 20.0) is None
+    found = await limit_queue.predict_refusal(demand, 5.0)
     assert found is not None
-    assert found.standing.name == "predictions_per_minute"
+    assert found.status.name == "predictions_per_minute"

@@ -15,7 +15,9 @@ from gateway.domain.teams import Team
 from gateway.errors import StoreUnavailable
 from gateway.operations.dashboard import REFRESH_SECONDS, DashboardService, Sources
 from gateway.operations.recent_errors import RecentErrors
+from gateway.runtime.live import LiveSettings
 from tests.support.clock import ManualClock
+from tests.support.live import RETENTION, teams_of
 
 LIMITS = Limits(microusd_per_month=1_000)
 TEAMS = (
@@ -79,7 +81,7 @@ def books(clock: ManualClock) -> AuditStore:
 
 @pytest.fixture
 def dashboard(books: AuditStore, clock: ManualClock) -> DashboardService:
-    recent_errors = RecentErrors([team.name for team in TEAMS], clock, max_age_seconds=3600)
+    recent_errors = RecentErrors(teams_of(*TEAMS), clock, LiveSettings(RETENTION))
     recent_errors.note("red", "create", "no")
     recent_errors.note(None, "create", "who?")
     runs = [run("late", "red", 30.0), run("early", "blue", 10.0), run("middle", "red", 20.0)]
@@ -88,7 +90,7 @@ def dashboard(books: AuditStore, clock: ManualClock) -> DashboardService:
         waiting=lambda team: {None: 5, "red": 3, "blue": 2}[team],
         streams=lambda team: {None: 9, "red": 4, "blue": 5}[team],
     )
-    return DashboardService(TEAMS, books, Counted(), recent_errors, sources, clock)  # type: ignore[arg-type]
+    return DashboardService(teams_of(*TEAMS), books, Counted(), recent_errors, sources, clock)  # type: ignore[arg-type]
 
 
 async def test_many_viewers_cost_one_ledger_read(dashboard: DashboardService, books: AuditStore, clock: ManualClock):

@@ -9,8 +9,10 @@ import pytest
 from gateway.domain.records import RunState
 from gateway.operations.janitor import Janitor
 from gateway.outputs.rules.outputs import FETCH_SECONDS
+from gateway.runtime.live import LiveSettings
 from tests.support.clock import START, ManualClock, settle
 from tests.support.fakes import AWAY, FakeStore
+from tests.support.live import RETENTION
 from tests.support.polling import until
 from tests.support.records import ended, file, live, prediction
 
@@ -28,9 +30,7 @@ def janitor(store: FakeStore, clock: ManualClock, cleared: list[int]) -> Janitor
         store,
         store,
         clock,
-        max_cache_bytes=1_000_000,
-        retain_data_seconds=3600,
-        retain_days=30,
+        LiveSettings(RETENTION),
         on_cleared=lambda: cleared.append(1),
     )
 

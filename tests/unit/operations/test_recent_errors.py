@@ -4,7 +4,10 @@ from msgspec.structs import replace
 
 from gateway.domain.records import Kind, Run, RunState, Status
 from gateway.operations.recent_errors import LONGEST_DETAIL, PER_TEAM, RecentErrors
+from gateway.runtime.live import LiveSettings
 from tests.support.clock import ManualClock
+from tests.support.live import RETENTION, named_teams
+from tests.support.records import run_ended
 
 RUN = Run(
     id="run_1", kind=Kind.PREDICTION, team="red", key_id="k", target="acme/toy", path="/predictions", request=b"",
@@ -13,7 +16,7 @@ RUN = Run(
 
 
 def kept(clock: ManualClock) -> RecentErrors:
-    return RecentErrors(["red", "blue"], clock, max_age_seconds=3600)
+    return RecentErrors(named_teams("red", "blue"), clock, LiveSettings(RETENTION))
 
 
 def test_one_team_does_not_displace_anothers_errors():
@@ -47,10 +50,10 @@ async def test_newest_errors_come_first_and_expire_after_an_hour():
 
 async def test_failed_run_is_listed_with_its_error():
     recent_errors = kept(ManualClock())
-    await recent_errors.note_end(replace(RUN, status=Status.SUCCEEDED))
-    await recent_errors.note_end(RUN)
-    await recent_errors.note_end(replace(RUN, document=b"no JSON"))
-    await recent_errors.note_end(replace(RUN, document=b'{"error":null}'))
+    recent_errors.on_run_ended(run_ended(replace(RUN, status=Status.SUCCEEDED)))
+    recent_errors.on_run_ended(run_ended(RUN))
+    recent_errors.on_run_ended(run_ended(replace(RUN, document=b"no JSON")))
+    recent_errors.on_run_ended(run_ended(replace(RUN, document=b'{"error":null}')))
     found = recent_errors.newest("red", 10)
     assert sorted(each.detail for each in found) == ["CUDA", "Replicate gave no reason.", "Replicate gave no reason."]
     assert {(each.what, each.prediction) for each in found} == {("failed", "p1")}

@@ -15,6 +15,7 @@ from gateway.outputs.copier import WORKERS, Copier
 from gateway.outputs.ports import Fetched, NotCopied
 from gateway.outputs.rules.outputs import LINKS_DIE_SECONDS, Persist
 from tests.support.clock import START, ManualClock, settle
+from tests.support.records import run_ended
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -83,10 +84,12 @@ class World:
         self.asked: list[float] = []
         self.reasons: list[str] = []
         self.stored = 0
+        self.defects: list[str] = []
+        """Addresses at which telling files from other links crashes, once each."""
         objects = Objects()
         self.copier = Copier(
             self.records, objects, self, objects, self.clock, self,  # type: ignore[arg-type]
-            persist=Persist.SHARED, max_bytes=100, is_output=lambda url: True,
+            persist=Persist.SHARED, max_bytes=100, is_output=self.is_output,
             keep_until=lambda run, _, ended_at: ended_at + 9999, on_kept=lambda _: None,
         )  # fmt: skip
 
@@ -100,6 +103,12 @@ class World:
 
         yield Fetched("image/png", None, chunks())
 
+    def is_output(self, url: str) -> bool:
+        if url in self.defects:
+            self.defects.remove(url)
+            raise RuntimeError("a defect")
+        return True
+
     def output_stored(self, size: int) -> None:
         self.stored += 1
 
@@ -109,7 +118,7 @@ class World:
     async def end(self, *runs: Run) -> None:
         for each in runs:
             self.records.runs[each.id] = each
-            await self.copier.note_end(each)
+            self.copier.on_run_ended(run_ended(each))
         await settle()
 
     @asynccontextmanager
@@ -232,8 +241,45 @@ async def test_run_with_an_unsettled_identity_is_checked_again():
 async def test_cleared_data_is_not_copied():
     world = World(answer)
     await world.end(run(), run(2, data_removed=True), run(3, document=b'{"output":"text"}'), run(4, document=b"?"))
-    await world.copier.note_end(run(5, ended_at=None))
+    world.copier.on_run_ended(run_ended(run(5, ended_at=None)))
     world.records.runs["run1"] = replace(run(), data_removed=True)
     async with world.working():
         pass
     assert (world.asked, world.copier.pending) == ([], 0)
+
+
+async def test_a_run_whose_end_was_not_taken_is_found_in_the_records():
+    """The copy is owed: it is made although the end-of-run listener failed."""
+    world = World(answer)
+    world.defects = ["https://x.example/1.png"]
+    async with world.working():
+        with pytest.raises(RuntimeError):
+            await world.end(run())
+        await world.clock.advance(1)
+    assert world.records.runs["run1"].copies
+    assert world.stored == 1
+
+
+async def test_a_run_that_cannot_be_queued_keeps_no_other_from_being_copied(caplog: pytest.LogCaptureFixture):
+    """A defect that one document shows is logged and counted, and the copier works on."""
+    world = World(answer)
+    world.records.runs = {"run1": run(1), "run2": run(2)}
+    world.defects = ["https://x.example/1.png"]
+    async with world.working():
+        await world.clock.advance(1)
+    assert [bool(each.copies) for each in world.records.runs.values()] == [False, True]
+    assert [each.getMessage() for each in caplog.records] == ["a run could not be queued for copying"]
+    assert world.reasons == ["store"]
+
+
+async def test_a_run_whose_copies_were_lost_is_copied_again():
+    """The output store lost an object while upstream still has the file."""
+    world = World(answer)
+    world.records.runs["run1"] = run()
+    async with world.working():
+        await world.clock.advance(1)
+        assert (world.stored, world.copier.pending) == (1, 0)
+        world.records.runs["run1"] = replace(world.records.runs["run1"], copies=())
+        world.copier.enqueue(world.records.runs["run1"])
+        await world.clock.advance(1)
+    assert world.stored == 2

@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 
 from gateway.runtime.clock import SystemClock
+from gateway.runtime.live import LiveSettings
 from gateway.upstream.ssrf_guard import OwnThreads, guarded_connector, is_refusal
 from gateway.upstream.webhooks import TransportSettings, WebhookSender
 from gateway.webhooks.rules.deliveries import Result
@@ -134,14 +135,15 @@ async def test_open_connections_are_dropped_when_private_addresses_are_forbidden
     """A reload that forbids them applies at once, also to receivers that were just talked to."""
     async with receiver() as (port, seen):
         url, usual = f"http://127.0.0.1:{port}/", TransportSettings(allow_private=True, allow_http=True)
-        sender = WebhookSender(usual, SystemClock())
+        settings = LiveSettings(usual)
+        sender = WebhookSender(settings, SystemClock())
         try:
             assert (await sender.send(url, {}, b"{}")).result is Result.DELIVERED
-            sender.reconfigure(TransportSettings(allow_private=False, allow_http=True))
+            settings.replace(TransportSettings(allow_private=False, allow_http=True))
             assert (await sender.send(url, {}, b"{}")).result is Result.REFUSED
-            sender.reconfigure(TransportSettings(allow_private=True, allow_http=False))
+            settings.replace(TransportSettings(allow_private=True, allow_http=False))
             assert (await sender.send(url, {}, b"{}")).result is Result.REFUSED
-            sender.reconfigure(usual)
+            settings.replace(usual)
             assert (await sender.send(url, {}, b"{}")).result is Result.DELIVERED
         finally:
             await sender.close()

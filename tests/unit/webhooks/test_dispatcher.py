@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver
@@ -16,46 +16,26 @@ from standardwebhooks.webhooks import Webhook
 
 from gateway.domain import documents
 from gateway.domain.records import Status
+from gateway.domain.run_end import RunEnded
 from gateway.errors import StoreUnavailable
+from gateway.predictions.ports.predictions import Progressed
+from gateway.runtime.live import LiveSettings
 from gateway.store.sqlite import SQLiteStore
 from gateway.upstream.webhooks import TransportSettings, WebhookSender
-from gateway.webhooks.dispatcher import NotifierSettings, WebhookDispatcher
-from gateway.webhooks.ports import DeliveryObserver
+from gateway.webhooks.dispatcher import WebhookDispatcher
 from gateway.webhooks.rules.deliveries import DeliveryState
 from gateway.webhooks.rules.slots import Slots
 from gateway.webhooks.secrets import WebhookSecrets
+from gateway.webhooks.settings import WebhookSettings
 from tests.support.clock import ManualClock
 from tests.support.fake_resolver import FakeResolver
+from tests.support.observer import RecordingObserver
 from tests.support.polling import attempts
-from tests.support.records import live, prediction
+from tests.support.records import live, moved, prediction
 from tests.support.tools import make_certificate
 from tests.support.webhook_receiver import Message, Receiver, answering, endless, hang_up, never, start_receiver
 
 HOUR = 3600.0
-
-
-class Counted:
-    """Remembers what was counted."""
-
-    def __init__(self) -> None:
-        self.tries: list[tuple[str, str]] = []
-        self.dropped: list[str] = []
-        self.waiting = (0, 0, 0.0)
-        self.looks = 0
-
-    def delivery_attempted(self, event: str, result: str) -> None:
-        self.tries.append((event, str(result)))
-
-    def delivery_dropped(self, reason: str) -> None:
-        self.dropped.append(reason)
-
-    def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
-        self.waiting = (queued, dead, oldest_seconds)
-        self.looks += 1
-
-
-if TYPE_CHECKING:
-    _: type[DeliveryObserver] = Counted
 
 
 class Stack:
@@ -64,7 +44,7 @@ class Stack:
     def __init__(self, store: SQLiteStore, clock: ManualClock, folder: Path, **settings: Any) -> None:
         self.store = store
         self.clock = clock
-        self.counted = Counted()
+        self.counted = RecordingObserver()
         self.secrets = WebhookSecrets(store, clock)
         self.resolver: AbstractResolver | None = settings.pop("resolver", None)
         self.tls: ssl.SSLContext | None = settings.pop("tls", None)
@@ -72,24 +52,24 @@ class Stack:
         for name in ("allow_private", "allow_http", "total_seconds"):
             if name in settings:
                 self.transport_settings[name] = settings.pop(name)
-        self.settings = NotifierSettings(
+        self.settings = WebhookSettings(
             **{"max_attempts": 12, "max_queued": 1000, "retain_dead_seconds": 7 * 24 * HOUR} | settings
         )
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[WebhookDispatcher]:
         sender = WebhookSender(
-            TransportSettings(**self.transport_settings, answer_seconds=0.2), self.clock,
+            LiveSettings(TransportSettings(**self.transport_settings, answer_seconds=0.2)), self.clock,
             resolver=self.resolver, tls=self.tls,
         )  # fmt: skip
         dispatcher = WebhookDispatcher(
-            self.store, self.secrets, sender, self.clock, self.counted, settings=self.settings,
+            self.store, self.secrets, sender, self.clock, self.counted, LiveSettings(self.settings),
             show=lambda view, base, family: documents.render(view, base, "streams/t", family=family),
             is_followed=lambda _: True,
             random_bytes=secrets.token_bytes,
         )  # fmt: skip
         await dispatcher.resume()
-        dispatcher.start("http://gateway.test/v1")
+        dispatcher.start("http://gateway.test")
         try:
             yield dispatcher
         finally:
@@ -204,7 +184,9 @@ async def test_undeliverable_message_is_dead_and_can_be_redelivered(
         (dead,) = await stack.store.deliveries(state=DeliveryState.DEAD)
         assert (dead.attempts, dead.error) == (3, "answered 503")
         assert len(receiver.messages) == 3
-        await stack.until(lambda: stack.counted.waiting[:2] == (0, 1), passing=10.0)
+        await stack.until(
+            lambda: (0, 1) in [seen[:2] for seen in stack.counted.of("deliveries_waiting")[-1:]], passing=10.0
+        )
         receiver.answer = answering(204)
         await stack.store.redeliver(stack.clock.now(), dead.id)
         await stack.until(lambda: len(receiver.messages) == 4, passing=1.0)
@@ -223,8 +205,8 @@ async def test_dead_messages_are_deleted_after_their_time(open_house: Callable[.
         await stack.until_kept(DeliveryState.DEAD, 1)
         for days, kept in ((6.9, 1), (0.2, 0)):
             await stack.clock.advance(days * 24 * HOUR)
-            looks = stack.counted.looks
-            await stack.until(lambda n=looks: stack.counted.looks > n + 20, passing=10.0)
+            looks = stack.counted.count("deliveries_waiting")
+            await stack.until(lambda n=looks: stack.counted.count("deliveries_waiting") > n + 20, passing=10.0)
             assert len(await stack.store.deliveries()) == kept
 
 
@@ -415,13 +397,12 @@ async def test_full_queue_drops_progress_before_ends(open_house: Callable[..., S
         for n in range(4):
             await dispatcher.announce("red", receiver.url, "test", n)
         await receiver.count(4)
-        dispatcher.note_created(view)
+        dispatcher.on_prediction_created(view)
         changed = await stack.store.advance(
             "run1", status=Status.PROCESSING, document=b'{"id":"up1","status":"processing","output":["a"],"urls":{}}',
             stream_url=None, at=stack.clock.now(),
         )  # fmt: skip
-        assert changed is not None
-        dispatcher.note_changed(changed)
+        dispatcher.on_run_progressed(moved(changed))
         for n in range(2):
             await dispatcher.announce("red", receiver.url, "test", n)
         await stack.until(lambda: stack.counted.dropped == ["full", "full"], passing=10.0)
@@ -438,14 +419,13 @@ async def test_throttled_progress_is_sent_later(open_house: Callable[..., Stack]
     """Two changes at once, then silence: the second is sent half a second after the first."""
     stack = open_house()
     async with stack.working() as dispatcher:
-        dispatcher.note_created(await begun(stack.store, receiver.url))
+        dispatcher.on_prediction_created(await begun(stack.store, receiver.url))
         for output in (b'["a"]', b'["a","b"]', b'["a","b","c"]'):
             changed = await stack.store.advance(
                 "run1", status=Status.PROCESSING, document=b'{"id":"up1","status":"processing","output":%b}' % output,
                 stream_url=None, at=stack.clock.now(),
             )  # fmt: skip
-            assert changed is not None
-            dispatcher.note_changed(changed)
+            dispatcher.on_run_progressed(moved(changed))
             await receiver.count(1)
         await stack.clock.advance(0.4)
         assert [message.json["output"] for message in receiver.messages] == [["a"]]
@@ -462,16 +442,16 @@ async def test_pending_progress_is_sent_before_the_end(open_house: Callable[...,
         view = await begun(stack.store, receiver.url, webhook_events_filter=("start", "output"))
         await dispatcher.announce("red", receiver.url, "test", 1)
         await receiver.count(1)
-        dispatcher.note_created(view)
+        dispatcher.on_prediction_created(view)
         for status in (Status.PROCESSING, Status.SUCCEEDED):
             document = b'{"id":"up1","status":"%b","output":["a"],"urls":{}}' % status.value.encode()
             changed = await stack.store.advance(
                 "run1", status=status, document=document, stream_url=None, at=stack.clock.now()
             )
-            assert changed is not None
-            if status is Status.PROCESSING:
-                dispatcher.note_changed(changed)
-        await dispatcher.note_ended(changed)
+            if isinstance(changed, Progressed):
+                dispatcher.on_run_progressed(changed.run)
+        assert isinstance(changed, RunEnded)
+        dispatcher.on_run_ended(changed)
         receiver.answer = answering(204)
         await receiver.count(3)
         await stack.until(lambda: stack.counted.tries.count(("output", "delivered")) == 1)
@@ -493,15 +473,47 @@ async def test_waiting_progress_delays_no_end(open_house: Callable[..., Stack], 
             await stack.store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", webhook=receiver.url))
             view = await stack.store.prediction(f"up{n}")
             assert view is not None
-            dispatcher.note_created(view)
+            dispatcher.on_prediction_created(view)
             document = b'{"id":"up%d","status":"processing","output":["a"]}' % n
             changed = await stack.store.advance(
                 f"run{n}", status=Status.PROCESSING, document=document, stream_url=None, at=stack.clock.now()
             )
-            assert changed is not None
-            dispatcher.note_changed(changed)
+            dispatcher.on_run_progressed(moved(changed))
         await dispatcher.announce("red", receiver.url, "urgent", 1)
         await stack.until_claimed(2)
         receiver.answer = answering(204)
         await receiver.count(7)
     assert receiver.messages[1].json["type"] == "urgent"
+
+
+class CountingStore(SQLiteStore):
+    """Counts how often due messages are asked for."""
+
+    claims = 0
+
+    async def claim_deliveries(self, *args: Any, **more: Any) -> Any:
+        self.claims += 1
+        return await super().claim_deliveries(*args, **more)
+
+
+async def test_an_end_asks_the_store_for_messages_only_if_somebody_has_a_webhook(tmp_path: Path, receiver: Receiver):
+    """A run without webhooks costs the queue nothing; one with a webhook is told of at once."""
+    store = CountingStore(tmp_path / "gateway.db")
+    await store.open()
+    stack = Stack(store, ManualClock(), tmp_path)
+    for n, hook in ((1, None), (2, receiver.url)):
+        await store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", webhook=hook))
+    async with stack.working() as dispatcher:
+        await stack.until(lambda: store.claims)
+        for run_id, sent in (("run1", 0), ("run2", 1)):
+            claims = store.claims
+            document = b'{"id":"up%b","status":"succeeded","urls":{}}' % run_id[-1:].encode()
+            outcome = await store.advance(
+                run_id, status=Status.SUCCEEDED, document=document, stream_url=None, at=stack.clock.now()
+            )
+            assert isinstance(outcome, RunEnded)
+            dispatcher.on_run_ended(outcome)
+            await receiver.count(sent)
+            await asyncio.sleep(0.05)
+            assert (store.claims > claims) == bool(sent)
+    await store.close()

@@ -60,7 +60,7 @@ def test_cancelled_caller_gets_nothing_more():
     assert lines.take("p" * 26) is None
     ending = lines.end("p" * 26)
     assert ending is not None
-    assert ending.told.started
+    assert ending.sent.started
     assert ending.unsent == ()
 
 

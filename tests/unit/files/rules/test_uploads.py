@@ -45,13 +45,13 @@ def test_equal_type_and_extension_are_needed_and_the_name_is_not(
     name: str, content_type: str, metadata: bytes | None, can: bool
 ) -> None:
     """A model goes by type and extension; the JavaScript client names a blob after the time of day."""
-    assert uploads.can_stand_for(file(), Described(name, content_type, metadata)) is can
+    assert uploads.can_reuse(file(), Described(name, content_type, metadata)) is can
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"name":1,"content_type":"image/png"}', b"\xff"])
 def test_file_with_an_odd_document_is_not_reused(document: bytes) -> None:
     """It is uploaded once more."""
-    assert not uploads.can_stand_for(file(document), Described("a.png", "image/png", b"{}"))
+    assert not uploads.can_reuse(file(document), Described("a.png", "image/png", b"{}"))
 
 
 def test_reused_file_has_its_own_document() -> None:

@@ -27,7 +27,7 @@ def test_days_are_summed_over_teams_without_gaps():
 
 def test_most_expensive_rows_come_first():
     rows = [row("red", "b", runs=9), row("red", "a", microusd=5), row("blue", "c", hits=10), row("blue", "d", runs=9)]
-    assert [each.what for each in dashboard_view.dearest(rows)] == ["a", "c", "d", "b"]
+    assert [each.what for each in dashboard_view.by_cost(rows)] == ["a", "c", "d", "b"]
 
 
 def test_share_of_nothing_is_unknown():

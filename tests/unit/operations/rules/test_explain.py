@@ -13,7 +13,7 @@ from gateway.domain.quota import Allowance, LimitKind, LimitStatus, ReservationR
 from gateway.domain.rates import Rate
 from gateway.domain.records import Copy, Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.money.rules.pricing import Charge, Part, Price, Unit
-from gateway.operations.rules.explain import Happening, Priced, explain, of_delivery
+from gateway.operations.rules.explain import Priced, TimelineEvent, explain, of_delivery
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, DeliveryState
 
 NOW = 1_764_000_000.0
@@ -167,7 +167,7 @@ def test_hit_on_another_teams_run_shows_only_itself():
 
 def test_other_parts_add_to_the_timeline():
     """Webhook deliveries and output copies appear in their place."""
-    answer = told(further=[Happening(NOW + 4, "delivered", "start, attempt 1")])
+    answer = told(further=[TimelineEvent(NOW + 4, "delivered", "start, attempt 1")])
     assert story(answer)[-3:] == [(4.0, "delivered"), (5.0, "ended"), (6.0, "settled")]
 
 
@@ -183,11 +183,11 @@ def test_waiting_copies_and_webhooks_have_their_lines():
     message = Delivery(
         id="msg_1", kind=DeliveryKind.PREDICTION, team="red", url="https://x.example", receiver="x", created_at=NOW + 5
     )  # fmt: skip
-    assert list(of_delivery(message)) == [Happening(NOW + 5, "webhook queued")]
+    assert list(of_delivery(message)) == [TimelineEvent(NOW + 5, "webhook queued")]
     dead = replace(message, attempts=8, error="it answered 500", state=DeliveryState.DEAD, dead_at=NOW + 900)
     assert list(of_delivery(dead)) == [
-        Happening(NOW + 5, "webhook queued", "tries: 8, the last: it answered 500"),
-        Happening(NOW + 900, "webhook given up", "it answered 500"),
+        TimelineEvent(NOW + 5, "webhook queued", "attempts: 8, last error: it answered 500"),
+        TimelineEvent(NOW + 900, "webhook given up", "it answered 500"),
     ]
 
 
@@ -216,7 +216,7 @@ def test_admission_is_shown_without_what_did_not_apply():
     demand = ReservationRequest(300_000, 3000, allowances)
     assert admitted(demand, 9.0) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 0.0, None)
     standing = LimitStatus(
-        name="predictions_per_minute", of=SubjectKind.KEY, scope="key/k1", sort=LimitKind.RATE, limit=30, used=5,
+        name="predictions_per_minute", of=SubjectKind.KEY, scope="key/k1", kind=LimitKind.RATE, limit=30, used=5,
         held=0, remaining=0, resets_at=None,
     )  # fmt: skip
     assert admitted(demand, 1.5, standing) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 1.5, PER_MINUTE)

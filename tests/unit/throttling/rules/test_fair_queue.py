@@ -234,7 +234,7 @@ class NobodyStarves(RuleBasedStateMachine):
             assert len(self.it) == sum(map(len, self.waiting.values()))
             deadlines = [place.until for waiting in self.waiting.values() for place in waiting]
             assert self.it.next_deadline() == min(deadlines, default=None)
-            assert len(self.it._line) <= len(self.weights)
+            assert len(self.it._schedule) <= len(self.weights)
             assert all(a.number < b.number for waiting in self.waiting.values() for a, b in pairwise(waiting))
 
 

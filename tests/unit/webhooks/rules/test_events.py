@@ -17,7 +17,7 @@ from gateway.webhooks.rules.events import (
     Sent,
     caught_up,
     due,
-    moment_of,
+    snapshot_of,
     wanted,
 )
 from tests.support.prediction_views import view
@@ -34,9 +34,9 @@ def told_in_turn(
     for at, moment in looks:
         if again is not None and again[0] < at:
             result = due(told, again[1], events, again[0])
-            told, found = result.told, found + [(again[0], event) for event in result.events]
+            told, found = result.sent, found + [(again[0], event) for event in result.events]
         result = due(told, moment, events, at)
-        told, found = result.told, found + [(at, event) for event in result.events]
+        told, found = result.sent, found + [(at, event) for event in result.events]
         again = None if result.again_at is None else (result.again_at, moment)
     return found
 
@@ -98,7 +98,7 @@ def test_throttled_event_is_sent_later(life: list[tuple[float, ProgressSnapshot]
     told = Sent()
     for at, moment in life:
         result = due(told, moment, events, at)
-        told = result.told
+        told = result.sent
         if result.again_at is not None:
             later = due(told, moment, events, result.again_at)
             assert [event for event in later.events if event in (OUTPUT, LOGS)]
@@ -164,13 +164,13 @@ def test_no_filter_means_output_and_completed():
 )
 def test_state_is_read_from_a_document(fields: dict[str, Any], has_started: bool, has_output: bool, has_logs: bool):
     """Both forms of upstream's responses are understood."""
-    moment = moment_of(view(fields))
+    moment = snapshot_of(view(fields))
     assert (moment.has_started, bool(moment.output), bool(moment.logs)) == (has_started, has_output, has_logs)
 
 
 def test_cancelled_prediction_on_a_live_run_is_over():
     """The run's later output is not sent."""
-    moment = moment_of(view({"status": "processing", "output": ["a"]}, canceled_at=1.0))
+    moment = snapshot_of(view({"status": "processing", "output": ["a"]}, canceled_at=1.0))
     assert moment == ProgressSnapshot(Status.CANCELED)
 
 
@@ -178,4 +178,4 @@ def test_unreadable_document_is_refused():
     """Damage is distinguished from silence."""
     for document in (b"", b"[]", b"{", json.dumps({"output": 1})[:-1].encode()):
         with pytest.raises(ValueError, match="not a prediction"):
-            moment_of(view({"status": "processing"}, document=document))
+            snapshot_of(view({"status": "processing"}, document=document))

@@ -1,38 +1,51 @@
-"""How a prediction comes about: as a hit, joined, led, or not at all. One step decides."""
+"""How a prediction is created: as a hit, joined, on a run of its own, or not at all. One step decides."""
 
 import itertools
 
 import pytest
 from msgspec.structs import replace
 
-from gateway.domain.records import Begun, Kind, Outcome, PredictionView, RunState, Source, Status
+from gateway.domain.records import Kind, PredictionView, RunState, Source, Status
 from gateway.errors import Conflict
+from gateway.predictions.ports.sharing import FinishedRuns, Hit, Joined, Nothing, OpenRuns, Started
 from gateway.store.interface import Store
-from tests.support.records import NOW, ended, finish, go, intent, join, lead, live, prediction, wish
+from tests.support.records import (
+    NOW,
+    ended,
+    finish,
+    go,
+    join,
+    lead,
+    live,
+    prediction,
+    share,
+    start,
+    view_of,
+    wish,
+)
 
 
 async def test_whoever_finds_nothing_leads(store: Store) -> None:
     """The intent is recorded with its prediction as the leader, whose source stays as it was given."""
-    begin = wish("1", fingerprint="F", provisional="P", prediction_={"source": Source.BYPASS, "user": "ann"})
-    recorded = replace(begin.run, leader_id="p1")
-    assert await store.begin(begin) == Begun(Outcome.STARTED, begin.prediction, recorded)
+    wished = wish("1", fingerprint="F", provisional="P", prediction_={"source": Source.BYPASS, "user": "ann"})
+    recorded, starter = replace(wished.run, leader_id="p1"), wished.request.prediction
+    assert await wished.start(store) == Started(PredictionView(starter, recorded))
     assert await store.run("run1") == recorded
     assert await store.open_runs() == [recorded]
-    assert await store.predictions_of("run1") == [begin.prediction]
+    assert await store.predictions_of("run1") == [starter]
 
 
 async def test_the_prediction_belongs_to_the_run_that_is_led(store: Store) -> None:
-    begin = wish("1", prediction_={"run_id": "to be said"})
-    begun = await store.begin(begin)
-    assert begun.prediction == prediction("p1", "run1")
+    outcome = await start(store, "1", prediction_={"run_id": "to be said"})
+    assert view_of(outcome).prediction == prediction("p1", "run1")
 
 
 async def test_whoever_finds_an_intent_joins_it(store: Store) -> None:
     """The second caller does not wait for the answer to the first one's create to be counted in."""
     led = await lead(store, "1", fingerprint="F")
-    begun = await store.begin(wish("2", fingerprint="F", prediction_={"webhook": "https://x.example/"}))
+    outcome = await start(store, "2", fingerprint="F", prediction_={"webhook": "https://x.example/"})
     joined = prediction("p2", "run1", source=Source.JOINED, webhook="https://x.example/")
-    assert begun == Begun(Outcome.JOINED, joined, led)
+    assert outcome == Joined(PredictionView(joined, led))
     assert await store.predictions_of("run1") == [prediction(), joined]
     assert await store.run("run2") is None
 
@@ -40,8 +53,8 @@ async def test_whoever_finds_an_intent_joins_it(store: Store) -> None:
 async def test_whoever_finds_a_live_run_joins_it(store: Store) -> None:
     run = await go(store, "1", fingerprint="F")
     assert run == live(fingerprint="F", leader_id="up1")
-    begun = await store.begin(wish("2", fingerprint="F"))
-    assert begun == Begun(Outcome.JOINED, prediction("p2", "run1", source=Source.JOINED), run)
+    outcome = await start(store, "2", fingerprint="F")
+    assert outcome == Joined(PredictionView(prediction("p2", "run1", source=Source.JOINED), run))
     assert await store.prediction("p2") == PredictionView(prediction("p2", "run1", source=Source.JOINED), run)
 
 
@@ -50,18 +63,18 @@ async def test_whoever_finds_a_finished_run_hits_it(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     run = await finish(store, "1")
     assert run.cache_until == NOW + 1000
-    begun = await store.begin(wish("2", fingerprint="F", now=NOW + 20))
-    assert begun == Begun(Outcome.HIT, prediction("p2", "run1", source=Source.HIT), run)
+    outcome = await start(store, "2", fingerprint="F", now=NOW + 20)
+    assert outcome == Hit(PredictionView(prediction("p2", "run1", source=Source.HIT), run), 0)
     assert await store.prediction("p2") == PredictionView(prediction("p2", "run1", source=Source.HIT), run)
     assert await store.run("run2") is None
 
 
-@pytest.mark.parametrize("may_lead", [True, False])
+@pytest.mark.parametrize("may_start", [True, False])
 @pytest.mark.parametrize("may_join", [True, False])
 @pytest.mark.parametrize("may_hit", [True, False])
 @pytest.mark.parametrize("there", ["nothing", "open", "finished", "both"])
 async def test_the_first_way_that_is_allowed_is_taken(
-    store: Store, there: str, *, may_hit: bool, may_join: bool, may_lead: bool
+    store: Store, there: str, *, may_hit: bool, may_join: bool, may_start: bool
 ) -> None:
     """`no-cache` joins and does not hit; `only-if-cached` does not lead; and each takes what it can get."""
     if there in ("finished", "both"):
@@ -69,43 +82,41 @@ async def test_the_first_way_that_is_allowed_is_taken(
         await finish(store, "1")
     if there in ("open", "both"):
         await go(store, "2", fingerprint="F", may_hit=False)
-    begun = await store.begin(wish("3", fingerprint="F", may_hit=may_hit, may_join=may_join, may_lead=may_lead))
+    ask = start if may_start else share
+    outcome = await ask(store, "3", fingerprint="F", may_hit=may_hit, may_join=may_join)
+    expected: type[Hit | Joined | Started]
     if may_hit and there in ("finished", "both"):
-        expected, run_id = Outcome.HIT, "run1"
+        expected, run_id = Hit, "run1"
     elif may_join and there in ("open", "both"):
-        expected, run_id = Outcome.JOINED, "run2"
-    elif may_lead:
-        expected, run_id = Outcome.STARTED, "run3"
+        expected, run_id = Joined, "run2"
+    elif may_start:
+        expected, run_id = Started, "run3"
     else:
-        assert begun == Begun(Outcome.NOTHING)
+        assert outcome == Nothing()
         assert await store.run("run3") is None
         for each in ("run1", "run2"):
             assert "p3" not in [known.id for known in await store.predictions_of(each)]
         return
-    assert begun.outcome is expected
-    assert begun.run is not None
-    assert begun.run.id == run_id
-    assert begun.run == await store.run(run_id)
-    assert begun.prediction is not None
-    assert begun.prediction in await store.predictions_of(run_id)
+    assert isinstance(outcome, expected)
+    assert view_of(outcome).run.id == run_id
+    assert view_of(outcome).run == await store.run(run_id)
+    assert view_of(outcome).prediction in await store.predictions_of(run_id)
 
 
 async def test_a_run_that_may_not_be_joined_stays_the_one_to_join(store: Store) -> None:
     """Someone insists on a run of their own: it is recorded without an identity, and takes nobody from the first."""
     await go(store, "1", fingerprint="F", provisional="P")
     for name, fingerprint in (("2", "F"), ("3", None)):
-        begun = await store.begin(wish(name, fingerprint=fingerprint, provisional="P", may_hit=False, may_join=False))
-        assert begun.outcome is Outcome.STARTED
-        assert begun.run is not None
-        assert (begun.run.fingerprint, begun.run.provisional) == (None, None)
-        assert await store.run(f"run{name}") == begun.run
+        outcome = await start(store, name, fingerprint=fingerprint, provisional="P", may_hit=False, may_join=False)
+        assert isinstance(outcome, Started)
+        assert (view_of(outcome).run.fingerprint, view_of(outcome).run.provisional) == (None, None)
+        assert await store.run(f"run{name}") == view_of(outcome).run
     await store.record_created(live("run2", fingerprint="F", provisional="P"), prediction("up2", "run2"))
     recorded = await store.run("run2")
     assert recorded is not None
     assert recorded.fingerprint is None
     joined = await join(store, "4")
-    assert joined.run is not None
-    assert joined.run.id == "run1"
+    assert joined.view.run.id == "run1"
 
 
 async def test_identities_do_not_mix(store: Store) -> None:
@@ -118,7 +129,7 @@ async def test_identities_do_not_mix(store: Store) -> None:
 async def test_a_run_that_is_asked_to_cancel_is_not_joined(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await store.cancel("up1", NOW + 1)
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.STARTED
+    assert isinstance(await start(store, "2", fingerprint="F"), Started)
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELED, Status.ABORTED])
@@ -127,7 +138,7 @@ async def test_what_did_not_succeed_answers_nobody(store: Store, status: Status)
     await go(store, "1", fingerprint="F")
     run = await finish(store, "1", status=status)
     assert run.cache_until is None
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.STARTED
+    assert isinstance(await start(store, "2", fingerprint="F"), Started)
 
 
 async def test_what_succeeded_after_a_cancel_answers_later_callers(store: Store) -> None:
@@ -136,30 +147,28 @@ async def test_what_succeeded_after_a_cancel_answers_later_callers(store: Store)
     await store.cancel("up1", NOW + 1)
     run = await finish(store, "1")
     assert (run.cache_until, run.cancel_asked_at) == (NOW + 1000, NOW + 1)
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.HIT
+    assert isinstance(await start(store, "2", fingerprint="F"), Hit)
 
 
 async def test_a_run_answers_until_its_time_is_over(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1", cache_until=NOW + 100)
-    at = {"fingerprint": "F", "may_lead": False}
-    assert (await store.begin(wish("2", now=NOW + 99.9, **at))).outcome is Outcome.HIT
-    assert (await store.begin(wish("3", now=NOW + 100, **at))).outcome is Outcome.NOTHING
+    assert isinstance(await share(store, "2", now=NOW + 99.9, fingerprint="F"), Hit)
+    assert isinstance(await share(store, "3", now=NOW + 100, fingerprint="F"), Nothing)
 
 
 async def test_a_run_without_a_time_answers_nobody(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1", cache_until=None)
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.STARTED
+    assert isinstance(await start(store, "2", fingerprint="F"), Started)
 
 
 async def test_a_caller_may_want_it_younger(store: Store) -> None:
     """`max-age`: the end must not lie too far back; just as far is near enough."""
     await go(store, "1", fingerprint="F")
     await finish(store, "1", at=NOW + 9)
-    at = {"fingerprint": "F", "may_lead": False}
-    assert (await store.begin(wish("2", ended_since=NOW + 9.1, **at))).outcome is Outcome.NOTHING
-    assert (await store.begin(wish("3", ended_since=NOW + 9, **at))).outcome is Outcome.HIT
+    assert isinstance(await share(store, "2", ended_since=NOW + 9.1, fingerprint="F"), Nothing)
+    assert isinstance(await share(store, "3", ended_since=NOW + 9, fingerprint="F"), Hit)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])))
@@ -170,26 +179,24 @@ async def test_the_newest_result_answers(store: Store, order: tuple[int, ...]) -
             ended(f"run{n}", NOW + n, fingerprint="F", cache_until=NOW + 50 if n == 3 else NOW + 100),
             prediction(f"up{n}", f"run{n}"),
         )
-    begun = await store.begin(wish("8", fingerprint="F"))
-    assert begun.run is not None
-    assert begun.run.id == "run3"
-    begun = await store.begin(wish("9", fingerprint="F", now=NOW + 60))
-    assert begun.run is not None
-    assert begun.run.id == "run2"
+    outcome = await start(store, "8", fingerprint="F")
+    assert view_of(outcome).run.id == "run3"
+    outcome = await start(store, "9", fingerprint="F", now=NOW + 60)
+    assert view_of(outcome).run.id == "run2"
 
 
 async def test_cleared_data_answers_nobody(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1")
     await store.clear_data("run1", b"removed")
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.STARTED
+    assert isinstance(await start(store, "2", fingerprint="F"), Started)
 
 
 async def test_a_run_that_ended_with_its_create_answers_later_callers(store: Store) -> None:
     """Upstream's answer to the create was terminal already."""
     await lead(store, "1", fingerprint="F")
     await store.record_created(ended(cache_until=NOW + 100), prediction("up1", "run1"))
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.HIT
+    assert isinstance(await start(store, "2", fingerprint="F"), Hit)
 
 
 async def test_only_an_identity_is_kept_for_later(store: Store) -> None:
@@ -208,7 +215,7 @@ async def test_an_end_that_overtook_the_create_can_be_hit(store: Store) -> None:
     """Upstream's webhook was faster than its answer: the hit's id resolves at once, the leader's when it has one."""
     await lead(store, "1", fingerprint="F")
     await finish(store, "1")
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.HIT
+    assert isinstance(await start(store, "2", fingerprint="F"), Hit)
     assert await store.prediction("p2") is not None
     assert await store.prediction("p1") is None
     await store.record_created(live(), prediction("up1", "run1"))
@@ -221,34 +228,34 @@ async def test_an_end_that_overtook_the_create_can_be_hit(store: Store) -> None:
 async def test_a_provisional_identity_joins_while_the_model_is_unknown(store: Store) -> None:
     """A burst of `run("owner/name:version")` on a cold gateway: all wait with the first one."""
     led = await lead(store, "1", provisional="P")
-    begun = await store.begin(wish("2", provisional="P"))
-    assert (begun.outcome, begun.run) == (Outcome.JOINED, led)
+    outcome = await start(store, "2", provisional="P")
+    assert isinstance(outcome, Joined)
+    assert outcome.view.run == led
     # Another process knows the model already.
-    begun = await store.begin(wish("3", fingerprint="F", provisional="P"))
-    assert (begun.outcome, begun.run) == (Outcome.JOINED, led)
+    outcome = await start(store, "3", fingerprint="F", provisional="P")
+    assert isinstance(outcome, Joined)
+    assert outcome.view.run == led
     await lead(store, "4", provisional="p")
 
 
 async def test_who_does_not_know_the_model_joins_who_does(store: Store) -> None:
     await lead(store, "1", fingerprint="F", provisional="P")
-    assert (await store.begin(wish("2", provisional="P"))).outcome is Outcome.JOINED
+    assert isinstance(await start(store, "2", provisional="P"), Joined)
 
 
 async def test_final_identities_decide_over_provisional_ones(store: Store) -> None:
     """The version's schema came out differently in between: the two requests are not the same."""
     await lead(store, "1", fingerprint="F", provisional="P")
     await lead(store, "2", fingerprint="G", provisional="P")
-    begun = await store.begin(wish("3", provisional="P", run={"intended_at": NOW + 1}))
-    assert begun.run is not None
-    assert begun.run.id == "run1"
+    outcome = await start(store, "3", provisional="P", run={"intended_at": NOW + 1})
+    assert view_of(outcome).run.id == "run1"
 
 
 async def test_a_fingerprint_is_looked_for_before_a_provisional_identity(store: Store) -> None:
     await lead(store, "1", provisional="P")
     await lead(store, "2", fingerprint="F")
-    begun = await store.begin(wish("3", fingerprint="F", provisional="P"))
-    assert begun.run is not None
-    assert begun.run.id == "run2"
+    outcome = await start(store, "3", fingerprint="F", provisional="P")
+    assert view_of(outcome).run.id == "run2"
 
 
 async def test_an_id_begins_once(store: Store) -> None:
@@ -257,11 +264,11 @@ async def test_an_id_begins_once(store: Store) -> None:
     for again in (
         wish("1", fingerprint="F"),
         wish("1", fingerprint="G"),
-        replace(wish("2"), run=intent("run1")),
-        replace(wish("1"), run=intent("run2")),
+        wish("2", run={"id": "run1"}),
+        wish("1", run={"id": "run2"}),
     ):
         with pytest.raises(Conflict):
-            await store.begin(again)
+            await again.start(store)
     assert [run.fingerprint for run in await store.open_runs()] == ["F"]
     assert len(await store.predictions_of("run1")) == 1
 
@@ -290,8 +297,7 @@ async def test_unseen_predictions_leave_no_empty_pages(store: Store) -> None:
     """The newest and the oldest are still intended: a list has no link to where they are."""
     for n in range(4):
         name = str(n)
-        begin = wish(name, prediction_={"created_at": NOW + n})
-        await store.begin(begin)
+        await start(store, name, prediction_={"created_at": NOW + n})
         if n in (1, 2):
             await store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", created_at=NOW + n))
     page = await store.predictions(team="red", kind=Kind.PREDICTION, limit=2)
@@ -363,22 +369,21 @@ async def test_an_answer_after_the_intent_was_given_up_takes_no_identity_away(st
     await store.record_created(live(fingerprint="F"), prediction("up1", "run1"))
     assert await store.prediction("up1") is not None
     joined = await join(store, "3")
-    assert joined.run is not None
-    assert joined.run.id == "run2"
+    assert joined.view.run.id == "run2"
 
 
 async def test_a_shared_run_can_be_looked_for_without_joining(store: Store) -> None:
     """`/gateway/estimate` says what would happen, and nothing happens."""
-    assert await store.shared_run("F", None, NOW, 0.0) is None
+    assert await store.shared_run(FinishedRuns("F"), OpenRuns("F"), NOW) is None
     led = await lead(store, "1", provisional="P")
-    assert await store.shared_run("F", "P", NOW, 0.0) == led
-    assert await store.shared_run("F", None, NOW, 0.0) is None
+    assert await store.shared_run(FinishedRuns("F"), OpenRuns("F", "P"), NOW) == led
+    assert await store.shared_run(FinishedRuns("F"), OpenRuns("F"), NOW) is None
     await go(store, "2", fingerprint="F")
     run = await finish(store, "2")
     going = await go(store, "3", fingerprint="F", may_hit=False)
-    assert await store.shared_run("F", "P", NOW, 0.0) == run
-    assert await store.shared_run("F", "P", NOW, float("inf")) == going
-    assert await store.shared_run("F", None, NOW + 1000, 0.0) == going
+    assert await store.shared_run(FinishedRuns("F"), OpenRuns("F", "P"), NOW) == run
+    assert await store.shared_run(None, OpenRuns("F", "P"), NOW) == going
+    assert await store.shared_run(FinishedRuns("F"), OpenRuns("F"), NOW + 1000) == going
     await store.cancel("up3", NOW)
-    assert await store.shared_run("F", None, NOW + 1000, 0.0) is None
+    assert await store.shared_run(FinishedRuns("F"), OpenRuns("F"), NOW + 1000) is None
     assert [len(await store.predictions_of(f"run{n}")) for n in (1, 2, 3)] == [1, 1, 1]
