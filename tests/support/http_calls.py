@@ -16,14 +16,14 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from tests.support.polling import attempts
+from tests.support.polling import SECONDS, attempts
 from tests.support.secret_scanner import SCANNER
 from tests.support.stack import Stack
 
 PAGE = "https://app.example.com"
 """An origin that team alpha lists in the whole-gateway tests."""
 STRANGER = "https://evil.example.net"
-PATIENCE = 8.0
+PATIENCE = SECONDS
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -72,7 +72,7 @@ async def ask(
     if isinstance(data, bytes):
         data = BytesIO(data)
     url = path if "://" in path else (base or stack.origin) + path
-    timeout = aiohttp.ClientTimeout(total=15)
+    timeout = aiohttp.ClientTimeout(total=SECONDS)
     async with (
         aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session,
         session.request(
