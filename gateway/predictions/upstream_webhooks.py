@@ -16,7 +16,9 @@ from gateway.domain.ids import RUN_ID
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.errors import GatewayError, NotFound
+from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
 
 logger = logging.getLogger(__name__)
 
@@ -33,30 +35,35 @@ class _Secret(msgspec.Struct):
 class UpstreamWebhooks:
     """Gives out addresses, and takes what is sent to them."""
 
-    def __init__(self, upstream: Upstream, tracker: Tracker, clock: Clock, *, secret: bytes, base: str | None) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        tracker: Tracker,
+        clock: Clock,
+        settings: LiveSettings[PredictionSettings],
+        *,
+        secret: bytes,
+    ) -> None:
         self._upstream = upstream
         self._tracker = tracker
         self._clock = clock
         self._secret = secret
-        self._base = base
+        self._settings = settings
         self._key: bytes | None = None
         self._asked_at: float | None = None
         self._lock = asyncio.Lock()
 
-    def reconfigure(self, *, base: str | None) -> None:
-        """Give out addresses under another base, or none. Those that were given out lead where they led."""
-        self._base = base
-
     def address(self, run_id: str) -> str | None:
         """Return where upstream is to tell of a run; `None` where it is not to."""
-        return f"{self._base}/gateway/webhooks/{run_id}/{self._proof(run_id)}" if self._base else None
+        base = self._settings.value.upstream_webhook_base
+        return f"{base}/gateway/webhooks/{run_id}/{self._proof(run_id)}" if base else None
 
     def _proof(self, run_id: str) -> str:
         return hmac.digest(self._secret, b"webhook:" + run_id.encode(), "sha256").hex()
 
     def check(self, run_id: str, proof: str) -> None:
         """Raise `NotFound` for an address that was never given out: before anything that was sent to it is read."""
-        if self._base is None or not hmac.compare_digest(proof, self._proof(run_id)):
+        if self._settings.value.upstream_webhook_base is None or not hmac.compare_digest(proof, self._proof(run_id)):
             raise NotFound
 
     async def take(self, run_id: str, headers: Mapping[str, str], body: bytes) -> bool:
