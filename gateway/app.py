@@ -13,7 +13,8 @@ import msgspec
 
 from gateway.assembly.apply_config import prepare
 from gateway.assembly.background import background
-from gateway.assembly.build import ReceiverNetwork, build, opened_store, opened_tracer
+from gateway.assembly.build import ReceiverNetwork, build, opened_tracer
+from gateway.assembly.health import opened_store
 from gateway.assembly.listeners import add_dashboard, ops_app, public_app
 from gateway.assembly.parts import Parts
 from gateway.assembly.reload import Reloading
@@ -112,7 +113,8 @@ async def running(
         stack.push_async_callback(lambda: parts.dispatcher.close(min(shutdown_deadline.left(), _WEBHOOK_GRACE_SECONDS)))
         # First of all at the end: nobody waits for what the others have to finish.
         stack.push_async_callback(_drain, parts, shutdown_deadline)
-        logger.info("serving", extra={"port": port, "ops_port": ops_port})
+        addresses = {"url": origin, "ops_url": _origin(config.ops.host, ops_port), "port": port, "ops_port": ops_port}
+        logger.info("serving", extra=addresses)
         reloading = reread and Reloading(
             config, state, clock, parts.metrics, read=reread, prepare=partial(prepare, parts, origin)
         )

@@ -18,6 +18,7 @@ from gateway.access.policy import Policy
 from gateway.access.sessions import Sessions
 from gateway.assembly import outputs, settings
 from gateway.assembly.background import background
+from gateway.assembly.health import build_health
 from gateway.assembly.limits import build_account, build_holding, build_money, build_request_rates
 from gateway.assembly.parts import Parts
 from gateway.assembly.shutdown import ShutdownDeadline
@@ -37,7 +38,6 @@ from gateway.models.versions import VersionMap
 from gateway.operations.dashboard import DashboardService, Sources
 from gateway.operations.delivery_history import DeliveryHistory
 from gateway.operations.explain import ExplainService
-from gateway.operations.health import Health
 from gateway.operations.janitor import Janitor
 from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.run_timing import RunTimings
@@ -50,7 +50,6 @@ from gateway.predictions.tracker import Tracker
 from gateway.predictions.upstream_webhooks import UpstreamWebhooks
 from gateway.sharing.identity import IdentityService
 from gateway.store.interface import Store
-from gateway.store.urls import open_store
 from gateway.streams.hub import StreamHub
 from gateway.throttling.upstream_limiter import InternalUpstream
 from gateway.upstream.replicate import ReplicateClient, UpstreamSettings, new_session
@@ -316,7 +315,7 @@ async def build(
         dispatcher=dispatcher,
         webhook_sender=sender,
         janitor=janitor,
-        health=Health(store, internal_upstream, clock, lambda: client.token_refused_at is not None),
+        health=build_health(store, internal_upstream, client, clock, metrics, stack),
         streams=opened,
         probes=probes,
         account=account,
@@ -325,15 +324,6 @@ async def build(
         dashboard=DashboardService(teams, store, metrics, recent_errors, sources, clock),
         sessions=Sessions(sessions_secret, edge.ops_token, authenticator, clock),
     )
-
-
-async def opened_store(config: Config, stack: AsyncExitStack) -> Store:
-    """Open the store that the config names, alone where it takes one process only. Raise `StoreUnavailable`."""
-    store = open_store(config.store.url)
-    await store.open()
-    stack.push_async_callback(store.close)
-    await store.claim()
-    return store
 
 
 async def opened_tracer(config: Config, stack: AsyncExitStack) -> Tracer:

@@ -26,8 +26,18 @@ class Store(
         """Tell an observer of every answer from now on."""
         ...
 
-    async def open(self) -> None:
-        """Connect, and bring the schema up to date. Raises `gateway.errors.StoreUnavailable` with what is wrong."""
+    async def open(self, *, create: bool = True) -> bool:
+        """Connect and bring the schema up to date. Return whether the store is new.
+
+        With `create=False`, a store that does not exist is refused. Raises `gateway.errors.StoreUnavailable`.
+        """
+        ...
+
+    async def inspect(self) -> bool:
+        """Say whether the store exists. Create and change nothing.
+
+        Raises `gateway.errors.StoreUnavailable` if `open` would.
+        """
         ...
 
     async def claim(self) -> None:
@@ -42,5 +52,13 @@ class Store(
         ...
 
     async def ping(self) -> None:
-        """Prove that the store answers, by a write that is read back."""
+        """Prove that the store answers, by a write that is read back.
+
+        Raises `gateway.errors.StoreUnavailable`, also if writes have failed lately because of the disk or the data.
+        """
+        ...
+
+    @property
+    def recent_failure(self) -> str | None:
+        """What failed lately and may fail again, although the store answers."""
         ...

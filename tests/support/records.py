@@ -1,6 +1,8 @@
 """Records with everything filled in that a test does not care about."""
 
+import asyncio
 import re
+from pathlib import Path
 from typing import Any
 
 from gateway.domain.records import (
@@ -18,6 +20,7 @@ from gateway.domain.records import (
     Status,
 )
 from gateway.store.interface import Store
+from gateway.store.sqlite import SQLiteStore
 
 NOW = 1_764_000_000.25
 
@@ -151,3 +154,14 @@ async def join(store: Store, name: str, fingerprint: str = "F", **fields: Any) -
     begun = await store.begin(wish(name, fingerprint=fingerprint, **fields))
     assert begun.outcome is Outcome.JOINED
     return begun
+
+
+def make_store(folder: Path) -> None:
+    """Create an empty store, as the first start does; commands that read create none."""
+
+    async def create() -> None:
+        store = SQLiteStore(folder / "gateway.db")
+        await store.open()
+        await store.close()
+
+    asyncio.run(create())

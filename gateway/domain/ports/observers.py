@@ -1,9 +1,12 @@
 """Those who count what happens."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.domain.bypass import BypassReason
 from gateway.domain.records import Source, Status
+
+STORE_FAILURES: Final = ("full", "io", "access", "damaged", "lost")
+"""Why a store fails for longer than a moment: disk full, disk errors, no permission, damaged data, file gone."""
 
 
 class UpstreamObserver(Protocol):
@@ -83,4 +86,8 @@ class StoreObserver(Protocol):
 
     def store_answered(self, lane: str, result: str, seconds: float) -> None:
         """Note one step, a `read` or a `write`: it was `done`, has `failed`, or its answer came too `late`."""
+        ...
+
+    def store_failed(self, lane: str, kind: str) -> None:
+        """Note a failed step whose cause lasts: one of `STORE_FAILURES`."""
         ...

@@ -12,6 +12,7 @@ from gateway.cli import main
 from gateway.domain.records import Begin, Kind, Prediction, Run, RunState, Source, Status
 from gateway.store.interface import Store
 from gateway.store.urls import open_store
+from tests.support.records import make_store
 
 CONFIG = """
 [[teams]]
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.toml").write_text(CONFIG)
+    make_store(tmp_path)
     return tmp_path
 
 
@@ -161,6 +163,7 @@ def test_a_purge_keeps_the_predictions():
 
 def test_an_unusable_store_is_reported_in_a_sentence(folder: Path):
     """A folder in place of the file: one line, no traceback."""
+    (folder / "gateway.db").unlink()
     (folder / "gateway.db").mkdir()
     for arguments in (["stats"], ["purge", "--yes"]):
         result = ask(*arguments)

@@ -16,6 +16,7 @@ from gateway.domain.ledger import Settlement
 from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import Begin, Kind, Prediction, Run, Source, Status
 from gateway.store.urls import open_store
+from tests.support.records import make_store
 
 CONFIG = """
 [[teams]]
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.toml").write_text(CONFIG)
+    make_store(tmp_path)
     return tmp_path
 
 
