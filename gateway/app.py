@@ -13,8 +13,7 @@ import msgspec
 
 from gateway.assembly.apply_config import prepare
 from gateway.assembly.background import background
-from gateway.assembly.build import ReceiverNetwork, build, opened_tracer
-from gateway.assembly.health import opened_store
+from gateway.assembly.build import ReceiverNetwork, build, opened_store, opened_tracer
 from gateway.assembly.listeners import add_dashboard, ops_app, public_app
 from gateway.assembly.parts import Parts
 from gateway.assembly.reload import Reloading
@@ -63,7 +62,7 @@ async def serve(config: Config, *, reread: Callable[[], Config], echo: Callable[
         assert gateway.reloading is not None
         background(stack, gateway.reloading.on(stop.reload_asked), "reloads")
         if echo is not None:
-            echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url}")
+            echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url} (/dashboard, /metrics)")
         await stop.wait()
         logger.info("stopping")
         gateway.retire()

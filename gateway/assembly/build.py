@@ -4,6 +4,7 @@ It is the only place that sees the whole config; each part gets the values it ne
 """
 
 import asyncio
+import logging
 import ssl
 from contextlib import AsyncExitStack
 from secrets import token_bytes
@@ -50,6 +51,7 @@ from gateway.predictions.tracker import Tracker
 from gateway.predictions.upstream_webhooks import UpstreamWebhooks
 from gateway.sharing.identity import IdentityService
 from gateway.store.interface import Store
+from gateway.store.urls import open_store
 from gateway.streams.hub import StreamHub
 from gateway.throttling.upstream_limiter import InternalUpstream
 from gateway.upstream.replicate import ReplicateClient, UpstreamSettings, new_session
@@ -57,6 +59,8 @@ from gateway.upstream.streams import StreamReader, StreamSettings
 from gateway.upstream.webhooks import WebhookSender
 from gateway.webhooks.dispatcher import WebhookDispatcher
 from gateway.webhooks.secrets import WebhookSecrets
+
+logger = logging.getLogger(__name__)
 
 _STREAM_CONNECTIONS = 20_000
 _SECRET_BYTES = 32
@@ -324,6 +328,18 @@ async def build(
         dashboard=DashboardService(teams, store, metrics, recent_errors, sources, clock),
         sessions=Sessions(sessions_secret, edge.ops_token, authenticator, clock),
     )
+
+
+async def opened_store(config: Config, stack: AsyncExitStack) -> Store:
+    """Open and claim the store that the config names. Raise `StoreUnavailable`."""
+    store = open_store(config.store.url)
+    is_new = await store.open()
+    stack.push_async_callback(store.close)
+    await store.claim()
+    if is_new:
+        # Expected at the first start only: at any other, this is an empty ledger in place of the right one.
+        logger.warning("created a new store", extra={"url": config.store.url})
+    return store
 
 
 async def opened_tracer(config: Config, stack: AsyncExitStack) -> Tracer:

@@ -45,7 +45,7 @@ async def build_money(config: Config, teams: Sequence[Team], store: Store, clock
         accounting=Accounting(store, pricing, budgets, limit_queue, clock, metrics),
         budgets=budgets,
         ledger_auditor=ledger_auditor,
-        usage=UsageService(store, clock),
+        usage=UsageService(store, store, clock),
     )
 
 

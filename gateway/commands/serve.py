@@ -44,8 +44,8 @@ def serve(config_path: Path | None) -> None:
         is_text = config.logs.format == "console"
         reread = partial(load, path, os.environ, serving=True)
         try:
-            # In JSON the log line "serving" has the addresses: a plain line in between would break its readers.
-            run(app.serve(config, reread=reread, echo=click.echo if is_text else None))
+            # With JSON logs, all that is printed is JSON: a plain line in between would break its readers.
+            run(app.serve(config, reread=reread, echo=lambda text: click.echo(logs.line(config.logs.format, text))))
         except Exception as problem:  # noqa: BLE001 - the last place where it can be reported
             text = _start_error(problem, config)
             if is_text:

@@ -16,7 +16,8 @@ from tests.support.upstream import until, version_of
 from tests.support.wire import Reply, ask, send_raw, spell
 
 FIELDS = [
-    "request_id", "team", "key", "route", "path", "method", "status", "cache", "seconds", "upstream_seconds", "bytes",
+    "request_id", "team", "key", "key_name", "user", "route", "path", "target", "method", "status", "cache", "seconds",
+    "upstream_seconds", "bytes",
 ]  # fmt: skip
 
 
@@ -58,11 +59,28 @@ async def test_a_create_is_told_with_who_asked_and_how_it_was_answered(gateway: 
     assert [name for name in line if name != "taskName"] == [*FIELDS, "prediction", "run"]
     assert line["request_id"] == reply.headers["X-Request-Id"]
     assert (line["team"], line["method"], line["status"], line["path"]) == ("alpha", "POST", 201, "/predictions")
-    assert line["key"] == "alpha/default"
+    assert (line["key"], line["key_name"], line["user"]) == ("alpha/default", "default", None)
+    assert line["target"] == f"acme/storyteller:{version_of(gateway.upstream, 'acme/storyteller')}"
     assert line["prediction"] == reply.json["id"]
     assert line["cache"] == "miss"
     assert 0 < line["upstream_seconds"] <= line["seconds"]
     assert line["bytes"] == len(reply.body)
+
+
+async def test_user_and_target_are_told_of_what_was_refused_too_and_never_without_bound(gateway: Stack, lines: Lines):
+    """An operator finds who was refused for which model. A header of any length does not fill the log."""
+    path = "/v1/models/acme/unknown/predictions"
+    reply = await ask(gateway, "POST", path, json={"input": {}}, headers={"Gateway-User": "u-42"})
+    assert reply.status == 404
+    line = lines.of("models.predictions.create")
+    assert (line["user"], line["target"], line["status"]) == ("u-42", "acme/unknown", 404)
+    lines.told.clear()
+    await ask(gateway, "POST", path, json={"input": {}}, headers={"Gateway-User": "x" * 5000})
+    assert lines.of("models.predictions.create")["user"] == "x" * 200
+    lines.told.clear()
+    created = (await create(gateway, model="acme/storyteller", prompt="a")).json
+    await ask(gateway, "GET", f"/v1/predictions/{created['id']}", headers={"Gateway-User": "someone"})
+    assert lines.of("predictions.get")["target"] == version_of(gateway.upstream, "acme/storyteller")
 
 
 async def test_hit_joined_and_bypass_are_told_apart(gateway: Stack, lines: Lines):

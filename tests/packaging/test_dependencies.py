@@ -1,5 +1,6 @@
 """Dependencies: the ranges admit no version with a known vulnerability, and constraints.txt is within the ranges."""
 
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -16,7 +17,7 @@ PINNED = {
     canonicalize_name(name): Version(version)
     for name, version in re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
 }
-RUNTIME = [*PROJECT["project"]["dependencies"], *sum(PROJECT["project"]["optional-dependencies"].values(), [])]
+RUNTIME = [*PROJECT["project"]["dependencies"], *itertools.chain(*PROJECT["project"]["optional-dependencies"].values())]
 # The last version with a known vulnerability: aiohttp CVE-2026-54278, PyJWT CVE-2026-32597.
 VULNERABLE = {"aiohttp": "3.14.2", "pyjwt": "2.11.0"}
 

@@ -34,6 +34,9 @@ def shown(standing: LimitStatus) -> dict[str, object]:
         body[name] = amount(standing.sort, quantity)
         if standing.sort is LimitKind.DOLLARS:
             body[f"{name}_microusd"] = quantity
+    if standing.sort is LimitKind.RATE:
+        # `used` and `remaining` are of the burst: what may come at once.
+        body["burst"] = standing.used + standing.remaining
     body["resets_at"] = None if standing.resets_at is None else times.render(standing.resets_at)
     return body
 
