@@ -338,7 +338,7 @@ async def opened_store(config: Config, stack: AsyncExitStack) -> Store:
     await store.claim()
     if is_new:
         # Expected at the first start only: at any other, this is an empty ledger in place of the right one.
-        logger.warning("created a new store", extra={"url": config.store.url})
+        logger.info("created a new store", extra={"url": config.store.url})
     return store
 
 

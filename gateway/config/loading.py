@@ -50,8 +50,9 @@ def load_with_places(
     text = _read(file)
     data = _parse(file, text)
     config = from_mapping(data, environ, serving=serving, file=str(file), text=text)
-    places = Places(str(file), text, data)
-    return config, places, list(_replaced(data, read_overrides(environ), places))
+    overrides = read_overrides(environ)
+    notes = list(_replaced(data, overrides, Places(str(file), text, data)))
+    return config, Places(str(file), text, data, overrides.variables), notes
 
 
 def wants_json_logs(path: Path | None, environ: Mapping[str, str]) -> bool:

@@ -81,8 +81,11 @@ def in_container() -> bool:
 
 
 def unreachable_in_container(config: Config) -> Problem | None:
-    """Return a warning about a public listener that nothing outside of this container can reach."""
-    if not is_loopback(config.server.host):
+    """Return a warning about a public listener that nothing outside of this container can reach.
+
+    A free port (0) cannot be published, so it is meant for callers inside.
+    """
+    if not is_loopback(config.server.host) or config.server.port == 0:
         return None
     return Problem(
         "server.host",

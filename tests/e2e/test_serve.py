@@ -83,3 +83,17 @@ async def test_a_port_that_is_taken_is_one_clear_sentence(tmp_path: Path, sectio
         f"Error: port {port} is in use: another process listens on 127.0.0.1:{port}; stop it or choose another port "
         f"([{section}] host and port)\n"
     )
+
+
+async def test_replaced_settings_and_loopback_in_a_container_are_warned_of_at_the_start(tmp_path: Path):
+    """The log says why the file does not count, and why a published port would reach nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = f'[server]\nhost = "localhost"\nport = {port}\n[ops]\nport = 0\n[logs]\nformat = "json"\n'
+        variables = {"GATEWAY__SERVER__HOST": "127.0.0.1", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+        _, _, err = await run_serve(tmp_path, config, **variables)
+    lines = [json.loads(line) for line in err.splitlines()]
+    warned = [(line["path"], line["place"]) for line in lines if line["message"] == "check the config"]
+    assert warned == [("server.host", "config.toml:2"), ("server.host", "GATEWAY__SERVER__HOST")]
+    assert "is replaced by the environment variable GATEWAY__SERVER__HOST" in lines[0]["problem"]
+    assert "cannot be reached from outside of this container" in lines[1]["problem"]

@@ -56,7 +56,7 @@ async def test_an_upstream_that_is_away_degrades_and_does_not_fail_readiness(ope
 
 async def test_the_creation_of_a_store_is_logged(open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture):
     """Expected once; at any other start the path is wrong."""
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         async with open_gateway() as stack:
             assert [record.message for record in caplog.records].count("created a new store") == 1
             database = stack.database

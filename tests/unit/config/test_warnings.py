@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import from_mapping, warnings
+from gateway.config import from_mapping, in_container, unreachable_in_container, warnings
 
 NOW = 1_800_000_000.0
 DIGEST = "ab" * 32
@@ -151,6 +151,25 @@ def test_a_doubtful_setting_causes_a_warning(sections, path, words):
     found = warned(**sections)
     assert list(found) == [path]
     assert words in found[path]
+
+
+@pytest.mark.parametrize(
+    ("server", "is_warned"),
+    [({}, True), ({"host": "localhost"}, True), ({"host": "0.0.0.0"}, False), ({"port": 0}, False)],
+)
+def test_a_listener_on_loopback_is_unreachable_in_a_container(server, is_warned):
+    """The published port reaches nothing, and the health check, which asks from inside, succeeds."""
+    config = from_mapping({"server": server}, {"REPLICATE_API_TOKEN": "r8_0123456789abc"})
+    problem = unreachable_in_container(config)
+    assert (problem is not None) == is_warned
+    if problem is not None:
+        assert (problem.path, "GATEWAY__SERVER__HOST=0.0.0.0" in problem.message) == ("server.host", True)
+
+
+def test_kubernetes_is_a_container(monkeypatch):
+    """Its variable is in every pod."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert in_container()
 
 
 @pytest.mark.parametrize(
