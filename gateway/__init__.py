@@ -1,3 +1,3 @@
-"""replicate-gateway: many callers, one Replicate account."""
+"""replicate-gateway: an HTTP gateway between many callers and one Replicate account."""
 
 __version__ = "0.1.0"

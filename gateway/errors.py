@@ -1,30 +1,30 @@
-"""What can go wrong, as one tree.
+"""The gateway's exceptions, as one tree.
 
     GatewayError
-    ├── BadRequest             the request cannot be understood (400)
-    │   ├── Unprocessable      it can, but its content is not acceptable (422); names the fields
-    │   ├── BodyTooLarge       more bytes than allowed (413)
-    │   └── UnsupportedMedia   a content type that the route does not take (415)
-    ├── Unauthenticated        no key, or none that is valid (401)
-    ├── Forbidden              a valid key that may not do this (403)
-    │   └── PriceUnknown       nobody has said what the target costs, and such runs are refused (403)
-    ├── NotFound               unknown, or somebody else's: the caller cannot tell which (404)
-    │   └── OutputLost         a stored copy is not there, or not whole (404)
-    ├── Conflict               the request contradicts one that is under way (409)
-    ├── LimitReached           a limit is in the way; names it (429)
-    │   ├── RateLimited        too many; says when to come again (429)
-    │   └── BudgetExceeded     no more money or time for this day or month (402)
-    ├── NotCached              the caller wanted nothing but what is there, and it is not (504)
-    ├── UpstreamError          Replicate did not give an answer that can be passed on
-    │   ├── UpstreamUnavailable   it could not be reached, or is kept from being asked: nothing was sent (503)
-    │   ├── UpstreamBroken        it answered with something that is not an API answer (502)
+    ├── BadRequest             the request is malformed (400)
+    │   ├── Unprocessable      the request is well formed, but its content is invalid (422)
+    │   ├── BodyTooLarge       the body exceeds the size limit (413)
+    │   └── UnsupportedMedia   unsupported content type or encoding (415)
+    ├── Unauthenticated        no valid key (401)
+    ├── Forbidden              the key is valid, but may not do this (403)
+    │   └── PriceUnknown       the target has no price, and the team refuses such runs (403)
+    ├── NotFound               unknown, or owned by another team: the caller cannot tell which (404)
+    │   └── OutputLost         a stored copy is missing or incomplete (404)
+    ├── Conflict               the request conflicts with one in progress (409)
+    ├── LimitReached           a limit was exceeded (429)
+    │   ├── RateLimited        too many requests, or too many at a time (429)
+    │   └── BudgetExceeded     the budget of a day or month is used up or reserved (402)
+    ├── NotCached              the caller asked for a cached result only, and there is none (504)
+    ├── UpstreamError          Replicate gave no response that can be passed on
+    │   ├── UpstreamUnavailable   Replicate is unreachable, or the circuit breaker is open: nothing was sent (503)
+    │   ├── UpstreamBroken        an invalid response (502)
     │   ├── UpstreamUncertain     the request was sent and its outcome is unknown (504)
-    │   ├── UpstreamTimeout       a read took too long (504)
-    │   └── UpstreamTokenRefused  it refused the account's token: not the caller's fault (502)
-    └── StoreUnavailable       the gateway's own memory is away (503)
+    │   ├── UpstreamTimeout       a read timed out (504)
+    │   └── UpstreamTokenRefused  Replicate refused the account's token (502)
+    └── StoreUnavailable       the gateway's store is unavailable (503)
 
-An error says what happened in a sentence fit for the caller. Which status it becomes is known to `gateway.http.errors`
-alone. Answers of Replicate itself, errors too, are not exceptions: they are passed on as they are.
+The detail of an error is a sentence for the caller: what happened, and what to do about it. Only `gateway.http.errors`
+maps errors to HTTP statuses. Replicate's own error responses are not exceptions: they are passed on unchanged.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ class InvalidField(NamedTuple):
 
 
 class GatewayError(Exception):
-    """The root; never raised itself."""
+    """The base class. It is never raised itself."""
 
     title = "Internal server error"
 
@@ -52,19 +52,19 @@ class GatewayError(Exception):
         self.detail = detail
         self.title = title or type(self).title
         self.retry_after = retry_after
-        """Whole seconds after which another try makes sense; `None` where that is not known."""
+        """Seconds after which to retry; `None` if unknown."""
 
 
 class BadRequest(GatewayError):
-    """The request cannot be understood."""
+    """The request is malformed."""
 
     title = "Bad request"
 
 
 class Unprocessable(BadRequest):
-    """The request is well formed, but its content is not acceptable.
+    """The request is well formed, but its content is invalid.
 
-    The detail is built as Replicate builds it, one `- ` line for each field (docs/replicate-api.md, Errors).
+    The detail has Replicate's format, one `- ` line per field (docs/replicate-api.md, Errors).
     """
 
     title = "Input validation failed"
@@ -75,7 +75,7 @@ class Unprocessable(BadRequest):
 
     @classmethod
     def field(cls, field: str, description: str, kind: str = "invalid_value") -> "Unprocessable":
-        """Build the error for one field."""
+        """Return the error for one invalid field."""
         return cls([InvalidField(kind, field, description)])
 
 
@@ -84,19 +84,19 @@ def _where(field: InvalidField) -> str:
 
 
 class BodyTooLarge(BadRequest):
-    """The body, or a part of it, has more bytes than allowed."""
+    """The body, or a part of it, exceeds the size limit."""
 
     title = "Request entity too large"
 
 
 class UnsupportedMedia(BadRequest):
-    """The content type or encoding is not one that the route takes."""
+    """The route does not support the content type or encoding."""
 
     title = "Unsupported media type"
 
 
 class Unauthenticated(GatewayError):
-    """There is no key, or none that is valid."""
+    """The request has no valid key."""
 
     title = "Unauthenticated"
 
@@ -108,13 +108,13 @@ class Forbidden(GatewayError):
 
 
 class PriceUnknown(Forbidden):
-    """Nobody has said what the target costs, and such runs are refused."""
+    """The target has no price, and the team refuses runs without one."""
 
     title = "Price unknown"
 
 
 class NotFound(GatewayError):
-    """Unknown, or somebody else's: the caller cannot tell which."""
+    """The resource is unknown, or belongs to another team. The caller cannot tell which."""
 
     title = "Not found"
 
@@ -123,17 +123,20 @@ class NotFound(GatewayError):
 
 
 class OutputLost(NotFound):
-    """A stored copy is not there, or not whole."""
+    """A stored copy is missing or incomplete."""
 
 
 class Conflict(GatewayError):
-    """The request contradicts one that is under way."""
+    """The request conflicts with one in progress."""
 
     title = "Conflict"
 
 
 class LimitReached(GatewayError):
-    """A limit is in the way. `limit` is it as the caller is told: name, of, limit, used, held, remaining, resets_at."""
+    """A limit was exceeded.
+
+    `limit` is shown to the caller: name, of, limit, used, held, remaining, resets_at.
+    """
 
     def __init__(
         self,
@@ -148,60 +151,63 @@ class LimitReached(GatewayError):
 
 
 class RateLimited(LimitReached):
-    """Too many of something; `retry_after` says when to come again."""
+    """Too many requests, or too many at a time. `retry_after` has the time to retry."""
 
     title = "Too many requests"
 
 
 class BudgetExceeded(LimitReached):
-    """The money or the time of a day or month is spent, or held for predictions under way."""
+    """The budget of a day or month (money or compute time) is used up, or reserved for predictions in progress."""
 
     title = "Budget exceeded"
 
 
 class NotCached(GatewayError):
-    """The caller wanted no new run (`only-if-cached`), and there is none to share."""
+    """The caller asked for a cached result only (`only-if-cached`), and there is none."""
 
     title = "Not cached"
 
 
 class UpstreamError(GatewayError):
-    """Replicate gave no answer that can be passed on."""
+    """Replicate gave no response that can be passed on."""
 
     title = "Upstream error"
 
 
 class UpstreamUnavailable(UpstreamError):
-    """Replicate could not be reached, or is kept from being asked for the moment. Nothing was sent."""
+    """Nothing was sent: Replicate is unreachable, the circuit breaker is open, or the gateway is shutting down."""
 
     title = "Upstream unavailable"
 
 
 class UpstreamBroken(UpstreamError):
-    """Replicate, or something in front of it, answered with what is not an API answer."""
+    """Replicate, or a proxy in front of it, sent an invalid response."""
 
     title = "Bad gateway"
 
 
 class UpstreamUncertain(UpstreamError):
-    """The request was sent, its outcome is unknown. It must not be sent again."""
+    """The request was sent and its outcome is unknown. It must not be retried."""
 
     title = "Gateway timeout"
 
 
 class UpstreamTimeout(UpstreamError):
-    """A read took longer than its deadline."""
+    """A read timed out. It is safe to retry."""
 
     title = "Gateway timeout"
 
 
 class UpstreamTokenRefused(UpstreamError):
-    """Replicate refused the account's token. Callers can do nothing about it; operators must."""
+    """Replicate refused the account's token. Only an operator can fix it."""
 
     title = "Bad gateway"
 
 
 class StoreUnavailable(GatewayError):
-    """The gateway's own memory is away; nothing was changed."""
+    """The gateway's store is unavailable or did not respond in time.
+
+    A write may have been carried out if its deadline passed (docs/architecture.md).
+    """
 
     title = "Store unavailable"

@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry: the `Tracer` of `gateway.ports` over its SDK, which is the extra `otel`.
+"""OpenTelemetry tracing: implements `gateway.domain.ports.tracing.Tracer` with the SDK from the extra `otel`.
 
-Where spans go, how many are kept and under which name is said by OpenTelemetry's own variables (OTEL_…).
+OpenTelemetry's environment variables (OTEL_…) configure the exporter, the sampling and the service name.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from gateway.domain import trace_context
 from gateway.domain.ports.tracing import NO_SPAN, Call, Span, Tracer
 
 _SERVICE: Final = "replicate-gateway"
-_LONGEST_CLOSE_SECONDS: Final = 2.0
+_MAX_CLOSE_SECONDS: Final = 2.0
 _CLIENT_ERROR: Final = 400
 
 
 class _OtelSpan:
-    """A span of the SDK."""
+    """A span of a request or a step in it."""
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
         self.trace_id: str | None = trace.format_trace_id(span.get_span_context().trace_id)
 
     def end_as(self, name: str, attributes: Mapping[str, str | int]) -> None:
-        """Say what it was. With an `error.type` it has failed."""
+        """Set the final name and attributes. `error.type` among them marks the span as failed."""
         self._span.update_name(name)
         self._span.set_attributes(attributes)
         if "error.type" in attributes:
@@ -42,7 +42,7 @@ class _OtelSpan:
 
 
 class _OtelCall:
-    """A call upstream."""
+    """The span of a call to upstream, with the headers that propagate it."""
 
     def __init__(self, span: trace.Span, *, propagate: bool) -> None:
         self._span = span
@@ -54,7 +54,7 @@ class _OtelCall:
             self.headers = {"traceparent": trace_context.write(trace_id, span_id, is_sampled=is_sampled)}
 
     def ended(self, outcome: str) -> None:
-        """Say that it is over."""
+        """End the span. `outcome` is an HTTP status, or the kind of failure."""
         if outcome.isdecimal():
             self._span.set_attribute("http.response.status_code", int(outcome))
         if not outcome.isdecimal() or int(outcome) >= _CLIENT_ERROR:
@@ -64,9 +64,9 @@ class _OtelCall:
 
 
 class OtelTracer:
-    """Opens spans of the SDK. With `propagate`, calls upstream carry the `traceparent` of their span.
+    """Opens spans with the SDK. With `propagate`, calls to upstream carry the `traceparent` of their span.
 
-    Making one blocks: the SDK looks around for what it runs on.
+    The constructor blocks, because the SDK detects the resources that it runs on.
     """
 
     def __init__(self, processor: SpanProcessor | None = None, *, propagate: bool = False) -> None:
@@ -85,7 +85,7 @@ class OtelTracer:
 
     @contextmanager
     def request(self, method: str, traceparent: str | None, tracestate: str | None) -> Iterator[Span]:
-        """Open the span of a request that came in."""
+        """Open the span of an incoming request."""
         given = {"traceparent": traceparent} if traceparent and trace_context.parse(traceparent) else {}
         if given and tracestate:
             given["tracestate"] = tracestate
@@ -100,12 +100,12 @@ class OtelTracer:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Span]:
-        """Open a span below the current one."""
+        """Open a child of the current span."""
         with _current(self._tracer.start_span(name)) as span:
             yield _OtelSpan(span)
 
     def call(self, operation: str, method: str) -> Call:
-        """Open the span of a call upstream, if it is made for a request that is under way."""
+        """Open the span of a call to upstream, if it is made within a request."""
         if not trace.get_current_span().is_recording():
             return NO_SPAN
         attributes = {"http.request.method": method}
@@ -113,20 +113,20 @@ class OtelTracer:
         return _OtelCall(span, propagate=self._propagate)
 
     async def close(self) -> None:
-        """Send what is left, as far as that can be done in the time."""
-        # A thread that the interpreter does not wait for: a collector that is away must not hold up the end.
+        """Export the remaining spans, within two periods of `_MAX_CLOSE_SECONDS`; discard the rest."""
+        # A daemon thread, so that an unreachable collector does not delay the exit of the process.
         thread = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
         thread.start()
-        await asyncio.to_thread(thread.join, _LONGEST_CLOSE_SECONDS)
+        await asyncio.to_thread(thread.join, _MAX_CLOSE_SECONDS)
         if thread.is_alive() and self._exporter is not None:
-            # It tries again and again until it is told not to.
+            # Stops the exporter's retries.
             self._exporter.shutdown()  # type: ignore[no-untyped-call]
-            await asyncio.to_thread(thread.join, _LONGEST_CLOSE_SECONDS)
+            await asyncio.to_thread(thread.join, _MAX_CLOSE_SECONDS)
 
 
 @contextmanager
 def _current(span: trace.Span) -> Iterator[trace.Span]:
-    """Make a span the current one. What is raised is not recorded: its text may hold a part of an input."""
+    """Make a span the current one. Exceptions are not recorded, because their text may contain a caller's input."""
     with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         yield span
 

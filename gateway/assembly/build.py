@@ -154,7 +154,7 @@ async def build(
         kept_log_bytes=config.streams.kept_log_bytes,
     )
     stack.push_async_callback(hub.close)
-    predictions.when_left(lambda view: hub.look(view.run.id))
+    predictions.when_left(lambda view: hub.check_canceled(view.run.id))
     background(stack, hub.log_writer.run(), "event logs")
     opened = registry.OpenStreams(
         clock,

@@ -38,7 +38,7 @@ def ops_app(parts: Parts) -> web.Application:
 
 async def add_dashboard(app: web.Application, parts: Parts) -> None:
     """Give the ops listener its usage page."""
-    app[keys.BOARDS] = parts.dashboard
+    app[keys.DASHBOARD] = parts.dashboard
     app[keys.SESSIONS] = parts.sessions
     app[dashboard.RENDERER] = await asyncio.to_thread(load_renderer)
     app[dashboard.ASSETS] = await asyncio.to_thread(dashboard_assets.load)
@@ -52,7 +52,7 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.CLOCK] = parts.clock
     app[keys.METRICS] = parts.metrics
     app[keys.TRACER] = parts.tracer
-    app[keys.TROUBLES] = parts.recent_errors
+    app[keys.RECENT_ERRORS] = parts.recent_errors
     app[keys.UPSTREAM] = parts.client
     app[keys.HUB] = parts.hub
     app[keys.AUTHENTICATOR] = parts.authenticator
@@ -71,9 +71,9 @@ def _share(app: web.Application, parts: Parts) -> None:
     app[keys.VERSIONS] = parts.versions
     app[keys.WEBHOOK_SECRETS] = parts.secrets
     app[keys.HEALTH] = parts.health
-    app[keys.ACCOUNT] = parts.account
+    app[keys.UPSTREAM_LIMITER] = parts.account
     app[request_limits.RATES] = parts.rates
-    app[request_limits.HOLDING] = parts.hold_queue
+    app[request_limits.HOLD_QUEUE] = parts.hold_queue
     app[registry.OPEN_STREAMS] = parts.streams
     app[stream_check.PROBES] = parts.probes
 

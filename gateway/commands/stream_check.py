@@ -56,7 +56,7 @@ async def read(base: str, silence: int = 0) -> Reading:
     timeout = aiohttp.ClientTimeout(total=total, connect=CONNECT_SECONDS)
     nonce = secrets.token_hex(8)
     query = f"?seconds={silence}" if silence else ""
-    is_whole, trouble, began = False, "", time.monotonic()
+    is_complete, error, began = False, "", time.monotonic()
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False, trace_configs=[seen.trace()]) as session:
         source: EventSource = EventSource(
             f"{base}{probe.PATH}{query}",
@@ -70,15 +70,15 @@ async def read(base: str, silence: int = 0) -> Reading:
             async with source:
                 async for event in source:
                     if event.type == "done":
-                        is_whole = True
+                        is_complete = True
                         break
                     seen.take(event.type, event.data, time.monotonic() - began)
         except _Ended:
-            trouble = "it ended early"
+            error = "it ended early"
         except TimeoutError:
-            trouble = f"it did not end within {total:.0f} s"
+            error = f"it did not end within {total:.0f} s"
         except (aiohttp.ClientError, OSError, ValueError) as problem:
-            trouble = str(problem) or type(problem).__name__
+            error = str(problem) or type(problem).__name__
         finally:
             seen.close()
     return Reading(
@@ -87,9 +87,9 @@ async def read(base: str, silence: int = 0) -> Reading:
         headers=seen.headers,
         hello=seen.hello,
         arrivals=seen.arrivals,
-        is_whole=is_whole and len(seen.arrivals) >= probe.EVENTS,
+        is_complete=is_complete and len(seen.arrivals) >= probe.EVENTS,
         seconds=time.monotonic() - began,
-        trouble=trouble,
+        error=error,
     )
 
 

@@ -1,1 +1,1 @@
-"""HTTP in: the server, its middlewares and its routes."""
+"""The HTTP server side: listener, middlewares, routes and handlers."""

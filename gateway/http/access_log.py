@@ -1,7 +1,7 @@
-"""The access log: one line for each request, told when it is over; for a stream, when the stream is.
+"""The access log: one line per request, written when the response is complete; for a stream, when it ends.
 
-It says who asked, through which route, how it ended and what it was about. Never the path as it was spelled, the query,
-a ticket, a key or a body: routes are named by their template, keys by their id.
+A line has the team and key id, the route, the outcome and the prediction. It never has the raw path, the query, a
+ticket, a key or a body: a route appears as its template, a key as its id.
 """
 
 import logging
@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.domain import trace_context
-from gateway.http.keys import ABOUT, CALLER, REQUEST_ID, SENT_BYTES, SENT_EVENTS, TRACE_ID, UPSTREAM_SECONDS
+from gateway.http.keys import CALLER, REQUEST_ID, SENT_BYTES, SENT_EVENTS, TRACE_ID, UPSTREAM_SECONDS, VIEW
 from gateway.http.route import Route
 
 logger = logging.getLogger("gateway.access")
@@ -20,31 +20,31 @@ _LONGEST_NAME: Final = 200
 
 UNMATCHED: Final = "unmatched"
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "QUERY", "OPTIONS", "PUT"})
-"""Methods that are told by name where words are from a closed set."""
+"""Methods that appear by name in metrics and spans; all others are one value, which bounds the cardinality."""
 _CACHE_RESULTS: Final = (("hit", "; hit"), ("joined", "; collapsed"), ("bypass", "fwd=bypass"), ("miss", "fwd=miss"))
 
 
 def cache_result(response: web.StreamResponse | None) -> str | None:
-    """Say how the cache had to do with an answer: hit, joined, bypass or miss; `None` if it had not."""
+    """Return the cache result of a response: hit, joined, bypass or miss; `None` if the cache was not involved."""
     status = response.headers.get("Cache-Status") if response is not None else None
     return result_of(status) if status is not None else None
 
 
 def result_of(cache_status: str) -> str | None:
-    """Say the same of the header alone."""
+    """Return the cache result that a `Cache-Status` header names."""
     return next((result for result, mark in _CACHE_RESULTS if mark in cache_status), None)
 
 
 def log_request(
     request: web.Request, response: web.StreamResponse | None, route: Route | None, status: int, seconds: float
 ) -> None:
-    """Tell of a request that is over. Without `response` its caller left before there was one."""
+    """Log a completed request. `response` is `None` if the client disconnected before there was one."""
     if not logger.isEnabledFor(logging.INFO):
         return
-    caller, about = request.get(CALLER), request.get(ABOUT)
+    caller, about = request.get(CALLER), request.get(VIEW)
     fields: dict[str, object] = {
         "request_id": request[REQUEST_ID],
-        # Who reads a stream shows no key: the stream is the team's whose prediction it is.
+        # Stream requests carry no key; they count for the team that owns the prediction.
         "team": caller.team.name if caller else about.prediction.team if about else None,
         "key": caller.key_id if caller else None,
         "key_name": caller.key_name or None if caller else None,
@@ -65,7 +65,7 @@ def log_request(
         fields["prediction"], fields["run"] = about.prediction.id, about.run.id
     if response is not None and SENT_EVENTS in response:
         fields["events"] = response[SENT_EVENTS]
-    # As `logger.info` does, but for looking up which line of the source this is: it is always this one.
+    # Like `logger.info`, without the cost of finding the calling line, which is always this one.
     record = logging.LogRecord(logger.name, logging.INFO, __file__, 0, "request", None, None)
     vars(record).update(fields)
     logger.handle(record)
@@ -87,7 +87,7 @@ def _named_target(request: web.Request) -> str | None:
 
 
 def _trace_id(request: web.Request) -> str | None:
-    """Return the trace that the request belongs to: ours where traces are kept, else the one that its caller names."""
+    """Return the trace id: the gateway's if tracing is on, else the one in the request's `traceparent`."""
     if TRACE_ID in request:
         return request[TRACE_ID]
     given = request.headers.get("traceparent")
@@ -96,7 +96,7 @@ def _trace_id(request: web.Request) -> str | None:
 
 
 def _bytes_of(response: web.StreamResponse | None) -> int | None:
-    """Return the size of the body. What was sent piece by piece has been counted; the rest is known beforehand."""
+    """Return the size of the body: as counted for a streamed body, else its content length."""
     if response is None:
         return None
     sent: int | None = response.get(SENT_BYTES)

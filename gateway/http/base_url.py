@@ -1,4 +1,4 @@
-"""The base of every link that a caller sees: `public_url`, else what the caller's request says.
+"""The base URL of every link in a response: `public_url` if it is configured, else derived from the request.
 
 See docs/architecture.md, Invariants 11.
 """
@@ -17,13 +17,13 @@ _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,4
 
 
 def base_of(request: web.Request) -> str:
-    """Return the gateway's base URL as this caller reaches it, spelled with `/v1`. Raise `BadRequest` without one."""
+    """Return the gateway's base URL for this caller, ending in `/v1`. Raise `BadRequest` if `Host` is malformed."""
     public_url = request.app[SETTINGS].now.public_url
     return (public_url or _origin(request)) + "/v1"
 
 
 def own_origins(request: web.Request) -> frozenset[str]:
-    """Return the origins under which this caller may know the gateway."""
+    """Return the origins by which this caller may address the gateway, in lower case."""
     public_url = request.app[SETTINGS].now.public_url
     known = {_origin(request).lower()}
     if public_url:
@@ -32,10 +32,10 @@ def own_origins(request: web.Request) -> frozenset[str]:
 
 
 def page_of(request: web.Request) -> str | None:
-    """Return the origin of the page that asks, or `None` if the request names none.
+    """Return the origin of the page that sent the request, or `None` if the request names none.
 
-    A browser names no origin where a page reads from its own; it then says that it does, in a header that pages cannot
-    set. Programs can say what they like, here as in `Origin`: this keeps pages from each other, not programs out.
+    Browsers send no `Origin` with a same-origin GET, but set `Sec-Fetch-Site: same-origin`, which scripts cannot set.
+    Programs other than browsers can forge both headers: the check separates pages, it does not authenticate programs.
     """
     origin = request.headers.get("Origin")
     if origin is None and request.headers.get("Sec-Fetch-Site") == "same-origin":
@@ -44,14 +44,15 @@ def page_of(request: web.Request) -> str | None:
 
 
 def is_secure(request: web.Request) -> bool:
-    """Whether this caller reaches the gateway by https. Raise `BadRequest` for a request without a proper Host."""
+    """Return whether the caller uses https. Raise `BadRequest` if `Host` is malformed."""
     return _origin(request).startswith("https:")
 
 
 def is_own_page(request: web.Request) -> bool:
-    """Whether a form was sent by a page of the origin that it is sent to: what no page of another can claim.
+    """Return whether a form comes from a page of this origin, as protection against cross-site request forgery.
 
-    Browsers say so by themselves (Fetch Metadata), older ones name the origin. What is no browser says neither.
+    Browsers send `Sec-Fetch-Site` (Fetch Metadata), older ones `Origin`. A request with neither is not from a browser
+    and passes.
     """
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is not None:
@@ -62,7 +63,7 @@ def is_own_page(request: web.Request) -> bool:
 def _origin(request: web.Request) -> str:
     scheme, host = request.scheme, request.headers.get("Host", "")
     if _from_trusted_proxy(request):
-        # The nearest proxy wrote the last entry; only it is trusted.
+        # The nearest proxy appends the last entry. Earlier entries may come from the client.
         scheme = request.headers.get("X-Forwarded-Proto", scheme).rpartition(",")[2].strip().lower()
         host = request.headers.get("X-Forwarded-Host", host).rpartition(",")[2].strip()
     if scheme not in ("http", "https") or not _HOST.fullmatch(host):
@@ -75,7 +76,7 @@ def _from_trusted_proxy(request: web.Request) -> bool:
 
 
 def is_trusted(remote: str | None, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    """Say whether an address is that of a proxy whose word counts."""
+    """Return whether an address is in one of the networks of trusted proxies."""
     if not networks or remote is None:
         return False
     try:

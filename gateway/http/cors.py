@@ -1,8 +1,10 @@
-"""CORS: what pages of other origins may do (docs/architecture.md, Access; docs/replicate-api.md, Browsers).
+"""CORS: which pages of other origins may use the gateway.
 
-A preflight carries no key, so it is judged by all teams' origins together; the request that follows is judged by its
-own team's. An origin is named back, never `*`, except to lists that say `*`; those get no credentials. What a browser
-keys its caches by stands in `Vary`, on refusals too.
+See docs/architecture.md, Access, and docs/replicate-api.md, Browsers.
+
+A preflight carries no key, so it is checked against the origins of all teams. The request that follows is checked
+against the origins of its own team. A listed origin is echoed, with credentials allowed; an origin that only matches
+`*` gets `*`, without credentials. `Vary` is on every response, refusals too, so that caches keep origins apart.
 """
 
 from collections.abc import Collection
@@ -15,7 +17,7 @@ from gateway.domain.teams import origin_allowed
 from gateway.http.keys import CALLER, SETTINGS
 
 METHODS: Final = "GET, HEAD, POST, PATCH, DELETE, QUERY, OPTIONS"
-# Chromium keeps a preflight no longer than two hours; without a word it keeps it five seconds.
+# Seconds. Chromium caches a preflight for two hours at most, and for five seconds without this header.
 MAX_AGE: Final = "7200"
 _REQUEST_HEADERS: Final = (
     "Authorization, Content-Type, Accept, Prefer, Cancel-After, User-Agent, Cache-Control, Last-Event-ID, "
@@ -34,7 +36,7 @@ _VARY_PREFLIGHT: Final = "Origin, Access-Control-Request-Method, Access-Control-
 
 
 def preflight(request: web.Request) -> web.Response:
-    """Answer an OPTIONS request. Without the headers of a preflight it says no more than what is understood."""
+    """Respond to an OPTIONS request: as a preflight if it is one, else with the supported methods."""
     response = web.Response(status=204)
     if "Access-Control-Request-Method" in request.headers:
         response.headers["Access-Control-Allow-Methods"] = METHODS
@@ -47,9 +49,9 @@ def preflight(request: web.Request) -> web.Response:
 
 
 def add_headers(request: web.Request, headers: CIMultiDict[str], origins: Collection[str] | None = None) -> None:
-    """Let the page that asked read the answer, if its origin is listed. For every answer, errors and streams too.
+    """Add the headers that let a page of a listed origin read the response. Call for every response, errors too.
 
-    `origins` are those that count where there is no caller: a stream's, say.
+    `origins` replaces the caller's origins, for requests without a key such as streams.
     """
     if "Vary" not in headers:
         headers["Vary"] = _VARY
@@ -71,5 +73,5 @@ def add_headers(request: web.Request, headers: CIMultiDict[str], origins: Collec
     else:
         headers["Access-Control-Allow-Origin"] = "*"
     headers["Access-Control-Expose-Headers"] = _EXPOSED
-    # Timing-Allow-Origin lets the page see Server-Timing in its own measurements.
+    # Timing-Allow-Origin exposes Server-Timing to the page's Performance API.
     headers["Timing-Allow-Origin"] = headers["Access-Control-Allow-Origin"]

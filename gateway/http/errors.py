@@ -1,4 +1,4 @@
-"""From errors to answers: the one place that knows which error is which HTTP status.
+"""Maps errors to HTTP responses. No other module knows which error has which HTTP status.
 
 See docs/architecture.md, Invariants 12.
 """
@@ -15,7 +15,7 @@ from gateway.domain.upstream_response import Answer
 from gateway.throttling.rules import rate_headers
 
 SERVER: Final = "replicate-gateway"
-"""What answers say of themselves: neither language nor version."""
+"""The `Server` header. It reveals neither language nor version."""
 
 _STATUS: dict[type[errors.GatewayError], int] = {
     errors.BadRequest: 400,
@@ -40,17 +40,17 @@ _DEFAULT_RETRY_AFTER = {503: 1}
 _NOT_HTTP = "The request could not be understood as HTTP."
 _MALFORMED = {
     415: "The body's content coding is not supported; use gzip, deflate or none.",
-    500: "The gateway failed to answer.",
+    500: "The gateway failed to process this request.",
 }
 
 
 def status_of(error: errors.GatewayError) -> int:
-    """Return the status of an error: that of the nearest class in its ancestry."""
+    """Return the HTTP status of an error, by the nearest class in its ancestry that has one."""
     return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
 
 
 def respond(error: errors.GatewayError) -> web.Response:
-    """Write the answer of an error."""
+    """Return the problem document of an error, with the headers that its status requires."""
     status = status_of(error)
     retry_after = error.retry_after if error.retry_after is not None else _DEFAULT_RETRY_AFTER.get(status)
     fields = error.fields if isinstance(error, errors.Unprocessable) else ()
@@ -64,20 +64,20 @@ def respond(error: errors.GatewayError) -> web.Response:
     if limit is not None and (refusing := rate_headers.refusing(limit, retry_after or 1)) is not None:
         response.headers["RateLimit-Policy"] = refusing.policy
         response.headers["RateLimit"] = refusing.state
-        # Of what this request wanted there is none now, whatever is left of a budget.
+        # This request cannot be served now, even if part of a budget remains.
         response.headers["ratelimit-remaining"] = "0"
         response.headers["ratelimit-reset"] = str(refusing.seconds)
     if isinstance(error, errors.UpstreamUncertain):
-        # Clients of the Stainless family repeat a create after a 504, and would pay for it again, unless told not to.
+        # Stainless clients retry a create after a 504, and would pay twice, unless this header forbids it.
         response.headers["X-Should-Retry"] = "false"
     if status == HTTPStatus.UNAUTHORIZED:
-        # RFC 9110, 11.6.1: a 401 names the way to authenticate.
+        # Required with a 401 (RFC 9110, 11.6.1).
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
 def respond_http(error: web.HTTPException) -> web.Response:
-    """Write the answer of an error that aiohttp raised by itself."""
+    """Return the problem document of an error that aiohttp raised."""
     match error:
         case web.HTTPNotFound():
             return respond(errors.NotFound())
@@ -87,20 +87,20 @@ def respond_http(error: web.HTTPException) -> web.Response:
             response.headers["Allow"] = ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))
             return response
         case web.HTTPRequestEntityTooLarge():
-            return respond(errors.BodyTooLarge("The request's body is larger than the gateway takes."))
+            return respond(errors.BodyTooLarge("The request's body is larger than the gateway accepts."))
         case _:
             return _problem(error.status, problem(error.status, error.reason, error.reason + "."))
 
 
 def crash() -> web.Response:
-    """Write the answer of a defect of ours. What went wrong is for the log."""
-    return _problem(500, problem(500, "Internal server error", "The gateway failed to answer this request."))
+    """Return the response to an unexpected exception. The details go to the log only."""
+    return _problem(500, problem(500, "Internal server error", "The gateway failed to process this request."))
 
 
 def malformed(status: int) -> web.Response:
-    """Write the answer to bytes that are not a request."""
+    """Return the response to bytes that are not an HTTP request. The connection closes after it."""
     response = _problem(status, problem(status, HTTPStatus(status).phrase, _MALFORMED.get(status, _NOT_HTTP)))
-    # There is no application yet that would add what every answer carries.
+    # No middleware runs for this response, so the common headers are added here.
     response.headers["X-Request-Id"] = secrets.token_hex(12)
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "no-store"
@@ -110,7 +110,7 @@ def malformed(status: int) -> web.Response:
 
 
 def pass_on(answer: Answer) -> web.Response:
-    """Write upstream's answer as it is."""
+    """Return upstream's response unchanged."""
     return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)
 
 

@@ -1,4 +1,4 @@
-"""Typed keys of what handlers find on the application and on the request."""
+"""Typed keys for values that handlers read from the application, the request and the response."""
 
 from aiohttp import web
 
@@ -34,9 +34,9 @@ from gateway.webhooks.secrets import WebhookSecrets
 SETTINGS = web.AppKey("settings", LiveSettings)
 CLOCK = web.AppKey("clock", Clock)
 METRICS = web.AppKey("metrics", Metrics)
-ACCOUNT = web.AppKey("account", UpstreamLimiter)
+UPSTREAM_LIMITER = web.AppKey("upstream_limiter", UpstreamLimiter)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
-BOARDS = web.AppKey("boards", DashboardService)
+DASHBOARD = web.AppKey("dashboard", DashboardService)
 CREATES = web.AppKey("creates", CreateService)
 PREDICTIONS = web.AppKey("predictions", PredictionService)
 EXPLAIN = web.AppKey("explain", ExplainService)
@@ -46,7 +46,7 @@ METADATA = web.AppKey("metadata", MetadataService)
 POLICY = web.AppKey("policy", Policy)
 SESSIONS = web.AppKey("sessions", Sessions)
 TOKENS = web.AppKey("tokens", TokenService)
-TROUBLES = web.AppKey("troubles", RecentErrors)
+RECENT_ERRORS = web.AppKey("recent_errors", RecentErrors)
 USAGE = web.AppKey("usage", UsageService)
 VERSIONS = web.AppKey("versions", VersionMap)
 UPSTREAM_WEBHOOKS = web.AppKey("upstream_webhooks", UpstreamWebhooks)
@@ -54,24 +54,27 @@ WEBHOOK_SECRETS = web.AppKey("webhook_secrets", WebhookSecrets)
 UPSTREAM = web.AppKey("upstream", ReplicateClient)
 HUB = web.AppKey("hub", StreamHub)
 OUTPUTS = web.AppKey("outputs", OutputService)
-"""Absent where there is no output store."""
+"""Absent if no output store is configured."""
 HEALTH = web.AppKey("health", Health)
 STORE = web.AppKey("store", Store)
 TRACER = web.AppKey("tracer", Tracer)
 
 CALLER = web.RequestKey("caller", Caller)
-PRESENTED = web.RequestKey("presented", str)
-"""The key as the caller sent it: to be kept out of everything that is sent or stored."""
+PRESENTED_KEY = web.RequestKey("presented_key", str)
+"""The caller's key in clear text. It must not appear in anything that is sent on or stored."""
 REQUEST_ID = web.RequestKey("request_id", str)
 TRACE_ID = web.RequestKey("trace_id", str)
-BEGAN = web.RequestKey("began", float)
-ABOUT = web.RequestKey("about", PredictionView)
-"""The prediction that the request was about, where it was about one."""
+STARTED = web.RequestKey("started", float)
+"""When handling began, by `time.perf_counter`."""
+VIEW = web.RequestKey("view", PredictionView)
+"""The prediction that the request concerns, if any."""
 SENT_BYTES = web.ResponseKey("sent_bytes", int)
+"""Body bytes of a streamed response so far."""
 SENT_EVENTS = web.ResponseKey("sent_events", int)
-"""What has been sent of an answer that goes out piece by piece."""
+"""Events of the run that were written to an event stream."""
 UPSTREAM_SECONDS = web.RequestKey("upstream_seconds", float)
+"""Time spent on calls to upstream."""
 OVERHEAD = web.RequestKey("overhead", str)
-"""Which of the gateway's own paths the answer took; see the metric of that name."""
+"""The label `path` of the overhead metric, for requests that are measured by it."""
 STREAM_ORIGINS = web.RequestKey("stream_origins", tuple[str, ...])
-"""The origins that may read a stream, whose request carries no key."""
+"""The origins that may read the response to a request without a key: a stream or a stored output."""

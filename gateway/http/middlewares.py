@@ -1,12 +1,11 @@
-"""What every request passes, outermost first.
+"""The middlewares of the public listener, outermost first.
 
-1. `observe`: gives the request its id and its clock, and counts the answer, whatever becomes of it.
-2. `problems`: turns whatever is raised further in into a problem document. It stands outside of authentication, whose
-   refusals are problems too.
-3. `authenticate`: says who asks, whether that key may use this route, and whether it may so often. Routes are closed by
-   default: one is open only if it stands in `OPEN_ROUTES`.
+1. `observe` assigns the request id, measures the time, and counts and logs every response.
+2. `problems` turns exceptions into problem documents. It encloses `authenticate`, whose refusals are problems too.
+3. `authenticate` identifies the caller, and checks scope and request rate. Every route needs a key unless
+   `OPEN_ROUTES` lists it.
 
-Headers that every answer carries are added when it is prepared, so that streams, which are prepared early, have them.
+Common headers are added in the `on_response_prepare` signal, because a stream is prepared inside its handler.
 """
 
 import logging
@@ -22,16 +21,16 @@ from gateway.errors import Forbidden, GatewayError, NotFound
 from gateway.http import access_log, base_url, cors, errors, request_limits
 from gateway.http.handlers.outputs import ANY_ORIGIN
 from gateway.http.keys import (
-    ACCOUNT,
     AUTHENTICATOR,
-    BEGAN,
     CALLER,
     METRICS,
     OVERHEAD,
-    PRESENTED,
+    PRESENTED_KEY,
+    RECENT_ERRORS,
     REQUEST_ID,
+    STARTED,
     STREAM_ORIGINS,
-    TROUBLES,
+    UPSTREAM_LIMITER,
     UPSTREAM_SECONDS,
 )
 from gateway.http.request_body import refuse_own_key_in_head
@@ -39,7 +38,7 @@ from gateway.http.route import CREATES, OPEN_ROUTES, ROUTES, Route
 
 logger = logging.getLogger(__name__)
 
-# A path outside of these is never one of ours; encodings and dots are how paths are smuggled past a route table.
+# No route has other characters. Percent-encoding and dot segments could bypass the matching of routes.
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_.:@=+~-]+)*/?")
 _DOTS = frozenset({".", ".."})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -59,20 +58,20 @@ def _route_of(request: web.Request) -> Route | None:
 
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count and log every answer."""
-    began = request[BEGAN] = time.perf_counter()
+    """Assign the request id, and count and log the response."""
+    started = request[STARTED] = time.perf_counter()
     given = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else _new_id()
     metrics = request.app[METRICS]
     metrics.began()
-    status = 499  # as nginx has it: the caller left before there was an answer
+    status = 499  # nginx's code: the client disconnected before there was a response
     response: web.StreamResponse | None = None
     try:
         response = await handler(request)
         status = response.status
         return response
     finally:
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
         route = _route_of(request)
         metrics.answered(route.name if route else access_log.UNMATCHED, request.method, status, seconds)
         if (path := request.get(OVERHEAD)) is not None:
@@ -82,31 +81,28 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer errors as Replicate does."""
+    """Turn exceptions into problem documents, as Replicate writes them, and record errors for the usage page."""
     try:
-        return _noted(request, await handler(request))
+        response = await handler(request)
     except GatewayError as exc:
         request.app[METRICS].refused(type(exc).__name__)
         if not isinstance(exc, NotFound):
-            # Strangers try paths, and a prediction that is gone is asked for once more: neither is anybody's trouble.
-            _note(request, errors.status_of(exc), exc.detail)
+            # Scanners try paths, and clients request expired predictions: neither needs an operator's attention.
+            _record_error(request, errors.status_of(exc), exc.detail)
         return errors.respond(exc)
     except web.HTTPException as exc:
         return errors.respond_http(exc)
     except Exception:
-        logger.exception("a request crashed", extra={"request_id": request[REQUEST_ID]})
-        _note(request, 500, "The gateway failed to answer; its log says why.")
+        logger.exception("request handler failed", extra={"request_id": request[REQUEST_ID]})
+        _record_error(request, 500, "The gateway failed to process the request; its log has the details.")
         return errors.crash()
-
-
-def _noted(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
     if response.status >= _FIRST_ERROR and CALLER in request:
-        _note(request, response.status, f"Replicate's own answer: {_detail_of(response)}")
+        _record_error(request, response.status, f"Replicate's own response: {_detail_of(response)}")
     return response
 
 
 def _detail_of(response: web.StreamResponse) -> str:
-    """Read what Replicate says in a problem document; what passes through as a stream is not at hand."""
+    """Return the `detail` of a problem document, or "" if the body is streamed or not a problem document."""
     body = response.body if isinstance(response, web.Response) else None
     try:
         return _decode_problem(body).detail if isinstance(body, bytes) else ""
@@ -114,16 +110,19 @@ def _detail_of(response: web.StreamResponse) -> str:
         return ""
 
 
-def _note(request: web.Request, status: int, detail: str) -> None:
-    """Remember what went wrong, for the usage page."""
+def _record_error(request: web.Request, status: int, detail: str) -> None:
+    """Record an error for the usage page."""
     caller, route = request.get(CALLER), _route_of(request)
     what = f"{route.name if route else access_log.UNMATCHED}: {status}"
-    request.app[TROUBLES].note(caller.team.name if caller else None, what, detail)
+    request.app[RECENT_ERRORS].note(caller.team.name if caller else None, what, detail)
 
 
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let nobody in without a key that fits the route."""
+    """Identify the caller, and check the key's scope and the request rate. Respond to preflights without a key.
+
+    Raise `Unauthenticated`, `Forbidden`, `NotFound` for a path that no route can have, or `RateLimited`.
+    """
     if request.method == "OPTIONS":
         if request.path.startswith("/outputs/"):
             request[STREAM_ORIGINS] = ANY_ORIGIN
@@ -136,41 +135,41 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     authorization = request.headers.get("Authorization")
     caller = await request.app[AUTHENTICATOR].authenticate(authorization, base_url.page_of(request))
     request[CALLER] = caller
-    request[PRESENTED] = (authorization or "").partition(" ")[2].strip()
+    request[PRESENTED_KEY] = (authorization or "").partition(" ")[2].strip()
     if not caller.may(route.scope):
-        raise Forbidden(f"Your key lacks the scope '{route.scope}'.")
+        raise Forbidden(f"Your key lacks the scope '{route.scope}', which this route requires.")
     refuse_own_key_in_head(request)
     await request_limits.admit(request, caller, is_create=route.name in CREATES)
-    # Each request is handled in a task, and so in a context, of its own.
-    request.app[ACCOUNT].asked_by(caller.team.name)
+    # Sets a context variable. Each request is handled in a task of its own, so it applies to this request only.
+    request.app[UPSTREAM_LIMITER].asked_by(caller.team.name)
     return await handler(request)
 
 
 def _is_plain(request: web.Request) -> bool:
     path = request.raw_path.partition("?")[0]
     if not path.startswith("/"):
-        # The absolute form of a request target (RFC 9112, 3.2.2).
+        # A request target in absolute form (RFC 9112, 3.2.2).
         path = request.rel_url.raw_path
     return _PLAIN_PATH.fullmatch(path) is not None and _DOTS.isdisjoint(path.split("/"))
 
 
 async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Add what every answer carries: its id, CORS, timing, and that it is not to be kept unless it says otherwise."""
+    """Add the common headers: request id, CORS, rate limits, timing, and `Cache-Control: no-store` unless it is set."""
     headers = response.headers
-    # What was refused before `observe` has no id yet.
+    # A request that is refused before `observe` runs has no id yet.
     headers["X-Request-Id"] = request.get(REQUEST_ID) or _new_id()
     cors.add_headers(request, headers, request.get(STREAM_ORIGINS))
     request_limits.add_headers(request, headers)
     headers.setdefault("Cache-Control", "no-store")
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Server"] = errors.SERVER
-    if BEGAN in request and "Server-Timing" not in headers:
+    if STARTED in request and "Server-Timing" not in headers:
         upstream = request.get(UPSTREAM_SECONDS, 0.0)
-        own = max(0.0, time.perf_counter() - request[BEGAN] - upstream)
+        own = max(0.0, time.perf_counter() - request[STARTED] - upstream)
         timing = f"gateway;dur={own * 1000:.1f}"
         headers["Server-Timing"] = timing + (f", upstream;dur={upstream * 1000:.1f}" if upstream else "")
 
 
 def _new_id() -> str:
-    # It tells requests apart and guards nothing, so it need not be unforeseeable.
+    # The id is not a secret, so a fast generator that is not cryptographic is enough.
     return f"{random.getrandbits(96):024x}"

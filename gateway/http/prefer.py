@@ -1,4 +1,4 @@
-"""The two headers by which a caller sets times: `Prefer` and `Cancel-After`.
+"""Parsers for the headers `Prefer` and `Cancel-After`.
 
 See docs/replicate-api.md, Sync mode and Deadlines.
 """
@@ -12,10 +12,10 @@ CANCEL_AFTER_SECONDS = (5, 24 * 3600)
 
 
 def parse_prefer(header: str | None) -> float | None:
-    """Return how many seconds a create may be held, or `None` if it is not to be held.
+    """Return how many seconds a create waits for its result, or `None` if it does not wait.
 
-    The API's own description admits 61 to 99 although the limit is 60: those wait 60. Raise `ValueError` for whatever
-    it does not admit.
+    Replicate's schema accepts 61 to 99 although its limit is 60; these wait 60. Raise `ValueError` for anything else
+    that the schema does not accept.
     """
     if header is None:
         return None
@@ -26,9 +26,9 @@ def parse_prefer(header: str | None) -> float | None:
 
 
 def parse_cancel_after(header: str | None) -> float | None:
-    """Return the seconds after which the prediction is to be cancelled.
+    """Return the seconds after which the prediction is cancelled, or `None` without the header.
 
-    Forms: `30`, `90s`, `1m30s`, `2h30m`; 5 s to 24 h. Raise `ValueError` for anything else.
+    Accepts `30`, `90s`, `1m30s`, `2h30m`; 5 s to 24 h. Raise `ValueError` for anything else.
     """
     if header is None:
         return None

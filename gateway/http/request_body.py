@@ -1,4 +1,4 @@
-"""Bodies in: read whole where they are looked at, with a limit and a deadline."""
+"""Reads request bodies within limits on size and time. Refuses requests that contain the caller's own key."""
 
 import asyncio
 import secrets
@@ -7,27 +7,28 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 
 from gateway.errors import BadRequest, BodyTooLarge, Unprocessable, UnsupportedMedia
-from gateway.http.keys import PRESENTED, REQUEST_ID, SETTINGS
+from gateway.http.keys import PRESENTED_KEY, REQUEST_ID, SETTINGS
 
 _JSON = "application/json"
 _CODINGS = ("", "identity", "gzip", "deflate")
 _KEY_FOUND = (
-    "The request contains your own API key, so it was neither sent on nor stored. The JavaScript client sends its own "
-    "state, key included, as input when fileEncodingStrategy is 'data-uri'; use 'upload' or 'default' instead."
+    "The request contains your own API key, so it was neither sent on nor stored. The JavaScript client sends its "
+    "configuration, including the key, as input when fileEncodingStrategy is 'data-uri'; use 'upload' or 'default'."
 )
 
 
 async def read_json(request: web.Request) -> bytes:
-    """Read a JSON body. Raise `UnsupportedMedia` for another type, and what `read` raises."""
+    """Read a JSON body, unparsed. Raise `UnsupportedMedia` for another content type, and the errors of `read`."""
     if request.content_type != _JSON and "Content-Type" in request.headers:
         raise UnsupportedMedia(f"The body must be {_JSON}.")
     return await read(request)
 
 
 async def read(request: web.Request) -> bytes:
-    """Read a body as it is meant, decompressed.
+    """Read and decompress a body.
 
-    Raise `BodyTooLarge`, `BadRequest` for one that does not arrive whole, `Unprocessable` if the caller's key is in it.
+    Raise `UnsupportedMedia` for an unknown content coding, `BodyTooLarge`, `BadRequest` for a body that is incomplete
+    or late, `Unprocessable` if it contains the caller's key.
     """
     check_coding(request)
     settings = request.app[SETTINGS].now
@@ -35,45 +36,45 @@ async def read(request: web.Request) -> bytes:
         raise _too_large(settings.max_body_bytes)
     try:
         async with asyncio.timeout(settings.body_seconds):
-            body = await _whole(request, settings.max_body_bytes)
+            body = await _read_limited(request, settings.max_body_bytes)
     except TimeoutError as exc:
-        raise BadRequest("The request's body did not arrive in time.") from exc
+        raise BadRequest("The request's body was not complete in time.") from exc
     except (web.RequestPayloadError, ValueError, ConnectionError) as exc:
         raise BadRequest("The request's body could not be read.") from exc
     refuse_own_key(request, body)
     return body
 
 
-async def _whole(request: web.Request, limit: int) -> bytes:
-    # aiohttp's own way knows one limit, for good.
+async def _read_limited(request: web.Request, limit: int) -> bytes:
+    # `request.read` has a limit that is fixed when the application is made; this one changes with a reload.
     body = bytearray()
-    while piece := await request.content.readany():
-        body += piece
+    while chunk := await request.content.readany():
+        body += chunk
         if len(body) > limit:
             raise _too_large(limit)
     return bytes(body)
 
 
 def check_coding(request: web.Request) -> None:
-    """Raise `UnsupportedMedia` for a content coding that is not undone here."""
+    """Raise `UnsupportedMedia` for an unsupported content coding."""
     if request.headers.get("Content-Encoding", "").lower() not in _CODINGS:
         raise UnsupportedMedia("The body's content coding is not supported; use gzip, deflate or none.")
 
 
 def refuse_own_key(request: web.Request, body: bytes) -> None:
-    """Raise `Unprocessable` if the caller's key stands in the body, plainly or in JSON's escapes.
+    """Raise `Unprocessable` if the body contains the caller's key, in plain text or with JSON escapes.
 
-    Keys never travel upstream and are never stored (docs/architecture.md, Invariants 1); a known fault of the
-    JavaScript client sends one.
+    Keys are never sent upstream and never stored (docs/architecture.md, Invariants 1). A known bug of the JavaScript
+    client sends one as input.
     """
-    key = _presented(request)
+    key = _presented_key(request)
     if key and (key in body or key in _unescaped(body, key)):
         raise Unprocessable(detail=_KEY_FOUND, title="API key in request")
 
 
 def refuse_own_key_in_head(request: web.Request) -> None:
-    """Raise `Unprocessable` if the caller's key stands in the path, the query, or a header that is not for keys."""
-    key = _presented(request)
+    """Raise `Unprocessable` if the path, the query or a header other than `Authorization` contains the caller's key."""
+    key = _presented_key(request)
     if not key:
         return
     target = request.raw_path.encode("utf-8", "surrogateescape")
@@ -84,20 +85,20 @@ def refuse_own_key_in_head(request: web.Request) -> None:
         if name.lower() != "authorization"
     ]
     if any(key in value for value in values):
-        # The id may be where it stands, and would be said again.
+        # The key may be in X-Request-Id, which would be echoed and logged.
         request[REQUEST_ID] = secrets.token_hex(12)
         raise Unprocessable(detail=_KEY_FOUND, title="API key in request")
 
 
-def _presented(request: web.Request) -> bytes:
-    presented: str = request.get(PRESENTED, "")
+def _presented_key(request: web.Request) -> bytes:
+    presented: str = request.get(PRESENTED_KEY, "")
     return presented.encode("utf-8", "surrogateescape")
 
 
 def _unescaped(body: bytes, key: bytes) -> bytes:
-    """Undo the escapes of those letters that are in the key.
+    """Undo JSON escapes of the characters that occur in the key.
 
-    Parsing would be no help: of a name that stands twice in an object it keeps one value, and both are sent on.
+    Parsing is not enough: it keeps one value of a duplicate name, but the bytes that are sent on contain both.
     """
     if b"\\u00" in body:
         for letter in set(key):

@@ -1,7 +1,7 @@
-"""Bodies out, piece by piece. A caller who leaves is told from an upstream that breaks off.
+"""Sends streamed response bodies, and distinguishes a client that disconnects from an upstream that fails.
 
-aiohttp raises one exception, a `ClientError`, for both: within the context of an upstream request it would be taken for
-upstream's failure, counted against it, and reported to nobody.
+aiohttp raises `ClientError` for both. Inside the context of an upstream request, a disconnected client would be counted
+as a failure of upstream.
 """
 
 import asyncio
@@ -11,28 +11,31 @@ from aiohttp import web
 from gateway.http.keys import SENT_BYTES
 
 STALL_SECONDS = 60.0
-"""How long a caller may take over one piece, of a megabyte at most. Whoever takes longer holds a connection of
-upstream's, or a file, that others wait for."""
+"""Longest time that a client may take to accept one chunk, of one MiB at most. A client that takes longer is
+disconnected, because it holds an upstream connection or an open file that others need."""
 
 
-class CallerLeft(Exception):
-    """There is nobody to send to any more."""
+class ClientDisconnected(Exception):
+    """The client's connection is closed."""
 
 
 async def send(request: web.Request, response: web.StreamResponse, chunk: bytes) -> None:
-    """Send a piece of a body. Raise `CallerLeft` if the connection has gone, or is cut because nobody reads."""
+    """Send a chunk of a body.
+
+    Raise `ClientDisconnected` if the connection is closed, or if it is aborted because the client stopped reading.
+    """
     try:
         async with asyncio.timeout(STALL_SECONDS):
             await response.write(chunk)
     except TimeoutError as exc:
-        cut(request)
-        raise CallerLeft from exc
+        abort(request)
+        raise ClientDisconnected from exc
     except ConnectionError as exc:
-        raise CallerLeft from exc
+        raise ClientDisconnected from exc
     response[SENT_BYTES] = response.get(SENT_BYTES, 0) + len(chunk)
 
 
-def cut(request: web.Request) -> None:
-    """Cut the connection: what has begun and cannot be finished must not look whole."""
+def abort(request: web.Request) -> None:
+    """Abort the connection, so that the client does not take an incomplete body for a complete one."""
     if request.transport is not None:
         request.transport.abort()

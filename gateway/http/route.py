@@ -1,4 +1,4 @@
-"""A route: one route of the gateway, with the scope that opens it."""
+"""The `Route` type, and the sets of routes that are treated specially."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -13,7 +13,7 @@ from gateway.domain.scopes import Scope
 
 @cache
 def template(path: str) -> str:
-    """Turn a route's pattern into the path that goes upstream: `{owner:[a-z]+}` becomes `{owner}`."""
+    """Return the path template of a route's pattern: `{owner:[a-z]+}` becomes `{owner}`."""
     out, depth, skipping = [], 0, False
     for letter in path:
         depth += (letter == "{") - (letter == "}")
@@ -27,7 +27,7 @@ def template(path: str) -> str:
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A route. `path` stands below the base; `name` is its label in metrics and logs."""
+    """A route. `path` excludes the prefix; `name` is its label in metrics and logs; callers need `scope`."""
 
     method: str
     path: str
@@ -37,7 +37,7 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def template(self) -> str:
-        """The path without its patterns: the same for every request through this route."""
+        """The path without patterns, for logs and traces: it has no values from the request."""
         return template(self.path)
 
 
@@ -55,9 +55,9 @@ OPEN_ROUTES: Final = frozenset(
         "upstream.webhooks",
     }
 )
-"""Routes without a key: probes; streams, stored outputs and upstream's webhooks, whose address is the permission."""
+"""Routes that need no key: probes, and routes whose unguessable URL is the permission (streams, outputs, webhooks)."""
 
 CREATES: Final = frozenset(
     {"predictions.create", "models.predictions.create", "deployments.predictions.create", "trainings.create"}
 )
-"""Routes that are held over a rate before they are refused."""
+"""Routes whose requests are queued when they exceed a rate, before they are refused."""

@@ -1,4 +1,4 @@
-"""Every route of the public listener. What is not in here is a 404."""
+"""The routes of the public listener. Any other path is a 404."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,23 +16,23 @@ from gateway.http.sse import handler
 from gateway.predictions import upstream_webhooks
 from gateway.streams.rules import probe
 
-# Clients read the same variable as a base with and without /v1, so both come, and doubled (docs/replicate-api.md,
-# Clients).
+# Clients differ in whether their base URL includes /v1, so requests arrive with it, without it, or with it twice
+# (docs/replicate-api.md, Clients).
 PREFIXES = ("/v1", "", "/v1/v1")
 
 _MODEL = rf"/models/{{owner:{OWNER}}}/{{name:{NAME}}}"
 _DEPLOYMENT = rf"/deployments/{{owner:{OWNER}}}/{{name:{NAME}}}"
-# Version ids are 64 hex digits today; older ones had other forms (docs/replicate-api.md, Prediction object).
+# Version ids are 64 hex digits; older ones had other forms (docs/replicate-api.md, Prediction object).
 _VERSION = rf"{_MODEL}/versions/{{version:[0-9a-z][0-9a-z-]{{0,79}}}}"
 _PREDICTION = rf"/predictions/{{id:{ID}}}"
 _TRAINING = rf"/trainings/{{id:{ID}}}"
 _FILE = rf"/files/{{file_id:{FILE_ID}}}"
 
-# As `gateway.outputs.rules.outputs.name_of` writes names.
+# Names as `gateway.outputs.rules.outputs.name_of` builds them.
 _OUTPUT = f"/outputs/{{ticket:{OUTPUT_TICKET}}}/{{name:[A-Za-z0-9_.@=+~-]{{1,150}}}}"
 
 _metadata = passthrough.metadata
-_write = partial(passthrough.write, named=passthrough.path_target)
+_write = partial(passthrough.write, target_of=passthrough.path_target)
 
 
 def _read(path: str, name: str) -> Route:
@@ -57,14 +57,14 @@ PUBLIC: tuple[Route, ...] = (
     _read(f"{_MODEL}/versions", "models.versions.list"),
     _read(_VERSION, "models.versions.get"),
     Route("POST", "/models", "models.create", Scope.MANAGE, passthrough.write(
-        "models.create", "POST", "/models", named=lambda _: None)),
+        "models.create", "POST", "/models", target_of=lambda _: None)),
     _change("PATCH", _MODEL, "models.update", Scope.MANAGE),
     _change("DELETE", _MODEL, "models.delete", Scope.MANAGE),
     _change("DELETE", _VERSION, "models.versions.delete", Scope.MANAGE),
     Route("GET", "/deployments", "deployments.list", Scope.READ, passthrough.list_deployments),
     Route("GET", _DEPLOYMENT, "deployments.get", Scope.READ, passthrough.get_deployment),
     Route("POST", "/deployments", "deployments.create", Scope.DEPLOY, passthrough.write(
-        "deployments.create", "POST", "/deployments", named=lambda _: None)),
+        "deployments.create", "POST", "/deployments", target_of=lambda _: None)),
     _change("PATCH", _DEPLOYMENT, "deployments.update", Scope.DEPLOY),
     _change("DELETE", _DEPLOYMENT, "deployments.delete", Scope.DEPLOY),
     Route("POST", "/predictions", "predictions.create", Scope.PREDICT, creates.create_prediction),
@@ -78,7 +78,7 @@ PUBLIC: tuple[Route, ...] = (
     Route("GET", "/trainings", "trainings.list", Scope.TRAIN, predictions.list_trainings),
     Route("GET", _TRAINING, "trainings.get", Scope.TRAIN, predictions.get_training),
     Route("POST", f"{_TRAINING}/cancel", "trainings.cancel", Scope.TRAIN, predictions.cancel_training),
-    # Before /files/{id}: a ticket is told from a file's id by its form.
+    # Before /files/{id}, because the first match wins; a ticket and a file's id differ in form.
     Route("GET", f"/files/{{ticket:{FILE_TICKET}}}", "streams.read_files", Scope.PREDICT, handler.read_stream),
     Route("GET", "/files", "files.list", Scope.FILES, files.list_files),
     Route("POST", "/files", "files.create", Scope.FILES, files.create_file),
@@ -89,7 +89,7 @@ PUBLIC: tuple[Route, ...] = (
     Route("GET", f"/streams/{{ticket:{TICKET}}}", "streams.read", Scope.PREDICT, handler.read_stream),
     Route("GET", "/webhooks/default/secret", "webhooks.secret", Scope.PREDICT, gateway_api.get_webhook_secret),
 )  # fmt: skip
-"""Replicate's routes (docs/replicate-api.md, Routes) and the streams, below each of `PREFIXES`."""
+"""Replicate's routes (docs/replicate-api.md, Routes) and the streams, under each of `PREFIXES`."""
 
 OWN: tuple[Route, ...] = (
     Route("POST", "/gateway/tokens", "gateway.tokens", Scope.TOKENS, gateway_api.mint_token),
@@ -103,18 +103,18 @@ OWN: tuple[Route, ...] = (
     Route("GET", "/healthz", "healthz", Scope.READ, gateway_api.healthz),
     Route("GET", "/readyz", "readyz", Scope.READ, gateway_api.readyz),
 )
-"""The gateway's own, which have no prefix."""
+"""The gateway's own routes, without a prefix."""
 
 
 def add_routes(app: web.Application, extra: tuple[Route, ...] = ()) -> None:
-    """Register every route. `extra` are open ones: the demo's."""
+    """Register every route. `extra` has the demo's routes."""
     routes: dict[web.AbstractRoute, Route] = {}
-    for path, route in _placed(extra):
+    for path, route in _paths(extra):
         routes[app.router.add_route(route.method, path, route.handler)] = route
     app[ROUTES] = routes
 
 
-def _placed(extra: tuple[Route, ...]) -> Iterator[tuple[str, Route]]:
+def _paths(extra: tuple[Route, ...]) -> Iterator[tuple[str, Route]]:
     for prefix in PREFIXES:
         for route in PUBLIC:
             yield prefix + route.path, route

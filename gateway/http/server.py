@@ -1,7 +1,7 @@
-"""The HTTP server around the application: what it does before any handler is reached.
+"""The HTTP server: aiohttp's, with problem documents for errors that occur before any middleware runs.
 
-aiohttp answers bytes that are not a request by itself, in plain text. Here they get a problem document like everything
-else (docs/architecture.md, Invariants 12), and no traceback.
+aiohttp responds to malformed requests in plain text. Here they get a problem document like every other error
+(docs/architecture.md, Invariants 12), without a traceback.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ from aiohttp.web_protocol import RequestHandler
 from gateway.http import errors
 
 KEEP_ALIVE_SECONDS = 75.0
-# How long the rest of a body is read that nobody wants, so that its sender sees the answer.
-_PATIENCE_SECONDS = 2.0
+# How long the unread rest of a request body is drained after the response, so that the client receives the response.
+_LINGERING_SECONDS = 2.0
 
 
 class Connection(RequestHandler):
-    """One connection."""
+    """The protocol of one connection."""
 
     on_lost: Callable[[], None] | None = None
-    """What a handler that only writes wants done when its caller has gone: aiohttp would tell it at its next write."""
+    """Called when the connection is lost. Without it, a handler that only writes learns so at its next write."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Take note that the connection has gone."""
+        """Run `on_lost` after aiohttp's own handling."""
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()
@@ -39,49 +39,52 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what could not be parsed, or what a handler did not catch."""
+        """Return a problem document for a malformed request or an uncaught exception.
+
+        Raise `ConnectionError`, which closes the connection, if a response has already started.
+        """
         del message
         if isinstance(exc, ContentEncodingError):
-            # A coding that aiohttp knows of, but cannot undo: the header alone was read.
+            # A content coding that aiohttp recognises but cannot decode. Raised when the header is read.
             status = 415
         if status >= 500:
             self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
         if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun; it can only be cut")
+            raise ConnectionError("the response has started, so the connection must be closed")
         return errors.malformed(status)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log a defect of ours. A body that is no good, or that breaks off, is its sender's."""
+        """Log an exception, unless the client caused it by a malformed or incomplete body."""
         if not isinstance(sys.exc_info()[1], (web.RequestPayloadError, ConnectionError)):
             super().log_exception(*args, **kw)
 
 
 class _Server(web.Server):
-    """Makes the protocol of each connection."""
+    """Creates a `Connection` for each connection."""
 
     def __init__(self, app: web.Application, loop: asyncio.AbstractEventLoop) -> None:
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
                 return await app._handle(request)  # noqa: SLF001 - as below
             except web.HTTPException as exc:
-                # aiohttp refuses an unknown Expect before any middleware is reached.
+                # aiohttp refuses an unknown Expect header before any middleware runs.
                 return errors.respond_http(exc)
             except UnicodeEncodeError:
-                # The same, when it fails to repeat an Expect that is no text.
+                # aiohttp fails to echo an Expect header that is not valid text.
                 return errors.respond_http(web.HTTPExpectationFailed())
 
-        # Application offers no public way to put a protocol of one's own beneath it.
+        # Application has no public way to use another protocol class.
         super().__init__(handle, request_factory=app._make_request, loop=loop)  # type: ignore[arg-type]  # noqa: SLF001
         self._event_loop = loop
 
     def __call__(self) -> Connection:
-        """Make the protocol of one connection."""
+        """Return the protocol of a new connection."""
         return Connection(
             self,
             loop=self._event_loop,
-            access_log=None,  # type: ignore[arg-type]  # the middlewares keep the log
+            access_log=None,  # type: ignore[arg-type]  # the middlewares write the access log
             keepalive_timeout=KEEP_ALIVE_SECONDS,
-            lingering_time=_PATIENCE_SECONDS,
+            lingering_time=_LINGERING_SECONDS,
         )
 
 
@@ -95,7 +98,11 @@ class Runner(web.AppRunner):
 
 
 async def listen(app: web.Application, host: str, port: int, *, grace_seconds: float) -> tuple[Runner, int]:
-    """Serve an application; return its runner, to be cleaned up, and the port that was taken."""
+    """Start serving an application.
+
+    Return its runner, whose `cleanup` stops it within `grace_seconds`, and the port, which differs if `port` is 0.
+    Raise `OSError` if the address cannot be bound.
+    """
     runner = Runner(app, handle_signals=False, shutdown_timeout=grace_seconds)
     await runner.setup()
     try:
@@ -104,5 +111,5 @@ async def listen(app: web.Application, host: str, port: int, *, grace_seconds: f
     except OSError:
         await runner.cleanup()
         raise
-    taken: int = runner.addresses[0][1]
-    return runner, taken
+    bound_port: int = runner.addresses[0][1]
+    return runner, bound_port

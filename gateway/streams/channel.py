@@ -1,8 +1,8 @@
-"""A channel: one run's events on their way from upstream to whoever listens.
+"""A channel: one run's events, from upstream to the readers.
 
-Only the task that fills a channel adds to its log, and it waits after each addition until the listener has passed the
-news on. So nobody ever looks at a log that moves under them, and no event can be dropped from a bounded log before
-those who are up to date have been given it.
+Only the task that fills a channel appends to its log. After each append it waits until the listener has written the new
+events to all live readers. So the log never changes while the listener reads it, and the bounded log never drops an
+event before live readers have received it.
 """
 
 import asyncio
@@ -15,74 +15,72 @@ from gateway.streams.rules.sse import Event
 
 
 class Listener(Protocol):
-    """Whoever passes a channel's events on to their readers."""
+    """Writes a channel's events to its readers."""
 
     async def pump(self) -> None:
-        """Give the readers what is new in the log, or that it is complete. Waits for no reader."""
+        """Write new events to live readers, or tell them that the log is complete, without waiting for any of them."""
         ...
 
-    def look(self) -> None:
-        """Look whether the prediction of some reader has ended for its caller."""
+    def check_canceled(self) -> None:
+        """Wake the readers whose prediction was canceled for their caller."""
         ...
 
 
 class Channel:
-    """One run's events."""
+    """One run's event log, with the task that fills it and the listener that reads it."""
 
     def __init__(self, run_id: str, log: EventLog) -> None:
         self.run_id = run_id
         self.log = log
         self.listener: Listener | None = None
         self.task: asyncio.Task[None] | None = None
-        """What fills it, while it is being filled."""
-        self.kept = 0
-        """How many events the store has, counted as cursors are."""
-        self.is_kept_whole = False
-        """Whether the store has the complete log, in one part."""
+        """The task that fills it."""
+        self.stored = 0
+        """The cursor up to which the store has its events."""
         self._opened = asyncio.Event()
         self._failure: GatewayError | None = None
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing comes any more."""
+        """Whether the log has its last event."""
         return self.log.is_closed
 
     def open(self, failure: GatewayError | None = None) -> None:
-        """Say that the log is what it was, or that it could not be had. What was said first stands."""
+        """Report that the stored log was loaded, or that loading failed. Only the first call has an effect."""
         if not self._opened.is_set():
             self._failure = failure
             self._opened.set()
 
     async def opened(self) -> None:
-        """Wait until the log can be read. Raise what kept it from being had."""
+        """Wait until the log can be read. Raise the failure that `open` reported."""
         await self._opened.wait()
         if self._failure is not None:
             raise self._failure
 
     async def publish(self, events: Iterable[Event]) -> None:
-        """Add events to the log and let them be passed on. What comes after the end is left out."""
-        fresh = 0
+        """Append events to the log and have them written to live readers. Events after the end are ignored."""
+        new_bytes = 0
         for event in events:
-            if fresh and fresh + len(event.raw) > self.log.max_bytes:
+            if new_bytes and new_bytes + len(event.raw) > self.log.max_bytes:
                 await self._pump()
-                fresh = 0
+                new_bytes = 0
             self.log.append(event)
-            fresh += len(event.raw)
+            new_bytes += len(event.raw)
             if self.log.is_closed:
                 break
-        if fresh:
+        if new_bytes:
             await self._pump()
 
     async def close(self) -> None:
-        """Say that nothing comes any more, if no `done` has said so."""
+        """Mark the log complete, if no `done` has done so."""
         if not self.log.is_closed:
             self.log.close()
             await self._pump()
 
-    def look(self) -> None:
-        """Let the readers look whether their prediction has ended for them."""
+    def check_canceled(self) -> None:
+        """Wake the readers whose prediction was canceled for their caller."""
         if self.listener is not None:
-            self.listener.look()
+            self.listener.check_canceled()
 
     async def _pump(self) -> None:
         if self.listener is not None:

@@ -1,11 +1,11 @@
-"""The stream hub: one upstream connection a run, any number of readers, nothing lost.
+"""The stream hub: one upstream connection per run, any number of readers.
 
 See docs/architecture.md, Invariants 5 and 9, and Streams.
 
-A channel is opened by its first reader and filled to its end, whoever stays: from what the store has of it
-(`log_keeper`), from upstream after that (`stream_feed`), and from the run's own result where upstream has no more to
-say, always with `done`. So a restart goes on after the last event that was kept, and a finished run is told with the
-same ids and bytes again; one whose stream nobody read is told from its output (`core.replay`).
+The first reader opens a run's channel. It is then filled to its end, even if all readers disconnect: from the stored
+log (`log_writer`), then from upstream (`upstream_reader`), then from the run's result for events that upstream did not
+send; `done` is always last. So a restart resumes after the last stored event, and a finished run is replayed with the
+same ids and bytes. If a run's stream was never read, its events are made from its output (`rules.replay`).
 """
 
 import asyncio
@@ -30,16 +30,17 @@ from gateway.streams.upstream_reader import Reader, UpstreamStreamReader
 
 logger = logging.getLogger(__name__)
 
-_LOOK_AGAIN_SECONDS = 600.0
-_PAUSE_AFTER_TROUBLE = 2.0
+_MAX_WAIT_SECONDS = 600.0
+_RETRY_SECONDS = 2.0
 _OVERHEAD = 1024
-LAST_WORDS_SECONDS = 10.0
-"""How long a stream may tell nothing new once its run has ended: upstream says `done` in the same moment, or never."""
-_UNTOLD = "The end of this stream could not be learned. Read the prediction instead."
+"""Bytes of a channel in memory, besides its events."""
+MAX_SILENCE_AFTER_END_SECONDS = 10.0
+"""How long a stream may send nothing new after its run has ended. Upstream sends `done` as the run ends, or never."""
+_END_UNKNOWN = "The end of this stream is not available. Read the prediction instead."
 
 
 class StreamHub:
-    """Hands out the channels of runs."""
+    """Opens and fills the channels of runs."""
 
     def __init__(
         self,
@@ -71,63 +72,63 @@ class StreamHub:
 
     @property
     def live(self) -> int:
-        """How many runs are being read upstream."""
+        """Number of channels that are being filled."""
         return len(self._live)
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of finished runs' events that are kept in memory."""
+        """Bytes of memory that cached channels of finished runs use."""
         return int(self._kept.currsize)
 
     async def open(self, view: PredictionView, links: Mapping[str, str] | None = None) -> Channel:
-        """Return the channel of a prediction's run. Raise `StoreUnavailable` if its beginning cannot be found.
+        """Return the channel of a prediction's run. Raise `StoreUnavailable` if its stored log cannot be loaded.
 
-        `links` stand in for links of files that a finished run told of: they are the caller's, so that the channel is
-        one of its own, with the same events under the same ids.
+        `links` maps upstream's links to those of stored copies. Links differ per caller, so for a finished run they
+        result in a new channel with the same events under the same ids.
         """
         channel = await self._open(view)
         if not links or not channel.is_complete or channel.log.dropped:
             return channel
-        own = Channel(channel.run_id, EventLog(channel.log.max_bytes))
+        relinked = Channel(channel.run_id, EventLog(channel.log.max_bytes))
         events = sse.EventSplitter(channel.log.max_bytes).feed(channel.log.read(channel.log.start(), sys.maxsize)[0])
-        await own.publish(replay.with_links(events, links))
-        own.open()
-        return own
+        await relinked.publish(replay.with_links(events, links))
+        relinked.open()
+        return relinked
 
     async def _open(self, view: PredictionView) -> Channel:
         run = view.run
-        channel = self._live.get(run.id) or self._kept.get(run.id) or self.log_writer.unkept_channel(run.id)
+        channel = self._live.get(run.id) or self._kept.get(run.id) or self.log_writer.dirty_channel(run.id)
         if channel is None:
             channel = self._live[run.id] = Channel(run.id, EventLog(self._max_log_bytes))
             channel.task = asyncio.create_task(self._fill(channel, run), name=f"stream {run.id}")
-            channel.task.add_done_callback(lambda _: self._let_go(channel))
+            channel.task.add_done_callback(lambda _: self._release(channel))
         await channel.opened()
         return channel
 
-    def look(self, run_id: str) -> None:
-        """Let the readers of a run look: one of its predictions has ended for its caller."""
+    def check_canceled(self, run_id: str) -> None:
+        """End the streams of a run's canceled predictions. Call after a prediction of a shared run was canceled."""
         if channel := self._live.get(run_id):
-            channel.look()
+            channel.check_canceled()
 
     def forget(self) -> None:
-        """Drop what is kept of finished runs: the janitor has taken data away."""
+        """Clear the cache of finished runs. Call after data of runs was deleted."""
         self._kept.clear()
 
     async def close(self) -> None:
-        """Stop reading, and keep what has come: the next start goes on from there."""
+        """Stop reading, and store the events so far: the next start resumes after them."""
         tasks = [channel.task for channel in self._live.values() if channel.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.log_writer.flush()
 
-    def _let_go(self, channel: Channel) -> None:
+    def _release(self, channel: Channel) -> None:
         self._live.pop(channel.run_id, None)
         channel.open(StoreUnavailable("The stream could not be opened.", retry_after=1))
 
     async def _fill(self, channel: Channel, run: Run) -> None:
         try:
-            await self._find(channel)
+            await self._load(channel)
             if run.status.is_terminal and not channel.log.end:
                 await self._finish(channel, run)
         except GatewayError as exc:
@@ -138,23 +139,23 @@ class StreamHub:
             try:
                 await self._follow(channel, run)
             except Exception:
-                # A defect. Those who read must not wait for ever; those who come next get a channel anew.
-                logger.exception("a stream could not be read", extra={"run": run.id})
+                # A bug. End the current readers' streams; later readers get a new channel.
+                logger.exception("reading an upstream stream failed", extra={"run": run.id})
                 self.log_writer.drop(channel)
-                await channel.publish(replay.lost(self._clock.now(), _UNTOLD))
+                await channel.publish(replay.lost(self._clock.now(), _END_UNKNOWN))
                 return
         if channel.log.size + _OVERHEAD <= self._kept.maxsize:
             self._kept[run.id] = channel
 
-    async def _find(self, channel: Channel) -> None:
-        """Take up what is kept of a stream."""
+    async def _load(self, channel: Channel) -> None:
+        """Load the stored part of the log, if any."""
         if (log := await self.log_writer.load(channel.run_id)) is not None:
             channel.log = log
-            channel.kept, channel.is_kept_whole = log.end, log.is_closed
+            channel.stored = log.end
 
     async def _follow(self, channel: Channel, run: Run) -> None:
-        """Read upstream's stream to its end; else tell the rest from the run's."""
-        note = partial(self.log_writer.note, channel)
+        """Read upstream's stream to its end. If it ends early, add the rest from the run's result."""
+        note = partial(self.log_writer.mark_dirty, channel)
         ended = asyncio.create_task(self._end_and_silence(channel, run), name=f"end of stream {run.id}")
         feeding = asyncio.create_task(
             self._feed.fill(
@@ -166,7 +167,7 @@ class StreamHub:
             name=f"feed of stream {run.id}",
         )
         try:
-            # Upstream may keep a line up for ever on which it has nothing more to say.
+            # Upstream may keep a connection open after the run's end without sending `done`.
             await asyncio.wait((feeding, ended), return_when=asyncio.FIRST_COMPLETED)
             feeding.cancel()
             await asyncio.wait((feeding,))
@@ -177,9 +178,9 @@ class StreamHub:
                 self._tracker.poll_now(run.id)
                 return
             self._observer.upstream_interrupted("finished")
-            has_begun = channel.log.end > 0
-            await self._finish(channel, await self._end_of(run))
-            if has_begun:
+            had_events = channel.log.end > 0
+            await self._finish(channel, await self._wait_for_end(run))
+            if had_events:
                 note()
         finally:
             feeding.cancel()
@@ -187,36 +188,36 @@ class StreamHub:
             await asyncio.gather(feeding, ended, return_exceptions=True)
 
     async def _end_and_silence(self, channel: Channel, run: Run) -> None:
-        """Wait until the run has ended and its stream has told nothing new for a while."""
-        await self._end_of(run)
-        heard = -1
-        while heard < channel.log.end:
-            heard = channel.log.end
-            await self._clock.sleep(LAST_WORDS_SECONDS)
+        """Wait until the run has ended and its stream has sent nothing new for `MAX_SILENCE_AFTER_END_SECONDS`."""
+        await self._wait_for_end(run)
+        seen = -1
+        while seen < channel.log.end:
+            seen = channel.log.end
+            await self._clock.sleep(MAX_SILENCE_AFTER_END_SECONDS)
 
-    async def _end_of(self, run: Run) -> Run:
-        """Wait for the run's own end: what its stream did not say stands in its result."""
+    async def _wait_for_end(self, run: Run) -> Run:
+        """Wait until the run has ended; return it with its result."""
         while not run.status.is_terminal:
-            watch = self._tracker.tracked(run.id)
-            if watch is not None:
-                run = await watch.wait_until(lambda known: known.status.is_terminal, _LOOK_AGAIN_SECONDS)
+            tracked = self._tracker.tracked(run.id)
+            if tracked is not None:
+                run = await tracked.wait_until(lambda known: known.status.is_terminal, _MAX_WAIT_SECONDS)
                 continue
             try:
                 run = await self._tracker.newest(run)
             except GatewayError as exc:
-                logger.warning("a run's end could not be learned yet", extra={"run": run.id, "reason": exc.detail})
+                logger.warning("reading a run's state failed, retrying", extra={"run": run.id, "reason": exc.detail})
             if not run.status.is_terminal:
-                await self._clock.sleep(_PAUSE_AFTER_TROUBLE)
+                await self._clock.sleep(_RETRY_SECONDS)
         return run
 
     async def _finish(self, channel: Channel, run: Run) -> None:
-        """Complete a log from the run's result: what was not said of it, and the end."""
+        """Complete a log from the run's result: add the output that is missing, and the end."""
         log, ended_at = channel.log, run.ended_at or run.intended_at
         try:
             events = replay.replay(
-                run.document, ended_at, sent=log.outputs, error_said=log.has_error, last_id=log.last_id
+                run.document, ended_at, sent=log.outputs, error_sent=log.has_error, last_id=log.last_id
             )
         except ValueError as exc:
-            logger.warning("a result cannot be replayed", extra={"run": run.id, "reason": str(exc)})
-            events = replay.lost(ended_at, _UNTOLD)
+            logger.warning("replaying a run's result failed", extra={"run": run.id, "reason": str(exc)})
+            events = replay.lost(ended_at, _END_UNKNOWN)
         await channel.publish(events)

@@ -1,9 +1,9 @@
-"""The log keeper: what streams say is kept in the store while they say it, and found there after a restart.
+"""The log writer: stores event logs while their streams are read, and loads them after a restart.
 
-Batches, never events: what has come since the last one, at most every half second while there is news, all streams'
-batches in one commit of the store; readers are not waited for and do not wait. A complete log is kept once more, in one
-part. What a crash loses is the last batch, which upstream tells again. Copies are made on the event loop, which takes
-microseconds; what is written and read beyond a few KiB is packed and unpacked in a thread.
+New events are written in batches, at most every half second. All streams' batches go to the store together. Readers
+never wait for the store. A complete log is written once more, as a single chunk. A crash loses the last batch, which
+upstream sends again. Chunks are copied on the event loop, which takes microseconds; those above a few KiB are
+compressed and decompressed in a thread.
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from gateway.errors import GatewayError
 from gateway.streams.channel import Channel
 from gateway.streams.ports import EventLogs
 from gateway.streams.rules.event_log import EventLog
-from gateway.streams.rules.log_chunk import Part
+from gateway.streams.rules.log_chunk import LogChunk
 
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.5
-_PAUSE_AFTER_TROUBLE = 5.0
+_RETRY_SECONDS = 5.0
 _IN_A_THREAD = 32 * 1024
-"""Bytes from which packing takes longer than the way to a thread and back."""
+"""Bytes from which compression takes longer than switching to a thread and back."""
 
 
 class LogWriter:
-    """Keeps and finds event logs."""
+    """Writes and loads event logs."""
 
     def __init__(self, store: EventLogs, clock: Clock, *, max_log_bytes: int) -> None:
         self._store = store
@@ -40,25 +40,25 @@ class LogWriter:
 
     @property
     def dirty(self) -> int:
-        """How many logs have news that the store has not."""
+        """Number of logs with events that are not stored yet."""
         return len(self._unkept)
 
-    def unkept_channel(self, run_id: str) -> Channel | None:
-        """Return a channel that has news which the store has not: until then nobody else knows them."""
+    def dirty_channel(self, run_id: str) -> Channel | None:
+        """Return the channel of a run if it has events that are not stored yet."""
         return self._unkept.get(run_id)
 
-    def note(self, channel: Channel) -> None:
-        """Take note that a channel has news to be kept."""
+    def mark_dirty(self, channel: Channel) -> None:
+        """Schedule a channel's new events for the next batch."""
         self._unkept[channel.run_id] = channel
         self._news.set()
 
     def drop(self, channel: Channel) -> None:
-        """Keep no more of a channel than is kept: what comes to it from now on is not the run's."""
+        """Store no more of a channel's events: those that follow were not sent by the run."""
         if self._unkept.get(channel.run_id) is channel:
             del self._unkept[channel.run_id]
 
     async def run(self) -> None:
-        """Keep for ever. What a store that is away did not take is tried again."""
+        """Write batches until cancelled. Retry while the store is unavailable."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -66,39 +66,40 @@ class LogWriter:
                 await self._clock.sleep(PAUSE_SECONDS)
             else:
                 self._news.set()
-                await self._clock.sleep(_PAUSE_AFTER_TROUBLE)
+                await self._clock.sleep(_RETRY_SECONDS)
 
     async def flush(self) -> bool:
-        """Keep all that is new, once; return whether the store took it."""
-        return all(await asyncio.gather(*(self._keep(channel) for channel in tuple(self._unkept.values()))))
+        """Write all new events once; return whether every write succeeded."""
+        return all(await asyncio.gather(*(self._write(channel) for channel in tuple(self._unkept.values()))))
 
     async def load(self, run_id: str) -> EventLog | None:
-        """Find what was kept of a run's log. Raise `StoreUnavailable` if that cannot be told."""
-        parts = await self._store.event_parts(run_id)
-        if not parts:
+        """Return the stored log of a run, or `None` if there is none or it is corrupt. Raise `StoreUnavailable`."""
+        chunks = await self._store.event_parts(run_id)
+        if not chunks:
             return None
         try:
-            if sum(map(len, parts)) < _IN_A_THREAD // 8:  # packed, it is a fraction of what it was
-                return EventLog.joined(parts, self._max_log_bytes)
-            return await asyncio.to_thread(EventLog.joined, parts, self._max_log_bytes)
+            if sum(map(len, chunks)) < _IN_A_THREAD // 8:  # compressed size, a fraction of the log's
+                return EventLog.from_chunks(chunks, self._max_log_bytes)
+            return await asyncio.to_thread(EventLog.from_chunks, chunks, self._max_log_bytes)
         except ValueError as exc:
-            logger.error("a kept stream cannot be read, and is read anew", extra={"run": run_id, "reason": str(exc)})  # noqa: TRY400
+            logger.error("stored event log is corrupt, starting over", extra={"run": run_id, "reason": str(exc)})  # noqa: TRY400
             return None
 
-    async def _keep(self, channel: Channel) -> bool:
+    async def _write(self, channel: Channel) -> bool:
         log = channel.log
         kept_from = log.dropped
-        part = log.part(0 if log.is_closed else channel.kept)
+        chunk = log.chunk_from(0 if log.is_closed else channel.stored)
         try:
-            await self._store.append_events(channel.run_id, part.first, await _packed(part), kept_from=kept_from)
+            await self._store.append_events(channel.run_id, chunk.first, await _dump(chunk), kept_from=kept_from)
         except GatewayError as exc:
-            logger.warning("a stream could not be kept yet", extra={"run": channel.run_id, "reason": exc.detail})
+            logger.warning("storing events failed, retrying", extra={"run": channel.run_id, "reason": exc.detail})
             return False
-        channel.kept, channel.is_kept_whole = part.end, part.is_closed
-        if part.end == log.end and part.is_closed == log.is_closed:
+        channel.stored = chunk.end
+        # Events may have arrived during the write.
+        if chunk.end == log.end and chunk.is_closed == log.is_closed:
             self._unkept.pop(channel.run_id, None)
         return True
 
 
-async def _packed(part: Part) -> bytes:
-    return part.dump() if len(part.data) < _IN_A_THREAD else await asyncio.to_thread(part.dump)
+async def _dump(chunk: LogChunk) -> bytes:
+    return chunk.dump() if len(chunk.data) < _IN_A_THREAD else await asyncio.to_thread(chunk.dump)

@@ -1,21 +1,22 @@
-"""Event logs that last, and those who count what happens to streams."""
+"""What the stream services need from others: stored event logs, and an observer for metrics."""
 
 from typing import Protocol
 
 
 class EventLogs(Protocol):
-    """The events of runs' streams, kept in parts while they come (docs/architecture.md, Streams).
+    """The event logs of runs, stored in parts while the run produces them (docs/architecture.md, Streams).
 
-    A part is the dump of a stretch of one run's log (`gateway.streams.rules.event_log`): the store does not look into
-    it. What is kept of a run lives as long as its data: `clear_data` takes it away, and so does the end of its record.
+    A part is the dump of a `LogChunk`, opaque to the store. `clear_data` and the deletion of the run's record delete
+    its parts.
     """
 
     async def append_events(self, run_id: str, first: int, part: bytes, *, kept_from: int) -> bool:
-        """Keep a part of a run's log that begins with event number `first`. Kept. One step.
+        """Store a part of a run's log whose first event has number `first`. Kept, in one atomic step.
 
-        Parts that begin there or later are replaced by it; parts that hold nothing but events before number
-        `kept_from` go. So repeating it changes nothing, and a part that holds the whole log takes the place of all.
-        Return false, with nothing kept, for a run that is unknown or whose data was removed.
+        The part replaces stored parts that begin at `first` or later. Parts that only have events before number
+        `kept_from` are deleted. So the call is idempotent, and a part with the entire log replaces all others.
+
+        Return false, and store nothing, if the run is unknown or its data was removed.
         """
         ...
 

@@ -1,1 +1,1 @@
-"""HTTP out: the Replicate client, upstream's streams and output files, webhook delivery, the SSRF guard."""
+"""The HTTP client side: Replicate's API, streams and output files; webhook delivery; the SSRF guard."""

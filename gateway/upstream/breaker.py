@@ -1,14 +1,14 @@
-"""A circuit breaker: after a row of failures upstream is left alone for a while, then tried with one request.
+"""A circuit breaker: after consecutive failures no requests are sent for a while, then one as a trial.
 
-Pure: time is an argument. (The well-known packages read the wall clock themselves and wrap the call; here the decision
-must be a value, so that a fake clock can move it and a refused create is known never to have been sent.)
+It has no I/O; time is an argument. The well-known packages read the clock themselves and wrap the call. Here the
+decision is a value, so that tests can control the time, and a refused create is known not to have been sent.
 """
 
 from enum import IntEnum
 
 
 class BreakerState(IntEnum):
-    """As the metric shows it."""
+    """The state of a breaker, with the values of the metric."""
 
     CLOSED = 0
     HALF_OPEN = 1
@@ -16,7 +16,7 @@ class BreakerState(IntEnum):
 
 
 class Breaker:
-    """Counts failures in a row; opens at `threshold`; after `open_seconds` lets one request through as a trial."""
+    """Opens after `threshold` consecutive failures; after `open_seconds` allows one request as a trial."""
 
     def __init__(self, *, threshold: int, open_seconds: float) -> None:
         self._threshold = threshold
@@ -32,27 +32,28 @@ class Breaker:
         return BreakerState.OPEN if now < self._opened_at + self._open_seconds else BreakerState.HALF_OPEN
 
     def refuses_for(self, now: float) -> float:
-        """Ask before a request: 0.0 lets it go, else the seconds until another ask makes sense.
+        """Return 0.0 if a request may be sent, else the seconds after which to try again. Call before each request.
 
-        In the half-open state the first asker becomes the trial. A trial that never reports ends by itself.
+        In the half-open state the first allowed request is the trial. A trial that reports no result expires after
+        `open_seconds`.
         """
         if self._opened_at is None:
             return 0.0
-        closed_for = self._opened_at + self._open_seconds - now
-        if closed_for > 0:
-            return closed_for
+        remaining = self._opened_at + self._open_seconds - now
+        if remaining > 0:
+            return remaining
         if self._trial_at is not None and now < self._trial_at + self._open_seconds:
             return self._trial_at + self._open_seconds - now
         self._trial_at = now
         return 0.0
 
     def succeeded(self) -> None:
-        """Report that upstream answered."""
+        """Report that upstream responded. Closes the breaker."""
         self._failures = 0
         self._opened_at = self._trial_at = None
 
     def failed(self, now: float) -> None:
-        """Report that upstream did not answer, or answered with a page of its edge."""
+        """Report that upstream did not respond, or responded with a server error."""
         self._failures += 1
         if self._trial_at is not None or self._failures >= self._threshold:
             self._opened_at, self._trial_at = now, None

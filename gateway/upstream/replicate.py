@@ -1,7 +1,7 @@
-"""The Replicate client: the only place that holds the account's token and the only one that sends it.
+"""The client of Replicate's API. It is the only module that holds and sends the account's token.
 
-The token goes to the configured origin and nowhere else: redirects are not followed, and a URL is always the base plus
-a path of ours. Reads are repeated where that is safe, creates never (docs/architecture.md, Invariants 8).
+The token is sent to the configured origin only: redirects are not followed, and each URL is the base URL plus a path
+that the gateway builds. Reads are retried where that is safe, creates never (docs/architecture.md, Invariants 8).
 """
 
 import asyncio
@@ -36,14 +36,14 @@ _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where upstream is and how long it may take. Times in seconds, sizes in bytes."""
+    """Base URL, timeouts and limits. Times in seconds, sizes in bytes."""
 
     base_url: str
     connect_seconds: float = 5.0
     read_seconds: float = 30.0
-    """Longest silence, and longest whole answer of an API call."""
+    """Longest silence, and longest duration, of an API call."""
     transfer_seconds: float = 600.0
-    """Longest whole upload or download."""
+    """Longest duration of an upload or download."""
     max_connections: int = 200
     max_answer_bytes: int = 64 * 1024 * 1024
     breaker_threshold: int = 10
@@ -51,7 +51,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Download(msgspec.Struct):
-    """An answer whose body is still to be read."""
+    """A response whose body is read from `chunks`."""
 
     status: int
     headers: Mapping[str, str]
@@ -61,9 +61,9 @@ class Download(msgspec.Struct):
 class ReplicateClient:
     """Sends requests to upstream with the account's token.
 
-    Every method raises `UpstreamUnavailable` when nothing was sent, `RateLimited` when the account had no turn for it,
-    `UpstreamTokenRefused` on a 401, and what its docstring adds. What upstream answers otherwise, errors too, is
-    returned as it is; HTML pages become JSON.
+    Every method raises `UpstreamUnavailable` if nothing was sent, `RateLimited` if the account's rate limit left no
+    room in time, `UpstreamTokenRefused` on a 401, and the errors that its docstring adds. Any other response of
+    upstream, errors included, is returned unchanged, except that HTML pages become JSON.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ReplicateClient:
         tracer: Tracer | None = None,
     ) -> None:
         self._session = session
-        self._pacer = call_limiter
+        self._call_limiter = call_limiter
         self._tracer = tracer or NoTracer()
         self._authorization: Mapping[str, str] = {}
         self._tokens: tuple[str, ...] = ()
@@ -107,17 +107,18 @@ class ReplicateClient:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Ask for something; repeat on throttling, edge pages and lost connections.
+        """Send a read; retry on throttling, HTML error pages and lost connections.
 
-        Raise `UpstreamTimeout`, or `UpstreamBroken` when what came is no answer.
+        Raise `UpstreamTimeout`, or `UpstreamBroken` for an invalid response. If the last attempt got an error response,
+        return that. May be cancelled.
         """
         retries = AsyncRetrying(
             stop=_is_last,
-            retry=retry_if_exception_type(_Retry),
+            retry=retry_if_exception_type(_RetryableFailure),
             wait=_pause,
             before_sleep=lambda _: self._observer.upstream_retried(),
             sleep=self._clock.sleep,
-            retry_error_callback=_last_word,
+            retry_error_callback=_final_result,
         )
         attempt = partial(self._attempt, operation, method, path, query, body, headers)
         answer: Answer = await retries(attempt)
@@ -135,11 +136,11 @@ class ReplicateClient:
         try:
             answer = await self._exchange(operation, method, path, query, body, headers or _JSON)
         except UpstreamUncertain as exc:
-            raise _Retry(None, UpstreamTimeout("Replicate did not answer in time.")) from exc
+            raise _RetryableFailure(None, UpstreamTimeout("Replicate did not respond in time.")) from exc
         except UpstreamBroken as exc:
-            raise _Retry(None, exc) from exc
+            raise _RetryableFailure(None, exc) from exc
         if retry.is_worth_retrying(answer):
-            raise _Retry(answer, None)
+            raise _RetryableFailure(answer, None)
         return answer
 
     async def send(
@@ -151,10 +152,10 @@ class ReplicateClient:
         *,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send something that changes upstream: once, whatever happens.
+        """Send a write, exactly one attempt.
 
-        Raise `UpstreamUncertain` when it may have been received and no answer came. An answer of 500 and above leaves
-        that open too; what follows from it is the caller's to judge.
+        Raise `UpstreamUncertain` if upstream may have received it and no valid response came. With a response of 500
+        and above the write may have been carried out too; the caller has to decide what to do.
         """
         try:
             return await self._exchange(operation, method, path, "", body, {**_JSON, **(headers or {})})
@@ -162,11 +163,11 @@ class ReplicateClient:
             raise UpstreamUncertain(f"{exc.detail} The request may have been carried out.") from exc
 
     async def upload(self, operation: str, path: str, body: AsyncIterator[bytes], content_type: str) -> Answer:
-        """Send a body as it comes in. What `body` raises is raised here, with the upload abandoned."""
+        """Stream `body` to upstream, one attempt. If `body` raises, the upload is aborted and its error raised here."""
         failures: list[Exception] = []
 
-        async def watched() -> AsyncIterator[bytes]:
-            # aiohttp turns what a body raises into a lost connection; the caller must hear the reason.
+        async def recorded() -> AsyncIterator[bytes]:
+            # aiohttp reports an exception of the body as a lost connection; keep the original.
             try:
                 async for chunk in body:
                     yield chunk
@@ -176,17 +177,27 @@ class ReplicateClient:
 
         headers = {"Accept": "application/json", "Content-Type": content_type}
         return await self._exchange(
-            operation, "POST", path, "", watched(), headers, total=self._settings.transfer_seconds, failures=failures
+            operation,
+            "POST",
+            path,
+            "",
+            recorded(),
+            headers,
+            total=self._settings.transfer_seconds,
+            failures=failures,
         )
 
     @asynccontextmanager
     async def download(self, operation: str, path: str, *, query: str = "") -> AsyncIterator[Download]:
-        """Open an answer and read its body chunk by chunk within the context."""
+        """Open a response whose body is read within the context.
+
+        Raise `UpstreamUncertain` or `UpstreamBroken`, also while the chunks are read.
+        """
         async with self._request(
             operation, "GET", path, query, None, {"Accept": "*/*"}, total=self._settings.transfer_seconds
         ) as response:
             headers = passable(response.headers)
-            self._heard(operation, Answer(response.status, headers, b""))
+            self._observe_response(operation, Answer(response.status, headers, b""))
             yield Download(response.status, headers, response.content.iter_any())
 
     async def _exchange(
@@ -203,22 +214,22 @@ class ReplicateClient:
         request = self._request(operation, method, path, query, body, headers, total=total, failures=failures)
         async with request as response:
             answer = as_json(Answer(response.status, passable(response.headers), await self._body_of(response)))
-        self._heard(operation, answer)
-        if any(_holds(answer, token) for token in self._tokens):
-            # Whoever echoes it (a debugging proxy, say), callers are not to see it.
-            raise UpstreamBroken("Replicate's answer held the gateway's own credentials and was withheld.")
+        self._observe_response(operation, answer)
+        if any(_contains(answer, token) for token in self._tokens):
+            # A debugging proxy, for example, may echo the request. Callers must not see the token.
+            raise UpstreamBroken("Replicate's response contained the gateway's own credentials and was withheld.")
         return answer
 
-    def _heard(self, operation: str, answer: Answer) -> None:
-        if self._pacer is not None:
-            self._pacer.observe_response(operation, answer)
+    def _observe_response(self, operation: str, answer: Answer) -> None:
+        if self._call_limiter is not None:
+            self._call_limiter.observe_response(operation, answer)
 
     async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
         chunks, size = [], 0
         async for chunk in response.content.iter_any():
             size += len(chunk)
             if size > self._settings.max_answer_bytes:
-                raise UpstreamBroken("Replicate's answer is larger than the gateway takes.")
+                raise UpstreamBroken("Replicate's response is larger than the gateway accepts.")
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -235,25 +246,25 @@ class ReplicateClient:
         total: float | None = None,
         failures: Sequence[Exception] = (),
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send one request, and translate every failure until the body has been read.
+        """Send one request, and translate aiohttp's errors until the context ends.
 
-        What is in `failures` by then has gone wrong with the caller's body: it is raised as it is, and not counted
-        against upstream.
+        If `failures` is not empty when the connection fails, the caller's body failed: its error is raised unchanged,
+        and not counted as a failure of upstream.
         """
         settings = self._settings
-        if self._pacer is not None and not self._pacer.take(operation):
-            await self._pacer.permit(operation)
+        if self._call_limiter is not None and not self._call_limiter.take(operation):
+            await self._call_limiter.permit(operation)
         url = URL(f"{settings.base_url}{path}{'?' + query if query else ''}", encoded=True)
         timeout = aiohttp.ClientTimeout(
             total=total or settings.read_seconds,
             sock_connect=settings.connect_seconds,
             connect=settings.connect_seconds * 2,
-            # While a long body goes up, silence is no sign of death: the total bounds it.
+            # Upstream sends nothing during a long upload, so only the total is limited.
             sock_read=None if total else settings.read_seconds,
         )
         if (wait := self.breaker.refuses_for(self._clock.monotonic())) > 0:
-            raise UpstreamUnavailable("Replicate does not answer at the moment.", retry_after=max(1, round(wait)))
-        began, outcome = time.perf_counter(), "failed"
+            raise UpstreamUnavailable("Replicate is not responding at the moment.", retry_after=max(1, round(wait)))
+        started, outcome = time.perf_counter(), "failed"
         call = self._tracer.call(operation, method)
         try:
             async with self._session.request(
@@ -265,7 +276,7 @@ class ReplicateClient:
                 timeout=timeout,
             ) as response:
                 outcome = str(response.status)
-                self._judge(response)
+                self._check_response(response)
                 yield response
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as exc:
             outcome = "unreachable"
@@ -274,37 +285,38 @@ class ReplicateClient:
         except TimeoutError as exc:
             outcome = "timeout"
             self.breaker.failed(self._clock.monotonic())
-            raise UpstreamUncertain("Replicate did not answer in time; the request may have been carried out.") from exc
+            text = "Replicate did not respond in time; the request may have been carried out."
+            raise UpstreamUncertain(text) from exc
         except aiohttp.ClientError as exc:
             if failures:
                 outcome = "abandoned"
                 raise failures[0] from None
             outcome = "broken"
             self.breaker.failed(self._clock.monotonic())
-            raise UpstreamBroken("The connection to Replicate was lost before its answer was complete.") from exc
+            raise UpstreamBroken("The connection to Replicate was lost before its response was complete.") from exc
         except asyncio.CancelledError:
             outcome = "abandoned"
             raise
         finally:
             call.ended(outcome)
-            self._observer.upstream_answered(operation, outcome, time.perf_counter() - began)
+            self._observer.upstream_answered(operation, outcome, time.perf_counter() - started)
 
-    def _judge(self, response: aiohttp.ClientResponse) -> None:
-        """Feed the breaker and the token's state; refuse what is no answer of the API."""
+    def _check_response(self, response: aiohttp.ClientResponse) -> None:
+        """Update the breaker and the token's state. Raise `UpstreamTokenRefused`; `UpstreamBroken` for a redirect."""
         if response.status >= 500:
             self.breaker.failed(self._clock.monotonic())
         else:
             self.breaker.succeeded()
         if response.status == 401:
             self.token_refused_at = self._clock.now()
-            raise UpstreamTokenRefused("Replicate refused the gateway's own credentials. Please tell its operator.")
+            raise UpstreamTokenRefused("Replicate refused the gateway's own token. Contact the gateway's operator.")
         self.token_refused_at = None
         if 300 <= response.status < 400 and response.status != 304:
-            raise UpstreamBroken("Replicate answered with a redirect, which the gateway does not follow.")
+            raise UpstreamBroken("Replicate responded with a redirect, which the gateway does not follow.")
 
 
-class _Retry(Exception):
-    """One attempt came to nothing: an answer worth repeating, or an error."""
+class _RetryableFailure(Exception):
+    """One attempt failed in a way that may be retried: with a response, or with an error."""
 
     def __init__(self, answer: Answer | None, error: Exception | None) -> None:
         super().__init__()
@@ -312,18 +324,18 @@ class _Retry(Exception):
         self.error = error
 
 
-def _holds(answer: Answer, token: str) -> bool:
+def _contains(answer: Answer, token: str) -> bool:
     return token.encode() in answer.body or any(token in value for value in answer.headers.values())
 
 
-def _failure(state: RetryCallState) -> _Retry:
+def _failure(state: RetryCallState) -> _RetryableFailure:
     failure = state.outcome.exception() if state.outcome else None
-    assert isinstance(failure, _Retry)
+    assert isinstance(failure, _RetryableFailure)
     return failure
 
 
 def _pause_of(state: RetryCallState) -> float | None:
-    # Jitter spreads callers; it needs no secrecy.
+    # Jitter is not security-relevant.
     return retry.pause(state.attempt_number, _failure(state).answer, random.random())  # noqa: S311
 
 
@@ -335,7 +347,7 @@ def _pause(state: RetryCallState) -> float:
     return _pause_of(state) or 0.0
 
 
-def _last_word(state: RetryCallState) -> Answer:
+def _final_result(state: RetryCallState) -> Answer:
     failure = _failure(state)
     if failure.answer is not None:
         return failure.answer
@@ -344,9 +356,9 @@ def _last_word(state: RetryCallState) -> Answer:
 
 
 def new_session(max_connections: int) -> aiohttp.ClientSession:
-    """Open the connection pool. Nothing of the environment (proxies, netrc) and no cookie finds its way in.
+    """Open a session for upstream, without cookies, and without proxies or netrc from the environment.
 
-    Idle connections are given up before upstream would close them, so that a create seldom meets a dying one.
+    Idle connections are closed before upstream closes them, so that a create rarely uses a closing connection.
     """
     connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=15, ttl_dns_cache=60)
     session = aiohttp.ClientSession(
@@ -355,7 +367,7 @@ def new_session(max_connections: int) -> aiohttp.ClientSession:
         trust_env=False,
         headers={"User-Agent": f"replicate-gateway/{__version__}"},
     )
-    # aiohttp would by itself send reads and deletes once more when a pooled connection is lost. What is repeated, and
-    # how often, is decided here; aiohttp has no public word for it.
+    # By default aiohttp retries reads and deletes once if a pooled connection is lost. Retries are decided in this
+    # module, and aiohttp has no public setting for it.
     session._retry_connection = False  # noqa: SLF001
     return session

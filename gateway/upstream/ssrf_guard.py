@@ -1,13 +1,13 @@
-"""Connections to addresses that callers name: looked up, judged, and connected to, the very address that was judged.
+"""A guard against server-side request forgery, for connections to hosts that callers name.
 
-The judgement stands where the socket is made, after any name has been resolved and whatever cache it came from. So a
-name that resolves to another address the next time (DNS rebinding) and an address written into the URL meet it alike.
-Whoever opens a session on `guarded_connector` still has to refuse redirects, or to follow them by requests of its own.
+The address is checked where the socket is created, after name resolution and DNS caches. So the check applies to the
+address that is connected to, whether it comes from a name that resolves differently each time (DNS rebinding) or is
+written in the URL. A session on `guarded_connector` must refuse redirects, or follow them with requests of its own.
 
     connector = guarded_connector(allow_private=False, max_connections=100)
     session = aiohttp.ClientSession(connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar())
 
-A refusal arrives as `aiohttp.ClientConnectorError` whose `os_error` is an `AddressRefused`; `is_refusal` tells.
+A refusal is an `aiohttp.ClientConnectorError` whose `os_error` is an `AddressRefused`; see `is_refusal`.
 """
 
 import asyncio
@@ -25,26 +25,25 @@ from gateway.domain.addresses import is_allowed
 
 AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 
-# Threads that look names up. Each can hang for as long as a name server is silent, so callers' names have their own:
-# those of the event loop's common pool look up upstream's. As many as one team's share of the webhooks' slots (32),
-# and as what such slots have left behind when they gave up, would have to hang before anybody waits for a thread.
-# They are made when they are needed.
+# Threads for name lookups, started on demand. A lookup can block for as long as a name server does not respond. So
+# callers' names have their own threads, and upstream's are resolved in the event loop's default pool. The number allows
+# for one team's share of delivery slots (32) and for several rounds of lookups that timed out and still block.
 _LOOKUP_THREADS = 128
 _DNS_CACHE_SECONDS = 10
-# Kept short: receivers are many, and a connection is judged when it is made.
+# Short, because receivers are many, and an address is only checked when a connection is made.
 _KEEPALIVE_SECONDS = 15.0
 
 
 class AddressRefused(OSError):
-    """The address is one that callers may not be led to."""
+    """The address is not allowed."""
 
     def __init__(self) -> None:
-        # The same words for each address: who names a host need not be told what it resolves to in here.
+        # The message does not name the address: callers must not learn how names resolve in this network.
         super().__init__(errno.EACCES, "the address is not one that may be connected to")
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Say whether a failure to connect was the guard's doing."""
+    """Return whether the guard refused the connection."""
     return isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, AddressRefused)
 
 
@@ -56,9 +55,9 @@ def guarded_connector(
     resolver: AbstractResolver | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> aiohttp.TCPConnector:
-    """Make a connector that opens no connection to an address that is not allowed. To be called on the event loop.
+    """Return a connector that only connects to allowed addresses. Call it on the event loop.
 
-    `resolver` and `tls` are for those who know better than the system whom names belong to and who is to be trusted.
+    `resolver` and `tls` replace the system's name resolution and trusted certificates, for example in tests.
     """
     return aiohttp.TCPConnector(
         limit=max_connections,
@@ -72,7 +71,7 @@ def guarded_connector(
 
 
 def _guarded_sockets(*, allow_private: bool) -> Callable[[AddressInfo], socket.socket]:
-    """Make sockets for what may be connected to: the address given here is the one that is connected to next."""
+    """Return a socket factory that raises `AddressRefused`. aiohttp connects to the address that it passes to it."""
 
     def make(info: AddressInfo) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -84,7 +83,7 @@ def _guarded_sockets(*, allow_private: bool) -> Callable[[AddressInfo], socket.s
 
 
 class OwnThreads(AbstractResolver):
-    """Asks the system for names, on threads of its own."""
+    """Resolves names with the system's resolver, on separate threads."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="guarded-lookup")
@@ -92,13 +91,13 @@ class OwnThreads(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Return every address of a host. Raise `OSError` if it has none."""
+        """Return all addresses of a host. Raise `OSError` if it has none."""
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._pool, _look_up, host, port, family)
         return [_result(host, each) for each in found]
 
     async def close(self) -> None:
-        """Let the threads go, without waiting for a name server that is silent."""
+        """Stop the threads, without waiting for lookups that block."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 

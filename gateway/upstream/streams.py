@@ -1,8 +1,7 @@
-"""The reader of upstream's event streams: bytes as they come, from trusted hosts only, without the token.
+"""Opens upstream's event streams, on trusted hosts only, and without the token.
 
-The URL of a stream is its own permission (docs/replicate-api.md, Streaming), so nothing else is sent there. Who may be
-asked is settled here: the hosts on `trusted_hosts`, and the host of the API itself on any port (docs/architecture.md,
-Files and outputs).
+A stream's URL is its permission (docs/replicate-api.md, Streaming), so no credentials are sent. Trusted are the hosts
+in `trusted_hosts`, and the API's host on any port (docs/architecture.md, Files and outputs).
 """
 
 from collections.abc import AsyncIterator
@@ -18,16 +17,13 @@ from gateway.upstream.hosts import is_trusted
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom to trust, and how long to wait, in seconds."""
+    """Trusted hosts and timeouts. Times in seconds."""
 
     base_url: str
     trusted_hosts: tuple[str, ...]
     connect_seconds: float = 5.0
     silence_seconds: float = 90.0
-    """Upstream itself gives up after 30 s of silence; longer than that means that it has died.
-
-    See docs/replicate-api.md, Streaming.
-    """
+    """Longest silence. Upstream closes a stream after 30 s of silence (docs/replicate-api.md, Streaming)."""
 
 
 class StreamReader:
@@ -40,10 +36,10 @@ class StreamReader:
 
     @asynccontextmanager
     async def open(self, url: str, last_event_id: str | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a stream and yield an iterator of its bytes, in whatever pieces they arrive.
+        """Open a stream and yield an iterator over its bytes, after the event `last_event_id` if it is given.
 
-        Raise `UpstreamUnavailable`, `UpstreamTimeout`, or `UpstreamBroken` for what is no event stream. The iterator
-        raises the same when the stream breaks off.
+        Raise `UpstreamUnavailable`, `UpstreamTimeout`, or `UpstreamBroken` if the response is not an event stream or
+        the host is not trusted. Iterating raises the same errors.
         """
         settings = self._settings
         if not is_trusted(url, settings.base_url, settings.trusted_hosts):
@@ -53,7 +49,7 @@ class StreamReader:
             headers["Last-Event-ID"] = last_event_id
         timeout = aiohttp.ClientTimeout(
             total=None,
-            # The name may have two addresses; until one of them is known, and the pool has room, is part of it.
+            # Includes name resolution, waiting for the pool, and a second address.
             connect=settings.connect_seconds * 2,
             sock_connect=settings.connect_seconds,
             sock_read=settings.silence_seconds,
@@ -65,16 +61,16 @@ class StreamReader:
             ) as response:
                 outcome = str(response.status)
                 if response.status != 200 or response.content_type != "text/event-stream":
-                    raise UpstreamBroken(f"Replicate's stream answered {response.status} without an event stream.")
+                    raise UpstreamBroken(f"Replicate responded with {response.status} and no event stream.")
                 yield response.content.iter_any()
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as exc:
             outcome = "unreachable"
             raise UpstreamUnavailable("Replicate's stream could not be reached.") from exc
         except TimeoutError as exc:
             outcome = "timeout"
-            raise UpstreamTimeout("Replicate's stream fell silent.") from exc
+            raise UpstreamTimeout("Replicate's stream sent nothing for too long.") from exc
         except (aiohttp.ClientError, ValueError) as exc:
             outcome = "broken"
-            raise UpstreamBroken("Replicate's stream broke off.") from exc
+            raise UpstreamBroken("The connection to Replicate's stream was lost.") from exc
         finally:
             self._observer.upstream_answered("streams.read", outcome, 0.0)

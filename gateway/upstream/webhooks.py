@@ -1,7 +1,7 @@
-"""Carries messages to callers' receivers: one try, within a deadline, to an address that is allowed, and no further.
+"""Sends webhook deliveries to callers' receivers: one attempt per call, with a timeout, to allowed addresses only.
 
-Nothing of the gateway goes along but the message: no credentials, no cookies, no proxy of the environment. Redirects
-are not followed. What a receiver answers counts by its status; the rest of it is not kept.
+A request carries no credentials and no cookies, and uses no proxy from the environment. Redirects are not followed. Of
+the response only the status and `Retry-After` are used.
 """
 
 import asyncio
@@ -24,26 +24,26 @@ from gateway.webhooks.rules.deliveries import Receipt, Result
 if TYPE_CHECKING:
     from gateway.webhooks.ports import WebhookTransport
 
-# An answer that is read to its end leaves a connection to be used again. One that is longer is not worth it.
-_MAX_ANSWER_BYTES = 16 * 1024
+# A response that is read to its end allows reuse of the connection. A longer response is not read to its end.
+_MAX_RESPONSE_BYTES = 16 * 1024
 _SUCCESSES = range(200, 300)
 
 
 class TransportSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where messages may go, and how long that may take. Times in seconds."""
+    """Allowed addresses, and timeouts in seconds."""
 
     allow_private: bool = False
     allow_http: bool = False
     max_connections: int = 64
     connect_seconds: float = 5.0
     total_seconds: float = 15.0
-    """Receivers are to answer within a few seconds (docs/replicate-api.md, Webhooks)."""
+    """Receivers should respond within a few seconds (docs/replicate-api.md, Webhooks)."""
     answer_seconds: float = 1.0
-    """Longest time for the rest of an answer whose status is known."""
+    """Longest time to read a response after its status."""
 
 
 class WebhookSender:
-    """Sends messages."""
+    """Sends webhook deliveries."""
 
     def __init__(
         self,
@@ -86,9 +86,9 @@ class WebhookSender:
             self._session = self._opened()
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
-        """Send a message once."""
+        """Send a delivery, one attempt, and return its outcome. Does not raise for failures."""
         try:
-            # As the caller wrote it: receivers correlate by the query (docs/replicate-api.md, Webhooks).
+            # Not normalized: receivers may match the query exactly (docs/replicate-api.md, Webhooks).
             target = URL(url, encoded=True)
         except ValueError:
             return Receipt(Result.REFUSED, "not a URL")
@@ -103,7 +103,7 @@ class WebhookSender:
                 return Receipt(Result.REFUSED, "the address is not allowed")
             return Receipt(Result.UNREACHABLE, _reason(exc))
         except (OSError, ValueError) as exc:
-            # A host that cannot be spelled, say.
+            # For example a host name that cannot be encoded.
             return Receipt(Result.UNREACHABLE, type(exc).__name__)
 
     async def _post(self, url: URL, headers: Mapping[str, str], body: bytes) -> Receipt:
@@ -111,30 +111,30 @@ class WebhookSender:
         async with self._session.post(
             url, data=body, headers={**content, **headers}, allow_redirects=False
         ) as response:
-            await self._put_away(response)
+            await self._drain(response)
             if response.status in _SUCCESSES:
                 return Receipt(Result.DELIVERED)
-            asked = _retry_after(response.headers.get("Retry-After"), self._clock.now())
-            return Receipt(Result.ANSWERED, f"answered {response.status}", asked)
+            retry_after = _retry_after(response.headers.get("Retry-After"), self._clock.now())
+            return Receipt(Result.ANSWERED, f"answered {response.status}", retry_after)
 
-    async def _put_away(self, response: aiohttp.ClientResponse) -> None:
-        """Read what is left of an answer if that is quick, else hang up. Its status stands."""
-        left = _MAX_ANSWER_BYTES
+    async def _drain(self, response: aiohttp.ClientResponse) -> None:
+        """Read the rest of a short response, so that its connection can be reused; else close the connection."""
+        remaining = _MAX_RESPONSE_BYTES
         with suppress(aiohttp.ClientError, TimeoutError):
             async with asyncio.timeout(self._settings.answer_seconds):
-                while left > 0 and (piece := await response.content.read(left)):
-                    left -= len(piece)
+                while remaining > 0 and (chunk := await response.content.read(remaining)):
+                    remaining -= len(chunk)
         if not response.content.at_eof():
             response.close()
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         for session in (*self._retired, self._session):
             await session.close()
 
 
 def _reason(error: aiohttp.ClientError) -> str:
-    """Name what went wrong, without what the other side may have had a hand in."""
+    """Describe an error, without text that the receiver controls."""
     match error:
         case aiohttp.ClientConnectorDNSError():
             return "the host has no address"
@@ -150,7 +150,7 @@ def _reason(error: aiohttp.ClientError) -> str:
 
 
 def _retry_after(value: str | None, now: float) -> float | None:
-    """Read the header's two forms: seconds, or a date."""
+    """Return the seconds that `Retry-After` names, given as seconds or as a date; `None` if it is absent or invalid."""
     if value is None:
         return None
     if value.isascii() and value.isdigit() and len(value) < 10:

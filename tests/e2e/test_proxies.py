@@ -142,7 +142,7 @@ async def test_an_nginx_with_its_defaults_is_told_what_could_be_better(upstream:
     async with behind(upstream, tmp_path, "nginx", changes=changes) as (_, proxy):
         code, said = await proxy.check()
     assert code == 0, said
-    assert "warning: http: the gateway is asked with HTTP/1.0" in said
+    assert "warning: http: the gateway receives HTTP/1.0" in said
     assert "warning: version: HTTP/2 is not offered" in said
 
 
@@ -152,7 +152,8 @@ async def test_an_nginx_without_patience_is_found(upstream: Simulator, tmp_path:
     async with behind(upstream, tmp_path, "nginx", changes=changes) as (_, proxy):
         code, said = await proxy.check("--seconds", "5")
     assert code == 1, said
-    assert re.search(r"^cut: after [23] of 5 seconds of silence; something between gives up sooner", said, re.MULTILINE)
+    text = r"^cut: after [23] of 5 seconds of silence; a proxy times out before the first heartbeat"
+    assert re.search(text, said, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

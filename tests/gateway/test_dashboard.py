@@ -342,7 +342,7 @@ async def test_only_so_many_pages_are_kept_new(
     open_gateway: OpenGateway, guarded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     """One team's wall of screens leaves places for others; whoever is refused is told when to come again."""
-    monkeypatch.setattr(dashboard_streams, "MOST_EACH", 2)
+    monkeypatch.setattr(dashboard_streams, "MAX_PER_VIEWER", 2)
     async with open_gateway(**guarded) as stack:
         beta = {"Authorization": f"Bearer {stack.keys['beta']}"}
         async with (

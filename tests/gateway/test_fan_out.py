@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from gateway.http.response_body import CallerLeft
+from gateway.http.response_body import ClientDisconnected
 from gateway.http.server import Connection
 from gateway.http.sse import fan_out, handler
 from gateway.http.sse.connection import Block, Reader
@@ -99,11 +99,11 @@ class Scene:
         )
         self.lines.append((line, reader))
         readers = self._fan_out = self._fan_out or FanOut(self.channel, observer)
-        readers.enter(reader, lambda: None)
+        readers.add(reader, lambda: None)
         how = "left"
-        with suppress(CallerLeft):
-            how = await handler._Telling(reader, self.channel, last_event_id, ManualClock(), observer).tell()
-        readers.leave(reader)
+        with suppress(ClientDisconnected):
+            how = await handler._StreamWriter(reader, self.channel, last_event_id, ManualClock(), observer).run()
+        readers.remove(reader)
         if not readers.readers:
             self._fan_out = None
         self.ends.append((last_event_id, how, line))
@@ -147,7 +147,7 @@ class Scene:
         if chance < 0.4:
             line.take()
         elif chance < 0.8:
-            reader.beat(HEARTBEAT, ORDERS)
+            reader.heartbeat(HEARTBEAT, ORDERS)
         elif chance < 0.82:
             line.cut()
             reader.wake()  # as the connection does when it is lost
@@ -157,7 +157,7 @@ class Scene:
 
 async def test_no_order_of_things_loses_or_doubles_anything(monkeypatch: pytest.MonkeyPatch):
     """To the end: the whole from where one began. Cut off, or told that something is gone: the beginning of it."""
-    monkeypatch.setattr(fan_out, "WRITES_A_TURN", 2)
+    monkeypatch.setattr(fan_out, "WRITES_PER_YIELD", 2)
     monkeypatch.setattr(fan_out, "BLOCK_BYTES", 200)
     monkeypatch.setattr(handler, "BLOCK_BYTES", 200)
     seen = set()

@@ -236,7 +236,7 @@ async def test_what_is_done_to_the_request_is_found(open_gateway: OpenGateway):
         host = {"X-Forwarded-Host": "g.example.com", "X-Forwarded-Proto": "https"}
         async with proxy(stack, relay, **host) as url:
             assert (await checked(url))["links"].text.startswith(
-                "the gateway would give out links to https://g.example.com/v1."
+                "the gateway's links would start with https://g.example.com/v1."
             )
 
 
@@ -261,7 +261,7 @@ async def test_a_silence_that_is_cut_is_found(open_gateway: OpenGateway):
     async with open_gateway(streams={"heartbeat_seconds": 60}) as stack, proxy(stack, impatient) as url:
         found = await checked(url, silence=4)
         assert found["cut"].level is Level.BAD
-        assert "sooner than heartbeats come (every 60 s)" in found["cut"].text
+        assert "before the first heartbeat (60 s)" in found["cut"].text
         assert found["arrival"].level is Level.WELL
 
 
@@ -285,8 +285,8 @@ async def test_whatever_answers_the_check_comes_to_an_end(monkeypatch: pytest.Mo
         silent, endless, odd = [await read(base) for _ in range(3)]
     closing.set()
     server.close()
-    assert (silent.status, silent.is_whole) == (None, False)
-    assert silent.trouble.startswith("it did not end within")
-    assert (endless.status, endless.is_whole, endless.arrivals) == (200, False, [])
-    assert not odd.is_whole
-    assert "Expected `object`" in odd.trouble
+    assert (silent.status, silent.is_complete) == (None, False)
+    assert silent.error.startswith("it did not end within")
+    assert (endless.status, endless.is_complete, endless.arrivals) == (200, False, [])
+    assert not odd.is_complete
+    assert "Expected `object`" in odd.error

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.http.sse.connection import Reader
 from gateway.http.sse.fan_out import BLOCK_BYTES, FanOut
-from gateway.http.sse.registry import PATIENCE as BEATS
+from gateway.http.sse.registry import MAX_STALLED_HEARTBEATS as BEATS
 from tests.gateway.conftest import OpenGateway
 from tests.gateway.test_streams import listen
 from tests.support.clock import ManualClock
@@ -98,7 +98,7 @@ async def test_a_reader_who_takes_nothing_costs_nothing_and_delays_nobody(open_g
             body = await caller.rest()
             told, _, error = body.partition(b"event: error\n")
             assert b"".join(wire.said).startswith(told.removeprefix(HI)), "whole events, from the start"
-            assert b"no longer kept" in error
+            assert b"no longer available" in error
             assert error.endswith(b'data: {"reason":"error"}\n\n')
 
 

@@ -1,1 +1,1 @@
-"""Request handlers, one file for each family of routes: parse, call one service, render."""
+"""Request handlers, one file per family of routes. A handler parses the request, calls one service and renders."""

@@ -1,4 +1,4 @@
-"""Creates: predictions by version, by official model, by deployment; trainings."""
+"""Create predictions (by version, official model or deployment) and trainings."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,23 +15,25 @@ from gateway.domain.targets import Target, TargetKind
 from gateway.domain.upstream_response import Answer
 from gateway.errors import GatewayError, Unprocessable
 from gateway.http import access_log, base_url, errors, request_limits
-from gateway.http.keys import ABOUT, CALLER, CREATES, OVERHEAD, PREDICTIONS, SETTINGS, TRACER, UPSTREAM_SECONDS
+from gateway.http.keys import CALLER, CREATES, OVERHEAD, PREDICTIONS, SETTINGS, TRACER, UPSTREAM_SECONDS, VIEW
 from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request_body import read_json
 
 JSON = "application/json"
-_STEPS = {"hit": "hit", "joined": "join"}
-_YIELDS_WHAT_COMES_LATER = "replicate-python/"
-_LONGEST_IDEMPOTENCY_KEY = 255
+_SPAN_NAMES = {"hit": "hit", "joined": "join"}
+"""Span name for each cache result; all others are named `create`."""
+_PYPI_REPLICATE_1 = "replicate-python/"
+"""Start of the User-Agent of PyPI `replicate` 1.x."""
+_MAX_IDEMPOTENCY_KEY = 255
 
 
 async def create_prediction(request: web.Request) -> web.Response:
-    """`POST /predictions`: the body's `version` names the target."""
+    """Handle `POST /predictions`. The body's `version` names the target."""
     return await _create(request, Kind.PREDICTION, "predictions.create", "/predictions", "version", None)
 
 
 async def create_model_prediction(request: web.Request) -> web.Response:
-    """`POST /models/{owner}/{name}/predictions`: an official model."""
+    """Handle `POST /models/{owner}/{name}/predictions`, for official models."""
     model = _model(request)
     target = Target(TargetKind.MODEL, model)
     path = f"/models/{model}/predictions"
@@ -39,7 +41,7 @@ async def create_model_prediction(request: web.Request) -> web.Response:
 
 
 async def create_deployment_prediction(request: web.Request) -> web.Response:
-    """`POST /deployments/{owner}/{name}/predictions`."""
+    """Handle `POST /deployments/{owner}/{name}/predictions`."""
     name = _model(request)
     target = Target(TargetKind.DEPLOYMENT, name)
     path = f"/deployments/{name}/predictions"
@@ -47,7 +49,7 @@ async def create_deployment_prediction(request: web.Request) -> web.Response:
 
 
 async def create_training(request: web.Request) -> web.Response:
-    """`POST /models/{owner}/{name}/versions/{version}/trainings`."""
+    """Handle `POST /models/{owner}/{name}/versions/{version}/trainings`."""
     model, version = _model(request), request.match_info["version"]
     target = Target(TargetKind.VERSION, model, version)
     path = f"/models/{model}/versions/{version}/trainings"
@@ -65,7 +67,7 @@ async def _create(
     wait = _header(request, "Prefer", parse_prefer) if kind is Kind.PREDICTION else None
     cancel_after = _header(request, "Cancel-After", parse_cancel_after) if kind is Kind.PREDICTION else None
     user = request_limits.user_of(request)
-    wishes = read_directives(request)
+    directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base = base_url.base_of(request)
     body = read_create(request, await read_json(request), form)
@@ -82,19 +84,19 @@ async def _create(
         user=None if caller.is_public else user,
         address=request_limits.address_of(request) if caller.is_public else None,
         own_origins=base_url.own_origins(request),
-        directives=wishes,
+        directives=directives,
         idempotency_key=idempotency_key,
         hold_until=request_limits.hold_until(request),
-        has_left=partial(request_limits.has_left, request),
+        has_left=partial(request_limits.is_disconnected, request),
     )
     outcome = await _create_traced(request, command)
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
-    return await _show(request, outcome, base, wait)
+    return await _respond(request, outcome, base, wait)
 
 
 def read_create(request: web.Request, body: bytes, form: BodyForm) -> CreateBody:
-    """Check a create's body by this gateway's settings."""
+    """Parse the body of a create. Raise `BadRequest`, or `Unprocessable` with the invalid fields."""
     settings = request.app[SETTINGS].now
     return parse_create(
         body,
@@ -105,7 +107,7 @@ def read_create(request: web.Request, body: bytes, form: BodyForm) -> CreateBody
 
 
 async def _create_traced(request: web.Request, command: CreateCommand) -> Created | Answer:
-    """Create, in a span that says what it came to: a hit, a join, a create; upstream's answer, or the error's name."""
+    """Create in a span that records the outcome: the cache result, upstream's error status, or the error's class."""
     with request.app[TRACER].step("create") as span:
         try:
             outcome = await request.app[CREATES].create(request[CALLER], command)
@@ -116,30 +118,30 @@ async def _create_traced(request: web.Request, command: CreateCommand) -> Create
             span.end_as("create", {"error.type": str(outcome.status)})
         else:
             result = access_log.result_of(outcome.cache_status) or "miss"
-            span.end_as(_STEPS.get(result, "create"), {"gateway.cache": result})
+            span.end_as(_SPAN_NAMES.get(result, "create"), {"gateway.cache": result})
         return outcome
 
 
-async def _show(request: web.Request, created: Created, base: str, wait: float | None) -> web.Response:
+async def _respond(request: web.Request, created: Created, base: str, wait: float | None) -> web.Response:
     service, view = request.app[PREDICTIONS], created.view
-    request[ABOUT], request[UPSTREAM_SECONDS] = view, created.upstream_seconds
+    request[VIEW], request[UPSTREAM_SECONDS] = view, created.upstream_seconds
     if view.prediction.source is Source.HIT:
         request[OVERHEAD] = "hit"
     status = HTTPStatus.CREATED
     if wait is not None:
-        # What was spent in a queue, and on the create, is part of the wait that was asked for.
+        # `Prefer: wait` counts from the request's arrival, so it includes time in the queue and the upstream create.
         view = await service.wait(view, max(0.0, wait - request_limits.seconds_since_arrival(request)))
         if not documents.shown_status(view).is_terminal:
-            # The wait is over and the work is not: "created, not all outputs ready" (docs/replicate-api.md, Sync mode).
+            # The run is not finished: "created, not all outputs ready" (docs/replicate-api.md, Sync mode).
             status = HTTPStatus.ACCEPTED
-    # A training's create answer links at /predictions, as upstream's does (docs/replicate-api.md, Routes).
+    # The response to creating a training links to /predictions, as upstream's does (docs/replicate-api.md, Routes).
     if _may_show_output(request, view, wait):
         document = service.show(view, base, "predictions")
     else:
         stream = service.stream_path(view)
         document = documents.render(view, base, stream, family="predictions", as_starting=True)
-    passed = created.answer.headers if created.answer is not None else {}
-    headers = {name: value for name, value in passed.items() if name.startswith("ratelimit-")}
+    upstream_headers = created.answer.headers if created.answer is not None else {}
+    headers = {name: value for name, value in upstream_headers.items() if name.startswith("ratelimit-")}
     headers["Location"] = f"{base}/{documents.family_of(view.prediction.kind)}/{view.prediction.id}"
     headers["Cache-Status"] = created.cache_status
     if created.is_replay:
@@ -150,14 +152,15 @@ async def _show(request: web.Request, created: Created, base: str, wait: float |
 
 
 def _may_show_output(request: web.Request, view: PredictionView, wait: float | None) -> bool:
-    """Say whether the answer to a create may hold output: a whole one, and to a client that expects one there.
+    """Return whether the response to a create may contain output.
 
-    Replicate's own answer to a create that does not wait never has any. PyPI `replicate` 1.x takes what stands in it
-    for what it has yielded already, so that `run(wait=False)` and `output_iterator()` would leave it out.
+    The prediction must be finished, and the client must expect output there. Replicate never returns output from a
+    create without `Prefer: wait`. PyPI `replicate` 1.x treats output in that response as already yielded, so
+    `run(wait=False)` and `output_iterator()` would skip it.
     """
     if not documents.shown_status(view).is_terminal:
         return False
-    return wait is not None or not request.headers.get("User-Agent", "").startswith(_YIELDS_WHAT_COMES_LATER)
+    return wait is not None or not request.headers.get("User-Agent", "").startswith(_PYPI_REPLICATE_1)
 
 
 def _header(request: web.Request, name: str, parse: Callable[[str | None], float | None]) -> float | None:
@@ -168,7 +171,7 @@ def _header(request: web.Request, name: str, parse: Callable[[str | None], float
 
 
 def read_directives(request: web.Request) -> Directives:
-    """Read what the caller asks of the cache. Raise `Unprocessable` naming the header that is not understood."""
+    """Read the cache directives from the headers. Raise `Unprocessable` that names an invalid header."""
     headers = request.headers
     try:
         return cache_directives.read(
@@ -183,9 +186,9 @@ def read_directives(request: web.Request) -> Directives:
 
 
 def _idempotency_key(request: web.Request) -> str | None:
-    """Read the name by which a caller may repeat a create safely."""
+    """Read `Idempotency-Key`, which makes a create safe to retry. Raise `Unprocessable` if it is malformed."""
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not (key.isascii() and key.isprintable() and 0 < len(key) <= _LONGEST_IDEMPOTENCY_KEY):
-        text = f"Idempotency-Key must be 1 to {_LONGEST_IDEMPOTENCY_KEY} printable ASCII characters"
+    if key is not None and not (key.isascii() and key.isprintable() and 0 < len(key) <= _MAX_IDEMPOTENCY_KEY):
+        text = f"Idempotency-Key must be 1 to {_MAX_IDEMPOTENCY_KEY} printable ASCII characters"
         raise Unprocessable.field("Idempotency-Key", text)
     return key

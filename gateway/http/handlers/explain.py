@@ -1,4 +1,4 @@
-"""`GET /gateway/explain/<id>`: what became of a prediction, and why (docs/architecture.md, Operations)."""
+"""`GET /gateway/explain/<id>`: how the gateway handled a prediction, and why (docs/architecture.md, Operations)."""
 
 import msgspec
 from aiohttp import web
@@ -7,6 +7,6 @@ from gateway.http.keys import CALLER, EXPLAIN
 
 
 async def explain_prediction(request: web.Request) -> web.Response:
-    """`GET /gateway/explain/{id}`, for predictions and trainings of the caller's team."""
+    """Handle `GET /gateway/explain/{id}`, for predictions and trainings of the caller's team."""
     answer = await request.app[EXPLAIN].explain(request[CALLER], request.match_info["id"])
     return web.Response(body=msgspec.json.encode(answer), content_type="application/json")

@@ -1,4 +1,4 @@
-"""Files: uploaded through, then shown, listed and deleted by the gateway's own records."""
+"""Files: uploads are streamed to upstream; reads, lists and deletes use the gateway's own records."""
 
 import asyncio
 import logging
@@ -17,30 +17,30 @@ from gateway.http.handlers.creates import JSON
 from gateway.http.handlers.predictions import cursor_of, page_links
 from gateway.http.handlers.uploads import open_upload
 from gateway.http.keys import CALLER, CLOCK, FILES, SETTINGS, UPLOADS, UPSTREAM, UPSTREAM_SECONDS
-from gateway.http.response_body import CallerLeft, cut, send
+from gateway.http.response_body import ClientDisconnected, abort, send
 
 logger = logging.getLogger(__name__)
 
 
 async def create_file(request: web.Request) -> web.Response:
-    """`POST /files`."""
+    """Handle `POST /files`. Raise `BadRequest` if the upload takes longer than `upload_seconds`."""
     base = base_url.base_of(request)
     upload = open_upload(request)
     clock = request.app[CLOCK]
-    began = clock.monotonic()
+    started = clock.monotonic()
     try:
         async with asyncio.timeout(request.app[SETTINGS].now.upload_seconds):
             file, answer = await request.app[UPLOADS].upload(request[CALLER], upload)
     except TimeoutError as exc:
-        raise BadRequest("The upload did not arrive in time.") from exc
-    request[UPSTREAM_SECONDS] = clock.monotonic() - began
+        raise BadRequest("The upload was not complete in time.") from exc
+    request[UPSTREAM_SECONDS] = clock.monotonic() - started
     if file is None:
         return errors.pass_on(answer)
     return web.Response(status=201, body=rewrite.file_document(file.document, base), content_type=JSON)
 
 
 async def get_file(request: web.Request) -> web.Response:
-    """`GET /files/{id}`."""
+    """Handle `GET /files/{id}`. Keys with the scope `account` also see files that the gateway has no record of."""
     base = base_url.base_of(request)
     try:
         file = await request.app[FILES].get(request[CALLER], request.match_info["file_id"])
@@ -50,14 +50,14 @@ async def get_file(request: web.Request) -> web.Response:
         answer = await request.app[UPSTREAM].read("files.get", f"/files/{request.match_info['file_id']}")
         if not answer.is_ok:
             return errors.pass_on(answer)
-        with passthrough.understood():
+        with passthrough.parsing_upstream():
             body = rewrite.file_document(answer.body, base)
         return web.Response(body=body, content_type=JSON)
     return web.Response(body=rewrite.file_document(file.document, base), content_type=JSON)
 
 
 async def list_files(request: web.Request) -> web.Response:
-    """`GET /files`, newest first."""
+    """Handle `GET /files`, newest first."""
     base, position = base_url.base_of(request), cursor_of(request)
     page = await request.app[FILES].list(request[CALLER], position)
     files = [item for item in page.items if isinstance(item, File)]
@@ -68,34 +68,34 @@ async def list_files(request: web.Request) -> web.Response:
 
 
 async def delete_file(request: web.Request) -> web.Response:
-    """`DELETE /files/{id}`."""
+    """Handle `DELETE /files/{id}`."""
     answer = await request.app[FILES].delete(request[CALLER], request.match_info["file_id"])
     return errors.pass_on(answer)
 
 
 async def download_file(request: web.Request) -> web.StreamResponse:
-    """`GET /files/{id}/download`: the bytes, for a link that upstream has signed."""
+    """Handle `GET /files/{id}/download`: stream the bytes. Upstream checks the signature in the query."""
     file_id = request.match_info["file_id"]
     if not request[CALLER].may(Scope.ACCOUNT):
         file_id = (await request.app[FILES].get(request[CALLER], file_id)).upstream_id
     query = request.rel_url.raw_query_string
-    opened = request.app[UPSTREAM].download("files.download", f"/files/{file_id}/download", query=query)
+    opening = request.app[UPSTREAM].download("files.download", f"/files/{file_id}/download", query=query)
     response = web.StreamResponse()
     try:
-        async with opened as download:
+        async with opening as download:
             response.set_status(download.status)
-            # Bytes of a caller's own making must not run as a page of this origin.
+            # Callers choose the bytes: they must not run as a page of this origin.
             response.headers["Content-Security-Policy"] = "sandbox"
             response.headers["Content-Disposition"] = "attachment"
             response.headers.update(download.headers)
             await response.prepare(request)
             async for chunk in download.chunks:
                 await send(request, response, chunk)
-    except CallerLeft:
+    except ClientDisconnected:
         return response
     except GatewayError as exc:
         if not response.prepared:
             raise
-        logger.warning("a download broke off", extra={"reason": exc.detail})
-        cut(request)
+        logger.warning("file download failed midway", extra={"reason": exc.detail})
+        abort(request)
     return response

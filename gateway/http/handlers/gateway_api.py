@@ -1,4 +1,4 @@
-"""The gateway's own routes: browser tokens, estimates, the team's webhook secret, probes."""
+"""The gateway's own routes: browser tokens, estimates, usage, limits, webhook secret, upstream webhooks, probes."""
 
 import msgspec
 from aiohttp import web
@@ -12,25 +12,36 @@ from gateway.domain.windows import Window
 from gateway.errors import BadRequest, Unprocessable
 from gateway.http import base_url, request_limits
 from gateway.http.handlers.creates import read_create, read_directives
-from gateway.http.keys import ACCOUNT, CALLER, CLOCK, CREATES, HEALTH, TOKENS, UPSTREAM_WEBHOOKS, USAGE, WEBHOOK_SECRETS
+from gateway.http.keys import (
+    CALLER,
+    CLOCK,
+    CREATES,
+    HEALTH,
+    TOKENS,
+    UPSTREAM_LIMITER,
+    UPSTREAM_WEBHOOKS,
+    USAGE,
+    WEBHOOK_SECRETS,
+)
 from gateway.http.request_body import read, read_json
 from gateway.throttling.upstream_limiter import state_shown
 
 _JSON = "application/json"
-_BY = (By.DAY, By.KEY, By.MODEL, By.USER)
+_GROUPINGS = (By.DAY, By.KEY, By.MODEL, By.USER)
+"""Values of `by` that a team may use; it only sees its own usage, so `team` is not among them."""
 
 
 async def mint_token(request: web.Request) -> web.Response:
-    """`POST /gateway/tokens`: a short-lived, narrowed key for a page."""
+    """Handle `POST /gateway/tokens`: mint a short-lived browser token with some of the key's permissions."""
     body = await read_json(request)
     try:
-        wanted = msgspec.json.decode(body, type=TokenRequest)
+        token_request = msgspec.json.decode(body, type=TokenRequest)
     except msgspec.ValidationError as exc:
         field = str(exc).rpartition("`$.")[2].partition("`")[0] if "`$." in str(exc) else ""
         raise Unprocessable.field(field, str(exc), "invalid_type") from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadRequest(f"Failed to parse request body as JSON: {exc}") from exc
-    minted = request.app[TOKENS].mint(request[CALLER], wanted)
+    minted = request.app[TOKENS].mint(request[CALLER], token_request)
     answer = {
         "token": minted.token,
         "expires_at": times.render(minted.expires_at),
@@ -42,8 +53,8 @@ async def mint_token(request: web.Request) -> web.Response:
 
 
 async def estimate(request: web.Request) -> web.Response:
-    """`POST /gateway/estimate`: what a create would come to, without creating anything."""
-    wishes = read_directives(request)
+    """Handle `POST /gateway/estimate`: predict how a create would be handled, without creating anything."""
+    directives = read_directives(request)
     body = read_create(request, await read_json(request), "version")
     assert body.target is not None
     command = CreateCommand(
@@ -55,10 +66,10 @@ async def estimate(request: web.Request) -> web.Response:
         user=request_limits.user_of(request),
         address=request_limits.address_of(request) if request[CALLER].is_public else None,
         own_origins=base_url.own_origins(request),
-        directives=wishes,
+        directives=directives,
     )
-    found = await request.app[CREATES].estimate(request[CALLER], command)
-    answer = msgspec.to_builtins(found)
+    result = await request.app[CREATES].estimate(request[CALLER], command)
+    answer = msgspec.to_builtins(result)
     microusd = answer.pop("microusd")
     answer |= {"estimate_usd": None if microusd is None else money.usd(microusd), "estimate_microusd": microusd}
     answer["gateway_limits"] = await _limits(request)
@@ -66,7 +77,10 @@ async def estimate(request: web.Request) -> web.Response:
 
 
 async def get_usage(request: web.Request) -> web.Response:
-    """`GET /gateway/usage?from=&to=&by=`: what the caller's team used, day by day unless it is asked otherwise."""
+    """Handle `GET /gateway/usage?from=&to=&by=`: the usage of the caller's team, by day unless `by` says otherwise.
+
+    Without `from` and `to`: this month so far, in UTC.
+    """
     today = windows.day_of(request.app[CLOCK].now())
     since = _day(request, "from", windows.first_day(Window.MONTH, today))
     until = _day(request, "to", max(since, today))
@@ -76,29 +90,29 @@ async def get_usage(request: web.Request) -> web.Response:
         by = By(request.query.get("by", By.DAY))
     except ValueError:
         by = By.TEAM
-    if by not in _BY:
-        raise Unprocessable.field("by", f"by must be one of {', '.join(_BY)}", "enum")
+    if by not in _GROUPINGS:
+        raise Unprocessable.field("by", f"by must be one of {', '.join(_GROUPINGS)}", "enum")
     answer = await request.app[USAGE].usage(request[CALLER].team.name, by, since, until)
     return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)
 
 
 def _day(request: web.Request, name: str, default: int) -> int:
-    """Read a day: as such, or as the UTC day of a time."""
+    """Read a day, or the UTC day of a time. Raise `Unprocessable` for anything else."""
     text = request.query.get(name)
     if text is None:
         return default
     try:
         day = windows.day_of(times.parse(text))
-        # By UTC, a time at either end of the calendar lies on a day that has no name.
+        # Near year 1 or 9999, conversion to UTC may leave the range of dates.
         windows.text_of(day)
     except (ValueError, OverflowError):
-        message = f"{name} must be a day (for example: 2026-01-31) or a time, by UTC"
+        message = f"{name} must be a UTC day (for example: 2026-01-31) or a time"
         raise Unprocessable.field(name, message) from None
     return day
 
 
 async def get_limits(request: web.Request) -> web.Response:
-    """`GET /gateway/limits`: the limits under which the caller is counted, and how far they are used."""
+    """Handle `GET /gateway/limits`: the limits that apply to the caller, and their usage."""
     return web.Response(body=msgspec.json.encode({"limits": await _limits(request)}), content_type=_JSON)
 
 
@@ -106,18 +120,21 @@ async def _limits(request: web.Request) -> list[dict[str, object]]:
     caller = request[CALLER]
     user = caller.user if caller.is_public else caller.user or request_limits.user_of(request)
     address = request_limits.address_of(request) if caller.is_public else None
-    on_runs = await request.app[USAGE].limits(caller, user, address)
-    return [*request_limits.limits(request), *on_runs, *map(state_shown, request.app[ACCOUNT].states())]
+    run_limits = await request.app[USAGE].limits(caller, user, address)
+    return [*request_limits.limits(request), *run_limits, *map(state_shown, request.app[UPSTREAM_LIMITER].states())]
 
 
 async def get_webhook_secret(request: web.Request) -> web.Response:
-    """`GET /webhooks/default/secret`: always the team's own."""
+    """Handle `GET /webhooks/default/secret`: return the team's secret, never the account's."""
     key = await request.app[WEBHOOK_SECRETS].of(request[CALLER].team.name)
     return web.Response(body=msgspec.json.encode({"key": key}), content_type=_JSON)
 
 
 async def take_upstream_webhook(request: web.Request) -> web.Response:
-    """`POST /gateway/webhooks/…`: upstream tells of a run. An address that was not given out is a 404."""
+    """Handle `POST /gateway/webhooks/…`, by which upstream reports the state of a run.
+
+    204 if the signature is valid, 401 if not. Raise `NotFound` for an address that the gateway did not issue.
+    """
     headers = {name.lower(): value for name, value in request.headers.items()}
     run_id, webhooks = request.match_info["run_id"], request.app[UPSTREAM_WEBHOOKS]
     webhooks.check(run_id, request.match_info["proof"])
@@ -126,7 +143,7 @@ async def take_upstream_webhook(request: web.Request) -> web.Response:
 
 
 async def healthz(_: web.Request) -> web.Response:
-    """`GET /healthz`: the process answers."""
+    """Handle `GET /healthz`: liveness, 200 while the event loop runs."""
     return web.Response(body=b'{"status":"ok"}', content_type=_JSON)
 
 

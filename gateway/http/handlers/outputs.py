@@ -1,7 +1,8 @@
-"""Stored copies of output files, to whoever holds the ticket: whole, in part, or not at all if the caller has them.
+"""Serve stored copies of output files. The ticket in the URL is the permission.
 
-The bytes are of a model's making, so nothing in them may act as a page of this origin: they are sandboxed, and taken
-for what they say they are. Any page may read them, as it may read upstream's own.
+Range and conditional requests are supported. A model produced the bytes, so they must not run as a page of this origin:
+they are sandboxed, and browsers must not guess their type. Pages of any origin may read them, as they may read
+upstream's files.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from aiohttp import web
 from gateway.errors import GatewayError, NotFound, OutputLost
 from gateway.http import errors, response_body
 from gateway.http.keys import METRICS, OUTPUTS, STREAM_ORIGINS
-from gateway.http.response_body import CallerLeft, cut, send
+from gateway.http.response_body import ClientDisconnected, abort, send
 from gateway.outputs.downloads import Found, OutputService
 from gateway.outputs.ports import StoredObject
 from gateway.outputs.rules import outputs, ranges
@@ -30,15 +31,15 @@ _HEADERS = {
     # The URL is the permission: it must not leak into another site's logs.
     "Referrer-Policy": "no-referrer",
 }
-# As long as upstream lets its own be kept (docs/replicate-api.md, Outputs and retention), and by the caller alone: what
-# is deleted here is to be gone.
+# Upstream's own max-age (docs/replicate-api.md, Outputs and retention). `private`, because shared caches would go on
+# serving files that were deleted here.
 _MAX_AGE_SECONDS = 3600
 _SEND_SECONDS = 3600.0
-_PIECE_BYTES = 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 
 
 async def read_output(request: web.Request) -> web.StreamResponse:
-    """`GET` and `HEAD /outputs/{ticket}/{name}`."""
+    """Handle `GET` and `HEAD /outputs/{ticket}/{name}`."""
     request[STREAM_ORIGINS] = ANY_ORIGIN
     service = request.app.get(OUTPUTS)
     if service is None:
@@ -83,16 +84,16 @@ async def _send(
     try:
         async with service.open(found) as stored, asyncio.timeout(_SEND_SECONDS):
             await response.prepare(request)
-            await _pass(request, response, stored, start, stop)
+            await _send_range(request, response, stored, start, stop)
             await response.write_eof()
         request.app[METRICS].output_served(stop - start)
-    except (CallerLeft, ConnectionError):
+    except (ClientDisconnected, ConnectionError):
         return response
     except (GatewayError, TimeoutError) as exc:
         if not response.prepared:
             raise
-        logger.warning("a stored output broke off", extra={"reason": str(exc)})
-        cut(request)
+        logger.warning("sending a stored output failed midway", extra={"reason": str(exc)})
+        abort(request)
     return response
 
 
@@ -103,27 +104,27 @@ async def _send_file(
         async with asyncio.timeout(response_body.STALL_SECONDS):
             sent = await asyncio.get_running_loop().sendfile(transport, file, start, length, fallback=False)
     except TimeoutError as exc:
-        cut(request)
-        raise CallerLeft from exc
+        abort(request)
+        raise ClientDisconnected from exc
     if sent < length:
         raise OutputLost
 
 
-async def _pass(
+async def _send_range(
     request: web.Request, response: web.StreamResponse, stored: StoredObject, start: int, stop: int
 ) -> None:
-    """Let the operating system send a file where it can; else send block by block."""
+    """Send bytes `start` to `stop` (exclusive) with `sendfile` where it is possible, else block by block."""
     if stored.file is not None and stop > start:
         transport = request.transport
         if transport is None or transport.is_closing():
-            raise CallerLeft
+            raise ClientDisconnected
         try:
             while start < stop:
-                length = min(_PIECE_BYTES, stop - start)
+                length = min(_CHUNK_BYTES, stop - start)
                 await _send_file(request, transport, stored.file, start, length)
                 start += length
         except (NotImplementedError, asyncio.SendfileNotAvailableError):
-            # TLS, another loop than asyncio's own, or a file system without it: told before a byte is sent.
+            # TLS, an event loop or a file system without sendfile. Raised before the first byte is sent.
             pass
         else:
             return

@@ -1,7 +1,7 @@
-"""What is passed on to upstream: metadata from the cache, deployments and models to write, the account's own view.
+"""Requests that pass through to upstream: cached metadata, writes of models and deployments, the account's own view.
 
-Paths are built from the route's own template and parts that matched its patterns, so nothing outside of the route table
-can be reached.
+The upstream path is built from the route's template and the parts that matched its patterns, so a request cannot reach
+a path outside the route table.
 """
 
 import hashlib
@@ -26,67 +26,67 @@ from gateway.http.request_body import read, read_json
 from gateway.models.metadata import Found, Question
 
 _SEARCH_TYPES = ("text/plain", "application/json", "application/octet-stream")
-_COMPRESSED_FROM = 2048
+_MIN_COMPRESSED_BYTES = 2048
 
 
 def metadata(operation: str, template: str) -> Handler:
-    """Make the handler of a read that is the same for every team."""
+    """Return the handler of a read whose result is the same for every team and comes from the metadata cache."""
 
     async def handle(request: web.Request) -> web.Response:
         clock = request.app[CLOCK]
-        began = clock.monotonic()
+        started = clock.monotonic()
         found = await request.app[METADATA].ask(_question(request, operation, template))
         if not found.is_hit:
-            request[UPSTREAM_SECONDS] = clock.monotonic() - began
+            request[UPSTREAM_SECONDS] = clock.monotonic() - started
             request[OVERHEAD] = "relay"
-        await _learn(request, operation, found.entry.answer)
-        return _show(request, found)
+        await _learn_versions(request, operation, found.entry.answer)
+        return _respond(request, found)
 
     return handle
 
 
 async def search_models(request: web.Request) -> web.Response:
-    """`QUERY /models`: the words come raw, quoted as text, or as JSON, depending on the client.
+    """Handle `QUERY /models`. Clients send the search text raw, as a quoted string, or as JSON.
 
     See docs/replicate-api.md, Routes.
     """
     if request.content_type not in _SEARCH_TYPES:
-        raise UnsupportedMedia("The search words must be text/plain or application/json.")
+        raise UnsupportedMedia("The search text must be sent as text/plain or application/json.")
     body = await read(request)
     content_type = "application/json" if request.content_type == "application/json" else "text/plain"
     question = Question("models.search", "QUERY", "/models", request.rel_url.raw_query_string, body, content_type)
-    return _show(request, await request.app[METADATA].ask(question))
+    return _respond(request, await request.app[METADATA].ask(question))
 
 
 def _question(request: web.Request, operation: str, template: str) -> Question:
     return Question(operation, "GET", template.format_map(request.match_info), request.rel_url.raw_query_string)
 
 
-def _show(request: web.Request, found: Found) -> web.Response:
+def _respond(request: web.Request, found: Found) -> web.Response:
     entry = found.entry
     base = base_url.base_of(request)
     headers = dict(entry.answer.headers)
     headers["Cache-Status"] = (
-        f"replicate-gateway; hit; ttl={round(found.ttl)}" if found.is_hit else _missed(found, entry.answer)
+        f"replicate-gateway; hit; ttl={round(found.ttl)}" if found.is_hit else _miss_status(found, entry.answer)
     )
     if entry.answer.status != 200:
         return web.Response(status=entry.answer.status, headers=headers, body=entry.answer.body)
-    # The links of a page differ from base to base, so its tag does too.
-    mark = entry.etag if entry.page is None else hashlib.sha256((entry.etag + base).encode()).hexdigest()[:24]
-    headers |= {"ETag": f'W/"{mark}"', "Cache-Control": "private, no-cache", "Vary": "Accept-Encoding, Authorization"}
+    # The links in a page depend on the base URL, so its ETag does too.
+    tag = entry.etag if entry.page is None else hashlib.sha256((entry.etag + base).encode()).hexdigest()[:24]
+    headers |= {"ETag": f'W/"{tag}"', "Cache-Control": "private, no-cache", "Vary": "Accept-Encoding, Authorization"}
     if found.is_hit:
         headers["Age"] = str(round(found.age))
-    if mark in request.headers.get("If-None-Match", ""):
+    if tag in request.headers.get("If-None-Match", ""):
         headers.pop("content-type", None)
         return web.Response(status=304, headers=headers)
     body = entry.body(base)
     response = web.Response(body=body, headers=headers)
-    if len(body) >= _COMPRESSED_FROM:
+    if len(body) >= _MIN_COMPRESSED_BYTES:
         response.enable_compression()
     return response
 
 
-def _missed(found: Found, answer: Answer) -> str:
+def _miss_status(found: Found, answer: Answer) -> str:
     if not found.ttl:
         return "replicate-gateway; fwd=bypass; detail=metadata-ttl-0"
     return "replicate-gateway; fwd=miss" + ("; stored" if answer.status == 200 else "")
@@ -104,8 +104,11 @@ class _Versions(msgspec.Struct):
     results: list[_Version]
 
 
-async def _learn(request: web.Request, operation: str, answer: Answer) -> None:
-    """Take note of the versions that pass by: a bare version id names no model (docs/architecture.md, Create)."""
+async def _learn_versions(request: web.Request, operation: str, answer: Answer) -> None:
+    """Record which model each returned version belongs to; a create by version id does not name its model.
+
+    See docs/architecture.md, Create.
+    """
     if not answer.is_ok or operation not in ("models.get", "models.versions.list", "models.versions.get"):
         return
     model = f"{request.match_info['owner']}/{request.match_info['name']}"
@@ -124,25 +127,28 @@ async def _learn(request: web.Request, operation: str, answer: Answer) -> None:
         await request.app[VERSIONS].learn(version.id, model)
 
 
-def write(operation: str, method: str, template: str, *, named: Callable[[web.Request], str | None]) -> Handler:
-    """Make the handler of a write: sent once, its answer passed on. `named` says which target it is about."""
+def write(operation: str, method: str, template: str, *, target_of: Callable[[web.Request], str | None]) -> Handler:
+    """Return the handler of a write. It is sent once, without retries, and upstream's response is passed on.
+
+    `target_of` returns the target that the path names, or `None`. A target that the caller may not run is a 404.
+    """
 
     async def handle(request: web.Request) -> web.Response:
         caller = request[CALLER]
-        target = named(request)
+        target = target_of(request)
         if target is not None and not caller.may_run(target):
             raise NotFound
         body = await _read_object(request) if method in ("POST", "PATCH") else None
         if body is not None:
-            _check_named(request, caller, body)
+            _check_target(request, caller, body)
         clock = request.app[CLOCK]
-        began = clock.monotonic()
+        started = clock.monotonic()
         try:
             answer = await request.app[UPSTREAM].send(operation, method, template.format_map(request.match_info), body)
         finally:
-            # Also when no answer came: it may have been carried out.
+            # Also without a response: upstream may have carried out the write.
             request.app[METADATA].forget()
-            request[UPSTREAM_SECONDS] = clock.monotonic() - began
+            request[UPSTREAM_SECONDS] = clock.monotonic() - started
         request[OVERHEAD] = "relay"
         return errors.pass_on(answer)
 
@@ -150,28 +156,28 @@ def write(operation: str, method: str, template: str, *, named: Callable[[web.Re
 
 
 async def _read_object(request: web.Request) -> bytes:
-    """Read a body that is an object, and write it anew: what is checked and what is sent are then one thing."""
+    """Read a JSON object and encode it again: upstream gets exactly what was checked, without duplicate keys."""
     return msgspec.json.encode(parse_object(await read_json(request)))
 
 
-class _Named(msgspec.Struct):
+class _TargetFields(msgspec.Struct):
     owner: str | None = None
     name: str | None = None
     model: str | None = None
 
 
-def _check_named(request: web.Request, caller: Caller, body: bytes) -> None:
-    """Hold the target that a body names against the caller's lists. What is no object is upstream's to refuse."""
+def _check_target(request: web.Request, caller: Caller, body: bytes) -> None:
+    """Raise `Forbidden` if the body names a model or a deployment that the caller may not run."""
     if caller.may_run_anything:
         return
     try:
-        named = msgspec.json.decode(body, type=_Named)
+        target = msgspec.json.decode(body, type=_TargetFields)
     except (msgspec.MsgspecError, RecursionError) as exc:
-        raise Forbidden("Your key may use certain models only, and this body names none.") from exc
-    if named.model is not None:
-        request.app[POLICY].check_model(caller, named.model)
-    if named.owner is not None and named.name is not None:
-        request.app[POLICY].check_model(caller, f"{named.owner}/{named.name}")
+        raise Forbidden("Your key is limited to certain models. owner, name and model must be strings.") from exc
+    if target.model is not None:
+        request.app[POLICY].check_model(caller, target.model)
+    if target.owner is not None and target.name is not None:
+        request.app[POLICY].check_model(caller, f"{target.owner}/{target.name}")
 
 
 def path_target(request: web.Request) -> str:
@@ -180,12 +186,12 @@ def path_target(request: web.Request) -> str:
 
 
 @contextmanager
-def understood() -> Iterator[None]:
-    """Raise `UpstreamBroken` where upstream's answer does not have the form that is needed."""
+def parsing_upstream() -> Iterator[None]:
+    """Raise `UpstreamBroken` for errors in parsing upstream's response."""
     try:
         yield
     except (msgspec.MsgspecError, KeyError, UnicodeError, RecursionError) as exc:
-        raise UpstreamBroken("Replicate's answer could not be understood.") from exc
+        raise UpstreamBroken("Replicate's response could not be parsed.") from exc
 
 
 class _Deployment(msgspec.Struct):
@@ -194,7 +200,7 @@ class _Deployment(msgspec.Struct):
 
 
 async def list_deployments(request: web.Request) -> web.Response:
-    """`GET /deployments`: those that the caller may run."""
+    """Handle `GET /deployments`: list the deployments that the caller may run."""
     caller = request[CALLER]
     question = _question(request, "deployments.list", "/deployments")
     found = await request.app[METADATA].ask(question, fresh=True)
@@ -202,7 +208,7 @@ async def list_deployments(request: web.Request) -> web.Response:
     if page is None or not answer.is_ok:
         return errors.pass_on(answer)
     kept = []
-    with understood():
+    with parsing_upstream():
         for result in msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw]):
             deployment = msgspec.json.decode(result, type=_Deployment)
             if caller.may_run(f"{deployment.owner}/{deployment.name}"):
@@ -213,7 +219,7 @@ async def list_deployments(request: web.Request) -> web.Response:
 
 
 async def get_deployment(request: web.Request) -> web.Response:
-    """`GET /deployments/{owner}/{name}`, if the caller may run it."""
+    """Handle `GET /deployments/{owner}/{name}`. Raise `NotFound` if the caller may not run it."""
     if not request[CALLER].may_run(path_target(request)):
         raise NotFound
     question = _question(request, "deployments.get", "/deployments/{owner}/{name}")
@@ -221,7 +227,7 @@ async def get_deployment(request: web.Request) -> web.Response:
 
 
 async def get_account(request: web.Request) -> web.Response:
-    """`GET /account`: the team, to its own callers; upstream's account to whoever may see it."""
+    """Handle `GET /account`: show the caller's team, or upstream's account to keys with the scope `account`."""
     caller = request[CALLER]
     if caller.may(Scope.ACCOUNT):
         return errors.pass_on(await request.app[UPSTREAM].read("account.get", "/account"))
@@ -230,7 +236,7 @@ async def get_account(request: web.Request) -> web.Response:
 
 
 async def unknown_prediction(request: web.Request, family: Family, *, cancel: bool = False) -> web.Response:
-    """Pass on a prediction that the gateway has no record of, to a caller who may see the whole account."""
+    """Get or cancel at upstream a prediction that the gateway has no record of. The caller has the scope `account`."""
     path = f"/{family}/{request.match_info['id']}"
     upstream = request.app[UPSTREAM]
     if cancel:
@@ -239,20 +245,20 @@ async def unknown_prediction(request: web.Request, family: Family, *, cancel: bo
         answer = await upstream.read(f"{family}.get", path)
     if not answer.is_ok:
         return errors.pass_on(answer)
-    with understood():
+    with parsing_upstream():
         body = documents.render_foreign(answer.body, base_url.base_of(request), family)
     return web.Response(body=body, content_type="application/json")
 
 
 async def account_list(request: web.Request, family: Family) -> web.Response:
-    """Pass on upstream's own list."""
+    """Pass on upstream's list of predictions or trainings. The caller has the scope `account`."""
     query = request.rel_url.raw_query_string
     answer = await request.app[UPSTREAM].read(f"{family}.list", f"/{family}", query=query)
     page = rewrite.split_page(answer.body) if answer.is_ok else None
     if page is None:
         return errors.pass_on(answer)
     base = base_url.base_of(request)
-    with understood():
+    with parsing_upstream():
         results = msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw])
         shown = [msgspec.Raw(documents.render_foreign(bytes(result), base, family)) for result in results]
     fields = page.fields | {"results": msgspec.Raw(msgspec.json.encode(shown))}

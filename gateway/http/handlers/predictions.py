@@ -1,6 +1,6 @@
-"""Predictions and trainings: shown, listed, cancelled. All from the gateway's own records.
+"""Get, list and cancel predictions and trainings, using the gateway's own records.
 
-A key with the scope `account` sees what upstream sees: ids that the gateway does not know, and upstream's own lists.
+A key with the scope `account` also reaches predictions that the gateway has no record of, and gets upstream's lists.
 """
 
 from urllib.parse import urlencode
@@ -16,39 +16,39 @@ from gateway.errors import BadRequest, NotFound
 from gateway.http import base_url
 from gateway.http.handlers import passthrough
 from gateway.http.handlers.creates import JSON
-from gateway.http.keys import ABOUT, CALLER, OVERHEAD, PREDICTIONS
+from gateway.http.keys import CALLER, OVERHEAD, PREDICTIONS, VIEW
 
 _KINDS: dict[Family, Kind | None] = {"predictions": None, "trainings": Kind.TRAINING}
 _FILTERS = ("created_after", "created_before")
 
 
 async def get_prediction(request: web.Request) -> web.Response:
-    """`GET /predictions/{id}`; a training's id works too (docs/replicate-api.md, Routes)."""
+    """Handle `GET /predictions/{id}`. The id of a training works too (docs/replicate-api.md, Routes)."""
     return await _get(request, "predictions")
 
 
 async def get_training(request: web.Request) -> web.Response:
-    """`GET /trainings/{id}`."""
+    """Handle `GET /trainings/{id}`."""
     return await _get(request, "trainings")
 
 
 async def cancel_prediction(request: web.Request) -> web.Response:
-    """`POST /predictions/{id}/cancel`."""
+    """Handle `POST /predictions/{id}/cancel`."""
     return await _cancel(request, "predictions")
 
 
 async def cancel_training(request: web.Request) -> web.Response:
-    """`POST /trainings/{id}/cancel`."""
+    """Handle `POST /trainings/{id}/cancel`."""
     return await _cancel(request, "trainings")
 
 
 async def list_predictions(request: web.Request) -> web.Response:
-    """`GET /predictions`, newest first, 100 a page."""
+    """Handle `GET /predictions`, newest first, 100 a page."""
     return await _list(request, "predictions", Kind.PREDICTION)
 
 
 async def list_trainings(request: web.Request) -> web.Response:
-    """`GET /trainings`, newest first, 100 a page."""
+    """Handle `GET /trainings`, newest first, 100 a page."""
     return await _list(request, "trainings", Kind.TRAINING)
 
 
@@ -60,7 +60,7 @@ async def _get(request: web.Request, family: Family) -> web.Response:
             raise
         return await passthrough.unknown_prediction(request, family)
     request[OVERHEAD] = "poll"
-    return _show(request, view, family)
+    return _respond(request, view, family)
 
 
 async def _cancel(request: web.Request, family: Family) -> web.Response:
@@ -70,11 +70,11 @@ async def _cancel(request: web.Request, family: Family) -> web.Response:
         if not request[CALLER].may(Scope.ACCOUNT):
             raise
         return await passthrough.unknown_prediction(request, family, cancel=True)
-    return _show(request, view, family)
+    return _respond(request, view, family)
 
 
-def _show(request: web.Request, view: PredictionView, family: Family) -> web.Response:
-    request[ABOUT] = view
+def _respond(request: web.Request, view: PredictionView, family: Family) -> web.Response:
+    request[VIEW] = view
     body = request.app[PREDICTIONS].show(view, base_url.base_of(request), family)
     return web.Response(body=body, content_type=JSON)
 
@@ -83,15 +83,15 @@ async def _list(request: web.Request, family: Family, kind: Kind) -> web.Respons
     if request[CALLER].may(Scope.ACCOUNT):
         return await passthrough.account_list(request, family)
     service, base = request.app[PREDICTIONS], base_url.base_of(request)
-    times_given = {name: _time(request, name) for name in _FILTERS}
+    time_filters = {name: _read_time(request, name) for name in _FILTERS}
     position = cursor_of(request)
     if request.query.get("source", "web") != "web":
         raise BadRequest("source must be 'web' when it is given")
     if "source" in request.query:
-        # Predictions made on the web site are the account's, never a team's.
+        # Predictions made on Replicate's web site belong to the account, not to a team.
         page = Page([], has_newer=False, has_older=False)
     else:
-        page = await service.list(request[CALLER], kind, position=position, **times_given)
+        page = await service.list(request[CALLER], kind, position=position, **time_filters)
     views = [item for item in page.items if isinstance(item, PredictionView)]
     results = [service.show(view, base, family) for view in views]
     keep = {name: request.query[name] for name in _FILTERS if name in request.query}
@@ -101,7 +101,7 @@ async def _list(request: web.Request, family: Family, kind: Kind) -> web.Respons
 
 
 def cursor_of(request: web.Request) -> Cursor | None:
-    """Read where a page begins. Raise `BadRequest` for what is no cursor of ours."""
+    """Read the `cursor` of a list. Raise `BadRequest` if the gateway did not issue it."""
     if "cursor" not in request.query:
         return None
     try:
@@ -113,14 +113,14 @@ def cursor_of(request: web.Request) -> Cursor | None:
 def page_links(
     url: str, keep: dict[str, str], page: Page, ends: list[Cursor], position: Cursor | None
 ) -> tuple[str | None, str | None]:
-    """Return the links `next` and `previous` of a page whose items stand at `ends`."""
+    """Return the links `next` and `previous` of a page. `ends` has the cursor of each item, in order."""
 
     def link(at: Cursor, *, backward: bool) -> str:
         cursor = cursors.encode(Cursor(at.at, at.id, backward))
         return f"{url}?{urlencode(keep | {'cursor': cursor})}"
 
     if not ends:
-        # Beyond the last item there is only the way back.
+        # An empty page past either end links back only.
         if position is None:
             return None, None
         back = link(position, backward=not position.backward)
@@ -131,12 +131,12 @@ def page_links(
     )
 
 
-def _time(request: web.Request, name: str) -> float | None:
+def _read_time(request: web.Request, name: str) -> float | None:
     text = request.query.get(name)
     if text is None:
         return None
     try:
-        # In a query `+` means a space, and people write +00:00.
+        # In a query `+` decodes to a space; times such as 12:00+00:00 are often sent unescaped.
         return times.parse(text.replace(" ", "+") if "T" in text else text)
     except ValueError as exc:
         raise BadRequest(f"{name} is not valid: {exc}") from exc

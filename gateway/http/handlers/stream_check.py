@@ -1,4 +1,4 @@
-"""The probe stream, for `gateway check --stream`: open to everybody, so short, small and few at once."""
+"""The probe stream of `gateway check --stream`. It needs no key, so its size, duration and number are limited."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,22 +10,22 @@ from aiohttp import web
 from gateway.errors import RateLimited, Unprocessable, UpstreamUnavailable
 from gateway.http import base_url
 from gateway.http.keys import CLOCK
-from gateway.http.response_body import CallerLeft, send
+from gateway.http.response_body import ClientDisconnected, send
 from gateway.http.sse.connection import HEADERS
 from gateway.streams.rules import probe
 from gateway.streams.rules.probe import Hello
 
 MAX_PROBES: Final = 8
-"""How many may be open at once. They need no key, so they get no share of what streams may take; a check opens one."""
+"""Most probe streams open at once. They need no key, so they do not count as other streams. One check opens one."""
 
 _GREETING: Final = b": hi\n\n"
 _HEARTBEAT: Final = b":\n\n"
 _RETRY_SECONDS: Final = 5
-_LONGEST_ID: Final = 100
+_MAX_ID: Final = 100
 
 
 class Probes:
-    """The probe streams that are open: few, and ended together at shutdown."""
+    """Tracks open probe streams, limits their number, and closes them at shutdown."""
 
     def __init__(self, *, heartbeat_seconds: float) -> None:
         self.heartbeat_seconds = heartbeat_seconds
@@ -34,7 +34,7 @@ class Probes:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold a place for the current task's. Raise `RateLimited`, or `UpstreamUnavailable` at the gateway's end."""
+        """Register the current task's stream. Raise `RateLimited`, or `UpstreamUnavailable` during shutdown."""
         if self.closing:
             raise UpstreamUnavailable("The gateway is shutting down.", retry_after=_RETRY_SECONDS)
         if len(self._tasks) >= MAX_PROBES:
@@ -49,11 +49,11 @@ class Probes:
 
     @property
     def open(self) -> int:
-        """How many are open."""
+        """Number of open probe streams."""
         return len(self._tasks)
 
     def end(self) -> None:
-        """End them all."""
+        """Refuse new probe streams and cancel the open ones."""
         self.closing = True
         for task in self._tasks:
             task.cancel()
@@ -63,7 +63,7 @@ PROBES = web.AppKey("probes", Probes)
 
 
 async def check_stream(request: web.Request) -> web.StreamResponse:
-    """`GET /v1/streams/check?seconds=N`: a few events at known times, then silence with heartbeats for N seconds."""
+    """Handle `GET /v1/streams/check?seconds=N`: send events at known times, then only heartbeats for N seconds."""
     seconds = _seconds(request)
     probes = request.app[PROBES]
     first = probe.hello(
@@ -79,41 +79,41 @@ async def check_stream(request: web.Request) -> web.StreamResponse:
         await response.prepare(request)
         try:
             await send(request, response, _GREETING + first.raw)
-            await _go_on(request, response, seconds)
+            await _send_events(request, response, seconds)
         except asyncio.CancelledError:
             if not probes.closing:
                 raise
-        except (CallerLeft, ConnectionError):
+        except (ClientDisconnected, ConnectionError):
             return response
         with suppress(ConnectionError):
             await response.write_eof()
         return response
 
 
-async def _go_on(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+async def _send_events(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
     clock, heartbeat = request.app[CLOCK], request.app[PROBES].heartbeat_seconds
-    began = clock.monotonic()
+    started = clock.monotonic()
     for number in range(1, probe.EVENTS):
         await clock.sleep(probe.SPACING_SECONDS)
-        await send(request, response, probe.tick(number, clock.monotonic() - began).raw)
+        await send(request, response, probe.tick(number, clock.monotonic() - started).raw)
     if seconds:
         end = clock.monotonic() + seconds
         while (left := end - clock.monotonic()) > heartbeat:
             await clock.sleep(heartbeat)
             await send(request, response, _HEARTBEAT)
         await clock.sleep(left)
-        await send(request, response, probe.tick(probe.EVENTS, clock.monotonic() - began).raw)
+        await send(request, response, probe.tick(probe.EVENTS, clock.monotonic() - started).raw)
     await send(request, response, probe.done().raw)
 
 
 def _seconds(request: web.Request) -> float:
     given = request.query.get("seconds", "0")
-    if not (given.isascii() and given.isdigit() and len(given) <= 4 and int(given) <= probe.LONGEST_SECONDS):
-        text = f"seconds must be a whole number from 0 to {probe.LONGEST_SECONDS}"
+    if not (given.isascii() and given.isdigit() and len(given) <= 4 and int(given) <= probe.MAX_SECONDS):
+        text = f"seconds must be a whole number from 0 to {probe.MAX_SECONDS}"
         raise Unprocessable.field("seconds", text)
     return float(given)
 
 
 def _last_event_id(request: web.Request) -> str | None:
     value = request.headers.get("Last-Event-ID")
-    return value if value and value.isascii() and value.isprintable() and len(value) <= _LONGEST_ID else None
+    return value if value and value.isascii() and value.isprintable() and len(value) <= _MAX_ID else None

@@ -1,7 +1,7 @@
-"""A multipart upload on its way through: taken apart, measured, put together anew, never held whole.
+"""Stream a multipart upload to upstream: parse it, check and hash it, and encode it again.
 
-Putting it together anew means that what was checked (one `content` part, a sane name, the size, no key of the caller's)
-and what goes upstream are the same bytes.
+Encoding it again ensures that upstream gets exactly the parts that were checked: one `content` part with a valid file
+name, within the size limit, without the caller's own key. At most one chunk of the content is in memory.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable, UnsupportedMedia
 from gateway.files.rules.uploads import OCTETS, Described, metadata_of
 from gateway.files.uploads import Upload
-from gateway.http.keys import PRESENTED, SETTINGS
+from gateway.http.keys import PRESENTED_KEY, SETTINGS
 from gateway.http.request_body import check_coding
 
 _CHUNK = 64 * 1024
@@ -23,14 +23,18 @@ _MAX_PARTS = 16
 _MAX_FIELD = 1024 * 1024
 _MAX_FILENAME = 255  # bytes of UTF-8 (docs/replicate-api.md, Routes)
 _FIELDS = ("content", "metadata", "filename", "type")
-# aiohttp's reader asserts, and raises ValueError, on frames that are none. The last is a sender who hung up.
+# aiohttp's reader raises AssertionError and ValueError for malformed framing, ConnectionError for a lost client.
 _MALFORMED = (HttpProcessingError, web.RequestPayloadError, ValueError, AssertionError, EOFError, ConnectionError)
-_MEMBER = re.compile(r"metadata(?:\[[A-Za-z0-9_.-]{0,64}\]){1,8}")
+_METADATA_MEMBER = re.compile(r"metadata(?:\[[A-Za-z0-9_.-]{0,64}\]){1,8}")
 _UNSAFE = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A", "\\": "%5C", "\0": ""})
 
 
 def open_upload(request: web.Request) -> Upload:
-    """Begin an upload. Raise `UnsupportedMedia` if it is no multipart form; the chunks raise what is wrong later on."""
+    """Start an upload. Nothing is read yet.
+
+    Raise `UnsupportedMedia` if it is not a multipart form, `BodyTooLarge` if its declared length exceeds the limit.
+    Iterating over the chunks raises `BadRequest`, `BodyTooLarge` or `Unprocessable` for errors in the body.
+    """
     check_coding(request)
     if request.content_type != "multipart/form-data":
         raise UnsupportedMedia("The body must be multipart/form-data with a part named 'content'.")
@@ -38,24 +42,24 @@ def open_upload(request: web.Request) -> Upload:
     max_length = settings.max_upload_bytes + _MAX_FIELD * _MAX_PARTS
     if (request.content_length or 0) > max_length:
         raise _too_large()
-    through = _Through(request, settings.max_upload_bytes)
+    reencoder = _Reencoder(request, settings.max_upload_bytes)
     return Upload(
-        through.chunks(),
-        f"multipart/form-data; boundary={through.boundary}",
-        through.measured,
-        through.described,
+        reencoder.chunks(),
+        f"multipart/form-data; boundary={reencoder.boundary}",
+        reencoder.digest_and_size,
+        reencoder.description,
         request.content_length,
         max_length,
     )
 
 
 def _too_large() -> BodyTooLarge:
-    # Upstream's own words (docs/replicate-api.md, Files).
+    # Upstream's text (docs/replicate-api.md, Files).
     return BodyTooLarge("Files must be less than 100MB in size")
 
 
-class _Through:
-    """One upload: reads parts from the caller, yields them framed by a boundary of its own."""
+class _Reencoder:
+    """Reads the parts of one upload and yields them framed by a new boundary."""
 
     def __init__(self, request: web.Request, max_bytes: int) -> None:
         self.boundary = secrets.token_hex(16)
@@ -66,18 +70,20 @@ class _Through:
         self._seen_content = False
         self._name = ""
         self._content_type = OCTETS
-        # The other fields, small as they are; what several parts say together only upstream puts together.
+        # Values of the other fields; parts with the same name are concatenated.
         self._fields: dict[str, bytes] = {}
-        self._key = request.get(PRESENTED, "").encode("utf-8", "surrogateescape")
+        self._key = request.get(PRESENTED_KEY, "").encode("utf-8", "surrogateescape")
 
-    def measured(self) -> tuple[str, int]:
+    def digest_and_size(self) -> tuple[str, int]:
+        """Return the SHA-256 in hex and the size in bytes of the content. Final once `chunks` is exhausted."""
         return self._hash.hexdigest(), self._size
 
-    def described(self) -> Described:
-        """Tell what the form said of its file."""
+    def description(self) -> Described:
+        """Return the file's name, content type and metadata. Final once `chunks` is exhausted."""
         return Described(self._name, self._content_type, metadata_of(self._fields))
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body for upstream. Raise `BadRequest`, `BodyTooLarge` or `Unprocessable` for an invalid upload."""
         try:
             async for chunk in self._parts():
                 yield chunk
@@ -104,9 +110,9 @@ class _Through:
     def _head(self, part: BodyPartReader) -> bytes:
         name = part.name
         if name is None:
-            raise Unprocessable.field("", "every part needs a name", "required")
-        # Clients of the Stainless family spell an object's members as parts of their own.
-        if name not in _FIELDS and not _MEMBER.fullmatch(name):
+            raise Unprocessable.field("", "every part of the form needs a name", "required")
+        # Stainless clients send each member of an object as a part of its own: metadata[key].
+        if name not in _FIELDS and not _METADATA_MEMBER.fullmatch(name):
             raise Unprocessable.field("", f"Additional property {name!r} is not allowed")
         disposition = f'form-data; name="{name}"'
         if name == "content":
@@ -115,7 +121,7 @@ class _Through:
             self._seen_content = True
             filename = part.filename or "file"
             if len(filename.encode("utf-8", "surrogateescape")) > _MAX_FILENAME:
-                raise Unprocessable.field("content", f"the file's name is longer than {_MAX_FILENAME} bytes")
+                raise Unprocessable.field("content", f"the file name is longer than {_MAX_FILENAME} bytes")
             disposition += f'; filename="{filename.translate(_UNSAFE)}"'
             self._name = filename
         content_type = part.headers.get("Content-Type", OCTETS if name == "content" else "")
@@ -137,7 +143,7 @@ class _Through:
             if size > limit:
                 raise _too_large()
             if self._key:
-                # The key may lie across two chunks.
+                # The key may be split across two chunks.
                 self._refuse_key(tail + chunk)
                 tail = (tail + chunk)[-len(self._key) + 1 :]
             if is_content:

@@ -1,1 +1,1 @@
-"""The operators' listener: metrics, probes, administration and the usage page."""
+"""The operators' listener: metrics, probes, administration and the dashboard."""

@@ -1,4 +1,4 @@
-"""`GET /admin/config`: since when the config counts that counts, and what became of the last try to read it anew."""
+"""`GET /admin/config`: when the current config was loaded, and the result of the last reload."""
 
 import msgspec
 from aiohttp import web
@@ -7,19 +7,20 @@ from gateway.domain import times
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One try to read the config anew."""
+    """One attempt to reload the config."""
 
     at: float
     is_taken: bool
     problems: tuple[tuple[str, str], ...] = ()
-    """Where, and what: why nothing was changed."""
+    """Path and message of each problem, if the reload was refused."""
     changed: tuple[str, ...] = ()
+    """Paths of the values that changed."""
     needs_restart: tuple[str, ...] = ()
-    """What the file says and the process does not do until it is started anew."""
+    """Paths of the values that changed in the file and take effect only after a restart."""
 
 
 class ConfigState(msgspec.Struct):
-    """The state of the config. Written by whoever reloads it."""
+    """The state of the config, updated by each reload."""
 
     loaded_at: float
     last: Attempt | None = None
@@ -29,13 +30,13 @@ CONFIG_STATE = web.AppKey("config_state", ConfigState)
 
 
 async def show_config(request: web.Request) -> web.Response:
-    """Tell it without a value of the config: paths only."""
+    """Handle `GET /admin/config`. The response has paths only, because values may be confidential."""
     state = request.app[CONFIG_STATE]
-    answer = {"loaded_at": times.render(state.loaded_at), "last_reload": _shown(state.last)}
+    answer = {"loaded_at": times.render(state.loaded_at), "last_reload": _render(state.last)}
     return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
 
-def _shown(last: Attempt | None) -> dict[str, object] | None:
+def _render(last: Attempt | None) -> dict[str, object] | None:
     if last is None:
         return None
     return {

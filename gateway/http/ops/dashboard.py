@@ -1,7 +1,7 @@
-"""The usage page on the ops listener: who may look at what, the page itself, and the stream that keeps it new.
+"""The dashboard on the ops listener: sign-in, the page, and the event stream that updates it.
 
-Operators see every team, by their token; a team's people see their team, by a key of theirs. A browser shows either
-once, in a form, and gets a cookie that no script can read and no other site can send. Programs send `Authorization`.
+The operators' token shows every team; a team's key shows that team. A browser submits either once, in a form, and gets
+a cookie that is HttpOnly and SameSite=Strict. Programs send `Authorization`.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
 from gateway.errors import BadRequest, Forbidden, NotFound, RateLimited, StoreUnavailable, Unauthenticated
 from gateway.http import base_url, errors
-from gateway.http.keys import AUTHENTICATOR, BOARDS, CLOCK, METRICS, SESSIONS, SETTINGS
+from gateway.http.keys import AUTHENTICATOR, CLOCK, DASHBOARD, METRICS, SESSIONS, SETTINGS
 from gateway.http.ops.dashboard_streams import OPEN_PAGES
-from gateway.http.ops.token import is_operators
-from gateway.http.response_body import CallerLeft, cut, send
+from gateway.http.ops.token import is_ops_token
+from gateway.http.response_body import ClientDisconnected, abort, send
 from gateway.http.sse.connection import HEADERS as STREAM_HEADERS
 from gateway.runtime.sleep import sleep_until_event
 
@@ -32,10 +32,10 @@ PATH: Final = "/dashboard"
 COOKIE: Final = "gateway_dashboard"
 
 _SIGN_IN: Final = f"{PATH}/sign-in"
-_EVERY_SECONDS: Final = 2.0
+_UPDATE_SECONDS: Final = 2.0
 _WRITE_SECONDS: Final = 10.0
 _FORM_SECONDS: Final = 10.0
-_MOST_FORM_BYTES: Final = 4096
+_MAX_FORM_BYTES: Final = 4096
 _HTML: Final = "text/html"
 _FORM: Final = "application/x-www-form-urlencoded"
 _SIGNED_OUT: Final = b"event: signed-out\ndata: {}\n\n"
@@ -46,7 +46,7 @@ _HEADERS: Final = {
         "require-trusted-types-for 'script'; trusted-types gateway"
     ),
     "X-Content-Type-Options": "nosniff",
-    # With `no-referrer` a browser would not say from where a form comes.
+    # With `no-referrer` browsers would send `Origin: null` with a form.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -55,17 +55,17 @@ _HEADERS: Final = {
 }
 
 RENDERER: web.AppKey[Any] = web.AppKey("renderer", object)
-"""A `Renderer`; `None` where what draws the page is not installed."""
+"""A `Renderer`; `None` if its dependencies are not installed."""
 ASSETS = web.AppKey("assets", dict[str, assets.Asset])
 
 
-def is_part_of_it(request: web.Request) -> bool:
-    """Whether a request is the page's, which asks by itself who looks."""
+def is_dashboard(request: web.Request) -> bool:
+    """Return whether a request is for the dashboard, which has its own authentication."""
     return request.path == PATH or request.path.startswith(f"{PATH}/")
 
 
 def add_routes(app: web.Application) -> None:
-    """Register the page."""
+    """Register the dashboard's routes."""
     app.router.add_get(PATH, show_page)
     app.router.add_get(_SIGN_IN, show_sign_in)
     app.router.add_post(_SIGN_IN, sign_in)
@@ -77,45 +77,45 @@ def add_routes(app: web.Application) -> None:
 
 
 async def show_page(request: web.Request) -> web.Response:
-    """`GET /dashboard`."""
+    """Handle `GET /dashboard`. Redirect browsers that are not signed in."""
     renderer = _renderer(request)
     if renderer is None:
-        return _missing(request)
+        return _not_installed(request)
     try:
         viewer = await _viewer(request)
     except Unauthenticated:
         if "Authorization" in request.headers:
             raise
-        return _to(_SIGN_IN)
-    board = await request.app[BOARDS].board(_team(viewer))
-    # Drawing takes its time, and reads files of its library.
+        return _redirect(_SIGN_IN)
+    board = await request.app[DASHBOARD].board(_team(viewer))
+    # Rendering is slow and reads template files, so it runs in a thread.
     return _html(await asyncio.to_thread(renderer.page, board, can_sign_out=COOKIE in request.cookies))
 
 
 async def show_sign_in(request: web.Request) -> web.Response:
-    """`GET /dashboard/sign-in`."""
+    """Handle `GET /dashboard/sign-in`. Redirect to the dashboard if no operators' token is configured."""
     renderer = _renderer(request)
     if renderer is None:
-        return _missing(request)
+        return _not_installed(request)
     if request.app[SETTINGS].now.ops_token is None:
-        return _to(PATH)
+        return _redirect(PATH)
     return _html(renderer.sign_in())
 
 
 async def sign_in(request: web.Request) -> web.Response:
-    """`POST /dashboard/sign-in`: a token or a key for a cookie."""
+    """Handle `POST /dashboard/sign-in`: exchange the operators' token or a key for a session cookie."""
     renderer = _renderer(request)
     if renderer is None:
-        return _missing(request)
+        return _not_installed(request)
     if not base_url.is_own_page(request):
-        raise Forbidden("This form is sent by the gateway's own page only.")
+        raise Forbidden("This form can only be submitted from the gateway's own page.")
     secret = await _read_secret(request)
     try:
-        viewer = None if is_operators(request, secret) else await _holder(request, f"Bearer {secret}")
+        viewer = None if is_ops_token(request, secret) else await _authenticate_key(request, f"Bearer {secret}")
     except (Unauthenticated, Forbidden) as exc:
-        trouble = exc.detail if isinstance(exc, Forbidden) else "That is neither the operators' token nor a valid key."
-        return _html(renderer.sign_in(trouble), status=errors.status_of(exc))
-    response = _to(PATH)
+        message = exc.detail if isinstance(exc, Forbidden) else "That is neither the operators' token nor a valid key."
+        return _html(renderer.sign_in(message), status=errors.status_of(exc))
+    response = _redirect(PATH)
     response.set_cookie(
         COOKIE,
         request.app[SESSIONS].open(viewer),
@@ -129,16 +129,16 @@ async def sign_in(request: web.Request) -> web.Response:
 
 
 async def sign_out(request: web.Request) -> web.Response:
-    """`POST /dashboard/sign-out`."""
+    """Handle `POST /dashboard/sign-out`: delete the session cookie."""
     if not base_url.is_own_page(request):
-        raise Forbidden("This form is sent by the gateway's own page only.")
-    response = _to(_SIGN_IN)
+        raise Forbidden("This form can only be submitted from the gateway's own page.")
+    response = _redirect(_SIGN_IN)
     response.del_cookie(COOKIE, path=PATH)
     return response
 
 
 async def show_file(request: web.Request) -> web.Response:
-    """`GET /dashboard/files/…`: scripts and styles, which hold no secret."""
+    """Handle `GET /dashboard/files/…`: scripts and styles. They are public."""
     asset = request.app[ASSETS].get(request.match_info["name"])
     if asset is None:
         raise NotFound
@@ -146,49 +146,51 @@ async def show_file(request: web.Request) -> web.Response:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """`GET /dashboard/events`: the parts of the page that have changed, as they change."""
+    """Handle `GET /dashboard/events`: stream the sections of the page that changed."""
     renderer = _renderer(request)
     if renderer is None:
-        return _missing(request)
-    whose = _team(await _viewer(request))
+        return _not_installed(request)
+    team = _team(await _viewer(request))
     try:
-        with request.app[OPEN_PAGES].place(whose):
-            return await _keep_new(request, renderer, whose)
+        with request.app[OPEN_PAGES].place(team):
+            return await _send_updates(request, renderer, team)
     except RateLimited as exc:
         request.app[METRICS].refused(type(exc).__name__)
         raise
 
 
-async def _keep_new(request: web.Request, renderer: "Renderer", whose: str | None) -> web.StreamResponse:
+async def _send_updates(request: web.Request, renderer: "Renderer", team: str | None) -> web.StreamResponse:
     response = web.StreamResponse(headers=STREAM_HEADERS)
     await response.prepare(request)
     closing, shown = request.app[OPEN_PAGES].closing, dict[str, str]()
     try:
         while not closing.is_set():
-            await _send(request, response, await _news(request, renderer, whose, shown))
-            await sleep_until_event(request.app[CLOCK], _EVERY_SECONDS, closing)
-            if not await _is_still(request, whose):
+            await _send(request, response, await _changed_sections(request, renderer, team, shown))
+            await sleep_until_event(request.app[CLOCK], _UPDATE_SECONDS, closing)
+            if not await _may_continue(request, team):
                 await _send(request, response, _SIGNED_OUT)
                 break
-    except (CallerLeft, ConnectionError):
-        # It comes back by itself, if anybody looks.
+    except (ClientDisconnected, ConnectionError):
+        # EventSource reconnects by itself.
         return response
     except TimeoutError:
-        # Whoever does not read is let go.
-        cut(request)
+        # The client stopped reading.
+        abort(request)
     return response
 
 
-async def _news(request: web.Request, renderer: "Renderer", whose: str | None, shown: dict[str, str]) -> bytes:
-    """Write an event of what is not shown yet; the time of the figures is always new."""
+async def _changed_sections(
+    request: web.Request, renderer: "Renderer", team: str | None, shown: dict[str, str]
+) -> bytes:
+    """Return an event with the sections that differ from `shown`, which is updated; a comment without a store."""
     try:
-        board = await request.app[BOARDS].board(whose)
+        board = await request.app[DASHBOARD].board(team)
     except StoreUnavailable:
         return b":\n\n"
     sections = await asyncio.to_thread(renderer.sections, board)
     changed = {name: html for name, html in sections.items() if shown.get(name) != html}
     shown.update(changed)
-    # JSON writes line ends as \n: one line of an event holds it.
+    # JSON escapes line breaks, so the data fits in one `data` line.
     return b"event: board\ndata: " + msgspec.json.encode(changed) + b"\n\n"
 
 
@@ -198,39 +200,39 @@ async def _send(request: web.Request, response: web.StreamResponse, data: bytes)
 
 
 async def _viewer(request: web.Request) -> Caller | None:
-    """Say who looks: a team's caller, or (`None`) the operators. Raise `Unauthenticated` or `Forbidden`."""
+    """Return the signed-in caller, or `None` for the operators. Raise `Unauthenticated` or `Forbidden`."""
     authorization = request.headers.get("Authorization")
     if authorization is not None:
-        if is_operators(request, authorization.removeprefix("Bearer ").strip()):
+        if is_ops_token(request, authorization.removeprefix("Bearer ").strip()):
             return None
-        return await _holder(request, authorization)
+        return await _authenticate_key(request, authorization)
     if request.app[SETTINGS].now.ops_token is None:
         _check_host(request)
         return None
     cookie = request.cookies.get(COOKIE)
     if cookie is None:
         raise Unauthenticated("You are not signed in.")
-    return _checked(await request.app[SESSIONS].read(cookie))
+    return _require_team_member(await request.app[SESSIONS].read(cookie))
 
 
-async def _is_still(request: web.Request, whose: str | None) -> bool:
-    """Say whether who looks may go on: a key may have been revoked, and a session may be over."""
+async def _may_continue(request: web.Request, team: str | None) -> bool:
+    """Return whether the viewer is still signed in: the key may be revoked, or the session expired."""
     try:
-        return _team(await _viewer(request)) == whose
+        return _team(await _viewer(request)) == team
     except (Unauthenticated, Forbidden):
         return False
     except StoreUnavailable:
         return True
 
 
-async def _holder(request: web.Request, authorization: str) -> Caller | None:
-    return _checked(await request.app[AUTHENTICATOR].authenticate(authorization, None))
+async def _authenticate_key(request: web.Request, authorization: str) -> Caller | None:
+    return _require_team_member(await request.app[AUTHENTICATOR].authenticate(authorization, None))
 
 
-def _checked(caller: Caller | None) -> Caller | None:
-    """Raise `Forbidden` for a key that is not for its team's own people."""
+def _require_team_member(caller: Caller | None) -> Caller | None:
+    """Return the caller. Raise `Forbidden` for browser tokens, and keys without the scope `predict`."""
     if caller is not None and (caller.is_public or not caller.may(Scope.PREDICT)):
-        raise Forbidden("This key may not see what its team used.")
+        raise Forbidden("This key may not see its team's usage. Use a server key with the scope 'predict'.")
     return caller
 
 
@@ -239,23 +241,26 @@ def _team(viewer: Caller | None) -> str | None:
 
 
 def _check_host(request: web.Request) -> None:
-    """Without a token the listener is on loopback: a foreign name that was made to lead here opens nothing."""
+    """Raise `Forbidden` if `Host` is not a loopback name, as protection against DNS rebinding.
+
+    Without an operators' token the listener is on loopback and the page needs no sign-in.
+    """
     host = request.url.host or ""
     try:
-        is_here = ip_address(host).is_loopback
+        is_loopback = ip_address(host).is_loopback
     except ValueError:
-        is_here = host == "localhost"
-    if not is_here:
-        raise Forbidden("Without an operators' token the page is for this machine, by its own address only.")
+        is_loopback = host == "localhost"
+    if not is_loopback:
+        raise Forbidden("Without an operators' token, this page is only available at localhost or 127.0.0.1.")
 
 
 async def _read_secret(request: web.Request) -> str:
-    """Read what was typed into the form. Raise `BadRequest` for what the form does not send."""
+    """Read the secret from the form. Raise `BadRequest` for any other body."""
     if request.content_type != _FORM:
-        raise BadRequest("Expected the form.")
+        raise BadRequest(f"The body must be {_FORM}.")
     try:
         async with asyncio.timeout(_FORM_SECONDS):
-            body = await request.content.readexactly(min(request.content_length or 0, _MOST_FORM_BYTES))
+            body = await request.content.readexactly(min(request.content_length or 0, _MAX_FORM_BYTES))
         fields = parse_qs(body.decode(), max_num_fields=4)
     except (ValueError, EOFError, TimeoutError, ConnectionError, web.RequestPayloadError) as exc:
         raise BadRequest("The form could not be read.") from exc
@@ -271,17 +276,17 @@ def _html(text: str, *, status: int = 200) -> web.Response:
     return web.Response(status=status, text=text, content_type=_HTML)
 
 
-def _missing(request: web.Request) -> web.Response:
+def _not_installed(request: web.Request) -> web.Response:
     body = request.app[ASSETS][assets.MISSING].body
     return web.Response(status=501, body=body, content_type=_HTML, charset="utf-8")
 
 
-def _to(path: str) -> web.Response:
+def _redirect(path: str) -> web.Response:
     return web.Response(status=303, headers={"Location": path})
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    if is_part_of_it(request):
+    if is_dashboard(request):
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers["Server"] = errors.SERVER

@@ -1,4 +1,4 @@
-"""The usage pages that are kept new: bounded in all and for each who looks, and ended together."""
+"""The registry of the dashboard's event streams: limits in total and per viewer, and closing at shutdown."""
 
 import asyncio
 from collections import Counter
@@ -10,41 +10,41 @@ from aiohttp import web
 
 from gateway.errors import RateLimited, UpstreamUnavailable
 
-MOST: Final = 50
-"""Pages at a time: each has its figures drawn and sent every few seconds."""
-MOST_EACH: Final = 20
-"""Of the operators, or of one team."""
+MAX_STREAMS: Final = 50
+"""Most streams open at once. The page is rendered for each of them every two seconds."""
+MAX_PER_VIEWER: Final = 20
+"""Most streams of one viewer: a team, or the operators together."""
 _RETRY_SECONDS: Final = 1
 
 
 class OpenPages:
-    """Counts pages."""
+    """Counts the open event streams of the dashboard."""
 
     def __init__(self) -> None:
         self._by_viewer: Counter[str | None] = Counter()
         self.closing = asyncio.Event()
-        """Set at the gateway's end."""
+        """Set at shutdown."""
 
     @property
     def count(self) -> int:
-        """How many are kept new."""
+        """Number of open streams."""
         return self._by_viewer.total()
 
     @contextmanager
-    def place(self, whose: str | None) -> Iterator[None]:
-        """Hold a place for a page of a team, or (`None`) of the operators.
+    def place(self, viewer: str | None) -> Iterator[None]:
+        """Count a stream of a team, or of the operators (`None`), while the context is open.
 
-        Raise `RateLimited` when there are too many, `UpstreamUnavailable` at the gateway's end.
+        Raise `RateLimited` at a limit, `UpstreamUnavailable` during shutdown.
         """
         if self.closing.is_set():
             raise UpstreamUnavailable("The gateway is shutting down.", retry_after=_RETRY_SECONDS)
-        if self.count >= MOST or self._by_viewer[whose] >= MOST_EACH:
-            raise RateLimited("Too many usage pages are kept new.", retry_after=_RETRY_SECONDS)
-        self._by_viewer[whose] += 1
+        if self.count >= MAX_STREAMS or self._by_viewer[viewer] >= MAX_PER_VIEWER:
+            raise RateLimited("Too many dashboard pages are open.", retry_after=_RETRY_SECONDS)
+        self._by_viewer[viewer] += 1
         try:
             yield
         finally:
-            self._by_viewer[whose] -= 1
+            self._by_viewer[viewer] -= 1
 
 
 OPEN_PAGES = web.AppKey("open_pages", OpenPages)

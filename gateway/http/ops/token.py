@@ -1,4 +1,4 @@
-"""The operators' token, as it is compared."""
+"""The check of the operators' token."""
 
 import hmac
 
@@ -7,7 +7,7 @@ from aiohttp import web
 from gateway.http.keys import SETTINGS
 
 
-def is_operators(request: web.Request, given: str) -> bool:
-    """Whether this is the operators' token, found out in constant time. Where none is set, nothing is."""
+def is_ops_token(request: web.Request, given: str) -> bool:
+    """Return whether `given` is the operators' token, compared in constant time. False if none is configured."""
     token = request.app[SETTINGS].now.ops_token
     return token is not None and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())

@@ -1,1 +1,1 @@
-"""Event streams to callers: one write loop for all readers of a run."""
+"""Server-sent events to clients. One loop writes a run's events to all of its readers."""

@@ -1,13 +1,13 @@
-"""A reader: one caller's open event stream, and how far into the run's log it has been written.
+"""A reader: the connection of one client to an event stream, and its position in the run's log.
 
-Two hands write to it, never both. While it has taken everything it *is live*: its task sleeps, and the fan-out writes
-to it what it writes to all. While it has not, its own task reads the log from its own cursor, a block at a time, each
-when the block before has left. So what a slow reader costs is one block in its connection's buffer, and it delays
-nobody.
+Either the fan-out or the reader's own task writes to it, never both. A reader is *live* when the kernel has accepted
+everything written so far: then its task waits, and the fan-out writes new events to it. Otherwise its own task reads
+the log from the reader's cursor, one block at a time, each after the previous block was accepted. A slow reader
+therefore costs one block of buffer in its connection, and delays no other reader.
 
-Bytes go straight to the transport, in a frame that is made once for all readers: aiohttp's writer would make each of
-them anew. That is sound because the response is told openly to be chunked (HTTP/1.1) or is ended by the connection's
-end (1.0, as nginx speaks it), is not compressed, and its head has left before the first frame.
+Bytes go directly to the transport, in a frame that is built once for all readers; aiohttp's writer would build it for
+each reader. This is correct because the response is either chunked (HTTP/1.1) or ends with the connection (HTTP/1.0,
+which nginx uses by default), is not compressed, and its headers are sent before the first frame.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from typing import NamedTuple
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
-from gateway.http.response_body import CallerLeft
+from gateway.http.response_body import ClientDisconnected
 from gateway.http.server import Connection
 
 HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store, no-transform",
-    # nginx would collect events into blocks otherwise.
+    # Turns off response buffering in nginx.
     "X-Accel-Buffering": "no",
     # The URL is the permission: it must not leak into another site's logs.
     "Referrer-Policy": "no-referrer",
@@ -32,34 +32,34 @@ HEADERS = {
 
 
 class Block(NamedTuple):
-    """Whole events, ready to be written to any reader."""
+    """Complete events, ready to be written to any reader. `chunk` is `data` with the framing of a chunked body."""
 
     data: bytes
     chunk: bytes
 
     @classmethod
     def of(cls, data: bytes) -> "Block":
-        """Frame bytes, of which there is one at least."""
+        """Frame `data`, which must not be empty: an empty chunk would end the body."""
         return cls(data, b"%x\r\n%b\r\n" % (len(data), data))
 
 
 class Reader:
-    """One open stream."""
+    """One open event stream."""
 
     __slots__ = (
-        "_began_at",
         "_connection",
-        "_held",
         "_is_chunked",
-        "_stalled",
+        "_last_buffered",
+        "_stalled_heartbeats",
+        "_start",
         "_transport",
-        "_turn",
+        "_wakeup",
         "_writer",
+        "canceled_at",
         "cursor",
-        "first_event",
-        "is_cut_off",
-        "is_ending",
-        "left_at",
+        "is_aborted",
+        "is_closing",
+        "on_first_event",
         "response",
         "sent_bytes",
     )
@@ -70,27 +70,31 @@ class Reader:
         assert connection.transport is not None
         self.response = response
         self.cursor = -1
-        """The number of the event that comes next; before it is known, one that no event has."""
-        self.first_event: Callable[[], None] | None = None
-        """Told when the first event has been written, and then forgotten."""
-        self.left_at: float | None = None
-        """When the prediction ended for this caller, if that was before its run."""
-        self.is_ending = False
-        """Whether the gateway stops."""
-        self.is_cut_off = False
+        """The number of the next event to write; -1 until it is known."""
+        self.on_first_event: Callable[[], None] | None = None
+        """Called once, after the first event was written."""
+        self.canceled_at: float | None = None
+        """When the prediction was canceled for this caller, if the run goes on."""
+        self.is_closing = False
+        """Whether the stream has to end: the gateway is shutting down, or the team was removed."""
+        self.is_aborted = False
+        """Whether the gateway closed the connection before the stream was complete."""
         self.sent_bytes = 0
-        """What was written to it, without the frames."""
-        self._began_at: int | None = None
+        """Bytes of events and comments, without chunk framing."""
+        self._start: int | None = None
         self._writer = writer
         self._connection = connection
         self._transport = connection.transport
         self._is_chunked = is_chunked
-        self._turn: asyncio.Future[None] | None = None
-        self._held = self._stalled = 0
+        self._wakeup: asyncio.Future[None] | None = None
+        self._last_buffered = self._stalled_heartbeats = 0
 
     @classmethod
-    async def begin(cls, request: web.Request, *, patience_seconds: float) -> "Reader":
-        """Send the head of the answer. Raise `ConnectionError` if the caller has gone."""
+    async def open(cls, request: web.Request, *, stall_seconds: float) -> "Reader":
+        """Send the response headers and return the reader. Raise `ConnectionError` if the client has disconnected.
+
+        Where the platform can, the kernel drops a connection whose peer acknowledges nothing for `stall_seconds`.
+        """
         response = web.StreamResponse(headers=HEADERS)
         is_chunked = request.version >= HttpVersion11
         if is_chunked:
@@ -99,9 +103,9 @@ class Reader:
         assert isinstance(connection, Connection)
         if transport is None:
             raise ConnectionResetError
-        # Anything that the kernel does not take at once counts as not taken.
+        # `drain` then waits until the kernel has accepted every byte.
         transport.set_write_buffer_limits(high=0)
-        _expect_acknowledgement(transport, patience_seconds)
+        _set_ack_timeout(transport, stall_seconds)
         writer = await response.prepare(request)
         if writer is None or transport.is_closing():
             raise ConnectionResetError
@@ -111,21 +115,21 @@ class Reader:
 
     @property
     def is_live(self) -> bool:
-        """Whether it waits for news, with all that came before taken."""
-        return self._turn is not None
+        """Whether the kernel has accepted everything so far, and the reader waits for new events."""
+        return self._wakeup is not None
 
     @property
-    def told(self) -> int:
-        """How many of the run's events were written to it."""
-        return self.cursor - self._began_at if self._began_at is not None else 0
+    def sent_events(self) -> int:
+        """Number of the run's events that were written to it."""
+        return self.cursor - self._start if self._start is not None else 0
 
-    def begin_at(self, cursor: int) -> None:
-        """Count events from here on. Saying it again changes nothing."""
-        if self._began_at is None:
-            self._began_at = cursor
+    def start_at(self, cursor: int) -> None:
+        """Count sent events from this cursor. Only the first call has an effect."""
+        if self._start is None:
+            self._start = cursor
 
     def write(self, block: Block) -> None:
-        """Write a block. A reader who does not take all of it at once, or has gone, is no longer live."""
+        """Write a block, without waiting. If the kernel does not accept all of it, the reader is no longer live."""
         if not self._transport.is_closing():
             self.sent_bytes += len(block.data)
             self._transport.write(block.chunk if self._is_chunked else block.data)
@@ -133,68 +137,68 @@ class Reader:
                 return
         self.wake()
 
-    def note_events(self) -> None:
-        """Take note that events have been written."""
-        if self.first_event is not None:
-            self.first_event()
-            self.first_event = None
+    def report_first_event(self) -> None:
+        """Call `on_first_event` if it has not been called yet."""
+        if self.on_first_event is not None:
+            self.on_first_event()
+            self.on_first_event = None
 
     def wake(self) -> None:
-        """Let its own task look what there is to do."""
-        if self._turn is not None:
-            if not self._turn.done():
-                self._turn.set_result(None)
-            self._turn = None
+        """End `wait_live`, if the reader's task waits there."""
+        if self._wakeup is not None:
+            if not self._wakeup.done():
+                self._wakeup.set_result(None)
+            self._wakeup = None
 
-    async def turn(self) -> None:
-        """Wait to be woken. Meanwhile the reader is live."""
-        self._turn = asyncio.get_running_loop().create_future()
+    async def wait_live(self) -> None:
+        """Wait until `wake` is called. The reader is live while it waits, so the fan-out may write to it."""
+        self._wakeup = asyncio.get_running_loop().create_future()
         try:
-            await self._turn
+            await self._wakeup
         finally:
-            self._turn = None
+            self._wakeup = None
 
-    async def taken(self) -> None:
-        """Wait until all that was written has been taken. Raise `CallerLeft` if the caller has gone."""
+    async def drain(self) -> None:
+        """Wait until the kernel has accepted everything. Raise `ClientDisconnected` if the connection is closed."""
         try:
             await self._writer.drain()
         except ConnectionError as exc:
-            raise CallerLeft from exc
+            raise ClientDisconnected from exc
         if self._transport.is_closing():
-            raise CallerLeft
+            raise ClientDisconnected
 
-    def beat(self, block: Block, patience: int) -> None:
-        """Show a live reader that the line is up; cut off one that has taken nothing for `patience` beats."""
+    def heartbeat(self, block: Block, max_stalled: int) -> None:
+        """Write a heartbeat to a live reader; abort one that accepted no data for `max_stalled` heartbeats."""
         if self.is_live:
             self.write(block)
             return
-        held = self._transport.get_write_buffer_size()
-        self._stalled = self._stalled + 1 if held and held == self._held else 0
-        self._held = held
-        if self._stalled >= patience:
-            self.cut_off()
+        buffered = self._transport.get_write_buffer_size()
+        self._stalled_heartbeats = self._stalled_heartbeats + 1 if buffered and buffered == self._last_buffered else 0
+        self._last_buffered = buffered
+        if self._stalled_heartbeats >= max_stalled:
+            self.abort()
 
-    def cut_off(self) -> None:
-        """Close the connection without waiting for what was not taken."""
-        self.is_cut_off = True
+    def abort(self) -> None:
+        """Close the connection and discard its buffer."""
+        self.is_aborted = True
         self._transport.abort()
 
-    async def end(self) -> None:
-        """End the answer as one that is whole, and leave the connection as it was."""
+    async def finish(self) -> None:
+        """Complete the response. The connection stays open. Raise `ClientDisconnected` if that fails."""
         try:
             await self.response.write_eof()
         except ConnectionError as exc:
-            raise CallerLeft from exc
+            raise ClientDisconnected from exc
 
-    def let_go(self) -> None:
-        """Leave the connection to what comes next on it."""
+    def release(self) -> None:
+        """Restore the connection's settings, for the next request on it."""
         self._connection.on_lost = None
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
 
 
-def _expect_acknowledgement(transport: asyncio.Transport, seconds: float) -> None:
-    """Let the kernel give up a peer that acknowledges nothing for so long, where it can."""
+def _set_ack_timeout(transport: asyncio.Transport, seconds: float) -> None:
+    """Let the kernel drop the connection if its peer acknowledges nothing for `seconds`, on platforms that can."""
     sock = transport.get_extra_info("socket")
     if hasattr(socket, "TCP_USER_TIMEOUT") and sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))

@@ -1,8 +1,8 @@
-"""The streams that are open: bounded in all and for each team, kept alive by one timer, and ended together.
+"""The registry of open streams: limits in total and per team, heartbeats, and closing at shutdown.
 
-One timer for all of them writes a heartbeat to every stream that is live, and looks after those that are not: a caller
-who has taken nothing of what was written for four heartbeats is cut off. It can come back with its last event's id, and
-until then it holds no memory and no place. Where the kernel can, it does the same for peers that have vanished.
+One timer writes a heartbeat to every live stream. A reader that accepts no data for four heartbeats is disconnected and
+can resume with `Last-Event-ID`; until then it uses no memory and does not count against the limits. On platforms that
+can, the kernel does the same for peers that have vanished.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from aiohttp import web
 from gateway.domain.ports.clock import Clock
 from gateway.errors import NotFound, RateLimited, UpstreamUnavailable
 from gateway.http.sse.connection import Block, Reader
-from gateway.http.sse.fan_out import WRITES_A_TURN, FanOut
+from gateway.http.sse.fan_out import WRITES_PER_YIELD, FanOut
 from gateway.runtime.sleep import sleep_until_event
 from gateway.streams.channel import Channel
 from gateway.streams.ports import StreamObserver
 
-PATIENCE = 4
-"""Heartbeats that a caller may let pass without taking anything: a minute, as they are set by default."""
+MAX_STALLED_HEARTBEATS = 4
+"""Heartbeats after which a reader that accepts no data is disconnected: one minute with the default settings."""
 _HEARTBEAT = Block.of(b":\n\n")
 _RETRY_SECONDS = 1
-_LAST_WORDS_SECONDS = 1.0
-"""How long a caller may take, at the gateway's end, for what was written: other processes wait to take the port."""
+_CLOSE_SECONDS = 1.0
+"""How long shutdown waits for readers to accept what was written; the next process may be waiting for the port."""
 
 
 class OpenStreams:
-    """Counts streams, brings those of one run together, and watches over all."""
+    """Counts open streams, groups them by run, and sends heartbeats."""
 
     def __init__(
         self,
@@ -67,24 +67,23 @@ class OpenStreams:
             self._is_reconfigured.set()
         for reader, team in self._team_of.items():
             if team not in teams:
-                reader.is_ending = True
+                reader.is_closing = True
                 reader.wake()
 
     @property
-    def patience_seconds(self) -> float:
-        """How long a caller may take nothing."""
-        return PATIENCE * self._heartbeat_seconds
+    def stall_seconds(self) -> float:
+        """Seconds after which a reader that accepts no data is disconnected."""
+        return MAX_STALLED_HEARTBEATS * self._heartbeat_seconds
 
     def count(self, team: str | None) -> int:
-        """Say how many streams of a team are open; of all teams, if none is named."""
+        """Return the number of a team's open streams, or of all open streams for `None`."""
         return self._by_team.total() if team is None else self._by_team[team]
 
     @contextmanager
     def place(self, team: str) -> Iterator[None]:
-        """Hold a place for a stream.
+        """Count a stream of the team while the context is open.
 
-        Raise `RateLimited` when there are too many, `NotFound` for a team that has gone, `UpstreamUnavailable` at the
-        gateway's end.
+        Raise `RateLimited` at a limit, `NotFound` for a team that was removed, `UpstreamUnavailable` during shutdown.
         """
         if team not in self._teams:
             raise NotFound
@@ -102,48 +101,48 @@ class OpenStreams:
 
     @contextmanager
     def reading(
-        self, channel: Channel, reader: Reader, team: str, left_at: Callable[[], float | None]
+        self, channel: Channel, reader: Reader, team: str, canceled_at: Callable[[], float | None]
     ) -> Iterator[None]:
-        """Let a reader take part in a channel's news."""
+        """Attach a reader to the channel's fan-out while the context is open."""
         fan_out = self._fan_outs.get(channel)
         if fan_out is None:
             fan_out = self._fan_outs[channel] = FanOut(channel, self._observer)
-        fan_out.enter(reader, left_at)
+        fan_out.add(reader, canceled_at)
         self._team_of[reader] = team
-        reader.is_ending = self._closing or team not in self._teams
+        reader.is_closing = self._closing or team not in self._teams
         self._is_empty.clear()
         try:
             yield
         finally:
             del self._team_of[reader]
-            fan_out.leave(reader)
+            fan_out.remove(reader)
             if not fan_out.readers:
                 del self._fan_outs[channel]
             if not self._fan_outs:
                 self._is_empty.set()
 
     async def watch(self) -> None:
-        """Send heartbeats, and cut off who takes nothing, for ever."""
+        """Send heartbeats and disconnect stalled readers, until cancelled."""
         while True:
             self._is_reconfigured.clear()
             await sleep_until_event(self._clock, self._heartbeat_seconds, self._is_reconfigured)
             for number, reader in enumerate(self._readers(), 1):
-                reader.beat(_HEARTBEAT, PATIENCE)
-                if number % WRITES_A_TURN == 0:
+                reader.heartbeat(_HEARTBEAT, MAX_STALLED_HEARTBEATS)
+                if number % WRITES_PER_YIELD == 0:
                     await asyncio.sleep(0)
 
     async def end(self) -> None:
-        """End every stream: callers come back, to the next process, with their last event's id."""
+        """Close every stream, and refuse new ones. Clients resume at the next process with `Last-Event-ID`."""
         self._closing = True
         for reader in self._readers():
-            reader.is_ending = True
+            reader.is_closing = True
             reader.wake()
         try:
-            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._is_empty.wait()
         except TimeoutError:
             for reader in self._readers():
-                reader.cut_off()
+                reader.abort()
 
     def _readers(self) -> list[Reader]:
         return [reader for fan_out in self._fan_outs.values() for reader in fan_out.readers]

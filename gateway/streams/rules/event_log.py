@@ -1,16 +1,14 @@
-"""What a run's stream has said: a bounded log of events, whole and in order, and cursors into it.
+"""A bounded log of one run's events, and cursors into it.
 
-A cursor is the number of the event that comes next: 0 is the first that the run ever had, `end` is the one that has
-not come yet. Numbers never change, whatever is dropped from the front, so a reader costs one integer and no two
-readers touch each other. A cursor that points at a dropped event *is behind*: there is no honest way to go on from it
-here, and `read` refuses it.
+A cursor is the number of the next event to read: 0 is the run's first event, `end` the first that is not in the log
+yet. Numbers do not change when events are dropped from the front. So the state of a reader is one integer, and readers
+do not affect each other. A cursor *is behind* if its event was dropped; `read` refuses it.
 
-The bytes of all events lie one after the other in one buffer, and beside it 8 bytes for the end of each. What a log
-holds is at most `max_bytes` of events, or its newest event alone if that is longer: what has just come can always be
-read once.
+The bytes of all events are in one buffer, with 8 bytes per event for its end. A log holds at most `max_bytes` of
+events, or only its newest event if that is longer, so a new event can always be read once.
 
-For a store a log is cut into parts (`streams/rules/log_chunk.py`): `part` copies what is new, `joined` puts the parts
-together again, under the same numbers.
+For the store, a log is divided into chunks (`log_chunk`): `chunk_from` copies the newest events, and `from_chunks`
+builds the log again, with the same event numbers.
 """
 
 import re
@@ -20,7 +18,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.streams.rules.log_chunk import Part
+from gateway.streams.rules.log_chunk import LogChunk
 from gateway.streams.rules.sse import Event, is_done, read_event
 
 OUTPUT, ERROR = "output", "error"
@@ -28,26 +26,26 @@ _ID = re.compile(r"([0-9]{1,15}):([0-9]{1,15})")
 _LINE_ENDS = (b"\n"[0], b"\r"[0])
 
 
-class Gone(msgspec.Struct, frozen=True):
-    """What came after that event was here, or may have been, and has been dropped: a reader would miss some of it."""
+class Dropped(msgspec.Struct, frozen=True):
+    """Events after the one with that id were dropped, or may have been: a reader would miss them."""
 
 
 class Unknown(msgspec.Struct, frozen=True):
-    """No event of this log has that id, and none that was dropped could have had it."""
+    """No event of this log has that id, and no dropped event can have had it."""
 
 
 class Behind(LookupError):
-    """The cursor points at an event that has been dropped."""
+    """The event at the cursor was dropped."""
 
 
 def order(event_id: str) -> tuple[int, int] | None:
-    """Read `<unix s>:<n>` as a pair that compares as the events came. `None` for an id of another form."""
+    """Parse `<unix s>:<n>` into a pair that sorts in the order of the events. `None` for an id of another form."""
     match = _ID.fullmatch(event_id)
     return (int(match[1]), int(match[2])) if match else None
 
 
 class EventLog:
-    """The events of one run, newest at the end. Holds bytes only: it knows no readers and waits for nothing."""
+    """The events of one run, newest last. It holds bytes only, and does not know its readers."""
 
     __slots__ = (
         "_base",
@@ -66,46 +64,46 @@ class EventLog:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.is_closed = False
-        """Whether the end was said: `done` was appended, or `close` was called. Nothing comes after it."""
+        """Whether the log is complete: `done` was appended, or `close` was called."""
         self.outputs = 0
-        """How many `output` events there have been: what a result has beyond them is still to be said."""
+        """Number of `output` events so far, dropped ones included."""
         self.has_error = False
-        """Whether there has been an `error`."""
+        """Whether there was an `error` event, dropped ones included."""
         self._buffer = bytearray()
         self._base = 0
-        # Of each event kept, where it ends, counted from the run's first byte. Those before `_head` are dropped ones.
+        # The end of each event, as an offset from the run's first byte. Entries before `_head` are of dropped events.
         self._ends = array("Q")
         self._head = 0
         self._first = 0
         self._last_id: str | None = None
-        self._dropped_id: str | None = None  # the highest of the ids that are gone
+        self._dropped_id: str | None = None  # the highest id among dropped events
 
     @property
     def end(self) -> int:
-        """The cursor of a reader who has seen everything: how many events there have been."""
+        """The cursor after the newest event, which is the number of events so far."""
         return self._first + len(self._ends) - self._head
 
     @property
     def dropped(self) -> int:
-        """How many events have been dropped from the front; it is also the cursor of the oldest that is kept."""
+        """Number of events dropped from the front, which is the cursor of the oldest event in the log."""
         return self._first
 
     @property
     def size(self) -> int:
-        """How many bytes of events are held."""
+        """Bytes of events in the log."""
         return len(self._buffer)
 
     @property
     def last_id(self) -> str | None:
-        """The newest id that was given: what to ask upstream to go on after."""
+        """The newest id of an event: the one to resume upstream's stream after."""
         return self._last_id
 
     def append(self, event: Event) -> int:
-        """Add an event at the end and return its number. Raise `ValueError` after the end was said."""
+        """Append an event and return its number. Raise `ValueError` if the log is closed, or the event is empty."""
         if self.is_closed:
-            raise ValueError("nothing comes after the end of a stream")
+            raise ValueError("the log is closed")
         if not event.raw:
-            raise ValueError("an event has at least one byte")
+            raise ValueError("the event is empty")
         number = self.end
         self._add(event.raw)
         if event.id:
@@ -117,46 +115,46 @@ class EventLog:
         return number
 
     def close(self) -> None:
-        """Say that nothing more comes, though no `done` was appended."""
+        """Mark the log complete without a `done` event."""
         self.is_closed = True
 
     def start(self) -> int:
-        """Return the cursor of a reader who wants the whole. It is behind as soon as anything has been dropped."""
+        """Return the cursor of the run's first event. It is behind once any event was dropped."""
         return 0
 
-    def after(self, last_event_id: str) -> int | Gone | Unknown:
-        """Return the cursor of a reader who has seen the event of that id, and all before it.
+    def after(self, last_event_id: str) -> int | Dropped | Unknown:
+        """Return the cursor after the event with that id.
 
-        An id that is not here is `Gone` if it is that of a dropped event or older than one; where ids cannot be
-        compared, as soon as any was dropped. Else it is `Unknown`: it is from another log (a replay, another run),
-        made up, or of an event that has not come to this log yet. What to do then is the caller's to decide; guessing
-        a place by order would hide a loss, or say everything twice. Of events that share an id the first counts, so
-        that none is missed.
+        An id that is not in the log is `Dropped` if it is that of a dropped event or sorts before one. If ids cannot be
+        compared, it is `Dropped` once any event with an id was dropped. Otherwise it is `Unknown`: it is from another
+        log (a replay, another run), invented, or of an event that is not in this log yet. Guessing a position by the
+        order of ids could skip or repeat events, so the caller decides. If several events have the id, the first
+        counts, so that none is skipped.
         """
         number = self._find(last_event_id)
         if number is not None:
             return number + 1
         if self._dropped_id is None or not last_event_id:
             return Unknown()
-        asked, dropped = order(last_event_id), order(self._dropped_id)
-        return Gone() if asked is None or dropped is None or asked <= dropped else Unknown()
+        wanted, dropped = order(last_event_id), order(self._dropped_id)
+        return Dropped() if wanted is None or dropped is None or wanted <= dropped else Unknown()
 
     def has(self, event_id: str) -> bool:
-        """Say whether an event of that id is here, or may have been."""
+        """Return whether an event with that id is in the log, or may have been dropped from it."""
         return not isinstance(self.after(event_id), Unknown)
 
     def is_behind(self, cursor: int) -> bool:
-        """Say whether the event at the cursor has been dropped."""
+        """Return whether the event at the cursor was dropped."""
         return cursor < self._first
 
     def read(self, cursor: int, limit_bytes: int) -> tuple[bytes, int]:
-        """Return the bytes of whole events from the cursor on, and the cursor after them.
+        """Return the bytes of complete events from the cursor on, and the cursor after them.
 
-        They are no more than `limit_bytes`, but one event at least if there is one. At the end: nothing, and the same
-        cursor. Raise `Behind` for one that is behind, `ValueError` for one that no reader can have.
+        Returns at most `limit_bytes`, but at least one event if there is one. At the end of the log, returns no bytes
+        and the same cursor. Raise `Behind` if the cursor is behind, `ValueError` if it is out of range.
         """
         if cursor < 0 or cursor > self.end:
-            raise ValueError(f"no cursor of this log: {cursor} is not in 0..{self.end}")
+            raise ValueError(f"cursor {cursor} is not in 0..{self.end}")
         if cursor < self._first:
             raise Behind(f"event {cursor} has been dropped; the oldest is {self._first}")
         if cursor == self.end:
@@ -168,14 +166,14 @@ class EventLog:
             data = bytes(view[begin - self._base : self._ends[upto - 1] - self._base])
         return data, cursor + upto - index
 
-    def part(self, cursor: int) -> Part:
-        """Copy the events from the cursor on, or all that are kept if it is behind."""
+    def chunk_from(self, cursor: int) -> LogChunk:
+        """Copy the events from the cursor on, or all events in the log if it is behind."""
         first = max(cursor, self._first)
         index = self._head + first - self._first
         begin = self._begin(index)
         with memoryview(self._buffer) as view:
             data = bytes(view[begin - self._base :])
-        return Part(
+        return LogChunk(
             first=first,
             last_id=self._last_id,
             dropped_id=self._dropped_id,
@@ -188,25 +186,25 @@ class EventLog:
         )
 
     @classmethod
-    def joined(cls, dumped: Sequence[bytes], max_bytes: int) -> "EventLog":
-        """Read the dumps of a log's parts, one at least, in their order; cursors and numbers stay what they were.
+    def from_chunks(cls, dumps: Sequence[bytes], max_bytes: int) -> "EventLog":
+        """Build a log from the dumps of its chunks, at least one, in order. Event numbers stay the same.
 
-        Raise `ValueError` for what is no dump, and for a gap.
+        Raise `ValueError` for an invalid dump, or a gap between chunks.
         """
         log = cls(max_bytes)
-        for number, each in enumerate(dumped):
-            part = Part.load(each, log._base + len(log._buffer))
+        for number, dump in enumerate(dumps):
+            chunk = LogChunk.load(dump, log._base + len(log._buffer))
             if number == 0:
-                log._first = part.first
-            elif part.first != log.end:
-                raise ValueError(f"not an event log: a part begins at {part.first}, and {log.end} comes next")
-            log._buffer += part.data
-            log._ends += part.ends
-            log._last_id = part.last_id
-            log._dropped_id = part.dropped_id
-            log.is_closed = part.is_closed
-            log.outputs = part.outputs
-            log.has_error = part.has_error
+                log._first = chunk.first
+            elif chunk.first != log.end:
+                raise ValueError(f"not an event log: a chunk starts at {chunk.first}, expected {log.end}")
+            log._buffer += chunk.data
+            log._ends += chunk.ends
+            log._last_id = chunk.last_id
+            log._dropped_id = chunk.dropped_id
+            log.is_closed = chunk.is_closed
+            log.outputs = chunk.outputs
+            log.has_error = chunk.has_error
             log._drop()
         return log
 
@@ -218,23 +216,23 @@ class EventLog:
         return self._ends[index - 1] if index > self._head else self._base
 
     def _drop(self) -> None:
-        """Drop whole events from the front until the rest fits, or one is left."""
+        """Drop events from the front until the rest fits, or only the newest is left."""
         excess = len(self._buffer) - self.max_bytes
         if excess <= 0:
             return
-        # The first event that ends at or beyond what has to go; the newest stays in any case.
+        # The last event to drop: the first that ends at or after the excess bytes, but never the newest.
         last = min(bisect_right(self._ends, self._base + excess - 1, self._head), len(self._ends) - 2)
         if last < self._head:
             return
         for index in range(self._head, last + 1):
             if event_id := self._event_at(index).id:
                 self._dropped_id = _later(self._dropped_id, event_id)
-        gone = self._ends[last] - self._base
-        del self._buffer[:gone]
-        self._base += gone
+        dropped_bytes = self._ends[last] - self._base
+        del self._buffer[:dropped_bytes]
+        self._base += dropped_bytes
         self._first += last + 1 - self._head
         self._head = last + 1
-        if self._head * 2 > len(self._ends):  # cut now and then, so that a drop costs the same however long the log is
+        if self._head * 2 > len(self._ends):  # amortized: removing entries one by one would be quadratic
             del self._ends[: self._head]
             self._head = 0
 
@@ -242,9 +240,9 @@ class EventLog:
         return read_event(bytes(self._buffer[self._begin(index) - self._base : self._ends[index] - self._base]))
 
     def _find(self, event_id: str) -> int | None:
-        """Find the first event that has this id. The bytes are searched, not the events: logs are long, hits are rare.
+        """Return the number of the first event with this id.
 
-        An id that was not UTF-8 is not found again.
+        Searches the bytes instead of parsing every event, because logs are long. Ids that were not UTF-8 are not found.
         """
         wanted = event_id.encode("utf-8", "replace")
         if not wanted:
@@ -253,7 +251,7 @@ class EventLog:
         return min((number for number in found if number is not None), default=None)
 
     def _find_line(self, event_id: str, line: bytes) -> int | None:
-        """Find the first event whose id it is, not only one of several, among those that have such a line."""
+        """Return the first event that has this line and whose last `id` line it is, so that it is the event's id."""
         at = self._buffer.find(line)
         while at >= 0:
             after = at + len(line)
@@ -268,7 +266,7 @@ class EventLog:
 
 
 def _later(one: str | None, other: str) -> str:
-    """Return the id that comes later; one that cannot be compared stands for any."""
+    """Return the id that sorts later. An id that cannot be compared counts as the latest."""
     if one is None:
         return other
     before, after = order(one), order(other)

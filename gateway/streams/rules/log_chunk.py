@@ -1,6 +1,6 @@
-"""A stretch of an event log, as a store keeps it.
+"""Consecutive events of an event log, in the form that the store holds.
 
-Writing one and reading it take about 10 ms for a MiB and belong in a thread; a part is a copy, which nobody changes.
+`dump` and `load` take about 10 ms per MiB, so large chunks belong in a thread. A chunk is an immutable copy.
 """
 
 import zlib
@@ -24,28 +24,28 @@ class _Dump(msgspec.Struct, array_like=True):
     data: bytes
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of a log as it was at one moment, up to its end then."""
+class LogChunk(msgspec.Struct, frozen=True, kw_only=True):
+    """The events of a log from `first` to its end, and the log's state, at one moment."""
 
     first: int
-    """The number of its first event."""
+    """The number of the first event."""
     last_id: str | None
     dropped_id: str | None
     is_closed: bool
     outputs: int
     has_error: bool
     begin: int
-    """Where its first event begins, and in `ends` where each ends, counted from the run's first byte."""
+    """Offset of the first event from the run's first byte. `ends` has the offset of each event's end."""
     ends: "array[int]"
     data: bytes
 
     @property
     def end(self) -> int:
-        """The number of the event after its last."""
+        """The number of the event after the last."""
         return self.first + len(self.ends)
 
     def dump(self) -> bytes:
-        """Write it for a store: a byte for the version, then compressed."""
+        """Serialize the chunk: one byte for the version, then compressed MessagePack."""
         begins = (self.begin, *self.ends[:-1])
         content = _Dump(
             dropped=self.first,
@@ -60,10 +60,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         return bytes([_VERSION]) + zlib.compress(msgspec.msgpack.encode(content), 1)
 
     @classmethod
-    def load(cls, dumped: bytes, begin: int = 0) -> "Part":
-        """Read what `dump` wrote, as if its first event began there. Raise `ValueError` for anything else."""
+    def load(cls, dumped: bytes, begin: int = 0) -> "LogChunk":
+        """Read a dump; `begin` becomes the offset of its first event. Raise `ValueError` if the dump is invalid."""
         if dumped[:1] != bytes([_VERSION]):
-            raise ValueError("an event log of another version, or none")
+            raise ValueError("not an event log, or one of another version")
         try:
             content = msgspec.msgpack.decode(zlib.decompress(dumped[1:]), type=_Dump)
         except (zlib.error, msgspec.MsgspecError) as exc:

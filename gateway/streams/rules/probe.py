@@ -1,8 +1,7 @@
-"""The probe stream: a few small events at known times, to see what becomes of event streams on the way to a caller.
+"""The probe stream: a few small events at known times, to find out whether proxies alter event streams.
 
-It says nothing of any prediction and costs nothing, so it needs no key. It is told apart from a stream by its address
-alone: its headers, its first comment and its heartbeats are those of every stream, and it lies beside them, so that a
-proxy's rules for streams are what it meets.
+It reveals nothing and costs nothing, so it needs no key. Its path, headers, first comment and heartbeats are like those
+of all streams, so that the same proxy rules apply to it.
 """
 
 from typing import Final
@@ -17,37 +16,37 @@ from gateway.streams.rules.sse import DONE, Event
 PATH: Final = "/streams/check"
 EVENTS: Final = 6
 SPACING_SECONDS: Final = 0.25
-"""Long enough to be told from the jitter of a network, and the whole short enough to be waited for."""
-LONGEST_SECONDS: Final = 600
-"""Longest silence that can be asked for. Beyond ten minutes no time-out of the usual proxies lies."""
+"""Pause between events: longer than network jitter, and short enough for a user to wait for all events."""
+MAX_SECONDS: Final = 600
+"""Longest silence that a client may request. Common proxies have no timeout above ten minutes."""
 HELLO: Final = "hello"
 TICK: Final = "tick"
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """The first event: what of the request has arrived."""
+    """The first event: the request as the gateway received it."""
 
     base: str
-    """The base of the links that this caller would be given."""
+    """The base URL of links in responses to this client."""
     http: str
-    """The version of HTTP that the gateway was asked with."""
+    """The HTTP version of the request."""
     after: str | None
-    """`Last-Event-ID` as it came: what a stream is taken up again by."""
+    """`Last-Event-ID` as it was received."""
     heartbeat_seconds: float
-    """The longest silence of a stream."""
+    """Seconds between heartbeats, the longest silence of a stream."""
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """An event at a known time: seconds since the first one, on the gateway's clock."""
+    """An event at a known time, in seconds since the first event by the gateway's clock."""
 
     at: float
 
 
 def base_at(url: str) -> str:
-    """Spell a gateway's base URL with `/v1`, given that or its origin. Raise `ValueError` for what is neither."""
+    """Return a gateway's base URL, ending in `/v1`, from its origin or base URL. Raise `ValueError` otherwise."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("an address like https://gateway.example.com is wanted")
+        raise ValueError("expected a URL such as https://gateway.example.com")
     return f"{origin_of(url)}{parts.path.rstrip('/').removesuffix('/v1')}/v1"
 
 
@@ -57,12 +56,12 @@ def hello(content: Hello) -> Event:
 
 
 def tick(number: int, at: float) -> Event:
-    """Build one of the events after it."""
+    """Build event `number`, sent `at` seconds after the first."""
     return frame(TICK, str(number), _json(Tick(round(at, 3))))
 
 
 def done() -> Event:
-    """Build the last event, by which a stream that ended is told from one that was cut."""
+    """Build the last event, which marks the stream as complete."""
     return frame(DONE, "end", "{}")
 
 

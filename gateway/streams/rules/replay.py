@@ -1,10 +1,9 @@
-"""Events made by the gateway itself: the stream of a finished run of which no log was kept, and ends for their callers.
+"""Events that the gateway builds: replays of finished runs without a stored log, and ends of streams.
 
-Made from a document, and from nothing else, so that the same run says the same bytes each time, in every process, and
-a reader who comes back with `Last-Event-ID` goes on where it was. Ids are `<unix s>:<n>` as upstream's, with the
-second of the run's completion. Ends that are for one caller, or for nobody to be added to, have numbers from
-`OWN_ENDS` on, beyond what upstream counts to in one second, so that no event shares their ids, and a reader who comes
-back after one is known to have been told (`is_own_end`).
+A replay depends only on the run's document. Every process builds the same bytes, so a reader can resume a replay with
+`Last-Event-ID`. Ids are `<unix s>:<n>` as upstream's, with the second of the run's completion. Ends for a single reader
+have numbers from `OWN_ENDS` on, more than upstream sends in one second. So no other event has their ids, and a reader
+that resumes after one is known to have received the end (`is_own_end`).
 """
 
 import re
@@ -19,7 +18,7 @@ from gateway.streams.rules.event_log import OUTPUT, order
 from gateway.streams.rules.sse import DONE, Event
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
-# One escape of a JSON string: a pair of surrogates, one alone (taken), or any other.
+# One escape in a JSON string: a surrogate pair, a lone surrogate (captured), or any other.
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
@@ -29,7 +28,7 @@ _REASONS = {
     Status.CANCELED: '{"reason":"canceled"}',
     Status.ABORTED: '{"reason":"canceled"}',
 }
-_UNSAID = "Prediction failed"
+_DEFAULT_ERROR = "Prediction failed"
 _REMOVED = "The data of this prediction has been removed."
 OWN_ENDS = 1_000_000
 _CANCELED, _LOST, _LOST_DONE = range(OWN_ENDS, OWN_ENDS + 3)
@@ -49,13 +48,13 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 def frame(event: str, event_id: str, data: str) -> Event:
-    """Build one event as upstream writes it: `event`, `id`, `data`, in this order. No other function builds one.
+    """Build one event as upstream writes it: `event`, `id`, `data`, in this order.
 
-    A line break in the data (LF, CR or CR LF: the format knows no difference) makes several data lines; an empty line
-    is `data:` with no space after it.
+    Each line of the data becomes a `data` line; LF, CR and CR LF are line breaks. An empty line becomes `data:` without
+    a space. Raise `ValueError` for a line break in the name or the id, or a NUL in the id.
     """
     if _LINE_END.search(event + event_id) or "\0" in event_id:
-        raise ValueError("a name or an id has one line, and an id no NUL")
+        raise ValueError("a name or an id must be one line, and an id must not contain NUL")
     lines = "".join(f"data: {line}\n" if line else "data:\n" for line in _LINE_END.split(data))
     return Event(f"event: {event}\nid: {event_id}\n{lines}\n".encode(), event_id, event, False)
 
@@ -66,67 +65,65 @@ def replay(
     *,
     output: bytes | None = None,
     sent: int = 0,
-    error_said: bool = False,
+    error_sent: bool = False,
     last_id: str | None = None,
 ) -> list[Event]:
-    """Return the events of a finished run: its output, the error if it failed, and always `done`.
+    """Return the events of a finished run: its output, an error if it failed, and `done`.
 
-    - A list gives one event for each item: chunks of text, or the links of a stream of files. A string gives one.
-    - What is not text (an object, a number, an item of a list that is one of these) gives its JSON, as upstream wrote
-      it in the document. Null, and a list without items, give none. Models with such outputs have no stream upstream,
-      so there is nothing to be like; JSON is what a reader can do most with.
-    - Logs are not said again: they belong to the moments in which they came.
-    - A run that succeeded and whose data is gone has no output to tell, which is not the same as none: an error.
+    - A list gives one event per item: chunks of text, or links of a file stream. A string gives one event.
+    - Other values (objects, numbers, also as items of a list) give their JSON as it is in the document. Null and an
+      empty list give none. Models with such outputs have no stream at upstream, so there is no format to match.
+    - Logs are not replayed.
+    - A run that succeeded and whose data was removed gives an error, because its output is unknown.
 
-    `ended_at` numbers the events where the document has no `completed_at`. `output` is JSON that stands in for the
-    document's own: the links of stored copies.
+    `ended_at` is used in ids if the document has no `completed_at`. `output` is JSON that replaces the document's
+    output, with links to stored copies.
 
-    A live stream that upstream broke off is finished with the same function: `sent` outputs were said already and are
-    left out, and the error too if it was (`error_said`); ids go on after `last_id`. The whole list is the replay with
-    none of these.
+    To complete a live stream that upstream broke off, leave out the first `sent` outputs, and the error if
+    `error_sent`; ids then continue after `last_id`.
 
-    Raise `ValueError` if the document is none of a finished run.
+    Raise `ValueError` if the document is not one of a finished run.
     """
     try:
-        read = _decode_document(_mended(document))
-        chunks = _chunks(read.output if output is None else _mended(output))[sent:]
-        error = _text(read.error) if bytes(read.error) != b"null" else _UNSAID
+        read = _decode_document(_replace_lone_surrogates(document))
+        chunks = _chunks(read.output if output is None else _replace_lone_surrogates(output))[sent:]
+        error = _text(read.error) if bytes(read.error) != b"null" else _DEFAULT_ERROR
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise ValueError(f"not a prediction: {exc}") from exc
     if read.status not in _REASONS:
         raise ValueError(f"not finished: the prediction is {read.status}")
     if read.data_removed and output is None and read.status is Status.SUCCEEDED:
         return lost(_completed_at(read.completed_at, ended_at), _REMOVED)
-    said = [("output", chunk) for chunk in chunks]
-    if read.status is Status.FAILED and not error_said:
-        said.append(("error", _json({"detail": error or _UNSAID})))
-    said.append((DONE, _REASONS[read.status]))
+    events = [("output", chunk) for chunk in chunks]
+    if read.status is Status.FAILED and not error_sent:
+        events.append(("error", _json({"detail": error or _DEFAULT_ERROR})))
+    events.append((DONE, _REASONS[read.status]))
     second, first = _first_id(read.completed_at, ended_at, last_id)
-    return [frame(event, f"{second}:{number}", data) for number, (event, data) in enumerate(said, first)]
+    return [frame(event, f"{second}:{number}", data) for number, (event, data) in enumerate(events, first)]
 
 
 def with_links(events: Iterable[Event], links: Mapping[str, str]) -> list[Event]:
-    """Return the events with other links to files in the place of known ones; ids and order stay."""
-    told = []
+    """Replace links to files in the events, by the mapping `links`; ids and order stay the same."""
+    relinked = []
     for event in events:
         link = links.get(event.data()) if event.name == OUTPUT else None
-        told.append(event if link is None or event.id is None else frame(OUTPUT, event.id, link))
-    return told
+        relinked.append(event if link is None or event.id is None else frame(OUTPUT, event.id, link))
+    return relinked
 
 
 def canceled_done(at: float) -> Event:
-    """Return the end of the stream of a caller who cancelled, or ran out of time, whatever the run goes on to say."""
+    """Return the `done` event for a caller whose prediction was canceled at a time, while its run may go on."""
     return frame(DONE, f"{int(at)}:{_CANCELED}", _REASONS[Status.CANCELED])
 
 
 def lost(at: float, detail: str) -> list[Event]:
-    """Return the end of a stream that cannot go on honestly: an error that says why, and `done`."""
+    """Return the end of a stream that cannot continue without a gap: an error with the reason, and `done`."""
     error = frame("error", f"{int(at)}:{_LOST}", _json({"detail": detail}))
     return [error, frame(DONE, f"{int(at)}:{_LOST_DONE}", _REASONS[Status.FAILED])]
 
 
 def is_own_end(event_id: str) -> bool:
-    """Say whether this is the id of a `done` of `canceled_done` or `lost`: its reader has nothing to wait for."""
+    """Return whether this is the id of a `done` event of `canceled_done` or `lost`."""
     pair = order(event_id)
     return pair is not None and pair[1] in (_CANCELED, _LOST_DONE)
 
@@ -139,13 +136,13 @@ def _chunks(output: bytes) -> list[str]:
 
 
 def _text(value: bytes) -> str:
-    """Read a string as what it says, anything else as it is written."""
-    written = bytes(value).strip()
-    return _decode_text(written) if written.startswith(b'"') else written.decode()
+    """Return the value of a JSON string, or any other value as JSON text."""
+    text = bytes(value).strip()
+    return _decode_text(text) if text.startswith(b'"') else text.decode()
 
 
-def _mended(document: bytes) -> bytes:
-    """Replace halves of emoji, escapes of one surrogate alone, by U+FFFD: JSON allows them, UTF-8 cannot."""
+def _replace_lone_surrogates(document: bytes) -> bytes:
+    """Replace escapes of lone surrogates by U+FFFD: JSON allows them, UTF-8 cannot encode them."""
     if b"\\ud" not in document and b"\\uD" not in document:
         return document
     return _ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], document)
@@ -156,7 +153,7 @@ def _json(value: object) -> str:
 
 
 def _first_id(completed_at: str | None, ended_at: float, last_id: str | None) -> tuple[int, int]:
-    """Return the second and the number of the first event: those of the completion, but after what was said last."""
+    """Return the two numbers of the first event's id: the second of the completion and 0, or those after `last_id`."""
     second = int(_completed_at(completed_at, ended_at))
     last = order(last_id) if last_id else None
     if last is None or (second, 0) > last:

@@ -1,22 +1,17 @@
-"""Event streams as bytes: cut into events where they come in, and never rebuilt.
+"""Splits the bytes of an event stream into events, without changing them.
 
-Who reads with what, and why:
+`EventSplitter` parses upstream's streams. The gateway passes on upstream's bytes, so the parser must neither lose nor
+alter any. It follows the WHATWG standard ("Server-sent events", parsing and interpretation) and is tested against two
+other parsers, `httpx-sse` and npm `eventsource-parser`. It knows no HTTP: its caller decides when to reconnect, and
+after which event.
 
-- `aiohttp-sse-client` is the reading client of the gateway's own tests and tools: it speaks HTTP, comes back with
-  `Last-Event-ID`, and gives the name and the data of each event, which is all they ask for
-  (`tests/gateway/test_stream_restarts.py`: a reader that a restart of the gateway does not disturb).
-- `EventSplitter` below is the reader of the relay. What it passes on are the bytes that upstream sent, so it may lose
-  or alter none, and aiohttp-sse-client 0.2.1 does (feasibility 1): it eats the leading space of a token (1) and a line
-  break at its end (2), fails on long lines (3), waits for ever on CR line ends (4), loses a field to a byte order mark
-  (5), breaks off at an invalid byte (6), takes ids with NUL (7), glues half an event to the next connection (8), ends
-  at a body cut short (9) and at a 503 when it comes back (10), comes back for ever after `done` (11), doubles or
-  reverses the wait that a server asks for (12), writes into the caller's headers (13), and gives a stream five minutes
-  (14). `tests/unit/streams/test_sse_client_limits.py` has a test for each; one that fails says that the package has
-  changed.
-
-The splitter knows no HTTP: whether to come back, when, and after which event is the relay's to decide. It follows the
-WHATWG standard ("Server-sent events", parsing and interpretation), and is held to two parsers of others: `httpx-sse`
-and npm `eventsource-parser`.
+`aiohttp-sse-client` is the client of the gateway's own tests and tools, which only need the name and the data of
+events. It cannot parse upstream's streams. Version 0.2.1 strips the leading space of a token (1) and a trailing line
+break (2), fails on long lines (3), never ends an event with CR line ends (4), loses a field after a byte order mark
+(5), stops at an invalid byte (6), accepts ids with NUL (7), appends the next connection to an incomplete event (8),
+treats a truncated body as the end (9) and a 503 on reconnect too (10), reconnects after `done` forever (11), misapplies
+the server's retry time (12), modifies the caller's headers (13), and limits a stream to five minutes (14).
+`tests/unit/streams/test_sse_client_limits.py` has a test for each; one that fails shows that the package has changed.
 """
 
 import re
@@ -28,22 +23,22 @@ _MESSAGE = "message"
 _IDLE_TIMEOUT = b":408:"
 _BOM = b"\xef\xbb\xbf"
 
-# The end of a line that is not blank, and the blank line after it. Each way begins with its line end and only then
-# looks back, which lets the engine skip to the next CR or LF. A CR followed by LF is one line end, never two.
+# The end of a line that is not blank, and the blank line after it. Each alternative starts with the line end and then
+# looks behind, so that the regex engine can skip to the next CR or LF. CR LF is one line end, never two.
 _EVENT_END = re.compile(
     rb"(?:\n(?<=[^\r\n]\n)|\r\n(?<=[^\r\n]\r\n)|\r(?!\n)(?<=[^\r\n]\r))(?:\r\n|\n|\r)",
 )
-_LONGEST_UNDECIDED = 3
-"""How much of a match of `_EVENT_END` may be there before its last byte: `x CR LF`."""
+_MAX_PARTIAL_MATCH = 3
+"""Bytes of a match of `_EVENT_END`, with its look-behind, that may be there before its last byte: `x CR LF`."""
 
-# The three below are given a line end in front, so that the first line is like the others.
+# These patterns match text with a line end prepended, so that the first line is like the others.
 _FIELD = re.compile(rb"[\r\n](?:(id)|event)(?::[ ]?([^\r\n]*))?(?=[\r\n])")
 _DATA = re.compile(rb"[\r\n]data(?::[ ]?([^\r\n]*))?(?=[\r\n])")
-_SAYS = re.compile(rb"[\r\n][^\r\n:]")
+_ANY_FIELD = re.compile(rb"[\r\n][^\r\n:]")
 
 
 class EventTooLong(ValueError):
-    """An event is longer than allowed, or a line of it does not end. What came whole before it is in `events`."""
+    """An event exceeds the limit, complete or not. `events` has the complete events before it."""
 
     def __init__(self, max_event_bytes: int, events: "list[Event]") -> None:
         super().__init__(f"the stream sent an event of more than {max_event_bytes} bytes")
@@ -54,26 +49,26 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """One block of a stream, with the blank line that ends it."""
 
     raw: bytes
-    """The bytes as they came. Blank lines that stood before it are part of it; they mean nothing to a reader."""
+    """The bytes as received, including blank lines before the event, which have no meaning."""
     id: str | None
-    """The last `id` of the block; `None` if it has none. An id with NUL is no id."""
+    """The last `id` of the block, or `None`. Ids with NUL are ignored."""
     name: str
-    """The last `event` of the block, `message` if there is none: for a comment, that is."""
+    """The last `event` of the block, or `message`."""
     is_comment: bool
-    """Whether no field is in it: readers see nothing, and only the connection is kept open."""
+    """Whether the block has no field. Clients ignore it."""
 
     def data(self) -> str:
-        """Read the data, for the few who need it: its lines joined, without the one space that the syntax allows."""
+        """Parse and return the data: its lines joined by LF, each without one leading space."""
         lines = (line or b"" for line in _DATA.findall(b"\n" + self.raw))
         return b"\n".join(lines).decode("utf-8", "replace")
 
     def has_data(self) -> bool:
-        """Say whether there is a `data` line, be it empty: without one a reader is told nothing."""
+        """Return whether there is a `data` line, which may be empty. Clients ignore events without one."""
         return _DATA.search(b"\n" + self.raw) is not None
 
 
 def read_event(raw: bytes) -> Event:
-    """Read the id and the name of one block, blank line included. Invalid UTF-8 in them becomes U+FFFD."""
+    """Parse the id and the name of one block, blank line included. Invalid UTF-8 in them becomes U+FFFD."""
     lines = b"\n" + raw
     event_id: str | None = None
     name = b""
@@ -82,94 +77,94 @@ def read_event(raw: bytes) -> Event:
             name = value
         elif b"\0" not in value:
             event_id = value.decode("utf-8", "replace")
-    is_comment = _SAYS.search(lines) is None
+    is_comment = _ANY_FIELD.search(lines) is None
     return Event(raw, event_id, name.decode("utf-8", "replace") if name else _MESSAGE, is_comment)
 
 
 def is_done(event: Event) -> bool:
-    """Say whether this is Replicate's last event. A block without data is none: no client would see it."""
+    """Return whether this is Replicate's `done` event. Without data it is not, as clients would ignore it."""
     return event.name == DONE and event.has_data()
 
 
 def is_idle_timeout(event: Event) -> bool:
-    """Say whether upstream hangs up because nothing was to be said for 30 seconds: `:408: 408 Request Timeout`."""
+    """Return whether this is the comment before upstream closes an idle stream: `:408: 408 Request Timeout`."""
     return event.is_comment and any(line.startswith(_IDLE_TIMEOUT) for line in event.raw.splitlines())
 
 
 class EventSplitter:
-    """Cuts one connection's bytes into events, however the network cut them.
+    """Splits one connection's bytes into events, for any division into chunks.
 
-    All `raw` joined, and `rest()`, give what was fed, but for a byte order mark at the very start: the standard drops
-    it, and in the middle of another stream, where the relay's readers may be, it would spoil the first field.
+    The `raw` of all events and `rest()`, concatenated, are the bytes that were fed, except for a byte order mark at the
+    start. The standard drops it, and within a resumed stream it would corrupt the first field.
 
-    An event is given with the first byte that ends it. Of a CR LF whose halves come apart, the LF is therefore the
-    first byte of the next event's `raw`, where it is part of no line.
+    An event is returned as soon as its last line has ended. If CR and LF arrive in separate chunks, the LF becomes the
+    first byte of the next event's `raw`, where it is only a blank line.
     """
 
-    __slots__ = ("_at_start", "_held", "_is_broken", "_max_event_bytes", "_seek")
+    __slots__ = ("_at_start", "_buffer", "_is_broken", "_max_event_bytes", "_seek")
 
     def __init__(self, max_event_bytes: int) -> None:
         self._max_event_bytes = max_event_bytes
-        self._held = bytearray()
+        self._buffer = bytearray()
         self._seek = 0
         self._at_start = True
         self._is_broken = False
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Take bytes as they come, and give the events that they complete.
+        """Add bytes and return the events that they complete.
 
-        Raise `EventTooLong` for an event beyond the limit, whole or not; from then on, always, until `reset()`.
+        Raise `EventTooLong` for an event above the limit, complete or not, and on every later call until `reset()`.
         """
         if self._is_broken:
             raise EventTooLong(self._max_event_bytes, [])
-        self._held += chunk
-        if self._at_start and not self._pass_start():
+        self._buffer += chunk
+        if self._at_start and not self._skip_bom():
             return []
         events: list[Event] = []
         begin = 0
         while (end := self._next_end()) is not None:
             if end - begin > self._max_event_bytes:
                 raise self._break(events)
-            events.append(read_event(bytes(self._held[begin:end])))
+            events.append(read_event(bytes(self._buffer[begin:end])))
             begin = self._seek = end
         if begin:
-            del self._held[:begin]
-        if len(self._held) > self._max_event_bytes:
+            del self._buffer[:begin]
+        if len(self._buffer) > self._max_event_bytes:
             raise self._break(events)
-        self._seek = max(0, len(self._held) - _LONGEST_UNDECIDED)
+        self._seek = max(0, len(self._buffer) - _MAX_PARTIAL_MATCH)
         return events
 
     @property
     def pending(self) -> int:
-        """How many bytes of an unfinished event are held."""
-        return len(self._held)
+        """Bytes of the incomplete event in the buffer."""
+        return len(self._buffer)
 
     def rest(self) -> bytes:
-        """Return what the stream ended in the middle of. It is to be dropped: the standard dispatches no such event."""
-        return bytes(self._held)
+        """Return the incomplete event at the end of a stream. The standard says to discard it."""
+        return bytes(self._buffer)
 
     def reset(self) -> None:
-        """Begin with another connection. Nothing of the one before is left."""
-        self._held = bytearray()
+        """Discard all state, for a new connection."""
+        self._buffer = bytearray()
         self._seek = 0
         self._at_start = True
         self._is_broken = False
 
-    def _pass_start(self) -> bool:
-        """Drop a byte order mark; return whether enough has come to tell."""
-        if self._held.startswith(_BOM):
-            del self._held[: len(_BOM)]
-        elif _BOM.startswith(self._held):
+    def _skip_bom(self) -> bool:
+        """Drop a byte order mark at the start; return whether enough bytes are there to decide."""
+        if self._buffer.startswith(_BOM):
+            del self._buffer[: len(_BOM)]
+        elif _BOM.startswith(self._buffer):
             return False
         self._at_start = False
         return True
 
     def _next_end(self) -> int | None:
-        # The match must not outlive this: it keeps the buffer from being cut.
-        match = _EVENT_END.search(self._held, self._seek)
+        # The match must not outlive this call: it locks the buffer against resizing.
+        match = _EVENT_END.search(self._buffer, self._seek)
         return match.end() if match else None
 
     def _break(self, events: list[Event]) -> EventTooLong:
         self._is_broken = True
-        self._held = bytearray()
+        self._buffer = bytearray()
         return EventTooLong(self._max_event_bytes, events)

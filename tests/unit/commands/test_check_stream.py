@@ -63,7 +63,9 @@ def test_conflicting_options_are_refused(arguments, words):
     assert words in result.stderr
 
 
-@pytest.mark.parametrize(("url", "words"), [("g.example.com", "is wanted"), ("http://127.0.0.1:1", "Cannot connect")])
+@pytest.mark.parametrize(
+    ("url", "words"), [("g.example.com", "expected a URL"), ("http://127.0.0.1:1", "Cannot connect")]
+)
 def test_an_invalid_url_is_reported_in_a_sentence(url, words):
     """Typos, and gateways that are down."""
     result = check("--stream", url)

@@ -12,7 +12,7 @@ from gateway.domain.records import PredictionView, Run, RunState, Status
 from gateway.errors import StoreUnavailable, UpstreamUnavailable
 from gateway.predictions.tracker import Tracker
 from gateway.streams.channel import Channel
-from gateway.streams.hub import LAST_WORDS_SECONDS, StreamHub
+from gateway.streams.hub import MAX_SILENCE_AFTER_END_SECONDS, StreamHub
 from gateway.streams.log_writer import PAUSE_SECONDS
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.replay import frame
@@ -33,7 +33,7 @@ from tests.support.records import live, prediction
 
 DONE = frame("done", "10:99", "{}")
 MIB = 1024 * 1024
-LAST_WORDS = int(LAST_WORDS_SECONDS)
+LAST_WORDS = int(MAX_SILENCE_AFTER_END_SECONDS)
 COMMENT = Event(b": still here\n\n", None, "message", True)
 
 
@@ -139,7 +139,7 @@ async def test_news_is_kept_in_batches(stack: Stack):
         quiet = stack.logs.appends
         await stack.clock.advance(60)
         assert stack.logs.appends <= quiet + 1
-        assert EventLog.joined(await stack.logs.event_parts(stack.run.id), MIB).end == 301
+        assert EventLog.from_chunks(await stack.logs.event_parts(stack.run.id), MIB).end == 301
 
 
 async def test_a_complete_log_is_kept_in_one_part(stack: Stack):
@@ -328,7 +328,7 @@ async def test_readers_hear_on_while_the_store_is_away(stack: Stack):
         stack.logs.is_away = False
         await stack.clock.advance(10)
         assert hub.log_writer.dirty == 0
-        assert EventLog.joined(await stack.logs.event_parts(stack.run.id), MIB).end == 10
+        assert EventLog.from_chunks(await stack.logs.event_parts(stack.run.id), MIB).end == 10
 
 
 async def test_a_stream_whose_beginning_cannot_be_found_is_not_begun(stack: Stack):
@@ -350,8 +350,8 @@ async def test_a_kept_log_that_is_damaged_is_read_anew(stack: Stack, caplog: pyt
     async with stack.hub() as hub:
         await hub.open(stack.view)
         await stack.clock.advance(1)
-        assert EventLog.joined(await stack.logs.event_parts(stack.run.id), MIB).end == 2
-    assert "cannot be read" in caplog.text
+        assert EventLog.from_chunks(await stack.logs.event_parts(stack.run.id), MIB).end == 2
+    assert "stored event log is corrupt" in caplog.text
 
 
 async def test_a_burst_beyond_the_bound_reaches_those_who_are_up_to_date(stack: Stack):
@@ -372,7 +372,7 @@ async def test_a_long_log_is_bounded_in_the_store_too(stack: Stack):
         for number in range(400):
             await stack.streams.say(output(number, "x" * 20))
             await stack.clock.advance(0.1)
-        log = EventLog.joined(await stack.logs.event_parts(stack.run.id), MIB)
+        log = EventLog.from_chunks(await stack.logs.event_parts(stack.run.id), MIB)
         assert log.end >= 390
         assert log.size < 2000 + 10 * 100
 

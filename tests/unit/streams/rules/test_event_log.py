@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.streams.rules.event_log import Behind, EventLog, Gone, Unknown, order
+from gateway.streams.rules.event_log import Behind, Dropped, EventLog, Unknown, order
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event, EventSplitter, read_event
 
@@ -27,11 +27,11 @@ def filled(count: int, max_bytes: int = PLENTY) -> EventLog:
 
 
 def dump(log: EventLog) -> bytes:
-    return log.part(0).dump()
+    return log.chunk_from(0).dump()
 
 
 def joined(log: EventLog, max_bytes: int) -> EventLog:
-    return EventLog.joined([dump(log)], max_bytes)
+    return EventLog.from_chunks([dump(log)], max_bytes)
 
 
 def read_all(log: EventLog, cursor: int, limit: int) -> bytes:
@@ -80,7 +80,7 @@ def test_an_empty_log_has_nothing_to_read():
 
 def test_an_event_without_bytes_is_refused():
     """It could be read without end."""
-    with pytest.raises(ValueError, match="at least one byte"):
+    with pytest.raises(ValueError, match="the event is empty"):
         EventLog(PLENTY).append(Event(b"", None, "message", True))
 
 
@@ -92,7 +92,7 @@ def test_done_closes_a_log():
     log = filled(2)
     log.append(frame("done", "1698774370:0", "{}"))
     assert log.is_closed
-    with pytest.raises(ValueError, match="nothing comes after the end"):
+    with pytest.raises(ValueError, match="the log is closed"):
         log.append(output(9))
     assert log.read(2, PLENTY) == (b"event: done\nid: 1698774370:0\ndata: {}\n\n", 3)
 
@@ -102,7 +102,7 @@ def test_a_log_can_be_closed_without_done():
     log = filled(1)
     log.close()
     assert log.is_closed
-    with pytest.raises(ValueError, match="nothing comes after the end"):
+    with pytest.raises(ValueError, match="the log is closed"):
         log.append(output(9))
 
 
@@ -206,9 +206,9 @@ def test_what_has_been_dropped_is_gone():
     log = filled(10, max_bytes=100)
     assert log.dropped == 8
     for number in range(8):
-        assert log.after(f"1698774369:{number}") == Gone()
-    assert log.after("1500000000:0") == Gone()
-    assert log.after("not-comparable") == Gone()
+        assert log.after(f"1698774369:{number}") == Dropped()
+    assert log.after("1500000000:0") == Dropped()
+    assert log.after("not-comparable") == Dropped()
     assert log.after("1698774369:8") == 9
 
 
@@ -242,7 +242,7 @@ def test_ids_that_step_back_are_gone_all_the_same():
         log.append(event)
     assert log.dropped == 4
     for event_id in ("1698774369:5", "1698774369:1", "odd", "1698774369:2"):
-        assert log.after(event_id) == Gone()
+        assert log.after(event_id) == Dropped()
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_a_log_is_the_same_after_a_restart():
     assert (again.end, again.dropped, again.size, again.last_id, again.is_closed) == (
         11, log.dropped, log.size, "1698774370:0", True,
     )  # fmt: skip
-    assert again.after("1698774369:2") == Gone()
+    assert again.after("1698774369:2") == Dropped()
     assert again.after("1698774369:9") == 10
     assert dump(again) == dump(log)
 
@@ -282,7 +282,7 @@ def test_a_log_is_cut_to_a_limit_that_was_lowered():
     """The setting counts, not what was written under another."""
     log = joined(filled(10), 100)
     assert (log.size <= 100, log.end, log.dropped) == (True, 10, 8)
-    assert log.after("1698774369:0") == Gone()
+    assert log.after("1698774369:0") == Dropped()
     assert log.outputs == 10
 
 
@@ -292,11 +292,11 @@ def test_a_log_kept_in_parts_is_one_again():
     for number in range(10):
         log.append(output(number) if number % 4 else frame("error", f"9:{number}", "{}"))
         if number % 3 == 2:
-            part = log.part(kept)
+            part = log.chunk_from(kept)
             parts.append(part.dump())
             assert (part.first, part.end) == (kept, number + 1)
             kept = part.end
-    again = EventLog.joined(parts, PLENTY)
+    again = EventLog.from_chunks(parts, PLENTY)
     assert (again.end, again.outputs, again.has_error, again.last_id) == (9, 6, True, "9:8")
     again.append(output(9))
     assert dump(again) == dump(log)
@@ -306,17 +306,17 @@ def test_a_log_kept_in_parts_is_one_again():
 def test_parts_with_a_hole_between_them_are_refused():
     """A gap in a text looks like the text."""
     log = filled(9)
-    head = filled(3).part(0).dump()
-    with pytest.raises(ValueError, match="a part begins at 5, and 3 comes next"):
-        EventLog.joined([head, log.part(5).dump()], PLENTY)
+    head = filled(3).chunk_from(0).dump()
+    with pytest.raises(ValueError, match="a chunk starts at 5, expected 3"):
+        EventLog.from_chunks([head, log.chunk_from(5).dump()], PLENTY)
 
 
 def test_a_part_of_what_was_dropped_is_what_is_left():
     """Events that came and went between two parts are missed in neither number nor id."""
     log = filled(10, max_bytes=100)
-    part = log.part(2)
+    part = log.chunk_from(2)
     assert (part.first, part.end) == (8, 10)
-    assert EventLog.joined([part.dump()], 100).after("1698774369:2") == Gone()
+    assert EventLog.from_chunks([part.dump()], 100).after("1698774369:2") == Dropped()
 
 
 def test_a_dump_is_small():
@@ -339,7 +339,7 @@ def test_a_dump_is_small():
 def test_what_is_no_dump_is_refused(dumped: bytes):
     """Damaged, of a version to come, or something else: the replay from the output takes its place."""
     with pytest.raises(ValueError, match=r"not an event log|another version"):
-        EventLog.joined([dumped], PLENTY)
+        EventLog.from_chunks([dumped], PLENTY)
 
 
 # Any interleaving
@@ -373,13 +373,13 @@ def test_no_reader_misses_or_repeats_anything(steps, max_bytes: int):
             assert log.append(value) == len(story)
             story.append(value)
         elif step in ("keep", "restart"):
-            part = log.part(max((first for first in parts), default=0))
+            part = log.chunk_from(max((first for first in parts), default=0))
             parts[part.first] = part.dump()
             # As the store lets them go: those before the one that the oldest event still kept is in.
             oldest = max(first for first in parts if first <= log.dropped)
             parts = {first: kept for first, kept in parts.items() if first >= oldest}
             if step == "restart":
-                log = EventLog.joined([parts[first] for first in sorted(parts)], max_bytes)
+                log = EventLog.from_chunks([parts[first] for first in sorted(parts)], max_bytes)
         else:
             reader, limit = value
             cursor = cursors[reader]
@@ -410,6 +410,6 @@ def check_ids(log: EventLog, story: list[Event]) -> None:
             kept[story[number].id] = number + 1
     for event in story:
         if event.id:
-            assert log.after(event.id) == kept.get(event.id, Gone())
+            assert log.after(event.id) == kept.get(event.id, Dropped())
     ids = [event.id for event in story if event.id]
     assert log.last_id == (ids[-1] if ids else None)

@@ -30,7 +30,7 @@ def test_a_base_has_one_spelling(url, base):
 )
 def test_what_is_no_base_is_refused(url):
     """A typing error is told before anything is asked."""
-    with pytest.raises(ValueError, match="is wanted"):
+    with pytest.raises(ValueError, match="expected a URL"):
         base_at(url)
 
 
@@ -46,4 +46,4 @@ def test_the_events_can_be_read_by_any_client():
 
 def test_the_command_line_knows_the_longest_silence():
     """It says so before it asks; it does not import what it needs for that."""
-    assert check._LONGEST_SILENCE == probe.LONGEST_SECONDS
+    assert check._LONGEST_SILENCE == probe.MAX_SECONDS

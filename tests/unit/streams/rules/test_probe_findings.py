@@ -23,7 +23,7 @@ def reading(
     """Make a reading to which nothing was done, but for what is given."""
     hello: dict[str, Any] = {"base": BASE, "http": "1.1", "after": nonce, "heartbeat_seconds": 15.0}
     arrivals = [Arrival(*each) for each in zip(SENT, came or [0.03 + at for at in SENT], strict=True)]
-    given = {"status": 200, "headers": list(HEADERS.items()), "arrivals": arrivals, "is_whole": True, "seconds": 1.3}
+    given = {"status": 200, "headers": list(HEADERS.items()), "arrivals": arrivals, "is_complete": True, "seconds": 1.3}
     return Reading(nonce=nonce, hello=Hello(**hello | (changes or {})), **given | fields)
 
 
@@ -56,7 +56,7 @@ def test_events_that_wait_for_each_other_were_buffered(came: list[float], pieces
     """A proxy that collects them is named, with what to do about it."""
     found = judged(reading(came=came), reading("two", came=came))["buffered"]
     assert found.level is Level.BAD
-    assert f"came in {pieces}, the first after {came[0]:.1f} s" in found.text
+    assert f"arrived in {pieces}, the first after {came[0]:.1f} s" in found.text
     assert "proxy_buffering off" in found.text
 
 
@@ -99,9 +99,9 @@ def test_a_copy_of_the_first_answer_is_a_cache():
         (without(**{"Content-Encoding": "gzip"}), "compressed", "gzip_types"),
         (without(**{"content-encoding": "br"}), "compressed", "(br)"),
         (without(**{"Content-Length": "700"}), "content-length", "proxy_buffering off"),
-        (without("Cache-Control"), "cache-control", "it says nothing"),
+        (without("Cache-Control"), "cache-control", "it is missing"),
         (without("Cache-Control", **{"Cache-Control": "public, max-age=60"}), "cache-control", "max-age=60"),
-        (without(**{"Access-Control-Allow-Origin": "*"}), "cors", "browsers refuse"),
+        (without(**{"Access-Control-Allow-Origin": "*"}), "cors", "browsers reject"),
     ],
 )
 def test_headers_that_were_changed_are_named(headers: list[tuple[str, str]], name: str, words: str):
@@ -153,22 +153,22 @@ def test_http_1_0_between_is_told():
 
 def test_a_stream_that_breaks_off_is_a_cut():
     """Whatever came before it."""
-    cut = reading(is_whole=False, seconds=0.7, trouble="Response payload is not completed")
+    cut = reading(is_complete=False, seconds=0.7, error="Response payload is not completed")
     for first, second in ((cut, reading("two")), (reading(), cut)):
         found = judged(first, second)["cut"]
         assert found.level is Level.BAD
-        assert found.text == "it broke off after 0.7 s, without its end (Response payload is not completed)"
+        assert found.text == "it was cut after 0.7 s, before its end (Response payload is not completed)"
 
 
 @pytest.mark.parametrize(
     ("reading_", "name", "words"),
     [
-        (reading(status=None, trouble="Cannot connect"), "unreachable", "Cannot connect"),
+        (reading(status=None, error="Cannot connect"), "unreachable", "Cannot connect"),
         (reading(status=301, headers=[("Location", "https://g/v1")]), "redirect", "check https://g/v1 instead"),
         (reading(status=302, headers=[]), "redirect", "check elsewhere"),
-        (reading(status=404), "status", "no gateway of this kind"),
+        (reading(status=404), "status", "no gateway at that address"),
         (reading(status=429), "status", "try again"),
-        (reading(status=418), "status", "it answered 418; an event stream was expected"),
+        (reading(status=418), "status", "it responded with 418; an event stream was expected"),
         (reading(headers=[("Content-Type", "text/html")]), "content-type", "text/html, not text/event-stream"),
         (reading(headers=[]), "content-type", "no type"),
     ],
@@ -184,11 +184,11 @@ def test_what_is_no_event_stream_is_refused(reading_: Reading, name: str, words:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(14.9, "sooner than heartbeats come (every 15 s)"), (60.0, "though a heartbeat came every 15 s")],
+    [(14.9, "before the first heartbeat (15 s)"), (60.0, "a heartbeat was sent every 15 s")],
 )
 def test_a_silence_that_was_cut_says_what_to_mend(seconds: float, words: str):
     """An idle time-out, or a bound on the whole answer."""
-    found = probe_findings.outlasted(reading(is_whole=False, seconds=SENT[-1] + 0.03 + seconds), 90)
+    found = probe_findings.outlasted(reading(is_complete=False, seconds=SENT[-1] + 0.03 + seconds), 90)
     assert found.level is Level.BAD
     assert f"after {seconds:.0f} of 90 seconds" in found.text
     assert words in found.text

@@ -260,7 +260,7 @@ def test_what_else_was_removed_is_told_as_it_ended():
 def test_an_error_that_was_said_is_not_said_again():
     """Upstream's stream broke between `error` and `done`."""
     failed = b'{"status":"failed","error":"no GPU"}'
-    assert [event.name for event in replay(failed, 0, error_said=True, last_id="10:3")] == ["done"]
+    assert [event.name for event in replay(failed, 0, error_sent=True, last_id="10:3")] == ["done"]
 
 
 def test_own_ends_are_known_by_their_ids():

@@ -4,7 +4,16 @@ import pytest
 
 from gateway.streams.rules import replay
 from gateway.streams.rules.event_log import EventLog
-from gateway.streams.rules.resume import BEGINNING_GONE, REST_GONE, UNKNOWN, Complete, Gap, NotYet, ResumeAt, resume
+from gateway.streams.rules.resume import (
+    BEGINNING_DROPPED,
+    REST_DROPPED,
+    UNKNOWN,
+    Complete,
+    Gap,
+    NotYet,
+    ResumeAt,
+    resume,
+)
 
 PLENTY = 1_000_000
 
@@ -33,9 +42,9 @@ def test_who_names_an_event_gets_what_came_after():
 def test_what_was_dropped_is_said_to_be_gone():
     """Beginning in the middle, or going on beyond a gap, would look like the whole."""
     log = log_of(*(f"10:{n}" for n in range(10)), max_bytes=100)
-    assert resume(log, None) == Gap(BEGINNING_GONE)
-    assert resume(log, "10:2") == Gap(REST_GONE)
-    assert resume(log, "9:9") == Gap(REST_GONE)
+    assert resume(log, None) == Gap(BEGINNING_DROPPED)
+    assert resume(log, "10:2") == Gap(REST_DROPPED)
+    assert resume(log, "9:9") == Gap(REST_DROPPED)
     assert resume(log, "10:9") == ResumeAt(10)
 
 
