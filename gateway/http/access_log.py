@@ -73,7 +73,7 @@ def log_request(
 
 def _user(request: web.Request) -> str | None:
     """Return whom a request was for: as recorded with the prediction, else as its key or header says."""
-    caller, about = request.get(CALLER), request.get(ABOUT)
+    caller, about = request.get(CALLER), request.get(VIEW)
     given = about.prediction.user if about is not None else None
     if given is None and caller is not None:
         given = caller.user if caller.is_public else caller.user or request.headers.get("Gateway-User")
