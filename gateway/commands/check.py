@@ -53,8 +53,20 @@ class Finding(NamedTuple):
     metavar="[URL]",
     help="Instead: probe a running gateway at this URL. Default: /healthz of the listener in the config.",
 )
+@click.option(
+    "--origin",
+    "page",
+    metavar="URL",
+    help="Instead: say which teams a web page at this URL may call as, and if none, why.",
+)
 def check(
-    config_path: Path | None, *, upstream: bool, stream_url: str | None, silence: int | None, health: str | None
+    config_path: Path | None,
+    *,
+    upstream: bool,
+    stream_url: str | None,
+    silence: int | None,
+    health: str | None,
+    page: str | None,
 ) -> None:
     """Validate the config and report every problem.
 
@@ -74,8 +86,28 @@ def check(
         if upstream:
             raise click.UsageError("--stream and --upstream cannot be combined.")
         return check_stream_path(stream_url, silence)
+    if page is not None:
+        return check_origin(config_path, page)
     check_config(config_path, upstream=upstream)
     return None
+
+
+def check_origin(config_path: Path | None, page: str) -> None:
+    """Print what a page may use. Exit with 1 if nothing."""
+    with plain_errors():
+        from gateway.commands import origin_check
+        from gateway.config import ConfigError, load_with_places
+
+        origin = origin_check.origin_of(page)
+        try:
+            config, places, _ = load_with_places(config_file(config_path), os.environ, serving=False)
+        except ConfigError as error:
+            raise_problems(error.problems)
+        lines, is_allowed = origin_check.explain(config, places, origin)
+        for line in lines:
+            click.echo(line, err=not is_allowed)
+        if not is_allowed:
+            raise click.exceptions.Exit(1)
 
 
 def check_stream_path(url: str, silence: int | None) -> None:
