@@ -9,8 +9,18 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.access.rules.api_keys import REDACTED
 from gateway.domain import trace_context
-from gateway.http.keys import CALLER, REQUEST_ID, SENT_BYTES, SENT_EVENTS, TRACE_ID, UPSTREAM_SECONDS, VIEW
+from gateway.http.keys import (
+    CALLER,
+    PRESENTED_KEY,
+    REQUEST_ID,
+    SENT_BYTES,
+    SENT_EVENTS,
+    TRACE_ID,
+    UPSTREAM_SECONDS,
+    VIEW,
+)
 from gateway.http.route import Route
 
 logger = logging.getLogger("gateway.access")
@@ -77,6 +87,9 @@ def _user(request: web.Request) -> str | None:
     given = about.prediction.user if about is not None else None
     if given is None and caller is not None:
         given = caller.user if caller.is_public else caller.user or request.headers.get("Gateway-User")
+    if given and (presented := request.get(PRESENTED_KEY)) and presented in given:
+        # The request was refused for it, but it is logged all the same.
+        return REDACTED
     return given[:_LONGEST_NAME] if given else None
 
 

@@ -33,7 +33,9 @@ def open_for_writing(path: Path, busy_seconds: float, *, create: bool) -> tuple[
     if create:
         _create(path)
     elif not path.exists():
-        raise StoreUnavailable(f"There is no store at {path}. `gateway serve` or `gateway keys create` creates it.")
+        raise StoreUnavailable(
+            f"There is no store at {path.absolute()}. `gateway serve` or `gateway keys create` creates it."
+        )
     db = _connect(path, busy_seconds)
     try:
         is_new = is_empty(db)
