@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SRC    := gateway tests bench grafana
 
-.PHONY: demo test check fix clean bundle
+.PHONY: demo test test-long check fix clean bundle
 
 $(VENV)/.pip:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
@@ -41,6 +41,11 @@ check: $(VENV)/.dev
 
 test: check
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+# Many more rounds of what `make test` samples: crashes, interleavings, races, property tests. Takes about an hour.
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m long -o timeout=3600 $(ARGS)
+	GATEWAY_PROPERTY_EXAMPLES=2000 $(BIN)/python -m pytest -n auto tests/gateway/test_properties.py $(ARGS)
 
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix $(SRC)

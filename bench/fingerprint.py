@@ -17,8 +17,8 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from gateway.models.rules.schema import InputSchema, read_schema
-from gateway.sharing.rules.determinism import Policy, judge
-from gateway.sharing.rules.fingerprint import canonical, fingerprint
+from gateway.sharing.rules.determinism import Policy, judge, read_controls
+from gateway.sharing.rules.fingerprint import Input, fingerprint
 
 INPUTS = {
     "prompt": {"type": "string", "default": "An astronaut riding a rainbow unicorn"},
@@ -69,7 +69,7 @@ def inputs(megabytes: float) -> dict[str, bytes]:
 
 def gateway(text: bytes, schema: InputSchema | None) -> Callable[[], str]:
     files = {URL: sha256(b"").hexdigest()}
-    return lambda: fingerprint("version:v", canonical(text, schema, files, frozenset()), "team:acme")
+    return lambda: fingerprint("version:v", Input(text, files).canonical(schema), "team:acme")
 
 
 def reference(text: bytes) -> Callable[[], str]:
@@ -94,7 +94,7 @@ def main() -> None:
     print(f"{'input':14}{'bytes':>10}{'gateway µs':>13}{'reference µs':>14}{'ratio':>7}{'judge µs':>10}")
     for name, text in inputs(args.megabytes).items():
         mine, plain = gateway(text, schema), reference(text)
-        verdict = lambda text=text: judge(text, schema, policy, model="a/b")  # noqa: E731 - a line of a table
+        verdict = lambda text=text: judge(read_controls(text), schema, policy, model="a/b")  # noqa: E731 - a line of a table
         times = max(1, int(0.02 / seconds(plain, 1)))
         rounds = [(seconds(mine, times), seconds(plain, times), seconds(verdict, times)) for _ in range(args.rounds)]
         own, other, judging = (statistics.median(column) * 1e6 for column in zip(*rounds, strict=True))

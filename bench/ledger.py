@@ -25,7 +25,7 @@ from gateway.domain.windows import Window
 from gateway.money.rules.audit import Tally
 from gateway.store.sql.ledger_entries import enter
 from gateway.store.sqlite import SQLiteStore
-from tests.support.records import wish
+from tests.support.records import start
 
 NOW = 1_766_966_400.0
 """The 29th day of a month."""
@@ -81,7 +81,7 @@ async def audit(store: SQLiteStore) -> float:
         while kept is None:
             audited = await store.audit_day(day, after, 10_000)
             tally.add(audited)
-            after, kept = audited.last, audited.kept
+            after, kept = audited.last, audited.stored
         assert tally.drift(kept) == []
     return round(time.perf_counter() - began, 3)
 
@@ -105,7 +105,7 @@ async def measure(path: Path, runs: int) -> dict[str, float]:
 
     async def admit() -> None:
         n = str(next(numbers))
-        await store.begin(wish(n, now=NOW, run={"team": "team1"}, demand=ReservationRequest(5, 5, (limit,))))
+        await start(store, n, now=NOW, run={"team": "team1"}, reservation=ReservationRequest(5, 5, (limit,)))
 
     found["admit_ms"] = await median_ms(admit)
     found["audit_of_month_s"] = await audit(store)

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -23,7 +24,9 @@ from gateway.domain import quota
 from gateway.domain.ledger import Reservation
 from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import Allowance, ReservationRequest
-from gateway.domain.records import Begin, Kind, Outcome, Prediction, Run, RunState, Source, Status
+from gateway.domain.records import Kind, Prediction, Run, RunState, Source, Status
+from gateway.predictions.ports.predictions import Progressed
+from gateway.predictions.ports.sharing import FinishedRuns, Hit, Joined, OpenRuns, ShareRequest, Started
 from gateway.store.sql.ledger_entries import enter_hit
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import reserve
@@ -72,25 +75,27 @@ def news(name: str, n: int) -> dict[str, object]:
     return {"id": f"{name}run{n:012}", "status": "processing", "rank": 1, "document": document, "stream_url": None}
 
 
-def wish(name: str, operation: str, n: int) -> Begin:
+class Wish(NamedTuple):
+    """A prediction that is asked for, and the intent that is recorded if it starts a run."""
+
+    request: ShareRequest
+    run: Run
+    reservation: ReservationRequest
+
+
+def wish(name: str, operation: str, n: int) -> Wish:
     """Return the arguments of a create that hits or joins an existing run, or starts a new one."""
     run, prediction = records(f"{name}{operation}", n)
-    fingerprint = f"{operation}{n}" if operation == "lead" else operation
-    may_lead = operation == "lead"
+    fingerprint = f"{operation}{n}" if operation == "start" else operation
     intent = replace(run, state=RunState.INTENDED, upstream_id=None, document=b"", fingerprint=fingerprint)
     limits = tuple(
         Allowance(of=of, scope=quota.scope(of, name), microusd_per_day=10**12)
         for of, name in ((SubjectKind.TEAM, run.team), (SubjectKind.KEY, run.key_id))
     )
-    return Begin(
-        run=intent,
-        prediction=prediction,
-        now=AT,
-        may_hit=True,
-        may_join=True,
-        may_lead=may_lead,
-        demand=ReservationRequest(5, 5, limits) if may_lead else None,
+    request = ShareRequest(
+        prediction=prediction, now=AT, may_hit=FinishedRuns(fingerprint), may_join=OpenRuns(fingerprint)
     )
+    return Wish(request, intent, ReservationRequest(5, 5, limits))
 
 
 def shared() -> list[tuple[Run, Prediction]]:
@@ -109,42 +114,42 @@ class Bare:
         self.db.execute("PRAGMA secure_delete = ON")
         self.name = name
 
-    def lead(self, n: int) -> None:
-        begin = wish(self.name, "lead", n)
+    def start(self, n: int) -> None:
+        request, run, demand = wish(self.name, "start", n)
         self.db.execute("BEGIN IMMEDIATE")
-        self.look("run_to_hit", begin)
-        self.look("run_to_join", begin)
-        run, demand = begin.run, begin.demand
-        assert demand is not None
+        self.look("run_to_hit", request)
+        self.look("run_to_join", request)
         scopes = demand.scopes(run.team, run.key_id, None)
         held = Reservation(
             run_id=run.id, team=run.team, key_id=run.key_id, user=None, scopes=scopes, milliseconds=5, microusd=5, at=AT
         )
         assert reserve(self.db, held, demand) is None
-        self.db.execute(SQL["add_run"], RUNS.row(replace(begin.run, leader_id=begin.prediction.id)))
-        self.db.execute(SQL["add_prediction"], PREDICTIONS.row(begin.prediction))
+        self.db.execute(SQL["add_run"], RUNS.row(replace(run, leader_id=request.prediction.id)))
+        self.db.execute(SQL["add_prediction"], PREDICTIONS.row(request.prediction))
         self.db.execute("COMMIT")
 
     def join(self, n: int) -> None:
-        begin = wish(self.name, "join", n)
+        request = wish(self.name, "join", n).request
         self.db.execute("BEGIN IMMEDIATE")
-        self.look("run_to_hit", begin)
-        run = RUNS.record(self.look("run_to_join", begin))
-        prediction = replace(begin.prediction, run_id=run.id, source=Source.JOINED)
+        self.look("run_to_hit", request)
+        run = RUNS.record(self.look("run_to_join", request))
+        prediction = replace(request.prediction, run_id=run.id, source=Source.JOINED)
         self.db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
         self.db.execute("COMMIT")
 
     def hit(self, n: int) -> None:
-        begin = wish(self.name, "hit", n)
+        request = wish(self.name, "hit", n).request
         self.db.execute("BEGIN IMMEDIATE")
-        run = RUNS.record(self.look("run_to_hit", begin))
-        prediction = replace(begin.prediction, run_id=run.id, source=Source.HIT)
+        run = RUNS.record(self.look("run_to_hit", request))
+        prediction = replace(request.prediction, run_id=run.id, source=Source.HIT)
         self.db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
         enter_hit(self.db, prediction, run, AT)
         self.db.execute("COMMIT")
 
-    def look(self, query: str, begin: Begin) -> Row:
-        parameters = {"fingerprint": begin.run.fingerprint, "now": begin.now, "ended_since": begin.ended_since}
+    def look(self, query: str, request: ShareRequest) -> Row:
+        assert request.may_hit is not None
+        wanted = request.may_hit
+        parameters = {"fingerprint": wanted.fingerprint, "now": request.now, "ended_since": wanted.ended_since}
         found: Row = self.db.execute(SQL[query], parameters).fetchone()
         return found
 
@@ -180,28 +185,25 @@ class Ours:
         self.store = store
         self.name = name
 
-    async def lead(self, n: int) -> None:
-        await self.begin(n, Outcome.STARTED, "lead")
+    async def start(self, n: int) -> None:
+        request, run, reservation = wish(self.name, "start", n)
+        assert isinstance(await self.store.start(request, run, reservation=reservation), Started)
 
     async def join(self, n: int) -> None:
-        await self.begin(n, Outcome.JOINED, "join")
+        assert isinstance(await self.store.share(wish(self.name, "join", n).request), Joined)
 
     async def hit(self, n: int) -> None:
-        await self.begin(n, Outcome.HIT, "hit")
-
-    async def begin(self, n: int, outcome: Outcome, operation: str) -> None:
-        begun = await self.store.begin(wish(self.name, operation, n))
-        assert begun.outcome is outcome
+        assert isinstance(await self.store.share(wish(self.name, "hit", n).request), Hit)
 
     async def record_created(self, n: int) -> None:
         await self.store.record_created(*records(self.name, n))
 
     async def advance(self, n: int) -> None:
         given = news(self.name, n)
-        run = await self.store.advance(
+        outcome = await self.store.advance(
             str(given["id"]), status=Status.PROCESSING, document=bytes(given["document"]), stream_url=None, at=0.0
         )
-        assert run is not None
+        assert isinstance(outcome, Progressed)
 
     async def prediction(self, n: int) -> None:
         assert await self.store.prediction(f"{self.name}p{n:012}") is not None
@@ -211,7 +213,7 @@ class Ours:
 
 
 OPERATIONS = {
-    "lead": "FULL",
+    "start": "FULL",
     "join": "NORMAL",
     "hit": "NORMAL",
     "record_created": "FULL",

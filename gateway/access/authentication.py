@@ -1,14 +1,15 @@
-"""Who is asking: keys of the config, keys of the store, browser tokens.
+"""Authenticate requests by keys from the config, keys from the store, and browser tokens.
 
-A key of the store is looked up again after half a second, so that revocation, expiry and rotation, which another
-process writes, take effect within a second, and a busy key costs two reads a second.
+Keys from the store are cached for half a second. So revocation, expiry and rotation, which the command line writes from
+another process, take effect within a second, and a busy key costs two reads per second.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
+import msgspec
 from cachetools import TTLCache
 
 from gateway.access.browser_tokens import TOKEN_PREFIX, BrowserToken, TokenService
@@ -18,17 +19,29 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Keys
 from gateway.domain.records import Key
 from gateway.domain.scopes import Scope, narrow
-from gateway.domain.teams import Caller, Team, origin_bound
+from gateway.domain.teams import Caller, Teams, origin_bound
 from gateway.errors import Forbidden, Unauthenticated
+from gateway.runtime.live import LiveSettings
 
 KEY_TTL_SECONDS = 0.5
-# A caller that is known is not looked up at all for this long; the two together stay below a second.
+# Authenticated callers are cached for this long on top of that. Both together stay below a second.
 CALLER_TTL_SECONDS = 0.25
 _SCHEMES = ("bearer", "token")
 
 
+class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may use the gateway, as far as the config says so."""
+
+    keys: Mapping[str, Key] = {}
+    """The keys of the config by their ids."""
+    allowances: Mapping[str, Allowance] = {}
+    """The limits of those keys by their ids. Keys without limits are left out."""
+    ops_token: str | None = None
+    """What operators present to the ops listener."""
+
+
 class _NotLookedUp(Enum):
-    """Told from `None`, which is a key that there is not."""
+    """Marks a missing cache entry. `None` means that the key does not exist."""
 
     NOT_LOOKED_UP = "not looked up"
 
@@ -37,7 +50,7 @@ _NOT_LOOKED_UP = _NotLookedUp.NOT_LOOKED_UP
 
 
 class _Known(NamedTuple):
-    """A caller, and the time at which the key or token ends."""
+    """A caller, and the time at which its key or token becomes invalid."""
 
     caller: Caller
     until: float
@@ -47,20 +60,25 @@ def _end_of(key: Key) -> float:
     return min((end for end in (key.expires_at, key.revoked_at) if end is not None), default=math.inf)
 
 
+def _by_digest(settings: AccessSettings) -> Mapping[str, Key]:
+    return {key.sha256: key for key in settings.keys.values()}
+
+
 class Authenticator:
-    """Turns the `Authorization` header of a request into a `Caller`."""
+    """Maps the `Authorization` header of a request to a `Caller`."""
 
     def __init__(
         self,
-        teams: Sequence[Team],
-        config_keys: Sequence[Key],
+        teams: LiveSettings[Teams],
+        settings: LiveSettings[AccessSettings],
         store: Keys,
         tokens: TokenService,
         clock: Clock,
         *,
-        allowances: Mapping[str, Allowance] | None = None,
         max_cached: int = 10_000,
     ) -> None:
+        self._teams = teams
+        self._settings = settings
         self._store = store
         self._tokens = tokens
         self._clock = clock
@@ -68,20 +86,17 @@ class Authenticator:
             max_cached, CALLER_TTL_SECONDS, timer=clock.monotonic
         )
         self._looked_up: TTLCache[str, Key | None] = TTLCache(max_cached, KEY_TTL_SECONDS, timer=clock.monotonic)
-        self.reconfigure(teams, config_keys, allowances or {})
+        self._by_digest = _by_digest(settings.value)
+        # A caller is made of its team and its key.
+        teams.subscribe(lambda _: self._callers.clear())
+        settings.subscribe(self._apply)
 
-    def reconfigure(
-        self, teams: Sequence[Team], config_keys: Sequence[Key], allowances: Mapping[str, Allowance]
-    ) -> None:
-        """Know other teams and keys of the config, from the next request on."""
-        self._allowances = allowances
-        self._teams: Mapping[str, Team] = {team.name: team for team in teams}
-        self._by_digest: Mapping[str, Key] = {key.sha256: key for key in config_keys}
-        self._config_keys: Mapping[str, Key] = {key.id: key for key in config_keys}
+    def _apply(self, settings: AccessSettings) -> None:
+        self._by_digest = _by_digest(settings)
         self._callers.clear()
 
     async def authenticate(self, authorization: str | None, origin: str | None) -> Caller:
-        """Say who sent a request. Raise `Unauthenticated`, or `Forbidden` for a page that the key is not for."""
+        """Return the caller of a request. Raise `Unauthenticated`; `Forbidden` if the key does not allow the origin."""
         if not authorization:
             raise Unauthenticated("You did not pass an authentication token")
         known = self._callers.get((authorization, origin))
@@ -90,15 +105,15 @@ class Authenticator:
         return known.caller
 
     def owner(self, team: str, key_id: str) -> Caller | None:
-        """Return under whom work of a team's key is counted: its rights are none; `None` once the team is gone."""
-        known = self._teams.get(team)
+        """Return a caller without rights, to count a key's usage; `None` if the config has no such team."""
+        known = self._teams.value.get(team)
         if known is None:
             return None
-        allowance = self._allowances.get(key_id, NO_LIMITS)
+        allowance = self._settings.value.allowances.get(key_id, NO_LIMITS)
         return Caller(team=known, key_id=key_id, scopes=frozenset(), models=(), allowance=allowance)
 
     async def holder(self, key_id: str, team: str) -> Caller:
-        """Return the caller that a key makes, for whoever has shown it before. Raise `Unauthenticated` once it ends."""
+        """Return the caller of a key that was presented before. Raise `Unauthenticated` if it is no longer valid."""
         return self._caller(await self._valid(key_id, team))
 
     async def _authenticate(self, authorization: str, origin: str | None) -> _Known:
@@ -114,7 +129,7 @@ class Authenticator:
             key = await self._key(presented)
             caller, until = self._caller(key), _end_of(key)
         if not origin_bound(caller.origins, origin):
-            raise Forbidden("This key may be used from the pages it was issued for only.")
+            raise Forbidden("This key only works from its allowed origins (add yours to its `origins`).")
         return _Known(caller, until)
 
     async def _key(self, presented: str) -> Key:
@@ -128,7 +143,7 @@ class Authenticator:
         return key
 
     async def _stored(self, key_id: str) -> Key | None:
-        # One look: between two the entry may run out.
+        # Read the cache once: with `in` and `[]` the entry could expire in between.
         found = self._looked_up.get(key_id, _NOT_LOOKED_UP)
         if not isinstance(found, _NotLookedUp):
             return found
@@ -136,14 +151,14 @@ class Authenticator:
         return key
 
     async def _valid(self, key_id: str, team: str) -> Key:
-        """Return a key by its id, as long as it is valid: a token, or a session, is good for as long as its key is."""
-        key = self._config_keys.get(key_id) or await self._stored(key_id)
+        """Return a valid key by its id. Used for tokens and sessions, which are valid only while their key is."""
+        key = self._settings.value.keys.get(key_id) or await self._stored(key_id)
         if key is None or key.team != team or not api_keys.is_valid(key, self._clock.now()):
             raise Unauthenticated("You did not pass a valid authentication token")
         return key
 
     def _caller(self, key: Key) -> Caller:
-        team = self._teams.get(key.team)
+        team = self._teams.value.get(key.team)
         if team is None:
             raise Unauthenticated("You did not pass a valid authentication token")
         return Caller(
@@ -154,7 +169,7 @@ class Authenticator:
             models=(team.models, key.models) if key.models is not None else (team.models,),
             origins=key.origins or None,
             is_public=bool(key.origins),
-            allowance=self._allowances.get(key.id, NO_LIMITS),
+            allowance=self._settings.value.allowances.get(key.id, NO_LIMITS),
         )
 
     def _narrowed(self, caller: Caller, token: BrowserToken) -> Caller:

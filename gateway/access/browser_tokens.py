@@ -1,7 +1,7 @@
-"""Browser tokens: short-lived, narrowed keys for a page (docs/architecture.md, Access).
+"""Browser tokens: short-lived keys with fewer rights, for web pages (docs/architecture.md, Access).
 
-They are signed, not stored (JWT, RFC 7519, HS256 with a secret of the gateway). Each names the key that minted it and
-dies with it.
+Tokens are signed, not stored (JWT, RFC 7519, HS256 with a secret of the gateway). Each names the key that minted it and
+becomes invalid with that key.
 """
 
 import secrets
@@ -18,12 +18,12 @@ from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
 from gateway.errors import Forbidden, InvalidField, Unauthenticated, Unprocessable
 
-TOKEN_PREFIX = "rgt_"  # noqa: S105 - what a token begins with
+TOKEN_PREFIX = "rgt_"  # noqa: S105 - the prefix of every token
 TTL_SECONDS = (10, 3600)
 _LONGEST_USER = 200
 _AUDIENCE = "replicate-gateway"
 _ALGORITHM = "HS256"
-# What a page may never be given, whoever asks for it.
+# Scopes that no browser token can have.
 _NEVER = frozenset({Scope.TOKENS, Scope.ACCOUNT, Scope.ADMIN})
 _BY_DEFAULT = frozenset(scoping.DEFAULT_SCOPES)
 
@@ -31,7 +31,7 @@ Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 
 
 class TokenLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How much may be done with one token, within what its key may. A token lives minutes: there are no budgets."""
+    """Limits of one token, in addition to those of its key. There are no budgets: a token lives an hour at most."""
 
     requests_per_minute: Positive | None = None
     predictions_per_minute: Positive | None = None
@@ -39,18 +39,18 @@ class TokenLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     concurrent_predictions: Positive | None = None
 
     def as_limits(self) -> Limits:
-        """Return them as they are counted."""
+        """Convert to `Limits`."""
         return Limits(**msgspec.structs.asdict(self))
 
 
 class BrowserToken(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token says."""
+    """The claims of a token."""
 
     team: str
     key_id: str
     expires_at: float
     jti: str = ""
-    """Its own name, under which it is counted (RFC 7519, 4.1.7)."""
+    """Unique id of the token, under which its usage is counted (RFC 7519, 4.1.7)."""
     scopes: tuple[str, ...]
     models: tuple[str, ...] | None = None
     origins: tuple[str, ...] | None = None
@@ -59,7 +59,7 @@ class BrowserToken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a caller asks of `POST /gateway/tokens`."""
+    """The body of `POST /gateway/tokens`."""
 
     ttl_seconds: int
     scopes: tuple[str, ...] | None = None
@@ -70,7 +70,7 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class MintedToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A token, and what it is good for."""
+    """A new token and its rights."""
 
     token: str
     expires_at: float
@@ -80,16 +80,16 @@ class MintedToken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenService:
-    """Mints browser tokens and reads them back."""
+    """Mints and verifies browser tokens."""
 
     def __init__(self, secret: bytes, clock: Clock) -> None:
         self._secret = secret
         self._clock = clock
 
     def mint(self, caller: Caller, request: TokenRequest) -> MintedToken:
-        """Make a token that may do no more than its caller. Raise `Unprocessable` naming what asks for more.
+        """Create a token with at most its caller's rights. Raise `Unprocessable` naming the fields that ask for more.
 
-        A caller whose own key is bound to pages, or is a token, must not have come this far: see `Scope.TOKENS`.
+        Publishable keys and tokens lack `Scope.TOKENS`, so their requests are refused before this is called.
         """
         if caller.user is not None:
             raise Forbidden("A browser token cannot mint another.")
@@ -121,7 +121,7 @@ class TokenService:
         )
 
     def read(self, presented: str) -> BrowserToken:
-        """Read a token back. Raise `Unauthenticated` unless it is ours and still lives."""
+        """Verify a token. Raise `Unauthenticated` if this gateway did not sign it, or if it has expired."""
         try:
             claims = jwt.decode(
                 presented.removeprefix(TOKEN_PREFIX),
@@ -144,7 +144,7 @@ def _check(caller: Caller, request: TokenRequest) -> None:
     if not shortest <= request.ttl_seconds <= longest:
         wrong.append(("ttl_seconds", f"ttl_seconds must be from {shortest} to {longest}"))
     beyond = [scope for scope in request.scopes or () if scope not in caller.scopes - _NEVER]
-    wrong += [("scopes", f"the scope {scope!r} is not yours to give to a page") for scope in beyond]
+    wrong += [("scopes", f"this key cannot grant the scope {scope!r} to a browser token") for scope in beyond]
     wrong += [("models", reason) for reason in map(partial(_wrong_model, caller), request.models or ()) if reason]
     wrong += [("origins", reason) for reason in map(partial(_wrong_origin, caller), request.origins or ()) if reason]
     if request.user is not None and not (request.user.isprintable() and 0 < len(request.user) <= _LONGEST_USER):
@@ -155,9 +155,9 @@ def _check(caller: Caller, request: TokenRequest) -> None:
 
 def _wrong_model(caller: Caller, pattern: str) -> str | None:
     if not scoping.is_pattern(pattern):
-        return f"{pattern!r} is not owner/name, a glob of it, or *"
+        return f"{pattern!r} must be owner/name, a glob such as owner/*, or *"
     if not all(any(scoping.covers(wider, pattern) for wider in globs) for globs in caller.models):
-        return f"{pattern!r} is not within the models that this key may run"
+        return f"{pattern!r} is not covered by the models that this key can run"
     return None
 
 

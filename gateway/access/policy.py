@@ -1,4 +1,4 @@
-"""What a caller may run, and which files may go into it: checked before anything else is asked or spent."""
+"""Check which targets a caller can run and which files it can use, before any other work for the request."""
 
 import msgspec
 
@@ -15,7 +15,7 @@ from gateway.models.versions import VersionMap
 
 
 class Policy:
-    """Decides on targets and on the files of inputs."""
+    """Checks targets, and the files in inputs."""
 
     def __init__(self, versions: VersionMap, files: Files, clock: Clock, upstream_base: str) -> None:
         self._versions = versions
@@ -24,35 +24,35 @@ class Policy:
         self._upstream_base = upstream_base
 
     async def check_target(self, caller: Caller, target: Target) -> None:
-        """Raise `Forbidden` unless every allow-list of the caller has the target on it."""
+        """Raise `Forbidden` unless every allow-list of the caller contains the target."""
         if caller.may_run_anything:
             return
         model = target.model
         if target.version is not None and target.kind == "version":
-            # An id belongs to one model; the name written before it proves nothing.
+            # A version id belongs to one model. The name that a caller writes before the id can be wrong.
             model = await self._versions.resolve(target.version, [*_named(target), *caller.named_models()])
         if model is None:
             raise Forbidden(
-                "The model of this version is not known to the gateway, and your key may not run every model. "
-                "Name it as owner/name:version, or read the model's versions once.",
+                "The gateway does not know which model this version belongs to, and your key cannot run every model. "
+                "Write it as owner/name:version, or list the model's versions once through the gateway.",
                 title="Target not allowed",
             )
         if not caller.may_run(model):
-            raise Forbidden(f"Your key may not run {model}.", title="Target not allowed")
+            raise Forbidden(f"Your key is not allowed to run {model}.", title="Target not allowed")
 
     def check_model(self, caller: Caller, model: str) -> None:
-        """Raise `Forbidden` unless the caller may run, and so change, `owner/name`."""
+        """Raise `Forbidden` unless the caller can run `owner/name`, and so can change it."""
         if not caller.may_run(model):
-            raise Forbidden(f"Your key may not use {model}.", title="Target not allowed")
+            raise Forbidden(f"Your key is not allowed to use {model}.", title="Target not allowed")
 
     async def translate_files(
         self, caller: Caller, body: CreateBody, own_origins: frozenset[str]
     ) -> tuple[CreateBody, dict[str, str]]:
-        """Turn links of the team's files back into upstream's, at any depth of the input.
+        """Replace the gateway's links to the team's files by upstream's, at any depth of the input.
 
-        `own_origins` are the gateway's own, as callers spell them. A link to a file on one of them, or on upstream,
-        that is not the team's is refused: upstream would read it with the account's rights. Raise `Unprocessable`
-        naming the path. Return with the body what its links of known files lead to, as hex SHA-256 by URL.
+        `own_origins` are the origins by which callers reach the gateway. A file link on one of them, or on upstream,
+        that does not belong to the team raises `Unprocessable` with the path in the input: upstream would read the file
+        with the account's rights. Return the new body, and the hex SHA-256 of each linked file by its upstream URL.
         """
         links = rewrite.file_links(body.input)
         if not links:
@@ -67,12 +67,12 @@ class Policy:
                 url = replacements[link.url] = f"{self._upstream_base}/files/{file.upstream_id}"
                 contents[url] = file.sha256
             elif rewrite.is_among(link, guarded):
-                raise Unprocessable.field(_place(body.input, link), "this file does not exist", "not_found")
+                raise Unprocessable.field(_path(body.input, link), "this file does not exist", "not_found")
         return msgspec.structs.replace(body, input=rewrite.translate(body.input, replacements)), contents
 
 
-def _place(given: bytes, link: FileLink) -> str:
-    """Name the path of a link in an input, or the input where that cannot be read as a whole."""
+def _path(given: bytes, link: FileLink) -> str:
+    """Return the path of a link in an input; `input` if the input cannot be decoded."""
     try:
         return rewrite.path_of(msgspec.json.decode(given), link.url)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -1,7 +1,7 @@
-"""Sessions of the usage page: who signed in, in a cookie that says so and is signed (JWT, RFC 7519, HS256).
+"""Sessions of the usage page, in a signed cookie (JWT, RFC 7519, HS256). Nothing is stored.
 
-Nothing is stored. A team's session names the key that opened it and dies with that key; one of the operators dies with
-their token, which is part of what everything is signed with.
+A team's session names the key that it was opened with and becomes invalid with that key. An operators' session becomes
+invalid when the operators' token changes, because the signing key is derived from that token.
 """
 
 import hashlib
@@ -9,13 +9,14 @@ import hmac
 
 import jwt
 
-from gateway.access.authentication import Authenticator
+from gateway.access.authentication import AccessSettings, Authenticator
 from gateway.domain.ports.clock import Clock
 from gateway.domain.teams import Caller
 from gateway.errors import Unauthenticated
+from gateway.runtime.live import LiveSettings
 
 TTL_SECONDS = 8 * 3600
-"""A working day."""
+"""One working day."""
 
 _ALGORITHM = "HS256"
 _AUDIENCE = "replicate-gateway-dashboard"
@@ -23,20 +24,23 @@ _OPERATORS = "operators"
 
 
 class Sessions:
-    """Opens sessions and reads them back."""
+    """Opens and verifies sessions."""
 
-    def __init__(self, secret: bytes, ops_token: str | None, authenticator: Authenticator, clock: Clock) -> None:
+    def __init__(
+        self, secret: bytes, settings: LiveSettings[AccessSettings], authenticator: Authenticator, clock: Clock
+    ) -> None:
         self._secret = secret
+        self._settings = settings
         self._authenticator = authenticator
         self._clock = clock
-        self.reconfigure(ops_token)
 
-    def reconfigure(self, ops_token: str | None) -> None:
-        """Go by another token of the operators from now on: sessions that were opened before are over."""
-        self._key = hmac.new(self._secret, (ops_token or "").encode(), hashlib.sha256).digest()
+    @property
+    def _key(self) -> bytes:
+        """Return the key of all signatures. It follows the ops token: another token ends every session."""
+        return hmac.new(self._secret, (self._settings.value.ops_token or "").encode(), hashlib.sha256).digest()
 
     def open(self, caller: Caller | None) -> str:
-        """Return the cookie of a session: a caller's, or (`None`) the operators'."""
+        """Return the cookie of a new session: of a caller, or of the operators (`None`)."""
         claims: dict[str, object] = {"aud": _AUDIENCE, "exp": int(self._clock.now()) + TTL_SECONDS}
         if caller is None:
             claims["sub"] = _OPERATORS
@@ -45,9 +49,9 @@ class Sessions:
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
 
     async def read(self, cookie: str) -> Caller | None:
-        """Say whose session it is: a caller's, or (`None`) the operators'.
+        """Return the caller of a session; `None` for an operators' session.
 
-        Raise `Unauthenticated` for one that is over, whose key is no longer valid, or that is none.
+        Raise `Unauthenticated` if the cookie is invalid or expired, or if its key is no longer valid.
         """
         try:
             claims = jwt.decode(
@@ -55,13 +59,13 @@ class Sessions:
                 self._key,
                 algorithms=[_ALGORITHM],
                 audience=_AUDIENCE,
-                # By the gateway's own clock, below.
+                # Expiry is checked below, by the gateway's clock.
                 options={"require": ["exp", "sub", "aud"], "verify_exp": False},
             )
         except jwt.InvalidTokenError as exc:
             raise Unauthenticated("The session is not valid.") from exc
         if claims["exp"] <= self._clock.now():
-            raise Unauthenticated("The session is over.")
+            raise Unauthenticated("The session has expired.")
         if claims["sub"] == _OPERATORS:
             return None
         return await self._authenticator.holder(str(claims.get("key")), str(claims.get("team")))

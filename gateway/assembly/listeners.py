@@ -1,25 +1,68 @@
-"""The two listeners, put together from the parts: callers' and operators'."""
+"""Opens the two listeners: one for callers, one for operators."""
 
 import asyncio
+import logging
 
+import msgspec
 from aiohttp import web
 
-from gateway.assembly.parts import Parts
+from gateway.assembly.base import Base
+from gateway.assembly.build import Parts
 from gateway.dashboard import assets as dashboard_assets
 from gateway.dashboard.loading import load_renderer
 from gateway.domain.ports.tracing import NoTracer
 from gateway.http import keys, middlewares, request_limits, routes, tracing
 from gateway.http.handlers import stream_check
 from gateway.http.ops import app as ops
-from gateway.http.ops import dashboard
+from gateway.http.ops import config_state, dashboard
+from gateway.http.ops.config_state import ConfigState
 from gateway.http.ops.dashboard_streams import OPEN_PAGES, OpenPages
 from gateway.http.route import Route
+from gateway.http.server import listen
 from gateway.http.sse import registry
 
+logger = logging.getLogger(__name__)
 
-def public_app(parts: Parts, extra_routes: tuple[Route, ...]) -> web.Application:
-    """Put together what callers talk to. `extra_routes` are further open routes."""
-    outermost = () if isinstance(parts.tracer, NoTracer) else (tracing.trace,)
+
+class OpenListeners(msgspec.Struct, frozen=True):
+    """Where the gateway is reached, and what operators see of reloads."""
+
+    origin: str
+    ops_url: str
+    config_state: ConfigState
+
+
+async def open_listeners(parts: Parts, extra_routes: tuple[Route, ...] = ()) -> OpenListeners:
+    """Serve callers and operators until the stack closes. Raise `OSError` if a port cannot be had.
+
+    `extra_routes` are further open routes of the public listener.
+    """
+    base, config = parts.base, parts.base.config
+    operators = _ops_app(parts)
+    state = operators[config_state.CONFIG_STATE] = ConfigState(base.clock.now())
+    await _add_dashboard(operators, parts)
+    ops_port = await _serve(base, operators, config.ops.host, config.ops.port, 1.0)
+    grace = float(config.server.shutdown_grace_seconds) - config.server.drain_seconds
+    port = await _serve(base, _public_app(parts, extra_routes), config.server.host, config.server.port, grace)
+    origin, ops_url = _origin(config.server.host, port), _origin(config.ops.host, ops_port)
+    logger.info("serving", extra={"url": origin, "ops_url": ops_url, "port": port, "ops_port": ops_port})
+    return OpenListeners(origin, ops_url, state)
+
+
+async def _serve(base: Base, app: web.Application, host: str, port: int, grace_seconds: float) -> int:
+    runner, port = await listen(app, host, port, grace_seconds=grace_seconds)
+    base.stack.push_async_callback(runner.cleanup)
+    return port
+
+
+def _origin(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+def _public_app(parts: Parts, extra_routes: tuple[Route, ...]) -> web.Application:
+    """Return the application of callers."""
+    outermost = () if isinstance(parts.base.tracer, NoTracer) else (tracing.trace,)
     app = web.Application(middlewares=[*outermost, middlewares.observe, middlewares.problems, middlewares.authenticate])
     _share(app, parts)
     app.on_response_prepare.append(middlewares.add_common_headers)
@@ -28,54 +71,59 @@ def public_app(parts: Parts, extra_routes: tuple[Route, ...]) -> web.Application
     return app
 
 
-def ops_app(parts: Parts) -> web.Application:
-    """Put together what operators talk to."""
+def _ops_app(parts: Parts) -> web.Application:
+    """Return the application of operators."""
     app = web.Application(middlewares=[ops.guard])
     _share(app, parts)
     ops.add_routes(app)
     return app
 
 
-async def add_dashboard(app: web.Application, parts: Parts) -> None:
-    """Give the ops listener its usage page."""
-    app[keys.DASHBOARD] = parts.dashboard
-    app[keys.SESSIONS] = parts.sessions
+async def _add_dashboard(app: web.Application, parts: Parts) -> None:
+    """Add the usage page to the ops listener."""
+    app[keys.DASHBOARD] = parts.operations.dashboard
+    app[keys.SESSIONS] = parts.access.sessions
     app[dashboard.RENDERER] = await asyncio.to_thread(load_renderer)
     app[dashboard.ASSETS] = await asyncio.to_thread(dashboard_assets.load)
     pages = app[OPEN_PAGES] = OpenPages()
-    parts.metrics.read_on_scrape("dashboard_streams", lambda: pages.count)
+    parts.base.metrics.read_on_scrape("dashboard_streams", lambda: pages.count)
 
 
 def _share(app: web.Application, parts: Parts) -> None:
-    app[keys.SETTINGS] = parts.settings
-    app[keys.STORE] = parts.store
-    app[keys.CLOCK] = parts.clock
-    app[keys.METRICS] = parts.metrics
-    app[keys.TRACER] = parts.tracer
-    app[keys.RECENT_ERRORS] = parts.recent_errors
-    app[keys.UPSTREAM] = parts.client
-    app[keys.HUB] = parts.hub
-    app[keys.AUTHENTICATOR] = parts.authenticator
-    app[keys.TOKENS] = parts.tokens
-    app[keys.PREDICTIONS] = parts.predictions
-    app[keys.CREATES] = parts.creates
+    """Give handlers what they call."""
+    base, upstream, access, models = parts.base, parts.upstream, parts.access, parts.models
+    predictions, streams, operations = parts.predictions, parts.streams, parts.operations
+    app[keys.SETTINGS] = base.live.http
+    app[keys.ACCESS] = base.live.access
+    app[keys.STORE] = base.store
+    app[keys.CLOCK] = base.clock
+    app[keys.METRICS] = base.metrics
+    app[keys.TRACER] = base.tracer
+    app[keys.UPSTREAM] = upstream.client
+    app[keys.UPSTREAM_LIMITER] = upstream.limiter
+    app[request_limits.RATES] = parts.rates.rates
+    app[request_limits.HOLD_QUEUE] = parts.rates.hold_queue
     app[keys.USAGE] = parts.money.usage
-    app[keys.UPSTREAM_WEBHOOKS] = parts.upstream_webhooks
-    app[keys.EXPLAIN] = parts.explain
-    app[keys.FILES] = parts.files
-    app[keys.UPLOADS] = parts.uploads
-    app[keys.METADATA] = parts.metadata
+    app[keys.AUTHENTICATOR] = access.authenticator
+    app[keys.TOKENS] = access.tokens
+    app[keys.POLICY] = access.policy
+    app[keys.METADATA] = models.metadata
+    app[keys.VERSIONS] = models.versions
+    app[keys.PREDICTIONS] = predictions.service
+    app[keys.CREATES] = predictions.creates
+    app[keys.ESTIMATES] = predictions.estimates
+    app[keys.UPSTREAM_WEBHOOKS] = predictions.upstream_webhooks
+    app[keys.HUB] = streams.hub
+    app[registry.OPEN_STREAMS] = streams.open_streams
+    app[stream_check.PROBES] = streams.probes
+    app[keys.WEBHOOK_SECRETS] = parts.webhooks.secrets
+    app[keys.FILES] = parts.files.files
+    app[keys.UPLOADS] = parts.files.uploads
     if parts.outputs is not None:
-        app[keys.OUTPUTS] = parts.outputs
-    app[keys.POLICY] = parts.policy
-    app[keys.VERSIONS] = parts.versions
-    app[keys.WEBHOOK_SECRETS] = parts.secrets
-    app[keys.HEALTH] = parts.health
-    app[keys.UPSTREAM_LIMITER] = parts.account
-    app[request_limits.RATES] = parts.rates
-    app[request_limits.HOLD_QUEUE] = parts.hold_queue
-    app[registry.OPEN_STREAMS] = parts.streams
-    app[stream_check.PROBES] = parts.probes
+        app[keys.OUTPUTS] = parts.outputs.service
+    app[keys.RECENT_ERRORS] = operations.recent_errors
+    app[keys.EXPLAIN] = operations.explain
+    app[keys.HEALTH] = operations.health
 
 
 async def _end_streams(app: web.Application) -> None:

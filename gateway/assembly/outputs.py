@@ -1,30 +1,22 @@
-"""The output store, put together: what `app.py` needs of it in one place."""
-
-from contextlib import AsyncExitStack
-from secrets import token_bytes
+"""Opens the output store, and builds what copies, keeps and serves outputs."""
 
 import aiohttp
 import msgspec
 
-from gateway.config import Config
-from gateway.domain.ports.clock import Clock
-from gateway.metrics import Metrics
+from gateway.assembly.base import Base
+from gateway.assembly.predictions import PredictionParts
+from gateway.assembly.streams import StreamParts
 from gateway.outputs.copier import WORKERS, Copier
 from gateway.outputs.downloads import OutputService
-from gateway.outputs.eviction import OutputEviction, let_go_of_all
-from gateway.outputs.lifetime import ResultLifetime
+from gateway.outputs.eviction import OutputEviction, remove_all_copies
 from gateway.outputs.links import OutputLinks
 from gateway.outputs.ports import OutputStore
 from gateway.outputs.rules.outputs import Persist
-from gateway.predictions.queries import PredictionService
-from gateway.store.interface import Store
+from gateway.runtime.tasks import run_while_open
 from gateway.store.objects.urls import open_output_store
-from gateway.streams.hub import StreamHub
 from gateway.upstream.outputs import FetchSettings, OutputFetcher
 from gateway.upstream.replicate import new_session
 from gateway.upstream.ssrf_guard import guarded_connector
-
-_SECRET_BYTES = 32
 
 
 class OpenOutputs(msgspec.Struct, frozen=True):
@@ -37,90 +29,93 @@ class OpenOutputs(msgspec.Struct, frozen=True):
 
 
 class OutputParts(msgspec.Struct, frozen=True):
-    """What runs and serves."""
+    """What copies and serves outputs."""
 
     service: OutputService
-    keeper: OutputEviction
     copier: Copier | None
     """`None` where nothing new is copied."""
 
 
-async def open_outputs(config: Config, store: Store, clock: Clock, stack: AsyncExitStack) -> OpenOutputs | None:
+async def open_outputs(base: Base) -> OpenOutputs | None:
     """Open the output store, if there is one. Raise `StoreUnavailable` if it cannot be had."""
-    if config.outputs.url is None:
-        await let_go_of_all(store)
+    settings = base.config.outputs
+    if settings.url is None:
+        await remove_all_copies(base.store)
         return None
-    objects = open_output_store(config.outputs.url)
+    objects = open_output_store(settings.url)
     await objects.open()
-    stack.push_async_callback(objects.close)
-    secret = await store.secret("output-tickets", token_bytes(_SECRET_BYTES))
-    ttl_seconds = float(config.outputs.ttl_seconds)
-    return OpenOutputs(objects, OutputLinks(clock, secret=secret, ttl_seconds=ttl_seconds), secret, ttl_seconds)
+    base.stack.push_async_callback(objects.close)
+    secret = await base.secret("output-tickets")
+    ttl_seconds = float(settings.ttl_seconds)
+    return OpenOutputs(objects, OutputLinks(base.clock, secret=secret, ttl_seconds=ttl_seconds), secret, ttl_seconds)
 
 
 async def build_outputs(
-    config: Config,
-    opened: OpenOutputs,
-    store: Store,
-    clock: Clock,
-    metrics: Metrics,
-    lifetime: ResultLifetime,
-    predictions: PredictionService,
-    hub: StreamHub,
-    stack: AsyncExitStack,
+    base: Base, opened: OpenOutputs, predictions: PredictionParts, streams: StreamParts
 ) -> OutputParts:
-    """Build what copies, keeps and serves."""
+    """Build what copies, keeps and serves outputs."""
 
     def forget() -> None:
-        predictions.forget_ended()
-        hub.forget()
+        predictions.service.forget_ended()
+        streams.hub.forget()
 
-    keeper = OutputEviction(
-        store,
+    eviction = OutputEviction(
+        base.store,
         opened.store,
-        clock,
-        metrics,
-        max_bytes=config.outputs.max_bytes,
+        base.clock,
+        base.metrics,
+        max_bytes=base.config.outputs.max_bytes,
         ttl_seconds=opened.ttl_seconds,
         on_gone=forget,
     )
-    copier = None
-    persist = Persist(config.outputs.persist)
-    if persist is not Persist.OFF:
-        fetcher = await _fetcher(config, clock, metrics, stack)
-        copier = Copier(
-            store,
-            opened.store,
-            fetcher,
-            keeper,
-            clock,
-            metrics,
-            persist=persist,
-            max_bytes=config.outputs.max_bytes,
-            is_output=fetcher.is_output,
-            keep_until=lifetime.keep_until,
-            on_kept=predictions.renew,
-        )
-        metrics.read_on_scrape("outputs_pending", lambda: copier.pending)
+    copier = await _copier(base, opened, eviction, predictions)
     service = OutputService(
-        predictions,
-        store,
+        predictions.service,
+        base.store,
         opened.store,
-        keeper,
-        clock,
+        eviction,
+        base.clock,
         secret=opened.secret,
         ttl_seconds=opened.ttl_seconds,
-        when_lost=copier.note_end if copier is not None else None,
+        on_lost=copier.enqueue if copier is not None else None,
     )
-    stack.push_async_callback(service.close)
-    metrics.read_on_scrape("outputs_being_sent", lambda: service.readers)
-    return OutputParts(service, keeper, copier)
+    base.stack.push_async_callback(service.close)
+    base.metrics.read_on_scrape("outputs_being_sent", lambda: service.readers)
+    run_while_open(base.stack, eviction.run(), "outputs")
+    if copier is not None:
+        run_while_open(base.stack, copier.run(), "copies")
+    return OutputParts(service, copier)
 
 
-async def _fetcher(config: Config, clock: Clock, metrics: Metrics, stack: AsyncExitStack) -> OutputFetcher:
-    settings = FetchSettings(base_url=str(config.upstream.base_url), trusted_hosts=tuple(config.upstream.trusted_hosts))
-    plain = await stack.enter_async_context(new_session(WORKERS))
-    guarded = await stack.enter_async_context(
+async def _copier(
+    base: Base, opened: OpenOutputs, eviction: OutputEviction, predictions: PredictionParts
+) -> Copier | None:
+    persist = Persist(base.config.outputs.persist)
+    if persist is Persist.OFF:
+        return None
+    fetcher = await _fetcher(base)
+    copier = Copier(
+        base.store,
+        opened.store,
+        fetcher,
+        eviction,
+        base.clock,
+        base.metrics,
+        persist=persist,
+        max_bytes=base.config.outputs.max_bytes,
+        is_output=fetcher.is_output,
+        keep_until=predictions.lifetime.keep_until,
+        on_kept=predictions.service.renew,
+    )
+    base.metrics.read_on_scrape("outputs_pending", lambda: copier.pending)
+    return copier
+
+
+async def _fetcher(base: Base) -> OutputFetcher:
+    upstream = base.config.upstream
+    settings = FetchSettings(base_url=str(upstream.base_url), trusted_hosts=tuple(upstream.trusted_hosts))
+    plain = await base.stack.enter_async_context(new_session(WORKERS))
+    guarded = await base.stack.enter_async_context(
         aiohttp.ClientSession(
             connector=guarded_connector(allow_private=False, max_connections=WORKERS),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -128,4 +123,4 @@ async def _fetcher(config: Config, clock: Clock, metrics: Metrics, stack: AsyncE
             headers=plain.headers,
         )
     )
-    return OutputFetcher(guarded, plain, settings, metrics, monotonic=clock.monotonic)
+    return OutputFetcher(guarded, plain, settings, base.metrics, monotonic=base.clock.monotonic)

@@ -7,25 +7,17 @@ sees half of them.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from gateway import logs
 from gateway.config import Config, ConfigError, Problem
 from gateway.config.changes import Change, diff, effective
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import OperationsObserver
 from gateway.http.ops.config_state import Attempt, ConfigState
 
 logger = logging.getLogger(__name__)
 
 _LEVELS = ("debug", "info", "warning", "error")
-
-
-class ReloadObserver(Protocol):
-    """Counts reloads."""
-
-    def config_reloaded(self, result: str, at: float) -> None:
-        """Take note of a try, and its time. `result` is `taken` or `refused`."""
-        ...
 
 
 class Reloading:
@@ -40,7 +32,7 @@ class Reloading:
         config: Config,
         state: ConfigState,
         clock: Clock,
-        observer: ReloadObserver,
+        observer: OperationsObserver,
         *,
         read: Callable[[], Config],
         prepare: Callable[[Config], Callable[[], None]],

@@ -1,9 +1,9 @@
-"""From the config to the values that each part is given. The config itself goes no further than here and `app.py`."""
+"""Turns the config into the settings of each concept: plain values that know nothing of the config."""
 
-from collections.abc import Sequence
 from decimal import Decimal
 from ipaddress import ip_network
 
+from gateway.access.authentication import AccessSettings
 from gateway.config import Config
 from gateway.config.sections import ModelPrice
 from gateway.config.teams import Limits as ConfigLimits
@@ -11,22 +11,25 @@ from gateway.config.teams import Team as ConfigTeam
 from gateway.config.teams import TeamKey
 from gateway.domain import targets
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
-from gateway.domain.records import Key
 from gateway.domain.scopes import Scope
-from gateway.domain.teams import Team
-from gateway.http.settings import EdgeSettings
+from gateway.domain.teams import Team, Teams
+from gateway.http.settings import HttpSettings
+from gateway.metrics import MetricsSettings
 from gateway.money.rules import pricing
+from gateway.money.settings import MoneySettings
+from gateway.predictions.settings import PredictionSettings
 from gateway.sharing.rules import determinism
+from gateway.sharing.settings import SharingSettings
 from gateway.upstream.webhooks import TransportSettings
-from gateway.webhooks.dispatcher import NotifierSettings
+from gateway.webhooks.settings import WebhookSettings
 
 _DAY = 86_400.0
 
 
-def teams_of(config: Config) -> list[Team]:
+def teams_of(config: Config) -> Teams:
     """Return the tenants."""
-    return [
-        Team(
+    return {
+        team.name: Team(
             name=team.name,
             scopes=frozenset(Scope(scope) for scope in team.scopes),
             models=team.models or ("*",),
@@ -38,17 +41,21 @@ def teams_of(config: Config) -> list[Team]:
             max_wait_seconds=team.max_wait_seconds,
         )
         for team in config.teams
-    ]
+    }
 
 
-def key_allowances(config: Config) -> dict[str, Allowance]:
-    """Return what the config's keys are given, by their lasting ids; those without limits are left out."""
-    given = {
-        record.id: _allowance(key)
+def access_settings(config: Config) -> AccessSettings:
+    """Return the keys of the config, their limits, and the token of operators."""
+    keys = [
+        (record, _allowance(key))
         for team in config.teams
         for key, record in zip(team.keys, team.issued_keys(), strict=True)
-    }
-    return {key_id: allowance for key_id, allowance in given.items() if allowance != NO_LIMITS}
+    ]
+    return AccessSettings(
+        keys={record.id: record for record, _ in keys},
+        allowances={record.id: allowance for record, allowance in keys if allowance != NO_LIMITS},
+        ops_token=config.ops.token.get_secret_value() if config.ops.token else None,
+    )
 
 
 def _allowance(given: ConfigTeam | TeamKey) -> Allowance:
@@ -70,20 +77,31 @@ def _limits(given: ConfigLimits | None) -> Limits:
     )
 
 
-def edge_settings(config: Config, teams: Sequence[Team]) -> EdgeSettings:
-    """Return what the edge needs."""
-    public_url = config.server.public_url
-    return EdgeSettings(
-        public_url=str(public_url).rstrip("/") if public_url else None,
-        upstream_base=str(config.upstream.base_url),
+def http_settings(config: Config, teams: Teams) -> HttpSettings:
+    """Return the bounds of requests, and the origins that browsers may call from."""
+    return HttpSettings(
+        public_url=_public_url(config),
         trusted_proxies=tuple(ip_network(str(network)) for network in config.server.trusted_proxies),
         max_body_bytes=config.server.max_body_bytes,
         max_upload_bytes=config.server.max_upload_bytes,
         allow_http_webhooks=config.webhooks.allow_http,
         allow_private_webhooks=config.webhooks.allow_private_addresses,
-        origins=frozenset(origin for team in teams for origin in team.origins),
-        ops_token=config.ops.token.get_secret_value() if config.ops.token else None,
-        team_origins={team.name: team.origins for team in teams},
+        origins=frozenset(origin for team in teams.values() for origin in team.origins),
+        team_origins={team.name: team.origins for team in teams.values()},
+    )
+
+
+def _public_url(config: Config) -> str | None:
+    return str(config.server.public_url or "").rstrip("/") or None
+
+
+def metrics_settings(config: Config, teams: Teams) -> MetricsSettings:
+    """Return the names that labels have from the start."""
+    return MetricsSettings(
+        teams=sorted(teams),
+        top_targets=config.metrics.top_targets,
+        targets=named_targets(config),
+        concurrent_predictions={team.name: team.allowance.own.concurrent_predictions for team in teams.values()},
     )
 
 
@@ -94,17 +112,7 @@ def named_targets(config: Config) -> list[str]:
     return list(dict.fromkeys(targets.exact_models([*priced, *ruled, *allowed])))
 
 
-def config_keys(config: Config) -> list[Key]:
-    """Return the keys that the config gives."""
-    return [key for team in config.teams for key in team.issued_keys()]
-
-
-def budget_webhooks(config: Config) -> dict[str, str]:
-    """Return who is told of each team's budgets."""
-    return {team.name: team.budget_webhook for team in config.teams if team.budget_webhook is not None}
-
-
-def sharing_policy(config: Config) -> determinism.Policy:
+def sharing_settings(config: Config) -> SharingSettings:
     """Return the rules by which runs are shared."""
     rules = tuple(
         determinism.Rule(
@@ -115,17 +123,22 @@ def sharing_policy(config: Config) -> determinism.Policy:
         )
         for rule in config.cache.rules
     )
-    return determinism.Policy(config.cache.enabled, rules, frozenset(config.cache.random_seeds))
+    policy = determinism.Policy(config.cache.enabled, rules, frozenset(config.cache.random_seeds))
+    return SharingSettings(policy=policy, share=config.cache.share, ttl_seconds=float(config.cache.ttl_seconds))
 
 
-def price_list(config: Config) -> pricing.PriceList:
-    """Return what everything costs."""
+def money_settings(config: Config) -> MoneySettings:
+    """Return prices, the receivers of budget alerts, and the retention of the ledger."""
     prices = config.prices
-    return pricing.PriceList(
-        rules=tuple(pricing.Rule(each.model, _price(each)) for each in prices.models),
-        unknown=pricing.UnknownPolicy(prices.unknown),
-        default_hardware=prices.default_hardware,
-        charge_failed=prices.charge_failed,
+    return MoneySettings(
+        prices=pricing.PriceList(
+            rules=tuple(pricing.Rule(each.model, _price(each)) for each in prices.models),
+            unknown=pricing.UnknownPolicy(prices.unknown),
+            default_hardware=prices.default_hardware,
+            charge_failed=prices.charge_failed,
+        ),
+        budget_webhooks={team.name: team.budget_webhook for team in config.teams if team.budget_webhook is not None},
+        retain_days=float(config.store.retain_days),
     )
 
 
@@ -142,25 +155,33 @@ def _price(given: ModelPrice) -> pricing.Price:
     )
 
 
-def notifier_settings(config: Config) -> NotifierSettings:
-    """Return how hard it is tried to deliver webhooks."""
-    return NotifierSettings(
-        max_attempts=config.webhooks.max_attempts,
-        max_queued=config.webhooks.max_queued,
-        retain_dead_seconds=config.webhooks.retain_dead_days * _DAY,
+def prediction_settings(config: Config) -> PredictionSettings:
+    """Return times and sizes of predictions."""
+    public_url = _public_url(config)
+    # Upstream calls https addresses only.
+    can_call_back = config.upstream.webhooks == "auto" and public_url is not None and public_url.startswith("https://")
+    return PredictionSettings(
+        adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
+        ticket_ttl_seconds=float(config.streams.ticket_ttl_seconds),
+        memory_bytes=config.cache.memory_bytes,
+        upstream_webhook_base=public_url if can_call_back else None,
     )
 
 
-def webhook_transport(config: Config, dispatcher: NotifierSettings) -> TransportSettings:
+def webhook_settings(config: Config) -> WebhookSettings:
+    """Return how hard the gateway tries to deliver webhooks."""
+    return WebhookSettings(
+        max_attempts=config.webhooks.max_attempts,
+        max_queued=config.webhooks.max_queued,
+        retain_dead_seconds=config.webhooks.retain_dead_days * _DAY,
+        public_url=_public_url(config),
+    )
+
+
+def webhook_transport(config: Config, webhooks: WebhookSettings) -> TransportSettings:
     """Return where webhooks may go."""
     return TransportSettings(
         allow_private=config.webhooks.allow_private_addresses,
         allow_http=config.webhooks.allow_http,
-        max_connections=dispatcher.slots.total,
+        max_connections=webhooks.slots.total,
     )
-
-
-def webhook_base(config: Config) -> str | None:
-    """Return the address under which upstream may call; it takes https only."""
-    public_url = str(config.server.public_url or "").rstrip("/")
-    return public_url if config.upstream.webhooks == "auto" and public_url.startswith("https://") else None

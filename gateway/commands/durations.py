@@ -35,15 +35,3 @@ def parse_duration(text: str) -> int:
     if total > _LONGEST:
         raise ValueError(f"a duration must be at most 100 years, got {text[:40]!r}")
     return total
-
-
-def format_duration(seconds: int) -> str:
-    """Write a duration as `parse_duration` reads it."""
-    parts = []
-    for unit, length in _UNITS.items():
-        if unit == "w":
-            continue
-        count, seconds = divmod(seconds, length)
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"

@@ -1,10 +1,10 @@
-"""Which addresses a URL that a caller gave may lead to: the guard against requests forged through us.
+"""Decide which IP addresses a caller's URL can lead to: protection against server-side request forgery (SSRF).
 
 See docs/architecture.md, Addresses.
 
-A caller names a host; what it resolves to decides. Public unicast addresses are open to everybody. Private networks are
-open where the operator says so. Some are never open: nothing that a caller may talk to lives there, and what does live
-there, such as the metadata service of a cloud, gives away credentials to whoever asks.
+The address that a host resolves to decides, not its name. Public unicast addresses are allowed for everybody. Private
+networks are allowed if the operator configures it. Some addresses are never allowed: no caller has a legitimate use for
+them, and services there, such as a cloud's metadata service, give credentials to every client.
 """
 
 from enum import StrEnum
@@ -12,11 +12,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 
 class Reach(StrEnum):
-    """Who may be led to an address."""
+    """Class of an address."""
 
     PUBLIC = "public"
     PRIVATE = "private"
-    """The machine itself, and networks of one's own: open where `allow_private_addresses` is set."""
+    """Loopback and private networks: allowed if `allow_private_addresses` is set."""
     NEVER = "never"
 
 
@@ -28,7 +28,7 @@ def _networks(*texts: str) -> _Networks:
     return tuple(ip_network(text) for text in texts)
 
 
-# Looked at first: cloud metadata and control addresses that lie in ranges which are otherwise private, or even public.
+# Checked first: cloud metadata and control addresses in ranges that are otherwise private or even public.
 _METADATA = _networks(
     "169.254.0.0/16",  # link-local (RFC 3927), and the metadata service of most clouds
     "fe80::/10",  # link-local (RFC 4291)
@@ -48,7 +48,7 @@ _PRIVATE = _networks(
     "fc00::/7",  # unique local (RFC 4193)
     "fec0::/10",  # site-local, deprecated and still routed by some (RFC 3879)
 )
-# Beyond what `ipaddress` says of them; older Pythons know fewer, so those in doubt are named here too.
+# In addition to the properties of `ipaddress`, which differ between Python versions.
 _UNUSABLE = _networks(
     "0.0.0.0/8",  # "this network" (RFC 791): Linux takes 0.0.0.0 for itself
     "192.0.0.0/24",  # protocol assignments (RFC 6890)
@@ -63,19 +63,19 @@ _UNUSABLE = _networks(
     "2001:db8::/32",  # documentation (RFC 3849)
     "3fff::/20",  # documentation (RFC 9637)
 )
-_GLOBAL_UNICAST = IPv6Network("2000::/3")  # all that IANA gives out (RFC 4291, 2.4); multicast and the rest lie outside
-_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: what networks of IPv6 alone reach the rest of the world by
+_GLOBAL_UNICAST = IPv6Network("2000::/3")  # all unicast addresses that IANA assigns (RFC 4291, 2.4)
+_NAT64 = IPv6Network("64:ff9b::/96")  # IPv4 addresses as seen from IPv6-only networks (RFC 6052)
 _SIX_TO_FOUR = IPv6Network("2002::/16")  # RFC 3056
 
 
 def reach_of(address: str | _Address) -> Reach:
-    """Say who may be led to an address. What is no address is never open."""
+    """Return the class of an address. A text that is no address is `NEVER`."""
     try:
         known = ip_address(address)
     except ValueError:
         return Reach.NEVER
     if isinstance(known, IPv6Address):
-        # A zone ("%eth0") belongs to link-local addresses; it must not hide what the address is.
+        # Drop the zone ("%eth0"): with it, network membership tests would fail.
         known = IPv6Address(int(known))
         inner = _inner(known)
         if inner is not None:
@@ -84,15 +84,15 @@ def reach_of(address: str | _Address) -> Reach:
 
 
 def is_allowed(address: str | _Address, *, allow_private: bool) -> bool:
-    """Say whether a caller's URL may lead to an address."""
+    """Return whether a caller's URL can lead to an address."""
     reach = reach_of(address)
     return reach is Reach.PUBLIC or (allow_private and reach is Reach.PRIVATE)
 
 
 def is_allowed_host(host: str, *, allow_private: bool) -> bool:
-    """Say whether a URL may name a host: `False` for an address that is not allowed, and for names of this machine.
+    """Return whether a URL can name a host: `False` for an address that is not allowed, and for names of this machine.
 
-    What any other name leads to is known when it is connected to, and judged then.
+    Other names are allowed here. Their addresses are checked when the connection is made.
     """
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
@@ -105,7 +105,7 @@ def is_allowed_host(host: str, *, allow_private: bool) -> bool:
 
 
 def _inner(address: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that an IPv6 one stands for."""
+    """Return the IPv4 address that is embedded in an IPv6 address; `None` if there is none."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address in _NAT64:

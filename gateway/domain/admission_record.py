@@ -1,7 +1,6 @@
-"""How a run was let in: what was held for it, which limits it passed, and which one kept it waiting.
+"""The record of how a run was admitted: its reservation, the limits it passed, and the limit it waited for.
 
-It is recorded with the prediction that leads, so that what was decided can be explained later, whatever the config has
-become since.
+Stored with the prediction that started the run, so that the decision can be explained later, after config changes too.
 """
 
 import msgspec
@@ -12,36 +11,36 @@ from gateway.domain.quota import LimitKind, LimitStatus, ReservationRequest
 
 
 class Limit(msgspec.Struct, frozen=True, array_like=True):
-    """A limit as it was then."""
+    """A limit at the time of the admission."""
 
     name: str
     of: SubjectKind
-    sort: LimitKind
+    kind: LimitKind
     limit: float
-    """A count; milliseconds of time; micro-dollars."""
+    """A count, milliseconds or micro-dollars, depending on `kind`."""
 
     @classmethod
-    def of_standing(cls, standing: LimitStatus) -> "Limit":
-        """Keep what a standing says of its limit."""
-        return cls(standing.name, standing.of, standing.sort, standing.limit)
+    def of_status(cls, status: LimitStatus) -> "Limit":
+        """Take the limit from its status."""
+        return cls(status.name, status.of, status.kind, status.limit)
 
 
 class Admitted(msgspec.Struct, frozen=True, array_like=True):
-    """What was held for a run when it began, and what it had to pass before that."""
+    """The reservation of a run, the limits it passed, and how long it waited for a limit."""
 
     microusd: int
     milliseconds: int
     limits: tuple[Limit, ...] = ()
     waited_seconds: float = 0.0
     waited_for: Limit | None = None
-    """The limit that was in the way last, if one was."""
+    """The last limit that it had to wait for; `None` if it did not wait."""
 
 
 def admitted(
     demand: ReservationRequest, waited_seconds: float = 0.0, waited_for: LimitStatus | None = None
 ) -> Admitted:
-    """Keep what a demand asked for, and what it had to wait for."""
-    # What the limits are does not depend on how far they are used, nor on the time.
-    passed = tuple(Limit.of_standing(standing) for standing in quota.standings(demand.allowances, {}, 0.0))
-    held_by = None if waited_for is None else Limit.of_standing(waited_for)
+    """Return the record of an admission."""
+    # Only the limits matter here, not their usage, so no counters and no time are needed.
+    passed = tuple(Limit.of_status(status) for status in quota.statuses(demand.allowances, {}, 0.0))
+    held_by = None if waited_for is None else Limit.of_status(waited_for)
     return Admitted(demand.microusd, demand.milliseconds, passed, waited_seconds if held_by else 0.0, held_by)

@@ -1,7 +1,7 @@
-"""What a caller asks of the cache: `Gateway-Cache`, `Gateway-Deterministic`, and `Cache-Control` where it counts.
+"""Parse a caller's cache directives: `Gateway-Cache`, `Gateway-Deterministic`, and optionally `Cache-Control`.
 
-The gateway's own headers are read strictly: a misspelt wish is refused, not overheard. `Cache-Control` is written by
-browsers and libraries for caches of all sorts, so what is not understood there is skipped (RFC 9111, section 5.2).
+The gateway's own headers are parsed strictly: a misspelt directive is an error. `Cache-Control` is written by browsers
+and libraries for any cache, so unknown directives are ignored (RFC 9111, section 5.2).
 """
 
 import re
@@ -10,25 +10,25 @@ from collections.abc import Iterator
 import msgspec
 
 _MOST_SECONDS = 2**31
-"""RFC 9111, section 1.2.2: more than this is as good as this."""
+"""Upper bound for `max-age` (RFC 9111, section 1.2.2)."""
 
-# One member of a list: a word, perhaps with a value; a quoted value may hold commas.
+# One member of a list: a name, optionally with a value. A quoted value can contain commas.
 _MEMBER = re.compile(r'\s*([^\s,="]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?\s*(?:,|\Z)', re.DOTALL)
 
 
 class Directives(msgspec.Struct, frozen=True):
-    """What a caller asks for."""
+    """The cache directives of one request."""
 
     no_cache: bool = False
-    """No finished run; joining one in flight is allowed, and the result replaces what was kept."""
+    """Do not use a finished run. Joining a run in progress is allowed; the result replaces the cached one."""
     no_store: bool = False
-    """A run of its own: neither used, joined nor stored."""
+    """Use a new run that is neither shared nor cached."""
     max_age: int | None = None
-    """A finished run of at most that many seconds."""
+    """Use a finished run only if it ended at most this many seconds ago."""
     only_if_cached: bool = False
-    """No new run: one that has finished or is in flight, else a refusal."""
+    """Do not start a run: use a finished one, join one in progress, or fail."""
     deterministic: bool = False
-    """The caller's word that the request is deterministic."""
+    """The caller declares the request deterministic."""
 
 
 def read(
@@ -38,51 +38,51 @@ def read(
     *,
     honor_cache_control: bool = False,
 ) -> Directives:
-    """Read the headers of one request. What any of them narrows is narrowed. Raise `ValueError` as the parsers do."""
-    wishes = parse_gateway_cache(gateway_cache or "")
+    """Read the headers of one request and combine them; the strictest applies. Raise `ValueError` as the parsers do."""
+    directives = parse_gateway_cache(gateway_cache or "")
     if cache_control and honor_cache_control:
-        wishes = _together(wishes, parse_cache_control(cache_control))
+        directives = _combined(directives, parse_cache_control(cache_control))
     asserted = deterministic is not None and parse_deterministic(deterministic)
-    return msgspec.structs.replace(wishes, deterministic=asserted)
+    return msgspec.structs.replace(directives, deterministic=asserted)
 
 
 def parse_gateway_cache(text: str) -> Directives:
-    """Read `Gateway-Cache`. Raise `ValueError` that names the word that is none of its own."""
-    wishes = Directives()
+    """Parse `Gateway-Cache`. Raise `ValueError` naming an unknown directive."""
+    directives = Directives()
     for member in text.split(","):
-        word = member.strip()
-        if not word:
+        part = member.strip()
+        if not part:
             continue
-        name, has_value, value = (part.strip() for part in word.partition("="))
-        wish = _wish(name.lower(), value if has_value else None)
-        if wish is None:
+        name, has_value, value = (each.strip() for each in part.partition("="))
+        directive = _directive(name.lower(), value if has_value else None)
+        if directive is None:
             raise ValueError(
-                f"Gateway-Cache: {_shown(word)} is not one of no-cache, no-store, max-age=<seconds>, only-if-cached"
+                f"Gateway-Cache: {_shown(part)} is not one of no-cache, no-store, max-age=<seconds>, only-if-cached"
             )
-        wishes = _together(wishes, wish)
-    return wishes
+        directives = _combined(directives, directive)
+    return directives
 
 
 def parse_cache_control(text: str) -> Directives:
-    """Read the same words in `Cache-Control`; skip all else."""
-    wishes = Directives()
+    """Parse the same directives in `Cache-Control`; ignore all others."""
+    directives = Directives()
     for name, value in _members(text):
-        wish = _wish(name.lower(), value) or _wish(name.lower(), None)
-        wishes = _together(wishes, wish) if wish is not None else wishes
-    return wishes
+        directive = _directive(name.lower(), value) or _directive(name.lower(), None)
+        directives = _combined(directives, directive) if directive is not None else directives
+    return directives
 
 
 def parse_deterministic(text: str) -> bool:
-    """Read `Gateway-Deterministic`, of which `true` is the only value. Raise `ValueError` for others."""
+    """Parse `Gateway-Deterministic`, whose only value is `true`. Raise `ValueError` for others."""
     if text.strip().lower() != "true":
         raise ValueError(
             f"Gateway-Deterministic: {_shown(text.strip())} is not true"
-            " (for a run of your own, send Gateway-Cache: no-store)"
+            " (to get a run of your own, send Gateway-Cache: no-store)"
         )
     return True
 
 
-def _wish(name: str, value: str | None) -> Directives | None:
+def _directive(name: str, value: str | None) -> Directives | None:
     match name, value:
         case "no-cache", None:
             return Directives(no_cache=True)
@@ -100,7 +100,7 @@ def _seconds(digits: str) -> int:
     return _MOST_SECONDS if len(significant) > len(str(_MOST_SECONDS)) else min(int(digits[-10:]), _MOST_SECONDS)
 
 
-def _together(one: Directives, other: Directives) -> Directives:
+def _combined(one: Directives, other: Directives) -> Directives:
     ages = [age for age in (one.max_age, other.max_age) if age is not None]
     return Directives(
         no_cache=one.no_cache or other.no_cache,
@@ -122,5 +122,5 @@ def _members(text: str) -> Iterator[tuple[str, str | None]]:
             at = len(text) if comma < 0 else comma + 1
 
 
-def _shown(word: str) -> str:
-    return repr(word if len(word) <= 40 else word[:40] + "…")
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "…")

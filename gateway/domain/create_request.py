@@ -1,22 +1,22 @@
-"""A create on its way: what was asked, and what it came to."""
+"""Command and result types of a create."""
 
+import hashlib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Literal
 
 import msgspec
 
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import CreateBody
-from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import Kind, PredictionView
 from gateway.domain.targets import Target
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
-from gateway.errors import GatewayError, PriceUnknown
 
 
 class CreateCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """A create as the caller gave it, its form checked."""
+    """A create as the caller sent it, with its form checked."""
 
     kind: Kind
     operation: str
@@ -28,29 +28,29 @@ class CreateCommand(msgspec.Struct, frozen=True, kw_only=True):
     cancel_after_header: str | None = None
     user: str | None = None
     address: str | None = None
-    """Where a caller in public hands asks from."""
+    """The address of a caller that uses a public credential."""
     own_origins: frozenset[str] = frozenset()
     directives: Directives = Directives()
     idempotency_key: str | None = None
     hold_until: float = 0.0
-    """How long it may wait for its turn at a rate, by the monotonic clock."""
+    """Until when it may wait for a limit or a permit, by the monotonic clock."""
     has_left: Callable[[], bool] = lambda: False
-    """Says whether the caller has hung up."""
+    """Says whether the caller has disconnected."""
 
 
 class Created(msgspec.Struct, frozen=True, kw_only=True):
-    """A prediction, and how it came about."""
+    """A prediction, and how it was answered."""
 
     view: PredictionView
     cache_status: str
     is_replay: bool = False
     answer: Answer | None = None
-    """Upstream's answer, to whoever had it asked."""
+    """Upstream's answer, for the prediction that started the run."""
     upstream_seconds: float = 0.0
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What a create would come to."""
+    """What a create would do."""
 
     result: Literal["hit", "join", "run", "refused"]
     deterministic: bool = False
@@ -59,22 +59,27 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     refused_by: str | None = None
     """The limit, or the setting, that would refuse it."""
     microusd: int | None = None
-    """What it would cost; `None` where it would not be done, or nobody knows."""
+    """What it would cost; `None` if that is unknown."""
 
 
-class CreateContext(msgspec.Struct, frozen=True):
-    """A request as its attempts need it."""
+class CreateContext(msgspec.Struct, frozen=True, dict=True):
+    """A create whose caller may run its target, with the links of its input translated."""
 
     caller: Caller
     command: CreateCommand
     files: Mapping[str, str]
-    price: ReservationRequest | PriceUnknown = ReservationRequest(0, 0)
-    """What leading asks for, or why it may not be asked for."""
+    """The SHA-256 of what links in the input lead to, by URL."""
 
+    @cached_property
+    def plain_body(self) -> bytes:
+        """The body that goes upstream, without a webhook of the gateway's own."""
+        return self.command.body.for_upstream()
 
-class RetryCreate(Exception):
-    """An attempt came to nothing through no fault of the request."""
-
-    def __init__(self, error: GatewayError | None = None) -> None:
-        super().__init__()
-        self.error = error
+    @cached_property
+    def body_sha256(self) -> str:
+        """A digest of everything that a request repeated with the same idempotency key must equal."""
+        digest = hashlib.sha256(self.command.path.encode())
+        for part in (self.plain_body, (self.command.body.webhook or "").encode()):
+            digest.update(b"\0")
+            digest.update(part)
+        return digest.hexdigest()

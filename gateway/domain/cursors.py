@@ -1,9 +1,9 @@
-"""Cursors of the gateway's own lists, in the form of Replicate's (Django REST cursor pagination).
+"""Cursors of the gateway's lists, in the form of Replicate's (Django REST cursor pagination).
 
 See docs/replicate-api.md, Routes.
 
-A cursor is the base64 of `p=<time>|<id>`, with `r=1&` before it when the page runs backward, towards newer items. It
-says only where a page begins; whose items are listed never depends on it.
+A cursor is the base64 of `p=<time>|<id>`, with `r=1&` before it if the page goes backward, towards newer items. It only
+says where a page begins. It has no influence on whose items are listed, so it need not be protected.
 """
 
 import base64
@@ -19,7 +19,7 @@ _ID = re.compile(r"[A-Za-z0-9_=-]{1,100}")
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """Begin after the item that has this time and id."""
+    """The position after the item with this time and id."""
 
     at: float
     id: str
@@ -27,13 +27,13 @@ class Cursor(msgspec.Struct, frozen=True):
 
 
 def encode(cursor: Cursor) -> str:
-    """Write a cursor as the opaque text of a link."""
+    """Encode a cursor for a link."""
     fields = {"r": "1"} if cursor.backward else {}
     return base64.b64encode(urlencode(fields | {"p": f"{cursor.at!r}|{cursor.id}"}).encode()).decode()
 
 
 def decode(text: str) -> Cursor:
-    """Read a cursor; raise `ValueError` for whatever `encode` did not write."""
+    """Decode a cursor. Raise `ValueError` for a text that `encode` does not return."""
     if len(text) > MAX_LENGTH:
         raise ValueError("too long")
     try:

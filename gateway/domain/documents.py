@@ -1,8 +1,8 @@
-"""Bodies of predictions and trainings: read from upstream, shown to a caller.
+"""Documents: the JSON bodies of predictions and trainings, as read from upstream and as shown to callers.
 
-Upstream's body is kept byte for byte. To show it, its top level alone is taken apart and the few fields that differ for
-the caller are replaced; `input`, `output`, `logs` and everything else stay the bytes that upstream wrote, so that no
-number changes its form and no text its escapes (docs/architecture.md, Invariants 11).
+Upstream's body is stored byte for byte. To show it, only its top level is split, and the few fields that differ for the
+caller are replaced. `input`, `output`, `logs` and all other fields keep upstream's bytes, so that no number and no
+escape sequence changes its form (docs/architecture.md, Invariants 11).
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _EMPTY_LOGS = Raw(b'""')
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What a body of upstream says of a run."""
+    """The state of a run in one response of upstream."""
 
     upstream_id: str
     status: Status
@@ -55,8 +55,8 @@ class _Head(msgspec.Struct):
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
-def read_news(body: bytes) -> Snapshot:
-    """Read a prediction or training as upstream gave it. Raise `ValueError` if it is none."""
+def read_snapshot(body: bytes) -> Snapshot:
+    """Read upstream's body of a prediction or training. Raise `ValueError` if it is neither."""
     try:
         head = _read_head(body)
         status = Status(head.status)
@@ -80,10 +80,10 @@ def _read_head(body: bytes) -> _Head:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        whole = surrogates.without_halves(body)
-        if whole is body:
+        replaced = surrogates.without_halves(body)
+        if replaced is body:
             raise
-        return _decode_head(whole)
+        return _decode_head(replaced)
 
 
 def _time(text: str | None) -> float | None:
@@ -94,7 +94,7 @@ def _time(text: str | None) -> float | None:
 
 
 def text(value: str | None) -> Raw:
-    """Write one JSON string, or null."""
+    """Encode a JSON string, or null."""
     return Raw(_encode(value))
 
 
@@ -107,13 +107,12 @@ def render(
     as_starting: bool = False,
     links: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Write a prediction as its caller sees it.
+    """Return a prediction as its caller sees it.
 
-    `base` is the gateway's base URL with `/v1`; `ticket` the path of its stream below it; `family` the route under
-    which its links stand. `as_starting` shows it as upstream shows one that has just been created: for a sync wait that
-    ran out, whose answer must never look like a result, because clients take everything but `starting` for one
-    (docs/replicate-api.md, Sync mode), and for other answers to a create that must hold no output. `links` are stored
-    copies' that stand in for upstream's in the output.
+    `base` is the gateway's base URL with `/v1`, `ticket` the path of the stream below it, `family` the route of its
+    links. `as_starting` shows it as upstream shows a prediction that was just created: for a sync wait that timed out,
+    because clients take any status but `starting` for a result (docs/replicate-api.md, Sync mode), and for other
+    responses to a create that must not have an output. `links` maps upstream's links in the output to stored copies'.
     """
     prediction, run = view.prediction, view.run
     fields = _decode(run.document)
@@ -141,10 +140,10 @@ def render(
 
 
 def render_foreign(document: bytes, base: str, family: Family) -> bytes:
-    """Write a prediction that the gateway has no record of, for the account's own view.
+    """Return a prediction that the gateway has no record of, for callers with the scope `account`.
 
-    Its links lead back; its stream's is left out, since there is no ticket, and clients would send their key to the
-    bare one.
+    Its links lead to the gateway. The stream's link is left out: there is no ticket for it, and clients would send
+    their key to upstream's URL.
     """
     fields = _decode(document)
     prediction_id = msgspec.json.decode(fields["id"], type=str)
@@ -154,27 +153,28 @@ def render_foreign(document: bytes, base: str, family: Family) -> bytes:
 
 
 def shown_status(view: PredictionView) -> Status:
-    """Return the status that the caller sees: a cancelled prediction has ended, whatever its run does."""
+    """Return the status that the caller sees: of the prediction if it was cancelled, else of its run."""
     return view.prediction.final_status if view.prediction.canceled_at is not None else view.run.status
 
 
 def _urls(urls: Raw, self_url: str, stream_url: str | None, hidden: str | None) -> Raw:
-    """Point `get`, `cancel` and `stream` at the gateway; leave out nulls, which clients refuse.
+    """Point `get`, `cancel` and `stream` to the gateway; leave out nulls, which clients reject.
 
     See docs/replicate-api.md, Clients.
 
-    Others are kept, but those that name the `hidden` id: a prediction that shares a run does not tell whose it is.
+    Other links are kept, except those that contain the `hidden` id: a prediction that shares a run must not reveal the
+    id of the other team's prediction.
     """
-    mine = {"get": self_url, "cancel": f"{self_url}/cancel", "stream": stream_url}
+    own = {"get": self_url, "cancel": f"{self_url}/cancel", "stream": stream_url}
     shown = {}
     for name, url in (_decode_urls(urls) or {}).items():
-        if url is not None and (name in mine or hidden is None or hidden not in url):
-            shown[name] = mine.get(name, url)
+        if url is not None and (name in own or hidden is None or hidden not in url):
+            shown[name] = own.get(name, url)
     return Raw(_encode({name: url for name, url in shown.items() if url is not None}))
 
 
 def _replace(fields: Fields, name: str, value: str | tuple[str, ...] | None) -> None:
-    """Show the caller's own value; upstream's, if any, is the gateway's and stays inside."""
+    """Set a field to the caller's value, or remove it. Upstream's value is the gateway's own and must not be shown."""
     if value is not None:
         fields[name] = Raw(_encode(value))
     elif name in fields:
@@ -188,7 +188,7 @@ def _show_left(fields: Fields, status: Status, at: float) -> None:
 
 
 def _show_own_times(fields: Fields, view: PredictionView) -> None:
-    """Give a prediction that shares a run the times of its own life, none of them before it was asked for."""
+    """Set the times of a prediction that shares a run, none of them before its own creation."""
     created = view.prediction.created_at
     fields["created_at"] = text(times.render(created))
     for name in ("started_at", "completed_at"):
@@ -200,7 +200,7 @@ def _show_own_times(fields: Fields, view: PredictionView) -> None:
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a run has come, as it is written. `None` where there is nothing."""
+    """The progress of a run. `output` and `logs` are JSON; `None` if there is none."""
 
     has_started: bool
     output: bytes | None
@@ -208,7 +208,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 def progress_of(document: bytes) -> Progress:
-    """Read how far a run has come. Raise `ValueError` for what is no document."""
+    """Read the progress of a run. Raise `ValueError` if the document cannot be read."""
     try:
         fields = _decode(document)
     except (msgspec.MsgspecError, RecursionError) as exc:
@@ -227,9 +227,9 @@ def _given(fields: Fields, name: str) -> bytes | None:
 
 
 def as_running(shown: bytes, *, at_start: bool) -> bytes:
-    """Turn a prediction as it is shown into what it was before its end: for webhooks that tell what came before.
+    """Change the body of an ended prediction to its state before the end, for webhooks of earlier events.
 
-    `at_start` shows it as it was when it had only begun, with no output and no logs.
+    With `at_start`, output and logs are empty too.
     """
     fields = _decode(shown)
     earlier = {"status": text(Status.PROCESSING), "error": NULL}
@@ -242,7 +242,7 @@ def as_running(shown: bytes, *, at_start: bool) -> bytes:
 
 
 def times_of(document: bytes) -> tuple[float | None, float | None]:
-    """Return when the work started and when it ended, as far as upstream has told."""
+    """Return upstream's start and end of the run as epoch times; `None` where missing."""
     try:
         fields = _decode(document)
         started, ended = (_decode_optional(fields.get(name, NULL)) for name in ("started_at", "completed_at"))
@@ -252,12 +252,12 @@ def times_of(document: bytes) -> tuple[float | None, float | None]:
 
 
 def output_of(document: bytes) -> bytes:
-    """Return the output as it is written; null where there is none."""
+    """Return the output as JSON; `null` if there is none."""
     return bytes(_decode(document).get("output", NULL))
 
 
 def without_data(document: bytes) -> bytes:
-    """Return the document as upstream shows it an hour after the end: no input, output or logs.
+    """Return the document as upstream shows it an hour after the end: without input, output and logs.
 
     See docs/replicate-api.md, Outputs and retention.
     """
@@ -270,24 +270,24 @@ def without_data(document: bytes) -> bytes:
 
 
 def skeleton(upstream_id: str, status: Status) -> bytes:
-    """Return the least that a prediction is: for a document that cannot be read any more."""
+    """Return a minimal document, in place of one that cannot be read."""
     return _encode(
         {"id": upstream_id, "status": status, "input": {}, "output": None, "logs": "", "data_removed": True, "urls": {}}
     )
 
 
 def failed(document: bytes, error: str) -> bytes:
-    """Return the document of a run that ended without upstream's word."""
+    """Return the document of a run that the gateway ended without a response of upstream."""
     return _encode(_decode(document) | {"status": text(Status.FAILED), "error": text(error)})
 
 
 def family_of(kind: Kind) -> Family:
-    """Return the route under which a kind is listed and read."""
+    """Return the route of a kind: `predictions` or `trainings`."""
     return "trainings" if kind is Kind.TRAINING else "predictions"
 
 
 def page(results: list[bytes], next_url: str | None, previous_url: str | None) -> bytes:
-    """Write one page of a list, in the field order of Replicate's own."""
+    """Return one page of a list, with Replicate's order of fields."""
     body: Mapping[str, object] = {
         "previous": previous_url,
         "next": next_url,

@@ -1,4 +1,4 @@
-"""Ids in Replicate's form, and the gateway's own. Randomness is an argument."""
+"""Make ids: Replicate's forms, and the gateway's own for runs. Random bytes are an argument."""
 
 import base64
 import uuid
@@ -11,7 +11,7 @@ RUN_ID = r"run_[0-9a-v]{20,32}"
 
 
 def prediction_id(random: bytes) -> str:
-    """Make a prediction's id of the form that upstream uses: 26 of `[a-z0-9]`. Needs 17 random bytes."""
+    """Make a prediction id in upstream's form: 26 characters of `[a-z0-9]`. Needs 17 random bytes."""
     number = int.from_bytes(random[:17], "big")
     digits = []
     for _ in range(ID_LENGTH):
@@ -21,7 +21,7 @@ def prediction_id(random: bytes) -> str:
 
 
 def file_id(random: bytes) -> str:
-    """Make a file's id of the form that upstream uses: base64 of a UUID's text. Needs 16 random bytes.
+    """Make a file id in upstream's form: base64 of a UUID's text. Needs 16 random bytes.
 
     See docs/replicate-api.md, Files.
     """
@@ -29,6 +29,6 @@ def file_id(random: bytes) -> str:
 
 
 def run_id(random: bytes, now: float) -> str:
-    """Make a run's id: ordered by creation, so that scans for open runs go from old to new. Needs 10 random bytes."""
+    """Make a run id that sorts by creation, so that scans for open runs go from old to new. Needs 9 random bytes."""
     stamp = int(now * 1000).to_bytes(6, "big")
     return "run_" + base64.b32hexencode(stamp + random[:9]).decode().lower()

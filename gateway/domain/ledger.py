@@ -1,7 +1,7 @@
-"""The ledger's values: what was spent, what was saved, what was corrected. All amounts are integer micro-dollars.
+"""Values of the ledger: entries, reservations, settlements, usage. Amounts are integer micro-dollars.
 
-The team that started a run pays for it, with the key and for the user of that request; predictions that joined it or
-hit its result cost nothing, and are entered with what they saved.
+The team that started a run pays for it, under the key and user of that request. Predictions that joined the run or hit
+its result cost nothing; their entries record what they saved.
 """
 
 from enum import StrEnum
@@ -9,42 +9,42 @@ from enum import StrEnum
 import msgspec
 
 OTHER = "other"
-"""Who is counted by name no more: users of a team beyond the bound on its day."""
+"""The name under which all users over `MOST_USERS_A_DAY` are counted."""
 MOST_USERS_A_DAY = 1000
-"""Users of a team counted by name a day: enough to find out who spends, and a bound on what callers make up."""
+"""Users of a team that are counted by name per day. Bounded, because callers can make up user names."""
 
 
 BETWEEN = "; "
-"""What stands between the status of a run and the doubts about its charge, in the reason of a settlement."""
+"""Separates the run's status and the doubts about its charge in the reason of a settlement."""
 
 
 class EntryKind(StrEnum):
-    """Why an entry was made."""
+    """The kind of an entry."""
 
     SPEND = "spend"
-    """A run has ended: what it cost. Each run has exactly one."""
+    """The cost of a run that has ended. Each run has exactly one."""
     SAVED_HIT = "saved_hit"
-    """A prediction was answered from a finished run: what that run cost."""
+    """A hit; the amount is the cost of the finished run."""
     SAVED_JOINED = "saved_joined"
-    """A prediction shared a run while that was under way: what the run cost."""
+    """A joined prediction; the amount is the cost of the run it shares."""
     ADJUSTMENT = "adjustment"
     """A correction by an operator."""
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run came to, and when that was found: it counts in the windows of that time."""
+    """The final charge of a run. It counts in the budget windows that contain `at`."""
 
     at: float
     microusd: int = 0
     milliseconds: int = 0
     target: str = ""
-    """The model or deployment as usage names it."""
+    """The model or deployment as named in usage."""
     reason: str = ""
-    """How the amount came about."""
+    """The run's status, then doubts about the amount, separated by `BETWEEN`."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the ledger. Lines are only ever added."""
+    """One entry of the ledger. Entries are never changed."""
 
     at: float
     team: str
@@ -58,25 +58,25 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     microusd: int = 0
     reason: str = ""
     scopes: tuple[str, ...] = ()
-    """In whose budgets it counts as spent."""
+    """The scopes in whose budgets the amount counts as spent."""
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """What is held for a run until it is settled."""
+    """The amounts that are held for a run until it is settled."""
 
     run_id: str
     team: str
     key_id: str
     user: str | None
     scopes: tuple[str, ...]
-    """By whom it is counted: see `gateway.domain.quota`."""
+    """The counters that include it: see `gateway.domain.quota`."""
     milliseconds: int
     microusd: int
     at: float
 
 
 class By(StrEnum):
-    """What usage is summed up by."""
+    """What usage is grouped by."""
 
     TEAM = "team"
     DAY = "day"
@@ -86,11 +86,11 @@ class By(StrEnum):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over some of the ledger."""
+    """Sums over a group of entries."""
 
     team: str = ""
     what: str | int | None = None
-    """The day (by number), key, model or user that it is of."""
+    """The group: day number, key, model or user."""
     runs: int = 0
     joined: int = 0
     hits: int = 0
@@ -100,9 +100,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def model_of(target: str, named: str | None = None) -> str:
-    """Name a run's target as usage does: without its version; `named` is the model that upstream has told of.
+    """Return a run's target as named in usage: without its version.
 
-    A bare version of which upstream tells no model is `unknown`.
+    `named` is the model that upstream's document names. A bare version id without such a model is `unknown`.
     """
     model = target.partition(":")[0]
     return model if "/" in model else named or "unknown"

@@ -1,9 +1,9 @@
-"""Limits: how much may be done, and by whom it is counted. What is `None` is not limited.
+"""Limits of teams, keys, users and addresses. `None` means no limit.
 
 See docs/architecture.md, Limits.
 
-A team, a key, a user and an address each have limits of their own, and whatever is asked for must be within all of
-them. This module says what there is to check; rates are checked at the edge and for the account, money in the store.
+A request must be within all limits that apply to it. This module only defines them. Request rates are checked in memory
+(`throttling`), limits on runs and budgets in the store (`quota`).
 """
 
 from enum import StrEnum
@@ -12,12 +12,12 @@ import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much one may do. Amounts are integer micro-dollars; days and months are UTC."""
+    """The limits of one subject. Amounts are integer micro-dollars; days and months are UTC."""
 
     requests_per_minute: int | None = None
     predictions_per_minute: int | None = None
     burst: int | None = None
-    """How many of either rate may come at once; not given, a sixth of the rate, at least one."""
+    """Burst of both rates. Default: a sixth of the rate, at least 1."""
     concurrent_predictions: int | None = None
     seconds_per_day: float | None = None
     seconds_per_month: float | None = None
@@ -29,7 +29,7 @@ UNLIMITED = Limits()
 
 
 class SubjectKind(StrEnum):
-    """Whose a limit is."""
+    """What a limit applies to."""
 
     TEAM = "team"
     KEY = "key"
@@ -39,7 +39,7 @@ class SubjectKind(StrEnum):
 
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):
-    """What a team or a key is given: its own limits, and those of each user and address within it."""
+    """The limits of a team or a key, and of each of its users and addresses."""
 
     own: Limits = UNLIMITED
     per_user: Limits = UNLIMITED
@@ -47,7 +47,7 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_unlimited(self) -> bool:
-        """Whether nothing is limited."""
+        """Whether there are no limits."""
         return self == NO_LIMITS
 
 
@@ -55,16 +55,15 @@ NO_LIMITS = Allowance()
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """One that is counted apart. `id` is unlike that of every other subject of the same sort."""
+    """Something with counters and limits of its own. `id` is unique among subjects of the same kind."""
 
     of: SubjectKind
     id: str
     limits: Limits
     label: str
-    """What it is called where a team's users are told from a key's: `team`, `key`, `token`, `user`, `key-user`,
-    `address`, `key-address`."""
+    """Name in rate-limit headers: `team`, `key`, `token`, `user`, `key-user`, `address` or `key-address`."""
 
     @property
     def is_configured(self) -> bool:
-        """Whether the config names it. Others are made up by callers, without number."""
+        """Whether the config names it. The number of others is unbounded, because callers choose their names."""
         return self.label in ("team", "key")

@@ -1,10 +1,10 @@
-"""Links: upstream's made to lead back to the gateway, the gateway's turned back before they go upstream.
+"""Rewrite links: upstream's to the gateway's in responses, the gateway's to upstream's in requests.
 
 See docs/architecture.md, Invariants 11.
 
-Only the links that the API itself makes are touched: `next` and `previous` of a page, `urls.get` of a file, file links
-in inputs, and in outputs those of files that have been copied (`outputs.py`). Text that merely contains such a link,
-and examples nested in other answers, stay as they are.
+Only links that the API itself makes are rewritten: `next` and `previous` of a page, `urls.get` of a file, file links in
+inputs, and links to copied files in outputs. Texts that contain such a link among other things, and examples in other
+responses, stay unchanged.
 """
 
 import posixpath
@@ -32,9 +32,9 @@ _FILE_PATH = re.compile(rf".*/files/({FILE_ID})={{0,2}}", re.IGNORECASE)
 _PORT = re.compile(r":([0-9]*)\Z")
 _DEFAULT_PORTS = frozenset({"", "80", "443"})
 _LONGEST_KEY_SHOWN = 60
-# To the end of the next JSON string that begins like an absolute URL, in whatever spelling. What is before it is eaten
-# string by string, which is exact in well-formed JSON, and never looked back at: the time is linear and nothing is
-# kept, whatever the body holds. A colon marks a key.
+# Matches up to the end of the next JSON string that begins like an absolute URL, in any spelling (escapes, leading
+#  spaces). Text before it is consumed string by string, which is exact in well-formed JSON. The quantifiers are
+#  possessive, so there is no backtracking: time is linear for every body. A string followed by a colon is a key.
 _REST = rb'[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _SPACES = rb"(?: |\\[tnr]|\\u00(?:20|09|0[aAdD]))*+"
 _HTTP = rb"(?:[hH]|\\u00[46]8)(?:[tT]|\\u00[57]4){2}(?:[pP]|\\u00[57]0)"
@@ -47,10 +47,10 @@ _DOTS = frozenset({".", ".."})
 
 
 def lead_back(url: str | None, base: str) -> str | None:
-    """Turn an absolute upstream link into the gateway's: what stands after `/v1` is put after `base`.
+    """Rewrite an absolute upstream link to the gateway: the part after `/v1` is appended to `base`.
 
-    A link in which `/v1/` does not occur, or that climbs out of it, leads nowhere that the gateway knows, and is
-    dropped: clients follow `next` with their key. The first `/v1/` counts: an owner or a model may be called so, too.
+    Return `None` for a link without `/v1/`, or with `..` after it: the gateway has no such URL, and clients send their
+    key when they follow `next`. The first `/v1/` counts, because an owner or a model can be named `v1`.
     """
     if not url:
         return None
@@ -65,18 +65,18 @@ def lead_back(url: str | None, base: str) -> str | None:
 
 
 class PageParts(msgspec.Struct, frozen=True):
-    """An upstream page taken apart once, to be put together for any base URL."""
+    """A parsed upstream page, to be rendered for any base URL."""
 
     fields: dict[str, Raw]
     links: Mapping[str, str | None]
 
     def render(self, base: str) -> bytes:
-        """Write the page with its links leading back to `base`."""
+        """Return the page with its links rewritten to `base`."""
         return _encode(self.fields | {name: Raw(_encode(lead_back(url, base))) for name, url in self.links.items()})
 
 
 def split_page(body: bytes) -> PageParts | None:
-    """Take a page apart; `None` for a body that is no page and so has no links of a page."""
+    """Parse a page; return `None` if the body is no page."""
     try:
         fields = surrogates.split(body)
         links: dict[str, str | None] = {
@@ -88,7 +88,7 @@ def split_page(body: bytes) -> PageParts | None:
 
 
 def file_document(document: bytes, base: str) -> bytes:
-    """Write a file's body with `urls.get` on the gateway."""
+    """Return a file's body with `urls.get` pointing to the gateway."""
     fields = _decode_fields(document)
     file_id = _decode_text(fields["id"])
     fields["urls"] = Raw(_encode({"get": f"{base}/files/{file_id}"}))
@@ -96,20 +96,21 @@ def file_document(document: bytes, base: str) -> bytes:
 
 
 class FileLink(msgspec.Struct, frozen=True):
-    """A string of an input that leads to a file, however it is spelled.
+    """A string of an input that is the URL of a file.
 
-    The spelling must not matter, because whoever fetches it undoes it: escapes, dots, a query, a user, a port.
+    URLs are normalised before they are compared, because the program that fetches them normalises them too: escapes,
+    dot segments, a query, user info, a port.
     """
 
     url: str
-    """The string as it stands."""
+    """The string in the input, not normalised."""
     origin: str
-    """As `origin_of` writes it."""
+    """In the form of `origin_of`."""
     file_id: str
 
 
 def file_links(body: bytes) -> list[FileLink]:
-    """Find, at any depth, the strings that are links of files. Raise `Unprocessable` for more than anybody needs."""
+    """Find the strings that are file links, at any depth. Raise `Unprocessable` if there are over `MAX_FILE_LINKS`."""
     links = []
     for _, link in _links(body):
         links.append(link)
@@ -119,7 +120,7 @@ def file_links(body: bytes) -> list[FileLink]:
 
 
 def translate(body: bytes, replacements: Mapping[str, str]) -> bytes:
-    """Replace the links whose URLs are in `replacements`; leave every other byte as it is."""
+    """Replace the file links whose URLs are in `replacements`. All other bytes stay unchanged."""
     if not replacements:
         return body
     pieces, end = [], 0
@@ -137,12 +138,12 @@ def _links(body: bytes) -> Iterator[tuple[re.Match[bytes], FileLink]]:
 
 
 def addresses(body: bytes) -> Iterator[str]:
-    """Give, in order, the strings of a body, at any depth, that begin like a web address; keys are none."""
+    """Yield the strings of a body that begin like an HTTP URL, in order, at any depth; without keys."""
     return (text for _, text in _addresses(body))
 
 
 def replace_addresses(body: bytes, replacements: Mapping[str, str]) -> bytes:
-    """Replace the strings that are equal to an address in `replacements`; leave every other byte as it is."""
+    """Replace the strings that are equal to a URL in `replacements`. All other bytes stay unchanged."""
     if not replacements:
         return body
     pieces, end = [], 0
@@ -174,15 +175,15 @@ def _file_link(text: str) -> FileLink | None:
 
 
 def _origin(scheme: str, authority: str) -> str:
-    """Write an origin in one spelling: small letters, no user, no dot at the end, no port where it goes without."""
-    place = unicodedata.normalize("NFKC", unquote(authority.rpartition("@")[2])).lower()
-    found = _PORT.search(place)
-    host, port = (place[: found.start()], found[1].lstrip("0")) if found else (place, "")
+    """Normalise an origin: lower case, no user info, no trailing dot, no default port."""
+    address = unicodedata.normalize("NFKC", unquote(authority.rpartition("@")[2])).lower()
+    found = _PORT.search(address)
+    host, port = (address[: found.start()], found[1].lstrip("0")) if found else (address, "")
     return f"{scheme.lower()}://{host.rstrip('.')}" + ("" if port in _DEFAULT_PORTS else f":{port}")
 
 
 def path_of(value: object, wanted: str, path: str = "input") -> str:
-    """Name the place of a string inside a decoded input: `input.images[2]`. The input itself if it is not there."""
+    """Return the path of a string in a decoded input, such as `input.images[2]`; `path` itself if it is not found."""
     rest: list[tuple[str, object]] = [(path, value)]
     while rest:
         where, item = rest.pop()
@@ -197,12 +198,12 @@ def path_of(value: object, wanted: str, path: str = "input") -> str:
 
 
 def origin_of(url: str) -> str:
-    """Return `scheme://host[:port]` of a URL in one spelling: small letters, no user, no port where it goes without."""
+    """Return the normalised `scheme://host[:port]` of a URL: lower case, no user info, no default port."""
     parts = urlsplit(url)
     return _origin(parts.scheme, parts.netloc)
 
 
 def is_among(link: FileLink, origins: Collection[str]) -> bool:
-    """Whether a link points at one of these origins. `http` and `https` of one host and port are the same place."""
-    places = {origin.partition("://")[2] for origin in map(origin_of, origins)}
-    return link.origin.partition("://")[2] in places
+    """Return whether a link points to one of these origins. `http` and `https` are treated as the same."""
+    hosts = {origin.partition("://")[2] for origin in map(origin_of, origins)}
+    return link.origin.partition("://")[2] in hosts

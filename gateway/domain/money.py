@@ -1,7 +1,7 @@
-"""Money: amounts are whole micro-dollars, prices are exact decimals of dollars.
+"""Money: amounts are integers of micro-dollars, prices are exact decimals of dollars.
 
-A price may be finer than a micro-dollar (a token costs a few), an amount never is. Between the two there is one
-rounding, half-even, when all parts of an amount have been added up.
+A price can be finer than a micro-dollar, an amount cannot. The parts of an amount are added up exactly, and the sum is
+rounded once, half-even.
 """
 
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal
@@ -13,66 +13,66 @@ MILLISECONDS_PER_SECOND = 1000
 
 MOST_USD = 1_000_000_000
 MOST_MICROUSD = MOST_USD * MICROUSD_PER_USD
-"""No amount is above it, so that thousands of them still fit the stores' 64-bit integers."""
+"""The largest amount. Sums of thousands of them fit the store's 64-bit integers."""
 
 EXACT = Context(prec=1000)
-"""For sums and products of prices and quantities. The bounds on both (`MOST_...`, `PRICE_PLACES`, what `usage` reads)
-leave no result with more digits than this, so that nothing is rounded on the way; tests hold it."""
+"""Context for sums and products of prices and quantities. Because both are bounded (`MOST_...`, `PRICE_PLACES`, the
+limits in `usage`), no result has more digits than this, so nothing is rounded. Tests check it."""
 
 PRICE_PLACES = 18
-"""Decimal places that a price may have: a trillionth of a dollar for a million tokens."""
+"""Maximum number of decimal places of a price."""
 
 _MICRO = Decimal(1).scaleb(-6)
 _PRICE_STEP = Decimal(1).scaleb(-PRICE_PLACES)
 
 
 class Amounts(msgspec.Struct, frozen=True):
-    """What is held or charged: money, and seconds of upstream's work."""
+    """An amount that is reserved or charged: money and run time."""
 
     microusd: int = 0
     milliseconds: int = 0
 
 
 def usd(microusd: int) -> str:
-    """Write an amount as dollars with six decimals, as the gateway's answers show it: `0.040000`, `-1.500000`."""
+    """Format an amount as dollars with six decimals, as in the gateway's API: `0.040000`, `-1.500000`."""
     dollars, rest = divmod(abs(microusd), MICROUSD_PER_USD)
     return f"{'-' if microusd < 0 else ''}{dollars}.{rest:06d}"
 
 
 def exact_microusd(dollars: Decimal) -> int:
-    """Turn dollars into micro-dollars. Raise `ValueError` for what is finer, so that no limit is quietly another."""
-    if not _is_whole_in(_MICRO, dollars):
-        raise ValueError("expected whole micro-dollars: at most 6 places after the point")
+    """Convert dollars to micro-dollars. Raise `ValueError` for finer amounts, instead of changing a limit silently."""
+    if not _is_multiple_of(_MICRO, dollars):
+        raise ValueError("expected at most 6 decimal places (micro-dollars)")
     return int(EXACT.multiply(dollars, Decimal(MICROUSD_PER_USD)))
 
 
 def exact_price(dollars: Decimal) -> Decimal:
-    """Return a price as it is. Raise `ValueError` for one that is finer than any that is asked."""
-    if not _is_whole_in(_PRICE_STEP, dollars):
-        raise ValueError(f"expected at most {PRICE_PLACES} places after the point")
+    """Check and return a price. Raise `ValueError` if it has more than `PRICE_PLACES` decimal places."""
+    if not _is_multiple_of(_PRICE_STEP, dollars):
+        raise ValueError(f"expected at most {PRICE_PLACES} decimal places")
     return dollars or Decimal(0)
 
 
-def _is_whole_in(step: Decimal, dollars: Decimal) -> bool:
+def _is_multiple_of(step: Decimal, dollars: Decimal) -> bool:
     if not dollars.is_finite() or abs(dollars) > MOST_USD:
         raise ValueError(f"expected at most {MOST_USD}")
     return dollars == dollars.quantize(step, context=EXACT)
 
 
 def rounded(dollars: Decimal) -> int:
-    """Round an exact sum of dollars half-even to the micro-dollar: done once for an amount, at its end."""
-    return _whole(EXACT.multiply(dollars, Decimal(MICROUSD_PER_USD)), ROUND_HALF_EVEN)
+    """Round an exact sum of dollars half-even to micro-dollars. Do this only once per amount."""
+    return _integer(EXACT.multiply(dollars, Decimal(MICROUSD_PER_USD)), ROUND_HALF_EVEN)
 
 
 def rounded_up(dollars: Decimal) -> int:
-    """Round up to the micro-dollar, for what is held: it is never less than what it stands for."""
-    return _whole(EXACT.multiply(dollars, Decimal(MICROUSD_PER_USD)), ROUND_CEILING)
+    """Round up to micro-dollars, for reservations."""
+    return _integer(EXACT.multiply(dollars, Decimal(MICROUSD_PER_USD)), ROUND_CEILING)
 
 
 def milliseconds(seconds: Decimal) -> int:
     """Round seconds half-even to milliseconds."""
-    return _whole(EXACT.multiply(seconds, Decimal(MILLISECONDS_PER_SECOND)), ROUND_HALF_EVEN)
+    return _integer(EXACT.multiply(seconds, Decimal(MILLISECONDS_PER_SECOND)), ROUND_HALF_EVEN)
 
 
-def _whole(number: Decimal, rounding: str) -> int:
+def _integer(number: Decimal, rounding: str) -> int:
     return int(number.to_integral_value(rounding))

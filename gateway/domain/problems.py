@@ -1,4 +1,4 @@
-"""Problem documents in Replicate's shape: `title`, `detail`, `status`, and what belongs to the case.
+"""Problem documents in Replicate's form: `title`, `detail`, `status` and optional fields.
 
 See docs/replicate-api.md, Errors.
 """
@@ -22,7 +22,7 @@ def problem(
     retry_after: int | None = None,
     limit: Mapping[str, object] | None = None,
 ) -> bytes:
-    """Write one problem document. `retry_after` is in whole seconds, `limit` the one that is in the way."""
+    """Return a problem document. `retry_after` is in seconds, `limit` describes the exceeded limit."""
     body: dict[str, object] = {"title": title, "detail": detail, "status": status}
     if invalid_fields:
         body["invalid_fields"] = [field._asdict() for field in invalid_fields]

@@ -1,11 +1,10 @@
-"""Whether a create may be admitted: every limit that it must pass, of its team, its key and its user.
+"""Decide whether a create is admitted: check the limits on runs of its team, key, user and address.
 
 See docs/architecture.md, Limits.
 
-All are checked, then all are taken: a create that one of them refuses leaves none of them fuller. What is *held* for
-runs under way counts in the day and the month that are under way; what is *spent* counts in those of its settlement.
-So a budget can be overspent by no more than runs already admitted cost above their estimates (docs/architecture.md,
-Invariants 7).
+All limits are checked before any is charged, so a refused create changes nothing. Amounts *held* for runs in progress
+count in the current day and month; *spent* amounts count in the day and month of their settlement. So a budget can be
+overspent only by the amount by which admitted runs exceed their estimates (docs/architecture.md, Invariants 7).
 """
 
 import math
@@ -20,7 +19,7 @@ from gateway.domain.rates import Rate
 from gateway.domain.windows import Window
 
 CONCURRENCY_RETRY_SECONDS = 1.0
-"""When to try again where runs under way are in the way, of which nobody knows how long they take."""
+"""Retry interval when runs in progress must end first: their remaining time is unknown."""
 
 
 class LimitKind(StrEnum):
@@ -33,17 +32,17 @@ class LimitKind(StrEnum):
 
     @property
     def is_budget(self) -> bool:
-        """Whether it is used up by what runs take, and waiting a little does not help."""
+        """Whether it is a budget, so that creates over it do not wait."""
         return self in (LimitKind.SECONDS, LimitKind.DOLLARS)
 
 
 def scope(of: SubjectKind, name: str) -> str:
-    """Name the counters of somebody."""
+    """Return the name of a subject's counters."""
     return f"{of}/{name}"
 
 
 def scopes_of(team: str, key_id: str = "", user: str | None = None) -> tuple[str, ...]:
-    """Name the counters that are kept whether or not anything is limited, so that a new budget knows what was spent."""
+    """Return the scopes that are counted even without limits, so that a new budget includes earlier spending."""
     scopes = [scope(SubjectKind.TEAM, team)]
     if key_id:
         scopes.append(scope(SubjectKind.KEY, key_id))
@@ -53,7 +52,7 @@ def scopes_of(team: str, key_id: str = "", user: str | None = None) -> tuple[str
 
 
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of a team, a key or a user. `None` limits nothing. Time in milliseconds, money in micro-dollars."""
+    """The limits on runs of one subject. `None`: no limit. Time is in milliseconds, money in micro-dollars."""
 
     of: SubjectKind
     scope: str
@@ -66,7 +65,7 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of_subject(cls, subject: Subject) -> "Allowance":
-        """Return what one who is counted apart may have."""
+        """Return the limits on runs of a subject."""
         limits = subject.limits
         per_minute = limits.predictions_per_minute
         return cls(
@@ -82,7 +81,7 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_unlimited(self) -> bool:
-        """Whether it keeps nothing from running: rates of requests are no matter of runs."""
+        """Whether it has no limit on runs. Request rates do not count here."""
         return self == Allowance(of=self.of, scope=self.scope)
 
 
@@ -91,93 +90,95 @@ def _milliseconds(seconds: float | None) -> int | None:
 
 
 class ReservationRequest(msgspec.Struct, frozen=True):
-    """What a create asks for: the estimate of its run, and the limits that it must pass."""
+    """The estimate of a run and the limits that it must pass."""
 
     microusd: int
     milliseconds: int
     allowances: tuple[Allowance, ...] = ()
 
     def scopes(self, team: str, key_id: str, user: str | None) -> tuple[str, ...]:
-        """Name all counters in which it, and what its run costs, is counted."""
+        """Return all scopes that count the reservation and the cost of the run."""
         return tuple(dict.fromkeys((*scopes_of(team, key_id, user), *(each.scope for each in self.allowances))))
 
 
 class Counters(msgspec.Struct, frozen=True, kw_only=True):
-    """What is counted for one team, key or user now."""
+    """The current counters of one scope."""
 
     open: int = 0
-    """Runs under way."""
+    """Runs in progress."""
     held_milliseconds: int = 0
+    """Reserved for runs in progress."""
     held_microusd: int = 0
     day_milliseconds: int = 0
-    """Settled in the day that is under way; the next three likewise."""
+    """Settled in the current day."""
     day_microusd: int = 0
     month_milliseconds: int = 0
+    """Settled in the current month, today included."""
     month_microusd: int = 0
     full_at: float = rates.FULL
-    """The bucket of predictions a minute."""
+    """State of the predictions-per-minute bucket."""
 
 
 class LimitStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a limit is used. Counts as they are, time in milliseconds, money in micro-dollars."""
+    """A limit and its usage, in counts, milliseconds or micro-dollars."""
 
     name: str
-    """As the config calls it."""
+    """The name in the config."""
     of: SubjectKind
     scope: str
-    sort: LimitKind
+    kind: LimitKind
     limit: float
     used: int
     held: int
-    """Of what is not used yet, what runs under way may take."""
+    """Reserved for runs in progress, in addition to `used`."""
     remaining: int
     window: Window | None = None
-    """Of a budget: the stretch that it is for."""
+    """The window of a budget."""
     resets_at: float | None
-    """When all of it is free again, if nothing else is taken; `None` where only ends of runs free any of it."""
+    """When nothing of it is used, if nothing else is charged; `None` if only the end of runs frees it."""
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The limit that is in the way, and after how many seconds to try again."""
+    """The exceeded limit, and the seconds until a retry."""
 
-    standing: LimitStatus
+    status: LimitStatus
     retry_after: float
 
 
 class Granted(msgspec.Struct, frozen=True):
-    """Nothing is in the way; the buckets as they are once the create is taken from them, by scope."""
+    """The create is admitted. `full_at` is the new state of the rate buckets, by scope."""
 
     full_at: Mapping[str, float]
 
 
 def decide(meters: Mapping[str, Counters], demand: ReservationRequest, now: float) -> Granted | Refused:
-    """Check all limits. Of those that are in the way the one is named that stays in the way longest.
+    """Check all limits. Of several exceeded ones, return the one with the longest wait.
 
-    A budget comes before a rate, because waiting helps with a rate only.
+    Budgets come before other limits, because waiting a short time does not help there.
     """
-    in_the_way: list[Refused] = []
+    exceeded: list[Refused] = []
     full_at: dict[str, float] = {}
     for allowance in demand.allowances:
         meter = meters.get(allowance.scope, _UNUSED)
-        in_the_way += _refusals(allowance, meter, demand, now)
+        exceeded += _refusals(allowance, meter, demand, now)
         if allowance.predictions is not None:
             full_at[allowance.scope] = rates.take(
                 _full_at(meter, allowance.predictions, now), allowance.predictions, now
             )
-    if in_the_way:
-        return max(in_the_way, key=lambda each: (each.standing.sort.is_budget, each.retry_after))
+    if exceeded:
+        return max(exceeded, key=lambda each: (each.status.kind.is_budget, each.retry_after))
     return Granted(full_at)
 
 
 _UNUSED = Counters()
 
 
-def standings(allowances: Sequence[Allowance], meters: Mapping[str, Counters], now: float) -> list[LimitStatus]:
-    """Say how far each limit is used."""
+def statuses(allowances: Sequence[Allowance], meters: Mapping[str, Counters], now: float) -> list[LimitStatus]:
+    """Return the status of each limit."""
     return [
-        standing
+        status
         for allowance in allowances
-        for standing, _ in _measured(allowance, meters.get(allowance.scope, _UNUSED), _NOTHING, now)
+        for status, _ in _measured(allowance, meters.get(allowance.scope, _UNUSED), _NOTHING, now)
     ]
 
 
@@ -185,52 +186,52 @@ _NOTHING = ReservationRequest(0, 0)
 
 
 def _refusals(allowance: Allowance, meter: Counters, demand: ReservationRequest, now: float) -> Iterator[Refused]:
-    for standing, retry_after in _measured(allowance, meter, demand, now):
+    for status, retry_after in _measured(allowance, meter, demand, now):
         if retry_after > 0:
-            yield Refused(standing, retry_after)
+            yield Refused(status, retry_after)
 
 
 def _measured(
     allowance: Allowance, meter: Counters, demand: ReservationRequest, now: float
 ) -> Iterator[tuple[LimitStatus, float]]:
-    """Look at each limit that is set: how far it is used, and in how many seconds it may let the demand pass."""
+    """Yield the status of each limit that is set, and the seconds until it can admit the demand; 0 if it does now."""
     if (rate := allowance.predictions) is not None:
         full_at = _full_at(meter, rate, now)
         remaining = rates.remaining(full_at, rate, now)
-        standing = LimitStatus(
+        status = LimitStatus(
             name="predictions_per_minute",
             of=allowance.of,
             scope=allowance.scope,
-            sort=LimitKind.RATE,
+            kind=LimitKind.RATE,
             limit=rate.per_minute,
             used=rate.burst - remaining,
             held=0,
             remaining=remaining,
             resets_at=now + rates.reset_seconds(full_at, now),
         )
-        yield standing, rates.wait(full_at, rate, now)
+        yield status, rates.wait(full_at, rate, now)
     if (concurrent := allowance.concurrent) is not None:
-        standing = LimitStatus(
+        status = LimitStatus(
             name="concurrent_predictions",
             of=allowance.of,
             scope=allowance.scope,
-            sort=LimitKind.CONCURRENCY,
+            kind=LimitKind.CONCURRENCY,
             limit=concurrent,
             used=meter.open,
             held=0,
             remaining=max(0, concurrent - meter.open),
             resets_at=None,
         )
-        yield standing, 0.0 if meter.open < concurrent else CONCURRENCY_RETRY_SECONDS
-    for name, sort, window, limit, used, held, asked in _budgets(allowance, meter, demand):
+        yield status, 0.0 if meter.open < concurrent else CONCURRENCY_RETRY_SECONDS
+    for name, kind, window, limit, used, held, asked in _budgets(allowance, meter, demand):
         if limit is None:
             continue
         end = windows.ends_at(window, now)
-        standing = LimitStatus(
+        status = LimitStatus(
             name=name,
             of=allowance.of,
             scope=allowance.scope,
-            sort=sort,
+            kind=kind,
             limit=limit,
             used=used,
             held=held,
@@ -238,13 +239,13 @@ def _measured(
             window=window,
             resets_at=end,
         )
-        # What costs nothing is not kept from running by a budget that is used up.
+        # A free run passes even if the budget is used up.
         passes = asked == 0 or used + held + asked <= limit
-        yield standing, 0.0 if passes else _budget_wait(used + asked <= limit, end - now)
+        yield status, 0.0 if passes else _budget_wait(used + asked <= limit, end - now)
 
 
 def _budget_wait(is_held_only: bool, seconds: float) -> float:
-    # What is held may be free as soon as a run ends; what is spent is spent until the window ends.
+    # Held amounts can be released as soon as a run ends. Spent amounts count until the window ends.
     return min(seconds, CONCURRENCY_RETRY_SECONDS) if is_held_only else seconds
 
 
@@ -262,10 +263,10 @@ def _budgets(
 
 
 def _full_at(meter: Counters, rate: Rate, now: float) -> float:
-    """Return the bucket's state, no emptier than empty: the clock, or the limit, may have been set back."""
+    """Return the bucket's state, at most empty. It can be beyond that after the clock or the limit was set back."""
     return min(meter.full_at, now + rate.tolerance)
 
 
 def seconds_to_wait(retry_after: float) -> int:
-    """Return what `Retry-After` says: whole seconds, at least one."""
+    """Return the value of `Retry-After`: seconds, rounded up, at least 1."""
     return max(1, math.ceil(retry_after))

@@ -10,7 +10,6 @@ from enum import StrEnum
 import msgspec
 
 from gateway.domain.admission_record import Admitted
-from gateway.domain.quota import Refused, ReservationRequest
 
 
 class Kind(StrEnum):
@@ -49,13 +48,12 @@ class RunState(StrEnum):
     """How far the gateway is with a run.
 
     `intended`: about to be created upstream, or created with the answer not yet recorded. `live`: upstream has it.
-    `ended`: its terminal document is recorded. `lost`: it was never created as far as upstream knows.
+    `ended`: its terminal document is recorded.
     """
 
     INTENDED = "intended"
     LIVE = "live"
     ENDED = "ended"
-    LOST = "lost"
 
 
 class Source(StrEnum):
@@ -167,65 +165,6 @@ class Cancellation(msgspec.Struct, frozen=True):
     """Whether this call ended the prediction; false if it or its run had ended before."""
     is_last: bool
     """Whether this call was the last interested caller's: upstream is to be asked to cancel the run, by this caller."""
-
-
-class Outcome(StrEnum):
-    """What beginning a prediction came to."""
-
-    HIT = "hit"
-    JOINED = "joined"
-    STARTED = "started"
-    NOTHING = "nothing"
-    """Neither shared nor led: the request allowed neither."""
-    REPLAYED = "replayed"
-    REFUSED = "refused"
-    """A limit is in the way of leading."""
-    PENDING = "pending"
-    MISMATCHED = "mismatched"
-
-
-class Idempotency(msgspec.Struct, frozen=True):
-    """A caller's `Idempotency-Key`, a name within its team."""
-
-    key: str
-    body_sha256: str
-    expires_at: float
-
-
-class Begin(msgspec.Struct, frozen=True, kw_only=True):
-    """A prediction about to be, and how it may come about."""
-
-    run: Run
-    """The intent (state `intended`) that is recorded if this request leads."""
-    prediction: Prediction
-    """With a fresh id of its own. Its `source` and `run_id` are set by what happens."""
-    now: float
-    may_hit: bool = False
-    """Whether a finished run of `run.fingerprint` may answer it."""
-    ended_since: float = 0.0
-    """A finished run must have ended then or later (`max-age`)."""
-    may_join: bool = False
-    """Whether it may attach to an open run of `run.fingerprint`, or of `run.provisional`."""
-    may_lead: bool = True
-    idempotency: Idempotency | None = None
-    demand: ReservationRequest | None = None
-    """What is to be reserved if it leads, and the limits that this must pass; `None` reserves nothing."""
-    admitted: Admitted | None = None
-    """What is recorded with the prediction if it leads."""
-
-
-class Begun(msgspec.Struct, frozen=True):
-    """What became of a `Begin`."""
-
-    outcome: Outcome
-    prediction: Prediction | None = None
-    """As it is recorded: the new one, or for `replayed` the one of the first request. `None` for the other outcomes."""
-    run: Run | None = None
-    """The run beside it."""
-    saved_microusd: int = 0
-    """For a `hit`: what its run cost."""
-    refusal: Refused | None = None
-    """For `refused`: the limit that is in the way."""
 
 
 class CacheStats(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""When a read of upstream is asked again, and when it is looked for next.
+"""Intervals of reads from upstream: retries after errors, and polls of runs.
 
 See docs/architecture.md, Following a run; docs/replicate-api.md, Errors.
 """
@@ -12,14 +12,15 @@ _RETRIED = frozenset({429, 502, 503, 504})
 
 
 def is_worth_retrying(answer: Answer) -> bool:
-    """Whether a read may be repeated: throttled, or answered by something that is not the API."""
+    """Return whether a read can be retried: it was throttled, or answered by a proxy in front of the API."""
     return answer.status in _RETRIED or answer.is_from_edge
 
 
 def pause(attempt: int, answer: Answer | None, jitter: float) -> float | None:
-    """Return the seconds before the next attempt (the first has number 1), or `None` to give up.
+    """Return the seconds between attempt number `attempt` (from 1) and the next one, or `None` to give up.
 
-    Jitter in [0, 1). A short `Retry-After` of upstream is kept exactly; a longer one is the caller's to wait.
+    `jitter` is in [0, 1). A short `Retry-After` of upstream is used exactly. With a longer one the caller has to wait,
+    so there is no retry here.
     """
     if attempt >= MAX_ATTEMPTS:
         return None
@@ -30,16 +31,16 @@ def pause(attempt: int, answer: Answer | None, jitter: float) -> float | None:
     return longest * (0.5 + jitter / 2)
 
 
-_FIRST_LOOK = 0.02
+_SHORTEST_INTERVAL = 0.02
 _SHARE_OF_AGE = 0.08
-_LONGEST_GAP = 10.0
+_LONGEST_INTERVAL = 10.0
 
 
-def next_look(age: float, active: int, requests_per_minute: float) -> float:
-    """Return the seconds until a run of this age is looked at again.
+def next_poll_seconds(age: float, active: int, requests_per_minute: float) -> float:
+    """Return the seconds until the next poll of a run of this age.
 
-    The gap grows with the age, so that the end is seen within about a tenth of the run's duration. Together the
-    `active` runs stay under half of the account's limit of calls.
+    The interval grows with the age, so that the end is seen within about a tenth of the run's duration. Polls of all
+    `active` runs together use at most half of the account's rate of requests.
     """
     fair = active * 60.0 / max(requests_per_minute / 2, 1.0)
-    return max(min(_LONGEST_GAP, max(_FIRST_LOOK, age * _SHARE_OF_AGE)), fair)
+    return max(min(_LONGEST_INTERVAL, max(_SHORTEST_INTERVAL, age * _SHARE_OF_AGE)), fair)

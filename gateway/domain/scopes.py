@@ -1,6 +1,7 @@
-"""What a key may do: scopes, targets, origins, and how a key narrows what its team may.
+"""Scopes, target patterns and origins of keys, and checks that a key has no more rights than its team.
 
-Targets are named by patterns: `owner/name` where `*` stands for any characters and `?` for one, or `*` alone for all.
+A target pattern is `owner/name`, in which `*` matches any characters and `?` one character, or `*` alone for all
+targets.
 """
 
 import re
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 
 
 class Scope(StrEnum):
-    """One thing that a key may do (docs/architecture.md, Access)."""
+    """A right of a key (docs/architecture.md, Access)."""
 
     READ = "read"
     """Models, versions, collections, hardware, search."""
@@ -26,14 +27,14 @@ class Scope(StrEnum):
     TOKENS = "tokens"
     """Mint browser tokens."""
     ACCOUNT = "account"
-    """See the whole account, every team's work included."""
+    """See the entire account, including all teams' predictions and files."""
     ADMIN = "admin"
-    """The gateway's own admin routes."""
+    """The gateway's admin routes."""
 
 
 DEFAULT_SCOPES: Final = (Scope.READ, Scope.PREDICT, Scope.FILES)
 
-# No name begins with a dot, so `..` is no pattern.
+# Names do not begin with a dot, so `..` does not match.
 _PATTERN: Final = re.compile(r"\*|[A-Za-z0-9_*?-][A-Za-z0-9._*?-]{0,127}/[A-Za-z0-9_*?-][A-Za-z0-9._*?-]{0,127}")
 _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
@@ -42,27 +43,27 @@ _ORIGIN_FORM: Final = "expected an origin (scheme://host or scheme://host:port, 
 
 
 def narrow(team_scopes: Iterable[str], key_scopes: Iterable[str] | None) -> frozenset[Scope]:
-    """Return what both the team and its key allow. A key of `None` narrows nothing; other words are skipped."""
+    """Return the scopes of both the team and its key; of the team if `key_scopes` is `None`. Ignore unknown scopes."""
     allowed = set(team_scopes) if key_scopes is None else set(team_scopes) & set(key_scopes)
     return frozenset(scope for scope in Scope if scope in allowed)
 
 
 def scopes_outside(team_scopes: Iterable[str], wanted: Iterable[str]) -> list[str]:
-    """Return those scopes that the team does not have."""
+    """Return the wanted scopes that the team does not have."""
     has = set(team_scopes)
     return [scope for scope in wanted if scope not in has]
 
 
 def is_pattern(text: str) -> bool:
-    """Say whether a text can name targets: `*`, or `owner/name` with wildcards in either."""
+    """Return whether a text is a target pattern: `*`, or `owner/name` with wildcards in either part."""
     return _PATTERN.fullmatch(text) is not None
 
 
 def covers(wider: str, narrower: str) -> bool:
-    """Say whether every target that `narrower` can name is one that `wider` names.
+    """Return whether `wider` matches every target that `narrower` matches.
 
-    The narrower pattern is matched as a text in which only a `*` of the wider one may stand for a `*`. That never says
-    yes wrongly; it may say no where a human would see that `?*` and `*?` are the same.
+    The narrower pattern is matched as a text, in which only `*` of the wider one matches `*`. The result is never
+    wrongly true. It can be wrongly false: `?*` and `*?` are equivalent, but do not cover each other.
     """
     parts = {"*": ".*", "?": "[^*]"}
     expression = "".join(parts.get(letter, re.escape(letter)) for letter in re.sub(r"\*+", "*", wider))
@@ -70,7 +71,7 @@ def covers(wider: str, narrower: str) -> bool:
 
 
 def patterns_outside(team_models: Iterable[str] | None, wanted: Iterable[str]) -> list[str]:
-    """Return those patterns that no single pattern of the team covers; a team of `None` is not limited."""
+    """Return the wanted patterns that no single pattern of the team covers; none if `team_models` is `None`."""
     if team_models is None:
         return []
     wider = tuple(team_models)
@@ -78,9 +79,9 @@ def patterns_outside(team_models: Iterable[str] | None, wanted: Iterable[str]) -
 
 
 def normal_origin(text: str) -> str:
-    """Spell an origin as a browser sends it (RFC 6454): small letters, no default port. `*` stays.
+    """Normalise an origin to the form that browsers send (RFC 6454): lower case, no default port. `*` stays.
 
-    Raises `ValueError` with what is wrong; a path, a query or a wildcard inside of it make it no origin.
+    Raise `ValueError` with a message if it is no origin; for example, if it has a path, a query or a wildcard.
     """
     if text == "*":
         return text
@@ -94,13 +95,13 @@ def normal_origin(text: str) -> str:
     try:
         port = urlsplit(lowered).port
     except ValueError:
-        raise ValueError("expected an origin whose host and port are valid") from None
+        raise ValueError("expected an origin with a valid host and port") from None
     shown = "" if port is None or port == _DEFAULT_PORTS.get(scheme) else f":{port}"
     return f"{scheme}://{name}{shown}"
 
 
 def origins_outside(team_origins: Iterable[str], wanted: Iterable[str]) -> list[str]:
-    """Return those origins that the team does not list; a team that lists none does not limit its keys' origins."""
+    """Return the wanted origins that the team does not list; none if the team lists no origins."""
     listed = set(team_origins)
     if not listed or "*" in listed:
         return []

@@ -1,9 +1,9 @@
-"""Webhook signatures, as Svix and Standard Webhooks have them: HMAC-SHA256 over `{id}.{timestamp}.{body}`.
+"""Webhook signatures of Svix and Standard Webhooks: HMAC-SHA256 over `{id}.{timestamp}.{body}`.
 
 See docs/replicate-api.md, Webhooks.
 
-A secret is written `whsec_<base64>`; the signature header holds several, parted by spaces, each `v1,<base64>`; any
-match passes, so that secrets can be rotated.
+A secret has the form `whsec_<base64>`. The signature header has one or more signatures of the form `v1,<base64>`,
+separated by spaces. One matching signature is enough, so that secrets can be rotated.
 """
 
 import base64
@@ -12,13 +12,13 @@ import hmac
 from collections.abc import Mapping, Sequence
 
 TOLERANCE_SECONDS = 300.0
-"""How far a sender's clock may be off; more would let old messages be played again (the standard's advice)."""
+"""Maximum difference between timestamp and receiver's clock, as the standard recommends. It limits replay attacks."""
 
 _PREFIX = "whsec_"
 
 
 def key_of(secret: str) -> bytes:
-    """Return the key inside of a written secret. Raise `ValueError` if it is none."""
+    """Return the bytes of a secret. Raise `ValueError` if it is not valid."""
     try:
         return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except binascii.Error as exc:
@@ -26,13 +26,13 @@ def key_of(secret: str) -> bytes:
 
 
 def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """Return the signature of a message in its written form, `v1,<base64>`."""
+    """Return the signature of a message in the form `v1,<base64>`."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
 
 
 def headers(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """Return the headers that a signed message goes with: one signature for each key that is in use."""
+    """Return the headers of a signed message, with one signature per key."""
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
@@ -41,7 +41,7 @@ def headers(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes)
 
 
 def is_signed(key: bytes, given: Mapping[str, str], body: bytes, now: float) -> bool:
-    """Say whether a message was signed with the key, lately. The names of its headers are in small letters."""
+    """Return whether a message has a valid, recent signature of the key. Header names must be in lower case."""
     message_id, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
     if not message_id or not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 16):
         return False

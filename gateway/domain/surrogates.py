@@ -1,8 +1,8 @@
-r"""Half surrogates: escapes like `\ud83d` that lack their other half.
+r"""Lone surrogates: escapes such as `\ud83d` without their other half.
 
-JSON's grammar admits them (RFC 8259, 8.2) and JavaScript writes them when a text was cut inside an emoji, but they are
-no character, and the decoder refuses the whole body. Requests are read as upstream's Go reads them, with U+FFFD in
-their place. Upstream's own bodies keep them, byte for byte.
+JSON's grammar allows them (RFC 8259, 8.2), and JavaScript writes them for a text that was cut inside an emoji. But they
+are no characters, and msgspec refuses a body with one. In requests they are replaced by U+FFFD, as upstream (Go) does.
+Upstream's own bodies keep them, byte for byte.
 """
 
 import re
@@ -12,7 +12,7 @@ from msgspec import Raw
 
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 
-# Everything up to the next half, however much, in one match: the time is linear, and nothing is remembered on the way.
+# One match consumes everything up to the next lone surrogate, without backtracking: the time is linear.
 _NEXT_HALF = re.compile(
     rb"((?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F]..)*+)(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
     re.DOTALL,
@@ -21,7 +21,7 @@ _STAND_IN = re.compile(rb"\\u[eE][0-9a-fA-F]{3}")
 
 
 def without_halves(body: bytes) -> bytes:
-    """Put U+FFFD in the place of every half; a body without any is returned as it is."""
+    """Replace every lone surrogate by U+FFFD; return the same object if there is none."""
     pieces, end = [], 0
     while match := _NEXT_HALF.match(body, end):
         pieces += [match[1], rb"\ufffd"]
@@ -30,9 +30,9 @@ def without_halves(body: bytes) -> bytes:
 
 
 def split(body: bytes) -> dict[str, Raw]:
-    """Take an object's top level apart, the bytes of its values unchanged, halves and all.
+    """Split a JSON object's top level. The bytes of its values stay unchanged, including lone surrogates.
 
-    Raise what the decoder raises for what is no object.
+    Raise the decoder's errors if the body is no JSON object.
     """
     try:
         return _decode(body)
@@ -46,7 +46,7 @@ def split(body: bytes) -> dict[str, Raw]:
 
 
 def _mask(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """Put an escape that occurs nowhere else in the place of every half; return also which stands for which."""
+    """Replace every lone surrogate by an escape that does not occur in the body; also return the replacements."""
     taken = set(_STAND_IN.findall(body))
     free = (name for number in range(0xE000, 0xF000) if (name := rb"\u%x" % number) not in taken)
     pieces: list[bytes] = []

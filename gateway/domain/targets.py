@@ -1,4 +1,4 @@
-"""Targets: what can be run, in every way that it can be named, and the globs that allow them.
+"""Targets: parse what a create asks to run, and match targets against globs.
 
 A create names its target by its route (an official model, a deployment) or by `version`, which has three forms: 64 hex
 digits, `owner/name`, `owner/name:<64 hex>` (docs/replicate-api.md, Routes).
@@ -20,7 +20,7 @@ _BARE = re.compile(VERSION)
 
 
 class TargetKind(StrEnum):
-    """How a target is reached."""
+    """The kind of a target."""
 
     VERSION = "version"
     MODEL = "model"
@@ -28,7 +28,7 @@ class TargetKind(StrEnum):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What a create asks to run. A bare version names no model: its `model` is `None` until it is resolved."""
+    """What a create asks to run. `model` is `None` for a bare version id, until it is resolved."""
 
     kind: TargetKind
     model: str | None
@@ -37,14 +37,14 @@ class Target(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The target as one text: `owner/name`, `owner/name:version`, or the bare version."""
+        """The target as a text: `owner/name`, `owner/name:version`, or the bare version id."""
         if self.model is None:
             return self.version or ""
         return f"{self.model}:{self.version}" if self.version else self.model
 
 
 def parse_version(text: str) -> Target:
-    """Read the `version` of a create. Raise `ValueError` for what is in none of the three forms."""
+    """Parse the `version` of a create. Raise `ValueError` if it has none of the three forms."""
     if _BARE.fullmatch(text):
         return Target(TargetKind.VERSION, None, text)
     if match := _MODEL.fullmatch(text):
@@ -54,13 +54,13 @@ def parse_version(text: str) -> Target:
 
 
 def is_model_name(text: str) -> bool:
-    """Whether the text is `owner/name`."""
+    """Return whether a text has the form `owner/name`."""
     match = _MODEL.fullmatch(text)
     return match is not None and match[3] is None
 
 
 def allows(globs: Sequence[str], model: str) -> bool:
-    """Whether `owner/name` is on an allow-list. `*` stands for any text without a slash; alone, for everything."""
+    """Return whether an allow-list contains `owner/name`. `*` matches any text without a slash; alone, everything."""
     owner, _, name = model.partition("/")
     for glob in globs:
         if glob == "*":
@@ -72,22 +72,22 @@ def allows(globs: Sequence[str], model: str) -> bool:
 
 
 def is_named_by(glob: str, model: str | None) -> bool:
-    """Whether a rule's glob names a target. One whose model is unknown is named by `*` alone."""
+    """Return whether a rule's glob matches a model. An unknown model (`None`) only matches `*`."""
     return glob == "*" or (model is not None and allows((glob,), model))
 
 
 def allows_everything(globs: Sequence[str]) -> bool:
-    """Whether the list keeps nothing out, so that a target need not even be known by name."""
+    """Return whether an allow-list allows everything, so that the model need not be known."""
     return "*" in globs
 
 
 def exact_models(globs: Iterable[str]) -> list[str]:
-    """Return the entries that name one model, so that upstream can be asked whether a version is that model's."""
+    """Return the entries without wildcards: the models that upstream can be asked about."""
     return [glob for glob in globs if is_model_name(glob)]
 
 
 def target_identity(target: Target) -> str:
-    """Name a target in one form: a version by its id however it was posted."""
+    """Return a target's canonical name. A version is named by its id alone, also if a model was given with it."""
     match target.kind:
         case TargetKind.VERSION:
             return f"version:{target.version}"

@@ -1,10 +1,10 @@
-"""Teams, and a caller: who asks, and what this key lets them do.
+"""Teams and callers, and the rights of a caller.
 
-A caller's rights are those of the team narrowed by the key, and by the browser token if there is one. Lists of globs
-are kept one beside the other and each must allow, so that narrowing can only ever narrow.
+A caller's rights are those of its team, restricted by its key, and by its browser token if there is one. The
+allow-lists of all three are kept separately and each must allow a target, so a key or token can never extend rights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -14,7 +14,7 @@ from gateway.domain.targets import allows, allows_everything, exact_models
 
 
 class Team(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant as the config describes it."""
+    """A tenant, from the config."""
 
     name: str
     scopes: frozenset[Scope]
@@ -24,40 +24,44 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     honor_cache_control: bool = False
     allowance: Allowance = NO_LIMITS
     weight: float = 1.0
-    """Its share of the account's rates when teams compete."""
+    """Share of the account's rates when teams compete, relative to other teams' weights."""
     max_wait_seconds: float = 20.0
-    """How long a create over a rate is held before it is refused."""
+    """How long a create over a rate is queued before it is refused."""
+
+
+Teams = Mapping[str, Team]
+"""Every team of the config by its name, in the config's order."""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """A team's key in use."""
+    """The sender of a request: a team's key, or a browser token of the key."""
 
     team: Team
     key_id: str
     key_name: str = ""
     scopes: frozenset[Scope]
     models: tuple[tuple[str, ...], ...]
-    """Allow-lists of team, key and token; a target must be on each."""
+    """Allow-lists of team, key and token. A target must be on each."""
     origins: tuple[str, ...] | None = None
-    """Set for a publishable key: only requests from these pages pass."""
+    """The web origins that requests must come from, for publishable keys and tokens."""
     user: str | None = None
     is_public: bool = False
-    """Whether it is in the hands of a page: a publishable key, or a browser token. What a page says of itself, its
-    user's name above all, does not count."""
+    """Whether it is a publishable key or a browser token, used by a web page. The page's own claims, such as the user
+    in a header, are not trusted."""
     allowance: Allowance = NO_LIMITS
-    """The key's own, which narrows the team's."""
+    """The key's limits, in addition to the team's."""
     token_id: str | None = None
     token_limits: Limits = UNLIMITED
 
     @property
     def counted_as(self) -> str:
-        """Name the key, or the browser token, that is in use."""
+        """The name under which the key, or the browser token, is counted."""
         return self.key_id if self.token_id is None else f"{self.key_id}#{self.token_id}"
 
     def subjects(self, user: str | None = None, address: str | None = None) -> tuple[Subject, ...]:
-        """Return all under whom a request of this user, from this address, is counted, widest first.
+        """Return the subjects that count a request of this user and address, widest first, without unlimited ones.
 
-        Those without limits are left out. `address` is given for callers in public hands only.
+        Pass `address` only for public callers.
         """
         team, key = self.team, self.key_id
         counted = [
@@ -75,36 +79,36 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(subject for subject in counted if subject.limits != UNLIMITED)
 
     def may(self, scope: Scope) -> bool:
-        """Whether the key has a scope."""
+        """Return whether the caller has a scope."""
         return scope in self.scopes
 
     def may_run(self, model: str) -> bool:
-        """Whether `owner/name` is on every allow-list."""
+        """Return whether every allow-list contains `owner/name`."""
         return all(allows(globs, model) for globs in self.models)
 
     @property
     def may_run_anything(self) -> bool:
-        """Whether no list keeps anything out."""
+        """Whether every allow-list allows everything."""
         return all(allows_everything(globs) for globs in self.models)
 
     def named_models(self) -> list[str]:
-        """Return the models that the lists name exactly and that all lists allow."""
+        """Return the models that a list names without wildcards and that all lists allow."""
         named = dict.fromkeys(model for globs in self.models for model in exact_models(globs))
         return [model for model in named if self.may_run(model)]
 
     def owns(self, team: str) -> bool:
-        """Whether work of that team is the caller's to see."""
+        """Return whether the caller can see a team's predictions and files."""
         return team == self.team.name or Scope.ACCOUNT in self.scopes
 
 
 def origin_bound(origins: Sequence[str] | None, origin: str | None) -> bool:
-    """Whether a request may use what is bound to pages: a key, a ticket. One that names no page may not.
+    """Return whether a request with this Origin can use a key or ticket that is restricted to `origins`.
 
-    `None`, and a list without entries, bind to nothing.
+    Without restriction (`None` or empty) every request can. With one, a request without an Origin header cannot.
     """
     return not origins or (origin is not None and origin_allowed(origins, origin))
 
 
 def origin_allowed(origins: Sequence[str], origin: str) -> bool:
-    """Whether a page of this origin is on the list. `*` stands for every origin."""
+    """Return whether a list contains an origin. `*` matches every origin."""
     return "*" in origins or origin.lower() in origins

@@ -1,4 +1,4 @@
-"""Times as Replicate writes them: RFC 3339, UTC, with `Z` and a fraction of varying length.
+"""Parse and format times as Replicate does: RFC 3339, UTC, with `Z` and a fraction of varying length.
 
 See docs/replicate-api.md, Prediction object.
 """
@@ -13,7 +13,7 @@ _RFC3339 = re.compile(
 
 
 def parse(text: str) -> float:
-    """Read a time as epoch seconds, whatever the length of its fraction. A bare date is its midnight.
+    """Parse a time to epoch seconds. The fraction can have any length. A date means its midnight.
 
     Raise `ValueError` for anything else.
     """
@@ -24,9 +24,9 @@ def parse(text: str) -> float:
 
 
 def nanoseconds(text: str) -> int:
-    """Read a time as epoch nanoseconds, exactly: a float's are a quarter of a microsecond apart.
+    """Parse a time to epoch nanoseconds, exactly: floats have a resolution of only a quarter of a microsecond.
 
-    Raise `ValueError` for what is none.
+    Raise `ValueError` if it is no time.
     """
     moment, fraction = _split(text)
     return int(moment.timestamp()) * 10**9 + int(f"{fraction or '':0<9}"[:9])
@@ -42,5 +42,5 @@ def _split(text: str) -> tuple[datetime, str | None]:
 
 
 def render(at: float) -> str:
-    """Write epoch seconds with milliseconds: `2024-04-22T11:15:14.469Z`."""
+    """Format epoch seconds with milliseconds: `2024-04-22T11:15:14.469Z`."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

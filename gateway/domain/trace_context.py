@@ -1,11 +1,11 @@
-"""W3C Trace Context: reading `traceparent`, so that a request's log lines carry the id that its caller knows it by."""
+"""W3C Trace Context: parse `traceparent`, so that a request's log lines have the caller's trace id."""
 
 import re
 from typing import Final
 
 import msgspec
 
-# Version ff is no version; ids of zeros are none; what follows the flags is of later versions (W3C, 3.2).
+# Version ff and ids of zeros are invalid. Later versions can append parts after the flags (W3C, 3.2).
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace>(?!0{32})[0-9a-f]{32})-(?P<parent>(?!0{16})[0-9a-f]{16})"
     r"-(?P<flags>[0-9a-f]{2})(?P<rest>-.*)?"
@@ -14,7 +14,7 @@ _LONGEST: Final = 512
 
 
 class TraceContext(msgspec.Struct, frozen=True):
-    """What a request belongs to, as its caller says."""
+    """The trace that the caller says a request belongs to."""
 
     trace_id: str
     parent_id: str
@@ -22,7 +22,7 @@ class TraceContext(msgspec.Struct, frozen=True):
 
 
 def parse(traceparent: str) -> TraceContext | None:
-    """Read a `traceparent`; `None` for what is none, which a receiver treats as not there."""
+    """Parse a `traceparent`; return `None` if it is invalid, which the standard treats as absent."""
     found = _TRACEPARENT.fullmatch(traceparent) if len(traceparent) <= _LONGEST else None
     if found is None or (found["version"] == "00" and found["rest"] is not None):
         return None
@@ -30,5 +30,5 @@ def parse(traceparent: str) -> TraceContext | None:
 
 
 def write(trace_id: str, parent_id: str, *, is_sampled: bool) -> str:
-    """Write a `traceparent`."""
+    """Return a `traceparent`."""
     return f"00-{trace_id}-{parent_id}-{is_sampled:02x}"

@@ -1,4 +1,4 @@
-"""An answer of upstream as values, and what may be passed on of it."""
+"""A response of upstream, and which parts of it are passed on to callers."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,8 @@ import msgspec
 
 from gateway.domain.problems import CONTENT_TYPE, problem
 
-# What upstream says about the answer itself. Its server, cookies, CDN and connection are not the caller's business.
+#  Headers that describe the response itself. Those about upstream's servers, cookies, CDN and connection are not passed
+#  on.
 PASSED_HEADERS = frozenset(
     {
         "content-type",
@@ -25,7 +26,7 @@ _EDGE_FALLBACK = 502
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Status, headers (lower case, only those that may be passed on) and body."""
+    """Status, headers (lower case, only `PASSED_HEADERS`) and body."""
 
     status: int
     headers: Mapping[str, str]
@@ -33,12 +34,12 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def is_ok(self) -> bool:
-        """Whether it is a success."""
+        """Whether the status is a success."""
         return self.status < 300
 
     @property
     def is_from_edge(self) -> bool:
-        """Whether it is a page of what stands before the API, not an answer of the API.
+        """Whether it is an error of a proxy in front of the API, not of the API.
 
         See docs/replicate-api.md, Errors.
         """
@@ -46,7 +47,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def is_page(self) -> bool:
-        """Whether it is an error told in HTML: the CDN's 413 and its refusals are such, too.
+        """Whether it is an error in HTML, such as the CDN's 413 and 403.
 
         See docs/replicate-api.md, Errors.
         """
@@ -58,22 +59,22 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def passable(headers: Mapping[str, str]) -> dict[str, str]:
-    """Keep the headers that may be passed on, with their names in lower case."""
+    """Return the headers that are passed on, with names in lower case."""
     return {name.lower(): value for name, value in headers.items() if name.lower() in PASSED_HEADERS}
 
 
 def as_json(answer: Answer) -> Answer:
-    """Turn an HTML error page into a problem document; leave every answer of the API as it is."""
+    """Replace an HTML error page by a problem document. Responses of the API stay unchanged."""
     if not answer.is_page:
         return answer
     status = answer.status if answer.status in _EDGE_STATUSES or answer.status < 500 else _EDGE_FALLBACK
     headers = {name: value for name, value in answer.headers.items() if name == "retry-after"}
-    body = problem(status, "Upstream error", f"Replicate answered {answer.status} with a page instead of JSON.")
+    body = problem(status, "Upstream error", f"Replicate answered {answer.status} with an HTML page instead of JSON.")
     return Answer(status, headers | {"content-type": CONTENT_TYPE}, body)
 
 
 def retry_after_seconds(answer: Answer) -> float | None:
-    """Read when upstream wants to be asked again: from `Retry-After`, else from the body's `retry_after`."""
+    """Return the seconds until a retry, from `Retry-After`, else from the body's `retry_after`; `None` if absent."""
     text = answer.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text)

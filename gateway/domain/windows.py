@@ -1,7 +1,7 @@
-"""The days and months in which money and time are counted, by UTC.
+"""Budget windows: days and months, in UTC.
 
-A day is told by its number since the epoch, so that a window is a stretch of whole numbers and nothing has to be rolled
-over when a day or a month ends.
+A day is the number of days since the epoch, so a window is a range of integers and nothing has to be reset when a day
+or a month ends.
 """
 
 import math
@@ -15,24 +15,24 @@ _EPOCH = date(1970, 1, 1).toordinal()
 
 
 class Window(StrEnum):
-    """The two stretches that a budget is given for."""
+    """The window of a budget."""
 
     DAY = "day"
     MONTH = "month"
 
 
 def day_of(at: float) -> int:
-    """Return the day in which a time lies."""
+    """Return the day that contains a time."""
     return math.floor(at / _DAY_SECONDS)
 
 
 def first_day(window: Window, day: int) -> int:
-    """Return the first day of the window in which a day lies."""
+    """Return the first day of the window that contains a day."""
     return day if window is Window.DAY else _number(_date(day).replace(day=1))
 
 
 def ends_at(window: Window, now: float) -> float:
-    """Return when the window that is under way ends, and the next one begins."""
+    """Return when the current window ends, as an epoch time."""
     day = day_of(now)
     if window is Window.DAY:
         return float((day + 1) * _DAY_SECONDS)
@@ -44,17 +44,17 @@ def ends_at(window: Window, now: float) -> float:
 
 
 def month_before(day: int) -> int:
-    """Return the first day of the month before the one in which a day lies."""
+    """Return the first day of the month before the one that contains a day."""
     return first_day(Window.MONTH, first_day(Window.MONTH, day) - 1)
 
 
 def text_of(day: int) -> str:
-    """Write a day: `2026-01-31`."""
+    """Format a day: `2026-01-31`."""
     return _date(day).isoformat()
 
 
 def parse_day(text: str) -> int:
-    """Read a day as `text_of` writes it. Raise `ValueError` for anything else."""
+    """Parse a day in the format of `text_of`. Raise `ValueError` for anything else."""
     try:
         day = date.fromisoformat(text) if _DAY.fullmatch(text) else None
     except ValueError:

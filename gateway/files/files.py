@@ -1,4 +1,4 @@
-"""Files: owned by a team, shown from our own records. `uploads.py` tells how they come about."""
+"""List, show and delete a team's files from the gateway's records. `uploads.py` creates them."""
 
 from gateway.domain.cursors import Cursor
 from gateway.domain.ports.clock import Clock
@@ -14,7 +14,7 @@ PAGE_SIZE = 100
 
 
 class FileService:
-    """Lists, shows and deletes files of a team."""
+    """Lists, shows and deletes the files of a team."""
 
     def __init__(self, store: Files, upstream: Upstream, clock: Clock) -> None:
         self._store = store
@@ -23,31 +23,31 @@ class FileService:
         self._tasks = Tasks()
 
     async def get(self, caller: Caller, file_id: str) -> File:
-        """Return a file of the caller's. Raise `NotFound` for what is unknown, expired, or somebody else's."""
+        """Return a file of the caller's team. Raise `NotFound` if it is unknown, expired, or another team's."""
         file = await self._store.file(file_id)
         if file is None or not caller.owns(file.team) or file.expires_at <= self._clock.now():
             raise NotFound
         return file
 
     async def list(self, caller: Caller, position: Cursor | None = None) -> Page:
-        """List the caller's files, newest first, `PAGE_SIZE` a page."""
+        """List the files of the caller's team, newest first, `PAGE_SIZE` per page."""
         return await self._store.files(team=caller.team.name, limit=PAGE_SIZE, now=self._clock.now(), position=position)
 
     async def delete(self, caller: Caller, file_id: str) -> Answer:
-        """Delete a file upstream, then here. What upstream no longer knows is deleted all the same.
+        """Delete a file upstream, then its record. If upstream does not know the file, the record is deleted anyway.
 
-        Upstream keeps its file for as long as others stand for it.
+        If other records use the same upstream file, only the record is deleted. Return upstream's answer on an error.
         """
         file = await self.get(caller, file_id)
         if await self._store.count_of_upstream_file(file.upstream_id) > 1:
-            await self._tasks.to_the_end(self._store.delete_file(file_id))
+            await self._tasks.run_to_completion(self._store.delete_file(file_id), "delete file")
             return Answer(204, {}, b"")
         answer = await self._upstream.send("files.delete", "DELETE", f"/files/{file.upstream_id}")
         if answer.is_ok or answer.status == 404:
-            await self._tasks.to_the_end(self._store.delete_file(file_id))
+            await self._tasks.run_to_completion(self._store.delete_file(file_id), "delete file")
             return Answer(204, {}, b"")
         return answer
 
     async def close(self) -> None:
-        """Finish what is being written."""
+        """Wait for pending writes."""
         await self._tasks.close()

@@ -1,25 +1,25 @@
-"""Spools: bodies that have to be known to their end before they may go on. They wait on disk, within a bound."""
+"""Temporary storage for request bodies that must be complete before they are processed. Disk use is bounded."""
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import IO
 
 _CHUNK = 256 * 1024
 _IN_MEMORY = 256 * 1024
-"""What is smaller is not worth a file."""
+"""Bodies up to this size stay in memory."""
 
 
 class Spool:
-    """One body: written to its end, then read as often as it is wanted."""
+    """One body: written once, then read any number of times."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._size = 0
 
     async def fill(self, chunks: AsyncIterator[bytes]) -> None:
-        """Take a body in. What `chunks` raises is raised here."""
+        """Write a body. Exceptions of `chunks` propagate."""
         buffer = bytearray()
         async for chunk in chunks:
             buffer += chunk
@@ -36,7 +36,7 @@ class Spool:
             await asyncio.to_thread(self._file.write, data)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Read the body from its beginning."""
+        """Yield the body from its beginning."""
         self._file.seek(0)
         is_small = self._size <= _IN_MEMORY
         while data := self._file.read(_CHUNK) if is_small else await asyncio.to_thread(self._file.read, _CHUNK):
@@ -44,23 +44,23 @@ class Spool:
 
 
 class Spools:
-    """Hands out spools, as long as there is room for them."""
+    """Creates spools within a total size."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
+    def __init__(self, max_bytes: Callable[[], int]) -> None:
+        self._max_bytes = max_bytes
         self.held_bytes = 0
-        """Room that is given out, whether or not it is filled yet."""
+        """Bytes reserved by open spools, whether written or not."""
 
     def has_room(self, size: int) -> bool:
-        """Say whether a body of `size` bytes may be spooled now."""
-        return self.held_bytes + size <= self.max_bytes
+        """Return whether there is room for a body of `size` bytes."""
+        return self.held_bytes + size <= self._max_bytes()
 
     @asynccontextmanager
     async def open(self, size: int) -> AsyncIterator[Spool]:
-        """Give out a spool for at most `size` bytes."""
+        """Open a spool and reserve `size` bytes for it until the context ends."""
         self.held_bytes += size
         try:
-            # In memory until it is worth a file, which has no name and so is gone with the process.
+            # In memory up to a size, then in an unnamed file, which the system deletes when the process dies.
             with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
                 yield Spool(file)
         finally:

@@ -1,9 +1,10 @@
-"""Uploads: sent on as they come in, and identical bytes of a team once while upstream has them.
+"""Upload files to upstream. A team's identical bytes are sent only once, while upstream has them.
 
 See docs/architecture.md, Files and outputs.
 
-Whether bytes are known is known at their end only. So an upload waits in a spool if it may be one that the team has, or
-one that is just under way: where there is a file of about that size. Any other passes straight through.
+Whether an upload repeats an earlier one is known only when all its bytes have arrived. So an upload is spooled first if
+it can be a repetition: if the team has a file, or an upload in progress, of about its size. Any other upload is
+streamed to upstream directly.
 """
 
 import asyncio
@@ -14,27 +15,35 @@ import msgspec
 
 from gateway.domain import ids, times
 from gateway.domain.ports.clock import Clock
-from gateway.domain.ports.observers import UploadObserver
+from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.ports.records import Files
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import File
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
 from gateway.errors import UpstreamBroken
-from gateway.files.rules.uploads import FRAME_BYTES, LEAST_LIFE_SECONDS, Described, another, can_stand_for, sizes
+from gateway.files.rules.uploads import FRAME_BYTES, LEAST_LIFE_SECONDS, Described, another, can_reuse, sizes
 from gateway.files.spool import Spools
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.random_bytes import RandomPool
 from gateway.runtime.tasks import Tasks
 
 _LIFE_SECONDS = 24 * 3600.0
 _ID_BYTES = 16
 _PATIENCE_SECONDS = 5.0
-"""How long an upload that is all here waits for others that may turn out to be equal. A sender who dribbles must not
-hold up the rest of the team for the sake of bytes that are uploaded twice."""
+"""How long a complete upload waits for earlier ones that can be equal. A slow sender must not delay its team's other
+uploads for longer; then the bytes are uploaded twice."""
+
+
+class UploadSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of uploads."""
+
+    max_spool_bytes: int
+    """Room on disk for uploads that wait until their content is known."""
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """A multipart body on its way through. What it was is told once its chunks have passed."""
+    """A multipart upload. `measured` and `described` can be called once `chunks` is exhausted."""
 
     chunks: AsyncIterator[bytes]
     content_type: str
@@ -42,7 +51,7 @@ class Upload(msgspec.Struct, frozen=True):
     """Hex SHA-256 and size in bytes of the content."""
     described: Callable[[], Described]
     length: int | None
-    """Bytes of the body as the caller has announced them."""
+    """Content-Length of the body, if the caller sent one."""
     max_length: int
 
 
@@ -56,33 +65,35 @@ _decode = msgspec.json.Decoder(_Document).decode
 
 
 class UploadService:
-    """Takes uploads."""
+    """Uploads files and records them."""
 
     def __init__(
-        self, store: Files, upstream: Upstream, clock: Clock, observer: UploadObserver, *, max_spool_bytes: int
+        self,
+        store: Files,
+        upstream: Upstream,
+        clock: Clock,
+        observer: DeliveryObserver,
+        settings: LiveSettings[UploadSettings],
     ) -> None:
         self._store = store
         self._upstream = upstream
         self._clock = clock
         self._observer = observer
-        self._spools = Spools(max_spool_bytes)
-        self._under_way = _UnderWay()
+        self._spools = Spools(lambda: settings.value.max_spool_bytes)
+        self._under_way = _UploadsInProgress()
         self._randomness = RandomPool()
         self._tasks = Tasks()
 
-    def reconfigure(self, *, max_spool_bytes: int) -> None:
-        """Give uploads more or less room on disk."""
-        self._spools.max_bytes = max_spool_bytes
-
     @property
     def spooled_bytes(self) -> int:
-        """Room that uploads have in spools."""
+        """Bytes that uploads have reserved in spools."""
         return self._spools.held_bytes
 
     async def upload(self, caller: Caller, upload: Upload) -> tuple[File | None, Answer]:
-        """Have a file upstream and remember whose it is; `None` beside upstream's refusal.
+        """Upload a file, or reuse one with the same bytes, and record it for the caller's team.
 
-        Raise what is wrong with the upload's form, and the upstream errors.
+        Return the file and upstream's answer; the file is `None` if upstream refused it. Raise the errors of the form's
+        parser and the upstream errors.
         """
         room = min(upload.length or upload.max_length, upload.max_length)
         with self._under_way.enter(caller.team.name, upload.length) as earlier:
@@ -105,28 +116,29 @@ class UploadService:
         return await self._store.has_file_of_size(team, smallest, largest, self._clock.now() + LEAST_LIFE_SECONDS)
 
     async def _known(self, caller: Caller, upload: Upload) -> File | None:
-        """Return a new file that stands for one of equal bytes that upstream still has."""
+        """Return a new record for an existing upstream file with the same bytes; `None` if there is none."""
         now, described = self._clock.now(), upload.described()
         sha256, _ = upload.measured()
         for file in await self._store.files_of_content(caller.team.name, sha256, now + LEAST_LIFE_SECONDS):
-            if not can_stand_for(file, described):
+            if not can_reuse(file, described):
                 continue
-            made = another(file, described, ids.file_id(self._randomness.bytes(_ID_BYTES)), caller.key_id, now)
-            # Recorded before upstream is asked: who deletes the other one meanwhile lets upstream keep its file.
-            await self._tasks.to_the_end(self._store.add_file(made))
-            is_there = False
+            new = another(file, described, ids.file_id(self._randomness.bytes(_ID_BYTES)), caller.key_id, now)
+            # Record first, then check upstream: if the other record is deleted meanwhile, the upstream file stays,
+            # because this record uses it.
+            await self._tasks.run_to_completion(self._store.add_file(new), "add file")
+            exists = False
             try:
-                is_there = await self._is_upstream(file.upstream_id)
+                exists = await self._exists_upstream(file.upstream_id)
             finally:
-                # Nobody was told of it, so nobody would delete it: not if upstream is away, nor if the caller has left.
-                if not is_there:
-                    await self._tasks.to_the_end(self._store.delete_file(made.id))
-            if is_there:
-                return made
+                # The caller does not get the id after an error or a cancellation, so it could not delete the record.
+                if not exists:
+                    await self._tasks.run_to_completion(self._store.delete_file(new.id), "delete file")
+            if exists:
+                return new
         return None
 
-    async def _is_upstream(self, upstream_id: str) -> bool:
-        """Ask: it may have been deleted by other ways than the gateway."""
+    async def _exists_upstream(self, upstream_id: str) -> bool:
+        """Return whether upstream has a file. It can have been deleted without the gateway."""
         return (await self._upstream.read("files.get", f"/files/{upstream_id}")).is_ok
 
     async def _send(self, caller: Caller, upload: Upload, chunks: AsyncIterator[bytes]) -> tuple[File | None, Answer]:
@@ -137,7 +149,7 @@ class UploadService:
         try:
             document = _decode(answer.body)
         except (msgspec.MsgspecError, RecursionError) as exc:
-            raise UpstreamBroken("Replicate's answer to the upload could not be understood.") from exc
+            raise UpstreamBroken("Replicate's response to the upload is not valid.") from exc
         sha256, size = upload.measured()
         now = self._clock.now()
         file = File(
@@ -151,38 +163,38 @@ class UploadService:
             upstream_id=document.id,
             document=answer.body.strip(),
         )
-        await self._tasks.to_the_end(self._store.add_file(file))
+        await self._tasks.run_to_completion(self._store.add_file(file), "add file")
         self._observer.uploaded("sent")
         return file, answer
 
     async def close(self) -> None:
-        """Finish what is being written."""
+        """Wait for pending writes."""
         await self._tasks.close()
 
 
-class _UnderWay:
-    """The uploads under way, by team. As many as there are requests, which the server bounds."""
+class _UploadsInProgress:
+    """The uploads in progress, by team. The server's limit on requests bounds their number."""
 
     def __init__(self) -> None:
-        self._flights: dict[str, dict[asyncio.Event, int]] = {}
+        self._by_team: dict[str, dict[asyncio.Event, int]] = {}
 
     @contextmanager
     def enter(self, team: str, length: int | None) -> Iterator[list[asyncio.Event]]:
-        """Be under way; return the ends of earlier ones that may be of the same bytes."""
-        pending_creates = self._flights.setdefault(team, {})
+        """Register an upload until the context ends. Yield the end events of earlier ones of about the same size."""
+        in_progress = self._by_team.setdefault(team, {})
         earlier = [
-            end for end, known in pending_creates.items() if length is not None and abs(known - length) <= FRAME_BYTES
+            end for end, other in in_progress.items() if length is not None and abs(other - length) <= FRAME_BYTES
         ]
         end = asyncio.Event()
         if length is not None:
-            pending_creates[end] = length
+            in_progress[end] = length
         try:
             yield earlier
         finally:
             end.set()
-            pending_creates.pop(end, None)
-            if not pending_creates:
-                self._flights.pop(team, None)
+            in_progress.pop(end, None)
+            if not in_progress:
+                self._by_team.pop(team, None)
 
 
 def _time(text: str | None, otherwise: float) -> float:

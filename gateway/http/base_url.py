@@ -18,13 +18,13 @@ _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,4
 
 def base_of(request: web.Request) -> str:
     """Return the gateway's base URL for this caller, ending in `/v1`. Raise `BadRequest` if `Host` is malformed."""
-    public_url = request.app[SETTINGS].now.public_url
+    public_url = request.app[SETTINGS].value.public_url
     return (public_url or _origin(request)) + "/v1"
 
 
 def own_origins(request: web.Request) -> frozenset[str]:
     """Return the origins by which this caller may address the gateway, in lower case."""
-    public_url = request.app[SETTINGS].now.public_url
+    public_url = request.app[SETTINGS].value.public_url
     known = {_origin(request).lower()}
     if public_url:
         known.add(origin_of(public_url))
@@ -72,7 +72,7 @@ def _origin(request: web.Request) -> str:
 
 
 def _from_trusted_proxy(request: web.Request) -> bool:
-    return is_trusted(request.remote, request.app[SETTINGS].now.trusted_proxies)
+    return is_trusted(request.remote, request.app[SETTINGS].value.trusted_proxies)
 
 
 def is_trusted(remote: str | None, networks: Sequence[IPv4Network | IPv6Network]) -> bool:

@@ -62,7 +62,7 @@ def add_headers(request: web.Request, headers: CIMultiDict[str], origins: Collec
         return
     caller = request.get(CALLER)
     if origins is None:
-        settings = request.app[SETTINGS].now
+        settings = request.app[SETTINGS].value
         origins = settings.origins if caller is None else (*caller.team.origins, *(caller.origins or ()))
     listed = tuple(origins)
     if not origin_allowed(listed, origin):

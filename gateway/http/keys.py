@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from gateway.access.authentication import Authenticator
+from gateway.access.authentication import AccessSettings, Authenticator
 from gateway.access.browser_tokens import TokenService
 from gateway.access.policy import Policy
 from gateway.access.sessions import Sessions
@@ -12,7 +12,7 @@ from gateway.domain.records import PredictionView
 from gateway.domain.teams import Caller
 from gateway.files.files import FileService
 from gateway.files.uploads import UploadService
-from gateway.http.settings import LiveSettings
+from gateway.http.settings import HttpSettings
 from gateway.metrics import Metrics
 from gateway.models.metadata import MetadataService
 from gateway.models.versions import VersionMap
@@ -23,21 +23,25 @@ from gateway.operations.health import Health
 from gateway.operations.recent_errors import RecentErrors
 from gateway.outputs.downloads import OutputService
 from gateway.predictions.create import CreateService
+from gateway.predictions.estimate import EstimateService
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.upstream_webhooks import UpstreamWebhooks
+from gateway.runtime.live import LiveSettings
 from gateway.store.interface import Store
 from gateway.streams.hub import StreamHub
 from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream.replicate import ReplicateClient
 from gateway.webhooks.secrets import WebhookSecrets
 
-SETTINGS = web.AppKey("settings", LiveSettings)
+SETTINGS = web.AppKey("settings", LiveSettings[HttpSettings])
+ACCESS = web.AppKey("access", LiveSettings[AccessSettings])
 CLOCK = web.AppKey("clock", Clock)
 METRICS = web.AppKey("metrics", Metrics)
 UPSTREAM_LIMITER = web.AppKey("upstream_limiter", UpstreamLimiter)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 DASHBOARD = web.AppKey("dashboard", DashboardService)
 CREATES = web.AppKey("creates", CreateService)
+ESTIMATES = web.AppKey("estimates", EstimateService)
 PREDICTIONS = web.AppKey("predictions", PredictionService)
 EXPLAIN = web.AppKey("explain", ExplainService)
 FILES = web.AppKey("files", FileService)

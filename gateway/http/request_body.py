@@ -31,7 +31,7 @@ async def read(request: web.Request) -> bytes:
     or late, `Unprocessable` if it contains the caller's key.
     """
     check_coding(request)
-    settings = request.app[SETTINGS].now
+    settings = request.app[SETTINGS].value
     if (request.content_length or 0) > settings.max_body_bytes:
         raise _too_large(settings.max_body_bytes)
     try:

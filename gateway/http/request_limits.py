@@ -43,7 +43,7 @@ def user_of(request: web.Request) -> str | None:
 
 def address_of(request: web.Request) -> str | None:
     """Return the client's address: the nearest one that is not a trusted proxy. IPv6 addresses are cut to /64."""
-    networks = request.app[SETTINGS].now.trusted_proxies
+    networks = request.app[SETTINGS].value.trusted_proxies
     address = request.remote
     if networks and is_trusted(address, networks):
         # Each proxy appends the address of its client. Entries before the first untrusted address may be forged.
@@ -127,7 +127,7 @@ def _refusal(request: web.Request, exceeded: RateExceeded, clock: Clock) -> Rate
         f"Request was throttled. The limit of your {bucket.of} is {bucket.limit} requests per minute with a burst of "
         f"{bucket.rate.burst} requests. Your rate limit resets in ~{seconds}s.",
         retry_after=seconds,
-        limit=_render(request_rates.standing(bucket, now), clock),
+        limit=_render(request_rates.status(bucket, now), clock),
     )
 
 
@@ -150,7 +150,7 @@ def limits(request: web.Request) -> list[dict[str, object]]:
     """Return the request rates that apply to a request, and their current usage, for `GET /gateway/limits`."""
     clock = request.app[CLOCK]
     now = clock.monotonic()
-    return [_render(request_rates.standing(bucket, now), clock) for bucket in request.get(_BUCKETS, ())]
+    return [_render(request_rates.status(bucket, now), clock) for bucket in request.get(_BUCKETS, ())]
 
 
 def _render(rate: RateStatus, clock: Clock) -> dict[str, object]:

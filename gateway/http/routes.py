@@ -10,7 +10,7 @@ from gateway.domain.links import FILE_ID
 from gateway.domain.scopes import Scope
 from gateway.domain.targets import NAME, OWNER
 from gateway.domain.tickets import FILE_TICKET, OUTPUT_TICKET, TICKET
-from gateway.http.handlers import creates, explain, files, gateway_api, outputs, passthrough, predictions, stream_check
+from gateway.http.handlers import creates, files, gateway_api, outputs, passthrough, predictions, stream_check
 from gateway.http.route import OPEN_ROUTES, ROUTES, Route, template
 from gateway.http.sse import handler
 from gateway.predictions import upstream_webhooks
@@ -96,7 +96,7 @@ OWN: tuple[Route, ...] = (
     Route("POST", "/gateway/estimate", "gateway.estimate", Scope.PREDICT, gateway_api.estimate),
     Route("GET", "/gateway/usage", "gateway.usage", Scope.PREDICT, gateway_api.get_usage),
     Route("GET", "/gateway/limits", "gateway.limits", Scope.PREDICT, gateway_api.get_limits),
-    Route("GET", f"/gateway/explain/{{id:{ID}}}", "gateway.explain", Scope.PREDICT, explain.explain_prediction),
+    Route("GET", f"/gateway/explain/{{id:{ID}}}", "gateway.explain", Scope.PREDICT, gateway_api.explain_prediction),
     Route("POST", upstream_webhooks.PATH, "upstream.webhooks", Scope.PREDICT, gateway_api.take_upstream_webhook),
     Route("GET", _OUTPUT, "outputs.read", Scope.PREDICT, outputs.read_output),
     Route("HEAD", _OUTPUT, "outputs.read", Scope.PREDICT, outputs.read_output),

@@ -4,7 +4,9 @@ Services report to observer protocols, all of which `Metrics` implements.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from gateway.metrics import catalogue
 from gateway.metrics.dashboard import DashboardMetrics
@@ -12,8 +14,21 @@ from gateway.metrics.delivery import DeliveryMetrics, FileMetrics, StreamMetrics
 from gateway.metrics.money import MoneyMetrics
 from gateway.metrics.registry import Read
 from gateway.metrics.traffic import PredictionMetrics, UpstreamMetrics
+from gateway.runtime.live import LiveSettings
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "MetricsSettings"]
+
+
+class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Names that labels may have from the start."""
+
+    teams: Sequence[str]
+    top_targets: int
+    """Targets that are counted by name; the others count as `other`."""
+    targets: Sequence[str] = ()
+    """Targets that the config names."""
+    concurrent_predictions: Mapping[str, int | None] = {}
+    """The limit of each team, `None` for a team without one."""
 
 
 class Metrics(
@@ -27,18 +42,14 @@ class Metrics(
 ):
     """All metrics of a gateway.
 
-    Series of `teams`, `targets` and `routes` exist from the start.
+    Series of the teams and targets in `settings` and of `routes` exist from the start.
     """
 
-    def __init__(
-        self,
-        *,
-        teams: Sequence[str],
-        top_targets: int,
-        targets: Sequence[str] = (),
-        routes: Sequence[str] = (),
-    ) -> None:
-        super().__init__({"teams": teams, "targets": targets, "routes": routes}, {"target": top_targets})
+    def __init__(self, settings: LiveSettings[MetricsSettings], *, routes: Sequence[str] = ()) -> None:
+        now = settings.value
+        super().__init__({"teams": now.teams, "targets": now.targets, "routes": routes}, {"target": now.top_targets})
+        self._show_limits(now)
+        settings.subscribe(self._apply)
         self._answered = {}
         paths = next(label.values for label in catalogue.OVERHEAD.labels)
         self._overheads = {path: self.histogram(catalogue.OVERHEAD, path) for path in paths}
@@ -46,9 +57,14 @@ class Metrics(
         self.add_reader(catalogue.HTTP_IN_FLIGHT, lambda: self.in_flight)
         self.set(catalogue.CONFIG_LOADED_AT, to=time.time())
 
-    def reconfigure(self, *, teams: Sequence[str], top_targets: int, targets: Sequence[str]) -> None:
-        """Add teams and targets, and change the number of targets with a label. Existing series stay."""
-        self.add_known_values({"teams": teams, "targets": targets}, {"target": top_targets})
+    def _apply(self, settings: MetricsSettings) -> None:
+        # Series that there are stay.
+        self.add_known_values({"teams": settings.teams, "targets": settings.targets}, {"target": settings.top_targets})
+        self._show_limits(settings)
+
+    def _show_limits(self, settings: MetricsSettings) -> None:
+        for team, limit in settings.concurrent_predictions.items():
+            self.concurrency_limited(team, limit)
 
     def config_reloaded(self, result: str, at: float) -> None:
         """Count a reload of the config: `taken` or `refused`. `at` is the epoch time of the reload."""

@@ -18,7 +18,8 @@ from gateway.domain.records import Source, Status
 from gateway.domain.windows import Window
 from gateway.metrics.labels import Label, closed
 from gateway.money.rules.usage import Doubt
-from gateway.outputs.ports import COPY_FAILURES, GONE_REASONS
+from gateway.outputs.ports import COPY_FAILURES, REMOVAL_REASONS
+from gateway.predictions.events import Listener
 from gateway.webhooks.rules.deliveries import Result
 
 NAMESPACE = "replicate_gateway"
@@ -153,6 +154,10 @@ CANCELS = _counter("cancels", "Cancels. left: the run continues for others; aske
 QUEUE = _histogram("run_queue_seconds", "Time from create to start of a run.", _RUNS, TARGET)
 RUN = _histogram("run_duration_seconds", "Time from start to end of a run.", _RUNS, TARGET)
 FOLLOWED = _gauge("runs_followed", "Runs that the gateway follows until they end.")
+TRACKING_CRASHES = _counter("tracking_crashes", "Defects while a run was followed. The step is tried again.",
+                            closed("step", "poll", "cancel", "report"))
+LISTENER_FAILURES = _counter("listener_failures", "Failed calls of listeners to events of predictions and runs.",
+                             closed("listener", *Listener))
 ACTIVE = _gauge("runs_active", "Runs in progress, by the team that started them.", TEAM)
 WAITERS = _gauge("waiters", "Waiting requests: for the end of a run (`sync`), for another caller's create of the same "
                  "run (`create`), for a limit (`limit`), for a request rate (`rate`), or for the account's rate of "
@@ -241,7 +246,8 @@ OUTPUTS_STORED = _counter("outputs_stored", "Output files copied.")
 OUTPUTS_STORED_BYTES = _counter("outputs_stored_bytes", "Bytes of output files copied.")
 OUTPUTS_NOT_STORED = _counter("outputs_not_stored", "Failed attempts to copy a file.",
                               closed("reason", *COPY_FAILURES))
-OUTPUTS_GONE = _counter("outputs_gone", "Copies removed before their predictions.", closed("reason", *GONE_REASONS))
+OUTPUTS_GONE = _counter("outputs_gone", "Copies removed before their predictions.",
+                        closed("reason", *REMOVAL_REASONS))
 OUTPUTS_HELD = _gauge("outputs_objects", "Objects in the output store.")
 OUTPUTS_HELD_BYTES = _gauge("outputs_bytes", "Size of the output store.")
 OUTPUTS_PENDING = _gauge("outputs_pending", "Runs whose files are not yet copied.")

@@ -62,9 +62,9 @@ class PredictionMetrics(Registry):
         self.inc(catalogue.CREATED, team, target, source)
         self.inc(catalogue.LOOKUPS, _PREDICTIONS, source)
 
-    def prediction_finished(self, team: str, status: Status) -> None:
-        """Count a prediction that has ended."""
-        self.inc(catalogue.FINISHED, team, status)
+    def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
+        """Count predictions of a team that ended for their callers."""
+        self.inc(catalogue.FINISHED, team, status, by=count)
 
     def cache_bypassed(self, reason: BypassReason) -> None:
         """Count a prediction that cannot be shared, by reason."""
@@ -84,6 +84,14 @@ class PredictionMetrics(Registry):
     def polled(self, served_by: str) -> None:
         """Count a poll answered by the `gateway` or sent `upstream`."""
         self._polled[served_by].inc()
+
+    def tracking_crashed(self, step: str) -> None:
+        """Count a defect while a run was followed."""
+        self.inc(catalogue.TRACKING_CRASHES, step)
+
+    def listener_failed(self, listener: str) -> None:
+        """Count a failed call of a listener."""
+        self.inc(catalogue.LISTENER_FAILURES, listener)
 
     def orphan_resolved(self, result: str) -> None:
         """Count the result of the search for an uncertain create."""

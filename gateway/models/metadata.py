@@ -1,10 +1,9 @@
-"""Metadata: models, versions, collections, hardware, search. Read through, and kept for a while.
+"""Read-through cache of metadata: models, versions, collections, hardware, search.
 
-The same for every team, so one copy serves all. A page is taken apart once; only its two links differ from base to
-base. Callers that ask for the same at once share one upstream read.
+Metadata is the same for every team, so all teams share one entry. A page is parsed once; for each base URL only its two
+links are rewritten. Concurrent equal requests share one upstream read.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from functools import partial
@@ -17,13 +16,23 @@ from gateway.domain.links import PageParts
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.upstream_response import Answer
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
+from gateway.runtime.tasks import Tasks
 
 _OVERHEAD = 1024
 
 
+class MetadataSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How long and how much metadata is kept."""
+
+    ttl_seconds: float
+    """0 keeps nothing."""
+    max_bytes: int
+
+
 class Question(msgspec.Struct, frozen=True):
-    """One read of metadata. Equal questions have one answer."""
+    """One read of metadata; the key of the cache."""
 
     operation: str
     method: str
@@ -34,7 +43,7 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An answer as it is kept."""
+    """A cached answer."""
 
     question: Question
     answer: Answer
@@ -43,12 +52,12 @@ class Entry(msgspec.Struct, frozen=True):
     stored_at: float
 
     def body(self, base: str) -> bytes:
-        """Write the body for a caller who reached the gateway at `base`."""
+        """Return the body for a caller that uses the gateway's base URL `base`."""
         return self.page.render(base) if self.page is not None else self.answer.body
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An answer, and where it came from."""
+    """The result of a lookup. `age` and `ttl` are in seconds."""
 
     entry: Entry
     is_hit: bool
@@ -57,55 +66,50 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class MetadataService:
-    """Answers questions about metadata from memory while that is fresh. `ttl_seconds` of 0 keeps nothing."""
+    """Answers metadata reads from memory while the entry is fresh. With `ttl_seconds` of 0 nothing is cached."""
 
     def __init__(
         self,
         upstream: Upstream,
         clock: Clock,
+        settings: LiveSettings[MetadataSettings],
         *,
-        ttl_seconds: float,
-        max_bytes: int,
         on_lookup: Callable[[bool], None],
     ) -> None:
         self._upstream = upstream
         self._clock = clock
-        self._ttl_seconds = ttl_seconds
+        self._settings = settings
+        settings.subscribe(self._apply)
         self._on_lookup = on_lookup
-        self._entries: LRUCache[Question, Entry] = LRUCache(max_bytes, getsizeof=_size)
+        self._entries: LRUCache[Question, Entry] = LRUCache(settings.value.max_bytes, getsizeof=_size)
         self._generation = 0
-        self._reading: dict[Question, asyncio.Task[Entry]] = {}
+        self._tasks = Tasks()
 
-    def reconfigure(self, *, ttl_seconds: float, max_bytes: int) -> None:
-        """Keep answers for another time, which counts for those that are kept too, or more or fewer of them."""
-        self._ttl_seconds = ttl_seconds
-        self._entries = resize_lru(self._entries, max_bytes)
+    def _apply(self, settings: MetadataSettings) -> None:
+        self._entries = resize_lru(self._entries, settings.max_bytes)
 
     @property
     def size(self) -> int:
-        """Bytes kept."""
+        """Size of the cache in bytes."""
         return int(self._entries.currsize)
 
     async def ask(self, question: Question, *, fresh: bool = False) -> Found:
-        """Answer from memory, or ask upstream. Only successes are kept. `fresh` is for what must not be old."""
-        if not self._ttl_seconds or fresh:
+        """Answer from memory, or read from upstream. Only 200 responses are cached. `fresh` bypasses the cache.
+
+        Raise the upstream errors. Safe to cancel: a shared read continues for the other callers.
+        """
+        ttl = self._settings.value.ttl_seconds
+        if not ttl or fresh:
             return Found(await self._read(question, keep=False), False, 0.0, 0.0)
         now = self._clock.monotonic()
         entry = self._entries.get(question)
-        if entry is not None and now < entry.stored_at + self._ttl_seconds:
+        if entry is not None and now < entry.stored_at + ttl:
             self._on_lookup(True)
             age = now - entry.stored_at
-            return Found(entry, True, age, self._ttl_seconds - age)
+            return Found(entry, True, age, ttl - age)
         self._on_lookup(False)
-        task = self._reading.get(question)
-        if task is None:
-            task = self._reading[question] = asyncio.create_task(self._read(question, keep=True))
-            task.add_done_callback(partial(self._read_ended, question))
-        return Found(await asyncio.shield(task), False, 0.0, self._ttl_seconds)
-
-    def _read_ended(self, question: Question, task: asyncio.Task[Entry]) -> None:
-        if self._reading.get(question) is task:
-            del self._reading[question]
+        read = partial(self._read, question, keep=True)
+        return Found(await self._tasks.single_flight(question, read, f"read {question.path}"), False, 0.0, ttl)
 
     async def _read(self, question: Question, *, keep: bool) -> Entry:
         generation = self._generation
@@ -126,17 +130,14 @@ class MetadataService:
         return entry
 
     def forget(self) -> None:
-        """Drop everything: something was changed upstream through us. Reads under way are not kept."""
+        """Clear the cache, because the gateway has changed something upstream. Reads in progress are not cached."""
         self._generation += 1
         self._entries.clear()
-        self._reading.clear()
+        self._tasks.forget_flights()
 
     async def close(self) -> None:
-        """Abandon the reads that are under way."""
-        tasks = list(self._reading.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancel the reads in progress."""
+        await self._tasks.close(0.0)
 
 
 def _size(entry: Entry) -> int:

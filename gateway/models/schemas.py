@@ -1,13 +1,13 @@
-"""Schemas: what a target's version says of its inputs, read once and kept.
+"""Read and cache the input schemas of targets.
 
-A version's schema never changes and is kept for good (within a bound); which version a model or a deployment stands for
-changes, and is asked again after a while. Those that ask at once share one read. What cannot be had is not asked for
-again at once: a request then counts as not deterministic, and nothing else.
+A version's schema never changes and stays cached until it is evicted. The current version of a model or a deployment
+can change, so those entries expire. Concurrent requests for one target share one read. A failed read is cached for a
+short time too; requests then have no schema and count as not deterministic, without other effects.
 """
 
-import asyncio
 import logging
 from collections.abc import MutableMapping
+from functools import partial
 
 import msgspec
 from cachetools import LRUCache, TTLCache
@@ -18,6 +18,7 @@ from gateway.domain.targets import Target, TargetKind, target_identity
 from gateway.errors import GatewayError
 from gateway.models.rules import schema as schemas
 from gateway.models.rules.schema import InputSchema
+from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ _MAX_KEPT = 5_000
 
 
 class Described(msgspec.Struct, frozen=True):
-    """A target as its fingerprint takes it: in one form, with its schema."""
+    """A target as the fingerprint needs it: its canonical identity and its schema."""
 
     identity: str
     schema: InputSchema | None
@@ -44,7 +45,7 @@ class _Deployment(msgspec.Struct):
 
 
 class SchemaService:
-    """Describes targets."""
+    """Returns the identity and schema of targets."""
 
     def __init__(self, upstream: Upstream, clock: Clock) -> None:
         self._upstream = upstream
@@ -52,10 +53,10 @@ class SchemaService:
         self._current: TTLCache[str, Described] = TTLCache(_MAX_KEPT, _CURRENT_SECONDS, timer=clock.monotonic)
         self._deployed: TTLCache[str, Described] = TTLCache(_MAX_KEPT, _DEPLOYMENT_SECONDS, timer=clock.monotonic)
         self._unknown: TTLCache[str, Described] = TTLCache(_MAX_KEPT, _UNKNOWN_SECONDS, timer=clock.monotonic)
-        self._reading: dict[str, asyncio.Task[Described]] = {}
+        self._tasks = Tasks()
 
     def known(self, target: Target) -> Described | None:
-        """Return what is known of a target without asking anybody."""
+        """Return the cached description of a target; `None` if there is none."""
         identity = target_identity(target)
         for kept in (self._kept, self._current, self._deployed, self._unknown):
             if (described := kept.get(identity)) is not None:
@@ -63,15 +64,14 @@ class SchemaService:
         return None
 
     async def describe(self, target: Target) -> Described:
-        """Describe a target whose model is named. Its schema is `None` where it cannot be had."""
+        """Return the description of a target whose model is known. The schema is `None` if it cannot be read.
+
+        Safe to cancel: a shared read continues for the other callers.
+        """
         if (described := self.known(target)) is not None:
             return described
         identity = target_identity(target)
-        task = self._reading.get(identity)
-        if task is None:
-            task = self._reading[identity] = asyncio.create_task(self._read(target, identity))
-            task.add_done_callback(lambda _: self._reading.pop(identity, None))
-        return await asyncio.shield(task)
+        return await self._tasks.single_flight(identity, partial(self._read, target, identity), f"schema of {identity}")
 
     async def _read(self, target: Target, identity: str) -> Described:
         try:
@@ -86,7 +86,7 @@ class SchemaService:
                     described = await self._of_deployment(target.model or "", identity)
                     kept = self._deployed
         except (GatewayError, ValueError, msgspec.MsgspecError, RecursionError) as exc:
-            logger.warning("a schema could not be read", extra={"target": target.name, "reason": str(exc)})
+            logger.warning("schema could not be read", extra={"target": target.name, "reason": str(exc)})
             described = Described(identity, None)
         if described.schema is None:
             kept = self._unknown
@@ -102,7 +102,7 @@ class SchemaService:
         return schemas.read_schema(answer.body) if answer.is_ok else None
 
     async def _of_deployment(self, name: str, identity: str) -> Described:
-        """A deployment stands for one version at a time; results of another are not its own."""
+        """Include the current version in the identity: results of an earlier version must not be reused."""
         answer = await self._upstream.read("deployments.get", f"/deployments/{name}")
         if not answer.is_ok:
             return Described(identity, None)
@@ -111,8 +111,5 @@ class SchemaService:
         return Described(f"{identity}@{release.version}", version.schema)
 
     async def close(self) -> None:
-        """Abandon the reads that are under way."""
-        tasks = list(self._reading.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancel the reads in progress."""
+        await self._tasks.close(0.0)

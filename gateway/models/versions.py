@@ -1,7 +1,8 @@
-"""The lasting map from a version to its model (docs/architecture.md, Create).
+"""The stored map from version ids to models (docs/architecture.md, Create).
 
-A version may come as a bare id, which names no model. The map is learned from what passes by; a miss is settled by
-asking upstream whether the version is one of the models that a list names exactly.
+A request can name a version by its bare id, without a model. The map is filled from upstream's responses. For an
+unknown version, the gateway asks upstream whether it belongs to one of the models that the caller's allow-lists name
+exactly.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ _NO = 404
 
 
 class VersionMap:
-    """Knows, or finds out, which model a version belongs to."""
+    """Finds the model of a version."""
 
     def __init__(self, store: Versions, upstream: Upstream, *, max_cached: int = 50_000) -> None:
         self._store = store
@@ -27,15 +28,23 @@ class VersionMap:
         self._known: LRUCache[str, str] = LRUCache(max_cached)
 
     async def learn(self, version: str | None, model: str | None) -> None:
-        """Take note of a version's model. What is no plain version id (`hidden`, `dp-…`) is passed over."""
+        """Record a version's model. It is known before the store has answered, and forgotten if the store fails.
+
+        What is not a plain version id (`hidden`, `dp-…`) is ignored. Raise `StoreUnavailable`.
+        """
         if version is None or model is None or len(version) != _VERSION_LENGTH or version in self._known:
             return
-        if is_model_name(model):
+        if not is_model_name(model):
+            return
+        self._known[version] = model
+        try:
             await self._store.learn_version(version, model)
-            self._known[version] = model
+        except BaseException:
+            self._known.pop(version, None)
+            raise
 
     async def model_of(self, version: str) -> str | None:
-        """Name a version's model without asking upstream."""
+        """Return a version's model from the map; `None` if it is unknown."""
         if (known := self._known.get(version)) is not None:
             return known
         if (stored := await self._store.model_of(version)) is not None:
@@ -43,9 +52,10 @@ class VersionMap:
         return stored
 
     async def resolve(self, version: str, candidates: Sequence[str]) -> str | None:
-        """Name a version's model; if it is unknown, ask upstream whether it is one of the candidates.
+        """Return a version's model. If it is unknown, ask upstream whether it is one of `candidates` (at most 20).
 
-        Raise `UpstreamUnavailable`, or what the client raises, when upstream cannot be asked.
+        Return `None` if it is none of them. Raise `UpstreamUnavailable`, or another upstream error, if upstream gives
+        no clear answer.
         """
         if (known := await self.model_of(version)) is not None:
             return known
@@ -55,8 +65,6 @@ class VersionMap:
                 await self.learn(version, model)
                 return model
             if answer.status != _NO:
-                # Throttled or broken: that is no answer to the question.
-                raise UpstreamUnavailable(
-                    "Replicate could not be asked which model this version belongs to.", retry_after=1
-                )
+                # A 429 or an error does not say whether the version belongs to the model.
+                raise UpstreamUnavailable("Replicate did not say which model this version belongs to.", retry_after=1)
         return None

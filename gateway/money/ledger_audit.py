@@ -1,7 +1,8 @@
-"""The bookkeeper: holds the sums to the ledger's lines, frees what is stuck, and forgets what has had its time.
+"""Audit the ledger: compare its sums with its entries, release stuck reservations, delete old entries.
 
-All of it in steps so small that no request notices. That sums drift apart, or a reservation is stuck, should never
-happen: each changes in the step of what it belongs to. It is looked for all the same, mended, and reported.
+The work is done in small steps, so that it delays no request. Sums cannot drift and reservations cannot get stuck
+unless the gateway has a defect, because each changes in the same transaction as what it belongs to. The audit detects,
+repairs and reports such defects.
 """
 
 import asyncio
@@ -10,37 +11,40 @@ from collections.abc import Awaitable, Callable
 
 from gateway.domain import windows
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.windows import Window
 from gateway.errors import GatewayError
 from gateway.money.budget_alerts import Budgets
-from gateway.money.ports import Ledger, MoneyObserver, SharedRuns
+from gateway.money.ports import Ledger, Runs
 from gateway.money.pricing import Pricing
 from gateway.money.rules.audit import Tally
+from gateway.money.settings import MoneySettings
+from gateway.runtime.live import LiveSettings
 
 logger = logging.getLogger(__name__)
 
 _STEP = 50
-_LINES_AT_ONCE = 1000
-_LINES_AT_A_START = 10_000
+_ENTRIES_PER_STEP = 1000
+_ENTRIES_PER_STEP_AT_START = 10_000
 _PAUSE = 0.05
 _HOUR = 3600.0
-_TOLD_AT_MOST = 20
-_TURNS_BETWEEN_AUDITS = 10
+_MAX_SUMS_LOGGED = 20
+_PASSES_BETWEEN_AUDITS = 10
 
 
 class LedgerAuditor:
-    """Looks after the ledger, once a minute."""
+    """Maintains the ledger: one pass a minute."""
 
     def __init__(
         self,
         ledger: Ledger,
-        runs: SharedRuns,
+        runs: Runs,
         pricing: Pricing,
         budgets: Budgets,
         clock: Clock,
-        observer: MoneyObserver,
+        observer: LimitObserver,
+        settings: LiveSettings[MoneySettings],
         *,
-        retain_days: float,
         every_seconds: float = 60.0,
     ) -> None:
         self._ledger = ledger
@@ -49,81 +53,80 @@ class LedgerAuditor:
         self._budgets = budgets
         self._clock = clock
         self._observer = observer
-        self._retain_days = retain_days
+        self._settings = settings
         self._every_seconds = every_seconds
-        self._turns = 0
+        self._passes = 0
         self._audited = 0
 
-    def reconfigure(self, *, retain_days: float) -> None:
-        """Keep lines for another time."""
-        self._retain_days = retain_days
-
     async def start(self) -> None:
-        """Before anything is admitted: hold what is held, and what was spent today, to reservations and lines.
+        """Check the counters against the reservations, and today's sums against the entries. Call before serving.
 
-        The earlier days of the month, of which there may be a million lines, follow at once, in small steps (`run`).
+        `run` checks the earlier days of the month next, in small steps: they can have a million entries.
         """
         wrong = await self._ledger.recount_meters()
-        wrong += await self._audit(windows.day_of(self._clock.now()), _LINES_AT_A_START, pause=0.0)
+        wrong += await self._audit(windows.day_of(self._clock.now()), _ENTRIES_PER_STEP_AT_START, pause=0.0)
         self._report(wrong)
         await self._budgets.check_all()
 
     async def run(self) -> None:
-        """Look after the ledger for ever. A store that is away is tried again at the next turn."""
-        await self._patiently(self.audit_month)
+        """Maintain the ledger until cancelled. When the store fails, the next pass tries again."""
+        await self._log_failure(self.audit_month)
         while True:
             await self._clock.sleep(self._every_seconds)
-            await self._patiently(self.turn)
+            await self._log_failure(self.run_pass)
 
-    async def _patiently(self, work: Callable[[], Awaitable[object]]) -> None:
+    async def _log_failure(self, work: Callable[[], Awaitable[object]]) -> None:
         try:
             await work()
         except GatewayError as exc:
-            logger.warning("the bookkeeper could not finish", extra={"reason": exc.detail})
+            logger.warning("ledger maintenance interrupted", extra={"reason": exc.detail})
 
-    async def turn(self) -> None:
-        """Do once all that is due."""
-        await self._sweep()
+    async def run_pass(self) -> None:
+        """Release stuck reservations, check budgets and delete old entries; audit the sums in every tenth pass."""
+        await self._release_stuck()
         await self._budgets.check_all()
         await self._prune()
-        if self._turns % _TURNS_BETWEEN_AUDITS == 0:
+        if self._passes % _PASSES_BETWEEN_AUDITS == 0:
             await self.audit()
-        self._turns += 1
+        self._passes += 1
 
     async def audit_month(self) -> int:
-        """Compare the sums of every day of the month with their lines."""
+        """Compare the sums of every day of the month with their entries; return how many were wrong."""
         today = windows.day_of(self._clock.now())
         wrong = 0
         for day in range(windows.first_day(Window.MONTH, today), today + 1):
-            wrong += await self._audit(day, _LINES_AT_ONCE, pause=_PAUSE)
+            wrong += await self._audit(day, _ENTRIES_PER_STEP, pause=_PAUSE)
         self._report(wrong)
         return wrong
 
     async def audit(self) -> int:
-        """Compare the sums of today, of yesterday, and of one more day of the month, with their lines."""
+        """Compare the sums of today, yesterday and one more day of the month with their entries.
+
+        Successive calls go through the days of the month. Return how many sums were wrong.
+        """
         today = windows.day_of(self._clock.now())
         month = windows.first_day(Window.MONTH, today)
         self._audited = self._audited + 1 if month <= self._audited + 1 <= today else month
         wrong = await self._ledger.recount_meters()
         for day in {today, max(month, today - 1), self._audited}:
-            wrong += await self._audit(day, _LINES_AT_ONCE, pause=_PAUSE)
+            wrong += await self._audit(day, _ENTRIES_PER_STEP, pause=_PAUSE)
         self._report(wrong)
         return wrong
 
-    async def _audit(self, day: int, lines: int, *, pause: float) -> int:
+    async def _audit(self, day: int, entries: int, *, pause: float) -> int:
         tally, after = Tally(), 0
         while True:
-            audited = await self._ledger.audit_day(day, after, lines)
+            audited = await self._ledger.audit_day(day, after, entries)
             tally.add(audited)
-            if audited.kept is not None:
+            if audited.stored is not None:
                 break
             after = audited.last
             await asyncio.sleep(pause)
-        drifted = tally.drift(audited.kept)
+        drifted = tally.drift(audited.stored)
         if drifted:
             logger.error(
-                "sums differ from the ledger and are made anew",
-                extra={"day": windows.text_of(day), "count": len(drifted), "sums": drifted[:_TOLD_AT_MOST]},
+                "sums differ from the ledger; rebuilding them",
+                extra={"day": windows.text_of(day), "count": len(drifted), "sums": drifted[:_MAX_SUMS_LOGGED]},
             )
             await self._ledger.rebuild_day(day)
         return len(drifted)
@@ -131,33 +134,33 @@ class LedgerAuditor:
     def _report(self, wrong: int) -> None:
         self._observer.ledger_drift(wrong)
         if wrong:
-            logger.error("the ledger had drifted", extra={"count": wrong})
+            logger.error("ledger sums were wrong", extra={"count": wrong})
 
-    async def _sweep(self) -> None:
-        """Free what is held for runs that have ended or are gone."""
+    async def _release_stuck(self) -> None:
+        """Settle or release the reservations of runs that have ended or no longer exist."""
         now = self._clock.now()
         while stuck := await self._ledger.stuck_reservations(_STEP):
-            freed = 0
+            released = 0
             for held in stuck:
                 run = await self._runs.run(held.run_id)
                 settlement = (
                     None if run is None else self._pricing.settlement(run, run.status, run.document, self._clock.now())
                 )
                 if await self._ledger.free_reservation(held.run_id, settlement):
-                    freed += 1
-                    logger.error("a stuck reservation was freed", extra={"run": held.run_id, "team": held.team})
+                    released += 1
+                    logger.error("stuck reservation released", extra={"run": held.run_id, "team": held.team})
                     self._observer.reservation_stuck()
-            if not freed:
+            if not released:
                 break
             await asyncio.sleep(_PAUSE)
         self._observer.unsettled(await self._ledger.unsettled(now - _HOUR))
 
     async def _prune(self) -> None:
-        """Forget lines past their time. Those of the month under way, and of the one before, are kept for the audit."""
+        """Delete entries older than `retain_days`. Entries of this and the previous month stay, for the audit."""
         now = self._clock.now()
         today = windows.day_of(now)
         spent_before = windows.month_before(today)
-        lines_before = min(spent_before, windows.day_of(now - self._retain_days * 86_400))
+        lines_before = min(spent_before, windows.day_of(now - self._settings.value.retain_days * 86_400))
         went = _STEP
         while went == _STEP:
             went = await self._ledger.prune_ledger(

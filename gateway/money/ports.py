@@ -1,136 +1,96 @@
-"""Money: what is held, what was spent and saved, and the sums that budgets are checked against."""
+"""Protocols of money: the ledger and its sums, the runs that are charged, observers, and sending warnings."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.domain.ledger import By, Entry, Reservation, Settlement, Usage
 from gateway.domain.quota import Counters
-from gateway.domain.records import Prediction, Run
+from gateway.domain.records import Run
 from gateway.money.rules.audit import Audited
 
 
 class Ledger(Protocol):
-    """What runs cost and what is held for those under way.
+    """The costs of runs and the reservations of runs in progress.
 
-    Reservations are made by `Sharing.begin` and settled by the steps that end or forget a run (`Predictions`). A line
-    of the ledger and every sum of it change in one step. Days are those of `gateway.domain.windows`.
+    `Sharing.start` makes reservations; the operations that end or delete a run (`Predictions`) settle them. An entry
+    and all sums that it belongs to change in one transaction. Days are those of `gateway.domain.windows`.
     """
 
     async def meters(self, scopes: Sequence[str], now: float) -> dict[str, Counters]:
-        """Return what is counted for each of the scopes at that time, from one snapshot."""
+        """Return the counters of each scope at `now`, from one snapshot."""
         ...
 
     async def usage(
         self, by: By, *, since: int, until: int, team: str | None = None, limit: int = 10_000
     ) -> list[Usage]:
-        """Sum up the days from `since` to `until`, both included, of a team or of each: at most `limit` rows a team.
+        """Sum up the days from `since` to `until`, both included, of one team or of every team.
 
-        Days in their order, everything else by what it cost. Served from sums: the cost follows the number of days,
-        keys, models and users, not that of runs.
+        Return at most `limit` rows per team: days in order, everything else by cost, highest first. Reads daily sums,
+        so the time depends on the number of days, keys, models and users, not on the number of runs.
         """
         ...
 
     async def adjust(self, team: str, microusd: int, reason: str, at: float) -> None:
-        """Add a correction of what a team has spent. Durable. It counts in the team's budgets from then on."""
+        """Add a correction of a team's spending. Durable. It counts in the team's budgets at once."""
         ...
 
     async def spend_of(self, run_id: str) -> Entry | None:
-        """Find the line that settled a run. `None` while it has not been settled, and when the line is kept no more."""
+        """Return the entry that settled a run; `None` if it has not been settled or the entry was deleted."""
         ...
 
     async def newest_spend(self, limit: int) -> list[Entry]:
-        """List what the runs settled last came to, oldest first: those among the ledger's last `limit` lines."""
+        """Return the runs' entries among the ledger's last `limit` entries, oldest first."""
         ...
 
     async def warn_once(self, team: str, name: str, day: int, percent: int) -> bool:
-        """Note that a warning was given, for the window that began on `day`; say whether this was the first time."""
+        """Record a warning for the budget window that began on `day`; return whether it is the first one."""
         ...
 
     async def unsettled(self, before: float) -> int:
-        """Count the reservations made before that."""
+        """Return the number of reservations made before that time."""
         ...
 
     async def stuck_reservations(self, limit: int) -> list[Reservation]:
-        """List reservations whose run has ended or is gone. There should never be any."""
+        """List reservations whose run has ended or does not exist. Without a defect there are none."""
         ...
 
     async def free_reservation(self, run_id: str, settlement: Settlement | None) -> bool:
-        """Settle a run that has ended, or release what is held for one that is gone (`None`). Durable.
+        """Settle a run that has ended, or release the reservation of a run that does not exist (`None`). Durable.
 
-        Return whether anything was freed: not if the run is under way.
+        Return `False`, and change nothing, if the run is in progress.
         """
         ...
 
     async def audit_day(self, day: int, after: int, limit: int) -> Audited:
-        """Sum up at most `limit` lines of a day, beginning after the line `after`.
+        """Sum up at most `limit` entries of a day, beginning after the entry numbered `after`.
 
-        With the last of them, the sums that are kept are read from the same snapshot.
+        The step with the last entry also returns the stored sums, read from the same snapshot.
         """
         ...
 
     async def rebuild_day(self, day: int) -> None:
-        """Make every sum of a day anew from its lines, in one step. Only for days whose lines are all kept."""
+        """Recompute every sum of a day from its entries, in one transaction. Only for days with all entries stored."""
         ...
 
     async def recount_meters(self) -> int:
-        """Compare what is held with the reservations, and correct it, in one step. Return how many were wrong."""
+        """Correct the held amounts to match the reservations, in one transaction; return how many differed."""
         ...
 
     async def prune_ledger(self, *, lines_before: int, spent_before: int, now: float, limit: int) -> int:
-        """Forget at most `limit` lines of days before `lines_before`, users' names of those days, and old counters.
+        """Delete at most `limit` entries of days before `lines_before`, users' names of those days, and old counters.
 
-        Sums by day, key and model stay for good, those of users under `other`. Counters go when no budget asks for them
-        any more: amounts of days before `spent_before`, buckets that are full at `now`. Return how many went, so that
-        the caller can go on.
+        Sums by day, key and model stay forever; sums of users are merged into `other`. Counters are deleted when no
+        budget needs them: amounts of days before `spent_before`, and buckets that are full at `now`. Return how many
+        rows were deleted: `limit` means that there can be more.
         """
         ...
 
 
-class MoneyObserver(Protocol):
-    """Whoever counts money. Amounts in micro-dollars."""
-
-    def spent(self, team: str, microusd: int) -> None:
-        """Note what a run cost."""
-        ...
-
-    def saved(self, team: str, reason: str, microusd: int) -> None:
-        """Note what was saved: by a `hit`, or because it was `joined`."""
-        ...
-
-    def quota_refused(self, team: str, reason: str) -> None:
-        """Note a create that a limit refused. `reason` is `rate`, `concurrency`, `seconds` or `dollars`."""
-        ...
-
-    def charge_doubted(self, reason: str) -> None:
-        """Note a charge that may be other than upstream's own; `reason` is a `gateway.money.rules.usage.Doubt`."""
-        ...
-
-    def budget(self, team: str, window: str, *, limit: int | None, spent: int, reserved: int) -> None:
-        """Note how a team's budget of a `day` or `month` stands; `limit` is `None` where there is none."""
-        ...
-
-    def unsettled(self, count: int) -> None:
-        """Note how many reservations are older than an hour."""
-        ...
-
-    def reservation_stuck(self) -> None:
-        """Note a reservation whose run had ended or was gone, and which was freed."""
-        ...
-
-    def ledger_drift(self, count: int) -> None:
-        """Note how many sums differed from the ledger when they were last compared."""
-        ...
-
-
-class SharedRuns(Protocol):
-    """The runs whose cost is accounted for, and who shared them."""
+class Runs(Protocol):
+    """The runs whose cost is accounted for."""
 
     async def run(self, run_id: str) -> Run | None:
         """Find a run."""
-        ...
-
-    async def predictions_of(self, run_id: str) -> list[Prediction]:
-        """List the predictions that share a run, in order of creation."""
         ...
 
 

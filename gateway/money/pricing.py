@@ -1,6 +1,6 @@
-"""What runs cost, before and after: estimates that are held, settlements that are entered, and what is learned of both.
+"""Estimates of runs before they start, settlements after they end, and the cost history that estimates learn from.
 
-Both are worked out without asking anybody, so that they can go into the store's step with what they belong to.
+Both are computed without I/O, so that the store can write them in the transaction of the create or the end.
 """
 
 import logging
@@ -8,55 +8,55 @@ import logging
 from gateway.domain import documents, ledger
 from gateway.domain.ledger import BETWEEN, Settlement
 from gateway.domain.money import Amounts
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.records import Run, Status
 from gateway.errors import PriceUnknown
-from gateway.money.ports import Ledger, MoneyObserver
+from gateway.money.ports import Ledger
 from gateway.money.rules import cost_history, estimates, pricing
 from gateway.money.rules.cost_history import Recent, Sample
-from gateway.money.rules.pricing import Charge, Price, PriceList, Unpriced
+from gateway.money.rules.pricing import Charge, Price, Unpriced
 from gateway.money.rules.usage import usage_of
+from gateway.money.settings import MoneySettings
+from gateway.runtime.live import LiveSettings
 
 logger = logging.getLogger(__name__)
 
-_LEARNED_LINES = 20_000
-"""How many lines of the ledger are read at a start: what the busiest targets come to stands in the last of them."""
+_ENTRIES_LEARNED = 20_000
+"""Number of ledger entries read at a start. The newest ones cover the targets in frequent use."""
 
 
 class Pricing:
-    """Estimates and charges by one list of prices."""
+    """Estimates and charges runs by the configured price list."""
 
-    def __init__(self, prices: PriceList, observer: MoneyObserver) -> None:
-        self._prices = prices
+    def __init__(self, settings: LiveSettings[MoneySettings], observer: LimitObserver) -> None:
+        self._settings = settings
         self._observer = observer
         self._recent = Recent()
 
-    def reconfigure(self, prices: PriceList) -> None:
-        """Go by another list: also for runs under way, once they end."""
-        self._prices = prices
-
     @property
     def learned(self) -> int:
-        """Of how many targets the last runs are known."""
+        """Number of targets with a cost history."""
         return len(self._recent)
 
     def price_of(self, target: str) -> Price:
-        """Return what a target costs. Raise `PriceUnknown` where nobody has said, and such runs are refused."""
-        price = self._prices.price_of(target)
+        """Return a target's price. Raise `PriceUnknown` if it has none and the config refuses such targets."""
+        price = self._settings.value.prices.price_of(target)
         if isinstance(price, Unpriced):
             raise PriceUnknown(
-                f"What {target} costs is not known to the gateway, which refuses such predictions "
-                '(prices.unknown = "refuse"). Its operator can add a [[prices.models]] for it.'
+                f"No price is configured for {target}, and this gateway refuses predictions without a price "
+                '(prices.unknown = "refuse"). Ask its operator to add a [[prices.models]] entry.'
             )
         return price
 
     def estimate(self, target: str, given: bytes) -> Amounts:
-        """Return what to hold for a run of a target on an input. Raise `PriceUnknown`."""
+        """Return the amounts to reserve for a run of `target` on the input `given`. Raise `PriceUnknown`."""
         price = self.price_of(target)
-        return estimates.estimate(price, self._recent.typical(ledger.model_of(target)), estimates.told_by(given))
+        typical = self._recent.typical(ledger.model_of(target))
+        return estimates.estimate(price, typical, estimates.requested_size(given))
 
     def settlement(self, run: Run, status: Status, document: bytes, now: float) -> Settlement:
-        """Say what a run that has ended came to."""
-        model = ledger.model_of(run.target, _named(document))
+        """Return the final charge of a run that ended with `status` and upstream's `document`."""
+        model = ledger.model_of(run.target, _model_in(document))
         charge = self._charge(model, status, document)
         return Settlement(
             at=now,
@@ -67,51 +67,54 @@ class Pricing:
         )
 
     def basis(self, run: Run) -> Price:
-        """Return the price by which a run is charged, as it is now."""
-        return self._basis(ledger.model_of(run.target, _named(run.document)))
+        """Return the price that applies to a run, by the current price list."""
+        return self._basis(ledger.model_of(run.target, _model_in(run.document)))
 
     def charge(self, run: Run) -> Charge:
-        """Say what a run that has ended comes to by the prices of now, and how."""
-        return self._charge(ledger.model_of(run.target, _named(run.document)), run.status, run.document)
+        """Return the itemised charge of a run that has ended, by the current price list."""
+        return self._charge(ledger.model_of(run.target, _model_in(run.document)), run.status, run.document)
 
     def _basis(self, model: str) -> Price:
-        price = self._prices.price_of(model)
+        prices = self._settings.value.prices
+        price = prices.price_of(model)
         if isinstance(price, Unpriced):
             # It was let in when it had a price, or before there was a rule that refuses it.
-            return pricing.on_hardware(self._prices.default_hardware, self._prices.table)
+            return pricing.on_hardware(prices.default_hardware, prices.table)
         return price
 
     def _charge(self, model: str, status: Status, document: bytes) -> Charge:
         usage = usage_of(document, status)
-        return pricing.charge(self._basis(model), usage, charge_failed=self._prices.charge_failed)
+        return pricing.charge(self._basis(model), usage, charge_failed=self._settings.value.prices.charge_failed)
 
     def note(self, run: Run, settlement: Settlement) -> None:
-        """Count what was settled, and learn from it."""
-        self._observer.spent(run.team, settlement.microusd)
-        for doubt in settlement.reason.split(BETWEEN)[1:]:
-            logger.warning("a charge is in doubt", extra={"run": run.id, "target": run.target, "reason": doubt})
-            self._observer.charge_doubted(doubt)
+        """Learn from what was settled, and count it: last, so that a repeat after a failure counts it once."""
         self._learn(run.id, run.status, settlement)
+        for doubt in settlement.reason.split(BETWEEN)[1:]:
+            logger.warning(
+                "charge may differ from Replicate's", extra={"run": run.id, "target": run.target, "reason": doubt}
+            )
+            self._observer.charge_doubted(doubt)
+        self._observer.spent(run.team, settlement.microusd)
 
     async def load(self, store: Ledger) -> None:
-        """Learn from the runs that earlier processes settled last."""
-        for line in await store.newest_spend(_LEARNED_LINES):
-            status = line.reason.partition(BETWEEN)[0]
+        """Build the cost history from the newest entries of the ledger. Call once, at the start."""
+        for entry in await store.newest_spend(_ENTRIES_LEARNED):
+            status = entry.reason.partition(BETWEEN)[0]
             if status in set(Status):
-                made = Settlement(
-                    at=line.at, microusd=line.microusd, milliseconds=line.milliseconds, target=line.target
+                settlement = Settlement(
+                    at=entry.at, microusd=entry.microusd, milliseconds=entry.milliseconds, target=entry.target
                 )
-                self._learn(line.run_id or "", Status(status), made)
+                self._learn(entry.run_id or "", Status(status), settlement)
 
     def _learn(self, run_id: str, status: Status, settlement: Settlement) -> None:
-        if cost_history.is_telling(status):
+        if cost_history.is_representative(status):
             sample = Sample(settlement.at, run_id, settlement.microusd, settlement.milliseconds)
             self._recent.add(settlement.target, sample)
 
 
-def _named(document: bytes) -> str | None:
-    """Return the model that upstream's body names."""
+def _model_in(document: bytes) -> str | None:
+    """Return the model that upstream's document names; `None` if it names none or cannot be read."""
     try:
-        return documents.read_news(document).model
+        return documents.read_snapshot(document).model
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""What callers, and operators, may see of money: usage from the ledger's sums, and how their limits stand."""
+"""Usage and limits as callers and operators can read them."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ from gateway.money.ports import Ledger
 from gateway.money.rules import refusals, reports
 
 MOST_ROWS = 10_000
-"""Rows of one answer. The total counts all."""
+"""Maximum number of rows per response. The total always covers all rows."""
 
 
 class UsageService:
-    """Answers for money."""
+    """Reports usage from the ledger's sums, and the state of limits from its counters."""
 
     def __init__(self, ledger: Ledger, keys: Keys, clock: Clock) -> None:
         self._ledger = ledger
@@ -24,14 +24,14 @@ class UsageService:
         self._clock = clock
 
     async def usage(self, team: str | None, by: By, since: int, until: int) -> Mapping[str, object]:
-        """Return what a team, or all, used from one day to another, both included."""
+        """Return the usage of a team, or of all teams, from day `since` to day `until`, both included."""
         rows = await self._ledger.usage(by, since=since, until=until, team=team, limit=MOST_ROWS)
         sums = rows if by is By.TEAM else await self._ledger.usage(By.TEAM, since=since, until=until, team=team)
         names = {key.id: key.name for key in await self._keys.keys(team)} if by is By.KEY else {}
         return reports.usage(rows, reports.total_of(sums), by, since, until, key_names=names)
 
     async def limits(self, caller: Caller, user: str | None, address: str | None = None) -> list[dict[str, object]]:
-        """Return how the limits stand under which a caller's runs are counted."""
+        """Return the state of every limit on runs that applies to a caller."""
         allowances, now = allowances_of(caller, user, address), self._clock.now()
         meters = await self._ledger.meters([each.scope for each in allowances], now)
-        return [refusals.shown(standing) for standing in quota.standings(allowances, meters, now)]
+        return [refusals.shown(status) for status in quota.statuses(allowances, meters, now)]

@@ -1,11 +1,13 @@
-"""Gathers what the usage page shows: money from the ledger's sums, as `gateway usage` has it, the rest from who knows.
+"""Collect the data of the usage page: usage from the ledger's sums, as in `gateway usage`, and live state from
+services.
 
-Boards are gathered once a second at most, however many look, and for nobody if nobody looks.
+The data of a board is collected on request and cached for a second, so the cost does not depend on the number of
+viewers.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import msgspec
 from cachetools import TTLCache
@@ -15,14 +17,15 @@ from gateway.domain.ledger import By, Usage
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Run
-from gateway.domain.teams import Team
+from gateway.domain.teams import Teams
 from gateway.domain.windows import Window
 from gateway.money.ports import Ledger
 from gateway.money.rules import projection, reports
-from gateway.operations.ports.dashboard import Figures
+from gateway.operations.ports import Figures
 from gateway.operations.recent_errors import RecentErrors
 from gateway.operations.rules import dashboard_view as board
 from gateway.operations.rules.dashboard_view import MOST_ROWS, ActiveRun, Board, Budget, Live, Refusal
+from gateway.runtime.live import LiveSettings
 
 REFRESH_SECONDS = 1.0
 _MOST_BOARDS = 1000
@@ -30,7 +33,7 @@ _MOST_TROUBLES = 20
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """Who knows what is under way. Where a team may be named, `None` stands for all."""
+    """Functions that return live state. A team of `None` means all teams."""
 
     runs: Callable[[], Iterable[Run]]
     waiting: Callable[[str | None], int]
@@ -38,18 +41,18 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DashboardService:
-    """Makes boards."""
+    """Collects boards."""
 
     def __init__(
         self,
-        teams: Sequence[Team],
+        teams: LiveSettings[Teams],
         ledger: Ledger,
         figures: Figures,
         recent_errors: RecentErrors,
         sources: Sources,
         clock: Clock,
     ) -> None:
-        self.reconfigure(teams)
+        self._teams = teams
         self._ledger = ledger
         self._figures = figures
         self._troubles = recent_errors
@@ -57,10 +60,6 @@ class DashboardService:
         self._clock = clock
         self._boards: TTLCache[str | None, Board] = TTLCache(_MOST_BOARDS, REFRESH_SECONDS, timer=clock.monotonic)
         self._gathering = asyncio.Lock()
-
-    def reconfigure(self, teams: Sequence[Team]) -> None:
-        """Go by other teams from now on."""
-        self._teams = {team.name: team for team in teams}
 
     async def board(self, whose: str | None) -> Board:
         """Return the board of a team, or (`None`) of all. Raise `StoreUnavailable`."""
@@ -86,8 +85,8 @@ class DashboardService:
             until=until,
             total=reports.total_of(by_team),
             days=board.by_days(by_day, since, until),
-            teams=board.dearest(by_team),
-            targets=board.dearest(by_model),
+            teams=board.by_cost(by_team),
+            targets=board.by_cost(by_model),
             budgets=await self._budgets(whose, by_day, now),
             live=Live(
                 requests=self._figures.requests_in_progress() if whose is None else None,
@@ -102,7 +101,7 @@ class DashboardService:
 
     async def _budgets(self, whose: str | None, by_day: Iterable[Usage], now: float) -> tuple[Budget, ...]:
         # Taken once: a reload may take a team out while the ledger is asked.
-        teams = self._teams
+        teams = self._teams.value
         names = [name for name in teams if whose in (None, name)]
         scopes = {name: quota.scope(SubjectKind.TEAM, name) for name in names}
         meters = await self._ledger.meters(list(scopes.values()), now)
@@ -128,7 +127,7 @@ class DashboardService:
 
 
 def _active(runs: Iterable[Run]) -> tuple[ActiveRun, ...]:
-    """Show the runs that have been under way longest: they are what somebody looks for."""
+    """Return the runs that have been in progress longest: these are the interesting ones."""
     oldest = sorted(runs, key=lambda run: run.intended_at)[:MOST_ROWS]
     return tuple(
         ActiveRun(

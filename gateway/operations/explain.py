@@ -1,21 +1,21 @@
-"""Explains a prediction to its owner: what became of it, why it was or was not shared, what it cost, and when."""
+"""Explain a prediction to its owner: how it was handled, why it was or was not shared, its cost and its timeline."""
 
-from collections.abc import Mapping, Sequence
-
+from gateway.access.authentication import AccessSettings
 from gateway.domain.ports.records import Keys
-from gateway.domain.records import Run
+from gateway.domain.records import PredictionView, Run
 from gateway.domain.teams import Caller
 from gateway.money.ports import Ledger
 from gateway.money.pricing import Pricing
-from gateway.operations.ports.explain import HistorySource
 from gateway.operations.rules import explain
-from gateway.operations.rules.explain import Happening, Priced
+from gateway.operations.rules.explain import Priced, TimelineEvent
 from gateway.predictions.ports.predictions import Predictions
 from gateway.predictions.queries import PredictionService
+from gateway.runtime.live import LiveSettings
+from gateway.webhooks.ports import Deliveries
 
 
 class ExplainService:
-    """Gathers what the records know. `sources` are asked for what other parts did."""
+    """Gathers what the records say of a prediction."""
 
     def __init__(
         self,
@@ -24,37 +24,36 @@ class ExplainService:
         ledger: Ledger,
         keys: Keys,
         pricing: Pricing,
-        *,
-        config_keys: Mapping[str, str],
-        sources: Sequence[HistorySource] = (),
+        access: LiveSettings[AccessSettings],
+        deliveries: Deliveries,
     ) -> None:
         self._predictions = predictions
         self._records = records
         self._ledger = ledger
         self._keys = keys
         self._pricing = pricing
-        self.reconfigure(config_keys)
-        self._tellers = sources
-
-    def reconfigure(self, config_keys: Mapping[str, str]) -> None:
-        """Go by other names of the config's keys, by their ids, from now on."""
-        self._config_keys = config_keys
+        self._access = access
+        self._deliveries = deliveries
 
     async def explain(self, caller: Caller, prediction_id: str) -> dict[str, object]:
-        """Explain a prediction of the caller's. Raise `NotFound` for what is unknown and what is somebody else's."""
+        """Explain a prediction of the caller's team. Raise `NotFound` if it is unknown or another team's."""
         known = await self._predictions.owned(caller, prediction_id)
-        # Its identity may have been settled since it was last shown.
+        # Read the record: the cached view can be older than the settling of the run's identity.
         view = await self._records.prediction(prediction_id) or known
-        further: list[Happening] = []
-        for source in self._tellers:
-            further += await source.events(view)
         return explain.explain(
             view,
             await self._priced(view.run),
             key_name=await self._key_name(view.prediction.key_id),
             owns_run=caller.owns(view.run.team),
-            further=further,
+            further=await self._deliveries_of(view),
         )
+
+    async def _deliveries_of(self, view: PredictionView) -> list[TimelineEvent]:
+        """Return the webhooks of this prediction that are queued or were given up."""
+        if view.prediction.webhook is None:
+            return []
+        found = await self._deliveries.deliveries_of(view.prediction.id)
+        return [happening for delivery in found for happening in explain.of_delivery(delivery)]
 
     async def _priced(self, run: Run) -> Priced:
         basis = self._pricing.basis(run)
@@ -63,8 +62,6 @@ class ExplainService:
         return Priced(basis=basis, charge=self._pricing.charge(run), settled=await self._ledger.spend_of(run.id))
 
     async def _key_name(self, key_id: str) -> str | None:
-        """Name a key, whether or not it is still valid."""
-        if (name := self._config_keys.get(key_id)) is not None:
-            return name
-        key = await self._keys.key(key_id)
+        """Return the name of a key, valid or not; `None` if it is unknown."""
+        key = self._access.value.keys.get(key_id) or await self._keys.key(key_id)
         return None if key is None else key.name

@@ -16,13 +16,13 @@ import msgspec
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.errors import GatewayError
-from gateway.operations.ports.health import Ping
+from gateway.operations.ports import Ping
 
 logger = logging.getLogger(__name__)
 
 _UPSTREAM_TTL_SECONDS = 60.0
-_AFTER_TROUBLE_SECONDS = 5.0
-_PATIENCE_SECONDS = 5.0
+_AFTER_FAILURE_SECONDS = 5.0
+_TIMEOUT_SECONDS = 5.0
 _WATCH_SECONDS = 10.0
 _OK = "ok"
 
@@ -43,7 +43,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Health:
-    """Answers readiness probes."""
+    """Runs readiness checks."""
 
     def __init__(self, store: Ping, upstream: Upstream, clock: Clock, token_is_refused: Callable[[], bool]) -> None:
         self._store = store
@@ -102,17 +102,17 @@ class Health:
             stale = self._upstream_result == _OK and self._token_is_refused()
             if not self._upstream_result or now >= self._ask_again_at or stale:
                 self._upstream_result = await self._ask()
-                lasts = _UPSTREAM_TTL_SECONDS if self._upstream_result == _OK else _AFTER_TROUBLE_SECONDS
-                self._ask_again_at = now + lasts
+                ttl = _UPSTREAM_TTL_SECONDS if self._upstream_result == _OK else _AFTER_FAILURE_SECONDS
+                self._ask_again_at = now + ttl
             return self._upstream_result
 
     async def _ask(self) -> str:
         try:
-            # A prober has little patience; upstream's deadlines are for callers.
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            # Probes time out sooner than the upstream client does.
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 answer = await self._upstream.read("account.get", "/account")
         except TimeoutError:
-            return "Replicate does not answer in time."
+            return "Replicate did not answer in time."
         except GatewayError as exc:
             return exc.detail
         return _OK if answer.is_ok else f"GET /account answered {answer.status}"

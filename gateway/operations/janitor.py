@@ -1,6 +1,6 @@
-"""The janitor: removes what is past its time, in steps so small that no request notices.
+"""Delete data and records that are past their retention (docs/architecture.md, Retention).
 
-See docs/architecture.md, Retention.
+Works in small steps, so that it delays no request.
 """
 
 import asyncio
@@ -10,12 +10,14 @@ from functools import partial
 
 from gateway.domain import documents
 from gateway.domain.ports.clock import Clock
-from gateway.domain.ports.observers import CacheObserver
+from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.records import Files
 from gateway.domain.records import Run
 from gateway.errors import GatewayError
+from gateway.operations.settings import RetentionSettings
 from gateway.outputs.rules.outputs import FETCH_SECONDS
 from gateway.predictions.ports.sharing import CreateStore
+from gateway.runtime.live import LiveSettings
 
 logger = logging.getLogger(__name__)
 
@@ -25,64 +27,54 @@ _DAY = 86_400.0
 
 
 class Janitor:
-    """Clears the data of ended runs, deletes old records and expired files, once a minute."""
+    """Evicts cache entries, removes the data of ended runs, and deletes old records and files, once a minute."""
 
     def __init__(
         self,
         predictions: CreateStore,
         files: Files,
         clock: Clock,
+        settings: LiveSettings[RetentionSettings],
         *,
-        max_cache_bytes: int,
-        retain_data_seconds: float,
-        retain_days: float,
         on_cleared: Callable[[], None],
-        observer: CacheObserver | None = None,
+        observer: PredictionObserver | None = None,
         every_seconds: float = 60.0,
     ) -> None:
         self._predictions = predictions
         self._files = files
         self._clock = clock
-        self.reconfigure(
-            max_cache_bytes=max_cache_bytes, retain_data_seconds=retain_data_seconds, retain_days=retain_days
-        )
+        self._settings = settings
         self._on_cleared = on_cleared
         self._observer = observer
         self._every_seconds = every_seconds
 
-    def reconfigure(self, *, max_cache_bytes: int, retain_data_seconds: float, retain_days: float) -> None:
-        """Keep more or less, or for another time, from the next turn on."""
-        self._max_cache_bytes = max_cache_bytes
-        self._retain_data_seconds = retain_data_seconds
-        self._retain_seconds = retain_days * _DAY
-
     async def run(self) -> None:
-        """Clean for ever. A store that is away is tried again at the next turn."""
+        """Clean periodically until cancelled. When the store fails, the next pass tries again."""
         while True:
             await self._clock.sleep(self._every_seconds)
             try:
                 await self.clean()
             except GatewayError as exc:
-                logger.warning("the janitor could not finish", extra={"reason": exc.detail})
+                logger.warning("janitor interrupted", extra={"reason": exc.detail})
 
     async def clean(self) -> None:
-        """Clean once, all that is due."""
+        """Delete everything that is due."""
         now = self._clock.now()
         await self._evict(now)
         await self._clear_data(now)
-        await _in_steps(partial(self._predictions.delete_records, now - self._retain_seconds))
+        await _in_steps(partial(self._predictions.delete_records, now - self._settings.value.retain_days * _DAY))
         await _in_steps(partial(self._files.delete_expired_files, now))
         await _in_steps(partial(self._predictions.delete_expired_idempotency, now))
 
     async def _evict(self, now: float) -> None:
-        evicted = await _in_steps(partial(self._predictions.evict_cache, self._max_cache_bytes, now))
+        evicted = await _in_steps(partial(self._predictions.evict_cache, self._settings.value.max_cache_bytes, now))
         if self._observer is not None:
             self._observer.cache_evicted(evicted)
             kept = await self._predictions.cache_stats(now)
             self._observer.cache_kept(kept.entries, kept.bytes)
 
     async def _clear_data(self, now: float) -> None:
-        before = now - self._retain_data_seconds
+        before = now - self._settings.value.retain_data_seconds
         # Whoever was answered from a result at the last moment is given the time to read it.
         while runs := await self._predictions.runs_to_clear(before, now - FETCH_SECONDS, _STEP):
             for run in runs:
@@ -95,8 +87,8 @@ def _cleared(run: Run) -> bytes:
     try:
         return documents.without_data(run.document)
     except ValueError:
-        # Damaged: then all of it is data, and what remains is that there was a run.
-        logger.exception("a document cannot be read and is cleared whole", extra={"run": run.id})
+        # The document is damaged. Remove all of it, and keep only that there was a run.
+        logger.exception("unreadable document removed entirely", extra={"run": run.id})
         return documents.skeleton(run.upstream_id or "", run.status)
 
 

@@ -1,17 +1,20 @@
-"""What went wrong lately, for the usage page: refused requests and failed runs, each with its explanation.
+"""Recent errors for the usage page: refused requests and failed runs, each with its explanation.
 
-Kept in memory only, for as long as upstream keeps what an error may quote, and bounded for each team by itself, so that
-one that fails without end, or a stranger who tries keys, pushes nobody else's out of sight.
+Kept in memory only, no longer than upstream keeps the data that an error can quote. The number is limited per team, so
+that a team with many errors, or an attacker who tries keys, does not displace the errors of other teams.
 """
 
 from collections import deque
-from collections.abc import Iterable
 
 import msgspec
 
 from gateway.domain.ports.clock import Clock
-from gateway.domain.records import Run, Status
-from gateway.operations.rules.dashboard_view import Trouble
+from gateway.domain.records import Status
+from gateway.domain.run_end import RunEnded
+from gateway.domain.teams import Teams
+from gateway.operations.rules.dashboard_view import RecentError
+from gateway.operations.settings import RetentionSettings
+from gateway.runtime.live import LiveSettings
 
 PER_TEAM = 50
 LONGEST_DETAIL = 300
@@ -25,35 +28,36 @@ _decode = msgspec.json.Decoder(_Ended).decode
 
 
 class RecentErrors:
-    """Remembers what went wrong."""
+    """The recent errors of each team."""
 
-    def __init__(self, teams: Iterable[str], clock: Clock, *, max_age_seconds: float) -> None:
+    def __init__(self, teams: LiveSettings[Teams], clock: Clock, settings: LiveSettings[RetentionSettings]) -> None:
         self._clock = clock
-        self._max_age_seconds = max_age_seconds
-        self._rings: dict[str | None, deque[Trouble]] = {}
-        self.reconfigure(teams)
+        self._settings = settings
+        self._rings: dict[str | None, deque[RecentError]] = {}
+        self._apply(teams.value)
+        teams.subscribe(self._apply)
 
-    def reconfigure(self, teams: Iterable[str]) -> None:
-        """Go by other teams from now on; what a team has that stays is kept."""
-        # What comes from no team that is known is kept together.
-        names = (*dict.fromkeys(teams), None)
+    def _apply(self, teams: Teams) -> None:
+        # Errors of callers without a known team share one ring. What a team that stays has is kept.
+        names = (*teams, None)
         self._rings = {team: self._rings.get(team, deque(maxlen=PER_TEAM)) for team in names}
 
     def note(self, team: str | None, what: str, detail: str, prediction: str | None = None) -> None:
-        """Remember something that went wrong for a caller."""
-        trouble = Trouble(
+        """Record an error of a caller."""
+        error = RecentError(
             at=self._clock.now(), team=team, what=what, detail=detail[:LONGEST_DETAIL], prediction=prediction
         )
-        self._rings.get(team, self._rings[None]).append(trouble)
+        self._rings.get(team, self._rings[None]).append(error)
 
-    async def note_end(self, run: Run) -> None:
+    def on_run_ended(self, ended: RunEnded) -> None:
         """Remember a run that has failed, for the team that started it."""
+        run = ended.run
         if run.status is Status.FAILED:
             self.note(run.team, "failed", _error_of(run.document), run.leader_id or None)
 
-    def newest(self, team: str | None, limit: int) -> tuple[Trouble, ...]:
-        """Return what went wrong last, for a team or (`None`) for anybody, newest first."""
-        since = self._clock.now() - self._max_age_seconds
+    def newest(self, team: str | None, limit: int) -> tuple[RecentError, ...]:
+        """Return the most recent errors of a team, or of everybody (`None`), newest first."""
+        since = self._clock.now() - self._settings.value.retain_data_seconds
         rings = self._rings.values() if team is None else [self._rings.get(team, deque())]
         for ring in rings:
             while ring and ring[0].at < since:

@@ -1,17 +1,17 @@
-"""Tells how long each run took."""
+"""Measure how long runs were queued and how long they took."""
 
-from gateway.domain.ports.observers import RunObserver
-from gateway.domain.records import Run
+from gateway.domain.ports.observers import PredictionObserver
+from gateway.domain.run_end import RunEnded
 from gateway.predictions.rules import run_times
 
 
 class RunTimings:
-    """Acts at the end of runs."""
+    """Reports the times of each run to the metrics."""
 
-    def __init__(self, observer: RunObserver) -> None:
+    def __init__(self, observer: PredictionObserver) -> None:
         self._observer = observer
 
-    async def note_end(self, run: Run) -> None:
-        """Tell of a run that has ended."""
-        queue, seconds = run_times.read(run.document)
-        self._observer.run_ended(run_times.name_of(run.target), queue, seconds)
+    def on_run_ended(self, ended: RunEnded) -> None:
+        """Measure a run, as far as its document has times."""
+        queue, seconds = run_times.read(ended.run.document)
+        self._observer.run_ended(run_times.name_of(ended.run.target), queue, seconds)

@@ -17,13 +17,16 @@ import msgspec
 
 from gateway.domain import documents
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.records import Copy, Run
+from gateway.domain.run_end import RunEnded
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.outputs.eviction import OutputEviction
-from gateway.outputs.ports import CopyFailure, CopyStore, NotCopied, OutputFetcher, OutputObserver, OutputStore, Spool
+from gateway.outputs.ports import CopyFailure, CopyStore, NotCopied, OutputFetcher, OutputStore, Spool
 from gateway.outputs.rules import outputs
 from gateway.outputs.rules.outputs import Files, OutputFile, Persist
 from gateway.runtime.sleep import sleep_until_event
+from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ class Copier:
         fetcher: OutputFetcher,
         keeper: OutputEviction,
         clock: Clock,
-        observer: OutputObserver,
+        observer: DeliveryObserver,
         *,
         persist: Persist,
         max_bytes: int,
@@ -79,6 +82,7 @@ class Copier:
         self._waiting: list[_Job] = []
         self._news = asyncio.Event()
         self._free = asyncio.Semaphore(WORKERS)
+        self._tasks = Tasks()
         self._has_missed = True
         """Whether there may be runs to copy that are not known here: so at the start."""
 
@@ -87,11 +91,17 @@ class Copier:
         """How many runs wait to be copied, or are being."""
         return len(self._known)
 
-    async def note_end(self, run: Run) -> None:
-        """Have the files of a run that has ended copied, if it has any."""
-        self._note(run)
+    def on_run_ended(self, ended: RunEnded) -> None:
+        """Copy the files of a run, if it has any. If this fails, the run is found again in the store's records."""
+        try:
+            self.enqueue(ended.run)
+        except Exception:
+            self._has_missed = True
+            self._news.set()
+            raise
 
-    def _note(self, run: Run) -> None:
+    def enqueue(self, run: Run) -> None:
+        """Copy the files that an ended run has and the output store lacks, while upstream keeps them."""
         if run.ended_at is None or run.data_removed or not outputs.is_copied(run, self._persist):
             return
         dies_at = run.ended_at + outputs.LINKS_DIE_SECONDS
@@ -117,7 +127,7 @@ class Copier:
 
     async def run(self) -> None:
         """Copy for ever; when this is cancelled, what is under way is let go, and found again by the next start."""
-        async with asyncio.TaskGroup() as group:
+        try:
             while True:
                 while self._has_missed and len(self._known) <= MAX_PENDING // 2:
                     await self._look()
@@ -127,7 +137,10 @@ class Copier:
                     await sleep_until_event(self._clock, wait, self._news)
                     continue
                 await self._free.acquire()
-                group.create_task(self._do(heapq.heappop(self._waiting)))
+                job = heapq.heappop(self._waiting)
+                self._tasks.spawn(self._do(job), f"copy {job.run_id}")
+        finally:
+            await self._tasks.close(0.0)
 
     async def _look(self) -> None:
         """Find the runs that ended within the hour and lack copies."""
@@ -136,12 +149,20 @@ class Copier:
         try:
             while runs := await self._records.runs_ended(since=since, after=after, limit=_PAGE):
                 for run in runs:
-                    self._note(run)
+                    self._enqueue_found(run)
                 since, after = runs[-1].ended_at or since, runs[-1].id
         except StoreUnavailable as exc:
             logger.warning("runs to copy could not be looked for", extra={"reason": exc.detail})
             self._has_missed = True
             await self._clock.sleep(outputs.pause(0, 1.0))
+
+    def _enqueue_found(self, run: Run) -> None:
+        try:
+            self.enqueue(run)
+        except Exception:
+            # A defect that one run's document shows must not keep the others from being copied.
+            logger.exception("a run could not be queued for copying", extra={"run": run.id})
+            self._observer.output_not_stored("store")
 
     async def _do(self, job: _Job) -> None:
         """Try a job once. Must not raise."""

@@ -1,7 +1,7 @@
-"""Stored copies as their callers read them: the ticket is the permission (docs/architecture.md, Files and outputs)."""
+"""Serve stored copies. The ticket in the URL grants access, without a key (docs/architecture.md, Files and outputs)."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
@@ -18,16 +18,16 @@ from gateway.predictions.queries import PredictionService
 from gateway.runtime.tasks import Tasks
 
 MAX_READERS = 500
-"""Files that are being sent at a time: each holds a file, or half a megabyte of a bucket's."""
+"""Maximum number of files being sent. Each holds an open file, or half a megabyte of a bucket's object."""
 MAX_READERS_OF_TEAM = 200
-"""A link is read by whoever has it: those of one team's must not take every place."""
+"""The same per team. Anyone can read a public link, so one team's links must not use up all readers."""
 _USES_KEPT = 10_000
 _USE_SECONDS = 60.0
-"""Uses of an object within a minute are noted once."""
+"""Uses of an object within this time are recorded once."""
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A copy that may be read, the run whose it is, and the team whose ticket it was."""
+    """A readable copy, its run, and the team of its prediction."""
 
     copy: Copy
     run: Run
@@ -35,7 +35,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class OutputService:
-    """Finds and opens copies."""
+    """Finds and opens copies for callers."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class OutputService:
         *,
         secret: bytes,
         ttl_seconds: float,
-        when_lost: Callable[[Run], Awaitable[None]] | None,
+        on_lost: Callable[[Run], None] | None,
     ) -> None:
         self._predictions = predictions
         self._records = records
@@ -56,65 +56,66 @@ class OutputService:
         self._clock = clock
         self._secret = secret
         self._ttl_seconds = ttl_seconds
-        self._when_lost = when_lost
+        self._on_lost = on_lost
         self._used: TTLCache[str, None] = TTLCache(_USES_KEPT, _USE_SECONDS, timer=clock.monotonic)
         self._tasks = Tasks()
         self._readers: Counter[str] = Counter()
 
     @property
     def readers(self) -> int:
-        """How many files are being sent."""
+        """Number of files being sent."""
         return self._readers.total()
 
     async def find(self, ticket: str, name: str) -> Found:
-        """Return the copy that a ticket opens. Raise `NotFound` if it opens none, or no longer."""
-        said = tickets.read_output_ticket(ticket)
-        view = await self._predictions.find(said.prediction_id) if said is not None else None
-        if said is None or view is None or view.prediction.canceled_at is not None:
+        """Return the copy that a ticket grants access to. Raise `NotFound` if the ticket is invalid or expired."""
+        parsed = tickets.read_output_ticket(ticket)
+        view = await self._predictions.find(parsed.prediction_id) if parsed is not None else None
+        if parsed is None or view is None or view.prediction.canceled_at is not None:
             raise NotFound
-        copy = next((copy for copy in view.run.copies if copy.place == said.place), None)
-        if copy is None or not tickets.proves(said, self._secret, copy.sha256) or name != outputs.name_of(copy.url):
+        copy = next((copy for copy in view.run.copies if copy.place == parsed.place), None)
+        if copy is None or not tickets.proves(parsed, self._secret, copy.sha256) or name != outputs.name_of(copy.url):
             raise NotFound
         if not outputs.is_alive(copy, self._clock.now(), self._ttl_seconds):
             raise NotFound
         return Found(copy, view.run, view.prediction.team)
 
     def seconds_left(self, found: Found) -> int:
-        """Say how long the ticket opens the copy."""
+        """Return the remaining lifetime of the copy in seconds."""
         return max(0, int(found.copy.stored_at + self._ttl_seconds - self._clock.now()))
 
     @asynccontextmanager
     async def open(self, found: Found) -> AsyncIterator[StoredObject]:
         """Open the bytes of a copy.
 
-        Raise `OutputLost`, before or while they are read: they are given up then, and fetched anew if upstream still
-        has them. Raise `StoreUnavailable` when they cannot be had now.
+        Raise `OutputLost`, here or during reading, if they are missing or damaged. The copy is then removed, and made
+        again if upstream still has the file. Raise `StoreUnavailable` if the output store fails or has too many
+        readers.
         """
         if self.readers >= MAX_READERS or self._readers[found.team] >= MAX_READERS_OF_TEAM:
-            raise StoreUnavailable("Too many files are being sent.", retry_after=1)
+            raise StoreUnavailable("Too many output files are being downloaded at the moment.", retry_after=1)
         self._readers[found.team] += 1
         try:
             async with self._store.read(found.copy.sha256, found.copy.size) as stored:
-                self._note_use(found.copy.sha256)
+                self._record_use(found.copy.sha256)
                 yield stored
         except OutputLost:
             await self._keeper.lost(found.copy.sha256)
-            if self._when_lost is not None:
-                await self._when_lost(msgspec.structs.replace(found.run, copies=()))
+            if self._on_lost is not None:
+                self._on_lost(msgspec.structs.replace(found.run, copies=()))
             raise
         finally:
             self._readers[found.team] -= 1
 
-    def _note_use(self, sha256: str) -> None:
+    def _record_use(self, sha256: str) -> None:
         if sha256 not in self._used:
             self._used[sha256] = None
-            self._tasks.in_background(self._use(sha256))
+            self._tasks.spawn(self._use(sha256), "note use of output")
 
     async def _use(self, sha256: str) -> None:
-        # A use that is not noted costs no more than an earlier eviction.
+        # If a use is not recorded, the object may be evicted earlier. That is not worth an error.
         with suppress(StoreUnavailable):
             await self._records.use_object(sha256, self._clock.now())
 
     async def close(self) -> None:
-        """Finish noting."""
+        """Wait for pending records of uses."""
         await self._tasks.close()

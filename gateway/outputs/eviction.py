@@ -1,8 +1,8 @@
-"""Room in the output store: it is made before bytes come in, and what nobody needs any more is deleted.
+"""Keep the output store within its limits: make room for new objects, and delete objects that no run needs.
 
-Records come first on the way in and last on the way out, so that no byte is without one: an object is claimed before it
-is written, and forgotten after it is deleted. Whoever dies in between leaves a claim that ends, or an object that is
-doomed, and the next turn of `clean` does the rest.
+Every stored byte has a record at all times: an object is claimed before its bytes are written, and its record is
+deleted after its bytes. A process that dies in between leaves a claim that expires, or an object that is marked for
+deletion, and the next pass of `clean` finishes the work.
 """
 
 import asyncio
@@ -10,27 +10,28 @@ import logging
 from collections.abc import Callable
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import DeliveryObserver
 from gateway.errors import GatewayError
-from gateway.outputs.ports import GoneReason, OutputObserver, Outputs, OutputStore
+from gateway.outputs.ports import Outputs, OutputStore, RemovalReason
 
 logger = logging.getLogger(__name__)
 
 CLAIM_SECONDS = 3600.0
-"""How long bytes may take to arrive: longer than any transfer and upload together."""
-_TAKE_SECONDS = 600.0
+"""How long a claim lasts: longer than the deadlines of a download and an upload together."""
+_DELETION_CLAIM_SECONDS = 600.0
 _STEP = 50
 _PAUSE_BETWEEN_STEPS = 0.05
 
 
 class OutputEviction:
-    """Keeps the output store within its bounds: of bytes, of age, and of need."""
+    """Removes copies that are too old or exceed the size limit, and deletes objects that no run needs."""
 
     def __init__(
         self,
         records: Outputs,
         store: OutputStore,
         clock: Clock,
-        observer: OutputObserver,
+        observer: DeliveryObserver,
         *,
         max_bytes: int,
         ttl_seconds: float,
@@ -47,35 +48,35 @@ class OutputEviction:
         self._every_seconds = every_seconds
 
     async def claim(self, sha256: str, size: int) -> bool:
-        """Announce an object and make room for it. False if one of the same bytes is being deleted."""
+        """Claim an object and make room for it. Return `False` if an object with the same bytes is being deleted."""
         now = self._clock.now()
         if not await self._records.claim_object(sha256, size, now, now + CLAIM_SECONDS):
             return False
         if await self._evict(now):
-            await self._delete_doomed()
+            await self._delete_marked()
         return True
 
     async def lost(self, sha256: str) -> None:
-        """Let an object go whose bytes cannot be read: links fall back to upstream's."""
+        """Remove an object whose bytes cannot be read. Predictions show upstream's links again."""
         if await self._records.drop_object(sha256):
-            logger.error("a stored output is lost", extra={"sha256": sha256})
-            self._gone("lost", 1)
+            logger.error("stored output lost", extra={"sha256": sha256})
+            self._count_removed("lost", 1)
 
     async def run(self) -> None:
-        """Clean for ever, at once at first. A store that is away is tried again at the next turn."""
+        """Clean at once and then periodically, until cancelled. When the store fails, the next pass tries again."""
         while True:
             try:
                 await self.clean()
             except GatewayError as exc:
-                logger.warning("the output store could not be cleaned", extra={"reason": exc.detail})
+                logger.warning("output store cleanup failed", extra={"reason": exc.detail})
             await self._clock.sleep(self._every_seconds)
 
     async def clean(self) -> None:
-        """Let go of what is past its time or has no room, and delete what nobody needs."""
+        """Remove copies that are too old or exceed the size limit, and delete objects that no run needs."""
         now = self._clock.now()
         await self._expire(now)
         await self._evict(now)
-        await self._delete_doomed()
+        await self._delete_marked()
         held = await self._records.output_stats()
         self._observer.outputs_held(held.objects, held.bytes)
 
@@ -83,32 +84,32 @@ class OutputEviction:
         dropped = _STEP
         while dropped == _STEP:
             dropped = await self._records.drop_old_copies(now - self._ttl_seconds, _STEP)
-            self._gone("expired", dropped)
+            self._count_removed("expired", dropped)
             await asyncio.sleep(_PAUSE_BETWEEN_STEPS)
 
     async def _evict(self, now: float) -> int:
-        """Let the least recently used go until the rest fits; return how many went."""
+        """Mark the least recently used objects for deletion until the rest fits; return how many were marked."""
         evicted = 0
-        while went := await self._records.evict_objects(self._max_bytes, now, _STEP):
-            self._gone("evicted", went)
-            evicted += went
+        while marked := await self._records.evict_objects(self._max_bytes, now, _STEP):
+            self._count_removed("evicted", marked)
+            evicted += marked
         return evicted
 
-    def _gone(self, reason: GoneReason, count: int) -> None:
+    def _count_removed(self, reason: RemovalReason, count: int) -> None:
         if count:
             self._observer.outputs_gone(reason, count)
             self._on_gone()
 
-    async def _delete_doomed(self) -> None:
+    async def _delete_marked(self) -> None:
         now = self._clock.now()
-        while doomed := await self._records.take_doomed(now, now + _TAKE_SECONDS, _STEP):
-            for sha256 in doomed:
+        while marked := await self._records.claim_deletions(now, now + _DELETION_CLAIM_SECONDS, _STEP):
+            for sha256 in marked:
                 await self._store.delete(sha256)
-                await self._records.forget_object(sha256)
-            self._observer.outputs_deleted(len(doomed))
+                await self._records.delete_object_record(sha256)
+            self._observer.outputs_deleted(len(marked))
 
 
-async def let_go_of_all(records: Outputs) -> None:
-    """Take every copy out of its run: there is no output store any more that could give their bytes."""
+async def remove_all_copies(records: Outputs) -> None:
+    """Remove all copies from their runs. For a config without an output store, in which no copy can be served."""
     while await records.drop_old_copies(float("inf"), _STEP):
         pass

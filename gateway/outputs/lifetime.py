@@ -1,4 +1,4 @@
-"""How long the result of a finished run can answer other requests."""
+"""Compute how long a run's result can be cached."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,14 @@ from gateway.sharing.rules import caching
 
 
 class ResultLifetime:
-    """Combines the cache's time to live with the life of links in the output and of their stored copies."""
+    """Combines the cache's time to live with the lifetime of the output's links and of their stored copies."""
 
     def __init__(self, ttl_of: Callable[[Run], float | None], *, copies_ttl_seconds: float) -> None:
         self._ttl_of = ttl_of
         self._copies_ttl_seconds = copies_ttl_seconds
 
     def keep_until(self, run: Run, document: bytes, ended_at: float) -> float | None:
-        """Return until when a succeeded run may answer others, as epoch seconds; `None` if it may not."""
+        """Return the epoch time until which a successful run can be cached; `None` if it cannot."""
         ttl = self._ttl_of(run)
         if ttl is None:
             return None

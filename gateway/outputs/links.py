@@ -1,4 +1,4 @@
-"""The links of stored copies, as each caller sees them: derived, so that every answer shows the same ones."""
+"""Links to stored copies. They are derived from the prediction, so every response shows the same ones."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from gateway.outputs.rules import outputs
 
 
 class OutputLinks:
-    """Writes the links of copies."""
+    """Replaces upstream's links in predictions by links to stored copies."""
 
     def __init__(self, clock: Clock, *, secret: bytes, ttl_seconds: float) -> None:
         self._clock = clock
@@ -16,11 +16,11 @@ class OutputLinks:
         self._ttl_seconds = ttl_seconds
 
     def are_shown(self, view: PredictionView) -> bool:
-        """Say whether a prediction shows them now."""
+        """Return whether a prediction shows links to copies now."""
         return bool(view.run.copies) and outputs.are_shown(view, self._clock.now())
 
     def of(self, view: PredictionView, base: str) -> Mapping[str, str]:
-        """Return what stands in for upstream's links in a prediction, for a caller who knows the gateway by `base`."""
+        """Return the replacements of upstream's links in a prediction, for a caller of the base URL `base`."""
         if not view.run.copies:
             return {}
         origin = base.removesuffix("/v1")

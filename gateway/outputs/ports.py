@@ -1,4 +1,4 @@
-"""Stored copies of output files: the records of them, their bytes, whoever fetches them, and whoever counts."""
+"""Protocols of stored output files: their records, their bytes, fetching them from upstream, and counting."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -10,105 +10,108 @@ from gateway.domain.records import Copy, Run
 from gateway.predictions.ports.sharing import Sharing
 
 CopyFailure = Literal["unreachable", "refused", "untrusted", "broken", "too_large", "store", "expired"]
-"""Why a file was not copied. `expired`: upstream's link died before it was. `store`: the output store failed."""
+"""Why a file was not copied. `expired`: upstream's link expired before. `store`: the output store failed."""
 COPY_FAILURES: tuple[CopyFailure, ...] = get_args(CopyFailure)
-GoneReason = Literal["evicted", "expired", "lost"]
-"""Why copies went before their predictions: no room, past their time, or their bytes could not be read."""
-GONE_REASONS: tuple[GoneReason, ...] = get_args(GoneReason)
+RemovalReason = Literal["evicted", "expired", "lost"]
+"""Why copies were removed before their predictions: size limit, age limit, or unreadable bytes."""
+REMOVAL_REASONS: tuple[RemovalReason, ...] = get_args(RemovalReason)
 
 
 class OutputStats(msgspec.Struct, frozen=True):
-    """What the output store holds."""
+    """Number and total size of the stored objects."""
 
     objects: int
     bytes: int
 
 
 class Outputs(Protocol):
-    """Which run has copies of which objects. An object is known by the SHA-256 of its bytes, whoever's they are.
+    """Records of the copies of runs, and of the objects that hold their bytes. An object is named by its SHA-256.
 
-    An object is *claimed* before its bytes are written, so that every byte that a crash leaves behind has a record.
-    *Owned* while the copies of some run name it. *Doomed* when nothing does: then its bytes are deleted, then its
-    record; meanwhile it can be neither claimed nor owned.
+    An object is *claimed* before its bytes are written, so that bytes left by a crash have a record. It is *owned*
+    while copies of a run refer to it. It is *marked for deletion* when none does; its bytes are deleted first, then its
+    record, and until then it can be neither claimed nor owned.
     """
 
     async def runs_ended(self, *, since: float, after: str = "", limit: int = 50) -> list[Run]:
-        """List ended runs whose data is kept, that ended at `since` or later, by end and id.
+        """List runs with data that ended at `since` or later, in order of end and id.
 
-        Those that ended at `since` itself are listed only beyond the id `after`: a page begins after the one before.
+        Of the runs that ended exactly at `since`, only those with an id above `after` are listed. So a page begins
+        after the last run of the previous page.
         """
         ...
 
     async def claim_object(self, sha256: str, size: int, now: float, until: float) -> bool:
-        """Announce that bytes are about to be written. Durable. False if the object is doomed: try again later."""
+        """Claim an object whose bytes will be written. Durable. Return `False` if it is marked for deletion: retry."""
         ...
 
     async def keep_copies(self, run_id: str, copies: Sequence[Copy], cache_until: float | None) -> Run | None:
-        """Give an ended run its copies, in the place of those it had, and let it be shared longer. Kept. One step.
+        """Replace the copies of an ended run and extend its caching. Kept. Atomic.
 
-        The copies' objects become owned, and their claims end. Copies whose objects are unknown or doomed are left
-        out. `cache_until` counts only if none was left out, and the run may answer later requests as it is; it never
-        shortens their time. Return the run as it is then; `None` if it has not ended, or its data was removed.
+        The objects become owned and their claims end. Copies whose object is unknown or marked for deletion are left
+        out. `cache_until` applies only if none was left out and the run is cached, and never shortens the caching.
+        Return the updated run; `None` if it has not ended or its data was removed.
         """
         ...
 
     async def use_object(self, sha256: str, now: float) -> None:
-        """Note that an object was read, for eviction."""
+        """Record that an object was read, for eviction."""
         ...
 
     async def drop_object(self, sha256: str) -> bool:
-        """Doom an object whose bytes are lost. One step. Return whether it was known and not doomed yet.
+        """Mark an object for deletion and remove its copies from all runs. Atomic.
 
-        Its copies are taken out of their runs, which are then shared no longer than upstream's own links live.
+        These runs are then cached only as long as upstream's links live. Return `False` if the object is unknown or
+        already marked.
         """
         ...
 
     async def drop_old_copies(self, stored_before: float, limit: int) -> int:
-        """Take copies that were stored before that out of their runs, at most `limit`, as `drop_object` does.
+        """Remove at most `limit` copies that were stored before a time, with the effects of `drop_object` on their
+        runs.
 
-        Objects that nobody owns any more are doomed. Return how many copies went.
+        Objects without an owner are marked for deletion. Return how many copies were removed.
         """
         ...
 
     async def evict_objects(self, max_bytes: int, now: float, limit: int = 50) -> int:
-        """Doom the least recently used objects until the rest fits, as `drop_object` does. Return how many went.
+        """Drop the least recently used objects until the rest fits, at most `limit`; return how many.
 
-        At most `limit` go at a time. Objects that are claimed at `now` stay.
+        Objects that are claimed at `now` stay.
         """
         ...
 
-    async def take_doomed(self, now: float, until: float, limit: int = 50) -> list[str]:
-        """Take doomed objects to delete their bytes: nobody else is given them until then.
+    async def claim_deletions(self, now: float, until: float, limit: int = 50) -> list[str]:
+        """Claim objects that are marked for deletion, in order to delete their bytes. The claim lasts until `until`.
 
-        Objects whose claim has ended without an owner are doomed first.
+        Objects whose claim expired without an owner are marked first.
         """
         ...
 
-    async def forget_object(self, sha256: str) -> None:
-        """Forget a doomed object: its bytes are deleted."""
+    async def delete_object_record(self, sha256: str) -> None:
+        """Delete the record of an object whose bytes were deleted."""
         ...
 
     async def output_stats(self) -> OutputStats:
-        """Count the objects that are not doomed, and their bytes."""
+        """Return the number and size of the objects that are not marked for deletion."""
         ...
 
 
 class CopyStore(Outputs, Sharing, Protocol):
-    """What copying asks of the store."""
+    """The roles of the store that copying needs."""
 
 
 class Spool(Protocol):
-    """Bytes on their way into the output store."""
+    """A new object that is being written to the output store."""
 
     size: int
-    """How many there are so far."""
+    """Number of bytes so far."""
 
     async def write(self, chunk: bytes) -> None:
-        """Add some."""
+        """Append bytes."""
         ...
 
     async def finish(self) -> str:
-        """Bring all of them to disk; return their SHA-256 (hex)."""
+        """Sync all bytes to disk; return their hex SHA-256."""
         ...
 
 
@@ -116,95 +119,67 @@ class StoredObject(Protocol):
     """An object that is open for reading."""
 
     file: BinaryIO | None
-    """Where it is a plain file: for the operating system to send. Not to be read on the event loop."""
+    """The file, if the object is a plain file, for `sendfile`. Do not read it on the event loop."""
 
     def blocks(self, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Give the bytes from `start` up to `stop`, in blocks of at most a megabyte.
+        """Yield the bytes from `start` to `stop` (exclusive), in blocks of at most a megabyte.
 
-        Raise `gateway.errors.OutputLost` when they are not there, `StoreUnavailable` when they cannot be read now.
+        Raise `OutputLost` if they are missing or damaged, `StoreUnavailable` if the output store fails.
         """
         ...
 
 
 class OutputStore(Protocol):
-    """The bytes of objects, by their SHA-256. All methods raise `gateway.errors.StoreUnavailable` when it is away."""
+    """The bytes of objects, by SHA-256. All methods raise `StoreUnavailable` if the output store fails."""
 
     async def open(self) -> None:
-        """Make ready, and remove what a process that died had begun to write."""
+        """Prepare the output store, and remove unfinished files of processes that died."""
         ...
 
     async def close(self) -> None:
-        """Let go."""
+        """Release its resources."""
         ...
 
     def spool(self) -> AbstractAsyncContextManager[Spool]:
-        """Take bytes in; what has not been `put` by the end of the context leaves nothing behind."""
+        """Open a spool. Bytes that were not `put` by the end of the context are removed."""
         ...
 
     async def put(self, spool: Spool, sha256: str) -> None:
-        """Keep what was spooled, whole or not at all. An object that is there already stays one."""
+        """Store a finished spool atomically. An object of this name can exist already."""
         ...
 
     def read(self, sha256: str, size: int) -> AbstractAsyncContextManager[StoredObject]:
-        """Open an object. Raise `gateway.errors.OutputLost` if it is not there, or not of that size."""
+        """Open an object. Raise `OutputLost` if it does not exist or has another size."""
         ...
 
     async def delete(self, sha256: str) -> None:
-        """Delete an object's bytes, if they are there."""
+        """Delete an object's bytes. Do nothing if they do not exist."""
         ...
 
 
 class Fetched(msgspec.Struct):
-    """A file of upstream's, about to be read."""
+    """A file that upstream has begun to send."""
 
     content_type: str
     size: int | None
-    """As upstream announces it."""
+    """The Content-Length, if upstream sent one."""
     chunks: AsyncIterator[bytes]
 
 
 class NotCopied(Exception):
-    """A file of upstream's could not be fetched or kept. No caller hears of it."""
+    """A file could not be fetched or stored. Callers do not see this error."""
 
     def __init__(self, reason: CopyFailure, detail: str, *, is_final: bool = False) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.is_final = is_final
-        """Whether another try would end the same."""
+        """Whether a retry cannot succeed."""
 
 
 class OutputFetcher(Protocol):
-    """Whoever fetches output files from upstream."""
+    """Fetches output files from upstream."""
 
     def open(self, url: str) -> AbstractAsyncContextManager[Fetched]:
-        """Open a file. Raise `NotCopied` for whatever goes wrong, until the context ends."""
-        ...
-
-
-class OutputObserver(Protocol):
-    """Whoever counts copies."""
-
-    def output_stored(self, size: int) -> None:
-        """Note a file that was copied, of so many bytes."""
-        ...
-
-    def output_not_stored(self, reason: CopyFailure) -> None:
-        """Note an attempt to copy a file that came to nothing."""
-        ...
-
-    def outputs_gone(self, reason: GoneReason, count: int) -> None:
-        """Note objects that went (for `expired`: copies)."""
-        ...
-
-    def outputs_deleted(self, count: int) -> None:
-        """Note objects whose bytes were deleted: those that went, and those that no prediction needs any more."""
-        ...
-
-    def outputs_held(self, objects: int, size: int) -> None:
-        """Note how many objects the output store has, and their bytes."""
-        ...
-
-    def output_served(self, size: int) -> None:
-        """Note bytes of copies that were sent to callers."""
+        """Open a file. Raise `NotCopied` for every failure, until the context ends."""
         ...

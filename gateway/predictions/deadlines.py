@@ -1,8 +1,8 @@
-"""Deadlines: `Cancel-After`, kept for each caller's prediction, whoever shares its run.
+"""Deadlines: `Cancel-After`, kept for each prediction, whichever other predictions share its run.
 
 See docs/architecture.md, Decisions 6.
 
-One task sleeps until the nearest one. Deadlines are in the store, so a restart loses none.
+One task sleeps until the nearest deadline. Deadlines are in the store, so a restart loses none.
 """
 
 import asyncio
@@ -18,11 +18,12 @@ from gateway.runtime.sleep import sleep_until_event
 logger = logging.getLogger(__name__)
 
 _PAGE = 500
-_AFTER_TROUBLE_SECONDS = 1.0
+_AFTER_ERROR_SECONDS = 1.0
+_AFTER_DEFECT_SECONDS = 30.0
 
 
 class Deadlines:
-    """Ends predictions whose time is over by calling `expire` with their ids."""
+    """Calls `expire` with the id of each prediction whose deadline has come."""
 
     def __init__(self, store: Sharing, clock: Clock, expire: Callable[[str], Awaitable[None]]) -> None:
         self._store = store
@@ -33,11 +34,11 @@ class Deadlines:
 
     @property
     def pending(self) -> int:
-        """How many deadlines are being waited for."""
+        """How many deadlines are still to come."""
         return len(self._heap)
 
     async def resume(self) -> None:
-        """Take up the deadlines that the store knows."""
+        """Add the deadlines of the store."""
         after = ""
         while predictions := await self._store.deadlines(after=after, limit=_PAGE):
             after = predictions[-1].id
@@ -46,13 +47,13 @@ class Deadlines:
                     self.add(prediction.deadline_at, prediction.id)
 
     def add(self, at: float, prediction_id: str) -> None:
-        """Wait for one more. A prediction that ends earlier is simply found ended."""
+        """Add a deadline. If the prediction has ended by then, `expire` changes nothing."""
         heapq.heappush(self._heap, (at, prediction_id))
         if self._heap[0] == (at, prediction_id):
             self._nearer.set()
 
     async def run(self) -> None:
-        """Keep deadlines for ever."""
+        """Call `expire` at each deadline, until cancelled. A call that fails is repeated later."""
         while True:
             self._nearer.clear()
             if not self._heap:
@@ -69,4 +70,8 @@ class Deadlines:
                 logger.info("a deadline came for a prediction that is gone")
             except GatewayError as exc:
                 logger.warning("a deadline could not be kept yet", extra={"reason": exc.detail})
-                heapq.heappush(self._heap, (self._clock.now() + _AFTER_TROUBLE_SECONDS, prediction_id))
+                heapq.heappush(self._heap, (self._clock.now() + _AFTER_ERROR_SECONDS, prediction_id))
+            except Exception:
+                # The deadlines of all other predictions depend on this task.
+                logger.exception("a deadline could not be kept", extra={"prediction": prediction_id})
+                heapq.heappush(self._heap, (self._clock.now() + _AFTER_DEFECT_SECONDS, prediction_id))

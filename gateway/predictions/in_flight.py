@@ -1,8 +1,8 @@
-"""Flights: creates whose run upstream may already have, and those who wait for what becomes of them.
+"""Pending creates: runs that upstream has not confirmed yet, and the predictions that wait for the outcome.
 
-Whoever begins a prediction on a run that is still `intended` waits here: its leader, those that joined, and after a
-restart nobody at first. A flight ends once, in one of the three ways of `Resolved`; until then it may turn uncertain,
-from when on nobody waits longer than their patience.
+Every prediction on a run that is still `intended` waits here: those that joined it, and the starter if the create is
+uncertain. After a restart an intent has a pending create without waiters. A pending create is resolved once, with one
+of the three outcomes of `Resolved`. Before that it can become uncertain; from then on nobody waits longer than a limit.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.domain.records import Run
+from gateway.domain.records import PredictionView, Run
 from gateway.domain.upstream_response import Answer
 from gateway.errors import GatewayError, UpstreamUncertain
 
@@ -21,21 +21,22 @@ _UNCERTAIN = (
 
 
 class Created(msgspec.Struct, frozen=True):
-    """Upstream has the run, and so has the store."""
+    """Upstream has the run, and the store has recorded it."""
 
-    run: Run
+    view: PredictionView
+    """The starter and the run, as they are recorded."""
     answer: Answer | None
     """Upstream's answer to the create; `None` if the run was found later."""
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """Upstream answered that it will not: the same answer is everybody's."""
+    """Upstream refused the create. Every waiter gets this answer."""
 
     answer: Answer
 
 
 class NotSent(msgspec.Struct, frozen=True):
-    """Nothing reached upstream, or nothing came of it: those that joined may try once themselves."""
+    """Nothing reached upstream, or upstream has no such run: a prediction that joined may be tried once more."""
 
     error: GatewayError
 
@@ -44,79 +45,79 @@ Resolved = Created | Refused | NotSent
 
 
 class PendingCreate:
-    """One create that is under way."""
+    """One create in progress."""
 
     def __init__(self, run: Run) -> None:
         loop = asyncio.get_running_loop()
         self.run = run
         self.waiters = 0
-        """How many wait beside the one who leads."""
-        self._landed: asyncio.Future[Resolved] = loop.create_future()
+        """How many requests wait for the outcome."""
+        self._resolved: asyncio.Future[Resolved] = loop.create_future()
         self._uncertain: asyncio.Future[None] = loop.create_future()
 
     def resolve(self, resolved: Resolved) -> None:
-        """Tell everybody what became of it. The first word stands."""
-        if not self._landed.done():
-            self._landed.set_result(resolved)
+        """Give every waiter the outcome. The first call counts."""
+        if not self._resolved.done():
+            self._resolved.set_result(resolved)
 
     @property
     def is_uncertain(self) -> bool:
-        """Whether nobody knows what upstream made of it."""
+        """Whether it is unknown if upstream took the create."""
         return self._uncertain.done()
 
     def turn_uncertain(self) -> None:
-        """Tell everybody that patience is needed."""
+        """Let waiters wait no longer than their limit from now on."""
         if not self._uncertain.done():
             self._uncertain.set_result(None)
 
-    async def wait(self, patience: float) -> Resolved:
-        """Wait for the end. Raise `UpstreamUncertain` when it is not known `patience` seconds after it turned so."""
-        either: set[asyncio.Future[Any]] = {self._landed, self._uncertain}
+    async def wait(self, seconds: float) -> Resolved:
+        """Wait for the outcome. Raise `UpstreamUncertain` if there is none `seconds` after it became uncertain."""
+        either: set[asyncio.Future[Any]] = {self._resolved, self._uncertain}
         self.waiters += 1
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not self._landed.done():
-                await asyncio.wait({self._landed}, timeout=patience)
+            if not self._resolved.done():
+                await asyncio.wait({self._resolved}, timeout=seconds)
         finally:
             self.waiters -= 1
-        if not self._landed.done():
+        if not self._resolved.done():
             raise UpstreamUncertain(_UNCERTAIN)
-        return self._landed.result()
+        return self._resolved.result()
 
 
 class PendingCreates:
-    """The creates that are under way, by run."""
+    """The creates in progress, by run."""
 
     def __init__(self) -> None:
-        self._flights: dict[str, PendingCreate] = {}
+        self._pending: dict[str, PendingCreate] = {}
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._pending)
 
     @property
     def waiting(self) -> int:
-        """How many wait for the end of one."""
-        return sum(pending.waiters for pending in self._flights.values())
+        """How many requests wait for an outcome."""
+        return sum(pending.waiters for pending in self._pending.values())
 
     def start(self, run: Run) -> PendingCreate:
-        """Begin a flight, or return the one that there is."""
-        pending = self._flights.get(run.id)
+        """Add a pending create for a run, or return the one that exists."""
+        pending = self._pending.get(run.id)
         if pending is None:
-            pending = self._flights[run.id] = PendingCreate(run)
+            pending = self._pending[run.id] = PendingCreate(run)
         return pending
 
     def get(self, run_id: str) -> PendingCreate | None:
-        """Return the flight of a run, while it lasts."""
-        return self._flights.get(run_id)
+        """Return the pending create of a run, until it is resolved."""
+        return self._pending.get(run_id)
 
     def is_sending(self, request: bytes, path: str) -> bool:
-        """Whether an equal create is under way whose answer is still to come: a run found upstream may be its own."""
+        """Whether an equal create awaits its answer: a run that is found upstream may be the run of that create."""
         return any(
             pending.run.request == request and pending.run.path == path and not pending.is_uncertain
-            for pending in self._flights.values()
+            for pending in self._pending.values()
         )
 
     def resolve(self, run_id: str, resolved: Resolved) -> None:
-        """End a flight."""
-        if pending := self._flights.pop(run_id, None):
+        """Remove the pending create of a run and give its waiters the outcome."""
+        if pending := self._pending.pop(run_id, None):
             pending.resolve(resolved)

@@ -1,6 +1,6 @@
 """Predictions and trainings as their callers see them: shown, listed, awaited, cancelled, from our own records."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from cachetools import LRUCache
@@ -11,8 +11,10 @@ from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.records import Kind, Page, PredictionView, Run, Source
+from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import Caller
 from gateway.errors import NotFound
+from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.tracker import Tracker
@@ -25,8 +27,8 @@ _RENEWED = 100
 """Runs that were lately given copies: as many as may be on their way from the store just then."""
 
 
-_Look = tuple[str, str, Family]
-"""Which prediction, at which base, under which route."""
+_ShownKey = tuple[str, str, Family]
+"""A prediction's id, the base URL of its links, and the route they stand under."""
 
 
 class _Shown(NamedTuple):
@@ -55,6 +57,7 @@ class PredictionService:
         store: CreateStore,
         tracker: Tracker,
         clock: Clock,
+        events: PredictionEvents,
         observer: PredictionObserver,
         *,
         ticket_secret: bytes,
@@ -66,27 +69,23 @@ class PredictionService:
         self._store = store
         self._tracker = tracker
         self._clock = clock
+        self._events = events
         self._observer = observer
         self._ticket_secret = ticket_secret
-        self._shown: LRUCache[_Look, _Shown] = LRUCache(memory_bytes, getsizeof=_size)
+        self._shown: LRUCache[_ShownKey, _Shown] = LRUCache(memory_bytes, getsizeof=_size)
         self._recent: LRUCache[str, PredictionView] = LRUCache(max_recent)
         self._renewed: LRUCache[str, Run] = LRUCache(_RENEWED)
         self._waiting: dict[str, int] = {}
         self._canceled: set[str] = set()
         self._tasks = Tasks()
         self._closing = False
-        self._on_left: list[Callable[[PredictionView], None]] = []
 
     def reconfigure(self, *, memory_bytes: int) -> None:
         """Keep more or fewer predictions in memory."""
         self._shown = resize_lru(self._shown, memory_bytes)
 
-    def when_left(self, callback: Callable[[PredictionView], None]) -> None:
-        """Have something done when a prediction ends for its caller before its run does."""
-        self._on_left.append(callback)
-
-    def left_at(self, view: PredictionView) -> float | None:
-        """Say when a prediction ended for its caller before its run did, as far as is known here."""
+    def canceled_at(self, view: PredictionView) -> float | None:
+        """Return when a prediction was cancelled for its caller, as far as is known in memory."""
         newest = self._recent.get(view.prediction.id, view)
         return newest.prediction.canceled_at
 
@@ -95,9 +94,9 @@ class PredictionService:
 
     def show(self, view: PredictionView, base: str, family: Family) -> bytes:
         """Write a prediction for its caller; the same bytes again for as long as nothing of it changes."""
-        look = (view.prediction.id, base, family)
-        shown = self._shown.get(look)
-        # Upstream's links give way to those of copies when their hour is over.
+        key = (view.prediction.id, base, family)
+        shown = self._shown.get(key)
+        # Links of copies replace upstream's links when those have expired.
         has_copies = self._output_links is not None and self._output_links.are_shown(view)
         if (
             shown is not None
@@ -109,7 +108,7 @@ class PredictionService:
         links = self.copy_links(view, base) if has_copies else None
         body = documents.render(view, base, self.stream_path(view), family=family, links=links)
         if len(body) < self._shown.maxsize // 8:
-            self._shown[look] = _Shown(view, body, has_copies)
+            self._shown[key] = _Shown(view, body, has_copies)
         return body
 
     def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
@@ -184,12 +183,12 @@ class PredictionService:
         """Put the newest state of the run beside the prediction; `None` if only the store knows it."""
         if view.run.status.is_terminal:
             return view
-        watch = self._tracker.tracked(view.run.id)
-        if watch is None:
+        tracked = self._tracker.tracked(view.run.id)
+        if tracked is None:
             return None
-        if watch.run is view.run:
+        if tracked.run is view.run:
             return view
-        return self._keep(PredictionView(view.prediction, watch.run))
+        return self._keep(PredictionView(view.prediction, tracked.run))
 
     async def list(
         self,
@@ -210,7 +209,7 @@ class PredictionService:
             created_before=created_before,
         )
         newest: list[PredictionView] = [
-            self._newest(s) or s for s in page.items if isinstance(s, PredictionView) and _is_settled(s)
+            self._newest(view) or view for view in page.items if isinstance(view, PredictionView) and _is_settled(view)
         ]
         return Page(newest, page.has_newer, page.has_older)
 
@@ -220,11 +219,11 @@ class PredictionService:
         One that has ended stays as it is. Raise `NotFound` as `get` does.
         """
         await self.owned(caller, prediction_id, kind)
-        return await self._tasks.to_the_end(self._cancel(prediction_id))
+        return await self._tasks.run_to_completion(self._cancel(prediction_id), "cancel")
 
     async def expire(self, prediction_id: str) -> None:
         """End a prediction whose deadline has come: `aborted` if its run has not started, else `canceled`."""
-        await self._tasks.to_the_end(self._cancel(prediction_id, by_deadline=True))
+        await self._tasks.run_to_completion(self._cancel(prediction_id, by_deadline=True), "expire")
 
     async def _cancel(self, prediction_id: str, *, by_deadline: bool = False) -> PredictionView:
         cancellation = await self._store.cancel(prediction_id, self._clock.now(), by_deadline=by_deadline)
@@ -234,8 +233,7 @@ class PredictionService:
         if prediction_id in self._waiting:
             self._canceled.add(prediction_id)
         if cancellation.changed:
-            for act in self._on_left:
-                act(view)
+            self._events.on_prediction_canceled(view)
             self._observer.prediction_finished(view.prediction.team, documents.shown_status(view))
         if cancellation.is_last:
             self._observer.canceled("asked")
@@ -245,20 +243,24 @@ class PredictionService:
             self._tracker.wake(view.run.id)
         return view
 
-    async def note_end(self, run: Run) -> None:
-        """Count the end of a run for each prediction that still waited for it."""
-        for prediction in await self._store.predictions_of(run.id):
-            if prediction.canceled_at is None:
-                self._observer.prediction_finished(prediction.team, run.status)
+    def on_run_ended(self, ended: RunEnded) -> None:
+        """Show the end from memory, and count it for each prediction that was not cancelled before."""
+        for prediction_id in ended.prediction_ids:
+            view = self._recent.get(prediction_id)
+            if view is not None:
+                self._recent[prediction_id] = PredictionView(view.prediction, ended.run)
+        for shared in ended.shared_by:
+            if shared.waiting:
+                self._observer.prediction_finished(shared.team, ended.run.status, shared.waiting)
 
     async def wait(self, view: PredictionView, seconds: float) -> PredictionView:
         """Wait for a prediction to end for its caller, or for the time to be over; return it as it is then."""
         prediction_id = view.prediction.id
-        watch = self._tracker.tracked(view.run.id)
-        if watch is not None:
+        tracked = self._tracker.tracked(view.run.id)
+        if tracked is not None:
             self._waiting[prediction_id] = self._waiting.get(prediction_id, 0) + 1
             try:
-                await watch.wait_until(
+                await tracked.wait_until(
                     lambda run: run.status.is_terminal or self._closing or prediction_id in self._canceled, seconds
                 )
             finally:
@@ -266,9 +268,9 @@ class PredictionService:
                 if not self._waiting[prediction_id]:
                     del self._waiting[prediction_id]
                     self._canceled.discard(prediction_id)
-            # Asked for before the store can have been slow: the watch is newer than what was recorded.
+            # Asked for before the store can have been slow: the tracker is newer than what was recorded.
             if not self._is_canceled(prediction_id):
-                return PredictionView(view.prediction, watch.run)
+                return PredictionView(view.prediction, tracked.run)
         return await self._find(prediction_id) or view
 
     def _is_canceled(self, prediction_id: str) -> bool:

@@ -1,30 +1,25 @@
-"""Leading: a run is created upstream, once, and everybody who shares it hears what became of that.
+"""Creating runs: a run that the store has started is created upstream, once.
 
 See docs/architecture.md, Invariants 8 and Create.
 
-The intent is on disk before upstream is asked, the run and its predictions are on disk before anybody sees an id. What
-upstream may or may not have taken is looked for (`adoption.py`), never sent again.
+The intent is on disk before upstream is asked, and the run with its starter is on disk before anybody sees an id. What
+upstream may or may not have taken is searched for (`adoption.py`), never sent again.
 """
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
+from typing import assert_never
 
-import msgspec
-
-from gateway.domain import documents, tickets
+from gateway.domain import documents
 from gateway.domain.bypass import BypassReason
 from gateway.domain.create_request import CreateCommand, CreateContext, Created
-from gateway.domain.documents import Snapshot
-from gateway.domain.ledger import Settlement
 from gateway.domain.ports.clock import Clock
-from gateway.domain.ports.observers import AdoptionObserver, PredictionObserver
+from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
-from gateway.domain.records import Prediction, PredictionView, Run, RunState, Status
+from gateway.domain.records import PredictionView, Run
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
-    Conflict,
     GatewayError,
     RateLimited,
     StoreUnavailable,
@@ -32,313 +27,188 @@ from gateway.errors import (
     UpstreamUnavailable,
     UpstreamUncertain,
 )
-from gateway.models.versions import VersionMap
 from gateway.predictions import in_flight
 from gateway.predictions.adoption import Adopter
-from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.in_flight import PendingCreates
 from gateway.predictions.ports.sharing import CreateStore
-from gateway.predictions.rules import run_times
-from gateway.predictions.tracker import Tracker
+from gateway.predictions.run_identity import RunIdentities
+from gateway.predictions.run_recorder import RunRecorder
+from gateway.predictions.settings import PredictionSettings
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.tasks import Tasks
-from gateway.sharing.identity import Identity, IdentityService
+from gateway.sharing.identity import Identity
 from gateway.sharing.rules import caching
 from gateway.throttling.ports import CreateLimiter
 
 logger = logging.getLogger(__name__)
 
-_RECORD_ATTEMPTS = 5
-_RECORD_PAUSE = 0.2
-_FORGET_PAUSE = 1.0
+_DISCARD_PAUSE = 1.0
 
 
 class RunCreator:
-    """Creates runs, records them, and gives them their identity."""
+    """Creates runs upstream."""
 
     def __init__(
         self,
         store: CreateStore,
         upstream: Upstream,
-        tracker: Tracker,
-        identities: IdentityService,
-        versions: VersionMap,
-        deadlines: Deadlines,
+        recorder: RunRecorder,
+        identities: RunIdentities,
+        pending_creates: PendingCreates,
         clock: Clock,
         observer: PredictionObserver,
-        adoption_observer: AdoptionObserver,
+        settings: LiveSettings[PredictionSettings],
         *,
-        ticket_secret: bytes,
-        adopt_wait_seconds: float,
-        keep_until: Callable[[Run, bytes, float], float | None],
-        settlement_of: Callable[[Run, Status, bytes, float], Settlement],
         create_limiter: CreateLimiter | None = None,
         internal_upstream: Upstream | None = None,
     ) -> None:
         self._store = store
         self._upstream = upstream
-        self._keep_until = keep_until
-        self._settlement_of = settlement_of
-        self._turns = create_limiter
-        self._tracker = tracker
+        self.recorder = recorder
         self._identities = identities
-        self._versions = versions
-        self._deadlines = deadlines
+        self.pending_creates = pending_creates
         self._clock = clock
         self._observer = observer
-        self._ticket_secret = ticket_secret
-        self._adopt_wait_seconds = adopt_wait_seconds
-        self.pending_creates = PendingCreates()
-        """The creates under way: whoever joins one waits there."""
+        self._settings = settings
+        self._create_limiter = create_limiter
         self.adopter = Adopter(
             store,
             internal_upstream or upstream,
-            self.pending_creates,
+            pending_creates,
             clock,
-            adoption_observer,
-            self._adopt,
-            self._take_up,
+            observer,
+            recorder.adopt,
+            recorder.take_up,
         )
-        self._on_created: list[Callable[[PredictionView], None]] = []
         self._tasks = Tasks()
 
-    def reconfigure(self, *, adopt_wait_seconds: float) -> None:
-        """Wait for uncertain creates for another time."""
-        self._adopt_wait_seconds = adopt_wait_seconds
+    async def create_run(self, context: CreateContext, identity: Identity, started: PredictionView) -> Created | Answer:
+        """Create a started run upstream and give the outcome to those who joined it.
 
-    def when_created(self, callback: Callable[[PredictionView], None]) -> None:
-        """Have something done with each prediction that has come about, however it was answered."""
-        self._on_created.append(callback)
-
-    async def create_run(self, context: CreateContext, identity: Identity, begun: PredictionView) -> Created | Answer:
-        """Ask upstream, once, and tell everybody who joined what became of it."""
-        intent, began = begun.run, self._clock.monotonic()
+        Return upstream's answer if upstream refused it. Raise what kept it from being sent: `RateLimited`,
+        `UpstreamUnavailable`, `UpstreamTokenRefused`. Raise `UpstreamUncertain` if it is unknown for too long whether
+        upstream took it.
+        """
+        intent = started.run
+        sent_at = self._clock.monotonic()
         try:
-            answer, began = await self._send(intent, context.command, identity)
+            answer, sent_at = await self._send(intent, context.command, identity)
             if not answer.is_ok:
-                await self._discard(intent)
+                await self._discard(intent.id)
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
-            news = documents.read_news(answer.body)
-            run = await self._record(intent, news, begun.prediction, answer, context)
+            snapshot = documents.read_snapshot(answer.body)
+            view = await self.recorder.record(intent, snapshot, started.prediction)
         except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
-            await self._discard(intent)
+            await self._discard(intent.id)
             self.pending_creates.resolve(intent.id, in_flight.NotSent(exc))
             raise
-        except (UpstreamUncertain, StoreUnavailable, Conflict, ValueError) as exc:
-            logger.warning("a create's outcome is unknown", extra={"run": intent.id, "reason": str(exc)})
-            run = await self._found(intent)
-            if run.fingerprint is None and run.provisional is not None:
-                run = await self.settled(run, context)
-            answer = Answer(201, {}, b"")
-        view = PredictionView(await self._starter(run), run)
+        except Exception as exc:
+            # Upstream may have taken it, whatever went wrong here.
+            is_expected = isinstance(exc, (GatewayError, ValueError))
+            extra = {"run": intent.id, "reason": str(exc)}
+            logger.warning("a create's outcome is unknown", extra=extra, exc_info=None if is_expected else exc)
+            view = await self._found(intent, context)
+            answer = Answer(HTTPStatus.CREATED, {}, b"")
+        else:
+            await self.recorder.follow_up(view, snapshot, answer, context)
+        return self._created(view, identity, answer, self._clock.monotonic() - sent_at)
+
+    def _created(self, view: PredictionView, identity: Identity, answer: Answer, upstream_seconds: float) -> Created:
         decision: caching.Decision = caching.Miss(stored=identity.ttl_seconds > 0)
         if identity.fingerprint is None:
-            decision = caching.Bypass(_reason(identity))
+            reason = identity.reason
+            decision = caching.Bypass(reason if isinstance(reason, BypassReason) else BypassReason.MODEL_UNKNOWN)
             self._observer.cache_bypassed(decision.reason)
         return Created(
             view=view,
             cache_status=caching.cache_status(decision),
             answer=answer,
-            upstream_seconds=self._clock.monotonic() - began,
+            upstream_seconds=upstream_seconds,
         )
 
     async def _send(self, intent: Run, command: CreateCommand, identity: Identity) -> tuple[Answer, float]:
-        """Ask upstream when it is this create's turn; return its answer, and when it was asked.
+        """Ask upstream when the account has a permit; return its answer, and when it was asked.
 
         Upstream is asked again after a 429 only, which says that it took nothing (docs/replicate-api.md, Errors).
         """
-        # A run that others may join must not end by one caller's deadline; the gateway keeps it for each.
-        alone = command.cancel_after_header is not None and not identity.is_shared
-        headers = {"Cancel-After": command.cancel_after_header or ""} if alone else None
-        is_again = False
+        # A run that others can join must not end by one caller's deadline; the gateway keeps it for each prediction.
+        is_alone = command.cancel_after_header is not None and not identity.is_shared
+        headers = {"Cancel-After": command.cancel_after_header or ""} if is_alone else None
+        is_repeated = False
         while True:
-            await self._turn(intent, command, is_again=is_again)
-            began = self._clock.monotonic()
+            await self._permit(intent, command, is_repeated=is_repeated)
+            sent_at = self._clock.monotonic()
             answer = await self._upstream.send(command.operation, "POST", command.path, intent.request, headers=headers)
-            if answer.status >= 500:
+            if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise UpstreamUncertain(f"Replicate answered {answer.status}.")
-            if answer.status != HTTPStatus.TOO_MANY_REQUESTS or self._turns is None:
-                return answer, began
-            is_again = True
+            if answer.status != HTTPStatus.TOO_MANY_REQUESTS or self._create_limiter is None:
+                return answer, sent_at
+            is_repeated = True
 
-    async def _turn(self, intent: Run, command: CreateCommand, *, is_again: bool) -> None:
-        """Wait for the team's turn at the account. If nobody wants the run any more by then, it is not created."""
-        if self._turns is None:
+    async def _permit(self, intent: Run, command: CreateCommand, *, is_repeated: bool) -> None:
+        """Wait for the team's permit to create. Raise `UpstreamUnavailable` if nobody wants the run any more then."""
+        if self._create_limiter is None:
             return
-        waited = await self._turns.create_turn(command.operation, intent.team, command.hold_until, returned=is_again)
+        has_waited = await self._create_limiter.create_permit(
+            command.operation, intent.team, command.hold_until, returned=is_repeated
+        )
         pending = self.pending_creates.get(intent.id)
-        if waited and command.has_left() and (pending is None or not pending.waiters):
-            self._turns.give_back(command.operation)
+        if has_waited and command.has_left() and (pending is None or not pending.waiters):
+            self._create_limiter.give_back(command.operation)
             raise UpstreamUnavailable("The caller had left when it was its turn.")
 
-    async def _found(self, intent: Run) -> Run:
-        """Have an uncertain create looked for, and wait for it as long as a caller can be held."""
-        pending = self.pending_creates.start(intent)
-        self.adopter.search(intent)
+    async def _found(self, intent: Run, context: CreateContext) -> PredictionView:
+        """Search for the run of an uncertain create, and wait for it as long as a caller can be held."""
+        pending = self.adopter.search(intent)
         try:
             await self._store.mark_uncertain(intent.id, self._clock.now())
         except StoreUnavailable as exc:
-            # A mark for people to read; the search does without, and those who joined must hear of its end.
+            # The mark is for people to read; the search does without.
             logger.warning("a create could not be marked uncertain", extra={"run": intent.id, "reason": exc.detail})
-        match await pending.wait(self._adopt_wait_seconds):
-            case in_flight.Created(run):
-                return run
+        match await pending.wait(self._settings.value.adopt_wait_seconds):
+            case in_flight.Created(view):
+                return await self._settled(view, context)
             case in_flight.NotSent(error):
                 raise error
             case in_flight.Refused():
                 raise UpstreamUncertain("Replicate refused the prediction.")
+            case never:
+                assert_never(never)
 
-    async def _starter(self, run: Run) -> Prediction:
-        view = await self._store.prediction(run.leader_id)
-        if view is None:
-            raise StoreUnavailable("The prediction was recorded and cannot be found.")
-        return view.prediction
-
-    async def _adopt(self, intent: Run, news: Snapshot) -> None:
-        """Record a run that was found upstream as if its create had been answered."""
-        known = await self._store.predictions_of(intent.id)
-        starter = next((prediction for prediction in known if prediction.id == intent.leader_id), None)
-        if starter is None:
-            raise Conflict("The intent has been settled already.")
-        await self._record(intent, news, starter, None, None)
-        for prediction in known:
-            # Those who had joined before a crash have deadlines of their own.
-            if prediction.deadline_at is not None and prediction.id != starter.id:
-                self._deadlines.add(prediction.deadline_at, prediction.id)
-
-    async def _record(
-        self, intent: Run, news: Snapshot, placeholder: Prediction, answer: Answer | None, context: CreateContext | None
-    ) -> Run:
-        """Put the run and its predictions on disk, then let everybody know and follow it."""
-        now = self._clock.now()
-        ended_at = (news.completed_at or now) if news.status.is_terminal else None
-        run = msgspec.structs.replace(
-            intent,
-            state=RunState.ENDED if news.status.is_terminal else RunState.LIVE,
-            upstream_id=news.upstream_id,
-            status=news.status,
-            document=news.document,
-            stream_url=news.stream_url,
-            live_at=now,
-            ended_at=ended_at,
-            leader_id=news.upstream_id,
-            uncertain_at=None,
-        )
-        if ended_at is not None and news.status is Status.SUCCEEDED:
-            run = msgspec.structs.replace(run, cache_until=self._keep_until(run, news.document, ended_at))
-        created_at = news.created_at if news.created_at is not None else now
-        delay = placeholder.deadline_at - placeholder.created_at if placeholder.deadline_at is not None else None
-        starter = msgspec.structs.replace(
-            placeholder,
-            id=news.upstream_id,
-            created_at=created_at,
-            ticket=tickets.fingerprint(tickets.ticket(self._ticket_secret, news.upstream_id)),
-            deadline_at=created_at + delay if delay is not None else None,
-        )
-        settlement = self._settlement_of(run, run.status, run.document, now) if run.status.is_terminal else None
-        await self._patiently(run, starter, settlement)
-        await self._go_on(run, starter)
-        if run.provisional is not None and run.fingerprint is None:
-            self._tasks.in_background(self._settle(run, answer, context))
-        else:
-            try:
-                await self._learn(run, news)
-            finally:
-                self.pending_creates.resolve(run.id, in_flight.Created(run, answer))
-        return run
-
-    async def _go_on(self, run: Run, starter: Prediction) -> None:
-        """Follow a run that is on disk, and let everybody know."""
-        self._tracker.follow(run)
-        if starter.deadline_at is not None:
-            self._deadlines.add(starter.deadline_at, starter.id)
-        self.note_created(PredictionView(starter, run))
-        if run.status.is_terminal:
-            await self._tracker.ended(run)
-
-    async def _take_up(self, run: Run) -> None:
-        """Go on with a run whose record was written unheard."""
-        await self._go_on(run, await self._starter(run))
-        self.pending_creates.resolve(run.id, in_flight.Created(run, None))
-
-    async def _patiently(self, run: Run, starter: Prediction, settlement: Settlement | None) -> None:
-        """Record what upstream has created: the run exists whether or not the store answers."""
-        for attempt in range(1, _RECORD_ATTEMPTS + 1):
-            try:
-                return await self._store.record_created(run, starter, settlement)
-            except StoreUnavailable:
-                if attempt == _RECORD_ATTEMPTS:
-                    raise
-                await self._clock.sleep(_RECORD_PAUSE * attempt)
-        return None
-
-    async def _learn(self, run: Run, news: Snapshot) -> None:
-        if news.version is not None and news.version in run.target:
-            # An answer for another version than was asked for is an override of upstream's (docs/replicate-api.md,
-            # Prediction object); it teaches nothing.
-            await self._versions.learn(news.version, news.model)
-
-    def note_created(self, view: PredictionView) -> None:
-        """Count a prediction that has come about, and let others know of it."""
-        self._observer.prediction_created(
-            view.prediction.team, run_times.name_of(view.run.target), view.prediction.source
-        )
-        for act in self._on_created:
-            act(view)
-
-    async def _settle(self, run: Run, answer: Answer | None, context: CreateContext | None) -> None:
-        """Settle the run's identity, then tell those who joined; a run that was found is left for them to settle."""
-        newest = run
+    async def _settled(self, view: PredictionView, context: CreateContext) -> PredictionView:
+        """Give an adopted run its final identity. Its record is on disk, so a failure does not fail the create."""
+        run = view.run
+        if run.fingerprint is not None or run.provisional is None:
+            return view
         try:
-            if context is not None:
-                newest = await self.settled(run, context)
+            run, _ = await self._identities.settle(run, context)
         except GatewayError as exc:
             logger.warning("a run's identity could not be settled", extra={"run": run.id, "reason": exc.detail})
-        finally:
-            self.pending_creates.resolve(run.id, in_flight.Created(newest, answer))
+        return PredictionView(view.prediction, run)
 
-    async def settled(self, run: Run, context: CreateContext) -> Run:
-        """Now that a bare version's model is known, give the run the identity of a request that is equal to its own."""
-        await self._learn(run, documents.read_news(run.document))
-        if run.fingerprint is not None or run.provisional is None:
-            return run
-        identity = await self._identities.of_request(context)
-        fingerprint = identity.fingerprint
-        for _ in range(2):
-            newest = await self._store.run(run.id) or run
-            keep_until = None
-            if newest.status is Status.SUCCEEDED and newest.ended_at is not None:
-                named = msgspec.structs.replace(newest, fingerprint=fingerprint)
-                keep_until = self._keep_until(named, newest.document, newest.ended_at)
-            await self._store.settle_identity(run.id, fingerprint, keep_until, reason=identity.reason)
-            # It may have ended in between, without a word on how long it is kept.
-        newest = await self._store.run(run.id) or run
-        self._tracker.refresh(newest)
-        return newest
-
-    async def _discard(self, intent: Run) -> None:
-        """Forget an intent of which nothing came; while the store is away, later."""
+    async def _discard(self, run_id: str) -> None:
+        """Discard an intent that upstream does not have; while the store is away, later."""
         try:
-            await self._store.discard_intent(intent.id)
+            await self._store.discard_intent(run_id)
         except StoreUnavailable:
-            self.forget(intent.id)
+            self.discard_later(run_id)
 
-    def forget(self, run_id: str) -> None:
-        """Forget an intent in the background: it may be recorded although nobody heard of it, and nothing was sent."""
-        self._tasks.in_background(self._forget(run_id))
+    def discard_later(self, run_id: str) -> None:
+        """Discard an intent in the background: it may be recorded although the store did not answer.
 
-    async def _forget(self, run_id: str) -> None:
-        """Forget an intent as soon as the store answers; otherwise equal requests would wait for it in vain."""
+        Nothing was sent for it. Until it is gone, equal requests join it in vain.
+        """
+        self._tasks.spawn(self._discard_when_possible(run_id), "discard an intent")
+
+    async def _discard_when_possible(self, run_id: str) -> None:
         while True:
-            await self._clock.sleep(_FORGET_PAUSE)
+            await self._clock.sleep(_DISCARD_PAUSE)
             with suppress(StoreUnavailable):
                 return await self._store.discard_intent(run_id)
 
     async def close(self, grace_seconds: float) -> None:
-        """Finish what is under way, within reason; what is left is taken up by the next start."""
+        """Wait for what is in progress, for so long; the next start continues the rest."""
         await self._tasks.close(grace_seconds)
+        await self.recorder.close(grace_seconds)
         await self.adopter.close()
-
-
-def _reason(identity: Identity) -> BypassReason:
-    return identity.reason if isinstance(identity.reason, BypassReason) else BypassReason.MODEL_UNKNOWN

@@ -1,16 +1,20 @@
 """The tracker: follows each run of upstream to its end, once, however many callers wait for it.
 
-See docs/architecture.md, Following a run.
+See docs/architecture.md, Following a run and End of a run.
 
-One task a run looks at it in a rhythm that grows with its age. All news passes `_take`, where the store's compare-and-
-set lets a status only move forward. The end wakes every waiter. A run is not lost by a crash: `resume` takes up what
-the store knows to be open.
+One task for each run polls upstream, at intervals that grow with the run's age. Every snapshot of a run, from a poll, a
+webhook or the answer to a cancel, passes `_merge`, where the store's compare-and-set lets a status only move forward.
+Nothing that fails in a poll or a cancel ends its task. A run survives a crash: `resume` follows every run that the
+store knows to be open.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal, assert_never
 
 import msgspec
 
@@ -20,65 +24,36 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState, Status
+from gateway.domain.run_end import RunEnded
 from gateway.errors import GatewayError
+from gateway.predictions.events import PredictionEvents
+from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
-from gateway.runtime.sleep import sleep_until_event
+from gateway.predictions.tracked_run import TrackedRun
+from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
-# GET right after a create may answer 404 (docs/replicate-api.md, States). Past this, in seconds, upstream has really
-# lost the run.
+# GET right after a create may answer 404 (docs/replicate-api.md, States). After this many seconds upstream has lost the
+# run.
 _UNKNOWN_FOR = 120.0
-_CANCEL_PAUSE = 1.0
-_LONGEST_CANCEL_PAUSE = 30.0
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 30.0
 _PAGE = 500
 
+_Job = Literal["poll", "cancel", "report"]
+"""What a task of the tracker does for a run."""
 
-class TrackedRun:
-    """A run that is being followed: its newest state, and those who wait for news of it."""
 
-    __slots__ = ("_news", "_waiters", "cancel_task", "run", "task")
+class _Attempt:
+    """One try of a job for a run."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._news = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
-        self.cancel_task: asyncio.Task[None] | None = None
-        self._waiters: set[asyncio.Future[None]] = set()
+    __slots__ = ("has_crashed", "has_failed")
 
-    def wake(self) -> None:
-        """Let everybody who waits look again."""
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
-
-    def poll_now(self) -> None:
-        """Let the run be looked at now: something else has told that there is news."""
-        self._news.set()
-
-    async def pause(self, clock: Clock, seconds: float) -> None:
-        """Sleep until the next look is due, or somebody nudges."""
-        try:
-            await sleep_until_event(clock, seconds, self._news)
-        finally:
-            self._news.clear()
-
-    async def wait_until(self, done: Callable[[Run], bool], seconds: float) -> Run:
-        """Wait until `done` is true of the run or the time is over; return the run as it is then."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(seconds):
-                while not done(self.run):
-                    waiter: asyncio.Future[None] = loop.create_future()
-                    self._waiters.add(waiter)
-                    try:
-                        await waiter
-                    finally:
-                        self._waiters.discard(waiter)
-        except TimeoutError:
-            pass
-        return self.run
+    def __init__(self) -> None:
+        self.has_failed = False
+        self.has_crashed = False
+        """It failed by a defect."""
 
 
 class Tracker:
@@ -89,57 +64,47 @@ class Tracker:
         store: CreateStore,
         upstream: Upstream,
         clock: Clock,
+        events: PredictionEvents,
         observer: PredictionObserver,
         *,
         requests_per_minute: float,
         keep_until: Callable[[Run, bytes, float], float | None],
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
     ) -> None:
-        self._on_change: list[Callable[[Run], None]] = []
-        self._on_end: list[Callable[[Run], Awaitable[None]]] = []
         self._keep_until = keep_until
         self._settlement_of = settlement_of
         self._store = store
         self._upstream = upstream
         self._clock = clock
+        self._events = events
         self._observer = observer
         self._requests_per_minute = requests_per_minute
         self._tracked: dict[str, TrackedRun] = {}
-        self._closing = False
+        self._tasks = Tasks()
+        self._by_job: dict[tuple[_Job, str], asyncio.Task[None]] = {}
+        """Every task, by what it does and its run's id: one of each at a time."""
+        self._is_closing = False
 
     def reconfigure(self, *, requests_per_minute: float) -> None:
-        """Space looks by another rate of the account's, each from its next one on."""
+        """Space polls by another rate of the account, each run from its next poll on."""
         self._requests_per_minute = requests_per_minute
 
     @property
     def active(self) -> int:
-        """How many runs are being followed."""
+        """How many runs are followed."""
         return len(self._tracked)
 
-    def when_changed(self, callback: Callable[[Run], None]) -> None:
-        """Have something done when news of a run were taken that goes on, before its waiters are woken."""
-        self._on_change.append(callback)
-
     def active_by_team(self) -> dict[str, int]:
-        """Say how many of them each team has started."""
+        """Count the followed runs by the team that started them."""
         return Counter(tracked.run.team for tracked in self._tracked.values())
 
     @property
     def followed(self) -> list[Run]:
-        """The runs that are being followed, as they are now."""
+        """The followed runs, as they are now."""
         return [tracked.run for tracked in self._tracked.values()]
 
-    def when_ended(self, callback: Callable[[Run], Awaitable[None]]) -> None:
-        """Have something done at each run's end, before its waiters are woken. What is added first is done first."""
-        self._on_end.append(callback)
-
-    async def ended(self, run: Run) -> None:
-        """Let everything be done that a run's end asks for: once, by whoever has recorded the end."""
-        for act in self._on_end:
-            await act(run)
-
     async def resume(self) -> int:
-        """Take up every run that the store knows to be live. Return how many."""
+        """Follow every run that the store knows to be live. Return how many there are."""
         after, resumed = "", 0
         while runs := await self._store.open_runs(after=after, limit=_PAGE):
             after = runs[-1].id
@@ -150,39 +115,38 @@ class Tracker:
         return resumed
 
     def follow(self, run: Run) -> TrackedRun:
-        """Follow a run to its end, unless it is followed already."""
+        """Follow a live run to its end, unless it is followed already."""
         tracked = self._tracked.get(run.id)
         if tracked is None:
-            tracked = self._tracked[run.id] = TrackedRun(run)
-            if run.state is RunState.LIVE and not self._closing:
-                tracked.task = asyncio.create_task(self._follow(tracked), name=f"follow {run.id}")
-                tracked.task.add_done_callback(lambda _: self._tracked.pop(run.id, None))
-            else:
-                del self._tracked[run.id]
+            tracked = TrackedRun(run)
+            if run.state is RunState.LIVE and not self._is_closing:
+                self._tracked[run.id] = tracked
+                task = self._start("poll", run.id, partial(self._follow, tracked))
+                task.add_done_callback(lambda _: self._tracked.pop(run.id, None))
         return tracked
 
     def tracked(self, run_id: str) -> TrackedRun | None:
-        """Return the watch of a run that is being followed."""
+        """Return a run that is followed."""
         return self._tracked.get(run_id)
 
     def cancel_asked(self, run: Run) -> None:
-        """Take note that the last caller has left: upstream is to be asked to cancel, and waiters look again."""
-        # Whoever cancels may have learned of the run before it is followed.
+        """Ask upstream to cancel a run whose last caller has cancelled, and wake its waiters."""
+        # The caller may have learned of the run before it is followed.
         tracked = self.follow(run)
-        tracked.run = run
-        self._start_cancel(tracked)
+        if run.id in self._tracked and not tracked.run.status.is_terminal:
+            tracked.run = run
+            self._start_cancel(tracked)
         tracked.wake()
 
     async def on_snapshot(self, run_id: str, body: bytes) -> None:
-        """Take a body that upstream itself has sent; of a run that is not followed there is nothing to learn.
+        """Merge a body that upstream sent by itself. Do nothing if the run is not followed.
 
-        Upstream's messages come late, doubled and in disorder (docs/replicate-api.md, Webhooks), so that only one which
-        moves the run's status forward is news: what it says of a status that is known may be older than what a look has
-        found.
+        Upstream's messages come late, more than once and out of order (docs/replicate-api.md, Webhooks). Only one that
+        moves the status forward is merged: what it says of a known status may be older than the last poll.
         """
         tracked = self._tracked.get(run_id)
         if tracked is not None and _is_ahead(body, tracked.run):
-            await self._take_body(tracked, body)
+            await self._merge_body(tracked, body)
 
     async def newest(self, run: Run) -> Run:
         """Return a run as it is now, followed or not."""
@@ -190,151 +154,208 @@ class Tracker:
         return tracked.run if tracked is not None else await self._store.run(run.id) or run
 
     def poll_now(self, run_id: str) -> None:
-        """Take a hint that there is news of a run: an event stream that is done, a webhook."""
+        """Poll a run at once: an event stream or a webhook says that it has changed."""
         if tracked := self._tracked.get(run_id):
             tracked.poll_now()
 
     def refresh(self, run: Run) -> None:
-        """Take the identity that a run has been given in the store; all else may be newer here."""
+        """Take over the identity that a run was given in the store; everything else may be newer here."""
         if tracked := self._tracked.get(run.id):
             tracked.run = msgspec.structs.replace(tracked.run, fingerprint=run.fingerprint, provisional=run.provisional)
 
     def wake(self, run_id: str) -> None:
-        """Let the waiters of a run look again: one of its predictions has changed."""
+        """Let the waiters of a run check their condition: one of its predictions has changed."""
         if tracked := self._tracked.get(run_id):
             tracked.wake()
 
     def wake_all(self) -> None:
-        """Let everybody who waits look again."""
+        """Let every waiter check its condition."""
         for tracked in self._tracked.values():
             tracked.wake()
 
     async def close(self) -> None:
-        """Let go of every run; the next start takes them up again."""
-        self._closing = True
-        tasks = [tracked.task for tracked in self._tracked.values() if tracked.task is not None]
+        """Stop following; the next start resumes."""
+        self._is_closing = True
         self.wake_all()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close(0.0)
+
+    # Tasks
+
+    def _start(self, job: _Job, run_id: str, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        """Start a task for a run, or return the one that does this job for it already."""
+        key = (job, run_id)
+        task = self._by_job.get(key)
+        if task is None:
+            task = self._by_job[key] = self._tasks.spawn(work(), f"{job} {run_id}")
+            task.add_done_callback(lambda _: self._by_job.pop(key, None))
+        return task
+
+    @contextmanager
+    def _surviving(self, job: _Job, run: Run) -> Iterator[_Attempt]:
+        """Log a failure instead of raising it, and count one that is a defect. The caller tries again."""
+        attempt = _Attempt()
+        try:
+            yield attempt
+        except GatewayError as exc:
+            attempt.has_failed = True
+            logger.warning("following a run failed", extra={"run": run.id, "step": job, "reason": exc.detail})
+        except Exception:
+            logger.exception("following a run crashed", extra={"run": run.id, "step": job})
+            self._observer.tracking_crashed(job)
+            attempt.has_failed = attempt.has_crashed = True
 
     async def _follow(self, tracked: TrackedRun) -> None:
-        """Look at a run until it has ended. Nothing but its end, or ours, ends this."""
+        """Poll a run until it has ended. Only its end, or the tracker's closing, ends this."""
+        crashes = 0
         if tracked.run.cancel_asked_at is not None:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
-                await self._until_next_look(tracked)
-                try:
-                    await self._look(tracked)
-                except GatewayError as exc:
-                    logger.warning("a run could not be looked at", extra={"run": tracked.run.id, "reason": exc.detail})
+                await tracked.pause(self._clock, max(self._poll_interval(tracked.run), _backoff(crashes)))
+                with self._surviving("poll", tracked.run) as attempt:
+                    await self._poll(tracked)
+                crashes = crashes + 1 if attempt.has_crashed else 0
         finally:
-            if tracked.cancel_task is not None:
-                tracked.cancel_task.cancel()
-                await asyncio.gather(tracked.cancel_task, return_exceptions=True)
+            if cancel := self._by_job.get(("cancel", tracked.run.id)):
+                cancel.cancel()
             tracked.wake()
 
-    def _start_cancel(self, tracked: TrackedRun) -> None:
-        if tracked.cancel_task is None and not self._closing:
-            tracked.cancel_task = asyncio.create_task(self._ask_to_cancel(tracked), name=f"cancel {tracked.run.id}")
-
-    async def _until_next_look(self, tracked: TrackedRun) -> None:
-        began = tracked.run.live_at if tracked.run.live_at is not None else tracked.run.intended_at
+    def _poll_interval(self, run: Run) -> float:
+        began = run.live_at if run.live_at is not None else run.intended_at
         age = max(0.0, self._clock.now() - began)
-        await tracked.pause(self._clock, retry.next_look(age, self.active, self._requests_per_minute))
+        return retry.next_poll_seconds(age, self.active, self._requests_per_minute)
 
-    async def _look(self, tracked: TrackedRun) -> None:
+    async def _poll(self, tracked: TrackedRun) -> None:
         run = tracked.run
         family = documents.family_of(run.kind)
         self._observer.polled("upstream")
         answer = await self._upstream.read(f"{family}.get", f"/{family}/{run.upstream_id}")
         if answer.status == 404:
-            await self._unknown(tracked)
+            await self._merge_unknown(tracked)
         elif answer.is_ok:
-            await self._take_body(tracked, answer.body)
+            await self._merge_body(tracked, answer.body)
 
-    async def _take_body(self, tracked: TrackedRun, body: bytes) -> None:
+    def _start_cancel(self, tracked: TrackedRun) -> None:
+        if not tracked.is_cancel_asked and not self._is_closing:
+            tracked.is_cancel_asked = True
+            self._start("cancel", tracked.run.id, partial(self._cancel, tracked))
+
+    async def _cancel(self, tracked: TrackedRun) -> None:
+        """Ask upstream to cancel a run until it answers. `_follow` ends this when the run has ended."""
+        tries, is_answered = 0, False
+        while not is_answered:
+            await self._clock.sleep(_backoff(tries))
+            tries += 1
+            with self._surviving("cancel", tracked.run):
+                is_answered = await self._ask_to_cancel(tracked)
+
+    async def _ask_to_cancel(self, tracked: TrackedRun) -> bool:
+        """Ask upstream once to cancel a run, and merge the answer: the run may yet succeed. Return if it answered."""
+        family = documents.family_of(tracked.run.kind)
+        answer = await self._upstream.send(f"{family}.cancel", "POST", f"/{family}/{tracked.run.upstream_id}/cancel")
+        if answer.is_ok:
+            # An answer that cannot be recorded is not asked for again: the next poll brings the same.
+            with self._surviving("cancel", tracked.run):
+                await self._merge_body(tracked, answer.body)
+        # 404: not there yet (docs/replicate-api.md, States), or gone; the polls find out which.
+        return answer.is_ok or (answer.status < 500 and answer.status not in (404, 429))
+
+    # Snapshots
+
+    async def _merge_body(self, tracked: TrackedRun, body: bytes) -> None:
         try:
-            news = documents.read_news(body)
+            snapshot = documents.read_snapshot(body)
         except ValueError as exc:
             logger.warning("upstream's answer is no prediction", extra={"run": tracked.run.id, "reason": str(exc)})
         else:
-            await self._take(tracked, news.status, news.document, news.stream_url, news.completed_at)
+            await self._merge(tracked, snapshot.status, snapshot.document, snapshot.stream_url, snapshot.completed_at)
 
-    async def _unknown(self, tracked: TrackedRun) -> None:
-        """Tolerate a 404 for a while after the create; then the run is gone, which to its callers is a failure."""
+    async def _merge_unknown(self, tracked: TrackedRun) -> None:
+        """Tolerate a 404 for a while after the create; then record the run as failed."""
         began = tracked.run.live_at or tracked.run.intended_at
         if self._clock.now() - began > _UNKNOWN_FOR:
             logger.error("upstream no longer knows a run", extra={"run": tracked.run.id})
             document = documents.failed(tracked.run.document, "Replicate no longer knows this prediction.")
-            await self._take(tracked, Status.FAILED, document, None, None)
+            await self._merge(tracked, Status.FAILED, document, None, None)
 
-    async def _take(
+    async def _merge(
         self, tracked: TrackedRun, status: Status, document: bytes, stream_url: str | None, completed_at: float | None
     ) -> None:
-        """Merge news into the run; only what moves it forward changes anything."""
+        """Record a snapshot of a run if it moves the run forward, then wake its waiters and call the listeners."""
         run = tracked.run
         if status == run.status and document == run.document:
             return
         at = completed_at if completed_at is not None else self._clock.now()
-        cache_until = self._keep_until(run, document, at) if status is Status.SUCCEEDED else None
-        changed = await self._store.advance(
+        outcome: AdvanceOutcome | None = await self._store.advance(
             run.id,
             status=status,
             document=document,
             stream_url=stream_url,
             at=at,
-            cache_until=cache_until,
+            cache_until=self._keep_until(run, document, at) if status is Status.SUCCEEDED else None,
             # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
             settlement=self._settlement_of(run, status, document, self._clock.now()) if status.is_terminal else None,
         )
-        if changed is None and status.is_terminal:
-            # Known already: an earlier step that seemed to fail did not, or somebody else was first.
-            changed = await self._store.run(run.id)
-        if changed is None or changed == run or tracked.run.status.is_terminal:
-            # Nothing new, or whoever brought the same end a moment before has told of it.
+        if isinstance(outcome, Unchanged) and status.is_terminal:
+            # The end is recorded already: the answer of an earlier step was lost.
+            outcome = await self._store.ended_run(run.id)
+        if tracked.run.status.is_terminal:
+            # Another snapshot brought the same end meanwhile, and its caller has reported it.
             return
-        tracked.run = changed
-        if changed.status.is_terminal:
-            tracked.poll_now()
-            await self.ended(changed)
-            logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": changed.status})
-        else:
-            for act in self._on_change:
-                act(changed)
-        tracked.wake()
+        match outcome:
+            case Progressed(progressed):
+                tracked.run = progressed
+                tracked.wake()
+                self._events.on_run_progressed(progressed)
+            case RunEnded():
+                tracked.run = outcome.run
+                tracked.wake()
+                tracked.poll_now()
+                self._report(outcome)
+            case Unchanged() | None:
+                pass
+            case never:
+                assert_never(never)
 
-    async def _ask_to_cancel(self, tracked: TrackedRun) -> None:
-        """Ask upstream to cancel until it has answered. The answer is news like any other: the run may yet succeed."""
-        pause = _CANCEL_PAUSE
-        family = documents.family_of(tracked.run.kind)
-        while True:
-            try:
-                answer = await self._upstream.send(
-                    f"{family}.cancel", "POST", f"/{family}/{tracked.run.upstream_id}/cancel"
-                )
-                # 404: not there yet (docs/replicate-api.md, States), or gone; the looks will tell which.
-                if answer.is_ok or (answer.status < 500 and answer.status not in (404, 429)):
-                    break
-            except GatewayError as exc:
-                logger.warning(
-                    "upstream could not be asked to cancel", extra={"run": tracked.run.id, "reason": exc.detail}
-                )
-            await self._clock.sleep(pause)
-            pause = min(pause * 2, _LONGEST_CANCEL_PAUSE)
-        if answer.is_ok:
-            try:
-                await self._take_body(tracked, answer.body)
-            except GatewayError as exc:
-                # The next look brings the same news.
-                logger.warning("an answer could not be kept", extra={"run": tracked.run.id, "reason": exc.detail})
+    # Ends
+
+    def _report(self, ended: RunEnded) -> None:
+        run = ended.run
+        logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": run.status})
+        self._events.on_run_ended(ended)
+
+    async def report_end(self, run: Run) -> None:
+        """Call the end-of-run listeners for a run whose end another step than `advance` has recorded.
+
+        If the store cannot be read now, this returns, and the listeners are called when it can be.
+        """
+        if not await self._read_and_report(run) and not self._is_closing:
+            self._start("report", run.id, partial(self._keep_reporting, run))
+
+    async def _keep_reporting(self, run: Run) -> None:
+        tries, is_done = 0, False
+        while not is_done:
+            tries += 1
+            await self._clock.sleep(_backoff(tries))
+            is_done = await self._read_and_report(run)
+
+    async def _read_and_report(self, run: Run) -> bool:
+        """Return whether nothing is left to report."""
+        with self._surviving("report", run) as attempt:
+            if (ended := await self._store.ended_run(run.id)) is not None:
+                self._report(ended)
+        return not attempt.has_failed
+
+
+def _backoff(failures: int) -> float:
+    """Return the seconds to wait after that many failures in a row."""
+    return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(failures - 1, 10)) if failures else 0.0
 
 
 def _is_ahead(body: bytes, run: Run) -> bool:
     """Say whether a body is about a run, and further on than what is known of it."""
     try:
-        news = documents.read_news(body)
+        snapshot = documents.read_snapshot(body)
     except ValueError:
         return False
-    return news.upstream_id == run.upstream_id and news.status.rank > run.status.rank
+    return snapshot.upstream_id == run.upstream_id and snapshot.status.rank > run.status.rank

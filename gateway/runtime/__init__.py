@@ -1,1 +1,1 @@
-"""The clock, tasks, sleeping, random bytes and a small cache: what every service needs from the process."""
+"""The clock, tasks, live settings, sleeping, random bytes and a small cache: what services need from the process."""

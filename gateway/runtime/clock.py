@@ -1,20 +1,20 @@
-"""Time as the services see it: read, and slept, through the `Clock` port, so that tests can move it."""
+"""The system clock. Services read the time and sleep through the `Clock` port, so that tests can control both."""
 
 import asyncio
 import time
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The operating system's clock."""
 
     def now(self) -> float:
         """Return the time as seconds since the epoch."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Return a time that never goes back, for measuring durations in seconds."""
+        """Return a time in seconds that never goes back, for measuring durations."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Sleep for `seconds`."""
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Caches that are given another size while they are in use."""
+"""Resize LRU caches while they are in use."""
 
 from contextlib import suppress
 from typing import TypeVar
@@ -10,12 +10,12 @@ V = TypeVar("V")
 
 
 def resize_lru(cache: LRUCache[K, V], size: int) -> LRUCache[K, V]:
-    """Return a cache of another size with as much in it as it can hold; the same one if the size is the same."""
+    """Return a cache of another size with as many of the entries as fit; `cache` itself if the size is unchanged."""
     if size == cache.maxsize:
         return cache
     other: LRUCache[K, V] = LRUCache(size, getsizeof=cache.getsizeof)
     for key, value in cache.items():
-        # What is larger than all of it is left out.
+        # An entry larger than the new cache raises `ValueError` and is dropped.
         with suppress(ValueError):
             other[key] = value
     return other

@@ -1,4 +1,4 @@
-"""Randomness for ids, fetched from the system in blocks: a system call for each id costs more than the id."""
+"""Random bytes for ids, read from the system in blocks. One system call per id would cost more than the rest of it."""
 
 import os
 
@@ -6,14 +6,14 @@ _BLOCK = 8192
 
 
 class RandomPool:
-    """Bytes that nobody can foresee, each given out once."""
+    """A source of cryptographically random bytes. Each byte is returned once."""
 
     def __init__(self) -> None:
         self._block = b""
         self._at = 0
 
     def bytes(self, count: int) -> bytes:
-        """Return `count` fresh bytes."""
+        """Return `count` new bytes."""
         if self._at + count > len(self._block):
             self._block, self._at = os.urandom(_BLOCK + count), 0
         start = self._at

@@ -1,38 +1,136 @@
-"""Work that must not be torn when its caller goes away: tasks that a service holds, and awaits when it closes."""
+"""The one place that starts tasks. Every service that has background work owns a `Tasks` and closes it.
+
+An exception of a task reaches whoever waits for it; if nobody does, it is logged, so that none is lost.
+"""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TypeVar
+import logging
+from collections.abc import Callable, Coroutine, Hashable
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from gateway.errors import GatewayError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Work = Coroutine[Any, Any, T]
+
+
+class _Call:
+    """A task, and how many wait for its result."""
+
+    __slots__ = ("is_delivered", "name", "task", "waiters")
+
+    def __init__(self, task: asyncio.Task[Any], name: str) -> None:
+        self.task = task
+        self.name = name
+        self.waiters = 0
+        self.is_delivered = False
+        task.add_done_callback(lambda _: self._log_if_lost())
+
+    async def result(self) -> Any:
+        """Wait for the result. Cancelling the waiter leaves the task running."""
+        self.waiters += 1
+        try:
+            result = await asyncio.shield(self.task)
+        except Exception:
+            self.is_delivered = True
+            raise
+        finally:
+            self.waiters -= 1
+            # The last waiter may be cancelled in the same turn of the loop in which the task fails.
+            if self.task.done():
+                self._log_if_lost()
+        return result
+
+    def _log_if_lost(self) -> None:
+        if self.waiters or self.is_delivered or self.task.cancelled():
+            return
+        error = self.task.exception()
+        if error is None:
+            return
+        self.is_delivered = True
+        if isinstance(error, GatewayError):
+            logger.warning("a background task failed", extra={"task": self.name, "reason": error.detail})
+        else:
+            logger.error("a background task crashed", extra={"task": self.name}, exc_info=error)
 
 
 class Tasks:
     """The tasks of one service."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._calls: dict[asyncio.Task[Any], _Call] = {}
+        self._by_key: dict[Hashable, _Call] = {}
 
-    async def to_the_end(self, work: Coroutine[object, object, T]) -> T:
-        """Do work and wait for it; it goes on when the waiter leaves."""
-        task = asyncio.create_task(work)
-        self._hold(task)
-        return await asyncio.shield(task)
+    def spawn(self, work: Work[T], name: str) -> asyncio.Task[T]:
+        """Start work that nobody has to wait for. Its exception is logged under `name`."""
+        return self._start(work, name).task
 
-    def in_background(self, work: Coroutine[object, object, object]) -> None:
-        """Do work that nobody waits for."""
-        self._hold(asyncio.create_task(work))
+    async def run_to_completion(self, work: Work[T], name: str) -> T:
+        """Do work and return its result. It goes on when the waiter is cancelled."""
+        result: T = await self._start(work, name).result()
+        return result
 
-    def _hold(self, task: "asyncio.Task[T]") -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def single_flight(self, key: Hashable, factory: Callable[[], Work[T]], name: str) -> T:
+        """Join the running call of this key, or start one. It goes on when a waiter is cancelled.
+
+        Every waiter gets the same result or exception. A call that has ended is not joined.
+        """
+        call = self._by_key.get(key)
+        if call is None:
+            call = self._by_key[key] = self._start(factory(), name)
+            started = call
+            call.task.add_done_callback(lambda _: self._forget(key, started))
+        result: T = await call.result()
+        return result
+
+    def forget_flights(self) -> None:
+        """Let the next `single_flight` of every key start a new call. Calls that run go on."""
+        self._by_key.clear()
 
     async def close(self, grace_seconds: float | None = None) -> None:
-        """Finish what is under way; what takes longer than `grace_seconds` is cancelled."""
-        while self._tasks:
-            _, late = await asyncio.wait(set(self._tasks), timeout=grace_seconds)
+        """Wait for what runs, and for what that starts. After `grace_seconds`, cancel the rest and wait for it."""
+        loop = asyncio.get_running_loop()
+        ends_at = None if grace_seconds is None else loop.time() + grace_seconds
+        while self._calls:
+            left = None if ends_at is None else max(0.0, ends_at - loop.time())
+            _, late = await asyncio.wait(set(self._calls), timeout=left)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-            if late:
-                return
+
+    def _start(self, work: Work[Any], name: str) -> _Call:
+        task = asyncio.create_task(work, name=name)
+        self._calls[task] = call = _Call(task, name)
+        task.add_done_callback(lambda ended: self._calls.pop(ended, None))
+        return call
+
+    def _forget(self, key: Hashable, call: _Call) -> None:
+        if self._by_key.get(key) is call:
+            del self._by_key[key]
+
+
+def run_while_open(stack: AsyncExitStack, work: Work[None], name: str) -> None:
+    """Run a loop until the stack closes, which cancels it."""
+    tasks = Tasks()
+    tasks.spawn(work, name)
+    stack.push_async_callback(tasks.close, 0.0)
+
+
+async def run_until_first(*works: Work[Any]) -> None:
+    """Run coroutines at once until one of them ends; cancel the others and wait for them.
+
+    Raise the exception of the first in the list that has one.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result

@@ -1,9 +1,7 @@
-"""One process serves from one SQLite file: two would follow, and pay for, the same runs twice.
+"""Allow only one process to serve from a SQLite file (docs/architecture.md, Store).
 
-See docs/architecture.md, Store.
-
-The claim is a lock of the operating system on a file beside the database, so it ends with the process, however that
-ends. The command line takes no claim and may read and write meanwhile.
+Two serving processes would follow every run twice. The claim is an operating system lock on a file beside the database,
+so it ends when the process ends, for whatever reason. The command line takes no claim: it can read and write meanwhile.
 """
 
 import fcntl
@@ -14,14 +12,14 @@ from gateway.errors import StoreUnavailable
 
 
 class Claim:
-    """The claim on one database."""
+    """The claim on one database file."""
 
     def __init__(self, database: Path) -> None:
         self._path = database.with_name(database.name + ".serving")
         self._file: int | None = None
 
     def take(self) -> None:
-        """Take it. Raise `StoreUnavailable` if another process has it, or the lock's file cannot be had."""
+        """Take the claim. Raise `StoreUnavailable` if another process has it or the lock file cannot be opened."""
         try:
             file = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as exc:
@@ -31,7 +29,7 @@ class Claim:
         except OSError as exc:
             os.close(file)
             raise StoreUnavailable(
-                "Another process serves from this store. One process serves one SQLite file."
+                "Another process already serves from this store. One process serves one SQLite file."
             ) from exc
         self._file = file
 
@@ -55,7 +53,7 @@ class Claim:
             os.close(lost)
 
     def release(self) -> None:
-        """Give it back. The file stays: removing it would let two have a lock of that name."""
+        """Release the claim. The lock file stays: after a removal, two processes could lock two files of this name."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

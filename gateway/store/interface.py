@@ -1,9 +1,9 @@
-"""The store as a whole."""
+"""The interface of the store: all roles together, and its life cycle."""
 
 from typing import Protocol
 
-from gateway.domain.ports.observers import StoreObserver
-from gateway.domain.ports.records import Files, Keys, Leases, Secrets, Versions
+from gateway.domain.ports.observers import OperationsObserver
+from gateway.domain.ports.records import Files, Keys, Secrets, Versions
 from gateway.money.ports import Ledger
 from gateway.outputs.ports import Outputs
 from gateway.predictions.ports.predictions import Predictions
@@ -12,18 +12,16 @@ from gateway.streams.ports import EventLogs
 from gateway.webhooks.ports import Deliveries
 
 
-class Store(
-    Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Leases, Ledger, Outputs, Protocol
-):
-    """Everything that lasts."""
+class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, Secrets, Ledger, Outputs, Protocol):
+    """All persistent data."""
 
     @property
     def pending(self) -> int:
-        """How many steps have been asked for and not answered."""
+        """Number of operations that are queued or in progress."""
         ...
 
-    def set_observer(self, observer: StoreObserver) -> None:
-        """Tell an observer of every answer from now on."""
+    def set_observer(self, observer: OperationsObserver) -> None:
+        """Set the observer that is notified of every finished operation."""
         ...
 
     async def open(self, *, create: bool = True) -> bool:
@@ -41,14 +39,14 @@ class Store(
         ...
 
     async def claim(self) -> None:
-        """Begin to serve from this store. It ends with the process, however that ends.
+        """Claim the right to serve from this store until the process ends.
 
-        Raises `gateway.errors.StoreUnavailable` if the store takes one serving process only, and has one.
+        Raise `StoreUnavailable` if the store allows only one serving process and another one has the claim.
         """
         ...
 
     async def close(self) -> None:
-        """Finish what was asked, then let go."""
+        """Finish the queued operations, then disconnect."""
         ...
 
     async def ping(self) -> None:

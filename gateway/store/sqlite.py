@@ -1,8 +1,6 @@
-"""The embedded store: one SQLite file, one thread that writes it and one that reads it.
+"""The SQLite store: one file, one thread that writes and one that reads (docs/architecture.md, Invariants 9 and Store).
 
-See docs/architecture.md, Invariants 9 and Store.
-
-Each role has a file of its own in `sql/`; `sql/worker.py` and `sql/writer.py` tell how its steps reach the file.
+Each role of the store has a file in `sql/`. `sql/worker.py` and `sql/writer.py` explain how operations are executed.
 """
 
 import asyncio
@@ -19,7 +17,6 @@ from gateway.store.sql.files import SQLiteFiles
 from gateway.store.sql.idempotency import SQLiteIdempotency
 from gateway.store.sql.intents import SQLiteIntents
 from gateway.store.sql.keys import SQLiteKeys
-from gateway.store.sql.leases import SQLiteLeases
 from gateway.store.sql.money import SQLiteMoney
 from gateway.store.sql.outputs import SQLiteOutputs
 from gateway.store.sql.predictions import SQLitePredictions
@@ -46,22 +43,21 @@ class SQLiteStore(
     SQLiteOutputs,
     SQLiteVersions,
     SQLiteSecrets,
-    SQLiteLeases,
     SQLiteMoney,
     SQLiteAuditing,
 ):
-    """Everything that lasts, in one file."""
+    """All persistent data, in one SQLite file."""
 
     _claim: Claim | None = None
 
     async def claim(self) -> None:
-        """Become the one process that serves from this file."""
+        """Claim the file for this process. Raise `StoreUnavailable` if another process serves from it."""
         claim = Claim(self.path)
         await asyncio.to_thread(claim.take)
         self._claim = claim
 
     async def close(self) -> None:
-        """Finish what was asked, then let go."""
+        """Finish the queued operations, close the connections and release the claim."""
         await super().close()
         if self._claim is not None:
             self._claim.release()
@@ -72,7 +68,7 @@ class SQLiteStore(
             await asyncio.to_thread(self._claim.renew)
         written = await self._write(lambda db: _count(db, "write_ping"))
         if await self._read(lambda db: _count(db, "read_ping")) < written:
-            raise StoreUnavailable("The store does not find what it wrote.", retry_after=5)
+            raise StoreUnavailable("The store returned an older value than the one just written.", retry_after=5)
         await self._try_again()
 
     async def _try_again(self) -> None:

@@ -1,4 +1,4 @@
-"""Which store a `[store] url` means."""
+"""Create the store for a `[store] url`."""
 
 from urllib.parse import unquote, urlsplit
 
@@ -9,13 +9,13 @@ _FORMS = "sqlite:///relative/path or sqlite:////absolute/path"
 
 
 def open_store(url: str) -> Store:
-    """Make the store of that url; it is opened by its `open`. Raises `ValueError` with what is wrong with the url."""
+    """Create the store for a URL, not yet opened. Raise `ValueError` with a message if the URL is not valid."""
     parts = urlsplit(url)
     path = unquote(parts.path.removeprefix("/"))
     if parts.scheme != "sqlite" or parts.netloc or parts.query or parts.fragment or not url.startswith("sqlite:///"):
         raise ValueError(f"expected {_FORMS}; SQLite is the only store so far")
     if not path or path.endswith("/"):
-        raise ValueError(f"names no file: expected {_FORMS}")
+        raise ValueError(f"has no file name: expected {_FORMS}")
     if path == ":memory:":
-        raise ValueError(f"a store in memory forgets what was acknowledged: expected {_FORMS}")
+        raise ValueError(f"an in-memory store would lose acknowledged requests: expected {_FORMS}")
     return SQLiteStore(path)

@@ -33,8 +33,6 @@ class Channel:
         self.run_id = run_id
         self.log = log
         self.listener: Listener | None = None
-        self.task: asyncio.Task[None] | None = None
-        """The task that fills it."""
         self.stored = 0
         """The cursor up to which the store has its events."""
         self._opened = asyncio.Event()

@@ -8,7 +8,6 @@ send; `done` is always last. So a restart resumes after the last stored event, a
 same ids and bytes. If a run's stream was never read, its events are made from its output (`rules.replay`).
 """
 
-import asyncio
 import logging
 import sys
 from collections.abc import Mapping
@@ -17,15 +16,19 @@ from functools import partial
 from cachetools import LRUCache
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.records import PredictionView, Run
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
+from gateway.runtime.tasks import Tasks, run_until_first
 from gateway.streams.channel import Channel
 from gateway.streams.log_writer import LogWriter
-from gateway.streams.ports import EventLogs, StreamObserver
+from gateway.streams.ports import EventLogs
 from gateway.streams.rules import replay, sse
 from gateway.streams.rules.event_log import EventLog
+from gateway.streams.settings import StreamSettings
 from gateway.streams.upstream_reader import Reader, UpstreamStreamReader
 
 logger = logging.getLogger(__name__)
@@ -48,27 +51,25 @@ class StreamHub:
         tracker: Tracker,
         store: EventLogs,
         clock: Clock,
-        observer: StreamObserver,
-        *,
-        max_log_bytes: int,
-        kept_log_bytes: int,
+        observer: UpstreamObserver,
+        settings: LiveSettings[StreamSettings],
     ) -> None:
-        self.log_writer = LogWriter(store, clock, max_log_bytes=max_log_bytes)
+        self.log_writer = LogWriter(store, clock, settings)
         self._feed = UpstreamStreamReader(reader, clock, observer)
         self._tracker = tracker
         self._clock = clock
         self._observer = observer
-        self._max_log_bytes = max_log_bytes
+        self._settings = settings
         self._live: dict[str, Channel] = {}
+        self._tasks = Tasks()
         self._kept: LRUCache[str, Channel] = LRUCache(
-            kept_log_bytes, getsizeof=lambda channel: channel.log.size + _OVERHEAD
+            settings.value.kept_log_bytes, getsizeof=lambda channel: channel.log.size + _OVERHEAD
         )
 
-    def reconfigure(self, *, max_log_bytes: int, kept_log_bytes: int) -> None:
-        """Keep more or less of each run that is read from now on, and of those that have ended."""
-        self._max_log_bytes = max_log_bytes
-        self.log_writer.reconfigure(max_log_bytes=max_log_bytes)
-        self._kept = resize_lru(self._kept, kept_log_bytes)
+        settings.subscribe(self._apply)
+
+    def _apply(self, settings: StreamSettings) -> None:
+        self._kept = resize_lru(self._kept, settings.kept_log_bytes)
 
     @property
     def live(self) -> int:
@@ -99,9 +100,9 @@ class StreamHub:
         run = view.run
         channel = self._live.get(run.id) or self._kept.get(run.id) or self.log_writer.dirty_channel(run.id)
         if channel is None:
-            channel = self._live[run.id] = Channel(run.id, EventLog(self._max_log_bytes))
-            channel.task = asyncio.create_task(self._fill(channel, run), name=f"stream {run.id}")
-            channel.task.add_done_callback(lambda _: self._release(channel))
+            channel = self._live[run.id] = Channel(run.id, EventLog(self._settings.value.max_log_bytes))
+            task = self._tasks.spawn(self._fill(channel, run), f"stream {run.id}")
+            task.add_done_callback(lambda _: self._release(channel))
         await channel.opened()
         return channel
 
@@ -116,10 +117,7 @@ class StreamHub:
 
     async def close(self) -> None:
         """Stop reading, and store the events so far: the next start resumes after them."""
-        tasks = [channel.task for channel in self._live.values() if channel.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close(0.0)
         await self.log_writer.flush()
 
     def _release(self, channel: Channel) -> None:
@@ -156,36 +154,22 @@ class StreamHub:
     async def _follow(self, channel: Channel, run: Run) -> None:
         """Read upstream's stream to its end. If it ends early, add the rest from the run's result."""
         note = partial(self.log_writer.mark_dirty, channel)
-        ended = asyncio.create_task(self._end_and_silence(channel, run), name=f"end of stream {run.id}")
-        feeding = asyncio.create_task(
-            self._feed.fill(
-                channel,
-                run,
-                has_ended=lambda: run.status.is_terminal or self._tracker.tracked(run.id) is None,
-                on_news=note,
-            ),
-            name=f"feed of stream {run.id}",
+        feeding = self._feed.fill(
+            channel,
+            run,
+            has_ended=lambda: run.status.is_terminal or self._tracker.tracked(run.id) is None,
+            on_news=note,
         )
-        try:
-            # Upstream may keep a connection open after the run's end without sending `done`.
-            await asyncio.wait((feeding, ended), return_when=asyncio.FIRST_COMPLETED)
-            feeding.cancel()
-            await asyncio.wait((feeding,))
-            for task in (feeding, ended):
-                if task.done() and not task.cancelled():
-                    task.result()
-            if channel.is_complete:
-                self._tracker.poll_now(run.id)
-                return
-            self._observer.upstream_interrupted("finished")
-            had_events = channel.log.end > 0
-            await self._finish(channel, await self._wait_for_end(run))
-            if had_events:
-                note()
-        finally:
-            feeding.cancel()
-            ended.cancel()
-            await asyncio.gather(feeding, ended, return_exceptions=True)
+        # Upstream may keep a connection open after the run's end without sending `done`.
+        await run_until_first(feeding, self._end_and_silence(channel, run))
+        if channel.is_complete:
+            self._tracker.poll_now(run.id)
+            return
+        self._observer.upstream_interrupted("finished")
+        had_events = channel.log.end > 0
+        await self._finish(channel, await self._wait_for_end(run))
+        if had_events:
+            note()
 
     async def _end_and_silence(self, channel: Channel, run: Run) -> None:
         """Wait until the run has ended and its stream has sent nothing new for `MAX_SILENCE_AFTER_END_SECONDS`."""

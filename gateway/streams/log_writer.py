@@ -11,10 +11,12 @@ import logging
 
 from gateway.domain.ports.clock import Clock
 from gateway.errors import GatewayError
+from gateway.runtime.live import LiveSettings
 from gateway.streams.channel import Channel
 from gateway.streams.ports import EventLogs
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.log_chunk import LogChunk
+from gateway.streams.settings import StreamSettings
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +29,12 @@ _IN_A_THREAD = 32 * 1024
 class LogWriter:
     """Writes and loads event logs."""
 
-    def __init__(self, store: EventLogs, clock: Clock, *, max_log_bytes: int) -> None:
+    def __init__(self, store: EventLogs, clock: Clock, settings: LiveSettings[StreamSettings]) -> None:
         self._store = store
         self._clock = clock
-        self._max_log_bytes = max_log_bytes
+        self._settings = settings
         self._unkept: dict[str, Channel] = {}
         self._news = asyncio.Event()
-
-    def reconfigure(self, *, max_log_bytes: int) -> None:
-        """Find logs of another length from now on."""
-        self._max_log_bytes = max_log_bytes
 
     @property
     def dirty(self) -> int:
@@ -77,10 +75,11 @@ class LogWriter:
         chunks = await self._store.event_parts(run_id)
         if not chunks:
             return None
+        max_bytes = self._settings.value.max_log_bytes
         try:
             if sum(map(len, chunks)) < _IN_A_THREAD // 8:  # compressed size, a fraction of the log's
-                return EventLog.from_chunks(chunks, self._max_log_bytes)
-            return await asyncio.to_thread(EventLog.from_chunks, chunks, self._max_log_bytes)
+                return EventLog.from_chunks(chunks, max_bytes)
+            return await asyncio.to_thread(EventLog.from_chunks, chunks, max_bytes)
         except ValueError as exc:
             logger.error("stored event log is corrupt, starting over", extra={"run": run_id, "reason": str(exc)})  # noqa: TRY400
             return None

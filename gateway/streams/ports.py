@@ -1,4 +1,4 @@
-"""What the stream services need from others: stored event logs, and an observer for metrics."""
+"""What the stream services need from others: stored event logs."""
 
 from typing import Protocol
 
@@ -22,37 +22,4 @@ class EventLogs(Protocol):
 
     async def event_parts(self, run_id: str) -> list[bytes]:
         """Return the parts of a run's log in the order of their events."""
-        ...
-
-
-class StreamObserver(Protocol):
-    """Whoever counts what happens to streams."""
-
-    def events_sent(self, size: int) -> None:
-        """Note bytes of events that were written to callers."""
-        ...
-
-    def events_read(self, count: int) -> None:
-        """Note events that upstream has sent."""
-        ...
-
-    def first_event(self, seconds: float) -> None:
-        """Note how long a caller waited for the first event of its stream."""
-        ...
-
-    def stream_resumed(self, result: str) -> None:
-        """Note a stream that a caller took up again: `resumed` where it had been, or something was `lost`."""
-        ...
-
-    def stream_ended(self, how: str) -> None:
-        """Note the end of a caller's stream.
-
-        `done`: all was said. `canceled`: the prediction ended for its caller before its run. `lost`: what the caller
-        asked for is no longer kept. `left`: the caller went. `stalled`: the caller took nothing for too long and was
-        cut off. `closing`: the gateway stops.
-        """
-        ...
-
-    def upstream_interrupted(self, how: str) -> None:
-        """Note that upstream's stream broke off: to be `resumed`, or `finished` from the run's result."""
         ...

@@ -12,10 +12,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.records import Run
 from gateway.errors import GatewayError, UpstreamBroken
 from gateway.streams.channel import Channel
-from gateway.streams.ports import StreamObserver
 from gateway.streams.rules import sse
 from gateway.streams.rules.event_log import EventLog, order
 from gateway.streams.rules.sse import Event, EventSplitter, EventTooLong
@@ -42,7 +42,7 @@ class Reader(Protocol):
 class UpstreamStreamReader:
     """Fills channels with the events of upstream's streams."""
 
-    def __init__(self, reader: Reader, clock: Clock, observer: StreamObserver) -> None:
+    def __init__(self, reader: Reader, clock: Clock, observer: UpstreamObserver) -> None:
         self._reader = reader
         self._clock = clock
         self._observer = observer
@@ -88,7 +88,7 @@ class _Connection:
     """The events of one connection to upstream."""
 
     def __init__(
-        self, channel: Channel, observer: StreamObserver, max_event_bytes: int, on_news: Callable[[], None]
+        self, channel: Channel, observer: UpstreamObserver, max_event_bytes: int, on_news: Callable[[], None]
     ) -> None:
         self.has_new_events = False
         self.timed_out_idle = False

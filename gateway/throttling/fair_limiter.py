@@ -1,7 +1,7 @@
-"""A lane: turns at one of the account's rates, taken at once while there are any, else queued for fairly.
+"""Rate limiter for one of the account's rates: permits are immediate while available, else queued fairly by team.
 
-Nothing here belongs to one waiter but its future: one task (`run`) sleeps until the next turn or the next deadline,
-whichever comes first, and wakes who is concerned. While nobody waits it sleeps until somebody does.
+Each waiter owns only a future. One task (`run`) sleeps until the next permit or the next deadline, whichever is first,
+and resolves the futures concerned. While the queue is empty the task sleeps until the first waiter joins.
 """
 
 import asyncio
@@ -16,22 +16,22 @@ from gateway.throttling.rules.adaptive_rate import LearnedRate
 from gateway.throttling.rules.fair_queue import FairQueue, QueuePosition
 
 MAX_WAITING = 1000
-"""How many may wait on behalf of one team in one lane. Within the longest hold, 20 s unless set, the documented 600
-creates a minute serve 200; what stands behind these waits for nothing but its refusal."""
+"""Maximum number of waiters per team. Within the default `max_wait_seconds` of 20 s, Replicate's documented 600 creates
+a minute serve 200; waiters further back would only time out."""
 
 
 class FairLimiter:
-    """Gives turns to those who ask, by the weight of whom they ask for."""
+    """Grant permits at a rate, shared among teams in proportion to their weights."""
 
     def __init__(self, rate: LearnedRate, weights: Mapping[str, float], clock: Clock) -> None:
         self.rate = rate
         self._clock = clock
         self._queue = FairQueue(weights, max_waiting=MAX_WAITING)
-        self._turns: dict[QueuePosition, asyncio.Future[bool]] = {}
+        self._granted: dict[QueuePosition, asyncio.Future[bool]] = {}
         self._changed = asyncio.Event()
         self._closed = False
 
-    def reconfigure(self, rate: Rate, weights: Mapping[str, float]) -> None:
+    def configure(self, rate: Rate, weights: Mapping[str, float]) -> None:
         """Go by another rate and other weights, also for those who wait already."""
         self.rate.configure(rate)
         self._queue.reweigh(weights)
@@ -41,7 +41,7 @@ class FairLimiter:
         return len(self._queue)
 
     def take(self) -> bool:
-        """Take a turn, if there is one to be had at once and nobody waits for it."""
+        """Take a permit without waiting; return `False` if none is available or others are already waiting."""
         if self._queue:
             return False
         now = self._clock.monotonic()
@@ -51,42 +51,44 @@ class FairLimiter:
         return True
 
     def give_back(self) -> None:
-        """Return a turn that was not used: the next in line has it."""
+        """Return an unused permit; the next waiter gets it."""
         self.rate.give_back()
         self._changed.set()
 
     def is_full(self, name: str) -> bool:
-        """Whether as many wait on somebody's behalf as may."""
+        """Return whether a team has reached `MAX_WAITING` waiters."""
         return self._queue.is_full(name)
 
     async def permit(self, name: str, until: float, *, returned: bool) -> bool:
-        """Queue for a turn on somebody's behalf; return whether it came in time.
+        """Wait for a permit on behalf of a team; return `False` if none was granted before `until` (monotonic time).
 
-        Raise `UpstreamUnavailable` when the gateway shuts down meanwhile. Whoever is cancelled here leaves no trace.
+        `returned` puts the waiter ahead of the team's other waiters: upstream refused its previous permit with a 429.
+        Raise `UpstreamUnavailable` if the gateway shuts down meanwhile. Safe to cancel: the queue position is removed
+        and a permit that was already granted is returned.
         """
         if self._closed:
             raise _shutting_down()
         if until <= self._clock.monotonic():
             return False
-        place = self._queue.join(name, until, returned=returned)
-        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._turns[place] = turn
+        position = self._queue.join(name, until, returned=returned)
+        granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._granted[position] = granted
         if len(self._queue) == 1 or self._queue.next_deadline() == until:
-            # Sooner than what `run` sleeps for; otherwise it wakes in time by itself.
+            # Due before the time `run` sleeps until. In all other cases `run` wakes early enough.
             self._changed.set()
         try:
-            return await turn
+            return await granted
         except asyncio.CancelledError:
-            self._queue.leave(place)
-            if turn.done() and not turn.cancelled() and turn.exception() is None and turn.result():
-                # Given, and not heard of any more.
+            self._queue.leave(position)
+            if granted.done() and not granted.cancelled() and granted.exception() is None and granted.result():
+                # The permit was granted, but the waiter was cancelled before it could use it.
                 self.give_back()
             raise
         finally:
-            del self._turns[place]
+            del self._granted[position]
 
     async def run(self) -> None:
-        """Give turns for ever."""
+        """Grant permits until cancelled."""
         while True:
             self._changed.clear()
             pause = self._step()
@@ -96,33 +98,33 @@ class FairLimiter:
                 await sleep_until_event(self._clock, pause, self._changed)
 
     def _step(self) -> float | None:
-        """Give the turns that there are and end the waits that are over; return how long nothing will happen."""
+        """Grant available permits and time out expired waiters; return seconds until the next step, `None` if empty."""
         now = self._clock.monotonic()
         while self._queue and self.rate.wait(now) <= 0:
-            place = self._queue.next()
-            assert place is not None
-            turn = self._turns[place]
-            if not turn.done():
+            position = self._queue.next()
+            assert position is not None
+            granted = self._granted[position]
+            if not granted.done():
                 self.rate.take(now)
-                turn.set_result(True)
-        for place in self._queue.expired(now):
-            if not (turn := self._turns[place]).done():
-                turn.set_result(False)
+                granted.set_result(True)
+        for position in self._queue.expired(now):
+            if not (granted := self._granted[position]).done():
+                granted.set_result(False)
         deadline = self._queue.next_deadline()
         return None if deadline is None else min(self.rate.wait(now), deadline - now)
 
     def expected_seconds(self) -> int:
-        """Return, in whole seconds, when somebody who comes now may expect a turn; at least one."""
+        """Estimate how many seconds a new waiter would wait for a permit, rounded up; at least 1."""
         wait = self.rate.wait(self._clock.monotonic()) + len(self._queue) * self.rate.rate.interval
         return max(1, math.ceil(wait))
 
     def close(self) -> None:
-        """Send away all who wait; nobody waits from now on."""
+        """Fail all waiters with `UpstreamUnavailable`, and every later call of `permit` too."""
         self._closed = True
-        for place, turn in self._turns.items():
-            if not turn.done():
-                self._queue.leave(place)
-                turn.set_exception(_shutting_down())
+        for position, granted in self._granted.items():
+            if not granted.done():
+                self._queue.leave(position)
+                granted.set_exception(_shutting_down())
 
 
 def _shutting_down() -> UpstreamUnavailable:

@@ -1,60 +1,64 @@
-"""Holding: creates over a request rate of their own wait here, as long as their team lets them.
+"""Queue for creates that exceed a request rate of the caller. Each waits for up to its team's `max_wait_seconds`.
 
-One task for each team that has any gives them their turns (`throttling/rules/hold_line.py`); one that cannot go in time
-is told so when its time is over and not before: whoever is told "no" at once asks again at once.
+Each team with queued creates has one task, which releases them in the order of `throttling/rules/hold_line.py`. A
+create that cannot be released in time is refused at its deadline, not at once: clients retry immediate refusals
+immediately.
 """
 
 import asyncio
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.errors import UpstreamUnavailable
 from gateway.runtime.sleep import sleep_until_event
-from gateway.throttling.ports import RateObserver
+from gateway.runtime.tasks import Tasks
 from gateway.throttling.rules import request_rates
 from gateway.throttling.rules.hold_line import Buckets, HeldCreate, HoldLine
 from gateway.throttling.rules.request_rates import RateExceeded
 
 MAX_HELD = 1000
-"""How many creates of one team are held at a time: each is a connection, and a body not yet read."""
+"""Maximum number of queued creates per team. Each holds a connection whose body has not been read."""
 
 
-class _TeamsLine:
-    """The creates of one team that are held, and the task that lets them go."""
+class _TeamQueue:
+    """The queued creates of one team and the task that releases them."""
 
     def __init__(self) -> None:
         self.line = HoldLine()
         self.answers: dict[HeldCreate, asyncio.Future[RateExceeded | None]] = {}
         self.changed = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
 
 
 class HoldQueue:
-    """The creates that are held."""
+    """Hold creates until their request rates admit them."""
 
-    def __init__(self, clock: Clock, observer: RateObserver) -> None:
+    def __init__(self, clock: Clock, observer: LimitObserver) -> None:
         self._clock = clock
         self._observer = observer
-        self._lines: dict[str, _TeamsLine] = {}
+        self._lines: dict[str, _TeamQueue] = {}
+        self._tasks = Tasks()
         self._closed = False
 
     def __len__(self) -> int:
         return sum(len(teams.line) for teams in self._lines.values())
 
     def count(self, team: str | None) -> int:
-        """Say how many creates of a team are held; of all teams, if none is named."""
+        """Return the number of queued creates of a team; of all teams if `team` is `None`."""
         if team is None:
             return len(self)
         teams = self._lines.get(team)
         return len(teams.line) if teams is not None else 0
 
     def has_line(self, team: str) -> bool:
-        """Whether creates of a team are held: who comes now stands with them."""
+        """Return whether a team has queued creates. If so, a new create has to queue too, or it would overtake them."""
         return team in self._lines
 
     async def enqueue(self, team: str, buckets: Buckets, until: float) -> RateExceeded | None:
-        """Charge a create to its buckets when they can bear it; if that is not before `until`, say which cannot.
+        """Wait until all `buckets` admit a create and charge it to them.
 
-        Raise `UpstreamUnavailable` when the gateway shuts down meanwhile.
+        Return `None` if admitted, else the exceeded rate. A create is refused at `until` (monotonic time), or at once
+        if the team's queue is full. Raise `UpstreamUnavailable` if the gateway shuts down meanwhile. Safe to cancel: a
+        charge that was already made is undone.
         """
         began = self._clock.monotonic()
         if self._closed or until <= began:
@@ -80,19 +84,19 @@ class HoldQueue:
         self._observer.create_held("admitted" if over is None else "refused", self._clock.monotonic() - began)
         return over
 
-    def _line(self, team: str) -> _TeamsLine:
+    def _line(self, team: str) -> _TeamQueue:
         teams = self._lines.get(team)
         if teams is None:
-            teams = self._lines[team] = _TeamsLine()
-            teams.task = asyncio.create_task(self._run(team, teams), name=f"hold {team}")
+            teams = self._lines[team] = _TeamQueue()
+            self._tasks.spawn(self._run(team, teams), f"hold {team}")
         return teams
 
-    async def _run(self, team: str, teams: _TeamsLine) -> None:
+    async def _run(self, team: str, teams: _TeamQueue) -> None:
         try:
             while True:
                 teams.changed.clear()
-                gone, pause = teams.line.step(self._clock.monotonic())
-                for held, over in gone:
+                released, pause = teams.line.step(self._clock.monotonic())
+                for held, over in released:
                     if not (answer := teams.answers[held]).done():
                         answer.set_result(over)
                     elif over is None:
@@ -104,13 +108,10 @@ class HoldQueue:
             del self._lines[team]
 
     async def close(self) -> None:
-        """Send away all who are held; nobody is held from now on."""
+        """Fail all queued creates with `UpstreamUnavailable` and stop queueing new ones."""
         self._closed = True
-        lines = list(self._lines.values())
-        for teams in lines:
+        for teams in self._lines.values():
             for answer in teams.answers.values():
                 if not answer.done():
                     answer.set_exception(UpstreamUnavailable("The gateway is shutting down.", retry_after=1))
-            if teams.task is not None:
-                teams.task.cancel()
-        await asyncio.gather(*(teams.task for teams in lines if teams.task is not None), return_exceptions=True)
+        await self._tasks.close(0.0)

@@ -1,17 +1,20 @@
-"""The account: what upstream allows it a minute, shared fairly by all who ask (docs/architecture.md, Limits).
+"""Share the rates of the Replicate account fairly among the teams (docs/architecture.md, Limits).
 
-Two lanes, as upstream counts (docs/replicate-api.md, Rate limits): creates of predictions, and all other calls. Each
-has the rate that upstream is known to take and a fair queue over the teams. The gateway's own calls compete in the
-second lane as two more: its looks at runs, lists and secrets weigh as much as all teams together, so that they have
-half of the lane whenever they want it and no more while others wait; cancels, which end costs, weigh as much again, so
-that they stand behind no look. What either leaves is the teams'.
+Upstream counts creates of predictions and all other calls separately (docs/replicate-api.md, Rate limits), so there are
+two limiters: `creates` and `requests`. Each follows the rate that upstream currently allows and has a fair queue over
+the teams.
 
-For whom a call is made is a matter of context (`asking`): the edge says it once for each request, and
-`InternalUpstream` for what the gateway does of itself.
+In `requests` the gateway's own calls compete as two more queue members. Its reads of runs, lists and secrets weigh as
+much as all teams together: they get at least half of the rate when they need it, and no more while teams wait. Cancels,
+which stop costs, weigh as much again and have their own member, so they never wait behind reads. What these two leave
+unused goes to the teams.
+
+The context variable `asking` says on whose behalf a call is made. The authentication middleware sets it for each
+request (`asked_by`), `InternalUpstream` for the gateway's own calls.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -20,31 +23,40 @@ import msgspec
 
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.rates import Rate
-from gateway.domain.teams import Team
+from gateway.domain.teams import Teams
 from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited
 from gateway.money.rules import refusals
+from gateway.runtime.live import LiveSettings
 from gateway.throttling.fair_limiter import MAX_WAITING, FairLimiter
-from gateway.throttling.ports import AccountObserver, CallLimiter, CreateLimiter
+from gateway.throttling.ports import CreateLimiter
 from gateway.throttling.rules.adaptive_rate import LearnedRate
 
 CREATES = "creates"
 REQUESTS = "requests"
-# Not a team's name: those have no spaces.
+# Team names contain no spaces, so these cannot collide with one.
 _OWN = "the gateway"
 _CANCELS = "the gateway's cancels"
 _OWN_PATIENCE = 30.0
 
 _CREATE_OPERATIONS = frozenset({"predictions.create", "models.predictions.create", "deployments.predictions.create"})
-# Trainings are counted among all else upstream (docs/replicate-api.md, Rate limits), and take their turn where other
-# creates do.
-_LED_OPERATIONS = _CREATE_OPERATIONS | {"trainings.create"}
+# Upstream counts a training as an ordinary request, not as a create (docs/replicate-api.md, Rate limits). Its permit is
+# taken like a create's: before anything is sent.
+_PERMIT_TAKEN_BEFORE = _CREATE_OPERATIONS | {"trainings.create"}
+
+
+class ThrottlingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the account may do a minute."""
+
+    creates_per_minute: float
+    requests_per_minute: float
 
 
 class Asker(msgspec.Struct, frozen=True):
-    """On whose behalf upstream is called, and how long its calls may wait for a turn."""
+    """On whose behalf upstream is called, and how long a call may wait for a permit."""
 
     name: str
     max_wait_seconds: float
@@ -54,25 +66,28 @@ _GATEWAY = Asker(_OWN, _OWN_PATIENCE)
 asking: ContextVar[Asker] = ContextVar("asking", default=_GATEWAY)
 
 
-class LaneState(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the account's rates, for people to look at. Rates are a minute."""
+class RateState(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one of the account's rates, for display. Rates are per minute."""
 
     name: str
     limit: float
-    """As configured."""
+    """The configured rate."""
     learned: float
-    """As upstream takes it now."""
+    """The rate that upstream currently allows; at most `limit`."""
     used: int
-    """Of what may go at once."""
+    """Used part of the burst."""
     remaining: int
+    """Unused part of the burst."""
     resets_at: float
+    """When the burst is fully available again."""
     waiting: int
+    """Calls queued for a permit."""
     throttled: int
-    """How often upstream has refused."""
+    """Number of 429s from upstream since the process started."""
 
 
-def state_shown(state: LaneState) -> dict[str, object]:
-    """Return one of the account's rates as answers show it."""
+def state_shown(state: RateState) -> dict[str, object]:
+    """Return one of the account's rates in the JSON form of `GET /gateway/limits`."""
     return refusals.rate_shown(
         state.name,
         SubjectKind.ACCOUNT,
@@ -84,127 +99,129 @@ def state_shown(state: LaneState) -> dict[str, object]:
 
 
 class UpstreamLimiter:
-    """Gives turns to call upstream, and learns from its answers how many there are."""
+    """Grant permits for calls upstream, and adapt the rates to upstream's responses."""
 
     def __init__(
         self,
-        teams: Sequence[Team],
+        teams: LiveSettings[Teams],
         clock: Clock,
-        observer: AccountObserver,
-        *,
-        creates_per_minute: float,
-        requests_per_minute: float,
+        observer: LimitObserver,
+        settings: LiveSettings[ThrottlingSettings],
     ) -> None:
         self._clock = clock
         self._observer = observer
-        everybody = _weights(teams)
-        self._askers = _askers(teams)
+        self._teams = teams
+        self._settings = settings
+        everybody, rates = _weights(teams.value), settings.value
+        self._askers = _askers(teams.value)
         self._known = frozenset(everybody)
-        self.creates = FairLimiter(LearnedRate(Rate.of(creates_per_minute)), everybody, clock)
-        self.requests = FairLimiter(LearnedRate(Rate.of(requests_per_minute)), everybody, clock)
+        self.creates = FairLimiter(LearnedRate(Rate.of(rates.creates_per_minute)), everybody, clock)
+        self.requests = FairLimiter(LearnedRate(Rate.of(rates.requests_per_minute)), everybody, clock)
+        teams.subscribe(lambda _: self._apply())
+        settings.subscribe(lambda _: self._apply())
 
-    def reconfigure(self, teams: Sequence[Team], *, creates_per_minute: float, requests_per_minute: float) -> None:
-        """Share other rates, or among other teams. What a team that has gone has under way keeps its turns."""
-        everybody = _weights(teams)
-        self._askers = _askers(teams)
+    def _apply(self) -> None:
+        everybody, rates = _weights(self._teams.value), self._settings.value
+        self._askers = _askers(self._teams.value)
+        # Creates of a team that was removed keep their turns.
         self._known |= frozenset(everybody)
-        self.creates.reconfigure(Rate.of(creates_per_minute), everybody)
-        self.requests.reconfigure(Rate.of(requests_per_minute), everybody)
+        self.creates.configure(Rate.of(rates.creates_per_minute), everybody)
+        self.requests.configure(Rate.of(rates.requests_per_minute), everybody)
 
     def asked_by(self, team: str) -> None:
-        """Let the calls that are made in this context count as a team's."""
+        """Attribute the calls made in the current context to a team."""
         if asker := self._askers.get(team):
             asking.set(asker)
 
-    # What the client asks (`CallLimiter`).
+    # What the client of Replicate asks before each call.
 
     def take(self, operation: str) -> bool:
-        """Take a turn if there is one to be had at once."""
-        return operation in _LED_OPERATIONS or self.requests.take()
+        """Take a permit without waiting; return `False` if none is available."""
+        return operation in _PERMIT_TAKEN_BEFORE or self.requests.take()
 
     async def permit(self, operation: str) -> None:
-        """Wait for a turn on behalf of whoever asks."""
+        """Wait for a permit on behalf of the team in `asking`, or of the gateway. Raise `RateLimited` on timeout."""
         asker = asking.get()
         name = _CANCELS if asker.name == _OWN and operation.endswith(".cancel") else asker.name
         await self._queue(REQUESTS, name, self._clock.monotonic() + asker.max_wait_seconds, returned=False)
 
     def observe_response(self, operation: str, answer: Answer) -> None:
-        """Learn from an answer of upstream."""
-        name, lane = self._lane(operation)
+        """Adapt the rate to upstream's response."""
+        name, limiter = self._limiter(operation)
         if answer.status == 429:
             self._observer.account_throttled(name)
-        lane.rate.observe_response(answer, self._clock.monotonic())
+        limiter.rate.observe_response(answer, self._clock.monotonic())
 
-    # What creates ask (`CreateLimiter`).
+    # `CreateLimiter`, used by creates.
 
-    async def create_turn(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
-        """Wait for a turn to create; say whether it had to be waited for."""
-        name, lane = self._lane(operation)
-        if lane.take():
+    async def create_permit(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
+        """Wait for a permit to create; return whether the create had to wait. Raise `RateLimited` on timeout."""
+        name, limiter = self._limiter(operation)
+        if limiter.take():
             return False
         await self._queue(name, team if team in self._known else _OWN, until, returned=returned)
         return True
 
     def give_back(self, operation: str) -> None:
-        """Return a turn that was not used."""
-        self._lane(operation)[1].give_back()
+        """Return an unused permit."""
+        self._limiter(operation)[1].give_back()
 
     async def _queue(self, name: str, asker: str, until: float, *, returned: bool) -> None:
-        lane, began = self.creates if name == CREATES else self.requests, self._clock.monotonic()
-        if lane.is_full(asker) and not returned:
+        limiter, began = self.creates if name == CREATES else self.requests, self._clock.monotonic()
+        if limiter.is_full(asker) and not returned:
             self._observer.permit_refused(name, "queue_full")
-            raise self._refusal(name, lane, f"{MAX_WAITING} requests of your team wait for their turn already.")
-        if await lane.permit(asker, until, returned=returned):
+            raise self._refusal(name, limiter, f"{MAX_WAITING} requests of your team are already queued.")
+        if await limiter.permit(asker, until, returned=returned):
             self._observer.permit_waited(name, self._clock.monotonic() - began)
             return
         self._observer.permit_refused(name, "timeout")
-        raise self._refusal(name, lane, "There was no turn for your team in time.")
+        raise self._refusal(name, limiter, "Your request could not be sent within your team's maximum waiting time.")
 
-    def _refusal(self, name: str, lane: FairLimiter, reason: str) -> RateLimited:
-        state, seconds = self._state(name, lane), lane.expected_seconds()
-        what = "new predictions" if name == CREATES else "calls"
+    def _refusal(self, name: str, limiter: FairLimiter, reason: str) -> RateLimited:
+        state, seconds = self._state(name, limiter), limiter.expected_seconds()
+        what = "new predictions" if name == CREATES else "requests"
         return RateLimited(
-            f"Request was throttled. Replicate takes {_number(state.learned)} {what} a minute from all teams together. "
-            f"{reason} Your rate limit resets in ~{seconds}s.",
+            f"Request was throttled. The account that all teams share is limited to {_number(state.learned)} {what} "
+            f"per minute at Replicate. {reason} Your rate limit resets in ~{seconds}s.",
             retry_after=seconds,
             limit=state_shown(state),
         )
 
-    def _lane(self, operation: str) -> tuple[str, FairLimiter]:
+    def _limiter(self, operation: str) -> tuple[str, FairLimiter]:
         return (CREATES, self.creates) if operation in _CREATE_OPERATIONS else (REQUESTS, self.requests)
 
-    # For people, and for the gateway's own life.
+    # State for display, and the background task.
 
-    def states(self) -> tuple[LaneState, LaneState]:
-        """Return both rates as they are now."""
+    def states(self) -> tuple[RateState, RateState]:
+        """Return the current state of both rates."""
         return self._state(CREATES, self.creates), self._state(REQUESTS, self.requests)
 
-    def _state(self, name: str, lane: FairLimiter) -> LaneState:
-        now, rate = self._clock.monotonic(), lane.rate
+    def _state(self, name: str, limiter: FairLimiter) -> RateState:
+        now, rate = self._clock.monotonic(), limiter.rate
         remaining = rate.remaining(now)
-        return LaneState(
+        return RateState(
             name=f"{name}_per_minute",
             limit=rate.configured.per_minute,
             learned=rate.rate.per_minute,
             used=rate.rate.burst - remaining,
             remaining=remaining,
             resets_at=self._clock.now() + rate.reset_seconds(now),
-            waiting=len(lane),
+            waiting=len(limiter),
             throttled=rate.throttled,
         )
 
     async def run(self) -> None:
-        """Give turns for ever."""
+        """Grant permits until cancelled."""
         await asyncio.gather(self.creates.run(), self.requests.run())
 
     def close(self) -> None:
-        """Send away all who wait."""
+        """Fail all waiters with `UpstreamUnavailable`."""
         self.creates.close()
         self.requests.close()
 
 
 class InternalUpstream:
-    """Upstream, as the gateway itself asks it."""
+    """The `Upstream` for calls that the gateway makes itself: rate-limited as its own, not as a team's."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -219,7 +236,7 @@ class InternalUpstream:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Ask for something."""
+        """Send a request that changes nothing."""
         with _by_the_gateway():
             return await self._upstream.read(operation, path, method=method, query=query, body=body, headers=headers)
 
@@ -232,12 +249,12 @@ class InternalUpstream:
         *,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Change something."""
+        """Send a request that changes something."""
         with _by_the_gateway():
             return await self._upstream.send(operation, method, path, body, headers=headers)
 
     async def upload(self, operation: str, path: str, body: AsyncIterator[bytes], content_type: str) -> Answer:
-        """Send a body as it comes in."""
+        """Send a streamed body."""
         with _by_the_gateway():
             return await self._upstream.upload(operation, path, body, content_type)
 
@@ -251,14 +268,14 @@ def _by_the_gateway() -> Iterator[None]:
         asking.reset(before)
 
 
-def _weights(teams: Sequence[Team]) -> Mapping[str, float]:
-    weights = {team.name: team.weight for team in teams}
+def _weights(teams: Teams) -> Mapping[str, float]:
+    weights = {team.name: team.weight for team in teams.values()}
     own = sum(weights.values()) or 1.0
     return {**weights, _OWN: own, _CANCELS: own}
 
 
-def _askers(teams: Sequence[Team]) -> Mapping[str, Asker]:
-    return {team.name: Asker(team.name, team.max_wait_seconds) for team in teams}
+def _askers(teams: Teams) -> Mapping[str, Asker]:
+    return {team.name: Asker(team.name, team.max_wait_seconds) for team in teams.values()}
 
 
 def _number(value: float) -> float:
@@ -266,6 +283,5 @@ def _number(value: float) -> float:
 
 
 if TYPE_CHECKING:
-    _pacer: type[CallLimiter] = UpstreamLimiter
     _turns: type[CreateLimiter] = UpstreamLimiter
     _upstream: type[Upstream] = InternalUpstream

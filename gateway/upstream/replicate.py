@@ -9,11 +9,9 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 
 import aiohttp
 import msgspec
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from yarl import URL
 
 from gateway import __version__
@@ -23,13 +21,15 @@ from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.ports.tracing import NoTracer, Tracer
 from gateway.domain.upstream_response import Answer, as_json, passable
 from gateway.errors import (
+    GatewayError,
     UpstreamBroken,
     UpstreamTimeout,
     UpstreamTokenRefused,
     UpstreamUnavailable,
     UpstreamUncertain,
 )
-from gateway.throttling.ports import CallLimiter
+from gateway.runtime.live import LiveSettings
+from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream.breaker import Breaker
 
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -48,6 +48,12 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_answer_bytes: int = 64 * 1024 * 1024
     breaker_threshold: int = 10
     breaker_seconds: float = 5.0
+
+
+class UpstreamCredentials(msgspec.Struct, frozen=True):
+    """The account's token."""
+
+    token: str
 
 
 class Download(msgspec.Struct):
@@ -69,12 +75,12 @@ class ReplicateClient:
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        token: str,
+        credentials: LiveSettings[UpstreamCredentials],
         settings: UpstreamSettings,
         clock: Clock,
         observer: UpstreamObserver,
         *,
-        call_limiter: CallLimiter | None = None,
+        call_limiter: UpstreamLimiter | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         self._session = session
@@ -83,7 +89,8 @@ class ReplicateClient:
         self._authorization: Mapping[str, str] = {}
         self._tokens: tuple[str, ...] = ()
         """The token, and the one before it: answers to what was sent with that may be under way."""
-        self.use_token(token)
+        self._use_token(credentials.value)
+        credentials.subscribe(self._use_token)
         self._settings = settings
         self._clock = clock
         self._observer = observer
@@ -91,8 +98,8 @@ class ReplicateClient:
         self.token_refused_at: float | None = None
         """When upstream last refused the token, until it takes it again."""
 
-    def use_token(self, token: str) -> None:
-        """Send another token, with what is sent from now on."""
+    def _use_token(self, credentials: UpstreamCredentials) -> None:
+        token = credentials.token
         if not self._tokens or self._tokens[0] != token:
             self._authorization = {"Authorization": f"Bearer {token}"}
             self._tokens = (token, *self._tokens[:1])
@@ -112,36 +119,33 @@ class ReplicateClient:
         Raise `UpstreamTimeout`, or `UpstreamBroken` for an invalid response. If the last attempt got an error response,
         return that. May be cancelled.
         """
-        retries = AsyncRetrying(
-            stop=_is_last,
-            retry=retry_if_exception_type(_RetryableFailure),
-            wait=_pause,
-            before_sleep=lambda _: self._observer.upstream_retried(),
-            sleep=self._clock.sleep,
-            retry_error_callback=_final_result,
-        )
-        attempt = partial(self._attempt, operation, method, path, query, body, headers)
-        answer: Answer = await retries(attempt)
-        return answer
+        attempt = 0
+        while True:
+            attempt += 1
+            answer, error = await self._attempt(operation, method, path, query, body, headers or _JSON)
+            is_final = answer is not None and not retry.is_worth_retrying(answer)
+            # Jitter is not security-relevant.
+            pause = None if is_final else retry.pause(attempt, answer, random.random())  # noqa: S311
+            if pause is None:
+                if answer is not None:
+                    return answer
+                assert error is not None
+                raise error
+            self._observer.upstream_retried()
+            await self._clock.sleep(pause)
 
     async def _attempt(
-        self,
-        operation: str,
-        method: str,
-        path: str,
-        query: str,
-        body: bytes | None,
-        headers: Mapping[str, str] | None,
-    ) -> Answer:
+        self, operation: str, method: str, path: str, query: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[Answer | None, GatewayError | None]:
+        """Ask once. Return the answer, or an error after which a read may be repeated."""
         try:
-            answer = await self._exchange(operation, method, path, query, body, headers or _JSON)
+            return await self._exchange(operation, method, path, query, body, headers), None
         except UpstreamUncertain as exc:
-            raise _RetryableFailure(None, UpstreamTimeout("Replicate did not respond in time.")) from exc
+            timeout = UpstreamTimeout("Replicate did not respond in time.")
+            timeout.__cause__ = exc
+            return None, timeout
         except UpstreamBroken as exc:
-            raise _RetryableFailure(None, exc) from exc
-        if retry.is_worth_retrying(answer):
-            raise _RetryableFailure(answer, None)
-        return answer
+            return None, exc
 
     async def send(
         self,
@@ -315,44 +319,8 @@ class ReplicateClient:
             raise UpstreamBroken("Replicate responded with a redirect, which the gateway does not follow.")
 
 
-class _RetryableFailure(Exception):
-    """One attempt failed in a way that may be retried: with a response, or with an error."""
-
-    def __init__(self, answer: Answer | None, error: Exception | None) -> None:
-        super().__init__()
-        self.answer = answer
-        self.error = error
-
-
 def _contains(answer: Answer, token: str) -> bool:
     return token.encode() in answer.body or any(token in value for value in answer.headers.values())
-
-
-def _failure(state: RetryCallState) -> _RetryableFailure:
-    failure = state.outcome.exception() if state.outcome else None
-    assert isinstance(failure, _RetryableFailure)
-    return failure
-
-
-def _pause_of(state: RetryCallState) -> float | None:
-    # Jitter is not security-relevant.
-    return retry.pause(state.attempt_number, _failure(state).answer, random.random())  # noqa: S311
-
-
-def _is_last(state: RetryCallState) -> bool:
-    return _pause_of(state) is None
-
-
-def _pause(state: RetryCallState) -> float:
-    return _pause_of(state) or 0.0
-
-
-def _final_result(state: RetryCallState) -> Answer:
-    failure = _failure(state)
-    if failure.answer is not None:
-        return failure.answer
-    assert failure.error is not None
-    raise failure.error
 
 
 def new_session(max_connections: int) -> aiohttp.ClientSession:

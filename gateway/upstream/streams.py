@@ -16,7 +16,7 @@ from gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnavailable
 from gateway.upstream.hosts import is_trusted
 
 
-class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+class StreamReaderSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Trusted hosts and timeouts. Times in seconds."""
 
     base_url: str
@@ -29,7 +29,9 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 class StreamReader:
     """Opens upstream's event streams."""
 
-    def __init__(self, session: aiohttp.ClientSession, settings: StreamSettings, observer: UpstreamObserver) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, settings: StreamReaderSettings, observer: UpstreamObserver
+    ) -> None:
         self._session = session
         self._settings = settings
         self._observer = observer

@@ -18,6 +18,7 @@ from yarl import URL
 
 from gateway import __version__
 from gateway.domain.ports.clock import Clock
+from gateway.runtime.live import LiveSettings
 from gateway.upstream.ssrf_guard import OwnThreads, guarded_connector, is_refusal
 from gateway.webhooks.rules.deliveries import Receipt, Result
 
@@ -47,7 +48,7 @@ class WebhookSender:
 
     def __init__(
         self,
-        settings: TransportSettings,
+        settings: LiveSettings[TransportSettings],
         clock: Clock,
         *,
         resolver: AbstractResolver | None = None,
@@ -57,11 +58,11 @@ class WebhookSender:
         self._clock = clock
         self._resolver = resolver or OwnThreads()
         self._tls = tls
-        self._session = self._opened()
+        self._allow_private = settings.value.allow_private
+        self._session = self._opened(settings.value)
         self._retired: list[aiohttp.ClientSession] = []
 
-    def _opened(self) -> aiohttp.ClientSession:
-        settings = self._settings
+    def _opened(self, settings: TransportSettings) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=guarded_connector(
                 allow_private=settings.allow_private,
@@ -77,13 +78,14 @@ class WebhookSender:
             skip_auto_headers=("Accept-Encoding",),
         )
 
-    def reconfigure(self, settings: TransportSettings) -> None:
-        """Let messages go elsewhere, or no longer."""
-        before, self._settings = self._settings, settings
-        if before.allow_private != settings.allow_private:
+    def _current_session(self) -> aiohttp.ClientSession:
+        settings = self._settings.value
+        if settings.allow_private != self._allow_private:
             # Addresses are judged when a connection is made, so those that are open are not used again.
             self._retired.append(self._session)
-            self._session = self._opened()
+            self._allow_private = settings.allow_private
+            self._session = self._opened(settings)
+        return self._session
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
         """Send a delivery, one attempt, and return its outcome. Does not raise for failures."""
@@ -92,7 +94,7 @@ class WebhookSender:
             target = URL(url, encoded=True)
         except ValueError:
             return Receipt(Result.REFUSED, "not a URL")
-        if target.scheme != "https" and not (target.scheme == "http" and self._settings.allow_http):
+        if target.scheme != "https" and not (target.scheme == "http" and self._settings.value.allow_http):
             return Receipt(Result.REFUSED, "only https is allowed")
         try:
             return await self._post(target, headers, body)
@@ -108,7 +110,7 @@ class WebhookSender:
 
     async def _post(self, url: URL, headers: Mapping[str, str], body: bytes) -> Receipt:
         content = {"Content-Type": "application/json"}
-        async with self._session.post(
+        async with self._current_session().post(
             url, data=body, headers={**content, **headers}, allow_redirects=False
         ) as response:
             await self._drain(response)
@@ -121,7 +123,7 @@ class WebhookSender:
         """Read the rest of a short response, so that its connection can be reused; else close the connection."""
         remaining = _MAX_RESPONSE_BYTES
         with suppress(aiohttp.ClientError, TimeoutError):
-            async with asyncio.timeout(self._settings.answer_seconds):
+            async with asyncio.timeout(self._settings.value.answer_seconds):
                 while remaining > 0 and (chunk := await response.content.read(remaining)):
                     remaining -= len(chunk)
         if not response.content.at_eof():

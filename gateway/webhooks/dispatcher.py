@@ -19,16 +19,21 @@ import msgspec
 from gateway.domain import times
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import DeliveryObserver
 from gateway.domain.records import PredictionView, Run
+from gateway.domain.run_end import RunEnded
 from gateway.errors import GatewayError
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.sleep import sleep_until_event
-from gateway.webhooks.ports import Busy, DeliveryObserver, WebhookTransport
+from gateway.runtime.tasks import Tasks
+from gateway.webhooks.ports import Busy, WebhookTransport
 from gateway.webhooks.progress import ProgressQueue
 from gateway.webhooks.rules import deliveries
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
-from gateway.webhooks.rules.slots import DeliverySlots, Job, Slots
+from gateway.webhooks.rules.slots import DeliverySlots, Job
 from gateway.webhooks.secrets import WebhookSecrets
 from gateway.webhooks.sender import LINES_KEPT_SECONDS, DeliverySender, MessengerStore
+from gateway.webhooks.settings import WebhookSettings
 
 if TYPE_CHECKING:
     from gateway.money.ports import Announcer
@@ -46,20 +51,6 @@ _CLAIM = 200
 _HOLD_SECONDS = 900.0
 
 
-class NotifierSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How hard it is tried, and how much is kept. Times in seconds."""
-
-    max_attempts: int
-    max_queued: int
-    """Messages that wait, and dead letters, each."""
-    retain_dead_seconds: float
-    slots: Slots = Slots(total=64, per_receiver=4, per_team=32)
-    """Sixty-four at fifteen seconds each at worst; no team takes more than half, no receiver more than a few."""
-    waiting_per_receiver: int = 16
-    waiting_per_team: int = 256
-    """What is handed out by the store and waits in memory; bodies stay in the store until they are sent."""
-
-
 _Work = Delivery | str
 """A message of the store, or the id of a live prediction that has something to tell."""
 
@@ -74,8 +65,8 @@ class WebhookDispatcher:
         transport: WebhookTransport,
         clock: Clock,
         observer: DeliveryObserver,
+        settings: LiveSettings[WebhookSettings],
         *,
-        settings: NotifierSettings,
         is_followed: Callable[[str], bool],
         show: Callable[[PredictionView, str, Family], bytes],
         random_bytes: Callable[[int], bytes],
@@ -93,32 +84,26 @@ class WebhookDispatcher:
             transport,
             clock,
             observer,
-            max_attempts=settings.max_attempts,
+            settings,
             show=show,
             random_bytes=random_bytes,
         )
-        self._lanes: DeliverySlots[_Work] = DeliverySlots(settings.slots)
+        self._lanes: DeliverySlots[_Work] = DeliverySlots(settings.value.slots)
         # What waits in a lane or is being sent, by the id of the message, or of the prediction for its progress.
         self._handed: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._jobs = Tasks()
         self._news = asyncio.Event()
         self._may_be_more = True
-        self._loop: asyncio.Task[None] | None = None
+        self._loop = Tasks()
         self._closing = False
         self._look_at = self._count_at = self._tidy_at = 0.0
 
-    def reconfigure(self, settings: NotifierSettings, base: str) -> None:
-        """Try harder or less hard, or keep more or less, from the next try on. The slots stay as they are."""
-        self._settings = settings
-        self._messenger.max_attempts = settings.max_attempts
-        self._messenger.base = base
+    # Events.
 
-    # What others tell.
+    def on_prediction_created(self, view: PredictionView) -> None:
+        """Send progress of a prediction that has a webhook, and wake the queue.
 
-    def note_created(self, view: PredictionView) -> None:
-        """Take note of a prediction that has come about. One that is over already has its message in the store.
-
-        Of a run that nobody follows here there will be no news.
+        If the run has ended, the store has queued the message already; a run that is not followed makes no progress.
         """
         if view.prediction.webhook is None:
             return
@@ -126,22 +111,24 @@ class WebhookDispatcher:
             self._put_progress(view)
         self._wake()
 
-    def note_changed(self, run: Run) -> None:
-        """Take news of a run that goes on."""
+    def on_run_progressed(self, run: Run) -> None:
+        """Send progress of a run's predictions that have a webhook."""
         for view in self._lines.change(run, self._clock.monotonic()):
             self._put_progress(view)
         # Something may have been held back, too.
         self._news.set()
 
-    async def note_ended(self, run: Run) -> None:
-        """Take note that a run has ended: its messages are in the store."""
-        self._lines.note_end(run.id, self._clock.monotonic())
-        self._wake()
+    def on_run_ended(self, ended: RunEnded) -> None:
+        """Send no more progress of a run, and wake the queue: the store's step has queued its messages, if any."""
+        self._lines.note_end(ended.run.id, self._clock.monotonic())
+        if ended.has_webhooks:
+            self._wake()
 
-    def note_left(self, view: PredictionView) -> None:
-        """Take note that a prediction has ended for its caller before its run: its message is in the store."""
+    def on_prediction_canceled(self, view: PredictionView) -> None:
+        """Send no more progress of a prediction, and wake the queue: the store's step has queued its message."""
         self._lines.silence(view.prediction.id, self._clock.monotonic())
-        self._wake()
+        if view.prediction.webhook is not None:
+            self._wake()
 
     async def announce(self, team: str, url: str, kind: str, payload: object) -> None:
         """Queue a message of the gateway's own, in the form that Standard Webhooks advise; durable on return."""
@@ -169,24 +156,19 @@ class WebhookDispatcher:
                 self._lines.resume(view)
         return await self._store.reclaim_deliveries()
 
-    def start(self, base: str) -> None:
-        """Begin to send. `base` is what links in bodies begin with, `/v1` included."""
-        self._messenger.base = base
-        self._loop = asyncio.create_task(self._run(), name="notifier")
+    def start(self, origin: str) -> None:
+        """Begin to send. `origin` is what links in bodies begin with where no public URL is set, without `/v1`."""
+        self._messenger.origin = origin
+        self._loop.spawn(self._run(), "webhooks")
 
     async def close(self, grace_seconds: float) -> None:
         """Finish what is being sent, within reason; everything else stays in the store."""
         self._closing = True
-        if self._loop is not None:
-            # Not torn: what the store is about to hand out is to be given back.
-            self._news.set()
-            await self._loop
+        # Not cancelled: what the store is about to hand out is to be given back.
+        self._news.set()
+        await self._loop.close()
         untried = [job.work.id for job in self._lanes.clear() if isinstance(job.work, Delivery)]
-        if self._tasks:
-            _, late = await asyncio.wait(set(self._tasks), timeout=grace_seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await self._jobs.close(grace_seconds)
         with suppress(GatewayError):
             await self._store.release_deliveries(untried)
 
@@ -215,7 +197,7 @@ class WebhookDispatcher:
 
     async def _claim(self) -> None:
         """Have due messages handed out, so many that each slot has a next one."""
-        settings, now = self._settings, self._clock.now()
+        settings, now = self._settings.value, self._clock.now()
         busy = Busy(
             receivers=self._lanes.full_receivers(settings.waiting_per_receiver),
             teams=self._lanes.full_teams(settings.waiting_per_team),
@@ -234,7 +216,7 @@ class WebhookDispatcher:
     def _put_progress(self, view: PredictionView) -> None:
         prediction = view.prediction
         assert prediction.webhook is not None
-        if self._lines.pending > self._settings.max_queued:
+        if self._lines.pending > self._settings.value.max_queued:
             self._count_dropped("full", self._lines.drop_oldest(1))
         if prediction.id not in self._handed:
             self._handed.add(prediction.id)
@@ -243,9 +225,7 @@ class WebhookDispatcher:
 
     def _start_jobs(self) -> None:
         while not self._closing and (job := self._lanes.take()) is not None:
-            task = asyncio.create_task(self._do(job), name=f"webhook {job.key}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._jobs.spawn(self._do(job), f"webhook {job.key}")
 
     async def _do(self, job: Job[_Work]) -> None:
         try:
@@ -276,7 +256,7 @@ class WebhookDispatcher:
             counts = await self._store.delivery_counts()
             age = self._clock.now() - counts.oldest_queued_at if counts.oldest_queued_at is not None else 0.0
             self._observer.deliveries_waiting(counts.queued, counts.dead, max(0.0, age))
-            most = self._settings.max_queued
+            most = self._settings.value.max_queued
             # What need not arrive makes room for what must.
             if (excess := counts.queued + self._lines.pending - most) > 0:
                 self._count_dropped("full", self._lines.drop_oldest(excess))
@@ -284,7 +264,7 @@ class WebhookDispatcher:
                 self._count_dropped("full", await self._store.trim_deliveries(most, most, self._clock.now()))
                 self._count_at = now
         if now >= self._tidy_at:
-            before = self._clock.now() - self._settings.retain_dead_seconds
+            before = self._clock.now() - self._settings.value.retain_dead_seconds
             went = await self._store.delete_dead_deliveries(before, _TIDY_STEP)
             self._lines.forget_ended(now - LINES_KEPT_SECONDS)
             self._tidy_at = now + (_TIDY_SECONDS if went < _TIDY_STEP else 0.0)

@@ -1,4 +1,4 @@
-"""Messages that must arrive: kept until they are taken, sent by whoever holds them, and counted."""
+"""Protocols of webhook delivery: the stored queue, the transport, and counting."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -10,7 +10,7 @@ from gateway.webhooks.rules.deliveries import Delivery, DeliveryCounts, Delivery
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """Whose messages are not to be handed out for now, and how many of one receiver at most."""
+    """Receivers and teams to skip when claiming deliveries, and the maximum number of deliveries per receiver."""
 
     receivers: Sequence[str] = ()
     teams: Sequence[str] = ()
@@ -18,117 +18,99 @@ class Busy(msgspec.Struct, frozen=True):
 
 
 class Deliveries(Protocol):
-    """Messages in their queue, and those that were given up.
+    """The queue of deliveries, and the dead letters.
 
-    The end of a prediction whose caller gave a `webhook` is queued by the very step that makes it true: `advance` and
-    `record_created` that end its run, a `cancel`, a `begin` that hits, and `settle_identity` for those who joined and
-    can be told only then. So nothing that a caller may have seen to be over lacks its message, whatever dies when. It
-    is queued once; its id follows from the prediction's. A joined prediction whose caller parts (`part`) takes its
-    message with it.
+    The delivery for the end of a prediction with a `webhook` is queued in the transaction that ends the prediction:
+    `advance` and `record_created` that end its run, a `cancel`, a `begin` that hits, and `settle_identity` for joined
+    predictions that could be detached until then. So no crash can lose the delivery of an end that a caller has seen.
+    Each end is queued once, under an id that is derived from the prediction's. Detaching a joined prediction (`part`)
+    deletes its delivery.
     """
 
     async def add_delivery(self, delivery: Delivery, body: bytes) -> None:
-        """Queue a message with its body. Durable. A known id stays as it is."""
+        """Queue a delivery with its body. Durable. If the id exists, nothing changes."""
         ...
 
     async def claim_deliveries(self, now: float, until: float, limit: int, busy: Busy) -> list[Delivery]:
-        """Hand out at most `limit` messages that are due and that nobody holds; they are the caller's until `until`.
+        """Claim at most `limit` due deliveries that nobody has claimed; the claim lasts until `until`.
 
-        One step: no message is handed out twice at once. Each counts one more attempt. Those never tried come before
-        those that failed, each in their order.
+        Atomic: no delivery is claimed twice at a time. Each claim counts as an attempt. New deliveries come first, in
+        order of creation, then failed ones, in order of their next attempt.
         """
         ...
 
     async def release_deliveries(self, delivery_ids: Sequence[str]) -> None:
-        """Give back messages that were held and not tried: their attempt does not count. Kept."""
+        """Return claimed deliveries that were not attempted; the attempt does not count. Kept."""
         ...
 
     async def reclaim_deliveries(self) -> int:
-        """Let messages that a process which is gone had held be handed out again. Kept. Return how many.
+        """Release the claims of a process that has died. Kept. Return how many there were.
 
-        For the start of a process that alone serves from the store; where several do, a hold simply ends.
+        Call at the start of the only serving process. Otherwise claims expire by themselves.
         """
         ...
 
     async def delivery_body(self, delivery_id: str) -> bytes | None:
-        """Return the body that is kept with a message; `None` if its records have it still."""
+        """Return a delivery's stored body; `None` if it must be made from the prediction."""
         ...
 
     async def delivered(self, delivery_id: str) -> None:
-        """Forget a message that was taken. Kept."""
+        """Delete a delivery that the receiver accepted. Kept."""
         ...
 
     async def postpone_delivery(self, delivery_id: str, next_at: float, error: str, body: bytes) -> None:
-        """Keep a message whose try failed for a later one. Its body stays the same from now on. Kept."""
+        """Schedule the next attempt of a delivery, and store its body, which does not change any more. Kept."""
         ...
 
-    async def bury_delivery(self, delivery_id: str, at: float, error: str, body: bytes) -> None:
-        """Give a message up: it becomes a dead letter. Kept."""
+    async def mark_dead(self, delivery_id: str, at: float, error: str, body: bytes) -> None:
+        """Make a delivery a dead letter: it is not attempted again. Kept."""
         ...
 
     async def deliveries(
         self, *, team: str | None = None, state: DeliveryState | None = None, after: str = "", limit: int = 500
     ) -> list[Delivery]:
-        """List messages by id, beginning after `after`."""
+        """List deliveries in order of id, beginning after the id `after`."""
         ...
 
     async def deliveries_of(self, prediction_id: str, *, limit: int = 100) -> list[Delivery]:
-        """List the messages of a prediction that were not taken yet, oldest first."""
+        """List the deliveries of a prediction that were not accepted yet, oldest first."""
         ...
 
     async def redeliver(self, now: float, delivery_id: str) -> bool:
-        """Let a message be tried at once, as if it were new, dead or not. Kept. False if it is unknown, or held."""
+        """Make a delivery, dead or not, due at once with no attempts. Kept. Return `False` if unknown or claimed."""
         ...
 
     async def redeliver_all(self, now: float, *, team: str | None = None, dead_only: bool = True) -> int:
-        """Let the dead letters of a team, or of all, be tried at once; without `dead_only` what waits as well. Kept.
+        """Make the dead letters of one team, or of all, due at once; without `dead_only` queued deliveries too. Kept.
 
         Return how many.
         """
         ...
 
     async def delivery_counts(self) -> DeliveryCounts:
-        """Count what is kept."""
+        """Count queued deliveries and dead letters."""
         ...
 
     async def trim_deliveries(self, max_queued: int, max_dead: int, now: float, limit: int = 500) -> int:
-        """Give up the oldest messages beyond `max_queued`, and forget the oldest dead letters beyond `max_dead`.
+        """Make the oldest deliveries over `max_queued` dead letters, and delete the oldest dead letters over
+        `max_dead`.
 
-        Kept. In steps of `limit`. Return how many went.
+        Kept. At most `limit` of each; return how many in all.
         """
         ...
 
     async def delete_dead_deliveries(self, before: float, limit: int) -> int:
-        """Forget at most `limit` messages that were given up before that. Return how many."""
+        """Delete at most `limit` dead letters that died before a time; return how many."""
         ...
 
     async def awaiting_webhooks(self, *, after: str = "", limit: int = 500) -> list[PredictionView]:
-        """List predictions with a `webhook` whose run is live and that have not ended, by id: a restart's work."""
+        """List unfinished predictions with a `webhook`, in order of id, to follow them after a restart."""
         ...
 
 
 class WebhookTransport(Protocol):
-    """Whoever carries a message to its receiver, once."""
+    """Sends webhooks."""
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
-        """Send, within a deadline. Whatever goes wrong is in the receipt."""
-        ...
-
-
-class DeliveryObserver(Protocol):
-    """Whoever counts messages."""
-
-    def delivery_attempted(self, event: str, result: str) -> None:
-        """Note one try. `event`: `start`, `output`, `logs`, `completed`, `announcement`; `result`: a `Result`."""
-        ...
-
-    def delivery_dropped(self, reason: str) -> None:
-        """Note one that will not be sent.
-
-        `full` (the queue's bound), `gave_up` (it is a dead letter now), `gone` (its records are).
-        """
-        ...
-
-    def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
-        """Note what is kept in the store: how many wait, since when the oldest does, how many were given up."""
+        """Send one request, within a deadline. Never raises for a failed delivery: the receipt has the failure."""
         ...

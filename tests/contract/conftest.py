@@ -1,23 +1,13 @@
-"""Stores to test: every backend in turn. A backend is added by adding its maker to `BACKENDS`."""
+"""Fixtures of the contract tests: a store of every backend in turn."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
 
 from gateway.store.interface import Store
-from gateway.store.sqlite import SQLiteStore
-
-# Makes one more store on the same data each time it is called, as another process would.
-StoreMaker = Callable[[], Store]
-
-
-def sqlite_maker(folder: Path) -> StoreMaker:
-    return lambda: SQLiteStore(folder / "gateway.sqlite")
-
-
-BACKENDS = {"sqlite": sqlite_maker}
+from tests.support.stores import BACKENDS, StoreMaker
 
 
 @pytest.fixture(params=BACKENDS)

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.records import CacheStats, Outcome, RunState
+from gateway.domain.records import CacheStats, RunState
+from gateway.predictions.ports.sharing import FinishedRuns, Hit, OpenRuns
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
-from tests.support.records import NOW, ended, finish, go, prediction, wish
+from tests.support.records import NOW, ended, finish, go, prediction, start
+from tests.support.stores import StoreMaker
 
 _fresh = itertools.count()
 
@@ -25,13 +26,13 @@ async def keep(
 
 async def answers(store: Store, name: str, now: float = NOW) -> bool:
     """Say whether a run would answer, without using it."""
-    run = await store.shared_run(f"F{name}", None, now, 0.0)
+    run = await store.shared_run(FinishedRuns(f"F{name}"), OpenRuns(f"F{name}"), now)
     return run is not None and run.state is RunState.ENDED
 
 
 async def use(store: Store, name: str, now: float) -> None:
-    begun = await store.begin(wish(f"{name}u{now}", fingerprint=f"F{name}", now=now))
-    assert begun.outcome is Outcome.HIT
+    outcome = await start(store, f"{name}u{now}", fingerprint=f"F{name}", now=now)
+    assert isinstance(outcome, Hit)
 
 
 async def test_the_cache_is_summed_up(store: Store) -> None:
@@ -146,8 +147,8 @@ async def test_a_use_never_makes_a_run_older(store: Store) -> None:
 async def test_looking_and_joining_are_no_uses(store: Store) -> None:
     await keep(store, "1", at=NOW)
     await keep(store, "2", at=NOW + 1)
-    await store.shared_run("F1", None, NOW + 50, 0.0)
-    await store.begin(wish("3", fingerprint="F1", now=NOW + 50, may_hit=False))
+    await store.shared_run(FinishedRuns("F1"), OpenRuns("F1"), NOW + 50)
+    await start(store, "3", fingerprint="F1", now=NOW + 50, may_hit=False)
     await store.evict_cache(10, NOW)
     assert not await answers(store, "1")
     assert await answers(store, "2")

@@ -2,9 +2,10 @@
 
 import asyncio
 
-from gateway.domain.records import Cancellation, Outcome, PredictionView, RunState, Source, Status
+from gateway.domain.records import Cancellation, PredictionView, RunState, Source, Status
+from gateway.predictions.ports.sharing import Hit
 from gateway.store.interface import Store
-from tests.support.records import NOW, ended, finish, go, join, lead, live, prediction, wish
+from tests.support.records import NOW, ended, finish, go, join, lead, live, moved, prediction, start
 
 
 async def share(store: Store, count: int) -> list[str]:
@@ -55,8 +56,7 @@ async def test_a_cancelled_run_may_still_end_otherwise(store: Store) -> None:
     """Upstream had the result already: it is the truth for the run, the caller's prediction stays cancelled."""
     await store.record_created(live(), prediction())
     await store.cancel("p1", NOW + 1)
-    run = await store.advance("run1", status=Status.SUCCEEDED, document=b"done", stream_url=None, at=NOW + 2)
-    assert run is not None
+    run = moved(await store.advance("run1", status=Status.SUCCEEDED, document=b"done", stream_url=None, at=NOW + 2))
     assert (run.state, run.cancel_asked_at) == (RunState.ENDED, NOW + 1)
     view = await store.prediction("p1")
     assert view is not None
@@ -79,12 +79,9 @@ async def test_a_hit_has_ended_and_cannot_be_cancelled(store: Store) -> None:
     await share(store, 1)
     await store.cancel("up0", NOW + 1)
     await finish(store, "0")
-    begun = await store.begin(wish("1", fingerprint="F"))
-    assert (begun.outcome, begun.prediction, begun.run) == (
-        Outcome.HIT,
-        prediction("p1", "run0", source=Source.HIT),
-        await store.run("run0"),
-    )
+    outcome = await start(store, "1", fingerprint="F")
+    assert isinstance(outcome, Hit)
+    assert outcome.view == PredictionView(prediction("p1", "run0", source=Source.HIT), await store.run("run0"))
     cancellation = await store.cancel("p1", NOW + 20)
     assert cancellation is not None
     assert (cancellation.changed, cancellation.is_last) == (False, False)
@@ -169,11 +166,11 @@ async def test_a_cancel_and_an_end_at_once_leave_one_story(store: Store) -> None
         cancel = store.cancel(prediction_id, NOW + 1)
         advance = store.advance(run_id, status=Status.SUCCEEDED, document=b"done", stream_url=None, at=NOW + 2)
         if n % 2:
-            cancellation, run = await asyncio.gather(cancel, advance)
+            cancellation, outcome = await asyncio.gather(cancel, advance)
         else:
-            run, cancellation = await asyncio.gather(advance, cancel)
+            outcome, cancellation = await asyncio.gather(advance, cancel)
         assert cancellation is not None
-        assert run is not None
+        run = moved(outcome)
         view = await store.prediction(prediction_id)
         assert view is not None
         assert view.run == run

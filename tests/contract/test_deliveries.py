@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.records import Outcome, RunState, Source, Status
+from gateway.domain.records import RunState, Source, Status
+from gateway.predictions.ports.predictions import Unchanged
+from gateway.predictions.ports.sharing import Hit, Joined
 from gateway.store.interface import Store
 from gateway.webhooks.ports import Busy
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryCounts, DeliveryKind, DeliveryState
-from tests.support.records import NOW, ended, finish, go, join, lead, live, prediction, wish
+from tests.support.records import NOW, ended, finish, go, join, lead, live, prediction, share
 
 HOOK = {"webhook": "https://a.example/hook"}
 FREE = Busy(per_receiver=100)
@@ -56,7 +58,7 @@ async def test_the_end_of_a_run_queues_one_message_for_each_webhook(store: Store
         run_id="run1",
         created_at=NOW + 9,
     )
-    assert await store.advance("run1", status=Status.FAILED, document=b"", stream_url=None, at=NOW) is None
+    assert await store.advance("run1", status=Status.FAILED, document=b"", stream_url=None, at=NOW) == Unchanged()
     assert len(await queued(store)) == 2
 
 
@@ -92,11 +94,11 @@ async def test_a_cancel_queues_the_end_of_that_prediction_alone(store: Store) ->
 async def test_a_hit_queues_its_end_at_once(store: Store) -> None:
     await go(store, fingerprint="F")
     await finish(store)
-    begun = await store.begin(wish("2", fingerprint="F", prediction_=HOOK, may_lead=False))
-    assert begun.outcome is Outcome.HIT
+    outcome = await share(store, "2", fingerprint="F", prediction_=HOOK)
+    assert isinstance(outcome, Hit)
     assert await queued(store) == ["msg_p2"]
     # One without a webhook has nobody to be told.
-    await store.begin(wish("3", fingerprint="F", may_lead=False))
+    await share(store, "3", fingerprint="F")
     assert await queued(store) == ["msg_p2"]
 
 
@@ -121,8 +123,8 @@ async def test_who_joined_without_knowing_is_told_when_it_may_stay(store: Store)
     await lead(store, provisional="P", prediction_=HOOK)
     await store.record_created(live(), prediction("up1", "run1", **HOOK))
     for name in ("2", "3"):
-        begun = await store.begin(wish(name, provisional="P", prediction_=HOOK, may_lead=False))
-        assert begun.outcome is Outcome.JOINED
+        outcome = await share(store, name, provisional="P", prediction_=HOOK)
+        assert isinstance(outcome, Joined)
     await finish(store)
     assert await queued(store) == ["msg_up1"]
     await store.delivered("msg_up1")
@@ -140,7 +142,7 @@ async def test_who_parts_is_told_of_nothing(store: Store) -> None:
     """A prediction that nobody has seen leaves no message behind."""
     await lead(store, provisional="P", prediction_=HOOK)
     await store.record_created(live(), prediction("up1", "run1"))
-    await store.begin(wish("2", provisional="P", prediction_=HOOK, may_lead=False))
+    await share(store, "2", provisional="P", prediction_=HOOK)
     await store.cancel("p2", NOW)
     assert await queued(store) == []
 
@@ -233,7 +235,7 @@ async def test_what_a_dead_process_held_is_handed_out_again(store: Store, anothe
 async def test_dead_letters_are_listed_and_sent_again(store: Store) -> None:
     for name, team in (("1", "red"), ("2", "red"), ("3", "blue")):
         await store.add_delivery(message(name, team=team), b"{}")
-        await store.bury_delivery(f"msg_{name}", NOW + 1, "timeout", b"late")
+        await store.mark_dead(f"msg_{name}", NOW + 1, "timeout", b"late")
     assert [each.id for each in await store.deliveries(team="red", state=DeliveryState.DEAD)] == ["msg_1", "msg_2"]
     assert [each.id for each in await store.deliveries(after="msg_1", limit=1)] == ["msg_2"]
     assert await store.claim_deliveries(NOW + 99, NOW + 100, 9, FREE) == []
@@ -260,7 +262,7 @@ async def test_they_are_counted(store: Store) -> None:
     assert await store.delivery_counts() == DeliveryCounts(0, 0, None)
     for n in range(3):
         await store.add_delivery(message(str(n), created_at=NOW + n), b"{}")
-    await store.bury_delivery("msg_0", NOW, "timeout", b"{}")
+    await store.mark_dead("msg_0", NOW, "timeout", b"{}")
     assert await store.delivery_counts() == DeliveryCounts(2, 1, NOW + 1)
 
 

@@ -2,25 +2,27 @@
 
 import pytest
 
-from gateway.domain.records import Begun, Outcome, PredictionView, Source, Status
+from gateway.domain.records import PredictionView, Source, Status
+from gateway.predictions.ports.sharing import Mismatched, Nothing, Pending, Replayed, Started, StartOutcome
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
-from tests.support.records import NOW, finish, go, idempotency, lead, live, prediction, wish
+from tests.support.records import NOW, finish, go, idempotency, lead, live, prediction, share, start, view_of, wish
+from tests.support.stores import StoreMaker
 
 
-async def ask(store: Store, name: str, *, key: str = "key", body: str = "body", **fields: object) -> Begun:
-    return await store.begin(wish(name, idempotency=idempotency(key, body), **fields))
+async def ask(store: Store, name: str, *, key: str = "key", body: str = "body", **fields: object) -> StartOutcome:
+    """Start a run, unless the key, or what the request may share, says otherwise."""
+    return await start(store, name, idempotency=idempotency(key, body), **fields)
 
 
 async def test_a_repeated_request_waits_for_the_first_and_then_gets_its_prediction(store: Store) -> None:
     """The caller's connection broke; its retry makes no second run."""
-    assert (await ask(store, "1")).outcome is Outcome.STARTED
-    assert await ask(store, "2") == Begun(Outcome.PENDING)
+    assert isinstance(await ask(store, "1"), Started)
+    assert await ask(store, "2") == Pending()
     await store.record_created(live(), prediction("up1", "run1"))
     view = PredictionView(prediction("up1", "run1"), live(leader_id="up1"))
-    assert await ask(store, "2") == Begun(Outcome.REPLAYED, view.prediction, view.run)
+    assert await ask(store, "2") == Replayed(view)
     run = await finish(store, "1")
-    assert await ask(store, "3") == Begun(Outcome.REPLAYED, view.prediction, run)
+    assert await ask(store, "3") == Replayed(PredictionView(view.prediction, run))
     assert await store.run("run2") is None
     assert len(await store.predictions_of("run1")) == 1
 
@@ -28,9 +30,9 @@ async def test_a_repeated_request_waits_for_the_first_and_then_gets_its_predicti
 async def test_another_body_is_a_mistake(store: Store) -> None:
     """The key was used for something else; whether that is under way or done makes no difference."""
     await ask(store, "1")
-    assert await ask(store, "2", body="other") == Begun(Outcome.MISMATCHED)
+    assert await ask(store, "2", body="other") == Mismatched()
     await store.record_created(live(), prediction("up1", "run1"))
-    assert await ask(store, "2", body="other") == Begun(Outcome.MISMATCHED)
+    assert await ask(store, "2", body="other") == Mismatched()
     assert await store.run("run2") is None
 
 
@@ -38,34 +40,33 @@ async def test_the_end_may_be_known_before_the_id_is(store: Store) -> None:
     """News of the end overtook the create's answer: there is no id yet that could be replayed."""
     await ask(store, "1")
     await store.advance("run1", status=Status.SUCCEEDED, document=b"x", stream_url=None, at=NOW)
-    assert (await ask(store, "2")).outcome is Outcome.PENDING
+    assert isinstance(await ask(store, "2"), Pending)
     await store.record_created(live(), prediction("up1", "run1"))
-    begun = await ask(store, "2")
-    assert begun.prediction is not None
-    assert begun.prediction.id == "up1"
+    outcome = await ask(store, "2")
+    assert view_of(outcome).prediction.id == "up1"
 
 
 async def test_a_key_is_its_teams(store: Store) -> None:
     await ask(store, "1")
-    begun = await ask(store, "2", body="other", run={"team": "blue"}, prediction_={"team": "blue"})
-    assert begun.outcome is Outcome.STARTED
+    outcome = await ask(store, "2", body="other", run={"team": "blue"}, prediction_={"team": "blue"})
+    assert isinstance(outcome, Started)
 
 
 async def test_keys_are_told_apart_to_the_letter(store: Store) -> None:
     for n, key in enumerate(("key", "Key", "key ", "", "%", "k\u00e9y")):
-        assert (await ask(store, str(n), key=key)).outcome is Outcome.STARTED
+        assert isinstance(await ask(store, str(n), key=key), Started)
 
 
 async def test_an_expired_key_is_fresh(store: Store) -> None:
     """After a day the same key means a new request, whatever its body."""
     await ask(store, "1")
     await store.record_created(live(), prediction("up1", "run1"))
-    assert (await ask(store, "2", now=NOW + 86399)).outcome is Outcome.REPLAYED
+    assert isinstance(await ask(store, "2", now=NOW + 86399), Replayed)
     late = idempotency(body="other", expires_at=NOW + 2 * 86400)
-    begun = await store.begin(wish("3", now=NOW + 86400, idempotency=late))
-    assert begun.outcome is Outcome.STARTED
-    assert await ask(store, "4", now=NOW + 86401) == Begun(Outcome.MISMATCHED)
-    assert await ask(store, "4", now=NOW + 86401, body="other") == Begun(Outcome.PENDING)
+    outcome = await start(store, "3", now=NOW + 86400, idempotency=late)
+    assert isinstance(outcome, Started)
+    assert await ask(store, "4", now=NOW + 86401) == Mismatched()
+    assert await ask(store, "4", now=NOW + 86401, body="other") == Pending()
 
 
 @pytest.mark.parametrize("source", [Source.HIT, Source.JOINED])
@@ -75,45 +76,46 @@ async def test_a_key_remembers_what_was_shared(store: Store, source: Source) -> 
     if source is Source.HIT:
         await finish(store, "1")
     first = await ask(store, "2", fingerprint="F")
-    assert first.prediction is not None
-    assert first.prediction.source is source
+    assert view_of(first).prediction.source is source
     again = await ask(store, "3", fingerprint="F")
-    assert again == Begun(Outcome.REPLAYED, first.prediction, first.run)
+    assert again == Replayed(view_of(first))
     assert len(await store.predictions_of("run1")) == 2
 
 
 async def test_a_joined_prediction_is_pending_with_its_leader(store: Store) -> None:
     await lead(store, "1", fingerprint="F")
     await ask(store, "2", fingerprint="F")
-    assert (await ask(store, "3", fingerprint="F")).outcome is Outcome.PENDING
+    assert isinstance(await ask(store, "3", fingerprint="F"), Pending)
     await store.record_created(live(), prediction("up1", "run1"))
-    begun = await ask(store, "3", fingerprint="F")
-    assert (begun.outcome, begun.prediction) == (Outcome.REPLAYED, prediction("p2", "run1", source=Source.JOINED))
+    outcome = await ask(store, "3", fingerprint="F")
+    assert isinstance(outcome, Replayed)
+    assert outcome.view.prediction == prediction("p2", "run1", source=Source.JOINED)
 
 
 async def test_nothing_is_remembered_of_nothing(store: Store) -> None:
     """`only-if-cached` found nothing: the key is still free."""
-    assert (await ask(store, "1", fingerprint="F", may_lead=False)).outcome is Outcome.NOTHING
-    assert (await ask(store, "2", fingerprint="F", body="other")).outcome is Outcome.STARTED
+    assert isinstance(await share(store, "1", fingerprint="F", idempotency=idempotency()), Nothing)
+    assert isinstance(await ask(store, "2", fingerprint="F", body="other"), Started)
 
 
 async def test_a_key_is_looked_at_before_anything_is_shared(store: Store) -> None:
     await ask(store, "1", fingerprint="F")
     await store.record_created(live(), prediction("up1", "run1"))
     await finish(store, "1")
-    begun = await ask(store, "2", fingerprint="F")
-    assert begun.outcome is Outcome.REPLAYED
-    begun = await ask(store, "3", fingerprint="F", may_lead=False, may_hit=False, may_join=False)
-    assert begun.outcome is Outcome.REPLAYED
+    outcome = await ask(store, "2", fingerprint="F")
+    assert isinstance(outcome, Replayed)
+    for name in ("3", "4"):
+        alone = wish(name, fingerprint="F", may_hit=False, may_join=False, idempotency=idempotency())
+        assert isinstance(await alone.share(store), Replayed)
+        assert isinstance(await alone.start(store), Replayed)
 
 
 async def test_a_cancelled_prediction_is_replayed_as_such(store: Store) -> None:
     await ask(store, "1")
     await store.record_created(live(), prediction("up1", "run1"))
     await store.cancel("up1", NOW + 5)
-    begun = await ask(store, "2")
-    assert begun.prediction is not None
-    assert begun.prediction.canceled_at == NOW + 5
+    outcome = await ask(store, "2")
+    assert view_of(outcome).prediction.canceled_at == NOW + 5
 
 
 async def test_a_discarded_intent_frees_its_keys(store: Store) -> None:
@@ -122,9 +124,9 @@ async def test_a_discarded_intent_frees_its_keys(store: Store) -> None:
     await ask(store, "2", key="b", fingerprint="F")
     await ask(store, "3", key="c")
     await store.discard_intent("run1")
-    assert (await ask(store, "4", key="a", body="mended")).outcome is Outcome.STARTED
-    assert (await ask(store, "5", key="b", body="mended")).outcome is Outcome.STARTED
-    assert (await ask(store, "6", key="c")).outcome is Outcome.PENDING
+    assert isinstance(await ask(store, "4", key="a", body="mended"), Started)
+    assert isinstance(await ask(store, "5", key="b", body="mended"), Started)
+    assert isinstance(await ask(store, "6", key="c"), Pending)
 
 
 async def test_a_deleted_prediction_frees_its_key(store: Store) -> None:
@@ -132,16 +134,16 @@ async def test_a_deleted_prediction_frees_its_key(store: Store) -> None:
     await store.record_created(live(), prediction("up1", "run1"))
     await finish(store, "1")
     assert await store.delete_records(NOW + 1, 10) == 1
-    assert (await ask(store, "2", body="other")).outcome is Outcome.STARTED
+    assert isinstance(await ask(store, "2", body="other"), Started)
 
 
 async def test_expired_keys_are_forgotten_in_steps(store: Store) -> None:
     for n in range(5):
-        await store.begin(wish(str(n), idempotency=idempotency(f"k{n}", expires_at=NOW + n)))
+        await start(store, str(n), idempotency=idempotency(f"k{n}", expires_at=NOW + n))
     assert [await store.delete_expired_idempotency(NOW + 3, 2) for _ in range(3)] == [2, 1, 0]
     # The store does not look at a clock of its own: what was forgotten is fresh even for a caller who lags behind.
-    assert (await ask(store, "6", key="k2", now=NOW - 10)).outcome is Outcome.STARTED
-    assert (await ask(store, "7", key="k3", now=NOW - 10)).outcome is Outcome.PENDING
+    assert isinstance(await ask(store, "6", key="k2", now=NOW - 10), Started)
+    assert isinstance(await ask(store, "7", key="k3", now=NOW - 10), Pending)
 
 
 async def test_a_key_outlives_the_store(store: Store, another: StoreMaker) -> None:
@@ -151,6 +153,6 @@ async def test_a_key_outlives_the_store(store: Store, another: StoreMaker) -> No
     again = another()
     await again.open()
     try:
-        assert (await ask(again, "2")).outcome is Outcome.REPLAYED
+        assert isinstance(await ask(again, "2"), Replayed)
     finally:
         await again.close()

@@ -1,6 +1,7 @@
 """Money: reserved with the intent, settled with the end, entered and summed up in the same steps."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,22 +11,16 @@ from gateway.domain.ledger import MOST_USERS_A_DAY, By, Entry, EntryKind, Settle
 from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import Allowance, Counters, ReservationRequest
 from gateway.domain.rates import Rate
-from gateway.domain.records import Begun, Kind, Outcome, Source, Status
+from gateway.domain.records import Kind, Source, Status
 from gateway.money.rules.audit import Tally
+from gateway.predictions.ports.sharing import Hit, Joined, Refused, Started
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
-from tests.support.records import NOW, ended, finish, go, idempotency, join, lead, live, prediction, wish
+from tests.support.money import demand, settlement
+from tests.support.records import NOW, ended, finish, go, idempotency, join, lead, live, prediction, start
+from tests.support.stores import StoreMaker
 
 DAY = windows.day_of(NOW)
 TEAM, KEY, USER = "team/red", "key/k1", "user/team red: ann"
-
-
-def demand(microusd: int = 100, milliseconds: int = 1000, **limits: Any) -> ReservationRequest:
-    return ReservationRequest(microusd, milliseconds, (Allowance(of=SubjectKind.TEAM, scope=TEAM, **limits),))
-
-
-def settlement(microusd: int = 70, milliseconds: int = 900, at: float = NOW + 9, **fields: Any) -> Settlement:
-    return Settlement(microusd=microusd, milliseconds=milliseconds, target="acme/toy", at=at, **fields)
 
 
 async def held(store: Store, scope: str = TEAM, now: float = NOW) -> tuple[int, int, int]:
@@ -51,7 +46,7 @@ async def total(store: Store) -> Usage:
 
 
 async def test_what_leads_is_reserved_for_its_team_its_key_and_its_user(store: Store) -> None:
-    await lead(store, "1", prediction_={"user": "ann"}, demand=demand())
+    await lead(store, "1", prediction_={"user": "ann"}, reservation=demand())
     for scope in (TEAM, KEY, USER):
         assert await held(store, scope) == (1, 100, 1000)
     assert await store.unsettled(NOW + 1) == 1
@@ -61,14 +56,14 @@ async def test_what_leads_is_reserved_for_its_team_its_key_and_its_user(store: S
 @pytest.mark.parametrize("state", ["intended", "live", "ended"])
 async def test_hits_joins_and_replays_reserve_nothing(store: Store, state: str) -> None:
     """Who shares takes no place and holds no money, however little there is left."""
-    await lead(store, "1", fingerprint="F", demand=demand(concurrent=1))
+    await lead(store, "1", fingerprint="F", reservation=demand(concurrent=1))
     if state != "intended":
         await store.record_created(live("run1"), prediction("up1", "run1"))
     if state == "ended":
         await finish(store, "1", settlement=settlement())
     before = await held(store)
-    begun = await store.begin(wish("2", fingerprint="F", now=NOW + 20, demand=demand(microusd_per_day=0)))
-    assert begun.outcome in (Outcome.JOINED, Outcome.HIT)
+    outcome = await start(store, "2", fingerprint="F", now=NOW + 20, reservation=demand(microusd_per_day=0))
+    assert isinstance(outcome, Joined | Hit)
     assert await held(store) == before
     assert await store.stuck_reservations(10) == []
 
@@ -79,12 +74,9 @@ async def test_a_limit_in_the_way_leaves_nothing_behind(store: Store) -> None:
         Allowance(of=SubjectKind.TEAM, scope=TEAM, predictions=Rate.of(60, 1), concurrent=5),
         Allowance(of=SubjectKind.USER, scope=USER, microusd_per_day=99),
     )
-    begin = wish("1", prediction_={"user": "ann"}, demand=ReservationRequest(100, 0, allowances))
-    begun = await store.begin(begin)
-    assert begun.outcome is Outcome.REFUSED
-    assert begun.refusal is not None
-    assert begun == Begun(Outcome.REFUSED, refusal=begun.refusal)
-    standing = begun.refusal.standing
+    outcome = await start(store, "1", prediction_={"user": "ann"}, reservation=ReservationRequest(100, 0, allowances))
+    assert isinstance(outcome, Refused)
+    standing = outcome.refusal.status
     assert (standing.name, standing.of, standing.limit, standing.remaining) == (
         "budget_usd_per_day",
         SubjectKind.USER,
@@ -94,48 +86,46 @@ async def test_a_limit_in_the_way_leaves_nothing_behind(store: Store) -> None:
     assert await store.run("run1") is None
     assert await store.predictions_of("run1") == []
     assert await store.meters([TEAM, USER], NOW) == {TEAM: Counters(), USER: Counters()}
-    assert (await store.begin(wish("1", demand=demand(predictions=Rate.of(60, 1))))).outcome is Outcome.STARTED
+    assert isinstance(await start(store, "1", reservation=demand(predictions=Rate.of(60, 1))), Started)
 
 
 async def test_a_request_that_was_refused_may_come_again_with_its_key(store: Store) -> None:
     """Its idempotency key was not used up by the refusal."""
-    await lead(store, "0", demand=demand(concurrent=1))
-    refused = await store.begin(wish("1", idempotency=idempotency(), demand=demand(concurrent=1)))
-    assert refused.outcome is Outcome.REFUSED
+    await lead(store, "0", reservation=demand(concurrent=1))
+    refused = await start(store, "1", idempotency=idempotency(), reservation=demand(concurrent=1))
+    assert isinstance(refused, Refused)
     await store.discard_intent("run0")
-    assert (
-        await store.begin(wish("1", idempotency=idempotency(), demand=demand(concurrent=1)))
-    ).outcome is Outcome.STARTED
+    assert isinstance(await start(store, "1", idempotency=idempotency(), reservation=demand(concurrent=1)), Started)
 
 
 async def test_of_many_at_once_as_many_are_admitted_as_there_is_room_for(store: Store) -> None:
     """A hundred callers in one moment, money for seven."""
-    begun = await asyncio.gather(
-        *(store.begin(wish(str(n), demand=demand(100, microusd_per_day=750))) for n in range(100))
+    outcomes = await asyncio.gather(
+        *(start(store, str(n), reservation=demand(100, microusd_per_day=750)) for n in range(100))
     )
-    assert sorted(each.outcome for each in begun).count(Outcome.STARTED) == 7
+    assert Counter(type(each) for each in outcomes) == {Started: 7, Refused: 93}
     assert await held(store) == (7, 700, 7000)
 
 
 async def test_a_rate_is_taken_with_the_reservation(store: Store) -> None:
     wanted = demand(predictions=Rate.of(60, 2))
-    outcomes = [(await store.begin(wish(str(n), demand=wanted))).outcome for n in range(3)]
-    assert outcomes == [Outcome.STARTED, Outcome.STARTED, Outcome.REFUSED]
+    outcomes = [type(await start(store, str(n), reservation=wanted)) for n in range(3)]
+    assert outcomes == [Started, Started, Refused]
     # What is discarded was asked for all the same.
     await store.discard_intent("run0")
-    assert (await store.begin(wish("4", demand=wanted))).outcome is Outcome.REFUSED
-    assert (await store.begin(wish("5", now=NOW + 1, demand=wanted))).outcome is Outcome.STARTED
+    assert isinstance(await start(store, "4", reservation=wanted), Refused)
+    assert isinstance(await start(store, "5", now=NOW + 1, reservation=wanted), Started)
 
 
 async def test_an_intent_that_is_discarded_holds_nothing_any_more(store: Store) -> None:
-    await lead(store, "1", demand=demand())
+    await lead(store, "1", reservation=demand())
     await store.discard_intent("run1")
     assert await held(store) == (0, 0, 0)
     assert await store.unsettled(NOW + 9999) == 0
 
 
 async def test_what_is_held_outlives_the_process(store: Store, another: StoreMaker) -> None:
-    await lead(store, "1", demand=demand())
+    await lead(store, "1", reservation=demand())
     other = another()
     await other.open()
     assert await held(other) == (1, 100, 1000)
@@ -145,10 +135,8 @@ async def test_what_is_held_outlives_the_process(store: Store, another: StoreMak
 async def test_runs_across_midnight_are_held_in_the_new_day_and_spent_in_it(store: Store) -> None:
     """Held yesterday, ended today: today's budget pays."""
     tomorrow = windows.ends_at(windows.Window.DAY, NOW)
-    await go(store, "1", demand=demand())
-    assert (
-        await store.begin(wish("2", now=tomorrow, demand=demand(1, microusd_per_day=100)))
-    ).outcome is Outcome.REFUSED
+    await go(store, "1", reservation=demand())
+    assert isinstance(await start(store, "2", now=tomorrow, reservation=demand(1, microusd_per_day=100)), Refused)
     await finish(store, "1", settlement=settlement(at=tomorrow + 1))
     assert await spent(store) == (0, 70, 0, 900)
     assert await spent(store, now=tomorrow) == (70, 70, 900, 900)
@@ -157,7 +145,7 @@ async def test_runs_across_midnight_are_held_in_the_new_day_and_spent_in_it(stor
 async def test_a_month_is_the_sum_of_its_days(store: Store) -> None:
     month_end = windows.ends_at(windows.Window.MONTH, NOW)
     for n, at in enumerate((NOW, month_end - 1, month_end)):
-        await go(store, str(n), demand=demand())
+        await go(store, str(n), reservation=demand())
         await finish(store, str(n), settlement=settlement(at=at))
     assert await spent(store) == (70, 140, 900, 1800)
     assert await spent(store, now=month_end) == (70, 70, 900, 900)
@@ -169,7 +157,7 @@ async def test_a_month_is_the_sum_of_its_days(store: Store) -> None:
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.CANCELED, Status.ABORTED])
 async def test_the_end_settles(store: Store, status: Status) -> None:
     """What was held goes, what it cost is entered: once, however often the end is told."""
-    await go(store, "1", prediction_={"user": "ann"}, demand=demand())
+    await go(store, "1", prediction_={"user": "ann"}, reservation=demand())
     for _ in range(2):
         await store.advance("run1", status=status, document=b"", stream_url=None, at=NOW + 9, settlement=settlement())
     for scope in (TEAM, KEY):
@@ -193,7 +181,7 @@ async def test_the_end_settles(store: Store, status: Status) -> None:
 
 
 async def test_news_that_end_nothing_settle_nothing(store: Store) -> None:
-    await go(store, "1", demand=demand())
+    await go(store, "1", reservation=demand())
     await store.advance(
         "run1", status=Status.PROCESSING, document=b"", stream_url=None, at=NOW + 9, settlement=settlement()
     )
@@ -202,7 +190,7 @@ async def test_news_that_end_nothing_settle_nothing(store: Store) -> None:
 
 
 async def test_a_run_that_was_created_ended_is_settled_with_its_record(store: Store) -> None:
-    await lead(store, "1", demand=demand())
+    await lead(store, "1", reservation=demand())
     for _ in range(2):
         await store.record_created(ended("run1"), prediction("up1", "run1"), settlement())
     assert await held(store) == (0, 0, 0)
@@ -211,7 +199,7 @@ async def test_a_run_that_was_created_ended_is_settled_with_its_record(store: St
 
 async def test_news_of_the_end_before_the_answer_to_the_create_settle_too(store: Store) -> None:
     """A webhook is faster than the answer: one settlement all the same."""
-    await lead(store, "1", demand=demand())
+    await lead(store, "1", reservation=demand())
     await finish(store, "1", settlement=settlement())
     await store.record_created(ended("run1"), prediction("up1", "run1"), settlement(microusd=1))
     assert await held(store) == (0, 0, 0)
@@ -226,7 +214,7 @@ async def test_a_run_for_which_nothing_was_held_is_entered_all_the_same(store: S
 
 
 async def test_an_end_without_a_price_frees_what_was_held(store: Store) -> None:
-    await go(store, "1", demand=demand())
+    await go(store, "1", reservation=demand())
     await finish(store, "1")
     assert await held(store) == (0, 0, 0)
     assert await total(store) == Usage(team="red", runs=1)
@@ -234,7 +222,7 @@ async def test_an_end_without_a_price_frees_what_was_held(store: Store) -> None:
 
 async def test_many_ends_at_once_add_up(store: Store) -> None:
     for n in range(50):
-        await go(store, str(n), demand=demand())
+        await go(store, str(n), reservation=demand())
     await asyncio.gather(*(finish(store, str(n), settlement=settlement(microusd=n)) for n in range(50)))
     assert await total(store) == Usage(team="red", runs=50, microusd=sum(range(50)), milliseconds=50 * 900)
     assert await held(store) == (0, 0, 0)
@@ -246,9 +234,7 @@ async def test_many_ends_at_once_add_up(store: Store) -> None:
 async def test_a_hit_saves_what_its_run_cost(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1", settlement=settlement())
-    await store.begin(
-        wish("2", fingerprint="F", now=NOW + 20, prediction_={"team": "blue", "key_id": "k2", "user": "bob"})
-    )
+    await start(store, "2", fingerprint="F", now=NOW + 20, prediction_={"team": "blue", "key_id": "k2", "user": "bob"})
     blue, red = await used(store)
     assert red == Usage(team="red", runs=1, milliseconds=900, microusd=70)
     assert blue == Usage(team="blue", hits=1, saved_microusd=70)
@@ -259,7 +245,7 @@ async def test_a_hit_saves_what_its_run_cost(store: Store) -> None:
 
 async def test_joins_save_at_the_end_one_line_each(store: Store) -> None:
     """The leader pays; one who joined and cancelled saved as well; one who parted was never in it."""
-    await go(store, "1", fingerprint="F", demand=demand())
+    await go(store, "1", fingerprint="F", reservation=demand())
     for n in ("2", "3", "4"):
         await join(store, n, prediction_={"key_id": f"k{n}"})
     await store.cancel("p2", NOW + 2)
@@ -273,7 +259,7 @@ async def test_joins_save_at_the_end_one_line_each(store: Store) -> None:
 
 async def test_who_parts_after_the_end_has_saved_nothing(store: Store) -> None:
     await go(store, "1", provisional="P")
-    await store.begin(wish("2", provisional="P"))
+    await start(store, "2", provisional="P")
     await finish(store, "1", settlement=settlement())
     assert (await total(store)).joined == 1
     for _ in range(2):
@@ -290,7 +276,7 @@ async def test_usage_is_summed_up_by_what_is_asked_for(store: Store) -> None:
     for n, (target, user, at) in enumerate(
         [("acme/toy", "ann", NOW), ("acme/toy", None, NOW + 60), ("acme/big", "ann", month_end)]
     ):
-        await go(store, str(n), prediction_={"user": user}, demand=demand())
+        await go(store, str(n), prediction_={"user": user}, reservation=demand())
         made = Settlement(at=at, microusd=10 * (n + 1), milliseconds=1, target=target)
         await finish(store, str(n), settlement=made)
     rows = {by: [(row.what, row.runs, row.microusd) for row in await used(store, by, team="red")] for by in By}
@@ -314,8 +300,8 @@ async def test_adjustments_count_as_spent_from_then_on(store: Store) -> None:
         await store.adjust("red", microusd, "why", NOW)
     assert await spent(store) == (300, 300, 0, 0)
     assert await total(store) == Usage(team="red", microusd=300)
-    assert (await store.begin(wish("1", demand=demand(100, microusd_per_day=399)))).outcome is Outcome.REFUSED
-    assert (await store.begin(wish("2", demand=demand(100, microusd_per_day=400)))).outcome is Outcome.STARTED
+    assert isinstance(await start(store, "1", reservation=demand(100, microusd_per_day=399)), Refused)
+    assert isinstance(await start(store, "2", reservation=demand(100, microusd_per_day=400)), Started)
 
 
 async def test_users_beyond_the_bound_are_counted_together(store: Store) -> None:
@@ -323,7 +309,7 @@ async def test_users_beyond_the_bound_are_counted_together(store: Store) -> None
     await go(store, "1", fingerprint="F")
     await finish(store, "1", settlement=settlement(), cache_until=NOW + 99)
     for n in range(MOST_USERS_A_DAY + 5):
-        await store.begin(wish(f"h{n}", fingerprint="F", now=NOW + 20, prediction_={"user": f"u{n}"}))
+        await start(store, f"h{n}", fingerprint="F", now=NOW + 20, prediction_={"user": f"u{n}"})
     rows = {row.what: row.hits for row in await used(store, By.USER)}
     assert len(rows) == MOST_USERS_A_DAY + 1
     assert rows["other"] == 6
@@ -343,7 +329,7 @@ async def test_deleted_records_stay_in_the_sums(store: Store) -> None:
 
 async def test_lines_and_names_have_their_time_and_sums_stay_for_good(store: Store) -> None:
     for n in range(3):
-        await go(store, str(n), prediction_={"user": f"u{n}"}, demand=demand())
+        await go(store, str(n), prediction_={"user": f"u{n}"}, reservation=demand())
         await finish(store, str(n), settlement=settlement(at=NOW + n * 86_400))
     rest = {"spent_before": DAY - 9, "now": NOW}
     steps = 0
@@ -361,9 +347,9 @@ async def test_lines_and_names_have_their_time_and_sums_stay_for_good(store: Sto
 
 async def test_idle_counters_are_forgotten_and_busy_ones_are_not(store: Store) -> None:
     """A user who came once leaves no row behind; one whose bucket is not full does."""
-    await lead(store, "1", demand=demand(predictions=Rate.of(60, 2)))
+    await lead(store, "1", reservation=demand(predictions=Rate.of(60, 2)))
     await store.discard_intent("run1")
-    await lead(store, "2", run={"team": "blue"}, prediction_={"team": "blue"}, demand=ReservationRequest(1, 1))
+    await lead(store, "2", run={"team": "blue"}, prediction_={"team": "blue"}, reservation=ReservationRequest(1, 1))
     prune = {"lines_before": 0, "spent_before": 0, "limit": 50}
     await store.prune_ledger(now=NOW, **prune)
     assert (await store.meters([TEAM], NOW))[TEAM].full_at == NOW + 1
@@ -394,18 +380,18 @@ async def drift(store: Store, day: int = DAY, step: int = 7) -> list[str]:
     while True:
         audited = await store.audit_day(day, after, step)
         tally.add(audited)
-        if audited.kept is not None:
-            return tally.drift(audited.kept)
+        if audited.stored is not None:
+            return tally.drift(audited.stored)
         after = audited.last
 
 
 async def busy_day(store: Store) -> None:
-    await go(store, "1", fingerprint="F", prediction_={"user": "ann"}, demand=demand())
+    await go(store, "1", fingerprint="F", prediction_={"user": "ann"}, reservation=demand())
     for n in range(20):
         await join(store, f"j{n}", prediction_={"user": f"u{n % 3}"})
     await finish(store, "1", settlement=settlement())
     for n in range(10):
-        await store.begin(wish(f"h{n}", fingerprint="F", now=NOW + 20, prediction_={"team": "blue"}))
+        await start(store, f"h{n}", fingerprint="F", now=NOW + 20, prediction_={"team": "blue"})
     await store.adjust("red", -5, "why", NOW)
 
 
@@ -438,7 +424,7 @@ async def test_a_sum_that_was_lost_or_made_up_is_found_and_made_anew(store: Any)
 
 
 async def test_held_amounts_that_are_wrong_are_counted_anew(store: Any) -> None:
-    await lead(store, "1", prediction_={"user": "ann"}, demand=demand(predictions=Rate.of(60, 1)))
+    await lead(store, "1", prediction_={"user": "ann"}, reservation=demand(predictions=Rate.of(60, 1)))
     assert await store.recount_meters() == 0
     await store._write(lambda db: db.execute("UPDATE meters SET open = 9 WHERE scope = 'team/red'").rowcount)
     await store._write(lambda db: db.execute("INSERT INTO meters VALUES ('team/green', 0, 5, 5, 0)").rowcount)
@@ -452,7 +438,7 @@ async def test_held_amounts_that_are_wrong_are_counted_anew(store: Any) -> None:
 async def test_a_reservation_that_is_stuck_is_found_and_freed(store: Any) -> None:
     """Its run is gone, or has ended without a settlement; one of a run under way is left alone."""
     for n in ("1", "2", "3"):
-        await go(store, n, demand=demand())
+        await go(store, n, reservation=demand())
     await store._write(lambda db: db.execute("DELETE FROM runs WHERE id = 'run1'").rowcount)
     await store._write(
         lambda db: db.execute("UPDATE runs SET state = 'ended', status = 'failed' WHERE id = 'run2'").rowcount
@@ -481,7 +467,7 @@ async def test_the_newest_spend_are_told_in_their_order(store: Store) -> None:
 
 async def test_trainings_are_reserved_and_settled_as_predictions_are(store: Store) -> None:
     kind = {"kind": Kind.TRAINING}
-    await lead(store, "1", run=kind, prediction_={**kind, "source": Source.BYPASS}, demand=demand())
+    await lead(store, "1", run=kind, prediction_={**kind, "source": Source.BYPASS}, reservation=demand())
     await store.record_created(live("run1", **kind), prediction("up1", "run1", **kind))
     assert await held(store) == (1, 100, 1000)
     await finish(store, "1", settlement=settlement())

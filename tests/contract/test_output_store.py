@@ -85,13 +85,16 @@ async def test_what_is_not_put_leaves_nothing(objects: OutputStore, tmp_path: Pa
     with pytest.raises(OutputLost):
         await read(objects, sha256, 3 * MIB)
 
+    written = asyncio.Event()
+
     async def begin() -> None:
         async with objects.spool() as spool:
             while True:
                 await spool.write(b"x" * MIB)
+                written.set()
 
     task = asyncio.create_task(begin())
-    await asyncio.sleep(0.05)
+    await written.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.records import Copy, Outcome, Run, Status
+from gateway.domain.records import Copy, Run, Status
 from gateway.outputs.ports import OutputStats
+from gateway.predictions.ports.sharing import Hit
 from gateway.sharing.rules.caching import LINKS_LIVE_SECONDS
 from gateway.store.interface import Store
-from tests.support.records import NOW, finish, go, wish
+from tests.support.records import NOW, finish, go, share
 
 END = NOW + 9
 SOON = NOW + 1000
@@ -38,12 +39,12 @@ async def painted(store: Store, name: str = "1", *copies: Copy, cache_until: flo
 
 
 async def doomed(store: Store, now: float = NOW + 50) -> list[str]:
-    return sorted(await store.take_doomed(now, now + 30))
+    return sorted(await store.claim_deletions(now, now + 30))
 
 
 async def can_hit(store: Store, name: str, now: float) -> bool:
-    begun = await store.begin(wish(f"hit{name}{now}", fingerprint=f"F{name}", now=now, may_lead=False, may_join=False))
-    return begun.outcome is Outcome.HIT
+    outcome = await share(store, f"hit{name}{now}", fingerprint=f"F{name}", now=now, may_join=False)
+    return isinstance(outcome, Hit)
 
 
 async def test_copies_are_shown_with_their_run_and_lengthen_its_life(store: Store) -> None:
@@ -128,7 +129,7 @@ async def test_an_object_lives_as_long_as_one_run_needs_it(store: Store) -> None
     assert await doomed(store) == []
     assert await store.delete_records(LATER, 10) == 2
     assert await doomed(store) == [A]
-    await store.forget_object(A)
+    await store.delete_object_record(A)
     assert await store.output_stats() == OutputStats(0, 0)
 
 
@@ -156,13 +157,13 @@ async def test_a_doomed_object_can_be_neither_claimed_nor_owned(store: Store) ->
     assert run is not None
     assert run.copies == ()
     assert await doomed(store) == [A]
-    await store.forget_object(A)
+    await store.delete_object_record(A)
     assert await store.claim_object(A, 100, NOW + 60, NOW + 90)
 
 
 async def test_only_doomed_objects_are_forgotten(store: Store) -> None:
     await painted(store, "1", copy())
-    await store.forget_object(A)
+    await store.delete_object_record(A)
     assert await store.output_stats() == OutputStats(1, 100)
 
 
@@ -172,13 +173,13 @@ async def test_doomed_objects_are_deleted_by_one_process_at_a_time(store: Store,
     second = another()
     await second.open()
     try:
-        taken = await asyncio.gather(*((store, second)[n % 2].take_doomed(NOW + 60, NOW + 90) for n in range(10)))
+        taken = await asyncio.gather(*((store, second)[n % 2].claim_deletions(NOW + 60, NOW + 90) for n in range(10)))
     finally:
         await second.close()
     assert sorted(sha256 for each in taken for sha256 in each) == [A, B]
     assert await doomed(store, NOW + 89) == []
     assert await doomed(store, NOW + 90) == [A, B]
-    assert len(await store.take_doomed(NOW + 200, NOW + 300, limit=1)) == 1
+    assert len(await store.claim_deletions(NOW + 200, NOW + 300, limit=1)) == 1
 
 
 async def test_a_lost_object_leaves_its_runs_to_upstreams_links(store: Store) -> None:

@@ -5,19 +5,22 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from gateway.domain.records import Begin, Begun, Kind, Outcome, PredictionView, RunState, Source, Status
+from gateway.domain.records import Kind, PredictionView, RunState, Source, Status
+from gateway.domain.run_end import RunEnded
 from gateway.errors import Conflict
+from gateway.predictions.ports.predictions import Progressed, Unchanged
+from gateway.predictions.ports.sharing import ShareRequest, Started
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
-from tests.support.records import NOW, ended, intent, lead, live, prediction, wish
+from tests.support.records import NOW, ended, intent, lead, live, moved, prediction, start, view_of
+from tests.support.stores import StoreMaker
 
 
 async def test_an_intent_is_work_for_a_restart(store: Store) -> None:
     """The gateway dies right after deciding to create: its next start knows what it was about to do."""
     run = intent(request=b'{"input":{"prompt":"\xc3\xa9"}}', kind=Kind.TRAINING, stream_url=None)
-    begun = await store.begin(Begin(run=run, prediction=prediction("p0"), now=NOW))
-    assert begun == Begun(Outcome.STARTED, prediction("p0"), replace(run, leader_id="p0"))
-    assert await store.open_runs() == [begun.run]
+    outcome = await store.start(ShareRequest(prediction=prediction("p0"), now=NOW), run)
+    assert outcome == Started(PredictionView(prediction("p0"), replace(run, leader_id="p0")))
+    assert await store.open_runs() == [view_of(outcome).run]
     assert not await store.owns_upstream_id("uprun1")
 
 
@@ -43,11 +46,10 @@ async def test_times_come_back_as_the_floats_they_were(store: Store) -> None:
     """A whole second must not turn into an integer, or links made of it would change their spelling."""
     await store.record_created(live(live_at=7.0), prediction(created_at=5.0))
     advanced = await store.advance("run1", status=Status.SUCCEEDED, document=b"{}", stream_url=None, at=9.0)
-    assert advanced is not None
     view = await store.prediction("p1")
     assert view is not None
     assert repr((view.prediction.created_at, view.run.live_at, view.run.ended_at)) == "(5.0, 7.0, 9.0)"
-    assert repr(advanced.ended_at) == "9.0"
+    assert repr(moved(advanced).ended_at) == "9.0"
 
 
 @pytest.mark.parametrize("filter_", [None, (), ("logs",)])
@@ -67,7 +69,8 @@ async def test_unknown_ids_are_nobodys(store: Store) -> None:
         assert not await store.owns_upstream_id(unknown)
         await store.discard_intent(unknown)
         await store.clear_data(unknown, b"")
-        assert await store.advance(unknown, status=Status.FAILED, document=b"", stream_url=None, at=NOW) is None
+        assert await store.advance(unknown, status=Status.FAILED, document=b"", stream_url=None, at=NOW) == Unchanged()
+        assert await store.ended_run(unknown) is None
 
 
 async def test_recording_a_create_twice_changes_nothing(store: Store) -> None:
@@ -123,7 +126,7 @@ async def test_of_two_who_adopt_one_orphan_one_gets_it(store: Store, another: St
                 ),
                 return_exceptions=True,
             )
-            assert sorted(type(each).__name__ for each in outcomes) == ["Conflict", "NoneType"]
+            assert sorted(type(each).__name__ for each in outcomes) == ["Conflict", "PredictionView"]
     finally:
         await second.close()
 
@@ -163,34 +166,35 @@ async def test_only_an_intent_can_be_discarded(store: Store) -> None:
 async def test_news_of_a_run_are_kept(store: Store) -> None:
     await store.record_created(live(), prediction())
     first = await store.advance("run1", status=Status.STARTING, document=b"logs", stream_url="https://s/1", at=NOW + 2)
-    assert first == live(document=b"logs", stream_url="https://s/1")
+    assert first == Progressed(live(document=b"logs", stream_url="https://s/1"))
     second = await store.advance("run1", status=Status.PROCESSING, document=b"more", stream_url=None, at=NOW + 3)
-    assert second == live(document=b"more", stream_url="https://s/1", status=Status.PROCESSING)
+    assert second == Progressed(live(document=b"more", stream_url="https://s/1", status=Status.PROCESSING))
     view = await store.prediction("p1")
     assert view is not None
-    assert view.run == second
+    assert view.run == second.run
 
 
 async def test_news_that_say_nothing_new_change_nothing(store: Store) -> None:
     """A poll that finds the run as it was costs no write and wakes nobody."""
     await store.record_created(live(), prediction())
     news = {"status": Status.PROCESSING, "document": b"more", "stream_url": "https://s/1", "at": NOW}
-    assert await store.advance("run1", **news) is not None
-    assert await store.advance("run1", **news) is None
-    assert await store.advance("run1", **news | {"stream_url": None}) is None
-    assert await store.advance("run1", **news | {"stream_url": "https://s/2"}) is not None
+    assert isinstance(await store.advance("run1", **news), Progressed)
+    assert await store.advance("run1", **news) == Unchanged()
+    assert await store.advance("run1", **news | {"stream_url": None}) == Unchanged()
+    assert isinstance(await store.advance("run1", **news | {"stream_url": "https://s/2"}), Progressed)
 
 
 @pytest.mark.parametrize("terminal", [each for each in Status if each.is_terminal])
 async def test_a_terminal_status_ends_the_run_for_good(store: Store, terminal: Status) -> None:
     await store.record_created(live(), prediction())
     done = await store.advance("run1", status=terminal, document=b"done", stream_url=None, at=NOW + 4)
-    assert done == live(status=terminal, document=b"done", state=RunState.ENDED, ended_at=NOW + 4)
+    assert isinstance(done, RunEnded)
+    assert done.run == live(status=terminal, document=b"done", state=RunState.ENDED, ended_at=NOW + 4)
     for status in Status:
-        assert await store.advance("run1", status=status, document=b"x", stream_url="x", at=NOW + 5) is None
+        assert await store.advance("run1", status=status, document=b"x", stream_url="x", at=NOW + 5) == Unchanged()
     view = await store.prediction("p1")
     assert view is not None
-    assert view.run == done
+    assert view.run == done.run
     assert await store.open_runs() == []
 
 
@@ -198,7 +202,7 @@ async def test_a_status_only_moves_forward(store: Store) -> None:
     """A late webhook that says "starting" does not turn back what a poll has seen."""
     await store.record_created(live(), prediction())
     await store.advance("run1", status=Status.PROCESSING, document=b"new", stream_url=None, at=NOW)
-    assert await store.advance("run1", status=Status.STARTING, document=b"old", stream_url="x", at=NOW) is None
+    assert await store.advance("run1", status=Status.STARTING, document=b"old", stream_url="x", at=NOW) == Unchanged()
     view = await store.prediction("p1")
     assert view is not None
     assert (view.run.status, view.run.document, view.run.stream_url) == (Status.PROCESSING, b"new", None)
@@ -213,7 +217,7 @@ async def test_of_many_endings_at_once_one_counts(store: Store) -> None:
             for n, status in enumerate([Status.SUCCEEDED, Status.FAILED, Status.CANCELED, Status.PROCESSING] * 10)
         )
     )
-    endings = [run for run in outcomes if run is not None and run.state == RunState.ENDED]
+    endings = [outcome.run for outcome in outcomes if isinstance(outcome, RunEnded)]
     assert len(endings) == 1
     view = await store.prediction("p1")
     assert view is not None
@@ -224,7 +228,7 @@ async def test_news_may_be_faster_than_the_answer_to_the_create(store: Store) ->
     """Upstream's webhook says `processing` before the create was answered: the answer does not set it back."""
     await lead(store)
     early = await store.advance("run1", status=Status.PROCESSING, document=b"early", stream_url=None, at=NOW)
-    assert early == intent(status=Status.PROCESSING, document=b"early", leader_id="p1")
+    assert early == Progressed(intent(status=Status.PROCESSING, document=b"early", leader_id="p1"))
     await store.record_created(live(stream_url="https://s/1"), prediction())
     view = await store.prediction("p1")
     assert view is not None
@@ -300,7 +304,7 @@ async def test_old_records_are_deleted_in_steps(store: Store) -> None:
 async def test_a_shared_run_lives_as_long_as_any_of_its_predictions(store: Store) -> None:
     """The caller who started a run is forgotten before the one who joined it later."""
     await store.record_created(ended(fingerprint="F", cache_until=NOW + 1000), prediction("p1"))
-    await store.begin(wish("2", fingerprint="F", prediction_={"created_at": NOW + 5}))
+    await start(store, "2", fingerprint="F", prediction_={"created_at": NOW + 5})
     assert await store.delete_records(NOW + 1, 10) == 1
     assert await store.prediction("p1") is None
     view = await store.prediction("p2")

@@ -6,9 +6,23 @@ from msgspec.structs import replace
 from gateway.domain.admission_record import Admitted, Limit
 from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import LimitKind
-from gateway.domain.records import Kind, Outcome, PredictionView, Status
+from gateway.domain.records import Kind, PredictionView, Status
+from gateway.predictions.ports.sharing import Hit, Joined, Started
 from gateway.store.interface import Store
-from tests.support.records import NOW, ended, finish, go, idempotency, intent, join, lead, live, prediction, wish
+from tests.support.records import (
+    NOW,
+    ended,
+    finish,
+    go,
+    idempotency,
+    intent,
+    join,
+    lead,
+    live,
+    prediction,
+    start,
+    view_of,
+)
 
 
 async def test_a_settled_run_is_found_by_its_fingerprint_only(store: Store) -> None:
@@ -17,8 +31,8 @@ async def test_a_settled_run_is_found_by_its_fingerprint_only(store: Store) -> N
     assert await store.settle_identity("run1", "F", None) is True
     run = await store.run("run1")
     assert run == live(fingerprint="F", leader_id="up1")
-    assert (await join(store, "2")).run == run
-    assert (await store.begin(wish("3", provisional="P"))).outcome is Outcome.STARTED
+    assert (await join(store, "2")).view.run == run
+    assert isinstance(await start(store, "3", provisional="P"), Started)
 
 
 async def test_a_run_that_is_not_deterministic_is_joined_no_more(store: Store) -> None:
@@ -27,7 +41,7 @@ async def test_a_run_that_is_not_deterministic_is_joined_no_more(store: Store) -
     run = await store.run("run1")
     assert run is not None
     assert (run.fingerprint, run.provisional) == (None, None)
-    assert (await store.begin(wish("2", provisional="P"))).outcome is Outcome.STARTED
+    assert isinstance(await start(store, "2", provisional="P"), Started)
 
 
 async def test_a_fingerprint_that_is_taken_stays_where_it_is(store: Store) -> None:
@@ -40,8 +54,7 @@ async def test_a_fingerprint_that_is_taken_stays_where_it_is(store: Store) -> No
     assert (run.fingerprint, run.provisional, run.cache_until) == (None, None, None)
     assert (await finish(store, "1")).cache_until is None
     joined = await join(store, "3")
-    assert joined.run is not None
-    assert joined.run.id == "run2"
+    assert joined.view.run.id == "run2"
 
 
 async def test_a_finished_run_takes_no_fingerprint_from_an_open_one(store: Store) -> None:
@@ -59,7 +72,7 @@ async def test_a_run_that_ended_before_it_was_settled_answers_from_then_on(store
     run = await store.run("run1")
     assert run is not None
     assert (run.fingerprint, run.cache_until) == ("F", NOW + 500)
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.HIT
+    assert isinstance(await start(store, "2", fingerprint="F"), Hit)
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.PROCESSING])
@@ -79,7 +92,7 @@ async def test_settling_again_may_add_the_time(store: Store) -> None:
     assert await store.settle_identity("run1", "F", None)
     await finish(store, "1", cache_until=None)
     assert await store.settle_identity("run1", "F", NOW + 500)
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.HIT
+    assert isinstance(await start(store, "2", fingerprint="F"), Hit)
 
 
 async def test_an_identity_is_settled_once(store: Store) -> None:
@@ -108,18 +121,18 @@ async def test_cleared_data_is_not_brought_back_by_settling(store: Store) -> Non
     await finish(store, "1")
     await store.clear_data("run1", b"removed")
     await store.settle_identity("run1", "F", NOW + 500)
-    assert (await store.begin(wish("2", fingerprint="F"))).outcome is Outcome.STARTED
+    assert isinstance(await start(store, "2", fingerprint="F"), Started)
 
 
 async def test_whoever_parts_was_never_there(store: Store) -> None:
     """The model turned out to be one that does not share: the caller gets a run of its own, under the same id."""
     await go(store, "1", provisional="P")
-    await store.begin(wish("2", provisional="P", idempotency=idempotency()))
+    await start(store, "2", provisional="P", idempotency=idempotency())
     await store.detach("p2")
     assert await store.prediction("p2") is None
     assert [each.id for each in await store.predictions_of("run1")] == ["up1"]
-    begun = await store.begin(wish("2", idempotency=idempotency()))
-    assert begun.outcome is Outcome.STARTED
+    outcome = await start(store, "2", idempotency=idempotency())
+    assert isinstance(outcome, Started)
     cancellation = await store.cancel("up1", NOW)
     assert cancellation is not None
     assert cancellation.is_last
@@ -128,7 +141,7 @@ async def test_whoever_parts_was_never_there(store: Store) -> None:
 async def test_only_those_who_joined_can_part(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1")
-    await store.begin(wish("2", fingerprint="F"))
+    await start(store, "2", fingerprint="F")
     for each in ("up1", "p2", "unknown"):
         await store.detach(each)
     assert len(await store.predictions_of("run1")) == 2
@@ -143,7 +156,7 @@ async def test_parting_cancels_nothing(store: Store) -> None:
     run = await store.run("run1")
     assert run is not None
     assert run.cancel_asked_at is None
-    assert (await store.begin(wish("3", fingerprint="F"))).outcome is Outcome.JOINED
+    assert isinstance(await start(store, "3", fingerprint="F"), Joined)
 
 
 async def test_a_run_is_found_in_every_state(store: Store) -> None:
@@ -179,8 +192,8 @@ async def test_deadlines_are_those_of_predictions_that_have_not_ended(store: Sto
     await go(store, "8", fingerprint="G")
     await join(store, "9", fingerprint="G", **due)
     await finish(store, "8")
-    begun = await store.begin(wish("0", fingerprint="G", **due))
-    assert begun.outcome is Outcome.HIT
+    outcome = await start(store, "0", fingerprint="G", **due)
+    assert isinstance(outcome, Hit)
     seen, after = [], ""
     while page := await store.deadlines(after=after, limit=2):
         assert len(page) <= 2
@@ -225,14 +238,14 @@ async def test_a_cache_entry_goes_with_the_last_of_its_predictions(store: Store)
     """`retain_days` is a promise about records: it counts more than what they might still be good for."""
     await go(store, "1", fingerprint="F")
     await finish(store, "1", cache_until=NOW + 1e9)
-    await store.begin(wish("2", fingerprint="F", prediction_={"created_at": NOW + 50}, idempotency=idempotency()))
+    await start(store, "2", fingerprint="F", prediction_={"created_at": NOW + 50}, idempotency=idempotency())
     assert await store.delete_records(NOW + 10, 10) == 1
-    assert (await store.begin(wish("3", fingerprint="F", prediction_={"created_at": NOW + 50}))).outcome is Outcome.HIT
+    assert isinstance(await start(store, "3", fingerprint="F", prediction_={"created_at": NOW + 50}), Hit)
     assert await store.delete_records(NOW + 100, 10) == 2
     assert await store.run("run1") is None
     assert (await store.cache_stats(NOW)).entries == 0
-    begun = await store.begin(wish("4", fingerprint="F", idempotency=idempotency()))
-    assert begun.outcome is Outcome.STARTED
+    outcome = await start(store, "4", fingerprint="F", idempotency=idempotency())
+    assert isinstance(outcome, Started)
 
 
 async def test_open_runs_keep_their_predictions_however_old(store: Store) -> None:
@@ -248,7 +261,7 @@ async def test_a_team_sees_its_own_predictions_on_a_run_of_another(store: Store)
     """With `share = "all"` a team hits another's run: its list shows its prediction, and not the other's."""
     await go(store, "1", fingerprint="F")
     await finish(store, "1")
-    await store.begin(wish("2", fingerprint="F", run={"team": "blue"}, prediction_={"team": "blue"}))
+    await start(store, "2", fingerprint="F", run={"team": "blue"}, prediction_={"team": "blue"})
     page = await store.predictions(team="blue", kind=Kind.PREDICTION, limit=10)
     (item,) = page.items
     assert isinstance(item, PredictionView)
@@ -259,16 +272,15 @@ async def test_why_and_how_are_kept_with_the_prediction_that_leads(store: Store)
     """An explanation tells what was decided then. How a run was let in is its leader's alone."""
     let_in = Admitted(5, 7, (Limit("budget_usd_per_day", SubjectKind.TEAM, LimitKind.DOLLARS, 9.0),), 1.25, None)
     reasoned = {"reason": "seed"}
-    begun = await store.begin(wish("1", fingerprint="F", admitted=let_in, prediction_=reasoned))
-    assert begun.prediction is not None
-    assert (begun.prediction.reason, begun.prediction.admitted) == ("seed", let_in)
-    await store.record_created(live("run1", fingerprint="F"), replace(begun.prediction, id="up1"), None)
+    outcome = await start(store, "1", fingerprint="F", admitted=let_in, prediction_=reasoned)
+    assert (view_of(outcome).prediction.reason, view_of(outcome).prediction.admitted) == ("seed", let_in)
+    await store.record_created(live("run1", fingerprint="F"), replace(view_of(outcome).prediction, id="up1"), None)
     starter = await store.prediction("up1")
     assert starter is not None
     assert starter.prediction.admitted == let_in
-    joined = await join(store, "2", admitted=let_in, prediction_=reasoned)
-    assert joined.prediction is not None
-    assert (joined.prediction.reason, joined.prediction.admitted) == ("seed", None)
+    joined = await start(store, "2", fingerprint="F", admitted=let_in, prediction_=reasoned)
+    assert isinstance(joined, Joined)
+    assert (joined.view.prediction.reason, joined.view.prediction.admitted) == ("seed", None)
 
 
 async def test_a_reason_that_was_not_known_yet_is_settled_with_the_identity(store: Store) -> None:

@@ -15,11 +15,28 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from gateway.domain.records import Begin, Begun, Idempotency, Outcome, RunState, Source, Status
+from gateway.domain.records import RunState, Source, Status
 from gateway.errors import Conflict
+from gateway.predictions.ports.predictions import Unchanged
+from gateway.predictions.ports.sharing import (
+    FinishedRuns,
+    Hit,
+    Idempotency,
+    Joined,
+    Mismatched,
+    Nothing,
+    OpenRuns,
+    Pending,
+    Replayed,
+    ShareOutcome,
+    ShareRequest,
+    Started,
+    StartOutcome,
+)
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
-from tests.support.records import NOW, ended, intent, live, prediction
+from tests.support.records import NOW, Wish, ended, intent, live, moved, prediction
+from tests.support.rounds import amounts
+from tests.support.stores import StoreMaker
 
 T = TypeVar("T")
 FINGERPRINTS = st.sampled_from([None, "F0", "F1"])
@@ -130,52 +147,56 @@ class Sharing(RuleBasedStateMachine):
     ) -> None:
         n = next(self.numbers)
         run_id, prediction_id = f"{self.name}run{n}", f"{self.name}p{n}"
-        identity = {"fingerprint": self.of_mine(fingerprint), "provisional": self.of_mine(provisional)}
-        begin = Begin(
-            run=intent(run_id, team=self.name, **identity),
-            prediction=prediction(prediction_id, run_id, team=self.name, created_at=self.now, webhook=HOOK),
-            now=self.now,
-            may_hit=may[0],
-            may_join=may[1],
-            may_lead=may[2],
-            ended_since=0.0 if age is None else self.now - age,
-            idempotency=None if key is None else Idempotency(key, body, self.now + 15),
+        own_fingerprint, own_provisional = self.of_mine(fingerprint), self.of_mine(provisional)
+        may_hit, may_join, may_start = may
+        is_shared = fingerprint is not None or provisional is not None
+        since = 0.0 if age is None else self.now - age
+        wished = Wish(
+            ShareRequest(
+                prediction=prediction(prediction_id, run_id, team=self.name, created_at=self.now, webhook=HOOK),
+                now=self.now,
+                may_hit=FinishedRuns(own_fingerprint, since) if may_hit and own_fingerprint is not None else None,
+                may_join=OpenRuns(own_fingerprint, own_provisional) if may_join and is_shared else None,
+                idempotency=None if key is None else Idempotency(key, body, self.now + 15),
+            ),
+            intent(run_id, team=self.name, fingerprint=own_fingerprint, provisional=own_provisional),
         )
-        outcome, candidates = self.expected(begin)
-        begun = self.do(self.store.begin(begin))
-        assert begun.outcome is outcome
-        if outcome is Outcome.REPLAYED:
-            assert begun.prediction is not None
-            assert begun.prediction.id == self.keys[str(key)][1]
-        elif candidates:
-            self.note(begin, begun, candidates)
-        else:
-            assert begun == Begun(outcome)
+        expected, candidates = self.expected(wished, may_start=may_start)
+        outcome = self.do(wished.start(self.store) if may_start else wished.share(self.store))
+        assert type(outcome) is expected
+        match outcome:
+            case Replayed(view):
+                assert view.prediction.id == self.keys[str(key)][1]
+            case Hit() | Joined() | Started():
+                self.note(wished, outcome, candidates)
+            case _:
+                assert not candidates
 
-    def expected(self, begin: Begin) -> tuple[Outcome, set[str]]:
-        """Say what a `begin` comes to, and on which runs it may."""
-        if begin.idempotency is not None and begin.idempotency.key in self.keys:
-            known, prediction_id = self.keys[begin.idempotency.key]
-            if begin.now < known.expires_at:
-                if known.body_sha256 != begin.idempotency.body_sha256:
-                    return Outcome.MISMATCHED, set()
+    def expected(self, wished: Wish, *, may_start: bool) -> tuple[type[StartOutcome | ShareOutcome], set[str]]:
+        """Say which outcome a request has, and on which runs it can have it."""
+        request, run = wished.request, wished.run
+        if request.idempotency is not None and request.idempotency.key in self.keys:
+            known, prediction_id = self.keys[request.idempotency.key]
+            if request.now < known.expires_at:
+                if known.body_sha256 != request.idempotency.body_sha256:
+                    return Mismatched, set()
                 life = self.run_of(prediction_id)
                 assert life is not None
-                return (Outcome.REPLAYED if life.shows(prediction_id) else Outcome.PENDING), set()
-        run = begin.run
-        hits = {
-            run_id: life.ended_at
-            for run_id, life in self.runs.items()
-            if run.fingerprint is not None and life.fingerprint == run.fingerprint
-            if life.cache_until is not None and self.now < life.cache_until
-            if life.ended_at is not None and life.ended_at >= begin.ended_since
-        }
-        if begin.may_hit and hits:
-            return Outcome.HIT, {run_id for run_id, at in hits.items() if at == max(hits.values())}
+                return (Replayed if life.shows(prediction_id) else Pending), set()
+        if (wanted := request.may_hit) is not None:
+            hits = {
+                run_id: life.ended_at
+                for run_id, life in self.runs.items()
+                if life.fingerprint == wanted.fingerprint
+                if life.cache_until is not None and self.now < life.cache_until
+                if life.ended_at is not None and life.ended_at >= wanted.ended_since
+            }
+            if hits:
+                return Hit, {run_id for run_id, at in hits.items() if at == max(hits.values())}
         joins = self.joinable(run.fingerprint, run.provisional)
-        if begin.may_join and joins:
-            return Outcome.JOINED, joins
-        return (Outcome.STARTED, {run.id}) if begin.may_lead else (Outcome.NOTHING, set())
+        if request.may_join is not None and joins:
+            return Joined, joins
+        return (Started, {run.id}) if may_start else (Nothing, set())
 
     def joinable(self, fingerprint: str | None, provisional: str | None) -> set[str]:
         going = {run_id: life for run_id, life in self.runs.items() if life.is_open}
@@ -187,21 +208,21 @@ class Sharing(RuleBasedStateMachine):
             if life.fingerprint is None or fingerprint is None
         }
 
-    def note(self, begin: Begin, begun: Begun, candidates: set[str]) -> None:
-        assert begun.run is not None
-        assert begun.prediction is not None
-        assert begun.run.id in candidates
-        self.touched.add(begun.run.id)
-        source = {Outcome.HIT: Source.HIT, Outcome.JOINED: Source.JOINED}.get(begun.outcome, begin.prediction.source)
-        assert begun.prediction == replace(begin.prediction, run_id=begun.run.id, source=source)
-        if begun.outcome is Outcome.STARTED:
-            identity = (begin.run.fingerprint, begin.run.provisional)
+    def note(self, wished: Wish, outcome: Hit | Joined | Started, candidates: set[str]) -> None:
+        """Let the model do what the store has done."""
+        asked, made, run = wished.request.prediction, outcome.view.prediction, outcome.view.run
+        assert run.id in candidates
+        self.touched.add(run.id)
+        source = {Hit: Source.HIT, Joined: Source.JOINED}.get(type(outcome), asked.source)
+        assert made == replace(asked, run_id=run.id, source=source)
+        if isinstance(outcome, Started):
+            identity = (wished.run.fingerprint, wished.run.provisional)
             if self.joinable(*identity):
                 identity = (None, None)
-            self.runs[begun.run.id] = Life(*identity, starter=begun.prediction.id)
-        self.runs[begun.run.id].predictions[begun.prediction.id] = Known(source)
-        if begin.idempotency is not None:
-            self.keys[begin.idempotency.key] = (begin.idempotency, begun.prediction.id)
+            self.runs[run.id] = Life(*identity, starter=made.id)
+        self.runs[run.id].predictions[made.id] = Known(source)
+        if wished.request.idempotency is not None:
+            self.keys[wished.request.idempotency.key] = (wished.request.idempotency, made.id)
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data(), at_once=st.sampled_from([None, None, Status.SUCCEEDED, Status.FAILED]), lives=LIVES)
@@ -217,7 +238,8 @@ class Sharing(RuleBasedStateMachine):
             else ended(run_id, self.now, status=at_once, cache_until=cache_until, **identity)
         )
         created = prediction(starter, run_id, team=self.name, created_at=self.now, webhook=HOOK)
-        self.do(self.store.record_created(run, created))
+        view = self.do(self.store.record_created(run, created))
+        assert view == self.do(self.store.prediction(starter))
         if life.upstream_id is not None:
             return
         if life.state is not RunState.ENDED:
@@ -265,16 +287,15 @@ class Sharing(RuleBasedStateMachine):
         run_id, life = self.some_run(data)
         document = f"news{next(self.numbers)}".encode()
         until = None if lives is None else self.now + lives
-        run = self.do(
+        outcome = self.do(
             self.store.advance(
                 run_id, status=status, document=document, stream_url=None, at=self.now, cache_until=until
             )
         )
         if life.state is RunState.ENDED or status.rank < life.status.rank:
-            assert run is None
+            assert outcome == Unchanged()
             return
-        assert run is not None
-        assert run.document == document
+        assert moved(outcome).document == document
         if status.is_terminal:
             life.end(status, self.now, until)
         life.status = status
@@ -378,7 +399,8 @@ class Sharing(RuleBasedStateMachine):
         assert stats.entries == len(living)
 
 
-def test_shared_runs_live_as_the_model_does(another: StoreMaker) -> None:
+@pytest.mark.parametrize("examples", amounts(40, 1000))
+def test_shared_runs_live_as_the_model_does(another: StoreMaker, examples: int) -> None:
     """Whatever order things happen in: nobody is lost, no neighbour is killed, no two runs for one fingerprint."""
     store = another()
     with asyncio.Runner() as runner:
@@ -387,7 +409,7 @@ def test_shared_runs_live_as_the_model_does(another: StoreMaker) -> None:
             run_state_machine_as_test(
                 lambda: Sharing(store, runner),
                 settings=settings(
-                    max_examples=60,
+                    max_examples=examples,
                     stateful_step_count=30,
                     deadline=None,
                     derandomize=True,

@@ -5,15 +5,16 @@ Each race is run many times with its parts in changing order. What counts is tha
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any
 
 import pytest
 
-from gateway.domain.records import Begun, Outcome, Source, Status
+from gateway.domain.records import Source, Status
+from gateway.predictions.ports.sharing import Hit, Joined, Mismatched, Pending, Replayed, Started, StartOutcome
 from gateway.store.interface import Store
-from tests.contract.conftest import StoreMaker
-from tests.support.records import NOW, go, idempotency, lead, live, prediction, wish
+from tests.support.records import NOW, go, idempotency, lead, live, prediction, start, view_of, wish
+from tests.support.stores import StoreMaker
 
 ROUNDS = 30
 
@@ -35,16 +36,17 @@ async def in_turn(round_: int, first: Awaitable[Any], second: Awaitable[Any]) ->
     return early, late
 
 
-def outcomes(begun: list[Begun]) -> Counter[Outcome]:
-    return Counter(each.outcome for each in begun)
+def kinds(outcomes: Iterable[StartOutcome]) -> Counter[type[StartOutcome]]:
+    """Count the outcomes by their class."""
+    return Counter(type(outcome) for outcome in outcomes)
 
 
 async def test_of_five_hundred_who_ask_for_one_thing_one_leads(stores: tuple[Store, Store]) -> None:
     """A burst of equal requests at two processes: one run, five hundred predictions, one leader."""
-    begun = await asyncio.gather(*(stores[n % 2].begin(wish(str(n), fingerprint="F")) for n in range(500)))
-    assert outcomes(begun) == {Outcome.STARTED: 1, Outcome.JOINED: 499}
+    outcomes = await asyncio.gather(*(start(stores[n % 2], str(n), fingerprint="F") for n in range(500)))
+    assert kinds(outcomes) == {Started: 1, Joined: 499}
     (run,) = await stores[0].open_runs()
-    assert {each.run.id for each in begun if each.run is not None} == {run.id}
+    assert {view_of(each).run.id for each in outcomes} == {run.id}
     known = await stores[1].predictions_of(run.id)
     assert {each.id for each in known} == {f"p{n}" for n in range(500)}
     assert [each.id for each in known if each.source is Source.MISS] == [run.leader_id]
@@ -52,15 +54,15 @@ async def test_of_five_hundred_who_ask_for_one_thing_one_leads(stores: tuple[Sto
 
 async def test_of_many_on_a_cold_gateway_one_leads(stores: tuple[Store, Store]) -> None:
     """Some know the model already and some do not: they still find each other."""
-    begun = await asyncio.gather(
-        *(stores[n % 2].begin(wish(str(n), fingerprint="F" if n % 3 else None, provisional="P")) for n in range(100))
+    outcomes = await asyncio.gather(
+        *(start(stores[n % 2], str(n), fingerprint="F" if n % 3 else None, provisional="P") for n in range(100))
     )
-    assert outcomes(begun) == {Outcome.STARTED: 1, Outcome.JOINED: 99}
+    assert kinds(outcomes) == {Started: 1, Joined: 99}
 
 
 async def test_many_things_at_once_have_a_leader_each(stores: tuple[Store, Store]) -> None:
-    begun = await asyncio.gather(*(stores[n % 2].begin(wish(str(n), fingerprint=f"F{n % 7}")) for n in range(140)))
-    assert outcomes(begun) == {Outcome.STARTED: 7, Outcome.JOINED: 133}
+    outcomes = await asyncio.gather(*(start(stores[n % 2], str(n), fingerprint=f"F{n % 7}") for n in range(140)))
+    assert kinds(outcomes) == {Started: 7, Joined: 133}
     runs = await stores[0].open_runs()
     assert sorted(str(run.fingerprint) for run in runs) == [f"F{n}" for n in range(7)]
 
@@ -70,20 +72,20 @@ async def test_nobody_joins_a_run_that_is_being_cancelled(stores: tuple[Store, S
     stories = set()
     for n in range(ROUNDS):
         await go(stores[0], f"{n}a", fingerprint=f"F{n}")
-        cancellation, begun = await in_turn(
-            n, stores[0].cancel(f"up{n}a", NOW + 1), stores[n % 4 // 2].begin(wish(f"{n}b", fingerprint=f"F{n}"))
+        cancellation, outcome = await in_turn(
+            n, stores[0].cancel(f"up{n}a", NOW + 1), start(stores[n % 4 // 2], f"{n}b", fingerprint=f"F{n}")
         )
-        if begun.outcome is Outcome.JOINED:
+        if isinstance(outcome, Joined):
             assert not cancellation.is_last
             run = await stores[0].run(f"run{n}a")
             assert run is not None
             assert run.cancel_asked_at is None
         else:
-            assert begun.outcome is Outcome.STARTED
+            assert isinstance(outcome, Started)
             assert cancellation.is_last
-            assert begun.run.id == f"run{n}b"
-        stories.add(begun.outcome)
-    assert stories == {Outcome.JOINED, Outcome.STARTED}
+            assert view_of(outcome).run.id == f"run{n}b"
+        stories.add(type(outcome))
+    assert stories == {Joined, Started}
 
 
 async def test_whoever_comes_at_the_end_is_not_lost(stores: tuple[Store, Store]) -> None:
@@ -94,13 +96,13 @@ async def test_whoever_comes_at_the_end_is_not_lost(stores: tuple[Store, Store])
         end = stores[0].advance(
             f"run{n}a", status=Status.SUCCEEDED, document=b"x", stream_url=None, at=NOW, cache_until=NOW + 9
         )
-        _, begun = await in_turn(n, end, stores[n % 4 // 2].begin(wish(f"{n}b", fingerprint=f"F{n}")))
-        assert begun.outcome in (Outcome.HIT, Outcome.JOINED)
+        _, outcome = await in_turn(n, end, start(stores[n % 4 // 2], f"{n}b", fingerprint=f"F{n}"))
+        assert isinstance(outcome, Hit | Joined)
         view = await stores[0].prediction(f"p{n}b")
         assert view is not None
         assert (view.run.id, view.run.status) == (f"run{n}a", Status.SUCCEEDED)
-        stories.add(begun.outcome)
-    assert stories == {Outcome.HIT, Outcome.JOINED}
+        stories.add(type(outcome))
+    assert stories == {Hit, Joined}
 
 
 async def test_whoever_comes_as_a_run_fails_is_not_lost(store: Store) -> None:
@@ -108,9 +110,9 @@ async def test_whoever_comes_as_a_run_fails_is_not_lost(store: Store) -> None:
     for n in range(ROUNDS):
         await go(store, f"{n}a", fingerprint=f"F{n}")
         end = store.advance(f"run{n}a", status=Status.FAILED, document=b"x", stream_url=None, at=NOW)
-        _, begun = await in_turn(n, end, store.begin(wish(f"{n}b", fingerprint=f"F{n}")))
-        assert begun.outcome in (Outcome.JOINED, Outcome.STARTED)
-        assert await store.run(begun.run.id) is not None
+        _, outcome = await in_turn(n, end, start(store, f"{n}b", fingerprint=f"F{n}"))
+        assert isinstance(outcome, Joined | Started)
+        assert await store.run(view_of(outcome).run.id) is not None
 
 
 async def test_whoever_comes_as_a_create_is_refused_goes_with_it_or_leads(stores: tuple[Store, Store]) -> None:
@@ -119,23 +121,23 @@ async def test_whoever_comes_as_a_create_is_refused_goes_with_it_or_leads(stores
     for n in range(ROUNDS):
         await lead(stores[0], f"{n}a", fingerprint=f"F{n}")
         newcomer = wish(f"{n}b", fingerprint=f"F{n}", idempotency=idempotency(f"k{n}"))
-        _, begun = await in_turn(n, stores[0].discard_intent(f"run{n}a"), stores[n % 4 // 2].begin(newcomer))
+        _, outcome = await in_turn(n, stores[0].discard_intent(f"run{n}a"), newcomer.start(stores[n % 4 // 2]))
         assert await stores[0].run(f"run{n}a") is None
         assert await stores[0].predictions_of(f"run{n}a") == []
         known = await stores[0].predictions_of(f"run{n}b")
-        assert [each.id for each in known] == ([f"p{n}b"] if begun.outcome is Outcome.STARTED else [])
-        again = await stores[0].begin(wish(f"{n}c", idempotency=idempotency(f"k{n}")))
-        assert again.outcome is (Outcome.PENDING if begun.outcome is Outcome.STARTED else Outcome.STARTED)
-        stories.add(begun.outcome)
-    assert stories == {Outcome.JOINED, Outcome.STARTED}
+        assert [each.id for each in known] == ([f"p{n}b"] if isinstance(outcome, Started) else [])
+        again = await start(stores[0], f"{n}c", idempotency=idempotency(f"k{n}"))
+        assert isinstance(again, Pending if isinstance(outcome, Started) else Started)
+        stories.add(type(outcome))
+    assert stories == {Joined, Started}
 
 
 async def test_whoever_comes_as_a_create_is_recorded_joins_it(stores: tuple[Store, Store]) -> None:
     for n in range(ROUNDS):
         await lead(stores[0], f"{n}a", fingerprint=f"F{n}")
         created = stores[0].record_created(live(f"run{n}a"), prediction(f"up{n}a", f"run{n}a"))
-        _, begun = await in_turn(n, created, stores[n % 4 // 2].begin(wish(f"{n}b", fingerprint=f"F{n}")))
-        assert begun.outcome is Outcome.JOINED
+        _, outcome = await in_turn(n, created, start(stores[n % 4 // 2], f"{n}b", fingerprint=f"F{n}"))
+        assert isinstance(outcome, Joined)
         known = await stores[0].predictions_of(f"run{n}a")
         assert {each.id for each in known} == {f"up{n}a", f"p{n}b"}
 
@@ -155,31 +157,29 @@ async def test_a_create_that_is_answered_and_given_up_at_once_is_one_of_both(sto
 async def test_of_a_hundred_with_one_key_one_leads(stores: tuple[Store, Store]) -> None:
     """An impatient client repeats itself: the first request counts, the others hear that it is under way."""
 
-    def asking() -> list[Awaitable[Begun]]:
-        return [stores[n % 2].begin(wish(f"{n}x{len(begun)}", idempotency=idempotency())) for n in range(100)]
+    def asking() -> list[Awaitable[StartOutcome]]:
+        return [start(stores[n % 2], f"{n}x{len(outcomes)}", idempotency=idempotency()) for n in range(100)]
 
-    begun: list[Begun] = []
-    begun = await asyncio.gather(*asking())
-    assert outcomes(begun) == {Outcome.STARTED: 1, Outcome.PENDING: 99}
+    outcomes: list[StartOutcome] = []
+    outcomes = await asyncio.gather(*asking())
+    assert kinds(outcomes) == {Started: 1, Pending: 99}
     (run,) = await stores[0].open_runs()
     await stores[0].record_created(live(run.id), prediction("up", run.id))
-    begun = await asyncio.gather(*asking())
-    assert outcomes(begun) == {Outcome.REPLAYED: 100}
-    assert {each.prediction.id for each in begun if each.prediction is not None} == {"up"}
-    others = [stores[n % 2].begin(wish(f"{n}y", idempotency=idempotency(body=f"b{n}"))) for n in range(20)]
-    assert outcomes(await asyncio.gather(*others)) == {Outcome.MISMATCHED: 20}
-    late = [stores[n % 2].begin(wish(f"{n}z", now=NOW + 86400, idempotency=idempotency())) for n in range(20)]
+    outcomes = await asyncio.gather(*asking())
+    assert kinds(outcomes) == {Replayed: 100}
+    assert {view_of(each).prediction.id for each in outcomes} == {"up"}
+    others = [start(stores[n % 2], f"{n}y", idempotency=idempotency(body=f"b{n}")) for n in range(20)]
+    assert kinds(await asyncio.gather(*others)) == {Mismatched: 20}
+    late = [start(stores[n % 2], f"{n}z", now=NOW + 86400, idempotency=idempotency()) for n in range(20)]
     # Their own keys end before they begin, so that each is fresh.
-    assert outcomes(await asyncio.gather(*late)) == {Outcome.STARTED: 20}
+    assert kinds(await asyncio.gather(*late)) == {Started: 20}
 
 
 async def test_of_many_expired_keys_one_is_taken(store: Store) -> None:
-    await store.begin(wish("first", idempotency=idempotency()))
+    await start(store, "first", idempotency=idempotency())
     fresh = idempotency(expires_at=NOW + 3 * 86400)
-    begun = await asyncio.gather(
-        *(store.begin(wish(str(n), now=NOW + 2 * 86400, idempotency=fresh)) for n in range(50))
-    )
-    assert outcomes(begun) == {Outcome.STARTED: 1, Outcome.PENDING: 49}
+    outcomes = await asyncio.gather(*(start(store, str(n), now=NOW + 2 * 86400, idempotency=fresh) for n in range(50)))
+    assert kinds(outcomes) == {Started: 1, Pending: 49}
 
 
 async def test_of_many_who_settle_on_one_identity_one_has_it(stores: tuple[Store, Store]) -> None:
@@ -188,9 +188,8 @@ async def test_of_many_who_settle_on_one_identity_one_has_it(stores: tuple[Store
         await go(stores[0], str(n), provisional=f"P{n}")
     settled = await asyncio.gather(*(stores[n % 2].settle_identity(f"run{n}", "F", None) for n in range(20)))
     assert sum(settled) == 1
-    begun = await stores[0].begin(wish("x", fingerprint="F"))
-    assert begun.run is not None
-    assert begun.run.id == f"run{settled.index(True)}"
+    outcome = await start(stores[0], "x", fingerprint="F")
+    assert view_of(outcome).run.id == f"run{settled.index(True)}"
 
 
 async def test_an_identity_is_settled_or_led_but_not_both(stores: tuple[Store, Store]) -> None:
@@ -198,15 +197,15 @@ async def test_an_identity_is_settled_or_led_but_not_both(stores: tuple[Store, S
     stories = set()
     for n in range(ROUNDS):
         await go(stores[0], f"{n}a", provisional=f"P{n}")
-        settled, begun = await in_turn(
+        settled, outcome = await in_turn(
             n,
             stores[0].settle_identity(f"run{n}a", f"F{n}", None),
-            stores[n % 4 // 2].begin(wish(f"{n}b", fingerprint=f"F{n}")),
+            start(stores[n % 4 // 2], f"{n}b", fingerprint=f"F{n}"),
         )
-        assert settled == (begun.outcome is Outcome.JOINED)
-        assert begun.outcome in (Outcome.JOINED, Outcome.STARTED)
-        stories.add(begun.outcome)
-    assert stories == {Outcome.JOINED, Outcome.STARTED}
+        assert settled == isinstance(outcome, Joined)
+        assert isinstance(outcome, Joined | Started)
+        stories.add(type(outcome))
+    assert stories == {Joined, Started}
 
 
 async def test_a_settlement_and_an_end_at_once_lose_no_time(store: Store) -> None:
@@ -218,7 +217,7 @@ async def test_a_settlement_and_an_end_at_once_lose_no_time(store: Store) -> Non
         )
         await in_turn(n, store.settle_identity(f"run{n}", f"F{n}", NOW + 9), end)
         assert await store.settle_identity(f"run{n}", f"F{n}", NOW + 9)
-        assert (await store.begin(wish(f"{n}b", fingerprint=f"F{n}"))).outcome is Outcome.HIT
+        assert isinstance(await start(store, f"{n}b", fingerprint=f"F{n}"), Hit)
 
 
 async def test_the_last_to_part_and_the_last_to_cancel_ask_at_most_once(store: Store) -> None:
@@ -226,7 +225,7 @@ async def test_the_last_to_part_and_the_last_to_cancel_ask_at_most_once(store: S
     stories = set()
     for n in range(ROUNDS):
         await go(store, f"{n}a", fingerprint=f"F{n}")
-        await store.begin(wish(f"{n}b", fingerprint=f"F{n}"))
+        await start(store, f"{n}b", fingerprint=f"F{n}")
         _, cancellation = await in_turn(n, store.detach(f"p{n}b"), store.cancel(f"up{n}a", NOW))
         assert cancellation.changed
         assert [each.id for each in await store.predictions_of(f"run{n}a")] == [f"up{n}a"]
@@ -240,12 +239,10 @@ async def test_a_hit_is_recorded_even_as_its_run_is_purged(stores: tuple[Store, 
         await stores[0].advance(
             f"run{n}a", status=Status.SUCCEEDED, document=b"x", stream_url=None, at=NOW, cache_until=NOW + 9
         )
-        _, begun = await in_turn(
-            n, stores[0].purge_cache(), stores[n % 4 // 2].begin(wish(f"{n}b", fingerprint=f"F{n}"))
-        )
-        if begun.outcome is Outcome.HIT:
+        _, outcome = await in_turn(n, stores[0].purge_cache(), start(stores[n % 4 // 2], f"{n}b", fingerprint=f"F{n}"))
+        if isinstance(outcome, Hit):
             assert await stores[0].prediction(f"p{n}b") is not None
         else:
-            assert begun.outcome is Outcome.STARTED
+            assert isinstance(outcome, Started)
         assert await stores[0].cache_stats(NOW) == await stores[1].cache_stats(NOW)
         assert (await stores[0].cache_stats(NOW)).entries == 0

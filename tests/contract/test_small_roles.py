@@ -1,4 +1,4 @@
-"""Versions, secrets, leases, and the store as a whole."""
+"""Versions, secrets, and the store as a whole."""
 
 import asyncio
 
@@ -40,45 +40,6 @@ async def test_a_secret_outlives_the_store(store: Store, another) -> None:
         assert await again.secret("tickets", b"second") == b"first"
     finally:
         await again.close()
-
-
-async def test_a_lease_has_one_owner_until_it_ends(store: Store) -> None:
-    assert await store.acquire_lease("run1", "a", now=10, until=20)
-    assert not await store.acquire_lease("run1", "b", now=19.9, until=30)
-    assert await store.acquire_lease("run2", "b", now=10, until=20)
-    assert await store.acquire_lease("run1", "b", now=20, until=30)
-    assert not await store.acquire_lease("run1", "a", now=21, until=40)
-
-
-async def test_an_owner_renews_its_lease(store: Store) -> None:
-    assert await store.acquire_lease("run1", "a", now=10, until=20)
-    assert await store.acquire_lease("run1", "a", now=15, until=25)
-    assert not await store.acquire_lease("run1", "b", now=22, until=40)
-    assert await store.acquire_lease("run1", "a", now=26, until=30)
-
-
-async def test_a_lease_is_given_back_by_its_owner_only(store: Store) -> None:
-    """A process that lost its lease and wakes up late does not take it from the new owner."""
-    await store.acquire_lease("run1", "a", now=10, until=20)
-    await store.release_lease("run1", "b")
-    assert not await store.acquire_lease("run1", "b", now=11, until=20)
-    await store.release_lease("run1", "a")
-    await store.release_lease("run1", "a")
-    assert await store.acquire_lease("run1", "b", now=11, until=20)
-
-
-async def test_of_many_who_want_a_lease_one_gets_it(store: Store, another) -> None:
-    second = another()
-    await second.open()
-    try:
-        for round_ in range(5):
-            now = 10.0 * round_
-            taken = await asyncio.gather(
-                *((store, second)[n % 2].acquire_lease("run1", f"owner{n}", now, now + 10) for n in range(40))
-            )
-            assert sum(taken) == 1
-    finally:
-        await second.close()
 
 
 async def test_a_ping_is_answered(store: Store, another) -> None:

@@ -25,7 +25,7 @@ async def test_a_second_server_is_refused_and_the_command_line_is_not(tmp_path: 
     await first.open()
     await first.claim()
     await second.open()
-    with pytest.raises(StoreUnavailable, match="Another process serves"):
+    with pytest.raises(StoreUnavailable, match="Another process already serves"):
         await second.claim()
     assert await second.keys() == []
     await first.close()

@@ -13,10 +13,12 @@ import pytest
 
 from gateway.domain.limits import SubjectKind
 from gateway.domain.quota import Allowance, ReservationRequest
-from gateway.domain.records import Begin, Begun, Idempotency, Outcome, RunState, Status
+from gateway.domain.records import PredictionView, RunState, Status
 from gateway.domain.windows import day_of
+from gateway.predictions.ports.sharing import Idempotency, Pending, Replayed, ShareRequest
 from gateway.store.sqlite import SQLiteStore
-from tests.support.records import NOW, ended, file, intent, key, lead, live, prediction, wish
+from tests.support.polling import attempts
+from tests.support.records import NOW, ended, file, key, lead, live, prediction, share, start
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,11 +108,11 @@ async def check(store: SQLiteStore, what: str, prediction_id: str, run_id: str) 
     assert what != "canceled" or known[prediction_id].canceled_at is not None
     assert what not in ("ended", "hit") or (run.state, run.status) == (RunState.ENDED, Status.SUCCEEDED)
     key_ = Idempotency(prediction_id.removesuffix("up"), "body", NOW + 86400)
-    begun = await store.begin(Begin(run=intent("x"), prediction=prediction("x", "x"), now=NOW, idempotency=key_))
+    outcome = await store.share(ShareRequest(prediction=prediction("x", "x"), now=NOW, idempotency=key_))
     if run.state is RunState.INTENDED:
-        assert begun.outcome is Outcome.PENDING
+        assert isinstance(outcome, Pending)
     else:
-        assert begun == Begun(Outcome.REPLAYED, known[prediction_id], run)
+        assert outcome == Replayed(PredictionView(known[prediction_id], run))
 
 
 async def all_open_runs(store: SQLiteStore) -> AsyncIterator[Any]:
@@ -135,10 +137,10 @@ async def test_writes_that_come_together_share_a_commit(store: SQLiteStore) -> N
     ("name", "count"),
     # Looked for, noted as used, recorded, entered and counted twice; looked for twice, recorded; looked for twice,
     # recorded with its leader; of its team and its key what is held and what is spent read, then held.
-    [("hit", 6), ("join", 3), ("lead", 4), ("lead within limits", 11)],
+    [("hit", 6), ("join", 3), ("start", 4), ("start within limits", 11)],
 )
-async def test_a_begin_takes_few_statements(store: SQLiteStore, name: str, count: int) -> None:
-    """It is the hot path: a hit is one `begin`, and writes no document again."""
+async def test_a_create_takes_few_statements(store: SQLiteStore, name: str, count: int) -> None:
+    """It is the hot path: a hit is one step, and writes no document again."""
     await store.record_created(
         ended("r1", fingerprint="hit", cache_until=NOW + 99, document=b"x" * 100_000), prediction("up1", "r1")
     )
@@ -149,7 +151,8 @@ async def test_a_begin_takes_few_statements(store: SQLiteStore, name: str, count
         Allowance(of=SubjectKind.KEY, scope="key/k1", concurrent=1),
     ]
     demand = ReservationRequest(5, 7, tuple(limits)) if "limits" in name else None
-    await store.begin(wish("3", fingerprint=name, now=NOW + 10, demand=demand))
+    ask = start if name.startswith("start") else share
+    await ask(store, "3", fingerprint=name, now=NOW + 10, reservation=demand)
     assert len([each for each in statements if each.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE")]) == count
     written = [each for each in statements if not each.startswith("SELECT")]
     assert not any("x" * 1000 in each for each in written)
@@ -157,7 +160,7 @@ async def test_a_begin_takes_few_statements(store: SQLiteStore, name: str, count
 
 Call = Callable[[SQLiteStore], Coroutine[Any, Any, Any]]
 DURABLE: dict[str, Call] = {
-    "begin that may lead": lambda store: store.begin(wish("2", fingerprint="F")),
+    "start": lambda store: start(store, "2", fingerprint="F"),
     "record_created": lambda store: store.record_created(live("r3"), prediction("p3", "r3")),
     "advance to the end": lambda store: store.advance(
         "r1", status=Status.FAILED, document=b"", stream_url=None, at=NOW
@@ -170,7 +173,7 @@ DURABLE: dict[str, Call] = {
 KEPT: dict[str, Call] = {
     "advance": lambda store: store.advance("r1", status=Status.PROCESSING, document=b"", stream_url=None, at=NOW),
     "cancel": lambda store: store.cancel("p1", NOW),
-    "begin that shares only": lambda store: store.begin(wish("2", fingerprint="C", may_lead=False)),
+    "share": lambda store: share(store, "2", fingerprint="C"),
     "discard_intent": lambda store: store.discard_intent("run0"),
     "mark_uncertain": lambda store: store.mark_uncertain("run0", NOW),
     "settle_identity": lambda store: store.settle_identity("run0", "F", None),
@@ -180,7 +183,6 @@ KEPT: dict[str, Call] = {
     "delete_expired_idempotency": lambda store: store.delete_expired_idempotency(NOW, 10),
     "add_file": lambda store: store.add_file(file()),
     "learn_version": lambda store: store.learn_version("5" * 64, "acme/toy"),
-    "acquire_lease": lambda store: store.acquire_lease("r1", "me", NOW, NOW + 1),
     "ping": lambda store: store.ping(),
 }
 
@@ -266,10 +268,9 @@ async def test_deleted_content_is_gone_from_the_disk(store: SQLiteStore, tmp_pat
 
     assert await has_traces()
     assert await store.delete_records(NOW + 1, 100) == 60
-    for _ in range(40):
+    async for _ in attempts():
         if not await has_traces() and (tmp_path / "gateway.sqlite").stat().st_size < 400_000:
             break
-        await asyncio.sleep(0.05)
     assert not await has_traces()
     assert (tmp_path / "gateway.sqlite").stat().st_size < 400_000
     assert await store.prediction("p99") is not None

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.domain.records import Kind, Outcome, Prediction, PredictionView, RunState, Source, Status
+from gateway.domain.records import Kind, Prediction, PredictionView, RunState, Source, Status
 from gateway.errors import StoreUnavailable
+from gateway.predictions.ports.sharing import Started
 from gateway.store.sqlite import SQLiteStore
-from tests.support.records import NOW, ended, file, go, intent, key, live, prediction, wish
+from tests.support.records import NOW, ended, file, go, intent, key, live, moved, prediction, start
 
 FIRST_SCHEMA = resources.files("gateway.store.sql").joinpath("migrations/0001_records.sql").read_text()
 RUN = (
@@ -104,10 +105,9 @@ async def test_all_that_was_recorded_is_still_there(path: Path) -> None:
         cancellation = await store.cancel("up1", NOW + 50)
         assert cancellation is not None
         assert not cancellation.changed
-        run = await store.advance("run1", status=Status.CANCELED, document=b"", stream_url=None, at=NOW + 60)
-        assert run is not None
-        assert run.state is RunState.ENDED
-        assert (await store.begin(wish("9", fingerprint="F"))).outcome is Outcome.STARTED
+        outcome = await store.advance("run1", status=Status.CANCELED, document=b"", stream_url=None, at=NOW + 60)
+        assert moved(outcome).state is RunState.ENDED
+        assert isinstance(await start(store, "9", fingerprint="F"), Started)
     finally:
         await store.close()
 

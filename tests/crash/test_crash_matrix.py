@@ -1,7 +1,8 @@
 """`kill -9` at every await of the create path, under load (docs/architecture.md, Invariants 8 and 9).
 
-Each round: callers in many forms, the gateway dead at a chosen passage of a chosen step, another one on the same file,
-the callers' retries. Afterwards no id is lost, nothing has run twice, no intent is left. `bench/crash.py` plays more.
+Each round: callers of every kind, a gateway that dies at a chosen step, another one on the same database, the callers'
+retries. Afterwards no id is lost, nothing has run twice, no intent is left. `make test` plays a few points, `make
+test-long` all of them, and `bench/crash.py` random ones.
 """
 
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.crash_rounds import Matrix, crash_upstream, play
+from tests.support.rounds import seeds, split
 
 POINTS = [
-    ("before", "lead", 1),
-    ("amid", "lead", 5),
-    ("after", "lead", 3),
+    ("before", "start", 1),
+    ("amid", "start", 5),
+    ("after", "start", 3),
     ("after", "join", 2),
     ("after", "hit", 1),
     ("before", "create", 2),
@@ -37,25 +39,47 @@ POINTS = [
     ("amid", "ask-cancel", 1),
     ("before", "expire", 1),
 ]
+FEW = [
+    ("amid", "lead", 5),
+    ("after", "join", 2),
+    ("amid", "create", 1),
+    ("after", "create", 1),
+    ("before", "record", 1),
+    ("before", "settle", 1),
+    ("after", "uncertain", 1),
+    ("after", "look", 1),
+    ("amid", "end", 4),
+    ("after", "cancel", 2),
+]
+"""The points of `make test`: one of each kind of step."""
+_MOST_ROUNDS = 4
 
 
-@pytest.mark.parametrize("point", POINTS, ids=lambda point: " ".join(map(str, point)))
-@pytest.mark.timeout(60)
-async def test_nothing_is_lost_or_run_twice_when_the_gateway_is_killed(
+@pytest.mark.parametrize("point", split(POINTS, FEW), ids=lambda point: " ".join(map(str, point)))
+@pytest.mark.timeout(120)
+async def test_kill_at_any_step_loses_nothing_and_runs_nothing_twice(
     tmp_path: Path, point: tuple[str, str, int]
 ) -> None:
-    """The gateway dies at that step with callers in every state; restarted, it knows all that anybody was told."""
+    """The gateway dies at that step with callers in every state; restarted, it knows everything that a caller was
+    told.
+    """
     async with crash_upstream() as upstream:
         when, step, passage = point
         matrix = Matrix(upstream, tmp_path)
-        found = await play(matrix, "round", (when, step, str(passage)), seed=passage)
-        assert found.killed, "the step was never passed"
-        found.assert_sound()
+        # When callers come is random and in real time: a round may end before the step is reached, with no kill.
+        for number in range(_MOST_ROUNDS):
+            found = await play(matrix, f"round{number}", (when, step, str(passage)), seed=passage + number)
+            found.assert_sound()
+            if found.killed:
+                return
+        raise AssertionError("the step was never reached")
 
 
-async def test_a_second_kill_on_the_way_up_loses_nothing_either(tmp_path: Path) -> None:
-    """The gateway is killed under load, and again while it takes up what it finds."""
+@pytest.mark.parametrize("seed", seeds(1, 20))
+@pytest.mark.timeout(120)
+async def test_second_kill_during_recovery_loses_nothing(tmp_path: Path, seed: int) -> None:
+    """The gateway is killed under load, and again while it recovers."""
     async with crash_upstream() as upstream:
         matrix = Matrix(upstream, tmp_path)
-        found = await play(matrix, "round", seed=5, kill_after=0.25, twice=True)
+        found = await play(matrix, "round", seed=seed + 5, kill_after=0.25, twice=True)
         found.assert_sound()

@@ -15,9 +15,10 @@ import pytest
 from gateway.access.rules.api_keys import new_key
 from gateway.simulator import Fault, Simulator
 from gateway.simulator.models.image import paint
-from tests.gateway.test_sharing import Moved
 from tests.support.crash_rounds import ROOT
+from tests.support.polling import attempts
 from tests.support.stack import Stack, start_gateway, start_upstream
+from tests.support.system_clocks import AdvancingClock
 from tests.support.upstream import version_of
 
 LAKE = {"prompt": "a lake", "seed": 5, "width": 256, "height": 256}
@@ -77,13 +78,15 @@ async def metric(stack: Stack, name: str) -> float:
 
 
 @pytest.mark.parametrize("point", POINTS, ids=" ".join)
-async def test_the_next_start_takes_the_copy_up(upstream: Simulator, tmp_path: Path, point: tuple[str, str, str]):
+async def test_interrupted_copy_is_made_at_the_next_start(
+    upstream: Simulator, tmp_path: Path, point: tuple[str, str, str]
+):
     """Upstream still has the file: it is copied after all, and two hours later served whole."""
     key = await killed_while_copying(upstream, tmp_path, point)
     for path in objects(tmp_path):
         if path.parent.name != "incoming":
             assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name, "half an object bears its name"
-    clock = Moved(upstream)
+    clock = AdvancingClock(upstream)
     outputs = {"url": str(tmp_path / "outputs")}
     async with start_gateway(upstream, tmp_path, clock=clock, keys={"alpha": key}, outputs=outputs) as stack:
         async with stack.caller() as alpha:
@@ -99,18 +102,19 @@ async def test_the_next_start_takes_the_copy_up(upstream: Simulator, tmp_path: P
 
 
 @pytest.mark.parametrize("point", POINTS, ids=" ".join)
-async def test_nothing_is_left_when_upstream_has_it_no_more(
+async def test_interrupted_copy_is_removed_when_upstream_lost_the_file(
     upstream: Simulator, tmp_path: Path, point: tuple[str, str, str]
 ):
-    """The gateway comes back too late: what it had written is swept; a copy that was recorded goes with its entry."""
+    """The gateway comes back too late: partial files are deleted; a recorded copy is deleted with its cache entry."""
     key = await killed_while_copying(upstream, tmp_path, point)
     upstream.faults.add(Fault("output_missing"))
-    clock = Moved(upstream)
+    clock = AdvancingClock(upstream)
     clock.advance(2 * HOUR)
     outputs = {"url": str(tmp_path / "outputs")}
     async with start_gateway(upstream, tmp_path, clock=clock, keys={"alpha": key}, outputs=outputs) as stack:
         assert [path for path in objects(tmp_path) if path.parent.name == "incoming"] == []
-        while objects(tmp_path):
+        async for _ in attempts():
+            if not objects(tmp_path):
+                break
             clock.advance(900)
-            await asyncio.sleep(0.02)
         assert await metric(stack, "outputs_pending") == 0

@@ -9,10 +9,10 @@ from pathlib import Path
 from PIL import Image
 
 from gateway.domain import times
-from tests.support.month import live_through
+from tests.support.month_of_usage import write_month
 from tests.support.node import install_clients, run_script
-from tests.support.samples import ShiftedClock
 from tests.support.stack import Stack, start_gateway, start_upstream
+from tests.support.system_clocks import ShiftedClock
 from tests.support.tools import require_tool
 from tests.support.upstream import version_of
 
@@ -37,7 +37,7 @@ async def main() -> None:
     clock.shift = times.parse(_NOW) - clock.now()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        await live_through(folder / "gateway.db", clock.now())
+        await write_month(folder / "gateway.db", clock.now())
         async with (
             start_upstream() as upstream,
             start_gateway(upstream, folder, clock=clock, teams=_TEAMS, prices=_PRICES) as stack,

@@ -9,8 +9,8 @@ import pytest
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.e2e.conftest import Play
-from tests.support.models import FILM, INLINE_PICTURE, add_film, add_inline
 from tests.support.node import node_22
+from tests.support.simulator_models import FILM, INLINE_PICTURE, add_film, add_inline
 from tests.support.stack import Stack
 from tests.support.upstream import creates, reads, version_of
 
@@ -30,8 +30,8 @@ def sdk(play: Play, generation: str) -> Play:
     return partial(play, "ai.mjs", **more, node=node_22() if generation == "3" else None)
 
 
-async def test_an_image_is_generated_by_an_official_model(sdk: Play, upstream: Simulator, generation: str):
-    """`generateImage()`: one create that waits, then the picture; no key goes to where it lies."""
+async def test_generate_image_works_with_an_official_model(sdk: Play, upstream: Simulator, generation: str):
+    """`generateImage()`: one create that waits, then the picture; no key is sent to the file's host."""
     add_inline(upstream)
     done = await sdk("image", model="acme/inline", prompt="a lake")
     assert done.error is None
@@ -41,7 +41,7 @@ async def test_an_image_is_generated_by_an_official_model(sdk: Play, upstream: S
     assert not any(request.authorized for request in done.requests if request.url.startswith("data:"))
 
 
-async def test_a_version_is_run_by_its_id(sdk: Play, upstream: Simulator):
+async def test_generate_image_works_with_a_version_id(sdk: Play, upstream: Simulator):
     """`owner/name:version` goes to /predictions, with seed, ratio and the provider's options in the input."""
     version = add_inline(upstream)
     done = await sdk(
@@ -60,10 +60,10 @@ async def test_a_version_is_run_by_its_id(sdk: Play, upstream: Simulator):
     assert posted["input"]["num_inference_steps"] == 4
 
 
-async def test_an_output_on_another_private_address_is_fetched_by_the_second_generation_only(
+async def test_output_on_another_private_address_is_fetched_by_version_2_only(
     sdk: Play, upstream: Simulator, generation: str
 ):
-    """The third refuses links into private networks that are not the gateway's own; of a real Replicate none are."""
+    """Version 3 refuses links into private networks other than the gateway's own; Replicate's links are public."""
     version = version_of(upstream, "acme/painter")
     done = await sdk(
         "image", model=f"acme/painter:{version}", prompt="a lake", seed=5, options={"width": 32, "height": 32}
@@ -76,8 +76,8 @@ async def test_an_output_on_another_private_address_is_fetched_by_the_second_gen
     assert creates(upstream) == 1
 
 
-async def test_a_picture_is_given_along_as_a_data_uri(sdk: Play, upstream: Simulator):
-    """Editing a picture: it goes inline, in the one create."""
+async def test_image_input_is_sent_as_a_data_uri(sdk: Play, upstream: Simulator):
+    """Editing a picture: it is inlined in the one create."""
     add_inline(upstream)
     data = base64.b64encode(paint("a picture", 1, 16, 16)).decode()
     done = await sdk("editImage", model="acme/inline", prompt="make it larger", base64=data)
@@ -85,8 +85,8 @@ async def test_a_picture_is_given_along_as_a_data_uri(sdk: Play, upstream: Simul
     assert upstream.requests.find("*predictions.create")[0].json["input"]["image"] == f"data:image/png;base64,{data}"
 
 
-async def test_an_image_later_than_the_wait(sdk: Play, upstream: Simulator, generation: str, gateway: Stack):
-    """The third goes on by polling `urls.get`, with its key since the origin is the base's; the second fails."""
+async def test_image_that_takes_longer_than_the_wait(sdk: Play, upstream: Simulator, generation: str, gateway: Stack):
+    """Version 3 polls `urls.get`, with its key since the origin is the base's; version 2 fails."""
     add_inline(upstream, seconds=36)
     done = await sdk("image", model="acme/inline", prompt="p", options={"maxWaitTimeInSeconds": 1}, maxRetries=0)
     assert done.requests[0].status == 202
@@ -101,8 +101,8 @@ async def test_an_image_later_than_the_wait(sdk: Play, upstream: Simulator, gene
     assert all(each.status == 200 for each in polls)
 
 
-async def test_a_film_is_generated_and_polled_for(sdk: Play, upstream: Simulator, gateway: Stack, generation: str):
-    """`experimental_generateVideo()`: the third generation starts and polls, the second waits; one run either way."""
+async def test_generate_video_polls_for_the_result(sdk: Play, upstream: Simulator, gateway: Stack, generation: str):
+    """`experimental_generateVideo()`: version 3 creates and polls, version 2 waits; one run either way."""
     add_film(upstream)
     poll = {"intervalMs": 20} if generation == "3" else None
     done = await sdk("video", model="acme/film", prompt="a train", poll=poll, options={"pollIntervalMs": 20})
@@ -118,8 +118,8 @@ async def test_a_film_is_generated_and_polled_for(sdk: Play, upstream: Simulator
     assert not done.requests[-1].authorized
 
 
-async def test_an_error_has_the_gateways_words(sdk: Play, upstream: Simulator):
-    """The SDK takes `detail` out of the problem document, and repeats nothing that is the caller's fault."""
+async def test_error_has_the_gateways_words(sdk: Play, upstream: Simulator):
+    """The SDK shows `detail` of the problem document and retries nothing that is the caller's fault."""
     done = await sdk("image", model="acme/inline", prompt="p", key="rgw_nosuchkey000_" + "x" * 32)
     assert done.error["status"] == 401
     assert done.error["message"]

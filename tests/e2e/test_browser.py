@@ -1,6 +1,5 @@
 """A real Chromium: a page of another origin uses npm `replicate`, plain fetch and EventSource against the gateway."""
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -11,8 +10,9 @@ import pytest
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.support.pages import Seen, Site, visit_page
+from tests.support.polling import holds, until
 from tests.support.stack import Stack, start_gateway
-from tests.support.upstream import assert_upstream_saw_no_key, creates, reads, until, version_of
+from tests.support.upstream import assert_upstream_saw_no_key, creates, reads, version_of
 
 pytestmark = [pytest.mark.chromium, pytest.mark.node, pytest.mark.timeout(60)]
 
@@ -63,8 +63,10 @@ def visit(gateway: Stack, site: Site, browser_token: str, tmp_path: Path) -> Vis
 
 
 @pytest.mark.parametrize("credential", ["browser token", "publishable key"])
-async def test_a_page_runs_streams_and_paints(visit: Visit, upstream: Simulator, gateway: Stack, credential: str):
-    """Text that was awaited, text that streamed, and a picture stand on the page; the console has no complaint."""
+async def test_page_runs_streams_and_generates_an_image(
+    visit: Visit, upstream: Simulator, gateway: Stack, credential: str
+):
+    """Awaited text, streamed text and a picture appear on the page; the console shows no error."""
     storyteller = f"acme/storyteller:{version_of(upstream, 'acme/storyteller')}"
     seen = await visit(
         ("run", {"ref": storyteller, "input": STORY}),
@@ -91,7 +93,7 @@ async def test_a_page_runs_streams_and_paints(visit: Visit, upstream: Simulator,
     assert not any(each["url"].startswith(upstream.base_url) for each in seen.requests)
 
 
-async def test_a_page_uploads_a_blob(visit: Visit, upstream: Simulator, gateway: Stack):
+async def test_page_uploads_a_blob(visit: Visit, upstream: Simulator, gateway: Stack):
     """By `files.create`, by a Blob as the only input, and with text beside it, where 1.4.0 inlines it in a browser."""
     upscale = f"acme/upscale:{version_of(upstream, 'acme/upscale')}"
     seen = await visit(
@@ -112,7 +114,7 @@ async def test_a_page_uploads_a_blob(visit: Visit, upstream: Simulator, gateway:
     assert seen.complaints == []
 
 
-async def test_plain_fetch_and_event_source_do_without_a_library(visit: Visit, upstream: Simulator):
+async def test_fetch_and_event_source_need_no_library(visit: Visit, upstream: Simulator):
     """The few lines that most pages have: POST and wait, and an EventSource that needs no key."""
     version = version_of(upstream, "acme/storyteller")
     seen = await visit(
@@ -135,8 +137,8 @@ async def test_plain_fetch_and_event_source_do_without_a_library(visit: Visit, u
     assert seen.complaints == []
 
 
-async def test_a_page_sees_what_was_wrong(visit: Visit, upstream: Simulator):
-    """An error is an answer with its text, and not "Failed to fetch": its headers allow the page to read it."""
+async def test_page_can_read_errors(visit: Visit, upstream: Simulator):
+    """An error is a response with its text, not "Failed to fetch": its headers let the page read it."""
     seen = await visit(
         ("run", {"ref": "black-forest-labs/flux-schnell", "input": {}}),
         ("run", {"ref": f"acme/fail:{version_of(upstream, 'acme/fail')}", "input": {"kind": "nsfw"}}),
@@ -150,7 +152,7 @@ async def test_a_page_sees_what_was_wrong(visit: Visit, upstream: Simulator):
     assert not [each for each in seen.complaints if "CORS" in each]
 
 
-async def test_a_page_that_gives_up_cancels(visit: Visit, upstream: Simulator):
+async def test_abort_signal_cancels_the_run(visit: Visit, upstream: Simulator):
     """An AbortSignal between two polls: the run ends upstream."""
     slow = f"acme/slow:{version_of(upstream, 'acme/slow')}"
     seen = await visit(("abort", {"ref": slow, "input": {"duration": 600}}))
@@ -158,7 +160,7 @@ async def test_a_page_that_gives_up_cancels(visit: Visit, upstream: Simulator):
     await until(lambda: upstream.predictions[0].status == "canceled")
 
 
-async def test_the_rest_of_the_client_works_in_a_page(visit: Visit, upstream: Simulator):
+async def test_other_client_methods_work_in_a_page(visit: Visit, upstream: Simulator):
     """Lists, search by QUERY, account: every method is preflighted, and every preflight is answered without a key."""
     seen = await visit(("everything", {"input": STORY}))
     assert seen.results[0].get("error") is None
@@ -168,8 +170,8 @@ async def test_the_rest_of_the_client_works_in_a_page(visit: Visit, upstream: Si
     assert seen.complaints == []
 
 
-async def test_preflights_are_remembered(visit: Visit, upstream: Simulator):
-    """`Access-Control-Max-Age`: sixty polls of one prediction are preceded by one OPTIONS, not by sixty."""
+async def test_preflights_are_cached_by_the_browser(visit: Visit, upstream: Simulator):
+    """`Access-Control-Max-Age`: sixty polls of one prediction cost one OPTIONS, not sixty."""
     slow = f"acme/slow:{version_of(upstream, 'acme/slow')}"
     given = {"ref": slow, "input": {"duration": 130, "seed": 1}, "wait": {"mode": "poll", "interval": 100}}
     seen = await visit(("run", given))
@@ -181,8 +183,8 @@ async def test_preflights_are_remembered(visit: Visit, upstream: Simulator):
     assert reads(upstream) < len(polls)
 
 
-async def test_a_page_of_another_origin_gets_nothing(visit: Visit, upstream: Simulator, gateway: Stack, site: Site):
-    """The same page under a name that is not listed: every call fails in the browser, and nothing was run."""
+async def test_page_of_an_unlisted_origin_gets_nothing(visit: Visit, upstream: Simulator, gateway: Stack, site: Site):
+    """The same page under a name that is not listed: every call fails in the browser, and nothing is run."""
     ref = "acme/official-storyteller"
     for key in (None, gateway.keys["alpha.page"]):
         seen = await visit(
@@ -195,12 +197,11 @@ async def test_a_page_of_another_origin_gets_nothing(visit: Visit, upstream: Sim
         assert [each["error"]["name"] for each in seen.results] == ["TypeError"] * 3
         assert {each["error"]["message"] for each in seen.results} == {"Failed to fetch"}
         assert any("CORS" in each for each in seen.complaints)
-    await asyncio.sleep(0.1)
-    assert creates(upstream) == 0
+    await holds(lambda: creates(upstream) == 0)
 
 
-async def test_a_page_key_is_of_no_use_outside_its_page(gateway: Stack, upstream: Simulator, browser_token: str):
-    """What is shown to every visitor opens nothing for a program that has copied it."""
+async def test_publishable_key_does_not_work_outside_its_page(gateway: Stack, upstream: Simulator, browser_token: str):
+    """A program that copied the key from the page is refused."""
     for key in (gateway.keys["alpha.page"], browser_token):
         async with gateway.caller() as caller:
             headers = {"Authorization": f"Bearer {key}"}

@@ -11,6 +11,7 @@ import pytest
 from gateway.simulator import Simulator
 from tests.support.installation import Installation, install
 from tests.support.pages import Site, visit_page
+from tests.support.polling import attempts
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import assert_upstream_saw_no_key, version_of
 
@@ -59,10 +60,10 @@ async def open_streams(stack: Stack) -> float:
     return float(line.split(" ")[1])
 
 
-async def test_npm_replicate_runs_and_streams_with_a_token(
+async def test_npm_replicate_runs_and_streams_with_a_browser_token(
     gateway: Stack, upstream: Simulator, site: Site, tmp_path: Path
 ):
-    """`run()` and `stream()` of the client; what the page created can be streamed by the page, without a key."""
+    """`run()` and `stream()` of the client; the page can stream what it created, without a key."""
     token = await token_for(gateway.origin, gateway.keys["alpha"], site)
     ref = f"acme/storyteller:{version_of(upstream, 'acme/storyteller')}"
     seen = await visit_page(
@@ -86,10 +87,10 @@ async def test_npm_replicate_runs_and_streams_with_a_token(
     assert not [each for each in seen.complaints if "CORS" in each]
 
 
-async def test_an_event_source_outlives_a_kill_of_the_gateway(
+async def test_event_source_survives_a_kill_of_the_gateway(
     installation: Installation, upstream: Simulator, site: Site, tmp_path: Path
 ):
-    """`kill -9` in mid-stream and a new process on the same port: the page sees one text, nothing twice or lost."""
+    """`kill -9` in mid-stream and a new process on the same port: the page sees one text, nothing repeated or lost."""
     async with installation.serving() as process:
         token = await token_for(installation.origin, installation.keys["alpha"], site)
         version = version_of(upstream, "acme/storyteller")
@@ -133,10 +134,12 @@ async def test_an_event_source_outlives_a_kill_of_the_gateway(
         assert not logged.exists() or ticket.encode() not in logged.read_bytes()
 
 
-async def test_a_page_that_leaves_its_streams_leaves_none_behind(
+async def test_page_that_closes_its_streams_leaves_none_open(
     gateway: Stack, upstream: Simulator, site: Site, tmp_path: Path
 ):
-    """close(), abort(), cancel(), the client's signal: each connection ends while the page is open; none cancels."""
+    """close(), abort(), cancel(), the client's signal: each connection ends while the page is open; none cancels a
+    run.
+    """
     token = await token_for(gateway.origin, gateway.keys["alpha"], site)
     version = version_of(upstream, "acme/storyteller")
     given = {"version": version, "ref": f"acme/storyteller:{version}", "input": {"prompt": "hi", "duration": 600.0}}
@@ -146,8 +149,9 @@ async def test_a_page_that_leaves_its_streams_leaves_none_behind(
     await asyncio.wait({visiting, told := asyncio.create_task(site.told("left"))}, return_when="FIRST_COMPLETED")
     told.cancel()
     assert not visiting.done(), visiting.result()
-    while await open_streams(gateway):
-        await asyncio.sleep(0.02)
+    async for _ in attempts():
+        if not await open_streams(gateway):
+            break
     site.released.set()
     seen = await visiting
     assert seen.results[0].get("error") is None

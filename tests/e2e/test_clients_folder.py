@@ -9,15 +9,15 @@ from tests.support.node import CLIENTS
 from tests.support.tools import require_tool
 
 
-def test_every_package_has_one_exact_version():
-    """A test run of next year uses the clients of today."""
+def test_every_npm_package_has_an_exact_version():
+    """A test run next year uses the same clients as today."""
     wanted = json.loads((CLIENTS / "package.json").read_text())
     for name, version in (wanted["dependencies"] | wanted["optionalDependencies"]).items():
         assert re.fullmatch(r"(npm:[@\w/-]+@)?\d+\.\d+\.\d+", version), name
 
 
-def test_the_lock_file_names_no_registry():
-    """Packages are known by their hashes; where they come from is the affair of whoever installs them."""
+def test_lock_file_names_no_registry():
+    """Packages are identified by their hashes; the registry is the installer's choice."""
     lock = json.loads((CLIENTS / "package-lock.json").read_text())
     packages = {path: package for path, package in lock["packages"].items() if path}
     assert len(packages) > 20
@@ -27,10 +27,10 @@ def test_the_lock_file_names_no_registry():
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [(None, pytest.skip.Exception), ("true", pytest.fail.Exception)])
-def test_a_tool_that_is_absent_is_a_skip_here_and_a_failure_in_ci(
+def test_absent_tool_is_a_skip_here_and_a_failure_in_ci(
     monkeypatch: pytest.MonkeyPatch, ci: str | None, outcome: type[BaseException]
 ):
-    """A contributor without Node runs the rest; CI never passes by leaving things out."""
+    """A contributor without Node runs the rest; CI never passes by skipping."""
     monkeypatch.delenv("CI", raising=False)
     if ci is not None:
         monkeypatch.setenv("CI", ci)

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.dashboard.render import usd
 from gateway.simulator import Simulator
-from tests.support.month import live_through
+from tests.support.month_of_usage import write_month
 from tests.support.node import run_script
 from tests.support.stack import Stack, start_gateway
 from tests.support.tools import clean_environment, require_tool
@@ -37,7 +37,7 @@ async def gateway(
     upstream: Simulator, tmp_path: Path, a_quiet_gateway: None, ops: dict[str, Any]
 ) -> AsyncIterator[Stack]:
     """A gateway with a month of usage."""
-    await live_through(tmp_path / "gateway.db", time.time())
+    await write_month(tmp_path / "gateway.db", time.time())
     async with start_gateway(upstream, tmp_path, teams=TEAMS, ops=ops) as stack:
         yield stack
 

@@ -25,6 +25,7 @@ from blockbuster import blockbuster_ctx
 
 from gateway.demo import demo as run_a_demo
 from tests.support.node import CLIENTS, install_clients
+from tests.support.ports import free_port
 from tests.support.tools import absent, clean_environment, find_tool, require_tool
 
 pytestmark = pytest.mark.timeout(120)
@@ -115,19 +116,6 @@ def said_by(process: subprocess.Popen[str]) -> str:
     raise AssertionError(f"it ended with {process.wait()}; it said:\n{said}")
 
 
-def free_port() -> int:
-    """Find a free port whose next port is free too."""
-    for _ in range(100):
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port: int = first.getsockname()[1]
-            try:
-                with socket.create_server(("127.0.0.1", port + 1)):
-                    return port
-            except (OSError, OverflowError):
-                continue
-    raise AssertionError("no two free ports beside each other")
-
-
 @dataclass(frozen=True)
 class Answer:
     status: int
@@ -158,7 +146,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     """A demo shared by tests that do not change it; without Node, it has no npm client."""
     has_node = os.environ.get("CI") or (find_tool("npm") and find_tool("node"))
     bundle = str(build()) if has_node else ""
-    with started(free_port(), tmp_path_factory.mktemp("demo"), GATEWAY_DEMO_BUNDLE=bundle) as running:
+    with started(free_port(2), tmp_path_factory.mktemp("demo"), GATEWAY_DEMO_BUNDLE=bundle) as running:
         yield running
 
 
@@ -314,7 +302,7 @@ def test_the_page_works_as_localhost(demo: Started) -> None:
 @pytest.mark.node
 def test_without_a_bundle_the_page_does_not_offer_the_npm_client(tmp_path: Path) -> None:
     """As after `pip install`: the page works without it."""
-    with started(free_port(), tmp_path, GATEWAY_DEMO_BUNDLE="") as demo:
+    with started(free_port(2), tmp_path, GATEWAY_DEMO_BUNDLE="") as demo:
         assert "make demo" in demo.said
         seen = drive("offers", demo.page)
 
@@ -454,7 +442,7 @@ def test_the_content_security_policy_allows_this_machine_only(demo: Started) -> 
 @pytest.mark.node
 def test_ctrl_c_stops_a_streaming_demo_and_cleans_up(tmp_path: Path, bundle: Path, number: signal.Signals) -> None:
     """It exits quickly without errors, and the temporary folder is deleted."""
-    with started(free_port(), tmp_path, GATEWAY_DEMO_BUNDLE=str(bundle)) as demo:
+    with started(free_port(2), tmp_path, GATEWAY_DEMO_BUNDLE=str(bundle)) as demo:
         assert [path.name[:13] for path in tmp_path.iterdir()] == ["gateway-demo-"]
         command, environ = drive_command("open", demo.page)
         browser = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -481,7 +469,7 @@ def test_a_second_signal_does_not_prevent_the_cleanup(tmp_path: Path) -> None:
     for pause in (0.0, 0.001, 0.005, 0.02):
         with started(0, tmp_path) as demo:
             demo.process.send_signal(signal.SIGTERM)
-            time.sleep(pause)
+            time.sleep(pause)  # the second signal comes at another point of the shutdown each time
             demo.process.send_signal(signal.SIGTERM)
             # The second signal may arrive when the process is exiting.
             assert demo.process.wait(10) in (0, -signal.SIGTERM)
@@ -502,7 +490,7 @@ def test_a_port_in_use_is_reported_in_a_sentence(tmp_path: Path) -> None:
 
 def test_the_page_uses_a_free_port_if_its_own_is_in_use(tmp_path: Path) -> None:
     """The demo starts and prints the actual URL."""
-    port = free_port()
+    port = free_port(2)
     with socket.create_server(("127.0.0.1", port + 1)), started(port, tmp_path) as demo:
         assert demo.base_url == f"http://127.0.0.1:{port}/v1"
         assert demo.page != f"http://127.0.0.1:{port + 1}/"

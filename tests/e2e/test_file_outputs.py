@@ -54,9 +54,7 @@ def trusting(door: Door, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.node
-async def test_npm_replicate_makes_files_and_fetches_them_without_the_key(
-    replicate_js: Play, upstream: Simulator, door: Door
-):
+async def test_npm_replicate_fetches_files_without_the_key(replicate_js: Play, upstream: Simulator, door: Door):
     """`run()` gives `FileOutput`s over a plain http gateway too: the link of an output is upstream's own."""
     version = version_of(upstream, "acme/painter")
     done = await replicate_js(
@@ -78,7 +76,7 @@ async def test_npm_replicate_makes_files_and_fetches_them_without_the_key(
 
 
 @pytest.mark.node
-async def test_npm_replicate_gives_links_when_told_to(replicate_js: Play, upstream: Simulator, door: Door):
+async def test_npm_replicate_gives_links_on_request(replicate_js: Play, upstream: Simulator, door: Door):
     """`useFileOutput: false`: nothing is fetched."""
     done = await replicate_js(
         "run", ref="black-forest-labs/flux-schnell", input={"prompt": "a lake"}, options={"useFileOutput": False}
@@ -89,12 +87,9 @@ async def test_npm_replicate_gives_links_when_told_to(replicate_js: Play, upstre
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 @pytest.mark.usefixtures("trusting")
-async def test_pypi_replicate_makes_files_and_shows_its_key_to_their_host(
-    gateway: Stack, upstream: Simulator, is_async: bool
-):
-    """1.0.7 sends its Authorization wherever it reads a file: the host of the outputs sees the caller's gateway key.
-
-    Nothing that the gateway sends can prevent it while the links are upstream's; the key opens nothing there.
+async def test_pypi_replicate_sends_its_key_to_the_file_host(gateway: Stack, upstream: Simulator, is_async: bool):
+    """1.0.7 sends its Authorization wherever it reads a file: the outputs' host sees the caller's gateway key. The
+    gateway cannot prevent it while the links are upstream's; the key is of no use there.
     """
     python = python_client(gateway.keys["alpha"], gateway.origin, is_async=is_async)
     try:

@@ -33,10 +33,8 @@ async def story(gateway: Stack, upstream: Simulator, ref: str) -> list[str]:
     return list(told)
 
 
-async def test_the_python_clients_run_stream_and_poll_from_the_cache(
-    gateway: Stack, upstream: Simulator, ref: str, story: list[str]
-):
-    """Both of its ways: `run`, `run(wait=False)`, `stream`, and a prediction that is created, reloaded and listed."""
+async def test_python_clients_run_stream_and_poll_hits(gateway: Stack, upstream: Simulator, ref: str, story: list[str]):
+    """Sync and async: `run`, `run(wait=False)`, `stream`, and a prediction that is created, reloaded and listed."""
     for is_async in (False, True):
         client = python_client(gateway.keys["alpha"], gateway.origin, is_async=is_async)
         assert list(await client.do(client.client, "run", ref, input=STORY)) == story
@@ -53,10 +51,8 @@ async def test_the_python_clients_run_stream_and_poll_from_the_cache(
 
 
 @pytest.mark.parametrize("wait", [{"mode": "block"}, {"mode": "poll", "interval": 5}])
-async def test_the_javascript_clients_run_from_the_cache(
-    play: Play, upstream: Simulator, ref: str, story: list[str], wait: dict
-):
-    """npm `replicate` and `replicate-stainless`, blocking and polling."""
+async def test_javascript_clients_run_hits(play: Play, upstream: Simulator, ref: str, story: list[str], wait: dict):
+    """Npm `replicate` and `replicate-stainless`, blocking and polling."""
     for script in ("replicate.mjs", "stainless.mjs"):
         done = await partial(play, script)("run", ref=ref, input=STORY, wait=wait)
         assert done.error is None
@@ -64,10 +60,8 @@ async def test_the_javascript_clients_run_from_the_cache(
     assert creates(upstream) == 0
 
 
-async def test_the_javascript_client_streams_and_cancels_from_the_cache(
-    play: Play, upstream: Simulator, ref: str, story: list[str]
-):
-    """A stream of a hit is the whole story; a cancel of a hit leaves it as it is, since it has ended."""
+async def test_javascript_client_streams_and_cancels_hits(play: Play, upstream: Simulator, ref: str, story: list[str]):
+    """A stream of a hit has everything; a cancel of a hit changes nothing, since it has ended."""
     done = await play("replicate.mjs", "stream", ref=ref, input=STORY)
     assert done.error is None
     assert [event["data"] for event in done.result if event["event"] == "output"] == story
@@ -77,7 +71,7 @@ async def test_the_javascript_client_streams_and_cancels_from_the_cache(
     assert creates(upstream) == upstream.requests.count("*.cancel") == 0
 
 
-async def test_the_ai_sdk_draws_from_the_cache(play: Play, upstream: Simulator):
+async def test_ai_sdk_generates_from_hits(play: Play, upstream: Simulator):
     """`generateImage()` twice with one seed: one picture, one run."""
     version = version_of(upstream, "acme/painter")
     sdk = partial(play, "ai.mjs", environ={"GENERATION": "2"})

@@ -7,8 +7,9 @@ import pytest
 from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
 from tests.e2e.conftest import Play
+from tests.support.polling import until
 from tests.support.stack import Stack
-from tests.support.upstream import creates, reads, until, version_of
+from tests.support.upstream import creates, reads, version_of
 
 pytestmark = pytest.mark.node
 
@@ -16,10 +17,10 @@ STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
 
 
 @pytest.mark.parametrize("form", ["version", "official"])
-async def test_run_waits_for_the_answer_in_one_request(
+async def test_run_waits_for_the_result_in_one_request(
     replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str, form: str
 ):
-    """`run()` as everybody writes it: one POST, no polling, and the whole text."""
+    """`run()` with its defaults: one POST, no polling, the whole text."""
     ref = f"acme/storyteller:{storyteller}" if form == "version" else "acme/official-storyteller"
     done = await replicate_js("run", ref=ref, input=STORY)
     assert done.error is None
@@ -35,10 +36,10 @@ async def test_run_waits_for_the_answer_in_one_request(
 
 
 @pytest.mark.parametrize("spelling", ["{origin}", "{origin}/v1", "{origin}/v1/", "{origin}/v1/v1"])
-async def test_the_base_may_be_spelled_with_and_without_v1(
+async def test_base_url_works_with_and_without_v1(
     replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str, spelling: str
 ):
-    """Right is with /v1; whatever was given, it works, and links have the one spelling."""
+    """With /v1 is correct; both work, and links have one spelling."""
     base = spelling.format(origin=gateway.origin)
     done = await replicate_js("stream", base_url=base, ref=f"acme/storyteller:{storyteller}", input=STORY)
     assert done.error is None
@@ -48,8 +49,8 @@ async def test_the_base_may_be_spelled_with_and_without_v1(
     assert creates(upstream) == 1
 
 
-async def test_run_polls_the_gateway_and_not_upstream(replicate_js: Play, upstream: Simulator, slow: str):
-    """A caller who polls two hundred times a second is answered from memory; upstream is asked in its own rhythm."""
+async def test_run_polls_the_gateway_not_upstream(replicate_js: Play, upstream: Simulator, slow: str):
+    """A caller who polls two hundred times a second is served from memory; upstream is polled at the gateway's pace."""
     done = await replicate_js(
         "run",
         ref=f"acme/slow:{slow}",
@@ -68,10 +69,10 @@ async def test_run_polls_the_gateway_and_not_upstream(replicate_js: Play, upstre
     assert "processing" in statuses
 
 
-async def test_upstream_is_asked_no_more_once_a_prediction_has_ended(
+async def test_polling_a_finished_prediction_costs_upstream_nothing(
     replicate_js: Play, upstream: Simulator, storyteller: str
 ):
-    """Polling something finished costs upstream nothing, however long it goes on."""
+    """However long the polling goes on."""
     done = await replicate_js("run", ref=f"acme/storyteller:{storyteller}", input=STORY)
     before = len(upstream.requests)
     prediction = done.result["seen"][0]["id"]
@@ -81,8 +82,8 @@ async def test_upstream_is_asked_no_more_once_a_prediction_has_ended(
     assert len(upstream.requests) == before
 
 
-async def test_progress_is_told_from_the_logs(replicate_js: Play, upstream: Simulator):
-    """The progress callback sees a picture come along, in per cent."""
+async def test_progress_is_read_from_the_logs(replicate_js: Play, upstream: Simulator):
+    """The progress callback gets the percentage of an image."""
     version = version_of(upstream, "acme/painter")
     done = await replicate_js(
         "run",
@@ -96,7 +97,7 @@ async def test_progress_is_told_from_the_logs(replicate_js: Play, upstream: Simu
     assert progress[-1] == 1
 
 
-async def test_a_wait_that_runs_out_goes_on_by_polling(replicate_js: Play, upstream: Simulator, slow: str):
+async def test_expired_wait_continues_by_polling(replicate_js: Play, upstream: Simulator, slow: str):
     """`run()` with a wait of a second on a run of two: the client gets `starting`, polls, and has the whole output."""
     done = await replicate_js(
         "run",
@@ -112,8 +113,8 @@ async def test_a_wait_that_runs_out_goes_on_by_polling(replicate_js: Play, upstr
     assert creates(upstream) == 1
 
 
-async def test_a_partial_output_is_never_taken_for_the_whole(replicate_js: Play, upstream: Simulator, storyteller: str):
-    """A stream of text longer than the wait: the client takes `processing` for done, so it must not be told so."""
+async def test_partial_output_is_never_taken_for_the_result(replicate_js: Play, upstream: Simulator, storyteller: str):
+    """Text that takes longer than the wait: the client takes `processing` for done, so the gateway must not say it."""
     done = await replicate_js(
         "run",
         ref=f"acme/storyteller:{storyteller}",
@@ -125,7 +126,7 @@ async def test_a_partial_output_is_never_taken_for_the_whole(replicate_js: Play,
     assert done.result["seen"][0]["status"] == "starting"
 
 
-async def test_an_abort_cancels_the_run_between_two_polls(replicate_js: Play, upstream: Simulator, slow: str):
+async def test_abort_cancels_the_run_between_two_polls(replicate_js: Play, upstream: Simulator, slow: str):
     """The user presses stop: the client cancels, the prediction is canceled, and so is the run that costs money."""
     done = await replicate_js(
         "abort",
@@ -142,8 +143,8 @@ async def test_an_abort_cancels_the_run_between_two_polls(replicate_js: Play, up
     assert upstream.predictions[0].status == "canceled"
 
 
-async def test_an_abort_while_blocking_comes_after_the_answer(replicate_js: Play, upstream: Simulator, slow: str):
-    """1.4.0 does not pass the signal on: it waits for the answer, then cancels what has ended, to no effect."""
+async def test_abort_while_blocking_takes_effect_after_the_response(replicate_js: Play, upstream: Simulator, slow: str):
+    """1.4.0 does not pass the signal on: it waits for the response, then cancels what has ended, without effect."""
     done = await replicate_js(
         "abort",
         ref=f"acme/slow:{slow}",
@@ -157,8 +158,8 @@ async def test_an_abort_while_blocking_comes_after_the_answer(replicate_js: Play
     assert upstream.requests.count("predictions.cancel") == 0
 
 
-async def test_a_model_that_fails_makes_run_throw(replicate_js: Play, upstream: Simulator):
-    """The error is the model's own words."""
+async def test_failed_run_makes_run_throw(replicate_js: Play, upstream: Simulator):
+    """The error is the model's own message."""
     version = version_of(upstream, "acme/fail")
     for wait in ({"mode": "block"}, {"mode": "poll", "interval": 20}):
         done = await replicate_js("run", ref=f"acme/fail:{version}", input={"kind": "nsfw"}, wait=wait)
@@ -168,7 +169,7 @@ async def test_a_model_that_fails_makes_run_throw(replicate_js: Play, upstream: 
 async def test_predictions_are_created_read_listed_and_awaited(
     replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str
 ):
-    """The methods beneath `run()`; every link leads back to the gateway, and lists come from its own records."""
+    """The methods beneath `run()`; every link leads to the gateway, and lists come from its own records."""
     done = await replicate_js("predictions", version=storyteller, model="acme/official-storyteller", input=STORY)
     assert done.error is None
     result: dict[str, Any] = done.result
@@ -196,8 +197,8 @@ async def test_predictions_are_created_read_listed_and_awaited(
     assert upstream.requests.find("models.predictions.create")[0].json == {"input": STORY}
 
 
-async def test_a_cancel_is_seen_at_once(replicate_js: Play, upstream: Simulator, slow: str):
-    """The caller's prediction is canceled in the answer; a second cancel changes nothing."""
+async def test_cancel_is_visible_at_once(replicate_js: Play, upstream: Simulator, slow: str):
+    """The response already says canceled; a second cancel changes nothing."""
     done = await replicate_js("cancel", version=slow, input={"duration": 600})
     created, canceled, got, again = done.result
     assert created["status"] == "starting"
@@ -207,8 +208,8 @@ async def test_a_cancel_is_seen_at_once(replicate_js: Play, upstream: Simulator,
     assert upstream.requests.count("predictions.cancel") == 1
 
 
-async def test_another_team_sees_nothing_of_it(replicate_js: Play, upstream: Simulator, storyteller: str):
-    """Beta's list is empty and alpha's id is unknown to it; upstream is not asked about either."""
+async def test_other_team_sees_nothing(replicate_js: Play, upstream: Simulator, storyteller: str):
+    """Beta's list is empty and alpha's id is unknown to it; upstream is asked about neither."""
     done = await replicate_js("run", ref=f"acme/storyteller:{storyteller}", input=STORY)
     before = len(upstream.requests)
     listed = await replicate_js("list", team="beta")
@@ -221,7 +222,7 @@ async def test_another_team_sees_nothing_of_it(replicate_js: Play, upstream: Sim
 
 
 @pytest.mark.timeout(60)
-async def test_paginate_walks_over_pages_of_predictions(replicate_js: Play, upstream: Simulator, gateway: Stack):
+async def test_paginate_follows_pages_of_predictions(replicate_js: Play, upstream: Simulator, gateway: Stack):
     """105 predictions are two pages; `paginate()` follows `next` to the gateway with its key."""
     version = version_of(upstream, "replicate/hello-world")
     async with gateway.caller() as caller:
@@ -236,10 +237,8 @@ async def test_paginate_walks_over_pages_of_predictions(replicate_js: Play, upst
     assert upstream.requests.count("predictions.list") == 0
 
 
-async def test_an_aborted_prediction_is_waited_for_without_end(
-    replicate_js: Play, upstream: Simulator, gateway: Stack, slow: str
-):
-    """1.4.0 knows no `aborted` and polls on. The gateway tells the truth, and answers those polls from memory."""
+async def test_aborted_prediction_is_polled_forever(replicate_js: Play, upstream: Simulator, gateway: Stack, slow: str):
+    """1.4.0 does not know `aborted` and polls on. The gateway tells the truth and serves those polls from memory."""
     upstream.faults.set(Fault("cold_boot", seconds=600))
     async with gateway.caller() as caller:
         body = {"version": slow, "input": {}}
@@ -255,8 +254,8 @@ async def test_an_aborted_prediction_is_waited_for_without_end(
     assert got.result["status"] == "aborted"
 
 
-async def test_a_callers_webhook_stays_at_the_gateway(replicate_js: Play, upstream: Simulator, storyteller: str):
-    """It is said in the answer, and upstream is told nothing of it: events are the gateway's to send."""
+async def test_callers_webhook_is_not_sent_upstream(replicate_js: Play, upstream: Simulator, storyteller: str):
+    """The response shows it, and upstream does not see it: the gateway sends the events."""
     done = await replicate_js(
         "createWithWebhook", version=storyteller, input=STORY, webhook="https://example.com/hook?id=1"
     )

@@ -4,16 +4,17 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.e2e.conftest import Play
+from tests.support.polling import until
 from tests.support.stack import Stack
-from tests.support.upstream import creates, until, version_of
+from tests.support.upstream import creates, version_of
 
 pytestmark = pytest.mark.node
 
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
 
 
-async def test_paginate_walks_over_pages_of_models(replicate_js: Play, upstream: Simulator, gateway: Stack):
-    """Lists that are relayed have their links turned to the gateway, too."""
+async def test_paginate_follows_pages_of_models(replicate_js: Play, upstream: Simulator, gateway: Stack):
+    """Links of relayed lists lead to the gateway, too."""
     program = upstream.world.registry.models["replicate/hello-world"].versions[0].program
     for number in range(30):
         upstream.world.registry.add_version(f"many/model-{number}", program)
@@ -26,7 +27,7 @@ async def test_paginate_walks_over_pages_of_models(replicate_js: Play, upstream:
 
 
 async def test_models_and_versions_are_relayed(replicate_js: Play, upstream: Simulator, gateway: Stack):
-    """Metadata is upstream's, byte for byte where it matters: links inside of examples are not ours to change."""
+    """Metadata is upstream's; links inside examples are unchanged."""
     done = await replicate_js("models", owner="stability-ai", name="sdxl")
     assert done.error is None
     model = done.result["model"]
@@ -43,8 +44,8 @@ async def test_models_and_versions_are_relayed(replicate_js: Play, upstream: Sim
         assert upstream.requests.count(operation) == 1, operation
 
 
-async def test_metadata_is_answered_from_memory_the_second_time(replicate_js: Play, upstream: Simulator):
-    """Two programs that start within a minute ask upstream once."""
+async def test_repeated_metadata_is_served_from_memory(replicate_js: Play, upstream: Simulator):
+    """Two programs that start within a minute cost upstream one read."""
     first = await replicate_js("models", owner="stability-ai", name="sdxl")
     second = await replicate_js("models", owner="stability-ai", name="sdxl")
     assert second.result == first.result
@@ -61,8 +62,8 @@ async def test_models_are_searched(replicate_js: Play, upstream: Simulator):
     assert upstream.requests.count("models.search") == 1
 
 
-async def test_a_model_is_created(replicate_js: Play, upstream: Simulator):
-    """A team that may manage models makes one in the account."""
+async def test_model_is_created(replicate_js: Play, upstream: Simulator):
+    """A team that may manage models creates one in the account."""
     done = await replicate_js("createModel", owner="acme", name="made-here")
     assert done.error is None
     assert done.result["url"].endswith("acme/made-here")
@@ -70,7 +71,7 @@ async def test_a_model_is_created(replicate_js: Play, upstream: Simulator):
 
 
 async def test_collections_and_hardware_are_relayed(replicate_js: Play, upstream: Simulator):
-    """Lists of things that belong to nobody."""
+    """Lists that belong to no team."""
     done = await replicate_js("collections")
     assert done.result["one"]["slug"] == done.result["list"]["results"][0]["slug"]
     assert done.result["one"]["models"]
@@ -80,10 +81,10 @@ async def test_collections_and_hardware_are_relayed(replicate_js: Play, upstream
     assert upstream.requests.count("hardware.list") == 1
 
 
-async def test_deployments_are_made_run_changed_and_deleted(
+async def test_deployments_are_created_run_changed_and_deleted(
     replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str
 ):
-    """All of a deployment's life; a prediction through it is one create, and upstream's refusals come as they are."""
+    """The whole life of a deployment; a prediction through it is one create, and upstream's refusals pass through."""
     done = await replicate_js("deployments", version=storyteller, input=STORY)
     assert done.error is None
     assert done.result["made"]["current_release"]["number"] == 1
@@ -110,7 +111,7 @@ async def test_deployments_are_made_run_changed_and_deleted(
 async def test_trainings_run_to_their_end_or_are_canceled(
     replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str
 ):
-    """A training is followed like a prediction, under both of the addresses that Replicate gives it."""
+    """A training is followed like a prediction, under both URLs that Replicate gives it."""
     await replicate_js("createModel", owner="acme", name="tuned")
     done = await replicate_js(
         "trainings",
@@ -136,8 +137,8 @@ async def test_trainings_run_to_their_end_or_are_canceled(
     assert seen == {"destination": "acme/tuned", "input": {"train_data": "https://example.com/data.jsonl"}}
 
 
-async def test_the_account_is_the_team(replicate_js: Play, upstream: Simulator):
-    """`accounts.current()` says who the caller is here; only an operator sees the account behind it."""
+async def test_account_is_the_team(replicate_js: Play, upstream: Simulator):
+    """`accounts.current()` names the caller's team; only an operator sees the account."""
     alpha = await replicate_js("account")
     assert (alpha.result["type"], alpha.result["username"]) == ("organization", "alpha")
     assert upstream.requests.count("account.get") == 0
@@ -145,8 +146,8 @@ async def test_the_account_is_the_team(replicate_js: Play, upstream: Simulator):
     assert operator.result["username"] == "acme"
 
 
-async def test_the_webhook_secret_is_the_teams_own(replicate_js: Play, upstream: Simulator):
-    """Each team has its own, always the same, of a form that the client's own check takes; upstream's stays there."""
+async def test_webhook_secret_is_the_teams_own(replicate_js: Play, upstream: Simulator):
+    """Each team has its own, always the same, which the client's own check accepts; upstream's is not shown."""
     first, again, other = [
         await replicate_js("secret", team=team, message='{"a":1}') for team in ("alpha", "alpha", "beta")
     ]
@@ -159,7 +160,7 @@ async def test_the_webhook_secret_is_the_teams_own(replicate_js: Play, upstream:
 
 
 async def test_errors_carry_the_problem_document(replicate_js: Play, upstream: Simulator, gateway: Stack):
-    """`ApiError`: status, content type, and a body that says what is wrong; whether it is ours or upstream's."""
+    """`ApiError`: status, content type and a body that says what is wrong, whether the gateway's or upstream's."""
     refused = await replicate_js("list", key="rgw_nosuchkey000_" + "x" * 32)
     assert refused.error["status"] == 401
     assert refused.error["headers"]["content-type"].startswith("application/problem+json")

@@ -27,7 +27,7 @@ def picture(size: int = 16) -> str:
 async def test_files_are_uploaded_listed_and_deleted(
     replicate_js: Play, upstream: Simulator, gateway: Stack, kind: str
 ):
-    """A file keeps its name, type, bytes and metadata on the way, and its link leads to the gateway."""
+    """A file keeps its name, type, bytes and metadata, and its link leads to the gateway."""
     data = base64.b64decode(picture())
     done = await replicate_js("files", kind=kind, base64=picture())
     assert done.error is None
@@ -48,10 +48,10 @@ async def test_files_are_uploaded_listed_and_deleted(
 
 @pytest.mark.parametrize("kind", ["blob", "buffer"])
 @pytest.mark.parametrize("strategy", ["default", "upload"])
-async def test_a_file_in_an_input_is_uploaded_and_read_by_the_model(
+async def test_uploaded_file_in_an_input_is_read_by_the_model(
     replicate_js: Play, upstream: Simulator, strategy: str, kind: str
 ):
-    """The client puts the gateway's link into the input; upstream gets its own back, and the model finds the file."""
+    """The client puts the gateway's link into the input; upstream gets its own link, and the model finds the file."""
     version = version_of(upstream, "acme/upscale")
     done = await replicate_js(
         "runWithFile", ref=f"acme/upscale:{version}", kind=kind, base64=picture(), strategy=strategy, nested=False
@@ -64,8 +64,8 @@ async def test_a_file_in_an_input_is_uploaded_and_read_by_the_model(
     assert size_of(upstream, done.result["output"]) == (32, 32)
 
 
-async def test_a_file_is_found_however_deep_it_lies(replicate_js: Play, upstream: Simulator):
-    """Links are turned back at any depth."""
+async def test_nested_file_in_an_input_is_found(replicate_js: Play, upstream: Simulator):
+    """Links are rewritten at any depth."""
     version = version_of(upstream, "acme/upscale")
     done = await replicate_js(
         "runWithFile", ref=f"acme/upscale:{version}", kind="blob", base64=picture(), strategy="upload", nested=True
@@ -75,8 +75,8 @@ async def test_a_file_is_found_however_deep_it_lies(replicate_js: Play, upstream
     assert posted["input"]["more"]["deep"][0].startswith(f"{upstream.base_url}/files/")
 
 
-async def test_an_upload_that_upstream_cannot_take_falls_back_to_a_data_uri(replicate_js: Play, upstream: Simulator):
-    """With the default strategy a 500 at /files makes the client inline the file; the run comes about all the same."""
+async def test_failed_upload_falls_back_to_a_data_uri(replicate_js: Play, upstream: Simulator):
+    """With the default strategy a 500 at /files makes the client inline the file; the run still works."""
     upstream.faults.set(Fault("error", operation="files.create", status=500))
     version = version_of(upstream, "acme/upscale")
     done = await replicate_js(
@@ -87,10 +87,8 @@ async def test_an_upload_that_upstream_cannot_take_falls_back_to_a_data_uri(repl
     assert size_of(upstream, done.result["output"]) == (32, 32)
 
 
-async def test_the_broken_data_uri_strategy_is_refused_before_it_can_spill_the_key(
-    replicate_js: Play, upstream: Simulator, gateway: Stack
-):
-    """1.4.0 posts itself, key and all, as the input. The gateway says what happened, keeps nothing, sends nothing."""
+async def test_broken_data_uri_strategy_is_refused(replicate_js: Play, upstream: Simulator, gateway: Stack):
+    """1.4.0 sends itself, key included, as the input. The gateway says so, stores nothing and sends nothing."""
     version = version_of(upstream, "acme/upscale")
     done = await replicate_js(
         "runWithFile", ref=f"acme/upscale:{version}", kind="blob", base64=picture(), strategy="data-uri", nested=False
@@ -106,8 +104,8 @@ async def test_the_broken_data_uri_strategy_is_refused_before_it_can_spill_the_k
             assert gateway.keys["alpha"].encode() not in path.read_bytes(), path.name
 
 
-async def test_an_http_output_is_a_string_and_works_as_one(replicate_js: Play, upstream: Simulator):
-    """1.4.0 makes files of `https:` links only; over plain http the caller has the link."""
+async def test_http_output_is_a_string(replicate_js: Play, upstream: Simulator):
+    """1.4.0 makes files of `https:` links only; over plain http the caller gets the link."""
     done = await replicate_js("runToFiles", ref="black-forest-labs/flux-schnell", input={"prompt": "a lake", "seed": 3})
     assert [each["kind"] for each in done.result] == ["string"]
     assert done.result[0]["url"].startswith(upstream.delivery_url)

@@ -55,33 +55,31 @@ async def used_up(upstream: Simulator) -> None:
                 assert reply.status == 201
 
 
-async def test_held_it_gets_through_an_account_that_is_used_up(used_up: None, replicate_js: Play, upstream: Simulator):
-    """Its one POST waits for the two seconds after which upstream takes a create again."""
+async def test_held_create_survives_upstreams_throttle(used_up: None, replicate_js: Play, upstream: Simulator):
+    """Its one POST waits for the two seconds after which upstream accepts a create again."""
     done = await replicate_js("run", ref=MODEL, input={"prompt": "held", "seed": 1})
     assert done.error is None
     assert done.count("POST") == 1
     assert creates(upstream) - PER_MINUTE <= 3
 
 
-async def test_without_the_hold_it_fails_on_an_account_that_is_used_up(
-    used_up: None, replicate_js: Play, upstream: Simulator
-):
-    """Six POSTs at once, six refusals; upstream was asked once all the same."""
+async def test_unheld_create_fails_on_upstreams_throttle(used_up: None, replicate_js: Play, upstream: Simulator):
+    """Six POSTs at once, six refusals; upstream was asked once."""
     done = await replicate_js("run", ref=MODEL, input={"prompt": "refused", "seed": 1}, team="beta")
     assert done.error["status"] == 429
     assert done.count("POST") == 6
     assert creates(upstream) - PER_MINUTE == 1
 
 
-async def test_held_it_gets_through_its_teams_own_rate(replicate_js: Play, gateway: Stack):
-    """Its team's one request has gone; the create waits up to three seconds for the next, and runs."""
+async def test_held_create_survives_its_teams_rate(replicate_js: Play, gateway: Stack):
+    """The team's one request is used up; the create waits up to three seconds for the next, and runs."""
     await _use_up(gateway, "gamma")
     done = await replicate_js("run", ref=MODEL, input={"prompt": "held"}, team="gamma")
     assert done.error is None
     assert done.count("POST") == 1
 
 
-async def test_without_the_hold_it_fails_at_its_teams_own_rate(replicate_js: Play, gateway: Stack, upstream: Simulator):
+async def test_unheld_create_fails_at_its_teams_rate(replicate_js: Play, gateway: Stack, upstream: Simulator):
     """Six refusals from memory."""
     await _use_up(gateway, "delta")
     done = await replicate_js("run", ref=MODEL, input={"prompt": "refused"}, team="delta")

@@ -7,8 +7,9 @@ import pytest
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.e2e.conftest import Play
+from tests.support.polling import until
 from tests.support.stack import Stack
-from tests.support.upstream import creates, until, version_of
+from tests.support.upstream import creates, version_of
 
 pytestmark = pytest.mark.node
 
@@ -17,7 +18,7 @@ STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24, "duration
 
 
 async def test_text_streams_token_by_token(replicate_js: Play, upstream: Simulator, gateway: Stack, storyteller: str):
-    """`stream()` yields what upstream said, each event with its id, and ends with `done`; the stream needs no key."""
+    """`stream()` yields what upstream sent, each event with its id, and ends with `done`; the stream needs no key."""
     done = await replicate_js("stream", ref=f"acme/storyteller:{storyteller}", input=STORY)
     events = done.result
     assert [event["event"] for event in events].count("done") == 1
@@ -38,8 +39,8 @@ async def test_text_streams_token_by_token(replicate_js: Play, upstream: Simulat
     assert upstream.requests.authorized("delivery") == 0
 
 
-async def test_an_official_model_streams_by_its_name(replicate_js: Play, upstream: Simulator):
-    """`stream("owner/name")`, as for every language model of today."""
+async def test_official_model_streams_by_its_name(replicate_js: Play, upstream: Simulator):
+    """`stream("owner/name")`, as for every language model today."""
     done = await replicate_js("stream", ref="meta/meta-llama-3-8b-instruct", input=STORY)
     assert "".join(each["data"] for each in done.result if each["event"] == "output").startswith("\n\nHere is")
     assert upstream.requests.count("models.predictions.create") == 1
@@ -49,7 +50,7 @@ async def test_an_official_model_streams_by_its_name(replicate_js: Play, upstrea
 async def test_files_stream_one_after_the_other(
     replicate_js: Play, upstream: Simulator, gateway: Stack, use_file_output: bool
 ):
-    """A model whose output is files: 1.4.0 knows such a stream by its path, which the gateway keeps."""
+    """A model whose output is files: 1.4.0 recognises such a stream by its path, which the gateway keeps."""
     version = version_of(upstream, "acme/frames")
     done = await replicate_js(
         "stream",
@@ -71,25 +72,23 @@ async def test_files_stream_one_after_the_other(
     assert not any(request.authorized for request in done.requests[1:])
 
 
-async def test_a_stream_of_a_model_that_fails_throws(replicate_js: Play, upstream: Simulator):
-    """The error event of the stream becomes an exception with its detail."""
+async def test_stream_of_a_failed_run_throws(replicate_js: Play, upstream: Simulator):
+    """The stream's error event becomes an exception with its detail."""
     version = version_of(upstream, "acme/fail")
     done = await replicate_js("stream", ref=f"acme/fail:{version}", input={"kind": "exception"})
     assert done.error["message"] == '{"detail":"division by zero"}'
 
 
-async def test_a_stream_of_a_model_that_does_not_stream_is_refused_by_the_client(
-    replicate_js: Play, upstream: Simulator
-):
-    """No `urls.stream`, so the client says so itself. The run it has started all the same."""
+async def test_model_without_streaming_is_refused_by_the_client(replicate_js: Play, upstream: Simulator):
+    """Without `urls.stream` the client says so itself. The run it started goes on."""
     version = version_of(upstream, "replicate/hello-world")
     done = await replicate_js("stream", ref=f"replicate/hello-world:{version}", input={"text": "Alice"})
     assert done.error["message"] == "Prediction does not support streaming"
     assert creates(upstream) == 1
 
 
-async def test_an_aborted_stream_leaves_the_run_alone(replicate_js: Play, upstream: Simulator, storyteller: str):
-    """Closing the stream is not a cancel: the prediction is there to be fetched afterwards."""
+async def test_aborted_stream_cancels_no_run(replicate_js: Play, upstream: Simulator, storyteller: str):
+    """Closing the stream is no cancel: the prediction can be fetched afterwards."""
     done = await replicate_js(
         "abortStream",
         ref=f"acme/storyteller:{storyteller}",

@@ -35,10 +35,10 @@ async def shared_files(upstream: Simulator, tmp_path: Path, clients: Path) -> As
 
 
 @pytest.mark.parametrize("wait", [None, {"mode": "poll", "interval": 20}], ids=["block", "poll"])
-async def test_a_burst_of_runs_by_version_is_one_create_on_a_cold_gateway(
+async def test_burst_by_version_is_one_create_on_a_cold_gateway(
     sharing: Play, upstream: Simulator, gateway: Stack, storyteller: str, wait: Any
 ):
-    """Twenty visitors at once, `run("owner/name:version")`, which posts a bare id: one run, twenty predictions."""
+    """Twenty visitors at once, `run("owner/name:version")`, which sends a bare id: one run, twenty predictions."""
     done = await sharing("burst", ref=f"acme/storyteller:{storyteller}", input=STORY, wait=wait, times=20)
     assert done.error is None
     assert len(done.result) == 20
@@ -54,16 +54,16 @@ async def test_a_burst_of_runs_by_version_is_one_create_on_a_cold_gateway(
     assert creates(upstream) == 1
 
 
-async def test_a_burst_without_a_seed_is_as_many_runs(sharing: Play, upstream: Simulator, storyteller: str):
-    """What is left to chance comes out different for everybody."""
+async def test_burst_without_a_seed_is_as_many_runs(sharing: Play, upstream: Simulator, storyteller: str):
+    """A random output differs for every caller."""
     given = {name: value for name, value in STORY.items() if name != "seed"}
     done = await sharing("burst", ref=f"acme/storyteller:{storyteller}", input=given, times=4)
     assert done.error is None
     assert creates(upstream) == 4
 
 
-async def test_streams_of_one_run_say_the_same_to_all(sharing: Play, upstream: Simulator, storyteller: str):
-    """Six pages stream one deterministic request: one run, and every page sees every event."""
+async def test_streams_of_one_run_are_equal_for_all(sharing: Play, upstream: Simulator, storyteller: str):
+    """Six pages stream one deterministic request: one run, and every page gets every event."""
     given = STORY | {"duration": 8.0}
     done = await sharing("streams", ref=f"acme/storyteller:{storyteller}", input=given, times=6)
     assert done.error is None
@@ -74,8 +74,10 @@ async def test_streams_of_one_run_say_the_same_to_all(sharing: Play, upstream: S
     assert creates(upstream) == 1
 
 
-async def test_a_blob_meets_its_result_however_it_is_sent(upstream: Simulator, shared_files: Stack):
-    """Sent three times, upstream gets one upload and one create; as a data: URI when uploads fail, it is no other."""
+async def test_blob_is_shared_however_it_is_sent(upstream: Simulator, shared_files: Stack):
+    """Sent three times, upstream gets one upload and one create; as a data: URI when uploads fail, it is the same
+    request.
+    """
     version = version_of(upstream, "acme/upscale")
     async with shared_files.caller() as alpha, alpha.get(f"/v1/models/acme/upscale/versions/{version}") as response:
         # Without a seed a bare id is shared only when its model is known.
@@ -102,10 +104,10 @@ async def test_a_blob_meets_its_result_however_it_is_sent(upstream: Simulator, s
 
 
 @pytest.mark.parametrize("breaks", [1, 5])
-async def test_hot_retries_over_a_broken_line_make_one_run(
+async def test_rapid_retries_over_a_broken_connection_are_one_run(
     sharing: Play, upstream: Simulator, storyteller: str, breaks: int
 ):
-    """The line breaks while the create is under way; the client sends it again at once, up to six times."""
+    """The connection breaks during the create; the client sends it again at once, up to six times."""
     upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.5))
     done = await sharing("fragile", ref=f"acme/storyteller:{storyteller}", input=STORY, breaks=breaks)
     assert done.error is None
@@ -115,7 +117,7 @@ async def test_hot_retries_over_a_broken_line_make_one_run(
     assert creates(upstream) == 1
 
 
-async def test_a_program_can_say_what_it_wants_of_the_cache(sharing: Play, upstream: Simulator, storyteller: str):
+async def test_program_controls_the_cache(sharing: Play, upstream: Simulator, storyteller: str):
     """`Gateway-Cache` through the client's own `fetch`; `Cache-Control` of a page changes nothing."""
     headers = [{}, {}, {"Gateway-Cache": "no-store"}, {"Cache-Control": "no-cache"}]
     done = await sharing("again", ref=f"acme/storyteller:{storyteller}", input=STORY, headers=headers)

@@ -9,9 +9,10 @@ from gateway.domain.scopes import Scope
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
 from tests.e2e.conftest import Play
-from tests.support.models import INLINE_PICTURE, add_inline
+from tests.support.polling import until
+from tests.support.simulator_models import INLINE_PICTURE, add_inline
 from tests.support.stack import Stack
-from tests.support.upstream import creates, reads, until, version_of
+from tests.support.upstream import creates, reads, version_of
 
 pytestmark = pytest.mark.node
 
@@ -24,7 +25,7 @@ def stainless(play: Play) -> Play:
     return partial(play, "stainless.mjs")
 
 
-async def test_run_blocks_when_asked_to(stainless: Play, upstream: Simulator):
+async def test_run_blocks_on_request(stainless: Play, upstream: Simulator):
     """`wait: {mode: "block"}`: one request, the whole text."""
     done = await stainless("run", ref="acme/official-storyteller", input=STORY, wait={"mode": "block"})
     assert done.error is None
@@ -53,8 +54,8 @@ async def test_run_polls_by_default(stainless: Play, upstream: Simulator):
     assert reads(upstream) < polls / 2
 
 
-async def test_an_abort_cancels_the_run_between_two_polls(stainless: Play, upstream: Simulator, slow: str):
-    """As by `replicate`: the run that costs money ends."""
+async def test_abort_cancels_the_run_between_two_polls(stainless: Play, upstream: Simulator, slow: str):
+    """As with `replicate`: the run that costs money ends."""
     done = await stainless(
         "abort",
         ref=f"acme/slow:{slow}",
@@ -67,7 +68,7 @@ async def test_an_abort_cancels_the_run_between_two_polls(stainless: Play, upstr
     await until(lambda: upstream.predictions[0].status == "canceled")
 
 
-async def test_it_takes_base_and_key_from_the_environment(stainless: Play, gateway: Stack):
+async def test_base_and_key_come_from_the_environment(stainless: Play, gateway: Stack):
     """The two variables of its README are all that has to change."""
     environ = {"REPLICATE_BASE_URL": gateway.base_url, "REPLICATE_API_TOKEN": gateway.keys["alpha"]}
     done = await stainless("fromEnvironment", environ=environ)
@@ -94,8 +95,8 @@ async def test_predictions_are_created_read_listed_and_canceled(stainless: Play,
 
 
 @pytest.mark.timeout(60)
-async def test_lists_are_walked_page_by_page(stainless: Play, upstream: Simulator, gateway: Stack):
-    """`for await` follows `next`, which it takes apart and puts together again."""
+async def test_lists_are_paged(stainless: Play, upstream: Simulator, gateway: Stack):
+    """`for await` follows `next`, which it parses and builds again."""
     version = version_of(upstream, "replicate/hello-world")
     async with gateway.caller() as caller:
         for number in range(105):
@@ -107,8 +108,8 @@ async def test_lists_are_walked_page_by_page(stainless: Play, upstream: Simulato
     assert done.count("GET") == 2
 
 
-async def test_models_are_read_searched_made_and_deleted(stainless: Play, upstream: Simulator):
-    """Every method for models, the ones that `replicate` lacks among them: examples, readme, delete."""
+async def test_models_are_read_searched_created_and_deleted(stainless: Play, upstream: Simulator):
+    """Every method for models, including those that `replicate` lacks: examples, readme, delete."""
     version = version_of(upstream, "stability-ai/sdxl")
     done = await stainless("models", owner="stability-ai", name="sdxl", version=version, made="for-a-moment")
     assert done.error is None
@@ -128,7 +129,7 @@ async def test_models_are_read_searched_made_and_deleted(stainless: Play, upstre
 async def test_account_secret_hardware_collections_and_deployments(
     stainless: Play, upstream: Simulator, gateway: Stack
 ):
-    """All that is left of the surface."""
+    """The rest of the client's methods."""
     done = await stainless("rest", version=version_of(upstream, "acme/storyteller"), input=STORY)
     assert done.error is None
     result = done.result
@@ -146,7 +147,7 @@ async def test_account_secret_hardware_collections_and_deployments(
 
 
 async def test_trainings_run_and_are_canceled(stainless: Play, upstream: Simulator, gateway: Stack):
-    """The same as by `replicate`."""
+    """As with `replicate`."""
     async with gateway.caller() as caller:
         body = {"owner": "acme", "name": "tuned", "visibility": "private", "hardware": "cpu"}
         async with caller.post("/v1/models", json=body) as answer:
@@ -167,7 +168,7 @@ async def test_trainings_run_and_are_canceled(stainless: Play, upstream: Simulat
 
 
 async def test_files_are_uploaded_listed_and_deleted(stainless: Play, upstream: Simulator):
-    """Its multipart bodies are put together in another way; the file is the same."""
+    """Its multipart bodies are built differently; the file is the same."""
     data = paint("a picture", 1, 16, 16)
     done = await stainless("files", base64=base64.b64encode(data).decode())
     assert done.error is None
@@ -177,10 +178,8 @@ async def test_files_are_uploaded_listed_and_deleted(stainless: Play, upstream: 
     assert upstream.requests.count("files.create") == upstream.requests.count("files.delete") == 1
 
 
-async def test_metadata_in_this_clients_own_spelling_is_no_reason_to_refuse_a_file(
-    stainless: Play, upstream: Simulator
-):
-    """It sends `metadata[purpose]` where Replicate wants one part of JSON; the file is taken all the same."""
+async def test_metadata_in_this_clients_spelling_is_accepted(stainless: Play, upstream: Simulator):
+    """It sends `metadata[purpose]` where Replicate expects one JSON part; the file is accepted anyway."""
     data = base64.b64encode(paint("a picture", 1, 16, 16)).decode()
     done = await stainless("files", base64=data, metadata={"purpose": "test"})
     assert done.error is None
@@ -189,7 +188,7 @@ async def test_metadata_in_this_clients_own_spelling_is_no_reason_to_refuse_a_fi
 
 @pytest.mark.parametrize("kind", ["file", "buffer"])
 @pytest.mark.parametrize("strategy", ["default", "upload", "data-uri"])
-async def test_a_file_in_an_input_reaches_the_model(stainless: Play, upstream: Simulator, strategy: str, kind: str):
+async def test_file_in_an_input_reaches_the_model(stainless: Play, upstream: Simulator, strategy: str, kind: str):
     """All three strategies work here, `data-uri` too."""
     data = base64.b64encode(paint("a picture", 1, 16, 16)).decode()
     version = version_of(upstream, "acme/upscale")
@@ -201,8 +200,8 @@ async def test_a_file_in_an_input_reaches_the_model(stainless: Play, upstream: S
     assert upstream.requests.count("files.create") == (0 if strategy == "data-uri" else 1)
 
 
-async def test_a_blob_without_a_name_is_uploaded_as_nothing_by_this_client(stainless: Play, upstream: Simulator):
-    """0.9.0 leaves such a Blob out of its multipart body. The gateway says what is missing; a `File` does work."""
+async def test_nameless_blob_is_omitted_by_this_client(stainless: Play, upstream: Simulator):
+    """0.9.0 leaves such a Blob out of its multipart body. The gateway says what is missing; a `File` works."""
     data = base64.b64encode(paint("a picture", 1, 16, 16)).decode()
     version = version_of(upstream, "acme/upscale")
     done = await stainless("runWithFile", ref=f"acme/upscale:{version}", base64=data, strategy="upload", kind="blob")
@@ -211,7 +210,7 @@ async def test_a_blob_without_a_name_is_uploaded_as_nothing_by_this_client(stain
     assert creates(upstream) == 0
 
 
-async def test_an_output_is_a_file_when_asked_for(stainless: Play, upstream: Simulator):
+async def test_output_is_a_file_on_request(stainless: Play, upstream: Simulator):
     """`useFileOutput: true`; `http:` links stay strings here too."""
     add_inline(upstream)
     inline = await stainless("runToFiles", ref="acme/inline", input={})
@@ -221,8 +220,10 @@ async def test_an_output_is_a_file_when_asked_for(stainless: Play, upstream: Sim
     assert [each["kind"] for each in hosted.result] == ["string"]
 
 
-async def test_a_key_without_the_scope_is_told_so(stainless: Play, upstream: Simulator, gateway: Stack):
-    """The generated error classes match: 403 is `PermissionDeniedError`, 401 `AuthenticationError`, with our words."""
+async def test_key_without_the_scope_gets_the_matching_error_class(
+    stainless: Play, upstream: Simulator, gateway: Stack
+):
+    """403 is `PermissionDeniedError`, 401 `AuthenticationError`, with the gateway's message."""
     async with gateway.caller() as caller:
         body = {"ttl_seconds": 60, "scopes": [str(Scope.READ)]}
         async with caller.post("/gateway/tokens", json=body) as answer:

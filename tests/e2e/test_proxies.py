@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.installation import free_port
+from tests.support.doc_blocks import blocks, replaced
+from tests.support.polling import until
+from tests.support.ports import free_port
 from tests.support.proxies import DOCUMENT, Proxy, nginx, traefik
-from tests.support.recipes import blocks, replaced
 from tests.support.stack import Stack, start_gateway
-from tests.support.upstream import until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -49,8 +49,8 @@ async def behind(
 
 
 @pytest.mark.parametrize("kind", PROXIES)
-async def test_the_recipe_lets_streams_come_through(upstream: Simulator, tmp_path: Path, kind: str):
-    """The check is content, a silence of three heartbeats too; nothing is asked of upstream."""
+async def test_documented_config_passes_streams(upstream: Simulator, tmp_path: Path, kind: str):
+    """The check passes, also after a silence of three heartbeats; upstream is not asked."""
     async with behind(upstream, tmp_path, kind, streams={"heartbeat_seconds": 1}) as (_, proxy):
         code, said = await proxy.check("--seconds", "3")
         assert code == 0, said
@@ -58,15 +58,16 @@ async def test_the_recipe_lets_streams_come_through(upstream: Simulator, tmp_pat
         assert "none more than" in said
         assert f"links      {proxy.url}/v1\n" in said
         assert "version    HTTP/2 is offered\n" in said
-        assert "silence    3 seconds" in said
+        assert "silence    the stream survived 3 seconds" in said
         assert said.endswith("ok\n")
     assert not len(upstream.requests)
 
 
 @pytest.mark.parametrize("kind", PROXIES)
-async def test_a_prediction_streams_through_and_its_ticket_is_in_no_log(upstream: Simulator, tmp_path: Path, kind: str):
-    """Events as they are made, by the link that the create answered. The proxy's logs hold requests, but no ticket,
-    also when the gateway has gone and every request is an error."""
+async def test_prediction_streams_through_and_its_ticket_is_in_no_log(upstream: Simulator, tmp_path: Path, kind: str):
+    """Events arrive as they are produced, at the link in the create's response. The proxy's logs contain requests
+    but no ticket, also when the gateway is down and every request is an error.
+    """
     port, own_port = free_port(), free_port()
     async with PROXIES[kind](tmp_path, port, own_port) as proxy, proxy.session() as session:
         async with serving(upstream, tmp_path, port, own_port=own_port) as stack:
@@ -116,10 +117,10 @@ async def test_a_prediction_streams_through_and_its_ticket_is_in_no_log(upstream
     ],
     ids=lambda each: each if isinstance(each, str) and each and " " not in each else "",
 )
-async def test_an_nginx_that_spoils_streams_is_found(
+async def test_nginx_that_breaks_streams_is_found(
     upstream: Simulator, tmp_path: Path, changes: dict[str, str], more: str, name: str
 ):
-    """One line of the config is other than the recipe's: the check fails, and says which."""
+    """One line of the config differs from the documented one: the check fails and says which."""
     more = more.format(folder=tmp_path)
     async with behind(upstream, tmp_path, "nginx", changes=changes, more=more) as (_, proxy):
         code, said = await proxy.check()
@@ -128,16 +129,16 @@ async def test_an_nginx_that_spoils_streams_is_found(
     assert "ok\n" not in said
 
 
-async def test_an_nginx_that_knows_nothing_of_streams_passes_them_on(upstream: Simulator, tmp_path: Path):
-    """The gateway's own headers turn its buffering off: the recipe's location is for what no header can say."""
+async def test_nginx_without_stream_settings_passes_streams(upstream: Simulator, tmp_path: Path):
+    """The gateway's own headers turn buffering off; the documented location is for what no header can say."""
     changes = {"proxy_buffering off;": "", "proxy_cache off;": "", "gzip off;": ""}
     async with behind(upstream, tmp_path, "nginx", changes=changes) as (_, proxy):
         code, said = await proxy.check()
     assert code == 0, said
 
 
-async def test_an_nginx_with_its_defaults_is_told_what_could_be_better(upstream: Simulator, tmp_path: Path):
-    """HTTP/1.0 to the gateway, HTTP/1.1 to browsers: it works, and is warned of."""
+async def test_nginx_with_defaults_gets_a_warning(upstream: Simulator, tmp_path: Path):
+    """HTTP/1.0 to the gateway, HTTP/1.1 to browsers: it works, with a warning."""
     changes = {"proxy_http_version 1.1;": "", 'proxy_set_header Connection "";': "", "ssl http2;": "ssl;"}
     async with behind(upstream, tmp_path, "nginx", changes=changes) as (_, proxy):
         code, said = await proxy.check()
@@ -146,8 +147,8 @@ async def test_an_nginx_with_its_defaults_is_told_what_could_be_better(upstream:
     assert "warning: version: HTTP/2 is not offered" in said
 
 
-async def test_an_nginx_without_patience_is_found(upstream: Simulator, tmp_path: Path):
-    """Its time-out is shorter than the pause between two heartbeats."""
+async def test_nginx_with_a_short_timeout_is_found(upstream: Simulator, tmp_path: Path):
+    """Its timeout is shorter than the pause between two heartbeats."""
     changes = {"proxy_read_timeout 120s;": "proxy_read_timeout 2s;"}
     async with behind(upstream, tmp_path, "nginx", changes=changes) as (_, proxy):
         code, said = await proxy.check("--seconds", "5")
@@ -174,18 +175,18 @@ async def test_an_nginx_without_patience_is_found(upstream: Simulator, tmp_path:
     ],
     ids=["buffered", "compressed", "cut", "host"],
 )  # fmt: skip
-async def test_a_traefik_that_spoils_streams_is_found(
+async def test_traefik_that_breaks_streams_is_found(
     upstream: Simulator, tmp_path: Path, changes: dict[str, str], words: str
 ):
-    """The middlewares and the time-out that the recipe warns of; without Host `public_url` keeps links right."""
+    """The middlewares and the timeout that the docs warn of; without Host, `public_url` keeps links right."""
     async with behind(upstream, tmp_path, "traefik", changes=changes, streams={"heartbeat_seconds": 1}) as (_, proxy):
         code, said = await proxy.check(*(("--seconds", "4") if words == "cut: " else ()))
     assert code == (1 if words else 0), said
     assert f"\n{words}" in f"\n{said}"
 
 
-async def test_a_traefik_that_compresses_all_but_streams_passes(upstream: Simulator, tmp_path: Path):
-    """As the recipe says it may."""
+async def test_traefik_that_compresses_all_but_streams_passes(upstream: Simulator, tmp_path: Path):
+    """As the docs say it may."""
     excluded = "compress: {excludedContentTypes: [text/event-stream]}"
     changes = {
         "service: gateway\n": "service: gateway\n      middlewares: [packed]\n",
@@ -196,8 +197,8 @@ async def test_a_traefik_that_compresses_all_but_streams_passes(upstream: Simula
     assert code == 0, said
 
 
-def test_the_short_form_is_a_part_of_the_whole_config():
-    """The lines at the top of the page are run with the rest."""
+def test_readmes_short_config_is_part_of_the_full_one():
+    """What is in the README is tested with the rest."""
     (short,), (whole,) = blocks(DOCUMENT, "In short", "nginx"), blocks(DOCUMENT, "nginx", "nginx")
     lines = {line.partition("#")[0].strip() for line in whole.splitlines()}
     assert set(short.splitlines()) <= lines

@@ -10,10 +10,11 @@ from replicate.exceptions import ModelError, ReplicateError
 
 from gateway.simulator import Simulator
 from gateway.simulator.faults import Fault
+from tests.support.polling import attempts, until
 from tests.support.python_client import Python, python_client
 from tests.support.stack import Stack
 from tests.support.tools import clean_environment
-from tests.support.upstream import creates, reads, until, version_of
+from tests.support.upstream import creates, reads, version_of
 
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
 
@@ -28,13 +29,12 @@ async def test_run_waits_for_an_official_model_in_one_request(python: Python, up
     assert creates(upstream) == 1
 
 
-async def test_run_of_a_version_looks_at_its_schema_and_gives_an_iterator(
+async def test_run_of_a_version_reads_its_schema_and_returns_an_iterator(
     python: Python, upstream: Simulator, storyteller: str
 ):
-    """It reads the version after each create, to learn whether the output is a stream of text: upstream is asked once.
-
-    The other read of upstream's is the gateway's own, before the first create: does the model take a seed? It does, so
-    the second run is the first one's result.
+    """It reads the version after each create, to learn whether the output is a stream of text: upstream is asked
+    once. The other upstream read is the gateway's own, before the first create: does the model take a seed? It
+    does, so the second run is a hit.
     """
     for _ in range(2):
         output = await python.do(python.client, "run", f"acme/storyteller:{storyteller}", input=STORY)
@@ -44,7 +44,7 @@ async def test_run_of_a_version_looks_at_its_schema_and_gives_an_iterator(
     assert upstream.requests.count("models.versions.get") == 2
 
 
-async def test_run_without_waiting_polls_the_gateway_and_not_upstream(python: Python, upstream: Simulator):
+async def test_run_without_waiting_polls_the_gateway_not_upstream(python: Python, upstream: Simulator):
     """`wait=False`: polls come as fast as the caller likes and end at the gateway."""
     version = version_of(upstream, "acme/slow")
     given = {"prompt": "patience", "duration": 40, "steps": 10, "seed": 1}
@@ -57,8 +57,8 @@ async def test_run_without_waiting_polls_the_gateway_and_not_upstream(python: Py
     assert creates(upstream) == 1
 
 
-async def test_a_wait_that_runs_out_goes_on_by_polling(python: Python, upstream: Simulator):
-    """A wait of one second for a run of two: `starting`, then polls, then all of it."""
+async def test_expired_wait_continues_by_polling(python: Python, upstream: Simulator):
+    """A wait of one second for a run of two: `starting`, then polls, then the whole output."""
     version = version_of(upstream, "acme/slow")
     given = {"prompt": "patience", "duration": 36, "steps": 10, "seed": 1}
     output = await python.do(python.client, "run", f"acme/slow:{version}", input=given, wait=1)
@@ -69,7 +69,7 @@ async def test_a_wait_that_runs_out_goes_on_by_polling(python: Python, upstream:
 
 
 async def test_text_later_than_the_wait_arrives_in_full(python: Python, upstream: Simulator, storyteller: str):
-    """What was there when the wait ran out is not taken for all of it."""
+    """Output that was there when the wait expired is not taken for all of it."""
     given = {**STORY, "max_tokens": 60, "duration": 36}
     output = await python.do(python.client, "run", f"acme/storyteller:{storyteller}", input=given, wait=1)
     assert output == upstream.predictions[0].output
@@ -77,7 +77,7 @@ async def test_text_later_than_the_wait_arrives_in_full(python: Python, upstream
 
 
 @pytest.mark.parametrize("wait", [True, False])
-async def test_a_model_that_fails_raises_its_own_words(python: Python, upstream: Simulator, wait: bool):
+async def test_failed_run_raises_the_models_message(python: Python, upstream: Simulator, wait: bool):
     """`ModelError`, with the prediction in it."""
     version = version_of(upstream, "acme/fail")
     with pytest.raises(ModelError, match="NSFW content detected") as raised:
@@ -102,7 +102,7 @@ async def test_text_streams_token_by_token(python: Python, upstream: Simulator, 
     assert upstream.requests.authorized("delivery") == 0
 
 
-async def test_the_stream_of_a_prediction_can_be_had_later(python: Python, upstream: Simulator, storyteller: str):
+async def test_stream_of_a_finished_prediction_is_complete(python: Python, upstream: Simulator, storyteller: str):
     """`prediction.stream()` after the end gives all of it again."""
     prediction = await python.do(python.client.predictions, "create", version=storyteller, input=STORY)
     await python.do(prediction, "wait")
@@ -119,15 +119,15 @@ async def test_files_stream_as_links(python: Python, upstream: Simulator):
     assert upstream.requests.authorized("delivery") == 0
 
 
-async def test_a_stream_of_a_model_that_fails_raises(python: Python, upstream: Simulator):
+async def test_stream_of_a_failed_run_raises(python: Python, upstream: Simulator):
     """The error event becomes a RuntimeError with the detail."""
     version = version_of(upstream, "acme/fail")
     with pytest.raises(RuntimeError, match="division by zero"):
         await python.do(python.client, "stream", f"acme/fail:{version}", input={"kind": "exception"})
 
 
-async def test_a_model_that_does_not_stream_says_so(python: Python, upstream: Simulator):
-    """The client finds no `urls.stream` and says it itself."""
+async def test_model_without_streaming_is_refused_by_the_client(python: Python, upstream: Simulator):
+    """The client finds no `urls.stream` and says so itself."""
     version = version_of(upstream, "replicate/hello-world")
     with pytest.raises(ReplicateError) as raised:
         await python.do(python.client, "stream", f"replicate/hello-world:{version}", input={"text": "A"})
@@ -164,7 +164,7 @@ async def test_predictions_are_created_in_three_ways_and_read(
     assert upstream.requests.find("predictions.create")[0].json == {"version": storyteller, "input": STORY}
 
 
-async def test_output_is_iterated_over_while_it_grows(python: Python, upstream: Simulator, storyteller: str):
+async def test_output_iterator_yields_while_output_grows(python: Python, upstream: Simulator, storyteller: str):
     """`output_iterator()` polls and yields what is new; progress comes from the logs."""
     given = {**STORY, "max_tokens": 40, "duration": 16}
     prediction = await python.do(python.client.predictions, "create", version=storyteller, input=given)
@@ -177,8 +177,8 @@ async def test_output_is_iterated_over_while_it_grows(python: Python, upstream: 
     assert prediction.progress.percentage == 1.0
 
 
-async def test_a_cancel_is_seen_at_once(python: Python, upstream: Simulator):
-    """By the namespace and by the object; what has ended stays as it is."""
+async def test_cancel_is_visible_at_once(python: Python, upstream: Simulator):
+    """By the namespace and by the object; a finished prediction stays as it is."""
     version = version_of(upstream, "acme/slow")
     predictions = python.client.predictions
     first = await python.do(predictions, "create", version=version, input={"duration": 600})
@@ -192,7 +192,7 @@ async def test_a_cancel_is_seen_at_once(python: Python, upstream: Simulator):
     assert upstream.requests.count("predictions.cancel") == 2
 
 
-async def test_an_aborted_prediction_breaks_this_client(python: Python, upstream: Simulator, gateway: Stack):
+async def test_aborted_prediction_breaks_this_client(python: Python, upstream: Simulator, gateway: Stack):
     """`aborted` is not among the states that 1.0.7 knows: it raises a validation error. The gateway tells the truth."""
     upstream.faults.set(Fault("cold_boot", seconds=600))
     version = version_of(upstream, "acme/slow")
@@ -200,19 +200,19 @@ async def test_an_aborted_prediction_breaks_this_client(python: Python, upstream
         body = {"version": version, "input": {}}
         async with caller.post("/v1/predictions", json=body, headers={"Cancel-After": "5s"}) as answer:
             prediction_id = (await answer.json())["id"]
-        status = "starting"
-        while status == "starting":
-            await asyncio.sleep(0.05)
+        async for _ in attempts():
             async with caller.get(f"/v1/predictions/{prediction_id}") as answer:
                 status = (await answer.json())["status"]
+            if status != "starting":
+                break
     assert status == "aborted"
     with pytest.raises(ValueError, match="unexpected value; permitted: 'starting'"):
         await python.do(python.client.predictions, "get", prediction_id)
 
 
 @pytest.mark.timeout(60)
-async def test_pages_are_walked_over(python: Python, upstream: Simulator, gateway: Stack):
-    """`paginate()` follows `next`, with its key, and so must be led back to the gateway."""
+async def test_pages_are_followed(python: Python, upstream: Simulator, gateway: Stack):
+    """`paginate()` follows `next`, with its key, so it must lead to the gateway."""
     version = version_of(upstream, "replicate/hello-world")
     async with gateway.caller() as caller:
         for number in range(105):
@@ -227,10 +227,8 @@ async def test_pages_are_walked_over(python: Python, upstream: Simulator, gatewa
 
 
 @pytest.mark.parametrize("spelling", ["{origin}", "{origin}/", "{origin}/v1", "{origin}/v1/"])
-async def test_the_base_may_be_spelled_with_and_without_v1(
-    gateway: Stack, upstream: Simulator, is_async: bool, spelling: str
-):
-    """1.x puts /v1 before every path, 2.x does not, and both read one variable: either spelling is right here."""
+async def test_base_url_works_with_and_without_v1(gateway: Stack, upstream: Simulator, is_async: bool, spelling: str):
+    """1.x puts /v1 before every path, 2.x does not, and both read one variable: either spelling works."""
     python = python_client(gateway.keys["alpha"], spelling.format(origin=gateway.origin), is_async=is_async)
     try:
         prediction = await python.do(
@@ -246,8 +244,8 @@ async def test_the_base_may_be_spelled_with_and_without_v1(
         await python.close()
 
 
-async def test_the_module_itself_needs_two_variables_and_no_change(gateway: Stack, upstream: Simulator):
-    """A program that only says `replicate.run(…)` is moved to the gateway by its environment."""
+async def test_module_functions_need_two_variables_and_no_change(gateway: Stack, upstream: Simulator):
+    """A program that only calls `replicate.run(…)` is moved to the gateway by its environment."""
     program = (
         "import json, replicate; "
         "print(json.dumps(''.join(replicate.run('acme/official-storyteller', input={'prompt': 'hi', 'seed': 1}))))"

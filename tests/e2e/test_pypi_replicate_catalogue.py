@@ -1,6 +1,5 @@
 """PyPI `replicate` 1.0.7, synchronous and asynchronous: models, files, trainings, deployments, and the rest."""
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -15,15 +14,16 @@ from replicate.webhook import Webhooks
 
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
-from tests.support.models import INLINE_PICTURE, add_inline
+from tests.support.polling import attempts
 from tests.support.python_client import Python, python_client
+from tests.support.simulator_models import INLINE_PICTURE, add_inline
 from tests.support.stack import Stack
 from tests.support.upstream import creates, version_of
 
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 24}
 
 
-async def test_models_are_read_searched_made_run_and_deleted(python: Python, upstream: Simulator):
+async def test_models_are_read_searched_created_run_and_deleted(python: Python, upstream: Simulator):
     """Every method of `client.models`."""
     models = python.client.models
     model = await python.do(models, "get", "stability-ai/sdxl")
@@ -50,8 +50,8 @@ async def test_models_are_read_searched_made_run_and_deleted(python: Python, ups
         assert upstream.requests.count(operation) == 1, operation
 
 
-async def test_a_version_is_deleted(python: Python, upstream: Simulator):
-    """Replicate answers 202, where 1.0.7 looks for a 204: it says False, and the version is gone."""
+async def test_version_is_deleted(python: Python, upstream: Simulator):
+    """Replicate answers 202, where 1.0.7 expects a 204: it returns False, and the version is gone."""
     program = upstream.world.registry.models["replicate/hello-world"].versions[0].program
     version = upstream.world.registry.add_version("acme/mine", program).id
     upstream.world.registry.models["acme/mine"].visibility = "private"
@@ -86,8 +86,8 @@ async def test_files_are_uploaded_listed_and_deleted(
 
 
 @pytest.mark.parametrize("strategy", ["url", "base64"])
-async def test_a_file_in_an_input_reaches_the_model(python: Python, upstream: Simulator, tmp_path: Path, strategy: str):
-    """Uploaded or inlined; an uploaded one is known to upstream by upstream's own link."""
+async def test_file_in_an_input_reaches_the_model(python: Python, upstream: Simulator, tmp_path: Path, strategy: str):
+    """Uploaded or inlined; upstream gets its own link to an uploaded one."""
     path = tmp_path / "a.png"
     path.write_bytes(paint("a picture", 1, 16, 16))
     version = version_of(upstream, "acme/upscale")
@@ -105,7 +105,7 @@ async def test_a_file_in_an_input_reaches_the_model(python: Python, upstream: Si
     assert upstream.requests.count("files.create") == (0 if strategy == "base64" else 1)
 
 
-async def test_an_output_is_a_file_if_its_link_is_not_http(python: Python, upstream: Simulator):
+async def test_output_is_a_file_if_its_link_is_not_http(python: Python, upstream: Simulator):
     """A data URI becomes a `FileOutput`; an `http:` link stays a string, and nothing is fetched."""
     add_inline(upstream)
     (inline,) = await python.do(python.client, "run", "acme/inline", input={})
@@ -124,9 +124,10 @@ async def test_trainings_run_are_canceled_and_listed(python: Python, upstream: S
     given: dict[str, Any] = {"input": {"train_data": "https://example.com/data.jsonl"}, "destination": "acme/tuned"}
     first = await python.do(trainings, "create", model="acme/storyteller", version=storyteller, **given)
     assert first.status == "starting"
-    while first.status in ("starting", "processing"):
-        await asyncio.sleep(0.05)
+    async for _ in attempts():
         await python.do(first, "reload")
+        if first.status not in ("starting", "processing"):
+            break
     assert first.status == "succeeded"
     assert first.output["version"].startswith("acme/tuned:")
     second = await python.do(trainings, "create", model="acme/storyteller", version=storyteller, **given)
@@ -137,7 +138,7 @@ async def test_trainings_run_are_canceled_and_listed(python: Python, upstream: S
     assert upstream.requests.count("trainings.list") == 0
 
 
-async def test_deployments_are_made_run_changed_and_deleted(python: Python, upstream: Simulator, storyteller: str):
+async def test_deployments_are_created_run_changed_and_deleted(python: Python, upstream: Simulator, storyteller: str):
     """Every method of `client.deployments`."""
     deployments = python.client.deployments
     made = await python.do(
@@ -178,10 +179,10 @@ async def test_collections_hardware_and_account(python: Python, upstream: Simula
     assert upstream.requests.count("hardware.list") == upstream.requests.count("collections.get") == 1
 
 
-async def test_the_webhook_secret_is_the_teams_own_and_validates(
+async def test_webhook_secret_is_the_teams_own_and_validates(
     python: Python, upstream: Simulator, gateway: Stack, is_async: bool
 ):
-    """It has the form that the client's own check of signatures takes, and is not another team's."""
+    """The client's own signature check accepts it, and it is not another team's."""
     secret = await python.do(python.client.webhooks.default, "secret")
     other = python_client(gateway.keys["beta"], gateway.origin, is_async=is_async)
     async with AsyncExitStack() as exits:

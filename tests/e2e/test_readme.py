@@ -13,6 +13,7 @@ import pytest
 
 from gateway.config import from_mapping
 from gateway.simulator import Simulator
+from tests.support.doc_blocks import ROOT, all_blocks, anchors, blocks, changed, replaced
 from tests.support.pages import Site, serve_site
 from tests.support.readme import (
     LOCAL,
@@ -24,7 +25,6 @@ from tests.support.readme import (
     run_recipe,
     serve_readme,
 )
-from tests.support.recipes import ROOT, all_blocks, anchors, blocks, changed, replaced
 from tests.support.tools import require_tool
 
 pytestmark = pytest.mark.timeout(90)

@@ -15,7 +15,9 @@ from aiohttp import web
 
 from gateway.config import from_mapping
 from gateway.simulator import Simulator, load_faults
+from tests.support.doc_blocks import ROOT, all_blocks, blocks, replaced
 from tests.support.pages import Site, serve_site
+from tests.support.polling import attempts, until
 from tests.support.readme import (
     ORIGIN,
     ReadmeGateway,
@@ -25,9 +27,7 @@ from tests.support.readme import (
     serve_readme,
     serving,
 )
-from tests.support.recipes import ROOT, all_blocks, blocks, replaced
 from tests.support.tools import require_tool
-from tests.support.upstream import until
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -71,9 +71,9 @@ async def test_keys_are_created_listed_rotated_and_revoked(gateway: ReadmeGatewa
     new = (await gateway.shell(replaced(rotate, {"KEY_ID": key_id}))).strip()
     assert await gateway.shell(f"{asked} 'Authorization: Bearer {new}'") == "200"
     await gateway.shell(replaced(revoke, {"KEY_ID": key_id}))
-    async with asyncio.timeout(5):
-        while await gateway.shell(f"{asked} 'Authorization: Bearer {key}'") != "401":
-            await asyncio.sleep(0.1)
+    async for _ in attempts():
+        if await gateway.shell(f"{asked} 'Authorization: Bearer {key}'") == "401":
+            break
     (beyond,) = re.findall(r"`(--model '.+?')` is refused", (ROOT / KEYS).read_text())
     with pytest.raises(AssertionError, match="openai"):
         await gateway.shell(f"gateway keys create acme {beyond}")
@@ -99,7 +99,8 @@ async def test_the_first_request_of_the_deploy_page_is_answered(gateway: ReadmeG
 @pytest.mark.parametrize("way", ["systemd", "docker"])
 async def test_a_backup_is_restored(upstream: Simulator, tmp_path: Path, way: str):
     """Taken while the gateway serves, and put back by the page's own lines: the key of then works, a later one is
-    unknown. There is no systemd and no engine here; what they would run is run."""
+    unknown. There is no systemd and no engine here; what they would run is run.
+    """
     require_tool("sqlite3")
     state, backups = tmp_path / "state", tmp_path / "backups"
     state.mkdir()

@@ -9,34 +9,36 @@ from typing import Any
 import aiohttp
 
 from gateway.simulator import Simulator
-from tests.support.served import Installation, Process
+from tests.support.polling import attempts, until
+from tests.support.serve_command import ServeCommand, ServingProcess
 from tests.support.upstream import creates, version_of
 
 LONG = aiohttp.ClientTimeout(total=None)
 
 
-async def last_reload(gateway: Process) -> dict[str, Any]:
+async def last_reload(gateway: ServingProcess) -> dict[str, Any]:
     async with aiohttp.ClientSession() as session, session.get(f"{gateway.ops_url}/admin/config") as answer:
         found: dict[str, Any] = (await answer.json())["last_reload"] or {}
         return found
 
 
-async def reloaded(gateway: Process, result: str) -> dict[str, Any]:
+async def reloaded(gateway: ServingProcess, result: str) -> dict[str, Any]:
     before = await last_reload(gateway)
     gateway.signal(signal.SIGHUP)
-    while (found := await last_reload(gateway)) == before:
-        await asyncio.sleep(0.01)
+    async for _ in attempts():
+        if (found := await last_reload(gateway)) != before:
+            break
     assert found["result"] == result, found
     return found
 
 
-def lines_of(installed: Installation) -> list[dict[str, Any]]:
+def lines_of(installed: ServeCommand) -> list[dict[str, Any]]:
     return [json.loads(line) for line in installed.log.splitlines() if line.startswith("{")]
 
 
-async def test_a_reload_while_callers_wait_and_listen(upstream: Simulator, tmp_path: Path):
-    """One caller waits and one listens through a bad config and a good one; both get their end from one process."""
-    installed = Installation(tmp_path, upstream.base_url, upstream.token)
+async def test_reload_with_waiting_and_streaming_callers(upstream: Simulator, tmp_path: Path):
+    """One caller waits and one streams through a bad config and a good one; both get their end from one process."""
+    installed = ServeCommand(tmp_path, upstream.base_url, upstream.token)
     slow, story = version_of(upstream, "acme/slow"), version_of(upstream, "acme/storyteller")
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
         asked = {"version": story, "input": {"prompt": "a", "duration": 60}}
@@ -45,8 +47,7 @@ async def test_a_reload_while_callers_wait_and_listen(upstream: Simulator, tmp_p
         assert (await listening.content.readline()).startswith(b":")
         wait = {"version": slow, "input": {"duration": 60}}
         waiting = asyncio.create_task(alpha.post("/v1/predictions", json=wait, headers={"Prefer": "wait=30"}))
-        while creates(upstream) < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: creates(upstream) >= 2)
 
         path = installed.configure()
         good = path.read_text()
@@ -82,9 +83,9 @@ async def test_a_reload_while_callers_wait_and_listen(upstream: Simulator, tmp_p
     assert upstream.token not in installed.log
 
 
-async def test_the_level_of_logs_changes_with_the_reload(upstream: Simulator, tmp_path: Path):
-    """Whoever looks for trouble turns requests' lines on and off without a restart; both turns are told."""
-    installed = Installation(tmp_path, upstream.base_url, upstream.token)
+async def test_log_level_changes_with_the_reload(upstream: Simulator, tmp_path: Path):
+    """An operator turns request lines on and off without a restart; both changes are logged."""
+    installed = ServeCommand(tmp_path, upstream.base_url, upstream.token)
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
         path = installed.configure()
         usual = path.read_text()
@@ -101,9 +102,9 @@ async def test_the_level_of_logs_changes_with_the_reload(upstream: Simulator, tm
     assert [line["request_id"] for line in lines if "request_id" in line] == ["told"]
 
 
-async def test_signals_that_come_together_do_no_harm(upstream: Simulator, tmp_path: Path):
-    """Scripts that send too many of them reload once or twice, and the process serves on."""
-    installed = Installation(tmp_path, upstream.base_url, upstream.token)
+async def test_concurrent_signals_do_no_harm(upstream: Simulator, tmp_path: Path):
+    """Scripts that send too many of them reload once or twice, and the process goes on serving."""
+    installed = ServeCommand(tmp_path, upstream.base_url, upstream.token)
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
         for _ in range(50):
             gateway.signal(signal.SIGHUP)

@@ -39,7 +39,7 @@ async def python(gateway: Stack) -> AsyncIterator[Python]:
 
 
 @pytest.mark.node
-async def test_npm_replicate_hammers_a_throttled_create_six_times(replicate_js: Play, upstream: Simulator):
+async def test_npm_replicate_sends_a_throttled_create_six_times(replicate_js: Play, upstream: Simulator):
     """It ignores `Retry-After` and does not pause. One of its six POSTs reaches upstream, which refuses it."""
     upstream.faults.set(Fault("throttle", operation=CREATE))
     done = await replicate_js("run", ref="acme/official-storyteller", input=STORY, team="beta")
@@ -51,8 +51,8 @@ async def test_npm_replicate_hammers_a_throttled_create_six_times(replicate_js: 
 
 
 @pytest.mark.node
-async def test_npm_replicate_gets_through_a_throttle_because_it_is_held(replicate_js: Play, upstream: Simulator):
-    """Upstream refuses twice, for a second each; the one POST is held meanwhile, and makes one run."""
+async def test_npm_replicate_succeeds_when_a_throttled_create_is_held(replicate_js: Play, upstream: Simulator):
+    """Upstream refuses twice, for a second each; the one POST is held meanwhile and makes one run."""
     upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1, times=2))
     done = await replicate_js("run", ref="acme/official-storyteller", input=STORY)
     assert done.error is None
@@ -63,8 +63,8 @@ async def test_npm_replicate_gets_through_a_throttle_because_it_is_held(replicat
 
 @pytest.mark.node
 @pytest.mark.parametrize("fault", ["drop_before", "html_error", "error"])
-async def test_npm_replicate_sends_a_create_that_broke_once(replicate_js: Play, upstream: Simulator, fault: str):
-    """A connection lost to it is worth six tries to this client. The gateway answers something, so there is one."""
+async def test_npm_replicate_sends_an_interrupted_create_once(replicate_js: Play, upstream: Simulator, fault: str):
+    """This client would try a lost connection six times. The gateway always responds, so there is one."""
     upstream.faults.set(Fault(fault, operation=CREATE))
     done = await replicate_js("run", ref="acme/official-storyteller", input=STORY)
     assert done.error["status"] == 504
@@ -74,8 +74,8 @@ async def test_npm_replicate_sends_a_create_that_broke_once(replicate_js: Play, 
 
 
 @pytest.mark.node
-async def test_npm_replicate_repeats_a_read_six_times(replicate_js: Play, upstream: Simulator):
-    """The gateway tries each three times, with pauses, until its breaker holds: some ten in all, and not 18."""
+async def test_npm_replicate_repeats_a_failed_read_six_times(replicate_js: Play, upstream: Simulator):
+    """The gateway tries each three times, with pauses, until its breaker opens: about ten in all, not 18."""
     upstream.faults.set(Fault("error", operation="hardware.list", status=503))
     done = await replicate_js("hardware")
     assert done.error["status"] == 503
@@ -84,7 +84,7 @@ async def test_npm_replicate_repeats_a_read_six_times(replicate_js: Play, upstre
 
 
 @pytest.mark.node
-async def test_npm_replicate_does_not_notice_a_read_that_broke_once(replicate_js: Play, upstream: Simulator):
+async def test_npm_replicate_does_not_notice_one_failed_read(replicate_js: Play, upstream: Simulator):
     """The gateway asks again; the client asked once."""
     upstream.faults.set(Fault("drop_before", operation="hardware.list", times=1))
     done = await replicate_js("hardware")
@@ -94,8 +94,8 @@ async def test_npm_replicate_does_not_notice_a_read_that_broke_once(replicate_js
 
 
 @pytest.mark.node
-async def test_stainless_repeats_a_create_that_was_refused(play: Play, upstream: Simulator):
-    """429 makes it try three times in all, as `Retry-After` says; the second finds upstream willing."""
+async def test_stainless_repeats_a_refused_create(play: Play, upstream: Simulator):
+    """After a 429 it tries three times in all, as `Retry-After` says; the second finds upstream willing."""
     upstream.faults.set(Fault("throttle", operation=CREATE, times=1, retry_after=1))
     began = time.monotonic()
     done = await play(
@@ -110,8 +110,8 @@ async def test_stainless_repeats_a_create_that_was_refused(play: Play, upstream:
 
 @pytest.mark.node
 @pytest.mark.timeout(60)
-async def test_stainless_is_kept_from_repeating_a_create_that_upstream_broke(play: Play, upstream: Simulator):
-    """It takes any 500 for worth a repetition, and names no idempotency key; `X-Should-Retry: false` stops it."""
+async def test_stainless_does_not_repeat_an_uncertain_create(play: Play, upstream: Simulator):
+    """It would repeat any 500 and sends no idempotency key; `X-Should-Retry: false` stops it."""
     upstream.faults.set(Fault("error", operation=CREATE, status=500))
     done = await play("stainless.mjs", "run", ref="acme/official-storyteller", input=STORY, wait={"mode": "block"})
     assert done.error["status"] == 504
@@ -120,8 +120,8 @@ async def test_stainless_is_kept_from_repeating_a_create_that_upstream_broke(pla
 
 
 @pytest.mark.node
-async def test_stainless_can_be_told_not_to_repeat(play: Play, upstream: Simulator):
-    """`maxRetries: 0`: one POST, whatever comes of it."""
+async def test_stainless_retries_can_be_disabled(play: Play, upstream: Simulator):
+    """`maxRetries: 0`: one POST, whatever the result."""
     upstream.faults.set(Fault("error", operation=CREATE, status=500))
     done = await play(
         "stainless.mjs", "run", ref="acme/official-storyteller", input=STORY, wait={"mode": "block"}, maxRetries=0
@@ -132,8 +132,8 @@ async def test_stainless_can_be_told_not_to_repeat(play: Play, upstream: Simulat
 
 @pytest.mark.node
 @pytest.mark.timeout(60)
-async def test_the_ai_sdk_repeats_a_throttled_create(play: Play, upstream: Simulator):
-    """Three tries in all, with growing pauses."""
+async def test_ai_sdk_repeats_a_throttled_create(play: Play, upstream: Simulator):
+    """Three attempts in all, with growing pauses."""
     upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1))
     done = await play(
         "ai.mjs", "image", model="acme/official-storyteller", prompt="p", environ={"GENERATION": "2"}, team="beta"
@@ -144,7 +144,7 @@ async def test_the_ai_sdk_repeats_a_throttled_create(play: Play, upstream: Simul
 
 
 async def test_pypi_replicate_never_repeats_a_create(gateway: Stack, upstream: Simulator):
-    """One POST, and the refusal as an exception that says how long."""
+    """One POST, and the refusal as an exception that says how long to wait."""
     upstream.faults.set(Fault("throttle", operation=CREATE))
     python = python_client(gateway.keys["beta"], gateway.origin, is_async=False)
     with pytest.raises(ReplicateError) as raised:
@@ -155,7 +155,7 @@ async def test_pypi_replicate_never_repeats_a_create(gateway: Stack, upstream: S
     await python.close()
 
 
-async def test_pypi_replicate_does_not_notice_a_throttle_that_is_waited_out(python: Python, upstream: Simulator):
+async def test_pypi_replicate_does_not_notice_a_held_create(python: Python, upstream: Simulator):
     """It never repeats a create itself; held for a second, it need not."""
     upstream.faults.set(Fault("throttle", operation=CREATE, retry_after=1, times=1))
     assert await python.do(python.client, "run", "acme/official-storyteller", input=STORY)
@@ -163,8 +163,8 @@ async def test_pypi_replicate_does_not_notice_a_throttle_that_is_waited_out(pyth
     assert creates(upstream) == 2
 
 
-async def test_a_short_throttle_of_a_read_is_waited_out_by_the_gateway(python: Python, upstream: Simulator):
-    """Upstream says "in a second"; the client does not notice but for the time."""
+async def test_short_throttle_of_a_read_is_waited_out(python: Python, upstream: Simulator):
+    """Upstream says "in a second"; the client notices nothing but the time."""
     upstream.faults.set(Fault("throttle", operation="hardware.list", times=1, retry_after=1))
     began = time.monotonic()
     assert await python.do(python.client.hardware, "list")
@@ -173,16 +173,16 @@ async def test_a_short_throttle_of_a_read_is_waited_out_by_the_gateway(python: P
     assert upstream.requests.count("hardware.list") == 2
 
 
-async def test_pypi_replicate_repeats_a_read_until_it_works(python: Python, upstream: Simulator):
-    """503 three times is what the gateway tries; the client's own second try finds upstream well."""
+async def test_pypi_replicate_repeats_a_failed_read_until_it_works(python: Python, upstream: Simulator):
+    """The gateway gives up after three 503s; the client's own second attempt succeeds."""
     upstream.faults.set(Fault("error", operation="hardware.list", status=503, times=4))
     assert await python.do(python.client.hardware, "list")
     assert [each.status for each in python.sent] == [503, 200]
     assert upstream.requests.count("hardware.list") == 5
 
 
-async def test_a_run_that_upstream_forgets_for_a_moment_is_there_for_the_caller(python: Python, upstream: Simulator):
-    """GET may answer 404 just after a create. At the gateway what was created is there."""
+async def test_run_that_upstream_forgets_for_a_moment_is_found(python: Python, upstream: Simulator):
+    """GET may be 404 upstream just after a create. At the gateway the prediction exists."""
     upstream.faults.set(Fault("not_found_after_create", count=3))
     prediction = await python.do(python.client.predictions, "create", model="acme/official-storyteller", input=STORY)
     await python.do(prediction, "wait")

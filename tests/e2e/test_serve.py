@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.fixtures import upstream
-from tests.support.served import Installation
+from tests.support.serve_command import ServeCommand
 from tests.support.tools import clean_environment
-
-__all__ = ["upstream"]
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
@@ -36,7 +33,7 @@ async def run_serve(folder: Path, config: str, **variables: str) -> tuple[int, s
 
 async def test_with_json_logs_every_line_is_json(upstream: Simulator, tmp_path: Path):
     """`docker logs gateway | jq` works from the first line to the last."""
-    installed = Installation(tmp_path, upstream.base_url, upstream.token)
+    installed = ServeCommand(tmp_path, upstream.base_url, upstream.token)
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
         async with alpha.get("/v1/account", headers={"Gateway-User": "u-42"}) as answer:
             assert answer.status == 200

@@ -8,14 +8,15 @@ from pathlib import Path
 import aiohttp
 
 from gateway.simulator import Simulator
-from tests.support.served import Installation, Process
+from tests.support.polling import attempts, until
+from tests.support.serve_command import ServeCommand, ServingProcess
 from tests.support.upstream import creates, version_of
 
 SLOW = {"input": {"duration": 2000}}
 
 
-def installation(upstream: Simulator, folder: Path, *server: str) -> Installation:
-    return Installation(folder, upstream.base_url, upstream.token, server="\n".join(server))
+def installation(upstream: Simulator, folder: Path, *server: str) -> ServeCommand:
+    return ServeCommand(folder, upstream.base_url, upstream.token, server="\n".join(server))
 
 
 async def status_of(url: str) -> int:
@@ -23,13 +24,14 @@ async def status_of(url: str) -> int:
         return answer.status
 
 
-async def until_not_ready(gateway: Process) -> None:
-    while await status_of(f"{gateway.ops_url}/readyz") != 503:
-        await asyncio.sleep(0.01)
+async def until_not_ready(gateway: ServingProcess) -> None:
+    async for _ in attempts():
+        if await status_of(f"{gateway.ops_url}/readyz") == 503:
+            break
 
 
-async def test_the_end_in_good_order(upstream: Simulator, tmp_path: Path):
-    """Who waits is told what is known, who listens hears an end, the process ends with 0, and the work goes on."""
+async def test_shutdown_answers_waiters_ends_streams_and_exits_0(upstream: Simulator, tmp_path: Path):
+    """A waiting caller gets what is known, a reader gets an end, the process exits with 0, and the runs go on."""
     installed = installation(upstream, tmp_path)
     slow, story = version_of(upstream, "acme/slow"), version_of(upstream, "acme/storyteller")
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
@@ -40,8 +42,7 @@ async def test_the_end_in_good_order(upstream: Simulator, tmp_path: Path):
         waiting = asyncio.create_task(
             alpha.post("/v1/predictions", json={"version": slow, **SLOW}, headers={"Prefer": "wait=60"})
         )
-        while creates(upstream) < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: creates(upstream) >= 2)
         gateway.signal(signal.SIGTERM)
         answer = await waiting
         known = await answer.json()
@@ -61,15 +62,14 @@ async def test_the_end_in_good_order(upstream: Simulator, tmp_path: Path):
             assert body["status"] in ("starting", "processing")
             assert (await alpha.post(f"/v1/predictions/{prediction}/cancel")).status == 200
         # Upstream is asked by whoever follows the runs: this process has taken them up.
-        while upstream.requests.count("predictions.cancel") < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: upstream.requests.count("predictions.cancel") >= 2)
         gateway.signal(signal.SIGINT)
         assert await gateway.ended() == 0
     assert creates(upstream) == 2
 
 
-async def test_while_it_drains_all_is_answered_and_a_second_signal_ends_it_at_once(upstream: Simulator, tmp_path: Path):
-    """Balancers see in time that it goes; whoever presses Ctrl-C twice means it, and the exit code tells of it."""
+async def test_drain_serves_requests_and_a_second_signal_ends_it(upstream: Simulator, tmp_path: Path):
+    """Load balancers see in time that it stops; a second Ctrl-C ends it at once, and the exit code says so."""
     installed = installation(upstream, tmp_path, "drain_seconds = 3600", "shutdown_grace_seconds = 3600")
     slow = version_of(upstream, "acme/slow")
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
@@ -83,8 +83,8 @@ async def test_while_it_drains_all_is_answered_and_a_second_signal_ends_it_at_on
     assert "stopped at once by a second signal" in installed.log
 
 
-async def test_nobody_can_hold_the_end_up(upstream: Simulator, tmp_path: Path):
-    """A caller who has stopped in the middle of a body is cut off when the grace is over."""
+async def test_stalled_body_does_not_delay_shutdown(upstream: Simulator, tmp_path: Path):
+    """A caller who stopped in the middle of a body is disconnected when the grace period is over."""
     installed = installation(upstream, tmp_path, "shutdown_grace_seconds = 0.3")
     async with installed.serving() as gateway:
         host, _, port = gateway.origin.removeprefix("http://").partition(":")
@@ -92,14 +92,15 @@ async def test_nobody_can_hold_the_end_up(upstream: Simulator, tmp_path: Path):
         head = f"POST /v1/predictions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {installed.key}\r\n"
         writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{".encode())
         await writer.drain()
-        while "http_requests_in_flight 1.0" not in await metrics_of(gateway):
-            await asyncio.sleep(0.01)
+        async for _ in attempts():
+            if "http_requests_in_flight 1.0" in await metrics_of(gateway):
+                break
         gateway.signal(signal.SIGTERM)
         assert await gateway.ended() == 0
         await reader.read()
         writer.close()
 
 
-async def metrics_of(gateway: Process) -> str:
+async def metrics_of(gateway: ServingProcess) -> str:
     async with aiohttp.ClientSession() as session, session.get(f"{gateway.ops_url}/metrics") as answer:
         return await answer.text()

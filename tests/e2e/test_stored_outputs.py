@@ -10,13 +10,13 @@ from replicate.helpers import FileOutput
 
 from gateway.simulator import Simulator
 from gateway.simulator.models.image import paint
-from tests.gateway.test_sharing import Moved
+from tests.support.http_calls import metrics_of
 from tests.support.node import run_script
 from tests.support.python_client import python_client
 from tests.support.stack import Stack, start_gateway, start_upstream
+from tests.support.system_clocks import AdvancingClock
 from tests.support.tls import Door, tls_door
 from tests.support.upstream import creates, version_of
-from tests.support.wire import metrics_of
 
 LAKE = {"prompt": "a lake", "seed": 5, "width": 32, "height": 32, "num_outputs": 2}
 PICTURES = [paint("a lake", 5 + number, 32, 32) for number in range(2)]
@@ -40,7 +40,7 @@ async def upstream() -> AsyncIterator[Simulator]:
 @pytest.fixture
 async def later(upstream: Simulator, tmp_path: Path, door: Door) -> AsyncIterator[Stack]:
     """A gateway that copied a result's files two hours ago."""
-    clock = Moved(upstream)
+    clock = AdvancingClock(upstream)
     async with start_gateway(
         upstream,
         tmp_path,
@@ -72,8 +72,8 @@ def reference(upstream: Simulator) -> str:
 
 @pytest.mark.node
 @pytest.mark.usefixtures("clients")
-async def test_npm_replicate_reads_what_upstream_has_no_more(later: Stack, upstream: Simulator, door: Door):
-    """`run()` gives files, as if the model had just made them; upstream is not asked at all."""
+async def test_npm_replicate_reads_copies_that_upstream_deleted(later: Stack, upstream: Simulator, door: Door):
+    """`run()` gives files as if the model had just made them; upstream is not asked."""
     play = partial(run_script, "replicate.mjs", base_url=later.base_url, key=later.keys["alpha"])
     done = await play(
         "runToFiles",
@@ -91,10 +91,10 @@ async def test_npm_replicate_reads_what_upstream_has_no_more(later: Stack, upstr
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-async def test_pypi_replicate_reads_what_upstream_has_no_more(
+async def test_pypi_replicate_reads_copies_that_upstream_deleted(
     later: Stack, upstream: Simulator, door: Door, is_async: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    """And its key, which it shows to the host of every file, stays at home."""
+    """Its key, which it sends to every file's host, stays at the gateway."""
     monkeypatch.setenv("SSL_CERT_FILE", str(door.certificate))
     python = python_client(later.keys["alpha"], later.origin, is_async=is_async)
     try:

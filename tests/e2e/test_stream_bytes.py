@@ -9,8 +9,9 @@ import pytest
 
 from gateway.simulator import Simulator
 from tests.e2e.conftest import Play
+from tests.support.polling import until
 from tests.support.stack import Stack
-from tests.support.upstream import until, version_of
+from tests.support.upstream import version_of
 
 # Slow enough to be listened to while it runs, on a busy machine too; one that has ended is replayed.
 STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 64, "duration": 20.0}
@@ -31,10 +32,12 @@ async def created(gateway: Stack, version: str, given: dict[str, Any]) -> dict[s
 
 
 @pytest.mark.node
-async def test_a_stream_parses_alike_whole_and_letter_by_letter(
+async def test_stream_parses_equally_whole_and_byte_by_byte(
     play: Play, upstream: Simulator, gateway: Stack, storyteller: str
 ):
-    """No error, only the four names, an id on each, and the text of the prediction to the last blank and line break."""
+    """No error, only the four event names, an id on each, and the prediction's text to the last space and line
+    break.
+    """
     prediction = await created(gateway, storyteller, STORY)
     done = await play("sse.mjs", "read", url=prediction["urls"]["stream"])
     read = done.result
@@ -48,10 +51,10 @@ async def test_a_stream_parses_alike_whole_and_letter_by_letter(
 
 
 @pytest.mark.node
-async def test_what_upstream_says_is_passed_on_byte_for_byte(
+async def test_upstream_stream_is_passed_on_byte_for_byte(
     play: Play, upstream: Simulator, gateway: Stack, storyteller: str
 ):
-    """Beside comments, which keep a connection open, nothing is added, taken away or put in another order."""
+    """Except for comments, which keep a connection open, nothing is added, removed or reordered."""
     prediction = await created(gateway, storyteller, STORY)
     through = await play("sse.mjs", "read", url=prediction["urls"]["stream"])
     await until(lambda: upstream.predictions[0].terminal)
@@ -66,10 +69,8 @@ async def test_what_upstream_says_is_passed_on_byte_for_byte(
 
 
 @pytest.mark.node
-async def test_a_stream_resumes_after_the_last_event_that_was_seen(
-    play: Play, upstream: Simulator, gateway: Stack, storyteller: str
-):
-    """`Last-Event-ID`, as a browser sends it when it comes back: the rest, and nothing twice."""
+async def test_stream_resumes_after_last_event_id(play: Play, upstream: Simulator, gateway: Stack, storyteller: str):
+    """`Last-Event-ID`, as a browser sends it when it reconnects: the rest, and nothing twice."""
     prediction = await created(gateway, storyteller, STORY)
     url = prediction["urls"]["stream"]
     full = (await play("sse.mjs", "read", url=url)).result["whole"]["events"]
@@ -79,8 +80,8 @@ async def test_a_stream_resumes_after_the_last_event_that_was_seen(
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))
-async def test_httpx_sse_reads_what_it_would_read_of_upstream(upstream: Simulator, gateway: Stack, model: str):
-    """The parser of another stack: every field of every event is the same through the gateway as past it."""
+async def test_httpx_sse_reads_the_same_as_from_upstream(upstream: Simulator, gateway: Stack, model: str):
+    """An independent parser: every field of every event is the same through the gateway and directly."""
     prediction = await created(gateway, version_of(upstream, model), MODELS[model])
     through = await read_events(prediction["urls"]["stream"])
     await until(lambda: upstream.predictions[0].terminal)
@@ -98,10 +99,10 @@ async def test_httpx_sse_reads_what_it_would_read_of_upstream(upstream: Simulato
 
 @pytest.mark.node
 @pytest.mark.parametrize("model", sorted(MODELS))
-async def test_eventsource_parser_reads_what_it_would_read_of_upstream(
+async def test_eventsource_parser_reads_the_same_as_from_upstream(
     play: Play, upstream: Simulator, gateway: Stack, model: str
 ):
-    """The parser that most JavaScript clients have inside, for text, for files, and for a model that fails."""
+    """The parser inside most JavaScript clients, for text, for files and for a failed run."""
     prediction = await created(gateway, version_of(upstream, model), MODELS[model])
     url = prediction["urls"]["stream"]
     assert ("/v1/files/" in url) == (model == "acme/frames")

@@ -12,9 +12,9 @@ from gateway.store.sqlite import SQLiteStore
 from gateway.webhooks.secrets import WebhookSecrets
 from tests.e2e.conftest import Play
 from tests.support.python_client import python_client
-from tests.support.receiver import Message, Receiver, start_receiver
 from tests.support.stack import Stack, start_gateway
 from tests.support.upstream import version_of
+from tests.support.webhook_receiver import Message, Receiver, start_receiver
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def parts(message: Message) -> dict[str, str]:
 
 
 @pytest.mark.node
-async def test_npm_replicate_validates_what_arrives(replicate_js: Play, gateway: Stack, receiver: Receiver):
-    """`validateWebhook` with `webhooks.default.secret.get()`, as the documentation has it."""
+async def test_npm_replicate_validates_webhooks(replicate_js: Play, gateway: Stack, receiver: Receiver):
+    """`validateWebhook` with `webhooks.default.secret.get()`, as documented."""
     message = parts(await told(gateway, receiver))
     assert (await replicate_js("validate", message=message)).result["isValid"] is True
     assert (await replicate_js("validate", message=message | {"body": message["body"] + " "})).result[
@@ -64,7 +64,7 @@ async def test_npm_replicate_validates_what_arrives(replicate_js: Play, gateway:
     assert (await replicate_js("validate", message=message, team="beta")).result["isValid"] is False
 
 
-async def test_pypi_replicate_validates_what_arrives(gateway: Stack, receiver: Receiver, is_async: bool):
+async def test_pypi_replicate_validates_webhooks(gateway: Stack, receiver: Receiver, is_async: bool):
     """`Webhooks.validate` with `webhooks.default.secret()`."""
     client = python_client(gateway.keys["alpha"], gateway.origin, is_async=is_async)
     message = await told(gateway, receiver)
@@ -77,10 +77,8 @@ async def test_pypi_replicate_validates_what_arrives(gateway: Stack, receiver: R
 
 
 @pytest.mark.node
-async def test_both_validate_with_either_secret_while_one_takes_over(
-    replicate_js: Play, gateway: Stack, receiver: Receiver
-):
-    """A secret is rotated beside the gateway that serves: nothing restarts, and no receiver misses a message."""
+async def test_both_secrets_validate_during_a_rotation(replicate_js: Play, gateway: Stack, receiver: Receiver):
+    """A secret is rotated beside a gateway that serves: nothing restarts, and no receiver misses a message."""
     old = (await replicate_js("validate", message=parts(await told(gateway, receiver)))).result["key"]
     store = SQLiteStore(gateway.database)
     await store.open()

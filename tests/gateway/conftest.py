@@ -1,9 +1,9 @@
-"""The stack of the edge tests, wrapped in canaries: what leaves the gateway is searched, and no crash is missed."""
+"""Fixtures of the whole-gateway tests: all output is scanned for secrets, and no logged error is allowed."""
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -11,18 +11,18 @@ from typing import Any, cast
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.canary import CANARIES, Canaries, Listener
-from tests.support.installation import Installation, install
-from tests.support.stack import Stack, start_gateway, start_upstream
-from tests.support.wire import PAGE, metrics_of
+from tests.support.access_log import access_log
+from tests.support.http_calls import PAGE, metrics_of
+from tests.support.installation import TEAMS, Installation, install
+from tests.support.s3 import outputs_url, s3
+from tests.support.secret_scanner import SCANNER, LogScanner, SecretScanner
+from tests.support.stack import OpenGateway, Stack, start_gateway, start_upstream
 
-TEAMS = ("alpha", "beta")
-
-OpenGateway = Callable[..., AbstractAsyncContextManager[Stack]]
+__all__ = ["access_log", "outputs_url", "s3"]
 
 
 class Elsewhere:
-    """The simulator, but for the address that the gateway is given."""
+    """The simulator, with another address for the gateway to use."""
 
     def __init__(self, upstream: Simulator, base_url: str) -> None:
         self._upstream = upstream
@@ -33,10 +33,10 @@ class Elsewhere:
 
 
 @pytest.fixture(autouse=True)
-def listener() -> Iterator[Listener]:
-    """Hear all logs. A test that means something to be logged as an error clears `crashes` itself."""
-    CANARIES.clear()
-    heard, root = Listener(), logging.getLogger()
+def log_scanner() -> Iterator[LogScanner]:
+    """Fail the test if an error is logged. A test that expects one clears `errors` itself."""
+    SCANNER.clear()
+    heard, root = LogScanner(), logging.getLogger()
     before = {name: logging.getLogger(name).level for name in ("", "asyncio", "aiohttp", "gateway")}
     root.addHandler(heard)
     for name in before:
@@ -45,35 +45,35 @@ def listener() -> Iterator[Listener]:
     root.removeHandler(heard)
     for name, level in before.items():
         logging.getLogger(name).setLevel(level)
-    assert not heard.crashes, "\n".join(heard.crashes)
-    assert not CANARIES.found
+    assert not heard.errors, "\n".join(heard.errors)
+    assert not SCANNER.found
 
 
 @pytest.fixture
-def canaries(listener: Listener) -> Canaries:
-    """The secrets that are searched for."""
-    return CANARIES
+def secret_scanner(log_scanner: LogScanner) -> SecretScanner:
+    """The scanner that searches for this test's secrets."""
+    return SCANNER
 
 
 @pytest.fixture
-async def upstream(canaries: Canaries) -> AsyncIterator[Simulator]:
-    """A simulator, twenty times as fast as life, with a fresh token."""
+async def upstream(secret_scanner: SecretScanner) -> AsyncIterator[Simulator]:
+    """A simulator at twenty times normal speed, with a fresh token."""
     async with start_upstream(max_body_logged=256 * 1024) as simulator:
-        canaries.add("the account's token", simulator.token)
+        secret_scanner.add("the account's token", simulator.token)
         yield simulator
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder for the store, in memory where there is such a place: these tests have no power cuts to survive."""
+    """A folder for the store, in memory if possible: these tests do not need durable writes."""
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as made:
         yield Path(made)
 
 
 @pytest.fixture
-def open_gateway(upstream: Simulator, folder: Path, canaries: Canaries) -> OpenGateway:
-    """Start gateways before the simulator, or before `base_url`. Each is searched for canaries when it is closed."""
+def open_gateway(upstream: Simulator, folder: Path, secret_scanner: SecretScanner) -> OpenGateway:
+    """Start gateways in front of the simulator, or of `base_url`. Each is scanned for secrets when it closes."""
 
     @asynccontextmanager
     async def start(**overrides: Any) -> AsyncIterator[Stack]:
@@ -83,28 +83,28 @@ def open_gateway(upstream: Simulator, folder: Path, canaries: Canaries) -> OpenG
         teams["alpha"] = {"origins": [PAGE]} | teams.get("alpha", {})
         async with start_gateway(before, folder, teams=teams, **overrides) as stack:
             for name, key in stack.keys.items():
-                canaries.add(f"the key of {name}", key)
+                secret_scanner.add(f"the key of {name}", key)
             yield stack
             if stack.config.ops.token is None:
-                canaries.look_through("the metrics", (await metrics_of(stack)).encode())
-            canaries.look_through_folder(folder)
-        canaries.look_through_folder(folder)
-        canaries.look_through_upstream(upstream)
+                secret_scanner.scan("the metrics", (await metrics_of(stack)).encode())
+            secret_scanner.scan_folder(folder)
+        secret_scanner.scan_folder(folder)
+        secret_scanner.scan_upstream_requests(upstream)
 
     return start
 
 
 @pytest.fixture
 async def gateway(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
-    """A gateway with the teams alpha (which has a page) and beta, and an operator."""
+    """A gateway with the teams alpha (which lists an origin), beta and operator."""
     async with open_gateway() as stack:
         yield stack
 
 
 @pytest.fixture
-def installation(upstream: Simulator, tmp_path: Path, canaries: Canaries) -> Installation:
-    """A gateway to be started and killed, with two teams."""
+def installation(upstream: Simulator, tmp_path: Path, secret_scanner: SecretScanner) -> Installation:
+    """A gateway process that the test starts and kills, with two teams."""
     installed = install(upstream, tmp_path, TEAMS)
     for team, key in installed.keys.items():
-        canaries.add(f"the key of {team}", key)
+        secret_scanner.add(f"the key of {team}", key)
     return installed

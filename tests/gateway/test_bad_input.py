@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.conftest import OpenGateway
+from tests.support.http_calls import Reply, assert_problem, exchange, hang_up_after, parse, raw_request, send_raw
 from tests.support.samples import FORM, HEX, content, form
-from tests.support.stack import Stack
-from tests.support.wire import Reply, assert_problem, exchange, hang_up_after, parse, send_raw, spell
+from tests.support.stack import OpenGateway, Stack
 
 MAX_BODY = 64 * 1024
 MAX_UPLOAD = 256 * 1024
@@ -55,20 +54,20 @@ GOOD = body('{"version":"V","input":{}}')
 
 MALFORMED = [
     create_row("no body", 400, "JSON: EOF", b""),
-    create_row("blanks only", 400, "JSON: EOF", b"  \n"),
-    create_row("half an object", 400, "JSON", body('{"version":"V","input":{')),
+    create_row("spaces only", 400, "JSON: EOF", b"  \n"),
+    create_row("a truncated object", 400, "JSON", body('{"version":"V","input":{')),
     create_row("two objects", 400, "JSON", GOOD + GOOD),
     create_row("trailing comma", 400, "JSON", body('{"version":"V","input":{},}')),
     create_row("single quotes", 400, "JSON", b"{'version':'x'}"),
     create_row("a form", 400, "JSON", b"version=x&input=y"),
-    create_row("bytes", 400, "JSON", bytes(range(128, 256))),
-    create_row("a lone surrogate half", 400, "JSON", b'{"version":"\xed\xa0\x80","input":{}}'),
+    create_row("random bytes", 400, "JSON", bytes(range(128, 256))),
+    create_row("a lone surrogate", 400, "JSON", b'{"version":"\xed\xa0\x80","input":{}}'),
     create_row("UTF-16", 400, "JSON", GOOD.decode().encode("utf-16")),
     create_row("a byte order mark", 400, "JSON", b"\xef\xbb\xbf" + GOOD),
     create_row("NaN", 400, "JSON", body('{"version":"V","input":{"a":NaN}}')),
     create_row("control characters in a string", 400, "JSON", body('{"version":"V","input":{"a":"\x01"}}')),
-    create_row("nested without end", 400, "JSON", b'{"input":' + b"[" * 30_000),
-    create_row("nested deeply, and closed", 400, "JSON", b'{"input":' + b"[" * 30_000 + b"]" * 30_000 + b"}"),
+    create_row("unclosed nesting", 400, "JSON", b'{"input":' + b"[" * 30_000),
+    create_row("deep nesting", 400, "JSON", b'{"input":' + b"[" * 30_000 + b"]" * 30_000 + b"}"),
     create_row("an array", 400, "expected an object, got array", b"[]"),
     create_row("a string", 400, "expected an object, got string", b'"x"'),
     create_row("a number", 400, "expected an object, got number", b"7"),
@@ -85,10 +84,10 @@ WRONG = [
     create_row("version a number", 422, "Expected: string, given: number", b'{"version":7,"input":{}}', "version"),
     create_row("version null", 422, "Expected: string, given: null", b'{"version":null,"input":{}}', "version"),
     create_row("version empty", 422, "version is", b'{"version":"","input":{}}', "version"),
-    create_row("version in capitals", 422, "version is", body('{"version":"V","input":{}}').upper().replace(
+    create_row("version in upper case", 422, "version is", body('{"version":"V","input":{}}').upper().replace(
         b'"VERSION"', b'"version"').replace(b'"INPUT"', b'"input"'), "version"),
     create_row("version a path", 422, "version is", b'{"version":"../account","input":{}}', "version"),
-    create_row("version with a slash more", 422, "version is", b'{"version":"a/b/c","input":{}}', "version"),
+    create_row("version with an extra slash", 422, "version is", b'{"version":"a/b/c","input":{}}', "version"),
     create_row("version with a line break", 422, "version is", b'{"version":"acme/slow\\n","input":{}}', "version"),
     create_row("version with a null", 422, "version is", b'{"version":"acme/sl\\u0000w","input":{}}', "version"),
     create_row("version too short", 422, "version is", b'{"version":"acme/slow:abc","input":{}}', "version"),
@@ -122,7 +121,7 @@ WRONG = [
                body('{"version":"V","input":{},"webhook_events_filter":[1]}'), "webhook_events_filter"),
     create_row("events unknown", 422, "must be one of",
                body('{"version":"V","input":{},"webhook_events_filter":["end"]}'), "webhook_events_filter"),
-    create_row("many things at once", 422, "stream", body('{"version":7,"input":[],"stream":1,"x":0}'),
+    create_row("several mistakes at once", 422, "stream", body('{"version":7,"input":[],"stream":1,"x":0}'),
                "", "input", "version", "stream"),
     create_row("a version on the model's route", 422, "Additional property version is not allowed", GOOD, "",
                target="/v1/models/acme/official-storyteller/predictions"),
@@ -130,18 +129,18 @@ WRONG = [
                target="/v1/deployments/acme/story-service/predictions"),
     create_row("a training without destination", 422, "destination is required", b'{"input":{}}', "",
                target=f"/v1/models/acme/storyteller/versions/{HEX}/trainings"),
-    create_row("a training to nowhere", 422, "owner/name", b'{"input":{},"destination":"x"}', "destination",
+    create_row("a training to a bad destination", 422, "owner/name", b'{"input":{},"destination":"x"}', "destination",
                target=f"/v1/models/acme/storyteller/versions/{HEX}/trainings"),
-    create_row("a token for a text of seconds", 422, "ttl_seconds", b'{"ttl_seconds":"60"}', "ttl_seconds",
+    create_row("a token with text as its lifetime", 422, "ttl_seconds", b'{"ttl_seconds":"60"}', "ttl_seconds",
                target="/gateway/tokens"),
     create_row("a token with an unknown field", 422, "other", b'{"ttl_seconds":60,"other":1}', "",
                target="/gateway/tokens"),
     create_row("a token for a year", 422, "from 10 to 3600", b'{"ttl_seconds":31536000}', "ttl_seconds",
                target="/gateway/tokens"),
-    create_row("a token for less than nothing", 422, "from 10 to 3600", b'{"ttl_seconds":-1}', "ttl_seconds",
+    create_row("a token with a negative lifetime", 422, "from 10 to 3600", b'{"ttl_seconds":-1}', "ttl_seconds",
                target="/gateway/tokens"),
-    create_row("a token that is no JSON", 400, "JSON", b"{", target="/gateway/tokens"),
-    create_row("a token for nobody", 422, "user", b'{"ttl_seconds":60,"user":""}', "user", target="/gateway/tokens"),
+    create_row("a token request that is no JSON", 400, "JSON", b"{", target="/gateway/tokens"),
+    create_row("a token for no user", 422, "user", b'{"ttl_seconds":60,"user":""}', "user", target="/gateway/tokens"),
 ]  # fmt: skip
 
 
@@ -177,23 +176,23 @@ HEADERS = [
     header_row("Content-Encoding", "x-gzip", 415, "content coding"),
     header_row("Content-Encoding", "gzip", 400, "could not be read"),
     header_row("Content-Encoding", "deflate", 400, "could not be read"),
-    Row("gzip that is cut", 400, "", headers=(JSON, ("Content-Encoding", "gzip")), body=gzip.compress(GOOD * 100)[:60]),
+    Row("truncated gzip", 400, "", headers=(JSON, ("Content-Encoding", "gzip")), body=gzip.compress(GOOD * 100)[:60]),
     header_row("Expect", "200-ok", 417, "Expectation"),
     header_row("Expect", b"\xff", 417, "Expectation"),
 ]  # fmt: skip
 
 SIZES = [
-    Row("a body larger than said to be taken", 413, str(MAX_BODY), body=b" " * (MAX_BODY + 1)),
-    Row("a body larger than taken, in chunks", 413, str(MAX_BODY), body=b" " * (MAX_BODY + 1), chunked=True),
+    Row("a body over the limit", 413, str(MAX_BODY), body=b" " * (MAX_BODY + 1)),
+    Row("a chunked body over the limit", 413, str(MAX_BODY), body=b" " * (MAX_BODY + 1), chunked=True),
     Row("a gzip bomb", 413, str(MAX_BODY), headers=(JSON, ("Content-Encoding", "gzip")),
         body=gzip.compress(b" " * 40_000_000, 9)[: MAX_BODY - 1]),
     Row("a gzip bomb in chunks", 413, str(MAX_BODY), headers=(JSON, ("Content-Encoding", "gzip")),
         body=gzip.compress(b" " * 20_000_000, 9), chunked=True),
     Row("a deflate bomb", 413, str(MAX_BODY), headers=(JSON, ("Content-Encoding", "deflate")),
         body=zlib.compress(b" " * 20_000_000, 9)),
-    Row("search words without end", 413, str(MAX_BODY), method="QUERY", target="/v1/models",
+    Row("an endless search", 413, str(MAX_BODY), method="QUERY", target="/v1/models",
         headers=(("Content-Type", "text/plain"),), body=b"a" * (MAX_BODY + 1)),
-    Row("a patch without end", 413, str(MAX_BODY), method="PATCH", target="/v1/models/acme/storyteller",
+    Row("an endless patch", 413, str(MAX_BODY), method="PATCH", target="/v1/models/acme/storyteller",
         body=b" " * (MAX_BODY + 1), chunked=True),
 ]  # fmt: skip
 
@@ -335,9 +334,9 @@ def files_of(stack: Stack) -> int:
 
 def pieces(row: Row, key: str) -> bytes | list[bytes]:
     if not row.chunked:
-        return spell(row.method, row.target, row.headers, row.body, key=key)
+        return raw_request(row.method, row.target, row.headers, row.body, key=key)
     assert row.body is not None
-    head = spell(row.method, row.target, (*row.headers, ("Transfer-Encoding", "chunked")), key=key)
+    head = raw_request(row.method, row.target, (*row.headers, ("Transfer-Encoding", "chunked")), key=key)
     size = 8192
     cut = [row.body[at : at + size] for at in range(0, len(row.body), size)]
     return [head, *(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in cut), b"0\r\n\r\n"]
@@ -349,8 +348,8 @@ BATCHES = [ROWS[at : at + BATCH] for at in range(0, len(ROWS), BATCH)]
 
 
 @pytest.mark.parametrize("rows", BATCHES, ids=lambda rows: f"from {rows[0]} to {rows[-1]}"[:120])
-async def test_bad_input_gets_a_clear_problem_and_goes_nowhere(small: Stack, rows: list[Row]):
-    """A slip of a caller is told in Replicate's words, page included, and costs nothing upstream."""
+async def test_bad_input_gets_a_problem_document_and_reaches_no_upstream(small: Stack, rows: list[Row]):
+    """A caller's mistake is reported in Replicate's words, readable by a page, and costs nothing upstream."""
     for row in rows:
         reply = await send_raw(small, pieces(row, small.keys["alpha"]))
         try:
@@ -377,86 +376,92 @@ def judge(stack: Stack, row: Row, reply: Reply) -> None:
 
 
 HEADS: list[tuple[str, bytes, int]] = [
-    ("bytes that are no request", bytes(range(256)), 400),
+    ("all byte values", bytes(range(256)), 400),
     ("a TLS handshake", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), 400),
-    ("HTTP of the first days", b"GET /v1/account\r\n\r\n", 401),
+    ("an HTTP/0.9 request", b"GET /v1/account\r\n\r\n", 401),
     ("an unknown method", b"FROB /v1/account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     ("a path that is not ASCII", "GET /v1/models/acme/caf\u00e9 HTTP/1.1\r\nHost: a\r\n\r\n".encode(), 400),
-    ("a path that is no text", b"GET /v1/models/acme/\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    ("a query that is no text", b"GET /v1/search?query=\xff HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    ("an HTTP version to come", b"GET /v1/account HTTP/9.9\r\n\r\n", 400),
-    ("HTTP/2's greeting", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    ("a path of invalid UTF-8", b"GET /v1/models/acme/\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("a query of invalid UTF-8", b"GET /v1/search?query=\xff HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("HTTP version 9.9", b"GET /v1/account HTTP/9.9\r\n\r\n", 400),
+    ("an HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     ("a header without a colon", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nnonsense\r\n\r\n", 400),
-    ("a blank in a header's name", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX y: z\r\n\r\n", 400),
+    ("a space in a header name", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX y: z\r\n\r\n", 400),
     ("a folded header", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n", 400),
     ("a null in a header", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX: y\x00z\r\n\r\n", 400),
     ("two lengths", b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
-    ("a length below nothing", b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
-    ("a length and chunks",
+    ("a negative length", b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+    ("a length and chunked coding",
      b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
     ("an unknown transfer coding",
      b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
     ("two hosts", b"GET /v1/predictions HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-    ("a blank in the path", b"GET /v1/ account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    ("a line too long", b"GET /v1/" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    ("a header too long", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 400),
-    ("headers too many", b"GET /v1/account HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 5_000 + b"\r\n", 400),
+    ("a space in the path", b"GET /v1/ account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("a too long line", b"GET /v1/" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("a too long header", b"GET /v1/account HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 400),
+    ("too many headers", b"GET /v1/account HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 5_000 + b"\r\n", 400),
     ("an authority with an open bracket", b"GET http://[::1/v1/account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    ("a coding that is not undone here",
+    ("an unsupported content coding",
      b"POST /v1/predictions HTTP/1.1\r\nHost: a\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}", 415),
-    ("a port that is none", b"GET http://a:b/v1/account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("an invalid port", b"GET http://a:b/v1/account HTTP/1.1\r\nHost: a\r\n\r\n", 400),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("data", "status"), [row[1:] for row in HEADS], ids=[row[0] for row in HEADS])
-async def test_bytes_that_are_no_request_get_a_problem_too(small: Stack, data: bytes, status: int):
-    """Whatever a scanner sends, the answer is JSON without a traceback, and the gateway goes on."""
+async def test_malformed_request_bytes_get_a_problem_document(small: Stack, data: bytes, status: int):
+    """Whatever a port scanner sends, the response is JSON without a traceback, and the gateway goes on."""
     reply = await send_raw(small, data)
     assert_problem(reply, status, origin=None)
     assert not len(small.upstream.requests)
-    again = await send_raw(small, spell("GET", "/healthz"))
+    again = await send_raw(small, raw_request("GET", "/healthz"))
     assert again.status == 200
 
 
 @pytest.mark.parametrize(
     "host", ["", "a b", "a/b", "a@b", "a:b", "a:123456", "[::1", "a\\b", "exa\u00e4mple", "a?b", ".a"]
 )
-async def test_a_bad_host_is_refused_where_links_would_carry_it(small: Stack, host: str):
-    """A link that leads to nowhere, or to somebody's trap, is worse than an error."""
-    reply = await send_raw(small, spell("GET", "/v1/predictions", host=host, key=small.keys["alpha"]))
+async def test_bad_host_header_is_refused_where_links_would_contain_it(small: Stack, host: str):
+    """A link that leads nowhere, or to an attacker's host, is worse than an error."""
+    reply = await send_raw(small, raw_request("GET", "/v1/predictions", host=host, key=small.keys["alpha"]))
     assert_problem(reply, 400, origin=None)
     assert not len(small.upstream.requests)
 
 
-async def test_no_host_at_all_is_refused_too(small: Stack):
-    """HTTP/1.0 needs no Host, but then there is no address for links."""
-    reply = await send_raw(small, spell("GET", "/v1/predictions", host=None, version="1.0", key=small.keys["alpha"]))
+async def test_missing_host_header_is_refused(small: Stack):
+    """HTTP/1.0 needs no Host, but then the gateway has no address for its links."""
+    reply = await send_raw(
+        small, raw_request("GET", "/v1/predictions", host=None, version="1.0", key=small.keys["alpha"])
+    )
     assert "Host" in assert_problem(reply, 400)["detail"]
 
 
-async def test_a_body_that_never_comes_whole_does_no_harm(small: Stack):
-    """A caller whose line breaks within a body leaves no trace, and no traceback."""
+async def test_incomplete_body_leaves_no_trace(small: Stack):
+    """A caller who disconnects in the middle of a body leaves no record and no traceback."""
     key = small.keys["alpha"]
-    cut = spell("POST", "/v1/predictions", [JSON, ("Content-Length", "1000")], key=key) + b'{"version"'
-    form_cut = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "9000")], key=key) + content()
-    chunk_cut = spell("POST", "/v1/predictions", [JSON, ("Transfer-Encoding", "chunked")], key=key) + b"5\r\nab"
-    bad_chunk = spell("POST", "/v1/predictions", [JSON, ("Transfer-Encoding", "chunked")], key=key) + b"zz\r\nab\r\n"
+    cut = raw_request("POST", "/v1/predictions", [JSON, ("Content-Length", "1000")], key=key) + b'{"version"'
+    form_cut = (
+        raw_request("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "9000")], key=key) + content()
+    )
+    chunk_cut = raw_request("POST", "/v1/predictions", [JSON, ("Transfer-Encoding", "chunked")], key=key) + b"5\r\nab"
+    bad_chunk = (
+        raw_request("POST", "/v1/predictions", [JSON, ("Transfer-Encoding", "chunked")], key=key) + b"zz\r\nab\r\n"
+    )
     for data in (cut, form_cut, chunk_cut, bad_chunk):
         await hang_up_after(small, data)
-    assert (await send_raw(small, spell("GET", "/v1/account", key=key))).status == 200
+    assert (await send_raw(small, raw_request("GET", "/v1/account", key=key))).status == 200
     assert not small.upstream.predictions
     assert not files_of(small)
 
 
-async def test_many_requests_on_one_connection_are_answered_in_order(small: Stack):
-    """Bad requests on a connection do not spoil the good ones after them."""
+async def test_pipelined_requests_are_answered_in_order(small: Stack):
+    """Bad requests on a connection do not affect the good ones after them."""
     key = small.keys["alpha"]
     requests = [
-        spell("GET", "/v1/account", key=key),
-        spell("GET", "/v1/nothing", key=key),
-        spell("POST", "/v1/predictions", [JSON], b"{", key=key),
-        spell("GET", "/v1/account"),
-        spell("GET", "/v1/account", key=key),
+        raw_request("GET", "/v1/account", key=key),
+        raw_request("GET", "/v1/nothing", key=key),
+        raw_request("POST", "/v1/predictions", [JSON], b"{", key=key),
+        raw_request("GET", "/v1/account"),
+        raw_request("GET", "/v1/account", key=key),
     ]
     whole = b"".join(request.replace(b"Connection: close\r\n", b"") for request in requests[:-1]) + requests[-1]
     received = await exchange(small, whole)
@@ -464,15 +469,15 @@ async def test_many_requests_on_one_connection_are_answered_in_order(small: Stac
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/deployments"])
-async def test_a_relayed_write_that_is_no_json_stays_here(small: Stack, path: str):
-    """What cannot be understood is not sent on with the account's rights."""
+async def test_relayed_write_with_invalid_json_is_refused(small: Stack, path: str):
+    """A body that cannot be parsed is not sent on with the account's rights."""
     for data in (b"", b"{", b"[]", b"null", b'{"owner":\xff}'):
-        reply = await send_raw(small, spell("POST", path, [JSON], data, key=small.keys["alpha"]))
+        reply = await send_raw(small, raw_request("POST", path, [JSON], data, key=small.keys["alpha"]))
         assert_problem(reply, 400)
     assert not len(small.upstream.requests)
 
 
-def test_the_reader_of_answers_refuses_what_is_none():
-    """The tests' own ruler is straight."""
+def test_test_parser_rejects_what_is_no_response():
+    """The parser that these tests use fails on what is not a complete HTTP response."""
     with pytest.raises(AssertionError):
         parse(b"garbage")

@@ -10,10 +10,9 @@ import pytest
 from gateway.http.route import Route
 from gateway.http.routes import OWN, PREFIXES, PUBLIC
 from gateway.simulator import Fault
-from tests.gateway.conftest import OpenGateway
+from tests.support.http_calls import PAGE, STRANGER, Reply, ask, raw_request, send_raw
 from tests.support.samples import create, fill
-from tests.support.stack import Stack
-from tests.support.wire import PAGE, STRANGER, Reply, ask, send_raw, spell
+from tests.support.stack import OpenGateway, Stack
 
 CLIENTS_SEND = (
     "authorization", "content-type", "prefer", "cancel-after", "user-agent", "x-stainless-arch", "x-stainless-lang",
@@ -39,8 +38,8 @@ def words(reply: Reply, name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("route", [*PUBLIC, *OWN], ids=lambda route: f"{route.method} {route.name}")
-async def test_a_preflight_needs_no_key(gateway: Stack, route: Route):
-    """A browser asks before it sends the key; without an answer, no page works at all."""
+async def test_preflight_needs_no_key(gateway: Stack, route: Route):
+    """A browser sends the preflight before the key; without an answer no page works."""
     for prefix in PREFIXES if route in PUBLIC else ("",):
         reply = await preflight(gateway, route.method, prefix + fill(route.path))
         assert reply.status == 204
@@ -66,8 +65,8 @@ async def test_a_preflight_needs_no_key(gateway: Stack, route: Route):
         ("GET", "/v1/files/rgws-" + "a" * 52, "cache-control,last-event-id,user-agent"),
     ],
 )
-async def test_a_preflight_of_firefox_is_granted(gateway: Stack, method: str, path: str, asked: str):
-    """Small letters, in the order of the alphabet, User-Agent among them: each header is allowed by its own name."""
+async def test_preflight_as_firefox_sends_it_is_granted(gateway: Stack, method: str, path: str, asked: str):
+    """Lower-case names in alphabetical order, User-Agent among them: each header is allowed by name."""
     headers = {
         "Origin": PAGE,
         "Access-Control-Request-Method": method,
@@ -90,13 +89,13 @@ def words_of(header: str) -> set[str]:
 
 @pytest.mark.parametrize("origin", [STRANGER, "null", PAGE + ".evil.net", "", "http://app.example.com", "*",
                                     PAGE + "\u0430", "https://APP.example.com.evil.net"])  # fmt: skip
-async def test_a_page_that_is_not_listed_gets_no_word(gateway: Stack, origin: str):
-    """A stranger's page learns nothing, and the answer says that it depends on the origin."""
+async def test_preflight_of_an_unlisted_origin_gets_no_cors_headers(gateway: Stack, origin: str):
+    """An unlisted page learns nothing, and the response varies by origin."""
     for reply in (
-        await send_raw(gateway, spell("OPTIONS", "/v1/predictions", [("Access-Control-Request-Method", "POST")],
+        await send_raw(gateway, raw_request("OPTIONS", "/v1/predictions", [("Access-Control-Request-Method", "POST")],
                                       origin=origin)),
-        await send_raw(gateway, spell("GET", "/v1/account", key=gateway.keys["alpha"], origin=origin)),
-        await send_raw(gateway, spell("GET", "/v1/account", origin=origin)),
+        await send_raw(gateway, raw_request("GET", "/v1/account", key=gateway.keys["alpha"], origin=origin)),
+        await send_raw(gateway, raw_request("GET", "/v1/account", origin=origin)),
     ):  # fmt: skip
         granted = [name for name in reply.headers if name.lower().startswith("access-control-allow-o")]
         assert not granted
@@ -104,8 +103,8 @@ async def test_a_page_that_is_not_listed_gets_no_word(gateway: Stack, origin: st
         assert "Origin" in reply.headers["Vary"]
 
 
-async def test_the_origins_letters_may_be_large(gateway: Stack):
-    """Hosts have no case; the origin is named back as it came."""
+async def test_origin_is_matched_without_regard_to_case(gateway: Stack):
+    """Hosts have no case; the origin is echoed as it came."""
     reply = await ask(gateway, "GET", "/v1/account", headers={"Origin": "https://APP.example.com"})
     assert reply.headers["Access-Control-Allow-Origin"] == "https://APP.example.com"
 
@@ -127,8 +126,8 @@ async def hasty(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
         yield stack
 
 
-async def test_answers_and_errors_of_every_sort_can_be_read_by_the_page(hasty: Stack):
-    """A page can show what went wrong, instead of `TypeError: Failed to fetch`."""
+async def test_responses_and_errors_are_readable_by_a_listed_page(hasty: Stack):
+    """A page can show what went wrong instead of `TypeError: Failed to fetch`."""
     page = {"Origin": PAGE}
     hasty.upstream.faults.set(Fault("html_error", operation="account.get"))
     replies = {
@@ -154,7 +153,7 @@ async def test_answers_and_errors_of_every_sort_can_be_read_by_the_page(hasty: S
     assert (throttled.status, throttled.headers["Retry-After"]) == (429, "7")
 
 
-async def test_a_stream_can_be_read_by_the_page_of_its_team(gateway: Stack):
+async def test_stream_is_readable_by_the_pages_of_its_team(gateway: Stack):
     """EventSource sends no key; the ticket's team says which pages may read."""
     url = (await create(gateway, model="acme/storyteller")).json["urls"]["stream"]
     assert_readable(await ask(gateway, "GET", url, key=None, headers={"Origin": PAGE}))
@@ -165,15 +164,15 @@ async def test_a_stream_can_be_read_by_the_page_of_its_team(gateway: Stack):
     assert "Access-Control-Allow-Origin" not in not_its.headers
 
 
-async def test_the_page_of_one_team_cannot_use_another_teams_key(gateway: Stack):
-    """Beta lists no page, so an answer to beta's key is for no page."""
+async def test_page_of_one_team_cannot_use_another_teams_key(gateway: Stack):
+    """Beta lists no page, so a response to beta's key is readable by no page."""
     reply = await ask(gateway, "GET", "/v1/account", key="beta", headers={"Origin": PAGE})
     assert reply.status == 200
     assert "Access-Control-Allow-Origin" not in reply.headers
 
 
-async def test_a_list_that_says_any_page_gives_no_credentials(open_gateway: OpenGateway):
-    """`*` with credentials would be every site acting for everybody; browsers refuse it, and so do we."""
+async def test_wildcard_origin_allows_no_credentials(open_gateway: OpenGateway):
+    """`*` with credentials would let every site act for every user; browsers refuse it, and so does the gateway."""
     async with open_gateway(teams={"beta": {"origins": ["*"]}}) as stack:
         for reply in (
             await ask(stack, "GET", "/v1/account", key="beta", headers={"Origin": STRANGER}),
@@ -187,19 +186,19 @@ async def test_a_list_that_says_any_page_gives_no_credentials(open_gateway: Open
         assert_readable(await ask(stack, "GET", "/v1/account", headers={"Origin": PAGE}))
 
 
-async def test_vary_is_said_where_there_is_no_origin_too(gateway: Stack):
-    """A cache between must not give one page's answer to another."""
+async def test_vary_is_sent_without_an_origin_too(gateway: Stack):
+    """A cache in between must not give one page's response to another."""
     for path in ("/v1/account", "/v1/models", "/healthz", "/v1/nothing"):
         reply = await ask(gateway, "GET", path)
         assert "Origin" in reply.headers["Vary"]
         assert "Access-Control-Allow-Origin" not in reply.headers
 
 
-async def test_an_options_request_that_is_no_preflight_is_answered(gateway: Stack):
-    """Monitors ask OPTIONS; so does a curious hand. It runs nothing."""
+async def test_options_request_that_is_no_preflight_is_answered(gateway: Stack):
+    """Monitoring sends OPTIONS; it runs nothing."""
     reply = await ask(gateway, "OPTIONS", "/v1/predictions", key=None)
     assert reply.status == 204
     assert "POST" in reply.headers["Allow"]
-    star = await send_raw(gateway, spell("OPTIONS", "*"))
+    star = await send_raw(gateway, raw_request("OPTIONS", "*"))
     assert star.status in (204, 404)
     assert not len(gateway.upstream.requests)

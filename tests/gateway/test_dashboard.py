@@ -18,10 +18,9 @@ from gateway.dashboard.render import usd
 from gateway.domain.records import Key
 from gateway.http.ops import dashboard, dashboard_streams
 from gateway.store.sqlite import SQLiteStore
-from tests.gateway.conftest import OpenGateway
-from tests.gateway.test_sharing import STORY, ask, create, finished, many
-from tests.gateway.test_sharing import cancel as cancel_prediction
-from tests.support.stack import Stack
+from tests.support.session_calls import STORY, ask, create, finished, open_session
+from tests.support.session_calls import cancel as cancel_prediction
+from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import version_of
 
 PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.25}]}
@@ -101,13 +100,13 @@ async def usage_of(session: aiohttp.ClientSession, by: str) -> Any:
     return (await ask(session, "GET", "/gateway/usage", params={"by": by})).json
 
 
-async def test_the_figures_are_those_of_the_ledger(open_gateway: OpenGateway):
-    """Two teams run, hit and are refused: page and `/gateway/usage` say the same, to the micro-dollar."""
+async def test_figures_equal_the_ledger(open_gateway: OpenGateway):
+    """Two teams run, hit and are refused: the page and `/gateway/usage` agree to the micro-dollar."""
     teams = {"beta": {"budget_usd_per_month": 0.5}}
     async with (
         open_gateway(prices=PRICES, teams=teams) as stack,
-        many(stack) as alpha,
-        many(stack, "beta") as beta,
+        open_session(stack) as alpha,
+        open_session(stack, "beta") as beta,
         visitor(stack) as operator,
     ):
         for given in (STORY, STORY, OWN):
@@ -142,12 +141,13 @@ async def test_the_figures_are_those_of_the_ledger(open_gateway: OpenGateway):
         assert ["Limit: dollars", "beta", "1"] in shown.rows["refusals"]
         assert ["Budget exceeded", "–", "1"] in shown.rows["refusals"]
         assert [row[1:3] for row in shown.rows["recent-errors"]] == [["beta", "predictions.create: 402"]]
-        assert "The budget of your team" in shown.rows["recent-errors"][0][3]
+        assert "Over budget: your team has" in shown.rows["recent-errors"][0][3]
         await cancel_prediction(alpha, slow)
 
 
-async def test_failures_and_replicates_own_refusals_are_told_with_their_reasons(open_gateway: OpenGateway):
-    async with open_gateway() as stack, many(stack) as alpha, visitor(stack) as operator:
+async def test_failures_and_upstream_refusals_are_shown_with_reasons(open_gateway: OpenGateway):
+    """Failed runs and upstream's refusals are listed with the reason of each."""
+    async with open_gateway() as stack, open_session(stack) as alpha, visitor(stack) as operator:
         await spend(alpha, named(stack, "acme/fail"), {"kind": "exception"})
         assert (await create(alpha, named(stack), {"prompt": 5})).status == 422
         assert (await ask(alpha, "GET", "/v1/predictions/" + "z" * 26)).status == 404
@@ -157,12 +157,12 @@ async def test_failures_and_replicates_own_refusals_are_told_with_their_reasons(
         assert rows[1][3].startswith("division by zero")
 
 
-async def test_a_team_sees_itself_only(open_gateway: OpenGateway, guarded: dict[str, Any]):
-    """A lead signs in with a key of the team's: nothing on the page, nor in its stream, is anybody else's."""
+async def test_team_sees_only_its_own_data(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """A lead signs in with a team's key: neither the page nor its stream contains another team's data."""
     async with (
         open_gateway(prices=PRICES, **guarded) as stack,
-        many(stack) as alpha,
-        many(stack, "beta") as beta,
+        open_session(stack) as alpha,
+        open_session(stack, "beta") as beta,
         visitor(stack) as lead,
     ):
         await spend(alpha, named(stack), STORY)
@@ -186,8 +186,8 @@ async def test_a_team_sees_itself_only(open_gateway: OpenGateway, guarded: dict[
         await cancel_prediction(alpha, theirs)
 
 
-async def test_operators_sign_in_with_their_token_and_out_again(open_gateway: OpenGateway, guarded: dict[str, Any]):
-    """The cookie is no script's, of no other site, and says nothing; the token itself is nowhere."""
+async def test_operator_signs_in_with_the_token_and_signs_out(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """The cookie is HttpOnly and SameSite and reveals nothing; the token itself appears nowhere."""
     async with open_gateway(**guarded) as stack, visitor(stack) as operator:
         token = stack.keys["alpha"]
         route = await look(operator)
@@ -211,15 +211,16 @@ async def test_operators_sign_in_with_their_token_and_out_again(open_gateway: Op
         assert (await look(operator)).status == 303
 
 
-async def test_a_proxy_that_ends_tls_makes_the_cookie_secure(open_gateway: OpenGateway, guarded: dict[str, Any]):
+async def test_tls_terminating_proxy_makes_the_cookie_secure(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """Behind a proxy that says https, the session cookie is Secure."""
     server = {"trusted_proxies": ["127.0.0.0/8"]}
     async with open_gateway(server=server, **guarded) as stack, visitor(stack) as operator:
         opened = await sign_in(operator, stack.keys["alpha"], **OURS, **{"X-Forwarded-Proto": "https"})
         assert "Secure" in opened.headers["Set-Cookie"]
 
 
-async def test_programs_send_a_header(open_gateway: OpenGateway, guarded: dict[str, Any]):
-    """The operators' token, or a key; what is wrong is a 401 and no form."""
+async def test_programs_authenticate_with_a_header(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """The ops token or a key works; a wrong one is a 401, not a sign-in form."""
     async with open_gateway(**guarded) as stack:
         expected = {stack.keys["alpha"]: "Requests in progress", stack.keys["beta"]: "Usage of team beta"}
         for secret, words in expected.items():
@@ -241,10 +242,10 @@ async def test_programs_send_a_header(open_gateway: OpenGateway, guarded: dict[s
         {"Origin": "null"},
     ],
 )
-async def test_no_other_page_signs_anybody_in_or_out(
+async def test_cross_site_form_cannot_sign_in_or_out(
     open_gateway: OpenGateway, guarded: dict[str, Any], headers: dict[str, str]
 ):
-    """Not even a service on another port of the same host, to which cookies mean the same place."""
+    """This includes a service on another port of the same host, which shares its cookies."""
     async with open_gateway(**guarded) as stack, visitor(stack) as operator:
         refused = await sign_in(operator, stack.keys["alpha"], **headers)
         assert refused.status == 403
@@ -252,13 +253,15 @@ async def test_no_other_page_signs_anybody_in_or_out(
         assert (await ask(operator, "POST", "/dashboard/sign-out", headers=headers)).status == 403
 
 
-async def test_its_own_page_and_a_program_may_send_the_form(open_gateway: OpenGateway, guarded: dict[str, Any]):
+async def test_same_origin_form_and_program_can_sign_in(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """The page's own form works, and so does a client that sends no Origin."""
     async with open_gateway(**guarded) as stack, visitor(stack) as operator:
         assert (await sign_in(operator, stack.keys["alpha"], Origin=stack.ops_url)).status == 303
         assert (await sign_in(operator, stack.keys["alpha"], Accept="*/*")).status == 303
 
 
-async def test_a_wrong_secret_is_told_in_the_form(open_gateway: OpenGateway, guarded: dict[str, Any]):
+async def test_wrong_secret_is_reported_in_the_form(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """The form comes back with an error and does not repeat what was typed."""
     keys = [
         {"name": "page", "origins": ["https://app.example.com"]},
         {"name": "reader", "scopes": ["read"]},
@@ -271,7 +274,7 @@ async def test_a_wrong_secret_is_told_in_the_form(open_gateway: OpenGateway, gua
         # What a page shows to everybody opens nothing, nor does a key that may not predict.
         for name in ("beta.page", "beta.reader"):
             assert (await sign_in(stranger, stack.keys[name])).status == 403
-        async with many(stack, "beta") as beta:
+        async with open_session(stack, "beta") as beta:
             token = (await ask(beta, "POST", "/gateway/tokens", json={"ttl_seconds": 60})).json["token"]
         assert (await sign_in(stranger, token)).status == 403
         assert (await look(stranger)).status == 303
@@ -281,8 +284,8 @@ async def test_a_wrong_secret_is_told_in_the_form(open_gateway: OpenGateway, gua
         assert (await ask(stranger, "POST", "/dashboard/sign-in", **long)).status == 401
 
 
-async def test_without_a_token_it_is_for_this_machine(open_gateway: OpenGateway):
-    """A site that has its name lead to this machine (DNS rebinding) is refused; an address of loopback is not."""
+async def test_dashboard_without_a_token_answers_loopback_only(open_gateway: OpenGateway):
+    """A site whose name resolves to this machine (DNS rebinding) is refused; a loopback address is not."""
     async with open_gateway() as stack, visitor(stack) as operator:
         port = stack.ops_url.rpartition(":")[2]
         for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"):
@@ -293,8 +296,8 @@ async def test_without_a_token_it_is_for_this_machine(open_gateway: OpenGateway)
         assert (await look(operator, "/dashboard/sign-in")).headers["Location"] == "/dashboard"
 
 
-async def test_every_answer_carries_the_policy(open_gateway: OpenGateway, guarded: dict[str, Any]):
-    """Pages, files, redirects, refusals and the stream: nothing inline, nothing foreign, in nobody's frame."""
+async def test_every_response_has_the_content_security_policy(open_gateway: OpenGateway, guarded: dict[str, Any]):
+    """Pages, files, redirects, refusals and the stream: no inline or foreign content, no framing."""
     async with open_gateway(**guarded) as stack, visitor(stack) as operator:
         await sign_in(operator, stack.keys["alpha"])
         for path, status in (
@@ -318,11 +321,11 @@ async def test_every_answer_carries_the_policy(open_gateway: OpenGateway, guarde
             assert "default-src 'none'" in stream.headers["Content-Security-Policy"]
 
 
-async def test_the_stream_tells_what_has_changed(open_gateway: OpenGateway):
-    """First everything; then the time, and what is new, alone."""
+async def test_event_stream_sends_everything_once_and_then_changes(open_gateway: OpenGateway):
+    """The first event has all sections; later ones have the time and what has changed."""
     async with (
         open_gateway(prices=PRICES) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
         visitor(stack) as operator,
         operator.get("/dashboard/events") as stream,
     ):
@@ -338,10 +341,10 @@ async def test_the_stream_tells_what_has_changed(open_gateway: OpenGateway):
         assert {"updated", "month", "teams", "spend-chart"} <= set(changed)
 
 
-async def test_only_so_many_pages_are_kept_new(
+async def test_number_of_live_pages_is_limited(
     open_gateway: OpenGateway, guarded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
-    """One team's wall of screens leaves places for others; whoever is refused is told when to come again."""
+    """One team's screens leave room for others; a refused page is told when to come back."""
     monkeypatch.setattr(dashboard_streams, "MAX_PER_VIEWER", 2)
     async with open_gateway(**guarded) as stack:
         beta = {"Authorization": f"Bearer {stack.keys['beta']}"}
@@ -360,7 +363,7 @@ async def test_only_so_many_pages_are_kept_new(
             assert "replicate_gateway_dashboard_streams 3.0" in metrics
 
 
-async def test_a_page_whose_key_is_revoked_is_told_to_sign_in(open_gateway: OpenGateway, guarded: dict[str, Any]):
+async def test_page_with_a_revoked_key_is_asked_to_sign_in(open_gateway: OpenGateway, guarded: dict[str, Any]):
     """Within seconds, in the middle of its stream."""
     async with open_gateway(**guarded) as stack, visitor(stack) as lead:
         beside = SQLiteStore(stack.database)
@@ -378,7 +381,8 @@ async def test_a_page_whose_key_is_revoked_is_told_to_sign_in(open_gateway: Open
         assert (await look(lead)).headers["Location"] == "/dashboard/sign-in"
 
 
-async def test_pages_that_are_kept_new_hold_up_no_shutdown(open_gateway: OpenGateway):
+async def test_open_pages_do_not_delay_shutdown(open_gateway: OpenGateway):
+    """A gateway with open dashboards stops at once."""
     async with aiohttp.ClientSession() as session:
         async with open_gateway() as stack:
             stream = await session.get(f"{stack.ops_url}/dashboard/events")
@@ -388,9 +392,10 @@ async def test_pages_that_are_kept_new_hold_up_no_shutdown(open_gateway: OpenGat
         stream.close()
 
 
-async def test_without_the_extra_the_page_says_how_to_install_it(
+async def test_dashboard_without_its_extra_says_how_to_install_it(
     open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
 ):
+    """The page names the command."""
     monkeypatch.setattr("gateway.assembly.listeners.load_renderer", lambda: None)
     async with open_gateway() as stack, visitor(stack) as operator:
         for path in ("/dashboard", "/dashboard/sign-in", "/dashboard/events"):

@@ -5,23 +5,26 @@ from pathlib import Path
 
 from gateway.domain import times
 from gateway.simulator import Fault, Simulator
-from tests.gateway.test_sharing import STORY, Moved, create, finished, get, many, named
+from tests.support.polling import attempts, holds, until
+from tests.support.session_calls import STORY, create, finished, get, open_session, versioned_model
 from tests.support.stack import Stack, start_gateway
-from tests.support.upstream import creates, until
+from tests.support.system_clocks import AdvancingClock
+from tests.support.upstream import creates
 
 LONG = STORY | {"duration": 2400.0}
 
 
-async def test_a_deadline_on_a_shared_run_is_its_callers_alone(upstream: Simulator, tmp_path: Path):
-    """One caller's time is over, and says so in its body; the other's prediction goes on."""
-    clock = Moved(upstream)
-    async with start_gateway(upstream, tmp_path, clock=clock) as stack, many(stack) as alpha:
-        stays = (await create(alpha, named(stack), LONG)).json
-        leaves = (await create(alpha, named(stack), LONG, Cancel_After="1m")).json
+async def test_deadline_on_a_shared_run_ends_one_callers_prediction(upstream: Simulator, tmp_path: Path):
+    """One caller's time is over, and its prediction says so; the other caller's goes on."""
+    clock = AdvancingClock(upstream)
+    async with start_gateway(upstream, tmp_path, clock=clock) as stack, open_session(stack) as alpha:
+        stays = (await create(alpha, versioned_model(stack), LONG)).json
+        leaves = (await create(alpha, versioned_model(stack), LONG, Cancel_After="1m")).json
         assert "deadline" not in stays
         assert round(times.parse(leaves["deadline"]) - times.parse(leaves["created_at"])) == 60
-        while (await get(alpha, leaves["id"]))["status"] != "processing":
-            await asyncio.sleep(0.02)
+        async for _ in attempts():
+            if (await get(alpha, leaves["id"]))["status"] == "processing":
+                break
         clock.advance(59)
         assert (await get(alpha, leaves["id"]))["status"] == "processing"
         clock.advance(2)
@@ -35,16 +38,17 @@ async def test_a_deadline_on_a_shared_run_is_its_callers_alone(upstream: Simulat
     assert all("cancel-after" not in each.headers for each in upstream.requests.find("*predictions.create"))
 
 
-async def test_a_deadline_before_the_start_aborts_and_one_after_it_cancels(upstream: Simulator, tmp_path: Path):
-    """A cold boot eats the whole time: `aborted`, which costs nothing. The last one's deadline ends the run."""
-    clock = Moved(upstream)
+async def test_deadline_before_the_start_aborts_and_after_it_cancels(upstream: Simulator, tmp_path: Path):
+    """A cold boot takes all the time: `aborted`, which costs nothing. The last caller's deadline ends the run."""
+    clock = AdvancingClock(upstream)
     upstream.faults.set(Fault("cold_boot", seconds=6000, times=1))
-    async with start_gateway(upstream, tmp_path, clock=clock) as stack, many(stack) as alpha:
-        cold = (await create(alpha, named(stack), LONG, Cancel_After="10m")).json
-        joined = (await create(alpha, named(stack), LONG, Cancel_After="10m10s")).json
-        warm = (await create(alpha, named(stack), LONG | {"seed": 8}, Cancel_After="10m")).json
-        while (await get(alpha, warm["id"]))["status"] != "processing":
-            await asyncio.sleep(0.02)
+    async with start_gateway(upstream, tmp_path, clock=clock) as stack, open_session(stack) as alpha:
+        cold = (await create(alpha, versioned_model(stack), LONG, Cancel_After="10m")).json
+        joined = (await create(alpha, versioned_model(stack), LONG, Cancel_After="10m10s")).json
+        warm = (await create(alpha, versioned_model(stack), LONG | {"seed": 8}, Cancel_After="10m")).json
+        async for _ in attempts():
+            if (await get(alpha, warm["id"]))["status"] == "processing":
+                break
         clock.advance(601)
         assert (await finished(alpha, cold["id"]))["status"] == "aborted"
         assert (await get(alpha, joined["id"]))["status"] == "starting"
@@ -60,17 +64,17 @@ async def test_a_deadline_before_the_start_aborts_and_one_after_it_cancels(upstr
     assert creates(upstream) == 2
 
 
-async def test_a_run_that_ends_in_time_is_not_touched_by_the_deadline(upstream: Simulator, tmp_path: Path):
-    """The deadline comes and finds the work done."""
-    clock = Moved(upstream)
-    async with start_gateway(upstream, tmp_path, clock=clock) as stack, many(stack) as alpha:
-        reply = await create(alpha, named(stack), STORY, Cancel_After="5", Prefer="wait")
+async def test_deadline_after_the_end_changes_nothing(upstream: Simulator, tmp_path: Path):
+    """The run has succeeded by then, and stays so."""
+    clock = AdvancingClock(upstream)
+    async with start_gateway(upstream, tmp_path, clock=clock) as stack, open_session(stack) as alpha:
+        reply = await create(alpha, versioned_model(stack), STORY, Cancel_After="5", Prefer="wait")
         assert reply.json["status"] == "succeeded"
-        hit = await create(alpha, named(stack), STORY, Cancel_After="5")
+        hit = await create(alpha, versioned_model(stack), STORY, Cancel_After="5")
         assert hit.is_hit
         assert "deadline" in hit.json
         clock.advance(6)
-        await asyncio.sleep(0.1)
+        await holds(lambda: upstream.requests.count("predictions.cancel") == 0)
         for each in (reply, hit):
             body = await get(alpha, each.json["id"])
             assert body["status"] == "succeeded"
@@ -78,25 +82,26 @@ async def test_a_run_that_ends_in_time_is_not_touched_by_the_deadline(upstream: 
     assert upstream.requests.count("predictions.cancel") == 0
 
 
-async def test_a_run_nobody_else_can_have_takes_its_deadline_upstream(gateway: Stack):
-    """Without a seed the run is one caller's, so upstream may keep the time too."""
-    async with many(gateway) as alpha:
-        await create(alpha, named(gateway), {"prompt": "x", "duration": 1.0}, Cancel_After="90s")
+async def test_unshared_run_sends_its_deadline_upstream(gateway: Stack):
+    """Without a seed the run has one caller, so upstream may enforce the deadline too."""
+    async with open_session(gateway) as alpha:
+        await create(alpha, versioned_model(gateway), {"prompt": "x", "duration": 1.0}, Cancel_After="90s")
     (seen,) = gateway.upstream.requests.find("*predictions.create")
     assert seen.headers["cancel-after"] == "90s"
 
 
-async def test_deadlines_survive_a_restart(upstream: Simulator, tmp_path: Path):
-    """The gateway was away when the time was over: it is kept as soon as it is back, for that caller alone."""
-    clock = Moved(upstream)
-    async with start_gateway(upstream, tmp_path, clock=clock) as stack, many(stack) as alpha:
-        stays = (await create(alpha, named(stack), LONG)).json["id"]
-        leaves = (await create(alpha, named(stack), LONG, Cancel_After="30s")).json["id"]
-        later = (await create(alpha, named(stack), LONG, Cancel_After="1h")).json["id"]
-        while (await get(alpha, leaves))["status"] != "processing":
-            await asyncio.sleep(0.02)
+async def test_deadline_during_downtime_applies_at_the_next_start(upstream: Simulator, tmp_path: Path):
+    """The gateway was down when the time was over: the deadline is applied at the start, to that caller alone."""
+    clock = AdvancingClock(upstream)
+    async with start_gateway(upstream, tmp_path, clock=clock) as stack, open_session(stack) as alpha:
+        stays = (await create(alpha, versioned_model(stack), LONG)).json["id"]
+        leaves = (await create(alpha, versioned_model(stack), LONG, Cancel_After="30s")).json["id"]
+        later = (await create(alpha, versioned_model(stack), LONG, Cancel_After="1h")).json["id"]
+        async for _ in attempts():
+            if (await get(alpha, leaves))["status"] == "processing":
+                break
     clock.advance(31)
-    async with start_gateway(upstream, tmp_path, clock=clock, keys=stack.keys) as stack, many(stack) as alpha:
+    async with start_gateway(upstream, tmp_path, clock=clock, keys=stack.keys) as stack, open_session(stack) as alpha:
         assert (await finished(alpha, leaves))["status"] == "canceled"
         for each in (stays, later):
             assert (await get(alpha, each))["status"] == "processing"

@@ -9,13 +9,14 @@ import pytest
 
 from gateway.files import uploads
 from gateway.simulator import Fault
-from tests.gateway.conftest import OpenGateway
-from tests.gateway.test_files import MIB, download, memory_kib, put
-from tests.gateway.test_sharing import Moved
+from tests.support.http_calls import Reply, ask, hang_up_after, raw_request, until_metric
+from tests.support.memory import MIB, memory_kib
+from tests.support.polling import attempts
 from tests.support.samples import FORM, content, form
-from tests.support.stack import Stack
+from tests.support.stack import OpenGateway, Stack
+from tests.support.system_clocks import AdvancingClock
+from tests.support.uploads import download, post_file
 from tests.support.upstream import version_of
-from tests.support.wire import Reply, ask, hang_up_after, spell
 
 HELLO = form(content("blob_1764000000001", b"hello"))
 AGAIN = form(content("blob_1764000000002", b"hello"))
@@ -26,13 +27,13 @@ def sent(stack: Stack) -> int:
 
 
 async def made(stack: Stack, body: bytes, **kwargs: str) -> Reply:
-    reply = await put(stack, body, **kwargs)
+    reply = await post_file(stack, body, **kwargs)
     assert reply.status == 201, reply.text
     return reply
 
 
-async def test_the_same_bytes_again_cost_no_second_upload(gateway: Stack):
-    """A file of its own, with the name it was given this time, and the same sums."""
+async def test_equal_bytes_need_no_second_upload(gateway: Stack):
+    """The caller gets a file of its own, with the name it gave this time and the same checksums."""
     first, second = (await made(gateway, HELLO)).json, (await made(gateway, AGAIN)).json
     assert sent(gateway) == 1
     assert first["id"] != second["id"]
@@ -53,32 +54,32 @@ async def test_the_same_bytes_again_cost_no_second_upload(gateway: Stack):
         form(content("blob.png", b"hello")),
         form(content("a", b"hello"), b'--frontier\r\nContent-Disposition: form-data; name="metadata[a]"\r\n\r\n1\r\n'),
     ],
-    ids=["bytes", "type", "ending", "members"],
+    ids=["bytes", "type", "extension", "metadata"],
 )
-async def test_what_a_model_could_tell_apart_is_uploaded(gateway: Stack, other: bytes):
-    """Other bytes, another type, another ending; and metadata that only upstream puts together."""
+async def test_upload_that_a_model_could_distinguish_is_sent(gateway: Stack, other: bytes):
+    """Other bytes, another type, another extension, or metadata that only upstream assembles."""
     await made(gateway, HELLO)
     await made(gateway, other)
     assert sent(gateway) == 2
 
 
-async def test_each_has_metadata_of_its_own(gateway: Stack):
-    """They are not part of the bytes."""
+async def test_each_equal_upload_keeps_its_own_metadata(gateway: Stack):
+    """Metadata is not part of the bytes."""
     metadata = b'--frontier\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n{"a": 1}\r\n'
     assert (await made(gateway, HELLO)).json["metadata"] == {}
     assert (await made(gateway, form(content("b", b"hello"), metadata))).json["metadata"] == {"a": 1}
     assert sent(gateway) == 1
 
 
-async def test_another_teams_bytes_are_its_own(gateway: Stack):
-    """No team learns what another has uploaded, not even by how long an upload takes."""
+async def test_equal_bytes_of_another_team_are_uploaded(gateway: Stack):
+    """No team can learn what another has uploaded, not even from how long an upload takes."""
     await made(gateway, HELLO)
     await made(gateway, AGAIN, key="beta")
     assert sent(gateway) == 2
 
 
-async def test_upstreams_file_goes_with_the_last_that_stands_for_it(gateway: Stack):
-    """Whoever deletes the first takes nothing away from the second."""
+async def test_upstream_file_is_deleted_with_the_last_file_that_uses_it(gateway: Stack):
+    """Deleting the first file does not break the second."""
     ids = [(await made(gateway, body)).json["id"] for body in (HELLO, AGAIN, AGAIN)]
     for each in ids[:2]:
         assert (await ask(gateway, "DELETE", f"/v1/files/{each}")).status == 204
@@ -91,15 +92,15 @@ async def test_upstreams_file_goes_with_the_last_that_stands_for_it(gateway: Sta
     assert sent(gateway) == 2
 
 
-async def test_a_download_is_signed_for_the_file_that_upstream_has(gateway: Stack):
-    """A signature covers an id, and upstream knows the first one's alone."""
+async def test_download_is_signed_for_the_file_that_upstream_has(gateway: Stack):
+    """A signature covers an id, and upstream knows only the first one."""
     first, second = [(await made(gateway, body)).json["id"] for body in (HELLO, AGAIN)]
     assert (await download(gateway, first)).body == b"hello"
     assert (await download(gateway, second)).status == 404
 
 
-async def test_an_input_names_the_file_that_upstream_has(gateway: Stack):
-    """The model reads the bytes, whichever of the links was given; so the two requests are one."""
+async def test_input_names_the_file_that_upstream_has(gateway: Stack):
+    """The model reads the same bytes through either link, so the two requests are one run."""
     version = version_of(gateway.upstream, "acme/upscale")
     for link in [(await made(gateway, body)).json["urls"]["get"] for body in (HELLO, AGAIN)]:
         body = {"version": f"acme/upscale:{version}", "input": {"image": link, "seed": 1}}
@@ -109,8 +110,8 @@ async def test_an_input_names_the_file_that_upstream_has(gateway: Stack):
     assert posted == {f"{gateway.upstream.base_url}/files/{file_id}"}
 
 
-async def test_what_upstream_no_longer_has_is_uploaded_anew(gateway: Stack):
-    """Somebody deleted it on the web site: that is noticed before anything is promised."""
+async def test_upstream_file_that_is_gone_is_uploaded_again(gateway: Stack):
+    """Someone deleted it on the web site: the gateway notices before it promises a file."""
     await made(gateway, HELLO)
     gateway.upstream.world.files.clear()
     file = (await made(gateway, AGAIN)).json
@@ -119,9 +120,9 @@ async def test_what_upstream_no_longer_has_is_uploaded_anew(gateway: Stack):
     assert file["id"] in gateway.upstream.world.files._files
 
 
-async def test_a_file_about_to_expire_stands_for_no_other(open_gateway: OpenGateway):
+async def test_file_about_to_expire_is_not_reused(open_gateway: OpenGateway):
     """A run that reads it may have to queue first."""
-    clock = Moved()
+    clock = AdvancingClock()
     async with open_gateway(clock=clock) as stack:
         await made(stack, HELLO)
         clock.advance(22.9 * 3600)
@@ -132,8 +133,8 @@ async def test_a_file_about_to_expire_stands_for_no_other(open_gateway: OpenGate
         assert sent(stack) == 2
 
 
-async def test_three_at_once_are_one_upload(gateway: Stack):
-    """The later ones wait for the first, and then need not go."""
+async def test_three_concurrent_equal_uploads_are_one(gateway: Stack):
+    """The later ones wait for the first and then need not be sent."""
     gateway.upstream.faults.set(Fault("delay_headers", operation="files.create", seconds=0.2))
     body = b"x" * 300_000
     replies = await asyncio.gather(*(made(gateway, form(content(f"blob_{n}", body))) for n in range(3)))
@@ -141,18 +142,18 @@ async def test_three_at_once_are_one_upload(gateway: Stack):
     assert sent(gateway) == 1
 
 
-async def test_those_who_waited_for_one_that_failed_upload_themselves(gateway: Stack):
-    """A failure is the first one's; nobody else is told it."""
+async def test_uploads_that_waited_for_a_failed_one_are_sent(gateway: Stack):
+    """A failure is reported to the first caller only."""
     gateway.upstream.faults.set(Fault("error", operation="files.create", status=500, times=1))
     body = b"x" * 300_000
-    replies = await asyncio.gather(*(put(gateway, form(content(f"blob_{n}", body))) for n in range(3)))
+    replies = await asyncio.gather(*(post_file(gateway, form(content(f"blob_{n}", body))) for n in range(3)))
     assert sorted(reply.status for reply in replies) == [201, 201, 500]
 
 
-async def test_a_sender_who_hangs_up_holds_nobody_up(gateway: Stack):
-    """The second is let go when the first is gone."""
+async def test_upload_waiting_for_a_disconnected_sender_continues(gateway: Stack):
+    """The second upload goes on when the first sender is gone."""
     length = len(HELLO)
-    head = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", f"{length}")], key="")
+    head = raw_request("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", f"{length}")], key="")
     head = head.replace(b"Bearer ", b"Bearer " + gateway.keys["alpha"].encode())
     leaver = asyncio.create_task(hang_up_after(gateway, head + HELLO[:60]))
     await made(gateway, AGAIN)
@@ -160,15 +161,15 @@ async def test_a_sender_who_hangs_up_holds_nobody_up(gateway: Stack):
     assert sent(gateway) >= 1
 
 
-async def test_without_room_on_disk_an_upload_goes_straight_through(open_gateway: OpenGateway):
-    """The bound is a setting; reaching it costs bandwidth, not the upload."""
+async def test_upload_without_spool_space_is_streamed(open_gateway: OpenGateway):
+    """The spool limit costs bandwidth, not the upload."""
     async with open_gateway(server={"max_spool_bytes": 0}) as stack:
         await made(stack, HELLO)
         await made(stack, AGAIN)
         assert sent(stack) == 2
 
 
-async def test_a_form_of_unknown_length_is_compared_too(gateway: Stack):
+async def test_form_of_unknown_length_is_compared(gateway: Stack):
     """Chunked bodies announce no length."""
     await made(gateway, HELLO)
 
@@ -181,14 +182,14 @@ async def test_a_form_of_unknown_length_is_compared_too(gateway: Stack):
     assert sent(gateway) == 1
 
 
-async def test_a_broken_form_that_could_be_known_reaches_nobody(gateway: Stack):
-    """It is refused before upstream hears of it."""
+async def test_broken_form_reaches_no_upstream(gateway: Stack):
+    """A form that can be recognised as broken is refused before upstream sees it."""
     await made(gateway, HELLO)
-    assert (await put(gateway, content("a", b"hello"))).status == 400
+    assert (await post_file(gateway, content("a", b"hello"))).status == 400
     assert sent(gateway) == 1
 
 
-async def test_a_large_file_again_is_not_held_in_memory(gateway: Stack):
+async def test_large_equal_upload_is_not_held_in_memory(gateway: Stack):
     """Ninety megabytes wait on disk while they are hashed; the process grows by a few."""
     piece, count = b"y" * MIB, 90
     length = len(form(content("blob_1"))) - 5 + count * MIB
@@ -206,9 +207,10 @@ async def test_a_large_file_again_is_not_held_in_memory(gateway: Stack):
     assert first.status == 201, first.text
     before, highest = memory_kib(), 0
     task = asyncio.create_task(send(data=body()))
-    while not task.done():
+    async for _ in attempts(60):
+        if task.done():
+            break
         highest = max(highest, memory_kib())
-        await asyncio.sleep(0.005)
     again = await task
     assert again.status == 201, again.text
     assert again.json["checksums"]["sha256"] == hashlib.sha256(piece * count).hexdigest()
@@ -216,27 +218,27 @@ async def test_a_large_file_again_is_not_held_in_memory(gateway: Stack):
     assert highest - before < 30 * 1024, f"grew by {highest - before} KiB"
 
 
-async def test_a_file_that_could_not_be_asked_after_is_promised_to_nobody(gateway: Stack):
-    """Upstream is out of reach when it is asked for the bytes it had: no file comes about that nobody knows of."""
+async def test_unverified_upstream_file_is_not_promised(gateway: Stack):
+    """Upstream is unreachable when it is asked for the bytes it had: no file is created that no one can read."""
     await made(gateway, HELLO)
     gateway.upstream.faults.set(Fault("drop_before", operation="files.*"))
-    assert (await put(gateway, AGAIN)).status >= 500
+    assert (await post_file(gateway, AGAIN)).status >= 500
     gateway.upstream.faults.clear()
     (first,) = (await ask(gateway, "GET", "/v1/files")).json["results"]
     assert (await ask(gateway, "DELETE", f"/v1/files/{first['id']}")).status == 204
     assert gateway.upstream.requests.count("files.delete") == 1, "upstream's file stands for no other"
 
 
-async def test_a_sender_who_dribbles_holds_nobody_up(gateway: Stack, monkeypatch: pytest.MonkeyPatch):
-    """Bytes that may turn out to be equal are waited for, but not for long."""
+async def test_stalled_sender_delays_equal_uploads_only_briefly(gateway: Stack, monkeypatch: pytest.MonkeyPatch):
+    """Uploads wait for bytes that may turn out to be equal, but not for long."""
     monkeypatch.setattr(uploads, "_PATIENCE_SECONDS", 0.05)
-    head = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", f"{len(HELLO)}")], key="")
+    head = raw_request("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", f"{len(HELLO)}")], key="")
     head = head.replace(b"Bearer ", b"Bearer " + gateway.keys["alpha"].encode())
     host, port = gateway.origin.removeprefix("http://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(head + HELLO[:60])
     await writer.drain()
-    await asyncio.sleep(0.05)
+    await until_metric(gateway, "replicate_gateway_http_requests_in_flight 1.0")
     await made(gateway, AGAIN)
     writer.close()
     await writer.wait_closed()

@@ -5,10 +5,10 @@ from typing import Any
 
 import aiohttp
 
-from tests.gateway.conftest import OpenGateway
-from tests.gateway.test_sharing import STORY, ask, cancel, create, finished, many
+from tests.support.polling import attempts
 from tests.support.samples import UNKNOWN_ID
-from tests.support.stack import Stack
+from tests.support.session_calls import STORY, ask, cancel, create, finished, open_session
+from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import version_of
 
 PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.25}]}
@@ -30,10 +30,10 @@ def words(answer: Any) -> list[str]:
     return [each["what"] for each in answer["timeline"]]
 
 
-async def test_a_run_a_hit_and_a_bypass_each_say_what_they_are(open_gateway: OpenGateway):
-    """The first pays a quarter because its seed proves nothing yet ran; the second is a hit; no seed is no sharing."""
+async def test_run_hit_and_bypass_are_explained(open_gateway: OpenGateway):
+    """The first cost a quarter of a dollar; the second is a hit; without a seed nothing is shared."""
     limits = {"budget_usd_per_day": 5, "predictions_per_minute": 60}
-    async with open_gateway(prices=PRICES, teams={"alpha": limits}) as stack, many(stack) as alpha:
+    async with open_gateway(prices=PRICES, teams={"alpha": limits}) as stack, open_session(stack) as alpha:
         first = (await create(alpha, named(stack), STORY)).json["id"]
         await finished(alpha, first)
         ran = await explain(alpha, first)
@@ -62,27 +62,27 @@ async def test_a_run_a_hit_and_a_bypass_each_say_what_they_are(open_gateway: Ope
         assert bypass["fingerprint"] is None
 
 
-async def test_the_reason_of_a_bare_version_is_the_one_that_its_model_gave(open_gateway: OpenGateway):
-    """When it was posted nobody knew the model; by the answer it was known, and the seed proved it."""
-    async with open_gateway() as stack, many(stack) as alpha:
+async def test_explanation_of_a_bare_version_names_the_reason_found_later(open_gateway: OpenGateway):
+    """The model was unknown when the create came; upstream's response named it, and the seed made the run shareable."""
+    async with open_gateway() as stack, open_session(stack) as alpha:
         made = (await create(alpha, version_of(stack.upstream, "acme/storyteller"), STORY)).json["id"]
         await finished(alpha, made)
-        async with asyncio.timeout(5):
-            # The identity is settled beside the answer to the create.
-            while not (answer := await explain(alpha, made))["deterministic"]:
-                await asyncio.sleep(0.02)
+        # The identity is settled beside the answer to the create.
+        async for _ in attempts():
+            if (answer := await explain(alpha, made))["deterministic"]:
+                break
         assert answer["reason"] == "seed"
         assert answer["fingerprint"] is not None
 
 
-async def test_a_wait_for_a_rate_is_told(open_gateway: OpenGateway):
-    """One at a time: the second waited for the first, and its explanation says for what and how long."""
-    async with open_gateway(teams={"alpha": {"concurrent_predictions": 1}}) as stack, many(stack) as alpha:
+async def test_wait_for_a_limit_is_explained(open_gateway: OpenGateway):
+    """One at a time: the second create waited for the first, and the explanation says for what and how long."""
+    async with open_gateway(teams={"alpha": {"concurrent_predictions": 1}}) as stack, open_session(stack) as alpha:
         first = (await create(alpha, named(stack), LONG)).json["id"]
         second = asyncio.create_task(create(alpha, named(stack), OWN))
-        async with asyncio.timeout(5):
-            while 'waiters{kind="limit"} 1.0' not in (await ask(alpha, "GET", f"{stack.ops_url}/metrics")).text:
-                await asyncio.sleep(0.02)
+        async for _ in attempts():
+            if 'waiters{kind="limit"} 1.0' in (await ask(alpha, "GET", f"{stack.ops_url}/metrics")).text:
+                break
         await cancel(alpha, first)
         answer = await explain(alpha, (await second).json["id"])
         assert words(answer)[:3] == ["asked", "waited", "reserved"]
@@ -90,13 +90,13 @@ async def test_a_wait_for_a_rate_is_told(open_gateway: OpenGateway):
         assert answer["limits"]["waited_seconds"] > 0
 
 
-async def test_what_is_foreign_and_what_is_unknown_are_the_same_404(open_gateway: OpenGateway):
-    """Nobody learns from an explanation that an id exists. An operator may see everything."""
+async def test_foreign_and_unknown_predictions_are_the_same_404(open_gateway: OpenGateway):
+    """No caller learns from an explanation that an id exists. An operator sees every prediction."""
     async with (
         open_gateway() as stack,
-        many(stack) as alpha,
-        many(stack, "beta") as beta,
-        many(stack, "operator") as operator,
+        open_session(stack) as alpha,
+        open_session(stack, "beta") as beta,
+        open_session(stack, "operator") as operator,
     ):
         made = (await create(alpha, named(stack), OWN)).json["id"]
         foreign = await ask(beta, "GET", f"/gateway/explain/{made}")
@@ -106,12 +106,12 @@ async def test_what_is_foreign_and_what_is_unknown_are_the_same_404(open_gateway
         assert (await explain(operator, made))["run"]["upstream_id"] == made
 
 
-async def test_a_run_shared_with_another_team_keeps_that_teams_ids(open_gateway: OpenGateway):
-    """Joined and hit alike: the other team's ids are in none of it, nor is anything from before they asked."""
+async def test_explanation_of_a_shared_run_hides_other_teams_ids(open_gateway: OpenGateway):
+    """For joins and hits: no id of the other team, and nothing from before this caller asked."""
     async with (
         open_gateway(prices=PRICES, cache={"share": "all"}) as stack,
-        many(stack) as alpha,
-        many(stack, "beta") as beta,
+        open_session(stack) as alpha,
+        open_session(stack, "beta") as beta,
     ):
         given = STORY | {"duration": 20.0}
         theirs = (await create(alpha, named(stack), given)).json["id"]
@@ -134,13 +134,13 @@ async def test_a_run_shared_with_another_team_keeps_that_teams_ids(open_gateway:
         assert (await explain(alpha, theirs))["price"]["charged_microusd"] == 250_000
 
 
-async def test_a_cancel_is_told_and_a_key_without_the_scope_learns_nothing(open_gateway: OpenGateway):
-    """The caller's own end and what was asked of upstream both have their lines."""
+async def test_cancel_is_explained_and_a_key_without_scope_gets_nothing(open_gateway: OpenGateway):
+    """The caller's cancel and the cancel sent upstream both have their lines."""
     keys = [{"name": "reader", "scopes": ["read"]}]
     async with (
         open_gateway(teams={"alpha": {"keys": keys}}) as stack,
-        many(stack) as alpha,
-        many(stack, "alpha.reader") as reader,
+        open_session(stack) as alpha,
+        open_session(stack, "alpha.reader") as reader,
     ):
         made = (await create(alpha, named(stack), LONG)).json["id"]
         await cancel(alpha, made)
@@ -151,15 +151,15 @@ async def test_a_cancel_is_told_and_a_key_without_the_scope_learns_nothing(open_
         assert (await ask(reader, "GET", f"/gateway/explain/{made}")).status == 403
 
 
-async def test_a_receiver_that_takes_nothing_is_told(open_gateway: OpenGateway):
-    """The message waits, and the explanation says how often it was tried, and what came of it."""
+async def test_undelivered_webhook_is_explained(open_gateway: OpenGateway):
+    """The message waits; the explanation says how often it was tried and with what result."""
     webhooks = {"allow_http": True, "allow_private_addresses": True}
-    async with open_gateway(webhooks=webhooks) as stack, many(stack) as alpha:
+    async with open_gateway(webhooks=webhooks) as stack, open_session(stack) as alpha:
         body = {"version": named(stack), "input": OWN, "webhook": "http://127.0.0.1:9/nobody"}
         made = (await ask(alpha, "POST", "/v1/predictions", json=body)).json["id"]
         await finished(alpha, made)
         async with asyncio.timeout(10):
-            while "the last: " not in str(answer := await explain(alpha, made)):
+            while "last error: " not in str(answer := await explain(alpha, made)):
                 await asyncio.sleep(0.05)
         (queued,) = [each for each in answer["timeline"] if each["what"] == "webhook queued"]
-        assert queued["detail"].startswith("tries: 1, the last: ")
+        assert queued["detail"].startswith("attempts: 1, last error: ")

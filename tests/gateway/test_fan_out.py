@@ -22,7 +22,8 @@ from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event
 from tests.support.clock import ManualClock
-from tests.support.fake_streams import HI, FakeStreamObserver
+from tests.support.fake_streams import HI
+from tests.support.observer import RecordingObserver
 
 ORDERS = 150
 HEARTBEAT = Block.of(b":\n\n")
@@ -92,7 +93,7 @@ class Scene:
 
     async def read(self, last_event_id: str | None) -> None:
         """Read as a request does."""
-        line, observer = Line(self.choice), FakeStreamObserver()
+        line, observer = Line(self.choice), RecordingObserver()
         played = cast("Any", line)
         reader = Reader(
             web.StreamResponse(), cast("AbstractStreamWriter", played), cast("Connection", played), is_chunked=False
@@ -155,8 +156,8 @@ class Scene:
             line.is_stuck = not line.is_stuck
 
 
-async def test_no_order_of_things_loses_or_doubles_anything(monkeypatch: pytest.MonkeyPatch):
-    """To the end: the whole from where one began. Cut off, or told that something is gone: the beginning of it."""
+async def test_random_interleavings_lose_and_repeat_no_event(monkeypatch: pytest.MonkeyPatch):
+    """A reader that reaches the end has everything from where it began; one that is dropped has the beginning of it."""
     monkeypatch.setattr(fan_out, "WRITES_PER_YIELD", 2)
     monkeypatch.setattr(fan_out, "BLOCK_BYTES", 200)
     monkeypatch.setattr(handler, "BLOCK_BYTES", 200)

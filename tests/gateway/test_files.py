@@ -4,31 +4,25 @@ import asyncio
 import gzip
 import hashlib
 from collections.abc import AsyncIterator
-from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 
 from gateway.http import response_body
 from gateway.simulator import Fault
-from gateway.simulator.files import sign_download
-from tests.gateway.conftest import OpenGateway
+from tests.support.http_calls import ask, assert_problem, exchange, hang_up_after, parse, raw_request, send_raw
+from tests.support.memory import MIB, memory_kib
+from tests.support.polling import attempts
+from tests.support.raw_server import answer, raw_server
 from tests.support.samples import FORM, UNKNOWN_FILE, content, form
-from tests.support.scripted import answer, scripted
-from tests.support.stack import Stack
-from tests.support.wire import Reply, ask, assert_problem, exchange, hang_up_after, parse, send_raw, spell
-
-MIB = 1024 * 1024
+from tests.support.stack import OpenGateway, Stack
+from tests.support.uploads import download, post_file, signed_query
 
 
-async def put(stack: Stack, data: bytes, *, key: str = "alpha", **headers: str) -> Reply:
-    return await ask(stack, "POST", "/v1/files", key=key, data=data, headers={"Content-Type": FORM, **headers})
-
-
-async def test_a_file_lives_from_upload_to_delete(gateway: Stack):
-    """Upload, show, list, delete: Replicate's shape, this gateway's links."""
+async def test_file_upload_show_list_and_delete(gateway: Stack):
+    """A file has Replicate's shape with this gateway's links, from upload to delete."""
     data = bytes(range(256)) * 100
-    made = await put(gateway, form(content("a.bin", data, "application/octet-stream")))
+    made = await post_file(gateway, form(content("a.bin", data, "application/octet-stream")))
     assert made.status == 201
     file = made.json
     assert (file["name"], file["size"], file["content_type"]) == ("a.bin", len(data), "application/octet-stream")
@@ -64,36 +58,36 @@ async def test_a_file_lives_from_upload_to_delete(gateway: Stack):
     ],
     ids=lambda name: name[:20].encode("unicode_escape").decode(),
 )
-async def test_names_of_any_script_arrive_as_they_are(gateway: Stack, name: str):
-    """What a file is called is its owner's business, up to 255 bytes."""
-    made = await put(gateway, form(content(name)))
+async def test_file_names_of_any_script_are_kept(gateway: Stack, name: str):
+    """A file name may be any text up to 255 bytes."""
+    made = await post_file(gateway, form(content(name)))
     assert made.status == 201, made.text
     assert made.json["name"] == name
 
 
 @pytest.mark.parametrize("name", ['a"b.txt', "a\\b.txt", "a\rb", "x\x00y"], ids=ascii)
-async def test_names_that_would_break_a_header_break_none(gateway: Stack, name: str):
-    """A quote or a line break in a name makes no header and no second part."""
+async def test_file_name_with_quotes_or_line_breaks_adds_no_header(gateway: Stack, name: str):
+    """A quote or a line break in a name adds no header and no second part."""
     spelled = name.replace("\\", "\\\\").replace('"', '\\"')
-    made = await put(gateway, form(content(spelled)))
+    made = await post_file(gateway, form(content(spelled)))
     assert made.status in (201, 400), made.text
     (stored,) = [file.name for file in gateway.upstream.world.files._files.values()] or [""]
     assert not {"\r", "\n", "\0"} & set(stored)
 
 
-async def test_metadata_and_other_fields_travel_along(gateway: Stack):
+async def test_metadata_and_other_fields_are_kept(gateway: Stack):
     """The client's own metadata is kept."""
     head = b'--frontier\r\nContent-Disposition: form-data; name="metadata"\r\nContent-Type: application/json'
     metadata = head + b'\r\n\r\n{"a":1}\r\n'
-    made = await put(gateway, form(content(), metadata))
+    made = await post_file(gateway, form(content(), metadata))
     assert made.json["metadata"] == {"a": 1}
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 1_000_003])
-async def test_every_byte_arrives_whatever_the_size(gateway: Stack, size: int):
-    """An empty file, one that fills a chunk, one more: the sum says that they are the same."""
+async def test_upload_of_any_size_arrives_unchanged(gateway: Stack, size: int):
+    """An empty file, one that fills a chunk, one byte more: the checksum matches."""
     data = (b"0123456789\r\n--frontie" * (size // 20 + 1))[:size]
-    made = await put(gateway, form(content(data=data)))
+    made = await post_file(gateway, form(content(data=data)))
     assert made.status == 201, made.text
     assert made.json["checksums"]["sha256"] == hashlib.sha256(data).hexdigest()
     assert made.json["size"] == size
@@ -101,18 +95,13 @@ async def test_every_byte_arrives_whatever_the_size(gateway: Stack, size: int):
 
 @pytest.mark.parametrize("head", [b"Content-Length: x\r\n", b"Content-Length: -5\r\n", b"Content-Length: 2\r\n",
                                   b"Content-Length: 500\r\n"])  # fmt: skip
-async def test_a_parts_own_length_is_not_believed(gateway: Stack, head: bytes):
-    """The boundary says where a part ends; a header that says otherwise cuts nothing off."""
-    made = await put(gateway, form(content().replace(b"Content-Type", head + b"Content-Type")))
+async def test_content_length_of_a_part_is_ignored(gateway: Stack, head: bytes):
+    """The boundary says where a part ends; a header that says otherwise truncates nothing."""
+    made = await post_file(gateway, form(content().replace(b"Content-Type", head + b"Content-Type")))
     assert (made.status, made.json["size"]) == (201, 5)
 
 
-def memory_kib() -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1])
-
-
-async def test_a_large_upload_is_not_held_in_memory(open_gateway: OpenGateway):
+async def test_large_upload_is_not_held_in_memory(open_gateway: OpenGateway):
     """Sixty megabytes pass through while the process grows by a few."""
     file_id = "A" * 48
     document = b'{"id":"%s","created_at":"2030-01-01T00:00:00Z","expires_at":"2030-01-02T00:00:00Z"}' % file_id.encode()
@@ -125,26 +114,27 @@ async def test_a_large_upload_is_not_held_in_memory(open_gateway: OpenGateway):
         yield b"\r\n--frontier--\r\n"
 
     async with (
-        scripted(answer(document, status="201 Created", Connection="close")) as sink,
+        raw_server(answer(document, status="201 Created", Connection="close")) as sink,
         open_gateway(base_url=sink.url + "/v1") as stack,
     ):
-        await put(stack, form(content(data=b"x" * MIB)))
+        await post_file(stack, form(content(data=b"x" * MIB)))
         before, highest = memory_kib(), 0
         upload_task = asyncio.create_task(ask(stack, "POST", "/v1/files", data=body(), headers={"Content-Type": FORM}))
-        while not upload_task.done():
+        async for _ in attempts(60):
+            if upload_task.done():
+                break
             highest = max(highest, memory_kib())
-            await asyncio.sleep(0.005)
         assert (await upload_task).status == 201
         assert sink.body_bytes > count * MIB
         assert highest - before < 16 * 1024, f"grew by {highest - before} KiB"
 
 
-async def test_upstreams_limit_speaks_upstreams_words(gateway: Stack):
-    """What upstream finds too large is told in its own document."""
+async def test_upload_over_upstreams_limit_gets_upstreams_error(gateway: Stack):
+    """A file that is too large for upstream is refused with upstream's own document."""
     gateway.upstream.faults.set(
         Fault("error", operation="files.create", status=413, value="Files must be less than 100MB in size")
     )
-    reply = await put(gateway, form(content()))
+    reply = await post_file(gateway, form(content()))
     assert reply.status == 413
     assert reply.json["detail"] == "Files must be less than 100MB in size"
 
@@ -154,20 +144,20 @@ async def test_upstreams_limit_speaks_upstreams_words(gateway: Stack):
     [("html_error", 502), ("error", 500), ("drop_before", 502), ("drop_after", 502), ("malformed_json", 502),
      ("token_revoked", 502), ("throttle", 429), ("redirect", 502)],
 )  # fmt: skip
-async def test_an_upload_that_fails_upstream_is_told_and_not_repeated(gateway: Stack, name: str, status: int):
-    """One try, one clear answer, no record of a file that nobody has."""
+async def test_failed_upload_is_reported_and_not_retried(gateway: Stack, name: str, status: int):
+    """One attempt, one clear response, no record of a file that does not exist."""
     gateway.upstream.faults.set(Fault(name, operation="files.create"))
-    reply = await put(gateway, form(content()))
+    reply = await post_file(gateway, form(content()))
     assert reply.status == status, reply.text
     assert "<html" not in reply.text
     assert gateway.upstream.requests.count("files.create") == 1
     assert (await ask(gateway, "GET", "/v1/files")).json["results"] == []
 
 
-async def test_a_refusal_midway_reaches_a_sender_who_still_sends(open_gateway: OpenGateway):
-    """413 while megabytes are on their way is an answer, not a broken pipe."""
+async def test_early_refusal_reaches_a_sender_that_still_sends(open_gateway: OpenGateway):
+    """A 413 while megabytes are on their way is a response, not a broken pipe."""
     async with open_gateway(server={"max_upload_bytes": 100_000}) as stack:
-        head = spell(
+        head = raw_request(
             "POST", "/v1/files", [("Content-Type", FORM), ("Transfer-Encoding", "chunked")], key=stack.keys["alpha"]
         )
         first = content(data=b"")[:-2]
@@ -177,10 +167,10 @@ async def test_a_refusal_midway_reaches_a_sender_who_still_sends(open_gateway: O
 
 
 async def test_files_are_listed_newest_first_over_pages(gateway: Stack):
-    """More files than fit on a page are all found, once."""
+    """More files than fit on a page are all listed, each once."""
     made = [
         reply.json["id"]
-        for reply in await asyncio.gather(*(put(gateway, form(content(f"{n}.txt"))) for n in range(105)))
+        for reply in await asyncio.gather(*(post_file(gateway, form(content(f"{n}.txt"))) for n in range(105)))
     ]
     first = (await ask(gateway, "GET", "/v1/files")).json
     second = (await ask(gateway, "GET", first["next"])).json
@@ -191,22 +181,10 @@ async def test_files_are_listed_newest_first_over_pages(gateway: Stack):
     assert (await ask(gateway, "GET", second["previous"])).json["results"] == first["results"]
 
 
-def signed(stack: Stack, file_id: str) -> str:
-    """Write the query of a download as upstream's owner of the file would sign it."""
-    expiry = int(stack.upstream.clock.now()) + 600
-    owner = stack.upstream.world.accounts.authenticate(f"Bearer {stack.upstream.token}")
-    signature = sign_download(stack.upstream.settings.files_signing_secret, owner, file_id, expiry)
-    return f"owner={owner}&expiry={expiry}&signature={quote(signature, safe='')}"
-
-
-async def download(stack: Stack, file_id: str, key: str = "alpha") -> Reply:
-    return await ask(stack, "GET", f"/v1/files/{file_id}/download?{signed(stack, file_id)}", key=key)
-
-
-async def test_a_download_gives_the_bytes_and_runs_as_no_page(gateway: Stack):
-    """An HTML file of a caller's making cannot act as this origin."""
+async def test_download_returns_the_bytes_and_cannot_run_as_a_page(gateway: Stack):
+    """A caller's HTML file cannot act as this origin."""
     data = b"<script>alert(1)</script>" * 10_000
-    file = (await put(gateway, form(content("x.html", data, "text/html")))).json
+    file = (await post_file(gateway, form(content("x.html", data, "text/html")))).json
     reply = await download(gateway, file["id"])
     assert (reply.status, reply.body) == (200, data)
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
@@ -220,13 +198,13 @@ async def test_a_download_gives_the_bytes_and_runs_as_no_page(gateway: Stack):
 
 async def cut_download(open_gateway: OpenGateway, written: bytes) -> bytes:
     """Return the bytes on the line of a download that upstream cuts off after `written`."""
-    async with scripted(written) as broken, open_gateway(base_url=broken.url + "/v1") as stack:
-        request = spell("GET", "/v1/files/" + "A" * 48 + "/download?x=y", key=stack.keys["operator"])
+    async with raw_server(written) as broken, open_gateway(base_url=broken.url + "/v1") as stack:
+        request = raw_request("GET", "/v1/files/" + "A" * 48 + "/download?x=y", key=stack.keys["operator"])
         return await exchange(stack, request)
 
 
-async def test_whoever_reads_nothing_of_a_download_is_left(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch):
-    """The connection to upstream that it holds is one that others wait for."""
+async def test_stalled_download_reader_is_disconnected(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch):
+    """It would hold a connection to upstream that others wait for."""
     monkeypatch.setattr(response_body, "STALL_SECONDS", 0.05)
     gone = asyncio.Event()
 
@@ -239,16 +217,16 @@ async def test_whoever_reads_nothing_of_a_download_is_left(open_gateway: OpenGat
         except ConnectionError:
             gone.set()
 
-    async with scripted(endless) as host, open_gateway(base_url=host.url + "/v1") as stack:
+    async with raw_server(endless) as host, open_gateway(base_url=host.url + "/v1") as stack:
         parts = urlsplit(stack.origin)
         _, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1)
-        writer.write(spell("GET", "/v1/files/" + "A" * 48 + "/download?x=y", key=stack.keys["operator"]))
+        writer.write(raw_request("GET", "/v1/files/" + "A" * 48 + "/download?x=y", key=stack.keys["operator"]))
         await gone.wait()
         writer.transport.abort()
 
 
-async def test_a_download_that_is_cut_off_is_cut_off_for_the_caller_too(open_gateway: OpenGateway):
-    """Never a short file that looks whole, and never an error document inside of a file."""
+async def test_truncated_download_is_truncated_for_the_caller_too(open_gateway: OpenGateway):
+    """Never a short file that looks complete, never an error document inside a file."""
     written = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 100000\r\n\r\n" + b"x" * 5000
     received = await cut_download(open_gateway, written)
     assert received.count(b"HTTP/1.1") == 1
@@ -258,43 +236,47 @@ async def test_a_download_that_is_cut_off_is_cut_off_for_the_caller_too(open_gat
         parse(received)
 
 
-async def test_two_teams_files_of_the_same_bytes_are_two(gateway: Stack):
-    """What one deletes the other keeps."""
-    a = (await put(gateway, form(content()), key="alpha")).json["id"]
-    b = (await put(gateway, form(content()), key="beta")).json["id"]
+async def test_equal_files_of_two_teams_are_separate(gateway: Stack):
+    """One team's delete does not remove the other team's file."""
+    a = (await post_file(gateway, form(content()), key="alpha")).json["id"]
+    b = (await post_file(gateway, form(content()), key="beta")).json["id"]
     assert a != b
     await ask(gateway, "DELETE", f"/v1/files/{a}")
     assert (await ask(gateway, "GET", f"/v1/files/{b}", key="beta")).status == 200
 
 
-async def test_an_upload_packed_as_a_whole_is_unpacked(gateway: Stack):
+async def test_upload_with_content_encoding_is_decoded(gateway: Stack):
     """A Content-Encoding on the form is undone on the way."""
     data = form(content(data=b"hello" * 1000))
-    made = await put(gateway, gzip.compress(data), **{"Content-Encoding": "gzip"})
+    made = await post_file(gateway, gzip.compress(data), **{"Content-Encoding": "gzip"})
     assert (made.status, made.json["size"]) == (201, 5000)
 
 
-async def test_a_hung_up_upload_leaves_nothing(gateway: Stack):
-    """A phone that loses its line in the middle of a photo."""
-    head = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "500000")], key=gateway.keys["alpha"])
+async def test_interrupted_upload_leaves_nothing(gateway: Stack):
+    """A phone loses its connection in the middle of a photo."""
+    head = raw_request(
+        "POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "500000")], key=gateway.keys["alpha"]
+    )
     await hang_up_after(gateway, head + content(data=b"x" * 100_000)[:90_000])
     assert (await ask(gateway, "GET", "/v1/files")).json["results"] == []
     assert not gateway.upstream.world.files._files
 
 
-async def test_bad_uploads_of_one_caller_do_not_close_upstream_to_the_others(gateway: Stack):
-    """The breaker counts upstream's failures, not those of a caller who sends broken forms or hangs up."""
-    head = spell("POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "500000")], key=gateway.keys["beta"])
+async def test_bad_uploads_do_not_open_the_breaker(gateway: Stack):
+    """The breaker counts upstream's failures, not those of a caller who sends broken forms or disconnects."""
+    head = raw_request(
+        "POST", "/v1/files", [("Content-Type", FORM), ("Content-Length", "500000")], key=gateway.keys["beta"]
+    )
     for _ in range(12):
-        assert (await put(gateway, content(), key="beta")).status == 400
+        assert (await post_file(gateway, content(), key="beta")).status == 400
     await asyncio.gather(*(hang_up_after(gateway, head + content(data=b"x" * 80_000)) for _ in range(12)))
-    assert (await put(gateway, form(content()))).status == 201
+    assert (await post_file(gateway, form(content()))).status == 201
 
 
-async def test_callers_who_leave_a_download_do_not_close_upstream_to_the_others(gateway: Stack):
-    """A browser that cancels downloads is no failure of upstream's."""
-    file = (await put(gateway, form(content(data=b"x" * 20 * MIB)))).json
-    path = f"/v1/files/{file['id']}/download?{signed(gateway, file['id'])}"
+async def test_abandoned_downloads_do_not_open_the_breaker(gateway: Stack):
+    """A browser that cancels downloads is no failure of upstream."""
+    file = (await post_file(gateway, form(content(data=b"x" * 20 * MIB)))).json
+    path = f"/v1/files/{file['id']}/download?{signed_query(gateway, file['id'])}"
     for _ in range(12):
-        await hang_up_after(gateway, spell("GET", path, key=gateway.keys["alpha"]))
+        await hang_up_after(gateway, raw_request("GET", path, key=gateway.keys["alpha"]))
     assert (await ask(gateway, "GET", "/v1/models")).status == 200

@@ -4,10 +4,9 @@ import logging
 
 import pytest
 
-from tests.gateway.conftest import OpenGateway
+from tests.support.http_calls import ask, assert_problem, metrics_of
 from tests.support.samples import create
-from tests.support.stack import Stack
-from tests.support.wire import ask, assert_problem, metrics_of
+from tests.support.stack import OpenGateway, Stack
 
 LOST = "was deleted while the gateway runs"
 

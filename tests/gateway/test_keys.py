@@ -14,15 +14,12 @@ import pytest
 from gateway.access.rules.api_keys import digest, new_key
 from gateway.domain.records import Key
 from gateway.store.urls import open_store
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import Canaries
+from tests.support.http_calls import PAGE, STRANGER, Reply, ask, assert_problem, raw_request, send_raw
+from tests.support.polling import attempts
 from tests.support.samples import FORM, content, create, form
-from tests.support.stack import Stack
+from tests.support.secret_scanner import SecretScanner
+from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import version_of
-from tests.support.wire import PAGE, STRANGER, Reply, ask, assert_problem, send_raw, spell
-
-SECOND = 1.0
-"""Within this a revocation must have taken effect."""
 
 
 @dataclass
@@ -30,23 +27,23 @@ class Issuer:
     """Writes keys into the store from beside the gateway, as the command line does."""
 
     stack: Stack
-    canaries: Canaries
+    secret_scanner: SecretScanner
     store: Any
 
     async def issue(self, team: str = "alpha", **more: Any) -> tuple[str, str]:
         minted = new_key(secrets.token_bytes)
-        self.canaries.add("an issued key", minted.key)
+        self.secret_scanner.add("an issued key", minted.key)
         record = Key(id=minted.id, team=team, name=minted.id, sha256=minted.sha256, created_at=time.time(), **more)
         await self.store.add_key(record)
         return minted.id, minted.key
 
 
 @pytest.fixture
-async def issuer(gateway: Stack, canaries: Canaries) -> AsyncIterator[Issuer]:
+async def issuer(gateway: Stack, secret_scanner: SecretScanner) -> AsyncIterator[Issuer]:
     """A second hand on the store of a gateway that runs."""
     store = open_store(f"sqlite:///{gateway.database}")
     await store.open()
-    yield Issuer(gateway, canaries, store)
+    yield Issuer(gateway, secret_scanner, store)
     await store.close()
 
 
@@ -54,17 +51,16 @@ async def account(stack: Stack, key: str | None, **headers: str) -> Reply:
     return await ask(stack, "GET", "/v1/account", key=key, headers=headers)
 
 
-async def within(seconds: float, holds: Callable[[], Awaitable[bool]]) -> float:
-    began = time.monotonic()
-    while not await holds():
-        assert time.monotonic() < began + seconds, f"not within {seconds} seconds"
-        await asyncio.sleep(0.02)
-    return time.monotonic() - began
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for a condition. That it takes a second at most is in tests/unit/access/test_authentication.py."""
+    async for _ in attempts():
+        if await condition():
+            return
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "Token", "bearer", "TOKEN", "Bearer  "])
-async def test_both_schemes_open(gateway: Stack, scheme: str):
-    """Old clients say Token, new ones Bearer."""
+async def test_bearer_and_token_schemes_are_accepted(gateway: Stack, scheme: str):
+    """Older clients send Token, newer ones Bearer."""
     assert (await account(gateway, None, Authorization=f"{scheme} {gateway.keys['alpha']}")).status == 200
 
 
@@ -98,37 +94,39 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("given", GARBAGE)
-async def test_garbage_opens_nothing(gateway: Stack, given: str):
-    """Every refusal is a 401 in Replicate's words, and says nothing of what was wrong with the key."""
+async def test_invalid_authorization_is_401(gateway: Stack, given: str):
+    """Every refusal is a 401 in Replicate's words and does not say what was wrong with the key."""
     key = gateway.keys["alpha"]
     value = given.format(key=key, swapped=key.swapcase(), digest=digest(key))
-    reply = await send_raw(gateway, spell("GET", "/v1/account", [("Authorization", value)]))
+    reply = await send_raw(gateway, raw_request("GET", "/v1/account", [("Authorization", value)]))
     problem = assert_problem(reply, 401)
     assert problem["title"] == "Unauthenticated"
     assert problem["detail"].startswith("You did not pass a")
     assert reply.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_bytes_that_are_no_text_open_nothing(gateway: Stack):
+async def test_authorization_with_arbitrary_bytes_is_401(gateway: Stack):
     """A header of any bytes is a wrong key, not a crash."""
     for value in (b"Bearer \xff\xfe\xfd", b"\x80", b"Bearer rgw_\xff", b"Bearer rgt_\xff.\xff.\xff"):
-        reply = await send_raw(gateway, spell("GET", "/v1/account", [(b"Authorization", value)]))
+        reply = await send_raw(gateway, raw_request("GET", "/v1/account", [(b"Authorization", value)]))
         assert_problem(reply, 401)
 
 
-async def test_two_authorizations_are_not_added_up(gateway: Stack):
-    """The first counts; a second neither helps nor is stored."""
+async def test_second_authorization_header_is_ignored(gateway: Stack):
+    """The first one counts; a second neither helps nor is stored."""
     good, bad = f"Bearer {gateway.keys['alpha']}", "Bearer nothing"
-    reply = await send_raw(gateway, spell("GET", "/v1/account", [("Authorization", bad), ("Authorization", good)]))
+    reply = await send_raw(
+        gateway, raw_request("GET", "/v1/account", [("Authorization", bad), ("Authorization", good)])
+    )
     assert reply.status in (400, 401)
 
 
-async def test_a_key_that_is_issued_works_at_once_and_a_revoked_one_no_longer(gateway: Stack, issuer: Issuer):
-    """`gateway keys create` and `revoke` beside a gateway that serves: effect within a second."""
+async def test_issued_key_works_and_revoked_key_stops(gateway: Stack, issuer: Issuer):
+    """`gateway keys create` and `revoke` run beside a gateway that serves."""
     key_id, key = await issuer.issue()
     assert (await account(gateway, key)).json["username"] == "alpha"
     await issuer.store.revoke_key(key_id, time.time())
-    await within(SECOND, lambda: refused(gateway, key))
+    await eventually(lambda: refused(gateway, key))
     _, other = await issuer.issue(team="beta")
     assert (await account(gateway, other)).json["username"] == "beta"
 
@@ -137,10 +135,10 @@ async def refused(stack: Stack, key: str) -> bool:
     return (await account(stack, key)).status == 401
 
 
-async def test_a_key_asked_for_before_it_was_issued_works_within_a_second(gateway: Stack, issuer: Issuer):
+async def test_key_used_before_it_was_issued_works_soon(gateway: Stack, issuer: Issuer):
     """A deploy that starts before its key exists recovers by itself."""
     minted = new_key(secrets.token_bytes)
-    issuer.canaries.add("a key to come", minted.key)
+    issuer.secret_scanner.add("a key to come", minted.key)
     assert (await account(gateway, minted.key)).status == 401
     await issuer.store.add_key(
         Key(id=minted.id, team="alpha", name="late", sha256=minted.sha256, created_at=time.time())
@@ -149,39 +147,39 @@ async def test_a_key_asked_for_before_it_was_issued_works_within_a_second(gatewa
     async def works() -> bool:
         return (await account(gateway, minted.key)).status == 200
 
-    await within(SECOND, works)
+    await eventually(works)
 
 
-async def test_a_key_ends_when_it_expires(gateway: Stack, issuer: Issuer):
-    """An expired key is as good as none, from that moment."""
+async def test_key_stops_working_when_it_expires(gateway: Stack, issuer: Issuer):
+    """An expired key is refused from that moment."""
     _, key = await issuer.issue(expires_at=time.time() + 0.5)
     assert (await account(gateway, key)).status == 200
-    await within(SECOND, lambda: refused(gateway, key))
+    await eventually(lambda: refused(gateway, key))
     _, past = await issuer.issue(expires_at=time.time() - 1)
     assert await refused(gateway, past)
 
 
-async def test_a_rotated_key_overlaps_with_its_successor(gateway: Stack, issuer: Issuer):
-    """During a rotation both keys work, afterwards the new one."""
+async def test_rotated_key_overlaps_with_its_successor(gateway: Stack, issuer: Issuer):
+    """During a rotation both keys work, afterwards only the new one."""
     key_id, old = await issuer.issue()
     minted = new_key(secrets.token_bytes)
-    issuer.canaries.add("a successor", minted.key)
+    issuer.secret_scanner.add("a successor", minted.key)
     successor = Key(id=minted.id, team="alpha", name="next", sha256=minted.sha256, created_at=time.time())
     await issuer.store.rotate_key(key_id, successor, time.time() + 0.4)
     assert (await account(gateway, minted.key)).status == 200
     assert (await account(gateway, old)).status == 200
-    await within(SECOND + 0.4, lambda: refused(gateway, old))
+    await eventually(lambda: refused(gateway, old))
     assert (await account(gateway, minted.key)).status == 200
 
 
-async def test_a_key_of_a_team_that_is_gone_opens_nothing(gateway: Stack, issuer: Issuer):
-    """A team taken out of the config takes its keys along."""
+async def test_key_of_a_removed_team_is_refused(gateway: Stack, issuer: Issuer):
+    """Removing a team from the config removes its keys."""
     _, key = await issuer.issue(team="gone")
     assert await refused(gateway, key)
 
 
-async def test_a_narrowed_key_of_the_store_does_what_it_says(gateway: Stack, issuer: Issuer):
-    """Scopes and targets of an issued key hold, and cannot widen the team's."""
+async def test_restricted_issued_key_is_enforced(gateway: Stack, issuer: Issuer):
+    """Scopes and targets of an issued key apply and cannot exceed the team's."""
     _, key = await issuer.issue(scopes=("read", "account", "admin"))
     assert (await ask(gateway, "GET", "/v1/models", key=key)).status == 200
     assert (await account(gateway, key)).json["username"] == "alpha", "the team has no scope `account` to give"
@@ -197,12 +195,12 @@ async def publish(issuer: Issuer) -> str:
 
 @pytest.mark.parametrize("origin", [None, STRANGER, "null", PAGE + ".evil.net", PAGE + ":8443", "http://app.example.com",
                                     PAGE + "/", ""])  # fmt: skip
-async def test_a_publishable_key_works_from_its_page_only(gateway: Stack, issuer: Issuer, origin: str | None):
-    """Whoever copies the key out of a page cannot use it from a server, or from another page, by mere request."""
+async def test_publishable_key_works_from_its_page_only(gateway: Stack, issuer: Issuer, origin: str | None):
+    """A key copied out of a page does not work from a server or from another page."""
     key = await publish(issuer)
     reply = await ask(gateway, "GET", "/v1/models", key=key, headers={"Origin": origin} if origin is not None else {})
     problem = assert_problem(reply, 403, origin=None)
-    assert "pages" in problem["detail"]
+    assert "allowed origins" in problem["detail"]
     assert "Access-Control-Allow-Origin" not in reply.headers
     assert not len(gateway.upstream.requests)
     allowed = await ask(gateway, "GET", "/v1/models", key=key, headers={"Origin": PAGE})
@@ -214,14 +212,14 @@ async def mint(stack: Stack, key: str = "alpha", **wanted: Any) -> Reply:
     return await ask(stack, "POST", "/gateway/tokens", key=key, json={"ttl_seconds": 60} | wanted)
 
 
-async def test_a_browser_token_is_its_keys_narrowed_shadow(gateway: Stack, canaries: Canaries):
-    """A page gets what it needs: some scopes, some models, a user's name; and cannot mint itself more."""
+async def test_browser_token_is_limited_to_what_it_asked_for(gateway: Stack, secret_scanner: SecretScanner):
+    """A page gets some scopes, some models and a user's name, and cannot mint itself more."""
     minted = await mint(gateway, scopes=["read", "predict"], models=["acme/storyteller"], user="u1")
     assert minted.status == 201
     assert minted.json["team"] == "alpha"
     assert sorted(minted.json["scopes"]) == ["predict", "read"]
     token = minted.json["token"]
-    canaries.add("a browser token", token)
+    secret_scanner.add("a browser token", token)
     assert (await account(gateway, token)).json["username"] == "alpha"
     assert (await create(gateway, key=token, model="acme/storyteller")).status == 201
     assert_problem(await create(gateway, key=token, model="acme/slow"), 403, origin=None)
@@ -247,33 +245,33 @@ async def test_a_browser_token_is_its_keys_narrowed_shadow(gateway: Stack, canar
         ({"ttl_seconds": 5}, "ttl_seconds"),
     ],
 )
-async def test_a_browser_token_never_gives_more_than_its_key(gateway: Stack, wanted: dict[str, Any], field: str):
-    """What asks for more is refused by name, not quietly cut down."""
+async def test_browser_token_cannot_exceed_its_key(gateway: Stack, wanted: dict[str, Any], field: str):
+    """A request for more is refused by name, not silently reduced."""
     problem = assert_problem(await mint(gateway, **wanted), 422, origin=None)
     assert {each["field"] for each in problem["invalid_fields"]} == {field}
 
 
-async def test_a_browser_token_bound_to_a_page_works_there_only(gateway: Stack, canaries: Canaries):
-    """A token that leaks out of its page is of no use to a browser elsewhere."""
+async def test_browser_token_bound_to_a_page_works_there_only(gateway: Stack, secret_scanner: SecretScanner):
+    """A token that leaks from its page is of no use to a browser elsewhere."""
     token = (await mint(gateway, origins=[PAGE])).json["token"]
-    canaries.add("a browser token", token)
+    secret_scanner.add("a browser token", token)
     assert (await account(gateway, token, Origin=PAGE)).status == 200
     assert (await account(gateway, token, Origin=STRANGER)).status == 403
     assert (await account(gateway, token)).status == 403
 
 
-async def test_a_browser_token_dies_with_the_key_that_minted_it(gateway: Stack, issuer: Issuer):
-    """Revoking a key revokes what it handed out, within a second."""
+async def test_browser_token_is_revoked_with_its_key(gateway: Stack, issuer: Issuer):
+    """Revoking a key revokes the tokens it minted, within a second."""
     key_id, key = await issuer.issue()
     token = (await mint(gateway, key)).json["token"]
-    issuer.canaries.add("a browser token", token)
+    issuer.secret_scanner.add("a browser token", token)
     assert (await account(gateway, token)).status == 200
     await issuer.store.revoke_key(key_id, time.time())
-    await within(SECOND, lambda: refused(gateway, token))
+    await eventually(lambda: refused(gateway, token))
 
 
-async def test_a_browser_token_is_good_for_its_gateway_only_and_for_its_time(gateway: Stack):
-    """A letter changed, or a token signed with another secret, opens nothing."""
+async def test_browser_token_is_valid_for_its_gateway_and_lifetime_only(gateway: Stack):
+    """A token with a changed letter, or signed with another secret, is refused."""
     token = (await mint(gateway)).json["token"]
     claims = jwt.decode(token[4:], options={"verify_signature": False})
     for forged in (
@@ -287,8 +285,8 @@ async def test_a_browser_token_is_good_for_its_gateway_only_and_for_its_time(gat
     assert claims["expires_at"] - time.time() < 61
 
 
-async def test_browser_tokens_outlive_a_restart(open_gateway: OpenGateway):
-    """A deploy of the gateway does not log every page out."""
+async def test_browser_tokens_survive_a_restart(open_gateway: OpenGateway):
+    """A deploy of the gateway does not log out every page."""
     async with open_gateway() as stack:
         token = (await mint(stack)).json["token"]
         keys = stack.keys
@@ -331,7 +329,7 @@ def assert_key_named(reply: Reply) -> None:
 
 
 @pytest.mark.parametrize("where", KEY_PLACES)
-async def test_a_key_in_a_create_is_refused(gateway: Stack, where: str):
+async def test_create_that_contains_a_key_is_refused(gateway: Stack, where: str):
     """The JavaScript client's `data-uri` strategy sends its key as input; it must reach neither disk nor Replicate."""
     key = gateway.keys["alpha"]
     data = place(KEY_PLACES[where], key, gateway)
@@ -341,7 +339,7 @@ async def test_a_key_in_a_create_is_refused(gateway: Stack, where: str):
     assert not len(gateway.upstream.requests)
 
 
-async def test_a_key_in_a_create_is_refused_for_every_sort_of_key(gateway: Stack, issuer: Issuer):
+async def test_create_that_contains_any_kind_of_key_is_refused(gateway: Stack, issuer: Issuer):
     """Issued keys and browser tokens are keys too."""
     _, issued = await issuer.issue()
     token = (await mint(gateway)).json["token"]
@@ -357,8 +355,8 @@ async def test_a_key_in_a_create_is_refused_for_every_sort_of_key(gateway: Stack
     ["/v1/search?query={key}", "/v1/search?query={coded}", "/v1/models?cursor={key}", "/v1/models?x=a&{coded}=1",
      "/v1/predictions?created_after={key}", "/v1/files/" + "a" * 48 + "/download?signature={key}"],
 )  # fmt: skip
-async def test_a_key_in_a_query_is_refused(gateway: Stack, target: str):
-    """Queries are sent on, and end up in logs of others."""
+async def test_query_that_contains_a_key_is_refused(gateway: Stack, target: str):
+    """Queries are sent on and end up in other systems' logs."""
     key = gateway.keys["alpha"]
     path = target.format(key=key, coded="".join(f"%{ord(letter):02x}" for letter in key))
     assert_key_named(await ask(gateway, "GET", path))
@@ -367,20 +365,21 @@ async def test_a_key_in_a_query_is_refused(gateway: Stack, target: str):
 
 @pytest.mark.parametrize("name", ["Gateway-User", "Prefer", "Cancel-After", "X-Request-Id", "If-None-Match", "Cookie",
                                   "Idempotency-Key", "X-Api-Key"])  # fmt: skip
-async def test_a_key_in_another_header_is_refused(gateway: Stack, name: str):
-    """A header may be stored, sent on or said again; a key in it would be as well."""
+async def test_other_header_that_contains_a_key_is_refused(gateway: Stack, name: str):
+    """A header may be stored, sent on or echoed, and the key in it too."""
     key = gateway.keys["alpha"]
     data = place('{"version":"V","input":{"prompt":"x"}}', key, gateway)
     reply = await send_raw(
-        gateway, spell("POST", "/v1/predictions", [("Content-Type", "application/json"), (name, key)], data, key=key)
+        gateway,
+        raw_request("POST", "/v1/predictions", [("Content-Type", "application/json"), (name, key)], data, key=key),
     )
     assert_key_named(reply)
     assert not len(gateway.upstream.requests)
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/deployments", "/v1/models/acme/storyteller", "QUERY"])
-async def test_a_key_in_a_relayed_body_is_refused(gateway: Stack, path: str):
-    """What is only passed on is looked at all the same."""
+async def test_relayed_body_that_contains_a_key_is_refused(gateway: Stack, path: str):
+    """Bodies that are only passed on are scanned as well."""
     key = gateway.keys["alpha"]
     if path == "QUERY":
         reply = await ask(gateway, "QUERY", "/v1/models", data=key.encode(), headers={"Content-Type": "text/plain"})
@@ -392,7 +391,7 @@ async def test_a_key_in_a_relayed_body_is_refused(gateway: Stack, path: str):
 
 
 @pytest.mark.parametrize("where", ["content", "name", "type", "metadata", "other part's type"])
-async def test_a_key_in_an_upload_is_refused(gateway: Stack, where: str):
+async def test_upload_that_contains_a_key_is_refused(gateway: Stack, where: str):
     """A page that uploads its own settings file does not leave its key with Replicate."""
     key = gateway.keys["alpha"]
     parts = {
@@ -413,8 +412,8 @@ async def test_a_key_in_an_upload_is_refused(gateway: Stack, where: str):
 
 
 @pytest.mark.parametrize("cut", range(-3, 60, 7))
-async def test_a_key_across_the_edge_of_two_chunks_is_refused(gateway: Stack, cut: int):
-    """However the pieces fall, the key is seen."""
+async def test_key_across_two_upload_chunks_is_refused(gateway: Stack, cut: int):
+    """The key is found wherever the chunks are cut."""
     key = gateway.keys["alpha"].encode()
     lead = len(content(data=b"").rstrip(b"\r\n")) + 4
     padding = 65536 - lead - cut
@@ -424,6 +423,7 @@ async def test_a_key_across_the_edge_of_two_chunks_is_refused(gateway: Stack, cu
     async def pieces() -> AsyncIterator[bytes]:
         for piece in (body[:at], body[at:]):
             yield piece
+            # So that the two arrive as two chunks.
             await asyncio.sleep(0.01)
 
     assert_key_named(await ask(gateway, "POST", "/v1/files", data=pieces(), headers={"Content-Type": FORM}))

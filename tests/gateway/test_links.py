@@ -5,22 +5,21 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.conftest import OpenGateway
+from tests.support.http_calls import Reply, ask, raw_request, send_raw
 from tests.support.samples import create, upload
-from tests.support.stack import Stack
+from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import version_of
-from tests.support.wire import Reply, ask, send_raw, spell
 
 PUBLIC_URL = "https://gateway.example.org"
 
 
 async def get(stack: Stack, path: str, *headers: tuple[str, str], host: str = "gw.test:81") -> Reply:
-    return await send_raw(stack, spell("GET", path, headers, host=host, key=stack.keys["alpha"]))
+    return await send_raw(stack, raw_request("GET", path, headers, host=host, key=stack.keys["alpha"]))
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "", "/v1/v1"], ids=["v1", "bare", "doubled"])
-async def test_links_lead_back_for_every_spelling_of_the_base(gateway: Stack, prefix: str):
-    """A client's next request goes to the gateway again, at the address by which it came, and it works."""
+async def test_links_use_the_base_of_the_request(gateway: Stack, prefix: str):
+    """A client's next request goes to the gateway again, at the address it used before, and works."""
     made = await ask(
         gateway,
         "POST",
@@ -44,20 +43,20 @@ async def test_links_lead_back_for_every_spelling_of_the_base(gateway: Stack, pr
     assert (await ask(gateway, "GET", f"{prefix}/files")).json["results"] == [file]
 
 
-async def test_a_file_stream_keeps_its_prefix(gateway: Stack):
-    """The JavaScript client makes files of a stream only if its path begins with /v1/files/."""
+async def test_file_stream_link_keeps_its_prefix(gateway: Stack):
+    """The JavaScript client reads a stream as files only if its path begins with /v1/files/."""
     stream = (await create(gateway, model="acme/frames")).json["urls"]["stream"]
     assert stream.startswith(f"{gateway.origin}/v1/files/")
     assert (await ask(gateway, "GET", stream, key=None)).headers["Content-Type"] == "text/event-stream"
 
 
-async def test_what_cannot_stream_has_no_stream(gateway: Stack):
-    """No link is made up, and none is null, which clients refuse."""
+async def test_prediction_without_a_stream_has_no_stream_link(gateway: Stack):
+    """No link is invented, and none is null, which clients refuse."""
     assert sorted((await create(gateway)).json["urls"]) in (["cancel", "get"], ["cancel", "get", "web"])
 
 
-async def test_pages_lead_on_and_back(gateway: Stack):
-    """Following `next` to the end and `previous` to the start meets every item once, here."""
+async def test_page_links_lead_forward_and_back(gateway: Stack):
+    """Following `next` to the end and `previous` to the start visits every item once, on the gateway."""
     seen: list[str] = []
     path = f"{gateway.base_url}/models"
     pages = []
@@ -73,8 +72,8 @@ async def test_pages_lead_on_and_back(gateway: Stack):
         assert page["previous"].startswith(f"{gateway.base_url}/models?")
 
 
-async def test_the_host_of_the_request_names_the_base(gateway: Stack):
-    """Behind a name of its own, the gateway says that name."""
+async def test_host_header_names_the_base(gateway: Stack):
+    """Behind its own name, the gateway uses that name."""
     await create(gateway)
     for host in ("gw.test", "gw.test:8443", "[::1]:80", "10.0.0.1"):
         urls = (await get(gateway, "/v1/predictions", host=host)).json["results"][0]["urls"]
@@ -84,8 +83,8 @@ async def test_the_host_of_the_request_names_the_base(gateway: Stack):
 FORWARDED = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "evil.example")]
 
 
-async def test_forwarded_headers_of_anybody_are_not_believed(gateway: Stack):
-    """A caller cannot make links that lead elsewhere for others, or for itself, by a header."""
+async def test_forwarded_headers_of_untrusted_clients_are_ignored(gateway: Stack):
+    """A caller cannot make links that lead elsewhere by sending a header."""
     await create(gateway)
     more = [("Forwarded", "host=evil.example;proto=https"), ("X-Forwarded-For", "127.0.0.1"), ("X-Original-Host", "e")]
     reply = await get(gateway, "/v1/predictions", *FORWARDED, *more)
@@ -94,7 +93,7 @@ async def test_forwarded_headers_of_anybody_are_not_believed(gateway: Stack):
 
 
 async def test_forwarded_headers_of_a_trusted_proxy_name_the_base(open_gateway: OpenGateway):
-    """Behind TLS the links say https; of a chain the nearest proxy's word counts."""
+    """Behind TLS the links say https; in a chain the nearest proxy's value counts."""
     async with open_gateway(server={"trusted_proxies": ["127.0.0.0/8"]}) as stack:
         await create(stack)
         proxied = [("X-Forwarded-Proto", "ftp, https"), ("X-Forwarded-Host", "evil.example, public.example:444")]
@@ -106,15 +105,15 @@ async def test_forwarded_headers_of_a_trusted_proxy_name_the_base(open_gateway: 
             assert (await get(stack, "/v1/predictions", bad)).status == 400
 
 
-async def test_a_proxy_of_another_network_is_not_trusted(open_gateway: OpenGateway):
-    """Trust is for the networks that are named."""
+async def test_proxy_outside_the_trusted_networks_is_ignored(open_gateway: OpenGateway):
+    """Only the networks in the config are trusted."""
     async with open_gateway(server={"trusted_proxies": ["10.0.0.0/8", "::1/128"]}) as stack:
         await create(stack)
         assert b"evil" not in (await get(stack, "/v1/predictions", *FORWARDED)).body
 
 
-async def test_public_url_is_the_base_whatever_the_request_says(open_gateway: OpenGateway):
-    """Where the operator has said the address, no header counts, not even a malformed Host."""
+async def test_public_url_overrides_the_request(open_gateway: OpenGateway):
+    """With `public_url` set, no header counts, not even a malformed Host."""
     async with open_gateway(server={"public_url": PUBLIC_URL, "trusted_proxies": ["127.0.0.0/8"]}) as stack:
         made = await create(stack, model="acme/storyteller")
         assert made.json["urls"]["get"].startswith(f"{PUBLIC_URL}/v1/predictions/")
@@ -128,8 +127,8 @@ async def test_public_url_is_the_base_whatever_the_request_says(open_gateway: Op
         assert models["next"] is None or models["next"].startswith(f"{PUBLIC_URL}/v1/models?")
 
 
-async def test_nested_examples_and_texts_stay_as_upstream_wrote_them(gateway: Stack):
-    """A model's example is upstream's; pointing it here would lead to predictions that nobody here owns."""
+async def test_links_inside_examples_and_texts_are_unchanged(gateway: Stack):
+    """A model's example belongs to upstream; a rewritten link would lead to a prediction that no one here owns."""
     reply = await ask(gateway, "GET", "/v1/models/acme/painter")
     direct = await ask(
         gateway,
@@ -166,13 +165,13 @@ async def sent_up(stack: Stack, given: str, **more: Any) -> str:
     return seen.body.partition(',"input":')[2][:-1]
 
 
-async def test_an_input_arrives_byte_for_byte(gateway: Stack):
-    """No number changes its form, no text its escapes, no blank goes missing."""
+async def test_input_arrives_byte_for_byte(gateway: Stack):
+    """No number changes its form, no text its escapes, no space goes missing."""
     assert await sent_up(gateway, ODD) == ODD
 
 
-async def test_a_body_goes_up_without_webhook_and_with_no_field_added(gateway: Stack):
-    """A webhook is the gateway's to send; upstream would send it around the team's own secret."""
+async def test_upstream_body_has_no_webhook_and_no_added_field(gateway: Stack):
+    """The gateway sends webhooks itself; upstream would bypass the team's own secret."""
     hook = "https://hooks.example.com/x?run=1"
     sent = await sent_up(gateway, '{"prompt":"hi"}', webhook=hook, webhook_events_filter=["completed"])
     assert sent == '{"prompt":"hi"}'
@@ -182,8 +181,8 @@ async def test_a_body_goes_up_without_webhook_and_with_no_field_added(gateway: S
 
 
 @pytest.mark.parametrize("spelled", ["plain", "slashes", "escapes", "bare base", "doubled base"])
-async def test_a_files_link_is_turned_back_before_it_goes_up(gateway: Stack, spelled: str):
-    """Upstream cannot reach the gateway; it reads the file from itself."""
+async def test_gateway_file_link_in_an_input_is_rewritten_for_upstream(gateway: Stack, spelled: str):
+    """Upstream cannot reach the gateway; it reads the file from its own store."""
     file = (await ask(gateway, "POST", "/v1/files", **upload())).json
     link = file["urls"]["get"]
     text = {
@@ -198,8 +197,8 @@ async def test_a_files_link_is_turned_back_before_it_goes_up(gateway: Stack, spe
     assert await sent_up(gateway, given.replace("LINK", text)) == given.replace("LINK", theirs)
 
 
-async def test_a_files_link_under_the_public_url_is_turned_back_too(open_gateway: OpenGateway):
-    """The link says the public address, wherever the create comes in."""
+async def test_public_url_file_link_in_an_input_is_rewritten(open_gateway: OpenGateway):
+    """The link has the public address, whichever way the create comes in."""
     # The body that goes up is looked at as a whole; upstream's word to the gateway itself would be in it too.
     async with open_gateway(server={"public_url": PUBLIC_URL}, upstream={"webhooks": "off"}) as stack:
         file = (await ask(stack, "POST", "/v1/files", **upload())).json
@@ -208,7 +207,7 @@ async def test_a_files_link_under_the_public_url_is_turned_back_too(open_gateway
         assert json.loads(sent)["image"] == f"{stack.upstream.base_url}/files/{file['id']}"
 
 
-async def test_links_of_others_are_left_alone(gateway: Stack):
-    """A file on somebody's own host is not ours to judge."""
+async def test_links_to_other_hosts_are_unchanged(gateway: Stack):
+    """A file on another host is left as it is."""
     given = json.dumps({"prompt": "hi", "image": "https://cdn.example.com/v1/files/" + "a" * 48})
     assert await sent_up(gateway, given) == given

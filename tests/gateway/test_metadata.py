@@ -13,12 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import running
 from gateway.simulator import Fault, Simulator
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import Canaries
-from tests.support.samples import ShiftedClock, create, finished
-from tests.support.stack import Stack, house_config
+from tests.support.http_calls import Reply, ask, assert_problem, metrics_of
+from tests.support.samples import create, finished
+from tests.support.secret_scanner import SecretScanner
+from tests.support.stack import OpenGateway, Stack, stack_config
+from tests.support.system_clocks import ShiftedClock
 from tests.support.upstream import version_of
-from tests.support.wire import Reply, ask, assert_problem, metrics_of
 
 READS = [
     ("/v1/models", "models.list"),
@@ -34,8 +34,8 @@ READS = [
 
 
 @pytest.mark.parametrize(("path", "operation"), READS, ids=[operation for _, operation in READS])
-async def test_metadata_is_asked_once_and_then_answered_from_memory(gateway: Stack, path: str, operation: str):
-    """Both teams, again and again: one read upstream, the same body, an age, a tag that saves the transfer."""
+async def test_metadata_is_read_once_and_then_served_from_memory(gateway: Stack, path: str, operation: str):
+    """Both teams, again and again: one read upstream, the same body, an `Age`, and an ETag that saves the transfer."""
     first = await ask(gateway, "GET", path)
     assert first.status == 200
     assert first.headers["Cache-Status"] == "replicate-gateway; fwd=miss; stored"
@@ -57,8 +57,8 @@ async def test_metadata_is_asked_once_and_then_answered_from_memory(gateway: Sta
     assert gateway.upstream.requests.count() == 1
 
 
-async def test_search_by_query_is_kept_by_its_words(gateway: Stack):
-    """Other words are another question; the same words in JSON are too, as upstream may read them otherwise."""
+async def test_search_is_cached_by_its_query(gateway: Stack):
+    """Other words are another search; the same words as JSON are too, as upstream may read them differently."""
     for words, content_type in ((b"llama", "text/plain"), (b"flux", "text/plain"), (b'"llama"', "application/json")):
         for _ in range(2):
             reply = await ask(gateway, "QUERY", "/v1/models", data=words, headers={"Content-Type": content_type})
@@ -66,8 +66,8 @@ async def test_search_by_query_is_kept_by_its_words(gateway: Stack):
     assert gateway.upstream.requests.count("models.search") == 3
 
 
-async def test_a_query_goes_up_as_it_was_spelled(gateway: Stack):
-    """No decoding on the way: a coded line break stays one and makes no header of its own."""
+async def test_query_is_sent_upstream_as_spelled(gateway: Stack):
+    """Nothing is decoded on the way: an encoded line break stays encoded and makes no header."""
     for method, path in (("GET", "/v1/search"), ("QUERY", "/v1/models")):
         gateway.upstream.requests.clear()
         coded = "query=a%0d%0aX-Evil:%20yes%20%26b=c&x=%C3%A9%ff"
@@ -79,8 +79,8 @@ async def test_a_query_goes_up_as_it_was_spelled(gateway: Stack):
         assert "\r\nX-Evil: yes" in seen.query
 
 
-async def test_fifty_askers_at_once_cost_one_read(gateway: Stack):
-    """A page full of components that all want the model's schema."""
+async def test_fifty_concurrent_reads_cost_one_upstream_read(gateway: Stack):
+    """A page full of components that all need a model's schema."""
     gateway.upstream.faults.set(Fault("delay", operation="models.get", seconds=0.2))
     replies = await asyncio.gather(*(ask(gateway, "GET", "/v1/models/acme/painter") for _ in range(50)))
     assert {reply.status for reply in replies} == {200}
@@ -88,8 +88,8 @@ async def test_fifty_askers_at_once_cost_one_read(gateway: Stack):
     assert gateway.upstream.requests.count("models.get") == 1
 
 
-async def test_errors_are_not_kept(gateway: Stack):
-    """A model published a moment ago is seen at the next look, and an upstream that recovers is believed."""
+async def test_errors_are_not_cached(gateway: Stack):
+    """A model published a moment ago is seen by the next read, and an upstream that recovers is used at once."""
     for _ in range(2):
         assert (await ask(gateway, "GET", "/v1/models/acme/nothing")).status == 404
     assert gateway.upstream.requests.count("models.get") == 2
@@ -99,8 +99,8 @@ async def test_errors_are_not_kept(gateway: Stack):
     assert (await ask(gateway, "GET", "/v1/models/acme/painter")).status == 200
 
 
-async def test_nothing_is_kept_where_the_time_is_nought(open_gateway: OpenGateway):
-    """`metadata_ttl_seconds = 0` means upstream every time, and says so."""
+async def test_zero_ttl_disables_metadata_caching(open_gateway: OpenGateway):
+    """`metadata_ttl_seconds = 0` reads upstream every time, and the response says so."""
     async with open_gateway(cache={"metadata_ttl_seconds": 0}) as stack:
         for _ in range(3):
             reply = await ask(stack, "GET", "/v1/hardware")
@@ -109,8 +109,8 @@ async def test_nothing_is_kept_where_the_time_is_nought(open_gateway: OpenGatewa
         assert stack.upstream.requests.count("hardware.list") == 3
 
 
-async def test_what_is_kept_grows_old(open_gateway: OpenGateway, upstream: Simulator):
-    """After its time an entry is asked for anew; until then the age tells."""
+async def test_cached_metadata_expires(open_gateway: OpenGateway, upstream: Simulator):
+    """After its time an entry is read again; until then `Age` says how old it is."""
     clock = ShiftedClock()
     async with open_gateway(clock=clock, cache={"metadata_ttl_seconds": 60}) as stack:
         await ask(stack, "GET", "/v1/hardware")
@@ -122,16 +122,16 @@ async def test_what_is_kept_grows_old(open_gateway: OpenGateway, upstream: Simul
         assert upstream.requests.count("hardware.list") == 2
 
 
-async def test_a_write_makes_what_is_kept_forgotten(gateway: Stack):
-    """Whoever changes a model sees the change at the next look."""
+async def test_write_invalidates_cached_metadata(gateway: Stack):
+    """A caller who changes a model sees the change in the next read."""
     made = {"owner": "acme", "name": "fresh", "visibility": "private", "hardware": "cpu"}
     assert (await ask(gateway, "GET", "/v1/models/acme/painter")).status == 200
     await ask(gateway, "POST", "/v1/models", json=made)
     assert "fwd=miss" in (await ask(gateway, "GET", "/v1/models/acme/painter")).headers["Cache-Status"]
 
 
-async def test_pages_are_tagged_by_what_they_say(gateway: Stack):
-    """The links of a page differ from base to base, so a tag from another base does not fit."""
+async def test_etag_depends_on_the_base_of_the_links(gateway: Stack):
+    """The links of a page differ from base to base, so an ETag from another base does not match."""
     here = await ask(gateway, "GET", "/v1/collections", headers={"Host": "a.test"})
     there = await ask(gateway, "GET", "/v1/collections", headers={"Host": "b.test"})
     assert here.headers["ETag"] != there.headers["ETag"]
@@ -139,8 +139,8 @@ async def test_pages_are_tagged_by_what_they_say(gateway: Stack):
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br, gzip", "gzip;q=0", "identity", ""])
-async def test_large_answers_are_compressed_for_those_who_take_it(gateway: Stack, coding: str):
-    """Models are megabytes of schemas; whoever cannot unpack gets them plain."""
+async def test_large_responses_are_compressed_for_clients_that_accept_it(gateway: Stack, coding: str):
+    """Lists of models are megabytes of schemas; a client without compression gets them plain."""
     plain = await ask(gateway, "GET", "/v1/models")
     reply = await ask(gateway, "GET", "/v1/models", headers={"Accept-Encoding": coding})
     assert "Accept-Encoding" in reply.headers["Vary"]
@@ -153,8 +153,8 @@ async def test_large_answers_are_compressed_for_those_who_take_it(gateway: Stack
     assert len(small.body) >= 2048 or "Content-Encoding" not in small.headers
 
 
-async def test_upstreams_compression_is_undone_on_the_way(gateway: Stack):
-    """What upstream packs arrives readable, and is not announced as packed."""
+async def test_upstream_compression_is_decoded(gateway: Stack):
+    """A compressed upstream response arrives readable and is not announced as compressed."""
     gateway.upstream.faults.set(Fault("gzip"))
     reply = await ask(gateway, "GET", "/v1/models/acme/painter")
     assert reply.json["name"] == "painter"
@@ -169,7 +169,7 @@ async def ops(stack: Stack, path: str, **headers: str) -> Reply:
     return await ask(stack, "GET", stack.ops_url + path, key=None, headers=headers)
 
 
-async def test_metrics_can_be_read_by_prometheus_in_both_forms(gateway: Stack):
+async def test_metrics_are_valid_in_both_exposition_formats(gateway: Stack):
     """Every series parses, counters end in _total, and no label holds an id or a URL."""
     made = (await create(gateway, model="acme/storyteller")).json
     await finished(gateway, made["id"])
@@ -201,8 +201,8 @@ async def test_metrics_can_be_read_by_prometheus_in_both_forms(gateway: Stack):
     assert count("http_requests", code="404") == 1
 
 
-async def test_the_label_of_targets_is_bounded(open_gateway: OpenGateway):
-    """Names of models come from callers; only the first few become series."""
+async def test_target_label_has_a_limited_number_of_values(open_gateway: OpenGateway):
+    """Model names come from callers; only the first few become series."""
     async with open_gateway(metrics={"top_targets": 2}) as stack:
         for model in ("acme/slow", "acme/storyteller", "acme/painter", "acme/analyze"):
             body = {"version": f"{model}:{version_of(stack.upstream, model)}", "input": {"prompt": "x", "text": "x"}}
@@ -212,8 +212,8 @@ async def test_the_label_of_targets_is_bounded(open_gateway: OpenGateway):
         assert 'target="acme/analyze"' not in page
 
 
-async def test_probes_answer_on_both_listeners_without_a_key(gateway: Stack):
-    """An orchestrator asks where it can."""
+async def test_health_probes_answer_on_both_listeners_without_a_key(gateway: Stack):
+    """An orchestrator may use either."""
     for url in (gateway.origin, gateway.ops_url):
         for path in ("/healthz", "/readyz"):
             reply = await ask(gateway, "GET", url + path, key=None)
@@ -222,8 +222,8 @@ async def test_probes_answer_on_both_listeners_without_a_key(gateway: Stack):
     assert gateway.upstream.requests.count("account.get") == 1, "however often one probes, upstream is asked rarely"
 
 
-async def test_the_public_listener_has_no_operators_doors(gateway: Stack):
-    """Metrics are not for callers, and callers' routes are not on the operators' listener."""
+async def test_listeners_do_not_serve_each_others_routes(gateway: Stack):
+    """Metrics are not for callers, and callers' routes are not on the ops listener."""
     for path in ("/metrics", "/v1/metrics", "/dashboard", "/admin/keys"):
         assert_problem(await ask(gateway, "GET", path), 404, origin=None)
     reply = await ask(gateway, "GET", gateway.ops_url + "/v1/account")
@@ -231,13 +231,13 @@ async def test_the_public_listener_has_no_operators_doors(gateway: Stack):
     assert reply.headers["Content-Type"].startswith("application/problem+json")
 
 
-async def test_the_operators_token_is_asked_for_where_there_is_one(
-    upstream: Simulator, tmp_path: Path, canaries: Canaries
+async def test_ops_token_is_required_where_it_is_set(
+    upstream: Simulator, tmp_path: Path, secret_scanner: SecretScanner
 ):
-    """Metrics behind a token; probes open; no team's key will do."""
+    """Metrics need the token, probes do not, and no team's key is accepted."""
     token = "ops-" + "t" * 40
-    canaries.add("the operators' token", token)
-    config, keys = house_config(upstream, tmp_path)
+    secret_scanner.add("the operators' token", token)
+    config, keys = stack_config(upstream, tmp_path)
     config = config.model_copy(update={"ops": config.ops.with_token(token)})
     async with running(config) as serving:
         stack = Stack(serving, upstream, keys, config, tmp_path / "gateway.db")
@@ -251,8 +251,8 @@ async def test_the_operators_token_is_asked_for_where_there_is_one(
         assert (await ops(stack, "/nothing")).status == 401
 
 
-async def test_readyz_tells_of_a_store_that_is_away(gateway: Stack):
-    """A database that cannot be written is told to the orchestrator; what is in memory goes on."""
+async def test_readyz_fails_when_the_store_is_unavailable(gateway: Stack):
+    """The orchestrator learns that the database cannot be written; what is in memory is still served."""
     made = (await create(gateway)).json
     blocker = sqlite3.connect(gateway.database, isolation_level=None)
     blocker.execute("BEGIN EXCLUSIVE")
@@ -276,8 +276,8 @@ async def test_readyz_tells_of_a_store_that_is_away(gateway: Stack):
     assert (await create(gateway)).status == 201
 
 
-async def test_many_probes_at_once_ask_upstream_once(gateway: Stack):
-    """A restart of the prober is no load."""
+async def test_concurrent_probes_ask_upstream_once(gateway: Stack):
+    """Many probes at once are no load."""
     async with aiohttp.ClientSession() as session:
 
         async def probe() -> int:

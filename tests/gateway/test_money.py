@@ -14,13 +14,14 @@ from gateway.domain import money
 from gateway.errors import StoreUnavailable
 from gateway.simulator import Fault
 from gateway.store.sqlite import SQLiteStore
-from tests.gateway.conftest import OpenGateway
-from tests.gateway.test_sharing import CREATED, STORY, ask, cancel, create, finished, many
-from tests.support.receiver import start_receiver
-from tests.support.samples import ShiftedClock
-from tests.support.stack import Stack
-from tests.support.upstream import creates, until, version_of
-from tests.support.wire import metrics_of
+from tests.support.http_calls import until_metric
+from tests.support.polling import attempts, until
+from tests.support.secret_scanner import LogScanner
+from tests.support.session_calls import CREATED, STORY, ask, cancel, create, finished, open_session
+from tests.support.stack import OpenGateway, Stack
+from tests.support.system_clocks import ShiftedClock
+from tests.support.upstream import creates, version_of
+from tests.support.webhook_receiver import start_receiver
 
 PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.25}]}
 OWN = {"prompt": "a llama", "max_tokens": 2}
@@ -64,12 +65,12 @@ def rows(stack: Stack, query: str) -> list[tuple[Any, ...]]:
         return database.execute(query).fetchall()
 
 
-async def test_a_budget_that_is_spent_refuses_with_402_and_says_everything(open_gateway: OpenGateway):
-    """Two runs of a quarter are half a dollar: the third is told whose budget, how much, and when it is whole again."""
+async def test_spent_budget_refuses_with_402_and_details(open_gateway: OpenGateway):
+    """Two runs of a quarter spend half a dollar: the third response names the budget, its usage and its reset time."""
     async with (
         open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.5}}) as stack,
-        many(stack) as alpha,
-        many(stack, "beta") as beta,
+        open_session(stack) as alpha,
+        open_session(stack, "beta") as beta,
     ):
         for _ in range(2):
             await spend(alpha, named(stack))
@@ -80,7 +81,7 @@ async def test_a_budget_that_is_spent_refuses_with_402_and_says_everything(open_
         assert body["title"] == "Budget exceeded"
         assert body["status"] == 402
         assert "your team" in body["detail"]
-        assert "$0.500000 a day" in body["detail"]
+        assert "$0.50 per day" in body["detail"]
         assert body["retry_after"] == int(reply.headers["Retry-After"])
         assert 1 <= body["retry_after"] <= 86_400
         resets_at = body["limit"].pop("resets_at")
@@ -102,11 +103,11 @@ async def test_a_budget_that_is_spent_refuses_with_402_and_says_everything(open_
     assert creates(stack.upstream) == 3
 
 
-async def test_what_is_held_counts_until_the_run_ends(open_gateway: OpenGateway):
-    """One long run is under way and holds all there is; cancelled, it costs nothing and another may run."""
+async def test_reserved_money_counts_until_the_run_ends(open_gateway: OpenGateway):
+    """One long run reserves the whole budget; cancelled, it costs nothing and another run may start."""
     async with (
         open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_month": 0.25}}) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
     ):
         made = await create(alpha, named(stack), LONG)
         assert made.status == 201
@@ -117,17 +118,17 @@ async def test_what_is_held_counts_until_the_run_ends(open_gateway: OpenGateway)
         (standing,) = await limits(alpha)
         assert standing == limit
         await cancel(alpha, made.json["id"])
-        async with asyncio.timeout(5):
-            while (await limits(alpha))[0]["held_microusd"]:
-                await asyncio.sleep(0.02)
+        async for _ in attempts():
+            if not (await limits(alpha))[0]["held_microusd"]:
+                break
         await spend(alpha, named(stack))
 
 
-async def test_hits_joins_and_looks_go_on_when_the_budget_is_used_up(open_gateway: OpenGateway):
-    """The money is gone; what was paid for is still there for everybody."""
+async def test_hits_joins_and_reads_work_with_a_spent_budget(open_gateway: OpenGateway):
+    """The money is spent; what was paid for can still be read and shared."""
     async with (
         open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
     ):
         first = await spend(alpha, named(stack), STORY)
         assert (await create(alpha, named(stack), OWN)).status == 402
@@ -145,11 +146,11 @@ async def test_hits_joins_and_looks_go_on_when_the_budget_is_used_up(open_gatewa
         }
 
 
-async def test_a_crowd_overspends_nothing(open_gateway: OpenGateway):
-    """Fifty callers at once with money for four: four runs, 46 refusals, and the ledger agrees."""
+async def test_fifty_concurrent_creates_do_not_overspend(open_gateway: OpenGateway):
+    """Fifty callers at once with money for four runs: four runs, 46 refusals, and the ledger agrees."""
     async with (
         open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 1.1}}) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
     ):
         replies = await asyncio.gather(*(create(alpha, named(stack), OWN) for _ in range(50)))
         assert sorted(reply.status for reply in replies) == [201] * 4 + [402] * 46
@@ -160,10 +161,10 @@ async def test_a_crowd_overspends_nothing(open_gateway: OpenGateway):
     assert creates(stack.upstream) == 4
 
 
-async def test_a_rate_holds_for_a_while_and_then_refuses_with_429(open_gateway: OpenGateway):
-    """The bucket is empty for an hour: after the team's patience the caller is told when to come again."""
+async def test_empty_rate_holds_a_create_and_then_refuses_with_429(open_gateway: OpenGateway):
+    """No token for an hour: after the team's hold time the caller gets a time to retry."""
     team = {"predictions_per_minute": 1, "max_wait_seconds": 0.2}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         assert (await create(alpha, named(stack), OWN)).status == 201
         reply = await create(alpha, named(stack), OWN)
         assert reply.status == 429
@@ -186,10 +187,10 @@ async def test_a_rate_holds_for_a_while_and_then_refuses_with_429(open_gateway: 
     assert creates(stack.upstream) == 1
 
 
-async def test_a_refusal_names_its_limit_beside_the_rates_that_every_answer_tells(open_gateway: OpenGateway):
-    """Requests are left and money is not: no header says that another try would do."""
+async def test_402_has_no_rate_limit_headers_that_suggest_a_retry(open_gateway: OpenGateway):
+    """Requests are left and money is not: no header suggests that another attempt would succeed."""
     team = {"requests_per_minute": 600, "budget_usd_per_day": 0.3, "concurrent_predictions": 1, "max_wait_seconds": 0}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         first = (await create(alpha, named(stack), LONG)).json["id"]
         reply = await create(alpha, named(stack), OWN)
         assert (reply.status, reply.json["limit"]["name"]) == (402, "budget_usd_per_day")
@@ -197,32 +198,31 @@ async def test_a_refusal_names_its_limit_beside_the_rates_that_every_answer_tell
         assert told(reply) == (f"{requests}, {name};q=300000;w=86400", f"{name};r=50000;t=1", "0", "1")
         await cancel(alpha, first)
     team |= {"budget_usd_per_day": 100}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         await create(alpha, named(stack), LONG)
         reply = await create(alpha, named(stack), OWN)
         name = '"team-concurrent-predictions"'
         assert told(reply) == (f"{requests}, {name};q=1", f"{name};r=0;t=1", "0", "1")
 
 
-async def test_a_create_over_a_rate_is_held_until_its_turn(open_gateway: OpenGateway):
-    """Six a second: five at once are all answered with 201, the later ones a moment later."""
+async def test_create_over_a_rate_is_held_until_its_turn(open_gateway: OpenGateway):
+    """Six a second: five at once all get 201, the later ones a moment later."""
     team = {"predictions_per_minute": 600, "burst": 1}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         replies = await asyncio.gather(*(create(alpha, named(stack), OWN) for _ in range(5)))
         assert [reply.status for reply in replies] == [201] * 5
     assert creates(stack.upstream) == 5
 
 
-async def test_a_create_waits_for_a_place_and_takes_the_next_that_is_free(open_gateway: OpenGateway):
+async def test_create_waits_for_a_concurrency_place(open_gateway: OpenGateway):
     """One at a time: the second starts when the first is cancelled, and `Prefer: wait` counts from the beginning."""
     async with (
         open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1}}) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
     ):
         first = (await create(alpha, named(stack), LONG)).json["id"]
         second = asyncio.create_task(create(alpha, named(stack), OWN))
-        while 'waiters{kind="limit"} 1.0' not in await metrics_of(stack):
-            await asyncio.sleep(0.01)
+        await until_metric(stack, 'waiters{kind="limit"} 1.0')
         assert not second.done()
         (standing,) = await limits(alpha)
         assert (standing["limit"], standing["used"], standing["remaining"]) == (1, 1, 0)
@@ -232,16 +232,15 @@ async def test_a_create_waits_for_a_place_and_takes_the_next_that_is_free(open_g
     assert creates(stack.upstream) == 2
 
 
-async def test_nobody_in_the_line_waits_for_anothers_create(open_gateway: OpenGateway):
-    """Two places come free and two wait: Replicate is slow to answer the first, and the second goes meanwhile."""
+async def test_freed_places_are_used_while_another_create_is_slow(open_gateway: OpenGateway):
+    """Two places come free and two creates wait: upstream is slow with the first, and the second goes meanwhile."""
     team = {"concurrent_predictions": 2}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         running = [(await create(alpha, named(stack), LONG)).json["id"] for _ in range(2)]
         waiting = []
         for number in (1, 2):
             waiting.append(asyncio.create_task(create(alpha, named(stack), OWN)))
-            while f'waiters{{kind="limit"}} {number}.0' not in await metrics_of(stack):
-                await asyncio.sleep(0.01)
+            await until_metric(stack, f'waiters{{kind="limit"}} {number}.0')
         stack.upstream.faults.set(Fault("delay_headers", operation="*predictions.create", times=1, seconds=3))
         for each in running:
             await cancel(alpha, each)
@@ -250,27 +249,26 @@ async def test_nobody_in_the_line_waits_for_anothers_create(open_gateway: OpenGa
         assert (await waiting[0]).status == 201
 
 
-async def test_those_who_wait_for_the_same_run_share_it(open_gateway: OpenGateway):
-    """Ten equal requests wait for the one place; then one runs and nine join it."""
+async def test_creates_waiting_for_the_same_run_share_it(open_gateway: OpenGateway):
+    """Ten equal creates wait for the one place; then one runs and nine join it."""
     async with (
         open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1}}) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
     ):
         first = (await create(alpha, named(stack), LONG)).json["id"]
         tasks = [asyncio.create_task(create(alpha, named(stack), STORY)) for _ in range(10)]
-        while 'waiters{kind="limit"} 10.0' not in await metrics_of(stack):
-            await asyncio.sleep(0.01)
+        await until_metric(stack, 'waiters{kind="limit"} 10.0')
         await cancel(alpha, first)
         replies = await asyncio.gather(*tasks)
         assert [reply.status for reply in replies] == [201] * 10
     assert creates(stack.upstream) == 2
 
 
-async def test_a_place_is_free_again_when_upstream_refuses(open_gateway: OpenGateway):
-    """Upstream says no: nothing is held for it."""
+async def test_upstream_refusal_frees_the_place(open_gateway: OpenGateway):
+    """When upstream refuses a create, nothing stays reserved for it."""
     async with (
         open_gateway(prices=PRICES, teams={"alpha": {"concurrent_predictions": 1, "max_wait_seconds": 0}}) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
     ):
         for _ in range(3):
             assert (await create(alpha, named(stack), {"prompt": 7})).status == 422
@@ -278,11 +276,11 @@ async def test_a_place_is_free_again_when_upstream_refuses(open_gateway: OpenGat
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed"])
-async def test_the_charged_time_is_upstreams(open_gateway: OpenGateway, status: str):
-    """By the second: the ledger has exactly what `predict_time` says, to the micro-dollar."""
+async def test_cost_follows_upstreams_predict_time(open_gateway: OpenGateway, status: str):
+    """Priced by the second: the ledger has exactly what `predict_time` says, to the micro-dollar."""
     prices = {"models": [{"model": "acme/*", "usd_per_second": 0.001525}]}
     model, given = ("acme/fail", {"after": 0.5}) if status == "failed" else ("acme/storyteller", OWN)
-    async with open_gateway(prices=prices) as stack, many(stack) as alpha:
+    async with open_gateway(prices=prices) as stack, open_session(stack) as alpha:
         made = await spend(alpha, named(stack, model), given)
         body = (await ask(alpha, "GET", f"{CREATED}/{made}")).json
         assert body["status"] == status
@@ -293,31 +291,31 @@ async def test_the_charged_time_is_upstreams(open_gateway: OpenGateway, status: 
         assert total["seconds"] == round(body["metrics"]["predict_time"], 3)
 
 
-async def test_trainings_are_held_and_settled_as_predictions_are(open_gateway: OpenGateway):
-    """A training takes the place and the money of a prediction."""
+async def test_trainings_are_reserved_and_settled_like_predictions(open_gateway: OpenGateway):
+    """A training takes a place and money as a prediction does."""
     team = {"concurrent_predictions": 1, "max_wait_seconds": 0}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         version = version_of(stack.upstream, "acme/storyteller")
         path = f"/v1/models/acme/storyteller/versions/{version}/trainings"
         body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
         made = await ask(alpha, "POST", path, json=body)
         assert made.status == 201, made.text
         assert (await create(alpha, named(stack), OWN)).status == 429
-        async with asyncio.timeout(8):
-            while (await usage(alpha))["total"]["predictions"]["run"] == 0:
-                await asyncio.sleep(0.02)
+        async for _ in attempts():
+            if (await usage(alpha))["total"]["predictions"]["run"] != 0:
+                break
         (standing,) = await limits(alpha)
         assert standing["used"] == 0
 
 
-async def test_keys_and_users_have_limits_of_their_own(open_gateway: OpenGateway):
-    """Ann has used up hers; Bob, and the team, have not."""
+async def test_keys_and_users_have_their_own_limits(open_gateway: OpenGateway):
+    """Ann has used up her limit; Bob and the team have not."""
     team = {
         "per_user": {"budget_usd_per_day": 0.25},
         "keys": [{"name": "web", "budget_usd_per_day": 0.5}],
         "budget_usd_per_day": 100,
     }
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack, "alpha.web") as alpha:
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack, "alpha.web") as alpha:
         await spend(alpha, named(stack), Gateway_User="ann")
         refused = await create(alpha, named(stack), OWN, Gateway_User="ann")
         assert (refused.status, refused.json["limit"]["of"]) == (402, "user")
@@ -331,10 +329,11 @@ async def test_keys_and_users_have_limits_of_their_own(open_gateway: OpenGateway
         assert [row["key"] for row in (await usage(alpha, by="key"))["rows"]] == ["alpha/web"]
 
 
-async def test_an_estimate_says_what_it_would_cost_and_which_limit_would_refuse(open_gateway: OpenGateway):
+async def test_estimate_shows_the_cost_and_the_refusing_limit(open_gateway: OpenGateway):
+    """The estimate names the limit that would refuse the run, and nothing is run."""
     async with (
         open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.3}}) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
     ):
 
         async def estimate(given: Any) -> Any:
@@ -356,10 +355,10 @@ async def test_an_estimate_says_what_it_would_cost_and_which_limit_would_refuse(
         assert other["estimate_usd"] == "0.250000"
 
 
-async def test_a_target_without_a_price_is_refused_where_the_config_says_so(open_gateway: OpenGateway):
-    """`prices.unknown = "refuse"`: a clear 403 that names the setting; nothing is sent."""
+async def test_unpriced_target_is_refused_where_configured(open_gateway: OpenGateway):
+    """`prices.unknown = "refuse"`: a 403 that names the setting; nothing is sent."""
     prices = {"unknown": "refuse", "models": [{"model": "acme/painter", "usd_per_run": 0.01}]}
-    async with open_gateway(prices=prices) as stack, many(stack) as alpha:
+    async with open_gateway(prices=prices) as stack, open_session(stack) as alpha:
         reply = await create(alpha, named(stack), OWN)
         assert reply.status == 403
         assert reply.json["title"] == "Price unknown"
@@ -372,7 +371,8 @@ async def test_a_target_without_a_price_is_refused_where_the_config_says_so(open
 
 
 async def test_usage_has_the_documented_shape(open_gateway: OpenGateway):
-    async with open_gateway(prices=PRICES) as stack, many(stack) as alpha:
+    """The fields of `/gateway/usage` are those of the documentation."""
+    async with open_gateway(prices=PRICES) as stack, open_session(stack) as alpha:
         burst = await asyncio.gather(*(create(alpha, named(stack), STORY) for _ in range(3)))
         for each in burst:
             await finished(alpha, each.json["id"])
@@ -404,12 +404,13 @@ async def test_usage_has_the_documented_shape(open_gateway: OpenGateway):
         assert (await usage(alpha, **{"from": f"{today}T12:00:00Z"}))["rows"][0]["day"] == today
 
 
-async def test_a_team_sees_its_own_use_only(open_gateway: OpenGateway):
-    async with open_gateway(prices=PRICES) as stack, many(stack) as alpha, many(stack, "beta") as beta:
+async def test_team_sees_only_its_own_usage(open_gateway: OpenGateway):
+    """One team's usage contains nothing of another team."""
+    async with open_gateway(prices=PRICES) as stack, open_session(stack) as alpha, open_session(stack, "beta") as beta:
         await spend(alpha, named(stack))
         assert (await usage(beta))["rows"] == []
         assert (await usage(beta))["total"]["spend_microusd"] == 0
-        async with many(stack, "operator") as operator:
+        async with open_session(stack, "operator") as operator:
             assert (await usage(operator))["rows"] == []
         assert (await usage(alpha))["total"]["predictions"]["run"] == 1
 
@@ -429,24 +430,26 @@ async def test_a_team_sees_its_own_use_only(open_gateway: OpenGateway):
         ({"to": "9999-12-31T23:00:00-10:00"}, "to"),
     ],
 )
-async def test_a_question_that_makes_no_sense_names_its_field(gateway: Stack, query: dict[str, str], field: str):
-    async with many(gateway) as alpha:
+async def test_invalid_usage_query_names_its_field(gateway: Stack, query: dict[str, str], field: str):
+    """The error says which parameter is wrong."""
+    async with open_session(gateway) as alpha:
         reply = await ask(alpha, "GET", "/gateway/usage", params=query)
         assert reply.status == 422
         assert [each["field"] for each in reply.json["invalid_fields"]] == [field]
 
 
-async def test_limits_are_empty_where_there_are_none(gateway: Stack):
-    async with many(gateway) as alpha:
+async def test_limits_are_empty_where_none_are_set(gateway: Stack):
+    """A team without limits gets an empty list."""
+    async with open_session(gateway) as alpha:
         assert await limits(alpha) == []
 
 
-async def test_the_next_day_has_its_budget_whole(open_gateway: OpenGateway):
-    """Midnight UTC passes."""
+async def test_budget_resets_at_midnight_utc(open_gateway: OpenGateway):
+    """A day later the budget is available again."""
     clock = ShiftedClock()
     async with (
         open_gateway(clock=clock, prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
     ):
         await spend(alpha, named(stack))
         refused = await create(alpha, named(stack), OWN)
@@ -455,13 +458,13 @@ async def test_the_next_day_has_its_budget_whole(open_gateway: OpenGateway):
         await spend(alpha, named(stack))
 
 
-async def test_an_uncertain_create_holds_its_money_until_it_is_found(open_gateway: OpenGateway):
-    """The answer is lost, the run is not: it is found, followed and settled once."""
+async def test_uncertain_create_holds_its_reservation_until_it_is_found(open_gateway: OpenGateway):
+    """The response is lost, the run is not: it is found, followed and settled once."""
     async with (
         open_gateway(
             prices=PRICES, teams={"alpha": {"budget_usd_per_day": 1}}, upstream={"adopt_wait_seconds": 10}
         ) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
     ):
         stack.upstream.faults.set(Fault("drop_after", operation="*predictions.create", times=1))
         await spend(alpha, named(stack))
@@ -470,10 +473,10 @@ async def test_an_uncertain_create_holds_its_money_until_it_is_found(open_gatewa
         assert rows(stack, "SELECT count(*) FROM ledger WHERE kind = 'spend'") == [(1,)]
 
 
-async def test_a_run_that_was_recorded_unheard_is_followed_and_settled(
+async def test_run_recorded_after_a_store_timeout_is_settled_once(
     open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
 ):
-    """The disk stalls: the record is written, and nobody hears of it in time. The caller gets its answer anyway."""
+    """The disk stalls and the record is written late: the caller gets its prediction, and the run is settled once."""
     record = SQLiteStore.record_created
 
     async def unheard(store: SQLiteStore, *given: Any) -> None:
@@ -481,7 +484,7 @@ async def test_a_run_that_was_recorded_unheard_is_followed_and_settled(
         raise StoreUnavailable("The gateway's store did not answer in time.")
 
     monkeypatch.setattr(SQLiteStore, "record_created", unheard)
-    async with open_gateway(prices=PRICES) as stack, many(stack) as alpha:
+    async with open_gateway(prices=PRICES) as stack, open_session(stack) as alpha:
         reply = await create(alpha, named(stack), OWN, Prefer="wait")
         assert (reply.status, reply.json["status"]) == (201, "succeeded")
         assert rows(stack, "SELECT * FROM reservations") == []
@@ -489,30 +492,32 @@ async def test_a_run_that_was_recorded_unheard_is_followed_and_settled(
     assert creates(stack.upstream) == 1
 
 
-async def test_a_warning_is_logged_at_80_and_100_per_cent_once(
+async def test_budget_warnings_are_logged_once_at_80_and_100_percent(
     open_gateway: OpenGateway, caplog: pytest.LogCaptureFixture
 ):
+    """Each threshold is logged when it is passed, and not again."""
     team = {"budget_usd_per_day": 1.25}
-    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, many(stack) as alpha:
+    async with open_gateway(prices=PRICES, teams={"alpha": team}) as stack, open_session(stack) as alpha:
         for _ in range(5):
             await spend(alpha, named(stack))
         await create(alpha, named(stack), OWN)
-        await until(lambda: len([r for r in caplog.records if r.message == "a budget is used up"]) == 1)
-        told = [
-            (record.message, record.__dict__["percent"]) for record in caplog.records if "a budget is" in record.message
-        ]
+        await until(lambda: len([r for r in caplog.records if r.message == "budget used up"]) == 1)
+        told = [(record.message, record.__dict__["percent"]) for record in caplog.records if "budget" in record.message]
         assert told in (
-            [("a budget is nearly used up", 80), ("a budget is used up", 100)],
-            [("a budget is used up", 100)],
+            [("budget nearly used up", 80), ("budget used up", 100)],
+            [("budget used up", 100)],
         )
 
 
-async def test_a_team_is_told_of_its_budget_where_it_wants_to_be(open_gateway: OpenGateway):
-    """Both warnings arrive, signed, once; the address was given in the config."""
+async def test_budget_webhook_delivers_both_warnings_once(open_gateway: OpenGateway):
+    """Both warnings arrive at the configured address, signed, once."""
     local = {"allow_http": True, "allow_private_addresses": True}
     async with start_receiver() as receiver:
         team = {"budget_usd_per_day": 0.3, "budget_webhook": f"{receiver.url}/budget"}
-        async with open_gateway(prices=PRICES, webhooks=local, teams={"alpha": team}) as stack, many(stack) as alpha:
+        async with (
+            open_gateway(prices=PRICES, webhooks=local, teams={"alpha": team}) as stack,
+            open_session(stack) as alpha,
+        ):
             await spend(alpha, named(stack))
             await receiver.count(1)
             assert (await create(alpha, named(stack), OWN)).status == 402
@@ -530,11 +535,11 @@ async def test_a_team_is_told_of_its_budget_where_it_wants_to_be(open_gateway: O
         assert len(receiver.messages) == 2
 
 
-async def test_a_correction_beside_the_gateway_counts_at_once(open_gateway: OpenGateway):
-    """`gateway usage adjust` writes into the same file: a credit gives room."""
+async def test_usage_adjust_takes_effect_on_a_running_gateway(open_gateway: OpenGateway):
+    """`gateway usage adjust` writes into the same database: a credit makes room for the next run."""
     async with (
         open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
     ):
         await spend(alpha, named(stack))
         assert (await create(alpha, named(stack), OWN)).status == 402
@@ -545,24 +550,24 @@ async def test_a_correction_beside_the_gateway_counts_at_once(open_gateway: Open
         await spend(alpha, named(stack))
 
 
-async def test_sums_that_were_tampered_with_are_mended_at_the_next_start(open_gateway: OpenGateway, listener: Any):
-    """Somebody edited the file: the ledger is the truth, and the log says so."""
-    async with open_gateway(prices=PRICES) as stack, many(stack) as alpha:
+async def test_altered_totals_are_corrected_at_the_next_start(open_gateway: OpenGateway, log_scanner: LogScanner):
+    """Someone edited the database: the totals are recomputed from the ledger, and the log says so."""
+    async with open_gateway(prices=PRICES) as stack, open_session(stack) as alpha:
         await spend(alpha, named(stack))
     with closing(sqlite3.connect(stack.database)) as database:
         database.execute("UPDATE spent SET microusd = 0")
         database.execute("UPDATE usage_days SET microusd = 7")
         database.commit()
-    async with open_gateway(prices=PRICES, keys=stack.keys) as again, many(again) as alpha:
+    async with open_gateway(prices=PRICES, keys=stack.keys) as again, open_session(again) as alpha:
         assert (await usage(alpha))["total"]["spend_usd"] == "0.250000"
-    listener.crashes.clear()
+    log_scanner.errors.clear()
 
 
-async def test_answers_of_money_hold_no_secret(open_gateway: OpenGateway):
-    """Neither key nor token is in what is said of money; the fixtures search everything."""
+async def test_money_responses_contain_no_secret(open_gateway: OpenGateway):
+    """Neither key nor token is in any response about money; the fixtures scan everything."""
     async with (
         open_gateway(prices=PRICES, teams={"alpha": {"budget_usd_per_day": 0.25}}) as stack,
-        many(stack) as alpha,
+        open_session(stack) as alpha,
     ):
         await spend(alpha, named(stack))
         texts = [

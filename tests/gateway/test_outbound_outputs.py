@@ -12,7 +12,7 @@ from gateway.outputs.ports import NotCopied
 from gateway.upstream.outputs import FetchSettings, OutputFetcher
 from gateway.upstream.replicate import new_session
 from gateway.upstream.ssrf_guard import guarded_connector
-from tests.support.scripted import answer, scripted
+from tests.support.raw_server import answer, raw_server
 
 SHORT = 0.15
 OTHER_PORT = "http://127.0.0.1:1/v1"
@@ -53,11 +53,11 @@ async def failure(url: str, *, trusted: tuple[str, ...] = ()) -> NotCopied:
     return caught.value
 
 
-async def test_a_file_is_asked_for_as_it_is_and_without_any_credential():
-    """No token, no cookie, no coding that would change the bytes; the path as upstream spelled it."""
+async def test_output_is_requested_without_credentials_and_encoding():
+    """No token, no cookie, no content encoding; the path as upstream spelled it."""
     heard = Heard()
     async with (
-        scripted(answer(b"picture", content_type="image/png", Connection="close")) as host,
+        raw_server(answer(b"picture", content_type="image/png", Connection="close")) as host,
         fetcher(heard) as outputs,
     ):
         url = f"{host.url}/a%2Fb/out%20é.png?sig=%2B%2f#x"
@@ -73,57 +73,61 @@ async def test_a_file_is_asked_for_as_it_is_and_without_any_credential():
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"])
-async def test_a_redirect_is_not_followed(status: str):
-    """It would lead elsewhere: into a private network, say."""
-    async with scripted(b"") as elsewhere:
-        async with scripted(answer(b"", status=status, Location=f"{elsewhere.url}/secret")) as host:
+async def test_output_redirect_is_not_followed(status: str):
+    """It could lead into a private network."""
+    async with raw_server(b"") as elsewhere:
+        async with raw_server(answer(b"", status=status, Location=f"{elsewhere.url}/secret")) as host:
             assert (await failure(f"{host.url}/a.png")).reason == "refused"
         assert elsewhere.heads == []
 
 
 @pytest.mark.parametrize("status", ["206 Partial Content", "403 Forbidden", "404 Not Found", "500 Oh"])
-async def test_only_a_whole_file_is_one(status: str):
-    """An error page must not be kept as somebody's picture."""
-    async with scripted(answer(b"<html>", status=status)) as host:
+async def test_only_a_complete_200_is_an_output(status: str):
+    """An error page must not be stored as a caller's picture."""
+    async with raw_server(answer(b"<html>", status=status)) as host:
         error = await failure(f"{host.url}/a.png")
     assert (error.reason, error.is_final) == ("refused", False)
 
 
-async def test_a_file_that_breaks_off_is_none():
-    async with scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npic") as host:
+async def test_truncated_output_is_a_failure():
+    """A file that ends early is not stored."""
+    async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npic") as host:
         assert (await failure(f"{host.url}/a.png")).reason == "broken"
-    async with scripted(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\npictu") as host:
+    async with raw_server(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\npictu") as host:
         assert (await failure(f"{host.url}/a.png")).reason == "broken"
-    async with scripted(b"nonsense\r\n\r\n") as host:
+    async with raw_server(b"nonsense\r\n\r\n") as host:
         assert (await failure(f"{host.url}/a.png")).reason == "broken"
 
 
-async def test_a_host_that_falls_silent_is_left():
+async def test_silent_output_host_is_given_up():
+    """A host that sends nothing does not hold a worker."""
+
     async def silent(_: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npic")
-        await asyncio.sleep(5)
+        await asyncio.Event().wait()
 
-    async with scripted(silent) as host:
+    async with raw_server(silent) as host:
         assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
     assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
 
 
-async def test_a_file_that_dribbles_is_left_in_the_end():
-    """Never silent, never done: the whole has a deadline, too."""
+async def test_slow_output_hits_the_total_deadline():
+    """A host that never stops and never finishes is given up in the end."""
 
     async def dribble(_: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
         while True:
             writer.write(b"x")
             await writer.drain()
+            # The time of the deadline under test: a byte before each silence would be too long.
             await asyncio.sleep(SHORT / 4)
 
-    async with scripted(dribble) as host:
+    async with raw_server(dribble) as host:
         assert (await failure(f"{host.url}/a.png")).reason == "unreachable"
 
 
-async def test_a_file_that_comes_too_slowly_gives_way():
-    """Half a minute later there is next to nothing of it: others wait, and this one is tried again."""
+async def test_slow_output_gives_way_to_others():
+    """After half a minute with next to nothing received, others go first and this one is tried again."""
     minutes = itertools.count(step=31.0)
 
     async def trickle(_: bytes, writer: asyncio.StreamWriter) -> None:
@@ -131,15 +135,15 @@ async def test_a_file_that_comes_too_slowly_gives_way():
         await writer.drain()
         await asyncio.Event().wait()
 
-    async with scripted(trickle) as host, fetcher(monotonic=lambda: next(minutes)) as outputs:
+    async with raw_server(trickle) as host, fetcher(monotonic=lambda: next(minutes)) as outputs:
         with pytest.raises(NotCopied, match="too slow") as caught:
             await fetch(outputs, f"{host.url}/a.png")
     assert (caught.value.reason, caught.value.is_final) == ("unreachable", False)
 
 
-async def test_trusted_names_and_addresses_lead_into_no_private_network():
-    """Whatever a name resolves to is judged; only the host of the API may be anywhere."""
-    async with scripted(answer(b"secret")) as host:
+async def test_trusted_host_names_resolve_to_public_addresses_only():
+    """Every resolved address is checked; only the API's own host may be private."""
+    async with raw_server(answer(b"secret")) as host:
         port = host.url.rpartition(":")[2]
         for name in ("localhost", "127.0.0.2", "169.254.169.254", "[::1]"):
             error = await failure(f"https://{name}:{port}/a.png", trusted=(name.strip("[]"),))
@@ -148,6 +152,7 @@ async def test_trusted_names_and_addresses_lead_into_no_private_network():
 
 
 @pytest.mark.parametrize("url", ["https://evil.example/a.png", "http://127.0.0.1:1/v1/account", "file:///etc/passwd"])
-async def test_what_is_no_output_is_not_asked_for(url: str):
+async def test_url_that_is_no_output_is_not_fetched(url: str):
+    """Other schemes, ports and hosts are refused before any request."""
     error = await failure(url)
     assert (error.reason, error.is_final) == ("untrusted", True)

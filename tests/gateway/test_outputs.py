@@ -8,25 +8,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from msgspec import Struct
 
 from gateway.http import response_body
 from gateway.outputs import downloads as outputs_service
 from gateway.simulator import Fault, Simulator
-from gateway.simulator.models import schema
 from gateway.simulator.models.image import paint
-from gateway.simulator.models.job import Job, Program
-from tests.gateway.conftest import OpenGateway
-from tests.gateway.test_sharing import Moved
-from tests.support.canary import Listener
-from tests.support.models import FILM
-from tests.support.s3 import outputs_url, s3
+from gateway.simulator.models.job import Job
+from tests.support.http_calls import PAGE, STRANGER, Reply, ask, assert_problem, metrics_of
+from tests.support.outputs import CopyingGateway, add_output, gateway_with_copies
+from tests.support.polling import attempts
 from tests.support.samples import create, finished
-from tests.support.stack import Stack
+from tests.support.secret_scanner import LogScanner
+from tests.support.simulator_models import FILM
+from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import creates, version_of
-from tests.support.wire import PAGE, STRANGER, Reply, ask, assert_problem, metrics_of
-
-__all__ = ["outputs_url", "s3"]
 
 LAKE = {"prompt": "a lake", "seed": 5, "width": 32, "height": 32}
 PICTURE = paint("a lake", 5, 32, 32)
@@ -34,34 +29,6 @@ HOUR = 3600.0
 MIB = 1024 * 1024
 HIT = "replicate-gateway; hit; ttl="
 STORED = "replicate-gateway; fwd=miss; stored"
-
-
-class Copying(Struct):
-    """A gateway with an output store, and time to move."""
-
-    stack: Stack
-    clock: Moved
-
-    async def metric(self, name: str) -> float:
-        """Read one metric."""
-        lines = (await metrics_of(self.stack)).splitlines()
-        return next(float(line.split()[-1]) for line in lines if line.startswith(f"replicate_gateway_{name} "))
-
-    async def settled(self, stored: int) -> None:
-        """Wait until so many files were copied, and nothing is pending."""
-        while await self.metric("outputs_stored_total") < stored or await self.metric("outputs_pending"):
-            pass
-
-
-@asynccontextmanager
-async def copying(
-    open_gateway: OpenGateway, upstream: Simulator, url: str | Path | None, /, clock: Moved | None = None, **more: Any
-) -> AsyncIterator[Copying]:
-    """Open a gateway that copies."""
-    clock = clock or Moved(upstream)
-    outputs = ({"url": str(url)} if url else {}) | more.pop("outputs", {})
-    async with open_gateway(clock=clock, outputs=outputs, **more) as stack:
-        yield Copying(stack, clock)
 
 
 async def paint_lake(stack: Stack, *, key: str = "alpha", base: str | None = None, **given: Any) -> Reply:
@@ -79,11 +46,11 @@ def is_ours(stack: Stack, link: str) -> bool:
     return link.startswith(f"{stack.origin}/outputs/")
 
 
-async def test_a_hit_two_hours_later_still_serves_the_picture(
+async def test_hit_two_hours_later_serves_the_stored_copy(
     open_gateway: OpenGateway, upstream: Simulator, outputs_url: str
 ):
-    """Upstream has thrown the file away; the caller gets it all the same, byte for byte, and pays nothing."""
-    async with copying(open_gateway, upstream, outputs_url) as it:
+    """Upstream has deleted the file; the caller gets it byte for byte and pays nothing."""
+    async with gateway_with_copies(open_gateway, upstream, outputs_url) as it:
         first = await paint_lake(it.stack)
         (link,) = first.json["output"]
         assert link.startswith(upstream.delivery_url), "while upstream's link lives, it is shown"
@@ -108,11 +75,11 @@ async def test_a_hit_two_hours_later_still_serves_the_picture(
 
 
 @pytest.mark.parametrize("outputs", [{}, {"persist": "off"}], ids=["no store", "off"])
-async def test_without_copies_the_entry_has_expired_instead(
+async def test_without_copies_the_cached_result_expires_with_its_links(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path, outputs: dict[str, str]
 ):
-    """Nobody is given a link to a file that is no more: the picture is made anew."""
-    async with copying(open_gateway, upstream, folder / "o" if outputs else None, outputs=outputs) as it:
+    """No caller gets a link to a deleted file: the picture is generated again."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "o" if outputs else None, outputs=outputs) as it:
         await paint_lake(it.stack)
         it.clock.advance(2 * HOUR)
         again = await paint_lake(it.stack)
@@ -126,7 +93,7 @@ async def objects_in(folder: Path) -> list[bytes]:
     return await asyncio.to_thread(lambda: [path.read_bytes() for path in folder.rglob("*") if path.is_file()])
 
 
-async def hit_link(it: Copying, **given: Any) -> str:
+async def hit_link(it: CopyingGateway, **given: Any) -> str:
     """Paint the picture, let it be copied, and ask again: give the link that the hit shows."""
     await paint_lake(it.stack, **given)
     await it.settled(1)
@@ -140,9 +107,11 @@ async def hit_link(it: Copying, **given: Any) -> str:
 # How a copy is served
 
 
-async def test_a_copy_is_served_as_a_file_should_be(open_gateway: OpenGateway, upstream: Simulator, outputs_url: str):
-    """Whole, in parts, not at all where the caller has it; and never as a page of the gateway's."""
-    async with copying(open_gateway, upstream, outputs_url) as it:
+async def test_copy_supports_ranges_conditions_and_head(
+    open_gateway: OpenGateway, upstream: Simulator, outputs_url: str
+):
+    """A copy is served whole, in parts, or not at all if the caller has it; never as a page of the gateway."""
+    async with gateway_with_copies(open_gateway, upstream, outputs_url) as it:
         link = await hit_link(it)
 
         async def read(method: str = "GET", **headers: str) -> Reply:
@@ -183,9 +152,9 @@ async def test_a_copy_is_served_as_a_file_should_be(open_gateway: OpenGateway, u
         assert_problem(await read("POST"), 405, origin=None)
 
 
-async def test_any_page_may_read_a_copy(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """As it may read upstream's own: the link is the permission, and no cookie goes along."""
-    async with copying(open_gateway, upstream, folder / "outputs") as it:
+async def test_copy_is_readable_by_any_origin(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """As upstream's own files are: the link is the permission, and no cookie is sent."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         link = await hit_link(it)
         for origin in (PAGE, STRANGER, "null"):
             reply = await ask(it.stack, "GET", link, key=None, headers={"Origin": origin})
@@ -202,9 +171,9 @@ async def test_any_page_may_read_a_copy(open_gateway: OpenGateway, upstream: Sim
         assert "If-None-Match" in preflight.headers["Access-Control-Allow-Headers"]
 
 
-async def test_only_the_whole_ticket_opens_a_copy(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """Another prediction's ticket, place or name, and the bytes' own hash: all the same nothing."""
-    async with copying(open_gateway, upstream, folder / "outputs", cache={"share": "all"}) as it:
+async def test_copy_needs_its_exact_ticket(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """Another prediction's ticket, index or name, and the hash of the bytes: all are the same 404."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs", cache={"share": "all"}) as it:
         link = await hit_link(it)
         (theirs,) = (await paint_lake(it.stack, key="beta")).json["output"]
         assert is_ours(it.stack, theirs)
@@ -232,11 +201,13 @@ async def test_only_the_whole_ticket_opens_a_copy(open_gateway: OpenGateway, ups
         assert len(await objects_in(folder / "outputs")) == 1, "equal bytes are kept once"
 
 
-async def test_a_large_file_comes_whole(open_gateway: OpenGateway, upstream: Simulator, outputs_url: str):
-    """A film of some megabytes, in parts and as one."""
+async def test_large_copy_is_served_whole_and_in_parts(
+    open_gateway: OpenGateway, upstream: Simulator, outputs_url: str
+):
+    """A film of some megabytes, in ranges and as one."""
     film = bytes(range(256)) * 12_000
     add_output(upstream, "acme/film", lambda job: job.host("film.mp4", film, "video/mp4"))
-    async with copying(open_gateway, upstream, outputs_url, outputs={"persist": "all"}) as it:
+    async with gateway_with_copies(open_gateway, upstream, outputs_url, outputs={"persist": "all"}) as it:
         made = await create(it.stack, model="acme/film", headers={"Prefer": "wait"})
         await it.settled(1)
         it.clock.advance(58 * 60)
@@ -263,12 +234,12 @@ async def reading_nothing(stack: Stack, link: str) -> AsyncIterator[None]:
         del reader
 
 
-async def test_whoever_reads_nothing_is_left(
+async def test_stalled_copy_reader_is_disconnected(
     open_gateway: OpenGateway, upstream: Simulator, outputs_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """An open file, and a place that others wait for, are not held by a caller who has gone to sleep."""
+    """A caller who stops reading does not keep a file open, nor a place that others wait for."""
     add_output(upstream, "acme/cinema", lambda job: job.host("film.mp4", bytes(16 * MIB), "video/mp4"))
-    async with copying(open_gateway, upstream, outputs_url, outputs={"persist": "all"}) as it:
+    async with gateway_with_copies(open_gateway, upstream, outputs_url, outputs={"persist": "all"}) as it:
         made = await create(it.stack, model="acme/cinema", headers={"Prefer": "wait"})
         await it.settled(1)
         it.clock.advance(56 * 60)
@@ -287,11 +258,11 @@ async def test_whoever_reads_nothing_is_left(
         assert len((await ask(it.stack, "GET", link, key=None)).body) == 16 * MIB
 
 
-async def test_links_switch_in_hits_at_once_and_elsewhere_after_the_hour(
+async def test_links_switch_to_copies_in_hits_and_after_the_hour(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path
 ):
-    """Nothing else in a body changes with them, not even text that merely holds a link."""
-    async with copying(open_gateway, upstream, folder / "outputs") as it:
+    """Nothing else in a body changes, not even text that merely contains a link."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         first = await paint_lake(it.stack)
         theirs = first.json["output"]
         await it.settled(1)
@@ -313,12 +284,10 @@ async def test_links_switch_in_hits_at_once_and_elsewhere_after_the_hour(
         assert [each["output"] for each in listed] == [mine["output"], later["output"]]
 
 
-async def test_links_lead_to_the_address_that_the_caller_used(
-    open_gateway: OpenGateway, upstream: Simulator, folder: Path
-):
-    """Under `public_url` where there is one."""
+async def test_copy_links_use_the_callers_base(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """With `public_url` they use that."""
     public = {"public_url": "https://gateway.example.org"}
-    async with copying(open_gateway, upstream, folder / "outputs", server={"port": 0} | public) as it:
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs", server={"port": 0} | public) as it:
         await paint_lake(it.stack)
         await it.settled(1)
         (link,) = (await paint_lake(it.stack)).json["output"]
@@ -327,9 +296,9 @@ async def test_links_lead_to_the_address_that_the_caller_used(
         assert (await ask(it.stack, "GET", path, key=None)).body == PICTURE
 
 
-async def test_a_stream_of_files_is_replayed_with_copies(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """Upstream's stream, and its files, are long gone."""
-    async with copying(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
+async def test_replayed_file_stream_shows_copies(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """Upstream's stream and its files are long gone."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
         made = await create(it.stack, model="acme/frames")
         stream = made.json["urls"]["stream"]
         body = await finished(it.stack, made.json["id"])
@@ -352,27 +321,25 @@ async def test_a_stream_of_files_is_replayed_with_copies(open_gateway: OpenGatew
 # What is copied, and when
 
 
-async def test_only_what_may_be_shared_is_copied_unless_all_is_wanted(
+async def test_only_shareable_outputs_are_copied_by_default(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path
 ):
-    """A picture left to chance is nobody's next hit."""
-    async with copying(open_gateway, upstream, folder / "outputs") as it:
+    """A picture from a random seed is never a hit; with `persist = "all"` it is copied too."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         await paint_lake(it.stack, seed=None)
         await paint_lake(it.stack)
         await it.settled(1)
         assert await it.metric("outputs_stored_total") == 1
-    async with copying(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
         # What ended within the hour is caught up with.
         await it.settled(1)
         await paint_lake(it.stack, seed=None)
         await it.settled(2)
 
 
-async def test_a_run_by_a_bare_version_id_is_shared_as_long(
-    open_gateway: OpenGateway, upstream: Simulator, folder: Path
-):
-    """The very first request of a cold gateway names no model: its identity comes after, and so does its copy."""
-    async with copying(open_gateway, upstream, folder / "outputs") as it:
+async def test_run_by_bare_version_id_is_copied(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """The first request of a cold gateway names no model: its identity is known later, and then it is copied."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         body = {"version": version_of(upstream, "acme/painter"), "input": LAKE}
         first = await ask(it.stack, "POST", "/v1/predictions", json=body, headers={"Prefer": "wait"})
         assert first.headers["Cache-Status"].endswith("detail=model-unknown")
@@ -383,16 +350,15 @@ async def test_a_run_by_a_bare_version_id_is_shared_as_long(
         assert (await ask(it.stack, "GET", again.json["output"][0], key=None)).body == PICTURE
 
 
-async def test_the_end_waits_for_no_copy_and_a_copy_for_no_caller(
-    open_gateway: OpenGateway, upstream: Simulator, folder: Path
-):
-    """The file host answers nothing for a while: predictions end as ever, and the files come when it is back."""
-    async with copying(open_gateway, upstream, folder / "outputs") as it:
+async def test_slow_copy_delays_no_prediction(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """The file host does not respond for a while: predictions end as usual, and the files are copied later."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         upstream.faults.add(Fault("output_missing"))
         await paint_lake(it.stack)
-        while not upstream.requests.count("outputs.get") >= 2:
+        async for _ in attempts():
+            if upstream.requests.count("outputs.get") >= 2:
+                break
             it.clock.advance(5)
-            await asyncio.sleep(0.02)
         assert await it.metric("outputs_pending") == 1
         upstream.faults.clear()
         while await it.metric("outputs_pending"):
@@ -402,11 +368,9 @@ async def test_the_end_waits_for_no_copy_and_a_copy_for_no_caller(
         assert refused == upstream.requests.count("outputs.get") - 1
 
 
-async def test_a_copy_that_cannot_be_had_is_given_up_with_upstreams_link(
-    open_gateway: OpenGateway, upstream: Simulator, folder: Path
-):
-    """After an hour there is nothing left to try; the result is shared no longer than its links lived."""
-    async with copying(open_gateway, upstream, folder / "outputs") as it:
+async def test_copy_that_fails_for_an_hour_is_given_up(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """After that, upstream's link is dead and the result is no longer shared."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         upstream.faults.add(Fault("output_missing"))
         await paint_lake(it.stack)
         while await it.metric("outputs_pending"):
@@ -418,14 +382,14 @@ async def test_a_copy_that_cannot_be_had_is_given_up_with_upstreams_link(
         assert again.headers["Cache-Status"] == STORED
 
 
-async def test_what_was_pending_is_copied_after_a_restart(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """The gateway is stopped before it could copy; the next one catches up while upstream still has the file."""
-    async with copying(open_gateway, upstream, folder / "outputs") as it:
+async def test_pending_copies_are_made_after_a_restart(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """The gateway stopped before it could copy; the next process does it while upstream still has the file."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         upstream.faults.add(Fault("output_missing"))
         await paint_lake(it.stack)
         keys = it.stack.keys
     upstream.faults.clear()
-    async with copying(open_gateway, upstream, folder / "outputs", keys=keys) as it:
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs", keys=keys) as it:
         await it.settled(1)
         it.clock.advance(2 * HOUR)
         again = await paint_lake(it.stack)
@@ -433,27 +397,17 @@ async def test_what_was_pending_is_copied_after_a_restart(open_gateway: OpenGate
         assert (await ask(it.stack, "GET", again.json["output"][0], key=None)).body == PICTURE
 
 
-def add_output(upstream: Simulator, ref: str, output: Any) -> None:
-    """Add an official model with an output of any form; `output` makes it from the job."""
-
-    async def run(job: Job) -> None:
-        job.give(output(job))
-
-    fields = {"prompt": schema.field("string", "Anything", default=""), "seed": schema.seed_field()}
-    upstream.world.registry.add_version(ref, Program(run, schema.model_schema(fields, {})), official=True)
-
-
-async def test_files_are_found_at_any_depth_and_others_left_alone(
+async def test_files_at_any_depth_are_copied_and_other_texts_kept(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path
 ):
-    """A model with an output of its own making: its files are copied, its other texts are its own."""
+    """In a model's own output format the files are copied and other texts are unchanged."""
 
     def output(job: Job) -> Any:
         film = job.host("film.mp4", FILM, "video/mp4")
         return {"z": [{"film": film}, film], "text": f"see {film}", "n": 3, "a": None}
 
     add_output(upstream, "acme/mixed", output)
-    async with copying(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs", outputs={"persist": "all"}) as it:
         made = await create(it.stack, model="acme/mixed", headers={"Prefer": "wait"})
         await it.settled(1)
         it.clock.advance(58 * 60)
@@ -464,8 +418,10 @@ async def test_files_are_found_at_any_depth_and_others_left_alone(
         assert (await ask(it.stack, "GET", link, key=None)).body == FILM
 
 
-async def test_a_link_elsewhere_is_never_followed(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """A model may name any address: only upstream's hosts are asked, and no name that leads into a private network."""
+async def test_links_to_other_hosts_are_not_fetched(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """A model may output any address: only upstream's hosts are fetched, and no name that resolves to a private
+    network.
+    """
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -483,7 +439,7 @@ async def test_a_link_elsewhere_is_never_followed(open_gateway: OpenGateway, ups
     add_output(upstream, "acme/sly", lambda _: links)
     async with (
         server,
-        copying(
+        gateway_with_copies(
             open_gateway,
             upstream,
             folder / "outputs",
@@ -502,9 +458,11 @@ async def test_a_link_elsewhere_is_never_followed(open_gateway: OpenGateway, ups
 # Room, age and need
 
 
-async def test_a_file_larger_than_the_store_is_not_kept(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """It is not even read to its end, and it pushes nothing out."""
-    async with copying(open_gateway, upstream, folder / "outputs", outputs={"max_bytes": len(PICTURE) - 1}) as it:
+async def test_file_over_the_store_limit_is_not_kept(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """It is not read to its end, and it evicts nothing."""
+    async with gateway_with_copies(
+        open_gateway, upstream, folder / "outputs", outputs={"max_bytes": len(PICTURE) - 1}
+    ) as it:
         await paint_lake(it.stack)
         while 'outputs_not_stored_total{reason="too_large"} 1.0' not in await metrics_of(it.stack):
             pass
@@ -514,10 +472,10 @@ async def test_a_file_larger_than_the_store_is_not_kept(open_gateway: OpenGatewa
         assert (await paint_lake(it.stack)).headers["Cache-Status"] == STORED
 
 
-async def test_the_least_used_makes_room(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """What went is made anew when it is asked for; nobody is shown a link to it."""
+async def test_full_store_evicts_the_least_recently_used(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """An evicted output is generated again when asked for; no caller sees a link to it."""
     bound = {"max_bytes": 2 * len(PICTURE) + 100}
-    async with copying(open_gateway, upstream, folder / "outputs", outputs=bound) as it:
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs", outputs=bound) as it:
         link = await hit_link(it)
         await paint_lake(it.stack, seed=6)
         await it.settled(2)
@@ -535,11 +493,11 @@ async def test_the_least_used_makes_room(open_gateway: OpenGateway, upstream: Si
         assert [status.startswith(HIT) for status in statuses] == [True, False, True]
 
 
-async def test_a_lost_object_is_fetched_again_while_it_can_be(
-    open_gateway: OpenGateway, upstream: Simulator, folder: Path, listener: Listener
+async def test_lost_object_is_fetched_again_while_upstream_has_it(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path, log_scanner: LogScanner
 ):
-    """Someone empties the folder: the link says 404 once, bodies fall back, and a new copy comes."""
-    async with copying(open_gateway, upstream, folder / "outputs") as it:
+    """Someone empties the folder: one 404, then bodies show upstream's link again, and a new copy is made."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         link = await hit_link(it)
         prediction = link.split("/")[-2].split("-")[0]
         (path,) = [path for path in (folder / "outputs").rglob("*") if path.is_file()]
@@ -553,25 +511,26 @@ async def test_a_lost_object_is_fetched_again_while_it_can_be(
         while await it.metric("outputs_pending"):
             it.clock.advance(61)
         assert (await ask(it.stack, "GET", link, key=None)).body == PICTURE
-    listener.crashes.clear()
+    log_scanner.errors.clear()
 
 
-async def test_a_lost_object_is_not_shared_when_upstream_has_it_no_more(
-    open_gateway: OpenGateway, upstream: Simulator, folder: Path, listener: Listener
+async def test_lost_object_without_an_upstream_file_is_not_shared(
+    open_gateway: OpenGateway, upstream: Simulator, folder: Path, log_scanner: LogScanner
 ):
-    async with copying(open_gateway, upstream, folder / "outputs") as it:
+    """The next equal request is a new run."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         link = await hit_link(it)
         it.clock.advance(2 * HOUR)
         (path,) = [path for path in (folder / "outputs").rglob("*") if path.is_file()]
         path.unlink()
         assert_problem(await ask(it.stack, "GET", link, key=None), 404, origin=None)
         assert (await paint_lake(it.stack)).headers["Cache-Status"] == STORED
-    listener.crashes.clear()
+    log_scanner.errors.clear()
 
 
-async def test_copies_go_when_their_time_is_over(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """Shortly before, their results are shared no more, so that whoever was shown a link can still follow it."""
-    async with copying(
+async def test_expired_copies_are_deleted(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """Shortly before, their results are no longer shared, so every link that was shown still works."""
+    async with gateway_with_copies(
         open_gateway, upstream, folder / "outputs", outputs={"ttl_seconds": 3 * HOUR}, cache={"ttl_seconds": 9 * HOUR}
     ) as it:
         link = await hit_link(it)
@@ -587,30 +546,29 @@ async def test_copies_go_when_their_time_is_over(open_gateway: OpenGateway, upst
         assert_problem(await ask(it.stack, "GET", link, key=None), 404, origin=None)
 
 
-async def test_what_nobody_needs_any_more_is_deleted(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """Neither the records' retention nor the cache: then the bytes are gone from the disk."""
-    async with copying(open_gateway, upstream, folder / "outputs", cache={"ttl_seconds": 2 * HOUR}) as it:
+async def test_unreferenced_objects_are_deleted(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """When neither records nor cache need the bytes, they are deleted from the disk."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs", cache={"ttl_seconds": 2 * HOUR}) as it:
         link = await hit_link(it)
         it.clock.advance(1.5 * HOUR)
         assert (await ask(it.stack, "GET", link, key=None)).status == 200
         it.clock.advance(0.6 * HOUR)
-        while await objects_in(folder / "outputs"):
+        async for _ in attempts():
+            if not await objects_in(folder / "outputs"):
+                break
             it.clock.advance(61)
-            await asyncio.sleep(0.01)
         assert_problem(await ask(it.stack, "GET", link, key=None), 404, origin=None)
         assert await it.metric("outputs_deleted_total") == 1
         while await it.metric("outputs_bytes"):
             it.clock.advance(61)
 
 
-async def test_a_gateway_whose_store_is_taken_away_shows_no_link_to_it(
-    open_gateway: OpenGateway, upstream: Simulator, folder: Path
-):
-    """`[outputs] url` is removed from the config: what upstream no longer has is made anew."""
-    async with copying(open_gateway, upstream, folder / "outputs") as it:
+async def test_removed_output_store_leaves_no_links_to_it(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """`[outputs] url` is removed from the config: what upstream has deleted is generated again."""
+    async with gateway_with_copies(open_gateway, upstream, folder / "outputs") as it:
         link = await hit_link(it)
         keys, clock = it.stack.keys, it.clock
-    async with copying(open_gateway, upstream, None, clock=clock, keys=keys) as it:
+    async with gateway_with_copies(open_gateway, upstream, None, clock=clock, keys=keys) as it:
         assert_problem(
             await ask(it.stack, "GET", "/outputs/" + link.partition("/outputs/")[2], key=None), 404, origin=None
         )

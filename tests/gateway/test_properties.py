@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from gateway.http.routes import PREFIXES, PUBLIC
-from tests.support.canary import Listener
+from tests.support.http_calls import Reply, ask, exchange, parse, raw_request, send_raw
 from tests.support.samples import FORM, HEX, content, fill, form
+from tests.support.secret_scanner import LogScanner
 from tests.support.stack import Stack
 from tests.support.upstream import CREATES
-from tests.support.wire import Reply, ask, exchange, parse, send_raw, spell
 
 _WANTED = os.environ.get("GATEWAY_PROPERTY_EXAMPLES")
 pytestmark = pytest.mark.timeout(20 if _WANTED is None else 3600)
@@ -85,11 +85,11 @@ fields = st.sampled_from(
 )
 
 
-def assert_sound(stack: Stack, listener: Listener, reply: Reply) -> None:
+def assert_sound(stack: Stack, log_scanner: LogScanner, reply: Reply) -> None:
     assert reply.status != 500, reply.text
     assert reply.status < 600
     assert "Traceback" not in reply.text
-    assert not listener.crashes
+    assert not log_scanner.errors
     for seen in stack.upstream.requests:
         if seen.origin != "api":
             continue
@@ -116,13 +116,15 @@ def last_answer(received: bytes) -> Reply:
     more=headers,
     body=st.none() | st.binary(max_size=60) | jsons.map(lambda value: json.dumps(value).encode()),
 )
-async def test_no_request_crashes_or_leaves_the_route_table(gateway, listener, method, prefix, path, query, more, body):
-    """A fuzzer with a valid key finds neither a 500 nor a way to another of upstream's paths."""
+async def test_random_requests_never_crash_or_leave_the_route_table(
+    gateway, log_scanner, method, prefix, path, query, more, body
+):
+    """A fuzzer with a valid key finds neither a 500 nor a way to another upstream path."""
     target = prefix + path + ("?" + query if query else "")
     target = target.replace(" ", "%20").replace("#", "%23")
     given_headers = [(name, value.encode("latin-1")) for name, value in more]
     names = {name for name, _ in more}
-    request = spell(
+    request = raw_request(
         method,
         target,
         given_headers,
@@ -133,7 +135,7 @@ async def test_no_request_crashes_or_leaves_the_route_table(gateway, listener, m
     )
     received = await exchange(gateway, request, patience=1.0)
     if received:
-        assert_sound(gateway, listener, last_answer(received))
+        assert_sound(gateway, log_scanner, last_answer(received))
 
 
 @many
@@ -144,30 +146,30 @@ async def test_no_request_crashes_or_leaves_the_route_table(gateway, listener, m
     ),
     quoted=st.booleans(),
 )
-async def test_no_part_of_a_path_reaches_beyond_its_place(gateway, listener, route, parts, quoted):
-    """Owner, name, version and id are names, whatever they hold: slashes, dots, line breaks, coded or not."""
+async def test_random_path_segments_stay_in_their_place(gateway, log_scanner, route, parts, quoted):
+    """Owner, name, version and id are names, whatever they contain: slashes, dots, line breaks, encoded or not."""
     spelled = {name: quote(part, safe="") if quoted else part for name, part in parts.items()}
     target = "/v1" + fill(route.path, **spelled)
     target = quote(target, safe="/%?#[]@!$&'()*+,;=:~") if not quoted else target
     body = b'{"input":{}}' if route.method in ("POST", "PATCH") else None
     sent = [("Content-Type", "application/json")] if body else []
     reply = await send_raw(
-        gateway, spell(route.method, target.replace("#", "%23"), sent, body, key=gateway.keys["alpha"])
+        gateway, raw_request(route.method, target.replace("#", "%23"), sent, body, key=gateway.keys["alpha"])
     )
-    assert_sound(gateway, listener, reply)
+    assert_sound(gateway, log_scanner, reply)
 
 
 @many
 @given(
     body=st.dictionaries(fields, jsons, max_size=5) | jsons, target=st.sampled_from(["version", "model", "deployment"])
 )
-async def test_any_body_is_refused_or_goes_up_once_in_the_closed_form(gateway, listener, body, target):
-    """A create costs money once: what is sent has the documented fields and the caller's input, or nothing is sent."""
+async def test_random_body_is_refused_or_sent_once_in_the_documented_form(gateway, log_scanner, body, target):
+    """A create costs money once: upstream gets the documented fields and the caller's input, or nothing."""
     if isinstance(body, dict) and isinstance(body.get("version"), str) and len(body["version"]) % 2:
         body["version"] = "acme/official-storyteller"
     path = {"version": "/v1/predictions", "model": "/v1/models/acme/official-storyteller/predictions",
             "deployment": "/v1/deployments/acme/story-service/predictions"}[target]  # fmt: skip
-    await judge_create(gateway, listener, path, json.dumps(body).encode(), body)
+    await judge_create(gateway, log_scanner, path, json.dumps(body).encode(), body)
 
 
 @many
@@ -176,22 +178,22 @@ async def test_any_body_is_refused_or_goes_up_once_in_the_closed_form(gateway, l
     stream=st.none() | st.booleans(),
     hook=st.none() | st.just("https://hooks.example.com/x"),
 )
-async def test_any_input_goes_up_as_it_is(gateway, listener, given_input, stream, hook):
+async def test_random_input_is_sent_unchanged(gateway, log_scanner, given_input, stream, hook):
     """Every JSON value that a model could take arrives as the same value."""
     body: dict[str, Any] = {"version": "acme/official-storyteller", "input": given_input}
     body |= ({"stream": stream} if stream is not None else {}) | ({"webhook": hook} if hook else {})
-    await judge_create(gateway, listener, "/v1/predictions", json.dumps(body).encode(), body, must_go=True)
+    await judge_create(gateway, log_scanner, "/v1/predictions", json.dumps(body).encode(), body, must_go=True)
 
 
 @many
 @given(body=st.binary(max_size=200) | st.text('{}[]",:versioninput\\u0041 \n0.eE-', max_size=60).map(str.encode))
-async def test_any_bytes_as_a_body_are_refused_or_go_up_once(gateway, listener, body):
-    """Bytes that are hardly JSON make no half of a create."""
-    await judge_create(gateway, listener, "/v1/predictions", body, None)
+async def test_random_bytes_are_refused_or_sent_once(gateway, log_scanner, body):
+    """Bytes that are almost JSON make no partial create."""
+    await judge_create(gateway, log_scanner, "/v1/predictions", body, None)
 
 
 async def judge_create(
-    stack: Stack, listener: Listener, path: str, data: bytes, body: Any, *, must_go: bool = False
+    stack: Stack, log_scanner: LogScanner, path: str, data: bytes, body: Any, *, must_go: bool = False
 ) -> None:
     stack.upstream.requests.clear()
     reply = await ask(stack, "POST", path, data=data, headers={"Content-Type": "application/json"})
@@ -207,7 +209,7 @@ async def judge_create(
         assert "hooks.example.com" not in only.body or "hooks.example.com" in json.dumps(body["input"])
         if body is not None:
             assert only.json["input"] == body["input"]
-    assert_sound(stack, listener, reply)
+    assert_sound(stack, log_scanner, reply)
 
 
 @many
@@ -234,24 +236,24 @@ async def judge_create(
     | st.binary(max_size=20).map(lambda noise: form(content(data=noise))),
     boundary=st.sampled_from(["frontier", '"frontier"', "", "--", "x" * 69, "front ier", 'a"b']),
 )
-async def test_any_form_is_a_file_or_a_clear_refusal(gateway, listener, data, boundary):
-    """Noise between boundaries is told apart from a file."""
+async def test_random_form_is_a_file_or_a_clear_refusal(gateway, log_scanner, data, boundary):
+    """Noise between boundaries is not taken for a file."""
     sent = {"Content-Type": FORM.replace("frontier", boundary)}
     reply = await ask(gateway, "POST", "/v1/files", data=data, headers=sent)
     assert reply.status in (201, 400, 413, 415, 422, 429), reply.text
-    assert_sound(gateway, listener, reply)
+    assert_sound(gateway, log_scanner, reply)
 
 
 @many
 @given(query=queries)
-async def test_any_query_goes_up_as_it_was_spelled(gateway, listener, query):
-    """Coded or not, what a caller asks of a list is what upstream is asked."""
+async def test_random_query_is_sent_as_spelled(gateway, log_scanner, query):
+    """Encoded or not, upstream gets the query that the caller sent."""
     query = query.replace("#", "")
     reply = await ask(gateway, "GET", "/v1/collections" + ("?" + query if query else ""))
     if gateway.upstream.requests.count("collections.list"):
         (seen,) = gateway.upstream.requests
         assert seen.query == parse_query(query)
-    assert_sound(gateway, listener, reply)
+    assert_sound(gateway, log_scanner, reply)
 
 
 def parse_query(query: str) -> str:
@@ -267,14 +269,14 @@ def parse_query(query: str) -> str:
     ),
     path=st.sampled_from(["predictions", "trainings", "files"]),
 )
-async def test_any_cursor_is_a_page_or_a_clear_refusal(gateway, listener, cursor, path):
-    """Infinity, not-a-number and noise are no positions, or empty pages; never an error of the store."""
+async def test_random_cursor_is_a_page_or_a_clear_refusal(gateway, log_scanner, cursor, path):
+    """Infinity, NaN and noise are refused or give an empty page; never an error of the store."""
     reply = await ask(gateway, "GET", f"/v1/{path}?cursor={quote(cursor, safe='')}")
     assert reply.status in (200, 400), reply.text
     if reply.status == 200:
         for link in (reply.json["next"], reply.json["previous"]):
             assert link is None or (await ask(gateway, "GET", link)).status == 200
-    assert_sound(gateway, listener, reply)
+    assert_sound(gateway, log_scanner, reply)
 
 
 @many
@@ -283,19 +285,19 @@ async def test_any_cursor_is_a_page_or_a_clear_refusal(gateway, listener, cursor
     | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9:.]{0,20})?([zZ]|[+-][0-9:]{0,6})?"),
     name=st.sampled_from(["created_after", "created_before"]),
 )
-async def test_any_time_is_a_filter_or_a_clear_refusal(gateway, listener, text, name):
-    """Times of year nought, of hour 25, of the year 9999 and beyond."""
+async def test_random_time_is_a_filter_or_a_clear_refusal(gateway, log_scanner, text, name):
+    """Times of year 0, of hour 25, of the year 9999 and beyond."""
     reply = await ask(gateway, "GET", f"/v1/predictions?{name}={quote(text, safe='')}")
     assert reply.status in (200, 400), reply.text
-    assert_sound(gateway, listener, reply)
+    assert_sound(gateway, log_scanner, reply)
 
 
 @many
 @given(data=st.data())
-async def test_a_damaged_request_harms_nobody(gateway, listener, data):
-    """Bytes changed, doubled or lost on the line: an answer, or a closed line; and the next request is served."""
+async def test_damaged_request_affects_no_other(gateway, log_scanner, data):
+    """Bytes changed, repeated or lost in transit: a response or a closed connection, and the next request is served."""
     request = bytearray(
-        spell("POST", "/v1/predictions", [("Content-Type", "application/json"), ("Prefer", "wait=1")],
+        raw_request("POST", "/v1/predictions", [("Content-Type", "application/json"), ("Prefer", "wait=1")],
               b'{"version":"acme/official-storyteller","input":{"prompt":"x"}}', key=gateway.keys["alpha"])
     )  # fmt: skip
     for _ in range(data.draw(st.integers(1, 4))):
@@ -303,6 +305,6 @@ async def test_a_damaged_request_harms_nobody(gateway, listener, data):
         request[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
     received = await exchange(gateway, bytes(request), patience=0.15)
     if received:
-        assert_sound(gateway, listener, last_answer(received))
-    assert (await send_raw(gateway, spell("GET", "/healthz"))).status == 200
-    assert not listener.crashes
+        assert_sound(gateway, log_scanner, last_answer(received))
+    assert (await send_raw(gateway, raw_request("GET", "/healthz"))).status == 200
+    assert not log_scanner.errors

@@ -11,14 +11,13 @@ import pytest
 
 from gateway.config import Config, ConfigError, Problem
 from gateway.simulator import Simulator
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import Listener
 from tests.support.clock import ManualClock
+from tests.support.http_calls import PAGE, ask, metrics_of
+from tests.support.polling import until
 from tests.support.samples import create, finished
-from tests.support.stack import Stack, house_config, new_token, start_gateway, start_upstream
-from tests.support.upstream import until
-from tests.support.wire import PAGE, ask, metrics_of
-from tests.support.wired import HI, calling, stream_url, wired
+from tests.support.secret_scanner import LogScanner
+from tests.support.stack import OpenGateway, Stack, new_token, stack_config, start_gateway, start_upstream
+from tests.support.stream_host import HI, open_stream, stream_host, stream_url
 
 OTHER_PAGE = "https://other.example.com"
 HEARTBEAT = b":\n\n"
@@ -42,7 +41,7 @@ class File:
     def write(self, *, without: str | None = None, **sections: Any) -> None:
         """Write what the stack has, with other values. `without` names a team that has gone."""
         assert self.stack is not None
-        config, _ = house_config(self._upstream, self._folder, self.stack.keys, **sections)
+        config, _ = stack_config(self._upstream, self._folder, self.stack.keys, **sections)
         teams = tuple(team for team in config.teams if team.name != without)
         self.found = config.model_copy(update={"teams": teams})
 
@@ -86,10 +85,10 @@ async def state_of(stack: Stack, key: str | None = None) -> Any:
     return (await ask(stack, "GET", "/admin/config", key=key, base=stack.ops_url)).json
 
 
-async def test_a_key_that_is_taken_out_stops_with_the_next_request(
+async def test_reload_applies_to_keys_with_the_next_request(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path
 ):
-    """And one that is narrowed may do less, one that is added works."""
+    """A removed key is refused, a restricted one may do less, an added one works."""
     keys = [{"name": "web"}, {"name": "narrow"}]
     async with opened(open_gateway, upstream, folder, teams={"alpha": {"keys": keys}}) as (stack, file):
         for key in ("alpha", "alpha.web", "alpha.narrow"):
@@ -107,17 +106,17 @@ async def test_a_key_that_is_taken_out_stops_with_the_next_request(
         assert await status(stack, gamma.keys[0].value.get_secret_value()) == 200
 
 
-async def test_what_is_wrong_changes_nothing_and_is_told_whole(both: Opened, listener: Listener):
-    """The gateway goes on as it was, operators see every problem, and the next good config is taken."""
+async def test_invalid_config_changes_nothing_and_is_reported_in_full(both: Opened, log_scanner: LogScanner):
+    """The gateway goes on as it was, operators see every problem, and the next valid config is loaded."""
     stack, file = both
     before = (await state_of(stack))["loaded_at"]
     file.found = ConfigError([Problem("server.port", "expected a number"), Problem("teams[0].name", "is missing")])
     assert not await file.take()
-    told = [crash for crash in listener.crashes if "the config is wrong" in crash]
+    told = [crash for crash in log_scanner.errors if "the config is wrong" in crash]
     assert len(told) == 2
     assert "server.port" in told[0]
     assert "expected a number" in told[0]
-    listener.crashes.clear()
+    log_scanner.errors.clear()
     state = await state_of(stack)
     assert state["loaded_at"] == before
     assert state["last_reload"]["result"] == "refused"
@@ -130,18 +129,18 @@ async def test_what_is_wrong_changes_nothing_and_is_told_whole(both: Opened, lis
     assert (await state_of(stack))["last_reload"]["result"] == "taken"
 
 
-async def test_a_crash_while_reading_is_a_refusal(both: Opened, listener: Listener):
-    """Whatever is wrong with the file, the process serves on."""
+async def test_crash_while_reading_the_config_is_a_failed_reload(both: Opened, log_scanner: LogScanner):
+    """Whatever is wrong with the file, the process goes on serving."""
     stack, file = both
     file.found = None
     assert not await file.take()
-    assert any("reading the config crashed" in crash for crash in listener.crashes)
-    listener.crashes.clear()
+    assert any("reading the config crashed" in crash for crash in log_scanner.errors)
+    log_scanner.errors.clear()
     assert await status(stack, "alpha") == 200
 
 
-async def test_what_needs_a_restart_is_named_and_the_rest_counts(both: Opened):
-    """Nobody has to guess which half of a change has come into effect."""
+async def test_changes_that_need_a_restart_are_named_and_the_rest_applies(both: Opened):
+    """No operator has to guess which part of a change is in effect."""
     stack, file = both
     assert await file.reload(server={"max_body_bytes": 100}, logs={"format": "json"}, outputs={"ttl_seconds": 7})
     last = (await state_of(stack))["last_reload"]
@@ -153,8 +152,8 @@ async def test_what_needs_a_restart_is_named_and_the_rest_counts(both: Opened):
     assert (await ask(stack, "POST", "/v1/predictions", json=long)).status != 413
 
 
-async def test_bodies_of_unknown_length_are_held_to_the_new_bound_too(both: Opened):
-    """A caller who does not say how long the body is gets no further than others."""
+async def test_new_body_limit_applies_to_bodies_of_unknown_length(both: Opened):
+    """A caller who does not announce the length gets no further than others."""
     stack, file = both
     assert await file.reload(server={"max_body_bytes": 100})
 
@@ -166,10 +165,10 @@ async def test_bodies_of_unknown_length_are_held_to_the_new_bound_too(both: Open
     assert reply.status == 413
 
 
-async def test_limits_count_at_once_and_what_was_used_stays_used(
+async def test_new_limits_apply_at_once_and_keep_what_was_used(
     open_gateway: OpenGateway, upstream: Simulator, folder: Path
 ):
-    """A rate that is cut refuses; one that is lifted lets go; a reload is no fresh start for anybody."""
+    """A lowered rate refuses, a raised one releases held creates; a reload resets no counter."""
     async with opened(open_gateway, upstream, folder, teams={"alpha": {"requests_per_minute": 600}}) as (stack, file):
         assert await status(stack, "alpha") == 200
         assert await file.reload(teams={"alpha": {"requests_per_minute": 1, "burst": 1}})
@@ -184,8 +183,8 @@ async def test_limits_count_at_once_and_what_was_used_stays_used(
         assert "RateLimit" not in reply.headers
 
 
-async def test_budgets_count_at_once(both: Opened):
-    """A budget below what is spent refuses the next run, and no hit."""
+async def test_new_budgets_apply_at_once(both: Opened):
+    """A budget below what is spent refuses the next run, but no hit."""
     stack, file = both
     first = await create(stack, model="acme/storyteller", prompt="hi", seed=7)
     await finished(stack, first.json["id"])
@@ -199,8 +198,8 @@ async def test_budgets_count_at_once(both: Opened):
     assert "hit" not in (await create(stack, model="acme/storyteller", prompt="hi", seed=7)).headers["Cache-Status"]
 
 
-async def test_pages_may_call_from_where_the_new_config_says(both: Opened):
-    """Preflights, which carry no key, and requests alike."""
+async def test_new_origins_apply_at_once(both: Opened):
+    """To preflights, which carry no key, and to requests."""
     stack, file = both
     assert await file.reload(teams={"alpha": {"origins": [OTHER_PAGE]}})
     for method, key in (("OPTIONS", None), ("GET", "alpha")):
@@ -210,8 +209,8 @@ async def test_pages_may_call_from_where_the_new_config_says(both: Opened):
         assert "Access-Control-Allow-Origin" not in refused.headers
 
 
-async def test_links_follow_a_new_public_url(both: Opened):
-    """The next answer is spelled with it."""
+async def test_new_public_url_applies_to_links(both: Opened):
+    """The next response uses it."""
     stack, file = both
     made = await create(stack)
     assert await file.reload(server={"public_url": "https://new.example.com"})
@@ -219,8 +218,8 @@ async def test_links_follow_a_new_public_url(both: Opened):
     assert body["urls"]["get"].startswith("https://new.example.com/v1/")
 
 
-async def test_open_streams_and_waits_do_not_notice(both: Opened):
-    """They are told the end as if nothing had happened; nothing is asked of upstream twice."""
+async def test_open_streams_and_waits_survive_a_reload(both: Opened):
+    """They end as if nothing had happened; upstream gets no second request."""
     stack, file = both
     told = await create(stack, model="acme/storyteller", prompt="hi", duration=30)
     listening = asyncio.create_task(ask(stack, "GET", told.json["urls"]["stream"], key=None))
@@ -234,8 +233,8 @@ async def test_open_streams_and_waits_do_not_notice(both: Opened):
     assert stack.upstream.requests.count("predictions.create") == 2
 
 
-async def test_a_team_that_has_gone_is_shut_out_and_its_runs_go_on(both: Opened):
-    """Its streams end and do not open again; what it had under way ends, and is there when it comes back."""
+async def test_removed_team_is_shut_out_and_its_runs_go_on(both: Opened):
+    """Its streams end and do not reopen; its runs end, and are there when the team comes back."""
     stack, file = both
     made = await create(stack, key="beta", model="acme/storyteller", prompt="hi", duration=60)
     url = made.json["urls"]["stream"]
@@ -255,7 +254,7 @@ async def test_a_team_that_has_gone_is_shut_out_and_its_runs_go_on(both: Opened)
     assert usage["total"]["predictions"]["run"] == 1
 
 
-async def test_the_operators_token_can_be_turned(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+async def test_ops_token_can_be_rotated(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
     """The old one stops, the new one works, and the listener is never open in between."""
     async with opened(open_gateway, upstream, folder) as (stack, file):
         (folder / "ops").write_text("the-first-token")
@@ -270,8 +269,8 @@ async def test_the_operators_token_can_be_turned(open_gateway: OpenGateway, upst
         assert await file.reload()
 
 
-async def test_the_accounts_token_can_be_turned(folder: Path):
-    """What is sent from then on carries the new one; what is under way ends as it began."""
+async def test_account_token_can_be_rotated(folder: Path):
+    """New requests carry the new token; runs in progress end normally."""
     first, second = new_token(), new_token()
     async with start_upstream(tokens=(first, second)) as upstream:
         file = File(upstream, folder)
@@ -285,13 +284,13 @@ async def test_the_accounts_token_can_be_turned(folder: Path):
             assert sent == [f"Bearer {first}", f"Bearer {second}"]
 
 
-async def test_another_heartbeat_counts_at_once(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
-    """Whoever shortens it because of a proxy need not wait for the long one to pass."""
+async def test_new_heartbeat_applies_at_once(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
+    """A shorter heartbeat, needed because of a proxy, does not wait for the long one to pass."""
     clock = ManualClock()
     async with (
         opened(open_gateway, upstream, folder, clock=clock, streams={"heartbeat_seconds": 3600}) as (stack, file),
-        wired(upstream) as (_, _),
-        calling(await stream_url(stack)) as caller,
+        stream_host(upstream) as (_, _),
+        open_stream(await stream_url(stack)) as caller,
     ):
         assert await caller.until(HI) == HI
         assert await file.reload(streams={"heartbeat_seconds": 1})
@@ -300,7 +299,7 @@ async def test_another_heartbeat_counts_at_once(open_gateway: OpenGateway, upstr
             await caller.more()
 
 
-async def test_reloads_at_once_come_one_after_the_other(both: Opened):
+async def test_concurrent_reloads_run_one_after_another(both: Opened):
     """However often a signal is sent, each reload ends with the config that it has read."""
     stack, file = both
     file.write(server={"max_upload_bytes": 10})

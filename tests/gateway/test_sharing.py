@@ -6,145 +6,33 @@ The short ways to ask stand here too; the neighbouring files about sharing take 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import msgspec
 import pytest
 
-from gateway.app import running
 from gateway.domain import times
-from gateway.domain.ports.clock import Clock
-from gateway.runtime.clock import SystemClock
 from gateway.simulator import Fault, Simulator
 from gateway.simulator.models import text
 from gateway.simulator.models.image import paint
-from tests.support.stack import Stack, house_config, start_gateway, start_upstream
-from tests.support.upstream import creates, until, version_of
-
-STORY = {"prompt": "a llama in the snow", "seed": 7, "max_tokens": 4}
-JOINED = "replicate-gateway; fwd=miss; collapsed"
-STORED = "replicate-gateway; fwd=miss; stored"
-TERMINAL = ("succeeded", "failed", "canceled", "aborted")
-CREATED = "/v1/predictions"
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """An answer, read to its end."""
-
-    status: int
-    headers: Mapping[str, str]
-    text: str
-
-    @property
-    def json(self) -> Any:
-        """The body, parsed."""
-        return json.loads(self.text)
-
-    @property
-    def cache(self) -> str:
-        """The header `Cache-Status`."""
-        return self.headers.get("Cache-Status", "")
-
-    @property
-    def is_hit(self) -> bool:
-        """Whether it was answered from a finished run."""
-        return self.cache.startswith("replicate-gateway; hit; ttl=")
-
-    @property
-    def bypass(self) -> str:
-        """Why nothing was shared; empty if something was."""
-        return self.cache.partition("fwd=bypass; detail=")[2]
-
-
-class Moved(SystemClock):
-    """The system's time, moved on by the test, upstream's with it; whoever sleeps notices."""
-
-    def __init__(self, upstream: Simulator | None = None) -> None:
-        self.by = 0.0
-        self._upstream = upstream
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self.by += seconds
-        if self._upstream is not None:
-            self._upstream.clock.advance(seconds)
-
-    def now(self) -> float:
-        return super().now() + self.by
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.by
-
-    async def sleep(self, seconds: float) -> None:
-        end = self.monotonic() + seconds
-        while (left := end - self.monotonic()) > 0:
-            await asyncio.sleep(min(left, 0.02))
-
-
-async def ask(session: aiohttp.ClientSession, method: str, path: str, **more: Any) -> Reply:
-    """Send a request, read the answer."""
-    async with session.request(method, path, **more) as response:
-        return Reply(response.status, response.headers, await response.text())
-
-
-async def create(session: aiohttp.ClientSession, version: str, given: Any = None, **headers: str) -> Reply:
-    """Create a prediction of a version. Headers are named with `_` for `-`."""
-    body = {"version": version, "input": STORY if given is None else given}
-    return await ask(session, "POST", CREATED, json=body, headers={n.replace("_", "-"): v for n, v in headers.items()})
-
-
-async def get(session: aiohttp.ClientSession, prediction: str) -> Any:
-    """Get a prediction."""
-    reply = await ask(session, "GET", f"{CREATED}/{prediction}")
-    assert reply.status == 200, reply.text
-    return reply.json
-
-
-async def cancel(session: aiohttp.ClientSession, prediction: str) -> Any:
-    """Cancel a prediction."""
-    reply = await ask(session, "POST", f"{CREATED}/{prediction}/cancel")
-    assert reply.status == 200, reply.text
-    return reply.json
-
-
-async def finished(session: aiohttp.ClientSession, prediction: str) -> Any:
-    """Poll a prediction to its end."""
-    while (body := await get(session, prediction))["status"] not in TERMINAL:
-        await asyncio.sleep(0.02)
-    return body
-
-
-async def learn(session: aiohttp.ClientSession, model: str, version: str) -> None:
-    """Let the gateway know whose version it is, as any client does that looks at the model."""
-    assert (await ask(session, "GET", f"/v1/models/{model}/versions/{version}")).status == 200
-
-
-@asynccontextmanager
-async def many(stack: Stack, key: str = "alpha") -> AsyncIterator[aiohttp.ClientSession]:
-    """Open a session without a bound on connections."""
-    headers = {"Authorization": f"Bearer {stack.keys[key]}"}
-    async with aiohttp.ClientSession(stack.origin, headers=headers, connector=aiohttp.TCPConnector(limit=0)) as session:
-        yield session
-
-
-@asynccontextmanager
-async def impatient(upstream: Simulator, folder: Path, clock: Clock | None = None) -> AsyncIterator[Stack]:
-    """Start a gateway whose callers wait a second only for an uncertain create to be found."""
-    config, keys = house_config(upstream, folder)
-    section = config.upstream.model_copy(update={"adopt_wait_seconds": 1})
-    config = config.model_copy(update={"upstream": section})
-    async with running(config, clock=clock) as gateway:
-        yield Stack(gateway, upstream, keys, config, folder / "gateway.db")
-
-
-def named(stack: Stack, model: str = "acme/storyteller") -> str:
-    """Spell a model's newest version in full."""
-    return f"{model}:{version_of(stack.upstream, model)}"
-
+from tests.support.polling import attempts, until
+from tests.support.session_calls import (
+    CREATED,
+    JOINED,
+    STORED,
+    STORY,
+    ask,
+    cancel,
+    create,
+    finished,
+    get,
+    open_session,
+    teach_version,
+    versioned_model,
+)
+from tests.support.stack import Stack, start_gateway, start_upstream
+from tests.support.upstream import creates, version_of
 
 # Which spellings are one request
 
@@ -154,19 +42,19 @@ def named(stack: Stack, model: str = "acme/storyteller") -> str:
     [
         pytest.param('{"max_tokens":4,"seed":7,"prompt":"a llama in the snow"}', id="other key order"),
         pytest.param('{"prompt":"a llama in the snow","seed":7.0,"max_tokens":4e0}', id="other numbers"),
-        pytest.param('{"prompt":"a \\u006clama in the snow","seed":7,"max_tokens":4}', id="an escape"),
+        pytest.param('{"prompt":"a \\u006clama in the snow","seed":7,"max_tokens":4}', id="an escaped letter"),
         pytest.param(
             '{ "prompt": "a llama in the snow", "seed": 7, "max_tokens": 4, "temperature": 0.75,'
             ' "token_delay": 0.02, "system_prompt": "You are a helpful assistant." }',
-            id="defaults written out",
+            id="explicit defaults",
         ),
         pytest.param('{"prompt":"x","prompt":"a llama in the snow","seed":7,"max_tokens":4}', id="a repeated key"),
     ],
 )
-async def test_two_spellings_of_one_request_meet(gateway: Stack, spelling: str):
+async def test_equal_requests_share_a_run_in_any_spelling(gateway: Stack, spelling: str):
     """However a program writes the same input, it is answered from the one run."""
     async with gateway.caller() as alpha:
-        first = await create(alpha, named(gateway), Prefer="wait")
+        first = await create(alpha, versioned_model(gateway), Prefer="wait")
         assert (first.json["status"], first.cache) == ("succeeded", STORED)
         body = f'{{"version":"{version_of(gateway.upstream, "acme/storyteller")}","input":{spelling}}}'
         again = await ask(alpha, "POST", CREATED, data=body, headers={"Content-Type": "application/json"})
@@ -189,17 +77,17 @@ async def test_two_spellings_of_one_request_meet(gateway: Stack, spelling: str):
     ],
     ids=str,
 )
-async def test_any_other_difference_parts_two_requests(gateway: Stack, other: dict[str, Any]):
-    """What may change the output is never answered from somebody else's."""
+async def test_different_requests_do_not_share_a_run(gateway: Stack, other: dict[str, Any]):
+    """A request whose output may differ is never answered from another one's result."""
     async with gateway.caller() as alpha:
-        await create(alpha, named(gateway), Prefer="wait")
-        reply = await create(alpha, named(gateway), STORY | other, Prefer="wait")
+        await create(alpha, versioned_model(gateway), Prefer="wait")
+        reply = await create(alpha, versioned_model(gateway), STORY | other, Prefer="wait")
         assert reply.cache == STORED or reply.status == 422, reply.cache
         assert creates(gateway.upstream) == 2
 
 
-async def test_two_versions_of_a_model_are_two_things(gateway: Stack):
-    """The older version gets a run of its own; so does a deployment, which may move to another version."""
+async def test_other_version_or_deployment_is_not_shared(gateway: Stack):
+    """The older version gets its own run; so does a deployment, which may move to another version."""
     older, newer = (version.id for version in gateway.upstream.world.registry.models["acme/storyteller"].versions)
     async with gateway.caller() as alpha:
         for version in (newer, older):
@@ -212,7 +100,7 @@ async def test_two_versions_of_a_model_are_two_things(gateway: Stack):
     assert creates(gateway.upstream) == 3
 
 
-async def test_an_official_model_is_shared_by_either_door(gateway: Stack):
+async def test_official_model_is_shared_across_both_routes(gateway: Stack):
     """`/models/…/predictions` and a `version` that is the model's name are one request."""
     async with gateway.caller() as alpha:
         path = "/v1/models/acme/official-storyteller/predictions"
@@ -222,8 +110,8 @@ async def test_an_official_model_is_shared_by_either_door(gateway: Stack):
     assert creates(gateway.upstream) == 1
 
 
-async def test_a_file_is_the_same_however_it_is_sent(upstream: Simulator, tmp_path: Path):
-    """One picture as an upload, as another upload and as a data: URI is one run; another picture is another."""
+async def test_equal_files_are_shared_however_they_are_sent(upstream: Simulator, tmp_path: Path):
+    """One picture as an upload, another upload and a data: URI is one run; another picture is another run."""
     rules = [{"model": "acme/upscale", "mode": "always"}]
     async with start_gateway(upstream, tmp_path, cache={"rules": rules}) as stack, stack.caller() as alpha:
 
@@ -237,10 +125,15 @@ async def test_a_file_is_the_same_however_it_is_sent(upstream: Simulator, tmp_pa
         links = [await uploaded(picture), await uploaded(picture)]
         links.append("data:image/png;base64," + base64.b64encode(picture).decode())
         assert len(set(links)) == 3
-        replies = [await create(alpha, named(stack, "acme/upscale"), {"image": each}, Prefer="wait") for each in links]
+        replies = [
+            await create(alpha, versioned_model(stack, "acme/upscale"), {"image": each}, Prefer="wait")
+            for each in links
+        ]
         assert [reply.json["status"] for reply in replies] == ["succeeded"] * 3
         assert [reply.is_hit for reply in replies] == [False, True, True]
-        different = await create(alpha, named(stack, "acme/upscale"), {"image": await uploaded(other)}, Prefer="wait")
+        different = await create(
+            alpha, versioned_model(stack, "acme/upscale"), {"image": await uploaded(other)}, Prefer="wait"
+        )
         assert different.cache == STORED
     assert creates(upstream) == 2
 
@@ -248,23 +141,23 @@ async def test_a_file_is_the_same_however_it_is_sent(upstream: Simulator, tmp_pa
 # Bare version ids
 
 
-async def test_a_burst_with_a_bare_version_id_makes_one_run_on_a_cold_gateway(gateway: Stack):
-    """Fifty pages send what `run("owner/name:version")` sends, and nobody knows the model yet: one run, fifty ids."""
+async def test_burst_by_bare_version_id_is_one_run_on_a_cold_gateway(gateway: Stack):
+    """Fifty pages send what `run("owner/name:version")` sends, and the model is not known yet: one run, fifty ids."""
     version = version_of(gateway.upstream, "acme/storyteller")
-    async with many(gateway) as alpha:
+    async with open_session(gateway) as alpha:
         replies = await asyncio.gather(*(create(alpha, version, Prefer="wait") for _ in range(50)))
         assert {(reply.status, reply.json["status"]) for reply in replies} == {(201, "succeeded")}
         assert len({reply.json["id"] for reply in replies}) == 50
         assert creates(gateway.upstream) == 1
         assert (await create(alpha, version)).is_hit
-        assert (await create(alpha, named(gateway))).is_hit
+        assert (await create(alpha, versioned_model(gateway))).is_hit
     assert creates(gateway.upstream) == 1
 
 
-async def test_a_burst_for_a_model_without_a_seed_parts(gateway: Stack):
-    """The same burst, but the model's schema knows no seed: nobody may share, so everybody has a run of their own."""
+async def test_burst_for_a_model_without_a_seed_splits_into_runs(gateway: Stack):
+    """The model's schema has no seed: no run can be shared, so every caller gets its own."""
     version = version_of(gateway.upstream, "replicate/hello-world")
-    async with many(gateway) as alpha:
+    async with open_session(gateway) as alpha:
         replies = await asyncio.gather(
             *(create(alpha, version, {"text": "x", "seed": 1}, Prefer="wait") for _ in range(10))
         )
@@ -279,11 +172,11 @@ async def test_a_burst_for_a_model_without_a_seed_parts(gateway: Stack):
     assert creates(gateway.upstream) == len({each.id for each in gateway.upstream.predictions}) == 10
 
 
-async def test_those_who_parted_are_nobody_to_wait_for(gateway: Stack):
-    """A burst parts because the model takes no seed. Each caller then is the only one of its run, and can end it."""
+async def test_run_of_a_split_burst_has_one_caller(gateway: Stack):
+    """The model takes no seed, so a burst splits: each caller is the only one of its run and can end it."""
     program = text.program(seeded=False)
     version = gateway.upstream.world.registry.add_version("acme/unseeded", program).id
-    async with many(gateway) as alpha:
+    async with open_session(gateway) as alpha:
         given = {"prompt": "x", "seed": 1, "duration": 1200.0}
         replies = await asyncio.gather(*(create(alpha, version, given) for _ in range(5)))
         assert {reply.status for reply in replies} == {201}
@@ -295,27 +188,27 @@ async def test_those_who_parted_are_nobody_to_wait_for(gateway: Stack):
 
 
 @pytest.mark.parametrize("fault", ["version_override", "hidden_version", "model_override"])
-async def test_a_burst_for_a_version_that_upstream_hides_fails_nobody(gateway: Stack, fault: str):
-    """Upstream's answer does not say whose version it is, so nobody can share; everybody gets a run all the same."""
+async def test_burst_for_a_hidden_version_fails_no_caller(gateway: Stack, fault: str):
+    """Upstream's response does not name the model, so nothing is shared; every caller still gets a run."""
     gateway.upstream.faults.set(Fault(fault))
     version = version_of(gateway.upstream, "acme/storyteller")
-    async with many(gateway) as alpha:
+    async with open_session(gateway) as alpha:
         replies = await asyncio.gather(*(create(alpha, version, Prefer="wait") for _ in range(12)))
         assert {(reply.status, reply.json.get("status")) for reply in replies} == {(201, "succeeded")}
         assert len({reply.json["id"] for reply in replies}) == 12
     assert creates(gateway.upstream) <= 12
 
 
-async def test_a_bare_version_with_no_seed_does_not_wait_for_anybody(gateway: Stack):
-    """What could never be shared is not held up by others."""
+async def test_bare_version_without_a_seed_waits_for_no_other(gateway: Stack):
+    """A request that could never be shared is not delayed by others."""
     version = version_of(gateway.upstream, "acme/storyteller")
-    async with many(gateway) as alpha:
+    async with open_session(gateway) as alpha:
         replies = await asyncio.gather(*(create(alpha, version, {"prompt": "x"}) for _ in range(5)))
         assert {reply.status for reply in replies} == {201}
     assert creates(gateway.upstream) == 5
 
 
-async def test_what_was_learned_of_a_version_outlives_a_restart(upstream: Simulator, tmp_path: Path):
+async def test_learned_version_survives_a_restart(upstream: Simulator, tmp_path: Path):
     """After a restart a bare id needs no second run to be known."""
     version = version_of(upstream, "acme/storyteller")
     async with start_gateway(upstream, tmp_path) as stack, stack.caller() as alpha:
@@ -328,15 +221,15 @@ async def test_what_was_learned_of_a_version_outlives_a_restart(upstream: Simula
 # Joining
 
 
-async def test_those_who_join_keep_their_own_wait_and_webhook(gateway: Stack):
-    """One waits, one waits briefly, one does not: each is answered in its own way, each body shows its own webhook."""
+async def test_joined_callers_keep_their_own_wait_and_webhook(gateway: Stack):
+    """One waits, one waits briefly, one does not: each gets its own response and its own webhook in the body."""
     given = STORY | {"duration": 20.0}
-    async with many(gateway) as alpha:
-        run_creator = await create(alpha, named(gateway), given)
-        webhook = {"version": named(gateway), "input": given, "webhook": "https://example.com/mine"}
+    async with open_session(gateway) as alpha:
+        run_creator = await create(alpha, versioned_model(gateway), given)
+        webhook = {"version": versioned_model(gateway), "input": given, "webhook": "https://example.com/mine"}
         waits, briefly, hooked = await asyncio.gather(
-            create(alpha, named(gateway), given, Prefer="wait"),
-            create(alpha, named(gateway), given, Prefer="wait=1"),
+            create(alpha, versioned_model(gateway), given, Prefer="wait"),
+            create(alpha, versioned_model(gateway), given, Prefer="wait=1"),
             ask(alpha, "POST", CREATED, json=webhook | {"webhook_events_filter": ["completed"]}),
         )
         assert (run_creator.cache, run_creator.json["status"]) == (STORED, "starting")
@@ -359,60 +252,63 @@ async def test_those_who_join_keep_their_own_wait_and_webhook(gateway: Stack):
     assert "webhook" not in seen.json
 
 
-async def test_a_brief_wait_that_joined_runs_out_as_starting(gateway: Stack):
-    """202 and `starting`, though the run has long begun: anything else would be taken for the result."""
+async def test_expired_wait_of_a_joined_caller_is_202_starting(gateway: Stack):
+    """Though the run has long begun: any other status would be taken for the result."""
     given = STORY | {"duration": 60.0}
-    async with many(gateway) as alpha:
-        run_creator = (await create(alpha, named(gateway), given)).json["id"]
-        while (await get(alpha, run_creator))["status"] != "processing":
-            await asyncio.sleep(0.02)
-        reply = await create(alpha, named(gateway), given, Prefer="wait=1")
+    async with open_session(gateway) as alpha:
+        run_creator = (await create(alpha, versioned_model(gateway), given)).json["id"]
+        async for _ in attempts():
+            if (await get(alpha, run_creator))["status"] == "processing":
+                break
+        reply = await create(alpha, versioned_model(gateway), given, Prefer="wait=1")
         assert (reply.status, reply.json["status"], reply.json.get("output")) == (202, "starting", None)
         assert reply.cache == JOINED
         await cancel(alpha, reply.json["id"])
 
 
-async def test_what_upstream_refuses_is_everybodys_answer(gateway: Stack):
-    """A bad input, ten times at once: ten times upstream's own 422, which was asked once."""
+async def test_upstream_refusal_answers_all_joined_callers(gateway: Stack):
+    """A bad input, ten times at once: ten times upstream's 422, which was asked once."""
     gateway.upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.5))
-    async with many(gateway) as alpha:
+    async with open_session(gateway) as alpha:
         bad = {"prompt": "x", "seed": 1, "max_tokens": "many"}
-        replies = await asyncio.gather(*(create(alpha, named(gateway), bad, Prefer="wait") for _ in range(10)))
+        replies = await asyncio.gather(
+            *(create(alpha, versioned_model(gateway), bad, Prefer="wait") for _ in range(10))
+        )
         assert {reply.status for reply in replies} == {422}
         assert len({reply.text for reply in replies}) == 1
         assert replies[0].json["invalid_fields"][0]["field"].startswith("input")
         assert (await ask(alpha, "GET", CREATED)).json["results"] == []
         assert creates(gateway.upstream) == 1
         # Refusals are not kept.
-        assert (await create(alpha, named(gateway), bad)).status == 422
+        assert (await create(alpha, versioned_model(gateway), bad)).status == 422
     assert creates(gateway.upstream) == 2
 
 
-async def test_a_throttle_is_waited_out_for_all(gateway: Stack):
-    """Upstream says 429 to the one create, which took nothing; it is asked again, and all ten share the run."""
-    async with many(gateway) as alpha:
-        await learn(alpha, "acme/storyteller", version_of(gateway.upstream, "acme/storyteller"))
+async def test_upstream_throttle_is_waited_out_for_all_joined_callers(gateway: Stack):
+    """Upstream answers the one create with 429; it is sent again, and all ten share the run."""
+    async with open_session(gateway) as alpha:
+        await teach_version(alpha, "acme/storyteller", version_of(gateway.upstream, "acme/storyteller"))
         gateway.upstream.faults.set(
             Fault("delay", operation="predictions.create", seconds=0.5, times=1),
             Fault("throttle", operation="predictions.create", retry_after=1, times=1),
         )
-        replies = await asyncio.gather(*(create(alpha, named(gateway)) for _ in range(10)))
+        replies = await asyncio.gather(*(create(alpha, versioned_model(gateway)) for _ in range(10)))
         assert {reply.status for reply in replies} == {201}
         assert creates(gateway.upstream) == 2
     assert len(gateway.upstream.predictions) == 1
 
 
-async def test_when_there_is_no_turn_in_time_all_hear_when_to_come_again(tmp_path: Path):
-    """The one create may not wait; all ten get the same 429, and each of them tried once more at most."""
+async def test_joined_callers_get_429_when_there_is_no_turn_in_time(tmp_path: Path):
+    """The one create may not wait; all ten get the same 429, and each tried at most once more."""
     async with start_upstream() as upstream:
         teams = {"alpha": {"max_wait_seconds": 0}}
-        async with start_gateway(upstream, tmp_path, teams=teams) as stack, many(stack) as alpha:
-            await learn(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
+        async with start_gateway(upstream, tmp_path, teams=teams) as stack, open_session(stack) as alpha:
+            await teach_version(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
             upstream.faults.set(
                 Fault("delay", operation="predictions.create", seconds=0.5, times=1),
                 Fault("throttle", operation="predictions.create", retry_after=9),
             )
-            replies = await asyncio.gather(*(create(alpha, named(stack)) for _ in range(10)))
+            replies = await asyncio.gather(*(create(alpha, versioned_model(stack)) for _ in range(10)))
             assert {reply.status for reply in replies} == {429}
             assert all(1 <= int(reply.headers["Retry-After"]) <= 9 for reply in replies)
             assert (await ask(alpha, "GET", CREATED)).json["results"] == []
@@ -420,15 +316,15 @@ async def test_when_there_is_no_turn_in_time_all_hear_when_to_come_again(tmp_pat
             assert upstream.predictions == []
 
 
-async def test_followers_of_a_create_that_was_never_sent_try_once_more(tmp_path: Path):
-    """Upstream is away: nobody waits for long, and twenty callers are two tries, not twenty."""
+async def test_joined_callers_of_an_unsent_create_retry_once(tmp_path: Path):
+    """Upstream is down: no caller waits long, and twenty callers are two attempts, not twenty."""
     async with start_upstream() as upstream:
         rules = [{"model": "acme/storyteller", "mode": "seeded"}]
-        async with start_gateway(upstream, tmp_path, cache={"rules": rules}) as stack, many(stack) as alpha:
-            await learn(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
-            await create(alpha, named(stack), STORY | {"seed": 1}, Prefer="wait")
+        async with start_gateway(upstream, tmp_path, cache={"rules": rules}) as stack, open_session(stack) as alpha:
+            await teach_version(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
+            await create(alpha, versioned_model(stack), STORY | {"seed": 1}, Prefer="wait")
             await upstream.close()
-            replies = await asyncio.gather(*(create(alpha, named(stack)) for _ in range(20)))
+            replies = await asyncio.gather(*(create(alpha, versioned_model(stack)) for _ in range(20)))
             assert {reply.status for reply in replies} == {503}
             assert all("Retry-After" in reply.headers for reply in replies)
             async with aiohttp.ClientSession() as session, session.get(f"{stack.ops_url}/metrics") as response:
@@ -439,51 +335,53 @@ async def test_followers_of_a_create_that_was_never_sent_try_once_more(tmp_path:
             assert len((await ask(alpha, "GET", CREATED)).json["results"]) == 1
 
 
-async def test_a_leader_that_hangs_up_leaves_the_run_to_its_followers(gateway: Stack):
-    """The first caller's connection dies before upstream has answered; nine get their prediction, one create."""
+async def test_disconnected_first_caller_leaves_the_run_to_the_others(gateway: Stack):
+    """The first caller disconnects before upstream has responded; nine get their prediction from one create."""
     upstream = gateway.upstream
-    async with many(gateway) as alpha:
-        await learn(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
+    async with open_session(gateway) as alpha:
+        await teach_version(alpha, "acme/storyteller", version_of(upstream, "acme/storyteller"))
         upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.6))
-        async with many(gateway) as leaving:
-            run_creator = asyncio.create_task(create(leaving, named(gateway), Prefer="wait"))
+        async with open_session(gateway) as leaving:
+            run_creator = asyncio.create_task(create(leaving, versioned_model(gateway), Prefer="wait"))
             await until(lambda: creates(upstream))
             run_creator.cancel()
             await asyncio.gather(run_creator, return_exceptions=True)
-        replies = await asyncio.gather(*(create(alpha, named(gateway), Prefer="wait") for _ in range(9)))
+        replies = await asyncio.gather(*(create(alpha, versioned_model(gateway), Prefer="wait") for _ in range(9)))
         assert {(reply.status, reply.json["status"], reply.cache) for reply in replies} == {(201, "succeeded", JOINED)}
     assert creates(upstream) == 1
 
 
-async def test_a_client_that_retries_hotly_after_a_lost_connection_makes_one_run(gateway: Stack):
-    """The JavaScript client sends a create six times when its line breaks; upstream sees one."""
+async def test_rapid_retries_after_lost_connections_are_one_run(gateway: Stack):
+    """The JavaScript client sends a create six times when its connection breaks; upstream sees one."""
     upstream = gateway.upstream
-    async with many(gateway) as alpha:
+    async with open_session(gateway) as alpha:
         upstream.faults.set(Fault("delay", operation="predictions.create", seconds=0.5))
         for _ in range(5):
-            async with many(gateway) as broken:
-                lost = asyncio.create_task(create(broken, named(gateway), Prefer="wait"))
+            async with open_session(gateway) as broken:
+                lost = asyncio.create_task(create(broken, versioned_model(gateway), Prefer="wait"))
+                await until(lambda: creates(upstream))
+                # Long enough for the request to arrive, shorter than upstream's delay.
                 await asyncio.sleep(0.05)
                 lost.cancel()
                 await asyncio.gather(lost, return_exceptions=True)
-        last = await create(alpha, named(gateway), Prefer="wait")
+        last = await create(alpha, versioned_model(gateway), Prefer="wait")
         assert last.json["status"] == "succeeded"
         listed = (await ask(alpha, "GET", CREATED)).json["results"]
         assert {each["status"] for each in listed} == {"succeeded"}
     assert creates(upstream) == 1
 
 
-async def test_a_failed_run_fails_for_all_and_serves_nobody_later(gateway: Stack):
-    """Those who joined hear of the failure; the next to ask gets a new run."""
-    async with many(gateway) as alpha:
+async def test_failed_run_fails_for_all_and_is_not_cached(gateway: Stack):
+    """Joined callers see the failure; the next caller gets a new run."""
+    async with open_session(gateway) as alpha:
         given = {"kind": "nsfw", "seed": 1, "after": 8.0}
-        first = await create(alpha, named(gateway, "acme/fail"), given)
+        first = await create(alpha, versioned_model(gateway, "acme/fail"), given)
         replies = await asyncio.gather(
-            *(create(alpha, named(gateway, "acme/fail"), given, Prefer="wait") for _ in range(5))
+            *(create(alpha, versioned_model(gateway, "acme/fail"), given, Prefer="wait") for _ in range(5))
         )
         assert {reply.cache for reply in replies} == {JOINED}
         assert {reply.json["status"] for reply in replies} == {"failed"}
         assert all("NSFW" in reply.json["error"] for reply in replies)
         assert (await get(alpha, first.json["id"]))["status"] == "failed"
-        assert (await create(alpha, named(gateway, "acme/fail"), given)).cache == STORED
+        assert (await create(alpha, versioned_model(gateway, "acme/fail"), given)).cache == STORED
     assert creates(gateway.upstream) == 2

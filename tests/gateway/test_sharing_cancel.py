@@ -9,9 +9,23 @@ import pytest
 
 from gateway.domain import times
 from gateway.simulator import Fault, Simulator
-from tests.gateway.test_sharing import JOINED, STORED, STORY, ask, cancel, create, finished, get, learn, many, named
+from tests.support.http_calls import until_metric
+from tests.support.polling import attempts, holds, stable, until
+from tests.support.session_calls import (
+    JOINED,
+    STORED,
+    STORY,
+    ask,
+    cancel,
+    create,
+    finished,
+    get,
+    open_session,
+    teach_version,
+    versioned_model,
+)
 from tests.support.stack import Stack, start_gateway
-from tests.support.upstream import creates, until, version_of
+from tests.support.upstream import creates, version_of
 
 LONG = STORY | {"duration": 1200.0}
 
@@ -23,15 +37,15 @@ def cancels(upstream: Simulator) -> int:
 
 async def crowd(session: aiohttp.ClientSession, stack: Stack, size: int, **more: object) -> list[str]:
     """Make one run that so many callers wait for."""
-    replies = await asyncio.gather(*(create(session, named(stack), LONG | more) for _ in range(size)))
+    replies = await asyncio.gather(*(create(session, versioned_model(stack), LONG | more) for _ in range(size)))
     assert {reply.status for reply in replies} == {201}
     assert creates(stack.upstream) == 1
     return [reply.json["id"] for reply in replies]
 
 
-async def test_only_the_last_of_ten_ends_the_run(gateway: Stack):
-    """Nine press stop: the tenth goes on. When it stops too, upstream is asked, once."""
-    async with many(gateway) as alpha:
+async def test_run_ends_with_its_last_callers_cancel(gateway: Stack):
+    """Nine of ten cancel: the run goes on for the tenth. When it cancels too, upstream gets one cancel."""
+    async with open_session(gateway) as alpha:
         *leaving, last = await crowd(alpha, gateway, 10)
         for prediction in leaving:
             body = await cancel(alpha, prediction)
@@ -47,29 +61,28 @@ async def test_only_the_last_of_ten_ends_the_run(gateway: Stack):
         # Again and again: nothing more comes of it.
         for prediction in (*leaving, last):
             assert (await cancel(alpha, prediction))["status"] == "canceled"
-        await asyncio.sleep(0.1)
-    assert cancels(gateway.upstream) == 1
+        await holds(lambda: cancels(gateway.upstream) == 1)
 
 
-async def test_ten_who_stop_at_once_are_one_cancel(gateway: Stack):
-    """Everybody leaves in the same moment, twice over."""
-    async with many(gateway) as alpha:
+async def test_ten_concurrent_cancels_send_one_upstream_cancel(gateway: Stack):
+    """All callers cancel at the same moment, twice."""
+    async with open_session(gateway) as alpha:
         everybody = await crowd(alpha, gateway, 10)
         bodies = await asyncio.gather(*(cancel(alpha, each) for each in everybody * 2))
         assert {body["status"] for body in bodies} == {"canceled"}
         await until(lambda: gateway.upstream.predictions[0].status == "canceled")
-        await asyncio.sleep(0.1)
-    assert cancels(gateway.upstream) == 1
+        await holds(lambda: cancels(gateway.upstream) == 1)
 
 
-async def test_the_leader_may_stop_and_the_others_get_their_result(gateway: Stack):
-    """The caller whose request made the run leaves; its id says canceled for good, the others succeed."""
+async def test_first_caller_may_cancel_and_others_get_the_result(gateway: Stack):
+    """The caller whose request created the run leaves; its id stays canceled, the others succeed."""
     given = STORY | {"duration": 20.0}
-    async with many(gateway) as alpha:
-        run_creator = (await create(alpha, named(gateway), given)).json["id"]
-        follower = asyncio.create_task(create(alpha, named(gateway), given, Prefer="wait"))
-        while len((await ask(alpha, "GET", "/v1/predictions")).json["results"]) < 2:
-            await asyncio.sleep(0.01)
+    async with open_session(gateway) as alpha:
+        run_creator = (await create(alpha, versioned_model(gateway), given)).json["id"]
+        follower = asyncio.create_task(create(alpha, versioned_model(gateway), given, Prefer="wait"))
+        async for _ in attempts():
+            if len((await ask(alpha, "GET", "/v1/predictions")).json["results"]) >= 2:
+                break
         assert (await cancel(alpha, run_creator))["status"] == "canceled"
         reply = await follower
         assert (reply.json["status"], reply.cache) == ("succeeded", JOINED)
@@ -78,17 +91,18 @@ async def test_the_leader_may_stop_and_the_others_get_their_result(gateway: Stac
         listed = {each["id"]: each["status"] for each in (await ask(alpha, "GET", "/v1/predictions")).json["results"]}
         assert listed == {run_creator: "canceled", reply.json["id"]: "succeeded"}
         # The run has succeeded: the one who had left may ask again and is answered at once.
-        assert (await create(alpha, named(gateway), given)).is_hit
+        assert (await create(alpha, versioned_model(gateway), given)).is_hit
     assert cancels(gateway.upstream) == 0
 
 
-async def test_one_who_waits_is_answered_when_it_is_cancelled(gateway: Stack):
-    """A caller's own cancel ends its own wait, and nobody else's."""
-    async with many(gateway) as alpha:
+async def test_waiting_create_is_answered_by_its_own_cancel(gateway: Stack):
+    """A caller's cancel ends its own wait and no other."""
+    async with open_session(gateway) as alpha:
         await crowd(alpha, gateway, 1)
-        waits = [asyncio.create_task(create(alpha, named(gateway), LONG, Prefer="wait=30")) for _ in range(2)]
-        while len(listed := (await ask(alpha, "GET", "/v1/predictions")).json["results"]) < 3:
-            await asyncio.sleep(0.01)
+        waits = [asyncio.create_task(create(alpha, versioned_model(gateway), LONG, Prefer="wait=30")) for _ in range(2)]
+        async for _ in attempts():
+            if len(listed := (await ask(alpha, "GET", "/v1/predictions")).json["results"]) >= 3:
+                break
         run_creator = gateway.upstream.predictions[0].id
         first = next(each["id"] for each in listed if each["id"] != run_creator)
         await cancel(alpha, first)
@@ -102,94 +116,96 @@ async def test_one_who_waits_is_answered_when_it_is_cancelled(gateway: Stack):
         assert cancels(gateway.upstream) == 0
 
 
-async def test_a_cancelled_callers_stream_ends_and_its_neighbours_do_not(gateway: Stack):
-    """The stream of the one who left says `done`, canceled; another's goes on to the end."""
+async def test_cancel_ends_one_callers_stream_only(gateway: Stack):
+    """The stream of the cancelled prediction ends with `done`, canceled; another caller's goes on to the end."""
     given = STORY | {"duration": 20.0}
-    async with many(gateway) as alpha:
-        gone, stays = [(await create(alpha, named(gateway), given)).json for _ in range(2)]
+    async with open_session(gateway) as alpha:
+        gone, stays = [(await create(alpha, versioned_model(gateway), given)).json for _ in range(2)]
         await cancel(alpha, gone["id"])
         async with (
             aiohttp.ClientSession() as nobody,
             nobody.get(gone["urls"]["stream"]) as response,
         ):
             assert 'data: {"reason":"canceled"}' in await response.text()
-            async with nobody.get(stays["urls"]["stream"]) as response:
-                assert (await response.text()).endswith("data: {}\n\n")
+            async with nobody.get(stays["urls"]["stream"]) as other:
+                assert (await other.text()).endswith("data: {}\n\n")
 
 
-async def test_hanging_up_cancels_nothing(gateway: Stack):
-    """Every waiting caller closes its connection: the run goes on, and serves the next who asks."""
+async def test_disconnects_cancel_no_run(gateway: Stack):
+    """Every waiting caller disconnects: the run goes on and is a hit for the next caller."""
     given = STORY | {"duration": 10.0}
-    async with many(gateway) as leaving:
-        waits = [asyncio.create_task(create(leaving, named(gateway), given, Prefer="wait")) for _ in range(5)]
+    async with open_session(gateway) as leaving:
+        waits = [asyncio.create_task(create(leaving, versioned_model(gateway), given, Prefer="wait")) for _ in range(5)]
         await until(lambda: gateway.upstream.predictions)
-        await asyncio.sleep(0.1)
+        await until_metric(gateway, 'waiters{kind="sync"} 5.0')
         for each in waits:
             each.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
     await until(lambda: gateway.upstream.predictions[0].status == "succeeded")
     async with gateway.caller() as alpha:
-        reply = await create(alpha, named(gateway), given, Prefer="wait")
+        reply = await create(alpha, versioned_model(gateway), given, Prefer="wait")
         assert reply.json["status"] == "succeeded"
         listed = (await ask(alpha, "GET", "/v1/predictions")).json["results"]
         assert {(await finished(alpha, each["id"]))["status"] for each in listed} == {"succeeded"}
     assert (creates(gateway.upstream), cancels(gateway.upstream)) == (1, 0)
 
 
-async def test_who_asks_after_the_last_cancel_gets_a_new_run(gateway: Stack):
-    """A run that is being cancelled takes nobody in, even while upstream is slow to end it."""
+async def test_create_after_the_last_cancel_is_a_new_run(gateway: Stack):
+    """A run that is being cancelled cannot be joined, even while upstream is slow to end it."""
     gateway.upstream.faults.set(Fault("cancel_late", seconds=60.0))
-    async with many(gateway) as alpha:
+    async with open_session(gateway) as alpha:
         (only,) = await crowd(alpha, gateway, 1)
         await cancel(alpha, only)
-        again = await create(alpha, named(gateway), LONG)
+        again = await create(alpha, versioned_model(gateway), LONG)
         assert again.cache == STORED
         assert (await get(alpha, again.json["id"]))["status"] in ("starting", "processing")
         assert (await get(alpha, only))["status"] == "canceled"
-        third = await create(alpha, named(gateway), LONG)
+        third = await create(alpha, versioned_model(gateway), LONG)
         assert third.cache == JOINED
     assert creates(gateway.upstream) == 2
 
 
-async def test_a_run_that_finishes_despite_its_cancel_serves_later_requests(gateway: Stack):
-    """Upstream could not stop it: the caller who left still sees canceled, the next gets the result for nothing."""
+async def test_run_that_succeeds_despite_its_cancel_is_cached(gateway: Stack):
+    """Upstream could not stop it: the caller who cancelled still sees canceled, the next one gets a hit."""
     given = STORY | {"duration": 10.0}
     gateway.upstream.faults.set(Fault("cancel_race"))
-    async with many(gateway) as alpha:
-        only = (await create(alpha, named(gateway), given)).json["id"]
+    async with open_session(gateway) as alpha:
+        only = (await create(alpha, versioned_model(gateway), given)).json["id"]
         await cancel(alpha, only)
         await until(lambda: gateway.upstream.predictions[0].status == "succeeded")
-        async with asyncio.timeout(5):
-            while not (reply := await create(alpha, named(gateway), given, Gateway_Cache="only-if-cached")).is_hit:
-                await asyncio.sleep(0.05)
+        async for _ in attempts():
+            if (reply := await create(alpha, versioned_model(gateway), given, Gateway_Cache="only-if-cached")).is_hit:
+                break
         assert reply.json["status"] == "succeeded"
         body = await get(alpha, only)
         assert (body["status"], body["output"]) == ("canceled", None)
     assert creates(gateway.upstream) == 1
 
 
-async def test_a_cancelled_run_never_serves_anybody(gateway: Stack):
-    """What upstream did end early is no result."""
-    async with many(gateway) as alpha:
+async def test_cancelled_run_is_never_shared(gateway: Stack):
+    """A run that upstream ended early has no result."""
+    async with open_session(gateway) as alpha:
         (only,) = await crowd(alpha, gateway, 1)
         await cancel(alpha, only)
         await until(lambda: gateway.upstream.predictions[0].status == "canceled")
-        await asyncio.sleep(0.2)
-        assert (await create(alpha, named(gateway), LONG, Gateway_Cache="only-if-cached")).status == 504
-        assert (await create(alpha, named(gateway), LONG)).cache == STORED
+        await stable(lambda: len(gateway.upstream.requests), 0.2)
+        assert (await create(alpha, versioned_model(gateway), LONG, Gateway_Cache="only-if-cached")).status == 504
+        assert (await create(alpha, versioned_model(gateway), LONG)).cache == STORED
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_cancels_that_race_with_the_end_leave_everybody_with_one_truth(gateway: Stack, seed: int):
-    """Some leave just as the run ends: canceled or succeeded, each one of the two, and the same ever after."""
+async def test_cancels_racing_with_the_end_give_each_caller_one_status(gateway: Stack, seed: int):
+    """Some cancel just as the run ends: each prediction is canceled or succeeded, and stays so."""
     dice = random.Random(seed)
     given = STORY | {"duration": 4.0, "seed": seed}
-    async with many(gateway) as alpha:
+    async with open_session(gateway) as alpha:
         ids = [
-            each.json["id"] for each in await asyncio.gather(*(create(alpha, named(gateway), given) for _ in range(12)))
+            each.json["id"]
+            for each in await asyncio.gather(*(create(alpha, versioned_model(gateway), given) for _ in range(12)))
         ]
 
         async def leave(prediction: str) -> tuple[str, str]:
+            # Around the time at which the run ends.
             await asyncio.sleep(0.15 + dice.random() * 0.25)
             return prediction, (await cancel(alpha, prediction))["status"]
 
@@ -203,33 +219,32 @@ async def test_cancels_that_race_with_the_end_leave_everybody_with_one_truth(gat
     assert (creates(gateway.upstream), cancels(gateway.upstream)) == (1, 0)
 
 
-async def test_another_teams_cancel_is_a_404_and_counts_for_nothing(upstream: Simulator, tmp_path: Path):
-    """With runs shared by all teams, an id of another team still is nobody's; each team's cancel counts for itself."""
+async def test_cancel_of_another_teams_prediction_is_404_and_ignored(upstream: Simulator, tmp_path: Path):
+    """With runs shared by all teams, another team's id is still unknown; each team's cancel counts for itself."""
     async with (
         start_gateway(upstream, tmp_path, cache={"share": "all"}) as stack,
-        many(stack) as alpha,
-        many(stack, "beta") as beta,
+        open_session(stack) as alpha,
+        open_session(stack, "beta") as beta,
     ):
-        mine = (await create(alpha, named(stack), LONG)).json["id"]
-        theirs = (await create(beta, named(stack), LONG)).json["id"]
+        mine = (await create(alpha, versioned_model(stack), LONG)).json["id"]
+        theirs = (await create(beta, versioned_model(stack), LONG)).json["id"]
         assert creates(upstream) == 1
         for session, foreign in ((alpha, theirs), (beta, mine)):
             assert (await ask(session, "POST", f"/v1/predictions/{foreign}/cancel")).status == 404
             assert (await ask(session, "GET", f"/v1/predictions/{foreign}")).status == 404
         await cancel(alpha, mine)
-        await asyncio.sleep(0.1)
-        assert cancels(upstream) == 0
+        await holds(lambda: cancels(upstream) == 0)
         assert (await get(beta, theirs))["status"] in ("starting", "processing")
         await cancel(beta, theirs)
         await until(lambda: cancels(upstream) == 1)
 
 
-async def test_cancels_are_remembered_over_a_restart(upstream: Simulator, tmp_path: Path):
-    """Who had left before the restart has left; the last one afterwards still ends the run."""
-    async with start_gateway(upstream, tmp_path) as stack, many(stack) as alpha:
+async def test_cancels_survive_a_restart(upstream: Simulator, tmp_path: Path):
+    """A caller who had cancelled before the restart stays cancelled; the last one's cancel afterwards ends the run."""
+    async with start_gateway(upstream, tmp_path) as stack, open_session(stack) as alpha:
         first, second = await crowd(alpha, stack, 2)
         await cancel(alpha, first)
-    async with start_gateway(upstream, tmp_path, keys=stack.keys) as stack, many(stack) as alpha:
+    async with start_gateway(upstream, tmp_path, keys=stack.keys) as stack, open_session(stack) as alpha:
         assert (await get(alpha, first))["status"] == "canceled"
         assert (await get(alpha, second))["status"] in ("starting", "processing")
         await cancel(alpha, second)
@@ -237,9 +252,9 @@ async def test_cancels_are_remembered_over_a_restart(upstream: Simulator, tmp_pa
     assert cancels(upstream) == 1
 
 
-async def test_a_cancel_that_upstream_did_not_hear_is_asked_again(upstream: Simulator, tmp_path: Path):
-    """The last caller leaves while upstream's cancel is broken, then the gateway restarts: it is asked again."""
-    async with start_gateway(upstream, tmp_path) as stack, many(stack) as alpha:
+async def test_failed_upstream_cancel_is_repeated_after_a_restart(upstream: Simulator, tmp_path: Path):
+    """The last caller cancels while upstream's cancel fails, then the gateway restarts: the cancel is sent again."""
+    async with start_gateway(upstream, tmp_path) as stack, open_session(stack) as alpha:
         (only,) = await crowd(alpha, stack, 1)
         upstream.faults.set(Fault("html_error", operation="predictions.cancel"))
         assert (await cancel(alpha, only))["status"] == "canceled"
@@ -249,16 +264,17 @@ async def test_a_cancel_that_upstream_did_not_hear_is_asked_again(upstream: Simu
         await until(lambda: upstream.predictions[0].status == "canceled")
 
 
-async def test_a_caller_can_leave_while_others_join(gateway: Stack):
-    """Joins and cancels in disorder: whoever did not leave is served, and nobody is served by a run that was ended."""
+async def test_random_joins_and_cancels_serve_every_remaining_caller(gateway: Stack):
+    """Whoever did not cancel is served, and no caller is served by a run that was ended."""
     dice = random.Random(4)
     given = STORY | {"duration": 12.0}
-    async with many(gateway) as alpha:
-        await learn(alpha, "acme/storyteller", version_of(gateway.upstream, "acme/storyteller"))
+    async with open_session(gateway) as alpha:
+        await teach_version(alpha, "acme/storyteller", version_of(gateway.upstream, "acme/storyteller"))
 
         async def one(leaves: bool) -> tuple[str, str]:
+            # Callers come and leave at random times of a run that takes 0.6 s.
             await asyncio.sleep(dice.random() * 0.5)
-            prediction = (await create(alpha, named(gateway), given)).json["id"]
+            prediction = (await create(alpha, versioned_model(gateway), given)).json["id"]
             if leaves:
                 await asyncio.sleep(dice.random() * 0.1)
                 await cancel(alpha, prediction)

@@ -9,7 +9,18 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.gateway.test_sharing import CREATED, STORY, TERMINAL, ask, cancel, create, finished, get, many, named
+from tests.support.session_calls import (
+    CREATED,
+    STORY,
+    TERMINAL,
+    ask,
+    cancel,
+    create,
+    finished,
+    get,
+    open_session,
+    versioned_model,
+)
 from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.upstream import creates, reads
 
@@ -35,7 +46,7 @@ async def _waits(session: aiohttp.ClientSession, version: str, given: Any) -> An
 async def _polls(session: aiohttp.ClientSession, version: str, given: Any) -> Any:
     body = (await create(session, version, given)).json
     while body["status"] not in TERMINAL:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # the clients' own pace
         body = await get(session, body["id"])
     return body
 
@@ -66,20 +77,22 @@ async def _each(work: Callable[[Any], Awaitable[None]], items: list[Any]) -> Non
 async def _reads_of_one(stack: Stack, given: Any) -> int:
     before = reads(stack.upstream)
     async with stack.caller() as alone:
-        await _polls(alone, named(stack), given)
+        await _polls(alone, versioned_model(stack), given)
     return reads(stack.upstream) - before
 
 
 @pytest.mark.timeout(60)
-async def test_a_thousand_callers_of_one_request_cost_upstream_what_one_does(tmp_path: Path):
-    """They wait, poll and stream at once: one create, the reads of one; each has an id and links of its own."""
+async def test_thousand_equal_callers_cost_upstream_one_run(tmp_path: Path):
+    """They wait, poll and stream at once: one create, the reads of one run; each has its own id and links."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack:
         given = STORY | {"duration": 80.0}
         alone = await _reads_of_one(stack, given | {"seed": 1})
         assert creates(upstream) == 1
         before = reads(upstream)
-        async with many(stack) as session:
-            bodies = await asyncio.gather(*(_spread(number)(session, named(stack), given) for number in range(CROWD)))
+        async with open_session(stack) as session:
+            bodies = await asyncio.gather(
+                *(_spread(number)(session, versioned_model(stack), given) for number in range(CROWD))
+            )
             assert creates(upstream) == 2
             assert reads(upstream) - before <= alone * 1.2 + 5
             assert upstream.requests.count("streams.get") <= 1
@@ -116,25 +129,28 @@ async def test_a_thousand_callers_of_one_request_cost_upstream_what_one_does(tmp
 
 @pytest.mark.timeout(40)
 async def test_polls_of_hundreds_of_callers_cost_upstream_nothing(tmp_path: Path):
-    """Three hundred clients look twice a second for five seconds; upstream sees the rhythm of one run."""
+    """Three hundred clients poll twice a second for five seconds; upstream sees the polls of one run."""
     settings = {"creates_per_minute": 60_000, "requests_per_minute": 600_000}
     async with start_upstream(**settings) as upstream, start_gateway(upstream, tmp_path) as stack:
         given = STORY | {"duration": 100.0}
         alone = await _reads_of_one(stack, given | {"seed": 1})
         before = reads(upstream)
-        async with many(stack) as session:
-            bodies = await asyncio.gather(*(_polls(session, named(stack), given) for _ in range(300)))
+        async with open_session(stack) as session:
+            bodies = await asyncio.gather(*(_polls(session, versioned_model(stack), given) for _ in range(300)))
         assert {body["status"] for body in bodies} == {"succeeded"}
         assert creates(upstream) == 2
         assert reads(upstream) - before <= alone * 1.2 + 5
 
 
-async def test_many_different_requests_at_once_are_as_many_runs(tmp_path: Path):
-    """Twenty seeds, ten callers each: twenty creates, and nobody gets another's output."""
-    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack, many(stack) as session:
+async def test_different_requests_at_once_are_separate_runs(tmp_path: Path):
+    """Twenty seeds, ten callers each: twenty creates, and no caller gets another's output."""
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack, open_session(stack) as session:
         seeds = [number % 20 for number in range(200)]
         replies = await asyncio.gather(
-            *(create(session, named(stack), STORY | {"seed": seed, "max_tokens": 16}, Prefer="wait") for seed in seeds)
+            *(
+                create(session, versioned_model(stack), STORY | {"seed": seed, "max_tokens": 16}, Prefer="wait")
+                for seed in seeds
+            )
         )
         by_seed: dict[int, set[str]] = {}
         for seed, reply in zip(seeds, replies, strict=True):
@@ -144,11 +160,11 @@ async def test_many_different_requests_at_once_are_as_many_runs(tmp_path: Path):
         assert creates(upstream) == 20
 
 
-async def test_a_reader_that_leaves_its_stream_stops_nothing(tmp_path: Path):
-    """A page is closed in the middle of a stream; the run goes on for it and for everybody else."""
-    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack, many(stack) as session:
+async def test_reader_that_disconnects_stops_no_run(tmp_path: Path):
+    """A page closes in the middle of a stream; the run goes on for it and for all others."""
+    async with start_upstream() as upstream, start_gateway(upstream, tmp_path) as stack, open_session(stack) as session:
         given = STORY | {"duration": 20.0}
-        first, second = [(await create(session, named(stack), given)).json for _ in range(2)]
+        first, second = [(await create(session, versioned_model(stack), given)).json for _ in range(2)]
         async with aiohttp.ClientSession() as page, page.get(first["urls"]["stream"]) as response:
             await response.content.readany()
         assert (await finished(session, second["id"]))["status"] == "succeeded"

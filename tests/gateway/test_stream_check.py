@@ -12,18 +12,17 @@ from gateway.commands.stream_check import check_stream, read
 from gateway.http.handlers.stream_check import MAX_PROBES
 from gateway.streams.rules.probe import EVENTS
 from gateway.streams.rules.probe_findings import Finding, Level
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import Listener
+from tests.support.http_calls import PAGE, ask, assert_problem, metrics_of, until_metric
 from tests.support.samples import create
-from tests.support.stack import Stack
-from tests.support.wire import PAGE, ask, assert_problem, metrics_of
+from tests.support.secret_scanner import LogScanner
+from tests.support.stack import OpenGateway, Stack
 
 PROBE = "/v1/streams/check"
 Pass = Callable[[web.Request, aiohttp.ClientResponse], Awaitable[web.StreamResponse]]
 
 
-async def test_a_probe_looks_as_a_stream_does(gateway: Stack):
-    """Without a key, by any spelling of the base: the same headers and the same first bytes, so the same treatment."""
+async def test_probe_looks_like_a_stream(gateway: Stack):
+    """Without a key, by any spelling of the base: the same headers and first bytes, so proxies treat it the same."""
     url = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7)).json["urls"]["stream"]
     stream = await ask(gateway, "GET", url, key=None, headers={"Origin": PAGE})
     for prefix in ("/v1", "", "/v1/v1"):
@@ -37,14 +36,14 @@ async def test_a_probe_looks_as_a_stream_does(gateway: Stack):
 
 
 @pytest.mark.parametrize("seconds", ["-1", "601", "1e2", "x", "", "0.5", "99999", "%D9%A1"])
-async def test_only_a_bounded_silence_can_be_asked_for(gateway: Stack, seconds: str):
-    """Anybody may ask, so nobody may hold a connection for a day."""
+async def test_probe_silence_is_limited(gateway: Stack, seconds: str):
+    """The probe needs no key, so no client may hold a connection for a day."""
     problem = assert_problem(await ask(gateway, "GET", f"{PROBE}?seconds={seconds}", key=None), 422, origin=None)
     assert problem["invalid_fields"][0]["field"] == "seconds"
 
 
-async def test_the_number_of_probes_is_bounded(gateway: Stack):
-    """Somebody who opens many keeps others from checking, not from streaming; closing them makes room."""
+async def test_number_of_probes_is_limited(gateway: Stack):
+    """A client that opens many keeps others from checking, not from streaming; closing them makes room."""
     async with AsyncExitStack() as exits:
         session = await exits.enter_async_context(aiohttp.ClientSession())
         for _ in range(MAX_PROBES):
@@ -56,13 +55,11 @@ async def test_the_number_of_probes_is_bounded(gateway: Stack):
         assert f'replicate_gateway_sse_streams{{side="check"}} {MAX_PROBES}.0' in await metrics_of(gateway)
         url = (await create(gateway, model="acme/storyteller", prompt="hi")).json["urls"]["stream"]
         assert (await ask(gateway, "GET", url, key=None)).status == 200
-    async with asyncio.timeout(5):
-        while 'replicate_gateway_sse_streams{side="check"} 0.0' not in await metrics_of(gateway):
-            await asyncio.sleep(0.02)
+    await until_metric(gateway, 'replicate_gateway_sse_streams{side="check"} 0.0')
 
 
-async def test_a_shutdown_ends_probes(open_gateway: OpenGateway):
-    """A check that runs does not hold up a deploy."""
+async def test_shutdown_ends_probes(open_gateway: OpenGateway):
+    """A running check does not delay a deploy."""
     async with aiohttp.ClientSession() as session, AsyncExitStack() as exits:
         async with open_gateway() as stack:
             held = await exits.enter_async_context(session.get(f"{stack.origin}{PROBE}?seconds=600"))
@@ -75,8 +72,8 @@ async def checked(url: str, silence: int | None = None) -> dict[str, Finding]:
     return {each.name: each for each in await check_stream(url, silence)}
 
 
-async def test_with_nothing_between_all_is_well(open_gateway: OpenGateway):
-    """The way that every other is compared with; and the probes have left."""
+async def test_direct_connection_passes_every_check(open_gateway: OpenGateway):
+    """This is the baseline for all other cases; and the probes have ended."""
     async with open_gateway(streams={"heartbeat_seconds": 1}) as stack:
         found = await checked(stack.origin, silence=2)
         assert {each.level for each in found.values()} == {Level.WELL}, found
@@ -86,9 +83,7 @@ async def test_with_nothing_between_all_is_well(open_gateway: OpenGateway):
 
 
 async def until_left(stack: Stack) -> None:
-    async with asyncio.timeout(5):
-        while 'side="check"} 0.0' not in await metrics_of(stack):
-            await asyncio.sleep(0.02)
+    await until_metric(stack, 'side="check"} 0.0')
 
 
 @asynccontextmanager
@@ -191,8 +186,8 @@ async def elsewhere(incoming: web.Request, response: aiohttp.ClientResponse) -> 
     ],
     ids=lambda each: getattr(each, "__name__", ""),
 )
-async def test_what_a_proxy_does_is_found(gateway: Stack, listener: Listener, do: Pass, bad: set[str]):
-    """Each is named, and nothing else is blamed."""
+async def test_proxy_faults_are_found(gateway: Stack, log_scanner: LogScanner, do: Pass, bad: set[str]):
+    """Each fault is named, and nothing else is blamed."""
     async with proxy(gateway, do) as url:
         found = await checked(url)
     # What compresses in blocks holds events back as well, and may be blamed for both.
@@ -200,11 +195,11 @@ async def test_what_a_proxy_does_is_found(gateway: Stack, listener: Listener, do
     assert names - ({"buffered"} if do is compress else set()) == bad, found
     await until_left(gateway)
     # The client logs an answer that it does not like; the command says it in its own words.
-    listener.crashes = [each for each in listener.crashes if not each.startswith("aiohttp_sse_client")]
+    log_scanner.errors = [each for each in log_scanner.errors if not each.startswith("aiohttp_sse_client")]
 
 
-async def test_a_cache_is_found(gateway: Stack):
-    """What one reader was told is told to the next: found by what each of them sent."""
+async def test_caching_proxy_is_found(gateway: Stack):
+    """A response to one reader is served to the next: found by what each of them sent."""
     copies: dict[str, bytes] = {}
 
     async def keep(incoming: web.Request, response: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -224,8 +219,8 @@ async def test_a_cache_is_found(gateway: Stack):
     assert [name for name, each in found.items() if each.level is Level.BAD] == ["cached"]
 
 
-async def test_what_is_done_to_the_request_is_found(open_gateway: OpenGateway):
-    """A header left out; a Host and a scheme that are not passed on, so that links would lead astray."""
+async def test_changed_request_headers_are_found(open_gateway: OpenGateway):
+    """A header that is dropped; a Host and a scheme that are not passed on, so links would be wrong."""
     async with open_gateway(server={"trusted_proxies": ["127.0.0.0/8"]}) as stack:
         async with proxy(stack, relay, **{"Last-Event-Id": ""}) as url:
             found = await checked(url)
@@ -240,8 +235,8 @@ async def test_what_is_done_to_the_request_is_found(open_gateway: OpenGateway):
             )
 
 
-async def test_a_silence_that_is_cut_is_found(open_gateway: OpenGateway):
-    """Something between gives up on a stream that says nothing for a second, while heartbeats come every hour."""
+async def test_idle_timeout_in_between_is_found(open_gateway: OpenGateway):
+    """A proxy closes a stream that sends nothing for a second, while heartbeats come every hour."""
 
     async def impatient(incoming: web.Request, response: aiohttp.ClientResponse) -> web.StreamResponse:
         outgoing = web.StreamResponse(headers=kept(response))
@@ -265,8 +260,8 @@ async def test_a_silence_that_is_cut_is_found(open_gateway: OpenGateway):
         assert found["arrival"].level is Level.WELL
 
 
-async def test_whatever_answers_the_check_comes_to_an_end(monkeypatch: pytest.MonkeyPatch):
-    """A server that accepts and never speaks, one that never says `done`, one that says what no probe says."""
+async def test_check_ends_against_any_server(monkeypatch: pytest.MonkeyPatch):
+    """A server that accepts and never responds, one that never sends `done`, one that sends something else."""
     monkeypatch.setattr("gateway.commands.stream_check.PATIENCE_SECONDS", -1.0)
     answers = iter([b"", b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hi\n\n"])
     closing = asyncio.Event()

@@ -14,14 +14,13 @@ import pytest
 from gateway.http.sse.connection import Reader
 from gateway.http.sse.fan_out import BLOCK_BYTES, FanOut
 from gateway.http.sse.registry import MAX_STALLED_HEARTBEATS as BEATS
-from tests.gateway.conftest import OpenGateway
-from tests.gateway.test_streams import listen
 from tests.support.clock import ManualClock
+from tests.support.event_streams import read_stream
+from tests.support.http_calls import PATIENCE, ask, metrics_of, until_metric
+from tests.support.polling import attempts, until
 from tests.support.samples import create
-from tests.support.stack import Stack
-from tests.support.upstream import until
-from tests.support.wire import PATIENCE, ask, metrics_of
-from tests.support.wired import DONE, HI, calling, event, ids, stream_url, wired
+from tests.support.stack import OpenGateway, Stack
+from tests.support.stream_host import DONE, HI, event, ids, open_stream, stream_host, stream_url
 
 CROWD = 200
 VISITS = 120
@@ -53,37 +52,39 @@ async def open_streams(stack: Stack) -> float:
     return float(line.split()[-1])
 
 
-async def test_two_hundred_readers_cost_upstream_one_connection(gateway: Stack):
-    """Whenever they join, each gets the whole from its start, once, and the same as the others."""
-    async with wired(gateway.upstream) as (wire, _), AsyncExitStack() as exits:
+async def test_two_hundred_readers_share_one_upstream_connection(gateway: Stack):
+    """Whenever they join, each gets the whole stream from its start, once, and the same bytes as the others."""
+    async with stream_host(gateway.upstream) as (wire, _), AsyncExitStack() as exits:
         url = await stream_url(gateway)
         callers = []
         for number in range(CROWD):
-            callers.append(await exits.enter_async_context(calling(url)))
+            callers.append(await exits.enter_async_context(open_stream(url)))
             await wire.say(event(number, f" token {number}"))
         await wire.say(DONE)
         bodies = await asyncio.gather(*(caller.rest() for caller in callers))
         assert set(bodies) == {HI + b"".join(wire.said)}
         assert wire.connections == 1
-        late = await listen(gateway, url)
+        late = await read_stream(gateway, url)
         assert late.body == bodies[0]
         assert wire.connections == 1
 
 
-async def test_a_reader_who_takes_nothing_costs_nothing_and_delays_nobody(open_gateway: OpenGateway):
-    """A phone in a tunnel: what it has not taken is not kept for it, and when it is back it is told the truth."""
+async def test_stalled_reader_costs_no_memory_and_delays_no_other(open_gateway: OpenGateway):
+    """A phone in a tunnel: nothing is buffered for it, and when it resumes it gets the stream or learns what is
+    missing.
+    """
     async with (
         open_gateway(streams={"max_log_bytes": 4 * _LARGE}) as stack,
-        wired(stack.upstream) as (wire, _),
+        stream_host(stack.upstream) as (wire, _),
         AsyncExitStack() as exits,
     ):
         url = await stream_url(stack)
-        stalled = [await exits.enter_async_context(calling(url, receive_buffer=4096)) for _ in range(10)]
+        stalled = [await exits.enter_async_context(open_stream(url, receive_buffer=4096)) for _ in range(10)]
         held = readers()
         for reader in held:
             # Otherwise the kernel would hold megabytes for each before the gateway has to hold anything.
             reader._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGE)
-        quick = await exits.enter_async_context(calling(url))
+        quick = await exits.enter_async_context(open_stream(url))
         for number in range(32):
             piece = event(number, "x" * _LARGE)
             await wire.say(piece)
@@ -102,12 +103,12 @@ async def test_a_reader_who_takes_nothing_costs_nothing_and_delays_nobody(open_g
             assert error.endswith(b'data: {"reason":"error"}\n\n')
 
 
-async def test_a_reader_of_one_byte_at_a_time_misses_nothing(still: tuple[Stack, ManualClock]):
-    """A byte a second, of four thousand that are said: it costs one block, delays nobody, and is told the whole."""
+async def test_reader_of_one_byte_at_a_time_gets_everything(still: tuple[Stack, ManualClock]):
+    """One byte a second of four thousand: it costs one block, delays no other reader and gets the whole stream."""
     stack, clock = still
-    async with wired(stack.upstream) as (wire, _):
+    async with stream_host(stack.upstream) as (wire, _):
         url = await stream_url(stack)
-        async with calling(url, receive_buffer=4096) as slow, calling(url) as quick:
+        async with open_stream(url, receive_buffer=4096) as slow, open_stream(url) as quick:
             (reader,) = [each for each in readers() if each._transport.get_extra_info("peername") == slow.address]
             reader._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             for number in range(64):
@@ -122,11 +123,11 @@ async def test_a_reader_of_one_byte_at_a_time_misses_nothing(still: tuple[Stack,
             assert (await slow.rest()).replace(HEARTBEAT, b"") == HI + b"".join(wire.said)
 
 
-async def test_a_slow_reader_gets_all_that_is_still_kept(gateway: Stack):
-    """Slow is no reason to lose anything, as long as the log has it."""
-    async with wired(gateway.upstream) as (wire, _):
+async def test_slow_reader_gets_everything_that_is_kept(gateway: Stack):
+    """A slow reader loses nothing as long as the log has it."""
+    async with stream_host(gateway.upstream) as (wire, _):
         url = await stream_url(gateway)
-        async with calling(url, receive_buffer=4096) as slow, calling(url) as quick:
+        async with open_stream(url, receive_buffer=4096) as slow, open_stream(url) as quick:
             for number in range(48):
                 await wire.say(event(number, "x" * _LARGE))
             await wire.say(DONE)
@@ -134,12 +135,12 @@ async def test_a_slow_reader_gets_all_that_is_still_kept(gateway: Stack):
             assert await slow.rest() == quick.body
 
 
-async def test_who_takes_nothing_for_long_is_cut_off(still: tuple[Stack, ManualClock]):
-    """Four heartbeats without a byte taken: the place is free again, for who comes back with its last event's id."""
+async def test_reader_that_accepts_nothing_for_four_heartbeats_is_disconnected(still: tuple[Stack, ManualClock]):
+    """Its place is free again, and it can resume with its last event's id."""
     stack, clock = still
-    async with wired(stack.upstream) as (wire, _):
+    async with stream_host(stack.upstream) as (wire, _):
         url = await stream_url(stack)
-        async with calling(url, receive_buffer=4096) as stalled, calling(url) as quick:
+        async with open_stream(url, receive_buffer=4096) as stalled, open_stream(url) as quick:
             for number in range(128):
                 await wire.say(piece := event(number, "x" * _LARGE))
                 while not quick.body.endswith(piece):
@@ -149,9 +150,9 @@ async def test_who_takes_nothing_for_long_is_cut_off(still: tuple[Stack, ManualC
                 await clock.advance(15)
                 assert await open_streams(stack) == 2
             await clock.advance(15)
-            async with asyncio.timeout(PATIENCE):
-                while await open_streams(stack) > 1:
-                    await asyncio.sleep(0.01)
+            async for _ in attempts():
+                if await open_streams(stack) <= 1:
+                    break
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 await stalled.rest()
             assert 'streams_ended_total{how="stalled"} 1.0' in await metrics_of(stack)
@@ -159,12 +160,12 @@ async def test_who_takes_nothing_for_long_is_cut_off(still: tuple[Stack, ManualC
             assert (await quick.rest()).replace(HEARTBEAT, b"").endswith(DONE)
 
 
-async def test_a_line_that_is_silent_is_shown_to_be_up(still: tuple[Stack, ManualClock]):
-    """A comment at once and every 15 seconds, for all by one timer: proxies do not give the line up."""
+async def test_silent_stream_sends_heartbeats(still: tuple[Stack, ManualClock]):
+    """A comment at once and every 15 seconds, from one timer for all: proxies keep the connection."""
     stack, clock = still
-    async with wired(stack.upstream) as (wire, _):
+    async with stream_host(stack.upstream) as (wire, _):
         url = await stream_url(stack)
-        async with calling(url) as one, calling(url) as other:
+        async with open_stream(url) as one, open_stream(url) as other:
             for caller in (one, other):
                 assert await caller.until(HI) == HI
             for number in range(1, 5):
@@ -177,35 +178,35 @@ async def test_a_line_that_is_silent_is_shown_to_be_up(still: tuple[Stack, Manua
             assert await one.until(event(0)) == HI + 4 * HEARTBEAT + event(0)
 
 
-async def test_a_reader_who_leaves_is_noticed_though_nothing_is_written(still: tuple[Stack, ManualClock]):
-    """A closed tab gives its place back at once, in a silent stream too."""
+async def test_disconnect_is_noticed_in_a_silent_stream(still: tuple[Stack, ManualClock]):
+    """A closed tab frees its place at once, though nothing is written."""
     stack, _ = still
-    async with wired(stack.upstream):
+    async with stream_host(stack.upstream):
         url = await stream_url(stack)
-        async with calling(url) as one, calling(url) as other:
+        async with open_stream(url) as one, open_stream(url) as other:
             for caller in (one, other):
                 await caller.until(HI)
             assert await open_streams(stack) == 2
             one.hang_up()
-            async with asyncio.timeout(PATIENCE):
-                while await open_streams(stack) > 1:
-                    await asyncio.sleep(0.01)
+            async for _ in attempts():
+                if await open_streams(stack) <= 1:
+                    break
             assert 'streams_ended_total{how="left"} 1.0' in await metrics_of(stack)
 
 
-async def test_each_who_shares_a_run_streams_by_its_own_ticket(gateway: Stack):
-    """One who joined and one who hit read the same bytes; one who cancels is told so at once, alone."""
+async def test_callers_of_a_shared_run_stream_by_their_own_tickets(gateway: Stack):
+    """A joined caller and a hit read the same bytes; a cancelled one is told so at once, alone."""
     given = {"prompt": "hi", "seed": 7, "duration": 40}
     lead, joined, leaver = [(await create(gateway, model="acme/storyteller", **given)).json for _ in range(3)]
     urls = [each["urls"]["stream"] for each in (lead, joined, leaver)]
     assert len(set(urls)) == 3
-    async with calling(urls[0]) as first, calling(urls[1]) as second, calling(urls[2]) as third:
+    async with open_stream(urls[0]) as first, open_stream(urls[1]) as second, open_stream(urls[2]) as third:
         for caller in (first, second, third):
             await caller.until(b"event: output\n")
         await ask(gateway, "POST", f"/v1/predictions/{leaver['id']}/cancel")
         assert (await third.rest()).endswith(b'data: {"reason":"canceled"}\n\n')
         assert b"event: done" not in first.body
-        assert (await listen(gateway, urls[2], **{"Last-Event-ID": ids(third.body)[-1].decode()})).status == 204
+        assert (await read_stream(gateway, urls[2], **{"Last-Event-ID": ids(third.body)[-1].decode()})).status == 204
         whole = await first.rest()
         assert await second.rest() == whole
         assert whole.endswith(b"data: {}\n\n")
@@ -215,16 +216,16 @@ async def test_each_who_shares_a_run_streams_by_its_own_ticket(gateway: Stack):
             hit = await create(gateway, model="acme/storyteller", **given)
             if "hit" in hit.headers["Cache-Status"]:
                 break
-    assert (await listen(gateway, hit.json["urls"]["stream"])).body == whole
+    assert (await read_stream(gateway, hit.json["urls"]["stream"])).body == whole
     assert gateway.upstream.requests.count("streams.get") == 1
 
 
-async def test_who_cancels_is_told_at_once_though_the_stream_is_silent(gateway: Stack):
-    """The run has nothing to say and goes on for another: the page that cancelled does not wait for either."""
-    async with wired(gateway.upstream) as (wire, _):
+async def test_cancel_ends_a_silent_stream_at_once(gateway: Stack):
+    """The run goes on for another caller: the page that cancelled waits for neither."""
+    async with stream_host(gateway.upstream) as (wire, _):
         given = {"prompt": "hi", "seed": 7, "duration": 3600}
         stayer, leaver = [(await create(gateway, model="acme/storyteller", **given)).json for _ in range(2)]
-        async with calling(stayer["urls"]["stream"]) as first, calling(leaver["urls"]["stream"]) as second:
+        async with open_stream(stayer["urls"]["stream"]) as first, open_stream(leaver["urls"]["stream"]) as second:
             for caller in (first, second):
                 await caller.until(HI)
             await ask(gateway, "POST", f"/v1/predictions/{leaver['id']}/cancel")
@@ -233,27 +234,27 @@ async def test_who_cancels_is_told_at_once_though_the_stream_is_silent(gateway: 
             assert await first.rest() == HI + event(0) + DONE
 
 
-async def test_two_hours_of_coming_and_going_leave_nothing_behind(still: tuple[Stack, ManualClock]):
-    """Pages are opened, lose the line, come back and are closed: sockets, tasks and bytes end where they began."""
+async def test_two_hours_of_reconnects_leak_nothing(still: tuple[Stack, ManualClock]):
+    """Pages are opened, lose the connection, come back and close: sockets, tasks and bytes end where they began."""
     stack, clock = still
-    async with wired(stack.upstream) as (wire, _):
+    async with stream_host(stack.upstream) as (wire, _):
         url = await stream_url(stack)
 
         async def visit(number: int) -> None:
-            async with calling(url) as first:
+            async with open_stream(url) as first:
                 await first.until(HI)
                 await wire.say(event(number))
                 await first.until(event(number))
                 first.hang_up()
-            async with calling(url, Last_Event_ID=f"10:{number}") as second:
+            async with open_stream(url, Last_Event_ID=f"10:{number}") as second:
                 assert await second.until(HI) == HI
                 await wire.say(event(number + 1))
                 assert (await second.until(event(number + 1))).startswith(HI)
 
         async def quiet() -> tuple[int, int, int]:
-            async with asyncio.timeout(PATIENCE):
-                while await open_streams(stack):
-                    await asyncio.sleep(0.01)
+            async for _ in attempts():
+                if not await open_streams(stack):
+                    break
             gc.collect()
             return _open_files(), len(asyncio.all_tasks()), _own_objects()
 
@@ -266,14 +267,14 @@ async def test_two_hours_of_coming_and_going_leave_nothing_behind(still: tuple[S
             await visit(number)
             number += 2
             await clock.advance(60)
-        async with asyncio.timeout(PATIENCE):
-            # Whatever is still on its way out is given its time; what stays is a leak, of one a visit at least.
-            while any(now > then + VISITS // 10 for now, then in zip(await quiet(), before, strict=True)):
-                await asyncio.sleep(0.01)
+        # Whatever is still on its way out is given its time; what stays is a leak, of one a visit at least.
+        async for _ in attempts():
+            if not any(now > then + VISITS // 10 for now, then in zip(await quiet(), before, strict=True)):
+                break
         assert _fan_outs() <= unvisited
         assert wire.connections == 1
         await wire.say(DONE)
-        whole = (await listen(stack, url)).body
+        whole = (await read_stream(stack, url)).body
         assert ids(whole) == [*(b"10:%d" % n for n in range(number)), b"10:999999"]
         assert f"kept_log_bytes {len(whole) - len(HI) + 1024}" in await metrics_of(stack)
 
@@ -292,10 +293,10 @@ def _open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_who_leaves_before_the_answer_is_no_crash(gateway: Stack, caplog: pytest.LogCaptureFixture):
-    """Tabs are closed in every moment: the log has a line of each, and no traceback."""
+async def test_disconnect_before_the_response_is_no_crash(gateway: Stack, caplog: pytest.LogCaptureFixture):
+    """Tabs are closed at every moment: the access log has a line for each, and there is no traceback."""
     caplog.set_level(logging.INFO)
-    async with wired(gateway.upstream):
+    async with stream_host(gateway.upstream):
         parts = urlsplit(await stream_url(gateway))
         before = 'how="left"} 10.0'
         for _ in range(10):
@@ -303,8 +304,6 @@ async def test_who_leaves_before_the_answer_is_no_crash(gateway: Stack, caplog: 
             writer.write(f"GET {parts.path} HTTP/1.1\r\nHost: gateway.test\r\n\r\n".encode())
             # Both are there when the gateway looks.
             writer.transport.abort()
-        async with asyncio.timeout(PATIENCE):
-            while before not in await metrics_of(gateway):
-                await asyncio.sleep(0.01)
+        await until_metric(gateway, before)
         assert not await open_streams(gateway)
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]

@@ -13,15 +13,16 @@ import pytest
 from aiohttp_sse_client.client import EventSource
 
 from gateway.simulator import Simulator
-from tests.gateway.conftest import OpenGateway
-from tests.gateway.test_streams import direct, listen, said, without_comments
 from tests.support.clock import ManualClock
-from tests.support.installation import Installation, free_port
+from tests.support.event_streams import output_texts, read_stream, read_stream_from_upstream, without_comments
+from tests.support.http_calls import PATIENCE
+from tests.support.installation import Installation
+from tests.support.polling import attempts, until
+from tests.support.ports import free_port
 from tests.support.samples import create, finished
-from tests.support.stack import Stack
+from tests.support.stack import OpenGateway, Stack
+from tests.support.stream_host import DONE, HI, event, ids, open_stream, stream_host, stream_url
 from tests.support.upstream import version_of
-from tests.support.wire import PATIENCE
-from tests.support.wired import DONE, HI, calling, event, ids, stream_url, wired
 
 COME_BACK = b"retry: 1000\n\n"
 
@@ -31,27 +32,27 @@ def ticket(stack: Stack, url: str) -> str:
     return f"{stack.base_url}/{url.partition('/v1/')[2]}"
 
 
-async def test_a_deploy_in_the_middle_is_not_heard(open_gateway: OpenGateway):
-    """The old process ends each stream between two events and asks to come back; the new one goes on from there."""
+async def test_deploy_in_the_middle_of_a_stream_loses_no_event(open_gateway: OpenGateway):
+    """The old process ends each stream between two events and asks to reconnect; the new one goes on from there."""
     async with open_gateway() as stack:
         reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7, duration=60)).json
         keys, url = stack.keys, reply["urls"]["stream"]
-        first = asyncio.create_task(listen(stack, url))
-        async with calling(url) as caller:
+        first = asyncio.create_task(read_stream(stack, url))
+        async with open_stream(url) as caller:
             await caller.until(b"event: output\n")
     head = (await first).body
     assert head.endswith(COME_BACK)
     head = head.removesuffix(COME_BACK)
     async with open_gateway(keys=keys) as stack:
-        rest = (await listen(stack, ticket(stack, url), **{"Last-Event-ID": ids(head)[-1].decode()})).body
+        rest = (await read_stream(stack, ticket(stack, url), **{"Last-Event-ID": ids(head)[-1].decode()})).body
         assert rest.startswith(HI)
         whole = head + rest.removeprefix(HI)
         result = await finished(stack, reply["id"])
-        assert said(whole) == result["output"]
-        assert "".join(said(whole)) == "".join(result["output"])
+        assert output_texts(whole) == result["output"]
+        assert "".join(output_texts(whole)) == "".join(result["output"])
         assert len(set(ids(whole))) == len(ids(whole))
-        assert without_comments(whole) == without_comments(await direct(stack))
-        assert (await listen(stack, ticket(stack, url))).body == whole
+        assert without_comments(whole) == without_comments(await read_stream_from_upstream(stack))
+        assert (await read_stream(stack, ticket(stack, url))).body == whole
         last_ids = [
             seen.headers.get("last-event-id") for seen in stack.upstream.requests if seen.operation == "streams.get"
         ]
@@ -82,8 +83,8 @@ class Listener:
 
 
 @pytest.mark.timeout(60)
-async def test_a_kill_in_the_middle_is_not_heard(installation: Installation, upstream: Simulator):
-    """`kill -9` again and again while three listen: each puts its pieces together and has what upstream said."""
+async def test_kill_in_the_middle_of_a_stream_loses_no_event(installation: Installation, upstream: Simulator):
+    """`kill -9` again and again while three clients read: each ends up with what upstream sent."""
     body = {
         "version": version_of(upstream, "acme/storyteller"),
         "input": {"prompt": "hi", "seed": 7, "duration": 120},
@@ -97,9 +98,9 @@ async def test_a_kill_in_the_middle_is_not_heard(installation: Installation, ups
                     url = (await reply.json())["urls"]["stream"]
             reading = [asyncio.create_task(each.read(url)) for each in listeners]
             if number < 3:
-                async with asyncio.timeout(PATIENCE):
-                    while min(each.count for each in listeners) < 5 + number * 3:
-                        await asyncio.sleep(0.01)
+                async for _ in attempts():
+                    if min(each.count for each in listeners) >= 5 + number * 3:
+                        break
                 process.send_signal(signal.SIGKILL)
                 await process.wait()
             await asyncio.gather(*reading)
@@ -116,12 +117,12 @@ async def test_a_kill_in_the_middle_is_not_heard(installation: Installation, ups
     assert "Traceback" not in (installation.folder / "output.txt").read_text()
 
 
-async def test_a_client_that_knows_its_trade_needs_no_help_to_come_back(open_gateway: OpenGateway):
-    """aiohttp-sse-client reads as a browser would: it is asked to come back, and does so by itself."""
+async def test_sse_client_library_reconnects_by_itself(open_gateway: OpenGateway):
+    """aiohttp-sse-client reads as a browser would: it is asked to reconnect and does so."""
     port = free_port()
     async with contextlib.AsyncExitStack() as exits:
         async with open_gateway(server={"port": port}) as stack:
-            host = await exits.enter_async_context(wired(stack.upstream))
+            host = await exits.enter_async_context(stream_host(stack.upstream))
             wire, _ = host
             url, keys = await stream_url(stack), stack.keys
             await wire.say(event(0), event(1))
@@ -139,25 +140,23 @@ async def test_a_client_that_knows_its_trade_needs_no_help_to_come_back(open_gat
     assert got == [("output", "10:0"), ("output", "10:1"), ("output", "10:2"), ("done", "10:999999")]
 
 
-async def test_what_was_removed_is_not_told_as_if_it_had_been_nothing(open_gateway: OpenGateway):
-    """After an hour the janitor takes the data, what the stream said with it: the stream says so, and ends."""
+async def test_stream_of_a_cleared_prediction_says_so(open_gateway: OpenGateway):
+    """After an hour the janitor removes the data and the stream's log: the stream says so and ends."""
     clock = ManualClock(time.time())
     async with open_gateway(clock=clock) as stack:
-        async with wired(stack.upstream) as (wire, _):
+        async with stream_host(stack.upstream) as (wire, _):
             url = await stream_url(stack, duration=20)
             await wire.say(event(0, "a secret that was told"), DONE)
-            whole = (await listen(stack, url)).body
-        async with asyncio.timeout(PATIENCE):
-            while stack.upstream.predictions[0].completed_us is None:
-                await asyncio.sleep(0.01)
+            whole = (await read_stream(stack, url)).body
+        await until(lambda: stack.upstream.predictions[0].completed_us is not None)
         await clock.advance(60)
         assert _parts(stack) == 1
-        assert (await listen(stack, url)).body == whole
-        async with asyncio.timeout(PATIENCE):
-            while _parts(stack):
-                await clock.advance(600)
-                await asyncio.sleep(0.01)
-        told = (await listen(stack, url)).body
+        assert (await read_stream(stack, url)).body == whole
+        async for _ in attempts():
+            if not _parts(stack):
+                break
+            await clock.advance(600)
+        told = (await read_stream(stack, url)).body
         assert b'data: {"detail":"The data of this prediction has been removed."}\n' in told
         assert told.endswith(b'data: {"reason":"error"}\n\n')
         assert len(ids(told)) == 2

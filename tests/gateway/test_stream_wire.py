@@ -5,11 +5,11 @@ import asyncio
 import aiohttp
 import pytest
 
-from tests.gateway.conftest import OpenGateway
-from tests.gateway.test_streams import listen
-from tests.support.stack import Stack
-from tests.support.wire import PATIENCE
-from tests.support.wired import DONE, HI, Wire, calling, event, ids, stream_url, wired
+from tests.support.event_streams import read_stream
+from tests.support.http_calls import PATIENCE
+from tests.support.polling import until
+from tests.support.stack import OpenGateway, Stack
+from tests.support.stream_host import DONE, HI, StreamHost, event, ids, open_stream, stream_host, stream_url
 
 RECORDED = (
     "event: output\nid: 1698774369:0\ndata:\n\n"
@@ -28,12 +28,12 @@ _LINE_ENDS = {"LF": b"\n", "CR LF": b"\r\n", "CR": b"\r"}
 
 @pytest.mark.parametrize("size", _SIZES.values(), ids=_SIZES)
 @pytest.mark.parametrize("line_end", _LINE_ENDS.values(), ids=_LINE_ENDS)
-async def test_a_recorded_stream_is_relayed_byte_for_byte(gateway: Stack, size: int, line_end: bytes):
-    """Every id, blank and line break as upstream wrote it; only its comments are replaced by ours."""
+async def test_recorded_stream_is_relayed_byte_for_byte(gateway: Stack, size: int, line_end: bytes):
+    """Every id, space and line break as upstream wrote it; only its comments are replaced by the gateway's."""
     recorded = RECORDED.replace(b"\n", line_end)
-    async with wired(gateway.upstream) as (wire, _):
+    async with stream_host(gateway.upstream) as (wire, _):
         await wire.say(*(recorded[at : at + size] for at in range(0, len(recorded), size)))
-        relayed = await listen(gateway, await stream_url(gateway))
+        relayed = await read_stream(gateway, await stream_url(gateway))
     assert relayed.body.startswith(HI)
     said = relayed.body.removeprefix(HI)
     if line_end == b"\r\n":
@@ -42,11 +42,11 @@ async def test_a_recorded_stream_is_relayed_byte_for_byte(gateway: Stack, size: 
     assert said == recorded
 
 
-async def test_the_answer_is_one_that_nobody_keeps_or_collects(gateway: Stack):
-    """Caches, proxies and other sites' logs keep away from it; it is not compressed, whatever the caller takes."""
-    async with wired(gateway.upstream) as (wire, host):
+async def test_stream_response_is_not_cached_compressed_or_logged(gateway: Stack):
+    """Caches, proxies and other sites' logs do not keep it, whatever the client accepts."""
+    async with stream_host(gateway.upstream) as (wire, host):
         await wire.say(event(0), DONE)
-        reply = await listen(gateway, await stream_url(gateway), **{"Accept-Encoding": "gzip, br"})
+        reply = await read_stream(gateway, await stream_url(gateway), **{"Accept-Encoding": "gzip, br"})
         assert b"authorization" not in host.heads[0].lower()
     assert reply.headers["Content-Type"] == "text/event-stream"
     assert reply.headers["Cache-Control"] == "no-store, no-transform"
@@ -55,8 +55,8 @@ async def test_the_answer_is_one_that_nobody_keeps_or_collects(gateway: Stack):
     assert "Content-Encoding" not in reply.headers
 
 
-async def test_the_connection_serves_the_next_request(gateway: Stack):
-    """A stream that was ended properly leaves the line as it found it."""
+async def test_connection_is_reused_after_a_stream(gateway: Stack):
+    """A stream that ended properly leaves the connection usable."""
     made: list[None] = []
     trace = aiohttp.TraceConfig()
 
@@ -64,7 +64,7 @@ async def test_the_connection_serves_the_next_request(gateway: Stack):
         made.append(None)
 
     trace.on_connection_create_end.append(note)
-    async with wired(gateway.upstream) as (wire, _), aiohttp.ClientSession(trace_configs=[trace]) as session:
+    async with stream_host(gateway.upstream) as (wire, _), aiohttp.ClientSession(trace_configs=[trace]) as session:
         await wire.say(event(0), DONE)
         url = await stream_url(gateway)
         for _ in range(3):
@@ -73,9 +73,9 @@ async def test_the_connection_serves_the_next_request(gateway: Stack):
     assert len(made) == 1
 
 
-async def test_a_proxy_that_speaks_http_1_0_gets_the_same(gateway: Stack):
-    """nginx does so by default: no chunks, and the connection's end is the stream's."""
-    async with wired(gateway.upstream) as (wire, _):
+async def test_http_1_0_proxy_gets_the_same_stream(gateway: Stack):
+    """Nginx uses HTTP/1.0 by default: no chunks, and the connection's end is the stream's."""
+    async with stream_host(gateway.upstream) as (wire, _):
         url = await stream_url(gateway)
         path = url.removeprefix(gateway.origin)
         reader, writer = await asyncio.open_connection(*_address(gateway))
@@ -92,9 +92,9 @@ async def test_a_proxy_that_speaks_http_1_0_gets_the_same(gateway: Stack):
         await writer.wait_closed()
 
 
-async def test_a_break_is_mended_without_anybody_noticing(gateway: Stack):
-    """Upstream's line drops between two tokens; the gateway takes it up after the last one."""
-    async with wired(gateway.upstream) as (wire, host), calling(await stream_url(gateway)) as caller:
+async def test_lost_upstream_connection_is_resumed_unnoticed(gateway: Stack):
+    """Upstream's connection drops between two tokens; the gateway resumes after the last one."""
+    async with stream_host(gateway.upstream) as (wire, host), open_stream(await stream_url(gateway)) as caller:
         await wire.say(event(0), event(1))
         await caller.until(event(1))
         await _drop(wire)
@@ -104,9 +104,9 @@ async def test_a_break_is_mended_without_anybody_noticing(gateway: Stack):
         assert b"Last-Event-ID: 10:1\r\n" in host.heads[1]
 
 
-async def test_half_an_event_is_never_seen(gateway: Stack):
-    """The line drops inside an event: readers get it once, whole, by the next connection."""
-    async with wired(gateway.upstream) as (wire, _), calling(await stream_url(gateway)) as caller:
+async def test_partial_event_is_never_relayed(gateway: Stack):
+    """The connection drops inside an event: readers get it once, whole, from the next connection."""
+    async with stream_host(gateway.upstream) as (wire, _), open_stream(await stream_url(gateway)) as caller:
         await wire.say(event(0), event(1, "first half")[:-8])
         await caller.until(event(0))
         await _drop(wire)
@@ -115,46 +115,44 @@ async def test_half_an_event_is_never_seen(gateway: Stack):
         assert await caller.rest() == HI + event(0) + event(1, "whole") + DONE
 
 
-async def test_who_comes_back_after_the_end_is_told_that_there_is_nothing_more(gateway: Stack):
-    """An EventSource that its page never closes comes back for ever, unless it is answered 204."""
-    async with wired(gateway.upstream) as (wire, _):
+async def test_reader_that_returns_after_the_end_gets_204(gateway: Stack):
+    """An EventSource that its page never closes reconnects forever, unless it gets a 204."""
+    async with stream_host(gateway.upstream) as (wire, _):
         await wire.say(event(0), DONE)
         url = await stream_url(gateway)
-        last = ids((await listen(gateway, url)).body)[-1].decode()
-        again = await listen(gateway, url, **{"Last-Event-ID": last})
+        last = ids((await read_stream(gateway, url)).body)[-1].decode()
+        again = await read_stream(gateway, url, **{"Last-Event-ID": last})
         assert (again.status, again.body) == (204, b"")
-        assert (await listen(gateway, url)).status == 200
+        assert (await read_stream(gateway, url)).status == 200
 
 
-async def test_what_is_gone_is_said_to_be_gone(open_gateway: OpenGateway):
-    """A text that begins in the middle, or has a hole, looks like a text: neither is given."""
-    async with open_gateway(streams={"max_log_bytes": 4096}) as stack, wired(stack.upstream) as (wire, _):
+async def test_missing_events_are_reported_as_an_error(open_gateway: OpenGateway):
+    """A text that begins in the middle, or has a gap, looks like a text: neither is sent."""
+    async with open_gateway(streams={"max_log_bytes": 4096}) as stack, stream_host(stack.upstream) as (wire, _):
         url = await stream_url(stack)
-        async with calling(url) as caller:
+        async with open_stream(url) as caller:
             for number in range(100):
                 await wire.say(event(number, "x" * 100))
             await caller.until(event(99, "x" * 100))
             assert len(ids(caller.body)) == 100, "who is up to date misses nothing"
             for headers in ({}, {"Last-Event-ID": "10:3"}, {"Last-Event-ID": "9:0"}, {"Last-Event-ID": "never-was"}):
-                told = await listen(stack, url, **headers)
+                told = await read_stream(stack, url, **headers)
                 error, done = told.body.removeprefix(HI).strip().split(b"\n\n")
                 assert error.startswith(b"event: error\nid: ")
                 assert b'data: {"detail":"' in error
                 assert done.startswith(b"event: done\n")
                 assert done.endswith(b'data: {"reason":"error"}')
                 end = ids(told.body)[-1].decode()
-                assert (await listen(stack, url, **{"Last-Event-ID": end})).status == 204
-            async with calling(url, Last_Event_ID="10:98") as resumed:
+                assert (await read_stream(stack, url, **{"Last-Event-ID": end})).status == 204
+            async with open_stream(url, Last_Event_ID="10:98") as resumed:
                 assert await resumed.until(event(99, "x" * 100)) == HI + event(99, "x" * 100)
 
 
-async def _drop(wire: Wire) -> None:
+async def _drop(wire: StreamHost) -> None:
     """Let upstream's line drop, and stand again for the next who asks."""
     wire.is_over = True
     await wire.say()
-    async with asyncio.timeout(PATIENCE):
-        while wire.open:
-            await asyncio.sleep(0.01)
+    await until(lambda: not wire.open)
     wire.is_over = False
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from gateway.domain import times
 from gateway.simulator import Fault
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import CANARIES
-from tests.support.samples import ShiftedClock, create, finished
-from tests.support.stack import Stack
-from tests.support.upstream import until
-from tests.support.wire import PAGE, Reply, ask, assert_problem, metrics_of
+from tests.support.event_streams import output_texts, read_stream, read_stream_from_upstream, without_comments
+from tests.support.http_calls import PAGE, ask, assert_problem, metrics_of
+from tests.support.polling import attempts, until
+from tests.support.samples import create, finished
+from tests.support.secret_scanner import SCANNER
+from tests.support.stack import OpenGateway, Stack
+from tests.support.system_clocks import ShiftedClock
 
 TOKEN_BYTES = 20
 LIVE: dict[str, dict[str, Any]] = {
@@ -34,38 +35,10 @@ async def made(stack: Stack, model: str = "acme/storyteller", key: str = "alpha"
     return url
 
 
-async def listen(stack: Stack, url: str, **headers: str) -> Reply:
-    return await ask(stack, "GET", url, key=None, headers={"Accept": "text/event-stream", **headers})
-
-
-async def direct(stack: Stack, number: int = -1) -> bytes:
-    """Read the same stream from upstream itself."""
-    path = stack.upstream.predictions[number].stream_path
-    assert path is not None
-    received = b""
-    async with aiohttp.ClientSession() as session, session.get(stack.upstream.delivery_url + path) as response:
-        async for chunk in response.content.iter_any():
-            received += chunk
-            if b"event: done" in received and received.endswith(b"\n\n"):
-                return received
-    return received
-
-
-def without_comments(body: bytes) -> bytes:
-    """Leave out what no client shows: each side keeps its own connection open."""
-    return b"".join(part + b"\n\n" for part in body.split(b"\n\n")[:-1] if not part.startswith(b":"))
-
-
-def said(body: bytes) -> list[str]:
-    """Return the data of the outputs of a stream."""
-    outputs = [part.decode() for part in body.split(b"\n\n") if part.startswith(b"event: output\n")]
-    return ["\n".join(line[5:].removeprefix(" ") for line in part.split("\n")[2:]) for part in outputs]
-
-
 def assert_told_from(body: bytes, result: dict[str, Any]) -> None:
     """Fail unless a stream says the result: its outputs, numbered from nought in the second of its end, and `done`."""
     second = int(times.parse(result["completed_at"]))
-    assert said(body) == result["output"]
+    assert output_texts(body) == result["output"]
     parts = without_comments(body).split(b"\n\n")
     assert body.startswith(b": hi\n\n")
     assert [part.split(b"\n")[1] for part in parts[:-1]] == [b"id: %d:%d" % (second, n) for n in range(len(parts) - 1)]
@@ -82,139 +55,141 @@ async def held(url: str) -> AsyncIterator[aiohttp.ClientResponse]:
 
 
 @pytest.mark.parametrize("model", ["acme/storyteller", "acme/frames", "acme/fail"])
-async def test_a_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: Stack, model: str):
-    """Leading blanks, empty tokens, line breaks, ids, logs: all as upstream wrote them, but for its comments."""
+async def test_stream_is_relayed_byte_for_byte_and_ends_after_done(gateway: Stack, model: str):
+    """Leading spaces, empty tokens, line breaks, ids, logs: all as upstream wrote them, except its comments."""
     # Long enough for a reader to be there before the end, after which the result alone could be told.
     url = await made(gateway, model, **LIVE[model])
-    relayed = await listen(gateway, url)
+    relayed = await read_stream(gateway, url)
     assert relayed.status == 200
     assert relayed.headers["Content-Type"] == "text/event-stream"
     assert relayed.headers["X-Accel-Buffering"] == "no"
     assert "no-store" in relayed.headers["Cache-Control"]
     assert relayed.body.startswith(b": hi\n\n")
-    assert without_comments(relayed.body) == without_comments(await direct(gateway))
+    assert without_comments(relayed.body) == without_comments(await read_stream_from_upstream(gateway))
     assert relayed.body.count(b"event: done") == 1
-    late = await listen(gateway, url)
+    late = await read_stream(gateway, url)
     assert late.body == relayed.body, "a late reader gets it all from the start"
 
 
-async def test_neither_key_nor_token_is_needed_or_forwarded(gateway: Stack):
-    """The ticket is the permission; clients that send their key all the same do no harm."""
+async def test_stream_needs_no_key_and_forwards_none(gateway: Stack):
+    """The ticket is the permission; a client that sends its key anyway does no harm."""
     url = await made(gateway, prompt="hi", seed=7, duration=20)
     for authorization in ("", f"Bearer {gateway.keys['alpha']}", f"Token {gateway.keys['beta']}", "Bearer wrong"):
-        assert (await listen(gateway, url, **({"Authorization": authorization} if authorization else {}))).status == 200
+        assert (
+            await read_stream(gateway, url, **({"Authorization": authorization} if authorization else {}))
+        ).status == 200
     assert gateway.upstream.requests.authorized("delivery") == 0
     assert gateway.upstream.requests.count(origin="delivery") == 1, "however many read"
 
 
-async def test_all_three_spellings_of_a_streams_base_work(gateway: Stack):
-    """The ticket opens below each prefix."""
+async def test_stream_works_under_all_three_prefixes(gateway: Stack):
+    """The ticket is valid below each prefix."""
     url = await made(gateway)
     path = url.removeprefix(gateway.base_url)
-    bodies = {(await listen(gateway, gateway.origin + prefix + path)).body for prefix in ("", "/v1", "/v1/v1")}
+    bodies = {(await read_stream(gateway, gateway.origin + prefix + path)).body for prefix in ("", "/v1", "/v1/v1")}
     assert len(bodies) == 1
 
 
-async def test_last_event_id_resumes(gateway: Stack):
-    """A reader who lost the line gets what comes after, by header, or by query for those who cannot set one."""
+async def test_last_event_id_resumes_a_stream(gateway: Stack):
+    """A reader that lost the connection gets what comes after, by header, or by query for clients that cannot set
+    one.
+    """
     url = await made(gateway)
-    whole = (await listen(gateway, url)).body
+    whole = (await read_stream(gateway, url)).body
     events = [part for part in whole.split(b"\n\n") if b"id: " in part]
     third = events[2].split(b"id: ")[1].split(b"\n")[0].decode()
     for rest in (
-        await listen(gateway, url, **{"Last-Event-ID": third}),
-        await listen(gateway, f"{url}?last_event_id={third}"),
+        await read_stream(gateway, url, **{"Last-Event-ID": third}),
+        await read_stream(gateway, f"{url}?last_event_id={third}"),
     ):
         assert rest.body.removeprefix(b": hi\n\n") == b"\n\n".join(events[3:]) + b"\n\n"
     for odd in ("x" * 500, "a\tb", ""):
-        assert (await listen(gateway, url, **{"Last-Event-ID": odd})).body == whole
+        assert (await read_stream(gateway, url, **{"Last-Event-ID": odd})).body == whole
 
 
-async def test_a_canceled_predictions_stream_says_so_and_ends(gateway: Stack):
-    """Readers of what was cancelled get `done` with the reason, late ones too, and upstream is not asked for them."""
+async def test_cancelled_predictions_stream_ends_with_its_reason(gateway: Stack):
+    """Readers get `done` with the reason, late ones too, and upstream is not asked."""
     reply = await create(gateway, model="acme/storyteller", prompt="hi", duration=600)
     url = reply.json["urls"]["stream"]
-    reading = asyncio.create_task(listen(gateway, url))
+    reading = asyncio.create_task(read_stream(gateway, url))
     await until(lambda: gateway.upstream.requests.count("streams.get"))
     await ask(gateway, "POST", f"/v1/predictions/{reply.json['id']}/cancel")
     assert b"event: done\n" in (await reading).body
     assert b'"reason":"canceled"' in (await reading).body.replace(b" ", b"")
-    late = await listen(gateway, url)
+    late = await read_stream(gateway, url)
     assert late.body.startswith(b": hi\n\nevent: done\nid: ")
     assert late.body.endswith(b'data: {"reason":"canceled"}\n\n')
     assert gateway.upstream.requests.count("streams.get") == 1
 
 
-async def test_a_ticket_ends(open_gateway: OpenGateway):
-    """After its time a ticket is as one that never was."""
+async def test_expired_ticket_is_404(open_gateway: OpenGateway):
+    """After its time a ticket is like an unknown one."""
     clock = ShiftedClock()
     async with open_gateway(clock=clock, streams={"ticket_ttl_seconds": 100}) as stack:
         url = await made(stack)
-        assert (await listen(stack, url)).status == 200
+        assert (await read_stream(stack, url)).status == 200
         clock.shift = 101
-        assert_problem(await listen(stack, url), 404, origin=None)
+        assert_problem(await read_stream(stack, url), 404, origin=None)
 
 
-async def test_a_ticket_is_the_same_every_time_and_outlives_a_restart(open_gateway: OpenGateway):
-    """A page that kept the URL gets the same bytes after a deploy: ids, and the logs of the moment."""
+async def test_stream_url_survives_a_restart(open_gateway: OpenGateway):
+    """A page that kept the URL gets the same bytes after a deploy: ids, and the logs so far."""
     async with open_gateway() as stack:
         reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7, duration=10)).json
         again = (await ask(stack, "GET", f"/v1/predictions/{reply['id']}")).json
         assert again["urls"] == reply["urls"]
-        whole = (await listen(stack, reply["urls"]["stream"])).body
+        whole = (await read_stream(stack, reply["urls"]["stream"])).body
         result = await finished(stack, reply["id"])
-        assert said(whole) == result["output"]
+        assert output_texts(whole) == result["output"]
         assert b"event: logs" in whole
         keys = stack.keys
     async with open_gateway(keys=keys) as stack:
         path = reply["urls"]["stream"].partition("/v1/")[2]
-        again = await listen(stack, f"{stack.base_url}/{path}")
+        again = await read_stream(stack, f"{stack.base_url}/{path}")
         assert again.status == 200
         assert again.body == whole
         assert stack.upstream.requests.count("streams.get") == 1, "what was kept is not asked for again"
 
 
-async def test_a_run_that_nobody_listened_to_is_told_from_its_output(open_gateway: OpenGateway):
-    """Its stream was never read; the result is told, the logs of the moment are not, and the same after a restart."""
+async def test_unread_stream_is_rebuilt_from_the_output(open_gateway: OpenGateway):
+    """The stream was never read: the result is sent, the logs are not, and the same after a restart."""
     async with open_gateway() as stack:
         reply = (await create(stack, model="acme/storyteller", prompt="hi", seed=7)).json
         result = await finished(stack, reply["id"])
-        told = (await listen(stack, reply["urls"]["stream"])).body
+        told = (await read_stream(stack, reply["urls"]["stream"])).body
         assert_told_from(told, result)
         keys = stack.keys
     async with open_gateway(keys=keys) as stack:
         path = reply["urls"]["stream"].partition("/v1/")[2]
-        assert (await listen(stack, f"{stack.base_url}/{path}")).body == told
+        assert (await read_stream(stack, f"{stack.base_url}/{path}")).body == told
         assert stack.upstream.requests.count("streams.get") == 0
 
 
-async def test_streams_are_bounded_for_a_team_and_in_all(open_gateway: OpenGateway):
-    """A page that leaks readers stops itself, not the others; closing one makes room."""
+async def test_number_of_streams_is_limited_per_team_and_in_total(open_gateway: OpenGateway):
+    """A page that leaks readers blocks itself, not other teams; closing one makes room."""
     async with open_gateway(streams={"max_per_team": 2, "max_total": 3}) as stack, AsyncExitStack() as open_streams:
         slow = {"prompt": "hi", "duration": 600}
         alphas, betas = await made(stack, **slow), await made(stack, key="beta", **slow)
         first = await open_streams.enter_async_context(held(alphas))
         await open_streams.enter_async_context(held(alphas))
-        refused = await listen(stack, alphas, Origin=PAGE)
+        refused = await read_stream(stack, alphas, Origin=PAGE)
         assert_problem(refused, 429)
         assert int(refused.headers["Retry-After"]) >= 1
         await open_streams.enter_async_context(held(betas))
-        assert (await listen(stack, betas)).status == 429, "the total is reached"
+        assert (await read_stream(stack, betas)).status == 429, "the total is reached"
         assert 'replicate_gateway_sse_streams{side="downstream"} 3.0' in await metrics_of(stack)
         first.close()
-        async with asyncio.timeout(5):
-            while True:
-                async with held(betas) as response:
-                    if response.status == 200:
-                        break
-                await asyncio.sleep(0.02)
+        async for _ in attempts():
+            async with held(betas) as response:
+                if response.status == 200:
+                    break
 
 
-async def test_a_stream_on_a_host_that_is_not_trusted_is_not_fetched(gateway: Stack):
-    """Even if upstream itself names it: the gateway is no way into the network. The reader gets the result's words."""
+async def test_stream_on_an_untrusted_host_is_not_fetched(gateway: Stack):
+    """Even if upstream names it: the gateway is no way into the network. The reader gets the result instead."""
     gateway.upstream.world.links.delivery = gateway.upstream.delivery_url.replace("127.0.0.1", "localhost")
     reply = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7, duration=10)).json
-    streamed = await listen(gateway, reply["urls"]["stream"])
+    streamed = await read_stream(gateway, reply["urls"]["stream"])
     assert streamed.status == 200
     assert_told_from(streamed.body, await finished(gateway, reply["id"]))
     assert gateway.upstream.requests.count(origin="delivery") == 0
@@ -234,11 +209,11 @@ async def test_a_stream_on_a_host_that_is_not_trusted_is_not_fetched(gateway: St
     ],
     ids=lambda each: each.name if isinstance(each, Fault) else "",
 )
-async def test_a_stream_that_breaks_is_finished_from_the_result(gateway: Stack, fault: Fault, begins: bool):
-    """Each piece of the output once and in order, no half event, `done` once and last; no traceback, no key."""
+async def test_broken_stream_is_completed_from_the_result(gateway: Stack, fault: Fault, begins: bool):
+    """Each piece of the output once and in order, no partial event, `done` once and last; no traceback, no key."""
     gateway.upstream.faults.set(fault)
     prediction = (await create(gateway, model="acme/storyteller", prompt="hi", seed=7, duration=30)).json
-    reply = await listen(gateway, prediction["urls"]["stream"])
+    reply = await read_stream(gateway, prediction["urls"]["stream"])
     assert reply.status == 200
     result = await finished(gateway, prediction["id"])
     assert gateway.upstream.requests.count("streams.get") >= 1
@@ -248,13 +223,13 @@ async def test_a_stream_that_breaks_is_finished_from_the_result(gateway: Stack, 
     events = [part for part in reply.body.removeprefix(b": hi\n\n").split(b"\n\n") if not part.startswith(b":")]
     assert events.pop() == b""
     assert all(re.match(rb"event: (output|logs|done)\nid: \d+:\d+\ndata:", event) for event in events)
-    assert said(reply.body) == result["output"]
+    assert output_texts(reply.body) == result["output"]
     ids = [tuple(map(int, event.split(b"\n")[1][4:].split(b":"))) for event in events]
     assert ids == sorted(set(ids))
     assert [event.startswith(b"event: done\n") for event in events] == [False] * (len(events) - 1) + [True]
 
 
-async def test_a_reader_who_leaves_cancels_nothing(gateway: Stack):
+async def test_reader_that_disconnects_cancels_nothing(gateway: Stack):
     """A closed tab is no cancel."""
     reply = await create(gateway, model="acme/storyteller", prompt="hi", duration=20)
     async with held(reply.json["urls"]["stream"]) as response:
@@ -264,8 +239,8 @@ async def test_a_reader_who_leaves_cancels_nothing(gateway: Stack):
     assert 'replicate_gateway_sse_streams{side="downstream"} 0.0' in await metrics_of(gateway)
 
 
-async def test_events_arrive_as_they_are_made(gateway: Stack):
-    """No block of text at the end: the first token is there while the model still writes."""
+async def test_events_arrive_as_they_are_produced(gateway: Stack):
+    """The first token arrives while the model still writes, not as one block at the end."""
     url = await made(gateway, prompt="hi", duration=40)
     async with held(url) as response:
         received = b""
@@ -275,8 +250,8 @@ async def test_events_arrive_as_they_are_made(gateway: Stack):
         assert gateway.upstream.predictions[0].completed_us is None
 
 
-async def test_a_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
-    """Twenty readers do not hold up a deploy; what they have been sent is whole."""
+async def test_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
+    """Twenty readers do not delay a deploy; what they have received ends after a whole event."""
     async with AsyncExitStack() as readers:
         async with open_gateway() as stack:
             url = await made(stack, prompt="hi", duration=600)
@@ -285,13 +260,15 @@ async def test_a_shutdown_ends_open_streams_at_once(open_gateway: OpenGateway):
         assert stack.upstream.predictions[0].completed_us is None
         for head, response in zip(heads, responses, strict=True):
             body = head + await response.content.read()
-            CANARIES.look_through("a stream", body)
+            SCANNER.scan("a stream", body)
             assert body.startswith(b": hi\n\n")
             assert body.endswith(b"\n\nretry: 1000\n\n"), "ended by the gateway, not cut when its patience was over"
 
 
-async def test_many_readers_of_one_stream_get_the_same(gateway: Stack):
-    """A classroom that watches one answer."""
+async def test_many_readers_of_one_stream_get_the_same_bytes(gateway: Stack):
+    """A classroom watches one response."""
     url = await made(gateway, prompt="hi", duration=10)
-    bodies = {(reply.status, reply.body) for reply in await asyncio.gather(*(listen(gateway, url) for _ in range(30)))}
+    bodies = {
+        (reply.status, reply.body) for reply in await asyncio.gather(*(read_stream(gateway, url) for _ in range(30)))
+    }
     assert len(bodies) == 1

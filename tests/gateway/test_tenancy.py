@@ -14,7 +14,7 @@ from gateway.domain.cursors import Cursor, encode
 from gateway.domain.scopes import Scope
 from gateway.http.route import OPEN_ROUTES, Route
 from gateway.http.routes import OWN, PREFIXES, PUBLIC
-from tests.gateway.conftest import OpenGateway
+from tests.support.http_calls import Reply, ask, assert_problem
 from tests.support.samples import (
     HEX,
     UNKNOWN_FILE,
@@ -26,9 +26,8 @@ from tests.support.samples import (
     request_for,
     upload,
 )
-from tests.support.stack import TEAM_SCOPES, Stack
+from tests.support.stack import TEAM_SCOPES, OpenGateway, Stack
 from tests.support.upstream import version_of
-from tests.support.wire import Reply, ask, assert_problem
 
 CLOSED_ROUTES = [route for route in (*PUBLIC, *OWN) if route.name not in OPEN_ROUTES]
 WITH_ID = [route for route in PUBLIC if "{id:" in route.path or "{file_id:" in route.path]
@@ -84,8 +83,8 @@ def of(route: Route, works: Works) -> dict[str, str]:
 
 @pytest.mark.parametrize("prefix", PREFIXES, ids=lambda prefix: prefix or "bare")
 @pytest.mark.parametrize("route", WITH_ID, ids=lambda route: f"{route.method} {route.name}")
-async def test_foreign_and_unknown_are_the_same_nothing(gateway: Stack, works: Works, route: Route, prefix: str):
-    """Team beta cannot even learn that alpha's work exists, however it asks."""
+async def test_foreign_and_unknown_ids_are_the_same_404(gateway: Stack, works: Works, route: Route, prefix: str):
+    """Team beta cannot learn that alpha's prediction exists, however it asks."""
     gateway.upstream.requests.clear()
     foreign = await ask(gateway, route.method, prefix + fill(route.path, **of(route, works)), key="beta")
     unknown = await ask(gateway, route.method, prefix + fill(route.path), key="beta")
@@ -99,8 +98,8 @@ async def test_foreign_and_unknown_are_the_same_nothing(gateway: Stack, works: W
     assert (await ask(gateway, "GET", f"{prefix}/files/{works.file}")).status == 200
 
 
-async def test_a_training_answers_under_both_routes_to_its_owner_only(gateway: Stack, works: Works):
-    """The create answer of a training links at /predictions, so that must work; a prediction is no training."""
+async def test_training_is_served_under_both_routes_to_its_owner_only(gateway: Stack, works: Works):
+    """A training's create response links to /predictions, so that must work; a prediction is no training."""
     for family in ("predictions", "trainings"):
         assert (await ask(gateway, "GET", f"/v1/{family}/{works.training}")).json["id"] == works.training
         foreign = await ask(gateway, "GET", f"/v1/{family}/{works.training}", key="beta")
@@ -113,8 +112,8 @@ async def test_a_training_answers_under_both_routes_to_its_owner_only(gateway: S
     assert (await ask(gateway, "POST", f"/v1/predictions/{works.training}/cancel")).json["status"] == "canceled"
 
 
-async def test_an_id_that_upstream_knows_but_the_gateway_does_not_is_unknown(gateway: Stack):
-    """What was made with the account's token elsewhere is not a team's to see."""
+async def test_upstream_id_unknown_to_the_gateway_is_404(gateway: Stack):
+    """What was created with the account's token elsewhere is visible to no team."""
     made = gateway.upstream.world.registry.models["acme/slow"]
     assert made.latest is not None
     other = gateway.upstream.world.create(
@@ -136,7 +135,7 @@ async def test_an_id_that_upstream_knows_but_the_gateway_does_not_is_unknown(gat
 
 
 async def test_lists_are_disjoint(gateway: Stack, works: Works):
-    """Each team lists its own, all of it, and nothing else."""
+    """Each team lists its own predictions, all of them, and nothing else."""
     others = await make_works(gateway, "beta")
     gateway.upstream.requests.clear()
     for key, own, foreign in (("alpha", works, others), ("beta", others, works)):
@@ -155,7 +154,7 @@ async def test_lists_are_disjoint(gateway: Stack, works: Works):
     assert others.prediction in everything
 
 
-async def test_a_cursor_of_another_team_shows_only_ones_own(gateway: Stack):
+async def test_foreign_cursor_shows_only_the_callers_own(gateway: Stack):
     """A cursor says where a page begins, not whose it is."""
     for key in ("alpha", "beta"):
         for _ in range(3):
@@ -170,8 +169,8 @@ async def test_a_cursor_of_another_team_shows_only_ones_own(gateway: Stack):
 
 
 @pytest.mark.parametrize("scheme", ["streams", "files"])
-async def test_tickets_cannot_be_guessed_from_anything_known(gateway: Stack, works: Works, scheme: str):
-    """A ticket off by a letter, of another form, or made of an id, opens nothing; unknown ones say the same."""
+async def test_ticket_cannot_be_guessed(gateway: Stack, works: Works, scheme: str):
+    """A ticket with one letter changed, of another form, or derived from an id is a 404 like an unknown one."""
     ticket = works.ticket if scheme == "streams" else works.file_ticket
     unknown = await ask(
         gateway, "GET", f"/v1/{scheme}/{'' if scheme == 'streams' else 'rgws-'}{UNKNOWN_TICKET}", key=None
@@ -215,7 +214,7 @@ async def wrapped(gateway: Stack, link: str, key: str) -> Reply:
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-async def test_a_foreign_file_in_an_input_is_refused_with_its_place(gateway: Stack, works: Works, spelling: str):
+async def test_foreign_file_in_an_input_is_refused_with_its_path(gateway: Stack, works: Works, spelling: str):
     """Upstream would read alpha's file with the account's rights, for beta; however the link is spelled."""
     base = gateway.upstream.base_url
     link = spelling.replace("\\n", "\n").format(
@@ -235,7 +234,7 @@ async def test_a_foreign_file_in_an_input_is_refused_with_its_place(gateway: Sta
     assert unknown.settled == reply.settled
 
 
-async def test_a_foreign_file_is_refused_in_escapes_too(gateway: Stack, works: Works):
+async def test_foreign_file_in_json_escapes_is_refused(gateway: Stack, works: Works):
     """JSON has many spellings of one link."""
     link = f"{gateway.upstream.base_url}/files/{works.file}"
     spelled = "".join(f"\\u{ord(letter):04x}" for letter in link)
@@ -249,8 +248,8 @@ async def test_a_foreign_file_is_refused_in_escapes_too(gateway: Stack, works: W
     assert not gateway.upstream.requests.count("*predictions.create")
 
 
-async def test_a_file_that_was_deleted_or_expired_is_as_one_that_never_was(gateway: Stack, works: Works):
-    """A link that has died is told before it costs a run."""
+async def test_deleted_or_expired_file_is_refused_as_unknown(gateway: Stack, works: Works):
+    """A dead link is reported before it costs a run."""
     assert (await ask(gateway, "DELETE", f"/v1/files/{works.file}")).status == 204
     for link in (f"{gateway.base_url}/files/{works.file}", f"{gateway.upstream.base_url}/files/{works.file}"):
         assert_problem(await wrapped(gateway, link, "alpha"), 422, origin=None)
@@ -259,7 +258,7 @@ async def test_a_file_that_was_deleted_or_expired_is_as_one_that_never_was(gatew
 
 
 async def test_account_and_webhook_secret_are_the_teams_own(gateway: Stack):
-    """No team is shown the account's name, or another team's secret."""
+    """No team sees the account's name or another team's secret."""
     accounts = {key: (await ask(gateway, "GET", "/v1/account", key=key)).json for key in ("alpha", "beta")}
     assert accounts["alpha"]["username"] == "alpha"
     assert accounts["beta"]["username"] == "beta"
@@ -276,7 +275,7 @@ async def test_account_and_webhook_secret_are_the_teams_own(gateway: Stack):
     assert seen["username"] not in ("alpha", "beta", "operator")
 
 
-async def test_deployments_are_those_of_the_allow_list(open_gateway: OpenGateway):
+async def test_deployments_follow_the_allow_list(open_gateway: OpenGateway):
     """A team that may run one deployment sees that one, and cannot read, change or run the other."""
     limited = {"beta": {"scopes": TEAM_SCOPES, "models": ["acme/story-service", "acme/storyteller"]}}
     async with open_gateway(teams=limited) as stack:
@@ -300,8 +299,8 @@ async def test_deployments_are_those_of_the_allow_list(open_gateway: OpenGateway
         assert allowed.json["name"] == "story-service"
 
 
-async def test_targets_outside_the_allow_list_are_refused_in_every_form(open_gateway: OpenGateway):
-    """A version belongs to one model; writing an allowed name before it proves nothing."""
+async def test_disallowed_target_is_refused_in_every_form(open_gateway: OpenGateway):
+    """A version belongs to one model; an allowed name in front of it proves nothing."""
     limited = {"beta": {"scopes": TEAM_SCOPES, "models": ["acme/storyteller", "acme/official-storyteller"]}}
     async with open_gateway(teams=limited) as stack:
         allowed, other = version_of(stack.upstream, "acme/storyteller"), version_of(stack.upstream, "acme/painter")
@@ -326,8 +325,8 @@ def keys_by_scope() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("route", CLOSED_ROUTES, ids=lambda route: f"{route.method} {route.name}")
-async def test_each_door_opens_with_its_scope_and_with_no_other(open_gateway: OpenGateway, route: Route):
-    """A key does what it was given for, and the refusal names what it lacks."""
+async def test_route_needs_exactly_its_scope(open_gateway: OpenGateway, route: Route):
+    """A key may do what it was given for, and the refusal names the missing scope."""
     async with open_gateway(teams={"alpha": {"keys": keys_by_scope()}}) as stack:
         works = await make_works(stack)
         stack.upstream.requests.clear()
@@ -344,8 +343,8 @@ async def test_each_door_opens_with_its_scope_and_with_no_other(open_gateway: Op
         assert opened.status < 400 or (route.name in excused and "scope" not in opened.text and opened.status < 500)
 
 
-def test_no_door_is_open_by_accident():
-    """What needs no key: probes; streams, copies and upstream's webhooks, whose address is the permission."""
+def test_only_the_open_routes_need_no_key():
+    """Probes; streams, copies and upstream's webhooks, whose URL is the permission."""
     assert {route.name for route in (*PUBLIC, *OWN)} & OPEN_ROUTES == {
         "healthz",
         "outputs.read",
@@ -358,8 +357,8 @@ def test_no_door_is_open_by_accident():
     assert all(isinstance(route.scope, Scope) for route in PUBLIC)
 
 
-async def test_the_account_scope_sees_the_work_of_every_team(gateway: Stack, works: Works):
-    """For operators and migrations: alpha's work, by its id, as alpha sees it but for the links' base."""
+async def test_account_scope_sees_every_teams_predictions(gateway: Stack, works: Works):
+    """For operators and migrations: alpha's prediction, by its id, as alpha sees it except for the links' base."""
     for path in (f"/v1/predictions/{works.prediction}", f"/v1/trainings/{works.training}", f"/v1/files/{works.file}"):
         reply = await ask(gateway, "GET", path, key="operator")
         assert reply.status == 200

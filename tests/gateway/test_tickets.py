@@ -13,12 +13,12 @@ from yarl import URL
 from gateway import logs
 from gateway.logs import formats
 from gateway.logs.sink import DirectSink
-from tests.gateway.conftest import OpenGateway
-from tests.support.canary import Canaries, Listener
-from tests.support.samples import ShiftedClock, create
-from tests.support.stack import Stack
-from tests.support.upstream import until
-from tests.support.wire import PAGE, STRANGER, Reply, ask, assert_problem, metrics_of, send_raw, spell
+from tests.support.http_calls import PAGE, STRANGER, Reply, ask, assert_problem, metrics_of, raw_request, send_raw
+from tests.support.polling import until
+from tests.support.samples import create
+from tests.support.secret_scanner import LogScanner, SecretScanner
+from tests.support.stack import OpenGateway, Stack
+from tests.support.system_clocks import ShiftedClock
 
 OTHER_PAGE = "https://shop.example.com"
 PAGES = {"alpha": {"origins": [PAGE, OTHER_PAGE], "keys": [{"name": "page", "origins": [PAGE]}]}}
@@ -52,8 +52,8 @@ async def read(stack: Stack, url: str, origin: str | None = None, **headers: str
 
 
 @pytest.mark.parametrize("credential", ["publishable key", "browser token"])
-async def test_what_a_page_created_streams_to_that_page_only(stack: Stack, credential: str):
-    """A leaked address is of no use to another page, nor to a program that names none; its own page reads again."""
+async def test_stream_created_by_a_page_opens_in_that_page_only(stack: Stack, credential: str):
+    """A leaked URL is of no use to another page or to a program without an Origin; its own page can read again."""
     key = stack.keys["alpha.page"] if credential == "publishable key" else await token_for(stack, PAGE)
     url = await stream_of(stack, key, PAGE)
     for _ in range(2):
@@ -69,14 +69,14 @@ async def test_what_a_page_created_streams_to_that_page_only(stack: Stack, crede
     assert (await read(stack, url, PAGE.replace("app", "APP"))).status == 200, "hosts have no case"
 
 
-async def test_a_token_for_two_pages_makes_tickets_for_both(stack: Stack):
-    """What counts are the origins of the key, not the one page that happened to ask."""
+async def test_token_for_two_origins_makes_tickets_for_both(stack: Stack):
+    """The key's origins count, not only the one of the page that asked."""
     url = await stream_of(stack, await token_for(stack, PAGE, OTHER_PAGE), PAGE)
     assert [(await read(stack, url, each)).status for each in (PAGE, OTHER_PAGE, STRANGER)] == [200, 200, 404]
 
 
-async def test_what_a_server_created_streams_to_whoever_has_the_address(stack: Stack):
-    """A server may hand the address on, to a page, a program or a phone; only listed pages can read it."""
+async def test_stream_created_by_a_server_opens_for_any_holder(stack: Stack):
+    """A server may pass the URL to a page, a program or a phone; only listed pages can read it."""
     url = await stream_of(stack, "alpha")
     for origin in (None, PAGE, OTHER_PAGE, STRANGER):
         reply = await read(stack, url, origin)
@@ -84,8 +84,8 @@ async def test_what_a_server_created_streams_to_whoever_has_the_address(stack: S
         assert ("Access-Control-Allow-Origin" in reply.headers) == (origin in (PAGE, OTHER_PAGE))
 
 
-async def test_each_callers_ticket_has_its_own_binding(stack: Stack):
-    """A page that joins or hits a server's run is bound, the server is not; nobody's binding spreads."""
+async def test_each_caller_of_a_shared_run_has_its_own_ticket_binding(stack: Stack):
+    """A page that joins or hits a server's run is bound to its origin, the server is not."""
     of_server = await stream_of(stack, "alpha")
     of_page = await stream_of(stack, await token_for(stack, PAGE), PAGE)
     assert len(stack.upstream.predictions) == 1, "they share a run"
@@ -93,8 +93,8 @@ async def test_each_callers_ticket_has_its_own_binding(stack: Stack):
     assert [(await read(stack, of_page, each)).status for each in (PAGE, None, STRANGER)] == [200, 404, 404]
 
 
-async def test_a_page_of_the_gateways_own_origin_needs_to_name_none(open_gateway: OpenGateway):
-    """Served beside the gateway, behind one proxy, a page's reads carry no Origin; the browser says `same-origin`."""
+async def test_page_on_the_gateways_own_origin_needs_no_origin_header(open_gateway: OpenGateway):
+    """Served behind one proxy with the gateway, a page's reads carry no Origin; the browser says `same-origin`."""
     async with open_gateway(
         server={"public_url": PAGE}, teams={"alpha": {"keys": [{"name": "page", "origins": [PAGE]}]}}
     ) as stack:
@@ -109,15 +109,15 @@ async def test_a_page_of_the_gateways_own_origin_needs_to_name_none(open_gateway
             assert (await ask(stack, "GET", "/v1/predictions", key=key, headers=odd)).status == 403
 
 
-async def test_a_page_elsewhere_that_claims_to_be_the_gateways_own_gets_nothing(stack: Stack):
-    """`same-origin` stands for the gateway's own address, which this key is not for."""
+async def test_same_origin_claim_of_another_page_is_refused(stack: Stack):
+    """`same-origin` means the gateway's own address, which this key is not for."""
     url = await stream_of(stack, stack.keys["alpha.page"], PAGE)
     assert_problem(await read(stack, url, **{"Sec-Fetch-Site": "same-origin"}), 404, origin=None)
 
 
 @pytest.mark.parametrize("path", ["streams/{}", "files/rgws-{}"])
-async def test_a_ticket_that_opens_nothing_is_a_404_that_the_page_can_read(open_gateway: OpenGateway, path: str):
-    """Made up, expired, or another page's: one answer, in Replicate's form, with CORS headers; EventSource gives up."""
+async def test_invalid_ticket_is_a_404_that_the_page_can_read(open_gateway: OpenGateway, path: str):
+    """Unknown, expired or another page's: one response with CORS headers, so EventSource stops."""
     clock = ShiftedClock()
     async with open_gateway(clock=clock, teams=PAGES, streams={"ticket_ttl_seconds": 100}) as stack:
         expired = (await stream_of(stack, "alpha")).rpartition("/")[2]
@@ -131,8 +131,8 @@ async def test_a_ticket_that_opens_nothing_is_a_404_that_the_page_can_read(open_
         assert len({reply.body for reply in replies}) == 1
 
 
-async def test_a_ticket_opens_its_own_prediction_and_nothing_else(stack: Stack):
-    """It is no key: neither the API nor another stream knows it."""
+async def test_ticket_opens_its_own_prediction_only(stack: Stack):
+    """It is no key: neither the API nor another stream accepts it."""
     one, other = await stream_of(stack, "alpha"), await stream_of(stack, "beta", seed=8)
     tickets = [url.rpartition("/")[2] for url in (one, other)]
     assert tickets[0] != tickets[1]
@@ -145,7 +145,7 @@ async def test_a_ticket_opens_its_own_prediction_and_nothing_else(stack: Stack):
 
 
 @asynccontextmanager
-async def all_that_is_said(listener: Listener) -> AsyncIterator[io.StringIO]:
+async def all_that_is_said(log_scanner: LogScanner) -> AsyncIterator[io.StringIO]:
     """Collect what is logged at the lowest level, as it is before it is struck through, and by asyncio's debugging."""
     said = io.StringIO()
     handler = logging.StreamHandler(said)
@@ -167,20 +167,20 @@ async def all_that_is_said(listener: Listener) -> AsyncIterator[io.StringIO]:
         root.removeHandler(handler)
 
 
-async def test_a_ticket_is_told_to_its_caller_and_to_nobody_else(
-    open_gateway: OpenGateway, listener: Listener, canaries: Canaries
+async def test_ticket_appears_only_in_its_callers_responses(
+    open_gateway: OpenGateway, log_scanner: LogScanner, secret_scanner: SecretScanner
 ):
-    """Whatever becomes of the stream: no log of any level, no metric, header, file or upstream request has it."""
-    async with open_gateway(teams=PAGES, streams={"max_per_team": 1}) as stack, all_that_is_said(listener) as said:
+    """Whatever happens to the stream: no log of any level, no metric, header, file or upstream request has it."""
+    async with open_gateway(teams=PAGES, streams={"max_per_team": 1}) as stack, all_that_is_said(log_scanner) as said:
         slow = await stream_of(stack, "alpha", duration=600)
         bound = await stream_of(stack, await token_for(stack, PAGE), PAGE, seed=8)
         for number, url in enumerate((slow, bound)):
             # From here on every answer, log line, metric, file and upstream request is searched for it.
-            canaries.add(f"ticket {number}", url.rpartition("/")[2])
+            secret_scanner.add(f"ticket {number}", url.rpartition("/")[2])
         path = slow.removeprefix(stack.origin)
         async with aiohttp.ClientSession() as session:
             async with session.get(URL(slow), headers={"Origin": PAGE, "Referer": PAGE + "/secret"}) as response:
-                canaries.look_through("headers", str(response.headers).encode())
+                secret_scanner.scan("headers", str(response.headers).encode())
                 await response.content.readany()
                 assert (await read(stack, slow, PAGE)).status == 429
                 assert (await read(stack, bound, STRANGER)).status == 404
@@ -190,16 +190,16 @@ async def test_a_ticket_is_told_to_its_caller_and_to_nobody_else(
             for method in ("GET", "POST", "QUERY", "OPTIONS"):
                 if method == "GET" and "?" in odd:
                     continue
-                await send_raw(stack, spell(method, odd))
-        await send_raw(stack, spell("GET", path + "\x01"))
-        await send_raw(stack, spell("GET", path, [("Content-Length", "x")]))
+                await send_raw(stack, raw_request(method, odd))
+        await send_raw(stack, raw_request("GET", path + "\x01"))
+        await send_raw(stack, raw_request("GET", path, [("Content-Length", "x")]))
         await metrics_of(stack)
     for ticket in (slow[-52:], bound[-52:]):
         assert ticket not in said.getvalue()
 
 
-def test_what_others_log_of_a_ticket_is_struck_out():
-    """A library that logs a whole address, a traceback that quotes one: neither says the ticket."""
+def test_tickets_in_foreign_log_messages_are_redacted():
+    """A library that logs a whole URL, a traceback that quotes one: neither contains the ticket."""
     stream, ticket = io.StringIO(), "abcdefghijklmnopqrstuvwxyz234567abcdefghijklmnopqrst"
     handler = logs.Handler(DirectSink(stream), logs.Redactor(), formats.console)
     logger = logging.Logger("library")  # noqa: LOG001 - one of its own, which nobody else hears

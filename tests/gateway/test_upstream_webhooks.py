@@ -55,8 +55,8 @@ async def status_of(stack: Stack, prediction: dict) -> str:
         return (await answer.json())["status"]
 
 
-async def test_upstream_is_given_an_address_of_the_gateways_own(tmp_path: Path):
-    """The caller's webhook stays here; upstream gets one that nobody can guess, and the caller never sees it."""
+async def test_upstream_gets_a_webhook_url_of_the_gateway(tmp_path: Path):
+    """The caller's webhook stays here; upstream gets an unguessable URL, and the caller never sees it."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as stack:
         prediction, sent = await created(stack)
         assert sent["webhook"].startswith("https://gateway.example/gateway/webhooks/run_")
@@ -65,8 +65,8 @@ async def test_upstream_is_given_an_address_of_the_gateways_own(tmp_path: Path):
         assert "gateway/webhooks" not in json.dumps(prediction)
 
 
-async def test_a_signed_end_is_seen_at_once(tmp_path: Path):
-    """The end does not wait for the next look."""
+async def test_signed_webhook_ends_the_run_at_once(tmp_path: Path):
+    """The end does not wait for the next poll."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as stack:
         upstream.faults.set(Fault("delay", operation="predictions.get", seconds=10.0))
         prediction, sent = await created(stack)
@@ -78,8 +78,8 @@ async def test_a_signed_end_is_seen_at_once(tmp_path: Path):
         assert await status_of(stack, prediction) == "succeeded"
 
 
-async def test_what_upstream_did_not_sign_is_no_news(tmp_path: Path):
-    """Neither a forged signature, an old message, nor an address that was made up ends anything."""
+async def test_unsigned_or_old_webhook_is_ignored(tmp_path: Path):
+    """A forged signature, an old message or an invented URL ends nothing."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as stack:
         prediction, sent = await created(stack)
         good, body = signing.key_of(SECRET), ended(prediction)
@@ -90,15 +90,15 @@ async def test_what_upstream_did_not_sign_is_no_news(tmp_path: Path):
 
 
 @pytest.mark.parametrize("sections", [{}, {"server": {"public_url": "http://gateway.example"}}])
-async def test_without_https_nothing_is_asked_for(tmp_path: Path, sections: dict):
-    """Replicate takes https addresses only, so bodies go up with no field added."""
+async def test_without_https_no_webhook_is_requested(tmp_path: Path, sections: dict):
+    """Replicate accepts https URLs only, so the body is sent without the field."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **sections) as stack:
         _, sent = await created(stack)
         assert sent.keys() == {"version", "input"}
 
 
-async def test_addresses_are_each_runs_own(tmp_path: Path):
-    """Knowing one address opens no other: neither its last part, nor the id of another run fits."""
+async def test_webhook_urls_are_specific_to_a_run(tmp_path: Path):
+    """Knowing one URL opens no other: neither its last part nor another run's id fits."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as stack:
         async with stack.caller() as session:
             for _ in range(2):
@@ -113,8 +113,8 @@ async def test_addresses_are_each_runs_own(tmp_path: Path):
         assert await tell(stack, swapped, ended(prediction), signing.key_of(SECRET)) == 404
 
 
-async def test_what_is_sent_to_an_address_that_is_none_is_not_read(tmp_path: Path):
-    """Whoever guesses is told so at once: strangers have nothing kept in memory."""
+async def test_body_of_an_unknown_webhook_url_is_not_read(tmp_path: Path):
+    """A stranger's guess is refused at once and costs no memory."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as stack:
         path = f"/gateway/webhooks/run_{'a' * 26}/{'0' * 64}"
         begun = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{{".encode()
@@ -126,8 +126,8 @@ async def test_what_is_sent_to_an_address_that_is_none_is_not_read(tmp_path: Pat
         await writer.wait_closed()
 
 
-async def test_a_message_about_another_run_ends_nothing(tmp_path: Path):
-    """Upstream's signature under another run's message does not end this one."""
+async def test_webhook_about_another_run_ends_nothing(tmp_path: Path):
+    """Upstream's signature on another run's message does not end this one."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as stack:
         prediction, sent = await created(stack)
         other = ended({**prediction, "id": "z" * 26})
@@ -136,16 +136,16 @@ async def test_a_message_about_another_run_ends_nothing(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("skew", "answer"), [(-290, 204), (290, 204), (-310, 401), (310, 401)])
-async def test_a_message_is_news_for_five_minutes(tmp_path: Path, skew: int, answer: int):
-    """Clocks may differ a little; what was recorded long ago cannot be played again."""
+async def test_webhook_is_accepted_for_five_minutes(tmp_path: Path, skew: int, answer: int):
+    """Clocks may differ a little; a recorded message cannot be replayed later."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as stack:
         prediction, sent = await created(stack)
         body = ended(prediction)
         assert await tell(stack, sent["webhook"], body, signing.key_of(SECRET), at=time.time() + skew) == answer
 
 
-async def test_a_message_that_is_lost_costs_a_look(tmp_path: Path):
-    """Upstream's messages never arrive here (nobody owns the address), and the end is seen all the same."""
+async def test_lost_webhook_is_covered_by_polling(tmp_path: Path):
+    """Upstream's message never arrives, and the end is seen all the same."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as stack:
         async with stack.caller() as session:
             body = {"version": SLOW, "input": {"duration": 2}}
@@ -154,7 +154,7 @@ async def test_a_message_that_is_lost_costs_a_look(tmp_path: Path):
         assert upstream.requests.count("webhooks.default.secret.get") == 0
 
 
-async def test_trainings_are_told_of_as_predictions_are(tmp_path: Path):
+async def test_training_webhooks_work_like_predictions(tmp_path: Path):
     """A training of hours ends here when upstream says so."""
     async with start_upstream() as upstream, start_gateway(upstream, tmp_path, **PUBLIC) as stack:
         upstream.faults.set(Fault("delay", operation="trainings.get", seconds=10.0))

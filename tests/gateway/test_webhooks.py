@@ -7,12 +7,12 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from gateway.simulator import Simulator
-from tests.gateway.conftest import OpenGateway
-from tests.support.receiver import Receiver, answering, start_receiver
+from tests.support.http_calls import ask, assert_problem, metrics_of
+from tests.support.polling import until
 from tests.support.samples import create, finished
-from tests.support.stack import Stack
-from tests.support.upstream import creates, until, version_of
-from tests.support.wire import ask, assert_problem, metrics_of
+from tests.support.stack import OpenGateway, Stack
+from tests.support.upstream import creates, version_of
+from tests.support.webhook_receiver import Receiver, answering, start_receiver
 
 ALL = ["start", "output", "logs", "completed"]
 LOCAL = {"webhooks": {"allow_http": True, "allow_private_addresses": True}}
@@ -62,8 +62,8 @@ def check(secret: str, receiver: Receiver) -> None:
         assert Webhook(secret).verify(message.body, dict(message.headers)) == message.json
 
 
-async def test_a_life_is_told_event_by_event(stack: Stack, receiver: Receiver):
-    """A receiver that asked for everything hears of the start, of growing output, and of the end, in this order."""
+async def test_webhooks_follow_the_run_event_by_event(stack: Stack, receiver: Receiver):
+    """A receiver of all events gets the start, growing output and the end, in this order."""
     made = await make(stack, receiver, events=ALL, prompt="hi", max_tokens=40, token_delay=1.0)
     await receiver.until(lambda: "succeeded" in receiver.statuses(made["id"]))
     statuses = receiver.statuses(made["id"])
@@ -77,8 +77,8 @@ async def test_a_life_is_told_event_by_event(stack: Stack, receiver: Receiver):
     assert len(set(receiver.ids)) == len(receiver.ids)
 
 
-async def test_a_receiver_sees_what_the_caller_sees(stack: Stack, receiver: Receiver, upstream: Simulator):
-    """Own links, the caller's own webhook, its query kept, and nothing that opens anything."""
+async def test_webhook_body_is_what_the_caller_sees(stack: Stack, receiver: Receiver, upstream: Simulator):
+    """The caller's links and webhook URL with its query, and nothing that grants access."""
     made = await make(stack, receiver, path="/hook?order=1&x=%2F", prompt="hi")
     await receiver.until(lambda: "succeeded" in receiver.statuses(made["id"]))
     message = receiver.messages[-1]
@@ -93,8 +93,8 @@ async def test_a_receiver_sees_what_the_caller_sees(stack: Stack, receiver: Rece
         assert "webhook" not in json.loads(sent.body or "{}")
 
 
-async def test_without_a_filter_output_and_end_are_told(stack: Stack, receiver: Receiver):
-    """As Replicate has it: no word of the start, nor of logs alone."""
+async def test_default_filter_sends_output_and_end(stack: Stack, receiver: Receiver):
+    """As Replicate does: no start, no logs alone."""
     made = await make(stack, receiver, model="replicate/hello-world", text="x")
     await receiver.until(lambda: "succeeded" in receiver.statuses(made["id"]))
     assert receiver.statuses(made["id"]) == ["processing", "succeeded"]
@@ -104,8 +104,8 @@ async def test_without_a_filter_output_and_end_are_told(stack: Stack, receiver: 
 
 
 @pytest.mark.parametrize("event", ["start", "output", "completed"])
-async def test_what_was_not_asked_for_is_not_told(stack: Stack, receiver: Receiver, event: str):
-    """One kind of event, one message of a quick run."""
+async def test_filtered_events_are_not_sent(stack: Stack, receiver: Receiver, event: str):
+    """One kind of event: one message of a quick run."""
     made = await make(stack, receiver, model="replicate/hello-world", events=[event], text="x")
     await finished(stack, made["id"])
     last = await make(stack, receiver, model="replicate/hello-world", events=["completed"], text="y")
@@ -120,8 +120,8 @@ async def test_what_was_not_asked_for_is_not_told(stack: Stack, receiver: Receiv
     assert (message.json["status"], message.json.get("output")) == expected[event]
 
 
-async def test_a_hit_tells_its_own_life(stack: Stack, receiver: Receiver, upstream: Simulator):
-    """An answer from a finished run comes with the webhooks of a quick run, under its own id."""
+async def test_hit_sends_webhooks_under_its_own_id(stack: Stack, receiver: Receiver, upstream: Simulator):
+    """A response from a finished run comes with the webhooks of a quick run."""
     first = await make(stack, receiver, model="acme/painter", **SEEDED)
     await receiver.until(lambda: "succeeded" in receiver.statuses(first["id"]))
     hit = await make(stack, receiver, model="acme/painter", events=ALL, **SEEDED)
@@ -139,8 +139,8 @@ def first_output(receiver: Receiver, prediction_id: str):
     return receiver.of(prediction_id)[-1].json["output"]
 
 
-async def test_everybody_who_shares_a_run_is_told_by_their_own(stack: Stack, upstream: Simulator):
-    """Two callers, one run: each receiver hears of its caller's prediction alone."""
+async def test_each_caller_of_a_shared_run_gets_its_own_webhooks(stack: Stack, upstream: Simulator):
+    """Two callers, one run: each receiver gets only its caller's prediction."""
     async with start_receiver() as mine, start_receiver() as yours:
         given = {"prompt": "a llama", "seed": 7, "max_tokens": 30, "token_delay": 1.0}
         first = await make(stack, mine, events=ALL, **given)
@@ -151,8 +151,8 @@ async def test_everybody_who_shares_a_run_is_told_by_their_own(stack: Stack, ups
         assert creates(upstream) == 1
 
 
-async def test_who_leaves_is_told_at_once_and_who_stays_at_the_end(stack: Stack, upstream: Simulator):
-    """A cancel of one is told to one; the run goes on for the other."""
+async def test_cancel_sends_one_webhook_and_the_run_goes_on(stack: Stack, upstream: Simulator):
+    """The caller who cancelled is told at once, the others at the end."""
     async with start_receiver() as leaver, start_receiver() as stayer:
         given = {"prompt": "a llama", "seed": 7, "max_tokens": 40, "token_delay": 1.0}
         first = await make(stack, leaver, events=["completed"], **given)
@@ -167,15 +167,15 @@ async def test_who_leaves_is_told_at_once_and_who_stays_at_the_end(stack: Stack,
         assert len(leaver.messages) == 1
 
 
-async def test_a_deadline_is_told(stack: Stack, receiver: Receiver):
-    """A prediction whose time is over tells its receiver."""
+async def test_deadline_sends_a_webhook(stack: Stack, receiver: Receiver):
+    """A prediction whose time is over notifies its receiver."""
     headers = {"Cancel-After": "5s"}
     made = await make(stack, receiver, model="acme/slow", events=["completed"], headers=headers, duration=600)
     await receiver.count(1)
     assert receiver.statuses(made["id"]) == ["canceled"]
 
 
-async def test_a_failure_is_told(stack: Stack, receiver: Receiver):
+async def test_failure_sends_a_webhook(stack: Stack, receiver: Receiver):
     """With its error, and after its start."""
     made = await make(stack, receiver, model="acme/fail", events=["start", "completed"])
     await receiver.until(lambda: "failed" in receiver.statuses(made["id"]))
@@ -184,7 +184,7 @@ async def test_a_failure_is_told(stack: Stack, receiver: Receiver):
     assert (first["error"], bool(last["error"])) == (None, True)
 
 
-async def test_a_training_is_told_as_predictions_are(stack: Stack, receiver: Receiver, upstream: Simulator):
+async def test_training_sends_webhooks_like_predictions(stack: Stack, receiver: Receiver, upstream: Simulator):
     """A training that runs for an hour need not be polled."""
     version = version_of(upstream, "acme/storyteller")
     body = {
@@ -203,7 +203,7 @@ async def test_a_training_is_told_as_predictions_are(stack: Stack, receiver: Rec
 
 
 async def test_each_team_signs_with_its_own_secret(stack: Stack):
-    """A team cannot pass for another at its receiver."""
+    """A team cannot forge another team's messages."""
     async with start_receiver() as mine, start_receiver() as yours:
         for receiver, key in ((mine, "alpha"), (yours, "beta")):
             await make(stack, receiver, key=key, model="replicate/hello-world", text="x")
@@ -212,8 +212,8 @@ async def test_each_team_signs_with_its_own_secret(stack: Stack):
         assert await secret_of(stack, "alpha") != await secret_of(stack, "beta")
 
 
-async def test_watching_by_webhook_is_free(stack: Stack, upstream: Simulator):
-    """Twenty receivers of one run cost upstream no read more than none."""
+async def test_webhooks_cost_no_upstream_reads(stack: Stack, upstream: Simulator):
+    """Twenty receivers of one run cost upstream no more reads than none."""
     given = {"prompt": "a llama", "seed": 7, "max_tokens": 20, "token_delay": 1.0}
     silent = await create(stack, model="acme/storyteller", **given)
     await finished(stack, silent.json["id"])
@@ -225,8 +225,8 @@ async def test_watching_by_webhook_is_free(stack: Stack, upstream: Simulator):
     assert upstream.requests.count("predictions.get") - alone <= alone * 1.5 + 5
 
 
-async def test_links_in_webhooks_begin_with_the_public_url(open_gateway: OpenGateway, receiver: Receiver):
-    """Outside of a request there is no Host to go by."""
+async def test_webhook_links_use_the_public_url(open_gateway: OpenGateway, receiver: Receiver):
+    """Outside a request there is no Host to use."""
     async with open_gateway(
         **LOCAL, server={"public_url": "https://gateway.example"}, upstream={"webhooks": "off"}
     ) as stack:
@@ -240,16 +240,16 @@ async def test_links_in_webhooks_begin_with_the_public_url(open_gateway: OpenGat
     "url", ["http://127.0.0.1/x", "https://127.0.0.1/x", "https://localhost/", "https://[::1]/", "https://10.0.0.1:8/",
             "https://169.254.169.254/latest/meta-data"]
 )  # fmt: skip
-async def test_an_address_inside_is_refused_when_it_is_given(gateway: Stack, upstream: Simulator, url: str):
-    """A caller hears of it at once, and no run is paid for."""
+async def test_private_webhook_address_is_refused_at_create(gateway: Stack, upstream: Simulator, url: str):
+    """The caller learns it at once, and no run is paid for."""
     body = {"version": version_of(upstream, "acme/storyteller"), "input": {"prompt": "hi"}, "webhook": url}
     problem = assert_problem(await ask(gateway, "POST", "/v1/predictions", json=body), 422, origin=None)
     assert problem["invalid_fields"][0]["field"] == "webhook"
     assert creates(upstream) == 0
 
 
-async def test_what_happens_to_deliveries_is_counted(stack: Stack, receiver: Receiver):
-    """Operators see how many were taken, and how many wait and since when."""
+async def test_deliveries_are_counted_in_metrics(stack: Stack, receiver: Receiver):
+    """Operators see how many were delivered, how many wait and since when."""
     receiver.answer = answering(500)
     await make(stack, receiver, model="replicate/hello-world", text="x")
     await receiver.count(2)

@@ -15,9 +15,9 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.receiver import Message, Receiver, start_receiver
 from tests.support.stack import Stack, start_gateway, start_upstream
 from tests.support.upstream import version_of
+from tests.support.webhook_receiver import Message, Receiver, start_receiver
 
 ALL = ["start", "output", "logs", "completed"]
 STORY = {"prompt": "hi", "max_tokens": 8, "token_delay": 0.05}
@@ -73,6 +73,7 @@ async def told(base: str, key: str, life: str, version: str, events: list[str] |
         async with session.post("predictions", json=body | {"webhook": receiver.url}) as answer:
             made = await answer.json()
         if cancel_after is not None:
+            # At the same point of the run, here and upstream.
             await asyncio.sleep(cancel_after)
             async with session.post(f"predictions/{made['id']}/cancel"):
                 pass
@@ -95,8 +96,8 @@ async def ended(
 
 
 @pytest.mark.parametrize("life", LIVES)
-async def test_all_events_are_told_as_upstream_tells_them(stack: Stack, upstream: Simulator, life: str):
-    """A receiver that moves from Replicate to the gateway sees the same story."""
+async def test_all_events_match_upstreams_own_webhooks(stack: Stack, upstream: Simulator, life: str):
+    """A receiver that moves from Replicate to the gateway gets the same messages."""
     version = version_of(upstream, LIVES[life][0])
     direct = await told(upstream.base_url, upstream.token, life, version, ALL)
     through = await told(stack.base_url, stack.keys["alpha"], life, version, ALL)
@@ -108,17 +109,15 @@ async def test_all_events_are_told_as_upstream_tells_them(stack: Stack, upstream
 
 @pytest.mark.parametrize("life", ["at once", "growing", "failing"])
 @pytest.mark.parametrize("events", [None, ["start"], ["output"], ["completed"], ["start", "completed"]])
-async def test_filters_mean_what_they_mean_upstream(
-    stack: Stack, upstream: Simulator, life: str, events: list[str] | None
-):
-    """Whatever a receiver asked for, it hears the same."""
+async def test_event_filters_match_upstreams(stack: Stack, upstream: Simulator, life: str, events: list[str] | None):
+    """Whatever a receiver asked for, it gets the same."""
     version = version_of(upstream, LIVES[life][0])
     direct = await told(upstream.base_url, upstream.token, life, version, events)
     through = await told(stack.base_url, stack.keys["alpha"], life, version, events)
     assert through == direct
 
 
-async def test_the_throttle_is_upstreams(stack: Stack, upstream: Simulator):
+async def test_throttling_of_progress_matches_upstreams(stack: Stack, upstream: Simulator):
     """Forty pieces of output in two seconds are no more messages than upstream would send."""
     version = version_of(upstream, "acme/storyteller")
     async with start_receiver() as receiver:

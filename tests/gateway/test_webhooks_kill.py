@@ -13,8 +13,8 @@ from standardwebhooks.webhooks import Webhook
 
 from gateway.store.sqlite import SQLiteStore
 from tests.support.installation import Installation
-from tests.support.receiver import Receiver, answering, never, start_receiver
 from tests.support.upstream import version_of
+from tests.support.webhook_receiver import Receiver, answering, never, start_receiver
 
 COUNT = 1000
 WORKERS = 16
@@ -42,8 +42,8 @@ async def make(installed: Installation, receiver: Receiver, version: str, count:
 
 
 @pytest.mark.timeout(60)
-async def test_a_thousand_webhooks_survive_a_kill(upstream, installation: Installation):
-    """A machine loses its process while a thousand ends wait for a receiver that is down; every one is told."""
+async def test_thousand_queued_webhooks_survive_kill_9(upstream, installation: Installation):
+    """The process is killed while a thousand ends wait for a receiver that is down; every one is delivered."""
     path = installation.folder / "config.toml"
     path.write_text(path.read_text() + "\n[webhooks]\nallow_http = true\nallow_private_addresses = true\n")
     version = version_of(upstream, "acme/painter")

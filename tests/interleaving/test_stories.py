@@ -35,10 +35,8 @@ def id_of(asked: Ask) -> str:
 
 
 @pytest.mark.parametrize("taken", [True, False])
-def test_a_bare_version_that_a_crash_left_unnamed_is_joined_by_the_next_equal_request(
-    story: Interleavings, *, taken: bool
-) -> None:
-    """A cold gateway dies between create and answer; those who run() the same again share the run that there is."""
+def test_bare_version_left_unnamed_by_a_crash_is_joined(story: Interleavings, *, taken: bool) -> None:
+    """A cold gateway dies between create and response; an equal run() afterwards shares the existing run."""
     ask(story, "bare")
     if not taken:
         story.upstream.take(story.upstream.waiting[0])
@@ -49,8 +47,8 @@ def test_a_bare_version_that_a_crash_left_unnamed_is_joined_by_the_next_equal_re
     assert len(story.upstream.sent) == 1
 
 
-def test_a_bare_version_joins_a_run_that_a_named_one_began_and_a_crash_cut_short(story: Interleavings) -> None:
-    """The run is recorded, which model the version is of is not: who asks by the bare id shares it all the same."""
+def test_bare_version_joins_a_named_run_interrupted_by_a_crash(story: Interleavings) -> None:
+    """The run is recorded, its version's model is not: a create by bare id still shares it."""
     ask(story, "named")
     story.life.gate.is_held = True
     story.upstream.answer(story.upstream.waiting[0], "created")
@@ -62,8 +60,8 @@ def test_a_bare_version_joins_a_run_that_a_named_one_began_and_a_crash_cut_short
     assert len(story.upstream.sent) == 1
 
 
-def test_a_bare_version_whose_crash_came_before_it_was_named_does_not_turn_callers_away(story: Interleavings) -> None:
-    """The run is recorded, its identity is not: equal requests get predictions on it, and no 503."""
+def test_bare_version_with_unsettled_identity_gets_no_503(story: Interleavings) -> None:
+    """The run is recorded, its identity is not: equal requests get predictions on it."""
     ask(story, "bare")
     story.life.gate.is_held = True
     story.upstream.answer(story.upstream.waiting[0], "created")
@@ -77,8 +75,8 @@ def test_a_bare_version_whose_crash_came_before_it_was_named_does_not_turn_calle
     assert len(story.upstream.sent) == 1
 
 
-def test_a_key_whose_request_joined_before_a_crash_leads_to_a_prediction_that_is_there(story: Interleavings) -> None:
-    """Leader and follower die waiting, the run ends meanwhile; the follower's retry is given an id that resolves."""
+def test_key_of_a_joined_create_replays_after_a_crash(story: Interleavings) -> None:
+    """Both callers die waiting, the run ends meanwhile; the joined caller's retry gets an id that resolves."""
     ask(story, "bare")
     story.ask("alpha", "bare", "one", None, "key")
     retried = story.asks[-1]
@@ -91,8 +89,8 @@ def test_a_key_whose_request_joined_before_a_crash_leads_to_a_prediction_that_is
     assert len(story.upstream.sent) == 1
 
 
-def test_a_cancel_is_not_forgotten_because_of_a_list_that_was_read_before(story: Interleavings) -> None:
-    """One tab lists, another cancels; the slow list does not bring the prediction back to life."""
+def test_cancel_is_not_undone_by_an_older_list(story: Interleavings) -> None:
+    """One tab lists, another cancels; the slow list does not revive the prediction."""
     ask(story)
     ask(story)
     story.serve()
@@ -107,8 +105,8 @@ def test_a_cancel_is_not_forgotten_because_of_a_list_that_was_read_before(story:
     assert shown_status(seen) is Status.CANCELED
 
 
-def test_an_orphan_is_not_given_the_run_of_an_equal_create_that_is_on_its_way(story: Interleavings) -> None:
-    """Upstream's list is slow; meanwhile another caller asks the same: the search leaves that caller's run alone."""
+def test_search_does_not_take_the_run_of_a_concurrent_create(story: Interleavings) -> None:
+    """Upstream's list is slow; meanwhile another caller creates an equal run: the search leaves it alone."""
     first = ask(story, what="own")
     story.answer(0, "lost")
     assert isinstance(first.task.exception(), UpstreamUncertain)
@@ -127,8 +125,8 @@ def test_an_orphan_is_not_given_the_run_of_an_equal_create_that_is_on_its_way(st
     assert story.given[id_of(story.asks[-1])].team == "beta"
 
 
-def test_those_who_joined_are_answered_though_the_store_goes_away_with_the_create(story: Interleavings) -> None:
-    """Upstream's answer is lost and so is the store's: nobody is left hanging."""
+def test_joined_callers_are_answered_when_upstream_and_store_fail(story: Interleavings) -> None:
+    """Upstream's response is lost and so is the store's: no caller is left waiting."""
     asked = [ask(story), ask(story)]
     story.life.gate.unheard = {"mark_uncertain": 0}
     story.answer(0, "lost")
@@ -136,10 +134,10 @@ def test_those_who_joined_are_answered_though_the_store_goes_away_with_the_creat
     story.life.gate.unheard = {}
 
 
-def test_an_intent_that_was_recorded_unheard_does_not_stand_in_the_way(story: Interleavings) -> None:
-    """The store is slow for a moment: the caller gets a 503, and soon after the same request goes through."""
+def test_intent_recorded_after_a_timeout_blocks_nothing(story: Interleavings) -> None:
+    """The store is slow for a moment: the caller gets a 503, and soon after the same request works."""
     # It is asked twice: whether the run can be shared, and then to record the intent.
-    story.life.gate.unheard = {"begin": 1}
+    story.life.gate.unheard = {"start": 0}
     with pytest.raises(StoreUnavailable):
         ask(story)
     story.life.gate.unheard = {}
@@ -149,8 +147,8 @@ def test_an_intent_that_was_recorded_unheard_does_not_stand_in_the_way(story: In
     id_of(story.asks[-1])
 
 
-def test_a_run_whose_identity_cannot_be_settled_keeps_nobody_waiting(story: Interleavings) -> None:
-    """The first of a burst has its answer; the others do not wait for ever for a store that is away."""
+def test_unsettled_identity_keeps_no_caller_waiting(story: Interleavings) -> None:
+    """The first of a burst has its response; the others do not wait forever for a store that is down."""
     asked = [ask(story, "bare"), ask(story, "bare")]
     story.life.gate.unheard = {"settle_identity": 0}
     with pytest.raises(StoreUnavailable):

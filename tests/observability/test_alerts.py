@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.metrics import Metrics
-from tests.observability.test_dashboards import STANDARD_LABELS, exported, labels_in
+from gateway.metrics import Metrics, MetricsSettings
+from gateway.runtime.live import LiveSettings
+from tests.support.metric_names import STANDARD_LABELS, exported, labels_in
 from tests.support.prometheus import ROOT, RULES
 from tests.support.tools import clean_environment, require_tool
 
@@ -91,7 +92,7 @@ def test_rules_use_exported_metrics_only():
 
 async def test_promtool_accepts_the_metrics():
     """Names, units and help texts pass its linter."""
-    metrics = Metrics(teams=["alpha"], top_targets=5, routes=["predictions.get"])
+    metrics = Metrics(LiveSettings(MetricsSettings(teams=["alpha"], top_targets=5)), routes=["predictions.get"])
     metrics.answered("predictions.get", "GET", 200, 0.01)
     body, _ = await metrics.scrape("")
     ours = b"".join(line for line in body.splitlines(keepends=True) if b"replicate_gateway_" in line)

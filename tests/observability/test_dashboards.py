@@ -3,7 +3,6 @@
 A real Prometheus scrapes a gateway while three teams use it by a script; then every panel of every dashboard is asked.
 """
 
-import asyncio
 import json
 import math
 import re
@@ -18,42 +17,23 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from gateway.metrics import catalogue
-from gateway.metrics.catalogue import Kind
 from gateway.simulator import Simulator
 from grafana import build
-from tests.support.fixtures import *  # noqa: F403
-from tests.support.models import add_patient
+from tests.support.http_calls import ask
+from tests.support.metric_names import STANDARD_LABELS, exported, labels_in
+from tests.support.polling import attempts
 from tests.support.prometheus import DASHBOARDS, RULES, Labels, Prometheus, Query, queries, start_prometheus
 from tests.support.samples import FORM, content, form
+from tests.support.simulator_models import add_patient
 from tests.support.stack import TEAM_SCOPES, Stack, start_gateway
 from tests.support.upstream import creates, version_of
-from tests.support.wire import ask
 
 PRICES = {"acme/painter": 0.01, "acme/patient": 0.005, "acme/storyteller": 0.002}
-STANDARD_LABELS = {"le", "instance", "job", "alertname", "alertstate", "severity"}
 _CALLS = {"by", "on", "or", "and", "sum", "max", "rate", "increase", "topk", "time", "vector", "histogram_quantile"}
 
 
 def loaded(name: str) -> dict[str, Any]:
     return json.loads(DASHBOARDS[name].read_text())
-
-
-def exported() -> dict[str, set[str]]:
-    """Return the names that queries may use, with their labels."""
-    names: dict[str, set[str]] = {"process_resident_memory_bytes": set(), "process_cpu_seconds_total": set()}
-    names |= {"process_start_time_seconds": set()}
-    for family in catalogue.families():
-        labels = {label.name for label in family.labels}
-        endings = ("_bucket", "_sum", "_count") if family.kind is Kind.HISTOGRAM else ("",)
-        names |= {family.sample + ending: labels for ending in endings}
-    return names
-
-
-def labels_in(expr: str) -> set[str]:
-    """Return the labels that a query selects or groups by."""
-    chosen = re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"', expr)
-    grouped = re.findall(r"\b(?:by|on|without)\s*\(([^)]*)\)", expr)
-    return {*chosen, *(name.strip() for group in grouped for name in group.split(","))}
 
 
 def test_the_json_files_are_up_to_date():
@@ -150,8 +130,9 @@ class Script:
         return (await ask(self._house, "GET", f"/v1/predictions/{prediction['id']}", key=team)).json
 
     async def _end(self, team: str, prediction: dict[str, Any]) -> None:
-        while (await self._look(team, prediction))["status"] in ("starting", "processing"):
-            await asyncio.sleep(0.05)
+        async for _ in attempts():
+            if (await self._look(team, prediction))["status"] not in ("starting", "processing"):
+                break
 
     async def play(self) -> None:
         """Send all requests."""
@@ -253,10 +234,11 @@ async def _scraped_twice(prometheus: Prometheus, polls: int) -> float:
     await prometheus.until(seen, polls)
     await prometheus.until("sum(replicate_gateway_runs_followed)", 0)
     first = last = await prometheus.number(f"timestamp({seen})")
-    while last == first or last is None:
-        await asyncio.sleep(0.1)
+    async for _ in attempts():
+        if last is not None and last != first:
+            return last
         last = await prometheus.number(f"timestamp({seen})")
-    return last
+    raise AssertionError
 
 
 async def _money_is_right(stack: Stack, prometheus: Prometheus, at: float) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import Metric
@@ -10,16 +12,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.domain.bypass import BypassReason
 from gateway.domain.records import Source, Status
-from gateway.metrics import Metrics, catalogue, loop_lag, page
+from gateway.metrics import Metrics, MetricsSettings, catalogue, loop_lag, page
 from gateway.metrics.catalogue import NAMESPACE, Kind
 from gateway.metrics.registry import most_samples
+from gateway.runtime.live import LiveSettings
 
 ROOT = Path(__file__).parents[2]
 TEAMS = ("alpha", "beta")
 
 
-def made(**more: object) -> Metrics:
-    return Metrics(teams=TEAMS, **{"top_targets": 50} | more)
+def made(*, routes: Sequence[str] = (), **more: Any) -> Metrics:
+    return Metrics(LiveSettings(MetricsSettings(**{"teams": TEAMS, "top_targets": 50} | more)), routes=routes)
 
 
 async def families_of(metrics: Metrics) -> dict[str, Metric]:
@@ -117,7 +120,7 @@ async def test_cached_series_are_the_exported_ones():
 async def test_the_number_of_series_is_bounded(teams: int, top_targets: int):
     """Fifty teams, hundreds of targets, and names made up by callers stay below the documented limit."""
     names = [f"team-{number}" for number in range(teams)]
-    metrics = Metrics(teams=names, top_targets=top_targets, routes=[f"route.{number}" for number in range(60)])
+    metrics = made(teams=names, top_targets=top_targets, routes=[f"route.{number}" for number in range(60)])
     for number in range(600):
         junk, target = f"junk-{number}" * (number % 30), f"acme/model-{number}"
         for team in (*names, junk):
@@ -170,6 +173,7 @@ async def test_a_blocked_event_loop_is_measured():
     seen: asyncio.Queue[float] = asyncio.Queue()
     sampler = asyncio.create_task(loop_lag.sample(seen.put_nowait))
     await asyncio.sleep(0)
+    # Really blocks the loop: that is what is measured.
     time.sleep(loop_lag.EVERY_SECONDS + 0.1)
     assert await seen.get() >= 0.1
     sampler.cancel()
@@ -178,14 +182,16 @@ async def test_a_blocked_event_loop_is_measured():
 
 async def test_series_of_teams_added_by_a_reload_exist_at_once():
     """Existing series continue, and the series of a removed limit is removed."""
-    metrics = Metrics(teams=["red"], top_targets=0)
-    metrics.concurrency_limited("red", 5)
+    settings = LiveSettings(MetricsSettings(teams=["red"], top_targets=0, concurrent_predictions={"red": 5}))
+    metrics = Metrics(settings)
+    assert 'concurrency_limit{team="red"} 5.0' in (await metrics.scrape(""))[0].decode()
     metrics.spent("red", 1_000_000)
     metrics.spent("blue", 1_000_000)
-    metrics.reconfigure(teams=["blue"], top_targets=1, targets=["acme/x"])
+    unlimited = {"red": None, "blue": None}
+    settings.replace(
+        MetricsSettings(teams=["blue"], top_targets=1, targets=["acme/x"], concurrent_predictions=unlimited)
+    )
     metrics.spent("blue", 2_000_000)
-    metrics.concurrency_limited("red", None)
-    metrics.concurrency_limited("blue", None)
     shown = (await metrics.scrape(""))[0].decode()
     for team, dollars in (("red", 1.0), ("other", 1.0), ("blue", 2.0)):
         assert f'spend_usd_total{{team="{team}"}} {dollars}' in shown

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fixtures import upstream
+
+__all__ = ["upstream"]
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -38,22 +38,22 @@ def config_of(service: str, folder: Path) -> Config:
     return from_mapping(tomllib.loads(text), IMAGE | SERVICES[service].get("environment", {}))
 
 
-def test_it_is_what_the_specification_says():
+def test_compose_file_follows_the_specification():
     """Keys, forms, and every network, volume and secret that is named."""
     compose_spec.PyCompose.from_json(json.dumps(COMPOSE)).validate()
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_what_is_mounted_exists(service):
-    """A path that is not there would become an empty folder of root's."""
+def test_mounted_paths_exist(service):
+    """A missing path would become an empty folder owned by root."""
     for outside in mounts(service).values():
         assert not outside.startswith("./") or (ROOT / outside).exists(), outside
         assert outside.startswith("./") or outside in COMPOSE["volumes"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_every_service_is_hardened_bounded_and_looked_after(service):
-    """A read-only root, no capabilities, bounds on what it may use, a probe, and no port that the world can reach."""
+def test_every_service_is_hardened_limited_and_probed(service):
+    """A read-only root, no capabilities, resource limits, a health check, and no port open to the world."""
     spec = SERVICES[service]
     assert spec["read_only"] is True
     assert spec["cap_drop"] == ["ALL"]
@@ -65,8 +65,8 @@ def test_every_service_is_hardened_bounded_and_looked_after(service):
 
 
 @pytest.mark.parametrize("service", GATEWAYS)
-def test_a_gateway_finds_its_config_and_is_found(service, tmp_path):
-    """Its listeners are where the ports, the probes and Prometheus look; it has time for an end in good order."""
+def test_gateway_service_matches_its_config(service, tmp_path):
+    """Its listeners are where ports, probes and Prometheus expect them; it has time for a clean shutdown."""
     config = config_of(service, tmp_path)
     assert mounts(service)["/etc/gateway/config.toml"] == f"./{GATEWAYS[service]}"
     assert SERVICES[service]["ports"] == [f"127.0.0.1:{config.server.port}:{config.server.port}"]
@@ -79,8 +79,8 @@ def test_a_gateway_finds_its_config_and_is_found(service, tmp_path):
     assert float(SERVICES[service]["stop_grace_period"].rstrip("s")) > config.server.shutdown_grace_seconds + 5
 
 
-def test_the_demo_is_before_the_simulator(tmp_path):
-    """And it has no other secret than the scraper's."""
+def test_demo_gateway_uses_the_simulator(tmp_path):
+    """Its only other secret is the scraper's."""
     command = SERVICES["simulator"]["command"]
     port = command[command.index("--port") + 1]
     config = config_of("demo", tmp_path)
@@ -91,8 +91,8 @@ def test_the_demo_is_before_the_simulator(tmp_path):
     assert SERVICES["demo"]["secrets"] == ["ops_token"]
 
 
-def test_prometheus_scrapes_with_the_token_and_finds_its_rules():
-    """The ops listener lets nobody in without it."""
+def test_prometheus_scrapes_with_the_token_and_loads_the_rules():
+    """The ops listener refuses requests without it."""
     require_tool("promtool")
     path = ROOT / "grafana/prometheus.yml"
     subprocess.run(["promtool", "check", "config", "--syntax-only", str(path)], check=True, capture_output=True)
@@ -105,8 +105,8 @@ def test_prometheus_scrapes_with_the_token_and_finds_its_rules():
         assert inside[f"/etc/prometheus/{Path(pattern).parent}"] == f"./grafana/{Path(pattern).parent}"
 
 
-def test_grafana_finds_its_datasource_and_dashboards():
-    """Nothing has to be clicked together."""
+def test_grafana_is_provisioned():
+    """Datasource and dashboards need no clicks."""
     inside = mounts("grafana")
     assert inside["/etc/grafana/provisioning"] == "./grafana/provisioning"
     (source,) = yaml.safe_load((ROOT / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
@@ -117,8 +117,8 @@ def test_grafana_finds_its_datasource_and_dashboards():
     assert inside[provider["options"]["path"]] == "./grafana/dashboards"
 
 
-def test_secrets_are_files_that_are_never_committed():
-    """And none of them stands in the environment, which every child and every dump has."""
+def test_secrets_are_files_that_are_not_committed():
+    """None of them is in the environment, which every child process and every dump contains."""
     ignored = (ROOT / ".gitignore").read_text().split()
     for secret in COMPOSE["secrets"].values():
         assert secret["file"].startswith("./secrets/")

@@ -18,8 +18,8 @@ POD = DOCUMENTS["Deployment", "replicate-gateway"]["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
 
 
-def test_the_config_loads_and_agrees_with_the_pod(tmp_path):
-    """Ports, secrets, volumes, and time for an end in good order."""
+def test_config_loads_and_matches_the_pod(tmp_path):
+    """Ports, secrets, volumes, and time for a clean shutdown."""
     text = DOCUMENTS["ConfigMap", "replicate-gateway"]["data"]["config.toml"]
     mounts = {mount["mountPath"]: mount["name"] for mount in CONTAINER["volumeMounts"]}
     for secret in re.findall(r'"(/run/secrets/[^"]+)"', text):
@@ -37,8 +37,8 @@ def test_the_config_loads_and_agrees_with_the_pod(tmp_path):
     assert POD["terminationGracePeriodSeconds"] > config.server.shutdown_grace_seconds + 5
 
 
-def test_it_runs_as_the_image_does():
-    """The same user, nothing to write to but its volumes, and never two of it on one database."""
+def test_pod_runs_as_the_image_does():
+    """The same user, nothing writable but its volumes, and never two of it on one database."""
     (user,) = re.findall(r"^USER (\d+):\1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert POD["securityContext"]["runAsUser"] == POD["securityContext"]["fsGroup"] == int(user)
     assert CONTAINER["securityContext"]["readOnlyRootFilesystem"] is True
@@ -46,8 +46,8 @@ def test_it_runs_as_the_image_does():
     assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
 
 
-def test_what_selects_the_pod_finds_it():
-    """Services, the budget and the deployment mean the same label, and ports by the names that there are."""
+def test_selectors_find_the_pod():
+    """Services, the disruption budget and the deployment mean the same label, and ports by names that exist."""
     labels = DOCUMENTS["Deployment", "replicate-gateway"]["spec"]["template"]["metadata"]["labels"]
     names = {port["name"] for port in CONTAINER["ports"]}
     for (kind, _), document in DOCUMENTS.items():

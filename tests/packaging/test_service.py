@@ -22,20 +22,22 @@ def installed(tmp_path: Path) -> Path:
     return path
 
 
-def test_systemd_takes_the_unit(installed):
+def test_systemd_accepts_the_unit(installed):
     """Every directive is known and in its place."""
-    done = subprocess.run([require_tool("systemd-analyze"), "verify", installed], capture_output=True, text=True)
+    done = subprocess.run(
+        [require_tool("systemd-analyze"), "verify", installed], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_systemd_calls_it_well_protected(installed):
+def test_unit_is_well_sandboxed(installed):
     """A gateway that is broken into reaches neither the system nor the token's file."""
     command = [require_tool("systemd-analyze"), "security", "--offline=yes", f"--threshold={EXPOSURE}", installed]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
 
 
-def test_it_has_time_for_an_end_in_good_order():
+def test_unit_has_time_for_a_clean_shutdown():
     """And the token comes from where the docs say."""
     unit = configparser.ConfigParser(strict=False, interpolation=None, delimiters="=")
     unit.optionxform = str  # type: ignore[assignment,method-assign]

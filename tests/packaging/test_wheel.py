@@ -10,36 +10,33 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.fixtures import upstream
-from tests.support.served import Installation
+from tests.support.serve_command import ServeCommand
 from tests.support.tools import clean_environment
 from tests.support.upstream import version_of
-
-__all__ = ["upstream"]
 
 ROOT = Path(__file__).parents[2]
 # The packages are fetched and put into a fresh environment by the first of these tests.
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("wheel")]
 
 
-def test_every_file_of_the_package_is_in_the_wheel(wheel: Path):
-    """SQL, migrations, the demo's page: what is not there is missed only when it is needed."""
+def test_wheel_contains_every_package_file(wheel: Path):
+    """SQL, migrations, the demo's page: a missing file is noticed only when it is needed."""
     listed = subprocess.run(["git", "ls-files", "gateway"], cwd=ROOT, check=True, capture_output=True, text=True)
     wanted = {name for name in listed.stdout.split() if (ROOT / name).exists()}
     assert {Path(name).suffix for name in wanted} >= {".py", ".sql", ".html", ".js", ".css"}
     assert wanted <= set(zipfile.ZipFile(wheel).namelist())
 
 
-def test_nothing_else_is_in_the_wheel(wheel: Path):
-    """No tests, no benches, no config of somebody's."""
+def test_wheel_contains_nothing_else(wheel: Path):
+    """No tests, no benches, no local config."""
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"gateway"}
 
 
-async def test_what_it_installs_serves(environment: Path, upstream: Simulator, tmp_path: Path):
-    """A prediction is made, kept in a database, and the probe of the image is content."""
+async def test_installed_gateway_serves(environment: Path, upstream: Simulator, tmp_path: Path):
+    """A prediction is made, kept in a database, and the image's probe passes."""
     program = str(environment / "bin" / "gateway")
-    installed = Installation(tmp_path, upstream.base_url, upstream.token, command=[program], path="")
+    installed = ServeCommand(tmp_path, upstream.base_url, upstream.token, command=[program], path="")
     async with installed.serving() as gateway, installed.caller(gateway.origin) as alpha:
         body = {"version": version_of(upstream, "acme/storyteller"), "input": {"prompt": "a"}}
         async with alpha.post("/v1/predictions", json=body, headers={"Prefer": "wait"}) as answer:
@@ -48,8 +45,8 @@ async def test_what_it_installs_serves(environment: Path, upstream: Simulator, t
         assert await probe.wait() == 0
 
 
-async def test_what_it_installs_demonstrates_itself(environment: Path, tmp_path: Path):
-    """The page and the simulator come along."""
+async def test_installed_demo_runs(environment: Path, tmp_path: Path):
+    """The page and the simulator are included."""
     process = await asyncio.create_subprocess_exec(
         environment / "bin" / "gateway", "demo", "--port", "0",
         env=clean_environment(PYTHONUNBUFFERED="1"), cwd=tmp_path, stdout=asyncio.subprocess.PIPE,
@@ -68,7 +65,7 @@ async def test_what_it_installs_demonstrates_itself(environment: Path, tmp_path:
         await process.wait()
 
 
-def test_what_it_installs_is_what_was_tested_together(environment: Path):
+def test_installed_versions_are_the_tested_ones(environment: Path):
     """Every package has the version of constraints.txt: two images of one commit are alike."""
     pinned = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():

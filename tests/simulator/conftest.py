@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Simulator, SimulatorSettings
-from tests.support.simulated import Api
+from tests.support.simulator_api import Api
 
 QUICK = {"speed": 20.0, "stream_idle_seconds": 0.25, "allow_http_webhooks": True}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.simulated import until
+from tests.support.polling import until
 
 SDXL = "39ed52f2a78e934b3ba6e2a89f5b1c712de7dfea535525255b1aa35c5565e08b"
 

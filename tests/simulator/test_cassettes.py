@@ -15,7 +15,7 @@ import yaml
 from gateway.simulator import Fault
 from gateway.simulator.prediction import Prediction
 from gateway.simulator.times import parse_time
-from tests.support.simulated import find
+from tests.support.simulator_api import find
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "fixtures" / "cassettes"
 CASSETTES = sorted(FOLDER.glob("*.yaml")) if FOLDER.is_dir() else []

@@ -9,7 +9,7 @@ from replicate.exceptions import ModelError, ReplicateError
 
 from gateway.simulator import Fault
 from gateway.simulator.models.image import paint
-from tests.support.simulated import find
+from tests.support.simulator_api import find
 
 
 @pytest.fixture

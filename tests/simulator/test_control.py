@@ -6,6 +6,7 @@ import signal
 import sys
 
 from gateway.simulator import Fault, SimulatorSettings, simulate
+from tests.support.polling import until
 
 
 async def test_control_is_off_by_default(api):
@@ -83,8 +84,7 @@ async def test_the_start_message_has_a_working_request():
     """With URLs and models."""
     lines: list[str] = []
     task = asyncio.create_task(simulate(SimulatorSettings(), lines.append))
-    while not lines:
-        await asyncio.sleep(0.01)
+    await until(lambda: lines)
     await asyncio.sleep(0)
     text = "\n".join(lines)
     task.cancel()

@@ -1,6 +1,5 @@
 """Every fault does what its description says, to the requests that it matches."""
 
-import asyncio
 import json
 import time
 
@@ -9,8 +8,8 @@ import pytest
 
 from gateway.simulator import FAULT_KINDS, Fault, load_faults
 from gateway.simulator.faults import FaultBook
-from tests.simulator.test_streams import parse
-from tests.support.simulated import until
+from tests.support.event_streams import parse_events
+from tests.support.polling import holds, until
 
 GREETING = {"text": "x"}
 
@@ -143,7 +142,7 @@ async def test_a_prediction_can_boot_late_be_interrupted_or_hang(api):
     assert (await api.post(f"/predictions/{hung}/cancel")).body["status"] == "canceled"
     api.simulator.faults.set(Fault("cold_boot", seconds=600))
     late = (await hello(api)).body["id"]
-    await asyncio.sleep(0.1)
+    await holds(lambda: api.simulator.predictions[-1].status == "starting")
     assert (await api.get(f"/predictions/{late}")).body["status"] == "starting"
 
 
@@ -168,16 +167,16 @@ async def test_streams_can_be_aborted_ended_idle_or_of_another_type(api):
     created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 9}, wait=True)).body
     await api.finish(created["id"])
     url = created["urls"]["stream"]
-    events = parse(await api.stream(url))
+    events = parse_events(await api.stream(url))
     api.simulator.faults.set(Fault("stream_cut", count=3, times=1))
     with pytest.raises(aiohttp.ClientError):
         await api.stream(url)
     api.simulator.faults.set(Fault("stream_end", count=3, times=1))
-    assert parse(await api.stream(url)) == events[:3]
-    assert parse(await api.stream(url, {"Last-Event-ID": events[2][1]})) == events[3:]
+    assert parse_events(await api.stream(url)) == events[:3]
+    assert parse_events(await api.stream(url, {"Last-Event-ID": events[2][1]})) == events[3:]
     api.simulator.faults.set(Fault("stream_idle", count=2, seconds=0.05))
     raw = await api.stream(url)
-    assert parse(raw) == events[:2]
+    assert parse_events(raw) == events[:2]
     assert raw.endswith(b"\n\n:408: 408 Request Timeout\n\n")
     api.simulator.faults.set(Fault("stream_content_type"))
     assert (await api.get(url)).headers["Content-Type"] == "text/html"

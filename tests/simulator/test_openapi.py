@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from gateway.simulator.api.routes import ROUTES
 from gateway.simulator.files import sign_download
-from tests.support.simulated import find
+from tests.support.simulator_api import find
 
 DESCRIPTION = Path(__file__).parents[2].parent / "shared" / "reference" / "replicate-openapi.json"
 SDXL = "39ed52f2a78e934b3ba6e2a89f5b1c712de7dfea535525255b1aa35c5565e08b"

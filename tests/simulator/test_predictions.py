@@ -1,11 +1,10 @@
 """Predictions over HTTP: create, wait, cancel, deadlines, retention, and refusals."""
 
-import asyncio
-
 import pytest
 
 from gateway.simulator import Fault
-from tests.support.simulated import find, until
+from tests.support.polling import attempts, until
+from tests.support.simulator_api import find
 
 
 async def test_a_prediction_runs_from_starting_to_succeeded(api):
@@ -235,9 +234,10 @@ async def test_logs_grow_while_a_slow_model_works(start):
     api = await start(speed=10)
     created = (await api.create("acme/slow", {"duration": 4, "steps": 10})).body
     seen = set()
-    while (body := (await api.get(f"/predictions/{created['id']}")).body)["status"] != "succeeded":
+    async for _ in attempts():
+        if (body := (await api.get(f"/predictions/{created['id']}")).body)["status"] == "succeeded":
+            break
         seen.add(body["logs"].count("step"))
-        await asyncio.sleep(0.02)
     assert len(seen) > 3
     assert body["logs"].endswith("step 10/10\n")
 

@@ -10,7 +10,7 @@ from gateway.domain.records import Status
 from gateway.money.rules.pricing import Charge, Price, PriceList, charge, on_hardware
 from gateway.money.rules.usage import usage_of
 from gateway.simulator import Fault
-from tests.support.simulated import Api, find
+from tests.support.simulator_api import Api, find
 
 T4 = on_hardware("gpu-t4")
 PER_TOKEN = Price(per_input_token=Decimal("0.00000375"), per_output_token=Decimal("0.00001"))

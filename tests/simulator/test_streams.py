@@ -2,21 +2,14 @@
 
 import asyncio
 
-import httpx
-import httpx_sse
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.simulator import sse
 from gateway.simulator.streams import EventLog
-
-
-def parse(raw: bytes) -> list[tuple[str, str, str]]:
-    """Parse a stream with an independent parser into (event, id, data)."""
-    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=raw)
-    events = [(each.event, each.id, each.data) for each in httpx_sse.EventSource(response).iter_sse()]
-    return [each for each in events if each[0] != "message"]  # it takes a comment for an empty event
+from tests.support.event_streams import parse_events
+from tests.support.polling import until
 
 
 @pytest.mark.parametrize(
@@ -57,7 +50,7 @@ def test_events_round_trip(chunks):
         log.add("output", chunk, 5.0)
     before = b"".join(log.read(0)[0])
     log.add("done", "{}", 6.0)
-    events = parse(b"".join(log.read(0)[0]))
+    events = parse_events(b"".join(log.read(0)[0]))
     assert [data for event, _, data in events if event == "output"] == chunks
     assert b"".join(log.read(0)[0]).startswith(before)
     for place, (_, event_id, _) in enumerate(events):
@@ -70,7 +63,7 @@ async def test_a_stream_has_the_whole_output_and_done(api):
     raw = await api.stream(created["urls"]["stream"])
     assert raw.startswith(b": hi\n\n")
     assert raw.endswith(b"data: {}\n\n:408: 408 Request Timeout\n\n")
-    events = parse(raw)
+    events = parse_events(raw)
     done = await api.finish(created["id"])
     assert "".join(data for event, _, data in events if event == "output") == "".join(done["output"])
     assert "".join(data for event, _, data in events if event == "logs") == done["logs"]
@@ -96,16 +89,16 @@ async def test_a_late_reader_gets_all_events_and_a_resuming_one_the_rest(api):
     created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 9}, wait=True)).body
     await api.finish(created["id"])
     whole = await api.stream(created["urls"]["stream"])
-    events = parse(whole)
-    rest = parse(await api.stream(created["urls"]["stream"], {"Last-Event-ID": events[4][1]}))
+    events = parse_events(whole)
+    rest = parse_events(await api.stream(created["urls"]["stream"], {"Last-Event-ID": events[4][1]}))
     assert rest == events[5:]
-    assert parse(await api.stream(created["urls"]["stream"], {"Last-Event-ID": "1:1"})) == events
+    assert parse_events(await api.stream(created["urls"]["stream"], {"Last-Event-ID": "1:1"})) == events
 
 
 async def test_a_failure_is_an_error_event_and_then_done(api):
     """The data of the error is JSON with the detail."""
     created = (await api.create("acme/fail", {})).body
-    events = parse(await api.stream(created["urls"]["stream"]))
+    events = parse_events(await api.stream(created["urls"]["stream"]))
     assert [(event, data) for event, _, data in events[-2:]] == [
         ("error", '{"detail":"division by zero"}'),
         ("done", '{"reason":"error"}'),
@@ -117,9 +110,9 @@ async def test_a_cancel_ends_the_stream_with_its_reason(start):
     api = await start(speed=1)
     created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 1})).body
     reading = asyncio.create_task(api.stream(created["urls"]["stream"]))
-    await asyncio.sleep(0.05)
+    await until(lambda: api.simulator.requests.count(origin="delivery"))
     await api.post(f"/predictions/{created['id']}/cancel")
-    assert parse(await reading)[-1][2] == '{"reason":"canceled"}'
+    assert parse_events(await reading)[-1][2] == '{"reason":"canceled"}'
 
 
 async def test_an_idle_stream_times_out(start):
@@ -138,7 +131,7 @@ async def test_a_file_stream_has_its_own_url_format(api):
     path = created["urls"]["stream"].removeprefix(api.simulator.delivery_url)
     assert path.startswith("/v1/files/")
     assert len(path.removeprefix("/v1/files/")) == 4 + 1 + 52
-    events = parse(await api.stream(created["urls"]["stream"]))
+    events = parse_events(await api.stream(created["urls"]["stream"]))
     links = [data for event, _, data in events if event == "output"]
     assert len(links) == 2
     for link in links:
@@ -162,7 +155,7 @@ async def test_closing_does_not_wait_for_open_streams(start):
     created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 30})).body
     tasks = [asyncio.create_task(api.stream(created["urls"]["stream"])) for _ in range(5)]
     tasks.append(asyncio.create_task(api.create("acme/slow", {"duration": 100}, wait=True)))
-    await asyncio.sleep(0.1)
+    await until(lambda: len(api.simulator.requests) == 7)
     async with asyncio.timeout(2):
         await api.simulator.close()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,6 +1,5 @@
 """Webhooks: events, signatures, retries, duplicates and order."""
 
-import asyncio
 import json
 
 import pytest
@@ -8,7 +7,8 @@ from standardwebhooks.webhooks import Webhook
 
 from gateway.simulator import Fault
 from gateway.simulator.webhooks import sign
-from tests.support.simulated import Receiver, until
+from tests.support.polling import holds, until
+from tests.support.simulator_api import Receiver
 
 
 def test_signature_of_the_documentations_example():
@@ -84,8 +84,7 @@ async def test_redirects_are_not_followed(api):
         await api.create("replicate/hello-world", {"text": "x"}, **body)
         await until(lambda: receiver.received)
         await api.simulator.world.webhooks.drain()
-        await asyncio.sleep(0.1)
-    assert len(receiver.received) == 1
+        await holds(lambda: len(receiver.received) == 1)
 
 
 async def test_faults_duplicate_reorder_and_lose_webhooks(api):

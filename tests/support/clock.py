@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it."""
+"""A clock that a test advances."""
 
 import asyncio
 import heapq
@@ -12,13 +12,13 @@ _TURNS = 50
 
 
 async def settle() -> None:
-    """Let everything that can run without time passing run."""
+    """Run everything that can run without time passing."""
     for _ in range(_TURNS):
         await asyncio.sleep(0)
 
 
 class ManualClock:
-    """Time that passes only in `advance`; whoever sleeps is woken in the order of waking times."""
+    """A clock that moves only in `advance`; sleepers wake in the order of their times."""
 
     def __init__(self, now: float = START) -> None:
         self._began = now
@@ -31,11 +31,11 @@ class ManualClock:
         return self._began + self._passed
 
     def monotonic(self) -> float:
-        """Return the seconds since the test began, and a start of its own, as the machine's clock has."""
+        """Return the seconds since the test began, from a start of its own, as the machine's clock does."""
         return 1000.0 + self._passed
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until the test has let that much time pass."""
+        """Sleep until the test has advanced that much."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -45,11 +45,11 @@ class ManualClock:
 
     @property
     def sleeping(self) -> int:
-        """How many sleep."""
+        """The number of sleepers."""
         return sum(not sleeper.done() for _, _, sleeper in self._sleepers)
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass, waking each sleeper at its own time, and what it does next done before the next wakes."""
+        """Advance the time. Each sleeper wakes at its own time and runs as far as it can before the next wakes."""
         end = self._passed + seconds
         await settle()
         while self._sleepers and self._sleepers[0][0] <= end:

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gateway import cli
-from gateway.domain.records import Outcome
 from gateway.http import prefer
 from gateway.predictions import adoption
+from gateway.predictions.ports.sharing import Hit, Joined
 from gateway.store.objects.folder import FolderStore
 from gateway.store.sqlite import SQLiteStore
 from gateway.upstream.replicate import ReplicateClient
@@ -44,10 +44,10 @@ def _sent(ending: str) -> Callable[..., bool]:
 
 
 STEPS = {
-    "share": Step(SQLiteStore, "begin", lambda begin: not begin.may_lead),
-    "lead": Step(SQLiteStore, "begin", lambda begin: begin.may_lead),
-    "join": Step(SQLiteStore, "begin", given=lambda begun: begun.outcome is Outcome.JOINED),
-    "hit": Step(SQLiteStore, "begin", given=lambda begun: begun.outcome is Outcome.HIT),
+    "share": Step(SQLiteStore, "share"),
+    "start": Step(SQLiteStore, "start"),
+    "join": Step(SQLiteStore, "share", given=lambda outcome: isinstance(outcome, Joined)),
+    "hit": Step(SQLiteStore, "share", given=lambda outcome: isinstance(outcome, Hit)),
     "create": Step(ReplicateClient, "send", _sent("predictions.create")),
     "record": Step(SQLiteStore, "record_created"),
     "learn": Step(SQLiteStore, "learn_version"),

@@ -10,7 +10,6 @@ import itertools
 import os
 import random
 import secrets
-import socket
 import sqlite3
 import sys
 import time
@@ -29,6 +28,7 @@ from gateway.simulator.faults import Fault
 from gateway.simulator.models import schema
 from gateway.simulator.models.job import Job, Program
 from gateway.simulator.prediction import Prediction
+from tests.support.ports import free_port
 from tests.support.stack import start_upstream
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +84,10 @@ class Asked:
     """Seconds into the load at which it is asked."""
     cancel_after: float | None = None
     """Seconds after its answer at which the caller cancels."""
+    follows: "Asked | None" = None
+    """The caller whose end this one waits for before it asks, so as to hit its result."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the caller has its result, or an error."""
     ids: list[str] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     canceled: bool = False
@@ -123,9 +127,7 @@ class Matrix:
         self.keys = {team: new_key(secrets.token_bytes).key for team in TEAMS}
         self.asked: list[Asked] = []
         self.children = 0
-        with socket.socket() as finder:
-            finder.bind(("127.0.0.1", 0))
-            self.port = finder.getsockname()[1]
+        self.port = free_port()
         teams = "".join(
             f'[[teams]]\nname = "{team}"\nscopes = ["read", "predict"]\nconcurrent_predictions = 500\n'
             f'budget_usd_per_day = 1000\n[[teams.keys]]\nname = "default"\n'
@@ -190,7 +192,8 @@ class Matrix:
             killer = asyncio.create_task(self._kill_after(child, kill_after))
             died = asyncio.create_task(child.process.wait())
             everybody = asyncio.gather(*callers)
-            await asyncio.wait({died, everybody}, timeout=_LOAD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {died, everybody}
+            await asyncio.wait(ends, timeout=_LOAD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if not died.done() and everybody.done():
                 # What is left for the point to come by happens without callers: ends, cancels, searches.
                 await asyncio.wait({died}, timeout=1.5)
@@ -207,6 +210,14 @@ class Matrix:
 
     async def _call(self, session: aiohttp.ClientSession, asked: Asked) -> None:
         await asyncio.sleep(asked.after)
+        if asked.follows is not None:
+            await asked.follows.ended.wait()
+        try:
+            await self._create_and_poll(session, asked)
+        finally:
+            asked.ended.set()
+
+    async def _create_and_poll(self, session: aiohttp.ClientSession, asked: Asked) -> None:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             prediction_id = await self.create(session, asked)
             if prediction_id is None:
@@ -342,7 +353,8 @@ def orders_of(upstream: Simulator, mark: str, chaos: random.Random) -> list[Aske
             wait = {"Prefer": "wait=5"} if number % 2 else {}
             key = {"Idempotency-Key": f"{mark} {form} {number}"} if number < 2 else {}
             after = (0.0, 0.01, 0.03, 0.2, 0.7)[number] + chaos.random() * 0.02
-            ask(form, "burst", team="alpha", seed=7, headers=wait | key, after=after)
+            first = orders[-number] if number == 4 else None
+            ask(form, "burst", team="alpha", seed=7, headers=wait | key, after=after, follows=first)
         # One of two leaves; then both of two.
         ask(form, "one leaves", team="beta", seed=1, duration=0.5, cancel_after=0.05)
         ask(form, "one leaves", team="beta", seed=1, duration=0.5, after=0.02)

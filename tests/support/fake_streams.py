@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from gateway.errors import StoreUnavailable, UpstreamBroken
-from gateway.streams.ports import EventLogs, StreamObserver
+from gateway.streams.channel import Channel
+from gateway.streams.ports import EventLogs
 from gateway.streams.rules.event_log import order
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event
@@ -21,7 +22,7 @@ def output(number: int, data: str = "a") -> Event:
 
 
 class FakeStreams:
-    """A stream as upstream has it. It is as long as `said`, and open to more until it is told to break."""
+    """An upstream stream. It has the events of `said`, and stays open for more until a test breaks it."""
 
     def __init__(self) -> None:
         self.said: list[Event] = []
@@ -117,36 +118,10 @@ class FakeEventLogs:
         return [part for _, part in sorted(self.parts.get(run_id, {}).items())]
 
 
-class FakeStreamObserver:
-    """Notes what it is told."""
-
-    def __init__(self) -> None:
-        self.breaks: list[str] = []
-
-    def events_sent(self, size: int) -> None:
-        """Note bytes."""
-
-    def stream_ended(self, how: str) -> None:
-        """Note an end."""
-
-    def events_read(self, count: int) -> None:
-        """Note events that upstream has sent."""
-
-    def first_event(self, seconds: float) -> None:
-        """Note how long a caller waited."""
-
-    def stream_resumed(self, result: str) -> None:
-        """Note a stream that was taken up again."""
-
-    def upstream_interrupted(self, how: str) -> None:
-        """Note a break."""
-        self.breaks.append(how)
-
-
 class Listening:
     """A listener that takes all there is at each pump, as readers who are up to date do."""
 
-    def __init__(self, channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.heard = b""
         self.cursor = 0
@@ -160,7 +135,7 @@ class Listening:
             self.heard += data
         self.is_over = self.channel.is_complete
 
-    def look(self) -> None:
+    def check_canceled(self) -> None:
         """Nobody's prediction ends early here."""
 
 
@@ -176,5 +151,4 @@ BROKEN = UpstreamBroken("cut")
 
 if TYPE_CHECKING:
     _1: type[EventLogs] = FakeEventLogs
-    _2: type[StreamObserver] = FakeStreamObserver
     _3: type[Reader] = FakeStreams

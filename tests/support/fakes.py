@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from gateway.domain.bypass import BypassReason
 from gateway.domain.cursors import Cursor
 from gateway.domain.ledger import Settlement
-from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.records import Files, Keys, Versions
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import (
@@ -22,11 +20,16 @@ from gateway.domain.records import (
     PredictionView,
     Run,
     RunState,
-    Source,
     Status,
 )
+from gateway.domain.run_end import RunEnded
 from gateway.domain.upstream_response import Answer
-from gateway.errors import Conflict, GatewayError, StoreUnavailable
+from gateway.errors import Conflict, StoreUnavailable
+from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
+from tests.support.observer import RecordingObserver
+from tests.support.records import run_ended
+
+FakeObserver = RecordingObserver
 
 JSON: Mapping[str, str] = {"content-type": "application/json"}
 
@@ -98,42 +101,11 @@ class FakeUpstream:
         return await self._answer(Call(operation, "POST", path, "", content, {"Content-Type": content_type}))
 
 
-@dataclass
-class FakeObserver:
-    """Remembers what it was told."""
-
-    created: list[tuple[str, str, Source]] = field(default_factory=list)
-    finished: list[tuple[str, Status]] = field(default_factory=list)
-    polls: list[str] = field(default_factory=list)
-    bypasses: list[BypassReason] = field(default_factory=list)
-    cancels: list[str] = field(default_factory=list)
-
-    def prediction_created(self, team: str, target: str, source: Source) -> None:
-        """Note a prediction that was recorded."""
-        self.created.append((team, target, source))
-
-    def prediction_finished(self, team: str, status: Status) -> None:
-        """Note a prediction that has ended."""
-        self.finished.append((team, status))
-
-    def cache_bypassed(self, reason: BypassReason) -> None:
-        """Note a prediction that is not shared."""
-        self.bypasses.append(reason)
-
-    def canceled(self, result: str) -> None:
-        """Note a cancel."""
-        self.cancels.append(result)
-
-    def polled(self, served_by: str) -> None:
-        """Note a look at a prediction."""
-        self.polls.append(served_by)
-
-
 class FakeStore:
     """Keeps the promises of the ports in dictionaries. `trouble` is raised by every method while it is set."""
 
     def __init__(self) -> None:
-        self.trouble: GatewayError | None = None
+        self.trouble: Exception | None = None
         self.recent_failure: str | None = None
         self.calls: list[str] = []
         self.runs: dict[str, Run] = {}
@@ -142,7 +114,6 @@ class FakeStore:
         self.uploaded: dict[str, File] = {}
         self.versions: dict[str, str] = {}
         self.secrets: dict[str, bytes] = {}
-        self.leases: dict[str, tuple[str, float]] = {}
         self.settled: dict[str, Settlement | None] = {}
 
     def _note(self, name: str) -> None:
@@ -164,11 +135,18 @@ class FakeStore:
         """Answer, or not."""
         self._note("ping")
 
-    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> None:
-        """Turn an intent into a run."""
+    async def record_created(
+        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
+    ) -> PredictionView:
+        """Turn an intent into a run, and its placeholder into the starter."""
         self._note("record_created")
-        self.runs[run.id] = run
+        if (intent := self.runs.get(run.id)) is not None:
+            self.kept.pop(intent.leader_id, None)
+        run = self.runs[run.id] = replace(run, leader_id=prediction.id)
         self.kept[prediction.id] = prediction
+        if run.state is RunState.ENDED:
+            self.settled[run.id] = settlement
+        return PredictionView(prediction, run)
 
     async def discard_intent(self, run_id: str) -> None:
         """Forget an intent."""
@@ -185,18 +163,30 @@ class FakeStore:
         at: float,
         cache_until: float | None = None,
         settlement: Settlement | None = None,
-    ) -> Run | None:
+    ) -> AdvanceOutcome:
         """Move a run forward, or do nothing."""
         self._note("advance")
         run = self.runs.get(run_id)
         if run is None or run.state is RunState.ENDED or status.rank < run.status.rank:
-            return None
+            return Unchanged()
         run = replace(run, status=status, document=document, stream_url=stream_url or run.stream_url)
-        if status.is_terminal:
-            run = replace(run, state=RunState.ENDED, ended_at=at, cache_until=cache_until)
-            self.settled[run_id] = settlement
-        self.runs[run_id] = run
-        return run
+        if not status.is_terminal:
+            self.runs[run_id] = run
+            return Progressed(run)
+        self.runs[run_id] = replace(run, state=RunState.ENDED, ended_at=at, cache_until=cache_until)
+        self.settled[run_id] = settlement
+        return self._end(run_id)
+
+    async def ended_run(self, run_id: str) -> RunEnded | None:
+        """Find the end of a run."""
+        self._note("ended_run")
+        run = self.runs.get(run_id)
+        return self._end(run_id) if run is not None and run.state is RunState.ENDED else None
+
+    def _end(self, run_id: str) -> RunEnded:
+        run = self.runs[run_id]
+        settlement = self.settled.get(run_id) or Settlement(at=run.ended_at or run.intended_at)
+        return run_ended(run, *(p for p in self.kept.values() if p.run_id == run_id), settlement=settlement)
 
     async def run(self, run_id: str) -> Run | None:
         """Find a run."""
@@ -394,21 +384,6 @@ class FakeStore:
         self._note("secret")
         return self.secrets.setdefault(name, proposal)
 
-    async def acquire_lease(self, name: str, owner: str, now: float, until: float) -> bool:
-        """Take a lease."""
-        self._note("acquire_lease")
-        holder, end = self.leases.get(name, (owner, 0.0))
-        if holder != owner and end > now:
-            return False
-        self.leases[name] = (owner, until)
-        return True
-
-    async def release_lease(self, name: str, owner: str) -> None:
-        """Give a lease back."""
-        self._note("release_lease")
-        if self.leases.get(name, ("", 0.0))[0] == owner:
-            del self.leases[name]
-
 
 def free(run: Run, status: Status, document: bytes, now: float) -> Settlement:
     """Settle a run at no cost."""
@@ -423,4 +398,3 @@ if TYPE_CHECKING:
     _keys: type[Keys] = FakeStore
     _versions: type[Versions] = FakeStore
     _upstream: type[Upstream] = FakeUpstream
-    _observer: type[PredictionObserver] = FakeObserver

@@ -1,4 +1,4 @@
-"""The stack as fixtures. A conftest takes them by `from tests.support.fixtures import *`."""
+"""The stack as fixtures, for a conftest to import."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,13 +13,13 @@ __all__ = ["gateway", "upstream"]
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Simulator]:
-    """A simulator, twenty times as fast as life, with a fresh token."""
+    """A simulator at twenty times normal speed, with a fresh token."""
     async with start_upstream() as simulator:
         yield simulator
 
 
 @pytest.fixture
 async def gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[Stack]:
-    """A gateway before it, with the teams alpha and beta and an operator."""
+    """A gateway in front of it, with the teams alpha, beta and operator."""
     async with start_gateway(upstream, tmp_path) as stack:
         yield stack

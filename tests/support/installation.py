@@ -1,9 +1,8 @@
-"""A gateway as it is installed: a config, an environment, a port, and a program to be started, killed and started."""
+"""An installed gateway with a fixed port, for tests that kill and restart its process."""
 
 import asyncio
 import contextlib
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +13,8 @@ import aiohttp
 
 from gateway.access.rules.api_keys import new_key
 from gateway.simulator import Simulator
+from tests.support.polling import attempts
+from tests.support.ports import free_port
 from tests.support.tools import clean_environment
 
 _ROOT = Path(__file__).parents[2]
@@ -38,16 +39,9 @@ keys = [{{ name = "default", key_env = "KEY_{variable}" }}]
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @dataclass
 class Installation:
-    """A gateway as it is installed: a config, an environment, a port."""
+    """The config, environment and port of a gateway."""
 
     folder: Path
     origin: str
@@ -63,12 +57,11 @@ class Installation:
             )  # fmt: skip
         try:
             async with asyncio.timeout(10), aiohttp.ClientSession() as session:
-                while True:
+                async for _ in attempts():
                     assert process.returncode is None, (self.folder / "output.txt").read_text()[-2000:]
                     with contextlib.suppress(aiohttp.ClientError):
                         async with session.get(f"{self.origin}/healthz"):
                             break
-                    await asyncio.sleep(0.02)
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -85,7 +78,7 @@ class Installation:
 
 
 def install(upstream: Simulator, folder: Path, teams: Sequence[str], origins: Sequence[str] = ()) -> Installation:
-    """Write the config of a gateway before a simulator, with a key for each team. `origins` are the teams' pages."""
+    """Write the config of a gateway for a simulator, with a key for each team. `origins` are the teams'."""
     port, ops_port = free_port(), free_port()
     keys = {team: new_key(secrets.token_bytes).key for team in teams}
     text = _CONFIG.format(port=port, ops_port=ops_port, base_url=upstream.base_url, folder=folder)
@@ -98,3 +91,6 @@ def install(upstream: Simulator, folder: Path, teams: Sequence[str], origins: Se
         **{f"KEY_{team.upper()}": key for team, key in keys.items()},
     )
     return Installation(folder, f"http://127.0.0.1:{port}", keys, environ)
+
+
+TEAMS = ("alpha", "beta")

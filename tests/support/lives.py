@@ -10,25 +10,33 @@ from pathlib import Path
 from typing import Any
 
 from gateway.access.policy import Policy
-from gateway.domain.bypass import BypassReason
 from gateway.domain.ports.clock import Clock
-from gateway.domain.records import Source, Status
 from gateway.errors import StoreUnavailable
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.money.limit_queue import LimitQueue
 from gateway.money.pricing import Pricing
-from gateway.money.rules.pricing import PriceList
 from gateway.outputs.lifetime import ResultLifetime
 from gateway.predictions.create import CreateService
 from gateway.predictions.deadlines import Deadlines
+from gateway.predictions.events import Listener, PredictionEvents
+from gateway.predictions.in_flight import PendingCreates
+from gateway.predictions.joining import JoinService
+from gateway.predictions.new_records import NewRecords
 from gateway.predictions.queries import PredictionService
 from gateway.predictions.run_creator import RunCreator
+from gateway.predictions.run_identity import RunIdentities
+from gateway.predictions.run_recorder import RunRecorder
+from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
 from gateway.sharing.identity import IdentityService
 from gateway.sharing.rules.determinism import Policy as SharingPolicy
+from gateway.sharing.settings import SharingSettings
 from gateway.store.sqlite import SQLiteStore
 from tests.support.fake_upstream import FakeUpstream, Line
+from tests.support.live import money
+from tests.support.observer import RecordingObserver
 
 _READS = frozenset(
     {
@@ -37,6 +45,7 @@ _READS = frozenset(
         "predictions",
         "owns_upstream_id",
         "open_runs",
+        "ended_run",
         "run",
         "shared_run",
         "predictions_of",
@@ -100,31 +109,6 @@ class Gate:
             turn.set_result(None)
 
 
-class Observer:
-    """Counts nothing."""
-
-    def prediction_created(self, team: str, target: str, source: Source) -> None:
-        """Take note."""
-
-    def prediction_finished(self, team: str, status: Status) -> None:
-        """Take note."""
-
-    def cache_bypassed(self, reason: BypassReason) -> None:
-        """Take note."""
-
-    def canceled(self, result: str) -> None:
-        """Take note."""
-
-    def polled(self, served_by: str) -> None:
-        """Take note."""
-
-    def orphan_resolved(self, result: str) -> None:
-        """Take note."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_, **__: None
-
-
 class Life:
     """One process' worth of services."""
 
@@ -133,16 +117,19 @@ class Life:
         self.gate = Gate(self.store)
         self.line = Line(upstream)
         store: Any = self.gate
-        observer = Observer()
+        observer = RecordingObserver()
         versions = VersionMap(store, self.line)
         self.schemas = SchemaService(self.line, clock)
-        identities = IdentityService(self.schemas, versions, SharingPolicy(), share="team", ttl_seconds=3600.0)
+        sharing = LiveSettings(SharingSettings(policy=SharingPolicy(), share="team", ttl_seconds=3600.0))
+        identities = IdentityService(self.schemas, versions, sharing)
         lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=3600.0)
-        self.pricing = Pricing(PriceList(), observer)
+        self.pricing = Pricing(money(), observer)
+        events = PredictionEvents(clock, observer)
         self.tracker = Tracker(
             store,
             self.line,
             clock,
+            events,
             observer,
             requests_per_minute=3000.0,
             keep_until=lifetime.keep_until,
@@ -150,38 +137,43 @@ class Life:
         )
         secret = b"s" * 32
         self.predictions = PredictionService(
-            store, self.tracker, clock, observer, ticket_secret=secret, memory_bytes=1_000_000
+            store, self.tracker, clock, events, observer, ticket_secret=secret, memory_bytes=1_000_000
         )
-        self.tracker.when_ended(self.predictions.note_end)
+        events.add_ended_listener(Listener.PREDICTIONS, self.predictions.on_run_ended)
         self.deadlines = Deadlines(store, clock, self.predictions.expire)
-        self.run_creator = RunCreator(
+        settings = LiveSettings(
+            PredictionSettings(
+                adopt_wait_seconds=ADOPT_WAIT_SECONDS, ticket_ttl_seconds=86_400.0, memory_bytes=1_000_000
+            )
+        )
+        run_identities = RunIdentities(store, self.tracker, identities, versions, keep_until=lifetime.keep_until)
+        pending_creates = PendingCreates()
+        recorder = RunRecorder(
             store,
-            self.line,
             self.tracker,
-            identities,
-            versions,
+            run_identities,
             self.deadlines,
+            pending_creates,
             clock,
-            observer,
+            events,
             observer,
             ticket_secret=secret,
-            adopt_wait_seconds=ADOPT_WAIT_SECONDS,
             keep_until=lifetime.keep_until,
             settlement_of=self.pricing.settlement,
+        )
+        self.run_creator = RunCreator(
+            store, self.line, recorder, run_identities, pending_creates, clock, observer, settings
         )
         self.limit_queue = LimitQueue(store, clock, observer)
         self.creates = CreateService(
             store,
             self.run_creator,
-            self.tracker,
+            JoinService(store, self.tracker, self.run_creator, run_identities, clock, settings),
             Policy(versions, store, clock, "https://upstream.invalid/v1"),
             identities,
-            self.deadlines,
             clock,
             observer,
-            ticket_secret=secret,
-            ticket_ttl_seconds=86_400.0,
-            adopt_wait_seconds=ADOPT_WAIT_SECONDS,
+            records=NewRecords(clock, settings, ticket_secret=secret),
             pricing=self.pricing,
             limit_queue=self.limit_queue,
             money=observer,

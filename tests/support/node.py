@@ -1,4 +1,4 @@
-"""The npm clients: installed once from their lock file, and run as scripts that answer with one line of JSON."""
+"""The npm clients: installed once from their lock file, and run as scripts that print one line of JSON."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ _INSTALL_SECONDS = 300
 
 
 def install_clients() -> str | None:
-    """Install the npm clients if they are not there, or not those of the lock file. Return why they cannot be had."""
+    """Install the npm clients of the lock file if necessary. Return why that is impossible, or None."""
     npm = find_tool("npm")
     if npm is None:
         return "npm is not installed"
@@ -56,7 +56,7 @@ def node_22() -> Path:
 
 @dataclass(frozen=True)
 class Request:
-    """One request that a client made, as its own `fetch` saw it. `status` is 0 where there was no answer."""
+    """One request that a client made, as its own `fetch` saw it. `status` is 0 if there was no response."""
 
     method: str
     url: str
@@ -67,7 +67,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a script gave, or the error that it ended with, and every request that it made meanwhile."""
+    """A script's result or error, and every request that it made."""
 
     result: Any
     error: dict[str, Any] | None
@@ -83,7 +83,7 @@ class Outcome:
 
 
 class ScriptFailed(AssertionError):
-    """A script ended with something other than its line of JSON."""
+    """A script ended without its line of JSON."""
 
 
 async def run_script(
@@ -97,7 +97,7 @@ async def run_script(
     seconds: float = 60,
     **arguments: Any,
 ) -> Outcome:
-    """Run a scenario of a script in `tests/e2e/clients`. The key goes in by the environment, and must not come out."""
+    """Run a scenario of a script in `tests/e2e/clients`. Fail if the output contains the key."""
     process = await asyncio.create_subprocess_exec(
         str(node or require_tool("node")),
         str(CLIENTS / script),

@@ -12,8 +12,8 @@ from typing import Any
 from aiohttp import web
 
 from tests.support.node import run_script
+from tests.support.polling import until
 from tests.support.tools import clean_environment, require_tool
-from tests.support.upstream import until
 
 _PAGE = '<!doctype html><link rel="icon" href="data:,"><script type="module" src="/page.js"></script>'
 

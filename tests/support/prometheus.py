@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import re
-import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import yaml
 
+from tests.support.polling import attempts
+from tests.support.ports import free_port
 from tests.support.tools import clean_environment, require_tool
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ class Query:
     expr: str
 
     def asked(self) -> str:
-        """Return it as Grafana sends it, with everything chosen."""
+        """Return the expression as Grafana sends it, with every variable set to all."""
         text = self.expr.replace("$__rate_interval", RANGE).replace("$__range", RANGE)
         return re.sub(r"\$(team|target)\b", ".*", text)
 
@@ -43,7 +44,7 @@ class Query:
 
 
 def queries() -> Iterator[Query]:
-    """Go through all queries of all dashboards."""
+    """Yield all queries of all dashboards."""
     for name, path in DASHBOARDS.items():
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel.get("targets", ()):
@@ -51,14 +52,14 @@ def queries() -> Iterator[Query]:
 
 
 class Prometheus:
-    """One that runs."""
+    """A running Prometheus."""
 
     def __init__(self, origin: str, session: aiohttp.ClientSession) -> None:
         self._origin = origin
         self._session = session
 
     async def ask(self, what: str, **parameters: str) -> Any:
-        """Ask its API; an error of the query is a failure of the test."""
+        """Call its API; fail if the query is invalid."""
         async with self._session.get(f"{self._origin}/api/v1/{what}", params=parameters) as response:
             answer = json.loads(await response.read())
         assert answer["status"] == "success", f"{parameters}: {answer.get('error')}"
@@ -80,13 +81,14 @@ class Prometheus:
 
     async def until(self, expr: str, expected: float) -> None:
         """Wait until a query has this one value."""
-        while (await self.number(expr)) != expected:
-            await asyncio.sleep(SCRAPE_SECONDS / 5)
+        async for _ in attempts():
+            if await self.number(expr) == expected:
+                break
 
 
 @contextlib.asynccontextmanager
 async def start_prometheus(ops_url: str, folder: Path) -> AsyncIterator[Prometheus]:
-    """Scrape a gateway from now on, with the rules of the repository."""
+    """Start a Prometheus that scrapes a gateway, with the rules of the repository."""
     program = require_tool("prometheus")
     config = {
         "global": {
@@ -101,9 +103,7 @@ async def start_prometheus(ops_url: str, folder: Path) -> AsyncIterator[Promethe
     }
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(config))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with (folder / "prometheus.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             program,
@@ -126,10 +126,9 @@ async def start_prometheus(ops_url: str, folder: Path) -> AsyncIterator[Promethe
 
 
 async def _ready(process: asyncio.subprocess.Process, session: aiohttp.ClientSession, origin: str) -> None:
-    while process.returncode is None:
+    async for _ in attempts():
+        assert process.returncode is None, "Prometheus did not start"
         with contextlib.suppress(aiohttp.ClientConnectionError):
             async with session.get(f"{origin}/-/ready") as response:
                 if response.status == 200:
                     return
-        await asyncio.sleep(0.05)
-    raise AssertionError("Prometheus did not start")

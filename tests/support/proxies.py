@@ -12,7 +12,8 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.support.recipes import ROOT, blocks, replaced
+from tests.support.doc_blocks import ROOT, blocks, replaced
+from tests.support.polling import attempts
 from tests.support.tools import clean_environment, make_certificate, require_tool
 
 DOCUMENT = "docs/proxies.md"
@@ -132,14 +133,13 @@ async def _running(command: Sequence[str], proxy: Proxy) -> AsyncIterator[None]:
         )
     try:
         async with asyncio.timeout(_START_SECONDS), proxy.session() as session:
-            while True:
+            async for _ in attempts():
                 assert process.returncode is None, said.read_text()[-2000:]
                 # Traefik listens before it has read its routes and its certificate.
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"{proxy.url}/healthz") as answer:
                         if answer.status != HTTPStatus.NOT_FOUND:
                             break
-                await asyncio.sleep(0.02)
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -1,6 +1,6 @@
-"""PyPI `replicate` in both of its ways, synchronous and asynchronous, so that one test can drive either.
+"""PyPI `replicate`, synchronous and asynchronous, so that one test can drive either.
 
-The synchronous client runs in a thread: the gateway lives in the event loop of the test.
+The synchronous client runs in a thread: the gateway runs in the event loop of the test.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import replicate
+from replicate.client import Client
 from replicate.pagination import async_paginate, paginate
 
 
@@ -29,7 +29,7 @@ class Sent:
 
 
 class Recorder(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """A transport of httpx that writes down what passes."""
+    """An httpx transport that records requests."""
 
     def __init__(self, sent: list[Sent]) -> None:
         self._sent = sent
@@ -59,14 +59,14 @@ class Recorder(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
 @dataclass
 class Python:
-    """A client, and the way it is called: `await python.do(client.models, "get", "owner/name")`."""
+    """A client, called by `await python.do(client.models, "get", "owner/name")`."""
 
-    client: replicate.Client
+    client: Client
     is_async: bool
     sent: list[Sent] = field(default_factory=list)
 
     async def do(self, thing: Any, method: str, *args: Any, **more: Any) -> Any:
-        """Call a method of something, by its name in the synchronous client; an iterator is walked to its end."""
+        """Call a method by its name in the synchronous client; an iterator is read to its end."""
         if self.is_async:
             got = getattr(thing, f"async_{method}")(*args, **more)
             if asyncio.iscoroutine(got):
@@ -80,7 +80,7 @@ class Python:
         return await asyncio.to_thread(call)
 
     async def pages(self, namespace: Any) -> list[Any]:
-        """Walk over the pages of a list."""
+        """Return the pages of a list."""
         if self.is_async:
             return [page async for page in async_paginate(namespace.async_list)]
         return await asyncio.to_thread(lambda: list(paginate(namespace.list)))
@@ -102,6 +102,6 @@ class Python:
 def python_client(key: str, base_url: str, *, is_async: bool, **more: Any) -> Python:
     """Make a client that polls quickly."""
     sent: list[Sent] = []
-    client = replicate.Client(key, base_url=base_url, transport=Recorder(sent), **more)
+    client = Client(key, base_url=base_url, transport=Recorder(sent), **more)
     client.poll_interval = 0.02
     return Python(client, is_async, sent)

@@ -15,12 +15,12 @@ from typing import Any
 import aiohttp
 
 from gateway.simulator import Simulator
-from tests.support.installation import free_port
+from tests.support.doc_blocks import blocks, replaced
 from tests.support.node import run_script
 from tests.support.pages import Site, bundle_page
-from tests.support.recipes import blocks, replaced
+from tests.support.polling import attempts, until
+from tests.support.ports import free_port
 from tests.support.tools import clean_environment, require_tool
-from tests.support.upstream import until
 
 README = "README.md"
 RUN = "Run it against Replicate"
@@ -132,12 +132,11 @@ async def serving(gateway: ReadmeGateway) -> AsyncIterator[None]:
         )  # fmt: skip
     try:
         async with asyncio.timeout(_START_SECONDS), aiohttp.ClientSession() as session:
-            while True:
+            async for _ in attempts():
                 assert process.returncode is None, output.read_text()[-2000:]
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"{gateway.origin}/healthz"):
                         break
-                await asyncio.sleep(0.02)
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -173,7 +172,7 @@ async def release_when_read(gateway: ReadmeGateway, site: Site) -> None:
     """Wait until the run has ended and its stream has been read, then let the page go."""
     await until(lambda: gateway.upstream.predictions and gateway.upstream.predictions[0].terminal)
     async with aiohttp.ClientSession() as session:
-        while True:
+        async for _ in attempts():
             async with session.get(f"{gateway.ops_url}/metrics") as answer:
                 metrics = await answer.text()
             if (
@@ -181,5 +180,4 @@ async def release_when_read(gateway: ReadmeGateway, site: Site) -> None:
                 and 'sse_streams{side="downstream"} 0.0' in metrics
             ):
                 break
-            await asyncio.sleep(0.05)
     site.released.set()

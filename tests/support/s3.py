@@ -1,10 +1,9 @@
-"""An S3-compatible server for tests: moto's, in a process of its own."""
+"""An S3-compatible server for tests: moto's, in its own process."""
 
 import contextlib
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,21 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_port
+
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
 _PATIENCE = 30.0
 _NUMBERS = itertools.count()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def s3_server() -> Iterator[str]:
-    """Start a server on a free port of loopback; give its address. Nothing that it keeps outlives it."""
-    port = _free_port()
+    """Start a server on a free loopback port; yield its URL. Its data is lost when it ends."""
+    port = free_port()
     command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **CREDENTIALS}
@@ -44,7 +39,7 @@ def s3_server() -> Iterator[str]:
 
 
 def make_bucket(url: str, name: str) -> str:
-    """Make a bucket; give what `[outputs] url` is to say for a folder in it."""
+    """Make a bucket; return the `[outputs] url` of a folder in it."""
     with urllib.request.urlopen(urllib.request.Request(f"{url}/{name}", method="PUT"), timeout=10):
         return f"s3://{name}/copies?endpoint={url}&region=us-east-1"
 
@@ -58,19 +53,19 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
         except (urllib.error.URLError, OSError):
             if process.poll() is not None or time.monotonic() > end:
                 raise
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two attempts to reach a process that starts
 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """A server for all tests of this process; each makes a bucket of its own."""
+    """One server for all tests of this process; each test makes its own bucket."""
     with s3_server() as url:
         yield url
 
 
 @pytest.fixture(params=["folder", "bucket"])
 def outputs_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What `[outputs] url` says: a folder, then a bucket."""
+    """The `[outputs] url`: a folder, then a bucket."""
     if request.param == "folder":
         return str(tmp_path / "outputs")
     for name, value in CREDENTIALS.items():

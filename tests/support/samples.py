@@ -1,15 +1,14 @@
-"""Requests that fit the doors: one sample for every route, and short ways to make what they need."""
+"""A sample request for every route, and helpers that create predictions."""
 
-import asyncio
 import re
 from typing import Any
 
 from gateway.http.route import Route
-from gateway.runtime.clock import SystemClock
 from gateway.simulator import Simulator
+from tests.support.http_calls import Reply, ask
+from tests.support.polling import attempts
 from tests.support.stack import Stack
 from tests.support.upstream import version_of
-from tests.support.wire import Reply, ask
 
 UNKNOWN_ID = "z" * 26
 UNKNOWN_FILE = "N" * 48
@@ -19,21 +18,8 @@ HEX = "0123456789abcdef" * 4
 FORM = "multipart/form-data; boundary=frontier"
 
 
-class ShiftedClock(SystemClock):
-    """The system's time, moved on by the test."""
-
-    def __init__(self) -> None:
-        self.shift = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.shift
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.shift
-
-
 def fill(path: str, **values: str) -> str:
-    """Put values into a route's pattern, and samples where there are none."""
+    """Fill a route's pattern with values, or with samples where none is given."""
     samples = {
         "owner": "acme",
         "name": "storyteller",
@@ -66,7 +52,7 @@ def content(name: str = "a.txt", data: bytes = b"hello", content_type: str = "te
 
 
 def form(*parts: bytes) -> bytes:
-    """Close a form."""
+    """Join the parts of a form."""
     return b"".join(parts) + b"--frontier--\r\n"
 
 
@@ -76,7 +62,7 @@ def upload(data: bytes = b"hello", name: str = "a.txt") -> dict[str, Any]:
 
 
 def request_for(route: Route, upstream: Simulator, **values: str) -> tuple[str, str, dict[str, Any]]:
-    """Return method, path and body of a request for a route that works, as far as a sample can."""
+    """Return method, path and keyword arguments of a request that should succeed on a route."""
     version = values.pop("version", None) or version_of(upstream, "acme/storyteller")
     path = fill(route.path, version=version, **values)
     match route.name:
@@ -105,8 +91,8 @@ def request_for(route: Route, upstream: Simulator, **values: str) -> tuple[str, 
         case "search":
             return route.method, path + "?query=llama", {}
         case "trainings.create":
-            body = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
-            return route.method, path, {"json": body}
+            training = {"destination": "acme/painter", "input": {"train_data": "https://example.com/data.zip"}}
+            return route.method, path, {"json": training}
         case "files.create":
             return route.method, path, upload()
         case "gateway.tokens":
@@ -122,17 +108,16 @@ async def create(
     headers: dict[str, str] | None = None,
     **given: Any,
 ) -> Reply:
-    """Create a prediction of a model's newest version; the slow one takes long unless told otherwise."""
+    """Create a prediction of a model's newest version; `acme/slow` runs for ten minutes by default."""
     given = given or ({"duration": 600} if model == "acme/slow" else {"prompt": "hi"})
     body = {"version": version_of(stack.upstream, model), "input": given}
     return await ask(stack, "POST", "/v1/predictions", key=key, json=body, headers=headers or {})
 
 
-async def finished(stack: Stack, prediction_id: str, *, key: str = "alpha", seconds: float = 10) -> Any:
+async def finished(stack: Stack, prediction_id: str, *, key: str = "alpha") -> Any:
     """Poll a prediction to its end."""
-    async with asyncio.timeout(seconds):
-        while True:
-            body = (await ask(stack, "GET", f"/v1/predictions/{prediction_id}", key=key)).json
-            if body["status"] in ("succeeded", "failed", "canceled", "aborted"):
-                return body
-            await asyncio.sleep(0.02)
+    async for _ in attempts(pause=0.02):
+        body = (await ask(stack, "GET", f"/v1/predictions/{prediction_id}", key=key)).json
+        if body["status"] in ("succeeded", "failed", "canceled", "aborted"):
+            return body
+    raise AssertionError

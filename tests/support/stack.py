@@ -1,13 +1,13 @@
-"""A stack to test in: the simulator as upstream, and a gateway before it with two teams and an operator.
+"""The simulator as upstream, and a gateway in front of it with two teams and an operator.
 
-`start_upstream` and `start_gateway` are what everything else is made of; the fixtures `upstream` and `gateway` are they
-with nothing changed.
+The fixtures `upstream` and `gateway` are `start_upstream` and `start_gateway` with their defaults.
 """
 
 import contextlib
 import secrets
 import string
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import aiohttp
 
 from gateway.access.rules.api_keys import new_key
 from gateway.app import GatewayHandle, running
-from gateway.assembly.build import ReceiverNetwork
+from gateway.assembly.webhooks import ReceiverNetwork
 from gateway.config import Config, from_mapping
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.tracing import Tracer
@@ -35,21 +35,21 @@ _TEAMS: dict[str, dict[str, Any]] = {
 
 
 def new_token() -> str:
-    """Make a token for the account, unlike any other, so that it can be searched for afterwards."""
+    """Make a unique token for the account, so that tests can search for it."""
     return "r8_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(37))
 
 
 @contextlib.asynccontextmanager
 async def start_upstream(**settings: Any) -> AsyncIterator[Simulator]:
-    """Start a simulator that is quick and takes one fresh token. `settings` are those of `SimulatorSettings`."""
-    chosen = {"speed": QUICK, "tokens": (new_token(),)} | settings
+    """Start a fast simulator that accepts one fresh token. `settings` are those of `SimulatorSettings`."""
+    chosen: dict[str, Any] = {"speed": QUICK, "tokens": (new_token(),)} | settings
     async with Simulator(SimulatorSettings(**chosen)) as simulator:
         yield simulator
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A gateway that runs, and what is needed to call it. Keys go by their team, or `team.key` if not `default`."""
+    """A running gateway, and what is needed to call it. Keys are named by team, or `team.key` if not `default`."""
 
     running: GatewayHandle
     upstream: Simulator
@@ -59,7 +59,7 @@ class Stack:
 
     @property
     def base_url(self) -> str:
-        """The base for clients, with `/v1`."""
+        """The base URL for clients, with `/v1`."""
         return self.running.base_url
 
     @property
@@ -69,22 +69,22 @@ class Stack:
 
     @property
     def ops_url(self) -> str:
-        """Where metrics, dashboard and admin are."""
+        """The ops listener: metrics, dashboard and admin."""
         return self.running.ops_url
 
     def caller(self, key: str = "alpha", **headers: str) -> aiohttp.ClientSession:
-        """Return a session that calls with a team's key; to be closed by its user. Paths are below the origin."""
+        """Return a session with a team's key, which the caller closes. Paths are relative to the origin."""
         return aiohttp.ClientSession(self.origin, headers={"Authorization": f"Bearer {self.keys[key]}", **headers})
 
 
-def house_config(
+def stack_config(
     upstream: Simulator, folder: Path, keys: Mapping[str, str] | None = None, /, **overrides: Any
 ) -> tuple[Config, dict[str, str]]:
-    """Make the config of a stack and its keys.
+    """Return the config of a stack and its keys.
 
-    An override is a section by its name, merged over the stack's own; `teams` maps names to what a team has more or
-    other than the stack gives it. A team's `keys` are beside its key `default`, each given by name, without a secret:
-    fresh ones are made unless `keys` has them already.
+    An override is a section by its name, merged over the default one; `teams` maps names to settings that are merged
+    over the team's defaults. A team's `keys` are in addition to its key `default`, each given by name:
+    new secrets are made unless `keys` has them already.
     """
     known = dict(keys or {})
     environ = {"REPLICATE_API_TOKEN": upstream.token}
@@ -124,17 +124,18 @@ async def start_gateway(
     reread: Callable[[], Config] | None = None,
     **overrides: Any,
 ) -> AsyncIterator[Stack]:
-    """Start a gateway before a simulator, its store in `folder`. With the `keys` of one before, it takes its place.
+    """Start a gateway in front of a simulator, with its store in `folder`.
 
-    `reread` gives the config that a reload finds.
+    `keys` are those of an earlier gateway on the same folder, for restarts. `reread` returns the config that a reload
+    loads.
     """
-    config, known = house_config(upstream, folder, keys, **overrides)
+    config, known = stack_config(upstream, folder, keys, **overrides)
     async with running(config, clock=clock, receiver_network=network, tracer=tracer, reread=reread) as gateway:
         yield Stack(gateway, upstream, known, config, folder / "gateway.db")
 
 
 def _plain(value: Any) -> Any:
-    """Turn tuples into the lists that TOML would give."""
+    """Convert tuples to lists, as TOML has them."""
     match value:
         case dict():
             return {name: _plain(each) for name, each in value.items()}
@@ -142,3 +143,6 @@ def _plain(value: Any) -> Any:
             return [_plain(each) for each in value]
         case _:
             return value
+
+
+OpenGateway = Callable[..., AbstractAsyncContextManager[Stack]]

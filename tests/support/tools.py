@@ -1,4 +1,4 @@
-"""Programs outside of Python that a test needs: skipped over where they are absent, a failure where CI is set."""
+"""External programs that a test needs: the test is skipped where one is absent, and fails where CI is set."""
 
 import functools
 import os
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -16,7 +17,7 @@ _NAMES = {
 
 def find_tool(name: str) -> str | None:
     """Return the path of a program, under any of the names it goes by; None if it is not installed."""
-    # Servers are where only root looks, and what came as a package lies beside this Python.
+    # Servers are in /usr/sbin, and programs from packages are beside this Python.
     places = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", str(Path(sys.executable).parent)))
     return next((path for each in _NAMES.get(name, (name,)) if (path := shutil.which(each, path=places))), None)
 
@@ -29,22 +30,22 @@ def require_tool(name: str) -> str:
     return path
 
 
-def absent(reason: str) -> None:
-    """End the test because something it needs cannot be had: a skip for people, a failure for CI."""
+def absent(reason: str) -> NoReturn:
+    """End the test because something it needs is absent: a skip, or a failure with CI set."""
     if os.environ.get("CI"):
         pytest.fail(f"{reason}; with CI set nothing is skipped", pytrace=False)
     pytest.skip(reason)
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """Return an environment for a program: no proxies and none of our own tokens, only what it needs to start."""
+    """Return an environment without proxies and tokens, with only what a program needs to start."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     return kept | more
 
 
 @functools.cache
 def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate for 127.0.0.1 and its key, to be trusted by a client that is told so."""
+    """Make a certificate for 127.0.0.1 and its key."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(
         [

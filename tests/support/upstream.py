@@ -1,7 +1,4 @@
-"""Short ways to ask what the simulator has and has received."""
-
-import asyncio
-from collections.abc import Callable
+"""What the simulator has and has received."""
 
 from gateway.simulator import Simulator
 from tests.support.stack import Stack
@@ -17,17 +14,17 @@ def version_of(upstream: Simulator, ref: str) -> str:
 
 
 def creates(upstream: Simulator) -> int:
-    """Count the predictions that upstream was asked to create, in any of the three ways."""
+    """Count the creates that upstream received, on any of the three routes."""
     return upstream.requests.count(CREATES)
 
 
 def reads(upstream: Simulator) -> int:
-    """Count how often upstream was asked how a prediction or training fares."""
+    """Count the reads of single predictions and trainings that upstream received."""
     return upstream.requests.count("predictions.get") + upstream.requests.count("trainings.get")
 
 
 def assert_upstream_saw_no_key(stack: Stack) -> None:
-    """Fail if a key of the stack is in any request that the API received, or one came without the account's token."""
+    """Fail if a request to the API contained a caller's key or lacked the account's token."""
     for seen in stack.upstream.requests:
         if seen.origin != "api":
             continue
@@ -35,9 +32,3 @@ def assert_upstream_saw_no_key(stack: Stack) -> None:
         everything = "\n".join((seen.path, seen.query, seen.body, *seen.headers.values()))
         for name, key in stack.keys.items():
             assert key not in everything, f"the key of {name} was in a request for {seen.operation}"
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until something has come about, as long as the test has time."""
-    while not condition():
-        await asyncio.sleep(0.01)

@@ -6,33 +6,41 @@ python -m tests.support.write_load FILE PREFIX
 import asyncio
 import os
 import sys
+from typing import Any
 
-from gateway.domain.records import Begin, Idempotency, Outcome, Status
+from gateway.domain.records import Status
+from gateway.predictions.ports.sharing import Hit, Idempotency, Joined, Nothing, ShareOutcome, Started, StartOutcome
 from gateway.store.sqlite import SQLiteStore
-from tests.support.records import NOW, intent, key, live, prediction
+from tests.support.records import NOW, key, live, prediction, wish
 
 
 async def worker(store: SQLiteStore, prefix: str, name: str) -> None:
     for n in range(100_000):
         run_id, prediction_id = f"{name}r{n}", f"{name}p{n}"
         # All workers ask for the same at about the same time, and each asks twice.
-        begun = await store.begin(
-            Begin(
-                run=intent(run_id, fingerprint=f"{prefix}F{n // 2}"),
-                prediction=prediction(prediction_id, run_id),
-                now=NOW,
-                may_hit=True,
-                may_join=True,
-                idempotency=Idempotency(prediction_id, "body", NOW + 86400),
-            )
+        wished = wish(
+            f"{name}{n}",
+            fingerprint=f"{prefix}F{n // 2}",
+            idempotency=Idempotency(prediction_id, "body", NOW + 86400),
+            run={"id": run_id},
+            prediction_={"prediction_id": prediction_id, "run_id": run_id},
         )
-        assert begun.run is not None
-        say(begun.outcome, f"{prediction_id} {begun.run.id}")
-        if begun.outcome is Outcome.STARTED:
-            await lead(store, n, run_id, prediction_id)
-        elif begun.outcome is Outcome.JOINED and n % 7 == 0:
-            say("parting", prediction_id)
-            await store.detach(prediction_id)
+        outcome: ShareOutcome | StartOutcome = await wished.share(store)
+        if isinstance(outcome, Nothing):
+            outcome = await wished.start(store)
+        match outcome:
+            case Hit(view):
+                say("hit", f"{prediction_id} {view.run.id}")
+            case Joined(view):
+                say("joined", f"{prediction_id} {view.run.id}")
+                if n % 7 == 0:
+                    say("parting", prediction_id)
+                    await store.detach(prediction_id)
+            case Started():
+                say("started", f"{prediction_id} {run_id}")
+                await lead(store, n, run_id, prediction_id)
+            case other:
+                raise AssertionError(other)
         if n % 10 == 0:
             await store.add_key(key(f"{name}k{n}"))
             say("key", f"{name}k{n}")
@@ -50,7 +58,7 @@ async def lead(store: SQLiteStore, n: int, run_id: str, prediction_id: str) -> N
         await store.cancel(leader_id, NOW + n)
         say("canceled", f"{leader_id} {run_id}")
     if n % 3 == 1:
-        news = {"document": b"x" * n, "stream_url": None}
+        news: dict[str, Any] = {"document": b"x" * n, "stream_url": None}
         await store.advance(run_id, status=Status.PROCESSING, at=NOW, **news)
         await store.advance(run_id, status=Status.SUCCEEDED, at=NOW + n, cache_until=NOW + 10 * n + 99, **news)
         say("ended", f"{leader_id} {run_id}")

@@ -20,29 +20,29 @@ STATUS = {
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_every_error_has_its_status(kind):
-    """The table of errors is what callers program against."""
+    """Callers program against the table of errors."""
     error = kind() if kind in (Unprocessable, errors.NotFound, errors.OutputLost) else kind("So it is.")
     assert status_of(error) == STATUS[kind.__name__]
     assert error.title
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
-def test_the_drawn_tree_is_the_tree(kind):
-    """Whoever reads the docstring learns what is there, and what is answered."""
+def test_tree_in_the_docstring_is_the_tree(kind):
+    """The docstring shows every class and its status."""
     line = next((line for line in (errors.__doc__ or "").splitlines() if kind.__name__ in line.split()), "")
     assert line, f"{kind.__name__} is not drawn"
     status = STATUS[kind.__name__]
     assert f"({status})" in line or kind in (GatewayError, errors.UpstreamError)
 
 
-def test_an_error_carries_its_words():
-    """The detail is the sentence; a title of its own replaces the class's."""
+def test_error_carries_its_message():
+    """The detail is the sentence; an own title replaces the class's."""
     error = errors.RateLimited("Too many.", title="Slow down", retry_after=3)
     assert (error.detail, error.title, error.retry_after, str(error)) == ("Too many.", "Slow down", 3, "Too many.")
 
 
-def test_what_is_foreign_and_what_is_unknown_say_the_same():
-    """The two cannot be told apart."""
+def test_foreign_and_unknown_have_equal_errors():
+    """The two cannot be distinguished."""
     assert errors.NotFound().detail == "The requested resource could not be found."
 
 

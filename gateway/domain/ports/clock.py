@@ -1,10 +1,10 @@
-"""Time, as services read and sleep it."""
+"""The clock that services use, so that tests can replace it."""
 
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time, read and slept."""
+    """Reads the time and sleeps."""
 
     def now(self) -> float:
         """Return the time as seconds since the epoch."""
@@ -15,5 +15,5 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Sleep for `seconds`."""
         ...

@@ -1,4 +1,7 @@
-"""Those who count what happens."""
+"""Observers: services report what happens, and `gateway.metrics` counts it. One Protocol for each side of the gateway.
+
+Amounts are micro-dollars, sizes bytes.
+"""
 
 from typing import Final, Protocol
 
@@ -9,83 +12,207 @@ STORE_FAILURES: Final = ("full", "io", "access", "damaged", "lost")
 """Why a store fails for longer than a moment: disk full, disk errors, no permission, damaged data, file gone."""
 
 
-class UpstreamObserver(Protocol):
-    """Whoever counts the calls upstream."""
-
-    def upstream_answered(self, operation: str, outcome: str, seconds: float) -> None:
-        """Note one call and how it ended: a status, or the name of a failure; `seconds` from asking to the end."""
-        ...
-
-    def upstream_retried(self) -> None:
-        """Note a read that is repeated."""
-        ...
-
-
 class PredictionObserver(Protocol):
-    """Whoever counts predictions."""
+    """Counts predictions, the runs they share, and the results kept for later requests."""
 
     def prediction_created(self, team: str, target: str, source: Source) -> None:
-        """Note a prediction that was recorded, and how it was answered."""
+        """Count a prediction that was recorded, and how it was answered."""
         ...
 
-    def prediction_finished(self, team: str, status: Status) -> None:
-        """Note a prediction that has ended for its caller."""
+    def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
+        """Count predictions of a team that ended for their callers."""
         ...
 
     def cache_bypassed(self, reason: BypassReason) -> None:
-        """Note a prediction that is not shared, and why."""
+        """Count a prediction that is not shared."""
         ...
 
     def canceled(self, result: str) -> None:
-        """Note a cancel: one caller has `left` others, upstream was `asked`, or the prediction was `over` before."""
+        """Count a cancel: one caller has `left` others, upstream was `asked`, or the prediction was `over` before."""
         ...
 
     def polled(self, served_by: str) -> None:
-        """Note a look at a prediction: answered here (`gateway`), or sent on (`upstream`)."""
+        """Count a read of a prediction: answered here (`gateway`), or passed on (`upstream`)."""
         ...
 
-
-class UploadObserver(Protocol):
-    """Whoever counts uploads."""
-
-    def uploaded(self, result: str) -> None:
-        """Note one: `sent` upstream, `known` there already, or `refused` by it."""
+    def tracking_crashed(self, step: str) -> None:
+        """Count a defect while a run was followed, in its `poll`, `cancel` or `report`. The step is tried again."""
         ...
 
-
-class AdoptionObserver(Protocol):
-    """Whoever counts creates that were uncertain."""
+    def listener_failed(self, listener: str) -> None:
+        """Count a failed call of a listener, by a `gateway.predictions.events.Listener`."""
+        ...
 
     def orphan_resolved(self, result: str) -> None:
-        """Note what became of one: `adopted`, or `released`."""
+        """Count a create whose outcome was uncertain: `adopted`, or `released`."""
         ...
-
-
-class RunObserver(Protocol):
-    """Whoever measures runs."""
 
     def run_ended(self, target: str, queue_seconds: float | None, run_seconds: float | None) -> None:
-        """Note how long a run waited for its start, and how long it took, as far as is known."""
+        """Observe how long a run waited for its start and how long it took, as far as is known."""
         ...
 
-
-class CacheObserver(Protocol):
-    """Whoever counts the results that are kept for later requests."""
-
     def cache_kept(self, entries: int, size: int) -> None:
-        """Note how many there are, and their bytes."""
+        """Set the number of results that can answer later requests, and their size."""
         ...
 
     def cache_evicted(self, count: int) -> None:
-        """Note some that went for want of room."""
+        """Count results that were removed for want of room."""
         ...
 
 
-class StoreObserver(Protocol):
-    """Whoever measures the store."""
+class LimitObserver(Protocol):
+    """Counts money, budgets, rates and the account's queue. `lane` is `creates` or `requests`."""
+
+    def spent(self, team: str, microusd: int) -> None:
+        """Count the cost of a run."""
+        ...
+
+    def saved(self, team: str, reason: str, microusd: int) -> None:
+        """Count what was saved: by a `hit`, or because a run was `joined`."""
+        ...
+
+    def quota_refused(self, team: str, reason: str) -> None:
+        """Count a create that a limit refused. `reason` is `rate`, `concurrency`, `seconds` or `dollars`."""
+        ...
+
+    def charge_doubted(self, reason: str) -> None:
+        """Count a charge that may differ from upstream's; `reason` is a `gateway.money.rules.usage.Doubt`."""
+        ...
+
+    def budget(self, team: str, window: str, *, limit: int | None, spent: int, reserved: int) -> None:
+        """Set a team's budget of a `day` or `month`; `limit` is `None` where there is none."""
+        ...
+
+    def unsettled(self, count: int) -> None:
+        """Set the number of reservations older than an hour."""
+        ...
+
+    def reservation_stuck(self) -> None:
+        """Count a reservation that was freed because its run had ended or was gone."""
+        ...
+
+    def ledger_drift(self, count: int) -> None:
+        """Set the number of sums that differed from the ledger in the last comparison."""
+        ...
+
+    def permit_waited(self, lane: str, seconds: float) -> None:
+        """Observe the wait for a permit to call upstream."""
+        ...
+
+    def permit_refused(self, lane: str, reason: str) -> None:
+        """Count a call that got no permit: `timeout`, or `queue_full`."""
+        ...
+
+    def account_throttled(self, lane: str) -> None:
+        """Count a 429 of upstream."""
+        ...
+
+    def request_refused(self, of: str) -> None:
+        """Count a request over a rate; `of` is `team`, `key`, `user` or `address`."""
+        ...
+
+    def create_held(self, result: str, seconds: float) -> None:
+        """Count a create that was held: `admitted`, `refused`, or `full` when there was no room to hold it."""
+        ...
+
+
+class UpstreamObserver(Protocol):
+    """Counts calls upstream and event streams."""
+
+    def upstream_answered(self, operation: str, outcome: str, seconds: float) -> None:
+        """Count a call and its outcome: a status, or the name of a failure."""
+        ...
+
+    def upstream_retried(self) -> None:
+        """Count a read that is repeated."""
+        ...
+
+    def events_sent(self, size: int) -> None:
+        """Count bytes of events that were written to callers."""
+        ...
+
+    def events_read(self, count: int) -> None:
+        """Count events that upstream has sent."""
+        ...
+
+    def first_event(self, seconds: float) -> None:
+        """Observe how long a caller waited for the first event of its stream."""
+        ...
+
+    def stream_resumed(self, result: str) -> None:
+        """Count a stream that a caller resumed: `resumed` where it had been, or with events `lost`."""
+        ...
+
+    def stream_ended(self, how: str) -> None:
+        """Count the end of a caller's stream.
+
+        `done`: complete. `canceled`: the prediction ended for its caller before its run. `lost`: what the caller asked
+        for is no longer kept. `left`: the caller disconnected. `stalled`: the caller took nothing for too long.
+        `closing`: the gateway stops.
+        """
+        ...
+
+    def upstream_interrupted(self, how: str) -> None:
+        """Count an interruption of upstream's stream: to be `resumed`, or `finished` from the run's result."""
+        ...
+
+
+class DeliveryObserver(Protocol):
+    """Counts webhooks, uploads and stored outputs."""
+
+    def delivery_attempted(self, event: str, result: str) -> None:
+        """Count an attempt. `event`: `start`, `output`, `logs`, `completed`, `announcement`; `result`: a `Result`."""
+        ...
+
+    def delivery_dropped(self, reason: str) -> None:
+        """Count a webhook that will not be sent.
+
+        `full` (the queue's bound), `gave_up` (it is a dead letter now), `gone` (its records are).
+        """
+        ...
+
+    def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
+        """Set what the store keeps: webhooks that wait, the age of the oldest, and dead letters."""
+        ...
+
+    def uploaded(self, result: str) -> None:
+        """Count an upload: `sent` upstream, `known` there already, or `refused` by it."""
+        ...
+
+    def output_stored(self, size: int) -> None:
+        """Count a file that was copied."""
+        ...
+
+    def output_not_stored(self, reason: str) -> None:
+        """Count an attempt to copy a file that failed; `reason` is a `gateway.outputs.ports.CopyFailure`."""
+        ...
+
+    def outputs_gone(self, reason: str, count: int) -> None:
+        """Count objects that went (for `expired`: copies); `reason` is a `gateway.outputs.ports.RemovalReason`."""
+        ...
+
+    def outputs_deleted(self, count: int) -> None:
+        """Count objects whose bytes were deleted: those that went, and those that no prediction needs any more."""
+        ...
+
+    def outputs_held(self, objects: int, size: int) -> None:
+        """Set the number of objects in the output store, and their size."""
+        ...
+
+    def output_served(self, size: int) -> None:
+        """Count bytes of copies that were sent to callers."""
+        ...
+
+
+class OperationsObserver(Protocol):
+    """Counts what operators watch: the store, and reloads of the config."""
 
     def store_answered(self, lane: str, result: str, seconds: float) -> None:
-        """Note one step, a `read` or a `write`: it was `done`, has `failed`, or its answer came too `late`."""
+        """Observe a `read` or `write` of the store: `done`, `failed`, or with its answer too `late`."""
+        ...
+
+    def config_reloaded(self, result: str, at: float) -> None:
+        """Count a reload: `taken`, or `refused`. `at` is its epoch time."""
         ...
 
     def store_failed(self, lane: str, kind: str) -> None:

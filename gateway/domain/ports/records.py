@@ -1,4 +1,4 @@
-"""What is kept beside predictions: keys, files, versions, secrets, leases."""
+"""What is kept beside predictions: keys, files, versions, secrets."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,50 +8,50 @@ from gateway.domain.records import File, Key, Page
 
 
 class Keys(Protocol):
-    """Keys issued at run time. Those of the config are not in here."""
+    """API keys that are created at run time. Keys of the config are not stored."""
 
     async def add_key(self, key: Key) -> None:
         """Add a key. Durable.
 
-        Raises `gateway.errors.Conflict` if the id, or an unrevoked key of that team and name, exists already; an
-        expired one still holds its name.
+        Raise `Conflict` if the id exists, or if the team has a key with this name that is not revoked. An expired key
+        still occupies its name.
         """
         ...
 
     async def key(self, key_id: str) -> Key | None:
-        """Find a key, whether or not it is still valid."""
+        """Return a key by its id, valid or not; `None` if it is unknown."""
         ...
 
     async def keys(self, team: str | None = None) -> list[Key]:
-        """List keys by team and creation."""
+        """List the keys of one team or of all, by team and creation time."""
         ...
 
     async def revoke_key(self, key_id: str, at: float) -> Key | None:
-        """Revoke a key from `at` on. Durable. An earlier revocation stays. `None` for an unknown id."""
+        """Revoke a key from `at` on. Durable. An earlier revocation stays. Return the key; `None` if it is unknown."""
         ...
 
     async def rotate_key(self, key_id: str, successor: Key, expires_at: float) -> Key | None:
-        """Add `successor` and let the old key end at `expires_at` (or earlier, if it would anyway), in one step.
+        """Add `successor` and set the old key's expiry to `expires_at`, unless it expires earlier. Durable. Atomic.
 
-        Durable. Return the old key as it is then; `None`, with nothing added, if it is unknown or revoked. Raises
-        `gateway.errors.Conflict` if the successor's id, or a name of its own, is taken.
+        Return the updated old key; `None`, with nothing added, if it is unknown or revoked. Raise `Conflict` if the
+        successor's id exists, or if its name differs from the old key's and is taken.
         """
         ...
 
 
 class Files(Protocol):
-    """Files that teams uploaded."""
+    """Records of files that teams uploaded."""
 
     async def add_file(self, file: File) -> None:
-        """Remember a file. Kept. A known id keeps its first record."""
+        """Add a file. Kept. If the id exists, nothing changes."""
         ...
 
     async def file(self, file_id: str) -> File | None:
-        """Find a file, of whatever team."""
+        """Return a file by its id, of any team."""
         ...
 
     async def files_among(self, file_ids: Sequence[str]) -> list[File]:
-        """Find those of the ids that are known, of whatever team, in one look."""
+        """Return the known files with these ids, of any team, in one query."""
         ...
 
     async def files(self, *, team: str | None, limit: int, now: float, position: Cursor | None = None) -> Page:
@@ -59,65 +59,52 @@ class Files(Protocol):
         ...
 
     async def has_file_of_size(self, team: str, smallest: int, largest: int, kept_at: float) -> bool:
-        """Say whether a team has a file of `smallest` to `largest` bytes that expires after `kept_at`."""
+        """Return whether a team has a file of `smallest` to `largest` bytes that expires after `kept_at`."""
         ...
 
     async def files_of_content(self, team: str, sha256: str, kept_at: float, limit: int = 10) -> list[File]:
-        """Find a team's files of these bytes that expire after `kept_at`, those that live longest first."""
+        """Return a team's files with these bytes that expire after `kept_at`, the latest expiry first."""
         ...
 
     async def count_of_upstream_file(self, upstream_id: str) -> int:
-        """Count the files, of whatever team, that stand for one of upstream's."""
+        """Count the records, of any team, that use an upstream file."""
         ...
 
     async def delete_file(self, file_id: str) -> None:
-        """Forget a file."""
+        """Delete a file's record."""
         ...
 
     async def delete_expired_files(self, before: float, limit: int) -> int:
-        """Forget at most `limit` files that expired before that; return how many."""
+        """Delete at most `limit` records of files that expired before a time; return how many."""
         ...
 
 
 class Versions(Protocol):
-    """The lasting map from a version id to its model."""
+    """The stored map from version ids to models."""
 
     async def learn_version(self, version: str, model: str) -> None:
-        """Remember that `version` (64 hex) is one of `model` (`owner/name`). Kept. The first word stands."""
+        """Record that `version` (64 hex digits) belongs to `model` (`owner/name`). Kept. The first record stays."""
         ...
 
     async def model_of(self, version: str) -> str | None:
-        """Name the model of a version, if it is known."""
+        """Return the model of a version; `None` if it is unknown."""
         ...
 
 
 class Secrets(Protocol):
-    """Secrets that the gateway makes for itself: for tickets, browser tokens, webhook signatures."""
+    """Secrets that the gateway generates: for tickets, browser tokens and webhook signatures."""
 
     async def secret(self, name: str, proposal: bytes) -> bytes:
-        """Return the secret of that name; the first call's `proposal` becomes it, whoever calls. Durable."""
+        """Return the secret of a name. If there is none, `proposal` becomes it. Durable. Atomic."""
         ...
 
     async def rotate_secret(self, name: str, successor: bytes, now: float, until: float) -> int:
-        """Let `successor` be the secret of that name, and the one before it be in use beside it until then. Durable.
+        """Make `successor` the secret of a name; the previous one stays in use until `until`. Durable. Atomic.
 
-        One step. Earlier secrets whose time is not over stay in use as well. Return how many are in use now, the
-        successor included.
+        Earlier secrets that have not expired stay in use too. Return how many are in use, including the successor.
         """
         ...
 
     async def secrets_in_use(self, name: str, now: float) -> list[bytes]:
-        """Return the secret of a name, then those before it whose time is not over, newest first; none if it is new."""
-        ...
-
-
-class Leases(Protocol):
-    """Ownership of some work by one process, with an end. Times are the caller's; owners must share a clock."""
-
-    async def acquire_lease(self, name: str, owner: str, now: float, until: float) -> bool:
-        """Take or renew a lease: true if it was free, had ended by `now`, or is `owner`'s already. One step. Kept."""
-        ...
-
-    async def release_lease(self, name: str, owner: str) -> None:
-        """Give a lease back, if it is `owner`'s."""
+        """Return the secret of a name and its predecessors that have not expired, newest first; empty if unknown."""
         ...

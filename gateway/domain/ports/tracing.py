@@ -1,7 +1,7 @@
-"""Whoever keeps traces: spans of requests, of what they come to, and of the calls upstream that they cause.
+"""Tracing: spans of requests, their steps and the calls upstream that they cause.
 
-Attributes are from closed sets (routes, statuses, teams, results); no id of a prediction, no address and no input is
-ever one. `NoTracer` is for those who want none: it does nothing, and costs as much.
+Attribute values are from closed sets (routes, statuses, teams, results). Prediction ids, addresses and inputs are never
+attributes. `NoTracer` does nothing, for gateways without tracing.
 """
 
 from collections.abc import Mapping
@@ -10,45 +10,45 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 
 class Span(Protocol):
-    """Something that takes time."""
+    """A span of a request or a step."""
 
     trace_id: str | None
-    """The trace that it belongs to."""
+    """The id of its trace; `None` if it is not recorded."""
 
     def end_as(self, name: str, attributes: Mapping[str, str | int]) -> None:
-        """Say what it was, now that this is known."""
+        """Set the final name and the attributes."""
         ...
 
 
 class Call(Protocol):
-    """A call upstream."""
+    """The span of a call upstream."""
 
     headers: Mapping[str, str]
-    """What to send along, so that whoever is called can belong to the trace."""
+    """Headers to send, which propagate the trace."""
 
     def ended(self, outcome: str) -> None:
-        """Say that it is over: with a status, or with the name of a failure."""
+        """End the span with a status or the name of a failure."""
         ...
 
 
 class Tracer(Protocol):
-    """Opens spans. Each ends with its context; within it, those opened next are its children."""
+    """Opens spans. A span ends with its context. Spans opened within the context are its children."""
 
     def request(self, method: str, traceparent: str | None, tracestate: str | None) -> AbstractContextManager[Span]:
-        """Open the span of a request that came in, below the span that its headers name."""
+        """Open the span of an incoming request, as a child of the span that its headers name."""
         ...
 
     def step(self, name: str) -> AbstractContextManager[Span]:
-        """Open a span below the current one."""
+        """Open a child span of the current one."""
         ...
 
     def call(self, operation: str, method: str) -> Call:
-        """Open the span of a call upstream. Calls on nobody's behalf, such as the tracker's looks, have none."""
+        """Open the span of a call upstream. Calls outside a request, such as the tracker's polls, are not recorded."""
         ...
 
 
 class NoSpan:
-    """A span, or a call, that nobody keeps."""
+    """A span, or a call, that is not recorded."""
 
     trace_id: str | None = None
     headers: Mapping[str, str] = {}
@@ -65,7 +65,7 @@ _NOTHING: Final = nullcontext(NO_SPAN)
 
 
 class NoTracer:
-    """Keeps no traces."""
+    """Records nothing."""
 
     def request(self, method: str, traceparent: str | None, tracestate: str | None) -> AbstractContextManager[Span]:
         """Open nothing."""

@@ -1,4 +1,4 @@
-"""Replicate's API, as services call it."""
+"""Replicate's API as services call it."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
@@ -7,7 +7,7 @@ from gateway.domain.upstream_response import Answer
 
 
 class Upstream(Protocol):
-    """Replicate's API, with the account's token. See `gateway.upstream.replicate` for what is raised when."""
+    """Replicate's API, called with the account's token. `gateway.upstream.replicate` documents the errors raised."""
 
     async def read(
         self,
@@ -19,7 +19,7 @@ class Upstream(Protocol):
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Ask for something; repeated where that is safe."""
+        """Send a request that changes nothing. Retried after transient errors."""
         ...
 
     async def send(
@@ -31,9 +31,9 @@ class Upstream(Protocol):
         *,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Change something; sent once."""
+        """Send a request that changes something. Never retried."""
         ...
 
     async def upload(self, operation: str, path: str, body: AsyncIterator[bytes], content_type: str) -> Answer:
-        """Send a body as it comes in."""
+        """Send a streamed body. Never retried."""
         ...

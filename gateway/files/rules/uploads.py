@@ -1,9 +1,7 @@
-"""Equal uploads: when a file that upstream has can stand for one that is being uploaded.
+"""Decide when an upload can reuse a file that upstream already has (docs/architecture.md, Files and outputs).
 
-See docs/architecture.md, Files and outputs.
-
-Bytes alone do not decide. A model is told a file's type, and may go by the end of its name, so these must be equal too.
-The rest of the name may differ: the JavaScript client names a blob after the time of day.
+Equal bytes are not enough. A model sees the file's content type and can depend on its name's extension, so these must
+be equal too. The rest of the name can differ: the JavaScript client names a blob after the time of day.
 """
 
 import posixpath
@@ -18,29 +16,29 @@ from gateway.domain.surrogates import split
 
 OCTETS = "application/octet-stream"
 LEAST_LIFE_SECONDS = 3600.0
-"""A file stands for another only while upstream keeps it that long: runs that read it may have to queue."""
+"""Minimum remaining lifetime of a file that is reused: the runs that read it can be queued for a while."""
 FRAME_BYTES = 8192
-"""By how much a form with one file may be larger than the file: heads, a name, a little metadata."""
+"""Maximum size of a form with one file beyond the file itself: part headers, name, a little metadata."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Described(msgspec.Struct, frozen=True):
-    """What an upload says of its file beside the bytes."""
+    """What an upload states about its file, besides the bytes."""
 
     name: str
     content_type: str
     metadata: bytes | None
-    """A JSON object; `None` if it was given in a form that only upstream reads."""
+    """A JSON object; `None` if it was given in a form that only upstream can interpret."""
 
 
 _decode_text = msgspec.json.Decoder(str).decode
 
 
 def metadata_of(fields: Mapping[str, bytes]) -> bytes | None:
-    """Return the metadata among a form's other fields, `None` if they say more than an object of metadata.
+    """Return the metadata among a form's fields; `None` if the form has other fields or the metadata is no JSON object.
 
-    A client may spell the object's members as fields of their own; what they come to, upstream says.
+    Clients can send the members of the object as separate form fields. Only upstream knows how it combines those.
     """
     metadata = fields.get("metadata", b"{}")
     if fields.keys() - {"metadata"}:
@@ -52,8 +50,8 @@ def metadata_of(fields: Mapping[str, bytes]) -> bytes | None:
     return metadata
 
 
-def can_stand_for(file: File, described: Described) -> bool:
-    """Say whether a file of equal bytes can stand for what was described."""
+def can_reuse(file: File, described: Described) -> bool:
+    """Return whether an upload can reuse a file with equal bytes."""
     if described.metadata is None:
         return False
     try:
@@ -65,7 +63,7 @@ def can_stand_for(file: File, described: Described) -> bool:
 
 
 def another(file: File, described: Described, file_id: str, key_id: str, now: float) -> File:
-    """Return a file of its own that stands for what `file` stands for. It ends when upstream's does."""
+    """Return a new file record for the same upstream file as `file`. It expires when the upstream file does."""
     fields = split(file.document)
     fields["id"] = Raw(_encode(file_id))
     fields["name"] = Raw(_encode(described.name))
@@ -75,7 +73,7 @@ def another(file: File, described: Described, file_id: str, key_id: str, now: fl
 
 
 def sizes(length: int | None) -> tuple[int, int]:
-    """Return the smallest and largest file that a form of `length` bytes may hold; of unknown length, any."""
+    """Return the minimum and maximum size of the file in a form of `length` bytes; any size if `None`."""
     return (max(0, length - FRAME_BYTES), length) if length is not None else (0, 2**62)
 
 

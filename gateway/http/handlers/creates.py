@@ -97,7 +97,7 @@ async def _create(
 
 def read_create(request: web.Request, body: bytes, form: BodyForm) -> CreateBody:
     """Parse the body of a create. Raise `BadRequest`, or `Unprocessable` with the invalid fields."""
-    settings = request.app[SETTINGS].now
+    settings = request.app[SETTINGS].value
     return parse_create(
         body,
         form,

@@ -29,7 +29,7 @@ async def create_file(request: web.Request) -> web.Response:
     clock = request.app[CLOCK]
     started = clock.monotonic()
     try:
-        async with asyncio.timeout(request.app[SETTINGS].now.upload_seconds):
+        async with asyncio.timeout(request.app[SETTINGS].value.upload_seconds):
             file, answer = await request.app[UPLOADS].upload(request[CALLER], upload)
     except TimeoutError as exc:
         raise BadRequest("The upload was not complete in time.") from exc

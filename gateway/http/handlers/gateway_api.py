@@ -1,4 +1,4 @@
-"""The gateway's own routes: browser tokens, estimates, usage, limits, webhook secret, upstream webhooks, probes."""
+"""The gateway's own routes: tokens, estimates, explain, usage, limits, webhook secret, upstream webhooks, probes."""
 
 import msgspec
 from aiohttp import web
@@ -15,7 +15,8 @@ from gateway.http.handlers.creates import read_create, read_directives
 from gateway.http.keys import (
     CALLER,
     CLOCK,
-    CREATES,
+    ESTIMATES,
+    EXPLAIN,
     HEALTH,
     TOKENS,
     UPSTREAM_LIMITER,
@@ -68,7 +69,7 @@ async def estimate(request: web.Request) -> web.Response:
         own_origins=base_url.own_origins(request),
         directives=directives,
     )
-    result = await request.app[CREATES].estimate(request[CALLER], command)
+    result = await request.app[ESTIMATES].estimate(request[CALLER], command)
     answer = msgspec.to_builtins(result)
     microusd = answer.pop("microusd")
     answer |= {"estimate_usd": None if microusd is None else money.usd(microusd), "estimate_microusd": microusd}
@@ -153,3 +154,9 @@ async def readyz(request: web.Request) -> web.Response:
     status = 200 if report.ready else 503
     body = msgspec.json.encode({"status": report.status, "checks": report.checks})
     return web.Response(status=status, body=body, content_type=_JSON)
+
+
+async def explain_prediction(request: web.Request) -> web.Response:
+    """Handle `GET /gateway/explain/{id}`, for predictions and trainings of the caller's team."""
+    answer = await request.app[EXPLAIN].explain(request[CALLER], request.match_info["id"])
+    return web.Response(body=msgspec.json.encode(answer), content_type=_JSON)

@@ -12,8 +12,10 @@ from gateway.http import base_url
 from gateway.http.keys import CLOCK
 from gateway.http.response_body import ClientDisconnected, send
 from gateway.http.sse.connection import HEADERS
+from gateway.runtime.live import LiveSettings
 from gateway.streams.rules import probe
 from gateway.streams.rules.probe import Hello
+from gateway.streams.settings import StreamSettings
 
 MAX_PROBES: Final = 8
 """Most probe streams open at once. They need no key, so they do not count as other streams. One check opens one."""
@@ -27,8 +29,8 @@ _MAX_ID: Final = 100
 class Probes:
     """Tracks open probe streams, limits their number, and closes them at shutdown."""
 
-    def __init__(self, *, heartbeat_seconds: float) -> None:
-        self.heartbeat_seconds = heartbeat_seconds
+    def __init__(self, settings: LiveSettings[StreamSettings]) -> None:
+        self._settings = settings
         self._tasks: set[asyncio.Task[object]] = set()
         self.closing = False
 
@@ -46,6 +48,11 @@ class Probes:
             yield
         finally:
             self._tasks.discard(task)
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """Longest silence on a stream."""
+        return self._settings.value.heartbeat_seconds
 
     @property
     def open(self) -> int:

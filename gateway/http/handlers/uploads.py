@@ -38,7 +38,7 @@ def open_upload(request: web.Request) -> Upload:
     check_coding(request)
     if request.content_type != "multipart/form-data":
         raise UnsupportedMedia("The body must be multipart/form-data with a part named 'content'.")
-    settings = request.app[SETTINGS].now
+    settings = request.app[SETTINGS].value
     max_length = settings.max_upload_bytes + _MAX_FIELD * _MAX_PARTS
     if (request.content_length or 0) > max_length:
         raise _too_large()

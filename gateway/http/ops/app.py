@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler
 from gateway.errors import GatewayError, Unauthenticated
 from gateway.http import errors
 from gateway.http.handlers import gateway_api
-from gateway.http.keys import CLOCK, METRICS, SETTINGS, STORE
+from gateway.http.keys import ACCESS, CLOCK, METRICS, STORE
 from gateway.http.ops import config_state, dashboard
 from gateway.http.ops.token import is_ops_token
 
@@ -63,7 +63,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _check_token(request: web.Request) -> None:
-    if request.app[SETTINGS].now.ops_token is None or request.path in _OPEN or dashboard.is_dashboard(request):
+    if request.app[ACCESS].value.ops_token is None or request.path in _OPEN or dashboard.is_dashboard(request):
         return
     given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
     if not is_ops_token(request, given):

@@ -18,7 +18,7 @@ from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
 from gateway.errors import BadRequest, Forbidden, NotFound, RateLimited, StoreUnavailable, Unauthenticated
 from gateway.http import base_url, errors
-from gateway.http.keys import AUTHENTICATOR, CLOCK, DASHBOARD, METRICS, SESSIONS, SETTINGS
+from gateway.http.keys import ACCESS, AUTHENTICATOR, CLOCK, DASHBOARD, METRICS, SESSIONS
 from gateway.http.ops.dashboard_streams import OPEN_PAGES
 from gateway.http.ops.token import is_ops_token
 from gateway.http.response_body import ClientDisconnected, abort, send
@@ -97,7 +97,7 @@ async def show_sign_in(request: web.Request) -> web.Response:
     renderer = _renderer(request)
     if renderer is None:
         return _not_installed(request)
-    if request.app[SETTINGS].now.ops_token is None:
+    if request.app[ACCESS].value.ops_token is None:
         return _redirect(PATH)
     return _html(renderer.sign_in())
 
@@ -206,7 +206,7 @@ async def _viewer(request: web.Request) -> Caller | None:
         if is_ops_token(request, authorization.removeprefix("Bearer ").strip()):
             return None
         return await _authenticate_key(request, authorization)
-    if request.app[SETTINGS].now.ops_token is None:
+    if request.app[ACCESS].value.ops_token is None:
         _check_host(request)
         return None
     cookie = request.cookies.get(COOKIE)

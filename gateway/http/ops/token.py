@@ -4,10 +4,10 @@ import hmac
 
 from aiohttp import web
 
-from gateway.http.keys import SETTINGS
+from gateway.http.keys import ACCESS
 
 
 def is_ops_token(request: web.Request, given: str) -> bool:
     """Return whether `given` is the operators' token, compared in constant time. False if none is configured."""
-    token = request.app[SETTINGS].now.ops_token
+    token = request.app[ACCESS].value.ops_token
     return token is not None and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())

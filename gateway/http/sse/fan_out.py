@@ -8,9 +8,9 @@ written to every reader, without a queue, a task or a wake-up per reader. The lo
 import asyncio
 from collections.abc import Callable
 
+from gateway.domain.ports.observers import UpstreamObserver
 from gateway.http.sse.connection import Block, Reader
 from gateway.streams.channel import Channel
-from gateway.streams.ports import StreamObserver
 from gateway.streams.rules.event_log import EventLog
 
 BLOCK_BYTES = 32 * 1024
@@ -21,7 +21,7 @@ WRITES_PER_YIELD = 200
 class FanOut:
     """Writes a channel's events to its readers. Registers as the channel's listener while it has any."""
 
-    def __init__(self, channel: Channel, observer: StreamObserver) -> None:
+    def __init__(self, channel: Channel, observer: UpstreamObserver) -> None:
         self._channel = channel
         self._observer = observer
         self._readers: dict[Reader, Callable[[], float | None]] = {}

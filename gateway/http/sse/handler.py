@@ -17,6 +17,7 @@ from functools import partial
 from aiohttp import web
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.records import PredictionView
 from gateway.errors import NotFound
 from gateway.http import base_url, request_limits
@@ -37,7 +38,6 @@ from gateway.http.sse.connection import Block, Reader
 from gateway.http.sse.fan_out import BLOCK_BYTES
 from gateway.http.sse.registry import OPEN_STREAMS
 from gateway.streams.channel import Channel
-from gateway.streams.ports import StreamObserver
 from gateway.streams.rules import replay, resume
 from gateway.streams.rules.resume import Complete, Gap, NotYet, ResumeAt
 
@@ -53,7 +53,7 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
     """Handle `GET /v1/streams/{ticket}` and `GET /v1/files/{ticket}`."""
     view = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], base_url.page_of(request))
     request[VIEW], team = view, view.prediction.team
-    request[STREAM_ORIGINS] = request.app[SETTINGS].now.team_origins.get(team, ())
+    request[STREAM_ORIGINS] = request.app[SETTINGS].value.team_origins.get(team, ())
     if view.run.stream_url is None:
         raise NotFound
     if _last_event_id(request) is None:
@@ -83,7 +83,7 @@ async def _stream(request: web.Request, view: PredictionView) -> web.StreamRespo
     started = request[STARTED]
     metrics.overhead("stream_open", time.perf_counter() - started)
     reader.on_first_event = lambda: metrics.first_event(time.perf_counter() - started)
-    with streams.reading(channel, reader, view.prediction.team, partial(request.app[PREDICTIONS].left_at, view)):
+    with streams.reading(channel, reader, view.prediction.team, partial(request.app[PREDICTIONS].canceled_at, view)):
         try:
             outcome = await _StreamWriter(reader, channel, last_event_id, request.app[CLOCK], metrics).run()
             await reader.finish()
@@ -110,7 +110,7 @@ class _StreamWriter:
     __slots__ = ("_channel", "_clock", "_last_event_id", "_observer", "_reader", "_started_at")
 
     def __init__(
-        self, reader: Reader, channel: Channel, last_event_id: str | None, clock: Clock, observer: StreamObserver
+        self, reader: Reader, channel: Channel, last_event_id: str | None, clock: Clock, observer: UpstreamObserver
     ) -> None:
         self._reader = reader
         self._channel = channel

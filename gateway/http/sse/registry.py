@@ -7,18 +7,21 @@ can, the kernel does the same for peers that have vanished.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
 
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import UpstreamObserver
+from gateway.domain.teams import Teams
 from gateway.errors import NotFound, RateLimited, UpstreamUnavailable
 from gateway.http.sse.connection import Block, Reader
 from gateway.http.sse.fan_out import WRITES_PER_YIELD, FanOut
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.sleep import sleep_until_event
 from gateway.streams.channel import Channel
-from gateway.streams.ports import StreamObserver
+from gateway.streams.settings import StreamSettings
 
 MAX_STALLED_HEARTBEATS = 4
 """Heartbeats after which a reader that accepts no data is disconnected: one minute with the default settings."""
@@ -34,37 +37,30 @@ class OpenStreams:
     def __init__(
         self,
         clock: Clock,
-        observer: StreamObserver,
-        *,
-        max_total: int,
-        max_per_team: int,
-        heartbeat_seconds: float,
-        teams: Collection[str],
+        observer: UpstreamObserver,
+        settings: LiveSettings[StreamSettings],
+        teams: LiveSettings[Teams],
     ) -> None:
         self._clock = clock
         self._observer = observer
-        self._max_total = max_total
-        self._max_per_team = max_per_team
-        self._heartbeat_seconds = heartbeat_seconds
+        self._settings = settings
         self._teams = teams
-        self._is_reconfigured = asyncio.Event()
+        self._pause_seconds = settings.value.heartbeat_seconds
+        self._has_new_pause = asyncio.Event()
         self._by_team: Counter[str] = Counter()
         self._fan_outs: dict[Channel, FanOut] = {}
         self._team_of: dict[Reader, str] = {}
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._closing = False
+        settings.subscribe(self._apply)
+        teams.subscribe(self._end_streams_of_removed_teams)
 
-    def reconfigure(
-        self, *, max_total: int, max_per_team: int, heartbeat_seconds: float, teams: Collection[str]
-    ) -> None:
-        """Go by other bounds, for streams that are opened from now on. Streams of teams that have gone are ended."""
-        self._max_total = max_total
-        self._max_per_team = max_per_team
-        self._teams = teams
-        if self._heartbeat_seconds != heartbeat_seconds:
-            self._heartbeat_seconds = heartbeat_seconds
-            self._is_reconfigured.set()
+    def _apply(self, settings: StreamSettings) -> None:
+        if settings.heartbeat_seconds != self._pause_seconds:
+            self._has_new_pause.set()
+
+    def _end_streams_of_removed_teams(self, teams: Teams) -> None:
         for reader, team in self._team_of.items():
             if team not in teams:
                 reader.is_closing = True
@@ -73,7 +69,7 @@ class OpenStreams:
     @property
     def stall_seconds(self) -> float:
         """Seconds after which a reader that accepts no data is disconnected."""
-        return MAX_STALLED_HEARTBEATS * self._heartbeat_seconds
+        return MAX_STALLED_HEARTBEATS * self._settings.value.heartbeat_seconds
 
     def count(self, team: str | None) -> int:
         """Return the number of a team's open streams, or of all open streams for `None`."""
@@ -85,11 +81,12 @@ class OpenStreams:
 
         Raise `RateLimited` at a limit, `NotFound` for a team that was removed, `UpstreamUnavailable` during shutdown.
         """
-        if team not in self._teams:
+        if team not in self._teams.value:
             raise NotFound
         if self._closing:
             raise UpstreamUnavailable("The gateway is shutting down.", retry_after=_RETRY_SECONDS)
-        if self._by_team.total() >= self._max_total or self._by_team[team] >= self._max_per_team:
+        settings = self._settings.value
+        if self._by_team.total() >= settings.max_total or self._by_team[team] >= settings.max_per_team:
             raise RateLimited("Too many streams are open.", retry_after=_RETRY_SECONDS)
         self._by_team[team] += 1
         try:
@@ -109,7 +106,7 @@ class OpenStreams:
             fan_out = self._fan_outs[channel] = FanOut(channel, self._observer)
         fan_out.add(reader, canceled_at)
         self._team_of[reader] = team
-        reader.is_closing = self._closing or team not in self._teams
+        reader.is_closing = self._closing or team not in self._teams.value
         self._is_empty.clear()
         try:
             yield
@@ -124,8 +121,9 @@ class OpenStreams:
     async def watch(self) -> None:
         """Send heartbeats and disconnect stalled readers, until cancelled."""
         while True:
-            self._is_reconfigured.clear()
-            await sleep_until_event(self._clock, self._heartbeat_seconds, self._is_reconfigured)
+            self._has_new_pause.clear()
+            self._pause_seconds = self._settings.value.heartbeat_seconds
+            await sleep_until_event(self._clock, self._pause_seconds, self._has_new_pause)
             for number, reader in enumerate(self._readers(), 1):
                 reader.heartbeat(_HEARTBEAT, MAX_STALLED_HEARTBEATS)
                 if number % WRITES_PER_YIELD == 0:

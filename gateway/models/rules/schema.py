@@ -1,7 +1,8 @@
-"""What a version's own schema says of its inputs and output: Cog's `openapi_schema`, read tolerantly.
+"""Read the types of a version's inputs and output from Cog's `openapi_schema`, tolerantly.
 
-What is not understood says nothing: an input of which nothing is known is taken as it was given. Depth, number of nodes
-and size are bounded, so that no model's schema can be a burden, whatever its references do.
+Parts of a schema that are not understood are ignored: an input without a known type is left as the caller gave it.
+Depth, number of nodes and size are bounded, so that no schema takes unbounded time or memory, even with circular
+references.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,39 +29,39 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a schema says of one value."""
+    """The type of one value, as far as the schema states it."""
 
     types: frozenset[str] = frozenset()
-    """JSON Schema's words. None at all: anything may stand here."""
+    """Type names of JSON Schema. Empty: any type."""
     is_file: bool = False
-    """Whether every text here is a file's address."""
+    """Whether every string here is the URL of a file."""
     items: "Shape | None" = None
     properties: dict[str, "Shape"] = {}
     others: "Shape | None" = None
-    """Properties that are not named."""
+    """Properties that are not named (`additionalProperties`)."""
 
     @property
     def is_number(self) -> bool:
-        """Whether a number here is read as a number, so that 1 and 1.0 are one. A text made of it would differ."""
+        """Whether numbers are read as numbers, so that 1 and 1.0 are equal. As a string they would differ."""
         return not self.types.isdisjoint(_NUMBERS) and "string" not in self.types
 
     @property
     def is_integer(self) -> bool:
-        """Whether a number here is read as an integer, which has no negative zero."""
+        """Whether numbers are read as integers, which have no negative zero."""
         return self.is_number and "number" not in self.types
 
     @property
     def is_text(self) -> bool:
-        """Whether a text here may be read as it is written, and not as a file's address."""
+        """Whether strings can be plain text, and not only URLs of files."""
         return "string" in self.types and not self.is_file
 
 
 class InputSchema(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a version says of its inputs, by name, and of its output. Can be kept as JSON."""
+    """The types of a version's inputs, by name, and of its output."""
 
     inputs: dict[str, Shape] = {}
     defaults: bytes = b"{}"
-    """A JSON object: the defaults of those inputs that have one, to the digit."""
+    """A JSON object with the default of every input that has one. Numbers are written exactly as in the schema."""
     output: Shape | None = None
 
     @property
@@ -79,14 +80,14 @@ class _Document(msgspec.Struct):
     latest_version: Any = None
 
 
-# A number with a fraction or an exponent stays as it is written: no digit of a default may be lost.
+# Numbers with a fraction or an exponent are kept as text, so that no digit of a default is lost.
 _decode = msgspec.json.Decoder(_Document, float_hook=Raw).decode
 
 
 def read_schema(document: bytes) -> InputSchema | None:
-    """Read the schema in the body of a version, or of a model (its latest version's).
+    """Read the schema in the JSON of a version, or of a model (its latest version's).
 
-    `None` where there is none: the version is hidden, the model has no version, or the body is no such thing.
+    Return `None` if there is none: the version is hidden, the model has no version, or the body is something else.
     """
     try:
         body = _decode(document)
@@ -115,7 +116,7 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 
 class _Reader:
-    """Reads shapes out of one document; follows references for as long as its budget lasts."""
+    """Reads shapes from one document. Follows references until `_MAX_NODES` nodes are read."""
 
     def __init__(self, schemas: dict[str, Any]) -> None:
         self._schemas = schemas
@@ -130,17 +131,17 @@ class _Reader:
             parts.append(self.shape(self._referred(schema), depth - 1))
         parts += [self.shape(part, depth - 1) for part in _dicts(schema.get("allOf"))]
         parts += [
-            _either([self.shape(part, depth - 1) for part in _dicts(schema[word])])
-            for word in ("anyOf", "oneOf")
-            if _dicts(schema.get(word))
+            _any_of([self.shape(part, depth - 1) for part in _dicts(schema[keyword])])
+            for keyword in ("anyOf", "oneOf")
+            if _dicts(schema.get(keyword))
         ]
-        whole = _both(parts)
-        if schema.get("nullable") is True and whole.types:
-            return msgspec.structs.replace(whole, types=whole.types | {"null"})
-        return whole
+        combined = _all_of(parts)
+        if schema.get("nullable") is True and combined.types:
+            return msgspec.structs.replace(combined, types=combined.types | {"null"})
+        return combined
 
     def properties(self, schema: Any, depth: int) -> dict[str, Any]:
-        """Return the properties of an object's schema as they are written, behind references too."""
+        """Return the schemas of an object's properties, including those from references and `allOf`."""
         self._nodes_left -= 1
         if not isinstance(schema, dict) or depth <= 0 or self._nodes_left < 0:
             return {}
@@ -169,20 +170,20 @@ class _Reader:
         return self.shape(schema, depth) if isinstance(schema, dict) else None
 
 
-def _types(said: Any) -> frozenset[str]:
-    words = said if isinstance(said, list) else [said]
-    known = {word for word in words if isinstance(word, str) and word in _TYPES}
-    return frozenset(known) if len(known) == len(words) else frozenset()
+def _types(value: Any) -> frozenset[str]:
+    names = value if isinstance(value, list) else [value]
+    known = {name for name in names if isinstance(name, str) and name in _TYPES}
+    return frozenset(known) if len(known) == len(names) else frozenset()
 
 
-def _both(shapes: Sequence[Shape]) -> Shape:
-    """Combine what holds together (`allOf`, and the words beside it)."""
+def _all_of(shapes: Sequence[Shape]) -> Shape:
+    """Combine shapes that all apply: `allOf`, a reference, and the keywords beside them."""
     types: frozenset[str] = frozenset()
     properties: dict[str, Shape] = {}
     for shape in shapes:
         types = _common(types, shape.types)
         for name, part in shape.properties.items():
-            properties[name] = _both([properties[name], part]) if name in properties else part
+            properties[name] = _all_of([properties[name], part]) if name in properties else part
     return Shape(
         types=types,
         is_file=any(shape.is_file for shape in shapes),
@@ -197,12 +198,15 @@ def _common(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
         return one or other
     common = one & other
     if one & _NUMBERS and other & _NUMBERS and not common & _NUMBERS:
-        return common | {"integer"}  # a number that is an integer
+        return common | {"integer"}  # "number" and "integer" together mean an integer.
     return common
 
 
-def _either(shapes: Sequence[Shape]) -> Shape:
-    """Combine alternatives (`anyOf`): what only one of them says of a kind of value holds for that kind."""
+def _any_of(shapes: Sequence[Shape]) -> Shape:
+    """Combine alternatives (`anyOf`, `oneOf`).
+
+    If only one alternative allows objects, its properties apply to every object. With several, they are dropped.
+    """
     if not all(shape.types for shape in shapes):
         return Shape()
     texts = [shape for shape in shapes if "string" in shape.types]
@@ -212,7 +216,7 @@ def _either(shapes: Sequence[Shape]) -> Shape:
     return Shape(
         types=frozenset().union(*(shape.types for shape in shapes)),
         is_file=bool(texts) and all(shape.is_file for shape in texts),
-        items=_either(known) if known and len(known) == len(arrays) else None,
+        items=_any_of(known) if known and len(known) == len(arrays) else None,
         properties=objects[0].properties if len(objects) == 1 else {},
         others=objects[0].others if len(objects) == 1 else None,
     )
@@ -223,7 +227,7 @@ def _first(shapes: Iterable[Shape | None]) -> Shape | None:
 
 
 def _defaults(properties: dict[str, Any]) -> bytes:
-    """Write the defaults as one object. One too large or too deep to fill in is as good as none."""
+    """Return the defaults as one JSON object. Defaults that are too large or too deep are left out."""
     found: dict[str, Raw] = {}
     room = _MAX_DEFAULTS_BYTES
     for name, schema in islice(properties.items(), _MAX_INPUTS):

@@ -1,6 +1,7 @@
-"""Comparing the sums that are kept with the ledger, which is the truth (docs/architecture.md, Invariants 7).
+"""Compare the stored sums of a day with the ledger's entries, which are authoritative (docs/architecture.md, Invariants
+7).
 
-The lines of one day are added up in steps. With the last of them come the sums that are kept, from the same snapshot.
+The entries of a day are added up in steps. The last step also has the stored sums, from the same snapshot.
 """
 
 from collections import defaultdict
@@ -18,13 +19,13 @@ NOTHING: Sums = (0, 0, 0, 0, 0, 0)
 ByModel = dict[tuple[str, str, str], Sums]
 """By team, key and target."""
 ByUser = dict[tuple[str, str], Sums]
-"""By team and user; empty for none."""
+"""By team and user; the user is empty if the request named none."""
 Spent = dict[str, tuple[int, int]]
 """Milliseconds and micro-dollars spent, by scope."""
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """The sums that are kept of a day."""
+class StoredSums(msgspec.Struct, frozen=True):
+    """The stored sums of a day."""
 
     by_model: ByModel
     by_user: ByUser
@@ -32,21 +33,22 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Audited(msgspec.Struct, frozen=True):
-    """Some lines of a day, added up."""
+    """The sums of some consecutive entries of a day."""
 
     last: int
-    """The last line: where to go on after it."""
+    """Number of the last entry: the next step starts after it."""
     lines: int
+    """Number of entries."""
     by_model: ByModel
     by_user: ByUser
     spent: Mapping[tuple[str, ...], tuple[int, int]]
-    """Milliseconds and micro-dollars, by the scopes in which they were counted."""
-    kept: Kept | None
-    """What is kept, once all lines have been seen."""
+    """Milliseconds and micro-dollars, by the set of scopes they were counted in."""
+    stored: StoredSums | None
+    """The stored sums, in the last step only."""
 
 
 class Tally:
-    """The lines of a day so far."""
+    """Adds up the entries of a day."""
 
     def __init__(self) -> None:
         self._by_model: dict[tuple[str, str, str], Sums] = defaultdict(lambda: NOTHING)
@@ -54,21 +56,21 @@ class Tally:
         self._spent: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
 
     def add(self, audited: Audited) -> None:
-        """Take in the next lines."""
-        for place, sums in audited.by_model.items():
-            self._by_model[place] = _add(self._by_model[place], sums)
-        for person, sums in audited.by_user.items():
-            self._by_user[person] = _add(self._by_user[person], sums)
+        """Add the next entries."""
+        for model, sums in audited.by_model.items():
+            self._by_model[model] = _add(self._by_model[model], sums)
+        for user, sums in audited.by_user.items():
+            self._by_user[user] = _add(self._by_user[user], sums)
         for scopes, (milliseconds, microusd) in audited.spent.items():
             for scope in scopes:
                 before = self._spent[scope]
                 self._spent[scope] = (before[0] + milliseconds, before[1] + microusd)
 
-    def drift(self, kept: Kept) -> list[str]:
-        """Name the sums that are not what the lines come to."""
-        wrong = [f"usage of {' '.join(place)}" for place in _differing(self._by_model, kept.by_model)]
-        wrong += [f"usage of {' '.join(person)}" for person in _differing(self._by_user, kept.by_user)]
-        return wrong + [f"spent by {scope}" for scope in _differing_spent(self._spent, kept.spent)]
+    def drift(self, stored: StoredSums) -> list[str]:
+        """Return a description of every stored sum that differs from the entries."""
+        wrong = [f"usage of {' '.join(model)}" for model in _differing(self._by_model, stored.by_model)]
+        wrong += [f"usage of {' '.join(user)}" for user in _differing(self._by_user, stored.by_user)]
+        return wrong + [f"spent by {scope}" for scope in _differing_spent(self._spent, stored.spent)]
 
 
 def _add(one: Sums, other: Sums) -> Sums:

@@ -1,11 +1,11 @@
-"""What the last runs of each target came to, from which the next one's cost is guessed.
+"""The cost and duration of the last runs of each target, from which the next run is estimated.
 
-Bounded in runs a target and in targets: the runs that ended last are kept, and the targets that ran last. In which
-order they are told makes no difference, so several processes' (or a ledger's) can be put together.
+Bounded in runs a target and in targets: the runs that ended last are kept, and the targets that ran last. The order in
+which runs are added makes no difference.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -13,16 +13,16 @@ from gateway.domain.money import Amounts
 from gateway.domain.records import Status
 
 MOST_RUNS = 100
-"""Five of a hundred lie above the P95: with fewer it would rest on one or two."""
+"""Of a hundred runs, five are above the P95. With fewer runs, the P95 would depend on one or two."""
 MOST_TARGETS = 1000
 ENOUGH_RUNS = 5
-"""Fewer tell nothing: the first run of a target may be its slowest (a cold cache) or a slip of its caller's."""
+"""Minimum for an estimate. The first runs of a target can be unusual: a cold start, or a mistake in the input."""
 
 _PERCENT = 95
 
 
 class Sample(msgspec.Struct, frozen=True, order=True):
-    """One run that ended, and what it came to. `run_id` parts those that ended at the same time."""
+    """The cost of one run that has ended. `run_id` orders runs that ended at the same time."""
 
     ended_at: float
     run_id: str
@@ -31,22 +31,22 @@ class Sample(msgspec.Struct, frozen=True, order=True):
 
 
 class Typical(msgspec.Struct, frozen=True):
-    """What runs of a target come to."""
+    """Percentiles of the cost and duration of a target's runs."""
 
     p95: Amounts
     median: Amounts
 
 
-def is_telling(status: Status) -> bool:
-    """Whether a run that ended so tells what others will come to.
+def is_representative(status: Status) -> bool:
+    """Return whether a run with this final status says something about the cost of other runs.
 
-    One that was cancelled tells how patient its caller was, and an aborted one has not run.
+    The cost of a cancelled run depends on when its caller cancelled, and an aborted run never started.
     """
     return status in (Status.SUCCEEDED, Status.FAILED)
 
 
 class Recent:
-    """The last runs of each target."""
+    """The cost history of every target."""
 
     def __init__(self, *, most_targets: int = MOST_TARGETS, most_runs: int = MOST_RUNS) -> None:
         self._most_targets = most_targets
@@ -64,20 +64,19 @@ class Recent:
 
     def add(self, target: str, sample: Sample) -> None:
         """Take one more run in; one that is known already changes nothing."""
-        self._take(target, sample)
-        while len(self._samples) > self._most_targets:
-            self._drop_oldest()
-
-    def merge(self, others: Iterable[Iterable[tuple[str, Sample]]]) -> None:
-        """Take in what others know, as if it had been told here."""
-        for other in others:
-            for target, sample in other:
-                self._take(target, sample)
-        while len(self._samples) > self._most_targets:
+        samples = self._samples.setdefault(target, [])
+        place = bisect_left(samples, sample)
+        if place < len(samples) and samples[place] == sample:
+            return
+        samples.insert(place, sample)
+        if len(samples) > self._most_runs:
+            del samples[0]
+        self._typical.pop(target, None)
+        if len(self._samples) > self._most_targets:
             self._drop_oldest()
 
     def typical(self, target: str) -> Typical | None:
-        """Say what a run of the target comes to; `None` while too few are known."""
+        """Return the percentiles of a target; `None` with fewer than `ENOUGH_RUNS` runs."""
         known = self._typical.get(target)
         if known is not None:
             return known
@@ -93,16 +92,6 @@ class Recent:
         self._typical[target] = typical
         return typical
 
-    def _take(self, target: str, sample: Sample) -> None:
-        samples = self._samples.setdefault(target, [])
-        place = bisect_left(samples, sample)
-        if place < len(samples) and samples[place] == sample:
-            return
-        samples.insert(place, sample)
-        if len(samples) > self._most_runs:
-            del samples[0]
-        self._typical.pop(target, None)
-
     def _drop_oldest(self) -> None:
         target = min(self._samples, key=lambda each: (self._samples[each][-1], each))
         del self._samples[target]
@@ -110,5 +99,5 @@ class Recent:
 
 
 def percentile(ascending: Sequence[int], percent: int) -> int:
-    """Return the nearest-rank percentile: a value that occurred, never one between two."""
+    """Return the nearest-rank percentile, which is always one of the values."""
     return ascending[max(0, -(-percent * len(ascending) // 100) - 1)]

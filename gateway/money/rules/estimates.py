@@ -1,7 +1,8 @@
-"""What a run will probably cost: what is held for it before it is created (docs/architecture.md, Money).
+"""Estimate the cost of a run, which is reserved before the run is created (docs/architecture.md, Money).
 
-What the request itself tells decides; else what the target's last runs came to; else the price, for a run of ordinary
-size. What was learned is bounded on both sides, so that no single run, freak or nil, closes a budget or opens it.
+The estimate comes from the size that the request's input asks for; else from the cost history of the target; else from
+the price of a run of default size. Estimates from history are bounded on both sides, so that a few runs with an extreme
+cost cannot block a budget or empty it.
 """
 
 from decimal import Decimal
@@ -15,34 +16,33 @@ from gateway.money.rules import numbers
 from gateway.money.rules.cost_history import Typical
 from gateway.money.rules.pricing import Part, Price, Unit, total
 
-ORDINARY_SECONDS = 60
-"""As long as a sync wait may be: most models answer within it, and what takes longer is soon learned.
-
-See docs/replicate-api.md, Sync mode.
-"""
-ORDINARY_TOKENS = 1000
-"""In and out each: a page and a half of text, and around the defaults of the `max_tokens` of upstream's models."""
+DEFAULT_SECONDS = 60
+"""Assumed duration without a history: the longest sync wait (docs/replicate-api.md, Sync mode). Most models are
+faster."""
+DEFAULT_TOKENS = 1000
+"""Assumed input tokens, and output tokens: about the default `max_tokens` of upstream's language models."""
 
 MOST_ABOVE_MEDIAN = 10
-"""What lies further above the ordinary run than this is a freak, and not what the next one will cost."""
+"""An estimate is at most this many times the median (or the default-size price, if that is higher): excludes
+outliers."""
 MOST_BELOW_TABLE = 100
-"""A run that ended at once, such as a failed one, is not what the next one will cost: of the 60 s at least 0.6."""
+"""An estimate is at least the default-size price divided by this: runs that failed at once do not lower it further."""
 
-MOST_OUTPUTS_TOLD = 1000
-MOST_TOKENS_TOLD = 1_000_000
+MOST_OUTPUTS_REQUESTED = 1000
+MOST_TOKENS_REQUESTED = 1_000_000
 
 _NULL = Raw(b"null")
 
 
-class ToldCost(msgspec.Struct, frozen=True):
-    """What a request's input tells of the run's size. `None`: nothing."""
+class RequestedSize(msgspec.Struct, frozen=True):
+    """The size of a run as far as the request's input names it. `None`: not named."""
 
     outputs: int | None = None
     output_tokens: int | None = None
 
 
 class _Inputs(msgspec.Struct):
-    """The inputs that tell, as they are written. All others are skipped unread."""
+    """The inputs that name a size. All other inputs are skipped without being decoded."""
 
     num_outputs: Raw = _NULL
     num_images: Raw = _NULL
@@ -53,60 +53,65 @@ class _Inputs(msgspec.Struct):
 _decode_inputs = msgspec.json.Decoder(_Inputs).decode
 
 
-def told_by(input: bytes) -> ToldCost:  # noqa: A002 - Replicate's word
-    """Read what an input (a JSON object) tells: the usual names of such inputs, where they are whole and above 0.
+def requested_size(input: bytes) -> RequestedSize:  # noqa: A002 - Replicate's word
+    """Read the size that an input (a JSON object) asks for, from the usual names of such inputs.
 
-    More than any model gives counts as the bound, so that a large number never holds less than a small one.
+    Only integers above 0 count. A number above the bound counts as the bound, not as absent, so that a larger number
+    never gives a lower estimate.
     """
     try:
         inputs = _decode_inputs(input)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ToldCost()
-    return ToldCost(
-        outputs=_largest((inputs.num_outputs, inputs.num_images), MOST_OUTPUTS_TOLD),
-        output_tokens=_largest((inputs.max_tokens, inputs.max_new_tokens), MOST_TOKENS_TOLD),
+        return RequestedSize()
+    return RequestedSize(
+        outputs=_largest((inputs.num_outputs, inputs.num_images), MOST_OUTPUTS_REQUESTED),
+        output_tokens=_largest((inputs.max_tokens, inputs.max_new_tokens), MOST_TOKENS_REQUESTED),
     )
 
 
-def _largest(told: tuple[Raw, ...], most: int) -> int | None:
-    found = [number for raw in told if (number := numbers.read(bytes(raw))) is not None]
+def _largest(values: tuple[Raw, ...], most: int) -> int | None:
+    found = [number for raw in values if (number := numbers.read(bytes(raw))) is not None]
     return max(
         (int(min(number, Decimal(most))) for number in found if number > 0 and numbers.is_whole(number)), default=None
     )
 
 
-def estimate(price: Price, typical: Typical | None = None, told: ToldCost = ToldCost()) -> Amounts:  # noqa: B008 - immutable
-    """Return what to hold for a run: never less than a price says, and rounded up."""
-    table = Amounts(_by_table(price, told), ORDINARY_SECONDS * money.MILLISECONDS_PER_SECOND)
+def estimate(
+    price: Price,
+    typical: Typical | None = None,
+    size: RequestedSize = RequestedSize(),  # noqa: B008 - immutable
+) -> Amounts:
+    """Return the amounts to reserve for a run, rounded up. `typical` is the target's cost history, if there is one."""
+    table = Amounts(_by_table(price, size), DEFAULT_SECONDS * money.MILLISECONDS_PER_SECOND)
     if typical is None:
         return table
     milliseconds = _bounded(typical.p95.milliseconds, typical.median.milliseconds, table.milliseconds)
-    if _is_decided(price, told):
+    if _is_decided(price, size):
         return Amounts(table.microusd, milliseconds)
     return Amounts(_bounded(typical.p95.microusd, typical.median.microusd, table.microusd), milliseconds)
 
 
-def _by_table(price: Price, told: ToldCost) -> int:
+def _by_table(price: Price, size: RequestedSize) -> int:
     quantities = {
-        Unit.SECOND: ORDINARY_SECONDS,
+        Unit.SECOND: DEFAULT_SECONDS,
         Unit.RUN: 1,
-        Unit.OUTPUT: told.outputs or 1,
-        Unit.INPUT_TOKEN: ORDINARY_TOKENS,
-        Unit.OUTPUT_TOKEN: told.output_tokens or ORDINARY_TOKENS,
+        Unit.OUTPUT: size.outputs or 1,
+        Unit.INPUT_TOKEN: DEFAULT_TOKENS,
+        Unit.OUTPUT_TOKEN: size.output_tokens or DEFAULT_TOKENS,
     }
     parts = tuple(Part(unit, Decimal(quantities[unit]), price.of(unit)) for unit in price.units)
     return min(money.rounded_up(total(parts)), MOST_MICROUSD)
 
 
-def _is_decided(price: Price, told: ToldCost) -> bool:
-    """Whether nothing that was learned could tell better: the price is one for all runs, or the size is told."""
-    told_units = {Unit.RUN}
-    if told.outputs is not None:
-        told_units.add(Unit.OUTPUT)
-    if told.output_tokens is not None:
-        # Its prompt is the lesser part; how long it is, the ordinary one stands for.
-        told_units |= {Unit.INPUT_TOKEN, Unit.OUTPUT_TOKEN}
-    return told_units.issuperset(price.units)
+def _is_decided(price: Price, size: RequestedSize) -> bool:
+    """Return whether price and requested size determine the cost, so that the history adds nothing."""
+    known_units = {Unit.RUN}
+    if size.outputs is not None:
+        known_units.add(Unit.OUTPUT)
+    if size.output_tokens is not None:
+        # Input tokens are the smaller part of the cost, so the default number of them is good enough.
+        known_units |= {Unit.INPUT_TOKEN, Unit.OUTPUT_TOKEN}
+    return known_units.issuperset(price.units)
 
 
 def _bounded(p95: int, median: int, table: int) -> int:

@@ -1,8 +1,8 @@
-"""What upstream asks, as far as it is published: the prices of its hardware, and of a few official models.
+"""Replicate's published prices of hardware and of some official models.
 
-No API tells a price (docs/replicate-api.md, Prices), so this is a copy made by hand. It ages: `AS_OF` is said wherever
-it is shown, and the config's `[[prices.models]]` come before it. To mend it, take the pricing page, change the line and
-its date.
+Replicate's API returns no prices (docs/replicate-api.md, Prices), so this is a copy made by hand, which can be out of
+date. `AS_OF` is shown with every price from this table, and the config's `[[prices.models]]` override it. To update a
+price, look it up on the pricing page and change its line and its date.
 """
 
 from datetime import date
@@ -12,28 +12,28 @@ from typing import Final
 
 import msgspec
 
-# https://replicate.com/pricing as stored on these days. Public models are billed `metrics.predict_time` at the price of
-# their hardware; official ones by what they make.
+# Days of the copies of https://replicate.com/pricing used here. Public models are billed by `metrics.predict_time` at
+# the price of their hardware, official models by their outputs or tokens.
 _GPUS = date(2026, 5, 4)
 _CPU = date(2026, 11, 18)
 _OFFICIAL = date(2026, 10, 7)
 
 AS_OF: Final = min(_GPUS, _CPU, _OFFICIAL)
-"""What bears a date below was seen then or later."""
+"""The oldest of these dates: every dated price below was seen on that day or later."""
 
 
 class Hardware(msgspec.Struct, frozen=True):
-    """One kind of machine."""
+    """The price of one kind of machine."""
 
     usd_per_second: Decimal
     as_of: date | None = None
-    """When this price was last seen; `None` if the copy of the page that shows it bears no date."""
+    """When this price was last seen; `None` if the copy of the page that shows it has no date."""
     is_old: bool = False
-    """Whether it has gone from the page: models that were pushed for it may still say so."""
+    """Whether it was removed from the pricing page. Older models can still name it."""
 
 
 class OfficialPrice(msgspec.Struct, frozen=True, kw_only=True):
-    """The price of a model that upstream keeps itself, whatever time it takes."""
+    """The price of a model that Replicate maintains. It does not depend on the duration of the run."""
 
     usd_per_output: Decimal = Decimal(0)
     usd_per_input_token: Decimal = Decimal(0)
@@ -44,7 +44,7 @@ class OfficialPrice(msgspec.Struct, frozen=True, kw_only=True):
 HARDWARE: Final = MappingProxyType(
     {
         "cpu": Hardware(Decimal("0.000100"), _CPU),
-        # Beside `cpu` on later copies of the page, none of them dated.
+        # Listed beside `cpu` on later copies of the page, which have no date.
         "cpu-small": Hardware(Decimal("0.000025")),
         "gpu-t4": Hardware(Decimal("0.000225"), _GPUS),
         # Spelled both ways: gpu-2x-l40s on the pricing page of 2025, gpu-l40s-2x by the API and later pages.
@@ -64,7 +64,7 @@ HARDWARE: Final = MappingProxyType(
         "gpu-h100-2x": Hardware(Decimal("0.003050"), _GPUS),
         "gpu-h100-4x": Hardware(Decimal("0.006100"), _GPUS),
         "gpu-h100-8x": Hardware(Decimal("0.012200"), _GPUS),
-        # On copies of the page until 2025, gone from later ones.
+        # On copies of the page until 2025; later copies do not list them.
         "gpu-a40-small": Hardware(Decimal("0.000575"), is_old=True),
         "gpu-a40-large": Hardware(Decimal("0.000725"), is_old=True),
         "gpu-a40-large-2x": Hardware(Decimal("0.001450"), is_old=True),
@@ -76,7 +76,7 @@ HARDWARE: Final = MappingProxyType(
 
 OFFICIAL: Final = MappingProxyType(
     {
-        # The samples that the pricing page itself names; their own pages name many more.
+        # The examples on the pricing page. Prices of other official models are on their own pages.
         "black-forest-labs/flux-1.1-pro": OfficialPrice(usd_per_output=Decimal("0.04")),
         "black-forest-labs/flux-dev": OfficialPrice(usd_per_output=Decimal("0.025")),
         "black-forest-labs/flux-schnell": OfficialPrice(usd_per_output=Decimal("0.003")),

@@ -1,7 +1,7 @@
-"""What a run costs: its target's price, and what is charged for what it used (docs/architecture.md, Money).
+"""The price of a target and the charge of a run (docs/architecture.md, Money).
 
-Everything is exact until an amount is whole: quantities and prices are decimals, their products are added up, and the
-sum is rounded half-even to the micro-dollar, once.
+Quantities and prices are exact decimals. Their products are added up exactly, and the sum is rounded once, half-even,
+to the micro-dollar.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _ZERO = Decimal(0)
 
 
 class Unit(StrEnum):
-    """What a price is asked for."""
+    """What is billed."""
 
     SECOND = "second"
     RUN = "run"
@@ -39,13 +39,13 @@ class Origin(StrEnum):
     OFFICIAL = "official"
     """The built-in price of an official model."""
     DEFAULT_HARDWARE = "default-hardware"
-    """Nobody said; it is taken to run on the config's default hardware."""
+    """No price is configured: the price of the config's default hardware is assumed."""
     FREE = "free"
-    """Nobody said, and what nobody priced is free."""
+    """No price is configured, and the config makes such targets free."""
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target costs, in exact dollars. One of the units, or the two for tokens; none of them: it is free."""
+    """The price of a target in dollars per unit. One unit has a price, or both token units, or none (free)."""
 
     per_second: Decimal = _ZERO
     per_run: Decimal = _ZERO
@@ -54,12 +54,12 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     per_output_token: Decimal = _ZERO
     origin: Origin = Origin.RULE
     hardware: str | None = None
-    """The hardware whose price for a second it is."""
+    """The hardware that `per_second` is the price of."""
     as_of: date | None = None
-    """When a built-in price was last seen."""
+    """When the price was last seen, if it is built in."""
 
     def of(self, unit: Unit) -> Decimal:
-        """Return the dollars for one unit."""
+        """Return the price in dollars of one `unit`."""
         match unit:
             case Unit.SECOND:
                 return self.per_second
@@ -74,11 +74,11 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        """The units that cost anything."""
+        """The units with a price above 0."""
         return tuple(unit for unit in Unit if self.of(unit))
 
     def shown(self) -> dict[str, str]:
-        """Return it as the gateway's answers show it: `{"usd_per_second": "0.000975", "hardware": …}`."""
+        """Return the price in the JSON form of the gateway's API: `{"usd_per_second": "0.000975", "hardware": …}`."""
         fields = {f"usd_per_{unit}": f"{self.of(unit):f}" for unit in self.units}
         fields["origin"] = self.origin
         if self.hardware is not None:
@@ -89,13 +89,13 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unpriced(msgspec.Struct, frozen=True):
-    """Nobody says what the target costs, and such runs are refused."""
+    """A target without a price, whose runs the config refuses."""
 
     target: str
 
 
 class UnknownPolicy(StrEnum):
-    """What becomes of a target without a price."""
+    """How to treat a target without a price."""
 
     ESTIMATE = "estimate"
     REFUSE = "refuse"
@@ -103,14 +103,14 @@ class UnknownPolicy(StrEnum):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """One `[[prices.models]]`: the price of all targets that its glob names."""
+    """One `[[prices.models]]` entry: the price of all targets that match its glob."""
 
     model: str
     price: Price
 
 
 class PriceList(msgspec.Struct, frozen=True, kw_only=True):
-    """Every price there is."""
+    """The configured and built-in prices."""
 
     rules: tuple[Rule, ...] = ()
     unknown: UnknownPolicy = UnknownPolicy.ESTIMATE
@@ -120,10 +120,10 @@ class PriceList(msgspec.Struct, frozen=True, kw_only=True):
     official: Mapping[str, OfficialPrice] = OFFICIAL
 
     def price_of(self, target: str) -> Price | Unpriced:
-        """Return what a target costs: by the first rule that names it, else the built-in price, else the policy.
+        """Return a target's price: from the first matching rule, else the built-in price, else by the policy.
 
-        `target` is as in `Target.name`. A version costs what its model does. One whose model is unknown is named by a
-        rule for `*` alone, as it is by the rules of the cache.
+        `target` is a `Target.name`. A version has the price of its model. A version whose model is unknown matches only
+        the rule `*`, as with the rules of the cache.
         """
         model = target.partition(":")[0] if "/" in target else None
         rule = next((rule for rule in self.rules if is_named_by(rule.model, model)), None)
@@ -148,13 +148,13 @@ class PriceList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def on_hardware(sku: str, table: Mapping[str, Hardware] = HARDWARE, origin: Origin = Origin.RULE) -> Price:
-    """Return the price of a second on a hardware. Raise `KeyError` for one that is not in the table."""
+    """Return the price per second of a hardware. Raise `KeyError` if it is not in the table."""
     hardware = table[sku]
     return Price(per_second=hardware.usd_per_second, origin=origin, hardware=sku, as_of=hardware.as_of)
 
 
 class Part(msgspec.Struct, frozen=True):
-    """So much of a unit, at so many dollars each."""
+    """One line of a charge: a quantity of a unit at a price."""
 
     unit: Unit
     quantity: Decimal
@@ -162,23 +162,23 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def usd(self) -> Decimal:
-        """What it comes to, not rounded."""
+        """The amount in dollars, not rounded."""
         return EXACT.multiply(self.quantity, self.usd_each)
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """What a run that has ended costs, and how that came about."""
+    """The itemised cost of a run that has ended."""
 
     microusd: int
     milliseconds: int
-    """Upstream's work that is charged, by whatever unit the price is."""
+    """Charged run time, also when the price is not per second."""
     parts: tuple[Part, ...] = ()
     doubts: tuple[Doubt, ...] = ()
-    """Why the amount may be other than upstream's: to be logged and counted."""
+    """Reasons why the amount may differ from upstream's charge."""
 
     @property
     def amounts(self) -> Amounts:
-        """What is to be settled."""
+        """The amounts to settle."""
         return Amounts(self.microusd, self.milliseconds)
 
 
@@ -193,10 +193,10 @@ _ALWAYS = frozenset({Doubt.DOCUMENT_UNREADABLE, Doubt.METRICS_UNREADABLE})
 
 
 def charge(price: Price, usage: Usage, *, charge_failed: bool) -> Charge:
-    """Say what a run that has ended costs.
+    """Return the charge of a run that has ended.
 
-    Time is charged however the run ended, but an aborted one is free, and a failed one unless `charge_failed`. Runs,
-    outputs and tokens are charged as they were delivered: a run when it succeeded, the others as they were counted.
+    An aborted run is free. Time is charged for every other final status; for a failed run only if `charge_failed`. A
+    price per run is charged if the run succeeded. Outputs and tokens are charged as counted.
     """
     quantities = _quantities(usage, charge_failed=charge_failed)
     parts = tuple(Part(unit, quantities[unit], price.of(unit)) for unit in price.units)
@@ -210,7 +210,7 @@ def charge(price: Price, usage: Usage, *, charge_failed: bool) -> Charge:
 
 
 def total(parts: tuple[Part, ...]) -> Decimal:
-    """Add parts up, exactly."""
+    """Return the exact sum of the parts in dollars."""
     dollars = _ZERO
     for part in parts:
         dollars = EXACT.add(dollars, part.usd)

@@ -1,7 +1,7 @@
-"""What a month will have cost at its end, if it goes on as in the last days.
+"""Project the cost of the current month from the spending of the last days.
 
-A straight line, on purpose: whoever reads it can check it. What was spent so far is a fact, and the rest of the month
-costs what the last seven days cost per second of theirs, or fewer days where there was no spending before.
+The projection is linear, so that readers can check it: the amount spent so far, plus the rest of the month at the
+average rate of the last seven days. If spending began within these seven days, the average starts on that day.
 """
 
 from collections.abc import Mapping
@@ -10,22 +10,23 @@ from gateway.domain import windows
 from gateway.domain.windows import Window
 
 PACE_DAYS = 7
-"""Days whose pace counts, today's part included: weekdays and weekends alike are among them."""
+"""Days in the average, today included. A week contains weekdays and weekends."""
 
 _DAY_MILLISECONDS = 86_400_000
-# Within the first hour a single run would be taken for a rate.
+# Shortest period for an average: within the first hour, a single run would dominate it.
 _LEAST_MILLISECONDS = 3_600_000
 
 
 def first_day(now: float) -> int:
-    """Return the first day that the projection asks for."""
+    """Return the first day whose spending the projection needs."""
     return windows.day_of(now) - PACE_DAYS + 1
 
 
 def month_end(spent_microusd: int, by_day: Mapping[int, int], now: float) -> int:
-    """Return what the month under way will have cost: `spent_microusd` so far, `by_day` in micro-dollars a day.
+    """Return the projected cost of the current month in micro-dollars.
 
-    Days without spending may be left out. Corrections do not make the pace negative.
+    `spent_microusd` is the month's spending so far, `by_day` the spending by day; days without spending can be left
+    out. Days with a negative sum, from corrections, do not count.
     """
     since = first_day(now)
     recent = {day: amount for day, amount in by_day.items() if since <= day <= windows.day_of(now) and amount > 0}

@@ -1,7 +1,4 @@
-"""Limits in words and in JSON: what a refusal says, and what `GET /gateway/limits` shows.
-
-See docs/architecture.md, Operations.
-"""
+"""Limits as text for refusals and as JSON for `GET /gateway/limits` (docs/architecture.md, Operations)."""
 
 from collections.abc import Callable
 
@@ -18,40 +15,40 @@ _WHOSE = {
 }
 
 
-def shown(standing: LimitStatus) -> dict[str, object]:
-    """Return a limit as answers show it.
+def shown(status: LimitStatus) -> dict[str, object]:
+    """Return a limit in the JSON form of the gateway's API.
 
-    Dollars are strings, with the same in micro-dollars beside them; time is in seconds; counts are counts.
+    Dollar amounts are strings, each with an integer of micro-dollars beside it. Times are in seconds.
     """
-    body: dict[str, object] = {"name": standing.name, "of": standing.of}
+    body: dict[str, object] = {"name": status.name, "of": status.of}
     amounts = {
-        "limit": standing.limit,
-        "used": standing.used,
-        "held": standing.held,
-        "remaining": standing.remaining,
+        "limit": status.limit,
+        "used": status.used,
+        "held": status.held,
+        "remaining": status.remaining,
     }
     for name, quantity in amounts.items():
-        body[name] = amount(standing.sort, quantity)
-        if standing.sort is LimitKind.DOLLARS:
+        body[name] = amount(status.kind, quantity)
+        if status.kind is LimitKind.DOLLARS:
             body[f"{name}_microusd"] = quantity
-    if standing.sort is LimitKind.RATE:
-        # `used` and `remaining` are of the burst: what may come at once.
-        body["burst"] = standing.used + standing.remaining
-    body["resets_at"] = None if standing.resets_at is None else times.render(standing.resets_at)
+    if status.kind is LimitKind.RATE:
+        # `used` and `remaining` are parts of the burst: what is allowed at once.
+        body["burst"] = status.used + status.remaining
+    body["resets_at"] = None if status.resets_at is None else times.render(status.resets_at)
     return body
 
 
 def rate_shown(
     name: str, of: SubjectKind, *, limit: float, used: int, remaining: int, resets_at: float
 ) -> dict[str, object]:
-    """Return a rate that is not the store's as answers show it."""
+    """Return a rate that is kept in memory, not in the store, in the form of `shown`."""
     scope = f"{of}"
     return shown(
         LimitStatus(
             name=name,
             of=of,
             scope=scope,
-            sort=LimitKind.RATE,
+            kind=LimitKind.RATE,
             limit=limit,
             used=used,
             held=0,
@@ -61,9 +58,9 @@ def rate_shown(
     )
 
 
-def amount(sort: LimitKind, quantity: float) -> float | str:
-    """Write how much a limit is, or how far it is used."""
-    match sort:
+def amount(kind: LimitKind, quantity: float) -> float | str:
+    """Convert an amount of a limit to its JSON form: dollars (string), seconds, or a count."""
+    match kind:
         case LimitKind.DOLLARS:
             return money.usd(int(quantity))
         case LimitKind.SECONDS:
@@ -73,30 +70,36 @@ def amount(sort: LimitKind, quantity: float) -> float | str:
 
 
 def detail_of(refused: Refused, demand: ReservationRequest) -> str:
-    """Say in a sentence fit for the caller which limit is in the way, whose it is, and until when."""
-    standing = refused.standing
-    whose, seconds = _WHOSE[standing.of], quota.seconds_to_wait(refused.retry_after)
-    match standing.sort:
+    """Return the refusal's text for the caller: which limit, whose, its value, its usage and its reset time."""
+    status = refused.status
+    whose, seconds = _WHOSE[status.of], quota.seconds_to_wait(refused.retry_after)
+    match status.kind:
         case LimitKind.RATE:
             return (
-                f"Request was throttled. The limit of {whose} is {standing.limit:g} predictions per minute. "
+                f"Request was throttled. The limit of {whose} is {status.limit:g} predictions per minute. "
                 f"Your rate limit resets in ~{seconds}s."
             )
         case LimitKind.CONCURRENCY:
             return (
-                f"Request was throttled. The limit of {whose} is {standing.limit:g} predictions at a time, "
-                f"and {standing.used} are under way."
+                f"Request was throttled. The limit of {whose} is {status.limit:g} concurrent predictions; "
+                f"{status.used} are in progress."
             )
         case LimitKind.SECONDS:
-            return _budget(standing, demand.milliseconds, lambda amount: f"{amount / 1000:g} seconds")
+            return _over_budget(status, demand.milliseconds, lambda amount: f"{amount / 1000:g} seconds")
         case LimitKind.DOLLARS:
-            return _budget(standing, demand.microusd, lambda amount: f"${money.usd(int(amount))}")
+            return _over_budget(status, demand.microusd, _dollars)
 
 
-def _budget(standing: LimitStatus, asked: int, write: Callable[[float], str]) -> str:
-    until = "" if standing.resets_at is None else f" It is whole again at {times.render(standing.resets_at)}."
+def _over_budget(status: LimitStatus, estimate: int, write: Callable[[float], str]) -> str:
+    resets = "" if status.resets_at is None else f" The budget resets at {times.render(status.resets_at)}."
     return (
-        f"The budget of {_WHOSE[standing.of]} is {write(standing.limit)} a {standing.window}: "
-        f"{write(standing.used)} are spent, {write(standing.held)} are held for predictions under way, "
-        f"and this one is estimated at {write(asked)}.{until}"
+        f"Over budget: {_WHOSE[status.of]} has {write(status.limit)} per {status.window}, of which "
+        f"{write(status.used)} is spent and {write(status.held)} is reserved for predictions in progress. "
+        f"This prediction is estimated at {write(estimate)}.{resets}"
     )
+
+
+def _dollars(microusd: float) -> str:
+    """Return an exact amount with at least two decimal places."""
+    dollars, _, fraction = money.usd(int(microusd)).partition(".")
+    return f"${dollars}.{fraction.rstrip('0').ljust(2, '0')}"

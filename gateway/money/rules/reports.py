@@ -1,4 +1,4 @@
-"""Usage as it is shown, by the gateway's answers and by its command line alike (docs/architecture.md, Operations)."""
+"""Usage in the form that the API and the command line show (docs/architecture.md, Operations)."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -16,7 +16,7 @@ def usage(
     *,
     key_names: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, object]:
-    """Return the answer to a question for usage. Amounts are strings of dollars, and integers of micro-dollars.
+    """Return a usage report. Amounts are given twice: in dollars as strings, and in micro-dollars as integers.
 
     `key_names` has the names of issued keys by id. The id of a key of the config contains its name.
     """
@@ -30,7 +30,7 @@ def usage(
 
 
 def total_of(rows: Iterable[Usage]) -> Usage:
-    """Add rows up."""
+    """Return the sum of the rows."""
     found = list(rows)
     return Usage(
         runs=sum(row.runs for row in found),
@@ -51,7 +51,7 @@ def _what(row: Usage, by: By, key_names: Mapping[str, str]) -> dict[str, object]
     if by is By.KEY:
         key_id = str(row.what or "")
         return {"key": key_id or None, "key_name": key_names.get(key_id) or key_id.partition("/")[2] or None}
-    # Corrections have no key, model or user; requests may name no user.
+    # `None`: corrections have no key, model or user, and a request need not name a user.
     return {str(by): row.what or None}
 
 

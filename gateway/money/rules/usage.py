@@ -1,9 +1,9 @@
-"""What a run used, as its terminal document tells: seconds, outputs, tokens.
+"""Read a run's usage from its final document: seconds, outputs, tokens.
 
 See docs/replicate-api.md, Prediction object and Prices.
 
-The document is upstream's, and the model's own metrics stand in it, so nothing in it is taken for granted: what cannot
-be read counts as nothing, is never below nothing, and leaves a doubt that says why.
+The document comes from upstream and contains metrics that the model itself reports, so nothing in it is trusted: a
+quantity that cannot be read counts as 0, no quantity is negative, and each problem is recorded as a `Doubt`.
 """
 
 from decimal import Decimal
@@ -17,7 +17,7 @@ from gateway.domain.records import Status
 from gateway.money.rules import numbers
 
 MOST_SECONDS = 7 * 24 * 3600
-"""Public models are cut off after half an hour, trainings after days. What says more is no measurement.
+"""Upper bound for a plausible run time. Upstream ends public models after 30 minutes and trainings after days.
 
 See docs/replicate-api.md, States.
 """
@@ -33,36 +33,36 @@ _decode_text = msgspec.json.Decoder(str | None).decode
 
 
 class Doubt(StrEnum):
-    """Why an amount may be other than upstream's own. A closed set of tokens, fit for logs and metrics."""
+    """Why a charge may differ from upstream's. A closed set of values, used in logs and metrics."""
 
     DOCUMENT_UNREADABLE = "document-unreadable"
-    """Nothing is known of the run, so nothing is charged but what its status alone tells."""
+    """The document is not valid JSON. Only a price per run is charged, by the run's status."""
     METRICS_UNREADABLE = "metrics-unreadable"
-    """They are no object, and count as absent."""
+    """`metrics` is not an object. It counts as absent."""
     TIME_ODD = "time-odd"
-    """`predict_time` is no number, below 0, or above all bounds; it counts as absent."""
+    """`predict_time` is not a number, is negative, or is above `MOST_SECONDS`. It counts as absent."""
     TIME_FROM_DATES = "time-from-dates"
-    """`predict_time` is absent; `completed_at` less `started_at` stands for it, as upstream itself reckons it."""
+    """`predict_time` is absent. `completed_at` minus `started_at` is used instead, as upstream computes it."""
     TIME_MISSING = "time-missing"
-    """There are no usable dates either: no time is charged."""
+    """There is neither `predict_time` nor usable dates. No time is charged."""
     OUTPUTS_ODD = "outputs-odd"
-    """`image_count` is no count; the output itself was counted."""
+    """`image_count` is not a valid count. The items of the output are counted instead."""
     OUTPUTS_REMOVED = "outputs-removed"
-    """The data had been removed before it was read: a run that succeeded counts as one output."""
+    """Upstream removed the data before it was read. A successful run counts as one output."""
     TOKENS_ODD = "tokens-odd"
-    """A count of tokens is none; it counts as 0."""
+    """A token count is not a valid count. It counts as 0."""
     TOKENS_MISSING = "tokens-missing"
-    """A run that succeeded does not tell its tokens; they count as 0."""
+    """A successful run has no token count. It counts as 0."""
     AMOUNT_CAPPED = "amount-capped"
-    """The amount is beyond all that can be recorded."""
+    """The amount is larger than can be recorded. The maximum is charged."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run that has ended used. No quantity is below 0."""
+    """The usage of a run that has ended. No quantity is negative."""
 
     status: Status
     seconds: Decimal = _ZERO
-    """Of upstream's work, as exact as it was written."""
+    """Upstream's run time, exactly as the document has it."""
     outputs: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -70,7 +70,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def usage_of(document: bytes, status: Status) -> Usage:
-    """Read a run's terminal document. `status` is what the run's record says, whatever the document's own is."""
+    """Read a run's final document. `status` is the one in the run's record; the document's own is ignored."""
     try:
         fields = surrogates.split(document)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -87,7 +87,7 @@ def usage_of(document: bytes, status: Status) -> Usage:
 
 
 class _Reading:
-    """Reads a document's fields one by one and collects the doubts."""
+    """Reads the fields of one document and collects doubts."""
 
     def __init__(self, fields: dict[str, Raw], status: Status) -> None:
         self._fields = fields
@@ -103,12 +103,12 @@ class _Reading:
             return {}
 
     def seconds(self) -> Decimal:
-        told = self._number("predict_time", MOST_SECONDS, Doubt.TIME_ODD)
-        if told is not None:
-            return told
-        started, completed = self._moment("started_at"), self._moment("completed_at")
+        predict_time = self._number("predict_time", MOST_SECONDS, Doubt.TIME_ODD)
+        if predict_time is not None:
+            return predict_time
+        started, completed = self._nanoseconds("started_at"), self._nanoseconds("completed_at")
         if started is None and not self._has_succeeded:
-            return _ZERO  # It never ran.
+            return _ZERO  # It ended before it started.
         between = None if started is None or completed is None else Decimal(completed - started).scaleb(-9)
         if between is None or not 0 <= between <= MOST_SECONDS:
             self.doubts.add(Doubt.TIME_MISSING)
@@ -117,9 +117,9 @@ class _Reading:
         return between
 
     def outputs(self) -> int:
-        told = self._count("image_count", MOST_OUTPUTS, Doubt.OUTPUTS_ODD)
-        if told is not None:
-            return told
+        image_count = self._count("image_count", MOST_OUTPUTS, Doubt.OUTPUTS_ODD)
+        if image_count is not None:
+            return image_count
         output = self._text("output")
         if output == b"null":
             was_removed = self._has_succeeded and self._text("data_removed") == b"true"
@@ -129,10 +129,10 @@ class _Reading:
         return min(len(_decode_list(surrogates.without_halves(output))), MOST_OUTPUTS) if output[:1] == b"[" else 1
 
     def tokens(self, name: str) -> int:
-        told = self._count(name, MOST_TOKENS, Doubt.TOKENS_ODD)
-        if told is None and self._has_succeeded:
+        count = self._count(name, MOST_TOKENS, Doubt.TOKENS_ODD)
+        if count is None and self._has_succeeded:
             self.doubts.add(Doubt.TOKENS_MISSING)
-        return told or 0
+        return count or 0
 
     def _count(self, name: str, most: int, odd: Doubt) -> int | None:
         number = self._number(name, most, odd)
@@ -142,7 +142,7 @@ class _Reading:
         return None
 
     def _number(self, name: str, most: int, odd: Doubt) -> Decimal | None:
-        """Read a metric exactly; `None` where there is none, or an odd one."""
+        """Return a metric exactly; `None` if it is absent or implausible (recorded as the doubt `odd`)."""
         text = bytes(self._metrics.get(name, _NULL)).strip()
         if text == b"null":
             return None
@@ -155,7 +155,7 @@ class _Reading:
     def _text(self, name: str) -> bytes:
         return bytes(self._fields.get(name, _NULL)).strip()
 
-    def _moment(self, name: str) -> int | None:
+    def _nanoseconds(self, name: str) -> int | None:
         try:
             text = _decode_text(self._fields.get(name, _NULL))
             return None if text is None else times.nanoseconds(text)

@@ -1,6 +1,6 @@
-"""What the usage page shows: values only, gathered by `gateway.operations.dashboard` and drawn by `gateway.dashboard`.
+"""The data of the usage page, collected by `gateway.operations.dashboard` and rendered by `gateway.dashboard`.
 
-One board is either the operators', of all teams, or one team's own; which one is decided before anything is gathered.
+A board is either the operators', with all teams, or a single team's, with only its own data.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,14 +13,14 @@ from gateway.domain.quota import Counters
 from gateway.money.rules import projection, reports
 
 MOST_ROWS = 50
-"""Rows of a table: a page is for looking at. What is beyond is counted; `gateway usage` has all of it."""
+"""Maximum number of rows of a table. The number of further rows is shown; `gateway usage` lists all of them."""
 
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
-    """What is under way now, in this process."""
+    """The current activity of this process."""
 
     requests: int | None
-    """Being answered; `None` on a team's board, since they are not counted by team."""
+    """Requests in progress; `None` on a team's board, because they are not counted by team."""
     runs: int
     streams: int
     waiting: int
@@ -28,7 +28,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """How a team's money stands, in micro-dollars."""
+    """A team's spending and budgets, in micro-dollars."""
 
     team: str
     day_spent: int
@@ -37,38 +37,38 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     month_limit: int | None
     held: int
     projected: int
-    """What the month will have cost at its end."""
+    """Projected cost of the month."""
 
     @property
     def exceeds(self) -> bool:
-        """Whether the month's budget will not do, if it goes on like this."""
+        """Whether the projected cost exceeds the month's budget."""
         return self.month_limit is not None and self.projected > self.month_limit
 
 
 class ActiveRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run under way."""
+    """A run in progress."""
 
     team: str
     prediction: str
-    """The id of the one that started it."""
+    """The id of the prediction that started it."""
     target: str
     status: str
     since: float
 
 
-class Trouble(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that went wrong for a caller, with its explanation."""
+class RecentError(msgspec.Struct, frozen=True, kw_only=True):
+    """An error that a caller got, with its explanation."""
 
     at: float
     team: str | None
-    """`None` where nobody knows who it was."""
+    """`None` if the caller is unknown."""
     what: str
     detail: str
     prediction: str | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """How often requests were refused since the process started."""
+    """Number of requests refused for one reason since the process started."""
 
     team: str | None
     reason: str
@@ -76,7 +76,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DayUsage(msgspec.Struct, frozen=True):
-    """A day of all teams that are shown, and what each of them spent on it."""
+    """The usage of one day: the sum over all teams shown, and the micro-dollars spent by each of them."""
 
     day: int
     sums: Usage
@@ -84,14 +84,14 @@ class DayUsage(msgspec.Struct, frozen=True):
 
 
 class Board(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole page."""
+    """All data of the page."""
 
     whose: str | None
     """The team; `None` for the operators."""
     at: float
     since: int
     until: int
-    """The days that are summed up, both included."""
+    """The first and last day of the sums, both included."""
     total: Usage
     days: tuple[DayUsage, ...]
     teams: tuple[Usage, ...]
@@ -99,22 +99,22 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     budgets: tuple[Budget, ...]
     live: Live
     runs: tuple[ActiveRun, ...]
-    recent_errors: tuple[Trouble, ...]
+    recent_errors: tuple[RecentError, ...]
     refusals: tuple[Refusal, ...]
 
 
 def predictions(sums: Usage) -> int:
-    """Count predictions however they were answered."""
+    """Return the number of predictions: runs, joined and hits."""
     return sums.runs + sums.joined + sums.hits
 
 
 def share(part: int, whole: int) -> float | None:
-    """Return a part as a fraction; `None` of nothing."""
+    """Return a fraction; `None` if `whole` is 0."""
     return part / whole if whole else None
 
 
 def by_days(rows: Iterable[Usage], since: int, until: int) -> tuple[DayUsage, ...]:
-    """Sum rows of teams and days up by day. Days on which nothing happened are there too."""
+    """Sum up rows of teams and days by day, from `since` to `until`. Days without usage are included."""
     found: dict[int, list[Usage]] = {day: [] for day in range(since, until + 1)}
     for row in rows:
         if isinstance(row.what, int) and row.what in found:
@@ -126,7 +126,7 @@ def by_days(rows: Iterable[Usage], since: int, until: int) -> tuple[DayUsage, ..
 
 
 def budget(team: str, limits: Limits, meter: Counters, by_day: Mapping[int, int], now: float) -> Budget:
-    """Say how a team's money stands. `by_day` is what it spent on the days that the projection asks for."""
+    """Return a team's spending and budgets. `by_day` is its spending on the days that the projection needs."""
     return Budget(
         team=team,
         day_spent=meter.day_microusd,
@@ -138,6 +138,6 @@ def budget(team: str, limits: Limits, meter: Counters, by_day: Mapping[int, int]
     )
 
 
-def dearest(rows: Sequence[Usage]) -> tuple[Usage, ...]:
-    """Put what cost most first; of equal cost, what was asked for most."""
+def by_cost(rows: Sequence[Usage]) -> tuple[Usage, ...]:
+    """Sort rows by cost, highest first, then by number of predictions."""
     return tuple(sorted(rows, key=lambda row: (-row.microusd, -predictions(row), row.team, str(row.what))))

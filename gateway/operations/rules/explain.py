@@ -1,8 +1,7 @@
-"""What became of a prediction, and why, from what the records know (docs/architecture.md, Operations).
+"""Explain how a prediction was handled, from its records (docs/architecture.md, Operations).
 
-A run that another team started is shown without its ids, and without anything that happened before this prediction was
-asked for or after it ended for its caller: who shares a run learns of the others nothing but its result
-(docs/architecture.md, Invariants 2).
+A run of another team is shown without its ids, and without events before this prediction's creation or after its end
+for its caller: a team that shares a run learns nothing about the other teams (docs/architecture.md, Invariants 2).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,8 +22,8 @@ _SHOWN = {Source.MISS: "run", Source.BYPASS: "run", Source.JOINED: "joined", Sou
 _PROOFS = frozenset(Proof)
 
 
-class Happening(msgspec.Struct, frozen=True):
-    """One line of a prediction's story. `what` is a token, `detail` a phrase for people."""
+class TimelineEvent(msgspec.Struct, frozen=True):
+    """One entry of a prediction's timeline. `what` is from a closed set, `detail` is text for people."""
 
     at: float
     what: str
@@ -32,30 +31,31 @@ class Happening(msgspec.Struct, frozen=True):
 
 
 class Priced(msgspec.Struct, frozen=True, kw_only=True):
-    """What the run came to, and by which price."""
+    """The price and cost of a run."""
 
     basis: Price
-    """The price as it is now."""
+    """The current price."""
     charge: Charge | None = None
-    """What that price makes of the run; `None` while it is under way."""
+    """The charge of the run by the current price; `None` while the run is in progress."""
     settled: Entry | None = None
-    """The ledger's line. What it says is what counts."""
+    """The ledger's entry, which is authoritative; `None` while the run is not settled."""
 
 
 def explain(
-    view: PredictionView, priced: Priced, *, key_name: str | None, owns_run: bool, further: Iterable[Happening] = ()
+    view: PredictionView, priced: Priced, *, key_name: str | None, owns_run: bool, further: Iterable[TimelineEvent] = ()
 ) -> dict[str, object]:
-    """Put the answer together.
+    """Return the explanation in the JSON form of the API.
 
-    `owns_run`: whether the run's ids are the caller's to see. `further` is told by others, of this prediction alone.
+    `owns_run` says whether the run belongs to the caller's team. `further` are events of this prediction from other
+    services.
     """
     prediction, run = view.prediction, view.run
-    story = [*_of_prediction(prediction, run), *_of_run(run, priced.settled), *further]
+    events = [*_of_prediction(prediction, run), *_of_run(run, priced.settled), *further]
     if not owns_run:
         end = prediction.canceled_at if prediction.canceled_at is not None else float("inf")
-        story = [each for each in story if prediction.created_at <= each.at <= end]
+        events = [each for each in events if prediction.created_at <= each.at <= end]
         if prediction.canceled_at is not None:
-            # What the run did afterwards is the others' affair.
+            # What the run did later concerns other teams only.
             priced = msgspec.structs.replace(priced, charge=None)
     return {
         "prediction": prediction.id,
@@ -74,67 +74,68 @@ def explain(
         "fingerprint": run.fingerprint,
         "limits": _limits(prediction.admitted),
         "price": _price(prediction, priced),
-        "timeline": _timeline(story),
+        "timeline": _timeline(events),
     }
 
 
-def _of_prediction(prediction: Prediction, run: Run) -> Iterator[Happening]:
+def _of_prediction(prediction: Prediction, run: Run) -> Iterator[TimelineEvent]:
     match prediction.source:
         case Source.HIT:
-            yield Happening(prediction.created_at, "hit", "answered from a run that had ended")
+            yield TimelineEvent(prediction.created_at, "hit", "answered from a finished run")
         case Source.JOINED:
-            yield Happening(prediction.created_at, "joined", "attached to a run under way")
+            yield TimelineEvent(prediction.created_at, "joined", "attached to a run in progress")
         case Source.MISS | Source.BYPASS:
-            yield from _led(prediction.admitted, run.intended_at)
-            yield Happening(prediction.created_at, "created", "upstream's time")
+            yield from _started(prediction.admitted, run.intended_at)
+            yield TimelineEvent(prediction.created_at, "created", "by Replicate's clock")
     if prediction.canceled_at is not None:
-        yield Happening(prediction.canceled_at, str(prediction.final_status), "ended for its caller")
+        yield TimelineEvent(prediction.canceled_at, str(prediction.final_status), "ended for this caller")
 
 
-def _led(admitted: Admitted | None, intended_at: float) -> Iterator[Happening]:
+def _started(admitted: Admitted | None, intended_at: float) -> Iterator[TimelineEvent]:
     if admitted is None:
-        yield Happening(intended_at, "asked")
+        yield TimelineEvent(intended_at, "asked")
         return
-    yield Happening(intended_at - admitted.waited_seconds, "asked")
+    yield TimelineEvent(intended_at - admitted.waited_seconds, "asked")
     if admitted.waited_for is not None:
         limit, seconds = admitted.waited_for, admitted.waited_seconds
-        yield Happening(intended_at, "waited", f"{seconds:.3f} seconds for {limit.name} of the {limit.of}")
+        yield TimelineEvent(intended_at, "waited", f"{seconds:.3f} seconds for {limit.name} of the {limit.of}")
     held = f"${money.usd(admitted.microusd)} and {admitted.milliseconds / money.MILLISECONDS_PER_SECOND:g} seconds"
-    yield Happening(intended_at, "reserved", held)
+    yield TimelineEvent(intended_at, "reserved", held)
 
 
-def _of_run(run: Run, settled: Entry | None) -> Iterator[Happening]:
+def _of_run(run: Run, settled: Entry | None) -> Iterator[TimelineEvent]:
     if run.uncertain_at is not None:
-        yield Happening(run.uncertain_at, "uncertain", "upstream may have taken the create; it is looked for")
+        yield TimelineEvent(run.uncertain_at, "uncertain", "Replicate may have accepted the create; searching for it")
     if run.live_at is not None:
-        yield Happening(run.live_at, "recorded", "upstream's answer to the create")
+        yield TimelineEvent(run.live_at, "recorded", "Replicate's response to the create")
     started_at, completed_at = documents.times_of(run.document)
     if started_at is not None:
-        yield Happening(started_at, "started", "upstream's time")
+        yield TimelineEvent(started_at, "started", "by Replicate's clock")
     if run.cancel_asked_at is not None:
-        yield Happening(run.cancel_asked_at, "cancel asked", "of upstream: nobody waited for the run any more")
+        yield TimelineEvent(run.cancel_asked_at, "cancel asked", "all callers had cancelled, so Replicate was asked to")
     if run.ended_at is not None:
         at = run.ended_at if completed_at is None else completed_at
-        yield Happening(at, "ended", f"{run.status}, upstream's time" if completed_at is not None else str(run.status))
+        by = ", by Replicate's clock" if completed_at is not None else ""
+        yield TimelineEvent(at, "ended", f"{run.status}{by}")
     if settled is not None:
-        yield Happening(settled.at, "settled")
+        yield TimelineEvent(settled.at, "settled")
     if run.copies:
         size = sum(each.size for each in run.copies)
         stored_at = max(each.stored_at for each in run.copies)
-        yield Happening(stored_at, "outputs stored", f"files: {len(run.copies)}, bytes: {size}")
+        yield TimelineEvent(stored_at, "outputs stored", f"files: {len(run.copies)}, bytes: {size}")
 
 
-def of_delivery(delivery: Delivery) -> Iterator[Happening]:
-    """Tell of a message that was not taken yet. One that was is no longer kept."""
-    tries = f"tries: {delivery.attempts}" + (f", the last: {delivery.error}" if delivery.error else "")
-    yield Happening(delivery.created_at, "webhook queued", tries if delivery.attempts else "")
+def of_delivery(delivery: Delivery) -> Iterator[TimelineEvent]:
+    """Yield the events of a delivery that was not accepted yet. Accepted ones are deleted from the store."""
+    attempts = f"attempts: {delivery.attempts}" + (f", last error: {delivery.error}" if delivery.error else "")
+    yield TimelineEvent(delivery.created_at, "webhook queued", attempts if delivery.attempts else "")
     if delivery.dead_at is not None:
-        yield Happening(delivery.dead_at, "webhook given up", delivery.error or "")
+        yield TimelineEvent(delivery.dead_at, "webhook given up", delivery.error or "")
 
 
-def _timeline(story: Sequence[Happening]) -> list[dict[str, str]]:
-    # Of what happened at one time, the order is that of the telling. Upstream's clock may differ from ours.
-    ordered = sorted(story, key=lambda each: each.at)
+def _timeline(events: Sequence[TimelineEvent]) -> list[dict[str, str]]:
+    # The sort is stable, so events of the same time keep their order. Replicate's clock can differ from the gateway's.
+    ordered = sorted(events, key=lambda each: each.at)
     return [
         {"at": times.render(each.at), "what": each.what} | ({"detail": each.detail} if each.detail else {})
         for each in ordered
@@ -152,16 +153,16 @@ def _limits(admitted: Admitted | None) -> dict[str, object]:
 
 
 def _limit(limit: Limit) -> dict[str, object]:
-    body: dict[str, object] = {"name": limit.name, "of": limit.of, "limit": refusals.amount(limit.sort, limit.limit)}
-    return body | ({"limit_microusd": int(limit.limit)} if limit.sort is LimitKind.DOLLARS else {})
+    body: dict[str, object] = {"name": limit.name, "of": limit.of, "limit": refusals.amount(limit.kind, limit.limit)}
+    return body | ({"limit_microusd": int(limit.limit)} if limit.kind is LimitKind.DOLLARS else {})
 
 
 def _price(prediction: Prediction, priced: Priced) -> dict[str, object]:
-    """Show what was held, charged and saved: money that nobody knows of, or that is not settled yet, is null."""
+    """Return what was reserved, charged and saved. Unknown amounts and those not settled yet are null."""
     settled, admitted = priced.settled, prediction.admitted
     shares = prediction.source in (Source.JOINED, Source.HIT)
     cost = None if settled is None else settled.microusd
-    # The ledger stands. Where today's prices make something else of the run, how they do is beside the point.
+    # The ledger is authoritative. The parts are shown only if the current prices give the same amount.
     agrees = settled is not None and priced.charge is not None and priced.charge.microusd == settled.microusd
     return {
         "basis": priced.basis.shown(),

@@ -1,8 +1,8 @@
-"""Output files: which strings of a result are files of upstream's, and when the stored copies' links stand in for them.
+"""Decide which strings of an output are upstream's files, and when links to stored copies replace them.
 
-Upstream's links die an hour after the end (docs/replicate-api.md, Outputs and retention). While they live, a body shows
-them as upstream wrote them; after that, and in hits from the start, it shows the links of the copies
-(docs/architecture.md, Files and outputs). Nothing else in a body changes.
+Upstream's links expire an hour after the end (docs/replicate-api.md, Outputs and retention). Until then a body shows
+them unchanged. After that, and in hits from the start, it shows links to the copies (docs/architecture.md, Files and
+outputs). Nothing else in a body is changed.
 """
 
 import re
@@ -18,14 +18,14 @@ from gateway.domain.records import Copy, Kind, PredictionView, Run, Source, Stat
 from gateway.sharing.rules import caching
 
 MAX_FILES = 250
-"""Files that are copied of one output. No model known gives a tenth of that; an output is what its model makes it."""
+"""Maximum number of files copied per output. No known model returns a tenth of that."""
 LINKS_DIE_SECONDS = 3600.0
-"""When upstream removes the files, counted from the end: what has not been copied by then cannot be.
+"""Seconds from the end until upstream removes the files. Later they cannot be copied.
 
 See docs/replicate-api.md, Outputs and retention.
 """
 FETCH_SECONDS = 300.0
-"""How long before its copies go a result is no longer shared: a caller must have time to fetch what it was shown."""
+"""A result is no longer shared in the last seconds before its copies expire: the caller needs time to fetch them."""
 
 _LONGEST_NAME = 100
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.@=+~-]")
@@ -37,7 +37,7 @@ _LONGEST_PAUSE = 300.0
 
 
 class Persist(StrEnum):
-    """Whose outputs are copied."""
+    """Which outputs are copied."""
 
     OFF = "off"
     SHARED = "shared"
@@ -45,28 +45,28 @@ class Persist(StrEnum):
 
 
 class OutputFile(msgspec.Struct, frozen=True):
-    """A file of an output. `place` is its number among them, in the order of the document."""
+    """A file of an output. `place` is its index among them, in the order of the document."""
 
     place: int
     url: str
 
 
 class Files(msgspec.Struct, frozen=True):
-    """The files of an output, each once; not `is_whole` if there are more than are copied."""
+    """The distinct files of an output. `is_whole` is false if there are more than `MAX_FILES`."""
 
     found: tuple[OutputFile, ...]
     is_whole: bool
 
 
 def files_of(output: bytes, is_output: Callable[[str], bool]) -> Files:
-    """Find the files of an output (JSON), at any depth. `is_output` tells upstream's addresses of files from others."""
+    """Find the files of an output (JSON), at any depth. `is_output` recognises URLs of upstream's output files."""
     urls = dict.fromkeys(url for url in rewrite.addresses(output) if is_output(url))
     found = tuple(OutputFile(place, url) for place, url in enumerate(urls))
     return Files(found[:MAX_FILES], len(found) <= MAX_FILES)
 
 
 def is_copied(run: Run, persist: Persist) -> bool:
-    """Say whether the files of a run that has ended are to be copied. A result that nobody can hit again is not."""
+    """Return whether to copy the files of an ended run. With `SHARED`, only results that can be cached are copied."""
     match persist:
         case Persist.OFF:
             return False
@@ -78,17 +78,17 @@ def is_copied(run: Run, persist: Persist) -> bool:
 
 
 def are_kept(output: bytes, copies: Sequence[Copy]) -> bool:
-    """Say whether the output store has every file that an output links to: then the result may outlive the links."""
+    """Return whether every file that an output links to has a copy, so that the result can outlive upstream's links."""
     return not caching.has_links(rewrite.replace_addresses(output, {copy.url: "" for copy in copies}))
 
 
 def usable_until(copies: Sequence[Copy], ttl_seconds: float) -> float:
-    """Return until when a result may be shared for all that its copies live."""
+    """Return the epoch time until which the lifetime of its copies allows a result to be shared."""
     return min(copy.stored_at for copy in copies) + ttl_seconds - FETCH_SECONDS
 
 
 def are_shown(view: PredictionView, now: float) -> bool:
-    """Say whether a prediction shows the links of copies, where there are any, in the place of upstream's."""
+    """Return whether a prediction shows links to its copies instead of upstream's links."""
     run = view.run
     if not run.copies or run.ended_at is None:
         return False
@@ -96,7 +96,7 @@ def are_shown(view: PredictionView, now: float) -> bool:
 
 
 def links(view: PredictionView, secret: bytes, origin: str, now: float, ttl_seconds: float) -> Mapping[str, str]:
-    """Return what stands in for upstream's links in a prediction: the caller's own tickets, below `origin`."""
+    """Return the replacement of each of upstream's links in a prediction: a URL below `origin` with its own ticket."""
     if not are_shown(view, now):
         return {}
     return {
@@ -108,18 +108,18 @@ def links(view: PredictionView, secret: bytes, origin: str, now: float, ttl_seco
 
 
 def is_alive(copy: Copy, now: float, ttl_seconds: float) -> bool:
-    """Say whether a copy is young enough to be read."""
+    """Return whether a copy has not expired."""
     return now < copy.stored_at + ttl_seconds
 
 
 def filename_of(url: str) -> str:
-    """Return the name of a file as upstream gave it."""
+    """Return the name of a file from its upstream URL."""
     name = _UNPRINTABLE.sub("_", unquote(urlsplit(url).path.rpartition("/")[2], errors="replace"))
     return name if name.strip(". ") else "output"
 
 
 def name_of(url: str) -> str:
-    """Return the last part of a copy's link: the file's name, in letters that need no escape in a path."""
+    """Return the last part of a copy's link: the file's name, limited to characters that need no escaping in a path."""
     name = _UNSAFE.sub("_", filename_of(url))
     stem, dot, suffix = name.rpartition(".")
     if dot and len(suffix) < _LONGEST_NAME // 2:
@@ -128,19 +128,19 @@ def name_of(url: str) -> str:
 
 
 def disposition(url: str) -> str:
-    """Write `Content-Disposition` (RFC 6266): shown in place, and saved under the file's own name."""
+    """Return `Content-Disposition` (RFC 6266): show inline, save under the file's name."""
     filename, plain = filename_of(url), name_of(url)
     extended = "" if filename == plain else f"; filename*=UTF-8''{quote(filename, safe='')}"
     return f'inline; filename="{plain}"{extended}'
 
 
 def content_type(given: str | None) -> str:
-    """Return the type that a copy is served as: upstream's, if it is one."""
+    """Return the content type to serve a copy with: upstream's, if it is a valid one."""
     given = (given or "").strip()
     return given if _MEDIA_TYPE.fullmatch(given) else _ANY_TYPE
 
 
 def pause(attempt: int, jitter: float) -> float:
-    """Return the seconds after which a failed copy is tried again, first after about two. `jitter` is 0 to 1."""
+    """Return the seconds before a retry of a failed copy, starting at about two. `jitter` is 0 to 1."""
     longest: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempt, 20))
     return longest * (0.5 + jitter / 2)

@@ -1,7 +1,6 @@
-"""What part of a file a request is answered with (RFC 9110, 13 and 14): conditions first, then one range.
+"""Select the part of a file that a request gets (RFC 9110, 13 and 14): conditions first, then one range.
 
-Several ranges at once are answered with the whole file, which the standard allows and every client takes: players and
-downloaders ask for one.
+A request for several ranges gets the entire file, which the standard allows. Players and download managers ask for one.
 """
 
 import re
@@ -16,54 +15,54 @@ _TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 
 class Whole(msgspec.Struct, frozen=True):
-    """All of it (200)."""
+    """The entire file (200)."""
 
 
 class Part(msgspec.Struct, frozen=True):
-    """From `start` up to, but not with, `stop` (206)."""
+    """The bytes from `start` to `stop` (exclusive) (206)."""
 
     start: int
     stop: int
 
 
 class NotModified(msgspec.Struct, frozen=True):
-    """The caller has it already (304)."""
+    """The caller's cached version is current (304)."""
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The caller wants another file than there is (412)."""
+    """A precondition of the request failed (412)."""
 
 
 class Unsatisfiable(msgspec.Struct, frozen=True):
-    """The range lies outside of the file (416)."""
+    """The range is outside the file (416)."""
 
 
 Selection = Whole | Part | NotModified | Failed | Unsatisfiable
 
 
 def select(headers: Mapping[str, str], *, etag: str, modified_at: float, size: int, is_head: bool = False) -> Selection:
-    """Say what to answer. `headers` are the request's, found in whatever case; `etag` is strong, and quoted."""
+    """Return what to respond with. `headers` must be case-insensitive; `etag` is a strong tag with its quotes."""
     modified_at = float(int(modified_at))
-    wanted, unmodified_since = headers.get("If-Match"), _time(headers.get("If-Unmodified-Since"))
-    if wanted is not None:
-        if not _names(wanted, etag, weakly=False):
+    if_match, unmodified_since = headers.get("If-Match"), _time(headers.get("If-Unmodified-Since"))
+    if if_match is not None:
+        if not _contains(if_match, etag, weakly=False):
             return Failed()
     elif unmodified_since is not None and modified_at > unmodified_since:
         return Failed()
-    known, modified_since = headers.get("If-None-Match"), _time(headers.get("If-Modified-Since"))
-    if known is not None:
-        if _names(known, etag, weakly=True):
+    if_none_match, modified_since = headers.get("If-None-Match"), _time(headers.get("If-Modified-Since"))
+    if if_none_match is not None:
+        if _contains(if_none_match, etag, weakly=True):
             return NotModified()
     elif modified_since is not None and modified_at <= modified_since:
         return NotModified()
     text = headers.get("Range")
-    if text is None or is_head or not _is_same(headers.get("If-Range"), etag, modified_at):
+    if text is None or is_head or not _is_unchanged(headers.get("If-Range"), etag, modified_at):
         return Whole()
     return _part(text, size)
 
 
 def _part(text: str, size: int) -> Whole | Part | Unsatisfiable:
-    """Read one range. What is not understood is passed over, as the standard says."""
+    """Parse one range. An invalid header is ignored, as the standard says."""
     match = _RANGE.fullmatch(text.strip())
     if match is None or not (match[1] or match[2]):
         return Whole()
@@ -77,15 +76,15 @@ def _part(text: str, size: int) -> Whole | Part | Unsatisfiable:
     return Part(start, stop) if start < size else Unsatisfiable()
 
 
-def _names(text: str, etag: str, *, weakly: bool) -> bool:
-    """Say whether a list of entity tags has this one. A weak tag names it for `If-None-Match` only."""
+def _contains(text: str, etag: str, *, weakly: bool) -> bool:
+    """Return whether a list of entity tags contains `etag`. Weak tags match only if `weakly`, for `If-None-Match`."""
     if text.strip() == "*":
         return True
     return any(each[1] == etag and (weakly or not each[0].startswith("W/")) for each in _TAG.finditer(text))
 
 
-def _is_same(condition: str | None, etag: str, modified_at: float) -> bool:
-    """Say whether `If-Range` lets a part be given: the tag is this one, or the date is the file's own."""
+def _is_unchanged(condition: str | None, etag: str, modified_at: float) -> bool:
+    """Return whether `If-Range` allows a partial response: its tag or its date is the file's."""
     if condition is None or condition.strip() == etag:
         return True
     return _time(condition) == modified_at
@@ -102,5 +101,5 @@ def _time(text: str | None) -> float | None:
 
 
 def http_date(at: float) -> str:
-    """Write a time as headers have it."""
+    """Format a time for HTTP headers."""
     return datetime.fromtimestamp(int(at), UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")

@@ -1,30 +1,53 @@
-"""Runs and predictions: how they go on and end, and how they are shown and listed."""
+"""Runs and predictions: how they progress and end, and how they are shown and listed."""
 
 from typing import Protocol
+
+import msgspec
 
 from gateway.domain.cursors import Cursor
 from gateway.domain.ledger import Settlement
 from gateway.domain.records import Cancellation, Kind, Page, Prediction, PredictionView, Run, Status
+from gateway.domain.run_end import RunEnded
+
+
+class Progressed(msgspec.Struct, frozen=True):
+    """The step moved the run forward, and the run has not ended."""
+
+    run: Run
+    """As it is after the step."""
+
+
+class Unchanged(msgspec.Struct, frozen=True):
+    """The step changed nothing: all of it was known, or older than what is known."""
+
+
+AdvanceOutcome = Progressed | RunEnded | Unchanged
+"""What recording a snapshot of a run did."""
 
 
 class Predictions(Protocol):
     """Runs, and the predictions that share them."""
 
-    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> None:
-        """Turn the intent of the same id into `run` (state `live` or `ended`); `prediction` replaces its leader.
+    async def record_created(
+        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
+    ) -> PredictionView:
+        """Turn the intent of the same id into `run` (state `live` or `ended`); `prediction` replaces its starter.
 
-        Durable. One step: whoever sees a prediction of the run sees the run. The leader's id (upstream's, which is not
-        the placeholder's), time, ticket and deadline are those of `prediction`, and the run's `leader_id` is set to
-        it; an idempotency key goes with it. All ids of the run resolve from then on. Repeating it with the same values
-        changes nothing. A run that has ended is settled in the same step (see `advance`). Raises
+        Durable. One step: a prediction of the run is never visible without the run. The starter's id (upstream's, not
+        the placeholder's), time, ticket and deadline are those of `prediction`; the run's `leader_id` and the
+        idempotency key point to it. All ids of the run resolve from then on. A run that has ended is settled in the
+        same step (see `advance`).
+
+        Return the starter and its run as they are recorded. If `advance` was faster than the create's answer, the run
+        is further on than `run`. A repeat with the same values changes nothing and returns what is recorded. Raises
         `gateway.errors.Conflict` if the id, upstream's or the prediction's, belongs to another run.
         """
         ...
 
     async def discard_intent(self, run_id: str) -> None:
-        """Forget an intent, its predictions and their idempotency keys: upstream refused it, or it was never sent.
+        """Delete an intent, its predictions and their idempotency keys: upstream refused it, or it was never sent.
 
-        What was reserved for it is released in the same step. Does nothing unless it is still an intent.
+        Kept. The same step releases what was reserved for it. Does nothing if the run is not an intent.
         """
         ...
 
@@ -38,16 +61,26 @@ class Predictions(Protocol):
         at: float,
         cache_until: float | None = None,
         settlement: Settlement | None = None,
-    ) -> Run | None:
-        """Take news of a run: keep `document`, move the status forward, end the run at `at` if it is terminal. Kept.
+    ) -> AdvanceOutcome:
+        """Record what upstream says of a run: keep `document`, move the status forward, end the run at `at`. Kept.
 
-        One step compares and sets: nothing changes when the run has ended, or when `status` ranks below what is
-        known. `stream_url` of `None` leaves the known one. `cache_until` is kept when the change ends the run with
-        `succeeded` and it has a fingerprint. A terminal change is durable, and settles the run in the same step: what
-        was reserved for it is released, the ledger has one line with what it cost (`settlement`; nothing if that is not
-        given), to be paid by the team that started it, and one for each prediction that joined it, with as much saved;
-        all sums are changed with them. No run is settled twice. Return the run as it is
-        after the change, or `None` if nothing changed, which may also mean that all of it was known.
+        One step compares and sets: nothing changes when the run has ended, or when `status` ranks below the known one.
+        `stream_url` of `None` keeps the known one. `cache_until` is kept when the change ends the run with `succeeded`
+        and it has a fingerprint.
+
+        A terminal status ends the run. That is durable, and the same step settles it: the reservation is released; the
+        ledger gets one line with the cost (`settlement`; zero if it is `None`), paid by the team that started the run,
+        and one line for each prediction that joined it, with the same amount as saved; all sums change with the lines;
+        the `completed` webhooks are queued. No run is settled twice.
+
+        Returns `Progressed` or `RunEnded` with what is recorded now, or `Unchanged`, also if all of it was known.
+        """
+        ...
+
+    async def ended_run(self, run_id: str) -> RunEnded | None:
+        """Find the end of a run, as the step that ended it returned it. `None` while it has not ended.
+
+        For an end whose step was done and its answer lost.
         """
         ...
 

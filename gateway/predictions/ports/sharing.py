@@ -2,8 +2,94 @@
 
 from typing import Protocol
 
-from gateway.domain.records import Begin, Begun, CacheStats, Prediction, Run
+import msgspec
+
+from gateway.domain.admission_record import Admitted
+from gateway.domain.quota import Refused as LimitRefused
+from gateway.domain.quota import ReservationRequest
+from gateway.domain.records import CacheStats, Prediction, PredictionView, Run
 from gateway.predictions.ports.predictions import Predictions
+
+
+class Idempotency(msgspec.Struct, frozen=True):
+    """A caller's `Idempotency-Key`, unique within its team."""
+
+    key: str
+    body_sha256: str
+    expires_at: float
+
+
+class FinishedRuns(msgspec.Struct, frozen=True):
+    """The finished runs that can answer a request: of this fingerprint, and ended at `ended_since` or later."""
+
+    fingerprint: str
+    ended_since: float = 0.0
+
+
+class OpenRuns(msgspec.Struct, frozen=True):
+    """The open runs that a request can join: of this fingerprint, or of this provisional identity."""
+
+    fingerprint: str | None = None
+    provisional: str | None = None
+
+
+class ShareRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A new prediction, and the runs that it can share."""
+
+    prediction: Prediction
+    """Has a new id. The store sets `run_id`, and for a hit or a join `source`."""
+    now: float
+    may_hit: FinishedRuns | None = None
+    may_join: OpenRuns | None = None
+    idempotency: Idempotency | None = None
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """The prediction was added to a finished run, which cost `saved_microusd`."""
+
+    view: PredictionView
+    saved_microusd: int
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """The prediction was added to an open run."""
+
+    view: PredictionView
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """The idempotency key is known: `view` is the first request's prediction. Nothing was recorded."""
+
+    view: PredictionView
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """The first request with this idempotency key has no prediction to show yet. Nothing was recorded."""
+
+
+class Mismatched(msgspec.Struct, frozen=True):
+    """The idempotency key was used for another request. Nothing was recorded."""
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """There is no run to share. Nothing was recorded."""
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The intent and its prediction, the starter, were recorded."""
+
+    view: PredictionView
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A limit does not allow the run. Nothing was recorded or reserved."""
+
+    refusal: LimitRefused
+
+
+Shared = Hit | Joined | Replayed | Pending | Mismatched
+ShareOutcome = Shared | Nothing
+StartOutcome = Shared | Started | Refused
 
 
 class Sharing(Protocol):
@@ -14,31 +100,48 @@ class Sharing(Protocol):
     `predictions` and `prediction_by_ticket` pass over them.
     """
 
-    async def begin(self, begin: Begin) -> Begun:
-        """Let a prediction come about in the first way that is possible and allowed. One step.
+    async def share(self, request: ShareRequest) -> ShareOutcome:
+        """Add the prediction to a run that exists. One step. Kept, not durable.
 
-        0. An idempotency key of the team that is known and has not expired: `mismatched` if the body differs,
-           `pending` while its run is `intended`, else `replayed` with the first request's prediction.
-        1. `may_hit`: the newest `succeeded` run of the fingerprint with `now < cache_until`, data not removed and
-           `ended_at >= ended_since`: the prediction is added to it as a `hit`. The use is noted, for eviction; the
-           ledger has a line with what the run cost, as saved.
-        2. `may_join`: an open run whose fingerprint is the intent's, or whose provisional identity is the intent's
-           `provisional`: the prediction is added to it as `joined`. Where both have fingerprints, those decide.
-        3. `may_lead`: the intent is recorded with the prediction as its leader (`leader_id` is its id, its `source` as
-           given, with what `admitted` says). An open run of that fingerprint that may not be joined loses nothing; the
-           intent is then recorded without a fingerprint. If there is a `demand`, all its limits are checked first: one
-           that is in the way makes it `refused`, with the limit, and nothing is recorded nor taken. Else the estimate
-           is reserved for the run, and taken from every limit, in the same step.
-        4. Else `nothing`, and nothing is recorded.
+        The first of these that applies is the outcome:
 
-        Raises `gateway.errors.Conflict` for the id of a run or prediction that exists. What is recorded is kept;
-        durable when `may_lead`. The idempotency key is remembered with the prediction,
-        whichever way it came about.
+        1. The team's idempotency key is known and has not expired: `Mismatched` if the body differs, `Pending` while
+           its run is `intended`, else `Replayed`.
+        2. `may_hit` finds a `succeeded` run with `now < cache_until` whose data has not been removed: `Hit`, on the
+           run that ended last. The step marks the cache entry as used and writes a ledger line with the amount saved.
+        3. `may_join` finds an open run: `Joined`. If both the run and the request have a fingerprint, the fingerprints
+           decide, whatever the provisional identities say.
+        4. `Nothing`.
+
+        A hit or a join remembers the idempotency key with its prediction. Raises `gateway.errors.Conflict` if the
+        prediction's id exists.
+        """
+        ...
+
+    async def start(
+        self,
+        request: ShareRequest,
+        run: Run,
+        *,
+        reservation: ReservationRequest | None = None,
+        admitted: Admitted | None = None,
+    ) -> StartOutcome:
+        """Record the intent `run` with the prediction as its starter, unless a run can be shared. One step. Durable.
+
+        A run may have started or ended since `share` found nothing, so the step first repeats the checks of `share`. If
+        they find something, that is the outcome. Then it checks every limit of `reservation`: `Refused` if one does not
+        allow the run. Else `Started`: the step records the intent (`leader_id` is the prediction's id), the prediction
+        with `source` as given and with `admitted`, the reservation in every counter, and the idempotency key. Without
+        `reservation` nothing is checked or reserved.
+
+        If an open run that the request must not join has the intent's identity, that run keeps it, and the intent is
+        recorded with neither fingerprint nor provisional identity. Raises `gateway.errors.Conflict` if the id of the
+        run or of the prediction exists.
         """
         ...
 
     async def mark_uncertain(self, run_id: str, at: float) -> None:
-        """Note that upstream may or may not have taken an intent's create. Kept."""
+        """Record that upstream may or may not have taken the create of an intent. Kept. The first time stands."""
         ...
 
     async def settle_identity(
@@ -47,15 +150,15 @@ class Sharing(Protocol):
         """Give a run its final identity in place of the provisional one. Kept. One step.
 
         If another open run has the fingerprint already, the run stays without one. `cache_until` counts only if the
-        run has succeeded. `reason` takes the place of `model-unknown` in its predictions. Return whether the run now
-        has `fingerprint`.
+        run has succeeded. `reason` replaces `model-unknown` in the run's predictions. Return whether the run now has
+        `fingerprint`.
         """
         ...
 
     async def detach(self, prediction_id: str) -> None:
-        """Take a joined prediction that nobody has seen back out of its run, its idempotency key too.
+        """Remove a joined prediction that nobody has seen from its run, with its idempotency key. Kept. One step.
 
-        If the run has been settled, what the prediction was said to save is taken back by a line of its own.
+        If the run has been settled, a ledger line takes back the amount that the prediction was said to save.
         """
         ...
 
@@ -63,8 +166,8 @@ class Sharing(Protocol):
         """Find a run."""
         ...
 
-    async def shared_run(self, fingerprint: str, provisional: str | None, now: float, ended_since: float) -> Run | None:
-        """Find the run that `begin` would share at `now`: a finished one before an open one. Changes nothing."""
+    async def shared_run(self, may_hit: FinishedRuns | None, may_join: OpenRuns | None, now: float) -> Run | None:
+        """Find the run that `share` would choose: a finished one before an open one. Changes nothing."""
         ...
 
     async def predictions_of(self, run_id: str, *, limit: int = 10_000) -> list[Prediction]:
@@ -76,25 +179,25 @@ class Sharing(Protocol):
         ...
 
     async def cache_stats(self, now: float, team: str | None = None) -> CacheStats:
-        """Sum up the runs that may answer later requests, of one team or of all."""
+        """Sum up the runs that can answer later requests, of one team or of all."""
         ...
 
     async def purge_cache(self, *, team: str | None = None, target: str | None = None, limit: int = 500) -> int:
-        """Let at most `limit` runs, of a team, of a target (a glob of `Run.target`), or all, answer no more requests.
+        """Remove at most `limit` cache entries: of a team, of a target (a glob of `Run.target`), or of all. Kept.
 
-        Kept. Return how many, so that the caller can go on in small steps.
+        Return how many were removed, so that the caller can repeat the call until none is left.
         """
         ...
 
     async def evict_cache(self, max_bytes: int, now: float, limit: int = 100) -> int:
-        """Let the least recently used runs answer no more requests until the documents of the rest fit. Kept.
+        """Remove the least recently used cache entries until the documents of the rest fit into `max_bytes`. Kept.
 
-        Return how many went, at most `limit`. Runs whose time is over do not count and do not go.
+        Return how many were removed, at most `limit`. Expired entries neither count nor are removed.
         """
         ...
 
     async def delete_expired_idempotency(self, before: float, limit: int) -> int:
-        """Forget at most `limit` idempotency keys that expired before that; return how many."""
+        """Delete at most `limit` idempotency keys that expired before that time; return how many."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Which run of upstream's list is the one that an uncertain create started (docs/architecture.md, Create)."""
+"""Which run of upstream's list was started by an uncertain create (docs/architecture.md, Create)."""
 
 import msgspec
 from msgspec import Raw
@@ -6,7 +6,7 @@ from msgspec import Raw
 from gateway.domain.documents import Snapshot
 from gateway.domain.records import Run
 from gateway.domain.targets import TargetKind, parse_version
-from gateway.sharing.rules import fingerprint
+from gateway.sharing.rules.fingerprint import Input
 
 CLOCK_SKEW_SECONDS = 5.0
 """By how much upstream's clock may be behind ours."""
@@ -32,7 +32,7 @@ def fits(run: Run, news: Snapshot) -> bool:
         sent = msgspec.json.decode(run.request, type=_Sent)
         found = msgspec.json.decode(news.document, type=_Found)
         if sent.webhook is not None and found.webhook is not None:
-            # The gateway's own address, one for each run: nothing could be surer.
+            # The gateway's own address, which is different for each run.
             return sent.webhook == found.webhook
         return _same_target(run, sent, news, found) and _canonical(sent.input) == _canonical(found.input)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -40,9 +40,8 @@ def fits(run: Run, news: Snapshot) -> bool:
 
 
 def _canonical(given: Raw) -> bytes:
-    # Upstream writes inputs anew, with sorted keys, and fills no defaults in (docs/replicate-api.md, Prediction
-    # object).
-    return fingerprint.canonical(bytes(given), None, {})
+    # Upstream sorts the keys of an input and fills in no defaults (docs/replicate-api.md, Prediction object).
+    return Input(bytes(given), {}).canonical(None)
 
 
 def _same_target(run: Run, sent: _Sent, news: Snapshot, found: _Found) -> bool:

@@ -1,7 +1,7 @@
 """What became of a create: answered from a finished run, attached to one in flight, or run; and how long runs answer.
 
 What is had first: a finished run (hit), a run in flight (join), a new run (miss). What may not be shared gets a run of
-its own that serves nobody else (bypass). The store decides, in the step that records it (`Sharing.begin`).
+its own that serves nobody else (bypass). The store decides, in the step that records it (`Sharing`).
 """
 
 import re

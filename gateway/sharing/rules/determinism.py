@@ -66,19 +66,27 @@ class NotDeterministic(msgspec.Struct, frozen=True):
 Judgement = Deterministic | NotDeterministic
 
 
-class _Controls(msgspec.Struct):
+class Controls(msgspec.Struct):
     """The inputs that decide, as they are written. All others are skipped unread."""
 
     seed: Raw = Raw(b"null")
     temperature: Raw = Raw(b"null")
 
 
-_decode_controls = msgspec.json.Decoder(_Controls).decode
+_decode_controls = msgspec.json.Decoder(Controls).decode
 _decode = msgspec.json.Decoder().decode
 
 
+def read_controls(input: bytes) -> Controls | None:  # noqa: A002 - Replicate's word
+    """Read the inputs that decide; `None` if the input is not readable JSON."""
+    try:
+        return _decode_controls(input)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def judge(
-    input: bytes,  # noqa: A002 - Replicate's word
+    controls: Controls | None,
     schema: InputSchema | None,
     policy: Policy,
     *,
@@ -87,7 +95,7 @@ def judge(
     asserted: bool = False,
     may_assert: bool = False,
 ) -> Judgement:
-    """Say whether a create's input determines its output.
+    """Say whether a create's input determines its output. `controls` is what `read_controls` returned.
 
     `model` is `owner/name` of the target's model or deployment, `None` while a bare version's is unknown; `schema` is
     `None` where it could not be had. `asserted` is the caller's word, `may_assert` whether it counts.
@@ -101,7 +109,7 @@ def judge(
     rule = rule_for(policy.rules, model)
     if rule is not None and rule.mode is Mode.NEVER:
         return NotDeterministic(BypassReason.RULE_NEVER)
-    verdict = _by_rule(input, rule, policy) if rule is not None else _by_schema(input, schema, policy, model)
+    verdict = _by_rule(controls, rule, policy) if rule is not None else _by_schema(controls, schema, policy, model)
     if isinstance(verdict, Proof):
         return Deterministic(verdict)
     if not asserted:
@@ -125,37 +133,38 @@ def ignored_inputs(rules: Sequence[Rule], model: str | None) -> frozenset[str]:
     return rule.ignore_inputs if rule is not None else frozenset()
 
 
-def sets_seed(input: bytes, random_seeds: Collection[int]) -> bool:  # noqa: A002 - Replicate's word
+def sets_seed(controls: Controls | None, random_seeds: Collection[int]) -> bool:
     """Whether an input sets a seed to a real value; whether the model takes one is another question."""
-    return _seed_trouble(input, random_seeds) is None
+    return _seed_trouble(controls, random_seeds) is None
 
 
-def _by_rule(given: bytes, rule: Rule, policy: Policy) -> Proof | BypassReason:
+def _by_rule(controls: Controls | None, rule: Rule, policy: Policy) -> Proof | BypassReason:
     if rule.mode is Mode.ALWAYS:
         return Proof.RULE_ALWAYS
-    return _seed_trouble(given, policy.random_seeds) or Proof.RULE_SEEDED
+    return _seed_trouble(controls, policy.random_seeds) or Proof.RULE_SEEDED
 
 
-def _by_schema(given: bytes, schema: InputSchema | None, policy: Policy, model: str | None) -> Proof | BypassReason:
+def _by_schema(
+    controls: Controls | None, schema: InputSchema | None, policy: Policy, model: str | None
+) -> Proof | BypassReason:
     if schema is None:
         return BypassReason.SCHEMA_UNKNOWN if model else BypassReason.MODEL_UNKNOWN
     if not schema.has_seed and not schema.has_temperature:
         return BypassReason.NO_SEED_INPUT
-    trouble = _seed_trouble(given, policy.random_seeds) if schema.has_seed else BypassReason.TEMPERATURE
+    trouble = _seed_trouble(controls, policy.random_seeds) if schema.has_seed else BypassReason.TEMPERATURE
     if trouble is None:
         return Proof.SEED
-    if schema.has_temperature and _is_cold(given):
+    if schema.has_temperature and _is_cold(controls):
         return Proof.TEMPERATURE_ZERO
     return trouble
 
 
-def _seed_trouble(given: bytes, random_seeds: Collection[int]) -> BypassReason | None:
+def _seed_trouble(controls: Controls | None, random_seeds: Collection[int]) -> BypassReason | None:
     """Say what keeps the seed from being a real value; `None` if it is one.
 
     Upstream reads numbers as doubles on the way, so a seed is random if it is one to a double's precision. Text, flags
     and fractions are what a model may turn into any seed, -1 too.
     """
-    controls = _controls(given)
     if controls is None:
         return BypassReason.INPUT_UNREADABLE
     try:
@@ -178,17 +187,9 @@ def _double(number: float) -> float | None:
         return None
 
 
-def _is_cold(given: bytes) -> bool:
-    controls = _controls(given)
+def _is_cold(controls: Controls | None) -> bool:
     try:
         temperature = None if controls is None else _decode(controls.temperature)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return isinstance(temperature, int | float) and not isinstance(temperature, bool) and temperature == 0
-
-
-def _controls(given: bytes) -> _Controls | None:
-    try:
-        return _decode_controls(given)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None

@@ -41,43 +41,90 @@ _decode = msgspec.json.Decoder(float_hook=Raw).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _ANYTHING = Shape()
+_NO_SHAPES: Mapping[str, Shape] = {}
+_UNREADABLE = (RecursionError, msgspec.MsgspecError, UnicodeDecodeError)
 
 
-def canonical(
-    input: bytes,  # noqa: A002 - Replicate's word
-    schema: InputSchema | None,
-    files: Mapping[str, str],
-    ignore: frozenset[str] = frozenset(),
-) -> bytes:
-    """Write an input in its one form. `files` gives the SHA-256 (hex) of what a link in the input leads to.
+class Input:
+    """A create's input, decoded once. Its canonical forms are written from it."""
 
-    Raise `ValueError` for what is no JSON object, or is too deep, or holds too much, to be looked at.
-    """
-    try:
-        if len(input) > MAX_VALUES and _most_values(input) > MAX_VALUES:
-            raise ValueError(f"the input holds more than {MAX_VALUES} values")
-        fields = _decode(input)
+    __slots__ = ("_digests", "_fields", "_files")
+
+    def __init__(self, text: bytes, files: Mapping[str, str]) -> None:
+        """Decode an input. `files` gives the SHA-256 (hex) of what a link in it leads to.
+
+        Raise `ValueError` for what is no JSON object, or is too deep, or holds too much, to be compared.
+        """
+        try:
+            if len(text) > MAX_VALUES and _most_values(text) > MAX_VALUES:
+                raise ValueError(f"the input holds more than {MAX_VALUES} values")
+            fields = _decode(text)
+        except _UNREADABLE as exc:
+            raise _unreadable(exc) from exc
         if not isinstance(fields, dict):
             raise ValueError("the input is not a JSON object")  # noqa: TRY004 - a value of JSON, not of Python
-        shapes: Mapping[str, Shape] = {}
-        if schema is not None:
-            shapes = schema.inputs
-            fields = _decode(schema.defaults) | fields
-        for name in ignore:
-            fields.pop(name, None)
-        for name, value in fields.items():
-            fields[name] = _normal(value, shapes.get(name, _ANYTHING), files, MAX_DEPTH)
-        return _encode(fields)
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise ValueError(f"the input is not JSON that can be compared: {exc}") from exc
+        self._fields: dict[str, Any] = fields
+        self._files = files
+        self._digests: dict[str, str | None] = {}
+
+    def canonical(self, schema: InputSchema | None, ignore: frozenset[str] = frozenset()) -> bytes:
+        """Write the input in its one form. Raise `ValueError` if it is too deep, or holds what cannot be compared."""
+        fields, shapes = self._fields, _NO_SHAPES
+        try:
+            if schema is not None:
+                fields, shapes = _decode(schema.defaults) | fields, schema.inputs
+            written: dict[str, Any] = {}
+            for name, value in fields.items():
+                if name in ignore:
+                    continue
+                kind = type(value)
+                # Most inputs are small numbers, flags and plain texts, which are their own form already.
+                if (
+                    value is None
+                    or kind is bool
+                    or (kind is int and -_SHORT < value < _SHORT)
+                    or (kind is str and not self._files and value[:5].lower() != "data:")
+                ):
+                    written[name] = value
+                else:
+                    written[name] = self._normal(value, shapes.get(name, _ANYTHING), MAX_DEPTH)
+            return _encode(written)
+        except _UNREADABLE as exc:
+            raise _unreadable(exc) from exc
+
+    def _normal(self, value: Any, shape: Shape, depth: int) -> Any:
+        """Return a decoded value in its one form."""
+        if depth <= 0:
+            raise ValueError(_TOO_DEEP)
+        kind = type(value)
+        if kind is str:
+            return value if shape.is_text else self._text(value)
+        if kind is Raw:  # a number with a fraction or an exponent
+            return _number(str(value, "ascii"), shape)
+        if kind is int:
+            return value if -_SHORT < value < _SHORT or not shape.is_number else _number(str(value), shape)
+        if kind is list:
+            items = shape.items or _ANYTHING
+            return [self._normal(item, items, depth - 1) for item in value]
+        if kind is dict:
+            named, others = shape.properties, shape.others or _ANYTHING
+            return {name: self._normal(item, named.get(name, others), depth - 1) for name, item in value.items()}
+        return value
+
+    def _text(self, text: str) -> str | Raw:
+        """Return a text that can be a file's address by the file's content."""
+        digest = self._files.get(text) if self._files and len(text) <= _LONGEST_LINK else None
+        if digest is None and text[:5].lower() == "data:":
+            if text not in self._digests:
+                self._digests[text] = sha256_of(text)
+            digest = self._digests[text]
+        return text if digest is None else Raw(f"file:{digest.lower()}")
 
 
 def fingerprint(target: str, canonical: bytes, scope: str) -> str:
     """Return the key under which equal requests meet, as 64 hex digits.
 
-    `target` is a `target_identity`, `scope` a `sharing_scope`, `canonical` what `canonical` wrote.
+    `target` is a `target_identity`, `scope` a `sharing_scope`, `canonical` what `Input.canonical` wrote.
     """
     return _digest("fingerprint", target, scope, canonical)
 
@@ -120,35 +167,10 @@ def _separators(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-def _normal(value: Any, shape: Shape, files: Mapping[str, str], depth: int) -> Any:
-    """Put a decoded value in its one form, in place."""
-    if depth <= 0:
-        raise ValueError(_TOO_DEEP)
-    kind = type(value)
-    if kind is str:
-        return _text(value, shape, files)
-    if kind is Raw:  # a number with a fraction or an exponent
-        return _number(str(value, "ascii"), shape)
-    if kind is int:
-        return value if -_SHORT < value < _SHORT or not shape.is_number else _number(str(value), shape)
-    if kind is list:
-        items = shape.items or _ANYTHING
-        for index, item in enumerate(value):
-            value[index] = _normal(item, items, files, depth - 1)
-    elif kind is dict:
-        named, others = shape.properties, shape.others or _ANYTHING
-        for name, item in value.items():
-            value[name] = _normal(item, named.get(name, others), files, depth - 1)
-    return value
-
-
-def _text(text: str, shape: Shape, files: Mapping[str, str]) -> str | Raw:
-    if shape.is_text:
-        return text
-    digest = files.get(text) if files and len(text) <= _LONGEST_LINK else None
-    if digest is None:
-        digest = sha256_of(text)
-    return text if digest is None else Raw(f"file:{digest.lower()}")
+def _unreadable(exc: Exception) -> ValueError:
+    if isinstance(exc, RecursionError):
+        return ValueError(_TOO_DEEP)
+    return ValueError(f"the input is not JSON that can be compared: {exc}")
 
 
 def _number(text: str, shape: Shape) -> Raw:

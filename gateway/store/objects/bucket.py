@@ -1,8 +1,9 @@
-"""Copies in an S3-compatible bucket: one object for each, named by its SHA-256.
+"""Output store in an S3-compatible bucket: one object per file, named by its SHA-256.
 
-Credentials are found in the environment, as AWS's own tools find them. What is uploaded is spooled to a nameless file
-first, because its name is its hash; large files go in parts, small ones in one request. What is downloaded is asked for
-block by block, so that a slow reader holds no connection to the bucket, and each request has a short deadline.
+Credentials come from the environment, as with AWS's own tools. An upload is written to an unnamed temporary file first,
+because its name, the hash, is known only at its end. Large files are uploaded in parts, small ones in one request. A
+download requests one block at a time, so that a slow reader occupies no connection to the bucket, and each request has
+a short deadline.
 """
 
 import asyncio
@@ -30,19 +31,19 @@ if TYPE_CHECKING:
     from gateway.outputs.ports import OutputStore, Spool, StoredObject
 
 _PART_BYTES = 5 * 1024 * 1024
-"""The least that S3 takes; with 10,000 parts that is good for 48 GiB. Two or three are in memory at a time."""
+"""The minimum part size of S3. With the maximum of 10,000 parts, files can have 48 GiB. Up to three are in memory."""
 _PARTS_AT_ONCE = 2
 _READ_BYTES = 512 * 1024
-"""What is asked for at once, and held for each reader."""
+"""Size of one download request, and memory per reader."""
 _REQUEST_SECONDS = 60
 _UPLOAD_SECONDS = 1800.0
 _RETRIES = 3
 _MARK = "replicate-gateway"
-"""An object that tells a bucket that is there from one that is not: S3 answers 404 for both."""
+"""Name of an object that proves that the bucket exists. S3 answers 404 for a missing bucket and a missing object."""
 
 
 class BucketStore:
-    """Objects in a bucket."""
+    """Stores objects in a bucket."""
 
     def __init__(self, bucket: str, prefix: str, *, endpoint: str | None, region: str | None) -> None:
         client: ClientConfig = {
@@ -51,7 +52,7 @@ class BucketStore:
             "timeout": timedelta(seconds=_REQUEST_SECONDS),
         }
         retries: RetryConfig = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_REQUEST_SECONDS)}
-        # Not every S3 has the call that deletes many.
+        # Not every S3-compatible service supports bulk deletion.
         config: S3Config = {"disable_bulk_delete": True}
         if endpoint:
             config["endpoint"] = endpoint
@@ -61,17 +62,17 @@ class BucketStore:
         self._threads = Threads()
 
     async def open(self) -> None:
-        """See that the bucket can be written. Spools go with their process: there is nothing to sweep."""
-        with _understood():
+        """Check that the bucket is writable. Temporary files have no name, so there is nothing to clean up."""
+        with _translated_errors():
             await obstore.put_async(self._store, _MARK, b"Copies of output files, by SHA-256.\n")
 
     async def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         self._threads.close()
 
     @asynccontextmanager
     async def spool(self) -> AsyncIterator[FileSpool]:
-        """Take bytes in."""
+        """Open a spool for the bytes of one object."""
         file = await self._threads.do(tempfile.TemporaryFile, lambda made: made.close())
         try:
             yield FileSpool(file, self._threads)
@@ -79,15 +80,15 @@ class BucketStore:
             await self._threads.do(file.close)
 
     async def put(self, spool: "Spool", sha256: str) -> None:
-        """Upload what was spooled, unless the bucket has it."""
+        """Upload a finished spool, unless the bucket has an object of that name and size."""
         assert isinstance(spool, FileSpool)
         if await self._size(sha256) == spool.size:
             return
-        with _understood():
+        with _translated_errors():
             async with asyncio.timeout(_UPLOAD_SECONDS):
                 await self._upload(spool, _key(sha256))
         if await self._size(sha256) != spool.size:
-            raise StoreUnavailable("The bucket did not keep all of a file.", retry_after=5)
+            raise StoreUnavailable("The bucket stored a file incompletely.", retry_after=5)
 
     async def _upload(self, spool: FileSpool, key: str) -> None:
         if spool.size <= _PART_BYTES:
@@ -108,8 +109,8 @@ class BucketStore:
             yield await self._threads.do(partial(_read, spool.file, start, BLOCK))
 
     async def _size(self, sha256: str) -> int | None:
-        """Return the size of an object; `None` if it is not there."""
-        with _understood():
+        """Return the size of an object; `None` if it does not exist."""
+        with _translated_errors():
             try:
                 return (await obstore.head_async(self._store, _key(sha256)))["size"]
             except FileNotFoundError:
@@ -117,24 +118,24 @@ class BucketStore:
 
     @asynccontextmanager
     async def read(self, sha256: str, size: int) -> AsyncIterator["_OpenObject"]:
-        """Open an object."""
-        known = await self._size(sha256)
-        if known is None:
-            await self._refuse_without_bucket()
-        if known != size:
+        """Open an object for reading. Raise `OutputLost` if it is missing or has another size."""
+        actual = await self._size(sha256)
+        if actual is None:
+            await self._check_bucket_exists()
+        if actual != size:
             raise OutputLost
         yield _OpenObject(self._store, sha256, size, self._threads)
 
-    async def _refuse_without_bucket(self) -> None:
-        with _understood():
+    async def _check_bucket_exists(self) -> None:
+        with _translated_errors():
             try:
                 await obstore.head_async(self._store, _MARK)
             except FileNotFoundError as exc:
-                raise StoreUnavailable("The output store's bucket is away.", retry_after=5) from exc
+                raise StoreUnavailable("The output store's bucket does not exist.", retry_after=5) from exc
 
     async def delete(self, sha256: str) -> None:
-        """Delete an object."""
-        with _understood():
+        """Delete an object. Do nothing if it does not exist."""
+        with _translated_errors():
             try:
                 await obstore.delete_async(self._store, _key(sha256))
             except FileNotFoundError:
@@ -142,7 +143,7 @@ class BucketStore:
 
 
 class _OpenObject:
-    """An object that is there."""
+    """An existing object."""
 
     def __init__(self, store: S3Store, sha256: str, size: int, threads: Threads) -> None:
         self.file: BinaryIO | None = None
@@ -153,11 +154,14 @@ class _OpenObject:
         self._threads = threads
 
     async def blocks(self, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Give the bytes, block by block: of a whole object, not its last one unless they are what was stored."""
-        digest, is_whole = hashlib.sha256(), (start, stop) == (0, self._size)
+        """Yield the bytes from `start` to `stop`, block by block. Raise `OutputLost` if they are damaged or missing.
+
+        The hash is checked if the entire object is read, before the last block is yielded.
+        """
+        digest, is_complete = hashlib.sha256(), (start, stop) == (0, self._size)
         while start < stop:
             length = min(_READ_BYTES, stop - start)
-            with _understood():
+            with _translated_errors():
                 try:
                     block = await obstore.get_range_async(self._store, self._key, start=start, length=length)
                 except FileNotFoundError as exc:
@@ -166,7 +170,7 @@ class _OpenObject:
                 raise OutputLost
             start += length
             data = bytes(block)
-            if is_whole:
+            if is_complete:
                 await self._threads.do(partial(digest.update, data))
                 if start == stop and digest.hexdigest() != self._sha256:
                     raise OutputLost
@@ -183,8 +187,8 @@ def _read(file: BinaryIO, start: int, length: int) -> bytes:
 
 
 @contextmanager
-def _understood() -> "Iterator[None]":
-    """Turn what the library raises into ours. Its texts name addresses; they are for the log alone."""
+def _translated_errors() -> "Iterator[None]":
+    """Turn the library's exceptions into `StoreUnavailable`. Their texts contain addresses: only the log gets them."""
     try:
         yield
     except (BaseError, FileNotFoundError, PermissionError, TimeoutError) as exc:

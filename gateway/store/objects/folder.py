@@ -1,8 +1,9 @@
-"""Copies in a folder: one file for each object, named by its SHA-256.
+"""Output store in a folder: one file per object, named by its SHA-256.
 
-A file is written under another name, brought to disk, and renamed: under its own name it is whole. What a process that
-died had begun lies in `incoming` and is known by its lock, which ended with the process. What a disk has spoilt since
-is noticed when it is read: no byte leaves of a file whose hash is not its name.
+A file is written under a temporary name in `incoming`, synced to disk, and renamed, so a file with its final name is
+complete. Files in `incoming` are locked by the process that writes them; those without a lock were left by a process
+that died. Damage to the disk is detected when a file is read: nothing is sent of a file whose hash differs from its
+name.
 """
 
 import errno
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 _INCOMING = "incoming"
 _VERIFIED_KEPT = 10_000
 _VERIFIED_SECONDS = 24 * 3600.0
-"""For how long a file that was read through and found to be sound is taken to be so."""
+"""How long a file is trusted after its hash was checked."""
 
 
 class FolderStore:
-    """Objects as files."""
+    """Stores objects as files."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -41,35 +42,35 @@ class FolderStore:
         self._verified: TTLCache[str, int] = TTLCache(_VERIFIED_KEPT, _VERIFIED_SECONDS)
 
     async def open(self) -> None:
-        """Make the folder, and sweep it."""
+        """Create the folder, and delete the unfinished files of processes that died."""
         await self._threads.do(self._prepare)
 
     async def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         self._threads.close()
 
     def _prepare(self) -> None:
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self._incoming.iterdir():
-            _remove_unless_written(left)
+        for unfinished in self._incoming.iterdir():
+            _remove_unless_locked(unfinished)
 
     @asynccontextmanager
     async def spool(self) -> AsyncIterator["FileSpool"]:
-        """Take bytes in."""
-        file, path = await self._threads.do(self._begin, lambda made: _end(*made))
+        """Open a spool for the bytes of one object."""
+        file, path = await self._threads.do(self._create_temporary, lambda created: _close_and_remove(*created))
         try:
             yield FileSpool(file, self._threads, path)
         finally:
-            await self._threads.do(lambda: _end(file, path))
+            await self._threads.do(lambda: _close_and_remove(file, path))
 
-    def _begin(self) -> tuple[BinaryIO, Path]:
+    def _create_temporary(self) -> tuple[BinaryIO, Path]:
         descriptor, name = tempfile.mkstemp(dir=self._incoming)
         file = os.fdopen(descriptor, "w+b")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return file, Path(name)
 
     async def put(self, spool: "Spool", sha256: str) -> None:
-        """Give the file its name. One that has it already is replaced: it may be damaged."""
+        """Rename a finished spool to its final name. An existing file is replaced, because it can be damaged."""
         assert isinstance(spool, FileSpool)
         assert spool.path is not None
         path = spool.path
@@ -85,8 +86,8 @@ class FolderStore:
 
     @asynccontextmanager
     async def read(self, sha256: str, size: int) -> AsyncIterator["_OpenFile"]:
-        """Open an object."""
-        file = await self._threads.do(lambda: self._open(sha256, size), lambda made: made.close())
+        """Open an object for reading. Raise `OutputLost` if it is missing, or its size or hash differs."""
+        file = await self._threads.do(lambda: self._open(sha256, size), lambda opened: opened.close())
         try:
             await self._verify(file, sha256)
             yield _OpenFile(file, self._threads)
@@ -98,8 +99,8 @@ class FolderStore:
             file = self._path(sha256).open("rb", buffering=0)
         except FileNotFoundError:
             if not self._incoming.is_dir():
-                # Not this file is gone, but all of them: a disk that is not mounted, say.
-                raise StoreUnavailable("The output store's folder is away.", retry_after=5) from None
+                # The entire folder is missing, for example because the disk is not mounted.
+                raise StoreUnavailable("The output store's folder does not exist.", retry_after=5) from None
             raise OutputLost from None
         if os.fstat(file.fileno()).st_size != size:
             file.close()
@@ -107,7 +108,7 @@ class FolderStore:
         return file
 
     async def _verify(self, file: BinaryIO, sha256: str) -> None:
-        """See that the bytes are those that were stored: once a day, and whenever the file is another."""
+        """Check the hash of a file, once a day and after every change of the file. Raise `OutputLost`."""
         written_at = os.fstat(file.fileno()).st_mtime_ns
         if self._verified.get(sha256) == written_at:
             return
@@ -116,7 +117,7 @@ class FolderStore:
         self._verified[sha256] = written_at
 
     async def delete(self, sha256: str) -> None:
-        """Delete an object's file."""
+        """Delete an object's file. Do nothing if it does not exist."""
         await self._threads.do(lambda: self._path(sha256).unlink(missing_ok=True))
 
     def _path(self, sha256: str) -> Path:
@@ -124,7 +125,7 @@ class FolderStore:
 
 
 class _OpenFile:
-    """An object that is open."""
+    """An open file of an object."""
 
     def __init__(self, file: BinaryIO, threads: Threads) -> None:
         self.file: BinaryIO | None = file
@@ -132,7 +133,7 @@ class _OpenFile:
         self._threads = threads
 
     async def blocks(self, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Give the bytes, block by block."""
+        """Yield the bytes from `start` to `stop`, block by block. Raise `OutputLost` if they cannot be read."""
         while start < stop:
             length = min(BLOCK, stop - start)
             block = await self._threads.do(partial(self._read, start, length))
@@ -150,12 +151,12 @@ class _OpenFile:
             raise
 
 
-def _end(file: BinaryIO, path: Path) -> None:
+def _close_and_remove(file: BinaryIO, path: Path) -> None:
     with file:
         path.unlink(missing_ok=True)
 
 
-def _remove_unless_written(path: Path) -> None:
+def _remove_unless_locked(path: Path) -> None:
     with suppress(OSError), path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()

@@ -1,4 +1,4 @@
-"""Threads for file I/O, apart from the event loop's common ones: a disk that hangs must not hold up name lookups."""
+"""Threads for file I/O, separate from the event loop's default pool: a hanging disk must not block DNS lookups."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,16 +14,16 @@ _RETRY_SECONDS = 5
 
 
 class Threads:
-    """A few threads, and what their failures mean."""
+    """A small thread pool that turns I/O errors into the gateway's errors."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="outputs")
 
     async def do(self, work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
-        """Do work on a thread. Whoever is cancelled waits for it first: files are not closed under a writer's hands.
+        """Run `work` on a thread and return its result. Raise `StoreUnavailable` for an `OSError`.
 
-        `undo` is done then with what the work gave, which nobody will take: an open file.
-        Raise `StoreUnavailable` for an `OSError`.
+        When cancelled, wait for the work before raising, so that no file is closed while a thread writes it. `undo`
+        then gets the result that no caller receives, such as an open file.
         """
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._pool, work)
@@ -38,9 +38,9 @@ class Threads:
             raise
         except OSError as exc:
             raise StoreUnavailable(
-                f"The output store's disk cannot be used: {exc.strerror}.", retry_after=_RETRY_SECONDS
+                f"The output store's disk returned an error: {exc.strerror}.", retry_after=_RETRY_SECONDS
             ) from exc
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads; queued work is cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Which output store an `[outputs] url` means."""
+"""Create the output store for an `[outputs] url`."""
 
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -8,11 +8,11 @@ from gateway.store.objects.folder import FolderStore
 
 
 def open_output_store(url: str) -> OutputStore:
-    """Make the output store of that url; it is opened by its `open`. Raise `ValueError` with what is wrong with it."""
+    """Create the output store for a URL, not yet opened. Raise `ValueError` with a message if the URL is not valid."""
     if not url.startswith("s3:"):
         return FolderStore(Path(unquote(urlsplit(url).path) if url.startswith("file:") else url))
     try:
-        from gateway.store.objects.bucket import BucketStore  # noqa: PLC0415 - an extra, large, and seldom wanted
+        from gateway.store.objects.bucket import BucketStore  # noqa: PLC0415 - a large, optional dependency
     except ImportError as exc:
         raise ValueError("a bucket needs the extra s3: pip install 'replicate-gateway[s3]'") from exc
     parts = urlsplit(url)

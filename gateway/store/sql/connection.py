@@ -1,6 +1,6 @@
-"""Opening the file: who may read it, how SQLite treats it, and what is put into a new one.
+"""Open the SQLite file: permissions, SQLite's settings, and the schema.
 
-The file stays open to other processes: the command line adds and revokes keys while the gateway runs.
+Other processes can use the file at the same time: the command line adds and revokes keys while the gateway runs.
 """
 
 import os
@@ -15,9 +15,9 @@ from gateway.store.sql.failures import unavailable
 from gateway.store.sql.schema import is_empty, migrate, refuse_newer
 
 OLDEST_SQLITE = (3, 35, 0)
-"""The first with RETURNING."""
+"""The first version with RETURNING."""
 _CACHE_KIB = 16 * 1024
-# After a burst the write-ahead log is cut back to this.
+# SQLite truncates the write-ahead log to this size after it has grown larger.
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -42,10 +42,10 @@ def open_for_writing(path: Path, busy_seconds: float, *, create: bool) -> tuple[
         if is_new and not create:
             _refuse_empty(path)
         refuse_newer(db)
-        # These two are facts of the file, and take effect in this order, before its first table only.
+        # These two settings are stored in the file. They only take effect in this order and before its first table.
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _use_log(db, busy_seconds)
-        # Deleted content is overwritten at once; what lies in the log goes with the next checkpoint (tidying.py).
+        # Deleted content is overwritten at once. Copies in the write-ahead log remain until vacuum.py truncates it.
         db.execute("PRAGMA secure_delete = ON")
         db.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
         migrate(db)
@@ -92,15 +92,15 @@ def refuse_without_folder(path: Path) -> None:
 
 
 def open_for_reading(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    """Open a file that exists, only to read it."""
+    """Open an existing file read-only."""
     db = _connect(path, busy_seconds)
     db.execute("PRAGMA query_only = ON")
     return db
 
 
-def take_back(db: sqlite3.Connection) -> None:
-    """End a transaction to no effect, if one is still open."""
-    # SQLite may have ended it by itself; if it cannot even do that, the next BEGIN will say what is wrong.
+def roll_back(db: sqlite3.Connection) -> None:
+    """Roll back the open transaction, if there is one. Never raises."""
+    # SQLite rolls back by itself after some errors. If the rollback fails, the next BEGIN raises the reason.
     with suppress(sqlite3.Error):
         if db.in_transaction:
             db.execute("ROLLBACK")
@@ -116,7 +116,7 @@ def _create(path: Path) -> None:
 
 
 def _use_log(db: sqlite3.Connection, busy_seconds: float) -> None:
-    """Switch to a write-ahead log. Here SQLite does not wait for another process that does the same."""
+    """Switch to a write-ahead log. Retried here: SQLite's busy timeout does not apply to this statement."""
     end = time.monotonic() + busy_seconds
     while True:
         try:
@@ -130,7 +130,7 @@ def _use_log(db: sqlite3.Connection, busy_seconds: float) -> None:
 
 
 def _connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    # Transactions are begun and ended by hand (isolation_level=None).
+    # isolation_level=None: the caller begins and commits transactions itself.
     # `mode=rw` opens a file that exists, and never creates one.
     url = f"{path.absolute().as_uri()}?mode=rw"
     db = sqlite3.connect(url, uri=True, timeout=busy_seconds, isolation_level=None, cached_statements=256)

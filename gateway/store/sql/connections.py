@@ -1,6 +1,7 @@
-"""The two ways into the file, one for writes and one for reads, which every role of the store goes by.
+"""The two connections to the file, one for writes and one for reads. Every role of the store uses them.
 
-A caller that awaited its write finds it in its next read: a read's snapshot is taken after the read was asked for.
+After a caller has awaited a write, its next read sees that write: a read's snapshot is taken after the read was
+submitted.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.domain.ports.observers import StoreObserver
+from gateway.domain.ports.observers import OperationsObserver
 from gateway.store.sql.connection import inspect
 from gateway.store.sql.reader import Reader
 from gateway.store.sql.troubles import Troubles
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 
 class Connections:
-    """A writer and a reader on one file."""
+    """A writer and a reader of one file."""
 
     def __init__(self, path: Path | str, *, timeout_seconds: float = 5.0, max_pending: int = 10_000) -> None:
         self.path = Path(path)
@@ -28,22 +29,22 @@ class Connections:
         self._writer = Writer(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
         self._reader = Reader(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
         self._troubles = Troubles()
-        self._observer: StoreObserver | None = None
+        self._observer: OperationsObserver | None = None
         self._writer.on_failed = partial(self._failed, "write")
         self._reader.on_failed = partial(self._failed, "read")
 
     @property
     def pending(self) -> int:
-        """How many operations have been asked for and not answered; for a gauge."""
+        """Number of operations that are queued or in progress, for a gauge."""
         return self._writer.pending + self._reader.pending
 
     @property
     def commits(self) -> int:
-        """How many transactions have been committed since the start; for a counter."""
+        """Number of transactions committed since the start, for a counter."""
         return self._writer.commits
 
-    def set_observer(self, observer: StoreObserver) -> None:
-        """Tell an observer of every answer from now on."""
+    def set_observer(self, observer: OperationsObserver) -> None:
+        """Set the observer that is notified of every finished operation."""
         self._observer = observer
         self._writer.on_answered = partial(observer.store_answered, "write")
         self._reader.on_answered = partial(observer.store_answered, "read")
@@ -77,20 +78,22 @@ class Connections:
             self._observer.store_failed(lane, kind)
 
     async def close(self) -> None:
-        """Finish what was asked, then let go."""
-        # The writer is last: whoever closes last empties the write-ahead log into the file.
+        """Finish the queued operations, then close both connections."""
+        # The writer closes last, because the last connection to close writes the write-ahead log into the file.
         await self._reader.stop()
         await self._writer.stop()
 
     def _write(
         self, step: Callable[[sqlite3.Connection], T], *, durable: bool = False, erases: bool = False
     ) -> asyncio.Future[T]:
-        """Do `step` in a transaction, with all of its effect or none; `durable` waits for the disk.
+        """Run `step` in a transaction, atomically. Raise `StoreUnavailable` when the store fails or is late.
 
-        `step` may be done twice, the first time to no effect: it must depend on nothing but its arguments and the file.
+        `durable` syncs the transaction to disk before the result is returned. `erases` says that data is deleted, which
+        is then removed from the write-ahead log too. `step` can run twice, with the first run rolled back, so it must
+        only depend on its arguments and the database.
         """
         return self._writer.submit(step, durable=durable, erases=erases)
 
     def _read(self, step: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Do `step`, which only reads, on one snapshot."""
+        """Run `step`, which only reads, on one snapshot."""
         return self._reader.submit(step)

@@ -1,7 +1,7 @@
-"""Messages that must arrive (the `Deliveries` role), and how the ends of predictions get into the queue.
+"""The queue of webhook deliveries and the dead letters (the `Deliveries` role).
 
-`queue_ends` and `queue_end` are called inside of the steps that end predictions: what is over and what is to be told
-are one transaction. A message that was never tried has no body; the records of its prediction have it.
+`queue_ends` and `queue_end` run inside the transactions that end predictions, so a prediction cannot end without its
+delivery being queued. A delivery has no body until its first attempt fails: the body is made from the prediction.
 """
 
 import heapq
@@ -30,22 +30,22 @@ _TRIMMED = "the queue was full"
 
 
 class SQLiteDeliveries(Connections):
-    """Messages in their queue, and dead letters."""
+    """Queued deliveries and dead letters."""
 
     async def add_delivery(self, delivery: Delivery, body: bytes) -> None:
-        """Queue a message with its body."""
+        """Queue a delivery with its body."""
         await self._write(lambda db: _add(db, delivery, body), durable=True)
 
     async def claim_deliveries(self, now: float, until: float, limit: int, busy: Busy) -> list[Delivery]:
-        """Hand out messages that are due."""
-        # What is looked for among all of them is read by the reading thread; the step looks again.
+        """Claim deliveries that are due."""
+        # The search runs on the reading thread, to keep the writing thread free. The write checks each one again.
         found = await self._read(lambda db: _find_due(db, now, limit, busy))
         if not found:
             return []
         return await self._write(lambda db: _hold(db, found, now, until))
 
     async def release_deliveries(self, delivery_ids: Sequence[str]) -> None:
-        """Give back messages that were not tried."""
+        """Return claimed deliveries that were not attempted."""
 
         def step(db: sqlite3.Connection) -> None:
             db.executemany(SQL["release_delivery"], [{"id": each} for each in delivery_ids])
@@ -53,11 +53,11 @@ class SQLiteDeliveries(Connections):
         await self._write(step)
 
     async def reclaim_deliveries(self) -> int:
-        """Let what an earlier process held be handed out again."""
+        """Release the claims of an earlier process."""
         return await self._write(lambda db: db.execute(SQL["reclaim_deliveries"]).rowcount)
 
     async def delivery_body(self, delivery_id: str) -> bytes | None:
-        """Return the body that is kept with a message."""
+        """Return a delivery's stored body."""
 
         def step(db: sqlite3.Connection) -> bytes | None:
             row = db.execute(SQL["delivery_body"], {"id": delivery_id}).fetchone()
@@ -66,7 +66,7 @@ class SQLiteDeliveries(Connections):
         return await self._read(step)
 
     async def delivered(self, delivery_id: str) -> None:
-        """Forget a message that was taken."""
+        """Delete a delivery that the receiver accepted."""
 
         def step(db: sqlite3.Connection) -> None:
             db.execute(SQL["delete_delivery"], {"id": delivery_id})
@@ -74,7 +74,7 @@ class SQLiteDeliveries(Connections):
         await self._write(step, erases=True)
 
     async def postpone_delivery(self, delivery_id: str, next_at: float, error: str, body: bytes) -> None:
-        """Keep a message for a later try."""
+        """Schedule the next attempt of a delivery."""
         parameters = {"id": delivery_id, "next_at": next_at, "error": error, "body": body}
 
         def step(db: sqlite3.Connection) -> None:
@@ -82,26 +82,26 @@ class SQLiteDeliveries(Connections):
 
         await self._write(step)
 
-    async def bury_delivery(self, delivery_id: str, at: float, error: str, body: bytes) -> None:
-        """Make a message a dead letter."""
+    async def mark_dead(self, delivery_id: str, at: float, error: str, body: bytes) -> None:
+        """Make a delivery a dead letter."""
         parameters = {"id": delivery_id, "at": at, "error": error, "body": body}
 
         def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["bury_delivery"], parameters)
+            db.execute(SQL["mark_dead"], parameters)
 
         await self._write(step)
 
     async def deliveries(
         self, *, team: str | None = None, state: DeliveryState | None = None, after: str = "", limit: int = 500
     ) -> list[Delivery]:
-        """List messages by id."""
+        """List deliveries by id."""
         parameters = {"team": team, "state": None if state is None else state.value, "after": after, "limit": limit}
         return await self._read(
             lambda db: [DELIVERIES.record(row) for row in db.execute(SQL["deliveries"], parameters)]
         )
 
     async def deliveries_of(self, prediction_id: str, *, limit: int = 100) -> list[Delivery]:
-        """List the messages of a prediction."""
+        """List the deliveries of a prediction, oldest first."""
         wanted = {"prediction_id": prediction_id, "limit": limit}
         found = await self._read(
             lambda db: [DELIVERIES.record(row) for row in db.execute(SQL["deliveries_of_prediction"], wanted)]
@@ -109,7 +109,7 @@ class SQLiteDeliveries(Connections):
         return sorted(found, key=lambda each: (each.created_at, each.id))
 
     async def redeliver(self, now: float, delivery_id: str) -> bool:
-        """Let one message be tried at once."""
+        """Make one delivery due at once."""
 
         def step(db: sqlite3.Connection) -> bool:
             return db.execute(SQL["redeliver_one"], {"now": now, "id": delivery_id}).rowcount > 0
@@ -117,26 +117,26 @@ class SQLiteDeliveries(Connections):
         return await self._write(step)
 
     async def redeliver_all(self, now: float, *, team: str | None = None, dead_only: bool = True) -> int:
-        """Let messages be tried at once."""
+        """Make deliveries due at once."""
         statements = ["redeliver_dead"] if dead_only else ["redeliver_queued", "redeliver_dead"]
         parameters = {"now": now, "team": team}
         return await self._write(lambda db: sum(db.execute(SQL[each], parameters).rowcount for each in statements))
 
     async def delivery_counts(self) -> DeliveryCounts:
-        """Count what is kept."""
+        """Count queued deliveries and dead letters."""
         return await self._read(_count)
 
     async def trim_deliveries(self, max_queued: int, max_dead: int, now: float, limit: int = 500) -> int:
-        """Give up what is too much."""
+        """Drop the oldest deliveries and dead letters over the limits."""
         return await self._write(lambda db: _trim(db, max_queued, max_dead, now, limit), erases=True)
 
     async def delete_dead_deliveries(self, before: float, limit: int) -> int:
-        """Forget old dead letters."""
+        """Delete old dead letters."""
         parameters = {"before": before, "limit": limit}
         return await self._write(lambda db: db.execute(SQL["delete_dead_deliveries"], parameters).rowcount, erases=True)
 
     async def awaiting_webhooks(self, *, after: str = "", limit: int = 500) -> list[PredictionView]:
-        """List predictions of live runs that have a webhook."""
+        """List the predictions of runs in progress that have a webhook."""
 
         def step(db: sqlite3.Connection) -> list[PredictionView]:
             found = (view(row) for row in db.execute(SQL["awaiting_webhooks"], {"after": after}))
@@ -146,20 +146,21 @@ class SQLiteDeliveries(Connections):
 
 
 def queue_ends(db: sqlite3.Connection, run_id: str, at: float, *, source: Source | None = None) -> None:
-    """Queue the end of each prediction of a run that has ended; of one `source` only, if that is given."""
-    for prediction_id, team, url, given in db.execute(SQL["hooked_of_run"], {"run_id": run_id}).fetchall():
-        if source is None or given == source.value:
+    """Queue a delivery for each prediction of an ended run that has a webhook; only those of `source` if given."""
+    rows = db.execute(SQL["predictions_with_webhook"], {"run_id": run_id}).fetchall()
+    for prediction_id, team, url, row_source in rows:
+        if source is None or row_source == source.value:
             _add(db, _end(prediction_id, run_id, team, url, at), None)
 
 
 def queue_end(db: sqlite3.Connection, prediction: Prediction, at: float) -> None:
-    """Queue the end of one prediction."""
+    """Queue a delivery for the end of one prediction, if it has a webhook."""
     if prediction.webhook is not None:
         _add(db, _end(prediction.id, prediction.run_id, prediction.team, prediction.webhook, at), None)
 
 
 def forget_end(db: sqlite3.Connection, prediction_id: str) -> None:
-    """Take a prediction's end out of the queue."""
+    """Delete the queued delivery for a prediction's end."""
     db.execute(SQL["delete_delivery"], {"id": message_id(prediction_id)})
 
 
@@ -214,9 +215,9 @@ def _count(db: sqlite3.Connection) -> DeliveryCounts:
 
 def _trim(db: sqlite3.Connection, max_queued: int, max_dead: int, now: float, limit: int) -> int:
     counts = _count(db)
-    given_up = forgotten = 0
+    given_up = deleted = 0
     if (excess := min(limit, counts.queued - max_queued)) > 0:
-        given_up = db.execute(SQL["give_up_oldest"], {"now": now, "error": _TRIMMED, "limit": excess}).rowcount
+        given_up = db.execute(SQL["mark_oldest_dead"], {"now": now, "error": _TRIMMED, "limit": excess}).rowcount
     if (excess := min(limit, counts.dead + given_up - max_dead)) > 0:
-        forgotten = db.execute(SQL["forget_oldest_dead"], {"limit": excess}).rowcount
-    return given_up + forgotten
+        deleted = db.execute(SQL["delete_oldest_dead"], {"limit": excess}).rowcount
+    return given_up + deleted

@@ -1,4 +1,4 @@
-"""What runs' streams have said (the `EventLogs` role)."""
+"""Event logs of runs' streams (the `EventLogs` role)."""
 
 import sqlite3
 
@@ -7,16 +7,16 @@ from gateway.store.sql.queries import SQL
 
 
 class SQLiteEventLogs(Connections):
-    """Event logs, in parts."""
+    """Event logs, stored in parts."""
 
     async def append_events(self, run_id: str, first: int, part: bytes, *, kept_from: int) -> bool:
-        """Keep a part of a run's log."""
+        """Store a part of a run's log."""
 
         def step(db: sqlite3.Connection) -> bool:
-            db.execute(SQL["drop_events_from"], {"run_id": run_id, "first": first})
+            db.execute(SQL["delete_events_from"], {"run_id": run_id, "first": first})
             added = db.execute(SQL["add_events"], {"run_id": run_id, "first": first, "part": part}).rowcount > 0
             if added:
-                db.execute(SQL["drop_events_before"], {"run_id": run_id, "kept_from": kept_from})
+                db.execute(SQL["delete_events_before"], {"run_id": run_id, "kept_from": kept_from})
             return added
 
         return await self._write(step)
@@ -27,5 +27,5 @@ class SQLiteEventLogs(Connections):
 
 
 def drop_events(db: sqlite3.Connection, run_id: str) -> None:
-    """Let a run's log go with its data: to be called wherever that goes."""
-    db.execute(SQL["drop_events_from"], {"run_id": run_id, "first": 0})
+    """Delete a run's log. Call wherever the run's data is deleted."""
+    db.execute(SQL["delete_events_from"], {"run_id": run_id, "first": 0})

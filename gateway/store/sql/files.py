@@ -17,10 +17,10 @@ _OF_ALL = Statements.named("files_of_all")
 
 
 class SQLiteFiles(Connections):
-    """Files that teams uploaded."""
+    """Records of files that teams uploaded."""
 
     async def add_file(self, file: File) -> None:
-        """Remember a file."""
+        """Add a file."""
 
         def step(db: sqlite3.Connection) -> None:
             db.execute(SQL["add_file"], FILES.row(file))
@@ -28,7 +28,7 @@ class SQLiteFiles(Connections):
         await self._write(step)
 
     async def file(self, file_id: str) -> File | None:
-        """Find a file."""
+        """Return a file by its id."""
 
         def step(db: sqlite3.Connection) -> File | None:
             row = db.execute(SQL["file"], {"id": file_id}).fetchone()
@@ -37,7 +37,7 @@ class SQLiteFiles(Connections):
         return await self._read(step)
 
     async def files_among(self, file_ids: Sequence[str]) -> list[File]:
-        """Find those of the ids that are known."""
+        """Return the files with these ids, without unknown ones."""
         ids = msgspec.json.encode(list(dict.fromkeys(file_ids))).decode()
 
         def step(db: sqlite3.Connection) -> list[File]:
@@ -53,19 +53,19 @@ class SQLiteFiles(Connections):
         return Page(*await self._read(lambda db: listing.stretch(db, limit, position)))
 
     async def has_file_of_size(self, team: str, smallest: int, largest: int, kept_at: float) -> bool:
-        """Say whether a team has a file of such a size."""
+        """Return whether a team has a file in a range of sizes."""
         parameters = {"team": team, "smallest": smallest, "largest": largest, "kept_at": kept_at}
         return await self._read(lambda db: db.execute(SQL["has_file_of_size"], parameters).fetchone() is not None)
 
     async def files_of_content(self, team: str, sha256: str, kept_at: float, limit: int = 10) -> list[File]:
-        """Find a team's files of equal bytes."""
+        """Return a team's files with the same bytes."""
         parameters = {"team": team, "sha256": sha256, "kept_at": kept_at, "limit": limit}
         return await self._read(
             lambda db: [FILES.record(row) for row in db.execute(SQL["files_of_content"], parameters)]
         )
 
     async def count_of_upstream_file(self, upstream_id: str) -> int:
-        """Count the files that stand for one of upstream's."""
+        """Count the records that use an upstream file."""
 
         def step(db: sqlite3.Connection) -> int:
             ((count,),) = db.execute(SQL["count_of_upstream_file"], {"upstream_id": upstream_id}).fetchall()
@@ -74,7 +74,7 @@ class SQLiteFiles(Connections):
         return await self._read(step)
 
     async def delete_file(self, file_id: str) -> None:
-        """Forget a file."""
+        """Delete a file's record."""
 
         def step(db: sqlite3.Connection) -> None:
             db.execute(SQL["delete_file"], {"id": file_id})

@@ -1,13 +1,14 @@
-"""Idempotency keys: a name that a team gave to a request, and the prediction that came of it.
+"""Idempotency keys: a team's name for a request, and the prediction that the request created.
 
-A key is forgotten with its prediction, so that none ever points to nothing.
+A key is deleted with its prediction, so no key points to a prediction that does not exist.
 """
 
 import sqlite3
 
-from gateway.domain.records import Begun, Idempotency, Outcome, RunState
+from gateway.domain.records import RunState
+from gateway.predictions.ports.sharing import Idempotency, Mismatched, Pending, Replayed
 from gateway.store.sql.connections import Connections
-from gateway.store.sql.lookup import find_sight
+from gateway.store.sql.lookup import find_view
 from gateway.store.sql.queries import SQL
 
 
@@ -15,7 +16,7 @@ class SQLiteIdempotency(Connections):
     """Keys by team and name."""
 
     async def delete_expired_idempotency(self, before: float, limit: int) -> int:
-        """Forget expired keys."""
+        """Delete expired keys."""
 
         def step(db: sqlite3.Connection) -> int:
             return db.execute(SQL["delete_expired_idempotency"], {"before": before, "limit": limit}).rowcount
@@ -23,26 +24,28 @@ class SQLiteIdempotency(Connections):
         return await self._write(step, erases=True)
 
 
-def first_request(db: sqlite3.Connection, team: str, idempotency: Idempotency, now: float) -> Begun | None:
-    """Say what a request that bears a known key comes to; `None` if the key is not known."""
+def first_request(
+    db: sqlite3.Connection, team: str, idempotency: Idempotency, now: float
+) -> Replayed | Pending | Mismatched | None:
+    """Return the outcome of a request whose key is known; `None` if the key is not known."""
     row = db.execute(SQL["idempotency_key"], {"team": team, "key": idempotency.key, "now": now}).fetchone()
     if row is None:
         return None
     body_sha256, prediction_id = row
     if body_sha256 != idempotency.body_sha256:
-        return Begun(Outcome.MISMATCHED)
-    seen = find_sight(db, "prediction", {"id": prediction_id})
-    if seen is None:
+        return Mismatched()
+    first = find_view(db, "prediction", {"id": prediction_id})
+    if first is None:
         return None
-    run = seen.run
-    # Even a run whose end was heard of has no id to show until its create is recorded.
+    run = first.run
+    # A run whose end is known still has no id to show until its create is recorded.
     if run.state is RunState.INTENDED or (run.upstream_id is None and prediction_id == run.leader_id):
-        return Begun(Outcome.PENDING)
-    return Begun(Outcome.REPLAYED, seen.prediction, run)
+        return Pending()
+    return Replayed(first)
 
 
 def remember(db: sqlite3.Connection, team: str, idempotency: Idempotency, prediction_id: str) -> None:
-    """Keep a key with the prediction that its first request got."""
+    """Store a key with the prediction of its first request."""
     db.execute(
         SQL["remember_key"],
         {

@@ -1,4 +1,4 @@
-"""What becomes of intents (`Predictions` and `Sharing` roles): created, uncertain for a while, or discarded."""
+"""Outcomes of intents (`Predictions` and `Sharing` roles): created, uncertain, or discarded."""
 
 import sqlite3
 from typing import NamedTuple
@@ -6,26 +6,29 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from gateway.domain.ledger import Settlement
-from gateway.domain.records import Prediction, Run, RunState, Status
+from gateway.domain.records import Prediction, PredictionView, Run, RunState, Status
 from gateway.errors import Conflict
 from gateway.store.sql.cache import keep_entry
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.deliveries import queue_end, queue_ends
 from gateway.store.sql.ledger_entries import settle
+from gateway.store.sql.lookup import find_view
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 
 
 class SQLiteIntents(Connections):
-    """Runs that are about to be created upstream. They come about in `begin`."""
+    """Runs that are about to be created upstream. `start` records them."""
 
-    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> None:
-        """Turn an intent into a run with its leader."""
-        await self._write(lambda db: _record_created(db, run, prediction, settlement), durable=True)
+    async def record_created(
+        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
+    ) -> PredictionView:
+        """Turn an intent into a run with its starter."""
+        return await self._write(lambda db: _record_created(db, run, prediction, settlement), durable=True)
 
     async def mark_uncertain(self, run_id: str, at: float) -> None:
-        """Note that upstream may have taken an intent's create; the first time stands."""
+        """Record that upstream may have taken an intent's create; the first time stands."""
 
         def step(db: sqlite3.Connection) -> None:
             db.execute(SQL["mark_uncertain"], {"id": run_id, "at": at})
@@ -33,7 +36,7 @@ class SQLiteIntents(Connections):
         await self._write(step)
 
     async def discard_intent(self, run_id: str) -> None:
-        """Forget an intent and all that hangs on it."""
+        """Delete an intent with its predictions, keys and reservation."""
 
         def step(db: sqlite3.Connection) -> None:
             if db.execute(SQL["discard_intent"], {"id": run_id}).rowcount:
@@ -45,7 +48,7 @@ class SQLiteIntents(Connections):
 
 
 class _Known(NamedTuple):
-    """What the store has of a run whose create was answered."""
+    """What the store knows of a run whose create was answered."""
 
     state: str
     status: str
@@ -56,13 +59,15 @@ class _Known(NamedTuple):
     provisional: str | None
 
     def is_ahead_of(self, run: Run) -> bool:
-        """Say whether news of the run (`advance`) were faster than the answer to its create."""
+        """Say whether `advance` has recorded something newer than the answer to the create."""
         rank = Status(self.status).rank
         is_news_kept = self.document_size > 0
         return self.state != RunState.INTENDED or rank > run.status.rank or (rank == run.status.rank and is_news_kept)
 
 
-def _record_created(db: sqlite3.Connection, run: Run, prediction: Prediction, settlement: Settlement | None) -> None:
+def _record_created(
+    db: sqlite3.Connection, run: Run, prediction: Prediction, settlement: Settlement | None
+) -> PredictionView:
     owner = db.execute(SQL["run_of_prediction"], {"id": prediction.id}).fetchone()
     if owner is not None and owner[0] != run.id:
         raise Conflict("A prediction of this id belongs to another run.")
@@ -71,26 +76,36 @@ def _record_created(db: sqlite3.Connection, run: Run, prediction: Prediction, se
     if known is not None and known.upstream_id is not None:
         if known.upstream_id != run.upstream_id or owner is None:
             raise Conflict("The run has another id upstream.")
-        return
+        return _recorded(db, prediction.id)
     _refuse_foreign(db, run)
     run = replace(run, leader_id=prediction.id)
     if known is None:
-        # The intent is gone. Whoever has taken its identity since keeps it.
+        # The intent is gone. A run that has taken its identity since keeps it.
         is_taken = db.execute(SQL["run_to_join"], {"fingerprint": run.fingerprint}).fetchone() is not None
-        run = replace(run, fingerprint=None, provisional=None) if is_taken else run
-        db.execute(SQL["add_run"], RUNS.row(_answering(run)))
+        run = _answering(replace(run, fingerprint=None, provisional=None) if is_taken else run)
+        db.execute(SQL["add_run"], RUNS.row(run))
         db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
+        view = PredictionView(prediction, run)
     else:
-        _save(db, run, known)
-        _replace_leader(db, known.leader_id, prediction)
+        saved = _save(db, run, known)
+        _replace_placeholder(db, known.leader_id, prediction)
+        view = PredictionView(prediction, saved) if saved is not None else _recorded(db, prediction.id)
     if run.state is RunState.ENDED:
         settle(db, run.id, settlement or Settlement(at=run.ended_at or run.intended_at))
         keep_entry(db, run.id)
     if known is not None and known.state == RunState.ENDED:
-        # The news of its end were faster, and left out the leader, whose id was not known then.
+        # `advance` recorded the end first, and left out the starter, whose id was not known then.
         queue_end(db, prediction, run.ended_at or run.intended_at)
     elif run.ended_at is not None:
         queue_ends(db, run.id, run.ended_at)
+    return view
+
+
+def _recorded(db: sqlite3.Connection, prediction_id: str) -> PredictionView:
+    """Read the starter back: the store knows more of its run than the create's answer does."""
+    view = find_view(db, "prediction", {"id": prediction_id})
+    assert view is not None
+    return view
 
 
 def _refuse_foreign(db: sqlite3.Connection, run: Run) -> None:
@@ -99,8 +114,11 @@ def _refuse_foreign(db: sqlite3.Connection, run: Run) -> None:
         raise Conflict("Another run has this id upstream.")
 
 
-def _save(db: sqlite3.Connection, run: Run, known: _Known) -> None:
-    """Write a created run over its intent, unless news of it came first: then only add what is missing."""
+def _save(db: sqlite3.Connection, run: Run, known: _Known) -> Run | None:
+    """Write a created run over its intent, and return it as it is written.
+
+    If `advance` came first, add only what is missing, and return `None`: what is recorded is newer than `run`.
+    """
     if known.is_ahead_of(run):
         parameters = {
             "id": run.id,
@@ -110,19 +128,20 @@ def _save(db: sqlite3.Connection, run: Run, known: _Known) -> None:
             "leader_id": run.leader_id,
         }
         db.execute(SQL["name_run"], parameters)
-        return
-    # The identity was decided when it began.
-    run = replace(run, fingerprint=known.fingerprint, provisional=known.provisional)
-    db.execute(SQL["save_run"], (*RUNS.row(_answering(run)), run.id))
+        return None
+    # The identity was decided when the run was started.
+    run = _answering(replace(run, fingerprint=known.fingerprint, provisional=known.provisional))
+    db.execute(SQL["save_run"], (*RUNS.row(run), run.id))
+    return run
 
 
 def _answering(run: Run) -> Run:
-    """Return the run with a `cache_until` only if it may answer later requests."""
+    """Return the run with a `cache_until` only if it can answer later requests."""
     may_answer = run.state is RunState.ENDED and run.status is Status.SUCCEEDED and run.fingerprint is not None
     return run if may_answer else replace(run, cache_until=None)
 
 
-def _replace_leader(db: sqlite3.Connection, placeholder_id: str, starter: Prediction) -> None:
-    if db.execute(SQL["save_leader"], (*PREDICTIONS.row(starter), placeholder_id, starter.run_id)).rowcount == 0:
+def _replace_placeholder(db: sqlite3.Connection, placeholder_id: str, starter: Prediction) -> None:
+    if db.execute(SQL["save_starter"], (*PREDICTIONS.row(starter), placeholder_id, starter.run_id)).rowcount == 0:
         db.execute(SQL["add_prediction"], PREDICTIONS.row(starter))
     db.execute(SQL["move_key"], {"from_id": placeholder_id, "to_id": starter.id})

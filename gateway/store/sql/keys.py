@@ -1,4 +1,4 @@
-"""Keys issued at run time (the `Keys` role)."""
+"""API keys that are created at run time (the `Keys` role)."""
 
 import sqlite3
 
@@ -10,24 +10,24 @@ from gateway.store.sql.rows import KEYS
 
 
 class SQLiteKeys(Connections):
-    """Keys issued at run time. Another process may write them too."""
+    """API keys that are created at run time. The command line writes them from another process."""
 
     async def add_key(self, key: Key) -> None:
         """Add a key."""
 
         def step(db: sqlite3.Connection) -> None:
             if db.execute(SQL["key_taken"], {"id": key.id, "team": key.team, "name": key.name}).fetchone():
-                raise Conflict(f"Team {key.team} has a key named {key.name} already.")
+                raise Conflict(f"Team {key.team} already has a key named {key.name}.")
             db.execute(SQL["add_key"], KEYS.row(key))
 
         await self._write(step, durable=True)
 
     async def key(self, key_id: str) -> Key | None:
-        """Find a key."""
+        """Return a key by its id."""
         return await self._read(lambda db: _key(db, key_id))
 
     async def keys(self, team: str | None = None) -> list[Key]:
-        """List keys by team and creation."""
+        """List keys by team and creation time."""
 
         def step(db: sqlite3.Connection) -> list[Key]:
             rows = db.execute(SQL["keys_of_all"]) if team is None else db.execute(SQL["keys_of_team"], {"team": team})
@@ -45,17 +45,17 @@ class SQLiteKeys(Connections):
         return await self._write(step, durable=True)
 
     async def rotate_key(self, key_id: str, successor: Key, expires_at: float) -> Key | None:
-        """Add a successor to a key, and let the old one end."""
+        """Add a key's successor and set the expiry of the old key."""
 
         def step(db: sqlite3.Connection) -> Key | None:
             old = _key(db, key_id)
             if old is None or old.revoked_at is not None:
                 return None
-            # The successor mostly bears the old key's name, beside it and what it succeeded.
+            # A successor can have the old key's name while both are valid; any other name must be free.
             is_renamed = (successor.team, successor.name) != (old.team, old.name)
             name = successor.name if is_renamed else None
             if db.execute(SQL["key_taken"], {"id": successor.id, "team": successor.team, "name": name}).fetchone():
-                raise Conflict(f"Team {successor.team} has such a key already.")
+                raise Conflict(f"Team {successor.team} already has a key with this name.")
             db.execute(SQL["add_key"], KEYS.row(successor))
             (row,) = db.execute(SQL["expire_key"], {"id": key_id, "expires_at": expires_at}).fetchall()
             return KEYS.record(row)

@@ -10,14 +10,18 @@ from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import release
 from gateway.store.sql.rows import ENTRIES, PREDICTIONS
 
+Joiner = tuple[str, str, str | None]
+"""Whose prediction joined a run: team, key and user."""
+
 _PARTED = "parted"
 _SUMS = ("runs", "joined", "hits", "milliseconds", "microusd", "saved_microusd")
 
 
-def settle(db: sqlite3.Connection, run_id: str, settlement: Settlement) -> bool:
-    """Let go of what was held for a run that has ended, and enter what it cost, and what it saved those who joined.
+def settle(db: sqlite3.Connection, run_id: str, settlement: Settlement, joined: Counter[Joiner] | None = None) -> bool:
+    """Release the reservation of a run that has ended, and enter what it cost and what each joined prediction saved.
 
-    To be called in the step that ends the run. Done once: return whether it was this time.
+    Call it in the step that ends the run. `joined` counts the predictions that joined; they are read if it is `None`.
+    A run is settled once: return whether this call did it.
     """
     held = release(db, run_id)
     payer = db.execute(SQL["payer"], {"run_id": run_id}).fetchone()
@@ -42,19 +46,19 @@ def settle(db: sqlite3.Connection, run_id: str, settlement: Settlement) -> bool:
     )
     if not insert_entry(db, entry):
         return False
-    _enter_joined(db, run_id, settlement)
+    if joined is None:
+        joined = Counter(db.execute(SQL["who_joined"], {"run_id": run_id}))
+    if joined:
+        _enter_joined(db, run_id, settlement, joined)
     return True
 
 
-def _enter_joined(db: sqlite3.Connection, run_id: str, settlement: Settlement) -> None:
-    """Enter a line for each that joined, of whom there may be thousands: as few statements as can be."""
-    who = Counter(db.execute(SQL["who_joined"], {"run_id": run_id}))
-    if not who:
-        return
+def _enter_joined(db: sqlite3.Connection, run_id: str, settlement: Settlement, joined: Counter[Joiner]) -> None:
+    """Enter a line for each joined prediction, of which there may be thousands, in few statements."""
     day, saved = windows.day_of(settlement.at), settlement.microusd
     lines = {"run_id": run_id, "day": day, "at": settlement.at, "target": settlement.target, "microusd": saved}
     db.execute(SQL["enter_joined"], lines)
-    for (team, key_id, user), count in who.items():
+    for (team, key_id, user), count in joined.items():
         _count(db, day, team, key_id, user, settlement.target, joined=count, saved_microusd=count * saved)
 
 

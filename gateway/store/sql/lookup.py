@@ -1,4 +1,4 @@
-"""Looking up one run, or one prediction with its run."""
+"""Look up runs, and predictions with their runs."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ Parameters = Mapping[str, str | float | None]
 
 
 def find_run(db: sqlite3.Connection, query: str, parameters: Parameters) -> Run | None:
-    """Return the run that a query of `queries.sql` finds."""
+    """Return the run that a statement of `queries.sql` selects."""
     row = db.execute(SQL[query], parameters).fetchone()
     return None if row is None else RUNS.record(row)
 
 
-def find_sight(db: sqlite3.Connection, query: str, parameters: Parameters) -> PredictionView | None:
-    """Return the prediction that a query of `queries.sql` finds, with its run."""
+def find_view(db: sqlite3.Connection, query: str, parameters: Parameters) -> PredictionView | None:
+    """Return the prediction that a statement of `queries.sql` selects, with its run."""
     row = db.execute(SQL[query], parameters).fetchone()
     return None if row is None else view(row)
 
 
 def list_runs(db: sqlite3.Connection, query: str, parameters: Parameters) -> list[Run]:
-    """Return the runs that a query of `queries.sql` finds."""
+    """Return the runs that a statement of `queries.sql` selects."""
     return [RUNS.record(row) for row in db.execute(SQL[query], parameters)]

@@ -1,6 +1,6 @@
-"""The ledger as it is asked (the `Ledger` role). Lines come about in the steps of `intents.py`, `predictions.py`, ….
+"""Read and maintain the ledger (the `Ledger` role).
 
-What is summed up over many lines is read by the reading thread.
+The operations in `intents.py`, `predictions.py` and others write the entries, in their own transactions.
 """
 
 import sqlite3
@@ -19,16 +19,16 @@ from gateway.store.sql.rows import ENTRIES, RESERVATIONS
 
 
 class SQLiteMoney(Connections):
-    """What is held, and what was spent and saved."""
+    """Counters, usage, corrections, warnings and reservations."""
 
     async def meters(self, scopes: Sequence[str], now: float) -> dict[str, Counters]:
-        """Return what is counted for each of the scopes."""
+        """Return the counters of each scope."""
         return await self._read(lambda db: read_meters(db, scopes, now))
 
     async def usage(
         self, by: By, *, since: int, until: int, team: str | None = None, limit: int = 10_000
     ) -> list[Usage]:
-        """Sum up days."""
+        """Sum up the usage of days."""
         window = {"since": since, "until": until, "limit": limit}
 
         def step(db: sqlite3.Connection) -> list[Usage]:
@@ -38,7 +38,7 @@ class SQLiteMoney(Connections):
         return await self._read(step)
 
     async def adjust(self, team: str, microusd: int, reason: str, at: float) -> None:
-        """Add a correction."""
+        """Add a correction entry."""
         entry = Entry(
             at=at,
             team=team,
@@ -54,19 +54,19 @@ class SQLiteMoney(Connections):
         await self._write(step, durable=True)
 
     async def spend_of(self, run_id: str) -> Entry | None:
-        """Find a run's settlement."""
+        """Return the entry that settled a run."""
         return await self._read(lambda db: settlement_of(db, run_id))
 
     async def newest_spend(self, limit: int) -> list[Entry]:
-        """List the runs settled last."""
+        """List the newest settlements."""
         return await self._read(
             lambda db: [ENTRIES.record(row) for row in db.execute(SQL["newest_spend"], {"limit": limit})]
         )
 
     async def warn_once(self, team: str, name: str, day: int, percent: int) -> bool:
-        """Note that a warning was given."""
+        """Record a budget warning; return whether it is new."""
         warning = {"team": team, "name": name, "day": day, "percent": percent}
-        return await self._write(lambda db: db.execute(SQL["note_warning"], warning).rowcount > 0)
+        return await self._write(lambda db: db.execute(SQL["add_warning"], warning).rowcount > 0)
 
     async def unsettled(self, before: float) -> int:
         """Count old reservations."""
@@ -78,30 +78,31 @@ class SQLiteMoney(Connections):
         return await self._read(step)
 
     async def stuck_reservations(self, limit: int) -> list[Reservation]:
-        """List reservations whose run is not under way."""
+        """List reservations whose run is not in progress."""
         return await self._read(
             lambda db: [RESERVATIONS.record(row) for row in db.execute(SQL["stuck_reservations"], {"limit": limit})]
         )
 
     async def free_reservation(self, run_id: str, settlement: Settlement | None) -> bool:
-        """Settle a run that has ended, or release what is held for one that is gone."""
+        """Settle a run that has ended, or release the reservation of a run that does not exist."""
         return await self._write(lambda db: _free(db, run_id, settlement), durable=True)
 
     async def prune_ledger(self, *, lines_before: int, spent_before: int, now: float, limit: int) -> int:
-        """Forget old lines, and counters that no budget asks for."""
+        """Delete old entries, users' names, and counters that no budget needs; at most `limit` rows in all."""
 
         def step(db: sqlite3.Connection) -> int:
-            went = db.execute(SQL["delete_old_entries"], {"before": lines_before, "limit": limit}).rowcount
-            went += forget_users(db, lines_before, limit - went)
-            went += db.execute(SQL["delete_old_spent"], {"before": spent_before, "limit": limit - went}).rowcount
-            went += db.execute(SQL["delete_old_warnings"], {"before": spent_before, "limit": limit - went}).rowcount
-            return went + db.execute(SQL["forget_idle_meters"], {"now": now, "limit": limit - went}).rowcount
+            deleted = db.execute(SQL["delete_old_entries"], {"before": lines_before, "limit": limit}).rowcount
+            deleted += forget_users(db, lines_before, limit - deleted)
+            deleted += db.execute(SQL["delete_old_spent"], {"before": spent_before, "limit": limit - deleted}).rowcount
+            old_warnings = {"before": spent_before, "limit": limit - deleted}
+            deleted += db.execute(SQL["delete_old_warnings"], old_warnings).rowcount
+            return deleted + db.execute(SQL["delete_idle_meters"], {"now": now, "limit": limit - deleted}).rowcount
 
         return await self._write(step, erases=True)
 
 
 def _teams(db: sqlite3.Connection) -> list[str]:
-    """List the teams that have used anything, by one look at the index for each."""
+    """List the teams with usage: one index lookup per team instead of a scan of all rows."""
     teams: list[str] = []
     while (
         team := db.execute(SQL["next_team_with_usage"], {"after": teams[-1] if teams else ""}).fetchone()[0]

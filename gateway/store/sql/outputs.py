@@ -1,4 +1,8 @@
-"""Stored copies of output files (the `Outputs` role): which runs have them, and which objects nobody needs any more."""
+"""Records of stored output files (the `Outputs` role): the copies of each run, and objects to delete.
+
+An object is marked for deletion (`doomed`) when no run has it any more. The eviction task then deletes its bytes and
+its record.
+"""
 
 import sqlite3
 from collections.abc import Sequence
@@ -16,24 +20,24 @@ _decode_copies = msgspec.json.Decoder(tuple[Copy, ...]).decode
 
 
 class SQLiteOutputs(Connections):
-    """Copies and their objects."""
+    """Copies of runs, and the objects that hold their bytes."""
 
     async def runs_ended(self, *, since: float, after: str = "", limit: int = 50) -> list[Run]:
-        """List runs that ended lately."""
+        """List runs that ended since a time."""
         parameters: Parameters = {"since": since, "after": after, "limit": limit}
         return await self._read(lambda db: list_runs(db, "runs_ended", parameters))
 
     async def claim_object(self, sha256: str, size: int, now: float, until: float) -> bool:
-        """Announce that bytes are about to be written."""
+        """Claim an object whose bytes will be written."""
         claim = {"sha256": sha256, "size": size, "now": now, "until": until}
         return await self._write(lambda db: bool(db.execute(SQL["claim_object"], claim).fetchall()), durable=True)
 
     async def keep_copies(self, run_id: str, copies: Sequence[Copy], cache_until: float | None) -> Run | None:
-        """Give a run its copies."""
+        """Set the copies of a run."""
         return await self._write(lambda db: _keep_copies(db, run_id, copies, cache_until))
 
     async def use_object(self, sha256: str, now: float) -> None:
-        """Note that an object was read."""
+        """Record that an object was read."""
 
         def step(db: sqlite3.Connection) -> None:
             db.execute(SQL["use_object"], {"sha256": sha256, "now": now})
@@ -41,50 +45,50 @@ class SQLiteOutputs(Connections):
         await self._write(step)
 
     async def drop_object(self, sha256: str) -> bool:
-        """Doom an object whose bytes are lost."""
+        """Remove an object from all runs and mark it for deletion."""
         return await self._write(lambda db: _drop(db, sha256), erases=True)
 
     async def drop_old_copies(self, stored_before: float, limit: int) -> int:
-        """Take old copies out of their runs."""
+        """Remove old copies from their runs."""
         parameters = {"stored_before": stored_before, "limit": limit}
 
         def step(db: sqlite3.Connection) -> int:
             old = db.execute(SQL["old_copies"], parameters).fetchall()
             for sha256, run_id in old:
-                _take_out(db, run_id, sha256)
-                db.execute(SQL["doom_unowned"], {"sha256": sha256})
+                _remove_copy(db, run_id, sha256)
+                db.execute(SQL["mark_if_unowned"], {"sha256": sha256})
             return len(old)
 
         return await self._write(step, erases=True)
 
     async def evict_objects(self, max_bytes: int, now: float, limit: int = 50) -> int:
-        """Doom the least recently used objects, until the rest fits."""
+        """Mark the least recently used objects for deletion until the rest fits."""
         if (await self.output_stats()).bytes <= max_bytes:
             return 0
         return await self._write(lambda db: _evict(db, max_bytes, now, limit), erases=True)
 
-    async def take_doomed(self, now: float, until: float, limit: int = 50) -> list[str]:
-        """Take doomed objects, to delete their bytes."""
-        return await self._write(lambda db: _take_doomed(db, now, until, limit))
+    async def claim_deletions(self, now: float, until: float, limit: int = 50) -> list[str]:
+        """Claim objects that are marked for deletion."""
+        return await self._write(lambda db: _claim_deletions(db, now, until, limit))
 
-    async def forget_object(self, sha256: str) -> None:
-        """Forget a doomed object."""
+    async def delete_object_record(self, sha256: str) -> None:
+        """Delete the record of an object that is marked for deletion."""
 
         def step(db: sqlite3.Connection) -> None:
-            db.execute(SQL["forget_object"], {"sha256": sha256})
+            db.execute(SQL["delete_object"], {"sha256": sha256})
 
         await self._write(step)
 
     async def output_stats(self) -> OutputStats:
-        """Count the objects."""
+        """Return the number and total size of the objects."""
         return await self._read(_stats)
 
 
 def release_copies(db: sqlite3.Connection, run_id: str) -> None:
-    """Let go of a run's copies: to be called when its data or its record goes."""
+    """Remove a run's copies. Call when the run's data or its record is deleted."""
     for (sha256,) in db.execute(SQL["objects_of"], {"run_id": run_id}).fetchall():
-        db.execute(SQL["disown_object"], {"sha256": sha256, "run_id": run_id})
-        db.execute(SQL["doom_unowned"], {"sha256": sha256})
+        db.execute(SQL["remove_owner"], {"sha256": sha256, "run_id": run_id})
+        db.execute(SQL["mark_if_unowned"], {"sha256": sha256})
 
 
 def _stats(db: sqlite3.Connection) -> OutputStats:
@@ -97,14 +101,14 @@ def _keep_copies(db: sqlite3.Connection, run_id: str, copies: Sequence[Copy], ca
         return None
     kept = [copy for copy in copies if db.execute(SQL["end_claim"], {"sha256": copy.sha256}).fetchall()]
     for copy in kept:
-        db.execute(SQL["own_object"], {"sha256": copy.sha256, "run_id": run_id, "stored_at": copy.stored_at})
+        db.execute(SQL["add_owner"], {"sha256": copy.sha256, "run_id": run_id, "stored_at": copy.stored_at})
     for sha256 in {copy.sha256 for copy in run.copies} - {copy.sha256 for copy in kept}:
-        db.execute(SQL["disown_object"], {"sha256": sha256, "run_id": run_id})
-        db.execute(SQL["doom_unowned"], {"sha256": sha256})
+        db.execute(SQL["remove_owner"], {"sha256": sha256, "run_id": run_id})
+        db.execute(SQL["mark_if_unowned"], {"sha256": sha256})
     _save(db, run_id, kept)
     if cache_until is not None and len(kept) == len(copies):
-        db.execute(SQL["share_longer"], {"run_id": run_id, "cache_until": cache_until})
-        db.execute(SQL["follow_run"], {"run_id": run_id})
+        db.execute(SQL["extend_caching"], {"run_id": run_id, "cache_until": cache_until})
+        db.execute(SQL["update_entry_from_run"], {"run_id": run_id})
     return find_run(db, "run", {"id": run_id})
 
 
@@ -113,38 +117,39 @@ def _save(db: sqlite3.Connection, run_id: str, copies: Sequence[Copy]) -> None:
     db.execute(SQL["save_copies"], {"run_id": run_id, "copies": msgspec.json.encode(ordered).decode()})
 
 
-def _take_out(db: sqlite3.Connection, run_id: str, sha256: str) -> None:
-    """Take an object out of a run's copies: from then on it is shared no longer than upstream's own links live."""
+def _remove_copy(db: sqlite3.Connection, run_id: str, sha256: str) -> None:
+    """Remove an object from a run's copies. From then on the run is cached only as long as upstream's links live."""
     row = db.execute(SQL["copies_of"], {"run_id": run_id}).fetchone()
     if row is not None:
         _save(db, run_id, [copy for copy in _decode_copies(row[0]) if copy.sha256 != sha256])
-        db.execute(SQL["share_shorter"], {"run_id": run_id, "seconds": LINKS_LIVE_SECONDS})
-        db.execute(SQL["follow_run"], {"run_id": run_id})
-    db.execute(SQL["disown_object"], {"sha256": sha256, "run_id": run_id})
+        db.execute(SQL["shorten_caching"], {"run_id": run_id, "seconds": LINKS_LIVE_SECONDS})
+        db.execute(SQL["update_entry_from_run"], {"run_id": run_id})
+    db.execute(SQL["remove_owner"], {"sha256": sha256, "run_id": run_id})
 
 
 def _drop(db: sqlite3.Connection, sha256: str) -> bool:
     for (run_id,) in db.execute(SQL["owners_of"], {"sha256": sha256}).fetchall():
-        _take_out(db, run_id, sha256)
-    return db.execute(SQL["doom_object"], {"sha256": sha256}).rowcount > 0
+        _remove_copy(db, run_id, sha256)
+    return db.execute(SQL["mark_for_deletion"], {"sha256": sha256}).rowcount > 0
 
 
 def _evict(db: sqlite3.Connection, max_bytes: int, now: float, limit: int) -> int:
     excess = _stats(db).bytes - max_bytes
-    doomed: list[str] = []
+    evicted: list[str] = []
     for sha256, size in db.execute(SQL["objects_by_use"], {"now": now, "limit": limit}):
         if excess <= 0:
             break
-        doomed.append(sha256)
+        evicted.append(sha256)
         excess -= size
-    return sum(_drop(db, sha256) for sha256 in doomed)
+    return sum(_drop(db, sha256) for sha256 in evicted)
 
 
-def _take_doomed(db: sqlite3.Connection, now: float, until: float, limit: int) -> list[str]:
-    for (sha256,) in db.execute(SQL["claims_over"], {"now": now, "limit": limit}).fetchall():
+def _claim_deletions(db: sqlite3.Connection, now: float, until: float, limit: int) -> list[str]:
+    # A claim expires when its writer has failed or died before it gave the object to a run.
+    for (sha256,) in db.execute(SQL["expired_claims"], {"now": now, "limit": limit}).fetchall():
         db.execute(SQL["end_claim"], {"sha256": sha256}).fetchall()
-        db.execute(SQL["doom_unowned"], {"sha256": sha256})
-    doomed = [sha256 for (sha256,) in db.execute(SQL["doomed"], {"now": now, "limit": limit})]
-    for sha256 in doomed:
-        db.execute(SQL["take_doomed"], {"sha256": sha256, "until": until})
-    return doomed
+        db.execute(SQL["mark_if_unowned"], {"sha256": sha256})
+    marked = [sha256 for (sha256,) in db.execute(SQL["marked_for_deletion"], {"now": now, "limit": limit})]
+    for sha256 in marked:
+        db.execute(SQL["claim_deletion"], {"sha256": sha256, "until": until})
+    return marked

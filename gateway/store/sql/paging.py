@@ -1,7 +1,7 @@
-"""Stretches of a list that is ordered by time and id, newest first, walked in both directions.
+"""Pages of a list that is ordered by time and id, newest first, with links in both directions.
 
-The bounds of the list and those of the page become one pair of bounds, so that a page costs what it holds, however far
-down the list it lies.
+The bounds of the list and of the page are merged into one pair of bounds, so the cost of a page depends only on its
+number of items, not on its position in the list.
 """
 
 import math
@@ -18,7 +18,7 @@ Place = tuple[float, str]
 
 
 class Statements(NamedTuple):
-    """What reads a list: towards older items, towards newer ones, and whether there are any."""
+    """The statements that read a list: towards older items, towards newer items, and whether there are any."""
 
     older: str
     newer: str
@@ -26,12 +26,12 @@ class Statements(NamedTuple):
 
     @classmethod
     def named(cls, name: str) -> "Statements":
-        """Take the three from `queries.sql`."""
+        """Return the three statements of a list in `queries.sql`."""
         return cls(SQL[f"{name}_older"], SQL[f"{name}_newer"], SQL[f"{name}_any"])
 
 
 class Bounds(NamedTuple):
-    """What lies between two places, both exclusive. No id sorts before the empty one."""
+    """The range between two places, both exclusive. The empty id sorts before all others."""
 
     low: Place = (-math.inf, "")
     high: Place = (math.inf, "")
@@ -43,7 +43,7 @@ class Bounds(NamedTuple):
 
 
 class Stretch(NamedTuple, Generic[T]):
-    """A part of a list, and whether there is more beyond its ends."""
+    """One page of a list, and whether there are more items before and after it."""
 
     items: list[T]
     has_newer: bool
@@ -51,7 +51,7 @@ class Stretch(NamedTuple, Generic[T]):
 
 
 class Listing(Generic[T]):
-    """One list: whose it is (`scope`, the statements' own parameters), and how a row becomes an item."""
+    """One list. `scope` holds the statements' parameters, `item` converts a row, `place` returns an item's place."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Listing(Generic[T]):
         self._place = place
 
     def stretch(self, db: sqlite3.Connection, limit: int, position: Cursor | None) -> Stretch[T]:
-        """Read at most `limit` items, beginning after `position`."""
+        """Read a page of at most `limit` items that begins after `position`."""
         backward = position is not None and position.backward
         within = self._bounds
         if position is not None:
@@ -86,11 +86,14 @@ class Listing(Generic[T]):
             items.reverse()
             return Stretch(items, is_more_ahead, self._has_any(db, items, -1))
         is_more_behind = position is not None and self._has_any(db, items, 0)
-        # A list bounded by nothing begins with its newest item.
+        # Without a position the page begins with the newest item, so there are no newer ones.
         return Stretch(items, is_more_behind, is_more_ahead)
 
     def _has_any(self, db: sqlite3.Connection, items: list[T], end: int) -> bool:
-        """Say whether anything lies beyond that end of the items; if there are none, anything lies behind the page."""
+        """Return whether the list has items beyond the first (`end` 0) or last (`end` -1) of `items`.
+
+        For an empty page, return whether the list has any items.
+        """
         within = self._bounds
         if items and end == 0:
             within = within._replace(low=max(within.low, self._place(items[0])))

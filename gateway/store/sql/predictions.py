@@ -1,4 +1,4 @@
-"""Runs and predictions as they go on and end (the `Predictions` role); how they begin is told in `intents.py`.
+"""Runs and predictions in progress and at their end (the `Predictions` role); `intents.py` has how they begin.
 
 Races are decided here, inside the writer's transaction.
 """
@@ -10,16 +10,17 @@ from msgspec.structs import replace
 from gateway.domain.cursors import Cursor
 from gateway.domain.ledger import Settlement
 from gateway.domain.records import Cancellation, Kind, Page, PredictionView, Run, RunState, Source, Status
-from gateway.store.sql.cache import keep_entry
+from gateway.domain.run_end import RunEnded
+from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.deliveries import queue_end, queue_ends
 from gateway.store.sql.events import drop_events
-from gateway.store.sql.ledger_entries import settle
-from gateway.store.sql.lookup import find_sight, list_runs
+from gateway.store.sql.lookup import find_view, list_runs
 from gateway.store.sql.outputs import release_copies
 from gateway.store.sql.paging import Bounds, Listing, Place, Statements
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import RUNS, view
+from gateway.store.sql.run_end import find_end, record_end
 
 _OF_TEAM = Statements.named("predictions_of_team")
 _OF_ALL = Statements.named("predictions_of_all")
@@ -38,31 +39,33 @@ class SQLitePredictions(Connections):
         at: float,
         cache_until: float | None = None,
         settlement: Settlement | None = None,
-    ) -> Run | None:
-        """Take news of a run."""
+    ) -> AdvanceOutcome:
+        """Record what upstream says of a run."""
         statement = SQL["finish" if status.is_terminal else "progress"]
-        news: dict[str, str | bytes | float | None] = {
+        values: dict[str, str | bytes | float | None] = {
             "id": run_id,
             "status": status.value,
             "document": document,
             "stream_url": stream_url,
         }
-        news |= {"at": at, "cache_until": cache_until} if status.is_terminal else {"rank": status.rank}
+        values |= {"at": at, "cache_until": cache_until} if status.is_terminal else {"rank": status.rank}
 
-        def step(db: sqlite3.Connection) -> Run | None:
-            rows = db.execute(statement, news).fetchall()
+        def step(db: sqlite3.Connection) -> AdvanceOutcome:
+            rows = db.execute(statement, values).fetchall()
             if not rows:
-                return None
+                return Unchanged()
             run = RUNS.record(rows[0])
-            if status.is_terminal:
-                settle(db, run_id, settlement or Settlement(at=at))
-            if run.cache_until is not None:
-                keep_entry(db, run_id)
-            if status.is_terminal:
-                queue_ends(db, run_id, at)
-            return run
+            if not status.is_terminal:
+                return Progressed(run)
+            ended = record_end(db, run, settlement or Settlement(at=at))
+            queue_ends(db, run_id, at)
+            return ended
 
         return await self._write(step, durable=status.is_terminal)
+
+    async def ended_run(self, run_id: str) -> RunEnded | None:
+        """Find the end of a run that has ended."""
+        return await self._read(lambda db: find_end(db, run_id))
 
     async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
         """End a prediction for its caller."""
@@ -70,11 +73,11 @@ class SQLitePredictions(Connections):
 
     async def prediction(self, prediction_id: str) -> PredictionView | None:
         """Find a prediction by its id."""
-        return await self._read(lambda db: find_sight(db, "shown_prediction", {"id": prediction_id}))
+        return await self._read(lambda db: find_view(db, "shown_prediction", {"id": prediction_id}))
 
     async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
         """Find the prediction of a stream ticket."""
-        return await self._read(lambda db: find_sight(db, "prediction_by_ticket", {"ticket": ticket_sha256}))
+        return await self._read(lambda db: find_view(db, "prediction_by_ticket", {"ticket": ticket_sha256}))
 
     async def predictions(
         self,
@@ -134,7 +137,7 @@ def _place(item: PredictionView) -> Place:
 
 
 def _cancel(db: sqlite3.Connection, prediction_id: str, at: float, *, by_deadline: bool) -> Cancellation | None:
-    seen = find_sight(db, "shown_prediction", {"id": prediction_id})
+    seen = find_view(db, "shown_prediction", {"id": prediction_id})
     if seen is None:
         return None
     prediction, run = seen.prediction, seen.run

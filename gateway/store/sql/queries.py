@@ -1,4 +1,4 @@
-"""The statements of `queries.sql`, by name."""
+"""Load the statements of `queries.sql` and replace their placeholders."""
 
 import re
 from importlib import resources
@@ -7,7 +7,7 @@ from typing import Any
 from gateway.store.sql.rows import DELIVERIES, ENTRIES, FILES, KEYS, PREDICTIONS, RESERVATIONS, RUNS, Table
 
 _CONDITIONS = {
-    # As the partial indexes spell it, or they would not be used.
+    # Must be spelled as in the partial indexes; otherwise SQLite does not use them.
     "{open}": "state IN ('intended', 'live') AND cancel_asked_at IS NULL",
     "{open_other}": "other.state IN ('intended', 'live') AND other.cancel_asked_at IS NULL",
     "{shown}": "r.state <> 'intended' AND (r.upstream_id IS NOT NULL OR p.id <> r.leader_id)",
@@ -15,7 +15,7 @@ _CONDITIONS = {
 _SUMS = {
     "{user_sums}": "team, day, user, runs, joined, hits, milliseconds, microusd, saved_microusd",
     "{sums}": "sum(runs), sum(joined), sum(hits), sum(milliseconds), sum(microusd), sum(saved_microusd)",
-    # The same from the ledger's lines. A join that is taken back is a line with an amount below zero, or of nothing
+    # The same sums from the ledger's entries. An entry that takes back a join has a negative amount, or an amount of 0
     # and a reason.
     "{audited}": """
         sum(kind = 'spend'),
@@ -27,7 +27,7 @@ _SUMS = {
 }
 
 
-def _words(name: str, table: Table[Any]) -> dict[str, str]:
+def _placeholders(name: str, table: Table[Any]) -> dict[str, str]:
     return {
         f"{{{name}}}": ", ".join(table.columns),
         f"{{{name}_values}}": ", ".join("?" for _ in table.columns),
@@ -36,15 +36,25 @@ def _words(name: str, table: Table[Any]) -> dict[str, str]:
 
 def _load() -> dict[str, str]:
     text = resources.files("gateway.store.sql").joinpath("queries.sql").read_text(encoding="utf-8")
-    words = _words("run", RUNS) | _words("prediction", PREDICTIONS) | _words("key", KEYS) | _words("file", FILES)
-    words |= _words("delivery", DELIVERIES)
-    words["{sight}"] = ", ".join([f"p.{each}" for each in PREDICTIONS.columns] + [f"r.{each}" for each in RUNS.columns])
-    words |= _words("reservation", RESERVATIONS) | _words("entry", ENTRIES)
-    words |= _CONDITIONS | _SUMS
-    for word, meaning in words.items():
-        text = text.replace(word, meaning)
+    values = _CONDITIONS | _SUMS
+    tables: dict[str, Table[Any]] = {
+        "run": RUNS,
+        "prediction": PREDICTIONS,
+        "key": KEYS,
+        "file": FILES,
+        "delivery": DELIVERIES,
+        "reservation": RESERVATIONS,
+        "entry": ENTRIES,
+    }
+    for name, table in tables.items():
+        values |= _placeholders(name, table)
+    values["{sight}"] = ", ".join(
+        [f"p.{each}" for each in PREDICTIONS.columns] + [f"r.{each}" for each in RUNS.columns]
+    )
+    for placeholder, value in values.items():
+        text = text.replace(placeholder, value)
     _, *parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
-    # What follows a statement's semicolon is a heading of the file.
+    # Text after a statement's semicolon is a heading of the file.
     return {name: body.partition(";\n")[0] for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 

@@ -1,8 +1,11 @@
--- Every statement of the SQLite store, by name. The columns of a record are written {run}, {prediction}, {key}, {file},
--- {delivery};
--- {sight} is those of a prediction `p` and of its run `r`. CROSS JOIN keeps the order of the join as written.
--- {open}: a run that may be joined. {shown}: a prediction whose id someone may have seen; a leader's is a placeholder
--- until upstream's is known, even if the news of the run's end were faster.
+-- Every statement of the SQLite store, by name. `queries.py` replaces the placeholders:
+-- {run}, {prediction}, {key}, {file}, {delivery}, {reservation}, {entry}: the columns of a record.
+-- {sight}: the columns of a prediction `p` and of its run `r`.
+-- {open}: a run that can be joined.
+-- {shown}: a prediction whose id a caller can know. The id of the prediction that starts a run is a placeholder until
+-- upstream's id is known, even if the run's end was recorded before.
+-- CROSS JOIN fixes the order of a join as written. `> ''` and `> -1e999`, which are always true, and a unary `+` make
+-- SQLite choose the intended index.
 
 -- Creates
 
@@ -32,7 +35,7 @@ SELECT 1 FROM runs WHERE upstream_id = :upstream_id AND kind = :kind AND id <> :
 -- name: add_prediction
 INSERT INTO predictions ({prediction}) VALUES ({prediction_values}) ON CONFLICT (id) DO NOTHING;
 
--- name: save_leader
+-- name: save_starter
 UPDATE predictions SET ({prediction}) = ({prediction_values}) WHERE id = ? AND run_id = ?;
 
 -- name: run_of_prediction
@@ -86,7 +89,7 @@ RETURNING fingerprint;
 -- While the model was unknown, that was the reason.
 UPDATE predictions SET reason = :reason WHERE run_id = :run_id AND reason = 'model-unknown';
 
--- name: part
+-- name: detach
 DELETE FROM predictions WHERE id = :id AND source = 'joined';
 
 -- name: run
@@ -126,7 +129,7 @@ UPDATE entries SET last_used_at = max(last_used_at, :now) WHERE run_id = :run_id
 -- name: drop_entry
 DELETE FROM entries WHERE run_id = :run_id;
 
--- name: answer_no_more
+-- name: clear_cache_until
 UPDATE runs SET cache_until = NULL WHERE id = :run_id;
 
 -- name: cache_stats_of_all
@@ -255,7 +258,7 @@ SELECT {run} FROM runs WHERE state IN ('intended', 'live') AND id > :after ORDER
 SELECT {run} FROM runs
 WHERE state = 'ended' AND data_removed = 0 AND ended_at < :ended_before
     AND (cache_until IS NULL OR cache_until <= :now)
-    -- A message that was never tried has no body of its own yet.
+    -- A delivery without a body still needs the run's document to make it.
     AND NOT EXISTS (SELECT 1 FROM deliveries WHERE run_id = runs.id AND body IS NULL)
 ORDER BY ended_at, id LIMIT :limit;
 
@@ -275,15 +278,15 @@ DELETE FROM runs WHERE id = :id AND NOT EXISTS (SELECT 1 FROM predictions WHERE 
 
 -- Event logs
 
--- name: drop_events_from
+-- name: delete_events_from
 DELETE FROM event_logs WHERE run_id = :run_id AND first >= :first;
 
 -- name: add_events
 INSERT INTO event_logs (run_id, first, part)
 SELECT id, :first, :part FROM runs WHERE id = :run_id AND data_removed = 0;
 
--- name: drop_events_before
--- The part that `kept_from` is in, or stands at the end of, stays.
+-- name: delete_events_before
+-- Keeps the part that contains event `kept_from` or ends before it.
 DELETE FROM event_logs WHERE run_id = :run_id AND first < (
     SELECT max(first) FROM event_logs WHERE run_id = :run_id AND first <= :kept_from
 );
@@ -308,7 +311,7 @@ RETURNING 1;
 -- name: end_claim
 UPDATE output_objects SET claimed_until = NULL WHERE sha256 = :sha256 AND doomed = 0 RETURNING 1;
 
--- name: own_object
+-- name: add_owner
 INSERT INTO output_owners (sha256, run_id, stored_at) VALUES (:sha256, :run_id, :stored_at) ON CONFLICT DO NOTHING;
 
 -- name: run_to_keep_copies
@@ -317,13 +320,13 @@ SELECT {run} FROM runs WHERE id = :run_id AND state = 'ended' AND data_removed =
 -- name: save_copies
 UPDATE runs SET copies = :copies WHERE id = :run_id;
 
--- name: share_longer
+-- name: extend_caching
 UPDATE runs SET cache_until = :cache_until WHERE id = :run_id AND cache_until < :cache_until;
 
--- name: share_shorter
+-- name: shorten_caching
 UPDATE runs SET cache_until = ended_at + :seconds WHERE id = :run_id AND cache_until > ended_at + :seconds;
 
--- name: follow_run
+-- name: update_entry_from_run
 UPDATE entries SET cache_until = (SELECT cache_until FROM runs WHERE id = :run_id) WHERE run_id = :run_id;
 
 -- name: copies_of
@@ -335,19 +338,19 @@ SELECT run_id FROM output_owners WHERE sha256 = :sha256;
 -- name: objects_of
 SELECT sha256 FROM output_owners WHERE run_id = :run_id;
 
--- name: disown_object
+-- name: remove_owner
 DELETE FROM output_owners WHERE sha256 = :sha256 AND run_id = :run_id;
 
--- name: doom_object
+-- name: mark_for_deletion
 UPDATE output_objects SET doomed = 1, claimed_until = NULL WHERE sha256 = :sha256 AND doomed = 0;
 
--- name: doom_unowned
--- One that is claimed is about to be owned; if it will not be, its claim ends.
+-- name: mark_if_unowned
+-- A claimed object is being written and will get an owner. Otherwise its claim expires.
 UPDATE output_objects SET doomed = 1
 WHERE sha256 = :sha256 AND doomed = 0 AND claimed_until IS NULL
     AND NOT EXISTS (SELECT 1 FROM output_owners AS o WHERE o.sha256 = :sha256);
 
--- name: claims_over
+-- name: expired_claims
 SELECT sha256 FROM output_objects WHERE doomed = 0 AND claimed_until IS NOT NULL AND claimed_until <= :now LIMIT :limit;
 
 -- name: old_copies
@@ -361,14 +364,14 @@ ORDER BY last_used_at, sha256 LIMIT :limit;
 -- name: use_object
 UPDATE output_objects SET last_used_at = :now WHERE sha256 = :sha256 AND last_used_at < :now;
 
--- name: doomed
+-- name: marked_for_deletion
 SELECT sha256 FROM output_objects
 WHERE doomed = 1 AND sha256 > '' AND (claimed_until IS NULL OR claimed_until <= :now) LIMIT :limit;
 
--- name: take_doomed
+-- name: claim_deletion
 UPDATE output_objects SET claimed_until = :until WHERE sha256 = :sha256;
 
--- name: forget_object
+-- name: delete_object
 DELETE FROM output_objects WHERE sha256 = :sha256 AND doomed = 1;
 
 -- name: output_stats
@@ -465,8 +468,8 @@ DELETE FROM files WHERE id IN (SELECT id FROM files WHERE expires_at < :before O
 
 -- Deliveries
 
--- name: hooked_of_run
--- Who joined a run without identity has not been told, and may yet part.
+-- name: predictions_with_webhook
+-- A prediction that joined a run by a provisional identity can still be detached, so nothing is sent for it yet.
 SELECT p.id, p.team, p.webhook, p.source FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
 WHERE p.run_id = :run_id AND p.webhook IS NOT NULL AND p.canceled_at IS NULL AND {shown}
     AND (p.source <> 'joined' OR r.fingerprint IS NOT NULL);
@@ -502,7 +505,7 @@ DELETE FROM deliveries WHERE id = :id;
 UPDATE deliveries SET next_at = :next_at, held_until = NULL, error = :error, body = coalesce(body, :body)
 WHERE id = :id AND state = 'queued';
 
--- name: bury_delivery
+-- name: mark_dead
 UPDATE deliveries
 SET state = 'dead', dead_at = :at, held_until = NULL, error = :error, body = coalesce(body, :body)
 WHERE id = :id AND state = 'queued';
@@ -536,13 +539,13 @@ SELECT count(*), min(created_at) FROM deliveries WHERE state = 'queued' AND crea
 -- name: dead_deliveries
 SELECT count(*) FROM deliveries WHERE state = 'dead' AND dead_at > -1e999;
 
--- name: give_up_oldest
+-- name: mark_oldest_dead
 UPDATE deliveries SET state = 'dead', dead_at = :now, error = :error
 WHERE id IN (
     SELECT id FROM deliveries WHERE state = 'queued' AND created_at > -1e999 ORDER BY created_at, id LIMIT :limit
 );
 
--- name: forget_oldest_dead
+-- name: delete_oldest_dead
 DELETE FROM deliveries
 WHERE id IN (SELECT id FROM deliveries WHERE state = 'dead' AND dead_at > -1e999 ORDER BY dead_at, id LIMIT :limit);
 
@@ -551,13 +554,13 @@ DELETE FROM deliveries
 WHERE id IN (SELECT id FROM deliveries WHERE state = 'dead' AND dead_at < :before ORDER BY dead_at LIMIT :limit);
 
 -- name: awaiting_webhooks
--- Led by the runs that are live, which are few; the order is made outside.
+-- Starts from the live runs, because they are few. The caller sorts the result.
 SELECT {sight} FROM runs AS r CROSS JOIN predictions AS p ON p.run_id = r.id
 WHERE r.state IN ('intended', 'live') AND r.state <> 'intended' AND r.id > ''
     AND p.webhook IS NOT NULL AND p.canceled_at IS NULL AND p.source <> 'hit' AND +p.id > :after
     AND (p.source <> 'joined' OR r.fingerprint IS NOT NULL);
 
--- Versions, secrets, leases
+-- Versions, secrets
 
 -- name: learn_version
 INSERT INTO versions (version, model) VALUES (:version, :model) ON CONFLICT (version) DO NOTHING;
@@ -578,19 +581,11 @@ SELECT name, secret, :now, :until FROM secrets WHERE name = :name AND :until > :
 -- name: set_secret
 INSERT INTO secrets (name, secret) VALUES (:name, :secret) ON CONFLICT (name) DO UPDATE SET secret = excluded.secret;
 
--- name: forget_old_secrets
+-- name: delete_old_secrets
 DELETE FROM old_secrets WHERE name = :name AND until <= :now;
 
 -- name: old_secrets
 SELECT secret FROM old_secrets WHERE name = :name AND until > :now ORDER BY retired_at DESC;
-
--- name: acquire_lease
-INSERT INTO leases (name, owner, until) VALUES (:name, :owner, :until)
-ON CONFLICT (name) DO UPDATE SET owner = :owner, until = :until WHERE owner = :owner OR until <= :now
-RETURNING 1;
-
--- name: release_lease
-DELETE FROM leases WHERE name = :name AND owner = :owner;
 
 -- The store itself
 
@@ -600,21 +595,21 @@ UPDATE pings SET count = count + 1 WHERE id = 1 RETURNING count;
 -- name: read_ping
 SELECT count FROM pings WHERE id = 1;
 
--- Money held
+-- Reservations and counters
 
--- name: hold
+-- name: add_reservation
 INSERT INTO reservations ({reservation}) VALUES ({reservation_values});
 
 -- name: reservation
 SELECT {reservation} FROM reservations WHERE run_id = :run_id;
 
--- name: release
+-- name: delete_reservation
 DELETE FROM reservations WHERE run_id = :run_id RETURNING {reservation};
 
 -- name: meter
 SELECT open, held_milliseconds, held_microusd, full_at FROM meters WHERE scope = :scope;
 
--- name: move_meter
+-- name: change_meter
 INSERT INTO meters (scope, open, held_milliseconds, held_microusd, full_at)
 VALUES (:scope, :open, :milliseconds, :microusd, :full_at)
 ON CONFLICT (scope) DO UPDATE
@@ -638,13 +633,13 @@ SET milliseconds = milliseconds + excluded.milliseconds, microusd = microusd + e
 SELECT count(*) FROM reservations WHERE at < :before;
 
 -- name: stuck_reservations
--- None is, unless something went wrong: a reservation goes in the step that ends or forgets its run.
+-- There are none without a defect: a reservation is deleted in the transaction that ends or deletes its run.
 SELECT {reservation} FROM reservations
 WHERE NOT EXISTS (SELECT 1 FROM runs WHERE id = run_id AND state IN ('intended', 'live'))
 LIMIT :limit;
 
--- name: forget_idle_meters
--- A bucket that is full again is as good as none.
+-- name: delete_idle_meters
+-- A full bucket needs no row.
 DELETE FROM meters WHERE scope IN (
     SELECT scope FROM meters WHERE open = 0 AND full_at <= :now ORDER BY full_at LIMIT :limit
 );
@@ -665,6 +660,11 @@ WHERE r.id = :run_id;
 INSERT INTO ledger (day, {entry})
 SELECT :day, :at, team, key_id, user, :target, run_id, id, 'saved_joined', 0, :microusd, '', '[]' FROM predictions
 WHERE run_id = :run_id AND source = 'joined' ORDER BY created_at, id;
+
+-- name: sharers
+-- Hits came after the end.
+SELECT id, team, key_id, user, source, canceled_at IS NULL, webhook IS NOT NULL FROM predictions
+WHERE run_id = :run_id AND source <> 'hit' ORDER BY created_at, id;
 
 -- name: who_joined
 SELECT team, key_id, user FROM predictions WHERE run_id = :run_id AND source = 'joined';
@@ -687,7 +687,7 @@ SET runs = runs + excluded.runs,
 INSERT INTO usage_users (team, day, user, runs, joined, hits, milliseconds, microusd, saved_microusd)
 VALUES (
     :team, :day,
-    -- The first of a day are counted by name, the rest together.
+    -- The first :most users of a day are counted by name, all others together.
     CASE
         WHEN EXISTS (SELECT 1 FROM usage_users WHERE team = :team AND day = :day AND user = :user) THEN :user
         WHEN (SELECT count(*) FROM usage_users WHERE team = :team AND day = :day) >= :most THEN :other
@@ -746,11 +746,11 @@ DELETE FROM budget_warnings WHERE (team, name, day, percent) IN (
     SELECT team, name, day, percent FROM budget_warnings WHERE day < :before LIMIT :limit
 );
 
--- name: note_warning
+-- name: add_warning
 INSERT INTO budget_warnings (team, name, day, percent) VALUES (:team, :name, :day, :percent)
 ON CONFLICT (team, name, day, percent) DO NOTHING;
 
--- The audit: the ledger is the truth. A user is counted by name where there is a row of that name.
+-- The audit. The entries are authoritative. A user is counted by name if there is a row with that name.
 
 -- name: entries_of_day
 SELECT id FROM ledger WHERE day = :day AND id > :after ORDER BY id LIMIT :limit;
@@ -775,22 +775,22 @@ GROUP BY 1, 2;
 SELECT scopes, sum(milliseconds), sum(microusd) FROM ledger
 WHERE day = :day AND id > :after AND id <= :last AND scopes <> '[]' GROUP BY scopes;
 
--- name: booked_days
+-- name: stored_days
 SELECT team, key_id, target, runs, joined, hits, milliseconds, microusd, saved_microusd FROM usage_days WHERE day = :day;
 
--- name: booked_users
+-- name: stored_users
 SELECT team, user, runs, joined, hits, milliseconds, microusd, saved_microusd FROM usage_users WHERE day = :day;
 
--- name: booked_spent
+-- name: stored_spent
 SELECT scope, milliseconds, microusd FROM spent WHERE day = :day;
 
--- name: forget_usage_days
+-- name: delete_usage_days
 DELETE FROM usage_days WHERE day = :day;
 
--- name: forget_usage_users
+-- name: delete_usage_users
 DELETE FROM usage_users WHERE day = :day;
 
--- name: forget_spent
+-- name: delete_spent
 DELETE FROM spent WHERE day = :day;
 
 -- name: rebuild_days
@@ -807,9 +807,9 @@ SELECT scopes, sum(milliseconds), sum(microusd) FROM ledger WHERE day = :day AND
 SELECT value, count(*), sum(milliseconds), sum(microusd) FROM reservations, json_each(scopes) GROUP BY value;
 
 -- name: meters_in_use
--- Few rows are idle: the janitor forgets those.
+-- A scan of all rows is cheap: `delete_idle_meters` keeps the table small.
 SELECT scope, open, held_milliseconds, held_microusd FROM meters
 WHERE open <> 0 OR held_milliseconds <> 0 OR held_microusd <> 0;
 
--- name: empty_meters
+-- name: clear_meters
 UPDATE meters SET open = 0, held_milliseconds = 0, held_microusd = 0;

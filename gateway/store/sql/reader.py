@@ -1,17 +1,17 @@
-"""The reading thread: what has gathered is read from one snapshot, taken after all of it was asked for."""
+"""The reading thread. A batch of reads runs on one snapshot, taken after all of them were submitted."""
 
 import sqlite3
 from pathlib import Path
 from typing import Any
 
-from gateway.store.sql.connection import open_for_reading, take_back
+from gateway.store.sql.connection import open_for_reading, roll_back
 from gateway.store.sql.worker import Operation, Worker
 
 
 class Reader(Worker):
-    """Owns the connection that reads."""
+    """Owns the reading connection."""
 
-    # Reads have no commit to share: a batch saves only hand-overs between threads.
+    # Reads have no commit to share. A batch only saves switches between threads.
     max_batch = 64
 
     def __init__(self, path: Path, *, timeout_seconds: float, max_pending: int) -> None:
@@ -25,11 +25,11 @@ class Reader(Worker):
         try:
             db.execute("BEGIN")
             for each in batch:
-                # A read that nobody waits for need not be done.
+                # Skip reads whose caller was cancelled or timed out.
                 if not each.future.done():
                     each.attempt(db)
             db.execute("COMMIT")
         except sqlite3.Error as exc:
-            take_back(db)
+            roll_back(db)
             for each in batch:
                 each.error = exc

@@ -1,6 +1,7 @@
-"""What is held for runs under way. A reservation comes with the intent and goes with the settlement, in their steps.
+"""Reservations of runs in progress, and the counters of their scopes.
 
-It lives with its run, which is followed, adopted or discarded after every crash: so none leaks.
+A reservation is made in the transaction of the intent and released in that of the settlement. None leaks, because every
+unfinished run is followed, adopted or discarded after a crash.
 """
 
 import sqlite3
@@ -15,33 +16,29 @@ from gateway.store.sql.rows import RESERVATIONS
 
 
 def reserve(db: sqlite3.Connection, wanted: Reservation, demand: ReservationRequest) -> Refused | None:
-    """Check every limit, then take from all of them; on a refusal take nothing and say what is in the way."""
+    """Check every limit, then reserve under all of them. On a refusal, reserve nothing and return it."""
     limited = [allowance.scope for allowance in demand.allowances]
     decision = quota.decide(read_meters(db, limited, wanted.at), demand, wanted.at)
     if isinstance(decision, Refused):
         return decision
-    _hold(db, wanted, decision)
+    db.execute(SQL["add_reservation"], RESERVATIONS.row(wanted))
+    _change_meters(db, wanted, 1, decision)
     return None
 
 
-def _hold(db: sqlite3.Connection, wanted: Reservation, granted: Granted) -> None:
-    db.execute(SQL["hold"], RESERVATIONS.row(wanted))
-    _move(db, wanted, 1, granted)
-
-
 def release(db: sqlite3.Connection, run_id: str) -> Reservation | None:
-    """Let go of what is held for a run, if anything is."""
-    rows = db.execute(SQL["release"], {"run_id": run_id}).fetchall()
+    """Delete a run's reservation and return it; `None` if it has none."""
+    rows = db.execute(SQL["delete_reservation"], {"run_id": run_id}).fetchall()
     if not rows:
         return None
     held = RESERVATIONS.record(rows[0])
-    _move(db, held, -1, Granted({}))
+    _change_meters(db, held, -1, Granted({}))
     return held
 
 
-def _move(db: sqlite3.Connection, held: Reservation, sign: int, granted: Granted) -> None:
+def _change_meters(db: sqlite3.Connection, held: Reservation, sign: int, granted: Granted) -> None:
     for scope in held.scopes:
-        move = {
+        change = {
             "scope": scope,
             "open": sign,
             "milliseconds": sign * held.milliseconds,
@@ -49,11 +46,11 @@ def _move(db: sqlite3.Connection, held: Reservation, sign: int, granted: Granted
             "full_at": granted.full_at.get(scope, 0.0),
             "takes": scope in granted.full_at,
         }
-        db.execute(SQL["move_meter"], move)
+        db.execute(SQL["change_meter"], change)
 
 
 def read_meters(db: sqlite3.Connection, scopes: Iterable[str], now: float) -> dict[str, Counters]:
-    """Return what is counted for each of the scopes at that time."""
+    """Return the counters of each scope at `now`."""
     day = windows.day_of(now)
     window = {
         "day": day,

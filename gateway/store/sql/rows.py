@@ -1,6 +1,6 @@
-"""Records as rows: a table's columns bear the names of its record's fields, so a new field is a new column.
+"""Convert records to rows and back. A table's columns have the names of the record's fields.
 
-Enums are stored as their words, lists of words and structures as JSON, booleans as 0 and 1.
+Enums are stored as their values, tuples and structs as JSON, booleans as 0 and 1.
 """
 
 import enum
@@ -21,7 +21,7 @@ Row = tuple[Any, ...]
 
 
 class Table(Generic[RecordT]):
-    """How one kind of record is written to its columns and read from them."""
+    """The conversion between one kind of record and the columns of its table."""
 
     def __init__(self, record: type[RecordT]) -> None:
         self.columns = record.__struct_fields__
@@ -34,7 +34,7 @@ class Table(Generic[RecordT]):
         ]
 
     def row(self, record: RecordT) -> Row:
-        """Turn a record into the values of its columns."""
+        """Convert a record to the values of its columns."""
         values = list(self._fields(record))
         for index, write, _ in self._codecs:
             if values[index] is not None:
@@ -42,7 +42,7 @@ class Table(Generic[RecordT]):
         return tuple(values)
 
     def record(self, row: Row) -> RecordT:
-        """Turn the values of the columns into a record."""
+        """Convert the values of the columns to a record."""
         values = list(row)
         for index, _, read in self._codecs:
             if values[index] is not None:
@@ -51,13 +51,13 @@ class Table(Generic[RecordT]):
 
 
 def _codec(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]] | None:
-    """Return how to write and read values of a type that SQLite has not; `None` for those that it has."""
+    """Return the functions that write and read values of a type; `None` if SQLite stores the type as it is."""
     if isinstance(kind, types.UnionType):
         (kind,) = (each for each in kind.__args__ if each is not type(None))
     if kind is bool:
         return int, bool
     if kind is float:
-        # A whole number is stored as an integer, and RETURNING gives it out as one.
+        # SQLite stores an integral float as an integer, and RETURNING returns it as one.
         return float, float
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return operator.attrgetter("value"), {each.value: each for each in kind}.__getitem__
@@ -82,5 +82,5 @@ _PREDICTION_WIDTH = len(PREDICTIONS.columns)
 
 
 def view(row: Row) -> PredictionView:
-    """Read a prediction together with its run, from the columns of both."""
+    """Convert the columns of a prediction and its run."""
     return PredictionView(PREDICTIONS.record(row[:_PREDICTION_WIDTH]), RUNS.record(row[_PREDICTION_WIDTH:]))

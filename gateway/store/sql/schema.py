@@ -1,4 +1,4 @@
-"""The schema's versions: `PRAGMA user_version` counts the files of `migrations/` that have been applied."""
+"""Migrate the schema. `PRAGMA user_version` is the number of files of `migrations/` that have been applied."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from gateway.errors import StoreUnavailable
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Apply what is missing, in one transaction; refuse a file that a newer gateway wrote."""
+    """Apply missing migrations in one transaction. Raise `StoreUnavailable` if a newer gateway wrote the file."""
     refuse_newer(db)
     steps = _steps()
     if _version(db) == len(steps):
         return
-    # Another process may be at it too: whoever comes second finds the work done.
+    # Another process can migrate at the same time, so the version is read again inside the transaction.
     db.execute("BEGIN IMMEDIATE")
     try:
         refuse_newer(db)
@@ -33,11 +33,11 @@ def is_empty(db: sqlite3.Connection) -> bool:
 
 
 def refuse_newer(db: sqlite3.Connection) -> None:
-    """Refuse a file whose schema a newer gateway wrote."""
+    """Raise `StoreUnavailable` if a newer gateway wrote the file."""
     version, newest = _version(db), len(_steps())
     if version > newest:
         raise StoreUnavailable(
-            f"The store's file was written by a newer gateway (schema {version}, this one knows {newest})."
+            f"The store's file was written by a newer gateway (schema version {version}; this one supports {newest})."
         )
 
 
@@ -52,7 +52,7 @@ def _steps() -> list[str]:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """Split a script: `executescript` would end the transaction."""
+    """Split a script into statements. `executescript` cannot be used: it commits the transaction."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

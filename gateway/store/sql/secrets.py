@@ -7,10 +7,10 @@ from gateway.store.sql.queries import SQL
 
 
 class SQLiteSecrets(Connections):
-    """Secrets by name; the first proposal becomes the secret. Another process may rotate them."""
+    """Secrets by name. The first proposed value becomes the secret. The command line can rotate them meanwhile."""
 
     async def secret(self, name: str, proposal: bytes) -> bytes:
-        """Return the secret of a name."""
+        """Return the secret of a name; create it from `proposal` if there is none."""
 
         def step(db: sqlite3.Connection) -> bytes:
             db.execute(SQL["propose_secret"], {"name": name, "proposal": proposal})
@@ -19,10 +19,10 @@ class SQLiteSecrets(Connections):
         return await self._write(step, durable=True)
 
     async def rotate_secret(self, name: str, successor: bytes, now: float, until: float) -> int:
-        """Put a successor in a secret's place."""
+        """Replace a secret; return how many secrets are in use."""
 
         def step(db: sqlite3.Connection) -> int:
-            db.execute(SQL["forget_old_secrets"], {"name": name, "now": now})
+            db.execute(SQL["delete_old_secrets"], {"name": name, "now": now})
             db.execute(SQL["retire_secret"], {"name": name, "now": now, "until": until})
             db.execute(SQL["set_secret"], {"name": name, "secret": successor})
             return len(_in_use(db, name, now))
@@ -30,7 +30,7 @@ class SQLiteSecrets(Connections):
         return await self._write(step, durable=True, erases=True)
 
     async def secrets_in_use(self, name: str, now: float) -> list[bytes]:
-        """Return what is in use, newest first."""
+        """Return the secrets in use, newest first."""
         return await self._read(lambda db: _in_use(db, name, now))
 
 

@@ -1,4 +1,4 @@
-"""Runs that several predictions share (the `Sharing` role). Who leads and who joins is decided here, in one step."""
+"""Runs that several predictions share (the `Sharing` role). One step decides between hit, join and start."""
 
 import heapq
 import operator
@@ -6,10 +6,24 @@ import sqlite3
 
 from msgspec.structs import replace
 
+from gateway.domain.admission_record import Admitted
 from gateway.domain.ledger import Reservation
 from gateway.domain.quota import ReservationRequest
-from gateway.domain.records import Begin, Begun, Outcome, Prediction, Run, Source
+from gateway.domain.records import Prediction, PredictionView, Run, Source
 from gateway.errors import Conflict
+from gateway.predictions.ports.sharing import (
+    FinishedRuns,
+    Hit,
+    Joined,
+    Nothing,
+    OpenRuns,
+    Refused,
+    Shared,
+    ShareOutcome,
+    ShareRequest,
+    Started,
+    StartOutcome,
+)
 from gateway.store.sql.cache import keep_entry
 from gateway.store.sql.connections import Connections
 from gateway.store.sql.deliveries import forget_end, queue_end, queue_ends
@@ -20,13 +34,28 @@ from gateway.store.sql.queries import SQL
 from gateway.store.sql.reservations import reserve
 from gateway.store.sql.rows import PREDICTIONS, RUNS
 
+_NOTHING = Nothing()
+
 
 class SQLiteSharing(Connections):
-    """Predictions as they come about, and the identity by which they find each other."""
+    """Predictions as they are created, and the identity by which they find each other."""
 
-    async def begin(self, begin: Begin) -> Begun:
-        """Let a prediction come about."""
-        return await self._write(lambda db: _begin(db, begin), durable=begin.may_lead)
+    async def share(self, request: ShareRequest) -> ShareOutcome:
+        """Add the prediction to a run that exists."""
+        return await self._write(lambda db: _share(db, request) or _NOTHING)
+
+    async def start(
+        self,
+        request: ShareRequest,
+        run: Run,
+        *,
+        reservation: ReservationRequest | None = None,
+        admitted: Admitted | None = None,
+    ) -> StartOutcome:
+        """Record an intent, unless there is a run to share."""
+        return await self._write(
+            lambda db: _share(db, request) or _start(db, request, run, reservation, admitted), durable=True
+        )
 
     async def settle_identity(
         self, run_id: str, fingerprint: str | None, cache_until: float | None, *, reason: str | None = None
@@ -35,13 +64,13 @@ class SQLiteSharing(Connections):
         return await self._write(lambda db: _settle_identity(db, run_id, fingerprint, cache_until, reason))
 
     async def detach(self, prediction_id: str) -> None:
-        """Take a joined prediction out of its run. The run goes on, whoever is left."""
+        """Remove a joined prediction from its run, which goes on without it."""
 
         def step(db: sqlite3.Connection) -> None:
             joined = joined_prediction(db, prediction_id)
             if joined is not None:
                 take_back_join(db, joined)
-                db.execute(SQL["part"], {"id": prediction_id})
+                db.execute(SQL["detach"], {"id": prediction_id})
                 db.execute(SQL["forget_key"], {"prediction_id": prediction_id})
                 forget_end(db, prediction_id)
 
@@ -51,11 +80,9 @@ class SQLiteSharing(Connections):
         """Find a run."""
         return await self._read(lambda db: find_run(db, "run", {"id": run_id}))
 
-    async def shared_run(self, fingerprint: str, provisional: str | None, now: float, ended_since: float) -> Run | None:
-        """Find the run that `begin` would share."""
-        return await self._read(
-            lambda db: _run_to_hit(db, fingerprint, now, ended_since) or _run_to_join(db, fingerprint, provisional)
-        )
+    async def shared_run(self, may_hit: FinishedRuns | None, may_join: OpenRuns | None, now: float) -> Run | None:
+        """Find the run that `share` would choose."""
+        return await self._read(lambda db: _run_to_hit(db, may_hit, now) or _run_to_join(db, may_join))
 
     async def predictions_of(self, run_id: str, *, limit: int = 10_000) -> list[Prediction]:
         """List the predictions that share a run."""
@@ -74,72 +101,87 @@ class SQLiteSharing(Connections):
         return await self._read(step)
 
 
-def _begin(db: sqlite3.Connection, begin: Begin) -> Begun:
-    run, team = begin.run, begin.prediction.team
-    if begin.idempotency is not None and (first := first_request(db, team, begin.idempotency, begin.now)) is not None:
-        return first
-    fingerprint, provisional = run.fingerprint, run.provisional
-    if begin.may_hit and (shared := _run_to_hit(db, fingerprint, begin.now, begin.ended_since)) is not None:
-        begun = _take_part(db, begin, shared, Outcome.HIT, Source.HIT)
-        saved = enter_hit(db, replace(begin.prediction, run_id=shared.id), shared, begin.now)
-        return replace(begun, saved_microusd=saved)
-    shared = _run_to_join(db, fingerprint, provisional)
-    if begin.may_join and shared is not None:
-        return _take_part(db, begin, shared, Outcome.JOINED, Source.JOINED)
-    if not begin.may_lead:
-        return Begun(Outcome.NOTHING)
-    if shared is not None:
-        # Two open runs of one identity would be two to join.
+def _share(db: sqlite3.Connection, request: ShareRequest) -> Shared | None:
+    if request.idempotency is not None:
+        first = first_request(db, request.prediction.team, request.idempotency, request.now)
+        if first is not None:
+            return first
+    if (run := _run_to_hit(db, request.may_hit, request.now)) is not None:
+        return _hit(db, request, run)
+    if (run := _run_to_join(db, request.may_join)) is not None:
+        return Joined(_add_prediction(db, request, run, Source.JOINED))
+    return None
+
+
+def _hit(db: sqlite3.Connection, request: ShareRequest, run: Run) -> Hit:
+    view = _add_prediction(db, request, run, Source.HIT)
+    queue_end(db, view.prediction, request.now)
+    return Hit(view, enter_hit(db, view.prediction, run, request.now))
+
+
+def _start(
+    db: sqlite3.Connection,
+    request: ShareRequest,
+    run: Run,
+    reservation: ReservationRequest | None,
+    admitted: Admitted | None,
+) -> Started | Refused:
+    run = replace(run, leader_id=request.prediction.id)
+    identity = OpenRuns(run.fingerprint, run.provisional)
+    # If it was allowed to join such a run, there is none: `_share` has looked.
+    if request.may_join != identity and _run_to_join(db, identity) is not None:
+        # Two open runs of one identity would both be joined.
         run = replace(run, fingerprint=None, provisional=None)
-    run = replace(run, leader_id=begin.prediction.id)
-    if (
-        begin.demand is not None
-        and (refusal := reserve(db, _reservation(begin, begin.demand), begin.demand)) is not None
-    ):
-        return Begun(Outcome.REFUSED, refusal=refusal)
+    if reservation is not None:
+        refused = reserve(db, _reservation(request, run, reservation), reservation)
+        if refused is not None:
+            return Refused(refused)
     if db.execute(SQL["add_run"], RUNS.row(run)).rowcount == 0:
         raise Conflict("A run of this id exists already.")
-    return _take_part(db, begin, run, Outcome.STARTED, begin.prediction.source)
+    return Started(_add_prediction(db, request, run, request.prediction.source, admitted))
 
 
-def _reservation(begin: Begin, demand: ReservationRequest) -> Reservation:
-    run = begin.run
+def _reservation(request: ShareRequest, run: Run, wanted: ReservationRequest) -> Reservation:
     return Reservation(
         run_id=run.id,
         team=run.team,
         key_id=run.key_id,
-        user=begin.prediction.user,
-        scopes=demand.scopes(run.team, run.key_id, begin.prediction.user),
-        milliseconds=demand.milliseconds,
-        microusd=demand.microusd,
-        at=begin.now,
+        user=request.prediction.user,
+        scopes=wanted.scopes(run.team, run.key_id, request.prediction.user),
+        milliseconds=wanted.milliseconds,
+        microusd=wanted.microusd,
+        at=request.now,
     )
 
 
-def _take_part(db: sqlite3.Connection, begin: Begin, run: Run, outcome: Outcome, source: Source) -> Begun:
-    admitted = begin.admitted if outcome is Outcome.STARTED else None
-    prediction = replace(begin.prediction, run_id=run.id, source=source, admitted=admitted)
+def _add_prediction(
+    db: sqlite3.Connection, request: ShareRequest, run: Run, source: Source, admitted: Admitted | None = None
+) -> PredictionView:
+    prediction = replace(request.prediction, run_id=run.id, source=source, admitted=admitted)
     if db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction)).rowcount == 0:
         raise Conflict("A prediction of this id exists already.")
-    if begin.idempotency is not None:
-        remember(db, prediction.team, begin.idempotency, prediction.id)
-    if outcome is Outcome.HIT:
-        queue_end(db, prediction, begin.now)
-    return Begun(outcome, prediction, run)
+    if request.idempotency is not None:
+        remember(db, prediction.team, request.idempotency, prediction.id)
+    return PredictionView(prediction, run)
 
 
-def _run_to_hit(db: sqlite3.Connection, fingerprint: str | None, now: float, ended_since: float) -> Run | None:
-    if fingerprint is None:
+def _run_to_hit(db: sqlite3.Connection, wanted: FinishedRuns | None, now: float) -> Run | None:
+    if wanted is None:
         return None
-    return find_run(db, "run_to_hit", {"fingerprint": fingerprint, "now": now, "ended_since": ended_since})
+    return find_run(
+        db, "run_to_hit", {"fingerprint": wanted.fingerprint, "now": now, "ended_since": wanted.ended_since}
+    )
 
 
-def _run_to_join(db: sqlite3.Connection, fingerprint: str | None, provisional: str | None) -> Run | None:
+def _run_to_join(db: sqlite3.Connection, wanted: OpenRuns | None) -> Run | None:
+    if wanted is None:
+        return None
     run = None
-    if fingerprint is not None:
-        run = find_run(db, "run_to_join", {"fingerprint": fingerprint})
-    if run is None and provisional is not None:
-        run = find_run(db, "run_to_join_provisionally", {"fingerprint": fingerprint, "provisional": provisional})
+    if wanted.fingerprint is not None:
+        run = find_run(db, "run_to_join", {"fingerprint": wanted.fingerprint})
+    if run is None and wanted.provisional is not None:
+        parameters = {"fingerprint": wanted.fingerprint, "provisional": wanted.provisional}
+        run = find_run(db, "run_to_join_provisionally", parameters)
     return run
 
 
@@ -154,7 +196,7 @@ def _settle_identity(
         return False
     had_fingerprint, ended_at = before
     if had_fingerprint is None and ended_at is not None:
-        # It ended while those who joined it did not know yet whether they may stay.
+        # It ended before the predictions that had joined it knew whether they could stay.
         queue_ends(db, run_id, ended_at, source=Source.JOINED)
     if cache_until is not None:
         db.execute(SQL["keep_run_until"], {"run_id": run_id, "cache_until": cache_until})

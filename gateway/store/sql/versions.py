@@ -7,10 +7,10 @@ from gateway.store.sql.queries import SQL
 
 
 class SQLiteVersions(Connections):
-    """Which model a version is of."""
+    """The model of each known version."""
 
     async def learn_version(self, version: str, model: str) -> None:
-        """Remember a version's model; the first word stands."""
+        """Record a version's model, unless one is recorded already."""
 
         def step(db: sqlite3.Connection) -> None:
             db.execute(SQL["learn_version"], {"version": version, "model": model})
@@ -18,7 +18,7 @@ class SQLiteVersions(Connections):
         await self._write(step)
 
     async def model_of(self, version: str) -> str | None:
-        """Name the model of a version."""
+        """Return the model of a version; `None` if it is unknown."""
 
         def step(db: sqlite3.Connection) -> str | None:
             row = db.execute(SQL["model_of"], {"version": version}).fetchone()

@@ -1,8 +1,8 @@
-"""A thread that owns one connection, and the way there and back.
+"""A thread that owns one SQLite connection and runs operations on it.
 
-Operations wait in a queue. The thread takes all that have gathered, works on them as one batch, and hands the outcomes
-to the event loop in one call. The queue is bounded, and every operation has a deadline: whoever asked is told in time,
-and an operation whose deadline passed before its batch began is not done at all.
+Operations wait in a bounded queue. The thread takes all queued ones as one batch, runs them, and passes their results
+to the event loop in one call. Every operation has a deadline. When it passes, the caller gets `StoreUnavailable`; an
+operation whose batch has not begun by then is not run.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Operation(Generic[T]):
-    """One step to be done on the connection, and where its outcome goes."""
+    """One step to run on the connection, and the future for its result."""
 
     __slots__ = ("abandoned", "deadline", "durable", "erases", "error", "future", "step", "value")
 
@@ -44,10 +44,10 @@ class Operation(Generic[T]):
         self.error: Exception | None = None
 
     def attempt(self, db: sqlite3.Connection) -> bool:
-        """Do the step; say whether it succeeded."""
+        """Run the step; return whether it succeeded."""
         try:
             self.value = self.step(db)
-        except Exception as exc:  # noqa: BLE001  whoever asked gets it, the thread goes on
+        except Exception as exc:  # noqa: BLE001  the caller gets the error; the thread must go on
             self.error = exc
         else:
             self.error = None
@@ -55,30 +55,30 @@ class Operation(Generic[T]):
 
 
 class Worker:
-    """The thread, its queue, and the deadlines. A subclass says what to open and what to do with a batch."""
+    """The thread, its queue and the deadlines. Subclasses open the connection and run batches."""
 
     max_batch = 1
-    """So that the first of a burst need not wait for all of it."""
+    """Bounded, so that the first operation of a burst does not wait for all of them."""
 
     def __init__(self, name: str, *, timeout_seconds: float, max_pending: int) -> None:
         self.pending = 0
-        """Operations asked for and not yet answered."""
+        """Number of operations that are queued or in progress."""
         self._name = name
         self._timeout_seconds = timeout_seconds
         self._max_pending = max_pending
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: SimpleQueue[Operation[Any] | None] = SimpleQueue()
-        # In the order of asking, which is the order of their deadlines.
-        self._asked: deque[Operation[Any]] = deque()
+        # In order of submission, which is also the order of the deadlines.
+        self._submitted: deque[Operation[Any]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] | None = None
         self.on_answered: Callable[[str, float], None] = lambda _result, _seconds: None
-        """Told of every answer: `done`, `failed` or `late`, and the seconds since it was asked for."""
+        """Called for every finished operation with `done`, `failed` or `late`, and the seconds since its submission."""
         self.on_failed: Callable[[Exception], None] = lambda _error: None
-        """Called with the error of every step that failed."""
+        """Called with the error of every operation that failed."""
 
     async def start(self) -> None:
-        """Start the thread and wait until it has opened its connection."""
+        """Start the thread and wait until it has opened its connection. Raise what opening raises."""
         if self._ended is not None:
             return
         self._loop = asyncio.get_running_loop()
@@ -96,7 +96,7 @@ class Worker:
             raise
 
     async def stop(self) -> None:
-        """Let the thread finish what was asked, and end."""
+        """Finish the queued operations, then end the thread."""
         ended = self._ended
         if ended is None:
             return
@@ -112,16 +112,19 @@ class Worker:
     def submit(
         self, step: Callable[[sqlite3.Connection], T], *, durable: bool = False, erases: bool = False
     ) -> asyncio.Future[T]:
-        """Ask for a step. A caller who stops waiting does not stop the step."""
+        """Queue a step and return the future of its result. Cancelling the future does not stop a write.
+
+        Raise `StoreUnavailable` if the worker is stopped or the queue is full.
+        """
         loop = self._loop
         if loop is None:
             raise StoreUnavailable("The store is closed.", retry_after=1)
         if self.pending >= self._max_pending:
-            raise StoreUnavailable("The store has more to do than it can keep up with.", retry_after=1)
+            raise StoreUnavailable("The store is overloaded.", retry_after=1)
         future: asyncio.Future[T] = loop.create_future()
         operation = Operation(step, future, loop.time() + self._timeout_seconds, durable=durable, erases=erases)
         self.pending += 1
-        self._asked.append(operation)
+        self._submitted.append(operation)
         if self._timer is None:
             self._timer = loop.call_at(operation.deadline, self._expire, loop)
         self._queue.put(operation)
@@ -129,13 +132,13 @@ class Worker:
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        while self._asked and (self._asked[0].future.done() or self._asked[0].deadline <= now):
-            operation = self._asked.popleft()
+        while self._submitted and (self._submitted[0].future.done() or self._submitted[0].deadline <= now):
+            operation = self._submitted.popleft()
             operation.abandoned = True
             if not operation.future.done():
                 self.on_answered("late", self._timeout_seconds)
                 operation.future.set_exception(StoreUnavailable("The store did not answer in time.", retry_after=1))
-        self._timer = loop.call_at(self._asked[0].deadline, self._expire, loop) if self._asked else None
+        self._timer = loop.call_at(self._submitted[0].deadline, self._expire, loop) if self._submitted else None
 
     def _deliver(self, operations: list[Operation[Any]]) -> None:
         self.pending -= len(operations)
@@ -149,13 +152,13 @@ class Worker:
             if operation.future.done():
                 continue
             if operation.error is not None:
-                operation.future.set_exception(_plain(operation.error))
+                operation.future.set_exception(_translated(operation.error))
             else:
                 operation.future.set_result(operation.value)
-        while self._asked and self._asked[0].future.done():
-            self._asked.popleft()
+        while self._submitted and self._submitted[0].future.done():
+            self._submitted.popleft()
 
-    # What follows runs in the thread.
+    # The methods below run in the thread.
 
     def _run(
         self,
@@ -166,26 +169,28 @@ class Worker:
     ) -> None:
         try:
             db = self._open()
-        except Exception as exc:  # noqa: BLE001  whoever opens the store gets it
-            _tell(loop, _fail, opened, _plain(exc))
+        except Exception as exc:  # noqa: BLE001  the caller of `start` gets the error
+            _call_on_loop(loop, _fail, opened, _translated(exc))
             return
-        _tell(loop, _succeed, opened)
-        while batch := self._gather(db, queue):
-            asked = [each for each in batch if each is not None]
-            if asked:
-                self._work(db, asked)
-                _tell(loop, self._deliver, asked)
-            if len(asked) < len(batch):
+        _call_on_loop(loop, _succeed, opened)
+        while batch := self._next_batch(db, queue):
+            operations = [each for each in batch if each is not None]
+            if operations:
+                self._work(db, operations)
+                _call_on_loop(loop, self._deliver, operations)
+            if len(operations) < len(batch):
                 break
         with suppress(sqlite3.Error):
             db.close()
-        _tell(loop, _succeed, ended)
+        _call_on_loop(loop, _succeed, ended)
 
-    def _gather(self, db: sqlite3.Connection, queue: SimpleQueue[Operation[Any] | None]) -> list[Operation[Any] | None]:
-        """Wait for something to do, and take with it what else is there. `None` comes last of all."""
+    def _next_batch(
+        self, db: sqlite3.Connection, queue: SimpleQueue[Operation[Any] | None]
+    ) -> list[Operation[Any] | None]:
+        """Wait for an operation and return it with all others in the queue. `None`, always last, ends the thread."""
         while True:
             try:
-                batch = [queue.get(timeout=self._patience())]
+                batch = [queue.get(timeout=self._idle_seconds())]
                 break
             except Empty:
                 self._idle(db)
@@ -203,20 +208,20 @@ class Worker:
         """Attempt every operation of the batch. Must not raise."""
         raise NotImplementedError
 
-    def _patience(self) -> float | None:
-        """Seconds without an operation after which `_idle` is called; `None` for never."""
+    def _idle_seconds(self) -> float | None:
+        """Return the seconds without an operation after which `_idle` is called; `None` for never."""
         return None
 
     def _idle(self, db: sqlite3.Connection) -> None:
-        """Use a quiet moment."""
+        """Do background work while the queue is empty."""
 
 
-def _plain(error: Exception) -> Exception:
+def _translated(error: Exception) -> Exception:
     return unavailable(error) if isinstance(error, sqlite3.Error) else error
 
 
-def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
-    """Call on the loop; if that has been closed, nobody waits any more."""
+def _call_on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
+    """Call a function on the event loop. Do nothing if the loop is closed: then no caller waits."""
     try:
         loop.call_soon_threadsafe(function, *args)
     except RuntimeError:

@@ -1,18 +1,19 @@
-"""A fair queue: who has the next turn when several compete for one rate.
+"""A fair queue: which waiter gets the next permit when several flows compete for one rate.
 
 Start-time fair queueing (P. Goyal, H. M. Vin, H. Cheng, "Start-time Fair Queuing", SIGCOMM 1996) over flows of
-different weight, every turn of the same size. A flow's turn has a start tag: the larger of the virtual time (the start
-tag of the turn that was given last) and the tag at which the flow's turn before ended; a turn lasts 1/weight. The
-smallest tag is next. So:
+different weight; every permit has the same size. A flow's next permit has a start tag: the larger of the virtual time
+(the start tag of the permit granted last) and the finish tag of the flow's previous permit, which is its start tag plus
+1/weight. The smallest start tag is next. It follows:
 
-- Flows that always want more get turns in proportion to their weights; what one does not use goes to the others.
-- A flow that comes back from a pause starts at the virtual time: nobody has been saving up, nobody is paid back. Its
-  first turn comes after at most one of each other flow.
-- Nobody starves: each turn given moves the virtual time towards every tag that waits.
-- When nobody waits any more, all flows are level again.
+- Flows that always have waiters get permits in proportion to their weights. What one flow does not use, the others get.
+- A flow that returns from a pause starts at the virtual time: it has saved up nothing and owes nothing. Its first
+  permit comes after at most one of each other flow.
+- No flow starves: each permit granted moves the virtual time towards every waiting tag.
+- When the queue becomes empty, all flows are equal again.
 
-Within a flow turns go in order of arrival; one that was given in vain, because upstream refused, goes before them. A
-step takes O(log flows); a deadline takes O(log waiters). Pure: times are arguments, of any clock that all calls share.
+Within a flow waiters are served in order of arrival; a waiter whose previous permit was wasted, because upstream
+refused the request, goes before them. A step takes O(log flows), a deadline O(log waiters). Pure: times are arguments,
+from any one monotonic clock.
 """
 
 import heapq
@@ -20,12 +21,13 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Mapping
 
-# Deadlines of those who have left stay in their heap until they are due, unless they are most of it.
+# Deadlines of removed waiters stay in the heap until they are due. The heap is rebuilt when more than half of it is
+# stale; this many stale entries are always tolerated.
 _STALE_TOLERATED = 64
 
 
 class QueuePosition:
-    """Somebody's place in the queue."""
+    """A waiter in the queue."""
 
     __slots__ = ("_number", "flow", "is_waiting", "until")
 
@@ -37,23 +39,23 @@ class QueuePosition:
 
     @property
     def number(self) -> int:
-        """The order of arrival."""
+        """Position in the order of arrival."""
         return self._number
 
 
 class _Flow:
-    """One who competes: its weight, its tags, and those who wait on its behalf."""
+    """A competitor for permits (a team): its weight, its finish tag and its waiters."""
 
-    __slots__ = ("ends", "fresh", "is_lined_up", "returned", "share")
+    __slots__ = ("finish", "fresh", "is_scheduled", "returned", "share")
 
     def __init__(self, weight: float) -> None:
         self.share = 1.0 / weight
-        self.ends = 0.0
-        """The tag at which its latest turn ends."""
-        self.is_lined_up = False
-        """Whether it has its one entry in the line of flows."""
+        self.finish = 0.0
+        """Finish tag of the permit granted last."""
+        self.is_scheduled = False
+        """Whether the flow has its one entry in the heap of flows."""
         self.returned: OrderedDict[int, QueuePosition] = OrderedDict()
-        """Those whose turn came to nothing, which go first."""
+        """Waiters whose previous permit was wasted. They are served first."""
         self.fresh: OrderedDict[int, QueuePosition] = OrderedDict()
 
     def __len__(self) -> int:
@@ -61,23 +63,23 @@ class _Flow:
 
 
 class FairQueue:
-    """Those who wait for a turn. `weights` names every flow that there is; `max_waiting` bounds each."""
+    """Waiters for permits. `weights` names every flow; `max_waiting` is the maximum number of waiters per flow."""
 
     def __init__(self, weights: Mapping[str, float], *, max_waiting: int) -> None:
         self._flows = {name: _Flow(weight) for name, weight in weights.items()}
         self._max_waiting = max_waiting
         self._waiting = 0
         self._virtual = 0.0
-        self._latest_end = 0.0
+        self._latest_finish = 0.0
         self._numbers = itertools.count()
-        self._line: list[tuple[float, int, _Flow]] = []
-        """Flows by the start tag of their next turn; one entry each at most."""
+        self._schedule: list[tuple[float, int, _Flow]] = []
+        """Heap of flows by the start tag of their next permit; at most one entry per flow."""
         self._deadlines: list[tuple[float, int, QueuePosition]] = []
 
     def reweigh(self, weights: Mapping[str, float]) -> None:
-        """Give flows other weights, from their next turn on, and add new ones.
+        """Change the weights of flows, from their next permit on, and add new flows.
 
-        Those that are not named stay as they are: somebody may be waiting, or come yet, on their behalf.
+        Flows that are not named stay unchanged: a removed team can still have waiters.
         """
         for name, weight in weights.items():
             if (flow := self._flows.get(name)) is not None:
@@ -89,86 +91,86 @@ class FairQueue:
         return self._waiting
 
     def waiting(self, name: str) -> int:
-        """Return how many wait on behalf of a flow."""
+        """Return the number of waiters of a flow."""
         return len(self._flows[name])
 
     def is_full(self, name: str) -> bool:
-        """Whether a flow has as many who wait as it may."""
+        """Return whether a flow has `max_waiting` waiters."""
         return len(self._flows[name]) >= self._max_waiting
 
     def join(self, name: str, until: float, *, returned: bool = False) -> QueuePosition:
-        """Wait for a turn, at most `until` that time. `returned` is for those whose turn came to nothing."""
+        """Add a waiter that expires at `until`. Set `returned` if its previous permit was wasted."""
         flow = self._flows[name]
-        place = QueuePosition(flow, next(self._numbers), until)
-        (flow.returned if returned else flow.fresh)[place.number] = place
+        position = QueuePosition(flow, next(self._numbers), until)
+        (flow.returned if returned else flow.fresh)[position.number] = position
         self._waiting += 1
-        heapq.heappush(self._deadlines, (until, place.number, place))
-        if not flow.is_lined_up:
-            self._line_up(flow, place.number)
-        return place
+        heapq.heappush(self._deadlines, (until, position.number, position))
+        if not flow.is_scheduled:
+            self._schedule_flow(flow, position.number)
+        return position
 
-    def leave(self, place: QueuePosition) -> None:
-        """Give up a place: those behind move up, as if it had never been taken. Do nothing once it was given its turn.
+    def leave(self, position: QueuePosition) -> None:
+        """Remove a waiter, as if it had never joined. Do nothing if it already got its permit or expired.
 
-        The flow stays in line with the tag that it has: that is no earlier than the one it would be given anew, since
-        the virtual time has not passed it.
+        The flow keeps its entry in the heap. Its start tag is no earlier than a new one would be, because the virtual
+        time has not passed it.
         """
-        if place.is_waiting:
-            self._take_out(place)
+        if position.is_waiting:
+            self._remove(position)
 
     def next(self) -> QueuePosition | None:
-        """Give the next turn, or return `None` if nobody waits."""
-        while self._line:
-            starts, _, flow = heapq.heappop(self._line)
-            flow.is_lined_up = False
+        """Remove and return the waiter that gets the next permit; `None` if the queue is empty."""
+        while self._schedule:
+            start, _, flow = heapq.heappop(self._schedule)
+            flow.is_scheduled = False
             if not flow:
                 continue
-            self._virtual = starts
-            flow.ends = starts + flow.share
-            self._latest_end = max(self._latest_end, flow.ends)
-            place = next(iter((flow.returned or flow.fresh).values()))
+            self._virtual = start
+            flow.finish = start + flow.share
+            self._latest_finish = max(self._latest_finish, flow.finish)
+            position = next(iter((flow.returned or flow.fresh).values()))
             if len(flow) > 1:
-                self._line_up(flow, place.number)
-            self._take_out(place)
-            return place
+                self._schedule_flow(flow, position.number)
+            self._remove(position)
+            return position
         return None
 
     def expired(self, now: float) -> list[QueuePosition]:
-        """Take out those whose time is over, and return them."""
+        """Remove and return the waiters whose deadline has passed."""
         late = []
         while self._deadlines and (self._deadlines[0][0] <= now or not self._deadlines[0][2].is_waiting):
-            place = heapq.heappop(self._deadlines)[2]
-            if place.is_waiting:
-                self._take_out(place)
-                late.append(place)
+            position = heapq.heappop(self._deadlines)[2]
+            if position.is_waiting:
+                self._remove(position)
+                late.append(position)
         return late
 
     def next_deadline(self) -> float | None:
-        """Return when somebody's time is over next; `None` if nobody waits."""
+        """Return the earliest deadline of a waiter; `None` if the queue is empty."""
         while self._deadlines and not self._deadlines[0][2].is_waiting:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
-    def _line_up(self, flow: _Flow, number: int) -> None:
-        # Equal tags go by arrival.
-        heapq.heappush(self._line, (max(self._virtual, flow.ends), number, flow))
-        flow.is_lined_up = True
+    def _schedule_flow(self, flow: _Flow, number: int) -> None:
+        # Equal tags are served in order of arrival.
+        heapq.heappush(self._schedule, (max(self._virtual, flow.finish), number, flow))
+        flow.is_scheduled = True
 
-    def _take_out(self, place: QueuePosition) -> None:
-        place.is_waiting = False
+    def _remove(self, position: QueuePosition) -> None:
+        position.is_waiting = False
         self._waiting -= 1
-        if place.flow.returned.pop(place.number, None) is None:
-            del place.flow.fresh[place.number]
+        if position.flow.returned.pop(position.number, None) is None:
+            del position.flow.fresh[position.number]
         if not self._waiting:
-            self._rest()
+            self._end_busy_period()
         elif len(self._deadlines) > 2 * self._waiting + _STALE_TOLERATED:
             self._deadlines = [entry for entry in self._deadlines if entry[2].is_waiting]
             heapq.heapify(self._deadlines)
 
-    def _rest(self) -> None:
-        """End a busy period: whoever comes next finds all flows level."""
-        self._virtual = self._latest_end
-        for _, _, flow in self._line:
-            flow.is_lined_up = False
-        self._line.clear()
+    def _end_busy_period(self) -> None:
+        """Make all flows equal: the queue is empty."""
+        self._virtual = self._latest_finish
+        for _, _, flow in self._schedule:
+            flow.is_scheduled = False
+        self._schedule.clear()
         self._deadlines.clear()

@@ -1,9 +1,9 @@
-"""A line: creates of one team that are over a request rate and wait until their rates can bear them.
+"""The order in which one team's queued creates are released, as their request rates admit them.
 
-Those that are counted alike wait behind one another; who is held back by a rate of its own, a user's say, holds up
-nobody else. Where several could go, the one that came first does. Creates that wait leave half of each burst to the
-requests that cannot wait (`request_rates.admit`, `held`). A step takes time by the number of users and addresses that
-wait, not of creates. Pure: times are arguments.
+Creates with the same buckets wait behind one another. A create held back by a bucket of its own, such as a user's rate,
+does not block the others. Among creates that could be released, the oldest is first. Queued creates leave half of each
+burst to requests that cannot wait (`request_rates.admit`, `held`). The cost of a step grows with the number of distinct
+users and addresses waiting, not with the number of creates. Pure: times are arguments.
 """
 
 import itertools
@@ -15,7 +15,7 @@ Buckets = tuple[Bucket, ...]
 
 
 class HeldCreate:
-    """A create that waits."""
+    """A queued create. It is refused at `until`."""
 
     __slots__ = ("buckets", "number", "until")
 
@@ -26,10 +26,10 @@ class HeldCreate:
 
 
 class HoldLine:
-    """The creates of one team that wait. All of them wait equally long, so that the first is the first to be late."""
+    """The queued creates of one team. All have the same maximum wait, so the oldest expires first."""
 
     def __init__(self) -> None:
-        self._alike: dict[Buckets, OrderedDict[int, HeldCreate]] = {}
+        self._groups: dict[Buckets, OrderedDict[int, HeldCreate]] = {}
         self._numbers = itertools.count()
         self._waiting = 0
 
@@ -37,36 +37,37 @@ class HoldLine:
         return self._waiting
 
     def join(self, buckets: Buckets, until: float) -> HeldCreate:
-        """Wait, until that time at most."""
+        """Add a create that waits until `until` at most."""
         held = HeldCreate(buckets, next(self._numbers), until)
-        self._alike.setdefault(buckets, OrderedDict())[held.number] = held
+        self._groups.setdefault(buckets, OrderedDict())[held.number] = held
         self._waiting += 1
         return held
 
     def leave(self, held: HeldCreate) -> None:
-        """Wait no longer; do nothing for one that has gone already."""
-        alike = self._alike.get(held.buckets)
-        if alike is not None and alike.pop(held.number, None) is not None:
+        """Remove a create. Do nothing if it was already released."""
+        group = self._groups.get(held.buckets)
+        if group is not None and group.pop(held.number, None) is not None:
             self._waiting -= 1
-            if not alike:
-                del self._alike[held.buckets]
+            if not group:
+                del self._groups[held.buckets]
 
     def step(self, now: float) -> tuple[list[tuple[HeldCreate, RateExceeded | None]], float]:
-        """Let go who may, charged to their rates, and those whose time is over, with the rate that they were over.
+        """Release the creates that are admitted (charged to their buckets) and those that expired.
 
-        Return them, and how many seconds nothing will change if nobody comes.
+        Return the released creates, each with the rate it exceeds if it expired, and the seconds until the next step is
+        due, unless a create joins before.
         """
-        gone: list[tuple[HeldCreate, RateExceeded | None]] = []
+        released: list[tuple[HeldCreate, RateExceeded | None]] = []
         pause = float("inf")
-        # All of the first ones, by arrival: what one of them takes the next may miss.
-        for alike in sorted(self._alike.values(), key=lambda alike: next(iter(alike))):
+        # Groups share buckets (the team's), so the group with the oldest create is served first.
+        for group in sorted(self._groups.values(), key=lambda group: next(iter(group))):
             over: RateExceeded | None = None
-            for held in alike.values():
+            for held in group.values():
                 over = over or admit(held.buckets, now, held=True)
                 if over is not None and held.until > now:
                     pause = min(pause, over.seconds, held.until - now)
                     break
-                gone.append((held, over))
-        for held, _ in gone:
+                released.append((held, over))
+        for held, _ in released:
             self.leave(held)
-        return gone, pause
+        return released, pause

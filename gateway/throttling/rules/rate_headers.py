@@ -1,17 +1,16 @@
-"""The headers that tell a caller how many requests it may still make.
+"""Rate-limit response headers: how many requests a caller may still make.
 
 `RateLimit-Policy` and `RateLimit` as in draft-ietf-httpapi-ratelimit-headers-11 (structured fields, RFC 9651):
 
     RateLimit-Policy: "team-requests";q=600;w=60, "user-requests";q=60;w=60
     RateLimit: "user-requests";r=9;t=1
 
-`q` requests may be made in `w` seconds; `r` may be made now, and no more than those within `t` seconds. The policies
-are all that apply; the limit is the tightest of them. Beside them Replicate's own, in its spelling
-(docs/replicate-api.md, Rate limits):
-`ratelimit-remaining` and `ratelimit-reset`.
+`q` requests may be made in `w` seconds; `r` may be made now, and no more than those within `t` seconds.
+`RateLimit-Policy` lists every rate that applies; `RateLimit` shows the one with the fewest requests left. Replicate's
+own headers `ratelimit-remaining` and `ratelimit-reset` are sent too (docs/replicate-api.md, Rate limits).
 
-Other limits, on runs and budgets, are named where they refuse: `"team-budget-usd-per-day";q=2000000;w=86400` counts
-micro-dollars, and what is not counted by time has no `w`.
+Limits on runs and budgets appear only in the response that they refuse. `"team-budget-usd-per-day";q=2000000;w=86400`
+counts micro-dollars. A limit without a time window has no `w`.
 """
 
 import math
@@ -24,16 +23,19 @@ from gateway.throttling.rules.request_rates import NAME, Bucket
 
 _WINDOWS = {"_per_minute": 60, "_per_day": 86_400}
 _LARGEST = 999_999_999_999_999
-"""Integers of structured fields have 15 digits."""
+"""Integers of structured fields have at most 15 digits (RFC 9651, 3.3.1)."""
 
 
 def policy(buckets: Sequence[Bucket]) -> str:
-    """Write `RateLimit-Policy`: each bucket knows its own part."""
+    """Return the value of `RateLimit-Policy`."""
     return ", ".join([bucket.policy for bucket in buckets])
 
 
 def state(buckets: Sequence[Bucket], now: float) -> tuple[str, int, int]:
-    """Return the tightest bucket's name, how many requests it has left, and for how many seconds no more than those."""
+    """Return the label of the bucket with the fewest requests left, that number, and the seconds until it grows.
+
+    Of equal buckets the narrowest, which is listed last, counts.
+    """
     tightest, left = buckets[0], rates.remaining(buckets[0].full_at, buckets[0].rate, now)
     for bucket in buckets[1:]:
         other = rates.remaining(bucket.full_at, bucket.rate, now)
@@ -45,22 +47,25 @@ def state(buckets: Sequence[Bucket], now: float) -> tuple[str, int, int]:
 
 
 class Refusing(NamedTuple):
-    """A limit that refuses, as its headers have it."""
+    """The headers of a limit that refuses a request."""
 
     policy: str
+    """For `RateLimit-Policy`."""
     state: str
+    """For `RateLimit`."""
     seconds: int
+    """For `ratelimit-reset`."""
 
 
 def refusing(limit: Mapping[str, object], seconds: int) -> Refusing | None:
-    """Write the headers of a limit that is in the way (as answers show it), and when to come again.
+    """Return the headers of a limit that refuses a request, for a retry in `seconds`.
 
-    `None` for the request rates, which every answer tells of.
+    `limit` is the JSON form of `refusals.shown`. Return `None` for request rates: every response shows those already.
     """
     name, of = str(limit["name"]), limit["of"]
     if name == NAME and of != SubjectKind.ACCOUNT:
         return None
-    # A month is not always as long.
+    # A monthly budget gets no window: months differ in length.
     window = next((f";w={length}" for end, length in _WINDOWS.items() if name.endswith(end)), "")
     label = f"{of}-{name.removesuffix('_per_minute').replace('_', '-')}"
     quota, left = _whole(limit, "limit"), _whole(limit, "remaining")

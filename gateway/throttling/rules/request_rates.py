@@ -1,15 +1,13 @@
-"""Request rates: how many requests a team, a key, a browser token, a user and an address may make.
+"""Request rates of a team, a key, a browser token, a user and an address (docs/architecture.md, Limits).
 
-See docs/architecture.md, Limits.
+A request is charged to all of them in one step: every bucket is checked first, then every bucket is charged, so a
+request that one bucket refuses costs nothing in the others. The state of a bucket is one number, in memory only.
 
-A request is counted under all of them in one step: first each is asked, then each is charged, so that what one refuses
-costs nothing with the others. Nothing here waits, and nothing is stored: the state of a rate is one number.
+A create over a rate can be queued (`hold_queue.py`). Queued creates leave half of the burst to requests that are not
+queued; otherwise they would cause the polls of paid runs to be refused.
 
-A create over a rate may be held (`request_line.py`). Those that are held leave half of the burst to the requests that
-cannot be: otherwise creates that wait would have the polls refused of runs that are paid for.
-
-Teams and keys of the config are kept for good. Users, addresses and tokens are made up by callers: the ones that were
-used last are kept, and one that falls out begins anew with a full bucket.
+Buckets of teams and keys from the config are kept forever. Users, addresses and tokens come from callers, so only the
+most recently used ones are kept; one that was evicted starts with a full bucket.
 """
 
 import math
@@ -19,17 +17,17 @@ import msgspec
 from cachetools import LRUCache
 
 from gateway.domain import rates
-from gateway.domain.limits import Subject, SubjectKind
+from gateway.domain.limits import Allowance, Subject, SubjectKind
 from gateway.domain.rates import Rate
-from gateway.domain.teams import Caller
+from gateway.domain.teams import Caller, Team
 
 MAX_KEPT = 50_000
-"""Users, addresses and tokens that are told apart: some 20 MB. They are counted within the limits of their team."""
+"""Maximum number of buckets of users, addresses and tokens: about 20 MB. Evicted ones remain limited by their team."""
 NAME = "requests_per_minute"
 
 
 class Bucket:
-    """One rate of one subject, and its state."""
+    """One rate of one subject and its state."""
 
     __slots__ = ("burst", "full_at", "held_rate", "label", "limit", "of", "policy", "rate")
 
@@ -40,56 +38,59 @@ class Bucket:
         self.configure(limit, burst)
 
     def configure(self, limit: int, burst: int | None) -> None:
-        """Go by another rate. What was taken stays taken."""
+        """Change the rate. Requests already charged stay charged."""
         self.limit = limit
         self.burst = burst
         self.rate = Rate.of(limit, burst)
         self.held_rate = Rate(self.rate.per_minute, max(1, self.rate.burst // 2))
         self.policy = f'"{self.label}";q={limit};w=60'
-        """Its part of the header `RateLimit-Policy`: see `rate_headers`."""
+        """This bucket's part of the header `RateLimit-Policy`: see `rate_headers`."""
 
 
 class RateExceeded(msgspec.Struct, frozen=True):
-    """A rate that refuses, and in how many seconds it would not."""
+    """An exceeded rate, and the seconds until it would admit the request."""
 
     bucket: Bucket
     seconds: float
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """What is the same for all requests of a key or token."""
+    """What is the same for all requests of one key or token."""
 
+    team: Team
+    allowance: Allowance
     buckets: tuple[Bucket, ...]
+    """Buckets of the team, key and token."""
     by_user: tuple[Subject, ...]
-    """The subjects that a user is counted as, but for the user's name at the end of their ids; none, if it does not
-    matter which user asks."""
+    """The subjects limited per user, without the user's name at the end of their ids; empty if no limit is per user."""
     by_address: tuple[Subject, ...]
-    """The same of an address."""
+    """The same per address."""
 
 
 class RateStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One limit as it is now, for people to look at."""
+    """The state of one rate, for display."""
 
     name: str
     of: SubjectKind
     limit: int
     used: int
-    """Of what may come at once."""
+    """Used part of the burst."""
     held: int = 0
     remaining: int
+    """Unused part of the burst."""
     reset_seconds: float
-    """Until it is whole again."""
+    """Seconds until the burst is fully available again."""
 
 
-class _Kept(LRUCache[tuple[SubjectKind, str], Bucket]):
-    """The buckets that were used last."""
+class _RecentBuckets(LRUCache[tuple[SubjectKind, str], Bucket]):
+    """The most recently used buckets of users, addresses and tokens. Counts evictions."""
 
     def __init__(self, maxsize: int) -> None:
         super().__init__(maxsize)
         self.dropped = 0
 
     def popitem(self) -> Any:
-        """Let the one fall out that was not used for longest."""
+        """Evict the least recently used bucket."""
         self.dropped += 1
         return super().popitem()
 
@@ -100,32 +101,33 @@ class RequestRates:
     def __init__(self, *, max_kept: int = MAX_KEPT) -> None:
         self._max_kept = max_kept
         self._fixed: dict[tuple[SubjectKind, str], Bucket] = {}
-        self._kept = _Kept(max_kept)
+        self._kept = _RecentBuckets(max_kept)
         self._known: dict[str, _Known] = {}
 
     @property
     def kept(self) -> int:
-        """How many users, addresses and tokens are known."""
+        """Number of users, addresses and tokens with a bucket."""
         return len(self._kept)
 
     @property
     def dropped(self) -> int:
-        """How many have fallen out."""
+        """Number of evicted buckets since the start."""
         return self._kept.dropped
 
-    def reconfigure(self) -> None:
-        """Look anew at who is limited: the config has changed. What was taken from each stays taken."""
-        self._known.clear()
-
     def known(self, caller: Caller) -> _Known:
-        """Return what is counted of a caller, and whether it matters which user asks, and from where."""
+        """Return what is counted of a caller, and whether it matters which user asks, and from where.
+
+        A reload of the config makes new teams and allowances. Their limits then count; what was taken stays taken.
+        """
         found = self._known.get(caller.counted_as)
-        if found is None:
+        if found is None or found.team is not caller.team or found.allowance is not caller.allowance:
             if len(self._known) >= self._max_kept:
-                # Nothing is lost: the buckets themselves are elsewhere.
+                # Only this lookup table is cleared; the buckets and their states stay.
                 self._known.clear()
             limited = [subject for subject in caller.subjects("", "") if subject.limits.requests_per_minute is not None]
             found = self._known[caller.counted_as] = _Known(
+                caller.team,
+                caller.allowance,
                 tuple(
                     self._bucket(subject) for subject in limited if subject.of in (SubjectKind.TEAM, SubjectKind.KEY)
                 ),
@@ -135,7 +137,7 @@ class RequestRates:
         return found
 
     def buckets(self, caller: Caller, user: str | None = None, address: str | None = None) -> tuple[Bucket, ...]:
-        """Return the buckets of a request, widest first; none, if nothing limits its rate."""
+        """Return the buckets that a request is charged to, widest first; empty if it has no request rate."""
         known = self.known(caller)
         if user is None and address is None:
             return known.buckets
@@ -157,7 +159,10 @@ class RequestRates:
 
 
 def admit(buckets: tuple[Bucket, ...], now: float, *, held: bool = False) -> RateExceeded | None:
-    """Charge a request to all of its buckets, or to none: then return the one that lets it wait for longest."""
+    """Charge a request to all its buckets, or to none and return the exceeded rate with the longest wait.
+
+    `held` is for queued creates: they see only half of each burst.
+    """
     over: RateExceeded | None = None
     for bucket in buckets:
         wait = rates.wait(bucket.full_at, bucket.held_rate if held else bucket.rate, now)
@@ -176,12 +181,12 @@ def give_back(buckets: tuple[Bucket, ...]) -> None:
 
 
 def retry_after(over: RateExceeded) -> int:
-    """Return after how many whole seconds another try makes sense: at least one."""
+    """Return the seconds after which a retry can succeed, rounded up; at least 1."""
     return max(1, math.ceil(over.seconds))
 
 
-def standing(bucket: Bucket, now: float) -> RateStatus:
-    """Return a bucket's state for people to look at."""
+def status(bucket: Bucket, now: float) -> RateStatus:
+    """Return a bucket's state, for display."""
     remaining = rates.remaining(bucket.full_at, bucket.rate, now)
     return RateStatus(
         name=NAME,

@@ -1,6 +1,6 @@
-"""Messages to callers' receivers, and when one that was not taken is sent again (docs/architecture.md, Webhooks).
+"""Webhook deliveries and their retries (docs/architecture.md, Webhooks).
 
-A message keeps its id over every try, restarts included, so that receivers can drop what they have seen.
+A delivery keeps its id in every attempt, also after restarts, so that receivers can ignore repetitions.
 """
 
 from enum import StrEnum
@@ -11,56 +11,56 @@ import msgspec
 MESSAGE_ID_BYTES = 17
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 6 * 3600.0
-# What a receiver asks for by `Retry-After` is heeded within reason.
-_LONGEST_ASKED = 3600.0
+# Upper bound for a receiver's `Retry-After`.
+_LONGEST_RETRY_AFTER = 3600.0
 _PORTS = {"https": 443, "http": 80}
 
 
 class DeliveryState(StrEnum):
-    """Where a message stands. One that was taken is no longer kept."""
+    """State of a stored delivery. An accepted delivery is deleted."""
 
     QUEUED = "queued"
     DEAD = "dead"
-    """Given up: kept for operators to see, and to send again."""
+    """A dead letter: given up, and stored so that operators can see it and send it again."""
 
 
 class DeliveryKind(StrEnum):
-    """What a message tells."""
+    """What a delivery is about."""
 
     PREDICTION = "prediction"
-    """That a prediction has ended. Its body is what the prediction's caller would see."""
+    """The end of a prediction. The body is the prediction as its caller sees it."""
     ANNOUNCEMENT = "announcement"
-    """Something of the gateway's own, such as that a budget is nearly spent. Its body was given."""
+    """A message of the gateway itself, such as a budget warning. The body is stored when it is queued."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that must arrive."""
+    """A webhook whose delivery is guaranteed."""
 
     id: str
-    """Goes out as `webhook-id`."""
+    """The header `webhook-id`."""
     kind: DeliveryKind
     team: str
-    """Whose secret signs it."""
+    """The team whose secret signs it."""
     url: str
     receiver: str
-    """As `receiver_of(url)`: those that share it share their slots."""
+    """The value of `receiver_of(url)`. Deliveries to one receiver share its slots."""
     prediction_id: str | None = None
     run_id: str | None = None
     state: DeliveryState = DeliveryState.QUEUED
     created_at: float
     next_at: float = 0.0
-    """When it may be tried next; 0 for one that was never tried."""
+    """Time of the next attempt; 0 before the first."""
     held_until: float | None = None
-    """Until when the process that is about to send it has it for itself."""
+    """When the claim of the sending process expires; `None` if it is not claimed."""
     attempts: int = 0
-    """Tries that were begun."""
+    """Attempts that have begun."""
     error: str | None = None
-    """Why the last try failed."""
+    """Why the last attempt failed."""
     dead_at: float | None = None
 
 
 class DeliveryCounts(msgspec.Struct, frozen=True):
-    """How many messages are kept, and since when the oldest of those that wait does."""
+    """Number of stored deliveries, and creation time of the oldest queued one."""
 
     queued: int
     dead: int
@@ -68,33 +68,34 @@ class DeliveryCounts(msgspec.Struct, frozen=True):
 
 
 class Result(StrEnum):
-    """What a try came to: a closed set, for metrics."""
+    """Result of an attempt. A closed set, for metrics."""
 
     DELIVERED = "delivered"
     ANSWERED = "answered"
-    """With something else than a success."""
+    """The receiver answered with a status that is no success."""
     TIMEOUT = "timeout"
     UNREACHABLE = "unreachable"
     REFUSED = "refused"
-    """By the gateway itself: an address or a scheme that is not allowed."""
+    """The gateway did not send it: the address or scheme is not allowed."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What a receiver said to one try."""
+    """The outcome of one attempt."""
 
     result: Result
-    words: str = ""
-    """For operators. Never holds the URL, nor what the receiver answered beyond its status."""
+    detail: str = ""
+    """Description for operators. Contains neither the URL nor the receiver's response, except its status."""
     retry_after: float | None = None
+    """Seconds, from the receiver's `Retry-After`."""
 
 
 def message_id(name: str) -> str:
-    """Return the id of a message. `name` is a prediction's id for its end, else random."""
+    """Return the id of a delivery. `name` is the prediction's id for its end, else random."""
     return f"msg_{name}"
 
 
 def receiver_of(url: str) -> str:
-    """Return host and port of a URL: whoever answers there is slow for all who write to it, and for nobody else."""
+    """Return host and port of a URL. Each receiver has its own slots, so a slow one delays only its own deliveries."""
     try:
         parts = urlsplit(url)
         return f"{parts.hostname or ''}:{parts.port or _PORTS.get(parts.scheme, 0)}"
@@ -103,13 +104,14 @@ def receiver_of(url: str) -> str:
 
 
 def next_attempt(receipt: Receipt, attempts: int, max_attempts: int, jitter: float) -> float | None:
-    """Return the seconds until a message is tried again after so many tries, or `None` to give it up.
+    """Return the seconds until the next attempt, or `None` to give up.
 
-    Jitter in [0, 1). The pauses double from a few seconds on: twelve tries are spread over one and a half to three
-    hours. What the gateway itself refused is not tried again, since it would ask the same again of the same rules.
+    `attempts` is the number of attempts so far, `jitter` is in [0, 1). The pauses double, starting at a few seconds:
+    twelve attempts take one and a half to three hours. A delivery that the gateway refused to send is not retried,
+    because the same rules would refuse it again.
     """
     if receipt.result is Result.REFUSED or attempts >= max_attempts:
         return None
     longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(attempts - 1, 30))
     pause = longest * (0.5 + jitter / 2)
-    return max(pause, min(receipt.retry_after or 0.0, _LONGEST_ASKED))
+    return max(pause, min(receipt.retry_after or 0.0, _LONGEST_RETRY_AFTER))

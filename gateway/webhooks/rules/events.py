@@ -1,11 +1,11 @@
-"""Which webhook events a prediction's caller is due, in Replicate's semantics (docs/replicate-api.md, Webhooks).
+"""Decide which webhook events are due, with Replicate's semantics (docs/replicate-api.md, Webhooks).
 
-`start` comes once, when the work has begun. `output` and `logs` come when there is more of them, together at most once
-in half a second; what came too early is told when that is over, by then in its newest form. `completed` comes once,
-last, and always. A caller who names no events gets `output` and `completed`.
+`start` is sent once, when the run has started. `output` and `logs` are sent when there is more of them, together at
+most once in half a second; a change within that time is sent when it is over, in its newest form. `completed` is always
+sent, once and last. A caller who names no events gets `output` and `completed`.
 
-Progress is seen by looking, so one look can bring several events: a prediction that ended between two looks, or that
-was answered from a finished run, still tells that it started and what its output is before it tells its end.
+Progress is observed by polling, so one snapshot can make several events due. A prediction that ended between two polls,
+or that is a hit, still gets `start` and `output` before `completed`.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from gateway.domain.records import PredictionView, Status
 
 
 class Event(StrEnum):
-    """What a webhook is sent for."""
+    """Webhook events."""
 
     START = "start"
     OUTPUT = "output"
@@ -32,12 +32,12 @@ DEFAULT = frozenset({Event.OUTPUT, Event.COMPLETED})
 THROTTLE_SECONDS = 0.5
 
 _NOTHING = b""
-# Who cancels, or is out of time, is told of that alone: their output is gone, and it may never have started.
+# A cancelled or aborted prediction only gets `completed`: its output is removed, and its run may never have started.
 _LEFT = frozenset({Status.CANCELED, Status.ABORTED})
 
 
 class ProgressSnapshot(msgspec.Struct, frozen=True):
-    """A prediction at one look, as far as events go. Output and logs are digests, empty where there is nothing."""
+    """The progress of a prediction at one time. `output` and `logs` are digests; empty if there is none."""
 
     status: Status
     has_started: bool = False
@@ -46,7 +46,7 @@ class ProgressSnapshot(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """What a caller has been told, or need not be told any more."""
+    """The progress that was sent to a caller, or that need not be sent any more."""
 
     started: bool = False
     output: bytes = _NOTHING
@@ -57,20 +57,20 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """What is to be sent, in order; what the caller has then been told; when to look again at what was held back."""
+    """The events to send, in order; what is then sent; and when throttled events become due."""
 
     events: tuple[Event, ...]
-    told: Sent
+    sent: Sent
     again_at: float | None = None
 
 
 def wanted(events_filter: Sequence[str] | None) -> frozenset[Event]:
-    """Return the events that a caller asked for. An empty list asks for nothing in particular, as none does."""
+    """Return the events that a caller asked for. An empty list means the default, as no list does."""
     return frozenset(Event(event) for event in events_filter) if events_filter else DEFAULT
 
 
-def moment_of(view: PredictionView) -> ProgressSnapshot:
-    """Look at a prediction. Raise `ValueError` for a document that cannot be read."""
+def snapshot_of(view: PredictionView) -> ProgressSnapshot:
+    """Return the progress of a prediction. Raise `ValueError` if its document cannot be read."""
     status = documents.shown_status(view)
     if status in _LEFT:
         return ProgressSnapshot(status)
@@ -79,39 +79,39 @@ def moment_of(view: PredictionView) -> ProgressSnapshot:
     return ProgressSnapshot(status, has_started, _digest(facts.output), _digest(facts.logs))
 
 
-def caught_up(moment: ProgressSnapshot) -> Sent:
-    """Return what a caller counts as having been told of what was so before anybody could tell."""
-    return Sent(moment.has_started, moment.output, moment.logs)
+def caught_up(snapshot: ProgressSnapshot) -> Sent:
+    """Return the state in which all progress of a snapshot counts as sent."""
+    return Sent(snapshot.has_started, snapshot.output, snapshot.logs)
 
 
-def due(told: Sent, moment: ProgressSnapshot, events: frozenset[Event], now: float) -> Due:
-    """Say which of the wanted `events` are due at a look. `now` is of a clock that does not go back."""
-    if told.completed:
-        return Due((), told)
+def due(sent: Sent, snapshot: ProgressSnapshot, events: frozenset[Event], now: float) -> Due:
+    """Return which of the wanted `events` a snapshot makes due. `now` is a monotonic time."""
+    if sent.completed:
+        return Due((), sent)
     found: list[Event] = []
-    if moment.has_started and not told.started:
-        told = replace(told, started=True)
+    if snapshot.has_started and not sent.started:
+        sent = replace(sent, started=True)
         found.append(Event.START)
     again_at = None
-    if (progress := _progress(told, moment, events)) is not None:
-        free_at = now if told.progress_at is None else told.progress_at + THROTTLE_SECONDS
+    if (progress := _progress(sent, snapshot, events)) is not None:
+        free_at = now if sent.progress_at is None else sent.progress_at + THROTTLE_SECONDS
         if now >= free_at:
-            told = replace(told, output=moment.output, logs=moment.logs, progress_at=now)
+            sent = replace(sent, output=snapshot.output, logs=snapshot.logs, progress_at=now)
             found.append(progress)
         else:
             again_at = free_at
-    if moment.status.is_terminal:
-        told = replace(told, completed=True)
+    if snapshot.status.is_terminal:
+        sent = replace(sent, completed=True)
         found.append(Event.COMPLETED)
         again_at = None
-    return Due(tuple(event for event in found if event in events), told, again_at)
+    return Due(tuple(event for event in found if event in events), sent, again_at)
 
 
-def _progress(told: Sent, moment: ProgressSnapshot, events: frozenset[Event]) -> Event | None:
-    """Name what is new of output and logs. One body carries both, and one message tells it."""
-    if Event.OUTPUT in events and moment.output not in (told.output, _NOTHING):
+def _progress(sent: Sent, snapshot: ProgressSnapshot, events: frozenset[Event]) -> Event | None:
+    """Return the event for new output or logs. The body has both, so one event is enough."""
+    if Event.OUTPUT in events and snapshot.output not in (sent.output, _NOTHING):
         return Event.OUTPUT
-    if Event.LOGS in events and moment.logs not in (told.logs, _NOTHING):
+    if Event.LOGS in events and snapshot.logs not in (sent.logs, _NOTHING):
         return Event.LOGS
     return None
 

@@ -11,9 +11,10 @@ from gateway.domain.records import Key
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
 from gateway.errors import Forbidden, StoreUnavailable, Unauthenticated
+from tests.support.callers import BLUE, PAGE, RED, issue
 from tests.support.clock import ManualClock
 from tests.support.fakes import AWAY, FakeStore
-from tests.support.people import BLUE, PAGE, RED, issue
+from tests.support.live import access_of, teams_of
 
 SECRET = b"s" * 32
 
@@ -26,15 +27,15 @@ def tokens(clock: ManualClock) -> TokenService:
 def authenticator(
     store: FakeStore, tokens: TokenService, clock: ManualClock, *config_keys: Key, teams: tuple[Team, ...] = (RED, BLUE)
 ) -> Authenticator:
-    return Authenticator(teams, config_keys, store, tokens, clock)
+    return Authenticator(teams_of(*teams), access_of(*config_keys), store, tokens, clock)
 
 
 async def ask(who: Authenticator, key: Minted | str, origin: str | None = None) -> Caller:
     return await who.authenticate(f"Bearer {key if isinstance(key, str) else key.key}", origin)
 
 
-async def test_a_key_of_the_config_needs_no_store(store, tokens, clock):
-    """A gateway whose store is away still knows the keys of its config."""
+async def test_config_key_needs_no_store(store, tokens, clock):
+    """A gateway whose store is down still knows the keys of its config."""
     minted, key = issue()
     store.trouble = AWAY
     found = await ask(authenticator(store, tokens, clock, key), minted)
@@ -42,8 +43,8 @@ async def test_a_key_of_the_config_needs_no_store(store, tokens, clock):
     assert store.calls == []
 
 
-async def test_a_key_of_the_store_is_its_teams(store, tokens, clock):
-    """Keys issued at run time work at once."""
+async def test_issued_key_works_at_once(store, tokens, clock):
+    """Keys issued at run time belong to their team."""
     minted, key = issue("blue", scopes=("read", "train"), models=("acme/x",))
     await store.add_key(key)
     found = await ask(authenticator(store, tokens, clock), minted)
@@ -51,8 +52,8 @@ async def test_a_key_of_the_store_is_its_teams(store, tokens, clock):
     assert found.models == (("acme/*",), ("acme/x",))
 
 
-async def test_both_schemes_are_understood(store, tokens, clock):
-    """LiteLLM says Token, everybody else Bearer, some in small letters."""
+async def test_bearer_and_token_schemes_are_accepted(store, tokens, clock):
+    """LiteLLM sends Token, other clients Bearer, some in lower case."""
     minted, key = issue()
     who = authenticator(store, tokens, clock, key)
     for scheme in ("Bearer", "bearer", "Token", "TOKEN"):
@@ -62,14 +63,14 @@ async def test_both_schemes_are_understood(store, tokens, clock):
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Bearer ", "Basic abc", "rgw_a", "Bearer x", "Bearer rgt_x.y.z"]
 )
-async def test_without_a_valid_key_nobody_comes_in(header, store, tokens, clock):
-    """The words are upstream's."""
+async def test_missing_or_invalid_key_is_refused(header, store, tokens, clock):
+    """The error has upstream's words."""
     with pytest.raises(Unauthenticated):
         await authenticator(store, tokens, clock).authenticate(header, None)
 
 
-async def test_a_right_id_with_a_wrong_secret_is_nobody(store, tokens, clock):
-    """The id of a key may be shown; it opens nothing."""
+async def test_known_id_with_a_wrong_secret_is_refused(store, tokens, clock):
+    """The id of a key may be shown; it grants nothing."""
     minted, key = issue()
     await store.add_key(key)
     other, _ = issue()
@@ -80,7 +81,7 @@ async def test_a_right_id_with_a_wrong_secret_is_nobody(store, tokens, clock):
     assert (await ask(who, minted)).key_id == key.id
 
 
-async def test_a_revoked_key_ends_within_a_second(store, tokens, clock):
+async def test_revoked_key_ends_within_a_second(store, tokens, clock):
     """Whoever revokes a key can count to one."""
     minted, key = issue()
     await store.add_key(key)
@@ -92,8 +93,8 @@ async def test_a_revoked_key_ends_within_a_second(store, tokens, clock):
         await ask(who, minted)
 
 
-async def test_a_key_expires_on_time(store, tokens, clock):
-    """Not half a second later: the end of a key needs no news."""
+async def test_key_expires_on_time(store, tokens, clock):
+    """Not half a second later: an expiry needs no read of the store."""
     minted, key = issue(expires_at=clock.now() + 10)
     await store.add_key(key)
     who = authenticator(store, tokens, clock)
@@ -104,8 +105,8 @@ async def test_a_key_expires_on_time(store, tokens, clock):
         await ask(who, minted)
 
 
-async def test_a_new_key_works_within_a_second_of_a_failed_try(store, tokens, clock):
-    """Whoever tried too early is not shut out for long."""
+async def test_new_key_works_within_a_second_of_a_failed_attempt(store, tokens, clock):
+    """A caller who tried too early is not locked out for long."""
     minted, key = issue()
     who = authenticator(store, tokens, clock)
     with pytest.raises(Unauthenticated):
@@ -115,7 +116,7 @@ async def test_a_new_key_works_within_a_second_of_a_failed_try(store, tokens, cl
     assert await ask(who, minted)
 
 
-async def test_a_busy_key_costs_two_reads_a_second(store, tokens, clock):
+async def test_busy_key_costs_two_reads_a_second(store, tokens, clock):
     """A thousand requests do not ask the store a thousand times."""
     minted, key = issue()
     await store.add_key(key)
@@ -127,15 +128,15 @@ async def test_a_busy_key_costs_two_reads_a_second(store, tokens, clock):
     assert len(store.calls) <= 3
 
 
-async def test_with_the_store_away_an_unknown_key_is_not_called_wrong(store, tokens, clock):
-    """503, not 401: the key may be good."""
+async def test_unknown_key_is_unavailable_when_the_store_is_down(store, tokens, clock):
+    """503, not 401: the key may be valid."""
     minted, _ = issue()
     store.trouble = AWAY
     with pytest.raises(StoreUnavailable):
         await ask(authenticator(store, tokens, clock), minted)
 
 
-async def test_a_key_of_a_team_that_is_gone_opens_nothing(store, tokens, clock):
+async def test_key_of_a_removed_team_is_refused(store, tokens, clock):
     """A team that was taken out of the config is out."""
     minted, key = issue("green")
     await store.add_key(key)
@@ -146,8 +147,8 @@ async def test_a_key_of_a_team_that_is_gone_opens_nothing(store, tokens, clock):
 @pytest.mark.parametrize(
     ("origin", "passes"), [(PAGE, True), ("HTTPS://SHOP.example", True), (None, False), ("https://x", False)]
 )
-async def test_a_publishable_key_works_from_its_pages_only(origin, passes, store, tokens, clock):
-    """A key that stands in a page is of no use elsewhere."""
+async def test_publishable_key_works_from_its_origins_only(origin, passes, store, tokens, clock):
+    """A key copied from a page does not work elsewhere."""
     minted, key = issue(origins=(PAGE,))
     who = authenticator(store, tokens, clock, key)
     if passes:
@@ -164,8 +165,8 @@ class TestBrowserTokens:
         request = TokenRequest(ttl_seconds=60, **wanted)
         return tokens.mint(await ask(who, minted), request).token
 
-    async def test_it_is_its_keys_team_with_less(self, store, tokens, clock):
-        """What the page may is what it was given; minting is not among it."""
+    async def test_browser_token_is_a_narrower_key(self, store, tokens, clock):
+        """The page may do what it was granted; minting tokens is not part of it."""
         minted, key = issue(scopes=("read", "predict", "tokens"))
         await store.add_key(key)
         who = authenticator(store, tokens, clock)
@@ -175,8 +176,8 @@ class TestBrowserTokens:
         assert found.scopes == {Scope.PREDICT}
         assert found.models == (("*",), ("acme/*",))
 
-    async def test_it_works_from_its_pages_only(self, store, tokens, clock):
-        """A token that leaked from a page is of no use elsewhere."""
+    async def test_browser_token_works_from_its_origins_only(self, store, tokens, clock):
+        """A token that leaked from a page does not work elsewhere."""
         minted, key = issue()
         who = authenticator(store, tokens, clock, key)
         token = await self.mint(who, tokens, minted, origins=(PAGE,))
@@ -184,14 +185,14 @@ class TestBrowserTokens:
         with pytest.raises(Forbidden):
             await ask(who, token, "https://evil.example")
 
-    async def test_its_pages_may_be_spelled_as_people_spell_them(self, store, tokens, clock):
-        """A browser says `https://shop.example`, however the server that minted the token wrote it."""
+    async def test_browser_token_origins_may_be_spelled_freely(self, store, tokens, clock):
+        """A browser sends `https://shop.example`, however the server that minted the token wrote it."""
         minted, key = issue()
         who = authenticator(store, tokens, clock, key)
         token = await self.mint(who, tokens, minted, origins=("https://Shop.Example:443",))
         assert await ask(who, token, PAGE)
 
-    async def test_it_ends_on_time(self, store, tokens, clock):
+    async def test_browser_token_expires_on_time(self, store, tokens, clock):
         """A minute is a minute."""
         minted, key = issue()
         who = authenticator(store, tokens, clock, key)
@@ -202,7 +203,7 @@ class TestBrowserTokens:
         with pytest.raises(Unauthenticated, match="expired"):
             await ask(who, token)
 
-    async def test_it_dies_with_its_key(self, store, tokens, clock):
+    async def test_browser_token_is_revoked_with_its_key(self, store, tokens, clock):
         """Revoking the key that minted it ends it within a second."""
         minted, key = issue()
         await store.add_key(key)
@@ -214,25 +215,25 @@ class TestBrowserTokens:
         with pytest.raises(Unauthenticated):
             await ask(who, token)
 
-    async def test_it_dies_with_a_deleted_key(self, store, tokens, clock):
+    async def test_browser_token_ends_with_a_removed_config_key(self, store, tokens, clock):
         """A key that was taken out of the config takes its tokens along."""
         minted, key = issue()
         token = await self.mint(authenticator(store, tokens, clock, key), tokens, minted)
         with pytest.raises(Unauthenticated):
             await ask(authenticator(store, tokens, clock), token)
 
-    async def test_it_stays_with_its_team(self, store, tokens, clock):
+    async def test_browser_token_does_not_follow_its_key_to_another_team(self, store, tokens, clock):
         """A key that now belongs to another team does not take tokens of the first along."""
         minted, key = issue()
         token = await self.mint(authenticator(store, tokens, clock, key), tokens, minted)
         with pytest.raises(Unauthenticated):
             await ask(authenticator(store, tokens, clock, replace(key, team="blue")), token)
 
-    async def test_it_carries_limits_of_its_own(self, store, tokens, clock):
-        """A page is given ten requests a minute; a second token of the same key is counted apart."""
+    async def test_browser_token_has_its_own_limits(self, store, tokens, clock):
+        """A page gets ten requests a minute; a second token of the same key is counted separately."""
         minted, key = issue()
         own = Allowance(own=Limits(requests_per_minute=100))
-        who = Authenticator((RED,), (key,), store, tokens, clock, allowances={key.id: own})
+        who = Authenticator(teams_of(RED), access_of(key, allowances={key.id: own}), store, tokens, clock)
         limits = TokenLimits(requests_per_minute=10, burst=2)
         pages = [await ask(who, await self.mint(who, tokens, minted, limits=limits)) for _ in range(2)]
         assert all(page.is_public for page in pages)
@@ -241,7 +242,7 @@ class TestBrowserTokens:
         assert of_token.limits == Limits(requests_per_minute=10, burst=2)
         assert of_token.id != pages[1].subjects()[1].id
 
-    async def test_its_key_being_narrowed_narrows_it(self, store, tokens, clock):
+    async def test_browser_token_narrows_with_its_key(self, store, tokens, clock):
         """A scope that the key has lost is lost to the page too."""
         minted, key = issue()
         token = await self.mint(authenticator(store, tokens, clock, key), tokens, minted, scopes=("read", "predict"))
@@ -250,7 +251,7 @@ class TestBrowserTokens:
         assert found.scopes == {Scope.READ}
         assert not found.may_run("other/x")
 
-    async def test_another_gateways_token_opens_nothing(self, store, tokens, clock):
+    async def test_browser_token_of_another_gateway_is_refused(self, store, tokens, clock):
         """Without the secret there is no token."""
         minted, key = issue()
         who = authenticator(store, tokens, clock, key)
@@ -268,7 +269,7 @@ class TickingClock(ManualClock):
         return super().monotonic()
 
 
-async def test_a_key_that_runs_out_of_memory_between_two_looks_is_read_again(store, tokens):
+async def test_key_evicted_from_memory_is_read_again(store, tokens):
     """A busy gateway does not answer 500 now and then."""
     minted, key = issue()
     await store.add_key(key)

@@ -9,8 +9,8 @@ from gateway.access.browser_tokens import TOKEN_PREFIX, MintedToken, TokenReques
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team, origin_allowed
 from gateway.errors import Forbidden, Unauthenticated, Unprocessable
+from tests.support.callers import PAGE, RED, caller
 from tests.support.clock import ManualClock
-from tests.support.people import PAGE, RED, caller
 
 SECRET = b"s" * 32
 SCOPES = st.sets(st.sampled_from(list(Scope))).map(frozenset)
@@ -40,8 +40,8 @@ def mint(who: Caller, **wanted: object) -> MintedToken:
         },
     ),
 )
-def test_no_token_ever_widens_anything(team, scopes, models, origins, wanted):
-    """Whatever is asked for, the page gets no scope, no model and no origin that its key has not."""
+def test_token_never_exceeds_its_key(team, scopes, models, origins, wanted):
+    """Whatever is asked for, the page gets no scope, model or origin that its key lacks."""
     who = caller(*models, team=team, scopes=scopes & team.scopes, origins=origins)
     service = TokenService(SECRET, ManualClock())
     try:
@@ -58,8 +58,8 @@ def test_no_token_ever_widens_anything(team, scopes, models, origins, wanted):
         assert all(origin_allowed(bounds, origin) for origin in PAGES if origin_allowed(token.origins, origin))
 
 
-def test_what_is_not_asked_for_is_the_usual():
-    """A page that is given nothing in particular may read, predict and upload as its key may."""
+def test_token_has_default_scopes():
+    """A page that asks for nothing in particular may read, predict and upload as its key may."""
     minted = mint(caller())
     assert minted.scopes == ("files", "predict", "read")
     assert (minted.team, minted.origins) == ("red", ())
@@ -88,25 +88,25 @@ def test_what_is_not_asked_for_is_the_usual():
         ({"user": "a\nb"}, "user"),
     ],
 )
-def test_what_asks_for_more_is_named(wanted, field):
-    """The developer reads what to take out."""
+def test_excess_request_is_named_in_the_refusal(wanted, field):
+    """The developer learns what to remove."""
     with pytest.raises(Unprocessable) as caught:
         mint(caller(("acme/*",), origins=(PAGE,)), **wanted)
     assert [each.field for each in caught.value.fields] == [field]
 
 
-def test_a_page_cannot_mint():
+def test_token_cannot_mint_tokens():
     """A token of a user makes no further ones."""
     with pytest.raises(Forbidden):
         mint(caller(user="ann"))
 
 
-def test_every_token_is_another():
+def test_every_token_is_unique():
     """Two pages of one moment can be told apart."""
     assert mint(caller()).token != mint(caller()).token
 
 
-def test_a_token_reads_back():
+def test_token_reads_back_as_minted():
     """What was minted is what is read."""
     clock = ManualClock()
     service = TokenService(SECRET, clock)
@@ -135,16 +135,16 @@ CLAIMS = {"team": "red", "key_id": "k", "expires_at": 2e9, "scopes": ["admin"], 
         "rgt_é.é.é", "rgt_" + "." * 100,
     ],
 )  # fmt: skip
-def test_what_is_not_ours_is_not_read(token):
-    """Unsigned, signed by others, cut, or of another kind: nobody."""
+def test_invalid_token_is_not_read(token):
+    """Unsigned, signed by others, truncated, or of another kind."""
     with pytest.raises(Unauthenticated):
         TokenService(SECRET, ManualClock()).read(token)
 
 
 @settings(deadline=None)
 @given(st.data())
-def test_a_changed_token_is_not_read(data):
-    """Not one letter of it may differ, but those that mean the same bits."""
+def test_changed_token_is_not_read(data):
+    """No letter may differ, except those that encode the same bits."""
     service = TokenService(SECRET, ManualClock())
     text = service.mint(caller(team=RED), TokenRequest(ttl_seconds=60)).token
     where = data.draw(st.integers(len(TOKEN_PREFIX), len(text) - 2))

@@ -10,8 +10,8 @@ from gateway.domain.scopes import Scope
 from gateway.domain.targets import Target, TargetKind, parse_version
 from gateway.errors import Forbidden, Unprocessable, UpstreamTimeout
 from gateway.models.versions import VersionMap
+from tests.support.callers import RED, caller
 from tests.support.fakes import FakeStore, FakeUpstream, answer
-from tests.support.people import RED, caller
 from tests.support.records import file
 
 VERSION = "a" * 64
@@ -36,13 +36,13 @@ def unknown(upstream: FakeUpstream) -> FakeUpstream:
 class TestTargets:
     """Allow-lists."""
 
-    async def test_who_may_run_anything_needs_no_look(self, policy, store, upstream):
+    async def test_unrestricted_caller_needs_no_lookup(self, policy, store, upstream):
         """A bare version costs such a caller nothing."""
         await policy.check_target(caller(("*",), ("a/x", "*")), parse_version(VERSION))
         assert (store.calls, upstream.calls) == ([], [])
 
     @pytest.mark.parametrize("kind", [TargetKind.MODEL, TargetKind.DEPLOYMENT])
-    async def test_models_and_deployments_are_held_against_every_list(self, kind, policy):
+    async def test_target_must_match_every_list(self, kind, policy):
         """The key's list narrows the team's."""
         who = caller(("acme/*",), ("acme/flux", "other/x"))
         await policy.check_target(who, Target(kind, "acme/flux"))
@@ -50,7 +50,7 @@ class TestTargets:
             with pytest.raises(Forbidden, match=refused):
                 await policy.check_target(who, Target(kind, refused))
 
-    async def test_a_known_version_is_its_models(self, policy, store, upstream):
+    async def test_learned_version_counts_as_its_model(self, policy, store, upstream):
         """What was learned once costs no call."""
         store.versions[VERSION] = "acme/flux"
         await policy.check_target(caller(("acme/*",)), parse_version(VERSION))
@@ -58,32 +58,32 @@ class TestTargets:
             await policy.check_target(caller(("other/*",)), parse_version(VERSION))
         assert upstream.calls == []
 
-    async def test_the_name_before_a_version_proves_nothing(self, policy, store):
-        """Writing an allowed name before a version of another model opens nothing."""
+    async def test_model_name_before_a_version_proves_nothing(self, policy, store):
+        """An allowed name before a version of another model grants nothing."""
         store.versions[VERSION] = "evil/x"
         with pytest.raises(Forbidden, match="evil/x"):
             await policy.check_target(caller(("acme/*",)), parse_version(f"acme/flux:{VERSION}"))
 
-    async def test_an_unknown_version_is_asked_about(self, policy, upstream):
-        """Upstream is asked whether it is one of the models that the list names, and the answer is kept."""
+    async def test_unknown_version_is_looked_up_upstream(self, policy, upstream):
+        """Upstream is asked whether it belongs to one of the listed models, and the answer is stored."""
         upstream.script = lambda call: answer(200 if call.path.startswith("/models/acme/b/") else 404)
         for _ in range(2):
             await policy.check_target(caller(("acme/a", "acme/b", "acme/*")), parse_version(VERSION))
         assert [call.path for call in upstream.calls] == [f"/models/acme/{name}/versions/{VERSION}" for name in "ab"]
 
-    async def test_a_version_that_stays_unknown_is_refused_with_a_hint(self, policy, unknown):
-        """The developer reads what to write instead."""
+    async def test_version_that_stays_unknown_is_refused_with_a_hint(self, policy, unknown):
+        """The developer learns what to write instead."""
         with pytest.raises(Forbidden, match="owner/name:version"):
             await policy.check_target(caller(("acme/flux", "acme/*")), parse_version(VERSION))
         assert len(unknown.calls) == 1
 
-    async def test_the_named_model_is_asked_about_first(self, policy, upstream):
-        """`acme/flux:<id>` is one question."""
+    async def test_named_model_is_looked_up_first(self, policy, upstream):
+        """`acme/flux:<id>` costs one request."""
         await policy.check_target(caller(("acme/*",)), parse_version(f"acme/flux:{VERSION}"))
         assert [call.path for call in upstream.calls] == [f"/models/acme/flux/versions/{VERSION}"]
 
-    async def test_with_upstream_away_nothing_is_called_forbidden(self, policy, upstream):
-        """The caller hears that upstream does not answer."""
+    async def test_lookup_with_upstream_down_is_unavailable(self, policy, upstream):
+        """The caller learns that upstream does not respond, not that the target is forbidden."""
 
         def away(_):
             raise UpstreamTimeout("Replicate did not answer in time.")
@@ -93,15 +93,15 @@ class TestTargets:
             await policy.check_target(caller(("acme/flux",)), parse_version(VERSION))
 
     @pytest.mark.parametrize("status", [429, 500, 503])
-    async def test_an_upstream_in_trouble_does_not_say_no(self, status, policy, upstream):
-        """A throttled question is no answer: 403 would tell the caller to change a request that is right."""
+    async def test_throttled_lookup_is_no_refusal(self, status, policy, upstream):
+        """A 403 would tell the caller to change a request that is right."""
         upstream.script = lambda _: answer(status)
         with pytest.raises(Exception) as caught:  # noqa: PT011 - which error is the mender's to say
             await policy.check_target(caller(("acme/flux",)), parse_version(VERSION))
         if isinstance(caught.value, Forbidden):
             raise caught.value
 
-    def test_changing_a_model_takes_the_right_to_run_it(self, policy):
+    def test_changing_a_model_needs_the_right_to_run_it(self, policy):
         """A training's destination is a target too."""
         policy.check_model(caller(("acme/*",)), "acme/mine")
         with pytest.raises(Forbidden, match="other/x"):
@@ -117,8 +117,8 @@ class TestFiles:
         return json.loads(done.input)["x"]
 
     @pytest.mark.parametrize("base", [f"{OWN}/v1", OWN, UPSTREAM, "http://localhost:8080/v1"])
-    async def test_own_files_go_upstream_by_upstreams_link(self, base, policy):
-        """Whatever base URL the client used, the model reads the file."""
+    async def test_own_file_is_sent_by_upstreams_link(self, base, policy):
+        """Whatever base URL the client used, the model can read the file."""
         link = f"{base}/files/{MINE}"
         assert await self.translate(policy, {"a": [link, "see " + link]}) == {
             "a": [f"{UPSTREAM}/files/{MINE}", "see " + link]
@@ -128,8 +128,8 @@ class TestFiles:
     @pytest.mark.parametrize(
         "base", [f"{OWN}/v1", UPSTREAM, "https://API.replicate.com:443/v1", "https://u@gw.example/v1"]
     )
-    async def test_foreign_files_are_refused_as_unknown(self, file_id, base, policy):
-        """Another team's file and no file at all are told alike, with the place where it stands."""
+    async def test_foreign_file_is_refused_as_unknown(self, file_id, base, policy):
+        """Another team's file and a missing one get the same error, with its path in the input."""
         with pytest.raises(Unprocessable) as caught:
             await self.translate(policy, ["ok", {"img": f"{base}/files/{file_id}"}])
         assert [(f.type, f.field, f.description) for f in caught.value.fields] == [
@@ -137,25 +137,25 @@ class TestFiles:
         ]
 
     @pytest.mark.parametrize("spelling", ["%s?x=1", "%s#x", "%s/", " %s", "%s==", "%s?" + "x" * 9000])
-    async def test_no_spelling_of_a_foreign_file_goes_upstream(self, spelling, policy):
+    async def test_foreign_file_is_refused_in_any_spelling(self, spelling, policy):
         """Upstream would read it with the account's rights."""
         with pytest.raises(Unprocessable):
             await self.translate(policy, spelling % f"{UPSTREAM}/files/{THEIRS}")
         with pytest.raises(Unprocessable):
             await self.translate(policy, spelling % f"{UPSTREAM}/%66iles/{THEIRS}")
 
-    async def test_a_foreign_file_by_http_does_not_go_upstream(self, policy):
+    async def test_foreign_file_over_http_is_refused(self, policy):
         """`http` instead of `https` is the same file."""
         with pytest.raises(Unprocessable):
             await self.translate(policy, f"http://api.replicate.com/v1/files/{THEIRS}")
 
-    async def test_other_houses_files_are_left_to_the_model(self, policy):
-        """A link that has the form of ours by chance goes as it is."""
+    async def test_links_to_other_hosts_are_unchanged(self, policy):
+        """A link that resembles the gateway's by chance is sent as it is."""
         link = f"https://other.example/files/{NOBODYS}"
         assert await self.translate(policy, link) == link
 
-    async def test_an_operator_may_use_the_accounts_files(self, policy):
-        """Whoever may see the account may name its files; ours that are unknown stay unknown."""
+    async def test_operator_may_use_the_accounts_files(self, policy):
+        """A caller with the account scope may name its files; unknown gateway files stay unknown."""
         rights = {"scopes": frozenset({Scope.ACCOUNT}), "team": RED}
         for file_id in (THEIRS, NOBODYS):
             link = f"{UPSTREAM}/files/{file_id}"
@@ -163,19 +163,19 @@ class TestFiles:
         with pytest.raises(Unprocessable):
             await self.translate(policy, f"{OWN}/v1/files/{NOBODYS}", **rights)
 
-    async def test_an_input_without_links_is_not_looked_up(self, policy, store):
+    async def test_input_without_links_costs_no_lookup(self, policy, store):
         """The store is asked only where there is something to ask."""
         body = CreateBody(input=b'{"x":[3e-06,"text"]}')
         assert await policy.translate_files(caller(), body, frozenset({OWN})) == (body, {})
         assert store.calls == []
 
-    async def test_many_links_are_one_look(self, policy, store):
+    async def test_many_links_cost_one_lookup(self, policy, store):
         """Ten images do not cost ten reads."""
         await self.translate(policy, [f"{OWN}/v1/files/{MINE}"] * 10)
         assert store.calls == ["files_among"]
 
-    async def test_an_odd_number_beside_a_foreign_file_is_no_crash(self, policy):
-        """An input that upstream would take is refused for the file, not answered with 500."""
+    async def test_odd_number_beside_a_foreign_file_is_no_crash(self, policy):
+        """The input is refused for the file, not answered with 500."""
         body = CreateBody(input=b'{"n":1e999,"x":"%s/files/%s"}' % (UPSTREAM.encode(), THEIRS.encode()))
         with pytest.raises(Unprocessable):
             await policy.translate_files(caller(), body, frozenset({OWN}))

@@ -7,24 +7,25 @@ from gateway.access.authentication import Authenticator
 from gateway.access.browser_tokens import TokenRequest, TokenService
 from gateway.access.sessions import TTL_SECONDS, Sessions
 from gateway.errors import Unauthenticated
+from tests.support.callers import BLUE, RED, caller, issue
 from tests.support.clock import ManualClock
 from tests.support.fakes import FakeStore
-from tests.support.people import BLUE, RED, caller, issue
+from tests.support.live import access_of, teams_of
 
 SECRET = b"s" * 32
 
 
 @pytest.fixture
 def authenticator(store: FakeStore, clock: ManualClock) -> Authenticator:
-    return Authenticator((RED, BLUE), (), store, TokenService(SECRET, clock), clock)
+    return Authenticator(teams_of(RED, BLUE), access_of(), store, TokenService(SECRET, clock), clock)
 
 
 @pytest.fixture
 def sessions(authenticator: Authenticator, clock: ManualClock) -> Sessions:
-    return Sessions(SECRET, "the token", authenticator, clock)
+    return Sessions(SECRET, access_of(ops_token="the token"), authenticator, clock)
 
 
-async def test_a_session_is_its_keys_or_the_operators(
+async def test_session_belongs_to_a_key_or_to_the_operators(
     sessions: Sessions, authenticator: Authenticator, store: FakeStore
 ):
     minted, key = issue("blue")
@@ -36,10 +37,10 @@ async def test_a_session_is_its_keys_or_the_operators(
     assert await sessions.read(sessions.open(None)) is None
 
 
-async def test_a_session_ends_with_its_key(
+async def test_session_ends_with_its_key(
     sessions: Sessions, authenticator: Authenticator, store: FakeStore, clock: ManualClock
 ):
-    """Who left the team sees nothing a second later."""
+    """Someone who left the team sees nothing a second later."""
     minted, key = issue("blue")
     await store.add_key(key)
     cookie = sessions.open(await authenticator.authenticate(f"Bearer {minted.key}", None))
@@ -49,7 +50,7 @@ async def test_a_session_ends_with_its_key(
         await sessions.read(cookie)
 
 
-async def test_a_session_ends_with_the_working_day(sessions: Sessions, clock: ManualClock):
+async def test_session_expires_after_its_lifetime(sessions: Sessions, clock: ManualClock):
     cookie = sessions.open(None)
     await clock.advance(TTL_SECONDS - 1)
     assert await sessions.read(cookie) is None
@@ -58,17 +59,15 @@ async def test_a_session_ends_with_the_working_day(sessions: Sessions, clock: Ma
         await sessions.read(cookie)
 
 
-async def test_another_operators_token_ends_all_sessions(
-    sessions: Sessions, authenticator: Authenticator, clock: ManualClock
-):
+async def test_new_ops_token_ends_all_sessions(sessions: Sessions, authenticator: Authenticator, clock: ManualClock):
     cookie = sessions.open(None)
     for token in ("another token", None):
         with pytest.raises(Unauthenticated):
-            await Sessions(SECRET, token, authenticator, clock).read(cookie)
-    assert await Sessions(SECRET, "the token", authenticator, clock).read(cookie) is None
+            await Sessions(SECRET, access_of(ops_token=token), authenticator, clock).read(cookie)
+    assert await Sessions(SECRET, access_of(ops_token="the token"), authenticator, clock).read(cookie) is None
 
 
-async def test_what_was_not_signed_here_opens_nothing(sessions: Sessions, clock: ManualClock):
+async def test_unsigned_session_is_refused(sessions: Sessions, clock: ManualClock):
     """A forged cookie, one without a signature, a browser token, nonsense."""
     claims = {"sub": "operators", "aud": "replicate-gateway-dashboard", "exp": int(clock.now()) + 60}
     token = TokenService(SECRET, clock).mint(caller(), TokenRequest(ttl_seconds=60)).token

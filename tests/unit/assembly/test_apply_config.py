@@ -1,10 +1,11 @@
-"""What the parts of a running gateway are given: every key that is said to count at once reaches one of them."""
+"""What a reload replaces: every key that is said to be live is in the settings of some concept."""
 
 from typing import Any
 
 import pytest
 
-from gateway.assembly.apply_config import prepare
+from gateway.assembly.apply_config import Live, live_settings, prepare
+from gateway.config import Config
 from gateway.config.changes import LIVE, RESTART
 from gateway.config.teams import Team, TeamKey
 from tests.support.config_values import changed, config_of, keys_of_the_config
@@ -44,28 +45,18 @@ OF_KEYS = LIMITS | {
 }
 
 
-class Given:
-    """Stands where a part stands, and writes down what it is given."""
-
-    def __init__(self, name: str, said: dict[str, Any]) -> None:
-        vars(self).update(_name=name, _said=said)
-
-    def __getattr__(self, name: str) -> "Given":
-        return Given(f"{self._name}.{name}", self._said)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        self._said[f"{self._name}.{name}"] = value
-
-    def __call__(self, *values: object, **named: object) -> None:
-        self._said[self._name] = values, named
+def values(live: Live) -> dict[str, Any]:
+    return {name: getattr(live, name).value for name in Live.__struct_fields__}
 
 
-def given(config: Any) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    put = prepare(Given("parts", said), "http://127.0.0.1:8080", config)  # type: ignore[arg-type]
-    assert not said, "something was given before all was worked out"
+def given(config: Config) -> dict[str, Any]:
+    """Reload with a config; return the settings of every concept after it."""
+    live = live_settings(config_of())
+    before = values(live)
+    put = prepare(live, config)
+    assert values(live) == before, "something was replaced before all was computed"
     put()
-    return said
+    return values(live)
 
 
 # The level of logs is no part's: it is set where changes are told.

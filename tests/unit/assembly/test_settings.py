@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.assembly.settings import price_list
+from gateway.assembly.settings import money_settings
 from gateway.config import Config, from_mapping, load
 from gateway.money.rules.price_table import HARDWARE
 from gateway.money.rules.pricing import Origin, Price, PriceList, UnknownPolicy, Unpriced
@@ -17,6 +17,10 @@ EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
 
 def config(**prices: Any) -> Config:
     return from_mapping({"prices": prices}, ENVIRON)
+
+
+def price_list(config: Config) -> PriceList:
+    return money_settings(config).prices
 
 
 def test_a_config_without_prices_has_the_built_in_ones() -> None:

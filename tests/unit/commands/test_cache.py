@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import main
-from gateway.domain.records import Begin, Kind, Prediction, Run, RunState, Source, Status
+from gateway.domain.records import Kind, Prediction, Run, RunState, Source, Status
+from gateway.predictions.ports.sharing import ShareRequest
 from gateway.store.interface import Store
 from gateway.store.urls import open_store
 from tests.support.records import make_store
@@ -62,7 +63,7 @@ async def _finish(store: Store, number: int, team: str, target: str, *, age: flo
         id=f"placeholder{number}", run_id=intent.id, kind=Kind.PREDICTION, team=team, key_id="k", source=Source.MISS,
         created_at=ended, ticket=f"t{number}", ticket_expires_at=ended + 60,
     )  # fmt: skip
-    await store.begin(Begin(run=intent, prediction=made, now=ended))
+    await store.start(ShareRequest(prediction=made, now=ended), intent)
     document = json.dumps({"id": name, "status": "succeeded", "output": "x" * 100}).encode()
     run = Run(
         id=intent.id, kind=Kind.PREDICTION, team=team, key_id="k", target=target, path="/predictions", request=b"{}",

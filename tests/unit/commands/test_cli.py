@@ -259,7 +259,7 @@ def test_control_c_ends_quietly():
 
 
 def test_without_uvloop_asyncio_is_used(monkeypatch):
-    """uvloop is optional."""
+    """Uvloop is optional."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
 
     async def which() -> str:

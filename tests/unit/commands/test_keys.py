@@ -161,7 +161,7 @@ def test_keys_are_listed_with_their_state():
     old = create("acme", "--name", "old", "--expires", "1s")
     gone = create("blue", "--name", "gone")
     assert ask("revoke", str(api_keys.parse(gone))).exit_code == 0
-    time.sleep(1.05)
+    time.sleep(1.05)  # the command reads the system's clock; one second is the shortest life of a key
     create("acme", "--name", "new", "--scope", "read")
     rows = listed()
     assert [(row["team"], row["name"], row["state"], row["source"]) for row in rows] == [

@@ -14,7 +14,8 @@ from gateway.cli import main
 from gateway.domain import windows
 from gateway.domain.ledger import Settlement
 from gateway.domain.quota import ReservationRequest
-from gateway.domain.records import Begin, Key, Kind, Prediction, Run, Source, Status
+from gateway.domain.records import Key, Kind, Prediction, Run, Source, Status
+from gateway.predictions.ports.sharing import ShareRequest
 from gateway.store.urls import open_store
 from tests.support.records import make_store
 
@@ -69,7 +70,7 @@ async def _run(
         id=f"p{number}", run_id=run.id, kind=Kind.PREDICTION, team=team, key_id=run.key_id, user=user,
         source=Source.MISS, created_at=at, ticket=f"t{number}", ticket_expires_at=at + 60,
     )  # fmt: skip
-    await store.begin(Begin(run=run, prediction=made, now=at, demand=ReservationRequest(1, 1)))
+    await store.start(ShareRequest(prediction=made, now=at), run, reservation=ReservationRequest(1, 1))
     settlement = Settlement(at=at, microusd=microusd, milliseconds=1500, target=target)
     await store.advance(run.id, status=Status.SUCCEEDED, document=b"", stream_url=None, at=at, settlement=settlement)
     await store.close()
@@ -183,7 +184,7 @@ class TestShown:
         (["adjust", "acme", "one", "--reason", "x"], "expected dollars"),
         (["adjust", "acme", "nan", "--reason", "x"], "expected"),
         (["adjust", "acme", "0", "--reason", "x"], "other than 0"),
-        (["adjust", "acme", "0.0000001", "--reason", "x"], "at most 6 places"),
+        (["adjust", "acme", "0.0000001", "--reason", "x"], "at most 6 decimal places"),
         (["adjust", "acme", "1", "--reason", "  "], "printable characters"),
         (["adjust", "acme", "1", "--reason", "\x07bell"], "printable characters"),
     ],

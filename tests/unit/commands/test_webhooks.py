@@ -64,9 +64,9 @@ def kept(folder: Path) -> None:
     async def fill(store: Store) -> None:
         for name, team in (("1", "acme"), ("2", "acme"), ("3", "blue")):
             await store.add_delivery(message(name, team), b"{}")
-        await store.bury_delivery("msg_1", NOW + 9, "answered 500", b"{}")
+        await store.mark_dead("msg_1", NOW + 9, "answered 500", b"{}")
         await store.postpone_delivery("msg_2", NOW + 60, "no answer in time", b"{}")
-        await store.bury_delivery("msg_3", NOW + 9, "no connection", b"{}")
+        await store.mark_dead("msg_3", NOW + 9, "no connection", b"{}")
 
     in_store(fill)
 

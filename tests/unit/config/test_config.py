@@ -831,13 +831,13 @@ def test_a_malformed_sku_is_reported_once():
 def test_a_price_with_too_many_decimals_is_refused(price):
     """Sums of prices stay exact."""
     found = problems(prices={"models": [{"model": "a/b", "usd_per_run": Decimal(price)}]})
-    assert "at most 18 places" in found["prices.models[0].usd_per_run"]
+    assert "at most 18 decimal places" in found["prices.models[0].usd_per_run"]
 
 
 def test_a_budget_finer_than_a_micro_dollar_is_refused():
     """It would silently be rounded."""
     found = problems(teams=[team(budget_usd_per_day=Decimal("0.1000001"))])
-    assert "expected whole micro-dollars: at most 6 places after the point" in found["teams[0].budget_usd_per_day"]
+    assert "expected at most 6 decimal places (micro-dollars)" in found["teams[0].budget_usd_per_day"]
 
 
 def test_budget_webhook_requires_https():

@@ -14,7 +14,7 @@ from gateway.dashboard.render import Renderer, moment, percent, usd
 from gateway.domain import windows
 from gateway.domain.ledger import Usage
 from gateway.operations.rules import dashboard_view as boards
-from gateway.operations.rules.dashboard_view import ActiveRun, Board, Budget, Live, Refusal, Trouble
+from gateway.operations.rules.dashboard_view import ActiveRun, Board, Budget, Live, RecentError, Refusal
 
 EVIL = """<script>alert("1")</script>'"><img src=x onerror=alert(2)>"""
 TODAY = windows.parse_day("2026-06-12")
@@ -93,7 +93,7 @@ def test_text_from_callers_is_escaped(renderer: Renderer):
         days=boards.by_days([row(EVIL, TODAY)], SINCE, TODAY),
         budgets=(Budget(team=EVIL, day_spent=1, day_limit=2, month_spent=1, month_limit=2, held=0, projected=9),),
         runs=(ActiveRun(team=EVIL, prediction=EVIL, target=EVIL, status="starting", since=0.0),),
-        recent_errors=(Trouble(at=0.0, team=EVIL, what=EVIL, detail=EVIL, prediction=EVIL),),
+        recent_errors=(RecentError(at=0.0, team=EVIL, what=EVIL, detail=EVIL, prediction=EVIL),),
         refusals=(Refusal(team=EVIL, reason=EVIL, count=1),),
     )
     text = renderer.page(shown, can_sign_out=False)

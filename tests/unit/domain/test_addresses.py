@@ -21,42 +21,42 @@ DISGUISES = ["::ffff:{}", "64:ff9b::{}"]
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_public_addresses_are_open(address: str):
+def test_public_addresses_are_allowed(address: str):
     """A receiver on the internet is reached."""
     assert reach_of(address) is Reach.PUBLIC
     assert is_allowed(address, allow_private=False)
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_private_networks_are_open_by_setting_only(address: str):
-    """A caller cannot knock at the operator's own services, unless the operator says that it may."""
+def test_private_networks_are_allowed_by_setting_only(address: str):
+    """A caller cannot reach the operator's own services, unless the operator allows it."""
     assert reach_of(address) is Reach.PRIVATE
     assert not is_allowed(address, allow_private=False)
     assert is_allowed(address, allow_private=True)
 
 
 @pytest.mark.parametrize("address", NEVER)
-def test_metadata_multicast_and_reserved_ranges_are_never_open(address: str):
-    """No setting leads a caller to the credentials of the machine."""
+def test_metadata_multicast_and_reserved_ranges_are_never_allowed(address: str):
+    """No setting lets a caller reach the credentials of the machine."""
     assert reach_of(address) is Reach.NEVER
     assert not is_allowed(address, allow_private=True)
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "127.1", "0x7f000001", "2130706433", "127.0.0.1:80", "[::1]", "::g"])
-def test_what_is_no_address_is_not_open(text: str):
+def test_invalid_address_is_not_allowed(text: str):
     """Spellings that some parser takes for an address and another does not are refused."""
     assert not is_allowed(text, allow_private=True)
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address), st.sampled_from(DISGUISES))
-def test_an_address_inside_of_another_is_judged_as_itself(address: IPv4Address, disguise: str):
-    """Writing 127.0.0.1 as an IPv6 address opens nothing."""
+def test_embedded_address_is_judged_as_itself(address: IPv4Address, disguise: str):
+    """Writing 127.0.0.1 as an IPv6 address changes nothing."""
     assert reach_of(disguise.format(address)) is reach_of(address)
     assert reach_of(IPv6Address((0x2002 << 112) | int(address) << 80)) is reach_of(address)
 
 
 @given(st.one_of(st.integers(0, 2**32 - 1).map(IPv4Address), st.integers(0, 2**128 - 1).map(IPv6Address)))
-def test_nothing_that_python_calls_private_is_public(address: IPv4Address | IPv6Address):
+def test_no_address_that_python_calls_private_is_public(address: IPv4Address | IPv6Address):
     """The rules are never looser than the standard library's."""
     if reach_of(address) is Reach.PUBLIC and address not in ip_network("2002::/16"):
         inner = getattr(address, "ipv4_mapped", None) or address
@@ -77,9 +77,7 @@ def test_nothing_that_python_calls_private_is_public(address: IPv4Address | IPv6
         ("8.8.8.8", True, True),
     ],
 )
-def test_hosts_are_judged_as_far_as_they_can_be_without_a_look_up(
-    host: str, allowed: bool, allowed_where_private: bool
-):
-    """A create with a hopeless address is refused at once; other names are judged when they are connected to."""
+def test_hosts_are_judged_before_they_are_resolved(host: str, allowed: bool, allowed_where_private: bool):
+    """A create with a forbidden address is refused at once; names are judged when they are connected to."""
     assert is_allowed_host(host, allow_private=False) is allowed
     assert is_allowed_host(host, allow_private=True) is allowed_where_private

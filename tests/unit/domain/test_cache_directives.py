@@ -31,7 +31,7 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("text", "expected"), WORDS)
-def test_the_four_words_mean_the_same_in_both_headers(text, expected):
+def test_four_directives_mean_the_same_in_both_headers(text, expected):
     """`Gateway-Cache` is learned once."""
     assert parse_gateway_cache(text) == expected
     assert parse_cache_control(text) == expected
@@ -45,8 +45,8 @@ def test_the_four_words_mean_the_same_in_both_headers(text, expected):
         "no-cache;no-store", "no-cache no-store", "=", "=5", "max-age=5=5", "max-age==5", "\x00", "é",
     ],
 )  # fmt: skip
-def test_a_misspelt_wish_is_refused_by_name(word):
-    """Who writes `nocache` learns of it, and is not served from the cache after all."""
+def test_misspelled_directive_is_refused_by_name(word):
+    """A caller who writes `nocache` learns it, and does not get a cached result after all."""
     with pytest.raises(
         ValueError, match=r"^Gateway-Cache: .* is not one of no-cache, no-store, max-age=<seconds>, only-if"
     ) as e:
@@ -54,7 +54,7 @@ def test_a_misspelt_wish_is_refused_by_name(word):
     assert repr(word) in str(e.value)
 
 
-def test_a_long_wish_is_cut_in_the_error():
+def test_long_directive_is_truncated_in_the_error():
     """An error does not repeat kilobytes."""
     with pytest.raises(ValueError, match="Gateway-Cache") as error:
         parse_gateway_cache("x" * 5000)
@@ -81,7 +81,7 @@ def test_a_long_wish_is_cut_in_the_error():
     ],
 )
 def test_cache_control_is_read_leniently(text, expected):
-    """It is written for caches of all sorts: what is not the gateway's is skipped."""
+    """It is written for caches of all kinds: unknown directives are skipped."""
     assert parse_cache_control(text) == expected
 
 
@@ -89,23 +89,23 @@ def test_cache_control_is_read_leniently(text, expected):
     st.text(max_size=40)
     | st.lists(st.sampled_from(['"', ",", "=", "\\", " ", "no-store", "max-age", "5"]), max_size=12).map("".join)
 )
-def test_no_cache_control_is_too_odd(text):
+def test_any_cache_control_is_accepted(text):
     """A browser extension's header never fails a request."""
     assert isinstance(parse_cache_control(text), Directives)
     assert parse_cache_control(f"{text.replace(chr(34), '')},no-store").no_store
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=4))
-def test_wishes_add_up_in_any_order(words):
-    """The narrower of two wishes counts, whichever came first."""
+def test_directives_combine_in_any_order(words):
+    """The stricter of two counts, whichever came first."""
     text = ",".join(word for word, _ in words)
     turned = ",".join(word for word, _ in reversed(words))
     assert parse_gateway_cache(text) == parse_gateway_cache(turned) == parse_cache_control(text)
 
 
 @given(st.text(max_size=10).filter(lambda text: text.strip(" ,\t\r\n")))
-def test_whatever_is_no_wish_is_refused(junk):
-    """No header of the gateway's own is silently overheard."""
+def test_any_other_gateway_cache_value_is_refused(junk):
+    """No value of the gateway's own header is silently ignored."""
     known = ("no-cache", "no-store", "only-if-cached", "max-age")
     if not any(word.strip().lower().startswith(known) for word in junk.split(",")) and any(
         map(str.strip, junk.split(","))
@@ -114,8 +114,8 @@ def test_whatever_is_no_wish_is_refused(junk):
             parse_gateway_cache(junk)
 
 
-def test_cache_control_counts_only_where_it_is_honoured():
-    """Pages poll with `cache: "no-store"`, which must not switch the cache off for their team."""
+def test_cache_control_counts_only_where_enabled():
+    """Pages poll with `cache: "no-store"`, which must not disable the cache for their team."""
     headers = {"gateway_cache": "max-age=60", "cache_control": "no-store, max-age=5"}
     assert read(**headers) == Directives(max_age=60)
     assert read(**headers, honor_cache_control=True) == Directives(no_store=True, max_age=5)
@@ -124,15 +124,15 @@ def test_cache_control_counts_only_where_it_is_honoured():
 
 
 @pytest.mark.parametrize("text", ["true", " True ", "TRUE"])
-def test_the_callers_word_is_true(text):
-    """`Gateway-Deterministic: true` is the one way to give it."""
+def test_deterministic_header_is_true(text):
+    """`Gateway-Deterministic: true` is the only value."""
     assert parse_deterministic(text)
     assert read("no-cache", text) == Directives(no_cache=True, deterministic=True)
 
 
 @pytest.mark.parametrize("text", ["", "false", "1", "yes", "?1", "true, true", "x" * 5000])
-def test_any_other_word_is_refused(text):
-    """Who writes `false` to be left alone is told what to write instead."""
+def test_any_other_deterministic_header_is_refused(text):
+    """A caller who writes `false` to opt out is told what to write instead."""
     with pytest.raises(ValueError, match=r"^Gateway-Deterministic: .*no-store") as error:
         read(deterministic=text)
     assert len(str(error.value)) < 200

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.domain.create_body import WEBHOOK_EVENTS, CreateBody, parse_create, parse_object
 from gateway.domain.targets import Target, TargetKind
 from gateway.errors import BadRequest, InvalidField, Unprocessable
-from tests.support.jsons import SPELLED, VALUES, dumps
+from tests.support.json_strategies import SPELLED, VALUES, dumps
 
 VERSION = "39ed52f2a78e934b3ba6e2a89f5b1c712de7dfea535525255b1aa35c5565e08b"
 FORMS = st.sampled_from(["version", "target", "training"])
@@ -35,8 +35,8 @@ def plain(**fields: object) -> bytes:
     return dumps({"version": VERSION, "input": {}} | fields)
 
 
-def test_a_whole_body_is_read():
-    """Every field that upstream knows is taken as it is."""
+def test_full_body_is_read():
+    """Every field that upstream knows is accepted as it is."""
     body = parse_create(
         plain(
             input={"prompt": "x"}, webhook="https://me.example/hook?a=1", webhook_events_filter=["start", "completed"],
@@ -67,20 +67,20 @@ def test_each_route_has_its_own_fields():
 
 
 @pytest.mark.parametrize("name", ["model", "signal", "Version", "webhook_completed", "prefer"])
-def test_an_unknown_field_is_refused_as_upstream_refuses_it(name):
-    """A slip is told; upstream would refuse it too."""
+def test_unknown_field_is_refused_as_upstream_refuses_it(name):
+    """A typing error is reported; upstream would refuse it too."""
     assert refused(plain(**{name: 1})) == [
         InvalidField("additional_property_not_allowed", "", f"Additional property {name} is not allowed")
     ]
 
 
-def test_a_thousand_unknown_fields_do_not_make_a_huge_answer():
-    """A refusal is never many times as large as what was sent."""
+def test_thousand_unknown_fields_make_a_small_response():
+    """A refusal is never many times as large as the request."""
     assert len(refused(plain(**{f"x{number}": 1 for number in range(1000)}))) <= 20
 
 
-def test_the_name_of_an_unknown_field_is_shown_cut_and_escaped():
-    """A name of a megabyte, or with line ends in it, does not spoil the message."""
+def test_name_of_an_unknown_field_is_truncated_and_escaped():
+    """A name of a megabyte, or with line breaks in it, does not spoil the message."""
     description = refused(plain(**{"x\n" * 1000: 1}))[0].description
     assert len(description) < 200
     assert "\n" not in description
@@ -110,11 +110,11 @@ def test_the_name_of_an_unknown_field_is_shown_cut_and_escaped():
     ],
 )
 def test_every_wrong_field_is_named(fields, types):
-    """All slips are told at once, each with its kind."""
+    """All mistakes are reported at once, each with its kind."""
     assert [(field.type, field.field) for field in refused(plain(**fields))] == types
 
 
-def test_what_is_required_is_asked_for():
+def test_required_fields_are_named():
     """An empty object lacks both."""
     assert refused(b"{}") == [
         InvalidField("required", "", "input is required"),
@@ -123,7 +123,7 @@ def test_what_is_required_is_asked_for():
 
 
 @pytest.mark.parametrize("name", ["webhook", "webhook_events_filter", "stream"])
-def test_null_is_the_same_as_nothing(name):
+def test_null_means_absent(name):
     """Clients write null for what was not given."""
     assert parse_create(plain(**{name: None}), "version") == parse_create(plain(), "version")
 
@@ -137,12 +137,12 @@ def test_null_is_the_same_as_nothing(name):
         "https://\x00", "file:///etc/passwd", "//me.example/hook",
     ],
 )  # fmt: skip
-def test_a_webhook_must_be_a_whole_address(webhook):
-    """Nothing is kept that could not be called later."""
+def test_webhook_must_be_a_full_url(webhook):
+    """Nothing is stored that could not be called later."""
     assert refused(plain(webhook=webhook))[0].field == "webhook"
 
 
-def test_a_webhook_must_be_https_unless_the_house_allows_http():
+def test_webhook_must_be_https_unless_the_config_allows_http():
     """Signatures do not hide what a webhook says."""
     assert refused(plain(webhook="http://me.example/"))[0].description == "webhook must be an HTTPS URL"
     assert parse_create(plain(webhook="http://me.example/"), "version", allow_http_webhooks=True).webhook
@@ -150,7 +150,7 @@ def test_a_webhook_must_be_https_unless_the_house_allows_http():
 
 @given(st.lists(st.sampled_from(WEBHOOK_EVENTS), max_size=10))
 def test_events_are_kept_once_each_in_order(events):
-    """Whoever asks for `start` twice is told once."""
+    """A caller who asks for `start` twice gets it once."""
     assert parse_create(plain(webhook_events_filter=events), "version").webhook_events_filter == tuple(
         dict.fromkeys(events)
     )
@@ -170,7 +170,7 @@ def test_events_are_kept_once_each_in_order(events):
         (b"[" * 100_000, "Failed"), (b'{"input":' * 50_000, "too deeply"), (b'{"a":"\\ud83d', "Failed"),
     ],
 )  # fmt: skip
-def test_what_is_no_json_object_is_a_bad_request(body, detail):
+def test_body_that_is_no_json_object_is_400(body, detail):
     """The words are upstream's, and say what was found."""
     with pytest.raises(BadRequest, match=detail) as caught:
         parse_create(body, "version")
@@ -178,8 +178,8 @@ def test_what_is_no_json_object_is_a_bad_request(body, detail):
     assert caught.value.detail.startswith("Failed to parse request body as JSON: ")
 
 
-def test_of_two_equal_names_the_last_counts_and_only_it_is_sent():
-    """What was checked and what is sent are one thing."""
+def test_last_of_two_equal_names_counts_and_is_sent():
+    """What was checked is what is sent."""
     body = parse_create(
         b'{"version":"evil/x","input":{"a":1},"version":"acme/y","input":{"b":2},"\\u0069nput":{"c":3}}', "version"
     )
@@ -187,15 +187,15 @@ def test_of_two_equal_names_the_last_counts_and_only_it_is_sent():
     assert body.for_upstream() == b'{"version":"acme/y","input":{"c":3}}'
 
 
-def test_a_half_of_an_emoji_is_taken_as_upstream_takes_it():
+def test_half_an_emoji_is_accepted_as_upstream_accepts_it():
     """A page that cuts a prompt inside an emoji is not refused for it."""
     body = parse_create(b'{"version":"acme/y","input":{"prompt":"so \\ud83d, \\ud83d\\ude00"}}', "version")
     assert body.input == b'{"prompt":"so \\ufffd, \\ud83d\\ude00"}'
 
 
 @given(SPELLED)
-def test_an_input_goes_upstream_byte_for_byte(spelled):
-    """No number changes its form and no text its escapes, but half characters, which upstream replaces."""
+def test_input_is_sent_byte_for_byte(spelled):
+    """No number changes its form and no text its escapes, except half characters, which upstream replaces."""
     body = b'{"version":"acme/y" ,"input": {"x": %s} }' % spelled.encode()
     created = parse_create(body, "version")
     sent = created.for_upstream()
@@ -211,7 +211,7 @@ def test_an_input_goes_upstream_byte_for_byte(spelled):
     stream=st.none() | st.booleans(),
     value=VALUES,
 )
-def test_exactly_the_checked_fields_go_upstream(form, webhook, events, stream, value):
+def test_exactly_the_checked_fields_are_sent(form, webhook, events, stream, value):
     """No field is added, and the caller's webhook stays here."""
     fields = {"input": {"value": value}, "webhook": webhook, "webhook_events_filter": events}
     fields |= {"version": {"version": "acme/y"}, "target": {}, "training": {"destination": "acme/mine"}}[form]
@@ -225,7 +225,7 @@ def test_exactly_the_checked_fields_go_upstream(form, webhook, events, stream, v
 
 @given(st.binary(max_size=200), FORMS)
 def test_any_bytes_are_a_create_or_refused(body, form):
-    """Nothing that is sent makes the gateway stumble."""
+    """No body makes the gateway fail."""
     created = outcome(body, form)
     if isinstance(created, CreateBody):
         msgspec.json.decode(created.for_upstream())
@@ -233,7 +233,7 @@ def test_any_bytes_are_a_create_or_refused(body, form):
 
 @given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), VALUES, max_size=6) | VALUES, FORMS)
 def test_any_json_is_a_create_or_refused(value, form):
-    """Any type in any place is told as a wrong field; a refusal is itself good JSON."""
+    """Any type in any place is reported as a wrong field; a refusal is itself valid JSON."""
     created = outcome(dumps(value), form)
     if isinstance(created, BadRequest):
         msgspec.json.encode(created.detail)
@@ -250,13 +250,13 @@ def test_any_spelling_is_a_create_or_refused(fields, form):
 
 
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=5))
-def test_the_top_level_of_an_object_keeps_its_bytes(value):
+def test_top_level_members_keep_their_bytes(value):
     """What is passed on of a body is what was sent."""
     fields = parse_object(dumps(value))
     assert {name: bytes(raw) for name, raw in fields.items()} == {name: dumps(each) for name, each in value.items()}
 
 
-def test_a_body_of_ten_megabytes_takes_a_moment():
-    """One caller's large body holds nobody else up."""
+def test_ten_megabyte_body_is_read_in_a_moment():
+    """One caller's large body does not delay the others."""
     for text in ("\\\\" * 5_000_000, '\\"' * 5_000_000, "A" * 10_000_000):
         assert parse_create(f'{{"version":"a/b","input":{{"x":"{text}"}}}}'.encode(), "version").input

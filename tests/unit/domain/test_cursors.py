@@ -22,26 +22,26 @@ def written(text: str) -> str:
 
 
 @given(CURSORS)
-def test_a_cursor_reads_back_as_it_was_written(cursor):
+def test_cursor_reads_back_as_written(cursor):
     """A page's links lead to the next page, in either direction, whatever form the ids have."""
     assert cursors.decode(cursors.encode(cursor)) == cursor
 
 
 @given(CURSORS)
-def test_a_cursor_fits_its_own_limit(cursor):
+def test_cursor_fits_its_own_limit(cursor):
     """No page ends in a link that is refused."""
     assert len(cursors.encode(cursor)) <= cursors.MAX_LENGTH
 
 
-def test_a_cursor_has_upstreams_form():
-    """Whoever looks inside finds what Replicate's cursors hold."""
+def test_cursor_has_upstreams_form():
+    """A client that looks inside finds what Replicate's cursors hold."""
     assert base64.b64decode(cursors.encode(Cursor(1.5, "abc"))) == b"p=1.5%7Cabc"
     assert base64.b64decode(cursors.encode(Cursor(1.5, "abc", True))) == b"r=1&p=1.5%7Cabc"
 
 
 @given(CURSORS, st.data())
-def test_a_changed_cursor_is_refused_or_is_another_cursor(cursor, data):
-    """Only what `encode` writes is taken: there are no two spellings of one place."""
+def test_changed_cursor_is_refused_or_another_cursor(cursor, data):
+    """Only what `encode` writes is accepted: no place has two spellings."""
     text = cursors.encode(cursor)
     where = data.draw(st.integers(0, len(text) - 1))
     letter = data.draw(st.characters(codec="utf-8"))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.domain import documents, surrogates, times
 from gateway.domain.records import Kind, Prediction, PredictionView, Run, RunState, Source, Status
-from tests.support.jsons import SPELLED
+from tests.support.json_strategies import SPELLED
 
 UPSTREAM_ID = "vrsafsk7mnrgj0cf0p2ax766s4"
 OTHER_ID = "kr2d2jhqbsrj60cjb2vtmekgh4"
@@ -46,7 +47,7 @@ def view(document: bytes = EDGE, *, status: Status = Status.PROCESSING, **fields
         id="run_1", kind=Kind.PREDICTION, team="red", key_id="k", target="a/b", path="/predictions", request=b"{}",
         intended_at=AT, document=document, status=status, state=RunState.LIVE, upstream_id=UPSTREAM_ID,
     )  # fmt: skip
-    given = {"id": OTHER_ID, "run_id": "run_1", "kind": Kind.PREDICTION, "team": "red", "key_id": "k"}
+    given: dict[str, Any] = {"id": OTHER_ID, "run_id": "run_1", "kind": Kind.PREDICTION, "team": "red", "key_id": "k"}
     given = {"source": Source.MISS} | given | {"created_at": AT, "ticket": "", "ticket_expires_at": AT + 1}
     return PredictionView(Prediction(**(given | fields)), run)
 
@@ -66,8 +67,8 @@ def with_output(value: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("document", [EDGE, DATABASE])
-def test_only_what_differs_for_the_caller_is_changed(document):
-    """Input, output, logs and what we do not know are the bytes that upstream wrote, in its order."""
+def test_only_the_callers_own_fields_are_changed(document):
+    """Input, output, logs and unknown fields are the bytes that upstream wrote, in its order."""
     before, after = top(document), top(show(view(document)))
     assert list(after) == list(before)
     for name in before.keys() - SHOWN:
@@ -75,7 +76,7 @@ def test_only_what_differs_for_the_caller_is_changed(document):
 
 
 @given(SPELLED)
-def test_no_value_changes_a_byte(spelled):
+def test_values_keep_their_bytes(spelled):
     """Numbers keep their digits, texts their escapes, at any depth."""
     value = spelled.encode()
     for status in (Status.PROCESSING, Status.SUCCEEDED):
@@ -84,14 +85,14 @@ def test_no_value_changes_a_byte(spelled):
 
 
 @given(SPELLED)
-def test_news_keeps_the_bytes(spelled):
-    """What is stored is what upstream said."""
+def test_parsed_status_update_keeps_the_bytes(spelled):
+    """What is stored is what upstream sent."""
     document = with_output(spelled.encode())
-    assert documents.read_news(b" \n" + document + b"\n").document == document
+    assert documents.read_snapshot(b" \n" + document + b"\n").document == document
 
 
 @pytest.mark.parametrize("document", [EDGE, DATABASE])
-def test_links_lead_back_and_hold_no_null(document):
+def test_links_lead_to_the_gateway_and_none_is_null(document):
     """The Python client refuses a null link; the JavaScript client follows what it is given."""
     urls = json.loads(show(view(document)))["urls"]
     own = f"{BASE}/predictions/{OTHER_ID}"
@@ -107,8 +108,8 @@ def test_links_lead_back_and_hold_no_null(document):
         st.sampled_from(["get", "cancel", "stream", "web", "next"]), st.none() | st.text(max_size=5), max_size=5
     ) | st.none()
 )  # fmt: skip
-def test_whatever_links_upstream_gives_none_is_null(urls):
-    """Links that upstream does not give are not made up."""
+def test_absent_links_are_left_out(urls):
+    """Links that upstream does not give are not invented."""
     document = json.dumps({"id": UPSTREAM_ID, "status": "starting", "urls": urls}).encode()
     shown = json.loads(show(view(document)))["urls"]
     assert shown.keys() == {name for name, url in (urls or {}).items() if url is not None}
@@ -118,29 +119,29 @@ def test_whatever_links_upstream_gives_none_is_null(urls):
     assert None not in foreign.values()
 
 
-def test_a_document_without_links_gets_none():
+def test_document_without_links_gets_none():
     """Nothing is added that upstream did not give."""
     document = b'{"id":"x","status":"starting"}'
     assert "urls" not in json.loads(show(view(document)))
     assert documents.render_foreign(document, BASE, "predictions") == document
 
 
-def test_a_joined_prediction_never_shows_the_runs_id():
-    """Whoever shares a run does not learn the id of another's prediction."""
+def test_joined_prediction_never_shows_the_runs_id():
+    """A caller that shares a run does not learn the id of another's prediction."""
     body = json.loads(show(view()))
     del body["input"]
     assert body["id"] == OTHER_ID
     assert UPSTREAM_ID not in json.dumps(body)
 
 
-def test_the_web_link_is_kept_where_it_names_the_prediction_itself():
-    """`urls.web` shows the run on Replicate's site: to the one who started it, and to nobody who joined."""
+def test_web_link_is_shown_to_the_first_caller_only():
+    """`urls.web` shows the run on Replicate's site: to the caller that created it, and to none that joined."""
     web = f"https://replicate.com/p/{UPSTREAM_ID}"
     assert json.loads(show(view(id=UPSTREAM_ID)))["urls"]["web"] == web
     assert "web" not in json.loads(show(view()))["urls"]
 
 
-def test_the_caller_sees_its_own_webhook_and_deadline():
+def test_caller_sees_its_own_webhook_and_deadline():
     """Upstream's, if any, is the gateway's own."""
     theirs = b'{"id":"x","status":"starting","webhook":"https://gw/secret","webhook_events_filter":["start"]}'
     assert json.loads(show(view(theirs))).keys() == {"id", "status"}
@@ -151,8 +152,8 @@ def test_the_caller_sees_its_own_webhook_and_deadline():
     assert body["deadline"] == times.render(AT + 60)
 
 
-def test_a_wait_that_ran_out_looks_like_a_start():
-    """Clients take everything but `starting` for the result."""
+def test_expired_wait_looks_like_a_start():
+    """Clients take any status but `starting` for the result."""
     body = json.loads(show(view(), as_starting=True))
     assert (body["status"], body["output"]) == ("starting", None)
     assert not body.keys() & {"started_at", "completed_at", "metrics"}
@@ -160,8 +161,8 @@ def test_a_wait_that_ran_out_looks_like_a_start():
     assert "output" not in json.loads(show(view(b'{"id":"x","status":"processing"}'), as_starting=True))
 
 
-def test_an_end_can_be_shown_as_a_beginning():
-    """A client that must not find output in the answer to its create finds none, though the run has ended."""
+def test_end_can_be_shown_as_a_start():
+    """A client that must not find output in the response to its create finds none, though the run has ended."""
     ended = EDGE.replace(b'"processing"', b'"succeeded"')
     assert json.loads(show(view(ended, status=Status.SUCCEEDED)))["status"] == "succeeded"
     shown = json.loads(show(view(ended, status=Status.SUCCEEDED), as_starting=True))
@@ -170,8 +171,8 @@ def test_an_end_can_be_shown_as_a_beginning():
 
 @pytest.mark.parametrize("as_starting", [False, True])
 @pytest.mark.parametrize("status", [Status.STARTING, Status.PROCESSING, Status.SUCCEEDED])
-def test_a_cancelled_prediction_has_ended_whatever_its_run_does(status, as_starting):
-    """The caller's word counts at once: canceled, without output, completed now."""
+def test_cancelled_prediction_has_ended_whatever_its_run_does(status, as_starting):
+    """A cancel counts at once: canceled, without output, completed now."""
     seen = view(EDGE.replace(b'"processing"', f'"{status}"'.encode()), status=status, canceled_at=AT + 3)
     body = json.loads(show(seen, as_starting=as_starting))
     assert (body["status"], body["output"], body["completed_at"]) == ("canceled", None, times.render(AT + 3))
@@ -179,31 +180,31 @@ def test_a_cancelled_prediction_has_ended_whatever_its_run_does(status, as_start
     assert documents.shown_status(view(status=status)) is status
 
 
-def test_trainings_have_links_of_their_own():
-    """A training's GET links at /trainings (docs/replicate-api.md, Routes)."""
+def test_trainings_have_their_own_links():
+    """A training's GET links to /trainings (docs/replicate-api.md, Routes)."""
     body = json.loads(documents.render(view(), BASE, TICKET, family="trainings"))
     assert body["urls"]["get"] == f"{BASE}/trainings/{OTHER_ID}"
     assert documents.family_of(Kind.TRAINING) == "trainings"
     assert documents.family_of(Kind.PREDICTION) == "predictions"
 
 
-def test_news_of_a_run_is_read():
+def test_status_update_is_parsed():
     """The end of a run, when it was, and where its stream is."""
-    news = documents.read_news(EDGE)
+    news = documents.read_snapshot(EDGE)
     assert (news.upstream_id, news.status, news.model, news.version) == (
         UPSTREAM_ID, Status.PROCESSING, "stability-ai/sdxl", "39ed",
     )  # fmt: skip
     assert news.stream_url == "https://stream.replicate.com/v1/files/abcd-xyz"
     assert (news.created_at, news.completed_at) == (pytest.approx(AT), None)
-    ended = documents.read_news(DATABASE)
+    ended = documents.read_snapshot(DATABASE)
     assert ended.status is Status.CANCELED
     assert ended.stream_url is None
     assert ended.completed_at == pytest.approx(1713784514.604578)
 
 
-def test_odd_times_are_no_times():
-    """A time that cannot be read does not hold up a result."""
-    news = documents.read_news(b'{"id":"x","status":"succeeded","created_at":"soon","completed_at":""}')
+def test_invalid_time_is_ignored():
+    """A time that cannot be read does not delay a result."""
+    news = documents.read_snapshot(b'{"id":"x","status":"succeeded","created_at":"soon","completed_at":""}')
     assert (news.created_at, news.completed_at) == (None, None)
 
 
@@ -217,24 +218,24 @@ def test_odd_times_are_no_times():
         b'{"id":"x","status":"starting"', b'{"id":"x","status":"starting","o":"\\ud83d}', b'{"detail":"Not found."}',
     ],
 )  # fmt: skip
-def test_what_is_no_prediction_is_no_news(body):
-    """An odd answer of upstream ends nothing."""
+def test_invalid_document_is_no_status_update(body):
+    """An odd upstream response ends nothing."""
     with pytest.raises(ValueError, match="not a prediction"):
-        documents.read_news(body)
+        documents.read_snapshot(body)
 
 
 @given(st.binary(max_size=100))
-def test_any_bytes_are_news_or_none(body):
+def test_any_bytes_are_a_status_update_or_none(body):
     """Nothing that upstream sends breaks the tracker."""
     with pytest.raises(ValueError, match="not a prediction"):
-        documents.read_news(body)
+        documents.read_snapshot(body)
 
 
 @given(SPELLED, st.sampled_from([status.value for status in Status]))
-def test_whatever_was_news_can_be_shown(spelled, status):
-    """What was recorded can be read by its caller, cleared by the janitor, and failed by the tracker."""
+def test_every_recorded_document_can_be_shown(spelled, status):
+    """It can be read by its caller, cleared by the janitor, and failed by the tracker."""
     body = b'{"id":"x","status":"%s","urls":null,"output":%s}' % (status.encode(), spelled.encode())
-    news = documents.read_news(body)
+    news = documents.read_snapshot(body)
     for document in (
         show(view(news.document, status=news.status)),
         show(view(news.document, status=news.status), as_starting=True),
@@ -246,7 +247,7 @@ def test_whatever_was_news_can_be_shown(spelled, status):
         json.loads(document)
 
 
-def test_a_foreign_prediction_leads_back_without_a_stream():
+def test_foreign_prediction_is_shown_without_a_stream():
     """The operator's key is not sent to a stream that needs none."""
     body = json.loads(documents.render_foreign(EDGE, BASE, "predictions"))
     own = f"{BASE}/predictions/{UPSTREAM_ID}"
@@ -258,15 +259,15 @@ def test_a_foreign_prediction_leads_back_without_a_stream():
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"status":"x"}', b'{"id":1}', b'{"id":"x","urls":{"get":{}}}'])
-def test_a_foreign_body_that_is_no_prediction_is_told(body):
-    """The edge turns these into 502."""
+def test_foreign_body_that_is_no_prediction_is_refused(body):
+    """The HTTP layer turns these into 502."""
     with pytest.raises((msgspec.MsgspecError, KeyError)):
         documents.render_foreign(body, BASE, "predictions")
 
 
 @pytest.mark.parametrize("document", [EDGE, DATABASE])
-def test_data_is_removed_as_upstream_removes_it(document):
-    """An hour after the end nothing of input, output and logs is left; all else stays."""
+def test_cleared_data_looks_like_upstreams(document):
+    """An hour after the end, input, output and logs are gone; the rest stays."""
     before, after = top(document), top(documents.without_data(document))
     assert (after["input"], after["output"], after["logs"]) == (b"{}", b"null", b'""')
     assert after["data_removed"] == b"true"
@@ -275,15 +276,15 @@ def test_data_is_removed_as_upstream_removes_it(document):
     assert documents.without_data(documents.without_data(document)) == documents.without_data(document)
 
 
-def test_a_run_that_upstream_lost_has_failed():
-    """The caller is told why, with what was known before."""
+def test_lost_run_is_shown_as_failed():
+    """The caller learns why, with what was known before."""
     body = json.loads(documents.failed(EDGE, 'It "went".'))
     assert (body["status"], body["error"]) == ("failed", 'It "went".')
     assert body["input"] == json.loads(EDGE)["input"]
 
 
 @given(st.lists(SPELLED, max_size=4), st.none() | st.text(max_size=9), st.none() | st.text(max_size=9))
-def test_a_page_holds_its_results_as_they_are(results, next_url, previous_url):
+def test_page_contains_its_results_unchanged(results, next_url, previous_url):
     """A list of predictions is the predictions, in order, and two links."""
     body = documents.page([result.encode() for result in results], next_url, previous_url)
     fields = top(body)
@@ -292,14 +293,14 @@ def test_a_page_holds_its_results_as_they_are(results, next_url, previous_url):
     assert (json.loads(fields["next"]), json.loads(fields["previous"])) == (next_url, previous_url)
 
 
-def test_text_writes_one_string_or_null():
+def test_text_is_written_as_one_string_or_null():
     """Quotes are escaped."""
     assert bytes(documents.text('a"b')) == b'"a\\"b"'
     assert bytes(documents.text(None)) == b"null"
 
 
-def test_a_poll_of_a_large_output_takes_a_moment():
-    """Ten megabytes of output are not looked at for each of a thousand polls."""
+def test_poll_of_a_large_output_does_not_parse_it():
+    """Ten megabytes of output are not parsed for each of a thousand polls."""
     document = with_output(b'"' + rb"\"" * 2_500_000 + b'"')
     assert len(show(view(document))) > len(document)
     assert re.match(rb'\{"id":"kr2d', show(view(document)))

@@ -1,7 +1,6 @@
 """Links: led back to the gateway, and turned back before they go upstream."""
 
 import json
-import time
 from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.domain import links
 from gateway.domain.links import MAX_FILE_LINKS, FileLink
 from gateway.errors import Unprocessable
-from tests.support.jsons import SPELLED, VALUES, dumps
+from tests.support.json_strategies import SPELLED, VALUES, dumps
 
 BASE = "https://gw.example/v1"
 ID = "NGZiNmY2YzQtNzk4YS00NDBkLWE4ZWQtYTEyNjBhMzRhNmQz"
@@ -40,8 +39,8 @@ UPSTREAM = f"https://api.replicate.com/v1/files/{ID}"
         ("https://api.replicate.com/v1/..\\x", None),
     ],
 )
-def test_a_pages_links_lead_back(url, led):
-    """The next page is the gateway's; what leads elsewhere is no link."""
+def test_page_links_lead_to_the_gateway(url, led):
+    """The next page is the gateway's; a link to another host is dropped."""
     assert links.lead_back(url, BASE) == led
 
 
@@ -49,7 +48,7 @@ PATHS = st.lists(st.sampled_from(["v1", "models", "..", ".", "", "%2e%2e", "%2F"
 
 
 @given(st.sampled_from(["https://api.replicate.com", "https://evil.example", "//x", ""]), PATHS, st.text(max_size=5))
-def test_no_link_leads_off_the_base(origin, path, query):
+def test_no_page_link_leaves_the_base(origin, path, query):
     """Clients follow `next` with their key: it must stay below the base, however a client resolves it."""
     led = links.lead_back(f"{origin}/{'/'.join(path)}?{query}", BASE)
     if led is not None:
@@ -65,8 +64,8 @@ def test_any_text_is_a_link_or_none(url):
     assert led is None or led.startswith(BASE + "/")
 
 
-def test_only_the_links_of_a_page_are_touched():
-    """Examples nested in a model's page stay as they are."""
+def test_only_the_pages_own_links_are_changed():
+    """Examples nested in a model's page are unchanged."""
     nested = '[{"urls":{"get":"https://api.replicate.com/v1/predictions/x"},"next":"https://api.replicate.com/v1/x"}]'
     head = r'{"next":"https:\/\/api.replicate.com\/v1\/models?cursor=c","previous":null,"x":3e-06,"results":'
     body = f"{head}{nested}}}".encode()
@@ -78,7 +77,7 @@ def test_only_the_links_of_a_page_are_touched():
 
 
 @given(SPELLED, SPELLED)
-def test_a_pages_results_keep_their_bytes(one, other):
+def test_results_of_a_page_keep_their_bytes(one, other):
     """2 MB of models are passed on as they came."""
     body = b'{"next":null,"previous":null,"results":[%s],"more":%s}' % (one.encode(), other.encode())
     page = links.split_page(body)
@@ -94,13 +93,13 @@ def test_a_pages_results_keep_their_bytes(one, other):
         b'{"next":null,"results":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )  # fmt: skip
-def test_what_is_no_page_has_no_links(body):
-    """Other answers are passed on whole."""
+def test_body_that_is_no_page_has_no_links(body):
+    """Other responses are passed on whole."""
     assert links.split_page(body) is None
 
 
-def test_a_file_shows_its_link_here():
-    """Whoever uploads through the gateway reads through it."""
+def test_file_shows_its_gateway_link():
+    """A file uploaded through the gateway is read through it."""
     document = b'{"id":"%s","size":0,"metadata":{"x":3e-06},"urls":{"get":"%s"}}' % (ID.encode(), UPSTREAM.encode())
     assert links.file_document(document, BASE) == document.replace(UPSTREAM.encode(), LINK.encode())
 
@@ -121,8 +120,8 @@ def links_of(value: object) -> list[str]:
         f"https://gw.example/v1/./files/./{ID}", LINK + "?pad=" + "x" * 10_000, LINK + "%3D",
     ],
 )  # fmt: skip
-def test_a_files_link_is_found_however_it_is_spelled(text):
-    """Whoever fetches it undoes the spelling, so nobody reads another team's file by one."""
+def test_file_link_is_found_in_any_spelling(text):
+    """A server that fetches it undoes the spelling, so no team reads another's file by one."""
     assert links_of({"image": text}) == [ID]
 
 
@@ -136,8 +135,8 @@ def test_a_files_link_is_found_however_it_is_spelled(text):
         f"https://gw.example/v1/files/{ID}/../x.png",
     ],
 )  # fmt: skip
-def test_text_that_merely_contains_a_link_is_none(text):
-    """A prompt may speak of links; nested JSON in a text is a text."""
+def test_text_that_contains_a_link_is_no_link(text):
+    """A prompt may mention links; nested JSON in a text is a text."""
     assert links_of({"prompt": text}) == []
     body = dumps({"prompt": text})
     assert links.translate(body, {LINK: "https://x"}) == body
@@ -157,8 +156,8 @@ def escaped(text: str, how: str) -> str:
 
 @pytest.mark.parametrize("how", ["plain", "slashes", "all", "ALL"])
 @pytest.mark.parametrize("where", ["%s", "[%s]", '[[["x",%s]]]', '{"a":{"b":[{"c":%s}]}}', '[%s , 3e-06,"\\\\"]'])
-def test_links_are_turned_back_at_any_depth_in_any_escape(where, how):
-    """A file that was uploaded through us reaches the model."""
+def test_links_are_rewritten_at_any_depth_and_escape(where, how):
+    """A file that was uploaded through the gateway reaches the model."""
     body = '{"before":"\\u003c","x": %s ,"after":"\\\\\\""}'
     theirs = (body % where % f'"{escaped(LINK, how)}"').encode()
     assert [link.url for link in links.file_links(theirs)] == [LINK]
@@ -166,8 +165,8 @@ def test_links_are_turned_back_at_any_depth_in_any_escape(where, how):
 
 
 @given(SPELLED, st.sampled_from(["plain", "slashes", "all", "ALL"]), st.sampled_from(["", " ", "\n"]))
-def test_nothing_but_the_link_is_touched(spelled, how, space):
-    """Every other byte of an input reaches the model as it was sent; keys are no links."""
+def test_only_the_link_is_changed(spelled, how, space):
+    """Every other byte of an input reaches the model as it was sent; object keys are no links."""
     link = f'"{escaped(LINK, how)}"'
     frame = '{"a":%s,%s%s:[%s%s],"b":%s}'
     body = (frame % (spelled, link, space, link, space, spelled)).encode()
@@ -183,20 +182,20 @@ def test_without_replacements_nothing_changes(value):
     assert links.translate(body, {LINK: UPSTREAM}) == body
 
 
-def test_a_link_with_half_a_character_is_no_link():
-    """What cannot be read cannot be a file's; it is passed over."""
+def test_link_with_half_a_character_is_no_link():
+    """What cannot be read cannot be a file's; it is skipped."""
     body = rf'["{LINK}?\ud83d","{LINK}"]'.encode()
     assert [link.url for link in links.file_links(body)] == [LINK]
 
 
-def test_links_that_are_not_to_be_replaced_stay():
-    """Another stack's file is left to the model."""
+def test_unknown_links_stay():
+    """Another gateway's file is left to the model."""
     other = "https://other.example/files/abcdefgh1234"
     body = dumps({"a": [other, LINK, other]})
     assert links.translate(body, {LINK: UPSTREAM}) == dumps({"a": [other, UPSTREAM, other]})
 
 
-def test_more_links_than_anybody_needs_are_refused():
+def test_too_many_links_are_refused():
     """The store is not asked for a million files."""
     assert len(links_of([LINK] * MAX_FILE_LINKS)) == MAX_FILE_LINKS
     with pytest.raises(Unprocessable, match="file links"):
@@ -224,13 +223,12 @@ def test_more_links_than_anybody_needs_are_refused():
     ],
     ids=lambda text: repr(text[:24]),
 )
-def test_megabytes_of_anything_take_a_moment(text):
+def test_megabytes_are_scanned_in_linear_time(text):
     """One caller's large input does not stop the others: the time is linear, and the memory small."""
+    # Quadratic time would be hours: the test's timeout is the bound.
     body = b'{"x":' + text + b',"files":"' + LINK.encode() + b'"}'
-    began = time.process_time()
     assert [link.url for link in links.file_links(body)][-1:] == [LINK]
     assert len(links.translate(body, {LINK: UPSTREAM})) == len(body) - len(LINK) + len(UPSTREAM)
-    assert time.process_time() - began < 8
 
 
 @pytest.mark.parametrize(
@@ -247,14 +245,14 @@ def test_megabytes_of_anything_take_a_moment(text):
         ("https://ａpi.replicate.com/", "https://api.replicate.com"),
     ],
 )
-def test_an_origin_has_one_spelling(url, origin):
-    """Upstream is known under every name that leads to it."""
+def test_origin_has_one_spelling(url, origin):
+    """Upstream is recognised under every name that leads to it."""
     assert links.origin_of(url) == origin
     link = links.file_links(dumps([f"{url.rstrip('/')}/files/{ID}"]))[0]
     assert link.origin == origin
 
 
-def test_a_place_is_the_same_with_and_without_encryption():
+def test_http_and_https_are_the_same_place():
     """`http` instead of `https` makes no other file of it; another port is another place."""
     link = FileLink(UPSTREAM, "http://api.replicate.com", ID)
     assert links.is_among(link, ["https://other.example", "https://api.replicate.com/"])
@@ -262,8 +260,8 @@ def test_a_place_is_the_same_with_and_without_encryption():
     assert not links.is_among(link, [])
 
 
-def test_the_place_of_a_link_is_named():
-    """The caller reads which of ten images it was."""
+def test_path_of_a_link_is_reported():
+    """The caller learns which of ten images it was."""
     value = {"a": ["x", {"b": LINK}], "c": LINK, "d": 5}
     assert links.path_of(value, LINK) == "input.a[1].b"
     assert links.path_of(value, "nowhere") == "input"
@@ -271,7 +269,7 @@ def test_the_place_of_a_link_is_named():
 
 
 @given(st.lists(st.sampled_from(["k", 0]), max_size=8), VALUES)
-def test_a_named_place_leads_there(steps, other):
+def test_reported_path_leads_to_the_link(steps, other):
     """The path can be followed to the value."""
     value: object = LINK
     path = ""
@@ -280,7 +278,7 @@ def test_a_named_place_leads_there(steps, other):
     assert links.path_of({"in": value, "other": other}, LINK) == f"input.in{path}"
 
 
-def test_a_deep_or_wide_input_is_no_trouble():
+def test_deep_or_wide_input_is_handled():
     """Neither nesting nor a name of a megabyte breaks the message."""
     deep: object = LINK
     for _ in range(5000):
@@ -294,8 +292,8 @@ def test_a_deep_or_wide_input_is_no_trouble():
     "spelled", [r"https://x.example/é\"", r"https:\/\/x.example\/\u00e9\"", r"\u0068ttps://x.example/é\""]
 )
 @given(before=SPELLED, after=SPELLED)
-def test_an_address_is_replaced_where_it_is_the_whole_string(spelled, before, after):
-    """Every other byte stays: spaces, escapes, order and numbers; keys, and texts that hold it, too."""
+def test_url_is_replaced_only_as_a_whole_string(spelled, before, after):
+    """Every other byte stays: spaces, escapes, order and numbers; keys, and texts that contain it, too."""
     url = 'https://x.example/é"'
     body = f'{{"a":[{before}, "{spelled}" ], "{spelled}" : "see {spelled}","b":{after}}}'.encode()
     assert url in list(links.addresses(body))

@@ -32,7 +32,7 @@ def test_amounts_are_shown_with_six_decimals(microusd: int, text: str) -> None:
 
 
 @given(st.integers(-(10**20), 10**20))
-def test_what_is_shown_is_the_amount(microusd: int) -> None:
+def test_shown_amount_is_exact(microusd: int) -> None:
     """No amount is shown as another."""
     assert Decimal(money.usd(microusd)) * 1_000_000 == microusd
 
@@ -41,7 +41,7 @@ def test_what_is_shown_is_the_amount(microusd: int) -> None:
     ("dollars", "microusd"),
     [("0", 0), ("0.1", 100_000), ("0.000001", 1), ("-2.5", -2_500_000), ("1E+3", 10**9), ("1.0000000", 10**6)],
 )
-def test_a_limit_is_taken_exactly(dollars: str, microusd: int) -> None:
+def test_limit_is_read_exactly(dollars: str, microusd: int) -> None:
     """A budget of 0.1 dollars is 100000 micro-dollars."""
     assert money.exact_microusd(Decimal(dollars)) == microusd
 
@@ -49,21 +49,21 @@ def test_a_limit_is_taken_exactly(dollars: str, microusd: int) -> None:
 @pytest.mark.parametrize(
     "dollars", ["0.0000001", "0.0000015", "1.0000001", "1." + "0" * 1200 + "1", "1e-999999", "NaN", "1e10", "Infinity"]
 )
-def test_a_limit_finer_than_a_micro_dollar_is_refused(dollars: str) -> None:
-    """It would quietly become another limit."""
+def test_limit_below_a_micro_dollar_is_refused(dollars: str) -> None:
+    """It would silently become another limit."""
     with pytest.raises(ValueError, match="expected"):
         money.exact_microusd(Decimal(dollars))
 
 
 @pytest.mark.parametrize("dollars", ["0", "0.00000375", "0.000000000000000001", "1000000000", "1.50000000000000000000"])
-def test_a_price_may_be_much_finer_than_an_amount(dollars: str) -> None:
+def test_price_may_be_finer_than_an_amount(dollars: str) -> None:
     """Tokens cost millionths of a dollar, and parts of them."""
     assert money.exact_price(Decimal(dollars)) == Decimal(dollars)
 
 
 @pytest.mark.parametrize("dollars", ["0.0000000000000000001", "1e-999999", "1e2000", "NaN", "-Infinity", "1000000001"])
-def test_a_price_out_of_all_bounds_is_refused(dollars: str) -> None:
-    """Nothing is asked that finely, and sums of such prices could not be kept exact."""
+def test_price_out_of_range_is_refused(dollars: str) -> None:
+    """Sums of such prices could not be kept exact."""
     with pytest.raises(ValueError, match="expected at most"):
         money.exact_price(Decimal(dollars))
 
@@ -75,14 +75,14 @@ def test_a_price_out_of_all_bounds_is_refused(dollars: str) -> None:
         ("0.0000014999999999999999999999999999999999999999", 1), ("-0.0000015", -2), ("12", 12_000_000),
     ],
 )  # fmt: skip
-def test_halves_go_to_the_even_micro_dollar(dollars: str, microusd: int) -> None:
-    """Half-even, however many digits come before the half is decided."""
+def test_halves_round_to_the_even_micro_dollar(dollars: str, microusd: int) -> None:
+    """However many digits come before the half is decided."""
     assert money.rounded(Decimal(dollars)) == microusd
 
 
 @given(DOLLARS)
-def test_rounding_is_that_of_fractions(dollars: Decimal) -> None:
-    """An independent arithmetic, and the same amounts."""
+def test_rounding_agrees_with_fractions(dollars: Decimal) -> None:
+    """An independent arithmetic gives the same amounts."""
     exact = Fraction(dollars) * 1_000_000
     assert money.rounded(dollars) == round(exact)
     assert money.rounded_up(dollars) == -(-exact // 1)

@@ -8,13 +8,13 @@ from gateway.domain.problems import problem
 from gateway.errors import InvalidField
 
 
-def test_a_problem_has_replicates_shape():
+def test_problem_has_replicates_shape():
     """The clients' error classes find what they look for, and a newline ends the body."""
     assert problem(404, "Not found", "No.") == b'{"title":"Not found","detail":"No.","status":404}\n'
 
 
-def test_what_belongs_to_the_case_is_added():
-    """A page can show which field is wrong; a client can wait as long as it is told to."""
+def test_extra_fields_are_added():
+    """A page can show which field is wrong; a client can wait as long as it should."""
     body = msgspec.json.decode(
         problem(422, "T", "D", invalid_fields=[InvalidField("required", "input", "prompt is required")], retry_after=0)
     )
@@ -28,7 +28,7 @@ def test_what_belongs_to_the_case_is_added():
 
 
 @given(st.text(), st.text())
-def test_any_words_make_a_whole_document(title, detail):
-    """Quotes and line ends in a detail break nothing."""
+def test_any_text_makes_a_valid_document(title, detail):
+    """Quotes and line breaks in a detail break nothing."""
     body = msgspec.json.decode(problem(400, title, detail))
     assert (body["title"], body["detail"]) == (title, detail)

@@ -29,7 +29,7 @@ def refused(decision: Granted | Refused) -> Refused:
     return decision
 
 
-def test_who_has_no_limits_is_granted_everything() -> None:
+def test_unlimited_team_is_granted_everything() -> None:
     assert decide(Counters(open=10**6, day_microusd=10**12)) == Granted({})
 
 
@@ -52,38 +52,40 @@ def test_who_has_no_limits_is_granted_everything() -> None:
         ),
     ],
 )
-def test_a_budget_is_what_is_spent_and_held_and_asked_for(
+def test_budget_counts_spent_reserved_and_requested_money(
     name: str, limits: dict[str, int], meter: Counters, resets_at: float
 ) -> None:
-    """Sixty spent and thirty-one held of a hundred: ten more are too many, and it is said whose, and until when."""
-    standing = refused(decide(meter, **limits)).standing
+    """Of a hundred, sixty spent and thirty-one reserved: ten more are too many, and the refusal says whose and
+    until when.
+    """
+    standing = refused(decide(meter, **limits)).status
     assert (standing.name, standing.of, standing.scope) == (name, SubjectKind.TEAM, "team/red")
     assert (standing.limit, standing.used, standing.held, standing.remaining) == (100, 60, 31, 9)
     assert standing.resets_at == resets_at
-    assert standing.sort.is_budget
+    assert standing.kind.is_budget
     assert isinstance(decide(meter, microusd=9, milliseconds=9, **limits), Granted)
 
 
-def test_what_is_spent_comes_back_with_the_window_and_what_is_held_with_an_end() -> None:
+def test_spent_money_returns_with_the_window_and_reserved_with_an_end() -> None:
     spent = refused(decide(Counters(day_microusd=95), microusd_per_day=100))
     assert spent.retry_after == MIDNIGHT - NOW
     held = refused(decide(Counters(held_microusd=95), microusd_per_day=100))
     assert held.retry_after == quota.CONCURRENCY_RETRY_SECONDS
-    assert held.standing.resets_at == MIDNIGHT
+    assert held.status.resets_at == MIDNIGHT
 
 
-def test_what_costs_nothing_passes_a_budget_that_is_used_up() -> None:
+def test_free_run_passes_a_spent_budget() -> None:
     assert isinstance(decide(Counters(day_microusd=200), microusd=0, microusd_per_day=100), Granted)
 
 
-def test_runs_under_way_fill_the_places() -> None:
+def test_runs_in_progress_fill_the_places() -> None:
     assert isinstance(decide(Counters(open=1), concurrent=2), Granted)
     answer = refused(decide(Counters(open=2), concurrent=2))
-    assert answer.standing == quota.LimitStatus(
+    assert answer.status == quota.LimitStatus(
         name="concurrent_predictions",
         of=SubjectKind.TEAM,
         scope="team/red",
-        sort=LimitKind.CONCURRENCY,
+        kind=LimitKind.CONCURRENCY,
         limit=2,
         used=2,
         held=0,
@@ -93,7 +95,7 @@ def test_runs_under_way_fill_the_places() -> None:
     assert answer.retry_after == quota.CONCURRENCY_RETRY_SECONDS
 
 
-def test_a_rate_is_a_bucket() -> None:
+def test_rate_is_a_token_bucket() -> None:
     """Six a minute, two at once: the third must wait ten seconds."""
     rate, meter = Rate.of(6, 2), Counters()
     for _ in range(2):
@@ -102,44 +104,44 @@ def test_a_rate_is_a_bucket() -> None:
         meter = Counters(full_at=granted.full_at["team/red"])
     answer = refused(decide(meter, predictions=rate))
     assert answer.retry_after == 10
-    assert (answer.standing.used, answer.standing.remaining, answer.standing.resets_at) == (2, 0, NOW + 20)
+    assert (answer.status.used, answer.status.remaining, answer.status.resets_at) == (2, 0, NOW + 20)
 
 
-def test_a_clock_that_was_wrong_does_not_close_a_bucket_for_good() -> None:
+def test_clock_error_does_not_close_a_bucket_for_good() -> None:
     """The clock was a year ahead for a moment: a bucket is never emptier than empty."""
     answer = refused(decide(Counters(full_at=NOW + 3e7), predictions=Rate.of(6, 2)))
     assert answer.retry_after == 10
 
 
-def test_the_limit_that_is_in_the_way_longest_is_named() -> None:
+def test_longest_wait_is_named() -> None:
     meter = Counters(open=9, day_microusd=99, month_microusd=99, full_at=NOW + 10)
     limits = {"concurrent": 1, "predictions": Rate.of(1, 1)}
-    assert refused(decide(meter, **limits)).standing.name == "predictions_per_minute"
+    assert refused(decide(meter, **limits)).status.name == "predictions_per_minute"
     limits["microusd_per_day"] = 100
-    assert refused(decide(meter, **limits)).standing.name == "budget_usd_per_day"
+    assert refused(decide(meter, **limits)).status.name == "budget_usd_per_day"
     limits["microusd_per_month"] = 100
-    assert refused(decide(meter, **limits)).standing.name == "budget_usd_per_month"
+    assert refused(decide(meter, **limits)).status.name == "budget_usd_per_month"
 
 
-def test_a_budget_that_is_held_comes_before_a_rate() -> None:
+def test_reserved_budget_is_reported_before_a_rate() -> None:
     """Waiting for the rate would end in the budget's refusal."""
     meter = Counters(held_microusd=99, full_at=NOW + 60)
-    assert refused(decide(meter, predictions=Rate.of(1, 1), microusd_per_day=100)).standing.sort is LimitKind.DOLLARS
+    assert refused(decide(meter, predictions=Rate.of(1, 1), microusd_per_day=100)).status.kind is LimitKind.DOLLARS
 
 
-def test_every_limit_of_everybody_is_checked_and_none_is_taken_before() -> None:
+def test_all_limits_are_checked_before_any_is_taken() -> None:
     meters = {"team/red": Counters(), "key/k": Counters(open=1)}
     demand = ReservationRequest(
         1, 1, (of(predictions=Rate.of(1, 1)), of("key/k", concurrent=1), of("user/team red: u", concurrent=1))
     )
-    assert refused(quota.decide(meters, demand, NOW)).standing.of is SubjectKind.KEY
+    assert refused(quota.decide(meters, demand, NOW)).status.of is SubjectKind.KEY
     meters["key/k"] = Counters()
     assert quota.decide(meters, demand, NOW) == Granted({"team/red": NOW + 60})
 
 
-def test_standings_tell_of_each_limit_that_is_set() -> None:
+def test_standings_list_each_limit_that_is_set() -> None:
     allowances = [of(concurrent=3, microusd_per_day=50), of("user/team red: u", milliseconds_per_month=7)]
-    found = quota.standings(allowances, {"team/red": Counters(open=1, held_microusd=60)}, NOW)
+    found = quota.statuses(allowances, {"team/red": Counters(open=1, held_microusd=60)}, NOW)
     assert [(each.of, each.name, each.used, each.held, each.remaining) for each in found] == [
         (SubjectKind.TEAM, "concurrent_predictions", 1, 0, 2),
         (SubjectKind.TEAM, "budget_usd_per_day", 0, 60, 0),
@@ -147,7 +149,7 @@ def test_standings_tell_of_each_limit_that_is_set() -> None:
     ]
 
 
-def test_everything_is_counted_for_the_team_the_key_and_the_user() -> None:
+def test_usage_is_counted_for_team_key_and_user() -> None:
     assert quota.scopes_of("red", "red/web", "ann") == ("team/red", "key/red/web", "user/team red: ann")
     assert quota.scopes_of("red") == ("team/red",)
     demand = ReservationRequest(1, 1, (of(), of("key/red/web#token")))
@@ -158,8 +160,8 @@ def test_everything_is_counted_for_the_team_the_key_and_the_user() -> None:
     st.lists(st.tuples(st.integers(0, 50), st.integers(0, 80)), max_size=30),
     st.integers(1, 200),
 )
-def test_a_budget_is_overspent_by_no_more_than_estimates_were_wrong(runs: list[tuple[int, int]], limit: int) -> None:
-    """Runs are admitted one after the other, all at once under way, and then cost what they cost."""
+def test_budget_is_overspent_only_by_errors_of_estimates(runs: list[tuple[int, int]], limit: int) -> None:
+    """Runs are admitted one after the other, all in progress at once, and then cost what they cost."""
     held, admitted = 0, []
     for estimate, actual in runs:
         demand = ReservationRequest(estimate, 0, (of(microusd_per_day=limit),))
@@ -172,5 +174,5 @@ def test_a_budget_is_overspent_by_no_more_than_estimates_were_wrong(runs: list[t
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.001, 1), (1, 1), (1.001, 2), (59.5, 60)])
-def test_retry_after_is_in_whole_seconds_and_never_too_early(seconds: float, said: int) -> None:
+def test_retry_after_is_whole_seconds_and_never_too_early(seconds: float, said: int) -> None:
     assert quota.seconds_to_wait(seconds) == said

@@ -13,13 +13,13 @@ NOW = 1_764_000_000.0
 
 
 @pytest.mark.parametrize(("per_minute", "burst"), [(600, 100), (60, 10), (6, 1), (1, 1), (0.5, 1), (11, 1), (12, 2)])
-def test_the_burst_is_a_sixth_of_a_minute_unless_it_is_given(per_minute: float, burst: int) -> None:
-    """Design 6: N/6, at least 1."""
+def test_default_burst_is_a_sixth_of_a_minute(per_minute: float, burst: int) -> None:
+    """N/6, at least 1."""
     assert Rate.of(per_minute).burst == burst
     assert Rate.of(per_minute, 7).burst == 7
 
 
-def test_a_burst_passes_at_once_and_the_next_waits_for_its_turn() -> None:
+def test_burst_passes_at_once_and_the_next_waits() -> None:
     """60 a minute with a burst of 3: three at once, then one a second."""
     rate, state = Rate.of(60, 3), FULL
     for left in (3, 2, 1):
@@ -32,8 +32,8 @@ def test_a_burst_passes_at_once_and_the_next_waits_for_its_turn() -> None:
     assert rates.reset_seconds(state, NOW) == pytest.approx(3)
 
 
-def test_more_than_a_burst_is_never_had_at_once() -> None:
-    """To wait for it would be to wait for ever."""
+def test_request_for_more_than_a_burst_is_refused() -> None:
+    """To wait for it would be to wait forever."""
     assert rates.wait(FULL, Rate.of(60, 3), NOW, 4) == math.inf
 
 
@@ -42,8 +42,8 @@ def test_more_than_a_burst_is_never_had_at_once() -> None:
     burst=st.integers(1, 50),
     gaps=st.lists(st.floats(0, 5), min_size=1, max_size=100),
 )
-def test_no_window_holds_more_than_the_rate_and_one_burst(per_minute: int, burst: int, gaps: list[float]) -> None:
-    """However the requests come, what passes in any stretch of time is at most its share and a burst."""
+def test_no_window_exceeds_the_rate_and_one_burst(per_minute: int, burst: int, gaps: list[float]) -> None:
+    """However the requests come, what passes in any period is at most its share and a burst."""
     rate, state, now = Rate.of(per_minute, burst), FULL, NOW
     passed: list[float] = []
     for gap in gaps:

@@ -8,13 +8,13 @@ TERMINAL = {Status.SUCCEEDED, Status.FAILED, Status.CANCELED, Status.ABORTED}
 
 
 @pytest.mark.parametrize("status", list(Status))
-def test_four_statuses_are_ends(status):
-    """Clients stop asking at these, and only at these."""
+def test_four_statuses_are_terminal(status):
+    """Clients stop polling at these, and only at these."""
     assert status.is_terminal == (status in TERMINAL)
 
 
 def test_statuses_rank_in_the_order_of_a_run():
-    """`processing` is news after `starting`; no end is news after another."""
+    """`processing` is newer than `starting`; no end replaces another."""
     assert Status.STARTING.rank < Status.PROCESSING.rank < Status.SUCCEEDED.rank
     assert len({status.rank for status in TERMINAL}) == 1
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.retry import MAX_ATTEMPTS, is_worth_retrying, next_look, pause
+from gateway.domain.retry import MAX_ATTEMPTS, is_worth_retrying, next_poll_seconds, pause
 from gateway.domain.upstream_response import Answer
 
 JSON = {"content-type": "application/json"}
@@ -23,13 +23,13 @@ RATES = st.floats(0, 1e6)
         (520, {"content-type": "text/html"}, True), (413, {"content-type": "text/html"}, False),
     ],
 )  # fmt: skip
-def test_what_may_be_repeated(status, headers, worth):
-    """Throttling and outages pass; what the API itself said, it would say again."""
+def test_throttling_and_outages_are_retried(status, headers, worth):
+    """The API's own refusal would be the same again."""
     assert is_worth_retrying(Answer(status, headers, b"")) is worth
 
 
 @given(ATTEMPTS, JITTER)
-def test_pauses_grow_within_bounds(attempt, jitter):
+def test_backoff_grows_within_limits(attempt, jitter):
     """No caller waits long for a retry, and no two come back together."""
     first, later = pause(attempt, None, jitter), pause(attempt + 1, None, jitter)
     assert first is not None
@@ -39,23 +39,23 @@ def test_pauses_grow_within_bounds(attempt, jitter):
 
 
 @given(ATTEMPTS, JITTER, st.integers(0, 1000))
-def test_a_short_wait_that_upstream_asks_for_is_kept_exactly(attempt, jitter, asked):
+def test_short_retry_after_is_followed_exactly(attempt, jitter, asked):
     """A longer one is passed on to the caller, who knows whether to wait."""
     answer = Answer(429, {"retry-after": str(asked)}, b"")
     assert pause(attempt, answer, jitter) == (asked if asked <= 5 else None)
 
 
 @given(st.integers(MAX_ATTEMPTS, 100), JITTER)
-def test_the_last_attempt_is_the_last(attempt, jitter):
-    """Nobody is asked for ever."""
+def test_last_attempt_is_the_last(attempt, jitter):
+    """No request is repeated forever."""
     assert pause(attempt, None, jitter) is None
     assert pause(attempt, Answer(429, {"retry-after": "0"}, b""), jitter) is None
 
 
 @given(AGES, ACTIVE, RATES)
-def test_looks_are_neither_too_dense_nor_too_rare(age, active, rate):
+def test_polling_interval_is_bounded(age, active, rate):
     """A quick run is seen at once, a long one within 10 s, and together they stay under half of the limit."""
-    gap = next_look(age, active, rate)
+    gap = next_poll_seconds(age, active, rate)
     fair = active * 60 / max(rate / 2, 1)
     assert gap >= 0.02
     assert gap >= fair
@@ -63,25 +63,25 @@ def test_looks_are_neither_too_dense_nor_too_rare(age, active, rate):
 
 
 @given(AGES, AGES, ACTIVE, ACTIVE, RATES)
-def test_the_gap_grows_with_age_and_company(one, other, few, many, rate):
+def test_polling_interval_grows_with_age_and_number_of_runs(one, other, few, many, rate):
     """The older a run and the more there are, the rarer the looks."""
-    assert next_look(min(one, other), few, rate) <= next_look(max(one, other), few, rate)
-    assert next_look(one, min(few, many), rate) <= next_look(one, max(few, many), rate)
+    assert next_poll_seconds(min(one, other), few, rate) <= next_poll_seconds(max(one, other), few, rate)
+    assert next_poll_seconds(one, min(few, many), rate) <= next_poll_seconds(one, max(few, many), rate)
 
 
 @given(st.floats(1, 120))
-def test_the_end_is_seen_within_a_tenth_of_the_duration(duration):
-    """A run of ten seconds is told of within one."""
+def test_end_is_seen_within_a_tenth_of_the_duration(duration):
+    """The end of a ten-second run is seen within one second."""
     at = 0.0
     while at < duration:
-        at += next_look(at, 1, 3000)
+        at += next_poll_seconds(at, 1, 3000)
     assert at - duration <= max(0.1 * duration, 0.05)
 
 
-def test_a_few_runs_take_few_looks():
-    """A minute's run costs some seventy looks, not thousands."""
+def test_single_run_costs_few_polls():
+    """A one-minute run costs about seventy polls, not thousands."""
     at, looks = 0.0, 0
     while at < 60:
-        at += next_look(at, 1, 3000)
+        at += next_poll_seconds(at, 1, 3000)
         looks += 1
     assert looks < 80

@@ -21,8 +21,8 @@ from gateway.domain.scopes import (
 SCOPES = st.lists(st.sampled_from(list(Scope)))
 
 
-def test_the_scopes_are_those_of_the_design():
-    """Configs and keys of today are read by the versions to come."""
+def test_scopes_are_stable():
+    """Configs and keys of today are read by later versions."""
     assert [str(scope) for scope in Scope] == [
         "read", "predict", "files", "train", "deploy", "manage", "tokens", "account", "admin",
     ]  # fmt: skip
@@ -30,24 +30,24 @@ def test_the_scopes_are_those_of_the_design():
 
 
 @given(SCOPES, SCOPES)
-def test_a_key_never_does_more_than_its_team(team, key):
+def test_key_never_exceeds_its_team(team, key):
     """A key that asks for more than its team has does not get it."""
     assert narrow(team, key) == set(team) & set(key)
 
 
-def test_a_key_without_scopes_does_what_its_team_does():
-    """Nothing said narrows nothing; an empty list leaves nothing."""
+def test_key_without_scopes_has_its_teams():
+    """No list restricts nothing; an empty list leaves nothing."""
     assert narrow(DEFAULT_SCOPES, None) == set(DEFAULT_SCOPES)
     assert narrow(DEFAULT_SCOPES, ()) == frozenset()
 
 
-def test_words_that_are_no_scopes_give_no_rights():
-    """A record from another version with a scope of its own opens nothing."""
+def test_unknown_scopes_grant_nothing():
+    """A record from another version with a new scope grants nothing."""
     assert narrow(["read", "fly"], ["fly", "read"]) == {Scope.READ}
 
 
 def test_scopes_that_the_team_lacks_are_named():
-    """The operator reads which ones to take out."""
+    """The operator learns which ones to remove."""
     assert scopes_outside(["read"], ["read", "train", "admin"]) == ["train", "admin"]
 
 
@@ -60,8 +60,8 @@ def test_patterns_are_owner_and_name(text):
 @pytest.mark.parametrize(
     "text", ["", "acme", "a*", "acme/", "/x", "a/b/c", "acme/x:" + "0" * 64, "a b/c", "acme/[ab]", "acme/x\n", "ä/b"]
 )
-def test_other_texts_are_no_patterns(text):
-    """A slip in a list is told, and does not silently match nothing."""
+def test_invalid_pattern_is_refused(text):
+    """A typing error in a list is reported and does not silently match nothing."""
     assert not is_pattern(text)
 
 
@@ -89,7 +89,7 @@ def test_other_texts_are_no_patterns(text):
         ("acme/*-dev", "acme/*", False),
     ],
 )
-def test_a_pattern_covers_what_it_cannot_be_wider_than(wider, narrower, does):
+def test_pattern_covers_only_narrower_patterns(wider, narrower, does):
     """A key for `acme/*` is refused to a team that has `acme/x*`."""
     assert covers(wider, narrower) is does
 
@@ -101,7 +101,7 @@ _NAMES = st.builds("{}/{}".format, _PLAIN_PARTS, _PLAIN_PARTS)
 
 
 @given(_PATTERNS, _PATTERNS, st.lists(_NAMES, max_size=30))
-def test_covering_never_says_yes_wrongly(wider, narrower, names):
+def test_covers_is_never_wrongly_true(wider, narrower, names):
     """No key reaches a target that its team cannot."""
     if covers(wider, narrower):
         for name in names:
@@ -109,18 +109,18 @@ def test_covering_never_says_yes_wrongly(wider, narrower, names):
 
 
 @given(_PATTERNS)
-def test_a_pattern_covers_itself(pattern):
+def test_pattern_covers_itself(pattern):
     """A key may repeat what its team has."""
     assert covers(pattern, pattern)
 
 
 @given(_PATTERNS, _NAMES)
-def test_a_pattern_covers_a_name_if_it_matches_it(pattern, name):
+def test_pattern_covers_a_name_that_it_matches(pattern, name):
     """Names are patterns without wildcards."""
     assert covers(pattern, name) == fnmatchcase(name, pattern)
 
 
-def test_patterns_that_no_pattern_of_the_team_covers_are_named():
+def test_uncovered_patterns_are_named():
     """A team without a list is not limited; an empty list covers nothing."""
     assert patterns_outside(None, ["*"]) == []
     assert patterns_outside(["acme/*", "meta/llama"], ["acme/x", "meta/*", "*"]) == ["meta/*", "*"]
@@ -142,7 +142,7 @@ def test_patterns_that_no_pattern_of_the_team_covers_are_named():
         ("chrome-extension://abcdefghijklmnop", "chrome-extension://abcdefghijklmnop"),
     ],
 )
-def test_origins_are_spelled_as_browsers_send_them(text, normal):
+def test_origins_are_normalised_as_browsers_send_them(text, normal):
     """An origin with its default port written out is the one without."""
     assert normal_origin(text) == normal
 
@@ -155,8 +155,8 @@ def test_origins_are_spelled_as_browsers_send_them(text, normal):
         "https://a.com\n", "https://[::1", "https://[zz]", "https://[1:2:3]", "https://ä.com", "**",
     ],
 )  # fmt: skip
-def test_what_is_no_origin_is_refused(text):
-    """A path, a wildcard or a slip would never match what a browser sends."""
+def test_invalid_origin_is_refused(text):
+    """A path, a wildcard or a typing error would never match what a browser sends."""
     with pytest.raises(ValueError, match="expected an origin"):
         normal_origin(text)
 

@@ -22,7 +22,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 @given(PIECES)
-def test_a_half_is_read_as_upstream_reads_it(text):
+def test_lone_surrogate_is_read_as_upstream_reads_it(text):
     """Upstream's Go takes U+FFFD for it; the rest of the text is untouched."""
     body = b'{"a":"%s"}' % text.encode()
     whole = surrogates.without_halves(body)
@@ -33,7 +33,7 @@ def test_a_half_is_read_as_upstream_reads_it(text):
 
 
 @given(PIECES, PIECES)
-def test_values_keep_their_halves_byte_for_byte(one, other):
+def test_values_keep_their_lone_surrogates_byte_for_byte(one, other):
     """A model that stops inside an emoji is shown as upstream shows it."""
     values = [b'"%s"' % one.encode(), b'[{"x":"%s"},3e-06]' % other.encode()]
     body = b'{ "a" : %s , "b":%s}' % (values[0], values[1])
@@ -44,22 +44,22 @@ def test_values_keep_their_halves_byte_for_byte(one, other):
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"1", b'{"a":}', b'{"a":"\\ud83d"', b'{"a":"\\ud83d",}', b'{"a":"\\x\\ud83d"}']
 )
-def test_what_is_no_object_is_refused(body):
-    """A half excuses nothing else."""
+def test_body_that_is_no_object_is_refused(body):
+    """A lone surrogate excuses no other error."""
     with pytest.raises(msgspec.DecodeError):
         surrogates.split(body)
 
 
-def test_a_body_that_leaves_no_stand_in_is_refused():
-    """With every escape taken there is none left to lend; nothing is shown wrongly."""
+def test_body_that_uses_every_placeholder_is_refused():
+    """With every escape in use none is left as a placeholder; nothing is shown wrongly."""
     taken = "".join(rf"\u{number:x}" for number in range(0xE000, 0xF000))
     with pytest.raises(msgspec.DecodeError):
         surrogates.split(rf'{{"a":"{taken}\ud83d"}}'.encode())
 
 
 @pytest.mark.parametrize("text", [rb"\ud83d", rb"\\", rb"\"", rb"\ud83d\ude00", rb"\u0061", b"a"])
-def test_megabytes_take_a_moment(text):
-    """The time is linear, whatever the text is made of."""
+def test_megabytes_are_read_in_linear_time(text):
+    """Whatever the text is made of."""
     body = b'{"a":"\\ud83d' + text * (3_000_000 // len(text)) + b'"}'
     fields = surrogates.split(body)
     assert bytes(fields["a"]) == body[5:-1]

@@ -32,8 +32,8 @@ PART = st.from_regex(r"[a-c.]{1,5}", fullmatch=True)
         ("black-forest-labs/flux-1.1-pro", Target(TargetKind.MODEL, "black-forest-labs/flux-1.1-pro"), None),
     ],
 )
-def test_a_version_has_three_forms(text, target, name):
-    """What `run()` of any client posts is understood."""
+def test_version_has_three_forms(text, target, name):
+    """What `run()` of any client sends is understood."""
     assert parse_version(text) == target
     assert target.name == (name or text)
 
@@ -47,13 +47,13 @@ def test_a_version_has_three_forms(text, target, name):
     ],
 )  # fmt: skip
 def test_other_forms_are_refused(text):
-    """Nothing that could climb out of a path upstream is ever a target."""
+    """Nothing that could leave a path upstream is ever a target."""
     with pytest.raises(ValueError, match="not a version id"):
         parse_version(text)
 
 
 @given(WORD, WORD, st.none() | st.just(VERSION))
-def test_a_target_reads_back_from_its_name(owner, name, version):
+def test_target_reads_back_from_its_name(owner, name, version):
     """What is stored of a run names what was asked for."""
     text = f"{owner}/{name}" + (f":{version}" if version else "")
     target = parse_version(text)
@@ -73,7 +73,7 @@ def test_any_text_is_a_target_or_refused(text):
     assert re.fullmatch(r"[A-Za-z0-9._:/-]+", target.name)
 
 
-def test_a_target_without_model_and_version_has_no_name():
+def test_target_without_model_and_version_has_no_name():
     """There is none such, but nothing breaks on it."""
     assert Target(TargetKind.VERSION, None).name == ""
 
@@ -98,13 +98,13 @@ def test_a_target_without_model_and_version_has_no_name():
         (["acme/flux.1"], "acme/flux-1", False),
     ],
 )
-def test_globs_allow_what_they_name(globs, model, allowed):
+def test_globs_match_what_they_name(globs, model, allowed):
     """`*` alone is everything; within a name it never crosses the slash."""
     assert allows(globs, model) is allowed
 
 
 @given(GLOB_PART, GLOB_PART, PART, PART)
-def test_each_half_of_a_glob_is_matched_on_its_own(glob_owner, glob_name, owner, name):
+def test_owner_and_name_are_matched_separately(glob_owner, glob_name, owner, name):
     """A glob for owners says nothing about names, and the other way round."""
 
     def matches(glob: str, text: str) -> bool:
@@ -115,26 +115,26 @@ def test_each_half_of_a_glob_is_matched_on_its_own(glob_owner, glob_name, owner,
 
 
 @given(st.lists(st.tuples(GLOB_PART, GLOB_PART).map("/".join), max_size=4), GLOB_PART, PART, PART)
-def test_a_longer_list_allows_no_less(globs, extra, owner, name):
+def test_longer_list_allows_no_less(globs, extra, owner, name):
     """Adding a line to a list takes nothing away."""
     model = f"{owner}/{name}"
     assert allows([*globs, f"{extra}/*"], model) >= allows(globs, model)
 
 
-def test_a_glob_full_of_stars_takes_no_time():
-    """A list cannot be made to stop the gateway."""
+def test_glob_of_many_stars_is_fast():
+    """A list cannot stop the gateway."""
     assert allows(["acme/" + "*a" * 50 + "b"], "acme/" + "a" * 200) is False
 
 
-def test_only_the_lone_star_needs_no_name():
-    """A bare version may run unresolved only where nothing is kept out."""
+def test_only_the_single_star_needs_no_name():
+    """A bare version may run unresolved only where nothing is excluded."""
     assert allows_everything(["acme/x", "*"])
     assert not allows_everything(["*/*"])
     assert not allows_everything([])
 
 
 def test_entries_without_wildcards_name_one_model():
-    """Those are the ones that upstream can be asked about."""
+    """Upstream can be asked about those."""
     assert exact_models(["*", "acme/*", "acme/flux", "acme/flu?", "b/c.d"]) == ["acme/flux", "b/c.d"]
     assert not is_model_name(f"acme/flux:{VERSION}")
 
@@ -147,6 +147,6 @@ def test_entries_without_wildcards_name_one_model():
         ("acme/*", "", False),
     ],
 )  # fmt: skip
-def test_a_rule_names_a_target_whose_model_is_unknown_only_if_it_names_everything(glob, model, is_named):
-    """Any narrower rule might be another model's."""
+def test_only_a_star_rule_matches_an_unknown_model(glob, model, is_named):
+    """Any narrower rule might be for another model."""
     assert is_named_by(glob, model) is is_named

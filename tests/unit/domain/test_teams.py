@@ -16,13 +16,13 @@ def caller(*models: tuple[str, ...], scopes: frozenset[Scope] = frozenset({Scope
     return Caller(team=Team(name="red", scopes=scopes), key_id="k", scopes=scopes, models=models)
 
 
-def test_a_team_may_run_everything_unless_told_otherwise():
+def test_team_without_a_list_may_run_everything():
     """A team without a list is not limited."""
     assert Team(name="red", scopes=frozenset()).models == ("*",)
 
 
 @given(st.lists(GLOBS, min_size=1, max_size=3), GLOBS, MODELS)
-def test_another_list_only_ever_narrows(lists, another, model):
+def test_further_lists_only_narrow(lists, another, model):
     """Whatever a key or a token lists, it runs nothing that its team may not."""
     before, after = caller(*lists), caller(*lists, another)
     assert after.may_run(model) <= before.may_run(model)
@@ -30,7 +30,7 @@ def test_another_list_only_ever_narrows(lists, another, model):
 
 
 @given(st.lists(GLOBS, min_size=1, max_size=3))
-def test_the_named_models_may_all_be_run(lists):
+def test_named_models_are_all_allowed(lists):
     """Upstream is asked only about what the caller may run, and about each once."""
     who = caller(*lists)
     named = who.named_models()
@@ -38,8 +38,8 @@ def test_the_named_models_may_all_be_run(lists):
     assert len(named) == len(set(named))
 
 
-def test_no_list_keeps_anything_out_only_if_all_say_so():
-    """One list of three that names models is enough to need names."""
+def test_names_are_needed_if_any_list_restricts():
+    """One list of three that names models is enough."""
     assert caller(("*",), ("a/x", "*")).may_run_anything
     assert not caller(("*",), ("a/*",)).may_run_anything
 
@@ -51,8 +51,8 @@ def test_scopes_are_the_keys():
     assert not who.may(Scope.PREDICT)
 
 
-def test_work_belongs_to_its_team_and_to_the_operator():
-    """Only a key of the whole account sees another team's work."""
+def test_predictions_are_visible_to_their_team_and_to_operators():
+    """Only a key with the account scope sees another team's predictions."""
     assert caller().owns("red")
     assert not caller().owns("blue")
     assert caller(scopes=frozenset({Scope.ACCOUNT})).owns("blue")
@@ -71,8 +71,8 @@ def test_work_belongs_to_its_team_and_to_the_operator():
         (("https://shop.example",), "", False),
     ],
 )
-def test_a_page_is_known_by_its_whole_origin(origins, origin, allowed):
-    """A name that only ends or begins alike is another page."""
+def test_page_is_matched_by_its_whole_origin(origins, origin, allowed):
+    """An origin with an equal beginning or end is another page."""
     assert origin_allowed(origins, origin) is allowed
 
 
@@ -84,8 +84,8 @@ def limited(**more) -> Caller:
     return Caller(team=team, key_id="k", scopes=frozenset(), models=(), **more)
 
 
-def test_a_request_is_counted_under_all_who_are_limited_widest_first():
-    """Team, key, token, user and address: each within the one before, and none that nothing limits."""
+def test_request_counts_for_all_limited_subjects_widest_first():
+    """Team, key, token, user and address: each within the one before, and none without a limit."""
     key = Allowance(own=SOME, per_user=FEW, per_address=FEW)
     everybody = limited(allowance=key, token_id="t", token_limits=FEW).subjects("ann", "192.0.2.1")
     assert everybody == (
@@ -101,8 +101,8 @@ def test_a_request_is_counted_under_all_who_are_limited_widest_first():
     assert caller(("*",)).subjects("ann", "192.0.2.1") == ()
 
 
-def test_a_user_of_two_teams_is_two():
-    """The same name in another team, or at another key, is somebody else."""
+def test_equal_users_of_two_teams_are_different():
+    """The same name in another team, or at another key, is someone else."""
     key = Allowance(per_user=FEW)
     ids = [
         subject.id

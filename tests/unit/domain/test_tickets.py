@@ -14,8 +14,8 @@ IDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=26, max_size=26)
 
 
 @given(SECRETS, IDS)
-def test_a_ticket_has_the_form_of_upstreams_stream_urls(secret, prediction_id):
-    """The JavaScript client tells file streams by the form of the path."""
+def test_ticket_has_the_form_of_upstreams_stream_urls(secret, prediction_id):
+    """The JavaScript client recognises file streams by the form of the path."""
     ticket = tickets.ticket(secret, prediction_id)
     assert re.fullmatch(tickets.TICKET, ticket)
     assert re.fullmatch(tickets.FILE_TICKET, tickets.FILE_PREFIX + ticket)
@@ -24,19 +24,19 @@ def test_a_ticket_has_the_form_of_upstreams_stream_urls(secret, prediction_id):
 
 @given(SECRETS, IDS, IDS)
 def test_every_prediction_has_its_own_ticket(secret, one, other):
-    """Every answer shows the same one; another prediction's opens nothing."""
+    """Every response shows the same one; another prediction's is refused."""
     assert (tickets.ticket(secret, one) == tickets.ticket(secret, other)) == (one == other)
 
 
 @given(SECRETS, SECRETS, IDS)
-def test_without_the_secret_no_ticket_can_be_made(one, other, prediction_id):
-    """Knowing an id is not enough to watch."""
+def test_ticket_cannot_be_made_without_the_secret(one, other, prediction_id):
+    """Knowing an id is not enough to read the stream."""
     assert (tickets.ticket(one, prediction_id) == tickets.ticket(other, prediction_id)) == (one == other)
 
 
 @given(SECRETS, IDS)
-def test_the_fingerprint_ignores_the_prefix_of_file_streams(secret, prediction_id):
-    """One record serves both paths, and does not hold the ticket."""
+def test_digest_ignores_the_prefix_of_file_streams(secret, prediction_id):
+    """One record serves both paths, and does not contain the ticket."""
     ticket = tickets.ticket(secret, prediction_id)
     kept = tickets.fingerprint(ticket)
     assert kept == tickets.fingerprint(tickets.FILE_PREFIX + ticket)
@@ -44,8 +44,8 @@ def test_the_fingerprint_ignores_the_prefix_of_file_streams(secret, prediction_i
     assert ticket not in kept
 
 
-def test_a_ticket_of_today_opens_its_stream_after_an_upgrade():
-    """The derivation is part of what is stored: it must not change."""
+def test_derivation_is_stable():
+    """Tickets are stored: an upgrade must not change how they are made."""
     ticket = tickets.ticket(b"0" * 32, "a" * 26)
     assert ticket == "xoyoxuql7bzuslfcuowzwigobakiq2nfsjhqdcrvhvvrlmsp6csa"
 
@@ -69,8 +69,8 @@ PAGE, OTHER = "https://app.example.com", "https://b.example"
         (("*",), None, False),
     ],
 )
-def test_a_ticket_opens_for_its_time_and_its_pages(origins, origin, is_open):
-    """Its last moment is the one before it expires; one that is bound to pages opens for no request without a page."""
+def test_ticket_is_valid_for_its_time_and_origins(origins, origin, is_open):
+    """Its last moment is the one before it expires; one that is bound to origins needs a request with one."""
     prediction = Prediction(
         id="p", run_id="r", kind=Kind.PREDICTION, team="t", key_id="k", source=Source.MISS, created_at=0.0, ticket="x",
         ticket_expires_at=100.0, ticket_origins=origins,
@@ -79,8 +79,8 @@ def test_a_ticket_opens_for_its_time_and_its_pages(origins, origin, is_open):
     assert not tickets.opens(prediction, 100.0, origin)
 
 
-def test_an_output_ticket_is_of_one_prediction_one_place_and_these_bytes():
-    """Whoever has one cannot make another, not even for the same bytes elsewhere."""
+def test_output_ticket_is_for_one_prediction_index_and_content():
+    """Knowing one does not help to make another, not even for the same bytes elsewhere."""
     text = tickets.output_ticket(b"secret", "p" * 26, 3, "a" * 64)
     assert re.fullmatch(tickets.OUTPUT_TICKET, text)
     said = tickets.read_output_ticket(text)

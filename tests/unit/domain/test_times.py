@@ -32,7 +32,7 @@ SECONDS = st.integers(0, 7_258_118_400).map(lambda at: datetime.fromtimestamp(at
     ],
 )
 def test_every_form_of_a_time_is_read(text, at):
-    """Both shapes of upstream's answers, and the filters that people type, mean the same moment."""
+    """Both forms of upstream's responses, and the filters that people type, mean the same moment."""
     assert times.parse(text) == pytest.approx(at, abs=1e-6)
 
 
@@ -44,22 +44,22 @@ def test_every_form_of_a_time_is_read(text, at):
         "1713784514", "0000-01-01", "٢٠٢٤-01-01", "2024-04-22T11:15:14.٥Z", "2024-04-22T11:15:14." + "1" * 31 + "Z",
     ],
 )  # fmt: skip
-def test_what_is_no_time_is_refused(text):
-    """A filter with a slip in it is answered with 400, not with an empty list."""
+def test_invalid_time_is_refused(text):
+    """A filter with a typing error gets a 400, not an empty list."""
     with pytest.raises(ValueError, match=r".+"):
         times.parse(text)
 
 
 @given(SECONDS, st.text("0123456789", min_size=1, max_size=30))
-def test_a_fraction_may_have_any_length(moment, fraction):
+def test_fraction_may_have_any_length(moment, fraction):
     """Three digits, six, nine: the moment is the same to the microsecond."""
     text = f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction}Z"
     assert times.parse(text) == pytest.approx(moment.timestamp() + float(f"0.{fraction}"), abs=1e-6)
 
 
 @given(SECONDS, st.integers(0, 999))
-def test_a_written_time_reads_back_to_the_millisecond(moment, milliseconds):
-    """A time that a page got from us is one it can filter by."""
+def test_written_time_reads_back_to_the_millisecond(moment, milliseconds):
+    """A time that a page got from the gateway is one it can filter by."""
     at = moment.timestamp() + milliseconds / 1000
     written = times.render(at)
     assert times.parse(written) == pytest.approx(at, abs=1e-6)
@@ -69,7 +69,7 @@ def test_a_written_time_reads_back_to_the_millisecond(moment, milliseconds):
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_time_or_refused(text):
-    """Nothing that a caller types makes the gateway stumble."""
+    """Nothing that a caller types makes the gateway fail."""
     with contextlib.suppress(ValueError):
         assert isinstance(times.parse(text), float)
 
@@ -85,21 +85,21 @@ def test_any_text_is_a_time_or_refused(text):
         ("9999-12-31T23:59:59.999999999Z", 253402300799_999999999),
     ],
 )
-def test_a_time_can_be_read_to_the_nanosecond(text, nanoseconds):
+def test_time_is_read_to_the_nanosecond(text, nanoseconds):
     """The time that a run is charged for may be the difference of two of them."""
     assert times.nanoseconds(text) == nanoseconds
 
 
 @pytest.mark.parametrize("text", ["", "now", "2024-04-22", "2024-02-30T00:00:00Z", "1713784514"])
-def test_what_is_no_time_has_no_nanoseconds(text):
-    """A date is none, either."""
+def test_invalid_time_has_no_nanoseconds(text):
+    """A date has none, either."""
     with pytest.raises(ValueError, match=r".+"):
         times.nanoseconds(text)
 
 
 @given(SECONDS, st.integers(0, 999_999_999))
 def test_nanoseconds_agree_with_the_time(at, fraction):
-    """To what a float can tell."""
+    """As far as a float can tell."""
     text = f"{at:%Y-%m-%dT%H:%M:%S}.{fraction:09}Z"
     assert times.nanoseconds(text) == int(at.timestamp()) * 10**9 + fraction
     assert times.nanoseconds(text) / 10**9 == pytest.approx(times.parse(text), abs=1e-6)

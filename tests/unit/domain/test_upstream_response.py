@@ -20,8 +20,8 @@ def test_success_is_below_300(status, ok):
     assert Answer(status, {}, b"").is_ok is ok
 
 
-def test_only_headers_about_the_answer_are_passed_on():
-    """Upstream's cookies, server and CDN stay out of the callers' sight."""
+def test_only_headers_about_the_response_are_passed_on():
+    """Upstream's cookies, server and CDN are hidden from callers."""
     headers = {
         "Content-Type": "application/json", "RateLimit-Remaining": "599", "Set-Cookie": "a=b", "Server": "cloudflare",
         "CF-Ray": "1", "Connection": "close", "Transfer-Encoding": "chunked", "Content-Length": "5", "Retry-After": "1",
@@ -33,14 +33,14 @@ def test_only_headers_about_the_answer_are_passed_on():
 @given(
     st.dictionaries(st.text(max_size=20) | st.sampled_from(sorted(PASSED_HEADERS)).map(str.title), st.text(max_size=5))
 )
-def test_nothing_else_ever_passes(headers):
+def test_no_other_header_passes(headers):
     """The list is closed."""
     assert set(passable(headers)) <= PASSED_HEADERS
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 429, 500, 502, 503, 200, 202])
 @pytest.mark.parametrize("headers", [JSON, PROBLEM, {"content-type": "Application/JSON; charset=utf-8"}])
-def test_an_answer_of_the_api_is_left_alone(status, headers):
+def test_api_response_is_unchanged(status, headers):
     """Upstream's own errors reach the caller as they are."""
     answer = Answer(status, headers, b'{"detail":"x"}')
     assert as_json(answer) is answer
@@ -52,8 +52,8 @@ def test_an_answer_of_the_api_is_left_alone(status, headers):
     [(500, 500), (502, 502), (503, 503), (504, 504), (520, 502), (522, 502), (599, 502)],
 )
 @pytest.mark.parametrize("headers", [HTML, {}, {"content-type": "text/plain"}, {"content-type": "TEXT/HTML"}])
-def test_an_edge_page_becomes_a_problem(status, shown, headers):
-    """A page of Cloudflare's is nothing that a client could show or read."""
+def test_cdn_error_page_becomes_a_problem_document(status, shown, headers):
+    """A client could neither show nor read Cloudflare's page."""
     answer = Answer(status, headers, b"<html>cloudflare</html>")
     assert answer.is_from_edge
     told = as_json(answer)
@@ -67,8 +67,8 @@ def test_an_edge_page_becomes_a_problem(status, shown, headers):
 
 
 @pytest.mark.parametrize("status", [403, 413, 429])
-def test_a_refusal_told_in_html_becomes_a_problem_too(status):
-    """An upload that is too large for the CDN is told as 413, in JSON; it is the caller's matter, not an outage."""
+def test_html_refusal_becomes_a_problem_document(status):
+    """An upload that is too large for the CDN is a 413 in JSON; it is the caller's mistake, not an outage."""
     answer = Answer(status, HTML, b"<html>413</html>")
     told = as_json(answer)
     assert (told.status, told.headers["content-type"]) == (status, "application/problem+json")
@@ -78,8 +78,8 @@ def test_a_refusal_told_in_html_becomes_a_problem_too(status):
 @pytest.mark.parametrize(
     ("status", "content_type"), [(200, "text/html"), (200, "text/plain"), (404, "text/plain"), (204, "text/plain")]
 )
-def test_pages_that_are_no_errors_are_left_alone(status, content_type):
-    """A model's readme is text, and stays it."""
+def test_successful_pages_are_unchanged(status, content_type):
+    """A model's readme is text, and stays so."""
     answer = Answer(status, {"content-type": content_type}, b"# Readme")
     assert as_json(answer) is answer
 
@@ -107,13 +107,13 @@ def test_pages_that_are_no_errors_are_left_alone(status, content_type):
         ({}, b"", None),
     ],
 )
-def test_upstream_says_when_to_come_again(headers, body, seconds):
-    """From the header, else from the body; nonsense says nothing."""
+def test_retry_after_is_read_from_header_or_body(headers, body, seconds):
+    """Nonsense counts as none."""
     assert retry_after_seconds(Answer(429, headers, body)) == seconds
 
 
 @given(st.text(max_size=20), st.binary(max_size=60))
-def test_any_answer_says_something_or_nothing(header, body):
+def test_any_response_has_a_retry_after_or_none(header, body):
     """Whatever upstream's edge sends, the gateway goes on."""
     seconds = retry_after_seconds(Answer(429, {"retry-after": header}, body))
     assert seconds is None or seconds >= 0

@@ -26,7 +26,7 @@ def at(text: str) -> float:
 def test_windows_begin_and_end_at_midnight(
     now: str, day: str, month_began: str, day_ends: str, month_ends: str
 ) -> None:
-    """A budget is whole again with the first second of the next day, or month."""
+    """A budget resets with the first second of the next day, or month."""
     number = windows.day_of(at(now))
     assert windows.text_of(number) == day
     assert windows.first_day(Window.DAY, number) == number
@@ -35,7 +35,7 @@ def test_windows_begin_and_end_at_midnight(
     assert windows.ends_at(Window.MONTH, at(now)) == at(month_ends)
 
 
-def test_the_month_before_january_is_december() -> None:
+def test_month_before_january_is_december() -> None:
     assert windows.month_before(windows.parse_day("2026-01-17")) == windows.parse_day("2025-12-01")
 
 
@@ -51,6 +51,6 @@ def test_every_moment_is_in_its_windows(now: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "2026", "2026-1-3", "20260131", "2026-02-30", "2026-01-31T00:00", "today", "٢٠٢٦-01-31"]
 )
-def test_what_is_no_day_is_refused(text: str) -> None:
+def test_invalid_day_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected a day"):
         windows.parse_day(text)

@@ -11,13 +11,13 @@ from gateway.http.prefer import parse_cancel_after, parse_prefer
     ("header", "seconds"),
     [(None, None), ("wait", 60), (" wait ", 60), ("wait=1", 1), ("wait=10", 10), ("wait=60", 60), ("wait=99", 60)],
 )
-def test_prefer_says_how_long_to_hold_a_create(header, seconds):
+def test_prefer_wait_says_how_long_to_wait(header, seconds):
     """`wait` is a minute; 61 to 99, which upstream's pattern admits, are a minute too."""
     assert parse_prefer(header) == seconds
 
 
 @given(st.integers(1, 99))
-def test_every_number_that_upstream_admits_is_taken(n):
+def test_every_number_that_upstream_admits_is_accepted(n):
     """Never held longer than asked for, nor longer than a minute."""
     assert parse_prefer(f"wait={n}") == min(n, 60)
 
@@ -26,8 +26,8 @@ def test_every_number_that_upstream_admits_is_taken(n):
     "header", ["", "wait=", "wait=0", "wait=05", "wait=100", "wait=1.5", "wait=-1", "wait 5", "Wait", "respond-async",
                "wait, respond-async", "wait=٥", "wait=10s"],
 )  # fmt: skip
-def test_what_upstream_would_not_admit_is_refused(header):
-    """A slip in the header is told, not guessed at."""
+def test_invalid_prefer_is_refused(header):
+    """A typing error in the header is reported, not guessed at."""
     with pytest.raises(ValueError, match="expected wait"):
         parse_prefer(header)
 
@@ -39,7 +39,7 @@ def test_what_upstream_would_not_admit_is_refused(header):
         ("86400", 86400), ("1440m", 86400), (" 1m ", 60), ("1h1m1s", 3661), ("0h10s", 10), ("0030", 30),
     ],
 )  # fmt: skip
-def test_cancel_after_is_whole_seconds_or_a_combination(header, seconds):
+def test_cancel_after_is_seconds_or_a_combination(header, seconds):
     """The forms of Replicate's documentation."""
     assert parse_cancel_after(header) == seconds
 
@@ -56,7 +56,7 @@ def test_other_durations_are_refused(header):
 
 
 @given(st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
-def test_a_combination_is_the_sum_of_its_parts(hours, minutes, seconds):
+def test_combination_is_the_sum_of_its_parts(hours, minutes, seconds):
     """One rule for all combinations."""
     total = hours * 3600 + minutes * 60 + seconds
     text = f"{hours}h{minutes}m{seconds}s"
@@ -68,8 +68,8 @@ def test_a_combination_is_the_sum_of_its_parts(hours, minutes, seconds):
 
 
 @given(st.text(max_size=20))
-def test_any_text_is_understood_or_refused(text):
-    """Nothing in a header makes the gateway stumble, and what is taken is within bounds."""
+def test_any_text_is_accepted_within_limits_or_refused(text):
+    """Nothing in a header makes the gateway fail."""
     for parse, low, high in ((parse_prefer, 1, 60), (parse_cancel_after, 5, 86400)):
         try:
             seconds = parse(text)

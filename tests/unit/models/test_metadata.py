@@ -6,7 +6,8 @@ import json
 import pytest
 
 from gateway.errors import UpstreamTimeout
-from gateway.models.metadata import MetadataService, Question
+from gateway.models.metadata import MetadataService, MetadataSettings, Question
+from gateway.runtime.live import LiveSettings
 from tests.support.clock import ManualClock, settle
 from tests.support.fakes import FakeUpstream, answer
 
@@ -20,11 +21,12 @@ def lookups() -> list[bool]:
 
 
 def service(upstream: FakeUpstream, clock: ManualClock, lookups: list[bool], ttl: float = 60, size: int = 100_000):
-    return MetadataService(upstream, clock, ttl_seconds=ttl, max_bytes=size, on_lookup=lookups.append)
+    settings = LiveSettings(MetadataSettings(ttl_seconds=ttl, max_bytes=size))
+    return MetadataService(upstream, clock, settings, on_lookup=lookups.append)
 
 
-async def test_a_hundred_askers_cost_one_read(upstream, clock, lookups):
-    """A page that everybody opens at once is read once."""
+async def test_hundred_concurrent_reads_are_one(upstream, clock, lookups):
+    """A page that everyone opens at once is read once."""
     gate = asyncio.Event()
 
     async def slow(_):
@@ -46,8 +48,8 @@ async def test_a_hundred_askers_cost_one_read(upstream, clock, lookups):
     assert lookups == [False] * 100 + [True]
 
 
-async def test_what_is_fresh_is_answered_from_memory_and_says_its_age(upstream, clock, lookups):
-    """After the ttl upstream is asked again."""
+async def test_fresh_entry_is_served_from_memory_with_its_age(upstream, clock, lookups):
+    """After the TTL upstream is asked again."""
     upstream.script = lambda _: answer(200, PAGE)
     metadata = service(upstream, clock, lookups)
     assert (await metadata.ask(MODELS)).age == 0
@@ -59,7 +61,7 @@ async def test_what_is_fresh_is_answered_from_memory_and_says_its_age(upstream, 
     assert len(upstream.calls) == 2
 
 
-async def test_without_a_ttl_nothing_is_kept(upstream, clock, lookups):
+async def test_zero_ttl_keeps_nothing(upstream, clock, lookups):
     """0 turns it off."""
     metadata = service(upstream, clock, lookups, ttl=0)
     for _ in range(3):
@@ -68,8 +70,8 @@ async def test_without_a_ttl_nothing_is_kept(upstream, clock, lookups):
     assert (len(upstream.calls), metadata.size, lookups) == (3, 0, [])
 
 
-async def test_what_must_be_fresh_is_read(upstream, clock, lookups):
-    """A list of deployments is never old, and does not stand in for others."""
+async def test_uncacheable_route_is_always_read(upstream, clock, lookups):
+    """A list of deployments is never old, and is not served for other requests."""
     metadata = service(upstream, clock, lookups)
     await metadata.ask(MODELS)
     assert not (await metadata.ask(MODELS, fresh=True)).is_hit
@@ -77,7 +79,7 @@ async def test_what_must_be_fresh_is_read(upstream, clock, lookups):
 
 
 @pytest.mark.parametrize("status", [404, 429, 500, 202])
-async def test_only_successes_are_kept(status, upstream, clock, lookups):
+async def test_only_successes_are_cached(status, upstream, clock, lookups):
     """A model that is pushed a moment later is found."""
     upstream.script = lambda _: answer(status)
     metadata = service(upstream, clock, lookups)
@@ -86,8 +88,8 @@ async def test_only_successes_are_kept(status, upstream, clock, lookups):
     assert (len(upstream.calls), metadata.size) == (2, 0)
 
 
-async def test_a_failure_is_everybodys_and_is_not_kept(upstream, clock, lookups):
-    """Who shared the read shares its end; the next asks anew."""
+async def test_failure_is_shared_and_not_cached(upstream, clock, lookups):
+    """Callers who share the read share its error; the next one asks again."""
 
     def away(_):
         raise UpstreamTimeout("slow")
@@ -110,7 +112,7 @@ async def test_a_failure_is_everybodys_and_is_not_kept(upstream, clock, lookups)
         Question("models.search", "QUERY", "/models", "", b"other", "text/plain"),
     ],
 )
-async def test_other_questions_have_other_answers(other, upstream, clock, lookups):
+async def test_different_requests_have_different_entries(other, upstream, clock, lookups):
     """A search is sent on with its words and their type."""
     upstream.script = lambda call: answer(
         200, json.dumps([call.path, call.query, (call.body or b"").decode()]).encode()
@@ -124,7 +126,7 @@ async def test_other_questions_have_other_answers(other, upstream, clock, lookup
     assert (call.headers or {}).get("Content-Type", "") == other.content_type
 
 
-async def test_a_page_is_shown_under_every_base(upstream, clock, lookups):
+async def test_entry_is_shown_under_every_base(upstream, clock, lookups):
     """One copy serves callers who reach the gateway in different ways."""
     upstream.script = lambda _: answer(200, PAGE)
     entry = (await service(upstream, clock, lookups).ask(MODELS)).entry
@@ -132,8 +134,8 @@ async def test_a_page_is_shown_under_every_base(upstream, clock, lookups):
         assert json.loads(entry.body(base))["next"] == f"{base}/models?cursor=c"
 
 
-async def test_memory_is_bounded_in_bytes(upstream, clock, lookups):
-    """Old answers make room; one that is larger than all room is not kept."""
+async def test_memory_is_limited_in_bytes(upstream, clock, lookups):
+    """Old entries make room; one that is larger than the limit is not kept."""
     upstream.script = lambda call: answer(200, b"x" * int(call.query))
     metadata = service(upstream, clock, lookups, size=20_000)
     for number in range(50):
@@ -144,7 +146,7 @@ async def test_memory_is_bounded_in_bytes(upstream, clock, lookups):
     assert (await metadata.ask(Question("m", "GET", "/49", "3000"))).is_hit
 
 
-async def test_long_questions_count_too(upstream, clock, lookups):
+async def test_long_requests_count_towards_the_limit(upstream, clock, lookups):
     """A search for ten megabytes of words does not fill the memory unseen."""
     metadata = service(upstream, clock, lookups, size=100_000)
     for number in range(10):
@@ -153,8 +155,8 @@ async def test_long_questions_count_too(upstream, clock, lookups):
     assert kept <= 100_000
 
 
-async def test_a_change_drops_what_was_kept(upstream, clock, lookups):
-    """Whoever changes a deployment reads it as changed."""
+async def test_change_invalidates_entries(upstream, clock, lookups):
+    """A caller who changes a deployment reads it as changed."""
     metadata = service(upstream, clock, lookups)
     await metadata.ask(MODELS)
     metadata.forget()
@@ -162,7 +164,7 @@ async def test_a_change_drops_what_was_kept(upstream, clock, lookups):
     assert not (await metadata.ask(MODELS)).is_hit
 
 
-async def test_a_read_from_before_a_change_is_not_kept_after_it(upstream, clock, lookups):
+async def test_read_begun_before_a_change_is_not_cached(upstream, clock, lookups):
     """What upstream said before the change is not shown for a minute afterwards."""
     gate = asyncio.Event()
 
@@ -181,7 +183,7 @@ async def test_a_read_from_before_a_change_is_not_kept_after_it(upstream, clock,
     assert (await metadata.ask(MODELS)).entry.answer.body == b'"new"'
 
 
-async def test_closing_abandons_what_is_under_way(upstream, clock, lookups):
+async def test_closing_abandons_reads_in_progress(upstream, clock, lookups):
     """A shutdown does not wait for upstream."""
 
     async def never(_):

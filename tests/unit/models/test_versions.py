@@ -13,14 +13,14 @@ def versions(store: FakeStore, upstream: FakeUpstream) -> VersionMap:
     return VersionMap(store, upstream)
 
 
-async def test_what_is_learned_lasts(versions, store, upstream):
-    """Another process, after a restart, knows it too."""
+async def test_learned_version_survives_a_restart(versions, store, upstream):
+    """Another process knows it too."""
     await versions.learn(VERSION, "acme/flux")
     assert await VersionMap(store, upstream).model_of(VERSION) == "acme/flux"
 
 
-async def test_it_is_written_once_and_read_from_memory(versions, store):
-    """A thousand answers of one version cost one write."""
+async def test_learned_version_is_written_once(versions, store):
+    """A thousand responses of one version cost one write."""
     for _ in range(5):
         await versions.learn(VERSION, "acme/flux")
         assert await versions.model_of(VERSION) == "acme/flux"
@@ -34,13 +34,13 @@ async def test_it_is_written_once_and_read_from_memory(versions, store):
         (VERSION, "noslash"), (VERSION, "a/b/c"), (VERSION, "a/*"),
     ],
 )  # fmt: skip
-async def test_what_is_no_version_or_no_model_teaches_nothing(version, model, versions, store):
+async def test_invalid_version_or_model_is_not_learned(version, model, versions, store):
     """`hidden` is the version of every official model."""
     await versions.learn(version, model)
     assert store.calls == []
 
 
-async def test_an_unknown_version_is_asked_about_until_it_is_found(versions, upstream, store):
+async def test_unknown_version_is_looked_up_until_found(versions, upstream, store):
     """The first model that has it is its model; the next time nothing is asked."""
     upstream.script = lambda call: answer(200 if "/b/" in call.path else 404)
     for _ in range(2):
@@ -49,8 +49,8 @@ async def test_an_unknown_version_is_asked_about_until_it_is_found(versions, ups
     assert store.versions == {VERSION: "x/b"}
 
 
-async def test_what_nobody_has_stays_unknown(versions, upstream):
-    """It is asked again the next time: it may have been pushed meanwhile."""
+async def test_version_found_nowhere_stays_unknown(versions, upstream):
+    """It is looked up again the next time: it may have been pushed meanwhile."""
     upstream.script = lambda _: answer(404)
     assert await versions.resolve(VERSION, ["x/a"]) is None
     assert await versions.resolve(VERSION, ["x/a"]) is None
@@ -58,14 +58,14 @@ async def test_what_nobody_has_stays_unknown(versions, upstream):
     assert await versions.resolve(VERSION, []) is None
 
 
-async def test_a_long_list_is_not_asked_about_without_end(versions, upstream):
-    """One create costs at most twenty questions."""
+async def test_lookup_of_a_long_list_is_limited(versions, upstream):
+    """One create costs at most twenty lookups."""
     upstream.script = lambda _: answer(404)
     assert await versions.resolve(VERSION, [f"x/m{number}" for number in range(1000)]) is None
     assert len(upstream.calls) == 20
 
 
-async def test_memory_is_bounded(store, upstream):
+async def test_memory_is_limited(store, upstream):
     """What is forgotten here is known to the store."""
     versions = VersionMap(store, upstream, max_cached=2)
     ids = [f"{number:064x}" for number in range(10)]
@@ -74,7 +74,7 @@ async def test_memory_is_bounded(store, upstream):
     assert [await versions.model_of(version) for version in ids] == ["a/b"] * 10
 
 
-async def test_a_store_that_is_away_teaches_nothing_wrong(versions, store):
+async def test_failed_write_is_repeated(versions, store):
     """What could not be written is not believed written."""
     store.trouble = AWAY
     with pytest.raises(type(AWAY)):

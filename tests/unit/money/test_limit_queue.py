@@ -14,8 +14,8 @@ from gateway.domain.records import Kind
 from gateway.domain.targets import Target, TargetKind
 from gateway.errors import BudgetExceeded, RateLimited, UpstreamUnavailable
 from gateway.money.limit_queue import MAX_WAITING, LimitQueue, QueueEntry, WaitForLimit
+from tests.support.callers import caller
 from tests.support.clock import ManualClock, settle
-from tests.support.people import caller
 
 
 class Heard:
@@ -92,34 +92,33 @@ class Callers:
     async def _ask(self, name: str, demand: ReservationRequest, patience: float, wait: float) -> None:
         with self.limit_queue.place(caller(), self.order(name, patience), demand) as place:
             while True:
-                try:
-                    self._try(name, place, demand, wait)
-                except WaitForLimit as held:
-                    await place.wait(held.refused)
-                else:
+                if (held := self._try(name, place, demand, wait)) is None:
                     return
+                await place.wait(held.refused)
 
-    def _try(self, name: str, place: QueueEntry, demand: ReservationRequest, wait: float) -> None:
-        place.check_turn()
+    def _try(self, name: str, place: QueueEntry, demand: ReservationRequest, wait: float) -> WaitForLimit | None:
+        if (behind := place.check_turn()) is not None:
+            return behind
         self.tries += 1
         for allowance in demand.allowances:
             if self.free.get(allowance.scope, 10**6) < 1:
-                raise WaitForLimit(refused(allowance.scope, wait))
+                return WaitForLimit(refused(allowance.scope, wait))
         for allowance in demand.allowances:
             self.free[allowance.scope] = self.free.get(allowance.scope, 10**6) - 1
         self.led.append(name)
+        return None
 
     def release(self, scope: str, count: int = 1) -> None:
         self.free[scope] += count
         self.limit_queue.freed("red")
 
 
-def refused(scope: str, wait: float = 1.0, sort: LimitKind = LimitKind.CONCURRENCY) -> Refused:
+def refused(scope: str, wait: float = 1.0, kind: LimitKind = LimitKind.CONCURRENCY) -> Refused:
     standing = LimitStatus(
         name="concurrent_predictions",
         of=SubjectKind(scope.partition("/")[0]),
         scope=scope,
-        sort=sort,
+        kind=kind,
         limit=1,
         used=1,
         held=0,
@@ -134,8 +133,8 @@ def callers(limit_queue: LimitQueue, clock: ManualClock) -> Callers:
     return Callers(limit_queue, clock)
 
 
-async def test_whoever_waits_longest_is_next(callers: Callers, clock: ManualClock):
-    """Ten wait for one place; each end lets the first of them in, also past those who come later."""
+async def test_longest_waiting_create_is_next(callers: Callers, clock: ManualClock):
+    """Ten wait for one place; each end admits the first of them, also before later arrivals."""
     callers.free["team/a"] = 0
     tasks = [callers.ask(f"n{n}", "team/a") for n in range(10)]
     await settle()
@@ -153,7 +152,7 @@ async def test_whoever_waits_longest_is_next(callers: Callers, clock: ManualCloc
 
 
 async def test_only_the_first_in_line_asks_the_store(callers: Callers, clock: ManualClock):
-    """A hundred who wait cost no more than one who waits."""
+    """A hundred waiting creates cost no more than one."""
     callers.free["team/a"] = 0
     tasks = [callers.ask(f"n{n}", "team/a") for n in range(100)]
     await settle()
@@ -165,8 +164,8 @@ async def test_only_the_first_in_line_asks_the_store(callers: Callers, clock: Ma
     assert callers.led == [f"n{n}" for n in range(100)]
 
 
-async def test_a_place_that_comes_free_unheard_is_found(callers: Callers, clock: ManualClock):
-    """Another process's run has ended: the first in line looks once a second."""
+async def test_place_freed_elsewhere_is_found(callers: Callers, clock: ManualClock):
+    """Another process's run has ended: the first in line checks once a second."""
     callers.free["team/a"] = 0
     task = callers.ask("n", "team/a")
     await settle()
@@ -175,8 +174,8 @@ async def test_a_place_that_comes_free_unheard_is_found(callers: Callers, clock:
     await task
 
 
-async def test_one_users_line_is_not_anothers(callers: Callers):
-    """Ann has too many under way; Bob, of the same team, does not wait behind her."""
+async def test_users_have_separate_lines(callers: Callers):
+    """Ann has too many in progress; Bob, of the same team, does not wait behind her."""
     callers.free |= {"user/ann": 0}
     waiting = callers.ask("ann", "team/a", "user/ann")
     await settle()
@@ -186,8 +185,8 @@ async def test_one_users_line_is_not_anothers(callers: Callers):
     assert callers.led == ["bob", "ann"]
 
 
-async def test_who_waits_for_two_limits_keeps_the_place_of_its_arrival(callers: Callers, clock: ManualClock):
-    """Ann's own limit is in the way, so others of the team go first; then she stands before all who came after her."""
+async def test_waiting_for_two_limits_keeps_the_arrival_order(callers: Callers, clock: ManualClock):
+    """Ann's own limit blocks, so others of the team go first; then she is ahead of all who came after her."""
     callers.free |= {"team/a": 0, "user/ann": 0}
     early = callers.ask("early", "team/a", "user/ann")
     await settle()
@@ -207,7 +206,7 @@ async def test_who_waits_for_two_limits_keeps_the_place_of_its_arrival(callers: 
     assert callers.led == ["late0", "early", "late1", "late2"]
 
 
-async def test_patience_has_an_end_and_the_answer_names_the_limit(callers: Callers, clock: ManualClock, heard: Heard):
+async def test_maximum_wait_ends_with_the_limits_name(callers: Callers, clock: ManualClock, heard: Heard):
     callers.free["team/a"] = 0
     first, behind = callers.ask("n", "team/a", patience=5), callers.ask("m", "team/a", patience=7)
     await clock.advance(5)
@@ -224,13 +223,13 @@ async def test_patience_has_an_end_and_the_answer_names_the_limit(callers: Calle
     assert callers.limit_queue.waiting == 0
 
 
-async def test_without_patience_nobody_waits(callers: Callers):
+async def test_without_a_maximum_wait_nothing_is_held(callers: Callers):
     callers.free["team/a"] = 0
     with pytest.raises(RateLimited):
         await callers.ask("n", "team/a", patience=0)
 
 
-async def test_who_hangs_up_makes_room(callers: Callers, clock: ManualClock):
+async def test_disconnected_caller_leaves_the_line(callers: Callers, clock: ManualClock):
     """The first in line has left: it does not take the place that comes free."""
     callers.free["team/a"] = 0
     gone, next_ = callers.ask("gone", "team/a"), callers.ask("next", "team/a")
@@ -244,7 +243,7 @@ async def test_who_hangs_up_makes_room(callers: Callers, clock: ManualClock):
     assert callers.led == ["next"]
 
 
-async def test_a_create_that_is_cancelled_leaves_its_line(callers: Callers):
+async def test_cancelled_create_leaves_the_line(callers: Callers):
     callers.free["team/a"] = 0
     gone, next_ = callers.ask("gone", "team/a"), callers.ask("next", "team/a")
     await settle()
@@ -255,8 +254,8 @@ async def test_a_create_that_is_cancelled_leaves_its_line(callers: Callers):
     assert callers.limit_queue.waiting == 0
 
 
-async def test_so_many_wait_and_no_more(callers: Callers):
-    """Each who waits is a connection: beyond the bound the answer is at once."""
+async def test_line_has_a_maximum_length(callers: Callers):
+    """Each waiting create is a connection: beyond the limit the response is immediate."""
     callers.free["team/a"] = 0
     tasks = [callers.ask(f"n{n}", "team/a") for n in range(MAX_WAITING)]
     await settle()
@@ -268,7 +267,7 @@ async def test_so_many_wait_and_no_more(callers: Callers):
     assert callers.limit_queue.waiting == 0
 
 
-async def test_nobody_is_kept_waiting_by_a_shutdown(callers: Callers):
+async def test_shutdown_keeps_no_create_waiting(callers: Callers):
     callers.free["team/a"] = 0
     tasks = [callers.ask(f"n{n}", "team/a") for n in range(3)]
     await settle()
@@ -278,9 +277,9 @@ async def test_nobody_is_kept_waiting_by_a_shutdown(callers: Callers):
             await task
 
 
-async def test_a_budget_of_a_team_is_told_of_when_it_refuses(limit_queue: LimitQueue, heard: Heard):
+async def test_refusing_team_budget_is_reported(limit_queue: LimitQueue, heard: Heard):
     told: list[tuple[str, str]] = []
-    limit_queue.when_exhausted(lambda team, name: told.append((team, name)))
+    limit_queue.add_budget_exhausted_listener(lambda team, name: told.append((team, name)))
     demand = ReservationRequest(5, 5)
     assert isinstance(limit_queue.refusal(refused("team/a", 9.5, LimitKind.DOLLARS), demand, "a"), BudgetExceeded)
     limit_queue.refusal(refused("user/a", 9.5, LimitKind.DOLLARS), demand, "a")
@@ -289,15 +288,13 @@ async def test_a_budget_of_a_team_is_told_of_when_it_refuses(limit_queue: LimitQ
     assert heard.refused == [("a", "dollars"), ("a", "dollars"), ("a", "rate")]
 
 
-async def test_what_would_be_held_is_not_foreseen_as_refused(
-    limit_queue: LimitQueue, meters: Meters, clock: ManualClock
-):
+async def test_estimate_of_a_held_create_is_not_refused(limit_queue: LimitQueue, meters: Meters, clock: ManualClock):
     """An estimate says `refused` only where waiting would not help in time."""
     scope = "team/a"
     demand = ReservationRequest(10, 10, (Allowance(of=SubjectKind.TEAM, scope=scope, predictions=Rate.of(6, 1)),))
-    assert await limit_queue.foresee(demand, 20.0) is None
+    assert await limit_queue.predict_refusal(demand, 20.0) is None
     meters.known[scope] = Counters(full_at=clock.now() + 10)
-    assert await limit_queue.foresee(demand, 20.0) is None
-    found = await limit_queue.foresee(demand, 5.0)
+    assert await limit_queue.predict_refusal(demand, 20.0) is None
+    found = await limit_queue.predict_refusal(demand, 5.0)
     assert found is not None
-    assert found.standing.name == "predictions_per_minute"
+    assert found.status.name == "predictions_per_minute"

@@ -15,7 +15,9 @@ from gateway.domain.teams import Team
 from gateway.errors import StoreUnavailable
 from gateway.operations.dashboard import REFRESH_SECONDS, DashboardService, Sources
 from gateway.operations.recent_errors import RecentErrors
+from gateway.runtime.live import LiveSettings
 from tests.support.clock import ManualClock
+from tests.support.live import RETENTION, teams_of
 
 LIMITS = Limits(microusd_per_month=1_000)
 TEAMS = (
@@ -79,7 +81,7 @@ def books(clock: ManualClock) -> AuditStore:
 
 @pytest.fixture
 def dashboard(books: AuditStore, clock: ManualClock) -> DashboardService:
-    recent_errors = RecentErrors([team.name for team in TEAMS], clock, max_age_seconds=3600)
+    recent_errors = RecentErrors(teams_of(*TEAMS), clock, LiveSettings(RETENTION))
     recent_errors.note("red", "create", "no")
     recent_errors.note(None, "create", "who?")
     runs = [run("late", "red", 30.0), run("early", "blue", 10.0), run("middle", "red", 20.0)]
@@ -88,12 +90,10 @@ def dashboard(books: AuditStore, clock: ManualClock) -> DashboardService:
         waiting=lambda team: {None: 5, "red": 3, "blue": 2}[team],
         streams=lambda team: {None: 9, "red": 4, "blue": 5}[team],
     )
-    return DashboardService(TEAMS, books, Counted(), recent_errors, sources, clock)  # type: ignore[arg-type]
+    return DashboardService(teams_of(*TEAMS), books, Counted(), recent_errors, sources, clock)  # type: ignore[arg-type]
 
 
-async def test_many_who_look_are_one_look_at_the_ledger(
-    dashboard: DashboardService, books: AuditStore, clock: ManualClock
-):
+async def test_many_viewers_cost_one_ledger_read(dashboard: DashboardService, books: AuditStore, clock: ManualClock):
     boards = await asyncio.gather(*(dashboard.board(None) for _ in range(50)))
     assert all(each is boards[0] for each in boards)
     assert books.asked == 3
@@ -102,7 +102,7 @@ async def test_many_who_look_are_one_look_at_the_ledger(
     assert books.asked == 6
 
 
-async def test_operators_see_all_and_the_oldest_runs_first(dashboard: DashboardService):
+async def test_operators_see_all_runs_oldest_first(dashboard: DashboardService):
     board = await dashboard.board(None)
     assert [each.prediction for each in board.runs] == ["of-early", "of-middle", "of-late"]
     assert (board.live.requests, board.live.runs, board.live.streams, board.live.waiting) == (7, 3, 9, 5)
@@ -117,7 +117,7 @@ async def test_operators_see_all_and_the_oldest_runs_first(dashboard: DashboardS
     assert board.total.microusd == 1_000
 
 
-async def test_a_team_sees_what_is_its_own(dashboard: DashboardService):
+async def test_team_sees_only_its_own(dashboard: DashboardService):
     board = await dashboard.board("blue")
     assert [each.prediction for each in board.runs] == ["of-early"]
     assert (board.live.requests, board.live.runs, board.live.streams, board.live.waiting) == (None, 1, 5, 2)
@@ -127,8 +127,8 @@ async def test_a_team_sees_what_is_its_own(dashboard: DashboardService):
     assert "'red'" not in str(board)
 
 
-async def test_a_store_that_is_away_is_asked_again(dashboard: DashboardService, books: AuditStore):
-    """A look that failed is not remembered."""
+async def test_failed_store_read_is_repeated(dashboard: DashboardService, books: AuditStore):
+    """A failure is not cached."""
     books.away = True
     with pytest.raises(StoreUnavailable):
         await dashboard.board(None)

@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.domain.records import Kind, Prediction, PredictionView, Run, RunState, Source, Status
+from gateway.domain.records import Key, Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.errors import NotFound
 from gateway.money.pricing import Pricing
 from gateway.money.rules.pricing import Price, PriceList, Rule
 from gateway.operations.explain import ExplainService
-from gateway.operations.rules.explain import Happening
+from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
+from tests.support.callers import caller, issue
 from tests.support.fakes import FakeStore
-from tests.support.people import caller, issue
+from tests.support.live import access_of, money
 
 PRICES = PriceList(rules=(Rule("acme/*", Price(per_run=Decimal("0.5"))),))
 RUN = Run(
@@ -41,37 +42,52 @@ class Predictions:
         return self.view if prediction_id == self.view.prediction.id else None
 
 
-class Courier:
-    """Knows of a delivery."""
+class Webhooks:
+    """Has one webhook that waits."""
 
-    async def events(self, view: PredictionView) -> list[Happening]:
-        return [Happening(7.0, "delivered", f"start, of {view.prediction.id}")]
+    async def deliveries_of(self, prediction_id: str) -> list[Delivery]:
+        url = "https://hooks.example/x"
+        return [
+            Delivery(
+                id="d",
+                kind=DeliveryKind.PREDICTION,
+                team="red",
+                url=url,
+                receiver=url,
+                prediction_id=prediction_id,
+                created_at=7.0,
+            )
+        ]
 
 
-def service(store: FakeStore, view: PredictionView, **config_keys: str) -> ExplainService:
-    pricing = Pricing(PRICES, None)  # type: ignore[arg-type] - nothing is counted
+def service(store: FakeStore, view: PredictionView, *config_keys: Key) -> ExplainService:
+    pricing = Pricing(money(PRICES), None)  # type: ignore[arg-type]  # nothing is counted
     predictions: Any = Predictions(view)
-    courier = Courier()
-    return ExplainService(predictions, predictions, store, store, pricing, config_keys=config_keys, sources=[courier])
+    webhooks: Any = Webhooks()
+    return ExplainService(predictions, predictions, store, store, pricing, access_of(*config_keys), webhooks)
 
 
-async def test_others_tell_their_part(store: FakeStore):
-    """Whoever delivers webhooks, or copies outputs, adds to the story of this prediction."""
+async def test_other_services_add_their_events(store: FakeStore):
+    """Webhook deliveries and output copies add to the timeline of this prediction."""
+    with_webhook = replace(PREDICTION, webhook="https://hooks.example/x")
     answer: Any = await service(store, PredictionView(PREDICTION, RUN)).explain(caller(), "p1")
-    assert [each["what"] for each in answer["timeline"]] == ["asked", "created", "delivered"]
+    assert [each["what"] for each in answer["timeline"]] == ["asked", "created"]
+    answer = await service(store, PredictionView(with_webhook, RUN)).explain(caller(), "p1")
+    assert [each["what"] for each in answer["timeline"]] == ["asked", "created", "webhook queued"]
     assert answer["price"]["basis"]["usd_per_run"] == "0.5"
     assert answer["price"]["charged_usd"] is None
 
 
-async def test_a_key_is_named_from_the_config_or_the_store_or_not_at_all(store: FakeStore):
+async def test_key_is_named_from_config_or_store_or_left_out(store: FakeStore):
     _, key = issue(id="kept", name="the server")
     await store.add_key(key)
+    of_config = replace(issue()[1], id="k", name="of the config")
     for key_id, name in (("k", "of the config"), ("kept", "the server"), ("gone", None)):
         view = PredictionView(replace(PREDICTION, key_id=key_id), RUN)
-        answer: Any = await service(store, view, k="of the config").explain(caller(), "p1")
+        answer: Any = await service(store, view, of_config).explain(caller(), "p1")
         assert answer["key"] == {"id": key_id, "name": name}
 
 
-async def test_what_is_not_the_callers_is_not_found(store: FakeStore):
+async def test_foreign_prediction_is_not_found(store: FakeStore):
     with pytest.raises(NotFound):
         await service(store, PredictionView(replace(PREDICTION, team="blue"), RUN)).explain(caller(), "p1")

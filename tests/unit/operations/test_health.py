@@ -26,16 +26,16 @@ def health(store: FakeStore, upstream: FakeUpstream, clock: ManualClock, token: 
     return Health(store, upstream, clock, lambda: token.refused)
 
 
-async def test_all_is_well(health):
-    """The balancer sends callers here."""
+async def test_healthy_gateway_is_ready(health):
+    """The load balancer sends callers here."""
     report = await health.report()
     assert (report.ready, report.checks) == (True, {"store": "ok", "upstream": "ok"})
     assert report.status == "ready"
     assert health.degraded() == {"upstream": 0, "store": 0}
 
 
-async def test_upstream_is_asked_once_a_minute(health, upstream, clock):
-    """A prober that comes every second costs upstream one call a minute, and a crowd no more."""
+async def test_upstream_is_checked_once_a_minute(health, upstream, clock):
+    """A probe every second costs upstream one request a minute, and many probes no more."""
     await asyncio.gather(*(health.report() for _ in range(50)))
     assert len(upstream.calls) == 1
     for _ in range(59):
@@ -47,8 +47,8 @@ async def test_upstream_is_asked_once_a_minute(health, upstream, clock):
     assert len(upstream.calls) == 2
 
 
-async def test_a_store_that_is_away_is_told(health, store):
-    """And told to be back at once."""
+async def test_unavailable_store_is_not_ready(health, store):
+    """And ready again at once."""
     store.trouble = AWAY
     report = await health.report()
     assert (report.ready, report.checks["store"]) == (False, AWAY.detail)
@@ -82,7 +82,7 @@ async def test_a_failure_of_some_operations_degrades_and_does_not_fail_readiness
 
 
 @pytest.mark.parametrize("trouble", [UpstreamTimeout("Slow."), UpstreamTokenRefused("Refused.")])
-async def test_an_upstream_in_trouble_is_told_and_soon_asked_again(trouble, health, upstream, clock):
+async def test_failing_upstream_is_not_ready_and_soon_checked_again(trouble, health, upstream, clock):
     """Its recovery is seen within seconds, not a minute."""
 
     def away(_):
@@ -100,13 +100,13 @@ async def test_an_upstream_in_trouble_is_told_and_soon_asked_again(trouble, heal
     assert (await health.report()).status == "ready"
 
 
-async def test_an_answer_that_is_no_success_is_told(health, upstream):
-    """The operator reads which."""
+async def test_unsuccessful_response_is_reported(health, upstream):
+    """The operator learns which."""
     upstream.script = lambda _: answer(403)
     assert (await health.report()).checks["upstream"] == "GET /account answered 403"
 
 
-async def test_a_token_that_was_refused_is_tried_at_once(health, upstream, token):
+async def test_rejected_token_is_checked_at_once(health, upstream, token):
     """Readiness does not wait for the minute to be over."""
     assert (await health.report()).status == "ready"
     token.refused = True
@@ -119,8 +119,8 @@ async def test_a_token_that_was_refused_is_tried_at_once(health, upstream, token
     assert len(upstream.calls) == 2
 
 
-async def test_a_gateway_that_shuts_down_is_not_ready(health):
-    """The balancer takes it out while open requests end."""
+async def test_gateway_in_shutdown_is_not_ready(health):
+    """The load balancer removes it while open requests end."""
     health.draining = True
     report = await health.report()
     assert (report.ready, report.checks["gateway"]) == (False, "shutting down")

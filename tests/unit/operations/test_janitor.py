@@ -9,8 +9,11 @@ import pytest
 from gateway.domain.records import RunState
 from gateway.operations.janitor import Janitor
 from gateway.outputs.rules.outputs import FETCH_SECONDS
+from gateway.runtime.live import LiveSettings
 from tests.support.clock import START, ManualClock, settle
 from tests.support.fakes import AWAY, FakeStore
+from tests.support.live import RETENTION
+from tests.support.polling import until
 from tests.support.records import ended, file, live, prediction
 
 DAY = 86_400.0
@@ -27,9 +30,7 @@ def janitor(store: FakeStore, clock: ManualClock, cleared: list[int]) -> Janitor
         store,
         store,
         clock,
-        max_cache_bytes=1_000_000,
-        retain_data_seconds=3600,
-        retain_days=30,
+        LiveSettings(RETENTION),
         on_cleared=lambda: cleared.append(1),
     )
 
@@ -43,8 +44,8 @@ def fill(store: FakeStore, *, runs: int, ended_at: float) -> None:
         store.kept[f"p{number}"] = prediction(f"p{number}", run.id, created_at=ended_at)
 
 
-async def test_data_goes_an_hour_after_the_end(janitor, store, clock, cleared):
-    """Input, output and logs are gone, as upstream's are; the record stays. Memory is told."""
+async def test_data_is_cleared_an_hour_after_the_end(janitor, store, clock, cleared):
+    """Input, output and logs are deleted, as upstream's are; the record stays. Memory is cleared too."""
     fill(store, runs=3, ended_at=START)
     store.runs["live"] = live("live")
     await clock.advance(3600)
@@ -61,8 +62,8 @@ async def test_data_goes_an_hour_after_the_end(janitor, store, clock, cleared):
     assert (len(store.kept), cleared) == (3, [1])
 
 
-async def test_what_was_just_shared_can_still_be_read(janitor, store, clock):
-    """A hit at the last moment is a prediction like any other: its output and its files stay for some minutes."""
+async def test_recently_shared_data_is_kept_a_little_longer(janitor, store, clock):
+    """A hit at the last moment can still be read, with its files, for some minutes."""
     fill(store, runs=1, ended_at=START)
     store.runs["r0"] = msgspec.structs.replace(store.runs["r0"], cache_until=START + 7200)
     await clock.advance(7201)
@@ -73,8 +74,8 @@ async def test_what_was_just_shared_can_still_be_read(janitor, store, clock):
     assert store.runs["r0"].data_removed
 
 
-async def test_records_go_after_their_days(janitor, store, clock):
-    """A month later the id is unknown; one that still runs stays."""
+async def test_records_are_deleted_after_their_days(janitor, store, clock):
+    """A month later the id is unknown; a record whose run goes on stays."""
     fill(store, runs=2, ended_at=START)
     store.runs["live"] = live("live")
     store.kept["p-live"] = prediction("p-live", "live", created_at=START)
@@ -86,15 +87,15 @@ async def test_records_go_after_their_days(janitor, store, clock):
     assert list(store.kept) == ["p-live"]
 
 
-async def test_expired_files_are_forgotten(janitor, store, clock):
-    """Upstream has dropped them too."""
+async def test_expired_files_are_deleted(janitor, store, clock):
+    """Upstream has deleted them too."""
     store.uploaded = {name: file(name, expires_at=at) for name, at in (("old", START - 1), ("new", START + 1))}
     await janitor.clean()
     assert list(store.uploaded) == ["new"]
 
 
-async def test_the_work_is_done_in_small_steps(janitor, store, clock):
-    """Each step is short, so that a request comes in between; all of it is done."""
+async def test_work_is_done_in_small_steps(janitor, store, clock):
+    """Each step is short, so that requests come in between; all of it is done."""
     fill(store, runs=120, ended_at=START - 31 * DAY)
     await janitor.clean()
     assert store.calls.count("runs_to_clear") == 4
@@ -102,8 +103,8 @@ async def test_the_work_is_done_in_small_steps(janitor, store, clock):
     assert store.kept == {}
 
 
-async def test_it_comes_every_minute_and_outlives_a_store_that_is_away(janitor, store, clock):
-    """What could not be done now is done at the next turn."""
+async def test_janitor_runs_every_minute_and_survives_a_store_failure(janitor, store, clock):
+    """What could not be done now is done in the next round."""
     store.uploaded = {"old": file("old", expires_at=START - 1)}
     store.trouble = AWAY
     task = asyncio.create_task(janitor.run())
@@ -113,11 +114,7 @@ async def test_it_comes_every_minute_and_outlives_a_store_that_is_away(janitor, 
     assert store.uploaded
     store.trouble = None
     await clock.advance(60)
-    for _ in range(100):
-        if not store.uploaded:
-            break
-        await asyncio.sleep(0.01)
-    assert not store.uploaded
+    await until(lambda: not store.uploaded)
     assert not task.done()
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -125,8 +122,8 @@ async def test_it_comes_every_minute_and_outlives_a_store_that_is_away(janitor, 
     await settle()
 
 
-async def test_one_record_that_cannot_be_cleared_does_not_stop_the_others(janitor, store, clock):
-    """A document that was damaged costs its own data only."""
+async def test_one_damaged_record_does_not_stop_the_others(janitor, store, clock):
+    """It keeps its own data only."""
     fill(store, runs=2, ended_at=START - 7200)
     store.runs["r0"] = ended("r0", at=START - 7200, document=b"")
     with contextlib.suppress(Exception):

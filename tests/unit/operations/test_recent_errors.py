@@ -4,7 +4,10 @@ from msgspec.structs import replace
 
 from gateway.domain.records import Kind, Run, RunState, Status
 from gateway.operations.recent_errors import LONGEST_DETAIL, PER_TEAM, RecentErrors
+from gateway.runtime.live import LiveSettings
 from tests.support.clock import ManualClock
+from tests.support.live import RETENTION, named_teams
+from tests.support.records import run_ended
 
 RUN = Run(
     id="run_1", kind=Kind.PREDICTION, team="red", key_id="k", target="acme/toy", path="/predictions", request=b"",
@@ -13,10 +16,10 @@ RUN = Run(
 
 
 def kept(clock: ManualClock) -> RecentErrors:
-    return RecentErrors(["red", "blue"], clock, max_age_seconds=3600)
+    return RecentErrors(named_teams("red", "blue"), clock, LiveSettings(RETENTION))
 
 
-def test_one_team_pushes_nobody_elses_out_of_sight():
+def test_one_team_does_not_displace_anothers_errors():
     """Nor does a stranger who tries keys all day."""
     recent_errors = kept(ManualClock())
     recent_errors.note("blue", "create", "no money")
@@ -30,7 +33,7 @@ def test_one_team_pushes_nobody_elses_out_of_sight():
     assert recent_errors.newest("unheard of", 10) == ()
 
 
-async def test_the_newest_come_first_and_an_hour_later_they_are_gone():
+async def test_newest_errors_come_first_and_expire_after_an_hour():
     clock = ManualClock()
     recent_errors = kept(clock)
     recent_errors.note("red", "create", "old")
@@ -45,12 +48,12 @@ async def test_the_newest_come_first_and_an_hour_later_they_are_gone():
     assert recent_errors.newest("red", 10) == ()
 
 
-async def test_a_failed_run_is_told_with_its_error():
+async def test_failed_run_is_listed_with_its_error():
     recent_errors = kept(ManualClock())
-    await recent_errors.note_end(replace(RUN, status=Status.SUCCEEDED))
-    await recent_errors.note_end(RUN)
-    await recent_errors.note_end(replace(RUN, document=b"no JSON"))
-    await recent_errors.note_end(replace(RUN, document=b'{"error":null}'))
+    recent_errors.on_run_ended(run_ended(replace(RUN, status=Status.SUCCEEDED)))
+    recent_errors.on_run_ended(run_ended(RUN))
+    recent_errors.on_run_ended(run_ended(replace(RUN, document=b"no JSON")))
+    recent_errors.on_run_ended(run_ended(replace(RUN, document=b'{"error":null}')))
     found = recent_errors.newest("red", 10)
     assert sorted(each.detail for each in found) == ["CUDA", "Replicate gave no reason.", "Replicate gave no reason."]
     assert {(each.what, each.prediction) for each in found} == {("failed", "p1")}

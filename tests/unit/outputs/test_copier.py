@@ -15,6 +15,7 @@ from gateway.outputs.copier import WORKERS, Copier
 from gateway.outputs.ports import Fetched, NotCopied
 from gateway.outputs.rules.outputs import LINKS_DIE_SECONDS, Persist
 from tests.support.clock import START, ManualClock, settle
+from tests.support.records import run_ended
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -83,10 +84,12 @@ class World:
         self.asked: list[float] = []
         self.reasons: list[str] = []
         self.stored = 0
+        self.defects: list[str] = []
+        """Addresses at which telling files from other links crashes, once each."""
         objects = Objects()
         self.copier = Copier(
             self.records, objects, self, objects, self.clock, self,  # type: ignore[arg-type]
-            persist=Persist.SHARED, max_bytes=100, is_output=lambda url: True,
+            persist=Persist.SHARED, max_bytes=100, is_output=self.is_output,
             keep_until=lambda run, _, ended_at: ended_at + 9999, on_kept=lambda _: None,
         )  # fmt: skip
 
@@ -100,6 +103,12 @@ class World:
 
         yield Fetched("image/png", None, chunks())
 
+    def is_output(self, url: str) -> bool:
+        if url in self.defects:
+            self.defects.remove(url)
+            raise RuntimeError("a defect")
+        return True
+
     def output_stored(self, size: int) -> None:
         self.stored += 1
 
@@ -109,7 +118,7 @@ class World:
     async def end(self, *runs: Run) -> None:
         for each in runs:
             self.records.runs[each.id] = each
-            await self.copier.note_end(each)
+            self.copier.on_run_ended(run_ended(each))
         await settle()
 
     @asynccontextmanager
@@ -130,7 +139,7 @@ async def fail(_: str) -> bytes:
     raise NotCopied("unreachable", "It is away.")
 
 
-async def test_a_few_runs_are_copied_at_a_time():
+async def test_copies_are_limited_to_a_few_runs_at_a_time():
     """A burst of ends does not become a burst of downloads."""
     gate = asyncio.Event()
 
@@ -150,7 +159,7 @@ async def test_a_few_runs_are_copied_at_a_time():
     assert world.records.runs["run3"].cache_until == START + 9999
 
 
-async def test_a_failure_is_tried_again_ever_more_rarely_until_the_link_has_died():
+async def test_failed_copy_is_retried_until_the_link_expires():
     world = World(fail)
     async with world.working():
         await world.end(run())
@@ -164,7 +173,7 @@ async def test_a_failure_is_tried_again_ever_more_rarely_until_the_link_has_died
     assert (world.reasons[-1], world.copier.pending) == ("expired", 0)
 
 
-async def test_what_no_try_would_bring_is_not_tried_again():
+async def test_permanent_failure_is_not_retried():
     async def large(_: str) -> bytes:
         return b"x" * 101
 
@@ -175,8 +184,8 @@ async def test_what_no_try_would_bring_is_not_tried_again():
     assert (len(world.asked), world.reasons, world.copier.pending) == (1, ["too_large"], 0)
 
 
-async def test_a_store_that_is_away_is_asked_again():
-    """The bytes are there, their record is not: it comes with the next try."""
+async def test_unavailable_store_is_retried():
+    """The bytes are there, their record is not: it comes with the next attempt."""
     world = World(answer)
     async with world.working():
         world.records.trouble = StoreUnavailable("away")
@@ -188,8 +197,8 @@ async def test_a_store_that_is_away_is_asked_again():
     assert world.copier.pending == 0
 
 
-async def test_runs_beyond_the_bound_are_found_when_there_is_room(monkeypatch: pytest.MonkeyPatch):
-    """Nothing is lost for having ended in a crowd."""
+async def test_runs_beyond_the_queue_are_found_later(monkeypatch: pytest.MonkeyPatch):
+    """No copy is lost because its run ended in a burst."""
     monkeypatch.setattr(copier, "MAX_PENDING", 6)
     world = World(answer)
     await world.end(*(run(number) for number in range(30)))
@@ -201,7 +210,8 @@ async def test_runs_beyond_the_bound_are_found_when_there_is_room(monkeypatch: p
     assert all(each.copies for each in world.records.runs.values())
 
 
-async def test_a_start_finds_what_ended_within_the_hour_even_if_the_store_is_slow_to_answer():
+async def test_start_finds_runs_of_the_last_hour():
+    """Even if the store is slow to respond."""
     world = World(answer)
     world.records.runs = {
         "run1": run(1, ended_at=START - 3000), "run2": run(2, ended_at=START - 3700), "run3": run(3, fingerprint=None)
@@ -214,8 +224,8 @@ async def test_a_start_finds_what_ended_within_the_hour_even_if_the_store_is_slo
     assert [bool(each.copies) for each in world.records.runs.values()] == [True, False, False]
 
 
-async def test_a_run_whose_identity_is_not_settled_is_looked_at_again():
-    """Its copy is there before it is known who may share it; its longer life comes after."""
+async def test_run_with_an_unsettled_identity_is_checked_again():
+    """Its copy is made before it is known who may share it; its longer lifetime comes after."""
     world = World(answer)
     async with world.working():
         await world.end(run(fingerprint=None, provisional="P", cache_until=None))
@@ -228,11 +238,48 @@ async def test_a_run_whose_identity_is_not_settled_is_looked_at_again():
     assert len(world.asked) == 1
 
 
-async def test_data_that_has_been_removed_is_not_copied():
+async def test_cleared_data_is_not_copied():
     world = World(answer)
     await world.end(run(), run(2, data_removed=True), run(3, document=b'{"output":"text"}'), run(4, document=b"?"))
-    await world.copier.note_end(run(5, ended_at=None))
+    world.copier.on_run_ended(run_ended(run(5, ended_at=None)))
     world.records.runs["run1"] = replace(run(), data_removed=True)
     async with world.working():
         pass
     assert (world.asked, world.copier.pending) == ([], 0)
+
+
+async def test_a_run_whose_end_was_not_taken_is_found_in_the_records():
+    """The copy is owed: it is made although the end-of-run listener failed."""
+    world = World(answer)
+    world.defects = ["https://x.example/1.png"]
+    async with world.working():
+        with pytest.raises(RuntimeError):
+            await world.end(run())
+        await world.clock.advance(1)
+    assert world.records.runs["run1"].copies
+    assert world.stored == 1
+
+
+async def test_a_run_that_cannot_be_queued_keeps_no_other_from_being_copied(caplog: pytest.LogCaptureFixture):
+    """A defect that one document shows is logged and counted, and the copier works on."""
+    world = World(answer)
+    world.records.runs = {"run1": run(1), "run2": run(2)}
+    world.defects = ["https://x.example/1.png"]
+    async with world.working():
+        await world.clock.advance(1)
+    assert [bool(each.copies) for each in world.records.runs.values()] == [False, True]
+    assert [each.getMessage() for each in caplog.records] == ["a run could not be queued for copying"]
+    assert world.reasons == ["store"]
+
+
+async def test_a_run_whose_copies_were_lost_is_copied_again():
+    """The output store lost an object while upstream still has the file."""
+    world = World(answer)
+    world.records.runs["run1"] = run()
+    async with world.working():
+        await world.clock.advance(1)
+        assert (world.stored, world.copier.pending) == (1, 0)
+        world.records.runs["run1"] = replace(world.records.runs["run1"], copies=())
+        world.copier.enqueue(world.records.runs["run1"])
+        await world.clock.advance(1)
+    assert world.stored == 2

@@ -8,11 +8,14 @@ import msgspec
 import pytest
 
 from gateway.domain.records import Kind, Run, RunState, Status
+from gateway.domain.run_end import RunEnded
 from gateway.errors import StoreUnavailable, UpstreamTimeout
+from gateway.predictions.events import Listener, PredictionEvents
+from gateway.predictions.ports.predictions import AdvanceOutcome
 from gateway.predictions.tracker import Tracker
 from tests.support.clock import START, ManualClock, settle
 from tests.support.fakes import AWAY, Call, FakeObserver, FakeStore, FakeUpstream, answer, free
-from tests.support.records import intent, live
+from tests.support.records import ended, intent, live
 
 
 def said(status: str, **fields: object) -> bytes:
@@ -53,18 +56,39 @@ def replicate(upstream: FakeUpstream) -> Replicate:
     return Replicate(upstream)
 
 
-@pytest.fixture
-async def tracker(
-    store: FakeStore, upstream: FakeUpstream, clock: ManualClock, observer: FakeObserver
-) -> AsyncIterator[Tracker]:
-    made = Tracker(
-        store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept, settlement_of=free
+def make_tracker(
+    store: FakeStore,
+    upstream: FakeUpstream,
+    clock: ManualClock,
+    observer: FakeObserver,
+    events: PredictionEvents | None = None,
+) -> Tracker:
+    return Tracker(
+        store,
+        upstream,
+        clock,
+        events or PredictionEvents(clock, observer),
+        observer,
+        requests_per_minute=3000,
+        keep_until=never_kept,
+        settlement_of=free,
     )
 
-    async def note(ended: Run) -> None:
-        observer.prediction_finished(ended.team, ended.status)
 
-    made.when_ended(note)
+@pytest.fixture
+def events(clock: ManualClock, observer: FakeObserver) -> PredictionEvents:
+    made = PredictionEvents(clock, observer)
+    made.add_ended_listener(
+        Listener.PREDICTIONS, lambda end: observer.prediction_finished(end.run.team, end.run.status)
+    )
+    return made
+
+
+@pytest.fixture
+async def tracker(
+    store: FakeStore, upstream: FakeUpstream, clock: ManualClock, observer: FakeObserver, events: PredictionEvents
+) -> AsyncIterator[Tracker]:
+    made = make_tracker(store, upstream, clock, observer, events)
     yield made
     await made.close()
 
@@ -78,17 +102,17 @@ def run(store: FakeStore) -> Run:
 
 async def test_a_run_is_followed_to_its_end(tracker, replicate, run, store, clock, observer):
     """The caller sees it start, produce and succeed; then upstream is left alone."""
-    watch = tracker.follow(run)
+    tracked = tracker.follow(run)
     await clock.advance(1)
     replicate.body = said("processing", output=["a"])
     await clock.advance(1)
-    assert (watch.run.status, watch.run.document) == (Status.PROCESSING, replicate.body)
+    assert (tracked.run.status, tracked.run.document) == (Status.PROCESSING, replicate.body)
     replicate.body = said("succeeded", output=["a", "b"], completed_at="2025-11-24T16:00:02Z")
     await clock.advance(1)
-    ended = store.runs[run.id]
-    assert watch.run == ended
-    assert (ended.state, ended.status, ended.document) == (RunState.ENDED, Status.SUCCEEDED, replicate.body)
-    assert ended.ended_at == pytest.approx(1764000002.0)
+    kept = store.runs[run.id]
+    assert tracked.run == kept
+    assert (kept.state, kept.status, kept.document) == (RunState.ENDED, Status.SUCCEEDED, replicate.body)
+    assert kept.ended_at == pytest.approx(1764000002.0)
     assert observer.finished == [("red", Status.SUCCEEDED)]
     assert (tracker.active, tracker.tracked(run.id)) == (0, None)
     reads = replicate.reads
@@ -98,9 +122,9 @@ async def test_a_run_is_followed_to_its_end(tracker, replicate, run, store, cloc
 
 async def test_looks_grow_rarer_and_do_not_depend_on_who_waits(tracker, replicate, run, clock):
     """A hundred callers who wait cost what one does."""
-    watch = tracker.follow(run)
-    assert tracker.follow(run) is watch
-    waiting = [asyncio.create_task(watch.wait_until(lambda r: r.status.is_terminal, 15)) for _ in range(100)]
+    tracked = tracker.follow(run)
+    assert tracker.follow(run) is tracked
+    waiting = [asyncio.create_task(tracked.wait_until(lambda r: r.status.is_terminal, 15)) for _ in range(100)]
     await clock.advance(60)
     assert 40 < replicate.reads < 80
     replicate.body = said("succeeded")
@@ -110,45 +134,45 @@ async def test_looks_grow_rarer_and_do_not_depend_on_who_waits(tracker, replicat
 
 async def test_the_end_of_a_long_run_is_seen_within_a_tenth(tracker, replicate, run, clock):
     """An hour's run is told of within ten seconds."""
-    watch = tracker.follow(run)
+    tracked = tracker.follow(run)
     await clock.advance(3600)
     replicate.body = said("failed", error="x")
     await clock.advance(10.1)
-    assert watch.run.status is Status.FAILED
+    assert tracked.run.status is Status.FAILED
 
 
 async def test_a_404_after_the_create_is_tolerated(tracker, replicate, run, clock, observer):
     """Upstream's reads lag behind its writes; the caller notices nothing."""
     replicate.trouble = 404
-    watch = tracker.follow(run)
+    tracked = tracker.follow(run)
     await clock.advance(100)
-    assert watch.run.status is Status.STARTING
+    assert tracked.run.status is Status.STARTING
     replicate.trouble, replicate.body = None, said("succeeded")
     await clock.advance(11)
-    assert watch.run.status is Status.SUCCEEDED
+    assert tracked.run.status is Status.SUCCEEDED
     assert observer.finished == [("red", Status.SUCCEEDED)]
 
 
 async def test_a_run_that_upstream_has_lost_has_failed(tracker, replicate, run, clock, observer):
     """Nobody waits for ever: after two minutes of 404 the prediction is failed and says why."""
     replicate.trouble = 404
-    watch = tracker.follow(run)
+    tracked = tracker.follow(run)
     await clock.advance(140)
-    assert watch.run.status is Status.FAILED
-    assert "no longer knows" in json.loads(watch.run.document)["error"]
+    assert tracked.run.status is Status.FAILED
+    assert "no longer knows" in json.loads(tracked.run.document)["error"]
     assert observer.finished == [("red", Status.FAILED)]
     assert tracker.active == 0
 
 
 async def test_a_status_only_moves_forward(tracker, replicate, run, clock, store):
     """An old answer of upstream's that comes late does not show a running prediction as starting."""
-    watch = tracker.follow(run)
+    tracked = tracker.follow(run)
     replicate.body = said("processing", output=["a"])
     await clock.advance(1)
     replicate.body = said("starting")
     await clock.advance(5)
-    assert watch.run.status is Status.PROCESSING
-    assert json.loads(watch.run.document)["output"] == ["a"]
+    assert tracked.run.status is Status.PROCESSING
+    assert json.loads(tracked.run.document)["output"] == ["a"]
 
 
 async def test_news_without_news_is_not_written(tracker, replicate, run, clock, store):
@@ -164,32 +188,32 @@ async def test_news_without_news_is_not_written(tracker, replicate, run, clock, 
 async def test_an_upstream_in_trouble_ends_nothing(trouble, tracker, replicate, run, clock):
     """An outage of ten minutes is no failure of the run."""
     replicate.trouble = trouble
-    watch = tracker.follow(run)
+    tracked = tracker.follow(run)
     await clock.advance(600)
-    assert watch.run.status is Status.STARTING
+    assert tracked.run.status is Status.STARTING
     replicate.trouble, replicate.body = None, said("succeeded")
     await clock.advance(11)
-    assert watch.run.status is Status.SUCCEEDED
+    assert tracked.run.status is Status.SUCCEEDED
 
 
 async def test_an_answer_that_is_no_prediction_ends_nothing(tracker, replicate, run, clock):
     """Nonsense is passed over."""
-    watch = tracker.follow(run)
+    tracked = tracker.follow(run)
     for body in (b"<html>", b"[]", b'{"id":"x","status":"dreaming"}', b""):
         replicate.body = body
         await clock.advance(20)
     replicate.body = said("succeeded", output="\\ud83d")
     await clock.advance(11)
-    assert watch.run.status is Status.SUCCEEDED
+    assert tracked.run.status is Status.SUCCEEDED
 
 
 async def test_a_store_that_is_away_delays_the_end_and_loses_nothing(tracker, replicate, run, clock, store):
     """When it is back, the end is recorded."""
-    watch = tracker.follow(run)
+    tracked = tracker.follow(run)
     store.trouble = AWAY
     replicate.body = said("succeeded")
     await clock.advance(30)
-    assert watch.run.status is Status.STARTING
+    assert tracked.run.status is Status.STARTING
     store.trouble = None
     await clock.advance(11)
     assert store.runs[run.id].state is RunState.ENDED
@@ -207,9 +231,9 @@ async def test_a_training_is_asked_for_as_a_training(tracker, replicate, store, 
 
 async def test_who_waits_is_woken_by_the_end_and_by_the_clock(tracker, replicate, run, clock):
     """Whichever is first; a wait that runs out leaves the run alone."""
-    watch = tracker.follow(run)
-    assert (await watch.wait_until(lambda r: r.status.is_terminal, 0.01)).status is Status.STARTING
-    waiting = asyncio.create_task(watch.wait_until(lambda r: r.status.is_terminal, 15))
+    tracked = tracker.follow(run)
+    assert (await tracked.wait_until(lambda r: r.status.is_terminal, 0.01)).status is Status.STARTING
+    waiting = asyncio.create_task(tracked.wait_until(lambda r: r.status.is_terminal, 15))
     await settle()
     tracker.wake(run.id)
     tracker.wake("unknown")
@@ -223,8 +247,8 @@ async def test_who_waits_is_woken_by_the_end_and_by_the_clock(tracker, replicate
 
 async def test_a_waiter_who_leaves_disturbs_nobody(tracker, replicate, run, clock):
     """A caller that hangs up cancels neither the run nor another's wait."""
-    watch = tracker.follow(run)
-    leaver, stayer = (asyncio.create_task(watch.wait_until(lambda r: r.status.is_terminal, 15)) for _ in range(2))
+    tracked = tracker.follow(run)
+    leaver, stayer = (asyncio.create_task(tracked.wait_until(lambda r: r.status.is_terminal, 15)) for _ in range(2))
     await settle()
     leaver.cancel()
     replicate.body = said("succeeded")
@@ -243,27 +267,27 @@ class TestCancel:
 
     async def test_upstream_is_asked_once(self, tracker, replicate, run, clock, store, observer):
         """However often it is said; the answer is news of the run."""
-        watch = tracker.follow(run)
+        tracked = tracker.follow(run)
         replicate.body = said("canceled")
         for _ in range(3):
             tracker.cancel_asked(asked(store, run))
         await clock.advance(0.01)
         assert replicate.cancels == 1
         await clock.advance(5)
-        assert watch.run.status is Status.CANCELED
+        assert tracked.run.status is Status.CANCELED
         assert (replicate.cancels, tracker.active) == (1, 0)
         assert [status for _, status in observer.finished] == [Status.CANCELED]
 
     async def test_one_ask_is_enough_though_the_run_goes_on(self, tracker, replicate, run, clock, store):
         """A cancel is asynchronous: the run may still succeed, and that is then the truth."""
-        watch = tracker.follow(run)
+        tracked = tracker.follow(run)
         replicate.body = said("processing")
         tracker.cancel_asked(asked(store, run))
         await clock.advance(60)
         assert replicate.cancels == 1
         replicate.body = said("succeeded", output="x")
         await clock.advance(11)
-        assert watch.run.status is Status.SUCCEEDED
+        assert tracked.run.status is Status.SUCCEEDED
 
     @pytest.mark.parametrize("failure", [500, 503, 404, 429, UpstreamTimeout("slow")])
     async def test_it_is_asked_again_until_it_is_answered(self, failure, tracker, replicate, run, clock, store):
@@ -285,13 +309,13 @@ class TestCancel:
     async def test_a_refusal_is_final(self, tracker, replicate, run, clock, store):
         """What upstream will not do it is not asked twice; the looks go on."""
         replicate.cancel = 422
-        watch = tracker.follow(run)
+        tracked = tracker.follow(run)
         tracker.cancel_asked(asked(store, run))
         await clock.advance(100)
         assert replicate.cancels == 1
         replicate.body = said("succeeded")
         await clock.advance(11)
-        assert watch.run.status is Status.SUCCEEDED
+        assert tracked.run.status is Status.SUCCEEDED
 
     async def test_the_end_ends_the_asking(self, tracker, replicate, run, clock, store):
         """A run that ended by itself is not cancelled afterwards."""
@@ -305,10 +329,11 @@ class TestCancel:
         await clock.advance(100)
         assert (replicate.cancels, tracker.active) == (tries, 0)
 
-    async def test_an_unknown_run_is_nobodys(self, tracker, run):
+    async def test_an_unknown_run_is_nobodys(self, tracker, replicate, run, clock):
         """One that ended meanwhile needs no cancel."""
         tracker.cancel_asked(msgspec.structs.replace(run, state=RunState.ENDED, status=Status.SUCCEEDED))
-        assert tracker.active == 0
+        await clock.advance(10)
+        assert (tracker.active, replicate.cancels) == (0, 0)
 
     async def test_upstream_is_not_asked_again_because_the_store_is_away(self, tracker, replicate, run, clock, store):
         """Upstream has answered: asking again tells it nothing new."""
@@ -341,9 +366,9 @@ class TestRestart:
 
     async def test_closing_lets_go_and_loses_nothing(self, tracker, replicate, run, store, clock, upstream, observer):
         """The next start finds the run where it was; who waited is woken."""
-        watch = tracker.follow(run)
+        tracked = tracker.follow(run)
         closing = asyncio.Event()
-        waiting = asyncio.create_task(watch.wait_until(lambda _: closing.is_set(), 15))
+        waiting = asyncio.create_task(tracked.wait_until(lambda _: closing.is_set(), 15))
         await clock.advance(1)
         closing.set()
         await tracker.close()
@@ -355,9 +380,7 @@ class TestRestart:
         assert store.runs[run.id].state is RunState.LIVE
 
         replicate.body = said("succeeded")
-        again = Tracker(
-            store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept, settlement_of=free
-        )
+        again = make_tracker(store, upstream, clock, observer)
         await again.resume()
         await clock.advance(11)
         assert store.runs[run.id].status is Status.SUCCEEDED
@@ -372,33 +395,31 @@ class TestRestart:
 
     async def test_an_ended_run_is_not_followed(self, tracker, replicate, clock):
         """There is nothing to learn of it."""
-        watch = tracker.follow(live(state=RunState.ENDED, status=Status.SUCCEEDED))
+        tracked = tracker.follow(live(state=RunState.ENDED, status=Status.SUCCEEDED))
         await clock.advance(10)
-        assert (watch.run.status, replicate.reads, tracker.active) == (Status.SUCCEEDED, 0, 0)
+        assert (tracked.run.status, replicate.reads, tracker.active) == (Status.SUCCEEDED, 0, 0)
 
 
 class ForgetfulStore(FakeStore):
     """Writes the end, and does not get to say so: the connection, or the time, was over first."""
 
-    async def advance(self, run_id, **news) -> Run | None:
-        changed = await super().advance(run_id, **news)
-        if changed is not None and changed.status.is_terminal:
+    async def advance(self, run_id, **news) -> AdvanceOutcome:
+        outcome = await super().advance(run_id, **news)
+        if isinstance(outcome, RunEnded):
             raise StoreUnavailable("The gateway's store did not answer in time.")
-        return changed
+        return outcome
 
 
 async def test_an_end_that_was_written_unheard_is_the_end(upstream, replicate, clock, observer):
     """Nobody waits, and upstream is not polled, for a run that the store knows to have ended."""
     store = ForgetfulStore()
     run = store.runs["run1"] = live(intended_at=START, live_at=START)
-    tracker = Tracker(
-        store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept, settlement_of=free
-    )
-    watch = tracker.follow(run)
+    tracker = make_tracker(store, upstream, clock, observer)
+    tracked = tracker.follow(run)
     replicate.body = said("succeeded")
     await clock.advance(60)
     try:
-        assert watch.run.status is Status.SUCCEEDED
+        assert tracked.run.status is Status.SUCCEEDED
         assert tracker.active == 0
     finally:
         await tracker.close()
@@ -407,35 +428,30 @@ async def test_an_end_that_was_written_unheard_is_the_end(upstream, replicate, c
 class BusyStore(FakeStore):
     """Answers when others have had their turn."""
 
-    async def advance(self, run_id, **news) -> Run | None:
-        changed = await super().advance(run_id, **news)
+    async def advance(self, run_id, **news) -> AdvanceOutcome:
+        outcome = await super().advance(run_id, **news)
         await asyncio.sleep(0)
-        return changed
+        return outcome
 
 
 async def test_an_end_that_is_seen_twice_at_once_is_one_end(upstream, clock, observer):
     """A look and a webhook bring it at the same moment: it is counted, and its money is, once."""
-    store, ended = BusyStore(), []
+    store, seen = BusyStore(), []
     run = store.runs["run1"] = live(intended_at=START, live_at=START)
-    tracker = Tracker(
-        store, upstream, clock, observer, requests_per_minute=3000, keep_until=never_kept, settlement_of=free
-    )
-
-    async def note(run: Run) -> None:
-        ended.append(run.status)
-
-    tracker.when_ended(note)
+    events = PredictionEvents(clock, observer)
+    events.add_ended_listener(Listener.PREDICTIONS, lambda each: seen.append(each.run.status))
+    tracker = make_tracker(store, upstream, clock, observer, events)
     tracker.follow(run)
     body = said("succeeded", output="x")
     await asyncio.gather(tracker.on_snapshot("run1", body), tracker.on_snapshot("run1", body))
     await tracker.close()
-    assert ended == [Status.SUCCEEDED]
+    assert seen == [Status.SUCCEEDED]
 
 
-async def test_changes_are_told_before_waiters_look(tracker, replicate, run, store, clock):
-    """Whoever follows progress hears of each change of a run that goes on, and not of its end."""
+async def test_progress_listeners_get_each_change_and_not_the_end(tracker, events, replicate, run, store, clock):
+    """A webhook for progress is sent for each change while the run goes on."""
     told: list[Run] = []
-    tracker.when_changed(told.append)
+    events.add_progressed_listener(Listener.WEBHOOKS, told.append)
     tracker.follow(run)
     await clock.advance(1)
     for body in (said("processing"), said("processing", output=["a"]), said("succeeded", output=["a"])):
@@ -461,10 +477,148 @@ async def test_messages_of_upstream_move_a_run_forward_or_do_nothing(
 ):
     """A message that is late, doubled, another run's, or nonsense takes nothing back of what is known."""
     replicate.body = known = said("processing", output=["a", "b"])
-    watch = tracker.follow(run)
+    tracked = tracker.follow(run)
     await clock.advance(1)
     await tracker.on_snapshot("run1", body)
-    assert watch.run.status == status
+    assert tracked.run.status == status
     if status == "processing":
-        assert watch.run.document == known
+        assert tracked.run.document == known
     await tracker.on_snapshot("run9", body)
+
+
+class TestDefects:
+    """What should never fail fails: the run is followed on all the same."""
+
+    async def test_a_poll_that_crashes_is_counted_and_tried_again_with_backoff(
+        self, tracker, replicate, run, clock, observer, caplog
+    ):
+        """A defect ends no follow task in silence, and does not fill the log at the pace of a young run's polls."""
+        replicate.trouble = RuntimeError("a defect")
+        tracked = tracker.follow(run)
+        await clock.advance(60)
+        assert 5 <= replicate.reads <= 8, "after 1, 2, 4, 8, 16 and 30 seconds"
+        assert observer.of("tracking_crashed") == ["poll"] * replicate.reads
+        assert {each.getMessage() for each in caplog.records} == {"following a run crashed"}
+        replicate.trouble, replicate.body = None, said("succeeded")
+        await clock.advance(31)
+        assert tracked.run.status is Status.SUCCEEDED
+        assert observer.finished == [("red", Status.SUCCEEDED)]
+
+    async def test_after_a_crash_that_passed_polls_have_their_rhythm_again(self, tracker, replicate, run, clock):
+        replicate.trouble = RuntimeError("a defect")
+        tracked = tracker.follow(run)
+        await clock.advance(1)
+        replicate.trouble = None
+        await clock.advance(5)
+        reads = replicate.reads
+        await clock.advance(2)
+        assert replicate.reads >= reads + 3
+        tracked.poll_now()
+        await settle()
+        assert replicate.reads >= reads + 4
+
+    async def test_a_store_that_crashes_delays_the_end_and_loses_nothing(
+        self, replicate, run, clock, observer, upstream, store, events
+    ):
+        """Not only its own errors are survived."""
+        tracker = make_tracker(store, upstream, clock, observer, events)
+        store.trouble = TypeError("a defect")
+        replicate.body = said("succeeded")
+        tracked = tracker.follow(run)
+        await clock.advance(10)
+        assert tracked.run.status is Status.STARTING
+        store.trouble = None
+        await clock.advance(31)
+        assert tracked.run.status is Status.SUCCEEDED
+        assert observer.finished == [("red", Status.SUCCEEDED)]
+        assert set(observer.of("tracking_crashed")) == {"poll"}
+        await tracker.close()
+
+    async def test_a_cancel_that_crashes_is_counted_and_asked_again(
+        self, tracker, replicate, run, clock, store, observer
+    ):
+        """A run that nobody wants does not go on costing because of a defect."""
+        replicate.cancel = RuntimeError("a defect")
+        tracker.follow(run)
+        tracker.cancel_asked(asked(store, run))
+        await clock.advance(3.5)
+        assert replicate.cancels == 3
+        assert observer.of("tracking_crashed") == ["cancel"] * 3
+        replicate.cancel = 200
+        await clock.advance(31)
+        assert replicate.cancels == 4
+        await clock.advance(300)
+        assert replicate.cancels == 4
+
+    async def test_a_day_of_failed_cancels_is_survived(self, tracker, replicate, run, clock, store):
+        """The pause stays at half a minute, however many have failed."""
+        replicate.cancel = 503
+        tracker.follow(run)
+        tracker.cancel_asked(asked(store, run))
+        await clock.advance(86_400)
+        tries = replicate.cancels
+        assert tries > 2000
+        await clock.advance(31)
+        assert replicate.cancels > tries
+
+
+class TestReportedEnds:
+    """Ends that another step than a poll's has recorded."""
+
+    @pytest.fixture
+    def over(self, store: FakeStore) -> Run:
+        made = ended("run7")
+        store.runs[made.id] = made
+        return made
+
+    async def test_the_listeners_hear_of_it_at_once(self, tracker, over, store, observer):
+        """A create that upstream answered with a finished run."""
+        await tracker.report_end(over)
+        assert observer.finished == [("red", Status.SUCCEEDED)]
+        assert store.calls == ["ended_run"]
+
+    @pytest.mark.parametrize("trouble", [AWAY, RuntimeError("a defect")])
+    async def test_while_the_store_is_away_they_hear_of_it_later_and_the_create_is_not_disturbed(
+        self, tracker, over, store, observer, clock, trouble
+    ):
+        store.trouble = trouble
+        await tracker.report_end(over)
+        await clock.advance(10)
+        assert observer.finished == []
+        store.trouble = None
+        await clock.advance(31)
+        assert observer.finished == [("red", Status.SUCCEEDED)]
+        await clock.advance(300)
+        assert observer.finished == [("red", Status.SUCCEEDED)]
+
+    async def test_a_run_that_is_gone_is_not_looked_for_again(self, tracker, store, observer, clock):
+        await tracker.report_end(ended("run8"))
+        await clock.advance(300)
+        assert store.calls == ["ended_run"]
+        assert observer.finished == []
+
+    async def test_closing_stops_it(self, tracker, over, store, clock):
+        store.trouble = AWAY
+        await tracker.report_end(over)
+        await tracker.close()
+        calls = len(store.calls)
+        await clock.advance(300)
+        assert len(store.calls) == calls
+
+
+async def test_an_end_that_was_written_unheard_is_reported_once_with_what_the_store_has(
+    upstream, replicate, clock, observer
+):
+    """Its settlement is the one that was recorded, not one computed again."""
+    store, reported = ForgetfulStore(), []
+    run = store.runs["run1"] = live(intended_at=START, live_at=START)
+    events = PredictionEvents(clock, observer)
+    events.add_ended_listener(Listener.ACCOUNTING, reported.append)
+    tracker = make_tracker(store, upstream, clock, observer, events)
+    tracker.follow(run)
+    replicate.body = said("succeeded")
+    await clock.advance(60)
+    await tracker.close()
+    (end,) = reported
+    assert end.settlement is store.settled["run1"]
+    assert store.calls.count("ended_run") == 1

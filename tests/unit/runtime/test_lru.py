@@ -5,8 +5,8 @@ from cachetools import LRUCache
 from gateway.runtime.lru import resize_lru
 
 
-def test_a_smaller_cache_keeps_what_it_can():
-    """Nothing is asked for again that there is room for, and the bound holds by the same measure."""
+def test_smaller_cache_keeps_what_fits():
+    """Entries that fit stay, and the limit holds by the same measure."""
     cache: LRUCache[str, str] = LRUCache(100, getsizeof=len)
     for name in "abcd":
         cache[name] = name * 20

@@ -1,116 +1,40 @@
 """One upstream stream a run, kept while it comes, whatever breaks."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
-from msgspec.structs import replace
 
-from gateway.domain.records import PredictionView, Run, RunState, Status
+from gateway.domain.records import Status
 from gateway.errors import StoreUnavailable, UpstreamUnavailable
-from gateway.predictions.tracker import Tracker
 from gateway.streams.channel import Channel
-from gateway.streams.hub import MAX_SILENCE_AFTER_END_SECONDS, StreamHub
 from gateway.streams.log_writer import PAUSE_SECONDS
 from gateway.streams.rules.event_log import EventLog
 from gateway.streams.rules.replay import frame
 from gateway.streams.rules.sse import Event
-from tests.support.clock import START, ManualClock, settle
+from tests.support.clock import ManualClock, settle
 from tests.support.fake_streams import (
     BROKEN,
     IDLE,
-    FakeEventLogs,
-    FakeStreamObserver,
-    FakeStreams,
     Listening,
     ids,
     output,
 )
-from tests.support.fakes import FakeObserver, FakeStore, FakeUpstream, answer, free
-from tests.support.records import live, prediction
+from tests.support.hub import DONE, LAST_WORDS, HubStack
 
-DONE = frame("done", "10:99", "{}")
 MIB = 1024 * 1024
-LAST_WORDS = int(MAX_SILENCE_AFTER_END_SECONDS)
 COMMENT = Event(b": still here\n\n", None, "message", True)
 
 
-class Stack:
-    """A run, what upstream says of it, and hubs one after the other."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        self.clock = clock
-        self.store = FakeStore()
-        self.logs = FakeEventLogs()
-        self.streams = FakeStreams()
-        self.observer = FakeStreamObserver()
-        self.upstream = FakeUpstream(lambda _: answer(200, self.body))
-        self.body = b'{"id":"uprun1","status":"processing"}'
-        self.run = live(
-            intended_at=START, live_at=START, status=Status.PROCESSING, stream_url="https://stream.replicate.com/1"
-        )
-        self.store.runs[self.run.id] = self.run
-
-    @property
-    def view(self) -> PredictionView:
-        return PredictionView(prediction("p1", self.run.id), self.store.runs[self.run.id])
-
-    def end(self, status: Status, **fields: object) -> None:
-        """Let the run end upstream."""
-        self.body = json.dumps(
-            {"id": "uprun1", "status": status.value, "completed_at": "2025-11-24T16:00:02Z", **fields}
-        ).encode()
-
-    def ended(self, status: Status, **fields: object) -> None:
-        """Let the run have ended while nobody looked."""
-        self.end(status, **fields)
-        self.store.runs[self.run.id] = replace(
-            self.run, state=RunState.ENDED, status=status, document=self.body, ended_at=START + 2
-        )
-
-    @asynccontextmanager
-    async def hub(
-        self, *, max_log_bytes: int = 4 * MIB, kept_log_bytes: int = 8 * MIB, is_killed: bool = False
-    ) -> AsyncIterator[StreamHub]:
-        """Open a hub, as a start of the gateway does; close it, or leave it as a kill does."""
-
-        def never_kept(run: Run, document: bytes, at: float) -> None:
-            """Nothing is kept for later requests here."""
-
-        tracker = Tracker(
-            self.store, self.upstream, self.clock, FakeObserver(),
-            requests_per_minute=3000, keep_until=never_kept, settlement_of=free,
-        )  # fmt: skip
-        if not self.store.runs[self.run.id].status.is_terminal:
-            tracker.follow(self.store.runs[self.run.id])
-        made = StreamHub(
-            self.streams, tracker, self.logs, self.clock, self.observer,
-            max_log_bytes=max_log_bytes, kept_log_bytes=kept_log_bytes,
-        )  # fmt: skip
-        keeping = asyncio.create_task(made.log_writer.run())
-        try:
-            yield made
-        finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
-            self.logs.is_away |= is_killed
-            await made.close()
-            self.logs.is_away &= not is_killed
-            await tracker.close()
-
-
 @pytest.fixture
-def stack(clock: ManualClock) -> Stack:
-    return Stack(clock)
+def stack(clock: ManualClock) -> HubStack:
+    return HubStack(clock)
 
 
 def raws(*events) -> bytes:
     return b"".join(event.raw for event in events)
 
 
-async def test_however_many_open_it_upstream_is_read_once(stack: Stack):
+async def test_many_readers_cost_one_upstream_stream(stack: HubStack):
     """A classroom is one reader to Replicate."""
     async with stack.hub() as hub:
         channels = await asyncio.gather(*(hub.open(stack.view) for _ in range(100)))
@@ -125,8 +49,8 @@ async def test_however_many_open_it_upstream_is_read_once(stack: Stack):
         assert hub.live == 0
 
 
-async def test_news_is_kept_in_batches(stack: Stack):
-    """A hundred tokens a second are two writes a second, and the first does not wait for company."""
+async def test_events_are_stored_in_batches(stack: HubStack):
+    """A hundred tokens a second are two writes a second, and the first does not wait for others."""
     async with stack.hub() as hub:
         await hub.open(stack.view)
         await stack.streams.say(output(0))
@@ -142,8 +66,8 @@ async def test_news_is_kept_in_batches(stack: Stack):
         assert EventLog.from_chunks(await stack.logs.event_parts(stack.run.id), MIB).end == 301
 
 
-async def test_a_complete_log_is_kept_in_one_part(stack: Stack):
-    """And found there after a restart, with not a question to upstream."""
+async def test_complete_log_is_stored_in_one_part(stack: HubStack):
+    """After a restart it is read without a request to upstream."""
     async with stack.hub() as hub:
         await hub.open(stack.view)
         for number in range(20):
@@ -162,8 +86,8 @@ async def test_a_complete_log_is_kept_in_one_part(stack: Stack):
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
-async def test_a_restart_goes_on_after_the_last_event_that_was_kept(stack: Stack, is_killed: bool):
-    """What a crash has lost is the last batch; upstream tells it once more, under the same ids."""
+async def test_restart_continues_after_the_last_stored_event(stack: HubStack, is_killed: bool):
+    """A crash loses the last batch; upstream sends it once more, under the same ids."""
     async with stack.hub(is_killed=is_killed) as hub:
         await hub.open(stack.view)
         await stack.streams.say(output(0), output(1))
@@ -180,8 +104,8 @@ async def test_a_restart_goes_on_after_the_last_event_that_was_kept(stack: Stack
         assert heard.heard == raws(*map(output, range(4)), DONE)
 
 
-async def test_an_upstream_that_tells_all_again_is_not_believed_twice(stack: Stack):
-    """It may not know `Last-Event-ID`, or have lost the place: no id comes twice, in whatever pieces it comes."""
+async def test_upstream_that_repeats_everything_adds_nothing(stack: HubStack):
+    """It may not know `Last-Event-ID`, or have lost the place: no id comes twice, however it is cut."""
     stack.streams.listens = False
     stack.streams.piece = 7
     async with stack.hub() as hub:
@@ -195,7 +119,7 @@ async def test_an_upstream_that_tells_all_again_is_not_believed_twice(stack: Sta
         assert len(stack.streams.asked) == 2
 
 
-async def test_ids_of_another_form_are_not_told_twice_either(stack: Stack):
+async def test_repeated_ids_of_another_form_are_dropped(stack: HubStack):
     """They cannot be compared, but they can be found."""
     events = [frame("output", name, "a") for name in ("x", "b", "y", "a")]
     stack.streams.listens = False
@@ -209,8 +133,8 @@ async def test_ids_of_another_form_are_not_told_twice_either(stack: Stack):
         assert heard.heard == raws(*events, DONE)
 
 
-async def test_events_that_share_an_id_are_all_relayed(stack: Stack):
-    """Nothing is left out of a stream that did not break: byte for byte."""
+async def test_events_with_an_equal_id_are_all_relayed(stack: HubStack):
+    """Nothing is left out of an unbroken stream: byte for byte."""
     twins = [frame("output", "10:1", data) for data in "ab"]
     async with stack.hub() as hub:
         heard = Listening(await hub.open(stack.view))
@@ -219,7 +143,7 @@ async def test_events_that_share_an_id_are_all_relayed(stack: Stack):
         assert heard.heard == raws(output(0), *twins, DONE)
 
 
-async def test_a_stream_that_was_cut_at_its_end_is_taken_up_after_a_restart(stack: Stack):
+async def test_stream_cut_at_its_end_is_resumed_after_a_restart(stack: HubStack):
     """The gateway was down when the run ended: upstream still has its stream, with the ids that readers know."""
     async with stack.hub() as hub:
         await hub.open(stack.view)
@@ -234,7 +158,7 @@ async def test_a_stream_that_was_cut_at_its_end_is_taken_up_after_a_restart(stac
         assert heard.heard == raws(*map(output, range(3)), DONE)
 
 
-async def test_what_upstream_no_longer_tells_stands_in_the_result(stack: Stack):
+async def test_lost_rest_of_a_stream_comes_from_the_result(stack: HubStack):
     """Each piece once, ids that go on, `done`; and the same after the next restart."""
     async with stack.hub() as hub:
         await hub.open(stack.view)
@@ -257,8 +181,8 @@ async def test_what_upstream_no_longer_tells_stands_in_the_result(stack: Stack):
         assert (await hub.open(stack.view)).log.read(0, MIB)[0] == heard.heard
 
 
-async def test_failures_have_an_end_and_the_result_tells_the_rest(stack: Stack):
-    """A stream host that is down for good costs five tries; readers hear the result when it is there."""
+async def test_failing_stream_host_costs_five_attempts(stack: HubStack):
+    """Readers get the rest from the result when it is there."""
     stack.streams.refusals = [UpstreamUnavailable("down")] * 99
     async with stack.hub() as hub:
         heard = Listening(await hub.open(stack.view))
@@ -271,8 +195,8 @@ async def test_failures_have_an_end_and_the_result_tells_the_rest(stack: Stack):
         assert heard.is_over
 
 
-async def test_a_silent_model_is_waited_for(stack: Stack):
-    """Upstream hangs up every half minute while a model boots; that is no failure, however often."""
+async def test_silent_model_is_waited_for(stack: HubStack):
+    """Upstream closes every half minute while a model boots; that is no failure, however often."""
     async with stack.hub() as hub:
         heard = Listening(await hub.open(stack.view))
         for _ in range(20):
@@ -286,8 +210,8 @@ async def test_a_silent_model_is_waited_for(stack: Stack):
         assert stack.observer.breaks == []
 
 
-async def test_what_came_before_an_endless_event_is_not_lost(stack: Stack):
-    """The whole events of the chunk are told; what is beyond the bound comes with the result."""
+async def test_events_before_an_endless_one_are_not_lost(stack: HubStack):
+    """The complete events of the chunk are relayed; what is beyond the limit comes with the result."""
     long = frame("output", "10:2", "x" * 70_000)
     async with stack.hub(max_log_bytes=64 * 1024) as hub:
         heard = Listening(await hub.open(stack.view))
@@ -302,7 +226,7 @@ async def test_what_came_before_an_endless_event_is_not_lost(stack: Stack):
         assert heard.heard.count(b"data: two") == 1
 
 
-async def test_an_error_is_said_once(stack: Stack):
+async def test_error_is_sent_once(stack: HubStack):
     """The stream broke between `error` and `done`."""
     async with stack.hub() as hub:
         heard = Listening(await hub.open(stack.view))
@@ -315,8 +239,8 @@ async def test_an_error_is_said_once(stack: Stack):
         assert heard.heard.endswith(b'data: {"reason":"error"}\n\n')
 
 
-async def test_readers_hear_on_while_the_store_is_away(stack: Stack):
-    """What could not be kept is kept when it is back."""
+async def test_readers_continue_while_the_store_is_down(stack: HubStack):
+    """What could not be stored is stored when it is back."""
     async with stack.hub() as hub:
         heard = Listening(await hub.open(stack.view))
         stack.logs.is_away = True
@@ -331,8 +255,8 @@ async def test_readers_hear_on_while_the_store_is_away(stack: Stack):
         assert EventLog.from_chunks(await stack.logs.event_parts(stack.run.id), MIB).end == 10
 
 
-async def test_a_stream_whose_beginning_cannot_be_found_is_not_begun(stack: Stack):
-    """Everybody who asked is told so; the next to ask tries again."""
+async def test_stream_with_an_unreadable_beginning_is_not_begun(stack: HubStack):
+    """Every reader is told so; the next one tries again."""
     stack.logs.is_away = True
     async with stack.hub() as hub:
         asked = await asyncio.gather(*(hub.open(stack.view) for _ in range(3)), return_exceptions=True)
@@ -343,7 +267,7 @@ async def test_a_stream_whose_beginning_cannot_be_found_is_not_begun(stack: Stac
         assert stack.streams.asked in ([], [None])
 
 
-async def test_a_kept_log_that_is_damaged_is_read_anew(stack: Stack, caplog: pytest.LogCaptureFixture):
+async def test_damaged_stored_log_is_read_again(stack: HubStack, caplog: pytest.LogCaptureFixture):
     """Upstream has it all; the damage is logged and replaced."""
     stack.logs.parts[stack.run.id] = {0: b"\x01damaged"}
     await stack.streams.say(output(0), DONE)
@@ -354,8 +278,8 @@ async def test_a_kept_log_that_is_damaged_is_read_anew(stack: Stack, caplog: pyt
     assert "stored event log is corrupt" in caplog.text
 
 
-async def test_a_burst_beyond_the_bound_reaches_those_who_are_up_to_date(stack: Stack):
-    """A chunk may hold more than the log: it is passed on before it is dropped."""
+async def test_burst_beyond_the_limit_reaches_current_readers(stack: HubStack):
+    """A chunk may hold more than the log: it is relayed before it is dropped."""
     burst = [output(number, "x" * 500) for number in range(100)]
     channel = Channel("run1", EventLog(2000))
     heard = Listening(channel)
@@ -365,8 +289,8 @@ async def test_a_burst_beyond_the_bound_reaches_those_who_are_up_to_date(stack: 
     assert channel.log.size <= 2000
 
 
-async def test_a_long_log_is_bounded_in_the_store_too(stack: Stack):
-    """However long a model talks."""
+async def test_stored_log_is_limited(stack: HubStack):
+    """However long a model writes."""
     async with stack.hub(max_log_bytes=2000) as hub:
         await hub.open(stack.view)
         for number in range(400):
@@ -377,8 +301,8 @@ async def test_a_long_log_is_bounded_in_the_store_too(stack: Stack):
         assert log.size < 2000 + 10 * 100
 
 
-async def test_a_stream_that_goes_silent_at_its_runs_end_is_ended_from_the_result(stack: Stack):
-    """Upstream said nothing after the last token, and does not hang up: the reader is not left waiting for `done`."""
+async def test_silent_stream_at_its_runs_end_is_completed_from_the_result(stack: HubStack):
+    """Upstream sent nothing after the last token and does not close: the reader is not left waiting for `done`."""
     async with stack.hub() as hub:
         heard = Listening(await hub.open(stack.view))
         await stack.streams.say(output(0, "one"))
@@ -395,8 +319,8 @@ async def test_a_stream_that_goes_silent_at_its_runs_end_is_ended_from_the_resul
         assert hub.live == 0
 
 
-async def test_a_stream_that_goes_on_after_its_runs_end_is_heard_out(stack: Stack):
-    """The looks were quicker than the stream: as long as it tells something new, it is the better source."""
+async def test_stream_that_continues_after_its_runs_end_is_read_on(stack: HubStack):
+    """The polls were quicker than the stream: as long as it sends something new, it is the better source."""
     async with stack.hub() as hub:
         heard = Listening(await hub.open(stack.view))
         stack.end(Status.SUCCEEDED, output=["x"] * 12)
@@ -410,10 +334,8 @@ async def test_a_stream_that_goes_on_after_its_runs_end_is_heard_out(stack: Stac
         assert stack.observer.breaks == []
 
 
-async def test_a_defect_ends_the_stream_and_does_not_leave_its_readers_waiting(
-    stack: Stack, caplog: pytest.LogCaptureFixture
-):
-    """Whatever we have overlooked: readers are told that the rest is not to be had here, and nobody waits for ever."""
+async def test_unexpected_error_ends_the_stream(stack: HubStack, caplog: pytest.LogCaptureFixture):
+    """Readers learn that the rest is not available, and none waits forever."""
     async with stack.hub() as hub:
         heard = Listening(await hub.open(stack.view))
         await stack.streams.say(output(0))
@@ -428,7 +350,7 @@ async def test_a_defect_ends_the_stream_and_does_not_leave_its_readers_waiting(
         assert again.log.read(0, MIB)[0] == output(0).raw, "it is read anew, from upstream"
 
 
-async def test_an_upstream_that_hangs_up_at_once_again_and_again_is_not_hammered(stack: Stack):
+async def test_upstream_that_closes_repeatedly_is_not_hammered(stack: HubStack):
     """`:408:` comes after half a minute of silence; one that comes at once is a failure like any other."""
     async with stack.hub() as hub:
         heard = Listening(await hub.open(stack.view))
@@ -442,8 +364,8 @@ async def test_an_upstream_that_hangs_up_at_once_again_and_again_is_not_hammered
         assert b"data: late\n" in heard.heard
 
 
-async def test_a_stream_that_the_store_has_not_yet_is_not_forgotten(stack: Stack):
-    """There is no room for it in memory, and its last batch is still to be kept: who asks now is told the same."""
+async def test_unstored_stream_is_not_forgotten(stack: HubStack):
+    """There is no room for it in memory, and its last batch is still to be stored: a reader now gets the same."""
     async with stack.hub(kept_log_bytes=1024) as hub:
         heard = Listening(await hub.open(stack.view))
         stack.logs.is_away = True

@@ -116,7 +116,7 @@ def data_of(body: bytes) -> list[str]:
     return [event.data() for event in EventSplitter(2_000_000).feed(body) if event.has_data()]
 
 
-async def test_it_reads_plain_streams(server: Server):
+async def test_plain_streams_are_read(server: Server):
     """What the gateway's tests and tools use it for: names, ids, data of several lines, comments, CR LF."""
     server.answers = [
         Answer(
@@ -130,36 +130,36 @@ async def test_it_reads_plain_streams(server: Server):
     ]
 
 
-async def test_it_comes_back_with_the_last_event_id(server: Server, waits: list[float]):
+async def test_it_reconnects_with_last_event_id(server: Server, waits: list[float]):
     """As a browser would, after a clean end."""
     server.answers = [Answer(b"id: 1:0\ndata: a\n\n"), Answer(b"id: 1:1\ndata: b\n\n", is_held=True)]
     assert [event.data for event in await read(server, 2)] == ["a", "b"]
     assert [request.headers.get("Last-Event-ID") for request in server.requests] == [None, "1:0"]
 
 
-async def test_limit_1_it_eats_the_leading_space_of_a_token(server: Server):
-    """` world` becomes `world`, and a text loses its blanks."""
+async def test_limit_1_strips_the_leading_space_of_a_token(server: Server):
+    """` world` becomes `world`, and a text loses its spaces."""
     body = b"event: output\nid: 1:0\ndata:  world\n\n"
     assert (await read_one(server, body)).data == "world", MENDED
     assert data_of(body) == [" world"]
 
 
-async def test_limit_2_it_eats_line_breaks_at_the_end_of_a_token(server: Server):
+async def test_limit_2_strips_line_breaks_at_the_end_of_a_token(server: Server):
     """Paragraphs run into each other."""
     body = b"data: a\ndata:\n\n"
     assert (await read_one(server, body)).data == "a", MENDED
     assert data_of(body) == ["a\n"]
 
 
-async def test_limit_3_it_fails_on_long_lines(server: Server):
-    """A picture as a data URI ends the stream, unless a session with a larger buffer is brought along."""
+async def test_limit_3_fails_on_long_lines(server: Server):
+    """A picture as a data URI ends the stream, unless the caller passes a session with a larger buffer."""
     body = b"data: " + b"A" * 600_000 + b"\n\n"
     with still_raises(LineTooLong):
         await read_one(server, body)
     assert data_of(body) == ["A" * 600_000]
 
 
-async def test_limit_4_it_waits_for_ever_where_lines_end_with_cr(server: Server):
+async def test_limit_4_waits_forever_where_lines_end_with_cr(server: Server):
     """The standard has three line ends."""
     body = b"data: a\r\rdata: b\r\r"
     with still_raises(TimeoutError):
@@ -168,29 +168,29 @@ async def test_limit_4_it_waits_for_ever_where_lines_end_with_cr(server: Server)
     assert data_of(body) == ["a", "b"]
 
 
-async def test_limit_5_it_loses_the_first_field_to_a_byte_order_mark(server: Server):
+async def test_limit_5_loses_the_first_field_to_a_byte_order_mark(server: Server):
     """The standard drops the mark."""
     body = b"\xef\xbb\xbfdata: a\n\ndata: b\n\n"
     assert (await read_one(server, body)).data == "b", MENDED
     assert data_of(body) == ["a", "b"]
 
 
-async def test_limit_6_it_breaks_off_at_an_invalid_byte(server: Server):
-    """A reader is meant to see U+FFFD and go on."""
+async def test_limit_6_fails_at_an_invalid_byte(server: Server):
+    """The standard's reader sees U+FFFD and goes on."""
     body = b"data: a\xff\n\n"
     with still_raises(UnicodeDecodeError):
         await read_one(server, body)
     assert data_of(body) == ["a\ufffd"]
 
 
-async def test_limit_7_it_takes_an_id_with_nul(server: Server):
+async def test_limit_7_accepts_an_id_with_nul(server: Server):
     """It cannot be sent back in a header; the standard ignores such an id."""
     body = b"id: 2\x003\ndata: a\n\n"
     assert (await read_one(server, body)).last_event_id == "2\x003", MENDED
     assert EventSplitter(100).feed(body)[0].id is None
 
 
-async def test_limit_8_half_an_event_is_glued_to_the_next_connection(server: Server, waits: list[float]):
+async def test_limit_8_joins_a_partial_event_to_the_next_connection(server: Server, waits: list[float]):
     """The text gets a piece twice, under another name and id."""
     server.answers = [Answer(b"event: logs\nid: 1:1\ndata: half\n"), Answer(b"data: whole\n\n", is_held=True)]
     (event,) = await read(server, 1)
@@ -201,7 +201,7 @@ async def test_limit_8_half_an_event_is_glued_to_the_next_connection(server: Ser
     assert [(each.name, each.id) for each in splitter.feed(server.answers[1].body)] == [("message", None)]
 
 
-async def test_limit_9_a_body_cut_short_ends_it(server: Server, waits: list[float]):
+async def test_limit_9_ends_at_a_truncated_body(server: Server, waits: list[float]):
     """A lost connection is what reconnects are for."""
     server.answers = [Answer(b"data: a\n\n", is_cut=True), Answer(b"data: b\n\n", is_held=True)]
     with still_raises(ClientPayloadError):
@@ -209,54 +209,52 @@ async def test_limit_9_a_body_cut_short_ends_it(server: Server, waits: list[floa
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_limit_10_a_busy_server_ends_it_on_reconnect(server: Server, waits: list[float], status: int):
-    """A deployment in mid-stream; `Retry-After` is not looked at."""
+async def test_limit_10_ends_at_a_busy_server_on_reconnect(server: Server, waits: list[float], status: int):
+    """A deployment in mid-stream; `Retry-After` is ignored."""
     server.answers = [Answer(b"data: a\n\n"), Answer(status=status), Answer(b"data: b\n\n", is_held=True)]
     with still_raises(ConnectionError, str(status)):
         await read(server, 2)
 
 
-async def test_limit_10_no_content_is_an_error_at_first(server: Server):
-    """To the standard, 204 is a server that has no more to say."""
+async def test_limit_10_raises_on_no_content_at_first(server: Server):
+    """To the standard, 204 is a server that has no more to send."""
     server.answers = [Answer(status=204)]
     with still_raises(ConnectionAbortedError, "204"):
         await read(server, 0)
 
 
-async def test_limit_11_it_comes_back_for_ever_after_the_end(server: Server, waits: list[float]):
-    """Replicate ends a stream with `done`; there is no way to say that this was the end."""
+async def test_limit_11_reconnects_forever_after_the_end(server: Server, waits: list[float]):
+    """Replicate ends a stream with `done`; a caller cannot tell the client that this was the end."""
     server.answers = [Answer(b'event: done\nid: 1:1\ndata: {}\n\n')]  # fmt: skip
     assert [event.type for event in await read(server, 4)] == ["done"] * 4, MENDED
     assert len(server.requests) == 4, MENDED
 
 
 @pytest.mark.parametrize(("retry", "waited"), [(b"50", 0.1), (b"-5", -0.01)])
-async def test_limit_12_it_does_not_wait_as_it_is_asked_to(
-    server: Server, waits: list[float], retry: bytes, waited: float
-):
-    """Twice as long, and for a negative number, which the standard ignores, not at all: a hot loop."""
+async def test_limit_12_ignores_the_retry_field(server: Server, waits: list[float], retry: bytes, waited: float):
+    """It waits twice as long; and for a negative number, which the standard ignores, not at all: a busy loop."""
     server.answers = [Answer(b"retry: " + retry + b"\ndata: a\n\n")]
     await read(server, 2, reconnection_time=timedelta(seconds=1))
     assert waits == [pytest.approx(waited)], MENDED
 
 
-async def test_limit_13_it_writes_into_the_callers_headers(server: Server, waits: list[float]):
-    """Headers that two streams share take the last event id of the one to the other's server."""
+async def test_limit_13_changes_the_callers_headers(server: Server, waits: list[float]):
+    """Headers that two streams share take the last event id of one to the other's server."""
     server.answers = [Answer(b"id: 1:1\ndata: a\n\n")]
     headers: dict[str, str] = {}
     await read(server, 2, headers=headers)
     assert headers == {"Accept": "text/event-stream", "Cache-Control": "no-cache", "Last-Event-Id": "1:1"}, MENDED
 
 
-async def test_limit_14_a_stream_may_take_five_minutes(server: Server):
-    """Its own session has aiohttp's time-out for whole requests; longer runs are cut off."""
+async def test_limit_14_cuts_a_stream_after_five_minutes(server: Server):
+    """Its own session has aiohttp's timeout for whole requests; longer runs are cut off."""
     server.answers = [Answer(is_held=True)]
     async with EventSource(server.url) as source:
         assert source._session.timeout.total == 300, MENDED
 
 
-async def test_limit_14_a_refusal_leaves_its_connection_open(server: Server):
-    """Until the garbage is collected, and each attempt takes one more of the pool."""
+async def test_limit_14_leaves_a_refused_connection_open(server: Server):
+    """Until garbage collection, and each attempt takes one more of the pool."""
     server.answers = [Answer(b"busy", status=503, is_held=True)]
     async with ClientSession() as session:
         responses: list[ClientResponse] = []

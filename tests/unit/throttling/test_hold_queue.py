@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -10,30 +9,14 @@ from gateway.domain.limits import Allowance, Limits
 from gateway.domain.teams import Caller, Team
 from gateway.errors import UpstreamUnavailable
 from gateway.throttling.hold_queue import MAX_HELD, HoldQueue
-from gateway.throttling.ports import RateObserver
 from gateway.throttling.rules.request_rates import Bucket, RateExceeded, RequestRates, admit
 from tests.support.clock import ManualClock, settle
-
-
-@dataclass
-class Notes:
-    """Remembers what it was told."""
-
-    held: list[tuple[str, float]] = field(default_factory=list)
-
-    def request_refused(self, of: str) -> None:
-        """Note a refusal."""
-
-    def create_held(self, result: str, seconds: float) -> None:
-        """Note a create."""
-        self.held.append((result, seconds))
+from tests.support.observer import RecordingObserver
 
 
 @pytest.fixture
-def notes() -> Notes:
-    noted: RateObserver = Notes()
-    assert isinstance(noted, Notes)
-    return noted
+def notes() -> RecordingObserver:
+    return RecordingObserver()
 
 
 def emptied(clock: ManualClock, per_minute: int = 60) -> tuple[Bucket, ...]:
@@ -46,8 +29,8 @@ def emptied(clock: ManualClock, per_minute: int = 60) -> tuple[Bucket, ...]:
     return buckets
 
 
-async def test_they_go_one_by_one_in_order(clock: ManualClock, notes: Notes):
-    """A burst's half comes back first, for what cannot be held; then one a second, in order of arrival."""
+async def test_held_creates_go_one_by_one_in_order(clock: ManualClock, notes: RecordingObserver):
+    """A burst's half is refilled first, for what cannot be held; then one a second, in order of arrival."""
     buckets, hold_queue, order = emptied(clock), HoldQueue(clock, notes), []
 
     async def make(number: int) -> None:
@@ -66,8 +49,8 @@ async def test_they_go_one_by_one_in_order(clock: ManualClock, notes: Notes):
     assert (len(hold_queue), Counter(result for result, _ in notes.held)) == (0, {"admitted": 5})
 
 
-async def test_who_would_be_too_late_is_held_all_the_same(clock: ManualClock, notes: Notes):
-    """An answer at once would be asked again at once; and nobody is held for longer than its team says."""
+async def test_create_that_would_wait_too_long_is_still_held(clock: ManualClock, notes: RecordingObserver):
+    """An immediate refusal would be retried at once; no create is held for longer than its team allows."""
     buckets, hold_queue = emptied(clock, 6), HoldQueue(clock, notes)
     late = asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 5))
     await clock.advance(4.9)
@@ -79,8 +62,8 @@ async def test_who_would_be_too_late_is_held_all_the_same(clock: ManualClock, no
     assert notes.held == [("refused", pytest.approx(5.0))]
 
 
-async def test_without_patience_nothing_is_held(clock: ManualClock, notes: Notes):
-    """`max_wait_seconds = 0`: the answer of the moment, and when the next one comes in."""
+async def test_without_a_hold_time_nothing_is_held(clock: ManualClock, notes: RecordingObserver):
+    """`max_wait_seconds = 0`: an immediate refusal with a time to retry."""
     buckets, hold_queue = emptied(clock), HoldQueue(clock, notes)
     over = await hold_queue.enqueue("red", buckets, clock.monotonic())
     assert over is not None
@@ -88,8 +71,8 @@ async def test_without_patience_nothing_is_held(clock: ManualClock, notes: Notes
     assert notes.held == []
 
 
-async def test_a_team_has_only_so_many_that_are_held(clock: ManualClock, notes: Notes):
-    """The thousand-and-first of a team is refused at once, and counted; another team's is not."""
+async def test_number_of_held_creates_per_team_is_limited(clock: ManualClock, notes: RecordingObserver):
+    """The thousand-and-first of a team is refused at once and counted; another team's is not."""
     buckets, hold_queue = emptied(clock, 1), HoldQueue(clock, notes)
     crowd = [
         asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 20)) for _ in range(MAX_HELD)
@@ -106,7 +89,7 @@ async def test_a_team_has_only_so_many_that_are_held(clock: ManualClock, notes: 
     assert len(hold_queue) == 0
 
 
-async def test_at_the_end_nobody_is_left_held(clock: ManualClock, notes: Notes):
+async def test_shutdown_releases_held_creates(clock: ManualClock, notes: RecordingObserver):
     """A shutdown takes moments."""
     buckets, hold_queue = emptied(clock), HoldQueue(clock, notes)
     held = asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 20))
@@ -118,8 +101,8 @@ async def test_at_the_end_nobody_is_left_held(clock: ManualClock, notes: Notes):
     assert isinstance(await hold_queue.enqueue("red", buckets, clock.monotonic() + 20), RateExceeded)
 
 
-async def test_who_is_held_back_by_a_rate_of_its_own_holds_up_nobody(clock: ManualClock, notes: Notes):
-    """Ann's creates wait for Ann's rate; Ben's, which came later, go; and both are the team's."""
+async def test_create_held_by_its_own_rate_blocks_no_other(clock: ManualClock, notes: RecordingObserver):
+    """Ann's creates wait for Ann's rate; Ben's, which came later, go; and both belong to the team."""
     team = Team(
         name="red",
         scopes=frozenset(),
@@ -140,7 +123,7 @@ async def test_who_is_held_back_by_a_rate_of_its_own_holds_up_nobody(clock: Manu
     assert [await task for task in making] == [None] * 3
 
 
-async def test_a_held_create_that_leaves_gives_its_place_back(clock: ManualClock, notes: Notes):
+async def test_cancelled_create_gives_its_place_back(clock: ManualClock, notes: RecordingObserver):
     """The next one has the turn, and nothing was charged."""
     buckets, hold_queue = emptied(clock), HoldQueue(clock, notes)
     first, second = (asyncio.create_task(hold_queue.enqueue("red", buckets, clock.monotonic() + 50)) for _ in range(2))
@@ -153,7 +136,7 @@ async def test_a_held_create_that_leaves_gives_its_place_back(clock: ManualClock
     assert clock.sleeping == 0
 
 
-async def test_polls_that_come_between_delay_the_line_and_keep_its_order(clock: ManualClock, notes: Notes):
+async def test_polls_in_between_delay_the_line_and_keep_its_order(clock: ManualClock, notes: RecordingObserver):
     """Each second a poll takes what the next create waited for: the first stays the first."""
     buckets, hold_queue, order = emptied(clock), HoldQueue(clock, notes), []
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -13,11 +12,13 @@ from gateway.domain import times
 from gateway.domain.teams import Team
 from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited, UpstreamUnavailable
+from gateway.runtime.live import LiveSettings
 from gateway.throttling.fair_limiter import MAX_WAITING
-from gateway.throttling.ports import AccountObserver
-from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter, asking
+from gateway.throttling.upstream_limiter import InternalUpstream, ThrottlingSettings, UpstreamLimiter, asking
 from tests.support.clock import ManualClock, settle
 from tests.support.fakes import Call, FakeUpstream
+from tests.support.live import teams_of
+from tests.support.observer import RecordingObserver
 
 CREATE = "predictions.create"
 READ = "models.get"
@@ -29,32 +30,9 @@ LOW_CREDIT = (
 SIXTEEN = {f"team-{number:02}": float(1 + number % 8) for number in range(16)}
 
 
-@dataclass
-class Notes:
-    """Remembers what it was told."""
-
-    waits: list[tuple[str, float]] = field(default_factory=list)
-    refusals: list[tuple[str, str]] = field(default_factory=list)
-    throttles: list[str] = field(default_factory=list)
-
-    def permit_waited(self, lane: str, seconds: float) -> None:
-        """Note a wait."""
-        self.waits.append((lane, seconds))
-
-    def permit_refused(self, lane: str, reason: str) -> None:
-        """Note a refusal."""
-        self.refusals.append((lane, reason))
-
-    def account_throttled(self, lane: str) -> None:
-        """Note a 429."""
-        self.throttles.append(lane)
-
-
 @pytest.fixture
-def notes() -> Notes:
-    noted: AccountObserver = Notes()
-    assert isinstance(noted, Notes)
-    return noted
+def notes() -> RecordingObserver:
+    return RecordingObserver()
 
 
 def teams(**weights: float) -> list[Team]:
@@ -65,9 +43,14 @@ def teams(**weights: float) -> list[Team]:
 
 @contextlib.asynccontextmanager
 async def opened(
-    clock: ManualClock, notes: Notes, members: list[Team], *, creates: float = 600, requests: float = 3000
+    clock: ManualClock, notes: RecordingObserver, members: list[Team], *, creates: float = 600, requests: float = 3000
 ) -> AsyncIterator[UpstreamLimiter]:
-    account = UpstreamLimiter(members, clock, notes, creates_per_minute=creates, requests_per_minute=requests)
+    account = UpstreamLimiter(
+        teams_of(*members),
+        clock,
+        notes,
+        LiveSettings(ThrottlingSettings(creates_per_minute=creates, requests_per_minute=requests)),
+    )
     running = asyncio.create_task(account.run())
     yield account
     running.cancel()
@@ -79,9 +62,9 @@ def begin(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     return asyncio.create_task(work)
 
 
-def create_turn(account: UpstreamLimiter, team: str, *, seconds: float = 1e6, returned: bool = False) -> Any:
+def create_permit(account: UpstreamLimiter, team: str, *, seconds: float = 1e6, returned: bool = False) -> Any:
     until = account._clock.monotonic() + seconds
-    return account.create_turn(CREATE, team, until, returned=returned)
+    return account.create_permit(CREATE, team, until, returned=returned)
 
 
 async def empty(account: UpstreamLimiter) -> None:
@@ -92,12 +75,12 @@ async def empty(account: UpstreamLimiter) -> None:
         pass
 
 
-async def test_a_free_turn_is_had_without_waiting(clock: ManualClock, notes: Notes):
-    """With turns to be had and nobody waiting there is no task, no timer and no wait."""
+async def test_free_turn_needs_no_waiting(clock: ManualClock, notes: RecordingObserver):
+    """With free turns and no line there is no task, no timer and no wait."""
     async with opened(clock, notes, teams(a=1)) as account:
         await settle()
         tasks = asyncio.all_tasks()
-        coroutine = create_turn(account, "a")
+        coroutine = create_permit(account, "a")
         with pytest.raises(StopIteration) as done:
             coroutine.send(None)
         assert done.value.value is False
@@ -106,14 +89,14 @@ async def test_a_free_turn_is_had_without_waiting(clock: ManualClock, notes: Not
         assert (clock.sleeping, notes.waits) == (0, [])
 
 
-async def test_sixteen_teams_share_upstreams_creates_by_weight(clock: ManualClock, notes: Notes):
+async def test_sixteen_teams_share_creates_by_weight(clock: ManualClock, notes: RecordingObserver):
     """All want more than there is, for three minutes: each has its share to a twentieth, and all of it is used."""
     async with opened(clock, notes, teams(**SIXTEEN)) as account:
         got: Counter[str] = Counter()
 
         async def want(name: str) -> None:
             while True:
-                await create_turn(account, name)
+                await create_permit(account, name)
                 got[name] += 1
 
         await empty(account)
@@ -127,14 +110,14 @@ async def test_sixteen_teams_share_upstreams_creates_by_weight(clock: ManualCloc
             assert got[name] == pytest.approx(1800 * weight / sum(SIXTEEN.values()), rel=0.05)
 
 
-async def test_a_quiet_teams_first_create_waits_for_less_than_a_round(clock: ManualClock, notes: Notes):
+async def test_quiet_teams_first_create_waits_less_than_a_round(clock: ManualClock, notes: RecordingObserver):
     """Fifteen teams have queued by the hundred; the sixteenth comes with one create, of the lightest weight."""
     async with opened(clock, notes, teams(**SIXTEEN)) as account:
         quiet, *busy = sorted(SIXTEEN, key=SIXTEEN.__getitem__)
         await empty(account)
-        crowd = [begin(create_turn(account, name)) for name in busy for _ in range(100)]
+        crowd = [begin(create_permit(account, name)) for name in busy for _ in range(100)]
         await clock.advance(30)
-        first = begin(create_turn(account, quiet))
+        first = begin(create_permit(account, quiet))
         await clock.advance(16 * 0.1)
         assert first.done()
         for task in crowd:
@@ -142,20 +125,20 @@ async def test_a_quiet_teams_first_create_waits_for_less_than_a_round(clock: Man
         await asyncio.gather(*crowd, return_exceptions=True)
 
 
-async def test_idle_shares_are_lent(clock: ManualClock, notes: Notes):
-    """Nobody else asks: the lightest team has all of the account."""
+async def test_idle_shares_are_lent(clock: ManualClock, notes: RecordingObserver):
+    """With no other team active, the lightest team has all of the account."""
     async with opened(clock, notes, teams(light=1, heavy=100)) as account:
         await empty(account)
-        waiting = [begin(create_turn(account, "light")) for _ in range(600)]
+        waiting = [begin(create_permit(account, "light")) for _ in range(600)]
         await clock.advance(60)
         assert sum(task.done() for task in waiting) == 600
 
 
-async def test_whoever_waits_too_long_hears_whose_limit_it_was(clock: ManualClock, notes: Notes):
-    """After its 20 seconds: 429 of the account, with the time after which another try makes sense."""
+async def test_expired_wait_names_the_accounts_limit(clock: ManualClock, notes: RecordingObserver):
+    """After its 20 seconds: 429 of the account, with the time after which another attempt makes sense."""
     async with opened(clock, notes, teams(a=1), creates=1) as account:
         await empty(account)
-        waiting = begin(create_turn(account, "a", seconds=20))
+        waiting = begin(create_permit(account, "a", seconds=20))
         await clock.advance(19.9)
         assert not waiting.done()
         await clock.advance(0.1)
@@ -170,19 +153,19 @@ async def test_whoever_waits_too_long_hears_whose_limit_it_was(clock: ManualCloc
         assert (len(account.creates), notes.refusals) == (0, [("creates", "timeout")])
 
 
-async def test_a_team_that_does_not_wait_is_refused_at_once(clock: ManualClock, notes: Notes):
+async def test_team_without_a_wait_time_is_refused_at_once(clock: ManualClock, notes: RecordingObserver):
     """`max_wait_seconds = 0`."""
     async with opened(clock, notes, teams(a=1)) as account:
         await empty(account)
         with pytest.raises(RateLimited):
-            await create_turn(account, "a", seconds=0)
+            await create_permit(account, "a", seconds=0)
 
 
-async def test_one_timer_serves_all_who_wait(clock: ManualClock, notes: Notes):
-    """Five hundred wait, each with a deadline of its own: one sleeps."""
+async def test_one_timer_serves_all_waiters(clock: ManualClock, notes: RecordingObserver):
+    """Five hundred wait, each with its own deadline: one sleeps."""
     async with opened(clock, notes, teams(a=1, b=1), creates=6) as account:
         await empty(account)
-        waiting = [begin(create_turn(account, "ab"[number % 2], seconds=5 + number / 100)) for number in range(500)]
+        waiting = [begin(create_permit(account, "ab"[number % 2], seconds=5 + number / 100)) for number in range(500)]
         await settle()
         assert clock.sleeping == 1
         await clock.advance(30)
@@ -191,11 +174,11 @@ async def test_one_timer_serves_all_who_wait(clock: ManualClock, notes: Notes):
         assert clock.sleeping == 0
 
 
-async def test_a_nearer_deadline_is_kept(clock: ManualClock, notes: Notes):
-    """Somebody with less patience comes after somebody with more."""
+async def test_earlier_deadline_is_kept(clock: ManualClock, notes: RecordingObserver):
+    """A caller with a shorter wait comes after one with a longer wait."""
     async with opened(clock, notes, teams(a=1, b=1), creates=1) as account:
         await empty(account)
-        patient, hasty = begin(create_turn(account, "a", seconds=50)), begin(create_turn(account, "b", seconds=2))
+        patient, hasty = begin(create_permit(account, "a", seconds=50)), begin(create_permit(account, "b", seconds=2))
         await clock.advance(2)
         assert (patient.done(), hasty.done()) == (False, True)
         with pytest.raises(RateLimited):
@@ -204,11 +187,11 @@ async def test_a_nearer_deadline_is_kept(clock: ManualClock, notes: Notes):
         await asyncio.gather(patient, return_exceptions=True)
 
 
-async def test_a_waiter_that_leaves_gives_its_place_back(clock: ManualClock, notes: Notes):
+async def test_cancelled_waiter_gives_its_place_back(clock: ManualClock, notes: RecordingObserver):
     """The next in line moves up as if it had never been there."""
     async with opened(clock, notes, teams(a=1), creates=60) as account:
         await empty(account)
-        first, second = begin(create_turn(account, "a")), begin(create_turn(account, "a"))
+        first, second = begin(create_permit(account, "a")), begin(create_permit(account, "a"))
         await settle()
         first.cancel()
         await clock.advance(1.0)
@@ -216,15 +199,15 @@ async def test_a_waiter_that_leaves_gives_its_place_back(clock: ManualClock, not
         assert account.creates.rate.wait(clock.monotonic()) == pytest.approx(1.0)
 
 
-async def test_a_turn_given_to_somebody_who_just_left_is_the_next_ones(clock: ManualClock, notes: Notes):
-    """Given and cancelled in one moment: it is not lost."""
+async def test_turn_given_to_a_cancelled_waiter_goes_to_the_next(clock: ManualClock, notes: RecordingObserver):
+    """Given and cancelled at one moment: it is not lost."""
     async with opened(clock, notes, teams(a=1), creates=60) as account:
         await empty(account)
-        first, second = begin(create_turn(account, "a")), begin(create_turn(account, "a"))
+        first, second = begin(create_permit(account, "a")), begin(create_permit(account, "a"))
         await settle()
         clock._passed += 1.0
         account.creates._changed.set()
-        while not any(turn.done() for turn in account.creates._turns.values()):
+        while not any(turn.done() for turn in account.creates._granted.values()):
             await asyncio.sleep(0)
         first.cancel()
         await settle()
@@ -232,15 +215,15 @@ async def test_a_turn_given_to_somebody_who_just_left_is_the_next_ones(clock: Ma
         assert second.done()
 
 
-async def test_a_team_has_only_so_many_places(clock: ManualClock, notes: Notes):
-    """A thousand wait; the next one of that team is told so at once, another team's is not."""
+async def test_number_of_waiters_per_team_is_limited(clock: ManualClock, notes: RecordingObserver):
+    """A thousand wait; the next one of that team is refused at once, another team's is not."""
     async with opened(clock, notes, teams(a=1, b=1), creates=1) as account:
         await empty(account)
-        crowd = [begin(create_turn(account, "a")) for _ in range(MAX_WAITING)]
+        crowd = [begin(create_permit(account, "a")) for _ in range(MAX_WAITING)]
         await settle()
-        with pytest.raises(RateLimited, match="1000 requests of your team wait"):
-            await create_turn(account, "a")
-        other = begin(create_turn(account, "b"))
+        with pytest.raises(RateLimited, match="1000 requests of your team are already queued"):
+            await create_permit(account, "a")
+        other = begin(create_permit(account, "b"))
         await settle()
         assert not other.done()
         assert notes.refusals == [("creates", "queue_full")]
@@ -250,30 +233,30 @@ async def test_a_team_has_only_so_many_places(clock: ManualClock, notes: Notes):
         assert len(account.creates) == 0
 
 
-async def test_at_the_end_nobody_is_left_waiting(clock: ManualClock, notes: Notes):
-    """A shutdown answers those who wait, and whoever comes then."""
+async def test_shutdown_releases_all_waiters(clock: ManualClock, notes: RecordingObserver):
+    """A shutdown answers waiting calls, and later ones."""
     async with opened(clock, notes, teams(a=1)) as account:
         await empty(account)
-        waiting = begin(create_turn(account, "a"))
+        waiting = begin(create_permit(account, "a"))
         await settle()
         account.close()
         with pytest.raises(UpstreamUnavailable):
             await waiting
         with pytest.raises(UpstreamUnavailable):
-            await create_turn(account, "a")
+            await create_permit(account, "a")
         await clock.advance(60)
-        assert await create_turn(account, "a") is False
+        assert await create_permit(account, "a") is False
 
 
-async def test_what_upstream_says_is_learned(clock: ManualClock, notes: Notes):
+async def test_upstreams_refusals_are_learned(clock: ManualClock, notes: RecordingObserver):
     """Low on credit: the refused create goes first when the pause is over, the others at six a minute."""
     async with opened(clock, notes, teams(a=1)) as account:
-        assert await create_turn(account, "a") is False
+        assert await create_permit(account, "a") is False
         account.observe_response(CREATE, Answer(429, {"retry-after": "5"}, LOW_CREDIT))
         assert notes.throttles == ["creates"]
-        later = [begin(create_turn(account, "a")) for _ in range(3)]
+        later = [begin(create_permit(account, "a")) for _ in range(3)]
         await settle()
-        again = begin(create_turn(account, "a", returned=True))
+        again = begin(create_permit(account, "a", returned=True))
         await clock.advance(4.9)
         assert not again.done()
         await clock.advance(0.1)
@@ -289,8 +272,8 @@ async def test_what_upstream_says_is_learned(clock: ManualClock, notes: Notes):
         await asyncio.gather(*later, return_exceptions=True)
 
 
-async def test_polls_say_nothing_of_the_creates(clock: ManualClock, notes: Notes):
-    """Each lane learns from its own answers; a look at a prediction has 59999 left, which is nobody's share."""
+async def test_polls_do_not_affect_the_create_rate(clock: ManualClock, notes: RecordingObserver):
+    """Each lane learns from its own responses; a poll has 59999 left, which is no create's share."""
     async with opened(clock, notes, teams(a=1)) as account:
         account.observe_response(
             "predictions.get", Answer(200, {"ratelimit-remaining": "59999", "ratelimit-reset": "1"}, b"")
@@ -307,8 +290,8 @@ async def ask_as(account: UpstreamLimiter, team: str | None, operation: str) -> 
         await account.permit(operation)
 
 
-async def test_relayed_reads_never_starve_the_gateways_own_calls(clock: ManualClock, notes: Notes):
-    """Sixteen teams read as fast as they can: half of the calls are looks at runs, if those are wanted."""
+async def test_relayed_reads_never_starve_polls(clock: ManualClock, notes: RecordingObserver):
+    """Sixteen teams read as fast as they can: half of the calls are polls of runs, if those are needed."""
     async with opened(clock, notes, teams(**SIXTEEN), requests=600) as account:
         await empty(account)
         reads = [begin(ask_as(account, name, READ)) for name in SIXTEEN for _ in range(20)]
@@ -325,8 +308,8 @@ async def test_relayed_reads_never_starve_the_gateways_own_calls(clock: ManualCl
         await asyncio.gather(*reads, *looks, return_exceptions=True)
 
 
-async def test_a_cancel_stands_behind_no_look(clock: ManualClock, notes: Notes):
-    """A thousand runs are to be looked at, and one is to be cancelled: that is the next call but one."""
+async def test_cancel_waits_behind_no_poll(clock: ManualClock, notes: RecordingObserver):
+    """A thousand runs are to be polled, and one is to be cancelled: that is the next call but one."""
     async with opened(clock, notes, teams(a=1), requests=60) as account:
         await empty(account)
         looks = [begin(ask_as(account, None, "predictions.get")) for _ in range(500)]
@@ -340,8 +323,8 @@ async def test_a_cancel_stands_behind_no_look(clock: ManualClock, notes: Notes):
         await asyncio.gather(*reads, *looks, return_exceptions=True)
 
 
-async def test_what_the_gateway_does_of_itself_is_its_own(clock: ManualClock, notes: Notes):
-    """A tracker that a team's create has started asks on its own behalf, and the team's context stays the team's."""
+async def test_background_calls_are_the_gateways_own(clock: ManualClock, notes: RecordingObserver):
+    """A tracker started by a team's create polls on its own account, and the team's context stays the team's."""
     askers = []
 
     def answer(call: Call) -> Answer:
@@ -363,9 +346,9 @@ async def test_what_the_gateway_does_of_itself_is_its_own(clock: ManualClock, no
     assert asking.get().name == "the gateway"
 
 
-async def test_trainings_are_counted_among_all_else(clock: ManualClock, notes: Notes):
+async def test_trainings_count_with_all_other_calls(clock: ManualClock, notes: RecordingObserver):
     """As upstream counts them (2999 left after the first); their turn is taken where creates take theirs."""
     async with opened(clock, notes, teams(a=1)) as account:
-        assert await account.create_turn("trainings.create", "a", clock.monotonic() + 20) is False
+        assert await account.create_permit("trainings.create", "a", clock.monotonic() + 20) is False
         assert account.take("trainings.create")
         assert [state.used for state in account.states()] == [0, 1]

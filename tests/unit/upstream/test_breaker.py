@@ -15,8 +15,8 @@ def opened(at: float = 100.0) -> Breaker:
     return breaker
 
 
-def test_a_few_failures_close_nothing():
-    """One lost connection keeps nobody out."""
+def test_few_failures_do_not_open_it():
+    """One lost connection blocks no caller."""
     breaker = Breaker(threshold=3, open_seconds=10)
     breaker.failed(1)
     breaker.failed(2)
@@ -28,16 +28,16 @@ def test_a_few_failures_close_nothing():
     assert breaker.refuses_for(4) == 0.0
 
 
-def test_a_row_of_failures_opens_it_for_a_while():
-    """Callers get 503 at once, with the seconds to wait, instead of a time-out each."""
+def test_series_of_failures_opens_it_for_a_while():
+    """Callers get 503 at once, with the seconds to wait, instead of a timeout each."""
     breaker = opened(100)
     assert breaker.state(100) is BreakerState.OPEN
     assert breaker.refuses_for(103) == pytest.approx(7)
     assert breaker.state(109.9) is BreakerState.OPEN
 
 
-def test_afterwards_one_request_tries():
-    """Upstream is not met by everybody at once when it comes back."""
+def test_one_trial_request_follows():
+    """Upstream does not get all requests at once when it comes back."""
     breaker = opened(100)
     assert breaker.state(110) is BreakerState.HALF_OPEN
     assert breaker.refuses_for(110) == 0.0
@@ -47,7 +47,7 @@ def test_afterwards_one_request_tries():
     assert breaker.refuses_for(111) == 0.0
 
 
-def test_a_trial_that_fails_opens_it_again():
+def test_failed_trial_opens_it_again():
     """One failure is enough now."""
     breaker = opened(100)
     assert breaker.refuses_for(110) == 0.0
@@ -56,8 +56,8 @@ def test_a_trial_that_fails_opens_it_again():
     assert breaker.refuses_for(113) == pytest.approx(9)
 
 
-def test_a_trial_that_never_reports_ends_by_itself():
-    """A caller that hung up during the trial keeps nobody out for ever."""
+def test_abandoned_trial_ends_by_itself():
+    """A caller that disconnected during the trial blocks no other forever."""
     breaker = opened(100)
     assert breaker.refuses_for(110) == 0.0
     assert breaker.refuses_for(120) == 0.0

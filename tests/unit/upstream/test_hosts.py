@@ -40,12 +40,12 @@ HOSTS = ("replicate.delivery", "*.replicate.delivery", "*.replicate.com", "10.1.
         ("http://localhost:9091/a.png", STAND_IN, False),
     ],
 )
-def test_files_are_on_trusted_hosts_and_not_of_the_api(url: str, base_url: str, is_file: bool):
-    """Plain http is for a stand-in on this machine; what only looks like a trusted host is none."""
+def test_files_are_on_trusted_hosts_and_not_on_the_apis(url: str, base_url: str, is_file: bool):
+    """Plain http is for a simulator on this machine; a host that only looks trusted is not."""
     assert is_output(url, base_url, HOSTS) is is_file
 
 
-def test_the_host_of_the_api_counts_on_any_port():
+def test_api_host_counts_on_any_port():
     assert is_base_host("http://127.0.0.1:1/x", STAND_IN)
     assert is_base_host("https://API.replicate.com/x", API)
     assert not is_base_host("https://replicate.com/x", API)

@@ -10,34 +10,14 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 
 from gateway.runtime.clock import SystemClock
+from gateway.runtime.live import LiveSettings
 from gateway.upstream.ssrf_guard import OwnThreads, guarded_connector, is_refusal
 from gateway.upstream.webhooks import TransportSettings, WebhookSender
 from gateway.webhooks.rules.deliveries import Result
-
-
-class Names(AbstractResolver):
-    """Answers with the addresses that a test gives, one list after the other; the last one stays."""
-
-    def __init__(self, *answers: list[str]) -> None:
-        self.answers = list(answers)
-        self.asked = 0
-
-    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_UNSPEC) -> list[ResolveResult]:
-        addresses = self.answers[min(self.asked, len(self.answers) - 1)]
-        self.asked += 1
-        return [
-            ResolveResult(
-                hostname=host, host=address, port=port, proto=0, flags=0,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-            )
-            for address in addresses
-        ]  # fmt: skip
-
-    async def close(self) -> None:
-        return None
+from tests.support.fake_resolver import FakeResolver
 
 
 @asynccontextmanager
@@ -75,33 +55,33 @@ async def refused(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::ffff:127.0.0.1]", "localhost", "0.0.0.0"])
-async def test_an_address_in_the_url_is_judged(host: str):
-    """A caller who writes the address of the machine itself reaches nothing."""
+async def test_address_in_the_url_is_checked(host: str):
+    """A caller who writes the machine's own address reaches nothing."""
     async with receiver() as (port, seen), guarded() as session:
         assert await refused(session, f"http://{host}:{port}/")
         assert not seen
 
 
-async def test_a_name_that_resolves_to_a_private_address_is_refused():
-    """A public name whose owner lets it lead inside reaches nothing."""
-    async with receiver() as (port, seen), guarded(names=Names(["127.0.0.1", "::1", "10.0.0.1"])) as session:
+async def test_name_that_resolves_to_a_private_address_is_refused():
+    """A public name whose owner points it inside reaches nothing."""
+    async with receiver() as (port, seen), guarded(names=FakeResolver(["127.0.0.1", "::1", "10.0.0.1"])) as session:
         assert await refused(session, f"http://hooks.example.com:{port}/")
         assert not seen
 
 
-async def test_a_name_that_changes_after_the_look_up_is_refused_again():
-    """Rebinding the name between one connection and the next opens no window: each is judged by what it connects to."""
-    names = Names(["127.0.0.1"], ["192.168.0.1"])
+async def test_name_that_changes_after_the_lookup_is_refused():
+    """Rebinding the name between two connections does not help: each is checked by the address it connects to."""
+    names = FakeResolver(["127.0.0.1"], ["192.168.0.1"])
     async with receiver() as (port, seen), guarded(allow_private=True, names=names) as session:
         async with session.get(f"http://hooks.example.com:{port}/") as answer:
             assert answer.status == 200
         assert seen == [f"hooks.example.com:{port}"]
-    names = Names(["169.254.169.254"])
+    names = FakeResolver(["169.254.169.254"])
     async with guarded(allow_private=True, names=names) as session:
         assert await refused(session, "http://hooks.example.com/")
 
 
-async def test_private_networks_are_reached_where_the_operator_says_so():
+async def test_private_networks_are_reached_where_allowed():
     """An installation whose receivers are inside works."""
     async with receiver() as (port, seen), guarded(allow_private=True) as session:
         async with session.get(f"http://127.0.0.1:{port}/") as answer:
@@ -109,7 +89,7 @@ async def test_private_networks_are_reached_where_the_operator_says_so():
         assert seen
 
 
-async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch):
+async def test_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch):
     """A proxy would connect where the guard cannot see."""
     async with receiver() as (port, seen):
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
@@ -118,8 +98,8 @@ async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPat
         assert not seen
 
 
-async def test_the_systems_own_names_are_looked_up():
-    """Without a resolver of one's own the system is asked."""
+async def test_system_resolver_is_the_default():
+    """Without an own resolver the system is asked."""
     resolver = OwnThreads()
     found = await resolver.resolve("localhost", 80)
     assert {each["host"] for each in found} <= {"127.0.0.1", "::1"}
@@ -129,8 +109,8 @@ async def test_the_systems_own_names_are_looked_up():
     await resolver.close()
 
 
-async def test_names_that_hang_hold_up_no_others(monkeypatch: pytest.MonkeyPatch):
-    """A team whose receivers' name server is silent fills its slots, twice over: other names are found all the same."""
+async def test_hanging_lookups_delay_no_others(monkeypatch: pytest.MonkeyPatch):
+    """A team whose receivers' name server is silent fills its slots, twice over: other names are still found."""
     hang, look_up = threading.Event(), socket.getaddrinfo
 
     def silent(host: str, *args: Any, **kwargs: Any) -> Any:
@@ -151,18 +131,19 @@ async def test_names_that_hang_hold_up_no_others(monkeypatch: pytest.MonkeyPatch
         await names.close()
 
 
-async def test_a_sender_that_may_no_longer_go_to_private_addresses_uses_no_open_connection():
-    """A reload that closes the stack closes it at once, also for receivers that were just talked to."""
+async def test_open_connections_are_dropped_when_private_addresses_are_forbidden():
+    """A reload that forbids them applies at once, also to receivers that were just talked to."""
     async with receiver() as (port, seen):
         url, usual = f"http://127.0.0.1:{port}/", TransportSettings(allow_private=True, allow_http=True)
-        sender = WebhookSender(usual, SystemClock())
+        settings = LiveSettings(usual)
+        sender = WebhookSender(settings, SystemClock())
         try:
             assert (await sender.send(url, {}, b"{}")).result is Result.DELIVERED
-            sender.reconfigure(TransportSettings(allow_private=False, allow_http=True))
+            settings.replace(TransportSettings(allow_private=False, allow_http=True))
             assert (await sender.send(url, {}, b"{}")).result is Result.REFUSED
-            sender.reconfigure(TransportSettings(allow_private=True, allow_http=False))
+            settings.replace(TransportSettings(allow_private=True, allow_http=False))
             assert (await sender.send(url, {}, b"{}")).result is Result.REFUSED
-            sender.reconfigure(usual)
+            settings.replace(usual)
             assert (await sender.send(url, {}, b"{}")).result is Result.DELIVERED
         finally:
             await sender.close()

@@ -7,7 +7,8 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.errors import UpstreamUnavailable
-from gateway.upstream.streams import StreamReader, StreamSettings
+from gateway.upstream.streams import StreamReader, StreamReaderSettings
+from tests.support.observer import RecordingObserver
 
 
 class Silent(AbstractResolver):
@@ -22,24 +23,12 @@ class Silent(AbstractResolver):
         """Nothing is open."""
 
 
-class Observer:
-    """Notes outcomes."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[str] = []
-
-    def upstream_answered(self, operation: str, outcome: str, seconds: float) -> None:
-        """Note one."""
-        del operation, seconds
-        self.outcomes.append(outcome)
-
-
-async def test_a_name_that_is_looked_for_in_vain_is_given_up():
+async def test_hanging_lookup_is_given_up():
     """The name server is dead, the stream's reader is told the result all the same: the wait has an end."""
-    settings = StreamSettings(
+    settings = StreamReaderSettings(
         base_url="https://api.replicate.com/v1", trusted_hosts=("*.replicate.com",), connect_seconds=0.05
     )
-    observer = Observer()
+    observer = RecordingObserver()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Silent())) as session:
         reader = StreamReader(session, settings, observer)
         with pytest.raises(UpstreamUnavailable):

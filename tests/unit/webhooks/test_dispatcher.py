@@ -16,40 +16,26 @@ from standardwebhooks.webhooks import Webhook
 
 from gateway.domain import documents
 from gateway.domain.records import Status
+from gateway.domain.run_end import RunEnded
 from gateway.errors import StoreUnavailable
+from gateway.predictions.ports.predictions import Progressed
+from gateway.runtime.live import LiveSettings
 from gateway.store.sqlite import SQLiteStore
 from gateway.upstream.webhooks import TransportSettings, WebhookSender
-from gateway.webhooks.dispatcher import NotifierSettings, WebhookDispatcher
+from gateway.webhooks.dispatcher import WebhookDispatcher
 from gateway.webhooks.rules.deliveries import DeliveryState
 from gateway.webhooks.rules.slots import Slots
 from gateway.webhooks.secrets import WebhookSecrets
+from gateway.webhooks.settings import WebhookSettings
 from tests.support.clock import ManualClock
-from tests.support.receiver import Message, Receiver, answering, endless, hang_up, never, start_receiver
-from tests.support.records import live, prediction
+from tests.support.fake_resolver import FakeResolver
+from tests.support.observer import RecordingObserver
+from tests.support.polling import attempts
+from tests.support.records import live, moved, prediction
 from tests.support.tools import make_certificate
-from tests.unit.upstream.test_ssrf_guard import Names
+from tests.support.webhook_receiver import Message, Receiver, answering, endless, hang_up, never, start_receiver
 
 HOUR = 3600.0
-
-
-class Counted:
-    """Remembers what was counted."""
-
-    def __init__(self) -> None:
-        self.tries: list[tuple[str, str]] = []
-        self.dropped: list[str] = []
-        self.waiting = (0, 0, 0.0)
-        self.looks = 0
-
-    def delivery_attempted(self, event: str, result: str) -> None:
-        self.tries.append((event, str(result)))
-
-    def delivery_dropped(self, reason: str) -> None:
-        self.dropped.append(reason)
-
-    def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
-        self.waiting = (queued, dead, oldest_seconds)
-        self.looks += 1
 
 
 class Stack:
@@ -58,7 +44,7 @@ class Stack:
     def __init__(self, store: SQLiteStore, clock: ManualClock, folder: Path, **settings: Any) -> None:
         self.store = store
         self.clock = clock
-        self.counted = Counted()
+        self.counted = RecordingObserver()
         self.secrets = WebhookSecrets(store, clock)
         self.resolver: AbstractResolver | None = settings.pop("resolver", None)
         self.tls: ssl.SSLContext | None = settings.pop("tls", None)
@@ -66,24 +52,24 @@ class Stack:
         for name in ("allow_private", "allow_http", "total_seconds"):
             if name in settings:
                 self.transport_settings[name] = settings.pop(name)
-        self.settings = NotifierSettings(
+        self.settings = WebhookSettings(
             **{"max_attempts": 12, "max_queued": 1000, "retain_dead_seconds": 7 * 24 * HOUR} | settings
         )
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[WebhookDispatcher]:
         sender = WebhookSender(
-            TransportSettings(**self.transport_settings, answer_seconds=0.2), self.clock,
+            LiveSettings(TransportSettings(**self.transport_settings, answer_seconds=0.2)), self.clock,
             resolver=self.resolver, tls=self.tls,
         )  # fmt: skip
         dispatcher = WebhookDispatcher(
-            self.store, self.secrets, sender, self.clock, self.counted, settings=self.settings,
+            self.store, self.secrets, sender, self.clock, self.counted, LiveSettings(self.settings),
             show=lambda view, base, family: documents.render(view, base, "streams/t", family=family),
             is_followed=lambda _: True,
             random_bytes=secrets.token_bytes,
         )  # fmt: skip
         await dispatcher.resume()
-        dispatcher.start("http://gateway.test/v1")
+        dispatcher.start("http://gateway.test")
         try:
             yield dispatcher
         finally:
@@ -92,26 +78,26 @@ class Stack:
 
     async def until(self, condition: Callable[[], object], *, passing: float = 0.0) -> None:
         """Wait for something to come about, letting time pass meanwhile if need be."""
-        async with asyncio.timeout(15):
-            while not condition():
-                if passing:
-                    await self.clock.advance(passing)
-                await asyncio.sleep(0.005)
+        async for _ in attempts():
+            if condition():
+                break
+            if passing:
+                await self.clock.advance(passing)
 
     async def until_kept(self, state: DeliveryState, count: int) -> None:
-        async with asyncio.timeout(15):
-            while len(await self.store.deliveries(state=state)) != count:
-                await asyncio.sleep(0.005)
+        async for _ in attempts():
+            if len(await self.store.deliveries(state=state)) == count:
+                break
 
     async def until_claimed(self, count: int) -> None:
-        async with asyncio.timeout(15):
-            while sum(each.attempts > 0 for each in await self.store.deliveries()) < count:
-                await asyncio.sleep(0.005)
+        async for _ in attempts():
+            if sum(each.attempts > 0 for each in await self.store.deliveries()) >= count:
+                break
 
     async def until_empty(self) -> None:
-        async with asyncio.timeout(15):
-            while await self.store.deliveries():
-                await asyncio.sleep(0.005)
+        async for _ in attempts():
+            if not await self.store.deliveries():
+                break
 
     def check(self, receiver: Receiver, secret: str) -> list[bool]:
         """Say which messages the library of the standard accepts with a secret."""
@@ -139,7 +125,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield made
 
 
-async def test_an_announcement_arrives_signed(open_house: Callable[..., Stack], receiver: Receiver):
+async def test_announcement_arrives_signed(open_house: Callable[..., Stack], receiver: Receiver):
     """A budget warning goes where webhooks go, in the same form."""
     stack = open_house()
     async with stack.working() as dispatcher:
@@ -154,8 +140,8 @@ async def test_an_announcement_arrives_signed(open_house: Callable[..., Stack], 
 
 
 @pytest.mark.parametrize("kind", ["answers 500", "hangs up", "is away"])
-async def test_a_receiver_that_is_dead_for_an_hour_misses_nothing(open_house: Callable[..., Stack], kind: str):
-    """It is tried a few times, ever less often, and gets each message under the id that it had at first."""
+async def test_receiver_down_for_an_hour_misses_nothing(open_house: Callable[..., Stack], kind: str):
+    """It is tried a few times, ever less often, and gets each message under its first id."""
     stack = open_house()
     async with contextlib.AsyncExitStack() as exits:
         receiver = await exits.enter_async_context(start_receiver())
@@ -184,10 +170,12 @@ async def test_a_receiver_that_is_dead_for_an_hour_misses_nothing(open_house: Ca
         assert len(receiver.ids) == 3
 
 
-async def test_what_nobody_takes_becomes_a_dead_letter_and_can_be_sent_again(
+async def test_undeliverable_message_is_dead_and_can_be_redelivered(
     open_house: Callable[..., Stack], receiver: Receiver
 ):
-    """After the last try it is kept and counted; an operator's word sends it again, with the same id and body."""
+    """After the last attempt it is kept and counted; an operator's command sends it again, with the same id and
+    body.
+    """
     stack = open_house(max_attempts=3)
     receiver.answer = answering(503)
     async with stack.working() as dispatcher:
@@ -196,7 +184,9 @@ async def test_what_nobody_takes_becomes_a_dead_letter_and_can_be_sent_again(
         (dead,) = await stack.store.deliveries(state=DeliveryState.DEAD)
         assert (dead.attempts, dead.error) == (3, "answered 503")
         assert len(receiver.messages) == 3
-        await stack.until(lambda: stack.counted.waiting[:2] == (0, 1), passing=10.0)
+        await stack.until(
+            lambda: (0, 1) in [seen[:2] for seen in stack.counted.of("deliveries_waiting")[-1:]], passing=10.0
+        )
         receiver.answer = answering(204)
         await stack.store.redeliver(stack.clock.now(), dead.id)
         await stack.until(lambda: len(receiver.messages) == 4, passing=1.0)
@@ -206,7 +196,7 @@ async def test_what_nobody_takes_becomes_a_dead_letter_and_can_be_sent_again(
     assert stack.counted.dropped == ["gave_up"]
 
 
-async def test_dead_letters_go_after_their_time(open_house: Callable[..., Stack], receiver: Receiver):
+async def test_dead_messages_are_deleted_after_their_time(open_house: Callable[..., Stack], receiver: Receiver):
     """What nobody asked about for days is forgotten."""
     stack = open_house(max_attempts=1)
     receiver.answer = answering(400)
@@ -215,12 +205,12 @@ async def test_dead_letters_go_after_their_time(open_house: Callable[..., Stack]
         await stack.until_kept(DeliveryState.DEAD, 1)
         for days, kept in ((6.9, 1), (0.2, 0)):
             await stack.clock.advance(days * 24 * HOUR)
-            looks = stack.counted.looks
-            await stack.until(lambda n=looks: stack.counted.looks > n + 20, passing=10.0)
+            looks = stack.counted.count("deliveries_waiting")
+            await stack.until(lambda n=looks: stack.counted.count("deliveries_waiting") > n + 20, passing=10.0)
             assert len(await stack.store.deliveries()) == kept
 
 
-async def test_a_redirect_is_not_followed(open_house: Callable[..., Stack], receiver: Receiver):
+async def test_redirect_is_not_followed(open_house: Callable[..., Stack], receiver: Receiver):
     """A receiver cannot send the gateway elsewhere."""
     stack = open_house()
     async with start_receiver() as elsewhere, stack.working() as dispatcher:
@@ -232,8 +222,8 @@ async def test_a_redirect_is_not_followed(open_house: Callable[..., Stack], rece
         assert not elsewhere.messages
 
 
-async def test_a_receiver_that_never_answers_is_left_alone(open_house: Callable[..., Stack], receiver: Receiver):
-    """The connection is given up, the message is kept."""
+async def test_silent_receiver_is_given_up(open_house: Callable[..., Stack], receiver: Receiver):
+    """The connection is closed, the message is kept."""
     stack = open_house(total_seconds=0.2)
     receiver.answer = never
     async with stack.working() as dispatcher:
@@ -242,8 +232,8 @@ async def test_a_receiver_that_never_answers_is_left_alone(open_house: Callable[
         assert stack.counted.tries == [("announcement", "timeout")]
 
 
-async def test_an_endless_answer_is_cut_short(open_house: Callable[..., Stack], receiver: Receiver):
-    """Its status has said all: the message was taken."""
+async def test_endless_response_is_cut(open_house: Callable[..., Stack], receiver: Receiver):
+    """Its status is enough: the message was delivered."""
     stack = open_house()
     receiver.answer = endless
     async with stack.working() as dispatcher:
@@ -252,8 +242,8 @@ async def test_an_endless_answer_is_cut_short(open_house: Callable[..., Stack], 
         assert stack.counted.tries == [("announcement", "delivered")]
 
 
-async def test_a_slow_receiver_delays_nobody_else(open_house: Callable[..., Stack], receiver: Receiver):
-    """A hundred messages to one that does not answer; those to another arrive meanwhile."""
+async def test_slow_receiver_delays_no_other(open_house: Callable[..., Stack], receiver: Receiver):
+    """A hundred messages to one that does not respond; those to another arrive meanwhile."""
     stack = open_house()
     receiver.answer = never
     async with start_receiver() as quick, stack.working() as dispatcher:
@@ -267,9 +257,9 @@ async def test_a_slow_receiver_delays_nobody_else(open_house: Callable[..., Stac
         assert not [result for _, result in stack.counted.tries if result != "delivered"]
 
 
-async def test_a_team_with_many_slow_receivers_delays_its_own_only(open_house: Callable[..., Stack]):
-    """One that answers nothing under thirty names leaves room for another team."""
-    stack = open_house(slots=Slots(total=8, per_receiver=4, per_team=4), resolver=Names(["127.0.0.1"]))
+async def test_many_slow_receivers_delay_their_own_team_only(open_house: Callable[..., Stack]):
+    """One team's receiver with thirty names leaves room for another team."""
+    stack = open_house(slots=Slots(total=8, per_receiver=4, per_team=4), resolver=FakeResolver(["127.0.0.1"]))
     async with start_receiver() as slow, start_receiver() as quick, stack.working() as dispatcher:
         slow.answer = never
         port = slow.url.rpartition(":")[2]
@@ -282,9 +272,9 @@ async def test_a_team_with_many_slow_receivers_delays_its_own_only(open_house: C
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:127.0.0.1"])
-async def test_a_name_that_leads_inside_is_refused(open_house: Callable[..., Stack], receiver: Receiver, address: str):
-    """Whoever owns the name: nothing is sent, and nothing is tried again."""
-    stack = open_house(allow_private=False, resolver=Names([address]))
+async def test_name_that_resolves_inside_is_refused(open_house: Callable[..., Stack], receiver: Receiver, address: str):
+    """Whoever owns the name: nothing is sent, and nothing is retried."""
+    stack = open_house(allow_private=False, resolver=FakeResolver([address]))
     async with stack.working() as dispatcher:
         await dispatcher.announce("red", receiver.url.replace("127.0.0.1", "hooks.example.com"), "test", 1)
         await stack.until_kept(DeliveryState.DEAD, 1)
@@ -294,10 +284,10 @@ async def test_a_name_that_leads_inside_is_refused(open_house: Callable[..., Sta
         assert not receiver.messages
 
 
-async def test_a_message_that_comes_while_the_queue_is_read_is_not_overlooked(
+async def test_message_during_a_queue_read_is_not_overlooked(
     open_house: Callable[..., Stack], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    """The reading has just found nothing, and does not know yet: the message goes out at once all the same."""
+    """The read has just found nothing: the new message still goes out at once."""
     stack, found, go_on = open_house(), asyncio.Event(), asyncio.Event()
     claim = stack.store.claim_deliveries
 
@@ -315,8 +305,8 @@ async def test_a_message_that_comes_while_the_queue_is_read_is_not_overlooked(
         await receiver.count(1)
 
 
-async def test_plain_http_is_refused_unless_it_is_allowed(open_house: Callable[..., Stack], receiver: Receiver):
-    """Even if it was allowed when the address was given."""
+async def test_plain_http_is_refused_unless_allowed(open_house: Callable[..., Stack], receiver: Receiver):
+    """Even if it was allowed when the URL was given."""
     stack = open_house(allow_http=False)
     async with stack.working() as dispatcher:
         await dispatcher.announce("red", receiver.url, "test", 1)
@@ -325,8 +315,8 @@ async def test_plain_http_is_refused_unless_it_is_allowed(open_house: Callable[.
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-async def test_a_receiver_has_to_be_who_it_says(open_house: Callable[..., Stack], tmp_path: Path, trusted: bool):
-    """Over https a certificate that nobody vouches for gets nothing."""
+async def test_untrusted_certificate_is_refused(open_house: Callable[..., Stack], tmp_path: Path, trusted: bool):
+    """Over https a receiver without a valid certificate gets nothing."""
     certificate, key = await asyncio.to_thread(make_certificate, tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -339,10 +329,8 @@ async def test_a_receiver_has_to_be_who_it_says(open_house: Callable[..., Stack]
         assert bool(receiver.messages) is trusted
 
 
-async def test_a_receiver_may_change_over_to_a_new_secret_in_its_own_time(
-    open_house: Callable[..., Stack], receiver: Receiver
-):
-    """While both are in use either is enough; afterwards the old one is worth nothing."""
+async def test_receiver_may_switch_secrets_during_the_overlap(open_house: Callable[..., Stack], receiver: Receiver):
+    """While both are in use either verifies; afterwards the old one does not."""
     stack = open_house()
     old = await stack.secrets.of("red")
     async with stack.working() as dispatcher:
@@ -359,10 +347,10 @@ async def test_a_receiver_may_change_over_to_a_new_secret_in_its_own_time(
         assert receiver.messages[1].headers["webhook-signature"].count("v1,") == 1
 
 
-async def test_a_store_that_is_away_delays_and_loses_nothing(
+async def test_unavailable_store_delays_and_loses_nothing(
     open_house: Callable[..., Stack], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    """What was queued goes out when the store answers again."""
+    """Queued messages go out when the store is back."""
     stack = open_house()
     async with stack.working() as dispatcher:
 
@@ -384,8 +372,8 @@ async def test_a_store_that_is_away_delays_and_loses_nothing(
     assert len(set(receiver.ids)) == 1
 
 
-async def test_what_was_not_begun_is_given_back_at_the_end(open_house: Callable[..., Stack], receiver: Receiver):
-    """A restart costs a message no try, and sends no other in its place."""
+async def test_unbegun_deliveries_are_returned_at_shutdown(open_house: Callable[..., Stack], receiver: Receiver):
+    """A restart costs a message no attempt, and sends no other in its place."""
     stack = open_house()
     receiver.answer = never
     async with stack.working() as dispatcher:
@@ -400,10 +388,8 @@ async def test_what_was_not_begun_is_given_back_at_the_end(open_house: Callable[
         await stack.until_empty()
 
 
-async def test_a_full_queue_drops_progress_before_it_gives_up_ends(
-    open_house: Callable[..., Stack], receiver: Receiver
-):
-    """What need not arrive makes room for what must; both are counted."""
+async def test_full_queue_drops_progress_before_ends(open_house: Callable[..., Stack], receiver: Receiver):
+    """Optional messages make room for required ones; both are counted."""
     stack = open_house(max_queued=5)
     receiver.answer = never
     async with stack.working() as dispatcher:
@@ -411,13 +397,12 @@ async def test_a_full_queue_drops_progress_before_it_gives_up_ends(
         for n in range(4):
             await dispatcher.announce("red", receiver.url, "test", n)
         await receiver.count(4)
-        dispatcher.note_created(view)
+        dispatcher.on_prediction_created(view)
         changed = await stack.store.advance(
             "run1", status=Status.PROCESSING, document=b'{"id":"up1","status":"processing","output":["a"],"urls":{}}',
             stream_url=None, at=stack.clock.now(),
         )  # fmt: skip
-        assert changed is not None
-        dispatcher.note_changed(changed)
+        dispatcher.on_run_progressed(moved(changed))
         for n in range(2):
             await dispatcher.announce("red", receiver.url, "test", n)
         await stack.until(lambda: stack.counted.dropped == ["full", "full"], passing=10.0)
@@ -430,20 +415,17 @@ async def begun(store: SQLiteStore, url: str, **fields: Any) -> Any:
     return await store.prediction("up1")
 
 
-async def test_progress_that_was_held_back_is_told_when_its_time_comes(
-    open_house: Callable[..., Stack], receiver: Receiver
-):
-    """Two changes at once, then silence: the second is told half a second after the first."""
+async def test_throttled_progress_is_sent_later(open_house: Callable[..., Stack], receiver: Receiver):
+    """Two changes at once, then silence: the second is sent half a second after the first."""
     stack = open_house()
     async with stack.working() as dispatcher:
-        dispatcher.note_created(await begun(stack.store, receiver.url))
+        dispatcher.on_prediction_created(await begun(stack.store, receiver.url))
         for output in (b'["a"]', b'["a","b"]', b'["a","b","c"]'):
             changed = await stack.store.advance(
                 "run1", status=Status.PROCESSING, document=b'{"id":"up1","status":"processing","output":%b}' % output,
                 stream_url=None, at=stack.clock.now(),
             )  # fmt: skip
-            assert changed is not None
-            dispatcher.note_changed(changed)
+            dispatcher.on_run_progressed(moved(changed))
             await receiver.count(1)
         await stack.clock.advance(0.4)
         assert [message.json["output"] for message in receiver.messages] == [["a"]]
@@ -452,7 +434,7 @@ async def test_progress_that_was_held_back_is_told_when_its_time_comes(
         assert receiver.messages[1].json["output"] == ["a", "b", "c"]
 
 
-async def test_what_had_not_gone_out_at_the_end_is_told_before_it(open_house: Callable[..., Stack], receiver: Receiver):
+async def test_pending_progress_is_sent_before_the_end(open_house: Callable[..., Stack], receiver: Receiver):
     """A slow receiver that asked for output alone gets it, although the end came while it waited for its turn."""
     stack = open_house(slots=Slots(total=1, per_receiver=1, per_team=1))
     receiver.answer = never
@@ -460,16 +442,16 @@ async def test_what_had_not_gone_out_at_the_end_is_told_before_it(open_house: Ca
         view = await begun(stack.store, receiver.url, webhook_events_filter=("start", "output"))
         await dispatcher.announce("red", receiver.url, "test", 1)
         await receiver.count(1)
-        dispatcher.note_created(view)
+        dispatcher.on_prediction_created(view)
         for status in (Status.PROCESSING, Status.SUCCEEDED):
             document = b'{"id":"up1","status":"%b","output":["a"],"urls":{}}' % status.value.encode()
             changed = await stack.store.advance(
                 "run1", status=status, document=document, stream_url=None, at=stack.clock.now()
             )
-            assert changed is not None
-            if status is Status.PROCESSING:
-                dispatcher.note_changed(changed)
-        await dispatcher.note_ended(changed)
+            if isinstance(changed, Progressed):
+                dispatcher.on_run_progressed(changed.run)
+        assert isinstance(changed, RunEnded)
+        dispatcher.on_run_ended(changed)
         receiver.answer = answering(204)
         await receiver.count(3)
         await stack.until(lambda: stack.counted.tries.count(("output", "delivered")) == 1)
@@ -480,8 +462,8 @@ async def test_what_had_not_gone_out_at_the_end_is_told_before_it(open_house: Ca
     ]
 
 
-async def test_progress_that_waits_delays_no_end(open_house: Callable[..., Stack], receiver: Receiver):
-    """A receiver with much progress to be told of hears of an end as soon as it has a slot for it."""
+async def test_waiting_progress_delays_no_end(open_house: Callable[..., Stack], receiver: Receiver):
+    """A receiver with much progress waiting gets an end as soon as it has a slot for it."""
     stack = open_house(slots=Slots(total=1, per_receiver=1, per_team=1))
     receiver.answer = never
     async with stack.working() as dispatcher:
@@ -491,15 +473,47 @@ async def test_progress_that_waits_delays_no_end(open_house: Callable[..., Stack
             await stack.store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", webhook=receiver.url))
             view = await stack.store.prediction(f"up{n}")
             assert view is not None
-            dispatcher.note_created(view)
+            dispatcher.on_prediction_created(view)
             document = b'{"id":"up%d","status":"processing","output":["a"]}' % n
             changed = await stack.store.advance(
                 f"run{n}", status=Status.PROCESSING, document=document, stream_url=None, at=stack.clock.now()
             )
-            assert changed is not None
-            dispatcher.note_changed(changed)
+            dispatcher.on_run_progressed(moved(changed))
         await dispatcher.announce("red", receiver.url, "urgent", 1)
         await stack.until_claimed(2)
         receiver.answer = answering(204)
         await receiver.count(7)
     assert receiver.messages[1].json["type"] == "urgent"
+
+
+class CountingStore(SQLiteStore):
+    """Counts how often due messages are asked for."""
+
+    claims = 0
+
+    async def claim_deliveries(self, *args: Any, **more: Any) -> Any:
+        self.claims += 1
+        return await super().claim_deliveries(*args, **more)
+
+
+async def test_an_end_asks_the_store_for_messages_only_if_somebody_has_a_webhook(tmp_path: Path, receiver: Receiver):
+    """A run without webhooks costs the queue nothing; one with a webhook is told of at once."""
+    store = CountingStore(tmp_path / "gateway.db")
+    await store.open()
+    stack = Stack(store, ManualClock(), tmp_path)
+    for n, hook in ((1, None), (2, receiver.url)):
+        await store.record_created(live(f"run{n}"), prediction(f"up{n}", f"run{n}", webhook=hook))
+    async with stack.working() as dispatcher:
+        await stack.until(lambda: store.claims)
+        for run_id, sent in (("run1", 0), ("run2", 1)):
+            claims = store.claims
+            document = b'{"id":"up%b","status":"succeeded","urls":{}}' % run_id[-1:].encode()
+            outcome = await store.advance(
+                run_id, status=Status.SUCCEEDED, document=document, stream_url=None, at=stack.clock.now()
+            )
+            assert isinstance(outcome, RunEnded)
+            dispatcher.on_run_ended(outcome)
+            await receiver.count(sent)
+            await asyncio.sleep(0.05)
+            assert (store.claims > claims) == bool(sent)
+    await store.close()

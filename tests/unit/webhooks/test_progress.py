@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from gateway.domain.records import PredictionView
 from gateway.webhooks.progress import ProgressQueue
 from gateway.webhooks.rules.events import Event
-from tests.support.views import view
+from tests.support.prediction_views import view
 
 ALL = ("start", "output", "logs", "completed")
 
@@ -15,7 +15,7 @@ def running(output: str | None = None, prediction_id: str = "p" * 26) -> Predict
     return view(fields, id=prediction_id, webhook="https://x.example/", webhook_events_filter=ALL)
 
 
-def test_the_newest_is_told_and_each_once():
+def test_newest_progress_replaces_an_unsent_one():
     """A message that has not gone out gives way to the next."""
     lines = ProgressQueue()
     assert lines.begin(running(), 0.0)
@@ -28,8 +28,8 @@ def test_the_newest_is_told_and_each_once():
     assert list(lines.change(newest, 9.0)) == []
 
 
-def test_what_is_taken_is_in_order():
-    """The start first, then what is newest."""
+def test_progress_is_taken_in_order():
+    """The start first, then the newest."""
     lines = ProgressQueue()
     lines.begin(running("a"), 0.0)
     newest = running("b").run
@@ -41,16 +41,16 @@ def test_what_is_taken_is_in_order():
     assert second[1].run is newest
 
 
-def test_who_joins_in_the_middle_hears_of_the_start_and_what_is_there():
-    """To its caller it starts when it joins."""
+def test_joined_caller_gets_a_start_and_the_current_state():
+    """For its caller the prediction starts when it joins."""
     lines = ProgressQueue()
     lines.begin(running("a", "q" * 26), 0.0)
     assert lines.take("q" * 26) == (Event.START, running("a", "q" * 26))
     assert lines.take("q" * 26) == (Event.OUTPUT, running("a", "q" * 26))
 
 
-def test_who_left_hears_nothing_more():
-    """Not even what was held back."""
+def test_cancelled_caller_gets_nothing_more():
+    """Not even what was throttled."""
     lines = ProgressQueue()
     lines.begin(running("a"), 0.0)
     list(lines.change(running("b").run, 0.1))
@@ -60,12 +60,12 @@ def test_who_left_hears_nothing_more():
     assert lines.take("p" * 26) is None
     ending = lines.end("p" * 26)
     assert ending is not None
-    assert ending.told.started
+    assert ending.sent.started
     assert ending.unsent == ()
 
 
-def test_what_is_owed_at_the_end_is_known():
-    """What had not gone out goes before the end."""
+def test_pending_progress_is_known_at_the_end():
+    """It is sent before the end."""
     lines = ProgressQueue()
     lines.begin(running("a"), 0.0)
     lines.note_end("run_1", 1.0)
@@ -76,8 +76,8 @@ def test_what_is_owed_at_the_end_is_known():
     assert lines.pending == 0
 
 
-def test_the_oldest_goes_when_there_is_too_much():
-    """It is not told, and its end is told all the same."""
+def test_oldest_progress_is_dropped_at_the_limit():
+    """It is not sent; its end still is."""
     lines = ProgressQueue()
     for n in range(3):
         lines.begin(running("a", f"{n}" * 26), 0.0)
@@ -87,7 +87,7 @@ def test_the_oldest_goes_when_there_is_too_much():
     assert lines.take("2" * 26) is not None
 
 
-def test_ends_that_never_came_are_forgotten():
+def test_abandoned_progress_is_forgotten():
     """Nothing is kept for ever."""
     lines = ProgressQueue()
     lines.begin(running(), 0.0)
@@ -100,8 +100,8 @@ def test_ends_that_never_came_are_forgotten():
     assert lines.end("p" * 26) is None
 
 
-def test_a_document_that_cannot_be_read_tells_nothing():
-    """It harms nobody else who shares the run."""
+def test_unreadable_document_sends_nothing():
+    """It affects no other prediction of the run."""
     lines = ProgressQueue()
     broken = running("a")
     assert not lines.begin(PredictionView(broken.prediction, replace(broken.run, document=b"{")), 0.0)

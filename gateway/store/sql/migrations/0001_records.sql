@@ -1,5 +1,5 @@
--- Columns bear the names of the fields of gateway.core.records. Blobs stand last, so that what is compared and listed
--- is read without walking past them. Nothing refers to a rowid.
+-- Columns have the names of the fields of gateway.domain.records. Blobs come last, so that other columns are read without
+-- reading the blobs. Nothing refers to a rowid.
 
 CREATE TABLE runs (
     id TEXT NOT NULL PRIMARY KEY,
@@ -21,7 +21,7 @@ CREATE TABLE runs (
     document BLOB NOT NULL
 );
 CREATE INDEX runs_by_upstream_id ON runs (upstream_id) WHERE upstream_id IS NOT NULL;
--- The next two hold only what is under way and what is still to be cleared, so they stay small however old the file.
+-- The next two indexes only have unfinished runs and runs whose data is not yet removed, so they stay small.
 CREATE INDEX runs_open ON runs (id) WHERE state IN ('intended', 'live');
 CREATE INDEX runs_to_clear ON runs (ended_at, id) WHERE state = 'ended' AND data_removed = 0;
 
@@ -44,7 +44,7 @@ CREATE TABLE predictions (
 CREATE INDEX predictions_of_team ON predictions (team, kind, created_at, id);
 CREATE INDEX predictions_of_all ON predictions (kind, created_at, id);
 CREATE INDEX predictions_by_ticket ON predictions (ticket);
--- With `canceled_at`, because a cancel asks whether anyone of the run still waits.
+-- With `canceled_at`, because a cancel checks whether other predictions of the run are not cancelled.
 CREATE INDEX predictions_by_run ON predictions (run_id, canceled_at);
 
 CREATE TABLE keys (

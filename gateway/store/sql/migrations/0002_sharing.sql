@@ -1,6 +1,6 @@
--- Runs are shared: found by their fingerprint while they are open, and for a time after they have succeeded.
+-- Sharing: runs are found by their fingerprint while they are open, and for a time after they have succeeded.
 
--- Columns that are added to a table come last; here they must come before the blobs.
+-- ALTER TABLE adds columns at the end, but these must come before the blobs, so the table is copied.
 CREATE TABLE runs_anew (
     id TEXT NOT NULL PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -26,7 +26,7 @@ CREATE TABLE runs_anew (
     document BLOB NOT NULL
 );
 
--- An intent had no prediction yet; an orphan that is adopted needs one to become its leader.
+-- Intents had no prediction before. An adopted run needs one as its leader.
 INSERT INTO predictions (id, run_id, kind, team, key_id, source, created_at, ticket, ticket_expires_at)
 SELECT lower(hex(randomblob(13))), id, kind, team, key_id, 'bypass', intended_at, lower(hex(randomblob(32))), intended_at
 FROM runs WHERE state = 'intended';
@@ -44,12 +44,12 @@ FROM runs;
 DROP TABLE runs;
 ALTER TABLE runs_anew RENAME TO runs;
 
--- An upstream prediction is one run's: an orphan is adopted once.
+-- An upstream prediction belongs to one run, so it can be adopted only once.
 CREATE UNIQUE INDEX runs_by_upstream_id ON runs (upstream_id, kind) WHERE upstream_id IS NOT NULL;
 CREATE INDEX runs_open ON runs (id) WHERE state IN ('intended', 'live');
--- With `cache_until`, because runs that may still answer requests are passed over by looking at the index alone.
+-- With `cache_until`, so that cached runs are skipped by reading only the index.
 CREATE INDEX runs_to_clear ON runs (ended_at, id, cache_until) WHERE state = 'ended' AND data_removed = 0;
--- One run for one fingerprint (docs/architecture.md, Invariants 3), whoever asks, in whatever process.
+-- One run per fingerprint (docs/architecture.md, Invariants 3), for all callers and processes.
 CREATE UNIQUE INDEX runs_by_fingerprint ON runs (fingerprint)
     WHERE fingerprint IS NOT NULL AND state IN ('intended', 'live') AND cancel_asked_at IS NULL;
 CREATE INDEX runs_by_provisional ON runs (provisional, intended_at, id)
@@ -58,11 +58,11 @@ CREATE INDEX runs_by_provisional ON runs (provisional, intended_at, id)
 ALTER TABLE predictions ADD COLUMN left_as TEXT NOT NULL DEFAULT 'canceled';
 DROP INDEX predictions_by_run;
 CREATE INDEX predictions_by_run ON predictions (run_id, created_at, id);
--- Those for whom a run goes on. Nobody waits with a hit.
+-- Predictions that keep a run from being cancelled. A hit's run has ended already.
 CREATE INDEX predictions_waiting ON predictions (run_id) WHERE canceled_at IS NULL AND source <> 'hit';
 
--- Runs that may answer later requests. A table of its own, so that noting a use does not write the document again.
--- `cache_until` is that of the run; an entry goes when its run may answer no more.
+-- Cached runs. A separate table, so that recording a use does not rewrite the document. `cache_until` is a copy of the
+-- run's. An entry is deleted when its run is no longer cached.
 CREATE TABLE entries (
     run_id TEXT NOT NULL PRIMARY KEY,
     fingerprint TEXT NOT NULL,
@@ -75,7 +75,7 @@ CREATE TABLE entries (
 ) WITHOUT ROWID;
 CREATE INDEX entries_by_fingerprint ON entries (fingerprint, ended_at, run_id, cache_until);
 CREATE INDEX entries_by_use ON entries (last_used_at, run_id, cache_until, bytes);
--- These two hold all that is summed up.
+-- The next two indexes have all columns that are summed up.
 CREATE INDEX entries_of_all ON entries (cache_until, bytes, ended_at);
 CREATE INDEX entries_of_team ON entries (team, cache_until, bytes, ended_at);
 

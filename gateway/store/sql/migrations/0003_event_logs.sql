@@ -1,5 +1,5 @@
--- What runs' streams have said, in parts as they came; one part once a stream is complete. A table of its own, so that
--- an event writes neither the run nor its document again.
+-- Event logs of runs' streams, in parts; one part once a stream is complete. A separate table, so that an event does not
+-- rewrite the run and its document.
 
 CREATE TABLE event_logs (
     run_id TEXT NOT NULL,

@@ -1,5 +1,6 @@
--- Money: what is held for runs under way, the ledger of what was spent and saved, and sums of both that are changed in
--- the same transaction. Amounts are whole micro-dollars and milliseconds; a `day` is its number since the epoch (UTC).
+-- Money: reservations of runs in progress, the ledger of spent and saved amounts, and sums of both, which change in the
+-- same transaction. Amounts are integers: micro-dollars and milliseconds. A `day` is the number of days since the epoch
+-- (UTC).
 
 CREATE TABLE reservations (
     run_id TEXT NOT NULL PRIMARY KEY,
@@ -13,7 +14,7 @@ CREATE TABLE reservations (
 ) WITHOUT ROWID;
 CREATE INDEX reservations_by_age ON reservations (at);
 
--- The reservations of each scope (a team, a key, a user, …) summed up, and its bucket of predictions a minute.
+-- The sum of the reservations of each scope (a team, a key, a user, …), and its predictions-per-minute bucket.
 CREATE TABLE meters (
     scope TEXT NOT NULL PRIMARY KEY,
     open INTEGER NOT NULL,
@@ -23,7 +24,7 @@ CREATE TABLE meters (
 ) WITHOUT ROWID;
 CREATE INDEX meters_idle ON meters (full_at) WHERE open = 0;
 
--- What each scope has spent, by day: a month is the sum of its days, so no window has to be rolled over.
+-- Spending of each scope by day. A month is the sum of its days, so nothing has to be reset at its end.
 CREATE TABLE spent (
     scope TEXT NOT NULL,
     day INTEGER NOT NULL,
@@ -49,7 +50,7 @@ CREATE TABLE ledger (
     reason TEXT NOT NULL,
     scopes TEXT NOT NULL
 );
--- A run is settled once, whoever sees its end first (docs/architecture.md, Invariants 7).
+-- A run is settled only once (docs/architecture.md, Invariants 7).
 CREATE UNIQUE INDEX ledger_settled ON ledger (run_id) WHERE kind = 'spend';
 CREATE INDEX ledger_by_day ON ledger (day);
 
@@ -81,10 +82,10 @@ CREATE TABLE usage_users (
     PRIMARY KEY (team, day, user)
 ) WITHOUT ROWID;
 CREATE INDEX usage_users_by_day ON usage_users (day);
--- Names go when their time is over; the sums stay.
+-- For merging old rows of named users into `other`.
 CREATE INDEX usage_users_named ON usage_users (day) WHERE user <> '' AND user <> 'other';
 
--- Warnings that were given; `day` is the first of the window.
+-- Budget warnings already given. `day` is the first day of the window.
 CREATE TABLE budget_warnings (
     team TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -94,6 +95,6 @@ CREATE TABLE budget_warnings (
 ) WITHOUT ROWID;
 CREATE INDEX budget_warnings_by_day ON budget_warnings (day);
 
--- What a hit saves, and on what. Of entries that were there before, nobody knows.
+-- What a hit saves, and the target it is counted under. Unknown for existing entries.
 ALTER TABLE entries ADD COLUMN microusd INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE entries ADD COLUMN settled_as TEXT NOT NULL DEFAULT '';

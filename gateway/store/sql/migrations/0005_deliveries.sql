@@ -1,4 +1,4 @@
--- Messages to callers' receivers, and secrets that are in use beside the newest.
+-- Webhook deliveries, and former signing secrets that are still in use.
 
 CREATE TABLE deliveries (
     id TEXT NOT NULL PRIMARY KEY,
@@ -15,10 +15,10 @@ CREATE TABLE deliveries (
     attempts INTEGER NOT NULL,
     error TEXT,
     dead_at REAL,
-    -- None until a try has failed: till then the records of the prediction have it.
+    -- NULL until an attempt has failed; before that the body is made from the prediction.
     body BLOB
 );
--- Holds all that is asked when something is to be sent.
+-- Has all columns of the query for due deliveries.
 CREATE INDEX deliveries_due ON deliveries (next_at, created_at, id, held_until, receiver, team) WHERE state = 'queued';
 CREATE INDEX deliveries_by_age ON deliveries (created_at, id) WHERE state = 'queued';
 CREATE INDEX deliveries_dead ON deliveries (dead_at, id) WHERE state = 'dead';

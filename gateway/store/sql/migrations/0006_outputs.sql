@@ -1,13 +1,13 @@
--- Copies of output files: objects by the SHA-256 of their bytes, and the runs whose copies they are.
+-- Copies of output files: objects by the SHA-256 of their bytes, and the runs that own them.
 
--- The copies themselves (gateway.core.records.Copy), as JSON: they are shown with the run, and change seldom.
+-- The copies (gateway.domain.records.Copy) as JSON: they are read with the run and rarely change.
 ALTER TABLE runs ADD COLUMN copies TEXT NOT NULL DEFAULT '[]';
 
 CREATE TABLE output_objects (
     sha256 TEXT NOT NULL PRIMARY KEY,
     size INTEGER NOT NULL,
     last_used_at REAL NOT NULL,
-    -- Until then someone writes its bytes or, once it is doomed, deletes them.
+    -- Until this time, a task is writing the object's bytes or, if `doomed` (marked for deletion), deleting them.
     claimed_until REAL,
     doomed INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;

@@ -1,7 +1,7 @@
--- Several files of a team may stand for one that upstream has: equal bytes are uploaded once (docs/architecture.md,
--- Files and outputs).
+-- Several files of a team can use one upstream file: equal bytes are uploaded once (docs/architecture.md, Files and
+-- outputs).
 
--- Columns that are added to a table come last; here it must come before the blob.
+-- ALTER TABLE adds columns at the end, but this one must come before the blob, so the table is copied.
 CREATE TABLE files_anew (
     id TEXT NOT NULL PRIMARY KEY,
     team TEXT NOT NULL,

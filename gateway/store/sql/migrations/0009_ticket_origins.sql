@@ -1,3 +1,3 @@
--- A stream's ticket may be bound to the pages whose key created the prediction.
+-- A stream's ticket can be restricted to the web origins of the key that created the prediction.
 
 ALTER TABLE predictions ADD COLUMN ticket_origins TEXT;

@@ -1,2 +1,2 @@
--- The column bears the name of the record's field.
+-- The column has the name of the record's field.
 ALTER TABLE predictions RENAME COLUMN left_as TO final_status;

@@ -19,7 +19,7 @@ def record(**changes) -> Key:
 
 
 @given(RANDOMNESS)
-def test_a_key_is_found_by_its_id_and_matches_its_digest(randomness):
+def test_new_key_is_found_by_its_id_and_matches_its_digest(randomness):
     """What was handed out works."""
     minted = api_keys.mint(randomness)
     assert re.fullmatch(r"rgw_[a-z0-9]{12}_[0-9A-Za-z]{32,}", minted.key)
@@ -29,7 +29,7 @@ def test_a_key_is_found_by_its_id_and_matches_its_digest(randomness):
 
 
 @given(RANDOMNESS, st.data())
-def test_a_key_with_any_character_changed_never_matches(randomness, data):
+def test_key_with_a_changed_character_never_matches(randomness, data):
     """Nobody gets in with almost the right key."""
     minted = api_keys.mint(randomness)
     position = data.draw(st.integers(0, len(minted.key) - 1))
@@ -39,7 +39,7 @@ def test_a_key_with_any_character_changed_never_matches(randomness, data):
 
 
 @given(RANDOMNESS, st.text(min_size=1, max_size=5), st.booleans())
-def test_a_key_with_anything_added_never_matches(randomness, extra, before):
+def test_key_with_added_characters_never_matches(randomness, extra, before):
     """A key with a newline at its end is another key."""
     minted = api_keys.mint(randomness)
     longer = extra + minted.key if before else minted.key + extra
@@ -48,8 +48,8 @@ def test_a_key_with_anything_added_never_matches(randomness, extra, before):
 
 
 @given(RANDOMNESS, st.integers(0, 48))
-def test_a_part_of_a_key_never_matches(randomness, length):
-    """A key that was cut off is refused."""
+def test_part_of_a_key_never_matches(randomness, length):
+    """A truncated key is refused."""
     minted = api_keys.mint(randomness)
     assert not api_keys.matches(minted.key[:length], minted.sha256)
 
@@ -62,7 +62,7 @@ def test_two_draws_give_two_keys(one, other):
     assert (api_keys.mint(one).key == api_keys.mint(other).key) is is_same
 
 
-def test_a_secret_has_more_than_190_bits():
+def test_secret_has_more_than_190_bits():
     """A key cannot be guessed: 62 letters, at least 32 of them, each as likely as the next."""
     assert 62**32 > 2**190
     seen = "".join(api_keys.new_key(secrets.token_bytes).key.split("_")[2] for _ in range(2000))
@@ -72,20 +72,20 @@ def test_a_secret_has_more_than_190_bits():
     assert all(abs(count - expected) < 7 * expected**0.5 for count in counts)
 
 
-def test_a_thousand_keys_differ():
+def test_thousand_keys_differ():
     """Ids and keys do not repeat."""
     minted = sorted(api_keys.new_key(secrets.token_bytes) for _ in range(1000))
     assert all(a.id != b.id and a.key != b.key for a, b in pairwise(minted))
 
 
-def test_too_little_randomness_is_refused():
+def test_short_randomness_is_refused():
     """A broken source of randomness stops the program and makes no weak key."""
     with pytest.raises(ValueError, match="48 random bytes, got 47"):
         api_keys.mint(bytes(47))
 
 
-def test_a_fresh_key_does_not_show_itself_by_accident():
-    """A debugger's line or a log of the fresh key has its id only."""
+def test_new_key_repr_hides_the_secret():
+    """A debugger's line or a log of the new key has its id only."""
     minted = api_keys.mint(bytes(48))
     assert repr(minted) == "Minted(id='aaaaaaaaaaaa')"
 
@@ -105,19 +105,19 @@ def test_a_fresh_key_does_not_show_itself_by_accident():
         "rgw_abcdefghijkl_" + "ａ" * 32,
     ],
 )
-def test_what_does_not_look_like_a_key_has_no_id(presented):
+def test_text_that_is_no_key_has_no_id(presented):
     """The store is not asked about junk."""
     assert api_keys.parse(presented) is None
 
 
 @given(st.text(st.characters()), st.text())
-def test_no_text_whatever_makes_matching_raise(presented, sha256):
-    """A header of broken bytes is refused as any wrong key."""
+def test_matching_never_raises(presented, sha256):
+    """A header of broken bytes is refused like any wrong key."""
     assert api_keys.matches(presented, sha256) is (api_keys.digest(presented) == sha256.lower())
 
 
-def test_a_header_that_is_not_utf8_does_not_match():
-    """aiohttp hands bytes that are not UTF-8 on as lone surrogates."""
+def test_header_that_is_not_utf8_does_not_match():
+    """Aiohttp passes bytes that are not UTF-8 on as lone surrogates."""
     assert not api_keys.matches("rgw_\udcff", "0" * 64)
     assert api_keys.parse("rgw_\udcff") is None
 
@@ -135,7 +135,7 @@ def test_a_header_that_is_not_utf8_does_not_match():
         ({"revoked_at": 0.0}, 0.0, False),
     ],
 )
-def test_a_key_ends_when_it_expires_or_is_revoked_whichever_is_first(changes, now, valid):
+def test_key_ends_at_expiry_or_revocation_whichever_is_first(changes, now, valid):
     """A revoked key stops at once, an expired one on the second."""
     assert api_keys.is_valid(record(**changes), now) is valid
 
@@ -167,7 +167,7 @@ TICKET = "abcdefghijklmnopqrstuvwxyz234567abcdefghijklmnopqrst"
         ("page holds eyJhbGciOiJIUzI1NiJ9.eyJ0ZWFtIjoiYWNtZSJ9.c2lnbmF0dXJl", "eyJ0ZWFtIjoiYWNtZSJ9"),
     ],
 )
-def test_secrets_are_struck_out(text, secret):
+def test_secrets_are_redacted(text, secret):
     """Logs and errors can be passed on."""
     shown = api_keys.conceal(text)
     assert secret not in shown
@@ -186,22 +186,22 @@ def test_secrets_are_struck_out(text, secret):
         "",
     ],
 )
-def test_other_text_stays_as_it_is(text):
+def test_other_text_is_not_redacted(text):
     """Logs stay readable."""
     assert api_keys.conceal(text) == text
 
 
 @given(st.text(), RANDOMNESS, st.text())
-def test_a_key_is_struck_out_of_any_text(before, randomness, after):
-    """Whatever stands around a key, it does not get through."""
+def test_key_is_redacted_in_any_text(before, randomness, after):
+    """Whatever surrounds a key, it is redacted."""
     minted = api_keys.mint(randomness)
     assert minted.key not in api_keys.conceal(before + minted.key + after)
     assert minted.key.split("_")[2] not in api_keys.conceal(before + minted.key + after)
 
 
 @given(st.text(alphabet="abcR8_eyJ.=/: \t52rgw-dta,wh", max_size=60))
-def test_short_texts_are_looked_at_as_closely_as_long_ones(text):
-    """What is skipped for speed could not have held a secret."""
+def test_short_and_long_texts_are_redacted_alike(text):
+    """A text that is skipped for speed cannot contain a secret."""
     patient = text
     for pattern, replacement in api_keys._SECRETS:
         patient = pattern.sub(replacement, patient)

@@ -41,21 +41,21 @@ def file(document: bytes = DOCUMENT) -> File:
         ("blob_1.png", "image/png", None, False),
     ],
 )
-def test_type_and_ending_must_be_equal_and_the_name_need_not(
+def test_equal_type_and_extension_are_needed_and_the_name_is_not(
     name: str, content_type: str, metadata: bytes | None, can: bool
 ) -> None:
-    """A model goes by the type and the ending; the JavaScript client names a blob after the time of day."""
-    assert uploads.can_stand_for(file(), Described(name, content_type, metadata)) is can
+    """A model goes by type and extension; the JavaScript client names a blob after the time of day."""
+    assert uploads.can_reuse(file(), Described(name, content_type, metadata)) is can
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"name":1,"content_type":"image/png"}', b"\xff"])
-def test_a_file_whose_document_is_odd_stands_for_nothing(document: bytes) -> None:
-    """Then it is uploaded once more."""
-    assert not uploads.can_stand_for(file(document), Described("a.png", "image/png", b"{}"))
+def test_file_with_an_odd_document_is_not_reused(document: bytes) -> None:
+    """It is uploaded once more."""
+    assert not uploads.can_reuse(file(document), Described("a.png", "image/png", b"{}"))
 
 
-def test_the_other_file_is_one_of_its_own() -> None:
-    """Its id, name, time and metadata are those of its upload; size, sums and end are those of the bytes."""
+def test_reused_file_has_its_own_document() -> None:
+    """Its id, name, time and metadata are those of its upload; size, checksums and expiry are those of the bytes."""
     other = uploads.another(file(), Described("ü.png", "image/png", b'{"b":[1.50]}'), "other", "k2", NOW)
     assert (other.id, other.key_id, other.upstream_id, other.created_at) == ("other", "k2", "NGZi", NOW)
     assert (other.sha256, other.size, other.expires_at) == ("s", 3, NOW + 86_340)
@@ -81,20 +81,20 @@ def test_the_other_file_is_one_of_its_own() -> None:
         ({"type": b"image/png"}, None),
     ],
 )
-def test_metadata_that_only_upstream_puts_together_is_left_to_it(fields: dict[str, bytes], metadata: bytes) -> None:
-    """An object as one field is understood; all else is uploaded as it is."""
+def test_nested_metadata_is_left_to_upstream(fields: dict[str, bytes], metadata: bytes) -> None:
+    """An object as one field is understood; anything else is uploaded as it is."""
     assert uploads.metadata_of(fields) == metadata
 
 
-def test_a_form_is_a_little_larger_than_its_file() -> None:
-    """The announced length says which sizes come into question; without one, any does."""
+def test_form_is_a_little_larger_than_its_file() -> None:
+    """The announced length says which sizes are possible; without one, any is."""
     smallest, largest = uploads.sizes(100_000)
     assert smallest < 100_000 - 300 < largest == 100_000
     assert uploads.sizes(10) == (0, 10)
     assert uploads.sizes(None)[0] == 0 < 2**40 < uploads.sizes(None)[1]
 
 
-def test_a_files_id_is_of_upstreams_form() -> None:
+def test_file_id_has_upstreams_form() -> None:
     """48 letters, base64 of a UUID's text (docs/replicate-api.md, Files)."""
     assert len(file_id(bytes(16))) == 48
     assert file_id(bytes(16)) != file_id(bytes(15) + b"\1")

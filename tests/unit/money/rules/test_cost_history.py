@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.money import Amounts
 from gateway.domain.records import Status
-from gateway.money.rules.cost_history import ENOUGH_RUNS, Recent, Sample, Typical, is_telling, percentile
+from gateway.money.rules.cost_history import ENOUGH_RUNS, Recent, Sample, Typical, is_representative, percentile
 
 SAMPLES = st.builds(
     Sample,
@@ -33,8 +33,8 @@ def known(recent: Recent) -> set[tuple[str, Sample]]:
     return set(recent)
 
 
-def test_too_few_runs_tell_nothing() -> None:
-    """The first run of a target may be a slip, or its slowest."""
+def test_too_few_runs_give_no_estimate() -> None:
+    """The first run of a target may be a mistake, or its slowest."""
     recent = knowing([("x", sample(number)) for number in range(ENOUGH_RUNS - 1)])
     assert recent.typical("x") is None
     assert recent.typical("y") is None
@@ -42,13 +42,13 @@ def test_too_few_runs_tell_nothing() -> None:
     assert recent.typical("x") is not None
 
 
-def test_the_p95_is_a_value_that_occurred() -> None:
+def test_p95_is_a_value_that_occurred() -> None:
     """Of 1 to 100 it is 95, and the median 50."""
     recent = knowing([("x", sample(number)) for number in range(1, 101)])
     assert recent.typical("x") == Typical(p95=Amounts(95, 190), median=Amounts(50, 100))
 
 
-def test_what_is_new_replaces_what_is_old() -> None:
+def test_new_runs_replace_old_ones() -> None:
     """A model that has become faster is soon known to be."""
     recent = knowing([("x", sample(number, 1000)) for number in range(100)])
     for number in range(100, 200):
@@ -58,7 +58,7 @@ def test_what_is_new_replaces_what_is_old() -> None:
     assert len(known(recent)) == 100
 
 
-def test_the_targets_that_ran_last_are_kept() -> None:
+def test_recently_used_targets_are_kept() -> None:
     """Any number of names costs bounded memory."""
     recent = knowing([(f"t{number}", sample(number)) for number in range(10)], most_targets=3)
     assert len(recent) == 3
@@ -68,20 +68,20 @@ def test_the_targets_that_ran_last_are_kept() -> None:
     assert {target for target, _ in recent} == {"t7", "t9", "new"}
 
 
-def test_what_is_told_twice_counts_once() -> None:
+def test_repeated_run_counts_once() -> None:
     """A ledger that is read again after a restart changes nothing."""
     recent = knowing([("x", sample(1))] * 10)
     assert len(known(recent)) == 1
 
 
 @pytest.mark.parametrize("status", Status)
-def test_only_runs_that_came_to_their_own_end_are_telling(status: Status) -> None:
-    """One that was cancelled tells how patient its caller was."""
-    assert is_telling(status) is (status in (Status.SUCCEEDED, Status.FAILED))
+def test_only_completed_runs_count(status: Status) -> None:
+    """A cancelled one tells how patient its caller was."""
+    assert is_representative(status) is (status in (Status.SUCCEEDED, Status.FAILED))
 
 
 @given(TOLD, st.randoms(use_true_random=False))
-def test_the_order_in_which_runs_are_told_makes_no_difference(told: list[tuple[str, Sample]], random: object) -> None:
+def test_order_of_runs_makes_no_difference(told: list[tuple[str, Sample]], random: object) -> None:
     """Webhooks and polls bring ends in any order."""
     shuffled = list(told)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -91,31 +91,8 @@ def test_the_order_in_which_runs_are_told_makes_no_difference(told: list[tuple[s
         assert one.typical(target) == other.typical(target)
 
 
-@given(TOLD, TOLD, TOLD)
-def test_the_order_of_merging_makes_no_difference(
-    a: list[tuple[str, Sample]], b: list[tuple[str, Sample]], c: list[tuple[str, Sample]]
-) -> None:
-    """What several processes know can be put together in any order, and doing it twice changes nothing."""
-
-    def merged(*parts: list[tuple[str, Sample]]) -> Recent:
-        recent = Recent(most_targets=2, most_runs=7)
-        recent.merge(knowing(part, most_runs=7) for part in parts)
-        return recent
-
-    whole = merged(a, b, c)
-    for parts in ((c, b, a), (b, a, c), (b, c, a, a)):
-        assert known(merged(*parts)) == known(whole)
-    assert known(whole) == known(merged(a + b + c))
-    one_by_one = Recent(most_runs=7)
-    one_by_one.merge([knowing(b, most_runs=7)])
-    one_by_one.merge([knowing(c + a, most_runs=7)])
-    at_once = Recent(most_runs=7)
-    at_once.merge([a, b, c])
-    assert known(one_by_one) == known(at_once)
-
-
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=120))
-def test_a_percentile_lies_between_the_least_and_the_most(values: list[int]) -> None:
+def test_percentile_lies_between_minimum_and_maximum(values: list[int]) -> None:
     """At least as many per cent of the values are no larger."""
     values.sort()
     for percent in (1, 50, 95, 100):
@@ -126,7 +103,7 @@ def test_a_percentile_lies_between_the_least_and_the_most(values: list[int]) -> 
 
 
 @given(st.lists(SAMPLES, min_size=ENOUGH_RUNS, max_size=60, unique_by=lambda each: (each.ended_at, each.run_id)))
-def test_what_is_typical_lies_between_what_occurred(samples: list[Sample]) -> None:
+def test_estimate_lies_between_occurred_values(samples: list[Sample]) -> None:
     """The P95 is no less than the median, and both occurred."""
     typical = knowing([("x", each) for each in samples]).typical("x")
     assert typical is not None

@@ -14,7 +14,7 @@ from gateway.money.rules import numbers
     ("text", "number"),
     [(b"3e-06", "0.000003"), (b"0", "0"), (b"-0.0", "0"), (b" 2.492094\n", "2.492094"), (b"1E+2", "100")],
 )
-def test_a_number_is_read_as_it_is_written(text: bytes, number: str) -> None:
+def test_number_is_read_as_written(text: bytes, number: str) -> None:
     """Upstream writes very short times with an exponent."""
     assert numbers.read(text) == Decimal(number)
 
@@ -30,12 +30,12 @@ def test_every_double_is_read_exactly(number: float) -> None:
     [b"", b"null", b"true", b'"1"', b"NaN", b"Infinity", b"-Infinity", b"[1]", b"{}", b"1.", b".5", b"+1", b"0x10",
      b"1_000", b"1e99999", b"1e-401", b"9" * 421, "١".encode(), b"1\x00", b"1 2"],
 )  # fmt: skip
-def test_what_is_no_number_is_none(text: bytes) -> None:
-    """A count in quotes is not quietly taken for one."""
+def test_other_values_are_no_number(text: bytes) -> None:
+    """A count in quotes is not silently taken for one."""
     assert numbers.read(text) is None
 
 
 @pytest.mark.parametrize(("text", "is_whole"), [("4", True), ("4.0", True), ("4e3", True), ("4.5", False), ("0", True)])
-def test_a_whole_number_may_be_written_in_any_way(text: str, is_whole: bool) -> None:
+def test_whole_number_may_be_written_in_any_form(text: str, is_whole: bool) -> None:
     """Four outputs are four, also when a client writes 4.0."""
     assert numbers.is_whole(Decimal(text)) is is_whole

@@ -21,13 +21,13 @@ DOCUMENT = Path(__file__).parents[4] / "docs" / "money.md"
         ("gpu-h100-8x", "43.92"), ("gpu-a40-small", "2.07"), ("gpu-a40-large", "2.61"), ("gpu-a40-large-8x", "20.88"),
     ],
 )  # fmt: skip
-def test_a_second_costs_its_part_of_the_hour(sku: str, dollars_an_hour: str) -> None:
-    """The page gives both, so a slip in copying one is seen by the other."""
+def test_second_costs_its_part_of_the_hour(sku: str, dollars_an_hour: str) -> None:
+    """The page gives both, so a mistake in copying one shows in the other."""
     assert HARDWARE[sku].usd_per_second * 3600 == Decimal(dollars_an_hour)
 
 
 @pytest.mark.parametrize("sku", ["gpu-l40s", "gpu-a100-large", "gpu-h100", "gpu-a40-large"])
-def test_several_machines_cost_as_many_times_as_much(sku: str) -> None:
+def test_several_machines_cost_proportionally(sku: str) -> None:
     """Two, four and eight of a kind."""
     for count in (2, 4, 8):
         assert HARDWARE[f"{sku}-{count}x"].usd_per_second == count * HARDWARE[sku].usd_per_second
@@ -39,14 +39,14 @@ def test_both_spellings_of_the_l40s_cost_the_same() -> None:
         assert HARDWARE[f"gpu-{count}x-l40s"] == HARDWARE[f"gpu-l40s-{count}x"]
 
 
-def test_old_hardware_is_marked_and_the_rest_is_not() -> None:
-    """The A40s have gone from the page."""
+def test_discontinued_hardware_is_marked() -> None:
+    """The A40s are no longer on the page."""
     assert {sku for sku, each in HARDWARE.items() if each.is_old} == {
         "gpu-a40-small", "gpu-a40-large", "gpu-a40-large-2x", "gpu-a40-large-4x", "gpu-a40-large-8x",
     }  # fmt: skip
 
 
-def test_official_models_cost_what_they_make() -> None:
+def test_official_models_are_priced_by_output() -> None:
     """$0.04 an image; $3.75 and $10 for a million tokens."""
     assert OFFICIAL["black-forest-labs/flux-1.1-pro"].usd_per_output == Decimal("0.04")
     assert OFFICIAL["black-forest-labs/flux-dev"].usd_per_output == Decimal("0.025")
@@ -57,14 +57,14 @@ def test_official_models_cost_what_they_make() -> None:
     assert deepseek.usd_per_output_token * 10**6 == 10
 
 
-def test_no_date_is_before_the_tables_own() -> None:
-    """`AS_OF` is what is told of the table."""
+def test_no_price_is_older_than_the_table() -> None:
+    """`AS_OF` is what is documented."""
     dates = [each.as_of for each in HARDWARE.values() if each.as_of] + [each.as_of for each in OFFICIAL.values()]
     assert min(dates) == AS_OF
 
 
-def test_the_documentation_tells_of_when_the_prices_are() -> None:
-    """Who mends a price mends what is said of it, too."""
+def test_documentation_names_the_tables_date() -> None:
+    """Whoever changes a price changes the documentation, too."""
     text = DOCUMENT.read_text().partition("\n## Limits")[0]
     told = {each.as_of for each in (*HARDWARE.values(), *OFFICIAL.values()) if each.as_of}
     assert all(day.isoformat() in text for day in told)
@@ -72,7 +72,7 @@ def test_the_documentation_tells_of_when_the_prices_are() -> None:
     assert all(f"`{doubt}`" in text for doubt in Doubt)
 
 
-def test_the_table_can_be_kept_exact() -> None:
+def test_table_prices_are_exact() -> None:
     """Its prices are as fine as any that the config may give."""
     for each in HARDWARE.values():
         assert exact_price(each.usd_per_second) > 0

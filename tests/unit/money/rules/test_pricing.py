@@ -27,7 +27,7 @@ from gateway.money.rules.pricing import (
     total,
 )
 from gateway.money.rules.usage import MOST_OUTPUTS, MOST_SECONDS, MOST_TOKENS, Doubt, Usage, usage_of
-from tests.support.jsons import VALUES
+from tests.support.json_strategies import VALUES
 
 VERSION = "ab" * 32
 L40S = on_hardware("gpu-l40s")
@@ -55,8 +55,8 @@ def cost(price: Price, usage: Usage, *, charge_failed: bool = True) -> int:
 # Whose price -----------------------------------------------------------------------------------------------------
 
 
-def test_the_first_rule_that_names_a_target_is_its_price() -> None:
-    """As with the rules of the cache: the order in the file decides, not how much a glob names."""
+def test_first_matching_rule_is_the_price() -> None:
+    """As with the cache rules: the order in the file decides, not how specific a glob is."""
     rules = (Rule("acme/up*", PER_RUN), Rule("acme/upscaler", PER_OUTPUT), Rule("*/*", PER_TOKEN))
     prices = PriceList(rules=rules)
     assert prices.price_of("acme/upscaler") is PER_RUN
@@ -64,7 +64,7 @@ def test_the_first_rule_that_names_a_target_is_its_price() -> None:
     assert PriceList(rules=rules[1:]).price_of("acme/upscaler") is PER_OUTPUT
 
 
-def test_a_version_costs_what_its_model_does() -> None:
+def test_version_costs_what_its_model_does() -> None:
     """However a target is named, its price is one; a deployment is named as it is called."""
     prices = PriceList(rules=(Rule("acme/upscaler", PER_RUN), Rule("acme/my-deployment", PER_OUTPUT)))
     assert prices.price_of(f"acme/upscaler:{VERSION}") is PER_RUN
@@ -74,7 +74,7 @@ def test_a_version_costs_what_its_model_does() -> None:
     )
 
 
-def test_a_rule_comes_before_the_built_in_price() -> None:
+def test_rule_comes_before_the_built_in_price() -> None:
     """The table ages, and accounts have discounts."""
     target = "black-forest-labs/flux-1.1-pro"
     built_in = PriceList().price_of(target)
@@ -84,7 +84,7 @@ def test_a_rule_comes_before_the_built_in_price() -> None:
     assert PriceList(rules=(Rule("black-forest-labs/*", PER_RUN),)).price_of(target) is PER_RUN
 
 
-def test_an_unknown_target_is_taken_to_run_on_the_default_hardware() -> None:
+def test_unknown_target_is_priced_by_the_default_hardware() -> None:
     """A guess, and marked as one."""
     price = PriceList(default_hardware="gpu-t4").price_of("acme/unheard-of")
     assert price == Price(
@@ -95,8 +95,8 @@ def test_an_unknown_target_is_taken_to_run_on_the_default_hardware() -> None:
     )
 
 
-def test_an_unknown_target_can_be_refused_or_free() -> None:
-    """As the operator wants it."""
+def test_unknown_target_can_be_refused_or_free() -> None:
+    """As the operator configures it."""
     assert PriceList(unknown=UnknownPolicy.REFUSE).price_of("acme/x") == Unpriced("acme/x")
     free = PriceList(unknown=UnknownPolicy.FREE).price_of("acme/x")
     assert free == Price(origin=Origin.FREE)
@@ -104,13 +104,13 @@ def test_an_unknown_target_can_be_refused_or_free() -> None:
 
 
 @pytest.mark.parametrize("target", [VERSION, "", "nonsense"])
-def test_a_version_of_an_unknown_model_is_named_by_a_rule_for_everything_only(target: str) -> None:
+def test_version_of_an_unknown_model_matches_a_star_rule_only(target: str) -> None:
     """No rule for some model can be its own; one for `*` is."""
     assert PriceList(rules=(Rule("*/*", PER_RUN),), unknown=UnknownPolicy.REFUSE).price_of(target) == Unpriced(target)
     assert PriceList(rules=(Rule("*", PER_RUN),), unknown=UnknownPolicy.REFUSE).price_of(target) is PER_RUN
 
 
-def test_a_price_shows_where_it_comes_from() -> None:
+def test_price_shows_its_source() -> None:
     """Exactly, and without exponents."""
     assert PER_TOKEN.shown() == {
         "usd_per_input_token": "0.00000375", "usd_per_output_token": "0.00001", "origin": "rule",
@@ -140,21 +140,21 @@ def test_a_price_shows_where_it_comes_from() -> None:
 def test_each_end_is_charged_by_its_rule(
     status: Status, charge_failed: bool, per_second: int, per_run: int, per_output: int
 ) -> None:
-    """Cancelled time is charged, failed time by the setting, delivered outputs always; what was aborted is free."""
+    """Cancelled time is charged, failed time by the setting, delivered outputs always; aborted runs are free."""
     usage = used(status)
     assert cost(L40S, usage, charge_failed=charge_failed) == per_second
     assert cost(PER_RUN, usage, charge_failed=charge_failed) == per_run
     assert cost(PER_OUTPUT, usage, charge_failed=charge_failed) == per_output
 
 
-def test_tokens_are_charged_as_they_were_delivered() -> None:
+def test_tokens_are_charged_as_delivered() -> None:
     """A text that was cut short costs what there is of it."""
     for status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELED):
         assert cost(PER_TOKEN, used(status, input_tokens=12, output_tokens=345)) == 45 + 3450
     assert cost(PER_TOKEN, used(Status.ABORTED, input_tokens=12, output_tokens=345)) == 0
 
 
-def test_seconds_count_by_whatever_unit_the_price_is() -> None:
+def test_seconds_count_whatever_the_price_is_for() -> None:
     """A limit on seconds holds for official models, too; time that is not charged is not counted."""
     assert charge(PER_OUTPUT, used(), charge_failed=True).amounts == Amounts(120_000, 2500)
     assert charge(PER_OUTPUT, used(Status.FAILED), charge_failed=False).milliseconds == 0
@@ -163,8 +163,8 @@ def test_seconds_count_by_whatever_unit_the_price_is() -> None:
     assert charge(L40S, used(seconds=Decimal("0.0015")), charge_failed=True).milliseconds == 2
 
 
-def test_the_parts_of_a_charge_explain_it() -> None:
-    """Quantity, price, and what they come to before anything is rounded."""
+def test_parts_explain_the_charge() -> None:
+    """Quantity, price, and the amount before rounding."""
     made = charge(L40S, used(seconds=Decimal("2.492094")), charge_failed=True)
     (part,) = made.parts
     assert (part.unit, part.quantity, part.usd_each) == (Unit.SECOND, Decimal("2.492094"), Decimal("0.000975"))
@@ -172,7 +172,7 @@ def test_the_parts_of_a_charge_explain_it() -> None:
     assert made.microusd == 2430
 
 
-def test_only_doubts_that_touch_the_amount_are_told() -> None:
+def test_only_doubts_about_the_amount_are_reported() -> None:
     """A model without tokens is not doubtful for not counting them; its time always counts."""
     every = frozenset(Doubt) - {Doubt.AMOUNT_CAPPED}
     always = {Doubt.DOCUMENT_UNREADABLE, Doubt.METRICS_UNREADABLE}
@@ -187,8 +187,8 @@ def test_only_doubts_that_touch_the_amount_are_told() -> None:
     assert told(L40S, Status.ABORTED) == set()
 
 
-def test_no_amount_is_beyond_what_can_be_recorded() -> None:
-    """A slip in a price of the config does not overflow the ledger."""
+def test_charge_is_within_what_can_be_recorded() -> None:
+    """A mistake in a configured price does not overflow the ledger."""
     made = charge(Price(per_output=Decimal(MOST_USD)), used(outputs=2), charge_failed=True)
     assert (made.microusd, made.doubts) == (MOST_MICROUSD, (Doubt.AMOUNT_CAPPED,))
 
@@ -235,8 +235,8 @@ def exact(price: Price, usage: Usage, *, charge_failed: bool) -> Fraction:
 
 
 @given(PRICES, USAGES, st.booleans())
-def test_a_charge_is_the_exact_sum_rounded_once(price: Price, usage: Usage, charge_failed: bool) -> None:
-    """An independent oracle in fractions comes to the same micro-dollar, and so do the parts that are shown."""
+def test_charge_is_the_exact_sum_rounded_once(price: Price, usage: Usage, charge_failed: bool) -> None:
+    """An independent oracle in fractions gives the same micro-dollar, and so do the parts that are shown."""
     made = charge(price, usage, charge_failed=charge_failed)
     oracle = exact(price, usage, charge_failed=charge_failed)
     assert made.microusd == min(round(oracle), MOST_MICROUSD)
@@ -248,7 +248,7 @@ def test_a_charge_is_the_exact_sum_rounded_once(price: Price, usage: Usage, char
 
 @given(PRICES, USAGES, st.booleans())
 def test_prices_add_up(price: Price, usage: Usage, charge_failed: bool) -> None:
-    """What each unit comes to alone, comes to the same beside the others."""
+    """What each unit costs alone, it costs the same beside the others."""
     together = charge(price, usage, charge_failed=charge_failed)
     alone = [
         part
@@ -259,7 +259,7 @@ def test_prices_add_up(price: Price, usage: Usage, charge_failed: bool) -> None:
 
 
 @given(PRICES, USAGES, USAGES, st.booleans())
-def test_who_uses_more_pays_no_less(price: Price, one: Usage, other: Usage, charge_failed: bool) -> None:
+def test_larger_usage_costs_no_less(price: Price, one: Usage, other: Usage, charge_failed: bool) -> None:
     """Of two runs with one end, the one that is larger in everything costs at least as much."""
     larger = Usage(
         status=one.status,
@@ -275,15 +275,15 @@ def test_who_uses_more_pays_no_less(price: Price, one: Usage, other: Usage, char
 
 
 @given(st.lists(SECONDS, min_size=1, max_size=30))
-def test_a_bill_is_off_by_less_than_half_a_micro_dollar_a_run(times: list[Decimal]) -> None:
-    """Rounding never gathers: each run is rounded once, from its exact cost."""
+def test_bill_is_off_by_less_than_half_a_micro_dollar_a_run(times: list[Decimal]) -> None:
+    """Rounding never accumulates: each run is rounded once, from its exact cost."""
     charges = [cost(L40S, used(seconds=each)) for each in times]
     sum_of_costs = sum((Fraction(each) for each in times), Fraction(0)) * Fraction(L40S.per_second) * 1_000_000
     assert abs(sum(charges) - sum_of_costs) <= Fraction(len(times), 2)
 
 
 @given(PRICES, st.dictionaries(st.sampled_from(["metrics", "output", "started_at", "completed_at"]), VALUES))
-def test_no_document_makes_a_charge_raise_or_negative(price: Price, fields: dict[str, Any]) -> None:
+def test_any_document_has_a_charge_of_at_least_zero(price: Price, fields: dict[str, Any]) -> None:
     """From the bytes to the amount."""
     for status in ENDS:
         made: Charge = charge(price, usage_of(json.dumps(fields).encode(), status), charge_failed=True)

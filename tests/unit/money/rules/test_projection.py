@@ -17,7 +17,7 @@ def day(text: str) -> int:
     return windows.parse_day(text)
 
 
-def test_a_steady_pace_is_carried_on_to_the_end():
+def test_steady_pace_continues_to_the_end():
     """A dollar a day for half of June is thirty dollars at its end."""
     now = at("2026-06-16T00:00:00Z")
     spent = {day("2026-06-01") + n: 1_000_000 for n in range(15)}
@@ -25,34 +25,34 @@ def test_a_steady_pace_is_carried_on_to_the_end():
     assert month_end(15_000_000, spent, now) == 30_000_000
 
 
-def test_the_last_seven_days_count_and_nothing_before_them():
-    """What was dear at the month's beginning and is over does not make its end dear."""
+def test_only_the_last_seven_days_count():
+    """What was expensive at the month's beginning and is over does not make its end expensive."""
     now = at("2026-06-16T00:00:00Z")
     spent = {day("2026-06-02"): 90_000_000, day("2026-06-15"): 1_000_000}
     assert month_end(91_000_000, spent, now) == 91_000_000 + 15 * 1_000_000
 
 
-def test_days_of_the_month_before_count_too():
+def test_days_of_the_previous_month_count():
     """On the first of a month there is a pace already."""
     now = at("2026-07-01T00:00:00Z")
     spent = {first_day(now) + n: 2_000_000 for n in range(PACE_DAYS - 1)}
     assert month_end(0, spent, now) == 31 * 2_000_000
 
 
-def test_a_beginning_counts_from_its_first_day():
-    """Somebody who began yesterday at noon has a pace of two days, not of seven."""
+def test_new_team_counts_from_its_first_day():
+    """A team that began yesterday at noon has a pace of two days, not of seven."""
     now = at("2026-06-16T12:00:00Z")
     spent = {day("2026-06-15"): 2_000_000, day("2026-06-16"): 1_000_000}
     assert month_end(3_000_000, spent, now) == 3_000_000 + 3_000_000 * 29 // 3
 
 
-def test_a_first_run_is_not_taken_for_a_rate():
-    """A minute past midnight a cent was spent: an hour's worth is the least that it stands for."""
+def test_first_minute_is_not_taken_for_a_rate():
+    """A minute past midnight a cent was spent: it counts as an hour's worth at least."""
     now = at("2026-06-30T00:01:00Z")
     assert month_end(10_000, {day("2026-06-30"): 10_000}, now) == 10_000 + 10_000 * 1439 // 60
 
 
-def test_nothing_spent_lately_is_nothing_more_to_come():
+def test_no_recent_spend_projects_nothing_more():
     now = at("2026-06-16T00:00:00Z")
     assert month_end(0, {}, now) == 0
     assert month_end(5, {day("2026-06-01"): 5}, now) == 5
@@ -64,5 +64,5 @@ def test_nothing_spent_lately_is_nothing_more_to_come():
     now=st.floats(20_620 * DAY, 20_641 * DAY),
     so_far=st.integers(0, 10**15),
 )
-def test_it_is_never_less_than_what_is_spent(spent: dict[int, int], now: float, so_far: int):
+def test_projection_is_never_less_than_what_is_spent(spent: dict[int, int], now: float, so_far: int):
     assert month_end(so_far, spent, now) >= so_far

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.domain.documents import without_data
 from gateway.domain.records import Status
 from gateway.money.rules.usage import MOST_OUTPUTS, MOST_SECONDS, MOST_TOKENS, Doubt, Usage, usage_of
-from tests.support.jsons import SPELLED, VALUES
+from tests.support.json_strategies import SPELLED, VALUES
 
 CASSETTES = Path(__file__).parents[4].parent / "shared" / "fixtures" / "cassettes"
 DATES = {"started_at": "2024-04-22T11:15:14.604575Z", "completed_at": "2024-04-22T11:15:16.604578Z"}
@@ -32,7 +32,7 @@ def doubts(usage: Usage) -> set[Doubt]:
 # Time ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_time_is_what_upstream_measured_to_the_last_digit() -> None:
+def test_time_is_upstreams_to_the_last_digit() -> None:
     """3e-06 is three microseconds, and not nothing."""
     usage = usage_of(b'{"metrics":{"predict_time":3e-06,"total_time":0.135578},"output":null}', Status.CANCELED)
     assert usage == Usage(status=Status.CANCELED, seconds=Decimal("0.000003"))
@@ -40,8 +40,8 @@ def test_the_time_is_what_upstream_measured_to_the_last_digit() -> None:
 
 
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.CANCELED])
-def test_without_a_measured_time_the_dates_stand_for_it(status: Status) -> None:
-    """Upstream reckons it in this way, too; the charge says that it rests on it."""
+def test_missing_time_is_computed_from_the_dates(status: Status) -> None:
+    """Upstream computes it in this way, too; the charge says so."""
     for metrics in (None, {}, {"predict_time": None}):
         usage = read(status, metrics=metrics, **DATES)
         assert usage.seconds == Decimal("2.000003")
@@ -49,7 +49,7 @@ def test_without_a_measured_time_the_dates_stand_for_it(status: Status) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELED, Status.ABORTED])
-def test_a_run_that_never_started_took_no_time(status: Status) -> None:
+def test_run_that_never_started_took_no_time(status: Status) -> None:
     """Waiting in the queue is free, and nothing is doubtful about it."""
     usage = read(status, metrics={"total_time": 12.5}, started_at=None, completed_at=DATES["completed_at"])
     assert usage == Usage(status=status)
@@ -64,8 +64,8 @@ def test_a_run_that_never_started_took_no_time(status: Status) -> None:
         {"started_at": "soon", "completed_at": "later"}, {"started_at": 1, "completed_at": [2]},
     ],
 )  # fmt: skip
-def test_a_success_without_any_time_is_doubtful(dates: dict[str, Any]) -> None:
-    """Nothing is made up: no time is charged, and somebody is told."""
+def test_success_without_any_time_is_doubtful(dates: dict[str, Any]) -> None:
+    """Nothing is invented: no time is charged, and it is reported."""
     usage = read(**dates)
     assert usage.seconds == 0
     assert Doubt.TIME_MISSING in usage.doubts
@@ -74,8 +74,8 @@ def test_a_success_without_any_time_is_doubtful(dates: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "odd", ["-1", "-1e-9", '"2.5"', "true", "[1]", "{}", "1e9", "1e400", "1e99999999999999999999", "9" * 500, "1e-5000"]
 )
-def test_an_odd_time_counts_as_absent(odd: str) -> None:
-    """It neither raises, nor becomes a bill of millions, nor one below nothing."""
+def test_odd_time_counts_as_absent(odd: str) -> None:
+    """It neither raises, nor becomes a bill of millions, nor a negative one."""
     body = f'{{"metrics":{{"predict_time":{odd}}}}}'.encode()
     usage = usage_of(body, Status.SUCCEEDED)
     assert usage.seconds == 0
@@ -86,8 +86,8 @@ def test_an_odd_time_counts_as_absent(odd: str) -> None:
     assert doubts(usage) == {Doubt.TIME_ODD, Doubt.TIME_FROM_DATES}
 
 
-def test_the_longest_run_is_a_week() -> None:
-    """What says more is no measurement."""
+def test_longest_run_is_a_week() -> None:
+    """A longer time is no measurement."""
     assert read(metrics={"predict_time": MOST_SECONDS}).seconds == MOST_SECONDS
     assert read(metrics={"predict_time": MOST_SECONDS + 1}).seconds == 0
 
@@ -108,12 +108,12 @@ def test_outputs_are_counted(output: Any, count: int) -> None:
     assert (usage.outputs, doubts(usage)) == (count, set())
 
 
-def test_halves_of_emoji_do_not_keep_outputs_from_being_counted() -> None:
+def test_lone_surrogates_do_not_prevent_counting() -> None:
     """A text that was cut inside an emoji is an output, too."""
     assert usage_of(rb'{"output":["\ud83d","b"],"metrics":{"x\ud83d":1,"predict_time":1}}', Status.FAILED).outputs == 2
 
 
-def test_the_models_own_count_of_images_wins() -> None:
+def test_models_image_count_wins() -> None:
     """A model that packs four images into one file says so."""
     assert read(metrics={**TIMES, "image_count": 4}, output="https://x/grid.png").outputs == 4
     assert read(metrics={**TIMES, "image_count": 4.0}, output=None).outputs == 4
@@ -121,14 +121,14 @@ def test_the_models_own_count_of_images_wins() -> None:
 
 
 @pytest.mark.parametrize("odd", [-1, 1.5, "4", True, [], 10**30, MOST_OUTPUTS + 1])
-def test_an_odd_count_of_images_leaves_the_output_to_be_counted(odd: Any) -> None:
-    """What the model reports is not taken for granted."""
+def test_odd_image_count_falls_back_to_the_output(odd: Any) -> None:
+    """What the model reports is validated."""
     usage = read(metrics={**TIMES, "image_count": odd}, output=["a", "b"])
     assert (usage.outputs, doubts(usage)) == (2, {Doubt.OUTPUTS_ODD})
 
 
-def test_an_output_that_was_removed_before_it_was_seen_counts_as_one() -> None:
-    """A run that is first read an hour after its end, because the gateway was away, is not free."""
+def test_removed_output_counts_as_one() -> None:
+    """A run that is first read an hour after its end, because the gateway was down, is not free."""
     document = json.dumps({"status": "succeeded", "output": ["a", "b"], "metrics": TIMES}).encode()
     late = usage_of(without_data(document), Status.SUCCEEDED)
     assert (late.outputs, doubts(late)) == (1, {Doubt.OUTPUTS_REMOVED})
@@ -144,15 +144,15 @@ def test_tokens_are_as_the_model_counted_them() -> None:
     assert (usage.input_tokens, usage.output_tokens, usage.doubts) == (12, 345, frozenset())
 
 
-def test_a_success_that_does_not_tell_its_tokens_is_doubtful() -> None:
-    """They count as none; one that failed or was cancelled has no need to tell."""
+def test_success_without_tokens_is_doubtful() -> None:
+    """They count as none; a failed or cancelled run needs none."""
     assert read(metrics={**TIMES, "input_token_count": 12}).doubts == {Doubt.TOKENS_MISSING}
     assert read(Status.CANCELED, metrics=TIMES).doubts == frozenset()
 
 
 @pytest.mark.parametrize("odd", [-1, 0.5, "7", MOST_TOKENS + 1, 1e300, {}])
-def test_odd_tokens_are_none(odd: Any) -> None:
-    """A model's slip does not become a bill of millions."""
+def test_odd_tokens_are_ignored(odd: Any) -> None:
+    """A model's mistake does not become a bill of millions."""
     usage = read(Status.FAILED, metrics={**TIMES, "output_token_count": odd})
     assert (usage.output_tokens, usage.doubts) == (0, {Doubt.TOKENS_ODD})
 
@@ -163,8 +163,8 @@ def test_odd_tokens_are_none(odd: Any) -> None:
 @pytest.mark.parametrize(
     "document", [b"", b"[]", b"null", b"{", b"\xff", b'{"metrics":{"predict_time":NaN}}', b"[" * 9999]
 )
-def test_an_unreadable_document_tells_nothing(document: bytes) -> None:
-    """It is said, and nothing is charged for it."""
+def test_unreadable_document_is_doubtful(document: bytes) -> None:
+    """It is reported, and nothing is charged for it."""
     assert usage_of(document, Status.FAILED) == Usage(
         status=Status.FAILED, doubts=frozenset({Doubt.DOCUMENT_UNREADABLE})
     )
@@ -172,7 +172,7 @@ def test_an_unreadable_document_tells_nothing(document: bytes) -> None:
 
 @pytest.mark.parametrize("metrics", [[], "x", 1, True])
 def test_metrics_that_are_no_object_count_as_absent(metrics: Any) -> None:
-    """The dates still tell."""
+    """The dates are still used."""
     usage = read(metrics=metrics, output=["a"], **DATES)
     assert doubts(usage) == {Doubt.METRICS_UNREADABLE, Doubt.TIME_FROM_DATES}
     assert (usage.seconds, usage.outputs) == (Decimal("2.000003"), 1)
@@ -190,18 +190,16 @@ def assert_sound(usage: Usage) -> None:
 
 
 @given(st.dictionaries(FIELDS, VALUES), st.none() | st.dictionaries(NAMES, VALUES), st.sampled_from(Status))
-def test_no_document_raises_or_tells_less_than_nothing(
+def test_any_document_has_usage_of_at_least_zero(
     fields: dict[str, Any], metrics: dict[str, Any] | None, status: Status
 ) -> None:
-    """Whatever a model reports, it earns nobody money and stops no settlement."""
+    """Whatever a model reports, it earns no caller money and stops no settlement."""
     body = {**fields, "metrics": metrics} if metrics is not None else fields
     assert_sound(usage_of(json.dumps(body).encode(), status))
 
 
 @given(st.lists(st.tuples(NAMES, SPELLED)), st.lists(st.tuples(FIELDS, SPELLED)), st.sampled_from(Status))
-def test_no_spelling_raises_either(
-    metrics: list[tuple[str, str]], fields: list[tuple[str, str]], status: Status
-) -> None:
+def test_any_spelling_has_usage(metrics: list[tuple[str, str]], fields: list[tuple[str, str]], status: Status) -> None:
     """Numbers as JSON allows them, keys twice, halves of emoji."""
     inner = ",".join(f'"{name}":{value}' for name, value in metrics)
     outer = "".join(f',"{name}":{value}' for name, value in fields)
@@ -209,8 +207,8 @@ def test_no_spelling_raises_either(
 
 
 @given(st.binary(max_size=60), st.sampled_from(Status))
-def test_no_bytes_raise(document: bytes, status: Status) -> None:
-    """Not even what is no JSON."""
+def test_any_bytes_have_usage(document: bytes, status: Status) -> None:
+    """Not even invalid JSON raises."""
     assert_sound(usage_of(document, status))
 
 
@@ -233,8 +231,8 @@ def recorded() -> list[dict[str, Any]]:
 
 
 @pytest.mark.skipif(not CASSETTES.is_dir(), reason="the recordings of Replicate are not at hand")
-def test_recorded_documents_tell_their_time_and_outputs() -> None:
-    """What the real service wrote is read without a doubt, and its dates lead to the time that it measured."""
+def test_recorded_documents_have_their_time_and_outputs() -> None:
+    """What the real service wrote is read without doubt, and its dates give the time that it measured."""
     documents = recorded()
     assert {document["status"] for document in documents} == {"succeeded", "canceled"}
     for document in documents:

@@ -13,7 +13,7 @@ from gateway.domain.quota import Allowance, LimitKind, LimitStatus, ReservationR
 from gateway.domain.rates import Rate
 from gateway.domain.records import Copy, Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.money.rules.pricing import Charge, Part, Price, Unit
-from gateway.operations.rules.explain import Happening, Priced, explain, of_delivery
+from gateway.operations.rules.explain import Priced, TimelineEvent, explain, of_delivery
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, DeliveryState
 
 NOW = 1_764_000_000.0
@@ -77,7 +77,7 @@ def story(answer: Any) -> list[tuple[float, str]]:
     return [(round(times.parse(each["at"]) - NOW, 3), each["what"]) for each in answer["timeline"]]
 
 
-def test_a_run_of_ones_own_is_told_from_asking_to_settling():
+def test_unshared_run_is_explained_from_create_to_settlement():
     answer = told()
     assert story(answer) == [
         (-1.5, "asked"),
@@ -105,7 +105,7 @@ def test_a_run_of_ones_own_is_told_from_asking_to_settling():
     }
 
 
-def test_money_is_shown_held_charged_and_by_which_parts():
+def test_reserved_and_charged_money_is_shown_in_parts():
     price = told()["price"]
     assert price == {
         "basis": {"usd_per_second": "0.1", "origin": "rule"},
@@ -120,15 +120,15 @@ def test_money_is_shown_held_charged_and_by_which_parts():
     }
 
 
-def test_parts_that_do_not_make_up_the_ledgers_amount_are_not_shown():
-    """The prices are others by now: what the ledger says was charged is what was charged."""
+def test_parts_that_do_not_sum_to_the_ledger_are_hidden():
+    """Prices have changed since: what the ledger says was charged is what was charged."""
     price = told(priced=replace(PRICED, settled=replace(SETTLED, microusd=150_000, reason="failed; time-odd")))["price"]
     assert price["parts"] is None
     assert price["charged_usd"] == "0.150000"
     assert price["doubts"] == ["time-odd"]
 
 
-def test_what_is_under_way_has_cost_nothing_yet():
+def test_run_in_progress_has_cost_nothing_yet():
     going = run(state=RunState.LIVE, status=Status.PROCESSING, ended_at=None, document=b'{"started_at":"nonsense"}')
     answer = told(of=going, priced=Priced(basis=PRICE))
     assert answer["price"]["charged_usd"] is None
@@ -136,7 +136,7 @@ def test_what_is_under_way_has_cost_nothing_yet():
     assert [what for _, what in story(answer)] == ["asked", "waited", "reserved", "created", "recorded"]
 
 
-def test_who_shares_pays_nothing_and_is_told_what_was_saved():
+def test_shared_prediction_shows_what_was_saved():
     for source, word in ((Source.JOINED, "joined"), (Source.HIT, "hit")):
         answer = told(prediction(id="p2", source=source, created_at=NOW + 2, admitted=None))
         assert answer["source"] == word
@@ -145,8 +145,8 @@ def test_who_shares_pays_nothing_and_is_told_what_was_saved():
         assert (NOW + 2 - NOW, word) in story(answer)
 
 
-def test_a_run_of_another_team_shows_no_ids_and_nothing_of_its_own_life():
-    """Only what happened while the caller's own prediction lived; after its cancel, nothing of what the run did."""
+def test_run_of_another_team_shows_no_ids_or_history():
+    """Only what happened while the caller's own prediction lived; after its cancel, nothing of the run."""
     joined = prediction(id="p2", team="blue", source=Source.JOINED, created_at=NOW + 2, admitted=None)
     answer = told(joined, owns_run=False)
     assert answer["run"] == {"id": None, "upstream_id": None, "status": "succeeded"}
@@ -160,19 +160,19 @@ def test_a_run_of_another_team_shows_no_ids_and_nothing_of_its_own_life():
         assert "run_1" not in str(each)
 
 
-def test_a_hit_on_another_teams_run_tells_only_of_itself():
+def test_hit_on_another_teams_run_shows_only_itself():
     hit = prediction(id="p2", team="blue", source=Source.HIT, created_at=NOW + 60, admitted=None)
     assert story(told(hit, owns_run=False)) == [(60.0, "hit")]
 
 
-def test_others_may_add_to_the_story():
-    """Deliveries of webhooks, copies of outputs: told in their place."""
-    answer = told(further=[Happening(NOW + 4, "delivered", "start, attempt 1")])
+def test_other_parts_add_to_the_timeline():
+    """Webhook deliveries and output copies appear in their place."""
+    answer = told(further=[TimelineEvent(NOW + 4, "delivered", "start, attempt 1")])
     assert story(answer)[-3:] == [(4.0, "delivered"), (5.0, "ended"), (6.0, "settled")]
 
 
-def test_copies_and_messages_that_wait_have_their_lines():
-    """A receiver that takes nothing is seen here, with what it answered."""
+def test_waiting_copies_and_webhooks_have_their_lines():
+    """A receiver that accepts nothing is seen here, with its response."""
     first = Copy(place=0, url="u", content_type="image/png", sha256="0", size=10, stored_at=NOW + 7)
     copied: Any = told(of=run(copies=(first, replace(first, place=1, stored_at=NOW + 8))))
     assert copied["timeline"][-1] == {
@@ -183,15 +183,15 @@ def test_copies_and_messages_that_wait_have_their_lines():
     message = Delivery(
         id="msg_1", kind=DeliveryKind.PREDICTION, team="red", url="https://x.example", receiver="x", created_at=NOW + 5
     )  # fmt: skip
-    assert list(of_delivery(message)) == [Happening(NOW + 5, "webhook queued")]
+    assert list(of_delivery(message)) == [TimelineEvent(NOW + 5, "webhook queued")]
     dead = replace(message, attempts=8, error="it answered 500", state=DeliveryState.DEAD, dead_at=NOW + 900)
     assert list(of_delivery(dead)) == [
-        Happening(NOW + 5, "webhook queued", "tries: 8, the last: it answered 500"),
-        Happening(NOW + 900, "webhook given up", "it answered 500"),
+        TimelineEvent(NOW + 5, "webhook queued", "attempts: 8, last error: it answered 500"),
+        TimelineEvent(NOW + 900, "webhook given up", "it answered 500"),
     ]
 
 
-def test_what_was_recorded_before_reasons_were_kept_says_so():
+def test_old_record_without_a_reason_says_so():
     answer = told(prediction(reason="", admitted=None), priced=Priced(basis=PRICE, charge=CHARGE))
     assert (answer["deterministic"], answer["reason"]) == (False, None)
     assert story(answer)[0] == (0.0, "asked")
@@ -200,14 +200,14 @@ def test_what_was_recorded_before_reasons_were_kept_says_so():
     assert answer["limits"]["passed"] == []
 
 
-def test_a_cancel_and_an_uncertain_create_have_their_lines():
+def test_cancel_and_uncertain_create_have_their_lines():
     left = prediction(canceled_at=NOW + 2, final_status=Status.ABORTED)
     odd = run(uncertain_at=NOW + 0.7, cancel_asked_at=NOW + 2, status=Status.CANCELED, document=b"no JSON")
     words = [what for _, what in story(told(left, odd))]
     assert words[3:] == ["created", "uncertain", "recorded", "aborted", "cancel asked", "ended", "settled"]
 
 
-def test_how_a_run_was_let_in_is_kept_without_what_did_not_apply():
+def test_admission_is_shown_without_what_did_not_apply():
     rate = Rate.of(30, None)
     allowances = (
         Allowance(of=SubjectKind.TEAM, scope="team/red", microusd_per_day=5_000_000),
@@ -216,7 +216,7 @@ def test_how_a_run_was_let_in_is_kept_without_what_did_not_apply():
     demand = ReservationRequest(300_000, 3000, allowances)
     assert admitted(demand, 9.0) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 0.0, None)
     standing = LimitStatus(
-        name="predictions_per_minute", of=SubjectKind.KEY, scope="key/k1", sort=LimitKind.RATE, limit=30, used=5,
+        name="predictions_per_minute", of=SubjectKind.KEY, scope="key/k1", kind=LimitKind.RATE, limit=30, used=5,
         held=0, remaining=0, resets_at=None,
     )  # fmt: skip
     assert admitted(demand, 1.5, standing) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 1.5, PER_MINUTE)

@@ -59,17 +59,17 @@ def view(source: Source = Source.MISS, **fields: Any) -> PredictionView:
     ],
 )
 def test_files_are_whole_strings_each_once_in_order(output: Any, urls: list[str]):
-    """A key, or a text that merely holds a link, is no file."""
+    """A key, or a text that merely contains a link, is no file."""
     assert found(output) == urls
 
 
-def test_an_escaped_link_is_the_same_link():
+def test_escaped_link_is_the_same_link():
     assert outputs.files_of(rb'["https:\/\/replicate.delivery\/a\/out-0.png"]', is_output) == Files(
         (OutputFile(0, A),), True
     )
 
 
-def test_the_number_of_files_is_bounded():
+def test_number_of_files_is_limited():
     urls = [f"https://replicate.delivery/{number}" for number in range(outputs.MAX_FILES + 1)]
     files = outputs.files_of(json.dumps(urls).encode(), is_output)
     assert (len(files.found), files.is_whole) == (outputs.MAX_FILES, False)
@@ -86,7 +86,7 @@ def test_the_number_of_files_is_bounded():
         ({"fingerprint": "F", "kind": Kind.TRAINING}, False, True),
     ],
 )
-def test_what_is_copied_is_the_operators_choice(fields: dict[str, Any], shared: bool, everything: bool):
+def test_operator_chooses_what_is_copied(fields: dict[str, Any], shared: bool, everything: bool):
     assert outputs.is_copied(run(**fields), Persist.SHARED) is shared
     assert outputs.is_copied(run(**fields), Persist.ALL) is everything
     assert not outputs.is_copied(run(**fields), Persist.OFF)
@@ -104,17 +104,17 @@ def test_what_is_copied_is_the_operators_choice(fields: dict[str, Any], shared: 
         (["text"], [], True),
     ],
 )
-def test_a_result_may_outlive_links_only_if_all_of_them_are_kept(output: Any, copies: list[Copy], kept: bool):
+def test_result_outlives_its_links_only_if_all_are_copied(output: Any, copies: list[Copy], kept: bool):
     assert outputs.are_kept(json.dumps(output).encode(), copies) is kept
 
 
-def test_a_result_is_shared_no_longer_than_its_oldest_copy_can_be_fetched():
+def test_result_is_shared_no_longer_than_its_oldest_copy():
     copies = [copy(stored_at=END + 60), copy(1, stored_at=END + 5)]
     assert outputs.usable_until(copies, DAY) == END + 5 + DAY - outputs.FETCH_SECONDS
 
 
-def test_links_switch_when_upstreams_hour_is_over_and_at_once_in_hits():
-    """While both work, the one that is upstream's own is shown."""
+def test_links_switch_after_upstreams_hour_and_at_once_in_hits():
+    """While both work, upstream's own is shown."""
     for source in (Source.MISS, Source.JOINED, Source.BYPASS):
         seen = view(source, copies=(copy(),))
         assert not outputs.are_shown(seen, END + LINKS_LIVE_SECONDS - 1)
@@ -123,7 +123,7 @@ def test_links_switch_when_upstreams_hour_is_over_and_at_once_in_hits():
     assert not outputs.are_shown(view(Source.HIT), END + DAY)
 
 
-def test_a_link_names_the_prediction_and_the_place_and_cannot_be_made_up():
+def test_link_names_prediction_and_index_and_cannot_be_forged():
     seen = view(Source.HIT, copies=(copy(), copy(1, B, sha256="b" * 64)))
     links = outputs.links(seen, SECRET, ORIGIN, END + 10, DAY)
     assert list(links) == [A, B]
@@ -154,7 +154,7 @@ def test_a_link_names_the_prediction_and_the_place_and_cannot_be_made_up():
     ],
 )
 def test_names_fit_a_path_and_a_header(path: str, name: str, whole_name: str):
-    """The link needs no escapes; what is saved bears the file's own name."""
+    """The link needs no escapes; a saved file has the output's own name."""
     url = f"https://replicate.delivery/{path}"
     assert outputs.name_of(url) == name
     extended = f"; filename*=UTF-8''{whole_name}" if whole_name else ""
@@ -172,11 +172,11 @@ def test_names_fit_a_path_and_a_header(path: str, name: str, whole_name: str):
         (None, "application/octet-stream"),
     ],
 )
-def test_the_type_is_upstreams_if_it_is_one(given: str | None, served: str):
+def test_type_is_upstreams_if_valid(given: str | None, served: str):
     assert outputs.content_type(given) == served
 
 
-def test_pauses_grow_to_a_bound():
+def test_retry_pauses_grow_to_a_limit():
     pauses = [outputs.pause(attempt, 1.0) for attempt in range(40)]
     assert pauses[:3] == [2.0, 4.0, 8.0]
     assert max(pauses) == pauses[-1] == 300.0

@@ -1,6 +1,13 @@
 """Conditions and ranges, as RFC 9110 has them."""
 
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.outputs.rules.ranges import Failed, NotModified, Part, Selection, Unsatisfiable, Whole, http_date, select
 
@@ -15,7 +22,7 @@ def ask(size: int = 100, *, is_head: bool = False, **headers: str) -> Selection:
     return select(given, etag=TAG, modified_at=AT, size=size, is_head=is_head)
 
 
-def test_dates_are_written_as_headers_have_them():
+def test_dates_are_written_as_in_headers():
     assert http_date(AT) == ON
 
 
@@ -45,17 +52,17 @@ def test_dates_are_written_as_headers_have_them():
         ("", Whole()),
     ],
 )
-def test_one_range_is_given_and_what_is_not_understood_is_passed_over(text: str, selection: Selection):
+def test_one_range_is_served_and_invalid_ranges_are_ignored(text: str, selection: Selection):
     assert ask(Range=text) == selection
 
 
-def test_of_nothing_no_range_can_be_given():
+def test_empty_file_has_no_range():
     assert ask(0) == Whole()
     assert ask(0, Range="bytes=0-") == Unsatisfiable()
     assert ask(0, Range="bytes=-5") == Unsatisfiable()
 
 
-def test_a_head_tells_of_the_whole():
+def test_head_ignores_ranges():
     assert ask(is_head=True, Range="bytes=0-1") == Whole()
     assert ask(is_head=True, If_None_Match=TAG) == NotModified()
 
@@ -93,5 +100,77 @@ def test_a_head_tells_of_the_whole():
     ],
 )
 def test_conditions_come_before_ranges(headers: dict[str, str], selection: Selection):
-    """Who has the file gets nothing; who has an older one gets the whole, not a part that does not fit."""
+    """A client that has the file gets nothing; one with an older file gets the whole, not a part that does not fit."""
     assert ask(**headers) == selection
+
+
+# aiohttp parses the same headers for its file responses. Where both define a result, the results are equal.
+
+NUMBER = st.integers(0, 150).map(str)
+RANGES = st.one_of(
+    st.builds("bytes={}-{}".format, NUMBER, NUMBER),
+    st.builds("bytes={}-".format, NUMBER),
+    # RFC 9110, 14.1.2: a suffix of no bytes is unsatisfiable; aiohttp takes "-0" for the whole file.
+    st.builds("bytes=-{}".format, st.integers(1, 150).map(str)),
+    st.text("0123456789-,", max_size=6).filter(lambda text: int(text[1:] or "1") if text[1:].isdigit() else True)
+    .map("bytes={}".format),
+)  # fmt: skip
+TIMES = st.floats(86_400.0, 4_000_000_000.0).map(lambda at: datetime.fromtimestamp(at, UTC))
+
+
+def by_aiohttp(**headers: str) -> web.BaseRequest:
+    return make_mocked_request("GET", "/", {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def range_by_aiohttp(text: str, size: int) -> Selection:
+    """What aiohttp's own file responses select, except that an invalid range is ignored, as the RFC says."""
+    try:
+        wanted = by_aiohttp(Range=text).http_range
+    except ValueError:
+        return Whole()
+    start = wanted.start if wanted.start >= 0 else max(0, wanted.start + size)
+    stop = min(size, wanted.stop) if wanted.stop is not None else size
+    return Part(start, stop) if start < size else Unsatisfiable()
+
+
+@given(RANGES, st.integers(0, 120))
+def test_range_selects_what_aiohttp_selects(text: str, size: int):
+    """A player that seeks gets the same bytes as from a file that aiohttp serves."""
+    assert ask(size, Range=text) == range_by_aiohttp(text, size)
+
+
+@given(TIMES, TIMES)
+def test_if_range_date_is_read_as_aiohttp_reads_it(modified: datetime, named: datetime):
+    """A download is continued if the date in `If-Range` is the file's, and starts again if it is not."""
+    for each in (named, modified):
+        text = http_date(each.timestamp())
+        is_same = by_aiohttp(If_Range=text).if_range == modified.replace(microsecond=0)
+        headers = {"If-Range": text, "Range": "bytes=0-1"}
+        found = select(headers, etag=TAG, modified_at=modified.timestamp(), size=100)
+        assert found == (Part(0, 2) if is_same else Whole())
+
+
+@given(TIMES, TIMES)
+def test_modification_dates_are_read_as_aiohttp_reads_them(modified: datetime, named: datetime):
+    """A cache that has the newest file gets 304; a client that insists on an older one gets 412."""
+    text = http_date(named.timestamp())
+    since = by_aiohttp(If_Modified_Since=text).if_modified_since
+    assert since is not None
+    is_newer = modified.replace(microsecond=0) > since
+    file: dict[str, Any] = {"etag": TAG, "modified_at": modified.timestamp(), "size": 100}
+    assert select({"If-Modified-Since": text}, **file) == (Whole() if is_newer else NotModified())
+    assert select({"If-Unmodified-Since": text}, **file) == (Failed() if is_newer else Whole())
+
+
+# Without the empty tag, at which aiohttp stops reading a list.
+@given(st.lists(st.sampled_from(['"abc"', 'W/"abc"', '"x"', 'W/"x"', '"a,b"']), min_size=1, max_size=4))
+def test_entity_tags_are_read_as_aiohttp_reads_them(tags: list[str]):
+    """A list of tags names the file in `If-None-Match` also by its weak tag, in `If-Match` only by its strong one."""
+    text = ", ".join(tags)
+    weakly, strongly = by_aiohttp(If_None_Match=text).if_none_match, by_aiohttp(If_Match=text).if_match
+    assert weakly is not None
+    assert strongly is not None
+    is_known = any(each.value == "abc" for each in weakly)
+    is_wanted = any(each.value == "abc" and not each.is_weak for each in strongly)
+    assert ask(If_None_Match=text) == (NotModified() if is_known else Whole())
+    assert ask(If_Match=text) == (Whole() if is_wanted else Failed())

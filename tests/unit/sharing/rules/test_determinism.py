@@ -19,6 +19,7 @@ from gateway.sharing.rules.determinism import (
     ignored_inputs,
     judge,
     needs_model,
+    read_controls,
     rule_for,
     sets_seed,
 )
@@ -33,14 +34,14 @@ ALWAYS, NEVER, BY_SEED = Rule("acme/toy", Mode.ALWAYS), Rule("acme/toy", Mode.NE
 
 def verdict(text, schema=SEEDED, *rules, model="acme/toy", seeds=(-1,), **more):
     policy = Policy(rules=tuple(rules), random_seeds=frozenset(seeds))
-    return judge(text.encode(), schema, policy, model=model, **more).reason
+    return judge(read_controls(text.encode()), schema, policy, model=model, **more).reason
 
 
 @pytest.mark.parametrize("seed", ["0", "1", "42", "4.2e1", "42.0", "-2", "1180591620717411303424", "1e30", "-0.0"])
 def test_a_seed_that_was_set_proves_it(seed):
     """Seven people who ask for one picture with seed 42 pay for one."""
     assert verdict(f'{{"prompt":"a cat","seed":{seed}}}') is Proof.SEED
-    assert sets_seed(f'{{"seed":{seed}}}'.encode(), {-1})
+    assert sets_seed(read_controls(f'{{"seed":{seed}}}'.encode()), {-1})
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_what_is_no_real_seed_proves_nothing(text, reason):
     """Who asks for a random picture gets a new one each time, however -1 is written."""
     assert verdict(text) is reason
     assert verdict(text, None, BY_SEED) is reason
-    assert not sets_seed(text.encode(), {-1})
+    assert not sets_seed(read_controls(text.encode()), {-1})
 
 
 def test_what_counts_as_random_is_a_setting():
@@ -93,7 +94,7 @@ def test_what_counts_as_random_is_a_setting():
 def test_an_integer_is_a_real_seed_unless_it_is_a_random_one(seed, random_seeds):
     """No number is too large to be a seed."""
     random = {float(value) for value in random_seeds}
-    assert sets_seed(json.dumps({"seed": seed}).encode(), random_seeds) == (float(seed) not in random)
+    assert sets_seed(read_controls(json.dumps({"seed": seed}).encode()), random_seeds) == (float(seed) not in random)
 
 
 @pytest.mark.parametrize("zero", ["0", "0.0", "0e5", "-0.0", "0.000"])
@@ -200,7 +201,9 @@ def test_nobodys_word_stands_against_never():
     assert verdict("{}", SEEDED, NEVER, **word) is BypassReason.RULE_NEVER
     assert verdict('{"seed":1}', SEEDED, ALWAYS, kind=Kind.TRAINING, **word) is BypassReason.TRAINING
     off = Policy(enabled=False, rules=(ALWAYS,))
-    assert judge(b'{"seed":1}', SEEDED, off, model="acme/toy", **word) == NotDeterministic(BypassReason.DISABLED)
+    assert judge(read_controls(b'{"seed":1}'), SEEDED, off, model="acme/toy", **word) == NotDeterministic(
+        BypassReason.DISABLED
+    )
 
 
 def test_reasons_are_fit_for_headers_and_labels():
@@ -223,7 +226,9 @@ def test_reasons_are_fit_for_headers_and_labels():
 def test_every_request_gets_a_verdict(given_input, schema, rules, model, asserted, may_assert):
     """There is no request of which the gateway does not say why it was shared, or was not."""
     text = json.dumps(given_input).encode()
-    found = judge(text, schema, Policy(rules=tuple(rules)), model=model, asserted=asserted, may_assert=may_assert)
+    found = judge(
+        read_controls(text), schema, Policy(rules=tuple(rules)), model=model, asserted=asserted, may_assert=may_assert
+    )
     assert isinstance(found, Deterministic) == isinstance(found.reason, Proof)
     rule = rule_for(rules, model)
     if isinstance(found, Deterministic) and rule is not None:

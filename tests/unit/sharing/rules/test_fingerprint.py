@@ -16,14 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.targets import Target, TargetKind, parse_version, target_identity
 from gateway.models.rules.schema import InputSchema, Shape
-from gateway.sharing.rules.fingerprint import (
-    MAX_DEPTH,
-    MAX_VALUES,
-    canonical,
-    fingerprint,
-    provisional,
-    sharing_scope,
-)
+from gateway.sharing.rules.fingerprint import MAX_DEPTH, MAX_VALUES, Input, fingerprint, provisional, sharing_scope
 
 NUMBER, INTEGER = Shape(frozenset({"number"})), Shape(frozenset({"integer"}))
 TEXT, FILE = Shape(frozenset({"string"})), Shape(frozenset({"string"}), is_file=True)
@@ -203,7 +196,7 @@ class Speller:
 
     def key(self, value) -> bytes:
         text = self.input(value)
-        return canonical(text, SCHEMA if self.typed else None, self.files)
+        return Input(text, self.files).canonical(SCHEMA if self.typed else None)
 
 
 def meaning(value):
@@ -327,7 +320,7 @@ def test_any_single_change_parts_two_requests(value, rnd):
 
 
 def key(text: str | bytes, schema: InputSchema | None = SCHEMA, files=None, ignore=()) -> bytes:
-    return canonical(text.encode() if isinstance(text, str) else text, schema, files or {}, frozenset(ignore))
+    return Input(text.encode() if isinstance(text, str) else text, files or {}).canonical(schema, frozenset(ignore))
 
 
 @pytest.mark.parametrize(

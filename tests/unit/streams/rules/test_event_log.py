@@ -45,8 +45,8 @@ def read_all(log: EventLog, cursor: int, limit: int) -> bytes:
 # Reading
 
 
-def test_a_late_reader_gets_the_whole_and_then_what_comes():
-    """History, then live: one text, with nothing missing and nothing twice."""
+def test_late_reader_gets_history_and_then_live_events():
+    """One text, with nothing missing and nothing twice."""
     log = filled(3)
     said, cursor = log.read(log.start(), PLENTY)
     assert (said, cursor) == (b"".join(output(number).raw for number in range(3)), log.end)
@@ -55,8 +55,8 @@ def test_a_late_reader_gets_the_whole_and_then_what_comes():
     assert log.read(cursor, PLENTY) == (output(3).raw, 4)
 
 
-def test_a_read_gives_whole_events_up_to_the_limit_and_one_at_least():
-    """A reader never stands in the middle of an event, and one that is longer than the limit holds nobody up."""
+def test_read_returns_whole_events_up_to_the_limit():
+    """At least one: a longer event does not block the reader."""
     log = filled(3)
     size = len(output(0).raw)
     assert log.read(0, 2 * size) == (output(0).raw + output(1).raw, 2)
@@ -65,20 +65,20 @@ def test_a_read_gives_whole_events_up_to_the_limit_and_one_at_least():
 
 
 @pytest.mark.parametrize("cursor", [-1, 4])
-def test_a_cursor_of_nobody_is_refused(cursor: int):
+def test_foreign_cursor_is_refused(cursor: int):
     """It would be a reader of another run's log."""
     with pytest.raises(ValueError, match=r"not in 0\.\.3"):
         filled(3).read(cursor, PLENTY)
 
 
-def test_an_empty_log_has_nothing_to_read():
+def test_empty_log_has_nothing_to_read():
     """A reader who comes first waits at the start."""
     log = EventLog(PLENTY)
     assert log.read(log.start(), PLENTY) == (b"", 0)
     assert (log.end, log.dropped, log.size, log.last_id, log.is_closed) == (0, 0, 0, None, False)
 
 
-def test_an_event_without_bytes_is_refused():
+def test_event_without_bytes_is_refused():
     """It could be read without end."""
     with pytest.raises(ValueError, match="the event is empty"):
         EventLog(PLENTY).append(Event(b"", None, "message", True))
@@ -88,7 +88,7 @@ def test_an_event_without_bytes_is_refused():
 
 
 def test_done_closes_a_log():
-    """What a muddled upstream says afterwards reaches nobody."""
+    """Events after it reach no reader."""
     log = filled(2)
     log.append(frame("done", "1698774370:0", "{}"))
     assert log.is_closed
@@ -97,7 +97,7 @@ def test_done_closes_a_log():
     assert log.read(2, PLENTY) == (b"event: done\nid: 1698774370:0\ndata: {}\n\n", 3)
 
 
-def test_a_log_can_be_closed_without_done():
+def test_log_can_be_closed_without_done():
     """For a run that ends with the gateway."""
     log = filled(1)
     log.close()
@@ -109,8 +109,8 @@ def test_a_log_can_be_closed_without_done():
 # Bounds
 
 
-def test_the_oldest_events_make_room():
-    """The log holds its limit and no more, and knows how much it dropped."""
+def test_oldest_events_are_dropped_at_the_limit():
+    """The log knows how much it dropped."""
     size = len(output(0).raw)
     log = filled(10, max_bytes=3 * size + size // 2)
     assert (log.size, log.dropped, log.end) == (3 * size, 7, 10)
@@ -120,15 +120,15 @@ def test_the_oldest_events_make_room():
     assert log.read(7, PLENTY) == (b"".join(output(number).raw for number in (7, 8, 9)), 10)
 
 
-def test_a_reader_that_fell_out_is_told_so():
-    """It is ended so that it comes back, instead of getting a text with a hole in it."""
+def test_reader_behind_the_log_is_told_so():
+    """It is ended so that it resumes, instead of getting a text with a gap."""
     log = filled(10, max_bytes=100)
     with pytest.raises(Behind, match="event 0 has been dropped; the oldest is 8"):
         log.read(0, PLENTY)
 
 
-def test_an_event_above_the_limit_can_be_read_until_the_next():
-    """A picture larger than the log reaches those who are there."""
+def test_event_above_the_limit_is_readable_until_the_next():
+    """A picture larger than the log reaches connected readers."""
     log = EventLog(100)
     picture = output(0, "A" * 500)
     log.append(picture)
@@ -137,8 +137,8 @@ def test_an_event_above_the_limit_can_be_read_until_the_next():
     assert (log.dropped, log.size) == (1, len(output(1).raw))
 
 
-def test_a_long_life_takes_no_more_memory_than_a_short_one():
-    """A run that talks for hours: neither bytes nor places of dropped events stay."""
+def test_long_stream_takes_no_more_memory_than_a_short_one():
+    """Neither bytes nor places of dropped events stay."""
     log = EventLog(1000)
     for number in range(20_000):
         log.append(output(number))
@@ -151,15 +151,15 @@ def test_a_long_life_takes_no_more_memory_than_a_short_one():
 # Coming back
 
 
-def test_a_reader_goes_on_after_the_event_it_saw_last():
+def test_reader_resumes_after_its_last_event():
     """`Last-Event-ID`: neither that event again, nor one less."""
     log = filled(20)
     for number in range(20):
         assert log.after(f"1698774369:{number}") == number + 1
 
 
-def test_comments_have_no_id_and_are_passed_over():
-    """Who saw the event before a comment gets the comment again, which says nothing."""
+def test_comments_have_no_id():
+    """A reader that saw the event before a comment gets the comment again, which is harmless."""
     log = EventLog(PLENTY)
     for event in (GREETING, output(0), GREETING, output(1)):
         log.append(event)
@@ -170,7 +170,7 @@ def test_comments_have_no_id_and_are_passed_over():
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("colon", [b": ", b":"])
 def test_ids_are_found_as_upstream_wrote_them(end: bytes, colon: bytes):
-    """With every line end, with and without the blank, first in the event or last."""
+    """With every line end, with and without the space, first in the event or last."""
     log = EventLog(PLENTY)
     stream = end.join([b"id" + colon + b"a:1", b"data: id: a:2", b"", b"data: x", b"id" + colon + b"a:2", b"", b""])
     for event in EventSplitter(PLENTY).feed(stream):
@@ -193,7 +193,7 @@ def test_text_that_looks_like_an_id_is_none():
     assert log.after("7:7") == 3
 
 
-def test_of_events_that_share_an_id_the_first_counts():
+def test_first_of_events_with_an_equal_id_counts():
     """Rather a token twice than one lost."""
     log = EventLog(PLENTY)
     for event in (output(0), output(0, "b"), output(1)):
@@ -201,8 +201,8 @@ def test_of_events_that_share_an_id_the_first_counts():
     assert log.after("1698774369:0") == 1
 
 
-def test_what_has_been_dropped_is_gone():
-    """The honest answer to a reader who would miss something, also for ids that are older than any here."""
+def test_dropped_id_is_gone():
+    """A reader that would miss something is told so, also for ids that are older than any here."""
     log = filled(10, max_bytes=100)
     assert log.dropped == 8
     for number in range(8):
@@ -212,8 +212,8 @@ def test_what_has_been_dropped_is_gone():
     assert log.after("1698774369:8") == 9
 
 
-def test_an_id_that_never_was_here_is_unknown():
-    """From a replay, of another run, or made up: not guessed at."""
+def test_unknown_id_is_unknown():
+    """From a replay, of another run, or invented: not guessed at."""
     log = filled(10)
     for event_id in ("1698774369:10", "1698774368:0", "1698774370:0", "nonsense", "1698774369", "", "1698774369:0\n"):
         assert log.after(event_id) == Unknown()
@@ -222,7 +222,7 @@ def test_an_id_that_never_was_here_is_unknown():
     assert dropping.after("") == Unknown()
 
 
-def test_dropped_events_without_ids_make_no_id_gone():
+def test_dropped_comments_make_no_id_gone():
     """Where only comments were dropped, no reader can have seen more than is here."""
     log = EventLog(60)
     for event in (GREETING, GREETING, output(0)):
@@ -235,8 +235,8 @@ def test_dropped_events_without_ids_make_no_id_gone():
     assert comments.after("nonsense") == Unknown()
 
 
-def test_ids_that_step_back_are_gone_all_the_same():
-    """Upstream's clock was set back: what it said before is dropped, not unknown."""
+def test_ids_that_step_back_are_gone():
+    """Upstream's clock was set back: what it sent before is dropped, not unknown."""
     log = EventLog(100)
     for event in (output(5), output(1), frame("output", "odd", "a"), output(2), output(3), output(4)):
         log.append(event)
@@ -250,15 +250,15 @@ def test_ids_that_step_back_are_gone_all_the_same():
     [("1698774369:0", (1698774369, 0)), ("0:12", (0, 12)), ("1:2:3", None), ("a:1", None), ("-1:2", None), ("", None),
      ("١:٢", None), ("1" * 20 + ":1", None)],
 )  # fmt: skip
-def test_ids_compare_as_their_events_came(event_id: str, pair: tuple[int, int] | None):
-    """By second, then by number; text that is no such id is told apart."""
+def test_ids_compare_in_the_order_of_their_events(event_id: str, pair: tuple[int, int] | None):
+    """By second, then by number; other ids are recognised as such."""
     assert order(event_id) == pair
 
 
 # Kept in a store
 
 
-def test_a_log_is_the_same_after_a_restart():
+def test_log_is_equal_after_a_restart():
     """Cursors, numbers, the end, and what is gone."""
     log = filled(10, max_bytes=100)
     log.append(frame("done", "1698774370:0", "{}"))
@@ -271,23 +271,23 @@ def test_a_log_is_the_same_after_a_restart():
     assert dump(again) == dump(log)
 
 
-def test_a_log_goes_on_after_a_restart():
-    """The run was still talking."""
+def test_log_continues_after_a_restart():
+    """The run was still sending."""
     log = joined(filled(3), PLENTY)
     log.append(output(3))
     assert read_all(log, 0, 1) == b"".join(output(number).raw for number in range(4))
 
 
-def test_a_log_is_cut_to_a_limit_that_was_lowered():
-    """The setting counts, not what was written under another."""
+def test_log_is_cut_to_a_lowered_limit():
+    """The current setting counts."""
     log = joined(filled(10), 100)
     assert (log.size <= 100, log.end, log.dropped) == (True, 10, 8)
     assert log.after("1698774369:0") == Dropped()
     assert log.outputs == 10
 
 
-def test_a_log_kept_in_parts_is_one_again():
-    """Half a second's events a part, as they came; what each part knows of the whole is that of its end."""
+def test_log_stored_in_parts_is_read_as_one():
+    """Half a second's events a part, as they came."""
     log, parts, kept = EventLog(PLENTY), [], 0
     for number in range(10):
         log.append(output(number) if number % 4 else frame("error", f"9:{number}", "{}"))
@@ -303,23 +303,23 @@ def test_a_log_kept_in_parts_is_one_again():
     assert read_all(again, 0, 1) == read_all(log, 0, 1)
 
 
-def test_parts_with_a_hole_between_them_are_refused():
-    """A gap in a text looks like the text."""
+def test_parts_with_a_gap_are_refused():
+    """A text with a gap looks like a text."""
     log = filled(9)
     head = filled(3).chunk_from(0).dump()
     with pytest.raises(ValueError, match="a chunk starts at 5, expected 3"):
         EventLog.from_chunks([head, log.chunk_from(5).dump()], PLENTY)
 
 
-def test_a_part_of_what_was_dropped_is_what_is_left():
-    """Events that came and went between two parts are missed in neither number nor id."""
+def test_part_of_dropped_events_is_what_is_left():
+    """Events dropped between two parts leave no gap in numbers or ids."""
     log = filled(10, max_bytes=100)
     part = log.chunk_from(2)
     assert (part.first, part.end) == (8, 10)
     assert EventLog.from_chunks([part.dump()], 100).after("1698774369:2") == Dropped()
 
 
-def test_a_dump_is_small():
+def test_dump_is_small():
     """A token is wrapped in fifty bytes that are nearly the same each time; the store need not keep them all."""
     log = filled(1000)
     assert len(dump(log)) < log.size / 5
@@ -336,8 +336,8 @@ def test_a_dump_is_small():
         b"\x01" + zlib.compress(msgspec.msgpack.encode([0, None, None, False, [3, -1], b"ab"])),
     ],
 )
-def test_what_is_no_dump_is_refused(dumped: bytes):
-    """Damaged, of a version to come, or something else: the replay from the output takes its place."""
+def test_invalid_dump_is_refused(dumped: bytes):
+    """Damaged, of a later version, or something else: the replay from the output takes its place."""
     with pytest.raises(ValueError, match=r"not an event log|another version"):
         EventLog.from_chunks([dumped], PLENTY)
 
@@ -362,8 +362,8 @@ STEPS = st.lists(
 
 @given(STEPS, st.integers(1, 600))
 @settings(max_examples=500, deadline=None)
-def test_no_reader_misses_or_repeats_anything(steps, max_bytes: int):
-    """Appends, drops, restarts and readers of any speed: each has read a piece of the story with no hole in it."""
+def test_no_reader_misses_or_repeats_an_event(steps, max_bytes: int):
+    """Appends, drops, restarts and readers of any speed: each has read a piece of the text without a gap."""
     log = EventLog(max_bytes)
     story: list[Event] = []
     cursors = [0, 0, 0]

@@ -20,7 +20,7 @@ from gateway.streams.rules.sse import EventSplitter
         ("http://[::1]:80/v1", "http://[::1]/v1"),
     ],
 )
-def test_a_base_has_one_spelling(url, base):
+def test_base_has_one_spelling(url, base):
     """An operator may paste the origin or the clients' base."""
     assert base_at(url) == base
 
@@ -28,13 +28,13 @@ def test_a_base_has_one_spelling(url, base):
 @pytest.mark.parametrize(
     "url", ["g.example.com", "ftp://g.example.com", "https://", "", "https://g/?a=b", "https://g/#x"]
 )
-def test_what_is_no_base_is_refused(url):
-    """A typing error is told before anything is asked."""
+def test_invalid_base_is_refused(url):
+    """A typing error is reported before any request."""
     with pytest.raises(ValueError, match="expected a URL"):
         base_at(url)
 
 
-def test_the_events_can_be_read_by_any_client():
+def test_events_can_be_read_by_any_client():
     """A name, an id and JSON on one line, as the gateway's other events; the last one is `done`."""
     content = Hello(base="https://g/v1", http="1.1", after='x"y', heartbeat_seconds=15.0)
     raw = b"".join(each.raw for each in (probe.hello(content), probe.tick(3, 0.75049), probe.done()))
@@ -44,6 +44,6 @@ def test_the_events_can_be_read_by_any_client():
     assert msgspec.json.decode(events[1].data(), type=Tick) == Tick(0.75)
 
 
-def test_the_command_line_knows_the_longest_silence():
-    """It says so before it asks; it does not import what it needs for that."""
+def test_command_line_knows_the_longest_silence():
+    """It says so before any request, without importing the HTTP stack."""
     assert check._LONGEST_SILENCE == probe.MAX_SECONDS

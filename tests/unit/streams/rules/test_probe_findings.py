@@ -36,8 +36,8 @@ def without(*names: str, **more: str) -> list[tuple[str, str]]:
     return [(name, value) for name, value in HEADERS.items() if name not in names] + list(more.items())
 
 
-def test_a_way_that_changes_nothing_is_well():
-    """Nothing to mend, and what was looked at is said."""
+def test_unchanged_stream_passes():
+    """Nothing to fix, and the checks are listed."""
     found = judged()
     assert list(found) == ["arrival", "headers", "links"]
     assert {each.level for each in found.values()} == {Level.WELL}
@@ -52,8 +52,8 @@ def test_a_way_that_changes_nothing_is_well():
         ([0.6, 0.6, 0.6, 1.3, 1.3, 1.3], "2 pieces"),
     ],
 )
-def test_events_that_wait_for_each_other_were_buffered(came: list[float], pieces: str):
-    """A proxy that collects them is named, with what to do about it."""
+def test_events_that_arrive_together_were_buffered(came: list[float], pieces: str):
+    """A buffering proxy is named, with what to do about it."""
     found = judged(reading(came=came), reading("two", came=came))["buffered"]
     assert found.level is Level.BAD
     assert f"arrived in {pieces}, the first after {came[0]:.1f} s" in found.text
@@ -69,20 +69,20 @@ def test_events_that_wait_for_each_other_were_buffered(came: list[float], pieces
         [0.5, 0.5, 0.6, 0.85, 1.1, 1.35],  # slow to begin
     ],
 )
-def test_a_slow_way_is_no_buffer(came: list[float]):
+def test_slow_network_is_no_buffer(came: list[float]):
     """Distance and a hiccup delay events; they do not hold them back."""
     assert judged(reading(came=came), reading("two", came=came))["arrival"].level is Level.WELL
 
 
-def test_one_reading_that_came_in_a_piece_is_a_hiccup():
+def test_one_late_reading_is_a_hiccup():
     """The machine was busy; the other reading shows that nothing is held back."""
     late = [1.3] * EVENTS
     for first, second in ((reading(came=late), reading("two")), (reading(), reading("two", came=late))):
         assert judged(first, second)["arrival"].level is Level.WELL
 
 
-def test_a_copy_of_the_first_answer_is_a_cache():
-    """The second reader was told what the first had sent; that it came at once is no buffer."""
+def test_copy_of_the_first_response_is_a_cache():
+    """The second reader got what the first had sent; that it came at once is no buffer."""
     copy = reading("two", changes={"after": "one"}, came=[0.01] * EVENTS)
     found = judged(reading(), copy)
     assert found["cached"].level is Level.BAD
@@ -104,7 +104,7 @@ def test_a_copy_of_the_first_answer_is_a_cache():
         (without(**{"Access-Control-Allow-Origin": "*"}), "cors", "browsers reject"),
     ],
 )
-def test_headers_that_were_changed_are_named(headers: list[tuple[str, str]], name: str, words: str):
+def test_changed_response_headers_are_named(headers: list[tuple[str, str]], name: str, words: str):
     """Each with what to do about it."""
     found = judged(reading(headers=headers))
     assert found[name].level is Level.BAD
@@ -112,15 +112,15 @@ def test_headers_that_were_changed_are_named(headers: list[tuple[str, str]], nam
     assert "headers" not in found
 
 
-def test_headers_that_say_the_same_are_no_change():
-    """HTTP/2 has small letters, and a proxy may add to what it says."""
+def test_equivalent_headers_are_no_change():
+    """HTTP/2 has lower-case names, and a proxy may add values."""
     headers = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "No-Store,no-transform,private"),
                ("content-encoding", "identity"), ("via", "1.1 proxy")]  # fmt: skip
     assert "headers" in judged(reading(headers=headers))
 
 
-def test_a_header_of_the_request_that_is_lost_is_named():
-    """Without Last-Event-ID a browser that comes back is told everything again."""
+def test_lost_request_header_is_named():
+    """Without Last-Event-ID a browser that reconnects gets everything again."""
     found = judged(*(reading(each, changes={"after": None}) for each in ("one", "two")))
     assert found["last-event-id"].level is Level.BAD
     assert "cached" not in found
@@ -137,21 +137,21 @@ def test_a_header_of_the_request_that_is_lost_is_named():
         ("https://other.example.com/v1", BASE, Level.NOTE),
     ],
 )
-def test_links_that_lead_elsewhere_are_told(base: str, asked: str, level: Level):
+def test_wrong_links_are_reported(base: str, asked: str, level: Level):
     """A page on https cannot follow a link to http; from inside, links to the public address are right."""
     found = judged(reading(changes={"base": base}), asked=asked)["links"]
     assert found.level is level
     assert ("public_url" in found.text) == (level is not Level.WELL)
 
 
-def test_http_1_0_between_is_told():
+def test_http_1_0_is_reported():
     """It works, and a cut looks like an end."""
     found = judged(reading(changes={"http": "1.0"}))["http"]
     assert found.level is Level.NOTE
     assert "proxy_http_version 1.1" in found.text
 
 
-def test_a_stream_that_breaks_off_is_a_cut():
+def test_broken_stream_is_a_cut():
     """Whatever came before it."""
     cut = reading(is_complete=False, seconds=0.7, error="Response payload is not completed")
     for first, second in ((cut, reading("two")), (reading(), cut)):
@@ -173,8 +173,8 @@ def test_a_stream_that_breaks_off_is_a_cut():
         (reading(headers=[]), "content-type", "no type"),
     ],
 )
-def test_what_is_no_event_stream_is_refused(reading_: Reading, name: str, words: str):
-    """There is nothing to judge, but something to say."""
+def test_response_that_is_no_event_stream_is_refused(reading_: Reading, name: str, words: str):
+    """There is nothing to judge, but something to report."""
     found = probe_findings.refused(reading_)
     assert found is not None
     assert (found.level, found.name) == (Level.BAD, name)
@@ -186,14 +186,14 @@ def test_what_is_no_event_stream_is_refused(reading_: Reading, name: str, words:
     ("seconds", "words"),
     [(14.9, "before the first heartbeat (15 s)"), (60.0, "a heartbeat was sent every 15 s")],
 )
-def test_a_silence_that_was_cut_says_what_to_mend(seconds: float, words: str):
-    """An idle time-out, or a bound on the whole answer."""
+def test_cut_silence_says_what_to_change(seconds: float, words: str):
+    """An idle timeout, or a limit on the whole response."""
     found = probe_findings.outlasted(reading(is_complete=False, seconds=SENT[-1] + 0.03 + seconds), 90)
     assert found.level is Level.BAD
     assert f"after {seconds:.0f} of 90 seconds" in found.text
     assert words in found.text
 
 
-def test_a_silence_that_was_outlasted_is_well():
+def test_survived_silence_passes():
     """Heartbeats are enough to keep it open."""
     assert probe_findings.outlasted(reading(seconds=91.0), 90).level is Level.WELL

@@ -24,8 +24,8 @@ def told(document: bytes, **more: Any) -> list[tuple[str, str]]:
     return [(event.name, event.data()) for event in replay(document, 0.0, **more)]
 
 
-def test_a_text_is_told_again_chunk_by_chunk():
-    """The same bytes as upstream would have sent, empty chunks and all, numbered within the second of the end."""
+def test_text_is_replayed_chunk_by_chunk():
+    """The same bytes as upstream would have sent, empty chunks too, numbered within the second of the end."""
     assert b"".join(event.raw for event in replay(document(["Hello,", " world", "", "\n"]), 0.0)) == (
         b"event: output\nid: 1698774371:0\ndata: Hello,\n\n"
         b"event: output\nid: 1698774371:1\ndata:  world\n\n"
@@ -35,13 +35,13 @@ def test_a_text_is_told_again_chunk_by_chunk():
     )
 
 
-def test_a_stream_of_files_is_told_again_link_by_link():
+def test_file_stream_is_replayed_link_by_link():
     """One link an event."""
     links = ["https://replicate.delivery/xezq/a/out-0.png", "data:image/png;base64,AAAA"]
     assert told(document(links)) == [("output", links[0]), ("output", links[1]), ("done", "{}")]
 
 
-def test_links_of_stored_copies_can_stand_in():
+def test_links_to_copies_may_replace_upstreams():
     """An hour after the end upstream's links are dead, and those of the gateway's copies are not."""
     mine = b'["https://gateway.example/outputs/t/out-0.png"]'
     assert told(document(["https://replicate.delivery/xezq/a/out-0.png"]), output=mine) == [
@@ -63,8 +63,8 @@ def test_links_of_stored_copies_can_stand_in():
         ([1, None, {"a": "b"}, "text", ["x", "y"]], ["1", "null", '{"a": "b"}', "text", '["x", "y"]']),
     ],
 )
-def test_other_outputs_are_told_as_json(output: Any, chunks: list[str]):
-    """A string is one event; what is no text is written as JSON; nothing is no event."""
+def test_other_outputs_are_replayed_as_json(output: Any, chunks: list[str]):
+    """A string is one event; other values are written as JSON; null is no event."""
     assert told(document(output)) == [*(("output", chunk) for chunk in chunks), ("done", "{}")]
 
 
@@ -74,13 +74,13 @@ def test_json_stays_as_upstream_wrote_it():
     assert told(body) == [("output", '{ "n" : 1.50,\n "t":"\\u003ca\\u003e" }'), ("done", "{}")]
 
 
-def test_a_document_without_an_output_has_only_an_end():
-    """Fields that are not known yet are absent in one of upstream's shapes."""
+def test_document_without_an_output_has_only_an_end():
+    """Fields that are not known yet are absent in one of upstream's forms."""
     assert told(b'{"status":"succeeded"}') == [("done", "{}")]
 
 
-def test_half_an_emoji_is_no_reason_to_fail():
-    """JSON may hold what UTF-8 cannot; the reader gets the replacement sign, and everything else as it is."""
+def test_lone_surrogate_is_replaced():
+    """JSON may contain what UTF-8 cannot; the reader gets the replacement character, and everything else as it is."""
     body = rb'{"status":"succeeded","output":["a\ud83d","\ude00b","\ud83d\ude00","\\ud83d","\uD83Dx\n"]}'
     chunks = ["a\ufffd", "\ufffdb", "\U0001f600", "\\ud83d", "\ufffdx\n"]
     assert told(body) == [*(("output", chunk) for chunk in chunks), ("done", "{}")]
@@ -90,7 +90,7 @@ def test_half_an_emoji_is_no_reason_to_fail():
 # Ends
 
 
-def test_a_failed_run_tells_its_error_and_then_the_end():
+def test_failed_run_sends_its_error_and_then_done():
     """Clients throw at `error` with its `detail`, and close on `done`."""
     assert told(document(["a"], "failed", error='CUDA "out" of memory é')) == [
         ("output", "a"),
@@ -100,7 +100,7 @@ def test_a_failed_run_tells_its_error_and_then_the_end():
 
 
 @pytest.mark.parametrize("error", [None, ""])
-def test_a_failed_run_without_words_still_tells_an_error(error: str | None):
+def test_failed_run_without_a_message_still_sends_an_error(error: str | None):
     """A failure is never shown as an output that is merely short."""
     assert told(document(None, "failed", error=error)) == [
         ("error", '{"detail":"Prediction failed"}'),
@@ -108,19 +108,19 @@ def test_a_failed_run_without_words_still_tells_an_error(error: str | None):
     ]
 
 
-def test_an_error_that_is_no_text_is_told_as_json():
+def test_error_that_is_no_text_is_sent_as_json():
     """Some models raise objects."""
     assert told(document(None, "failed", error={"code": 1}))[0] == ("error", '{"detail":"{\\"code\\": 1}"}')
 
 
 @pytest.mark.parametrize("status", ["canceled", "aborted"])
-def test_a_cancelled_run_tells_what_there_is_and_why_it_ends(status: str):
-    """The stream knows two reasons; a run whose time ran out before it began was cancelled too."""
+def test_cancelled_run_sends_its_output_and_reason(status: str):
+    """Streams have two reasons; a run that was aborted before it began counts as cancelled."""
     assert told(document(["a"], status)) == [("output", "a"), ("done", '{"reason":"canceled"}')]
 
 
-def test_a_caller_who_cancelled_gets_the_end_at_once():
-    """Whatever the shared run goes on to say; and no event of the run's own has that id."""
+def test_cancelled_caller_gets_the_end_at_once():
+    """Whatever the shared run goes on to send; and no event of the run has that id."""
     event = canceled_done(1698774371.9)
     assert event.raw == b'event: done\nid: 1698774371:1000000\ndata: {"reason":"canceled"}\n\n'
     assert is_done(event)
@@ -131,7 +131,7 @@ def test_a_caller_who_cancelled_gets_the_end_at_once():
 
 
 def test_equal_runs_give_equal_bytes():
-    """A reader who comes back to another process, hours later, goes on where it was."""
+    """A reader that resumes at another process, hours later, goes on where it was."""
     body = document(["a", "b", "c"])
     assert replay(body, 1.0) == replay(body, 2.0)
     log = EventLog(10_000)
@@ -142,14 +142,14 @@ def test_equal_runs_give_equal_bytes():
 
 
 @pytest.mark.parametrize("completed_at", [None, "", "soon"])
-def test_a_run_without_a_time_of_completion_is_numbered_by_when_it_ended_here(completed_at: str | None):
+def test_run_without_a_completion_time_is_numbered_by_its_end_here(completed_at: str | None):
     """Runs that the gateway ended itself have none."""
     body = document("a", completed_at=completed_at)
     assert [event.id for event in replay(body, 1700000000.7)] == ["1700000000:0", "1700000000:1"]
 
 
-def test_a_stream_that_broke_off_is_finished_without_repeating_anything():
-    """What was said is not said again, and ids go on upward."""
+def test_broken_stream_is_completed_without_repeating():
+    """Ids go on upward."""
     body = document(["a", "b", "c"])
     assert [(event.id, event.data()) for event in replay(body, 0.0, sent=2, last_id="1698774370:1")] == [
         (f"{AT}:0", "c"),
@@ -173,15 +173,15 @@ def test_a_stream_that_broke_off_is_finished_without_repeating_anything():
         b'{"status":"succeeded","output":' + b"[" * 100_000,
     ],
 )
-def test_what_is_no_prediction_is_refused(body: bytes):
-    """The caller of this function then knows that there is nothing to tell."""
+def test_document_that_is_no_prediction_is_refused(body: bytes):
+    """The caller of this function knows that there is nothing to replay."""
     with pytest.raises(ValueError, match="not a prediction"):
         replay(body, 0.0)
 
 
 @pytest.mark.parametrize("status", ["starting", "processing"])
-def test_a_run_that_has_not_ended_is_not_told(status: str):
-    """Its `done` would be a lie."""
+def test_run_in_progress_is_not_replayed(status: str):
+    """Its `done` would be wrong."""
     with pytest.raises(ValueError, match=f"not finished: the prediction is {status}"):
         replay(document(["a"], status), 0.0)
 
@@ -200,20 +200,20 @@ def test_a_run_that_has_not_ended_is_not_told(status: str):
         ("\u2028\x85\x0b", b"data: \xe2\x80\xa8\xc2\x85\x0b\n"),
     ],
 )
-def test_an_event_is_written_as_upstream_writes_it(data: str, lines: bytes):
-    """Event, id, data; a line for each line of the text, and no blank after the colon of an empty one."""
+def test_event_is_written_as_upstream_writes_it(data: str, lines: bytes):
+    """Event, id, data; a line for each line of the text, and no space after the colon of an empty one."""
     assert frame("output", "1:0", data).raw == b"event: output\nid: 1:0\n" + lines + b"\n"
 
 
 @pytest.mark.parametrize(("name", "event_id"), [("a\nb", "1:0"), ("a", "1\r:0"), ("a", "1\0")])
-def test_names_and_ids_of_more_than_a_line_are_refused(name: str, event_id: str):
-    """Whatever they were taken from, they cannot add fields to an event."""
+def test_names_and_ids_of_several_lines_are_refused(name: str, event_id: str):
+    """They cannot add fields to an event."""
     with pytest.raises(ValueError, match="one line"):
         frame(name, event_id, "")
 
 
 @given(st.text(), st.sampled_from(["output", "logs", "error", "done"]), st.integers(0, 10**6))
-def test_what_is_framed_reads_as_it_was(text: str, name: str, number: int):
+def test_framed_text_reads_back(text: str, name: str, number: int):
     """Any text, but for line breaks, of which the format knows one."""
     event = frame(name, f"1:{number}", text)
     assert read_event(event.raw) == event
@@ -225,7 +225,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambd
 
 
 @given(JSON, st.sampled_from(["succeeded", "failed", "canceled", "aborted"]))
-def test_every_replay_keeps_the_clients_contract(output: Any, status: str):
+def test_every_replay_follows_the_clients_contract(output: Any, status: str):
     """An id on each event, in rising order; only the four names; `done` at the end and nowhere else; text unchanged."""
     events = replay(document(output, status), 0.0)
     assert [event.id for event in events] == [f"{AT}:{number}" for number in range(len(events))]
@@ -236,8 +236,8 @@ def test_every_replay_keeps_the_clients_contract(output: Any, status: str):
         assert joined == "".join(item.replace("\r\n", "\n").replace("\r", "\n") for item in output)
 
 
-def test_data_that_was_removed_is_not_an_empty_success():
-    """An hour after the end a page opens the stream: it is told that there is nothing to tell any more."""
+def test_cleared_data_is_not_an_empty_success():
+    """An hour after the end a page opens the stream: it learns that the data is gone."""
     body = b'{"status":"succeeded","output":null,"data_removed":true,"completed_at":"2024-01-01T00:00:00Z"}'
     error, done = replay(body, 0)
     assert (error.name, error.data()) == ("error", '{"detail":"The data of this prediction has been removed."}')
@@ -249,21 +249,21 @@ def test_data_that_was_removed_is_not_an_empty_success():
     assert [event.name for event in copies] == ["output", "done"]
 
 
-def test_what_else_was_removed_is_told_as_it_ended():
-    """Why a run failed, and that it was cancelled, is no data."""
+def test_cleared_run_still_sends_how_it_ended():
+    """An error's message and a cancel are no data."""
     failed = b'{"status":"failed","error":"no GPU","output":null,"data_removed":true}'
     assert [event.data() for event in replay(failed, 0)] == ['{"detail":"no GPU"}', '{"reason":"error"}']
     canceled = b'{"status":"canceled","output":null,"data_removed":true}'
     assert [event.data() for event in replay(canceled, 0)] == ['{"reason":"canceled"}']
 
 
-def test_an_error_that_was_said_is_not_said_again():
+def test_error_is_not_repeated():
     """Upstream's stream broke between `error` and `done`."""
     failed = b'{"status":"failed","error":"no GPU"}'
     assert [event.name for event in replay(failed, 0, error_sent=True, last_id="10:3")] == ["done"]
 
 
-def test_own_ends_are_known_by_their_ids():
+def test_gateways_own_ends_have_their_own_ids():
     """Upstream's are never taken for them."""
     assert is_own_end("10:1000000")
     assert is_own_end("10:1000002")
@@ -271,8 +271,8 @@ def test_own_ends_are_known_by_their_ids():
         assert not is_own_end(other)
 
 
-def test_links_of_copies_stand_in_for_known_ones_and_nothing_else_changes():
-    """Ids and order stay, so that a reader who comes back goes on where it was."""
+def test_copies_replace_known_links_and_nothing_else():
+    """Ids and order stay, so that a reader that resumes goes on where it was."""
     told = [
         frame("output", "1:0", "https://x.example/a.png"),
         frame("logs", "1:1", "https://x.example/a.png"),

@@ -27,19 +27,19 @@ def log_of(*ids: str, max_bytes: int = PLENTY, done: str | None = None) -> Event
     return log
 
 
-def test_who_names_no_event_gets_the_whole():
-    """A late joiner misses nothing."""
+def test_reader_without_an_id_gets_everything():
+    """A late reader misses nothing."""
     assert resume(EventLog(PLENTY), None) == ResumeAt(0)
     assert resume(log_of("10:0", "10:1", done="10:2"), None) == ResumeAt(0)
 
 
-def test_who_names_an_event_gets_what_came_after():
-    """A reader who lost the line."""
+def test_reader_with_an_id_gets_what_came_after():
+    """A reader that lost the connection."""
     assert resume(log_of("10:0", "10:1"), "10:0") == ResumeAt(1)
     assert resume(log_of("10:0", "10:1"), "10:1") == ResumeAt(2)
 
 
-def test_what_was_dropped_is_said_to_be_gone():
+def test_dropped_events_are_reported_as_gone():
     """Beginning in the middle, or going on beyond a gap, would look like the whole."""
     log = log_of(*(f"10:{n}" for n in range(10)), max_bytes=100)
     assert resume(log, None) == Gap(BEGINNING_DROPPED)
@@ -49,14 +49,14 @@ def test_what_was_dropped_is_said_to_be_gone():
 
 
 @pytest.mark.parametrize("log", [EventLog(PLENTY), log_of("10:0", "10:1")])
-def test_an_event_that_may_come_again_is_waited_for(log: EventLog):
-    """After a crash the gateway knows less than its readers, until upstream has told it once more."""
+def test_event_that_may_come_again_is_waited_for(log: EventLog):
+    """After a crash the gateway knows less than its readers, until upstream has sent it again."""
     assert resume(log, "10:2") == NotYet()
     assert resume(log, "11:0") == NotYet()
 
 
-def test_an_event_that_never_was_is_not_waited_for():
-    """Nor is it guessed where it would have stood."""
+def test_event_that_never_was_is_not_waited_for():
+    """Nor is its place guessed."""
     log = log_of("10:0", "10:5")
     for unknown in ("10:3", "9:0", "x", "1-2"):
         assert resume(log, unknown) == Gap(UNKNOWN)
@@ -66,8 +66,8 @@ def test_an_event_that_never_was_is_not_waited_for():
         assert resume(complete, unknown) == Gap(UNKNOWN)
 
 
-def test_who_has_been_told_the_end_is_not_told_again():
-    """An EventSource that nobody closes comes back for ever, unless it is answered 204."""
+def test_reader_that_saw_the_end_gets_no_more():
+    """An EventSource that its page never closes reconnects forever, unless it gets a 204."""
     assert resume(log_of("10:0", done="10:1"), "10:1") == Complete()
     assert resume(log_of("10:0", done="10:1"), "10:0") == ResumeAt(1)
     for end in (replay.canceled_done(10.5), replay.lost(10.5, "gone")[-1]):
@@ -75,8 +75,8 @@ def test_who_has_been_told_the_end_is_not_told_again():
         assert resume(log_of("10:0"), end.id) == Complete()
 
 
-def test_who_has_not_heard_the_whole_end_is_told_again():
-    """The line broke between the error and its `done`."""
+def test_reader_that_missed_a_part_of_the_end_gets_it():
+    """The connection broke between the error and its `done`."""
     error = replay.lost(10.5, "gone")[0]
     assert error.id is not None
     assert not isinstance(resume(log_of("10:0", done="10:1"), error.id), Complete)

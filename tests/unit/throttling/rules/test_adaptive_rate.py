@@ -59,20 +59,20 @@ def sent(rate: LearnedRate, now: float, seconds: float, step: float = 0.05) -> i
         (Answer(429, {}, b"\xff"), Throttle()),
     ],
 )
-def test_both_texts_of_a_refusal_are_understood(answer, expected):
-    """As recorded; and what is no text of upstream's teaches nothing but the refusal."""
+def test_both_refusal_texts_are_parsed(answer, expected):
+    """As recorded; any other text is a refusal without a rate."""
     assert read_throttle(answer) == expected
 
 
-def test_the_configured_rate_is_what_counts_until_upstream_says_otherwise():
+def test_configured_rate_counts_until_upstream_refuses():
     """A sixth of a minute's worth at once, then evenly."""
     rate = learned()
     assert sent(rate, 1000.0, 60) == pytest.approx(100 + 600, abs=11)
     assert not rate.is_reduced
 
 
-def test_a_refusal_pauses_for_as_long_as_upstream_says():
-    """Nothing goes for 30 seconds; then one, to see, and not the whole burst."""
+def test_refusal_pauses_for_as_long_as_upstream_says():
+    """Nothing goes for 30 seconds; then one to test, and not the whole burst."""
     rate = learned()
     rate.observe_response(throttled(), 1000.0)
     assert rate.wait(1000.0) == 30.0
@@ -80,8 +80,8 @@ def test_a_refusal_pauses_for_as_long_as_upstream_says():
     assert sent(rate, 1030.0, 0.1) == 1
 
 
-def test_an_account_low_on_credit_is_asked_six_times_a_minute():
-    """The words of the refusal are the rate, with its burst of one."""
+def test_low_credit_sets_six_a_minute():
+    """The refusal's text gives the rate, with its burst of one."""
     rate = learned()
     rate.observe_response(throttled(LOW_CREDIT, retry_after=5), 1000.0)
     assert rate.rate == Rate(6, 1)
@@ -89,7 +89,7 @@ def test_an_account_low_on_credit_is_asked_six_times_a_minute():
     assert sent(rate, 1005.0, 55) == 6
 
 
-def test_a_refusal_without_a_rate_halves_what_is_sent():
+def test_refusal_without_a_rate_halves_the_rate():
     """Upstream takes less than is configured, and does not say how much."""
     rate = learned()
     rate.observe_response(throttled(), 1000.0)
@@ -97,7 +97,7 @@ def test_a_refusal_without_a_rate_halves_what_is_sent():
     assert sent(rate, 1030.0, 60) <= 301
 
 
-def test_refusals_of_one_moment_count_once():
+def test_simultaneous_refusals_count_once():
     """Twenty creates were on their way when the first was refused: the rate is not halved twenty times."""
     rate = learned()
     for late in range(20):
@@ -108,7 +108,7 @@ def test_refusals_of_one_moment_count_once():
     assert rate.rate.per_minute == 150
 
 
-def test_it_comes_back_in_steps():
+def test_rate_recovers_in_steps():
     """A tenth of the configured rate for each minute without a refusal, up to all of it."""
     rate = learned()
     rate.observe_response(throttled(retry_after=10), 1000.0)
@@ -120,15 +120,15 @@ def test_it_comes_back_in_steps():
     assert not rate.is_reduced
 
 
-def test_a_step_up_lets_nothing_go_at_once():
-    """More a minute is no reason for a sudden burst."""
+def test_step_up_releases_no_burst():
+    """A higher rate is no reason for a sudden burst."""
     rate = learned()
     rate.observe_response(throttled(LOW_CREDIT, retry_after=5), 1000.0)
     sent(rate, 1005.0, 55)
     assert sent(rate, 1065.0, 1) <= 2
 
 
-def test_a_probe_that_goes_too_far_costs_one_refusal():
+def test_failed_probe_costs_one_refusal():
     """The account is still low on credit a minute later: one create is refused, and goes again."""
     rate = learned()
     now, refused = 1000.0, 0
@@ -143,7 +143,7 @@ def test_a_probe_that_goes_too_far_costs_one_refusal():
     assert refused <= 10
 
 
-def test_it_never_falls_below_what_upstream_leaves_everybody():
+def test_rate_never_falls_below_six_a_minute():
     """Refusal after refusal: six a minute are still tried, so that the end of it is noticed."""
     rate, now = learned(), 1000.0
     for _ in range(50):
@@ -157,8 +157,8 @@ def test_it_never_falls_below_what_upstream_leaves_everybody():
     assert slow.rate.per_minute == 2
 
 
-def test_what_upstream_has_left_bounds_what_is_sent():
-    """Somebody else uses the account too: five are left there, so five go at once."""
+def test_ratelimit_remaining_limits_the_burst():
+    """Someone else uses the account too: five are left there, so five go at once."""
     rate = learned()
     rate.observe_response(ok("5"), 1000.0)
     assert rate.remaining(1000.0) == 5
@@ -166,7 +166,7 @@ def test_what_upstream_has_left_bounds_what_is_sent():
     assert rate.remaining(1000.0) == 5
 
 
-def test_when_nothing_is_left_it_waits_for_the_reset():
+def test_zero_remaining_waits_for_the_reset():
     """`ratelimit-remaining: 0`, `ratelimit-reset: 1`."""
     rate = learned()
     rate.observe_response(ok("0"), 1000.0)
@@ -174,21 +174,21 @@ def test_when_nothing_is_left_it_waits_for_the_reset():
 
 
 @pytest.mark.parametrize("value", ["", "-1", "many", "1e3", "٣", "9" * 30])
-def test_headers_that_are_no_numbers_say_nothing(value):
-    """Whatever stands there, the count goes on as it was."""
+def test_invalid_headers_are_ignored(value):
+    """The count goes on as it was."""
     rate = learned()
     rate.observe_response(ok(value, value), 1000.0)
     assert (rate.remaining(1000.0), rate.wait(1000.0)) == (100, 0.0)
 
 
-def test_a_refusal_without_a_pause_is_paused_for_all_the_same():
-    """Upstream says "now" again and again: it is not asked as fast as it answers."""
+def test_refusal_without_a_pause_still_pauses():
+    """Upstream says "now" again and again: it is not asked as fast as it responds."""
     rate, now = learned(), 1000.0
     rate.observe_response(throttled(retry_after=0), now)
     assert rate.wait(now) >= 0.5
 
 
-def test_an_absurd_pause_is_cut():
+def test_absurd_pause_is_limited():
     """A proxy that says "come back next year" does not close the gateway for a year."""
     rate = learned()
     rate.observe_response(throttled(retry_after=1e9), 1000.0)
@@ -204,8 +204,8 @@ def test_an_absurd_pause_is_cut():
         max_size=30,
     )
 )
-def test_whatever_is_heard_it_never_sends_more_than_configured_and_never_stops_for_good(observe_response):
-    """Between any two answers no more goes than the configured rate and burst; and some day something goes."""
+def test_rate_never_exceeds_the_configured_and_never_stops(observe_response):
+    """Between any two responses no more goes than the configured rate and burst; and eventually something goes."""
     rate, now, full = learned(60), 1000.0, Rate.of(60)
     for seconds, answer in observe_response:
         gone = sent(rate, now, seconds, step=0.5)
@@ -220,8 +220,8 @@ def test_whatever_is_heard_it_never_sends_more_than_configured_and_never_stops_f
     assert not rate.is_reduced
 
 
-def test_another_configured_rate_counts_at_once():
-    """What was taken stays taken."""
+def test_new_configured_rate_applies_at_once():
+    """What was used stays used."""
     rate = learned(600)
     assert sent(rate, 0.0, 0.06) == 100
     rate.configure(Rate.of(60))
@@ -229,8 +229,8 @@ def test_another_configured_rate_counts_at_once():
     assert rate.wait(0.0) > 0
 
 
-def test_what_was_learned_outlives_another_configured_rate():
-    """Upstream's word stands, below whatever the operator allows."""
+def test_learned_rate_survives_a_new_configured_rate():
+    """Upstream's limit counts, below whatever the operator allows."""
     rate = learned(600)
     rate.observe_response(throttled(LOW_CREDIT, retry_after=5), 0.0)
     rate.configure(Rate.of(1200))

@@ -31,15 +31,15 @@ def drained(it: FairQueue) -> list[QueuePosition]:
     return order
 
 
-def test_within_a_flow_turns_go_in_order_of_arrival():
-    """Who came first is served first, whatever the weight."""
+def test_turns_within_a_flow_are_in_arrival_order():
+    """Whatever the weight."""
     it = queue({"a": 3.0})
     places = [it.join("a", FOREVER) for _ in range(20)]
     assert drained(it) == places
     assert it.next() is None
 
 
-def test_sixteen_teams_that_want_more_than_there_is_get_their_weights():
+def test_sixteen_busy_teams_share_by_weight():
     """Of 7200 turns each team gets its share to a twentieth, and of any hundred too, to two turns."""
     it = queue()
     owners = {it.join(name, FOREVER): name for name in SIXTEEN for _ in range(3)}
@@ -57,7 +57,7 @@ def test_sixteen_teams_that_want_more_than_there_is_get_their_weights():
             assert abs(Counter(turns[start : start + 100])[name] - 100 * weight / total) <= 2
 
 
-def test_a_quiet_team_waits_for_less_than_a_round():
+def test_quiet_team_waits_less_than_a_round():
     """Fifteen teams have queued for an hour; the sixteenth's first create comes after at most one of each."""
     it = queue()
     quiet, *busy = sorted(SIXTEEN, key=SIXTEEN.__getitem__)
@@ -71,7 +71,7 @@ def test_a_quiet_team_waits_for_less_than_a_round():
     assert before < len(busy)
 
 
-def test_what_one_does_not_use_goes_to_the_others():
+def test_unused_shares_go_to_the_others():
     """Two of three teams are quiet: the third has every turn, and owes nothing when they come back."""
     it = queue({"a": 1.0, "b": 1.0, "c": 6.0})
     named(it, *"aaaaaaaaaaaa")
@@ -82,8 +82,8 @@ def test_what_one_does_not_use_goes_to_the_others():
     assert order[:8].count("b") == 4
 
 
-def test_after_a_rest_all_are_level():
-    """Whoever was served last before everybody went quiet is not put back for it."""
+def test_all_flows_are_equal_after_an_idle_time():
+    """The flow served last before everyone went quiet is not put back for it."""
     it = queue({"slow": 0.01, "other": 1.0})
     named(it, "slow")
     it.next()
@@ -92,8 +92,8 @@ def test_after_a_rest_all_are_level():
     assert it.next() is first
 
 
-def test_who_leaves_costs_nobody_a_turn():
-    """A thousand of one team hang up; the next turns go to who is there."""
+def test_leaving_costs_the_others_no_turn():
+    """A thousand of one team disconnect; the next turns go to those who remain."""
     it = queue({"a": 1.0, "b": 1.0})
     left = [it.join("a", FOREVER) for _ in range(1000)]
     there = [it.join("b", FOREVER) for _ in range(3)]
@@ -105,8 +105,8 @@ def test_who_leaves_costs_nobody_a_turn():
     assert drained(it) == there
 
 
-def test_leaving_and_coming_back_gains_nothing():
-    """A team whose callers hang up and try again all the time gets what one gets whose callers wait."""
+def test_leaving_and_returning_gains_nothing():
+    """A team whose callers disconnect and retry all the time gets what one gets whose callers wait."""
     it = queue({"a": 1.0, "b": 1.0})
     turns: Counter[str] = Counter()
     waits = named(it, *"bbbbb")
@@ -123,7 +123,7 @@ def test_leaving_and_coming_back_gains_nothing():
     assert abs(turns["a"] - turns["b"]) <= 2
 
 
-def test_a_turn_that_came_to_nothing_is_had_again_before_those_who_came_later():
+def test_returned_turn_keeps_its_place():
     """Upstream refused a create: it is not put behind the team's others, nor behind one refused after it."""
     it = queue({"a": 1.0})
     first, second, third = (it.join("a", FOREVER) for _ in range(3))
@@ -132,8 +132,8 @@ def test_a_turn_that_came_to_nothing_is_had_again_before_those_who_came_later():
     assert drained(it) == [*again, third]
 
 
-def test_those_whose_time_is_over_are_told_apart():
-    """Each waits until its own deadline; who has been served or has left is not late."""
+def test_expired_waiters_are_reported():
+    """Each waits until its own deadline; one that was served or has left is not late."""
     it = queue({"a": 1.0, "b": 1.0})
     early, served, left, late = (it.join("a", at) for at in (5.0, 6.0, 7.0, 8.0))
     it.leave(left)
@@ -146,7 +146,7 @@ def test_those_whose_time_is_over_are_told_apart():
     assert (it.next_deadline(), len(it), it.next()) == (None, 0, None)
 
 
-def test_those_who_left_do_not_pile_up():
+def test_abandoned_entries_do_not_accumulate():
     """Callers that come and go for hours while upstream is paused leave nothing behind."""
     it = queue({"a": 1.0})
     stays = it.join("a", FOREVER)
@@ -157,7 +157,7 @@ def test_those_who_left_do_not_pile_up():
 
 
 @given(weights=st.lists(st.integers(1, 8), min_size=2, max_size=8), turns=st.integers(1, 200))
-def test_shares_differ_by_no_more_than_one_turn_each(weights, turns):
+def test_shares_differ_by_at_most_one_turn_each(weights, turns):
     """While two flows wait, what they got, by weight, differs by less than a turn of each (SFQ's theorem 1)."""
     flows = {str(index): float(weight) for index, weight in enumerate(weights)}
     it = queue(flows)
@@ -234,15 +234,15 @@ class NobodyStarves(RuleBasedStateMachine):
             assert len(self.it) == sum(map(len, self.waiting.values()))
             deadlines = [place.until for waiting in self.waiting.values() for place in waiting]
             assert self.it.next_deadline() == min(deadlines, default=None)
-            assert len(self.it._line) <= len(self.weights)
+            assert len(self.it._schedule) <= len(self.weights)
             assert all(a.number < b.number for waiting in self.waiting.values() for a, b in pairwise(waiting))
 
 
 TestNobodyStarves = NobodyStarves.TestCase
 
 
-def test_other_weights_count_from_the_next_turn_on_and_new_flows_take_part():
-    """Those who wait keep their places; a flow that is not named any more is served as it was."""
+def test_new_weights_apply_from_the_next_turn():
+    """Waiting entries keep their places; a flow that is no longer named is served as it was."""
     it = queue({"a": 1.0, "gone": 1.0})
     who = named(it, *["a"] * 30, "gone")
     it.reweigh({"a": 1.0, "b": 3.0})

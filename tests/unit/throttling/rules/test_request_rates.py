@@ -17,7 +17,7 @@ from gateway.throttling.rules.request_rates import (
     admit,
     give_back,
     retry_after,
-    standing,
+    status,
 )
 
 NOW = 1000.0
@@ -49,7 +49,7 @@ def limits_of(buckets: tuple[Bucket, ...]) -> list[int]:
     return [bucket.limit for bucket in buckets]
 
 
-def test_whoever_is_not_limited_costs_nothing():
+def test_unlimited_caller_costs_nothing():
     """No bucket, no state, however many callers there are."""
     table = RequestRates()
     assert table.buckets(caller(), "ann", "192.0.2.1") == ()
@@ -58,8 +58,8 @@ def test_whoever_is_not_limited_costs_nothing():
     assert (known.buckets, known.by_user, known.by_address) == ((), (), ())
 
 
-def test_a_request_is_counted_by_all_whose_it_is():
-    """The team's rate, the key's, the user's of both; each is the same one at the next request."""
+def test_request_counts_for_all_its_limits():
+    """The team's rate, the key's, the user's; each is the same one at the next request."""
     table = RequestRates()
     who = caller(allowance(600, 60), allowance(300, 30))
     buckets = table.buckets(who, "ann")
@@ -69,18 +69,18 @@ def test_a_request_is_counted_by_all_whose_it_is():
     assert (other[:2], set(other[2:]) & set(buckets)) == (buckets[:2], set())
 
 
-def test_what_one_refuses_costs_the_others_nothing():
+def test_refused_request_costs_the_other_limits_nothing():
     """A user over its rate, trying again and again, takes nothing from its team."""
     table = RequestRates()
     buckets = table.buckets(caller(allowance(600, 6)), "ann")
     assert admitted(buckets) == 1
     for _ in range(1000):
         assert isinstance(admit(buckets, NOW), RateExceeded)
-    assert standing(buckets[0], NOW).used == 1
+    assert status(buckets[0], NOW).used == 1
 
 
-def test_the_refusal_names_the_one_that_takes_longest():
-    """Both are empty; a second try makes sense when the slower has one again."""
+def test_refusal_names_the_longest_wait():
+    """Both are empty; another attempt makes sense when the slower one has a token again."""
     table = RequestRates()
     buckets = table.buckets(caller(allowance(60), allowance(6)))
     admitted(buckets)
@@ -90,23 +90,23 @@ def test_the_refusal_names_the_one_that_takes_longest():
     assert retry_after(RateExceeded(buckets[0], 0.001)) == 1
 
 
-def test_a_request_that_was_not_carried_out_is_given_back():
-    """The caller had hung up while it was held."""
+def test_request_that_was_not_carried_out_is_given_back():
+    """The caller had disconnected while it was held."""
     buckets = RequestRates().buckets(caller(allowance(60)))
     assert admitted(buckets) == 10
     give_back(buckets)
     assert admitted(buckets) == 1
 
 
-def test_addresses_count_for_public_keys_only():
+def test_addresses_count_for_publishable_keys_only():
     """A backend calls for all of its users from one address."""
     team = allowance(address=60)
     assert RequestRates().known(caller(team, is_public=True)).by_address
     assert not RequestRates().known(caller(team)).by_address
 
 
-def test_what_is_held_leaves_room_for_what_cannot_be():
-    """Creates that wait do not take the last of the burst: polls of runs that are paid for pass."""
+def test_held_creates_leave_room_for_polls():
+    """They do not take the last of the burst: polls of runs that are paid for pass."""
     buckets = RequestRates().buckets(caller(allowance(60)))
     assert admitted(buckets) == 10
     later = NOW + 7
@@ -114,8 +114,8 @@ def test_what_is_held_leaves_room_for_what_cannot_be():
     assert admitted(buckets, later) == 5
 
 
-def test_users_without_number_fall_out_and_are_counted():
-    """Names are made up by callers: those that were not used for longest begin anew. The team's count goes on."""
+def test_least_recently_used_users_are_forgotten():
+    """Callers invent names: those not used for longest start afresh. The team's count goes on."""
     table = RequestRates(max_kept=10)
     who = caller(allowance(6000, 6))
     first = table.buckets(who, "user-0")
@@ -127,8 +127,8 @@ def test_users_without_number_fall_out_and_are_counted():
     assert again[1] is not first[1]
 
 
-def test_tokens_without_number_are_forgotten_too():
-    """Each browser token is a caller of its own; what is known of them is bounded."""
+def test_least_recently_used_tokens_are_forgotten():
+    """Each browser token is a caller of its own; what is known of them is limited."""
     table = RequestRates(max_kept=10)
     own = Limits(requests_per_minute=10)
     for number in range(25):
@@ -141,8 +141,8 @@ def test_tokens_without_number_are_forgotten_too():
     st.lists(st.tuples(st.floats(0, 20), st.booleans()), max_size=100),
     st.sampled_from([6, 60, 600]),
 )
-def test_no_order_of_requests_passes_the_rate(steps, per_minute):
-    """Held or not: within any stretch no more pass than the burst and what came in meanwhile."""
+def test_no_order_of_requests_exceeds_the_rate(steps, per_minute):
+    """Held or not: in any period no more pass than the burst and what was refilled meanwhile."""
     buckets = RequestRates().buckets(caller(allowance(per_minute)))
     rate, now, times = buckets[0].rate, NOW, []
     for seconds, held in steps:
@@ -155,12 +155,12 @@ def test_no_order_of_requests_passes_the_rate(steps, per_minute):
             assert count <= rate.burst + (last - first) / rate.interval + 1e-6
 
 
-def test_a_standing_says_what_is_left():
-    """As `/gateway/limits` shows it."""
+def test_standing_shows_what_is_left():
+    """As in `/gateway/limits`."""
     buckets = RequestRates().buckets(caller(allowance(60)))
     for _ in range(4):
         admit(buckets, NOW)
-    shown = standing(buckets[0], NOW)
+    shown = status(buckets[0], NOW)
     assert (shown.name, shown.of, shown.limit, shown.used, shown.remaining) == ("requests_per_minute", "team", 60, 4, 6)
     assert shown.reset_seconds == pytest.approx(4.0)
 
@@ -168,8 +168,8 @@ def test_a_standing_says_what_is_left():
 POLICY = re.compile(r'"[a-z-]+";q=\d+;w=\d+(, "[a-z-]+";q=\d+;w=\d+)*')
 
 
-def test_the_headers_name_all_policies_and_the_tightest_limit():
-    """Structured fields as the draft has them; every policy has a name of its own."""
+def test_headers_list_all_policies_and_the_tightest_limit():
+    """Structured fields as in the draft; every policy has a name of its own."""
     table = RequestRates()
     buckets = table.buckets(caller(allowance(600, 60), allowance(300, 30)), "ann")
     text = rate_headers.policy(buckets)
@@ -215,21 +215,21 @@ def test_the_headers_name_all_policies_and_the_tightest_limit():
         ),
     ],
 )
-def test_a_refusal_names_its_limit_in_the_same_form(limit, policy, state):
+def test_refusal_headers_name_the_limit(limit, policy, state):
     """Whole numbers only, of 15 digits at most (RFC 9651), and a window where it is one of fixed length."""
     quota, left = state.split(" ")
     assert rate_headers.refusing(limit, 9) == (f'"{policy}";{quota}', f'"{policy}";{left};t=9', 9)
 
 
 @pytest.mark.parametrize("of", ["team", "key", "user", "address"])
-def test_request_rates_are_told_with_every_answer_and_need_no_word_more(of):
-    """Their names say more than whose they are: a browser token's is not its key's."""
+def test_header_names_identify_the_limit(of):
+    """A browser token's limit is not its key's."""
     assert rate_headers.refusing({"name": NAME, "of": of, "limit": 6, "remaining": 0}, 9) is None
 
 
 @given(st.integers(1, 10_000), st.integers(0, 50), st.floats(0, 100))
-def test_nobody_can_use_more_than_is_left_within_the_window(per_minute, used, waited):
-    """What `RateLimit` promises not to exceed: `r` requests, and not one more before `t` seconds have passed."""
+def test_remaining_requests_are_never_exceeded_within_the_window(per_minute, used, waited):
+    """What `RateLimit` promises: `r` requests, and not one more before `t` seconds have passed."""
     buckets = RequestRates().buckets(caller(allowance(per_minute)))
     for _ in range(used):
         admit(buckets, NOW)
@@ -239,13 +239,11 @@ def test_nobody_can_use_more_than_is_left_within_the_window(per_minute, used, wa
     assert admitted(buckets, now) == left
 
 
-def test_another_limit_goes_on_from_what_was_used():
-    """A reload is no fresh start, and nobody is refused for what the new limit allows."""
+def test_new_limit_keeps_what_was_used():
+    """A reload resets nothing, and refuses nothing that the new limit allows."""
     table = RequestRates()
     assert admitted(table.buckets(caller(allowance(60, user=60)), "bob")) == 10
-    table.reconfigure()
     raised = table.buckets(caller(allowance(120, user=600)), "bob")
     assert limits_of(raised) == [120, 600]
     assert 0 < admitted(raised, NOW + 5) <= 20
-    table.reconfigure()
     assert table.buckets(caller()) == ()

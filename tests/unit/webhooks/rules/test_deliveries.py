@@ -18,8 +18,8 @@ def pauses(max_attempts: int, jitter: float) -> list[float]:
 
 
 @given(st.floats(0, 1, exclude_max=True))
-def test_twelve_tries_are_spread_over_hours(jitter: float):
-    """A receiver that is away for an hour misses nothing, and is not asked every few seconds meanwhile."""
+def test_twelve_attempts_are_spread_over_hours(jitter: float):
+    """A receiver that is down for an hour misses nothing, and is not tried every few seconds meanwhile."""
     found = pauses(12, jitter)
     assert len(found) == 11
     assert 1.25 * HOUR < sum(found) < 3 * HOUR
@@ -28,25 +28,25 @@ def test_twelve_tries_are_spread_over_hours(jitter: float):
 
 
 @given(st.integers(1, 100), st.floats(0, 1, exclude_max=True))
-def test_tries_have_an_end_and_pauses_a_bound(max_attempts: int, jitter: float):
-    """However many tries are allowed, no pause is longer than six hours."""
+def test_attempts_and_pauses_are_limited(max_attempts: int, jitter: float):
+    """However many attempts are allowed, no pause is longer than six hours."""
     found = pauses(max_attempts, jitter)
     assert len(found) == max_attempts - 1
     assert all(0 < pause <= 6 * HOUR for pause in found)
 
 
-def test_callers_who_fail_together_come_back_apart():
+def test_simultaneous_failures_are_retried_apart():
     """Jitter spreads them."""
     assert next_attempt(FAILED, 5, 12, 0.0) != next_attempt(FAILED, 5, 12, 0.9)
 
 
 @pytest.mark.parametrize(("asked", "pause"), [(None, 2.5), (1.0, 2.5), (60.0, 60.0), (1e9, HOUR)])
-def test_a_receiver_may_ask_for_patience(asked: float | None, pause: float):
+def test_retry_after_is_followed_within_limits(asked: float | None, pause: float):
     """`Retry-After` is heeded, within reason."""
     assert next_attempt(Receipt(Result.ANSWERED, "answered 429", asked), 1, 12, 0.0) == pause
 
 
-def test_what_the_gateway_refuses_is_not_tried_again():
+def test_delivery_refused_by_the_gateway_is_not_retried():
     """The rules would be the same the next time."""
     assert next_attempt(Receipt(Result.REFUSED), 1, 12, 0.0) is None
 
@@ -61,6 +61,6 @@ def test_what_the_gateway_refuses_is_not_tried_again():
         ("nonsense", ":0"),
     ],
 )
-def test_a_receiver_is_a_host_and_a_port(url: str, receiver: str):
-    """Two addresses at one host share its slots."""
+def test_receiver_is_a_host_and_a_port(url: str, receiver: str):
+    """Two URLs at one host share its slots."""
     assert receiver_of(url) == receiver

@@ -17,10 +17,10 @@ from gateway.webhooks.rules.events import (
     Sent,
     caught_up,
     due,
-    moment_of,
+    snapshot_of,
     wanted,
 )
-from tests.support.views import view
+from tests.support.prediction_views import view
 
 ALL = frozenset(Event)
 START, OUTPUT, LOGS, COMPLETED = Event.START, Event.OUTPUT, Event.LOGS, Event.COMPLETED
@@ -34,9 +34,9 @@ def told_in_turn(
     for at, moment in looks:
         if again is not None and again[0] < at:
             result = due(told, again[1], events, again[0])
-            told, found = result.told, found + [(again[0], event) for event in result.events]
+            told, found = result.sent, found + [(again[0], event) for event in result.events]
         result = due(told, moment, events, at)
-        told, found = result.told, found + [(at, event) for event in result.events]
+        told, found = result.sent, found + [(at, event) for event in result.events]
         again = None if result.again_at is None else (result.again_at, moment)
     return found
 
@@ -86,21 +86,19 @@ def test_events_come_in_order_once_and_as_asked(life: list[tuple[float, Progress
 
 
 @given(lives(), filters)
-def test_an_end_is_always_told(life: list[tuple[float, ProgressSnapshot]], events: frozenset[Event]):
-    """Whatever was seen or missed on the way, whoever wants the end gets it."""
+def test_end_is_always_sent(life: list[tuple[float, ProgressSnapshot]], events: frozenset[Event]):
+    """Whatever was seen or missed on the way, a receiver that wants the end gets it."""
     has_ended = any(moment.status.is_terminal for _, moment in life)
     assert (COMPLETED in [event for _, event in told_in_turn(life, events)]) == (has_ended and COMPLETED in events)
 
 
 @given(lives(), filters)
-def test_what_is_held_back_is_told_when_its_time_comes(
-    life: list[tuple[float, ProgressSnapshot]], events: frozenset[Event]
-):
+def test_throttled_event_is_sent_later(life: list[tuple[float, ProgressSnapshot]], events: frozenset[Event]):
     """The last output before a long silence is not lost to the throttle."""
     told = Sent()
     for at, moment in life:
         result = due(told, moment, events, at)
-        told = result.told
+        told = result.sent
         if result.again_at is not None:
             later = due(told, moment, events, result.again_at)
             assert [event for event in later.events if event in (OUTPUT, LOGS)]
@@ -108,16 +106,16 @@ def test_what_is_held_back_is_told_when_its_time_comes(
 
 
 @given(lives(), filters)
-def test_what_was_told_before_a_restart_is_not_told_again(
+def test_events_sent_before_a_restart_are_not_repeated(
     life: list[tuple[float, ProgressSnapshot]], events: frozenset[Event]
 ):
-    """A process that takes up a run tells what is new from then on."""
+    """A process that continues a run sends what is new from then on."""
     for _, moment in life:
         found = due(caught_up(moment), moment, events, 0.0).events
         assert found == ((COMPLETED,) if moment.status.is_terminal and COMPLETED in events else ())
 
 
-def test_a_life_in_full():
+def test_full_life_of_a_run():
     """The usual case, event by event."""
     life = [
         (0.0, ProgressSnapshot(Status.STARTING)),
@@ -131,8 +129,8 @@ def test_a_life_in_full():
     assert told_in_turn([*life[:5], (2.2, running("bc", "ad")), life[5]]) == expected
 
 
-def test_one_that_is_over_when_it_is_first_seen_tells_its_whole_life():
-    """A hit, or a run faster than a look, tells a receiver what Replicate tells of a quick run."""
+def test_finished_run_sends_its_whole_life():
+    """A hit, or a run faster than a poll, sends what Replicate sends of a quick run."""
     over = ProgressSnapshot(Status.SUCCEEDED, True, b"o", b"l")
     assert due(Sent(), over, ALL, 0.0).events == (START, OUTPUT, COMPLETED)
     assert due(Sent(), over, DEFAULT, 0.0).events == (OUTPUT, COMPLETED)
@@ -141,8 +139,8 @@ def test_one_that_is_over_when_it_is_first_seen_tells_its_whole_life():
 
 
 @pytest.mark.parametrize("status", [Status.CANCELED, Status.ABORTED])
-def test_who_leaves_is_told_of_that_alone(status: Status):
-    """A cancelled prediction has no output to tell, and may never have started."""
+def test_cancelled_prediction_sends_only_its_end(status: Status):
+    """It has no output, and may never have started."""
     assert due(Sent(), ProgressSnapshot(status), ALL, 0.0).events == (COMPLETED,)
 
 
@@ -164,20 +162,20 @@ def test_no_filter_means_output_and_completed():
         ({"status": "canceled", "started_at": "2026-01-01T00:00:00Z", "output": ["a"]}, False, False, False),
     ],
 )
-def test_a_moment_is_read_from_a_document(fields: dict[str, Any], has_started: bool, has_output: bool, has_logs: bool):
-    """Both shapes of upstream's answers are understood."""
-    moment = moment_of(view(fields))
+def test_state_is_read_from_a_document(fields: dict[str, Any], has_started: bool, has_output: bool, has_logs: bool):
+    """Both forms of upstream's responses are understood."""
+    moment = snapshot_of(view(fields))
     assert (moment.has_started, bool(moment.output), bool(moment.logs)) == (has_started, has_output, has_logs)
 
 
-def test_a_cancelled_prediction_on_a_run_that_goes_on_is_over():
-    """The caller has left; the run's output is nothing to it."""
-    moment = moment_of(view({"status": "processing", "output": ["a"]}, canceled_at=1.0))
+def test_cancelled_prediction_on_a_live_run_is_over():
+    """The run's later output is not sent."""
+    moment = snapshot_of(view({"status": "processing", "output": ["a"]}, canceled_at=1.0))
     assert moment == ProgressSnapshot(Status.CANCELED)
 
 
-def test_a_document_that_cannot_be_read_is_refused():
-    """Damage is told apart from silence."""
+def test_unreadable_document_is_refused():
+    """Damage is distinguished from silence."""
     for document in (b"", b"[]", b"{", json.dumps({"output": 1})[:-1].encode()):
         with pytest.raises(ValueError, match="not a prediction"):
-            moment_of(view({"status": "processing"}, document=document))
+            snapshot_of(view({"status": "processing"}, document=document))

@@ -22,7 +22,7 @@ def job(team: str, receiver: str, key: str, work: int = 0, *, is_urgent: bool = 
         )
     )
 )  # fmt: skip
-def test_slots_are_kept_keys_are_served_in_order_and_nobody_is_forgotten(steps: list):
+def test_slots_are_limited_ordered_and_fair(steps: list):
     """However jobs come and end: no more at once than allowed, one of a key at a time, each of them once."""
     lanes: DeliverySlots[int] = DeliverySlots(SLOTS)
     put, running, served = 0, [], []
@@ -64,8 +64,8 @@ def test_slots_are_kept_keys_are_served_in_order_and_nobody_is_forgotten(steps: 
         assert works == sorted(works)
 
 
-def test_a_slow_receiver_delays_nobody_else():
-    """A hundred messages to one that never answers, then one to another: that one goes out at once."""
+def test_slow_receiver_delays_no_other():
+    """A hundred messages to one that never responds, then one to another: that one goes out at once."""
     lanes: DeliverySlots[int] = DeliverySlots(SLOTS)
     for n in range(100):
         lanes.put(job("a", "slow", f"s{n}", is_urgent=True))
@@ -78,8 +78,8 @@ def test_a_slow_receiver_delays_nobody_else():
     assert lanes.full_teams(98) == ["a"]
 
 
-def test_a_team_with_many_slow_receivers_delays_its_own_only():
-    """Names are cheap: they do not buy a team every slot there is."""
+def test_many_slow_receivers_delay_their_own_team_only():
+    """Names are cheap: they do not buy a team every slot."""
     lanes: DeliverySlots[int] = DeliverySlots(SLOTS)
     for n in range(50):
         lanes.put(job("a", f"slow{n}", f"s{n}"))
@@ -91,7 +91,7 @@ def test_a_team_with_many_slow_receivers_delays_its_own_only():
 
 
 def test_receivers_take_turns():
-    """Who has much to be told does not go before who has little."""
+    """One with many messages does not go before one with few."""
     lanes: DeliverySlots[int] = DeliverySlots(Slots(1, 1, 1))
     for n in range(3):
         lanes.put(job("a", "busy", f"b{n}"))
@@ -103,8 +103,8 @@ def test_receivers_take_turns():
     assert order == ["busy", "other", "busy", "busy"]
 
 
-def test_what_waits_can_be_taken_back():
-    """At the end of the process what was not begun is given back."""
+def test_waiting_jobs_can_be_taken_back():
+    """At the end of the process, jobs that were not begun are returned."""
     lanes: DeliverySlots[int] = DeliverySlots(SLOTS)
     lanes.put(job("a", "x", "1"))
     lanes.put(job("a", "y", "2"))
@@ -113,8 +113,8 @@ def test_what_waits_can_be_taken_back():
     assert lanes.waiting == 0
 
 
-def test_the_urgent_go_first_and_alone_fill_a_lane():
-    """Progress that waits keeps no end waiting, neither here nor in the store."""
+def test_urgent_jobs_go_first():
+    """Waiting progress delays no end, neither here nor in the store."""
     lanes: DeliverySlots[int] = DeliverySlots(Slots(1, 1, 1))
     for n in range(50):
         lanes.put(job("a", "x", f"n{n}"))
@@ -127,8 +127,8 @@ def test_the_urgent_go_first_and_alone_fill_a_lane():
     assert lanes.full_receivers(1) == []
 
 
-def test_an_end_waits_for_the_progress_that_is_being_told():
-    """One key, one at a time, urgent or not."""
+def test_end_waits_for_progress_of_its_key():
+    """One job of a key at a time, urgent or not."""
     lanes: DeliverySlots[int] = DeliverySlots(SLOTS)
     lanes.put(job("a", "x", "p"))
     progress = lanes.take()

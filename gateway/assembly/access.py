@@ -1,0 +1,53 @@
+"""Builds what decides who a caller is and what a key may do, and the metadata of models."""
+
+import msgspec
+
+from gateway.access.authentication import Authenticator
+from gateway.access.browser_tokens import TokenService
+from gateway.access.policy import Policy
+from gateway.access.sessions import Sessions
+from gateway.assembly.base import Base
+from gateway.assembly.upstream import UpstreamParts
+from gateway.models.metadata import MetadataService
+from gateway.models.schemas import SchemaService
+from gateway.models.versions import VersionMap
+
+
+class AccessParts(msgspec.Struct, frozen=True):
+    """Keys, tokens, sessions and rights."""
+
+    authenticator: Authenticator
+    tokens: TokenService
+    sessions: Sessions
+    policy: Policy
+
+
+class ModelParts(msgspec.Struct, frozen=True):
+    """What is known of models."""
+
+    versions: VersionMap
+    schemas: SchemaService
+    metadata: MetadataService
+
+
+def build_models(base: Base, upstream: UpstreamParts) -> ModelParts:
+    """Build the map of versions, the schemas and the cache of metadata."""
+    schemas = SchemaService(upstream.client, base.clock)
+    base.stack.push_async_callback(schemas.close)
+    metadata = MetadataService(upstream.client, base.clock, base.live.metadata, on_lookup=base.metrics.metadata_lookup)
+    base.stack.push_async_callback(metadata.close)
+    base.metrics.read_on_scrape("metadata_cache_bytes", lambda: metadata.size)
+    return ModelParts(VersionMap(base.store, upstream.client), schemas, metadata)
+
+
+async def build_access(base: Base, models: ModelParts) -> AccessParts:
+    """Build authentication, sessions and rights."""
+    live, store, clock = base.live, base.store, base.clock
+    tokens = TokenService(await base.secret("browser-tokens"), clock)
+    authenticator = Authenticator(live.teams, live.access, store, tokens, clock)
+    return AccessParts(
+        authenticator=authenticator,
+        tokens=tokens,
+        sessions=Sessions(await base.secret("dashboard-sessions"), live.access, authenticator, clock),
+        policy=Policy(models.versions, store, clock, str(base.config.upstream.base_url)),
+    )

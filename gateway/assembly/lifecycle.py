@@ -1,0 +1,41 @@
+"""What happens between building the parts and serving, and between serving and the end."""
+
+import logging
+
+from gateway.assembly.build import Parts
+
+logger = logging.getLogger(__name__)
+
+# A webhook that is cut off is sent again by the next start; callers who wait for answers come first.
+_WEBHOOK_GRACE_SECONDS = 2.0
+
+
+async def resume(parts: Parts) -> None:
+    """Continue what an earlier process left: runs to follow, creates to look for, deadlines, webhooks."""
+    webhooks = await parts.webhooks.dispatcher.resume()
+    orphans = await parts.predictions.run_creator.adopter.resume()
+    runs = await parts.predictions.tracker.resume()
+    await parts.predictions.deadlines.resume()
+    logger.info("resumed", extra={"runs": runs, "uncertain_creates": orphans, "webhooks": webhooks})
+
+
+def start_webhooks(parts: Parts, origin: str) -> None:
+    """Send webhooks until the stack closes. `origin` is the public listener's own address."""
+    dispatcher, deadline = parts.webhooks.dispatcher, parts.base.shutdown_deadline
+    dispatcher.start(origin)
+    parts.base.stack.push_async_callback(lambda: dispatcher.close(min(deadline.left(), _WEBHOOK_GRACE_SECONDS)))
+
+
+def retire(parts: Parts) -> None:
+    """Report not ready, so that no more requests come. Those that come are answered."""
+    parts.base.shutdown_deadline.begin()
+    parts.operations.health.draining = True
+
+
+async def drain(parts: Parts) -> None:
+    """Answer callers who wait, before the listeners close."""
+    retire(parts)
+    parts.money.limit_queue.close()
+    parts.upstream.limiter.close()
+    await parts.rates.hold_queue.close()
+    await parts.predictions.service.drain()

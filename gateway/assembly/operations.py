@@ -1,0 +1,70 @@
+"""Builds what operators use, and what keeps the store small."""
+
+import msgspec
+
+from gateway.assembly.base import Base
+from gateway.assembly.limits import MoneyParts, RateParts
+from gateway.assembly.predictions import PredictionParts
+from gateway.assembly.streams import StreamParts
+from gateway.assembly.upstream import UpstreamParts
+from gateway.operations.dashboard import DashboardService, Sources
+from gateway.operations.explain import ExplainService
+from gateway.operations.health import Health
+from gateway.operations.janitor import Janitor
+from gateway.operations.recent_errors import RecentErrors
+from gateway.operations.run_timing import RunTimings
+from gateway.runtime.tasks import run_while_open
+
+
+class OperationsParts(msgspec.Struct, frozen=True):
+    """Health, explanations, the dashboard and the janitor."""
+
+    recent_errors: RecentErrors
+    run_timings: RunTimings
+    health: Health
+    explain: ExplainService
+    dashboard: DashboardService
+
+
+def build_operations(
+    base: Base,
+    upstream: UpstreamParts,
+    money: MoneyParts,
+    rates: RateParts,
+    predictions: PredictionParts,
+    streams: StreamParts,
+) -> OperationsParts:
+    """Build the services of operators, and start the janitor."""
+    live, store, clock, metrics = base.live, base.store, base.clock, base.metrics
+    _start_janitor(base, predictions, streams)
+    recent_errors = RecentErrors(live.teams, clock, live.retention)
+    tracker, limit_queue, hold_queue = predictions.tracker, money.limit_queue, rates.hold_queue
+    sources = Sources(
+        runs=lambda: tracker.followed,
+        waiting=lambda team: limit_queue.waiting_of(team) + hold_queue.count(team),
+        streams=streams.open_streams.count,
+    )
+    return OperationsParts(
+        recent_errors=recent_errors,
+        run_timings=RunTimings(metrics),
+        health=_start_health(base, upstream),
+        explain=ExplainService(predictions.service, store, store, store, money.pricing, live.access, store),
+        dashboard=DashboardService(live.teams, store, metrics, recent_errors, sources, clock),
+    )
+
+
+def _start_health(base: Base, upstream: UpstreamParts) -> Health:
+    health = Health(base.store, upstream.internal, base.clock, lambda: upstream.client.token_refused_at is not None)
+    base.metrics.read_on_scrape("ready", lambda: float(health.is_ready))
+    base.metrics.read_on_scrape("degraded", health.degraded)
+    run_while_open(base.stack, health.watch(), "health")
+    return health
+
+
+def _start_janitor(base: Base, predictions: PredictionParts, streams: StreamParts) -> None:
+    def forget() -> None:
+        predictions.service.forget_ended()
+        streams.hub.forget()
+
+    janitor = Janitor(base.store, base.store, base.clock, base.live.retention, on_cleared=forget, observer=base.metrics)
+    run_while_open(base.stack, janitor.run(), "janitor")

@@ -1,0 +1,157 @@
+"""Builds the life of a prediction: its create, the run it shares, its end."""
+
+import msgspec
+
+from gateway.assembly.access import AccessParts, ModelParts
+from gateway.assembly.base import Base
+from gateway.assembly.limits import MoneyParts
+from gateway.assembly.upstream import UpstreamParts
+from gateway.outputs.lifetime import ResultLifetime
+from gateway.predictions.create import CreateService
+from gateway.predictions.deadlines import Deadlines
+from gateway.predictions.estimate import EstimateService
+from gateway.predictions.events import PredictionEvents
+from gateway.predictions.in_flight import PendingCreates
+from gateway.predictions.joining import JoinService
+from gateway.predictions.new_records import NewRecords
+from gateway.predictions.ports.outputs import CopyLinks
+from gateway.predictions.queries import PredictionService
+from gateway.predictions.run_creator import RunCreator
+from gateway.predictions.run_identity import RunIdentities
+from gateway.predictions.run_recorder import RunRecorder
+from gateway.predictions.settings import PredictionSettings
+from gateway.predictions.tracker import Tracker
+from gateway.predictions.upstream_webhooks import UpstreamWebhooks
+from gateway.runtime.tasks import run_while_open
+from gateway.sharing.identity import IdentityService
+
+
+class PredictionParts(msgspec.Struct, frozen=True):
+    """Creates, the tracker, and what callers read."""
+
+    events: PredictionEvents
+    lifetime: ResultLifetime
+    tracker: Tracker
+    service: PredictionService
+    run_creator: RunCreator
+    creates: CreateService
+    estimates: EstimateService
+    deadlines: Deadlines
+    upstream_webhooks: UpstreamWebhooks
+
+
+async def build_predictions(
+    base: Base,
+    upstream: UpstreamParts,
+    money: MoneyParts,
+    access: AccessParts,
+    models: ModelParts,
+    output_links: CopyLinks | None,
+) -> PredictionParts:
+    """Build the services of predictions. They close before what they call."""
+    live, metrics = base.live, base.metrics
+    events = PredictionEvents(base.clock, metrics)
+    base.stack.push_async_callback(events.close)
+    identities = IdentityService(models.schemas, models.versions, live.sharing)
+    lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=float(base.config.outputs.ttl_seconds))
+    tracker = _tracker(base, upstream, money, events, lifetime)
+    ticket_secret = await base.secret("stream-tickets")
+    service = PredictionService(
+        base.store,
+        tracker,
+        base.clock,
+        events,
+        metrics,
+        ticket_secret=ticket_secret,
+        memory_bytes=live.predictions.value.memory_bytes,
+        output_links=output_links,
+    )
+    base.stack.push_async_callback(service.close)
+    metrics.read_on_scrape("shown_bytes", lambda: service.shown_bytes)
+    deadlines = Deadlines(base.store, base.clock, service.expire)
+    upstream_webhooks = UpstreamWebhooks(
+        upstream.internal,
+        tracker,
+        base.clock,
+        secret=await base.secret("upstream-webhooks"),
+        base=live.predictions.value.upstream_webhook_base,
+    )
+    run_identities = RunIdentities(base.store, tracker, identities, models.versions, keep_until=lifetime.keep_until)
+    pending_creates = PendingCreates()
+    recorder = RunRecorder(
+        base.store,
+        tracker,
+        run_identities,
+        deadlines,
+        pending_creates,
+        base.clock,
+        events,
+        metrics,
+        ticket_secret=ticket_secret,
+        keep_until=lifetime.keep_until,
+        settlement_of=money.pricing.settlement,
+    )
+    run_creator = RunCreator(
+        base.store,
+        upstream.client,
+        recorder,
+        run_identities,
+        pending_creates,
+        base.clock,
+        metrics,
+        live.predictions,
+        create_limiter=upstream.limiter,
+        internal_upstream=upstream.internal,
+    )
+    base.stack.push_async_callback(lambda: run_creator.close(base.shutdown_deadline.left()))
+    creates = CreateService(
+        base.store,
+        run_creator,
+        JoinService(base.store, tracker, run_creator, run_identities, base.clock, live.predictions),
+        access.policy,
+        identities,
+        base.clock,
+        metrics,
+        records=NewRecords(
+            base.clock, live.predictions, ticket_secret=ticket_secret, webhook_of=upstream_webhooks.address
+        ),
+        pricing=money.pricing,
+        limit_queue=money.limit_queue,
+        money=metrics,
+    )
+    base.stack.push_async_callback(lambda: creates.close(base.shutdown_deadline.left()))
+    estimates = EstimateService(
+        base.store, access.policy, identities, base.clock, pricing=money.pricing, limit_queue=money.limit_queue
+    )
+    run_while_open(base.stack, deadlines.run(), "deadlines")
+    metrics.read_on_scrape("waiters", lambda: {"sync": service.waiting, "create": pending_creates.waiting})
+
+    def apply(new: PredictionSettings) -> None:
+        service.reconfigure(memory_bytes=new.memory_bytes)
+        upstream_webhooks.reconfigure(base=new.upstream_webhook_base)
+
+    live.predictions.subscribe(apply)
+    return PredictionParts(
+        events, lifetime, tracker, service, run_creator, creates, estimates, deadlines, upstream_webhooks
+    )
+
+
+def _tracker(
+    base: Base, upstream: UpstreamParts, money: MoneyParts, events: PredictionEvents, lifetime: ResultLifetime
+) -> Tracker:
+    throttling = base.live.throttling
+    tracker = Tracker(
+        base.store,
+        upstream.internal,
+        base.clock,
+        events,
+        base.metrics,
+        requests_per_minute=throttling.value.requests_per_minute,
+        keep_until=lifetime.keep_until,
+        settlement_of=money.pricing.settlement,
+    )
+    throttling.subscribe(lambda new: tracker.reconfigure(requests_per_minute=new.requests_per_minute))
+    base.stack.push_async_callback(tracker.close)
+    base.metrics.read_on_scrape("runs_followed", lambda: tracker.active)
+    base.metrics.read_on_scrape("runs_active", tracker.active_by_team)
+    return tracker

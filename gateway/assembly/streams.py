@@ -1,0 +1,36 @@
+"""Builds event streams: one reader of upstream for each run, any number of callers."""
+
+import msgspec
+
+from gateway.assembly.base import Base
+from gateway.assembly.predictions import PredictionParts
+from gateway.assembly.upstream import UpstreamParts
+from gateway.http.handlers.stream_check import Probes
+from gateway.http.sse.registry import OpenStreams
+from gateway.runtime.tasks import run_while_open
+from gateway.streams.hub import StreamHub
+
+
+class StreamParts(msgspec.Struct, frozen=True):
+    """Event streams of both sides."""
+
+    hub: StreamHub
+    open_streams: OpenStreams
+    """Those of callers."""
+    probes: Probes
+
+
+def build_streams(base: Base, upstream: UpstreamParts, predictions: PredictionParts) -> StreamParts:
+    """Build the hub, the streams of callers and the probes."""
+    live, metrics = base.live, base.metrics
+    hub = StreamHub(upstream.stream_reader, predictions.tracker, base.store, base.clock, metrics, live.streams)
+    base.stack.push_async_callback(hub.close)
+    run_while_open(base.stack, hub.log_writer.run(), "event logs")
+    open_streams = OpenStreams(base.clock, metrics, live.streams, live.teams)
+    run_while_open(base.stack, open_streams.watch(), "heartbeats")
+    probes = Probes(live.streams)
+    metrics.sse_streams.labels("upstream").set_function(lambda: hub.live)
+    metrics.sse_streams.labels("check").set_function(lambda: probes.open)
+    metrics.read_on_scrape("kept_log_bytes", lambda: hub.kept_bytes)
+    metrics.read_on_scrape("unkept_logs", lambda: hub.log_writer.dirty)
+    return StreamParts(hub, open_streams, probes)

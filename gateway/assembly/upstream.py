@@ -1,0 +1,52 @@
+"""Builds the client of Replicate, and the queue for the account's rates that all its calls pass."""
+
+import msgspec
+
+from gateway.assembly.base import Base
+from gateway.runtime.tasks import run_while_open
+from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter
+from gateway.upstream.replicate import ReplicateClient, UpstreamSettings, new_session
+from gateway.upstream.streams import StreamReader, StreamReaderSettings
+
+_STREAM_CONNECTIONS = 20_000
+
+
+class UpstreamParts(msgspec.Struct, frozen=True):
+    """The ways to Replicate."""
+
+    limiter: UpstreamLimiter
+    client: ReplicateClient
+    """For calls on behalf of callers."""
+    internal: InternalUpstream
+    """For the gateway's own calls."""
+    stream_reader: StreamReader
+
+
+async def build_upstream(base: Base) -> UpstreamParts:
+    """Build the client and the readers of streams."""
+    metrics, config = base.metrics, base.config.upstream
+    limiter = _limiter(base)
+    settings = UpstreamSettings(base_url=str(config.base_url))
+    session = await base.stack.enter_async_context(new_session(settings.max_connections))
+    client = ReplicateClient(
+        session, base.live.credentials, settings, base.clock, metrics, call_limiter=limiter, tracer=base.tracer
+    )
+    metrics.read_on_scrape("upstream_breaker_state", lambda: client.breaker.state(base.clock.monotonic()))
+    reader = StreamReader(
+        await base.stack.enter_async_context(new_session(_STREAM_CONNECTIONS)),
+        StreamReaderSettings(base_url=settings.base_url, trusted_hosts=tuple(config.trusted_hosts)),
+        metrics,
+    )
+    return UpstreamParts(limiter, client, InternalUpstream(client), reader)
+
+
+def _limiter(base: Base) -> UpstreamLimiter:
+    limiter = UpstreamLimiter(base.live.teams, base.clock, base.metrics, base.live.throttling)
+    run_while_open(base.stack, limiter.run(), "account")
+    creates, requests = limiter.creates, limiter.requests
+    base.metrics.read_on_scrape("waiters", lambda: {"account": len(creates), "call": len(requests)})
+    base.metrics.read_on_scrape(
+        "account_rate_per_minute",
+        lambda: {"creates": creates.rate.rate.per_minute, "requests": requests.rate.rate.per_minute},
+    )
+    return limiter

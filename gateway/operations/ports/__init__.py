@@ -1,1 +1,0 @@
-"""What operations need from others: dashboard figures and histories for explain."""

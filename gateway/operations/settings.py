@@ -1,0 +1,13 @@
+"""How long records are kept, as plain values."""
+
+import msgspec
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes in bytes."""
+
+    max_cache_bytes: int
+    retain_data_seconds: float
+    """How long the inputs and outputs of ended runs are kept, and what errors quote of them."""
+    retain_days: float
+    """How long records without data are kept."""

@@ -1,0 +1,101 @@
+"""Joining: what happens to a prediction after the store has added it to an open run.
+
+See docs/architecture.md, Create.
+
+The run may still be an intent: the prediction then waits for the outcome of its create. The run may have a provisional
+identity: then the model's schema decides whether the prediction stays or is detached and tried again.
+"""
+
+from typing import assert_never
+
+import msgspec
+
+from gateway.domain.create_request import CreateContext
+from gateway.domain.ports.clock import Clock
+from gateway.domain.records import PredictionView, Run, RunState
+from gateway.domain.upstream_response import Answer
+from gateway.errors import GatewayError
+from gateway.predictions import in_flight
+from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.run_creator import RunCreator
+from gateway.predictions.run_identity import RunIdentities
+from gateway.predictions.settings import PredictionSettings
+from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
+from gateway.sharing.identity import Identity
+
+
+class RetryCreate(msgspec.Struct, frozen=True):
+    """The attempt recorded nothing, for a reason that is not the request's own: it may be tried again."""
+
+    error: GatewayError | None = None
+    """What kept the run from being created; `None` if the prediction was detached from another request's run."""
+
+
+class JoinService:
+    """Completes predictions that have joined a run."""
+
+    def __init__(
+        self,
+        store: CreateStore,
+        tracker: Tracker,
+        run_creator: RunCreator,
+        identities: RunIdentities,
+        clock: Clock,
+        settings: LiveSettings[PredictionSettings],
+    ) -> None:
+        self._store = store
+        self._tracker = tracker
+        self._run_creator = run_creator
+        self._identities = identities
+        self._clock = clock
+        self._settings = settings
+
+    async def complete(
+        self, context: CreateContext, identity: Identity, view: PredictionView
+    ) -> PredictionView | Answer | RetryCreate:
+        """Wait until the run exists and the prediction can stay, and announce the prediction.
+
+        Return upstream's answer if upstream refused the run. Raise `UpstreamUncertain` if it is unknown for too long
+        whether upstream took the create, and `StoreUnavailable`.
+        """
+        run = view.run
+        pending = self._run_creator.pending_creates.get(run.id)
+        if pending is None and run.state is RunState.INTENDED:
+            # Left behind by a step whose answer was lost. Upstream's list tells whether the run exists.
+            pending = self._run_creator.adopter.search(run)
+        if pending is not None:
+            match await pending.wait(self._settings.value.adopt_wait_seconds):
+                case in_flight.Created(starter):
+                    run = starter.run
+                case in_flight.Refused(answer):
+                    return answer
+                case in_flight.NotSent(error):
+                    return RetryCreate(error)
+                case never:
+                    assert_never(never)
+        settled = await self._settled(context, identity, run)
+        if settled is None:
+            await self._detach(view.prediction.id)
+            return RetryCreate()
+        view = PredictionView(view.prediction, settled)
+        self._run_creator.recorder.announce(view)
+        return view
+
+    async def _settled(self, context: CreateContext, identity: Identity, run: Run) -> Run | None:
+        """Return the run if the prediction can stay on it.
+
+        A run that outlived the process that started it can be without its final identity: an equal request gives it.
+        """
+        if run.fingerprint is not None and run.fingerprint == identity.fingerprint:
+            return run
+        run, identity = await self._identities.settle(run, context)
+        is_equal = run.fingerprint is not None and run.fingerprint == identity.fingerprint
+        return run if is_equal else None
+
+    async def _detach(self, prediction_id: str) -> None:
+        """Remove a prediction from a run that is not its own; if nobody else waits for the run, cancel the run."""
+        cancellation = await self._store.cancel(prediction_id, self._clock.now())
+        await self._store.detach(prediction_id)
+        if cancellation is not None and cancellation.is_last:
+            self._tracker.cancel_asked(cancellation.view.run)

@@ -1,0 +1,128 @@
+"""What a create records before it is sent: the prediction and the runs that it can share, the intent, the reservation.
+
+A hit or a join needs only the first.
+"""
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from gateway.access.policy import Policy
+from gateway.domain import ids, tickets
+from gateway.domain.create_request import CreateCommand, CreateContext
+from gateway.domain.ports.clock import Clock
+from gateway.domain.quota import ReservationRequest
+from gateway.domain.records import Prediction, Run, Source
+from gateway.domain.teams import Caller
+from gateway.money.limit_queue import allowances_of
+from gateway.money.pricing import Pricing
+from gateway.predictions.ports.sharing import FinishedRuns, Idempotency, OpenRuns, ShareRequest
+from gateway.predictions.settings import PredictionSettings
+from gateway.predictions.upstream_webhooks import EVENTS
+from gateway.runtime.live import LiveSettings
+from gateway.runtime.random_bytes import RandomPool
+from gateway.sharing.identity import Identity
+
+IDEMPOTENCY_SECONDS = 24 * 3600.0
+_ID_BYTES = 17
+_RUN_ID_BYTES = 10
+
+
+class NewRecords:
+    """Makes records with new ids."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        settings: LiveSettings[PredictionSettings],
+        *,
+        ticket_secret: bytes,
+        webhook_of: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
+        """Take `webhook_of`, which gives the gateway's own webhook address for a run's id, if upstream calls back."""
+        self._clock = clock
+        self._settings = settings
+        self._ticket_secret = ticket_secret
+        self._webhook_of = webhook_of
+        self._randomness = RandomPool()
+
+    def share_request(self, context: CreateContext, identity: Identity) -> ShareRequest:
+        """Make the prediction, and say which runs it can share."""
+        caller, command, now = context.caller, context.command, self._clock.now()
+        prediction_id = ids.prediction_id(self._randomness.bytes(_ID_BYTES))
+        prediction = Prediction(
+            id=prediction_id,
+            run_id="",
+            kind=command.kind,
+            team=caller.team.name,
+            key_id=caller.key_id,
+            user=user_of(caller, command),
+            source=Source.MISS if identity.is_shared else Source.BYPASS,
+            created_at=now,
+            ticket=tickets.fingerprint(tickets.ticket(self._ticket_secret, prediction_id)),
+            ticket_expires_at=now + self._settings.value.ticket_ttl_seconds,
+            ticket_origins=caller.origins,
+            webhook=command.body.webhook,
+            webhook_events_filter=command.body.webhook_events_filter,
+            deadline_at=now + command.cancel_after if command.cancel_after is not None else None,
+            reason=str(identity.reason),
+        )
+        return ShareRequest(
+            prediction=prediction,
+            now=now,
+            may_hit=may_hit(identity, command, now),
+            may_join=OpenRuns(identity.fingerprint, identity.provisional) if identity.is_shared else None,
+            idempotency=_idempotency(context, now),
+        )
+
+    def intent(self, context: CreateContext, identity: Identity, now: float) -> Run:
+        """Make the record of a run that is about to be created upstream."""
+        caller, command = context.caller, context.command
+        run_id = ids.run_id(self._randomness.bytes(_RUN_ID_BYTES), now)
+        webhook = self._webhook_of(run_id)
+        return Run(
+            id=run_id,
+            kind=command.kind,
+            team=caller.team.name,
+            key_id=caller.key_id,
+            target=command.target.name,
+            path=command.path,
+            request=context.plain_body if webhook is None else command.body.for_upstream(webhook, EVENTS),
+            intended_at=now,
+            fingerprint=identity.fingerprint,
+            provisional=identity.provisional,
+        )
+
+
+def reservation_of(context: CreateContext, pricing: Pricing) -> ReservationRequest:
+    """Estimate the cost of a run, and list every limit that it counts against. Raise `PriceUnknown`."""
+    caller, command = context.caller, context.command
+    amounts = pricing.estimate(command.target.name, command.body.input)
+    allowances = allowances_of(caller, user_of(caller, command), command.address)
+    return ReservationRequest(amounts.microusd, amounts.milliseconds, allowances)
+
+
+def may_hit(identity: Identity, command: CreateCommand, now: float) -> FinishedRuns | None:
+    """Return the finished runs that can answer a request: by its own wishes, and by the config as it is now."""
+    if identity.fingerprint is None or command.directives.no_cache:
+        return None
+    max_age = identity.ttl_seconds
+    if command.directives.max_age is not None:
+        max_age = min(max_age, command.directives.max_age)
+    return FinishedRuns(identity.fingerprint, ended_since=now - max_age)
+
+
+def user_of(caller: Caller, command: CreateCommand) -> str | None:
+    """Return the user that a create counts for. A page cannot name its own user."""
+    return caller.user if caller.is_public else caller.user or command.user
+
+
+async def context_of(caller: Caller, command: CreateCommand, policy: Policy) -> CreateContext:
+    """Turn links of the gateway's files into upstream's. Raise `Unprocessable` for a file that is not the caller's."""
+    body, files = await policy.translate_files(caller, command.body, command.own_origins)
+    return CreateContext(caller, command if body is command.body else replace(command, body=body), files)
+
+
+def _idempotency(context: CreateContext, now: float) -> Idempotency | None:
+    key = context.command.idempotency_key
+    return None if key is None else Idempotency(key, context.body_sha256, now + IDEMPOTENCY_SECONDS)

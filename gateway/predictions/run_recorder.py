@@ -1,0 +1,189 @@
+"""Recording: a run that upstream has created goes on disk, then everything that follows from it is done.
+
+See docs/architecture.md, Create.
+
+The two halves fail differently. Until `record` has returned, the create is uncertain. After that nothing can make it
+uncertain: each step that follows is isolated, so one that fails is logged and counted, and the others run.
+"""
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from gateway.domain import documents, tickets
+from gateway.domain.create_request import CreateContext
+from gateway.domain.documents import Snapshot
+from gateway.domain.ledger import Settlement
+from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.observers import PredictionObserver
+from gateway.domain.records import Prediction, PredictionView, Run, RunState, Status
+from gateway.domain.upstream_response import Answer
+from gateway.errors import Conflict, StoreUnavailable
+from gateway.predictions import in_flight
+from gateway.predictions.deadlines import Deadlines
+from gateway.predictions.events import Listener, PredictionEvents
+from gateway.predictions.in_flight import PendingCreates
+from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.rules import run_times
+from gateway.predictions.run_identity import RunIdentities
+from gateway.predictions.tracker import Tracker
+from gateway.runtime.tasks import Tasks
+
+_ATTEMPTS = 5
+_PAUSE = 0.2
+
+
+class RunRecorder:
+    """Records created runs, follows them, and announces their predictions."""
+
+    def __init__(
+        self,
+        store: CreateStore,
+        tracker: Tracker,
+        identities: RunIdentities,
+        deadlines: Deadlines,
+        pending_creates: PendingCreates,
+        clock: Clock,
+        events: PredictionEvents,
+        observer: PredictionObserver,
+        *,
+        ticket_secret: bytes,
+        keep_until: Callable[[Run, bytes, float], float | None],
+        settlement_of: Callable[[Run, Status, bytes, float], Settlement],
+    ) -> None:
+        self._store = store
+        self._tracker = tracker
+        self._identities = identities
+        self._deadlines = deadlines
+        self._pending_creates = pending_creates
+        self._clock = clock
+        self._events = events
+        self._observer = observer
+        self._ticket_secret = ticket_secret
+        self._keep_until = keep_until
+        self._settlement_of = settlement_of
+        self._tasks = Tasks()
+
+    async def record(self, intent: Run, snapshot: Snapshot, placeholder: Prediction) -> PredictionView:
+        """Put a created run and its starter on disk, and return both as they are recorded.
+
+        `placeholder` is the starter as the intent has it; its id becomes upstream's. The run exists whether or not the
+        store answers, so a store that does not is asked again. Raise `StoreUnavailable` if it stays away, and
+        `Conflict` if upstream's id belongs to another run.
+        """
+        now = self._clock.now()
+        run = self._run_of(intent, snapshot, now)
+        starter = self._starter_of(placeholder, snapshot, now)
+        settlement = self._settlement_of(run, run.status, run.document, now) if run.status.is_terminal else None
+        attempt = 1
+        while True:
+            try:
+                return await self._store.record_created(run, starter, settlement)
+            except StoreUnavailable:
+                if attempt == _ATTEMPTS:
+                    raise
+            await self._clock.sleep(_PAUSE * attempt)
+            attempt += 1
+
+    def _run_of(self, intent: Run, snapshot: Snapshot, now: float) -> Run:
+        ended_at = (snapshot.completed_at or now) if snapshot.status.is_terminal else None
+        run = replace(
+            intent,
+            state=RunState.ENDED if snapshot.status.is_terminal else RunState.LIVE,
+            upstream_id=snapshot.upstream_id,
+            status=snapshot.status,
+            document=snapshot.document,
+            stream_url=snapshot.stream_url,
+            live_at=now,
+            ended_at=ended_at,
+            leader_id=snapshot.upstream_id,
+            uncertain_at=None,
+        )
+        if ended_at is not None and snapshot.status is Status.SUCCEEDED:
+            run = replace(run, cache_until=self._keep_until(run, snapshot.document, ended_at))
+        return run
+
+    def _starter_of(self, placeholder: Prediction, snapshot: Snapshot, now: float) -> Prediction:
+        created_at = snapshot.created_at if snapshot.created_at is not None else now
+        deadline_at = placeholder.deadline_at
+        if deadline_at is not None:
+            # It counts from the creation upstream.
+            deadline_at = created_at + deadline_at - placeholder.created_at
+        return replace(
+            placeholder,
+            id=snapshot.upstream_id,
+            created_at=created_at,
+            ticket=tickets.fingerprint(tickets.ticket(self._ticket_secret, snapshot.upstream_id)),
+            deadline_at=deadline_at,
+        )
+
+    async def follow_up(
+        self, view: PredictionView, snapshot: Snapshot, answer: Answer | None, context: CreateContext | None
+    ) -> None:
+        """Do what follows from a record: follow the run, announce its starter, give the outcome to those who wait.
+
+        Call it once, after `record`. It raises nothing. `answer` is upstream's answer to the create, if there was one.
+        `context` is the request of the starter; without it a provisional identity is left for those who joined.
+        """
+        run = view.run
+        with self._events.isolated(Listener.TRACKER, run.id):
+            self._tracker.follow(run)
+        self.announce(view)
+        if snapshot.status.is_terminal:
+            with self._events.isolated(Listener.TRACKER, run.id):
+                await self._tracker.report_end(run)
+        if context is not None and run.provisional is not None and run.fingerprint is None:
+            self._tasks.spawn(self._settle_identity(view, answer, context), "settle identity")
+        else:
+            self._tasks.spawn(self._learn(run, snapshot), "learn version")
+            self._pending_creates.resolve(run.id, in_flight.Created(view, answer))
+
+    def announce(self, view: PredictionView) -> None:
+        """Count a prediction that was recorded, whatever its source, and tell the listeners. Raises nothing."""
+        prediction, run = view.prediction, view.run
+        with self._events.isolated(Listener.METRICS, run.id):
+            self._observer.prediction_created(prediction.team, run_times.name_of(run.target), prediction.source)
+        if prediction.deadline_at is not None and not run.status.is_terminal:
+            with self._events.isolated(Listener.DEADLINES, run.id):
+                self._deadlines.add(prediction.deadline_at, prediction.id)
+        self._events.on_prediction_created(view)
+
+    async def adopt(self, intent: Run, snapshot: Snapshot) -> None:
+        """Record a run that was found upstream, as if its create had been answered.
+
+        Raise `Conflict` if the intent is gone, or if upstream's id belongs to another run; and `StoreUnavailable`.
+        """
+        known = await self._store.predictions_of(intent.id)
+        placeholder = next((prediction for prediction in known if prediction.id == intent.leader_id), None)
+        if placeholder is None:
+            raise Conflict("The intent has been settled already.")
+        view = await self.record(intent, snapshot, placeholder)
+        await self.follow_up(view, snapshot, None, None)
+        for prediction in known:
+            # Those that had joined before a crash have deadlines of their own.
+            if prediction.deadline_at is not None and prediction.id != placeholder.id:
+                self._deadlines.add(prediction.deadline_at, prediction.id)
+
+    async def take_up(self, run: Run) -> None:
+        """Go on with a run that is recorded although the store's answer was lost."""
+        view = await self._store.prediction(run.leader_id)
+        if view is None:
+            raise StoreUnavailable("The prediction was recorded and cannot be found.")
+        await self.follow_up(view, documents.read_snapshot(view.run.document), None, None)
+
+    async def _learn(self, run: Run, snapshot: Snapshot) -> None:
+        with self._events.isolated(Listener.VERSION_MAP, run.id):
+            await self._identities.learn(run, snapshot)
+
+    async def _settle_identity(self, view: PredictionView, answer: Answer | None, context: CreateContext) -> None:
+        """Give the run its final identity, then give the outcome to those who joined."""
+        run = view.run
+        try:
+            with self._events.isolated(Listener.RUN_IDENTITIES, run.id):
+                run, _ = await self._identities.settle(run, context)
+        finally:
+            self._pending_creates.resolve(run.id, in_flight.Created(PredictionView(view.prediction, run), answer))
+
+    async def close(self, grace_seconds: float) -> None:
+        """Wait for what is in progress, for so long; the next start continues the rest."""
+        await self._tasks.close(grace_seconds)

@@ -1,0 +1,16 @@
+"""Times and sizes of predictions, as plain values."""
+
+import msgspec
+
+
+class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes in bytes, times in seconds."""
+
+    adopt_wait_seconds: float
+    """How long a caller waits for a create whose outcome is uncertain."""
+    ticket_ttl_seconds: float
+    """How long the link of a stream opens it."""
+    memory_bytes: int
+    """Rendered predictions that stay in memory."""
+    upstream_webhook_base: str | None = None
+    """The address under which upstream calls back; `None` if it does not."""

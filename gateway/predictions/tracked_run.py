@@ -1,0 +1,54 @@
+"""A run that the tracker follows, and the requests that wait for it. Memory only."""
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.domain.ports.clock import Clock
+from gateway.domain.records import Run
+from gateway.runtime.sleep import sleep_until_event
+
+
+class TrackedRun:
+    """A run that is followed: its newest state, and the requests that wait for a change of it."""
+
+    __slots__ = ("_poll_due", "_waiters", "is_cancel_asked", "run")
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.is_cancel_asked = False
+        self._poll_due = asyncio.Event()
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def wake(self) -> None:
+        """Let every waiter check its condition. They run after the caller's next await."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    def poll_now(self) -> None:
+        """End the pause before the next poll."""
+        self._poll_due.set()
+
+    async def pause(self, clock: Clock, seconds: float) -> None:
+        """Sleep until the next poll is due, or `poll_now` is called."""
+        try:
+            await sleep_until_event(clock, seconds, self._poll_due)
+        finally:
+            self._poll_due.clear()
+
+    async def wait_until(self, done: Callable[[Run], bool], seconds: float) -> Run:
+        """Wait until `done` is true of the run or the time has passed; return the run as it is then."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(seconds):
+                while not done(self.run):
+                    waiter: asyncio.Future[None] = loop.create_future()
+                    self._waiters.add(waiter)
+                    try:
+                        await waiter
+                    finally:
+                        self._waiters.discard(waiter)
+        except TimeoutError:
+            pass
+        return self.run

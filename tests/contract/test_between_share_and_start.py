@@ -1,0 +1,159 @@
+"""`share` found nothing; then the world changes, and `start` comes. It repeats the checks in its own step."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import Allowance, Counters, ReservationRequest
+from gateway.domain.records import PredictionView, Source, Status
+from gateway.predictions.ports.sharing import Hit, Joined, Mismatched, Nothing, Pending, Refused, Replayed, Started
+from gateway.store.interface import Store
+from tests.support.records import NOW, Wish, finish, go, idempotency, lead, live, prediction, wish
+
+TEAM = "team/red"
+MONEY = ReservationRequest(100, 10, (Allowance(of=SubjectKind.TEAM, scope=TEAM, concurrent=1, microusd_per_day=100),))
+
+
+async def found_nothing(store: Store, name: str, **fields: object) -> Wish:
+    """Ask to share, in vain; return the request, which can then start."""
+    wished = wish(name, reservation=MONEY, now=NOW + 20, **fields)  # type: ignore[arg-type]
+    assert await wished.share(store) == Nothing()
+    return wished
+
+
+async def nothing_left(store: Store, run_id: str) -> None:
+    """Check that nothing of an intent was recorded: no run, no money."""
+    assert await store.run(run_id) is None
+    assert await store.stuck_reservations(10) == []
+
+
+async def test_a_run_that_finished_in_between_is_hit(store: Store) -> None:
+    wished = await found_nothing(store, "2", fingerprint="F")
+    await go(store, "1", fingerprint="F")
+    run = await finish(store, "1")
+    outcome = await wished.start(store)
+    hit = prediction("p2", "run1", source=Source.HIT)
+    assert outcome == Hit(PredictionView(hit, run), 0)
+    await nothing_left(store, "run2")
+    assert await store.meters([TEAM], NOW) == {TEAM: Counters()}
+    assert await store.predictions_of("run1") == [hit, prediction("up1")]
+
+
+@pytest.mark.parametrize("state", ["intended", "live"])
+async def test_a_run_that_opened_in_between_is_joined(store: Store, state: str) -> None:
+    wished = await found_nothing(store, "2", fingerprint="F")
+    run = await (lead if state == "intended" else go)(store, "1", fingerprint="F", reservation=MONEY)
+    held = await store.meters([TEAM], NOW)
+    # The one place and all the money are taken, and whoever joins needs neither.
+    outcome = await wished.start(store)
+    assert outcome == Joined(PredictionView(prediction("p2", "run1", source=Source.JOINED), run))
+    await nothing_left(store, "run2")
+    assert await store.meters([TEAM], NOW) == held
+
+
+async def test_a_run_that_opened_with_the_same_provisional_identity_is_joined(store: Store) -> None:
+    wished = await found_nothing(store, "2", provisional="P")
+    await lead(store, "1", provisional="P")
+    assert isinstance(await wished.start(store), Joined)
+    await nothing_left(store, "run2")
+
+
+async def test_a_finished_run_comes_before_an_open_one(store: Store) -> None:
+    wished = await found_nothing(store, "3", fingerprint="F")
+    await go(store, "1", fingerprint="F")
+    await finish(store, "1")
+    await go(store, "2", fingerprint="F", may_hit=False)
+    outcome = await wished.start(store)
+    assert isinstance(outcome, Hit)
+    assert outcome.view.run.id == "run1"
+
+
+async def test_a_key_that_was_used_in_between_by_an_equal_request_is_pending_then_replayed(store: Store) -> None:
+    """Two copies of one request: neither a second run, nor a second reservation."""
+    second = await found_nothing(store, "2", idempotency=idempotency())
+    third = await found_nothing(store, "3", idempotency=idempotency())
+    await lead(store, "1", idempotency=idempotency(), reservation=MONEY)
+    held = await store.meters([TEAM], NOW)
+    assert await second.start(store) == Pending()
+    view = await store.record_created(live(), prediction("up1"))
+    assert await third.start(store) == Replayed(view)
+    assert await store.meters([TEAM], NOW) == held
+    for run_id in ("run2", "run3"):
+        await nothing_left(store, run_id)
+    assert await store.predictions_of("run1") == [prediction("up1")]
+
+
+async def test_a_key_that_was_used_in_between_by_another_request_is_refused(store: Store) -> None:
+    wished = await found_nothing(store, "2", idempotency=idempotency(body="other"))
+    await lead(store, "1", idempotency=idempotency())
+    assert await wished.start(store) == Mismatched()
+    await nothing_left(store, "run2")
+
+
+async def test_a_key_comes_before_a_run_to_share(store: Store) -> None:
+    wished = await found_nothing(store, "3", fingerprint="F", idempotency=idempotency(body="other"))
+    await go(store, "1", fingerprint="F")
+    await finish(store, "1")
+    await lead(store, "2", idempotency=idempotency())
+    assert await wished.start(store) == Mismatched()
+
+
+async def test_a_request_that_shares_nothing_starts_beside_an_equal_run(store: Store) -> None:
+    """Its intent has no identity then: there is still one run to join."""
+    wished = await found_nothing(store, "2", fingerprint="F", may_hit=False, may_join=False)
+    await go(store, "1", fingerprint="F")
+    outcome = await wished.start(store)
+    assert isinstance(outcome, Started)
+    assert outcome.view.run.fingerprint is None
+    assert isinstance(await wish("3", fingerprint="F").start(store), Joined)
+
+
+async def test_a_limit_that_was_reached_in_between_refuses(store: Store) -> None:
+    wished = await found_nothing(store, "2", fingerprint="F", idempotency=idempotency())
+    await lead(store, "1", reservation=MONEY)
+    outcome = await wished.start(store)
+    assert isinstance(outcome, Refused)
+    await nothing_left(store, "run2")
+    # Its key is free, and it starts when there is room.
+    await store.discard_intent("run1")
+    assert isinstance(await wished.start(store), Started)
+
+
+async def test_what_ended_without_success_in_between_is_not_shared(store: Store) -> None:
+    wished = await found_nothing(store, "2", fingerprint="F")
+    await go(store, "1", fingerprint="F")
+    await finish(store, "1", status=Status.FAILED)
+    assert isinstance(await wished.start(store), Started)
+
+
+async def test_of_many_that_all_found_nothing_one_starts(store: Store) -> None:
+    """The crowd looks first and starts then: one run, one reservation, and everybody is on it."""
+    crowd = [await found_nothing(store, str(n), fingerprint="F") for n in range(50)]
+    outcomes = await asyncio.gather(*(wished.start(store) for wished in crowd))
+    assert Counter(type(outcome) for outcome in outcomes) == {Started: 1, Joined: 49}
+    (run,) = await store.open_runs()
+    assert len(await store.predictions_of(run.id)) == 50
+    assert (await store.meters([TEAM], NOW + 20))[TEAM].held_microusd == 100
+
+
+async def test_the_view_of_a_record_is_what_the_store_then_shows(store: Store) -> None:
+    """Nothing is read back: not after a plain create, nor a repeated record, nor news that were faster."""
+    await lead(store, "1", fingerprint="F")
+    view = await store.record_created(live(fingerprint="other", cache_until=NOW + 9), prediction("up1"))
+    assert view == await store.prediction("up1")
+    assert (view.run.fingerprint, view.run.cache_until, view.run.leader_id) == ("F", None, "up1")
+    await store.advance("run1", status=Status.PROCESSING, document=b"newer", stream_url=None, at=NOW + 2)
+    again = await store.record_created(live(), prediction("up1"))
+    assert again == await store.prediction("up1")
+    assert again.run.document == b"newer"
+    await lead(store, "2")
+    await finish(store, "2")
+    late = await store.record_created(live("run2"), prediction("up2", "run2"))
+    assert late == await store.prediction("up2")
+    assert late.run.status is Status.SUCCEEDED
+    await lead(store, "3")
+    await store.discard_intent("run3")
+    orphan = await store.record_created(live("run3"), prediction("up3", "run3"))
+    assert orphan == await store.prediction("up3")

@@ -1,0 +1,107 @@
+"""`gateway serve` in its own process, with a config and an environment."""
+
+import asyncio
+import contextlib
+import re
+import secrets
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from gateway.access.rules.api_keys import new_key
+from tests.support.tools import clean_environment
+
+_ROOT = Path(__file__).parents[2]
+_SERVES = re.compile(r"serves (http://\S+)/v1; operators: (http://\S+)")
+_CONFIG = """
+[server]
+port = 0
+{server}
+[ops]
+port = 0
+[upstream]
+base_url = "{base_url}"
+[store]
+url = "sqlite:///{folder}/gateway.db"
+[logs]
+format = "json"
+[[teams]]
+name = "alpha"
+keys = [{{ name = "default", key_env = "KEY_ALPHA" }}]
+"""
+
+
+@dataclass
+class ServingProcess:
+    """A running gateway process."""
+
+    process: asyncio.subprocess.Process
+    origin: str
+    ops_url: str
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Wait for the exit; return the exit code."""
+        return await self.process.wait()
+
+
+@dataclass
+class ServeCommand:
+    """The files and arguments that a gateway is started with."""
+
+    folder: Path
+    base_url: str
+    token: str
+    server: str = ""
+    command: Sequence[str] = (sys.executable, "-m", "gateway")
+    path: str = str(_ROOT)
+    key: str = field(default_factory=lambda: new_key(secrets.token_bytes).key)
+
+    @property
+    def log(self) -> str:
+        """The processes' stderr."""
+        return (self.folder / "log.txt").read_text()
+
+    def environ(self) -> Mapping[str, str]:
+        """The environment of the process."""
+        more = {"PYTHONPATH": self.path} if self.path else {}
+        return clean_environment(REPLICATE_API_TOKEN=self.token, KEY_ALPHA=self.key, **more)
+
+    def configure(self) -> Path:
+        """Write the config."""
+        path = self.folder / "config.toml"
+        path.write_text(_CONFIG.format(folder=self.folder, base_url=self.base_url, server=self.server))
+        return path
+
+    @asynccontextmanager
+    async def serving(self, *, seconds: float = 15) -> AsyncIterator[ServingProcess]:
+        """Start the process, and end it on exit."""
+        config = self.configure()
+        with (self.folder / "log.txt").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *self.command, "serve", "--config", str(config),
+                env=self.environ(), cwd=self.folder,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
+            )  # fmt: skip
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(seconds):
+                line = (await process.stdout.readline()).decode()
+            found = _SERVES.search(line)
+            assert found is not None, line + self.log[-2000:]
+            yield ServingProcess(process, found[1], found[2])
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    def caller(self, origin: str) -> aiohttp.ClientSession:
+        """Return a session that calls as team alpha."""
+        return aiohttp.ClientSession(origin, headers={"Authorization": f"Bearer {self.key}"})

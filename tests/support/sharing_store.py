@@ -1,0 +1,266 @@
+"""The store as creates see it, in memory, with steps that a test can hold, fail, or precede with something else."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from gateway.domain.admission_record import Admitted
+from gateway.domain.ledger import Settlement
+from gateway.domain.quota import Counters, ReservationRequest
+from gateway.domain.quota import Refused as LimitRefused
+from gateway.domain.records import CacheStats, Cancellation, Prediction, PredictionView, Run, RunState, Source, Status
+from gateway.errors import Conflict, GatewayError
+from gateway.predictions.ports.sharing import (
+    CreateStore,
+    FinishedRuns,
+    Hit,
+    Idempotency,
+    Joined,
+    Mismatched,
+    Nothing,
+    OpenRuns,
+    Pending,
+    Refused,
+    Replayed,
+    Shared,
+    ShareOutcome,
+    ShareRequest,
+    Started,
+    StartOutcome,
+)
+from tests.support.fakes import FakeStore
+
+
+class SharingStore(FakeStore):
+    """Keeps the promises of `Sharing` in dictionaries. The contract suite holds the real store to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys_used: dict[tuple[str, str], tuple[Idempotency, str]] = {}
+        self.refusals: list[LimitRefused] = []
+        """What the next steps that would start a run are refused by, one each."""
+        self.reserved: dict[str, ReservationRequest | None] = {}
+        self.held: dict[str, asyncio.Event] = {}
+        """Steps that wait, before they are done, until their event is set."""
+        self.failures: dict[str, list[Exception]] = {}
+        """What the next calls of a step raise in place of being done."""
+        self.unheard: dict[str, list[Exception]] = {}
+        """What the next calls of a step raise after they were done."""
+        self.before: dict[str, Callable[[], None]] = {}
+        """What happens right before the next call of a step is done."""
+        self.uncertain: list[str] = []
+        self.detached: list[str] = []
+
+    async def _step(self, name: str) -> None:
+        self._note(name)
+        if name in self.held:
+            await self.held[name].wait()
+        if self.failures.get(name):
+            raise self.failures[name].pop(0)
+        if name in self.before:
+            self.before.pop(name)()
+
+    def _done(self, name: str) -> None:
+        if self.unheard.get(name):
+            raise self.unheard[name].pop(0)
+
+    def add(self, run: Run, *predictions: Prediction) -> None:
+        """Record a run with its predictions, as an earlier create would have."""
+        self.runs[run.id] = run
+        for prediction in predictions:
+            self.kept[prediction.id] = prediction
+
+    async def share(self, request: ShareRequest) -> ShareOutcome:
+        """Add a prediction to a run that exists."""
+        await self._step("share")
+        outcome = self._share(request)
+        self._done("share")
+        return outcome or Nothing()
+
+    async def start(
+        self,
+        request: ShareRequest,
+        run: Run,
+        *,
+        reservation: ReservationRequest | None = None,
+        admitted: Admitted | None = None,
+    ) -> StartOutcome:
+        """Record an intent, unless there is a run to share."""
+        await self._step("start")
+        outcome: StartOutcome | None = self._share(request)
+        if outcome is None and self.refusals:
+            outcome = Refused(self.refusals.pop(0))
+        if outcome is None:
+            if request.may_join is None and self._open(OpenRuns(run.fingerprint, run.provisional)) is not None:
+                run = replace(run, fingerprint=None, provisional=None)
+            run = replace(run, leader_id=request.prediction.id)
+            self.reserved[run.id] = reservation
+            outcome = Started(self._added(request, run, request.prediction.source, admitted))
+        self._done("start")
+        return outcome
+
+    def _share(self, request: ShareRequest) -> Shared | None:
+        if request.idempotency is not None:
+            used = self.keys_used.get((request.prediction.team, request.idempotency.key))
+            if used is not None and request.now < used[0].expires_at:
+                return self._first(request.idempotency, *used)
+        if (run := self._finished(request.may_hit, request.now)) is not None:
+            return Hit(self._added(request, run, Source.HIT), 7)
+        if (run := self._open(request.may_join)) is not None:
+            return Joined(self._added(request, run, Source.JOINED))
+        return None
+
+    def _first(self, given: Idempotency, known: Idempotency, prediction_id: str) -> Replayed | Pending | Mismatched:
+        if known.body_sha256 != given.body_sha256:
+            return Mismatched()
+        first = self.kept[prediction_id]
+        run = self.runs[first.run_id]
+        return Pending() if run.state is RunState.INTENDED else Replayed(PredictionView(first, run))
+
+    def _added(
+        self, request: ShareRequest, run: Run, source: Source, admitted: Admitted | None = None
+    ) -> PredictionView:
+        prediction = replace(request.prediction, run_id=run.id, source=source, admitted=admitted)
+        if prediction.id in self.kept:
+            raise Conflict("A prediction of this id exists already.")
+        self.add(run, prediction)
+        if request.idempotency is not None:
+            self.keys_used[prediction.team, request.idempotency.key] = (request.idempotency, prediction.id)
+        return PredictionView(prediction, run)
+
+    def _finished(self, wanted: FinishedRuns | None, now: float) -> Run | None:
+        found = [
+            run
+            for run in self.runs.values()
+            if wanted is not None and run.fingerprint == wanted.fingerprint and run.status is Status.SUCCEEDED
+            if now < (run.cache_until or 0.0) and (run.ended_at or 0.0) >= wanted.ended_since
+        ]
+        return max(found, key=lambda run: run.ended_at or 0.0, default=None)
+
+    def _open(self, wanted: OpenRuns | None) -> Run | None:
+        if wanted is None:
+            return None
+        going = [
+            run
+            for run in self.runs.values()
+            if run.state in (RunState.INTENDED, RunState.LIVE) and run.cancel_asked_at is None
+        ]
+        for run in going:
+            if wanted.fingerprint is not None and run.fingerprint == wanted.fingerprint:
+                return run
+        for run in going:
+            is_same = wanted.provisional is not None and run.provisional == wanted.provisional
+            if is_same and (run.fingerprint is None or wanted.fingerprint is None):
+                return run
+        return None
+
+    async def record_created(
+        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
+    ) -> PredictionView:
+        """Turn an intent into a run."""
+        await self._step("record_created")
+        owners = [each.id for each in self.runs.values() if each.upstream_id == run.upstream_id]
+        if owners and owners != [run.id]:
+            raise Conflict("Another run has this id upstream.")
+        known = self.runs.get(run.id)
+        if known is not None and known.upstream_id is not None:
+            return PredictionView(self.kept[known.leader_id], known)
+        if known is not None:
+            run = replace(run, fingerprint=known.fingerprint, provisional=known.provisional)
+            self.kept.pop(known.leader_id, None)
+            for key, (given, prediction_id) in self.keys_used.items():
+                if prediction_id == known.leader_id:
+                    self.keys_used[key] = (given, prediction.id)
+        run = replace(run, leader_id=prediction.id)
+        self.add(run, prediction)
+        if run.state is RunState.ENDED:
+            self.settled[run.id] = settlement
+        self._done("record_created")
+        return PredictionView(prediction, run)
+
+    async def discard_intent(self, run_id: str) -> None:
+        """Delete an intent with all that belongs to it."""
+        await self._step("discard_intent")
+        run = self.runs.get(run_id)
+        if run is None or run.state is not RunState.INTENDED:
+            return
+        del self.runs[run_id]
+        gone = {prediction.id for prediction in self.kept.values() if prediction.run_id == run_id}
+        self.kept = {name: each for name, each in self.kept.items() if name not in gone}
+        self.keys_used = {key: used for key, used in self.keys_used.items() if used[1] not in gone}
+        self.reserved.pop(run_id, None)
+
+    async def mark_uncertain(self, run_id: str, at: float) -> None:
+        """Note an uncertain create."""
+        await self._step("mark_uncertain")
+        self.uncertain.append(run_id)
+
+    async def settle_identity(
+        self, run_id: str, fingerprint: str | None, cache_until: float | None, *, reason: str | None = None
+    ) -> bool:
+        """Give a run its final identity."""
+        await self._step("settle_identity")
+        run = self.runs[run_id]
+        if run.fingerprint is None and run.provisional is not None:
+            run = replace(run, fingerprint=fingerprint)
+        self.runs[run_id] = replace(run, provisional=None, cache_until=cache_until)
+        return run.fingerprint == fingerprint
+
+    async def detach(self, prediction_id: str) -> None:
+        """Remove a joined prediction."""
+        await self._step("detach")
+        self.detached.append(prediction_id)
+        self.kept.pop(prediction_id, None)
+        self.keys_used = {key: used for key, used in self.keys_used.items() if used[1] != prediction_id}
+
+    async def cancel(self, prediction_id: str, at: float, *, by_deadline: bool = False) -> Cancellation | None:
+        """End a prediction for its caller."""
+        await self._step("cancel")
+        return await super().cancel(prediction_id, at, by_deadline=by_deadline)
+
+    async def shared_run(self, may_hit: FinishedRuns | None, may_join: OpenRuns | None, now: float) -> Run | None:
+        """Find the run that `share` would choose."""
+        self._note("shared_run")
+        return self._finished(may_hit, now) or self._open(may_join)
+
+    async def owns_upstream_id(self, upstream_id: str) -> bool:
+        """Say whether a run has this id."""
+        await self._step("owns_upstream_id")
+        return await super().owns_upstream_id(upstream_id)
+
+    async def learn_version(self, version: str, model: str) -> None:
+        """Remember a version's model."""
+        await self._step("learn_version")
+        self.versions.setdefault(version, model)
+
+    async def deadlines(self, *, after: str = "", limit: int = 500) -> list[Prediction]:
+        """List predictions with a deadline."""
+        self._note("deadlines")
+        due = [each for each in self.kept.values() if each.deadline_at is not None and each.id > after]
+        return sorted(due, key=lambda each: each.id)[:limit]
+
+    async def meters(self, scopes: list[str], now: float) -> dict[str, Counters]:
+        """Count nothing."""
+        self._note("meters")
+        return {scope: Counters() for scope in scopes}
+
+    async def cache_stats(self, now: float, team: str | None = None) -> CacheStats:
+        """Keep no entries."""
+        self._note("cache_stats")
+        return CacheStats(0, 0, None)
+
+    async def purge_cache(self, *, team: str | None = None, target: str | None = None, limit: int = 500) -> int:
+        """Keep no entries."""
+        self._note("purge_cache")
+        return 0
+
+
+def fail(store: SharingStore, step: str, *errors: GatewayError) -> None:
+    """Let the next calls of a step fail without being done."""
+    store.failures.setdefault(step, []).extend(errors)
+
+
+if TYPE_CHECKING:
+    _: type[CreateStore] = SharingStore

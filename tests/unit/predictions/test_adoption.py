@@ -1,0 +1,250 @@
+"""Searches for the runs of uncertain creates."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.domain.documents import Snapshot
+from gateway.domain.records import Run, RunState
+from gateway.domain.upstream_response import Answer
+from gateway.errors import Conflict, StoreUnavailable, UpstreamTimeout
+from gateway.predictions.adoption import Adopter
+from gateway.predictions.in_flight import NotSent, PendingCreates
+from tests.support.clock import START, ManualClock, settle
+from tests.support.fakes import AWAY, Call, FakeUpstream, answer
+from tests.support.observer import RecordingObserver
+from tests.support.records import intent, live
+from tests.support.sharing_store import SharingStore, fail
+
+REQUEST = b'{"version":"acme/toy","input":{"prompt":"one"}}'
+NEWEST, OLDER, OLDEST = "2025-11-24T16:00:30Z", "2025-11-24T16:00:10Z", "2025-11-24T15:50:00Z"
+
+
+def listed(name: str, prompt: str = "one", created_at: str = NEWEST) -> dict[str, Any]:
+    return {
+        "id": name,
+        "status": "starting",
+        "model": "acme/toy",
+        "version": "v",
+        "input": {"prompt": prompt},
+        "created_at": created_at,
+    }
+
+
+class Search:
+    """An adopter, and what it asks of others."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.store = SharingStore()
+        self.observer = RecordingObserver()
+        self.upstream = FakeUpstream(self._answer)
+        self.pending = PendingCreates()
+        self.pages: list[list[Any]] = []
+        self.error: Exception | None = None
+        self.status = 200
+        self.adopted: list[tuple[str, str]] = []
+        self.taken_up: list[str] = []
+        self.conflicts = 0
+        self.adopter = Adopter(
+            self.store, self.upstream, self.pending, self.clock, self.observer, self._adopt, self._take_up
+        )
+
+    def _answer(self, call: Call) -> Answer:
+        if self.error is not None:
+            raise self.error
+        at = int(call.query.partition("=")[2] or 0)
+        page = self.pages[at] if at < len(self.pages) else []
+        following = f"https://upstream.invalid/v1/predictions?cursor={at + 1}" if at + 1 < len(self.pages) else None
+        return answer(self.status, json.dumps({"results": page, "next": following}).encode())
+
+    async def _adopt(self, run: Run, snapshot: Snapshot) -> None:
+        if self.conflicts:
+            self.conflicts -= 1
+            raise Conflict("It belongs to another run.")
+        self.adopted.append((run.id, snapshot.upstream_id))
+        self.store.runs[run.id] = live(run.id, upstream_id=snapshot.upstream_id)
+
+    async def _take_up(self, run: Run) -> None:
+        self.taken_up.append(run.id)
+
+    def intend(self, name: str = "run1") -> Run:
+        run = intent(name, request=REQUEST, intended_at=START)
+        self.store.add(run)
+        return run
+
+    @property
+    def reads(self) -> int:
+        return self.upstream.count("predictions.list")
+
+
+@pytest.fixture
+async def search() -> AsyncIterator[Search]:
+    made = Search()
+    yield made
+    await made.adopter.close()
+
+
+async def test_the_run_that_fits_is_adopted(search: Search) -> None:
+    search.pages = [[listed("a", "other"), listed("b")]]
+    pending = search.adopter.search(search.intend())
+    assert pending.is_uncertain
+    await settle()
+    assert search.adopted == [("run1", "b")]
+    assert search.observer.of("orphan_resolved") == ["adopted"]
+    await search.clock.advance(60.0)
+    assert search.reads == 1
+
+
+async def test_the_list_is_read_back_to_the_time_of_the_intent(search: Search) -> None:
+    search.pages = [[listed("a", "other")], [listed("b", "other", OLDER)], [listed("c")]]
+    search.adopter.search(search.intend())
+    await settle()
+    assert (search.adopted, search.reads) == ([("run1", "c")], 3)
+
+
+async def test_what_is_older_than_the_intent_is_not_read(search: Search) -> None:
+    search.pages = [[listed("a", "other")], [listed("b", "one", OLDEST)], [listed("c")]]
+    search.adopter.search(search.intend())
+    await settle()
+    assert (search.adopted, search.reads) == ([], 2)
+
+
+async def test_a_run_that_another_owns_is_left_to_it(search: Search) -> None:
+    search.store.add(live("other", upstream_id="a"))
+    search.pages = [[listed("a"), listed("b")]]
+    search.adopter.search(search.intend())
+    await settle()
+    assert search.adopted == [("run1", "b")]
+
+
+async def test_a_run_that_another_search_takes_first_is_left_to_it(search: Search) -> None:
+    search.conflicts = 1
+    search.pages = [[listed("a"), listed("b")]]
+    search.adopter.search(search.intend())
+    await settle()
+    assert search.adopted == [("run1", "b")]
+
+
+async def test_nothing_is_taken_while_an_equal_create_awaits_its_answer(search: Search) -> None:
+    """What the list shows may be the run of that one."""
+    search.pages = [[listed("a")]]
+    search.pending.start(intent("run2", request=REQUEST))
+    search.adopter.search(search.intend())
+    await settle()
+    assert (search.adopted, search.reads) == ([], 0)
+    search.pending.resolve("run2", NotSent(AWAY))
+    await search.clock.advance(1.0)
+    assert search.adopted == [("run1", "a")]
+
+
+async def test_an_equal_create_that_begins_while_the_list_is_read_counts(search: Search) -> None:
+    search.pages = [[listed("a")]]
+    search.store.held["owns_upstream_id"] = asyncio.Event()
+    run = search.intend()
+    original = search.upstream.script
+
+    def answer_late(call: Call) -> Any:
+        search.pending.start(intent("run2", request=REQUEST))
+        return original(call)
+
+    search.upstream.script = answer_late
+    search.adopter.search(run)
+    await settle()
+    assert search.adopted == []
+
+
+async def test_a_run_that_is_recorded_already_is_taken_up(search: Search) -> None:
+    """The step was done and its answer was lost."""
+    run = search.intend()
+    search.store.runs["run1"] = live("run1")
+    search.adopter.search(run)
+    await settle()
+    assert (search.taken_up, search.reads) == (["run1"], 0)
+
+
+async def test_an_intent_that_is_gone_was_not_sent(search: Search) -> None:
+    run = search.intend()
+    search.store.runs.clear()
+    pending = search.adopter.search(run)
+    assert isinstance(await pending.wait(1.0), NotSent)
+    assert search.reads == 0
+
+
+@pytest.mark.parametrize("error", [UpstreamTimeout("late"), RuntimeError("a defect")])
+async def test_a_search_survives_what_fails(search: Search, error: Exception) -> None:
+    search.error = error
+    search.adopter.search(search.intend())
+    await search.clock.advance(3.0)
+    search.error = None
+    search.pages = [[listed("a")]]
+    await search.clock.advance(4.0)
+    assert search.adopted == [("run1", "a")]
+
+
+@pytest.mark.parametrize("page", [b"<html>", b'{"results": 1}', b'{"results": [1, {"id": "x"}], "next": null}'])
+async def test_a_list_that_makes_no_sense_finds_nothing(search: Search, page: bytes) -> None:
+    search.upstream.script = lambda _: answer(200, page)
+    search.adopter.search(search.intend())
+    await search.clock.advance(1.0)
+    assert (search.adopted, search.reads > 1) == ([], True)
+
+
+async def test_a_list_that_is_refused_is_read_again(search: Search) -> None:
+    search.status = 503
+    search.pages = [[listed("a")]]
+    search.adopter.search(search.intend())
+    await settle()
+    search.status = 200
+    await search.clock.advance(1.0)
+    assert search.adopted == [("run1", "a")]
+
+
+async def test_a_run_that_is_never_listed_is_given_up_after_ten_minutes(search: Search) -> None:
+    pending = search.adopter.search(search.intend())
+    await search.clock.advance(599.0)
+    assert "run1" in search.store.runs
+    await search.clock.advance(32.0)
+    assert search.store.runs == {}
+    assert isinstance(await pending.wait(0.0), NotSent)
+    assert search.observer.of("orphan_resolved") == ["released"]
+
+
+async def test_a_store_that_is_away_delays_the_giving_up(search: Search) -> None:
+    fail(search.store, "discard_intent", StoreUnavailable("away"))
+    pending = search.adopter.search(search.intend())
+    await search.clock.advance(631.0)
+    assert "run1" in search.store.runs
+    await search.clock.advance(31.0)
+    assert isinstance(await pending.wait(0.0), NotSent)
+
+
+async def test_one_search_serves_all_who_ask_for_it(search: Search) -> None:
+    run = search.intend()
+    assert search.adopter.search(run) is search.adopter.search(run)
+    await settle()
+    assert search.reads == 1
+
+
+async def test_a_restart_searches_for_every_intent(search: Search) -> None:
+    search.intend("run1")
+    search.intend("run2")
+    search.store.add(live("run3"))
+    search.pages = [[listed("a")]]
+    assert await search.adopter.resume() == 2
+    await settle()
+    assert len(search.adopted) == 1
+    states = sorted(run.state for run in search.store.runs.values())
+    assert states == [RunState.INTENDED, RunState.LIVE, RunState.LIVE]
+
+
+async def test_closing_ends_every_search(search: Search) -> None:
+    search.adopter.search(search.intend())
+    await settle()
+    await search.adopter.close()
+    reads = search.reads
+    await search.clock.advance(60.0)
+    assert search.reads == reads

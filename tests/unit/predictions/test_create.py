@@ -1,0 +1,553 @@
+"""Creates: every outcome of the store, every error path, and callers who leave."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.domain import tickets
+from gateway.domain.cache_directives import Directives
+from gateway.domain.limits import SubjectKind
+from gateway.domain.quota import LimitKind, LimitStatus
+from gateway.domain.quota import Refused as LimitRefused
+from gateway.domain.records import RunState, Source, Status
+from gateway.domain.upstream_response import Answer
+from gateway.errors import (
+    BudgetExceeded,
+    Conflict,
+    NotCached,
+    PriceUnknown,
+    RateLimited,
+    StoreUnavailable,
+    Unprocessable,
+    UpstreamUnavailable,
+)
+from gateway.money.rules.pricing import UnknownPolicy
+from gateway.predictions.in_flight import NotSent
+from gateway.sharing.rules.determinism import Policy as SharingPolicy
+from tests.support.clock import settle
+from tests.support.create_core import SECRET, SEEDED, SEEDLESS, VERSION, CreateCore, caller, command
+from tests.support.fakes import answer
+from tests.support.records import ended, intent, live, prediction
+from tests.support.sharing_store import fail
+
+
+def refusal(kind: LimitKind, retry_after: float = 1.0) -> LimitRefused:
+    standing = LimitStatus(
+        name="limit",
+        of=SubjectKind.TEAM,
+        scope="team/red",
+        kind=kind,
+        limit=1,
+        used=1,
+        held=0,
+        remaining=0,
+        resets_at=None,
+    )
+    return LimitRefused(standing, retry_after)
+
+
+async def fingerprint(core: CreateCore, *args: str) -> str:
+    _, identity = await core.context(*args)
+    assert identity.fingerprint is not None
+    return identity.fingerprint
+
+
+async def add_finished(core: CreateCore) -> None:
+    now = core.clock.now()
+    run = ended("old", now - 5, fingerprint=await fingerprint(core), cache_until=now + 100)
+    core.store.add(run, prediction("pold", "old"))
+
+
+async def add_open(core: CreateCore) -> None:
+    core.store.add(live("old", fingerprint=await fingerprint(core)), prediction("upold", "old"))
+
+
+@pytest.fixture
+async def unpriced() -> AsyncIterator[CreateCore]:
+    """Prices are unknown, and such runs are refused: whatever asks for a price fails."""
+    made = CreateCore(
+        unknown_prices=UnknownPolicy.REFUSE, webhook_of=lambda run_id: pytest.fail(f"address of {run_id}")
+    )
+    yield made
+    await made.close()
+
+
+# Outcomes
+
+
+async def test_a_miss_is_started_then_created_then_recorded(core: CreateCore) -> None:
+    """Three steps of the store before the answer, and the view that is shown is the one that was recorded."""
+    created = await core.create()
+    assert core.steps == ["share", "start", "record_created"]
+    run = core.store.runs[created.view.run.id]
+    assert created.view.run == run
+    assert created.view.prediction == core.store.kept[created.view.prediction.id]
+    assert (created.view.prediction.id, run.state, run.leader_id) == (
+        "1".rjust(26, "0"),
+        RunState.LIVE,
+        "1".rjust(26, "0"),
+    )
+    assert created.view.prediction.source is Source.MISS
+    assert (created.cache_status, created.is_replay) == ("replicate-gateway; fwd=miss; stored", False)
+    assert created.answer is not None
+    assert created.answer.headers["ratelimit-remaining"] == "9"
+    assert (core.replicate.sent, core.counted, len(core.announced)) == (1, 1, 1)
+    assert len(core.pending) == 0
+    await settle()
+    assert core.steps[3:] == []
+
+
+async def test_the_ticket_is_of_the_id_that_is_shown(core: CreateCore) -> None:
+    made = (await core.create()).view.prediction
+    assert made.ticket == tickets.fingerprint(tickets.ticket(SECRET, made.id))
+
+
+async def test_what_cannot_be_shared_is_started_without_asking_for_a_run_to_share() -> None:
+    """No key and no identity: the first step would find nothing."""
+    core = CreateCore(policy=SharingPolicy(enabled=False))
+    created = await core.create()
+    assert core.steps == ["start", "record_created"]
+    assert created.view.prediction.source is Source.BYPASS
+    assert core.observer.of("cache_bypassed") == ["disabled"]
+    await core.close()
+
+
+async def test_a_model_is_learned_off_the_path_of_the_answer(core: CreateCore) -> None:
+    """The store takes its time for the version map; the caller has the answer."""
+    core.store.held["learn_version"] = asyncio.Event()
+    created = await core.create(target=f"acme/toy:{VERSION}")
+    assert created.view.run.state is RunState.LIVE
+    await settle()
+    assert core.steps == ["share", "start", "record_created", "learn_version"]
+    assert await core.versions.model_of(VERSION) == "acme/toy"
+
+
+async def test_a_hit_needs_neither_price_nor_run_nor_body(unpriced: CreateCore) -> None:
+    await add_finished(unpriced)
+    created = await unpriced.create()
+    assert unpriced.steps == ["share"]
+    assert (created.view.run.id, created.view.prediction.source) == ("old", Source.HIT)
+    assert created.cache_status == "replicate-gateway; hit; ttl=100"
+    assert created.answer is None
+    assert unpriced.replicate.sent == 0
+    assert unpriced.observer.of("saved") == [("red", "hit", 7)]
+    assert unpriced.observer.of("prediction_finished") == [("red", Status.SUCCEEDED)]
+    assert (unpriced.counted, len(unpriced.announced), len(unpriced.pending)) == (1, 1, 0)
+
+
+async def test_a_join_needs_neither_price_nor_run_nor_body(unpriced: CreateCore) -> None:
+    await add_open(unpriced)
+    created = await unpriced.create(cancel_after=30.0)
+    assert unpriced.steps == ["share"]
+    assert (created.view.run.id, created.view.prediction.source) == ("old", Source.JOINED)
+    assert created.cache_status == "replicate-gateway; fwd=miss; collapsed"
+    assert (unpriced.replicate.sent, unpriced.counted, unpriced.deadlines.pending) == (0, 1, 1)
+
+
+async def test_a_run_without_a_price_is_refused_before_anything_is_recorded(unpriced: CreateCore) -> None:
+    with pytest.raises(PriceUnknown):
+        await unpriced.create()
+    assert unpriced.steps == ["share"]
+    assert len(unpriced.pending) == 0
+
+
+@pytest.mark.parametrize("add", [add_finished, add_open])
+async def test_a_run_that_comes_between_the_two_steps_is_shared(
+    core: CreateCore, add: Callable[[CreateCore], Awaitable[None]]
+) -> None:
+    """Another create was faster: this one starts nothing, and asks upstream for nothing."""
+    await add(core)
+    late = dict(core.store.runs), dict(core.store.kept)
+    core.store.runs.clear()
+    core.store.kept.clear()
+
+    def come() -> None:
+        core.store.runs.update(late[0])
+        core.store.kept.update(late[1])
+
+    core.store.before["start"] = come
+    created = await core.create()
+    assert core.steps == ["share", "start"]
+    assert created.view.run.id == "old"
+    assert created.view.prediction.source in (Source.HIT, Source.JOINED)
+    assert list(core.store.runs) == ["old"]
+    assert (core.replicate.sent, len(core.pending), core.counted) == (0, 0, 1)
+
+
+async def test_an_equal_key_that_comes_between_the_two_steps_is_pending(core: CreateCore) -> None:
+    first = core.ask(idempotency_key="k")
+    core.replicate.held = asyncio.Event()
+    await settle()
+    used = dict(core.store.keys_used)
+    core.store.keys_used.clear()
+    core.store.before["start"] = lambda: core.store.keys_used.update(used)
+    with pytest.raises(Conflict):
+        await core.create(idempotency_key="k", directives=Directives(no_store=True))
+    assert core.steps == ["share", "start", "share", "start"]
+    core.replicate.held.set()
+    await first
+    assert core.replicate.sent == 1
+
+
+async def test_a_repeated_key_gets_the_first_prediction(core: CreateCore) -> None:
+    first = await core.create(idempotency_key="k")
+    again = await core.create(idempotency_key="k")
+    assert (again.view, again.is_replay) == (first.view, True)
+    assert again.cache_status == "replicate-gateway; hit; detail=idempotency-key"
+    assert (core.replicate.sent, core.counted) == (1, 1)
+
+
+async def test_a_key_of_another_request_is_refused(core: CreateCore) -> None:
+    await core.create(idempotency_key="k")
+    with pytest.raises(Unprocessable):
+        await core.create("two", idempotency_key="k")
+    assert core.replicate.sent == 1
+
+
+async def test_the_digest_of_a_key_is_the_one_that_older_records_have(core: CreateCore) -> None:
+    """A digest that was stored before an upgrade still fits: the same bytes are hashed."""
+    await core.create(idempotency_key="k", webhook="https://x.example/")
+    ((given, _),) = core.store.keys_used.values()
+    body = command().body
+    parts = (b"/predictions", body.for_upstream(), b"https://x.example/")
+    assert given.body_sha256 == hashlib.sha256(b"\0".join(parts)).hexdigest()
+    assert json.loads(body.for_upstream()) == {"version": "acme/toy", "input": {"prompt": "one", "seed": 7}}
+
+
+async def test_only_if_cached_starts_nothing(core: CreateCore) -> None:
+    wish = Directives(only_if_cached=True)
+    with pytest.raises(NotCached):
+        await core.create(directives=wish)
+    assert core.steps == ["share"]
+    await add_finished(core)
+    assert (await core.create(directives=wish)).view.run.id == "old"
+
+
+async def test_only_if_cached_of_what_is_never_shared_asks_nobody() -> None:
+    core = CreateCore(policy=SharingPolicy(enabled=False))
+    with pytest.raises(NotCached):
+        await core.create(directives=Directives(only_if_cached=True))
+    assert core.steps == []
+    await core.close()
+
+
+async def test_no_cache_takes_no_finished_run_and_max_age_takes_a_young_one(core: CreateCore) -> None:
+    await add_finished(core)
+    assert (await core.create(directives=Directives(max_age=10))).view.run.id == "old"
+    assert (await core.create(directives=Directives(max_age=4))).view.run.id != "old"
+    core.store.runs = {"old": core.store.runs["old"]}
+    assert (await core.create(directives=Directives(no_cache=True))).view.run.id != "old"
+
+
+async def test_what_upstream_refuses_is_the_answer(core: CreateCore) -> None:
+    core.replicate.script = [answer(422, b'{"detail": "no"}')]
+    refused = await core.creates.create(caller(), command())
+    assert isinstance(refused, Answer)
+    assert (refused.status, refused.body) == (422, b'{"detail": "no"}')
+    assert (core.store.runs, core.store.kept, core.counted) == ({}, {}, 0)
+
+
+# Limits
+
+
+async def test_a_budget_refuses_at_once(core: CreateCore) -> None:
+    core.store.refusals = [refusal(LimitKind.DOLLARS)]
+    with pytest.raises(BudgetExceeded):
+        await core.create()
+    assert (core.replicate.sent, core.store.runs, len(core.pending)) == (0, {}, 0)
+
+
+async def test_a_rate_lets_a_create_wait_and_then_start(core: CreateCore) -> None:
+    core.store.refusals = [refusal(LimitKind.RATE, retry_after=3.0)]
+    task = core.ask()
+    await settle()
+    assert (core.limit_queue.waiting, core.replicate.sent, len(core.pending)) == (1, 0, 0)
+    await core.clock.advance(3.0)
+    created = await task
+    assert not isinstance(created, Answer)
+    assert core.steps == ["share", "start", "share", "start", "record_created"]
+    assert core.limit_queue.waiting == 0
+    admitted = created.view.prediction.admitted
+    assert admitted is not None
+    assert admitted.waited_seconds == 3.0
+
+
+async def test_a_create_that_waits_for_a_limit_may_be_shared_in_the_end(core: CreateCore) -> None:
+    core.store.refusals = [refusal(LimitKind.CONCURRENCY)]
+    task = core.ask()
+    await settle()
+    await add_finished(core)
+    await core.clock.advance(1.0)
+    made = await task
+    assert not isinstance(made, Answer)
+    assert made.view.prediction.source is Source.HIT
+    assert (core.limit_queue.waiting, core.replicate.sent) == (0, 0)
+
+
+async def test_a_create_waits_no_longer_than_it_may(core: CreateCore) -> None:
+    core.store.refusals = [refusal(LimitKind.RATE, retry_after=60.0)] * 2
+    task = core.ask(hold_until=core.clock.monotonic() + 5.0)
+    await settle()
+    await core.clock.advance(5.0)
+    with pytest.raises(RateLimited):
+        await task
+    assert core.store.runs == {}
+
+
+async def test_a_caller_who_leaves_while_a_limit_holds_it_leaves_nothing(core: CreateCore) -> None:
+    core.store.refusals = [refusal(LimitKind.RATE, retry_after=3.0)]
+    task = core.ask()
+    await settle()
+    task.cancel()
+    await settle()
+    assert (core.limit_queue.waiting, core.store.runs, core.store.kept) == (0, {}, {})
+    await core.clock.advance(10.0)
+    assert core.replicate.sent == 0
+
+
+# Callers who leave
+
+
+@pytest.mark.parametrize("step", ["share", "start", "record_created"])
+async def test_a_caller_who_leaves_at_a_step_of_the_store_stops_nothing(core: CreateCore, step: str) -> None:
+    """The work goes on: the run is created once, recorded, counted and followed."""
+    core.store.held[step] = asyncio.Event()
+    task = core.ask()
+    await settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    core.store.held[step].set()
+    await settle()
+    (run,) = core.store.runs.values()
+    assert (run.state, core.replicate.sent, core.counted, core.tracker.active) == (RunState.LIVE, 1, 1, 1)
+    assert len(core.pending) == 0
+
+
+async def test_a_caller_who_leaves_while_upstream_is_asked_stops_nothing(core: CreateCore) -> None:
+    core.replicate.held = asyncio.Event()
+    task = core.ask()
+    await settle()
+    task.cancel()
+    await settle()
+    core.replicate.held.set()
+    await settle()
+    (run,) = core.store.runs.values()
+    assert (run.state, core.counted, core.tracker.active) == (RunState.LIVE, 1, 1)
+
+
+async def test_a_caller_who_leaves_a_join_stays_with_the_run(core: CreateCore) -> None:
+    """Its prediction was recorded: it is announced when the run exists, and can be listed."""
+    core.replicate.held = asyncio.Event()
+    first = core.ask()
+    await settle()
+    second = core.ask()
+    await settle()
+    second.cancel()
+    await settle()
+    core.replicate.held.set()
+    await first
+    await settle()
+    assert sorted(view.prediction.source for view in core.announced) == [Source.JOINED, Source.MISS]
+    assert core.counted == 2
+
+
+async def test_a_caller_who_leaves_while_the_target_is_checked_has_asked_for_nothing(core: CreateCore) -> None:
+    task = core.ask()
+    task.cancel()
+    await settle()
+    assert core.steps == []
+
+
+# The store fails
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+async def test_a_start_without_an_answer_is_discarded_later(core: CreateCore, is_done: bool) -> None:
+    """It may be recorded although nobody heard of it. Nothing was sent, so nothing may be left."""
+    failures = core.store.unheard if is_done else core.store.failures
+    failures["start"] = [StoreUnavailable("away")]
+    with pytest.raises(StoreUnavailable):
+        await core.create()
+    assert (len(core.store.runs), len(core.pending), core.replicate.sent) == (int(is_done), 0, 0)
+    fail(core.store, "discard_intent", StoreUnavailable("still away"))
+    await core.clock.advance(2.0)
+    assert core.store.runs == {}
+    assert (await core.create()).view.run.state is RunState.LIVE
+
+
+async def test_who_joined_a_start_without_an_answer_tries_by_itself() -> None:
+    """The intent that it joined is discarded, since nothing was sent: it starts a run of its own."""
+    core = CreateCore(adopt_wait_seconds=5.0)
+    core.store.unheard["start"] = [StoreUnavailable("away")]
+    with pytest.raises(StoreUnavailable):
+        await core.create()
+    task = core.ask()
+    await settle()
+    assert core.pending.waiting == 1
+    await core.clock.advance(2.0)
+    made = await task
+    assert not isinstance(made, Answer)
+    assert (made.view.prediction.source, core.replicate.sent, len(core.store.runs)) == (Source.MISS, 1, 1)
+    await core.close()
+
+
+async def test_a_share_that_fails_starts_nothing(core: CreateCore) -> None:
+    fail(core.store, "share", StoreUnavailable("away"))
+    with pytest.raises(StoreUnavailable):
+        await core.create()
+    assert core.steps == ["share"]
+
+
+# Joins
+
+
+async def test_who_joined_hears_what_the_starter_hears(core: CreateCore) -> None:
+    core.replicate.held = asyncio.Event()
+    tasks = [core.ask() for _ in range(3)]
+    await settle()
+    assert core.pending.waiting == 2
+    core.replicate.script = [answer(422, b"no")]
+    core.replicate.held.set()
+    said = await asyncio.gather(*tasks)
+    assert [each.status for each in said if isinstance(each, Answer)] == [422] * 3
+    assert (core.store.runs, core.store.kept) == ({}, {})
+
+
+async def test_who_joined_tries_once_itself_if_nothing_was_sent(core: CreateCore) -> None:
+    core.replicate.held = asyncio.Event()
+    first, second = core.ask(), core.ask()
+    await settle()
+    core.replicate.script = [UpstreamUnavailable("unreachable")]
+    core.replicate.held.set()
+    with pytest.raises(UpstreamUnavailable):
+        await first
+    made = await second
+    assert not isinstance(made, Answer)
+    assert (made.view.prediction.source, core.replicate.sent, core.counted) == (Source.MISS, 2, 1)
+
+
+async def test_who_joined_tries_no_more_than_once(core: CreateCore) -> None:
+    core.replicate.script = [UpstreamUnavailable("one"), UpstreamUnavailable("two")]
+    core.replicate.held = asyncio.Event()
+    first = core.ask()
+    await settle()
+    second = core.ask()
+    await settle()
+    core.replicate.held.set()
+    told = await asyncio.gather(first, second, return_exceptions=True)
+    assert [str(each) for each in told] == ["one", "two"]
+    assert (core.replicate.sent, len(core.pending)) == (2, 0)
+
+
+async def test_a_join_that_fails_twice_raises_its_error(core: CreateCore) -> None:
+    """Both runs that it joined were never sent."""
+    core.store.add(intent("a", fingerprint=await fingerprint(core), leader_id="pa"), prediction("pa", "a"))
+    pending = core.pending.start(core.store.runs["a"])
+    task = core.ask()
+    await settle()
+    assert pending.waiters == 1
+    core.pending.resolve("a", NotSent(UpstreamUnavailable("first")))
+    again = core.pending.start(core.store.runs["a"])
+    await settle()
+    assert again.waiters == 1
+    core.pending.resolve("a", NotSent(UpstreamUnavailable("second")))
+    with pytest.raises(UpstreamUnavailable, match="second"):
+        await task
+
+
+async def test_an_intent_that_nobody_pursues_is_searched_for(core: CreateCore) -> None:
+    """A step whose answer was lost left it behind: upstream's list tells whether the run exists."""
+    core.store.add(intent("a", fingerprint=await fingerprint(core), leader_id="pa"), prediction("pa", "a"))
+    task = core.ask()
+    await settle()
+    assert core.replicate.upstream.count("predictions.list") == 1
+    with pytest.raises(Exception, match="did not say"):
+        await task
+
+
+# Bare versions
+
+
+@pytest.fixture
+async def cold() -> AsyncIterator[CreateCore]:
+    """The rules leave the decision to the model's schema, and no version is known."""
+    made = CreateCore(policy=SharingPolicy())
+    yield made
+    await made.close()
+
+
+async def test_equal_requests_of_an_unknown_model_stay_together_if_its_schema_allows(cold: CreateCore) -> None:
+    cold.replicate.schema = SEEDED
+    cold.replicate.held = asyncio.Event()
+    tasks = [cold.ask(target=VERSION) for _ in range(2)]
+    await settle()
+    cold.replicate.held.set()
+    first, second = await asyncio.gather(*tasks)
+    assert not isinstance(first, Answer)
+    assert not isinstance(second, Answer)
+    assert first.view.run.id == second.view.run.id
+    assert (second.view.prediction.source, second.view.run.fingerprint is None) == (Source.JOINED, False)
+    assert (cold.replicate.sent, cold.counted) == (1, 2)
+
+
+async def test_equal_requests_of_an_unknown_model_part_if_its_schema_does_not_allow(cold: CreateCore) -> None:
+    """The second one is taken out of the first one's run before anybody has seen it, and has a run of its own."""
+    cold.replicate.schema = SEEDLESS
+    cold.replicate.held = asyncio.Event()
+    tasks = [cold.ask(target=VERSION) for _ in range(2)]
+    await settle()
+    cold.replicate.held.set()
+    first, second = await asyncio.gather(*tasks)
+    assert not isinstance(first, Answer)
+    assert not isinstance(second, Answer)
+    assert first.view.run.id != second.view.run.id
+    assert (second.view.prediction.source, cold.replicate.sent, cold.counted) == (Source.BYPASS, 2, 2)
+    assert len(cold.store.detached) == 1
+    assert cold.store.detached[0] not in cold.store.kept
+    # The first one's run goes on: its own caller waits for it.
+    assert cold.store.runs[first.view.run.id].cancel_asked_at is None
+
+
+async def test_a_run_that_only_the_one_who_parts_waited_for_is_cancelled(cold: CreateCore) -> None:
+    cold.replicate.schema = SEEDLESS
+    _, identity = await cold.context(target=VERSION)
+    run = live("old", target=VERSION, provisional=identity.provisional, document=cold_document(cold))
+    cold.store.add(run, replace(prediction("upold", "old"), canceled_at=1.0))
+    created = await cold.create(target=VERSION)
+    assert created.view.run.id != "old"
+    await settle()
+    assert cold.replicate.upstream.count("predictions.cancel") == 1
+
+
+async def test_who_parted_does_not_wait_for_a_model_again(cold: CreateCore) -> None:
+    """Upstream's answers never name the model: each gets a run of its own, and nobody waits in a circle."""
+    cold.replicate.model = None
+    cold.replicate.held = asyncio.Event()
+    tasks = [cold.ask(target=VERSION) for _ in range(3)]
+    await settle()
+    cold.replicate.held.set()
+    made = await asyncio.gather(*tasks)
+    assert len({each.view.run.id for each in made if not isinstance(each, Answer)}) == 3
+    assert (cold.replicate.sent, cold.counted) == (3, 3)
+
+
+async def test_a_run_without_its_identity_gets_it_from_an_equal_request(cold: CreateCore) -> None:
+    """The process that started it died before it could say so."""
+    cold.replicate.schema = SEEDED
+    _, identity = await cold.context(target=VERSION)
+    run = live("old", target=VERSION, provisional=identity.provisional, document=cold_document(cold))
+    cold.store.add(run, prediction("upold", "old"))
+    created = await cold.create(target=VERSION)
+    assert (created.view.run.id, created.view.prediction.source) == ("old", Source.JOINED)
+    assert created.view.run.fingerprint is not None
+    assert cold.store.runs["old"].fingerprint == created.view.run.fingerprint
+    assert cold.replicate.sent == 0
+
+
+def cold_document(core: CreateCore) -> bytes:
+    return json.dumps(core.replicate.document(9)).encode()

@@ -1,0 +1,118 @@
+"""Predictions as their callers see them: at the end of their run, and when they are cancelled."""
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.domain.records import PredictionView, Run, RunState, Source, Status
+from gateway.domain.run_end import SharedBy
+from gateway.domain.scopes import Scope
+from gateway.domain.teams import Caller, Team
+from gateway.predictions.events import Listener, PredictionEvents
+from gateway.predictions.queries import PredictionService
+from gateway.predictions.tracker import Tracker
+from tests.support.clock import ManualClock
+from tests.support.fakes import FakeObserver, FakeStore, FakeUpstream, free
+from tests.support.records import NOW, live, prediction, run_ended
+
+CALLER = Caller(team=Team(name="red", scopes=frozenset(Scope)), key_id="k1", scopes=frozenset(Scope), models=(("*",),))
+
+
+@pytest.fixture
+def events(clock: ManualClock, observer: FakeObserver) -> PredictionEvents:
+    return PredictionEvents(clock, observer)
+
+
+@pytest.fixture
+def predictions(
+    store: FakeStore, upstream: FakeUpstream, clock: ManualClock, observer: FakeObserver, events: PredictionEvents
+) -> PredictionService:
+    tracker = Tracker(
+        store,
+        upstream,
+        clock,
+        events,
+        observer,
+        requests_per_minute=3000,
+        keep_until=lambda *_: None,
+        settlement_of=free,
+    )
+    return PredictionService(store, tracker, clock, events, observer, ticket_secret=b"s" * 32, memory_bytes=1_000_000)
+
+
+@pytest.fixture
+def run(store: FakeStore) -> Run:
+    made = store.runs["run1"] = live(fingerprint="F")
+    store.kept["p1"] = prediction()
+    store.kept["p2"] = prediction("p2", source=Source.JOINED)
+    return made
+
+
+def over(run: Run) -> Run:
+    return replace(run, state=RunState.ENDED, status=Status.SUCCEEDED, document=b"{}", ended_at=NOW + 9)
+
+
+async def test_a_poll_after_the_end_is_answered_from_memory(predictions, store, run):
+    """The event says which predictions ended: none is read again."""
+    for prediction_id in ("p1", "p2"):
+        await predictions.get(CALLER, prediction_id)
+    store.calls.clear()
+    end = run_ended(over(run), *store.kept.values())
+    predictions.on_run_ended(end)
+    for prediction_id in ("p1", "p2"):
+        view = await predictions.get(CALLER, prediction_id)
+        assert view == PredictionView(store.kept[prediction_id], end.run)
+    assert store.calls == []
+
+
+async def test_an_end_brings_no_prediction_into_memory_that_nobody_asked_for(predictions, store, run):
+    """A crowd that nobody polls pushes nothing out of memory."""
+    predictions.on_run_ended(run_ended(over(run), *store.kept.values()))
+    store.runs["run1"] = over(run)
+    await predictions.get(CALLER, "p1")
+    assert store.calls == ["prediction"]
+
+
+async def test_a_cancel_stays_a_cancel_at_the_end(predictions, store, run, observer):
+    """It ended for its caller before; the run's end is not counted for it again."""
+    await predictions.get(CALLER, "p1")
+    await predictions.cancel(CALLER, "p1")
+    assert observer.finished == [("red", Status.CANCELED)]
+    predictions.on_run_ended(run_ended(over(run), *store.kept.values()))
+    view = await predictions.get(CALLER, "p1")
+    assert view.prediction.canceled_at is not None
+    assert predictions.canceled_at(view) == view.prediction.canceled_at
+    assert observer.finished == [("red", Status.CANCELED), ("red", Status.SUCCEEDED)], "p2 had waited"
+
+
+async def test_ends_of_a_crowd_are_counted_exactly(predictions, run, observer):
+    """By team, however many there are, of which the event lists but some."""
+    groups = [
+        SharedBy(team="red", source=Source.MISS, predictions=1, waiting=0, webhooks=0),
+        SharedBy(team="red", source=Source.JOINED, predictions=300, waiting=200, webhooks=0),
+        SharedBy(team="blue", source=Source.JOINED, predictions=7, waiting=7, webhooks=7),
+    ]
+    predictions.on_run_ended(replace(run_ended(over(run)), shared_by=tuple(groups)))
+    assert observer.finished == [("red", Status.SUCCEEDED)] * 200 + [("blue", Status.SUCCEEDED)] * 7
+
+
+async def test_a_cancel_is_published_once_with_the_prediction_as_it_is_then(predictions, events, run):
+    """Streams and webhooks of that caller end; a second cancel changes nothing."""
+    heard: list[PredictionView] = []
+    events.add_canceled_listener(Listener.STREAMS, heard.append)
+    view = await predictions.cancel(CALLER, "p2")
+    await predictions.cancel(CALLER, "p2")
+    assert heard == [view]
+    assert view.prediction.canceled_at is not None
+
+
+async def test_a_listener_that_fails_does_not_fail_the_cancel(predictions, events, run, observer):
+    """The caller's cancel is recorded, and answered."""
+
+    def fail(_: PredictionView) -> None:
+        raise RuntimeError("a defect")
+
+    events.add_canceled_listener(Listener.STREAMS, fail)
+    view = await predictions.cancel(CALLER, "p1")
+    assert view.prediction.canceled_at is not None
+    assert observer.of("listener_failed") == ["streams"]
+    assert observer.of("canceled") == ["left"]

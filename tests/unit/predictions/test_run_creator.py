@@ -1,0 +1,354 @@
+"""Runs that are created upstream once, recorded, and followed up whatever fails then."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.domain.records import PredictionView, Run, RunState, Status
+from gateway.domain.upstream_response import Answer
+from gateway.errors import (
+    GatewayError,
+    RateLimited,
+    StoreUnavailable,
+    UpstreamTokenRefused,
+    UpstreamUnavailable,
+    UpstreamUncertain,
+)
+from gateway.predictions.deadlines import Deadlines
+from gateway.predictions.events import Listener
+from gateway.predictions.in_flight import Created, Refused
+from gateway.sharing.rules.determinism import Policy as SharingPolicy
+from tests.support.clock import settle
+from tests.support.create_core import VERSION, CreateCore, terminal
+from tests.support.fakes import answer
+from tests.support.records import live, prediction
+from tests.support.sharing_store import fail
+
+AWAY = StoreUnavailable("The store did not answer in time.")
+
+
+class Limiter:
+    """Gives permits when the test says so."""
+
+    def __init__(self) -> None:
+        self.free = asyncio.Event()
+        self.free.set()
+        self.asked: list[bool] = []
+        self.returned = 0
+        self.error: GatewayError | None = None
+
+    async def create_permit(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
+        """Wait for a permit."""
+        self.asked.append(returned)
+        has_waited = not self.free.is_set()
+        await self.free.wait()
+        if self.error is not None:
+            raise self.error
+        return has_waited
+
+    def give_back(self, operation: str) -> None:
+        """Take a permit back."""
+        self.returned += 1
+
+
+@pytest.fixture
+def limiter() -> Limiter:
+    return Limiter()
+
+
+@pytest.fixture
+async def limited(limiter: Limiter) -> AsyncIterator[CreateCore]:
+    made = CreateCore(create_limiter=limiter)
+    yield made
+    await made.close()
+
+
+def run_of(core: CreateCore) -> Run:
+    (run,) = core.store.runs.values()
+    return run
+
+
+# What upstream says
+
+
+async def test_a_refusal_discards_the_intent_and_is_everybodys_answer(core: CreateCore) -> None:
+    core.replicate.held = asyncio.Event()
+    task = core.ask()
+    await settle()
+    pending = core.pending.get(run_of(core).id)
+    assert pending is not None
+    refused = answer(402, b"no")
+    core.replicate.script = [refused]
+    core.replicate.held.set()
+    assert await task == refused
+    assert await pending.wait(0.0) == Refused(refused)
+    assert core.steps == ["share", "start", "discard_intent"]
+
+
+@pytest.mark.parametrize("error", [RateLimited("later"), UpstreamUnavailable("down"), UpstreamTokenRefused("no")])
+async def test_what_was_not_sent_is_discarded_and_raised(core: CreateCore, error: GatewayError) -> None:
+    core.replicate.script = [error]
+    with pytest.raises(type(error)):
+        await core.create()
+    assert (core.store.runs, core.store.reserved, len(core.pending)) == ({}, {}, 0)
+    # What was reserved for it is free again, and its idempotency key too.
+    assert (await core.create()).view.run.state is RunState.LIVE
+
+
+async def test_an_intent_that_cannot_be_discarded_now_is_discarded_later(core: CreateCore) -> None:
+    core.replicate.script = [UpstreamUnavailable("down")]
+    fail(core.store, "discard_intent", AWAY, AWAY)
+    with pytest.raises(UpstreamUnavailable):
+        await core.create()
+    assert run_of(core).state is RunState.INTENDED
+    await core.clock.advance(2.5)
+    assert core.store.runs == {}
+
+
+async def test_a_terminal_answer_is_settled_with_its_record(core: CreateCore) -> None:
+    terminal(core)
+    created = await core.create()
+    assert created.view.run.state is RunState.ENDED
+    settlement = core.store.settled[created.view.run.id]
+    assert settlement is not None
+    assert settlement.reason == Status.SUCCEEDED
+    assert created.view.run.cache_until is not None
+    assert core.tracker.active == 0
+
+
+async def test_a_deadline_of_a_run_of_its_own_goes_upstream_and_one_that_is_shared_does_not() -> None:
+    for policy, headers in ((SharingPolicy(enabled=False), {"Cancel-After": "30"}), (None, {})):
+        core = CreateCore(policy=policy) if policy is not None else CreateCore()
+        created = await core.create(cancel_after=30.0, cancel_after_header="30")
+        assert core.replicate.headers == [headers]
+        # It counts from the creation upstream.
+        made = created.view.prediction
+        assert made.deadline_at == made.created_at + 30.0
+        assert core.deadlines.pending == 1
+        await core.close()
+
+
+# Permits of the account
+
+
+async def test_a_429_is_the_only_answer_after_which_a_create_is_sent_again(
+    limited: CreateCore, limiter: Limiter
+) -> None:
+    limited.replicate.script = [answer(429), answer(429)]
+    assert (await limited.create()).view.run.state is RunState.LIVE
+    assert (limited.replicate.sent, limiter.asked) == (3, [False, True, True])
+
+
+async def test_a_caller_who_left_before_its_permit_creates_nothing(limited: CreateCore, limiter: Limiter) -> None:
+    limiter.free.clear()
+    task = limited.ask(has_left=lambda: True)
+    await settle()
+    limiter.free.set()
+    with pytest.raises(UpstreamUnavailable):
+        await task
+    assert (limited.replicate.sent, limiter.returned, limited.store.runs) == (0, 1, {})
+
+
+async def test_a_create_that_others_joined_goes_on_without_its_caller(limited: CreateCore, limiter: Limiter) -> None:
+    limiter.free.clear()
+    first = limited.ask(has_left=lambda: True)
+    await settle()
+    second = limited.ask()
+    await settle()
+    limiter.free.set()
+    assert not isinstance(await first, Answer)
+    assert not isinstance(await second, Answer)
+    assert (limited.replicate.sent, limiter.returned) == (1, 0)
+
+
+async def test_no_permit_in_time_is_a_refusal(limited: CreateCore, limiter: Limiter) -> None:
+    limiter.error = RateLimited("too long")
+    with pytest.raises(RateLimited):
+        await limited.create()
+    assert (limited.replicate.sent, limited.store.runs) == (0, {})
+
+
+# Uncertain creates
+
+
+UNCERTAIN = [
+    UpstreamUncertain("lost"),
+    answer(500),
+    answer(201, b"<html>"),
+    RuntimeError("a defect"),
+    answer(201, b"\xff"),
+]
+
+
+@pytest.mark.parametrize("said", UNCERTAIN, ids=["lost", "500", "html", "defect", "bytes"])
+async def test_an_uncertain_create_is_found_in_upstreams_list(said: Answer | Exception) -> None:
+    """It is answered as if nothing had happened, and sent once."""
+    core = CreateCore(adopt_wait_seconds=5.0)
+    core.replicate.script = [said]
+    core.replicate.lists = [[core.replicate.document(5, input={"prompt": "one", "seed": 7})]]
+    created = await core.create()
+    assert created.view.prediction.id == "5".rjust(26, "0")
+    assert created.view.run == run_of(core)
+    assert (run_of(core).state, core.replicate.sent, core.counted) == (RunState.LIVE, 1, 1)
+    assert core.observer.of("orphan_resolved") == ["adopted"]
+    assert core.store.uncertain == [created.view.run.id]
+    await core.close()
+
+
+async def test_an_uncertain_create_that_is_not_found_in_time_is_searched_for_on(core: CreateCore) -> None:
+    core.replicate.script = [UpstreamUncertain("lost")]
+    with pytest.raises(UpstreamUncertain):
+        await core.create()
+    assert run_of(core).state is RunState.INTENDED
+    core.replicate.lists = [[core.replicate.document(5, input={"prompt": "one", "seed": 7})]]
+    await core.clock.advance(2.0)
+    assert (run_of(core).state, core.counted, core.replicate.sent) == (RunState.LIVE, 1, 1)
+
+
+async def test_an_uncertain_create_that_upstream_never_shows_is_released(core: CreateCore) -> None:
+    core.replicate.script = [UpstreamUncertain("lost")]
+    with pytest.raises(UpstreamUncertain):
+        await core.create()
+    await core.clock.advance(640.0)
+    assert (core.store.runs, core.store.reserved, len(core.pending)) == ({}, {}, 0)
+    assert core.observer.of("orphan_resolved") == ["released"]
+
+
+async def test_a_mark_that_cannot_be_made_stops_no_search(core: CreateCore) -> None:
+    core.replicate.script = [UpstreamUncertain("lost")]
+    fail(core.store, "mark_uncertain", AWAY)
+    with pytest.raises(UpstreamUncertain):
+        await core.create()
+    assert core.replicate.upstream.count("predictions.list") == 1
+
+
+async def test_a_store_that_answers_late_is_asked_again(core: CreateCore) -> None:
+    """The run exists upstream, so its record is tried until it is on disk."""
+    fail(core.store, "record_created", AWAY, AWAY)
+    task = core.ask()
+    await core.clock.advance(1.0)
+    made = await task
+    assert not isinstance(made, Answer)
+    assert core.steps.count("record_created") == 3
+    assert (core.counted, core.replicate.sent, core.store.uncertain) == (1, 1, [])
+
+
+async def test_a_record_whose_answer_was_lost_is_taken_up(core: CreateCore) -> None:
+    """It was written, and nobody heard so: the search finds it in the store, not upstream."""
+    core.store.unheard["record_created"] = [AWAY] * 5
+    task = core.ask()
+    await core.clock.advance(4.0)
+    made = await task
+    assert not isinstance(made, Answer)
+    assert made.view.run == run_of(core)
+    assert (run_of(core).state, core.counted, core.tracker.active, len(core.pending)) == (RunState.LIVE, 1, 1, 0)
+    assert core.replicate.upstream.count("predictions.list") == 0
+
+
+async def test_an_id_that_belongs_to_another_run_is_not_taken(core: CreateCore) -> None:
+    core.store.add(live("other", upstream_id="1".rjust(26, "0")), prediction("x", "other"))
+    with pytest.raises(UpstreamUncertain):
+        await core.create()
+    assert core.store.runs["other"].upstream_id == "1".rjust(26, "0")
+    assert core.counted == 0
+
+
+# After the record, nothing makes the create uncertain
+
+
+def sound(core: CreateCore, made: object, listener: Listener) -> None:
+    """Check that a create is complete although something failed after its record."""
+    assert not isinstance(made, Answer)
+    assert isinstance(made.view, PredictionView)  # type: ignore[attr-defined]
+    assert made.answer.headers["ratelimit-remaining"] == "9"  # type: ignore[attr-defined]
+    assert core.observer.of("listener_failed") == [listener]
+    assert (core.counted, core.replicate.sent, core.replicate.upstream.count("predictions.list")) == (1, 1, 0)
+    assert (core.store.uncertain, core.tracker.active, len(core.pending)) == ([], 1, 0)
+
+
+async def test_a_version_map_that_cannot_be_written_spoils_no_create(core: CreateCore) -> None:
+    """201, one prediction counted, no search for an orphan, upstream's headers kept."""
+    fail(core.store, "learn_version", AWAY)
+    made = await core.create(target=f"acme/toy:{VERSION}")
+    await settle()
+    sound(core, made, Listener.VERSION_MAP)
+    assert await core.versions.model_of(VERSION) is None
+    # The next create teaches it.
+    await core.create("two", target=f"acme/toy:{VERSION}")
+    await settle()
+    assert core.store.versions == {VERSION: "acme/toy"}
+
+
+async def test_a_listener_that_raises_spoils_no_create_and_silences_no_other(core: CreateCore) -> None:
+    def broken(_: PredictionView) -> None:
+        raise RuntimeError("a defect")
+
+    heard: list[PredictionView] = []
+    core.events.add_created_listener(Listener.STREAMS, broken)
+    core.events.add_created_listener(Listener.ACCOUNTING, heard.append)
+    made = await core.create()
+    sound(core, made, Listener.STREAMS)
+    assert heard == core.announced == [made.view]
+
+
+class BrokenDeadlines(Deadlines):
+    """Keeps none."""
+
+    def add(self, at: float, prediction_id: str) -> None:
+        """Fail."""
+        raise RuntimeError("a defect")
+
+
+async def test_a_deadline_that_cannot_be_kept_spoils_no_create() -> None:
+    core = CreateCore(deadlines=BrokenDeadlines)
+    made = await core.create(cancel_after=30.0)
+    sound(core, made, Listener.DEADLINES)
+    assert core.announced == [made.view]
+    await core.close()
+
+
+async def test_an_identity_that_cannot_be_settled_spoils_no_create() -> None:
+    """Those who joined still hear of the run, and give it its identity themselves."""
+    core = CreateCore(policy=SharingPolicy())
+    core.replicate.held = asyncio.Event()
+    first, second = core.ask(target=VERSION), core.ask(target=VERSION)
+    await settle()
+    fail(core.store, "settle_identity", AWAY)
+    core.replicate.held.set()
+    made = await first
+    joined = await second
+    sound_, others = core.observer.of("listener_failed"), core.store.runs
+    assert not isinstance(made, Answer)
+    assert not isinstance(joined, Answer)
+    assert (sound_, len(others), core.replicate.sent) == ([Listener.RUN_IDENTITIES], 1, 1)
+    assert joined.view.run.id == made.view.run.id
+    assert joined.view.run.fingerprint is not None
+    await core.close()
+
+
+async def test_an_adopted_run_whose_identity_cannot_be_settled_is_answered_all_the_same() -> None:
+    core = CreateCore(policy=SharingPolicy(), adopt_wait_seconds=5.0)
+    core.replicate.script = [UpstreamUncertain("lost")]
+    core.replicate.lists = [[core.replicate.document(5, input={"prompt": "one", "seed": 7})]]
+    fail(core.store, "settle_identity", AWAY)
+    created = await core.create(target=VERSION)
+    assert created.view.prediction.id == "5".rjust(26, "0")
+    assert core.counted == 1
+    await core.close()
+
+
+async def test_who_waits_hears_of_the_run_with_its_starter(core: CreateCore) -> None:
+    core.replicate.held = asyncio.Event()
+    task = core.ask()
+    await settle()
+    pending = core.pending.get(run_of(core).id)
+    assert pending is not None
+    core.replicate.held.set()
+    made = await task
+    assert not isinstance(made, Answer)
+    resolved = await pending.wait(0.0)
+    assert isinstance(resolved, Created)
+    assert resolved.view == made.view
+    assert json.loads(resolved.view.run.document)["id"] == made.view.prediction.id

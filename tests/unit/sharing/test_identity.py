@@ -1,0 +1,216 @@
+"""Which requests are equal: what is looked up for the rules, and what they say with it."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.domain.bypass import BypassReason
+from gateway.domain.cache_directives import Directives
+from gateway.domain.create_body import CreateBody
+from gateway.domain.create_request import CreateContext
+from gateway.domain.records import Kind
+from gateway.domain.targets import Target, TargetKind
+from gateway.domain.teams import Team
+from gateway.errors import UpstreamUnavailable
+from gateway.models.schemas import SchemaService
+from gateway.models.versions import VersionMap
+from gateway.runtime.live import LiveSettings
+from gateway.sharing.identity import Identity, IdentityService
+from gateway.sharing.rules.determinism import Mode, Policy, Proof, Rule
+from gateway.sharing.settings import SharingSettings
+from tests.support.clock import ManualClock
+from tests.support.create_core import MODEL, SEEDED, SEEDLESS, VERSION, caller, command
+from tests.support.fakes import AWAY, Call, FakeStore, FakeUpstream, answer
+from tests.support.records import live
+
+NAMED = f"{MODEL}:{VERSION}"
+
+
+class Sharing:
+    """The service, with a model whose schema the test sets."""
+
+    def __init__(self, store: FakeStore, upstream: FakeUpstream, clock: ManualClock) -> None:
+        self.schema: Any = SEEDED
+        self.error: Exception | None = None
+        self.store = store
+        self.upstream = upstream
+        upstream.script = self._answer
+        self.settings = LiveSettings(SharingSettings(policy=Policy(), share="team", ttl_seconds=600.0))
+        self.service = IdentityService(SchemaService(upstream, clock), VersionMap(store, upstream), self.settings)
+
+    def _answer(self, call: Call) -> Any:
+        if self.error is not None:
+            raise self.error
+        shown = {"openapi_schema": self.schema, "latest_version": {"openapi_schema": self.schema}}
+        return answer(200, json.dumps(shown).encode())
+
+    def rule(self, policy: Policy, share: str = "team", ttl_seconds: float = 600.0) -> None:
+        self.settings.replace(SharingSettings(policy=policy, share=share, ttl_seconds=ttl_seconds))
+
+    async def of(
+        self, target: str | Target = NAMED, given: Any = None, files: dict[str, str] | None = None, **fields: Any
+    ) -> Identity:
+        asker = fields.pop("caller", caller())
+        made = command(target=target, **fields)
+        if given is not None:
+            text = given if isinstance(given, bytes) else json.dumps(given).encode()
+            made = replace(made, body=CreateBody(input=text, target=made.target, version=made.body.version))
+        context = CreateContext(asker, made, files or {})
+        return await self.service.of(await self.service.named(context))
+
+
+@pytest.fixture
+def sharing(store: FakeStore, upstream: FakeUpstream, clock: ManualClock) -> Sharing:
+    return Sharing(store, upstream, clock)
+
+
+async def test_what_is_never_shared_is_not_looked_up(sharing: Sharing) -> None:
+    identities = [
+        await sharing.of(directives=Directives(no_store=True)),
+        await training(sharing),
+    ]
+    sharing.rule(Policy(enabled=False))
+    identities.append(await sharing.of())
+    assert [each.reason for each in identities] == [BypassReason.NO_STORE, BypassReason.TRAINING, BypassReason.DISABLED]
+    assert not any(each.is_shared for each in identities)
+    assert sharing.upstream.calls == []
+
+
+async def training(sharing: Sharing) -> Identity:
+    made = replace(command(target=NAMED), kind=Kind.TRAINING)
+    return await sharing.service.of(CreateContext(caller(), made, {}))
+
+
+async def test_a_seed_that_the_schema_takes_proves_it(sharing: Sharing) -> None:
+    identity = await sharing.of()
+    assert (identity.reason, identity.ttl_seconds) == (Proof.SEED, 600.0)
+    assert identity.fingerprint is not None
+    assert identity.is_shared
+
+
+async def test_a_model_without_a_seed_is_not_shared(sharing: Sharing) -> None:
+    sharing.schema = SEEDLESS
+    assert await sharing.of() == Identity(reason=BypassReason.NO_SEED_INPUT)
+
+
+async def test_a_schema_that_cannot_be_read_proves_nothing(sharing: Sharing) -> None:
+    sharing.error = UpstreamUnavailable("down")
+    assert await sharing.of() == Identity(reason=BypassReason.SCHEMA_UNKNOWN)
+
+
+async def test_an_input_that_is_too_deep_to_be_compared_is_not_shared(sharing: Sharing) -> None:
+    deep = b'{"seed":7,"prompt":' + b"[" * 200 + b"]" * 200 + b"}"
+    assert await sharing.of(given=deep) == Identity(reason=BypassReason.INPUT_UNREADABLE)
+
+
+async def test_a_schema_fills_in_its_defaults(sharing: Sharing) -> None:
+    """An input that is absent and one that is given its default are one."""
+    sharing.schema = copy.deepcopy(SEEDED)
+    sharing.schema["components"]["schemas"]["Input"]["properties"]["steps"] = {"type": "integer", "default": 4}
+    with_default = await sharing.of(given={"prompt": "a", "seed": 7, "steps": 4})
+    without = await sharing.of(given={"prompt": "a", "seed": 7})
+    other = await sharing.of(given={"prompt": "a", "seed": 7, "steps": 5})
+    assert with_default.fingerprint == without.fingerprint != other.fingerprint
+
+
+async def test_a_file_counts_by_its_content(sharing: Sharing) -> None:
+    sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS),)))
+    link, other = "https://api.replicate.com/v1/files/a", "https://api.replicate.com/v1/files/b"
+    one = await sharing.of(given={"image": link}, files={link: "ab" * 32})
+    two = await sharing.of(given={"image": other}, files={other: "ab" * 32})
+    three = await sharing.of(given={"image": other}, files={other: "cd" * 32})
+    assert one.fingerprint == two.fingerprint != three.fingerprint
+
+
+async def test_teams_share_only_where_the_config_says_so(sharing: Sharing) -> None:
+    red, blue = await sharing.of(), await sharing.of(caller=caller("blue"))
+    assert red.fingerprint != blue.fingerprint
+    sharing.rule(Policy(), share="all")
+    red, blue = await sharing.of(), await sharing.of(caller=caller("blue"))
+    assert red.fingerprint == blue.fingerprint
+
+
+async def test_an_assertion_counts_where_the_team_may_make_it(sharing: Sharing) -> None:
+    sharing.schema = SEEDLESS
+    asserted = Directives(deterministic=True)
+    assert (await sharing.of(directives=asserted)).reason is BypassReason.ASSERTION_REFUSED
+    trusted = caller()
+    trusted = replace(trusted, team=Team(name="red", scopes=trusted.scopes, may_assert_deterministic=True))
+    assert (await sharing.of(directives=asserted, caller=trusted)).reason is Proof.ASSERTED
+
+
+# Rules
+
+
+async def test_a_rule_decides_before_the_schema_and_says_how_long(sharing: Sharing) -> None:
+    sharing.schema = SEEDLESS
+    sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS, ttl_seconds=5.0, ignore_inputs=frozenset({"note"})),)))
+    identity = await sharing.of(given={"prompt": "a", "note": "x"})
+    assert (identity.reason, identity.ttl_seconds) == (Proof.RULE_ALWAYS, 5.0)
+    assert identity.fingerprint == (await sharing.of(given={"prompt": "a", "note": "y"})).fingerprint
+    sharing.rule(Policy(rules=(Rule(MODEL, Mode.NEVER),)))
+    assert (await sharing.of()).reason is BypassReason.RULE_NEVER
+
+
+def test_how_long_a_run_answers_is_looked_up_by_its_target(sharing: Sharing) -> None:
+    sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS, ttl_seconds=5.0),)))
+    ttls = [
+        sharing.service.ttl_of(live(target=target, fingerprint="F"))
+        for target in (MODEL, NAMED, "other/model", VERSION)
+    ]
+    assert ttls == [5.0, 5.0, 600.0, 600.0]
+    assert sharing.service.ttl_of(live(target=MODEL)) is None
+
+
+async def test_other_rules_hold_from_the_next_request_on(sharing: Sharing) -> None:
+    assert (await sharing.of()).reason is Proof.SEED
+    sharing.rule(Policy(enabled=False))
+    assert (await sharing.of()).reason is BypassReason.DISABLED
+
+
+# Bare versions
+
+
+async def test_a_version_without_a_known_model_waits_with_its_equals(sharing: Sharing) -> None:
+    identity = await sharing.of(VERSION)
+    assert (identity.fingerprint, identity.reason) == (None, BypassReason.MODEL_UNKNOWN)
+    assert identity.provisional == (await sharing.of(VERSION)).provisional is not None
+    assert identity.is_shared
+
+
+async def test_a_version_without_a_known_model_and_without_a_seed_waits_for_nobody(sharing: Sharing) -> None:
+    identity = await sharing.of(VERSION, given={"prompt": "a"})
+    assert (identity.provisional, identity.reason, identity.is_shared) == (None, BypassReason.MODEL_UNKNOWN, False)
+
+
+async def test_who_knows_the_model_finds_who_does_not(sharing: Sharing) -> None:
+    """A run that started under the bare version is found by a request that names the model."""
+    bare = await sharing.of(VERSION)
+    named = await sharing.of(NAMED)
+    assert named.fingerprint is not None
+    assert named.provisional == bare.provisional
+
+
+async def test_a_known_version_is_the_named_one(sharing: Sharing, store: FakeStore) -> None:
+    store.versions[VERSION] = MODEL
+    assert await sharing.of(VERSION) == await sharing.of(NAMED)
+
+
+async def test_a_target_is_named_once_it_is_known(sharing: Sharing, store: FakeStore) -> None:
+    context = CreateContext(caller(), command(target=VERSION), {})
+    assert await sharing.service.named(context) is context
+    store.versions[VERSION] = MODEL
+    named = await sharing.service.named(context)
+    assert named.command.target == Target(TargetKind.VERSION, MODEL, VERSION)
+    # What goes upstream stays as the caller wrote it.
+    assert named.plain_body == context.plain_body
+    assert await sharing.service.named(named) is named
+
+
+async def test_an_official_model_needs_no_version_map(sharing: Sharing, store: FakeStore) -> None:
+    store.trouble = AWAY
+    identity = await sharing.of(Target(TargetKind.MODEL, MODEL))
+    assert (identity.reason, identity.provisional) == (Proof.SEED, None)
