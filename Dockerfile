@@ -25,12 +25,15 @@ COPY --from=build /opt/gateway /opt/gateway
 # Numbers are enough: the base needs no account of that name. A new volume takes its owner from here.
 COPY --from=build --chown=65532:65532 /data /data
 # Uploads wait in unnamed files while they are hashed: on the volume, for /tmp is small where the root is read-only.
+# Settings in variables take precedence over the config: what is true of every container need not be in it.
 ENV PATH=/opt/gateway/bin:$PATH \
     TMPDIR=/data \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    GATEWAY_CONFIG=/etc/gateway/config.toml
-# Paths in the config are relative to this folder: sqlite:///gateway.db is /data/gateway.db.
+    GATEWAY_CONFIG=/etc/gateway/config.toml \
+    GATEWAY__SERVER__HOST=0.0.0.0 \
+    GATEWAY__STORE__URL=sqlite:////data/gateway.db
+# Paths in the config are relative to this folder: [outputs] url = "outputs" is /data/outputs.
 WORKDIR /data
 VOLUME /data
 USER 65532:65532

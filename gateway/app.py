@@ -58,7 +58,7 @@ async def serve(config: Config, *, reread: Callable[[], Config], echo: Callable[
         assert gateway.reloading is not None
         run_while_open(stack, gateway.reloading.on(stop.reload_asked), "reloads")
         if echo is not None:
-            echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url}")
+            echo(f"replicate-gateway serves {gateway.base_url}; operators: {gateway.ops_url} (/dashboard, /metrics)")
         await stop.wait()
         logger.info("stopping")
         gateway.retire()

@@ -23,7 +23,11 @@ from gateway.commands.webhooks import webhooks
     help="Config file. Default: $GATEWAY_CONFIG, else ./config.toml. Also accepted after the command.",
 )
 def main(config_path: Path | None) -> None:
-    """A gateway between many callers and one Replicate account."""
+    """A gateway between many callers and one Replicate account.
+
+    Exit codes: 0 success; 1 the config, the store or the request is wrong, and stderr says what; 2 the command line is
+    wrong; 130 and 143 ended by SIGINT or SIGTERM before it was done.
+    """
     # Read by gateway.commands.common.config_file: the option is accepted before and after the command.
     del config_path
 

@@ -164,6 +164,7 @@ class Authenticator:
         return Caller(
             team=team,
             key_id=key.id,
+            key_name=key.name,
             scopes=narrow(team.scopes, key.scopes),
             models=(team.models, key.models) if key.models is not None else (team.models,),
             origins=key.origins or None,
@@ -175,6 +176,7 @@ class Authenticator:
         return Caller(
             team=caller.team,
             key_id=caller.key_id,
+            key_name=caller.key_name,
             scopes=narrow(caller.scopes, token.scopes) - {Scope.TOKENS},
             models=(*caller.models, token.models) if token.models is not None else caller.models,
             origins=token.origins or caller.origins,

@@ -1,6 +1,7 @@
 """What every builder needs: the config, the live settings, the store, the clock, metrics and traces."""
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from secrets import token_bytes
 
@@ -17,6 +18,8 @@ from gateway.metrics import Metrics, loop_lag
 from gateway.runtime.tasks import run_while_open
 from gateway.store.interface import Store
 from gateway.store.urls import open_store
+
+logger = logging.getLogger(__name__)
 
 _SECRET_BYTES = 32
 
@@ -66,9 +69,12 @@ async def open_base(
 async def _open_store(config: Config, stack: AsyncExitStack) -> Store:
     """Open the store of the config and claim it where it takes one process only. Raise `StoreUnavailable`."""
     store = open_store(config.store.url)
-    await store.open()
+    is_new = await store.open()
     stack.push_async_callback(store.close)
     await store.claim()
+    if is_new:
+        # Expected at the first start only: at any other, this is an empty ledger in place of the right one.
+        logger.info("created a new store", extra={"url": config.store.url})
     return store
 
 

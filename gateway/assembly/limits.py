@@ -50,7 +50,7 @@ async def build_money(base: Base) -> MoneyParts:
         accounting=Accounting(pricing, budgets, metrics),
         budgets=budgets,
         ledger_auditor=LedgerAuditor(store, store, pricing, budgets, clock, metrics, live.money),
-        usage=UsageService(store, clock),
+        usage=UsageService(store, store, clock),
     )
 
 

@@ -44,8 +44,9 @@ async def open_listeners(parts: Parts, extra_routes: tuple[Route, ...] = ()) -> 
     ops_port = await _serve(base, operators, config.ops.host, config.ops.port, 1.0)
     grace = float(config.server.shutdown_grace_seconds) - config.server.drain_seconds
     port = await _serve(base, _public_app(parts, extra_routes), config.server.host, config.server.port, grace)
-    logger.info("serving", extra={"port": port, "ops_port": ops_port})
-    return OpenListeners(_origin(config.server.host, port), _origin(config.ops.host, ops_port), state)
+    origin, ops_url = _origin(config.server.host, port), _origin(config.ops.host, ops_port)
+    logger.info("serving", extra={"url": origin, "ops_url": ops_url, "port": port, "ops_port": ops_port})
+    return OpenListeners(origin, ops_url, state)
 
 
 async def _serve(base: Base, app: web.Application, host: str, port: int, grace_seconds: float) -> int:

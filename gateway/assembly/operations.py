@@ -47,10 +47,18 @@ def build_operations(
     return OperationsParts(
         recent_errors=recent_errors,
         run_timings=RunTimings(metrics),
-        health=Health(store, upstream.internal, clock, lambda: upstream.client.token_refused_at is not None),
+        health=_start_health(base, upstream),
         explain=ExplainService(predictions.service, store, store, store, money.pricing, live.access, store),
         dashboard=DashboardService(live.teams, store, metrics, recent_errors, sources, clock),
     )
+
+
+def _start_health(base: Base, upstream: UpstreamParts) -> Health:
+    health = Health(base.store, upstream.internal, base.clock, lambda: upstream.client.token_refused_at is not None)
+    base.metrics.read_on_scrape("ready", lambda: float(health.is_ready))
+    base.metrics.read_on_scrape("degraded", health.degraded)
+    run_while_open(base.stack, health.watch(), "health")
+    return health
 
 
 def _start_janitor(base: Base, predictions: PredictionParts, streams: StreamParts) -> None:

@@ -108,11 +108,12 @@ class Reloading:
 
     def _refuse(self, problems: Sequence[Problem]) -> bool:
         for problem in problems:
-            logger.error("the config is wrong", extra={"path": problem.path, "problem": problem.message})
+            fields = {"path": problem.path or problem.place, "problem": problem.message}
+            logger.error("the config is wrong", extra=fields | ({"place": problem.place} if problem.place else {}))
         logger.error("config not reloaded; nothing was changed", extra={"problems": len(problems)})
         now = self._clock.now()
         self._state.last = Attempt(
-            at=now, is_taken=False, problems=tuple((each.path, each.message) for each in problems)
+            at=now, is_taken=False, problems=tuple((each.path or each.place, each.message) for each in problems)
         )
         self._observer.config_reloaded("refused", now)
         return False

@@ -1,6 +1,7 @@
 """`gateway check`: validate a config, summarize it, and probe a running gateway."""
 
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
+import os
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, load_config, plain_errors, run
+from gateway.commands.common import CONFIG_OPTION, config_file, load_config, plain_errors, raise_problems, run
 from gateway.commands.health import OWN_LISTENER, probe_health, probe_url
 
 if TYPE_CHECKING:
@@ -22,15 +23,16 @@ _LONGEST_SILENCE: Final = 600  # limit of the gateway's probe stream
 
 
 class Finding(NamedTuple):
-    """Result of one check, with a sentence for the output."""
+    """Result of one check, with a sentence for the output. `path` is the setting to change, if there is one."""
 
     is_ok: bool
     text: str
+    path: str = ""
 
 
 @click.command()
 @CONFIG_OPTION
-@click.option("--upstream", is_flag=True, help="Also check the token at Replicate and open the stores.")
+@click.option("--upstream", is_flag=True, help="Also check the token at Replicate and open the output store.")
 @click.option(
     "--stream",
     "stream_url",
@@ -51,13 +53,25 @@ class Finding(NamedTuple):
     metavar="[URL]",
     help="Instead: probe a running gateway at this URL. Default: /healthz of the listener in the config.",
 )
+@click.option(
+    "--origin",
+    "page",
+    metavar="URL",
+    help="Instead: say which teams a web page at this URL may call as, and if none, why.",
+)
 def check(
-    config_path: Path | None, *, upstream: bool, stream_url: str | None, silence: int | None, health: str | None
+    config_path: Path | None,
+    *,
+    upstream: bool,
+    stream_url: str | None,
+    silence: int | None,
+    health: str | None,
+    page: str | None,
 ) -> None:
     """Validate the config and report every problem.
 
-    Each problem has its location and a fix. A valid config is summarized, with warnings about settings that are
-    probably a mistake.
+    Each problem has its line in the file and a fix. A valid config is summarized, with warnings about settings that are
+    probably a mistake. The store is neither created nor changed.
 
     --stream needs no config. It tests the path between the gateway and this machine, reports buffering, compression,
     caching, rewriting and truncation of event streams, and says how to fix each.
@@ -72,8 +86,28 @@ def check(
         if upstream:
             raise click.UsageError("--stream and --upstream cannot be combined.")
         return check_stream_path(stream_url, silence)
+    if page is not None:
+        return check_origin(config_path, page)
     check_config(config_path, upstream=upstream)
     return None
+
+
+def check_origin(config_path: Path | None, page: str) -> None:
+    """Print what a page may use. Exit with 1 if nothing."""
+    with plain_errors():
+        from gateway.commands import origin_check
+        from gateway.config import ConfigError, load_with_places
+
+        origin = origin_check.origin_of(page)
+        try:
+            config, places, _ = load_with_places(config_file(config_path), os.environ, serving=False)
+        except ConfigError as error:
+            raise_problems(error.problems)
+        lines, is_allowed = origin_check.explain(config, places, origin)
+        for line in lines:
+            click.echo(line, err=not is_allowed)
+        if not is_allowed:
+            raise click.exceptions.Exit(1)
 
 
 def check_stream_path(url: str, silence: int | None) -> None:
@@ -95,21 +129,24 @@ def check_stream_path(url: str, silence: int | None) -> None:
 
 def check_config(config_path: Path | None, *, upstream: bool) -> None:
     """Print the problems of the config, or its summary. Exit with 1 on a problem."""
-    config = load_config(config_path, serving=True)
     with plain_errors():
-        from gateway.config import warnings
+        from gateway.config import ConfigError, Problem, load_with_places, warnings
         from gateway.logs import redact, register_secret
 
+        try:
+            config, places, notes = load_with_places(config_file(config_path), os.environ, serving=True)
+        except ConfigError as error:
+            raise_problems(error.problems)
         for secret in config.secret_values():
             register_secret(secret)
-        findings = run(check_services(config)) if upstream else [store_finding(config)]
+        findings = run(check_services(config) if upstream else check_urls(config))
         for line in summary(config):
             click.echo(redact(line))
         for finding in findings:
-            if finding.text:
-                click.echo(redact(finding.text), err=not finding.is_ok)
-        for warning in warnings(config, time.time()):
-            click.echo(redact(f"warning: {warning}"), err=True)
+            problem = places.locate(Problem(finding.path, finding.text))
+            click.echo(redact(str(problem)), err=not finding.is_ok)
+        for warning in (*notes, *warnings(config, time.time())):
+            click.echo(redact(f"warning: {places.locate(warning)}"), err=True)
         if not all(finding.is_ok for finding in findings):
             raise click.exceptions.Exit(1)
         click.echo("ok")
@@ -125,7 +162,6 @@ def summary(config: "Config") -> Iterator[str]:
         f"upstream   {urlsplit(config.upstream.base_url).netloc} ({config.upstream.creates_per_minute} creates, "
         f"{config.upstream.requests_per_minute} other calls per minute)"
     )
-    yield f"store      {config.store.url}"
     yield f"outputs    {config.outputs.url if config.outputs.url and config.outputs.persist != 'off' else 'not copied'}"
     for team in config.teams:
         yield f"team       {_team(team)}"
@@ -158,25 +194,21 @@ def _limits(limits: "Limits") -> list[str]:
     return [f"{name} {Decimal(str(value)).normalize():f}" for name, value in given if value is not None]
 
 
-def store_finding(config: "Config") -> Finding:
-    """Check the store URLs without opening anything."""
+async def check_urls(config: "Config") -> list[Finding]:
+    """Check the store and the URL of the output store. Create and change nothing."""
     from gateway.store.objects.urls import open_output_store
-    from gateway.store.urls import open_store
 
-    try:
-        open_store(config.store.url)
-    except ValueError as problem:
-        return Finding(is_ok=False, text=f"store.url: {problem}")
+    findings = [await check_store(config)]
     try:
         if config.outputs.url is not None:
             open_output_store(config.outputs.url)
     except ValueError as problem:
-        return Finding(is_ok=False, text=f"outputs.url: {problem}")
-    return Finding(is_ok=True, text="")
+        findings.append(Finding(is_ok=False, text=str(problem), path="outputs.url"))
+    return findings
 
 
 async def check_services(config: "Config") -> list[Finding]:
-    """Check the token at Replicate and open the stores."""
+    """Check the token at Replicate, the store and the output store."""
     findings = [await check_upstream(config), await check_store(config)]
     return [*findings, await check_outputs(config.outputs.url)] if config.outputs.url is not None else findings
 
@@ -224,20 +256,19 @@ def _read_account(host: str, status: int, body: bytes) -> Finding:
 
 
 async def check_store(config: "Config") -> Finding:
-    """Open the store and ping it."""
+    """Say whether the store exists and could be opened. Create and change nothing."""
     from gateway.errors import StoreUnavailable
     from gateway.store.urls import open_store
 
+    url = config.store.url
     try:
-        store = open_store(config.store.url)
-        await store.open()
-        try:
-            await store.ping()
-        finally:
-            await store.close()
-    except (ValueError, OSError, StoreUnavailable) as problem:
-        return Finding(is_ok=False, text=f"store: {problem}")
-    return Finding(is_ok=True, text=f"store      {config.store.url} works")
+        exists = await open_store(url).inspect()
+    except ValueError as problem:
+        return Finding(is_ok=False, text=str(problem), path="store.url")
+    except StoreUnavailable as problem:
+        return Finding(is_ok=False, text=problem.detail, path="store.url")
+    state = "exists" if exists else "does not exist yet; `gateway serve` creates it"
+    return Finding(is_ok=True, text=f"store      {url} ({state})")
 
 
 async def check_outputs(url: str) -> Finding:

@@ -1,20 +1,24 @@
 """Helpers of all commands: load the config, run the event loop, report errors as one sentence without a traceback."""
 
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
+import errno
 import os
+import re
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from gateway.config import Config, Team
+    from gateway.config import Config, Problem, Team
     from gateway.store.interface import Store
 
 T = TypeVar("T")
+
+_BIND = re.compile(r"bind on address \('(?P<host>[^']*)', (?P<port>\d+)")
 
 CONFIG_OPTION = click.option(
     "--config",
@@ -39,11 +43,16 @@ def load_config(path: Path | None, *, serving: bool = False) -> "Config":
     try:
         return load(config_file(path), os.environ, serving=serving)
     except ConfigError as error:
-        for problem in error.problems:
-            click.echo(str(problem), err=True)
-        if len(error.problems) > 1:
-            click.echo(f"{len(error.problems)} problems found; nothing was done.", err=True)
-        raise click.exceptions.Exit(1) from None
+        raise_problems(error.problems)
+
+
+def raise_problems(problems: "Sequence[Problem]") -> NoReturn:
+    """Report every problem of a config and exit with 1."""
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    if len(problems) > 1:
+        click.echo(f"{len(problems)} problems found; nothing was done.", err=True)
+    raise click.exceptions.Exit(1) from None
 
 
 def known_team(config: "Config", name: str) -> "Team":
@@ -70,12 +79,16 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def opened_store(config: "Config") -> "AsyncIterator[Store]":
-    """Open the store for a command. A running gateway may use it at the same time."""
+async def opened_store(config: "Config", *, create: bool = False) -> "AsyncIterator[Store]":
+    """Open the store for a command. A running gateway may use it at the same time.
+
+    Only with `create` is a store created that does not exist.
+    """
     from gateway.store.urls import open_store
 
     store = open_store(config.store.url)
-    await store.open()
+    if await store.open(create=create):
+        click.echo(f"Created a new store at {config.store.url}.", err=True)
     try:
         yield store
     finally:
@@ -89,13 +102,24 @@ def plain_errors() -> Iterator[None]:
         yield
     except (click.exceptions.Exit, click.Abort, click.ClickException):
         raise
+    except BrokenPipeError:
+        # The reader of stdout has enough (`gateway check | head -1`): click ends quietly.
+        raise
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as problem:  # noqa: BLE001 - the last place where it can be reported
-        raise click.ClickException(_sentence(problem)) from None
+        raise click.ClickException(sentence(problem)) from None
 
 
-def _sentence(problem: Exception) -> str:
+def bind_address(problem: Exception) -> tuple[str, int] | None:
+    """Return host and port of a listener that could not be opened, or `None` if it is another error."""
+    # asyncio: "[Errno 98] error while attempting to bind on address ('127.0.0.1', 8080): address already in use".
+    found = _BIND.search(str(problem)) if isinstance(problem, OSError) else None
+    return (found["host"], int(found["port"])) if found else None
+
+
+def sentence(problem: Exception) -> str:
+    """Describe an exception in one sentence without secrets."""
     from gateway.errors import GatewayError
     from gateway.logs import redact
 
@@ -114,6 +138,15 @@ def _sentence(problem: Exception) -> str:
 
 
 def _os_error(problem: OSError) -> str:
-    # asyncio: "[Errno 98] error while attempting to bind on address …: address already in use".
+    if (address := bind_address(problem)) is not None:
+        host, port = address
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        match problem.errno:
+            case errno.EADDRINUSE:
+                return f"port {port} is in use: another process listens on {shown}; stop it or choose another port"
+            case errno.EACCES:
+                return f"listening on {shown} is not permitted; ports below 1024 need a privilege: choose another port"
+            case errno.EADDRNOTAVAIL:
+                return f"cannot listen on {shown}: this machine does not have that address"
     reason = problem.strerror or str(problem) or type(problem).__name__
     return f"{problem.filename}: {reason}" if problem.filename else reason

@@ -69,7 +69,7 @@ def create(
         )
 
         async def add() -> None:
-            async with opened_store(config) as store:
+            async with opened_store(config, create=True) as store:
                 await store.add_key(key)
 
         run(add())

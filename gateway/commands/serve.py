@@ -1,15 +1,32 @@
 """`gateway serve`, `demo`, `simulate`: commands that run until they are stopped."""
 
 # ruff: noqa: PLC0415 - heavy modules are imported where they are used
+import logging
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from gateway.commands.common import CONFIG_OPTION, config_file, load_config, plain_errors, run
+from gateway.commands.common import (
+    CONFIG_OPTION,
+    bind_address,
+    config_file,
+    plain_errors,
+    raise_problems,
+    run,
+    sentence,
+)
 
-_LAST_PORT = 65535
+if TYPE_CHECKING:
+    from gateway.config import Config, Places, Problem
+
+logger = logging.getLogger(__name__)
+
+_LAST_PORT: Final = 65535
+_FLUSH_SECONDS: Final = 2.0
 
 
 @click.command()
@@ -17,13 +34,69 @@ _LAST_PORT = 65535
 def serve(config_path: Path | None) -> None:
     """Run the gateway. SIGTERM shuts it down, SIGHUP reloads the config."""
     path = config_file(config_path)
-    config = load_config(path, serving=True)
     with plain_errors():
         from gateway import app, logs
         from gateway.config import load
 
+        config, places, notes = _load(path)
         logs.configure(config.logs.format, config.logs.level, config.secret_values(), queued=True)
-        run(app.serve(config, reread=partial(load, path, os.environ, serving=True), echo=click.echo))
+        _warn(config, places, notes)
+        is_text = config.logs.format == "console"
+        reread = partial(load, path, os.environ, serving=True)
+        try:
+            # With JSON logs, all that is printed is JSON: a plain line in between would break its readers.
+            run(app.serve(config, reread=reread, echo=lambda text: click.echo(logs.line(config.logs.format, text))))
+        except Exception as problem:  # noqa: BLE001 - the last place where it can be reported
+            text = _start_error(problem, config)
+            if is_text:
+                raise click.ClickException(text) from None
+            logger.critical("the gateway has stopped", extra={"reason": text})
+            raise click.exceptions.Exit(1) from None
+        finally:
+            logs.flush(_FLUSH_SECONDS)
+
+
+def _load(path: Path | None) -> "tuple[Config, Places, list[Problem]]":
+    """Load the config, or report every problem, as JSON where the log is JSON, and exit with 1."""
+    from gateway import logs
+    from gateway.config import ConfigError, load_with_places
+    from gateway.config.loading import wants_json_logs
+
+    try:
+        return load_with_places(path, os.environ, serving=True)
+    except ConfigError as error:
+        if not wants_json_logs(path, os.environ):
+            raise_problems(error.problems)
+        problems = error.problems
+    logs.configure("json", "info")
+    for problem in problems:
+        logger.error("the config is invalid", extra=_fields(problem))
+    raise click.exceptions.Exit(1)
+
+
+def _fields(problem: "Problem") -> dict[str, str]:
+    fields = {"path": problem.path, "problem": problem.message, "place": problem.place}
+    return {name: value for name, value in fields.items() if value}
+
+
+def _warn(config: "Config", places: "Places", notes: "Sequence[Problem]") -> None:
+    """Log what makes a start differ from what the config file says."""
+    from gateway.config import in_container, unreachable_in_container
+
+    warnings = list(notes)
+    if (problem := unreachable_in_container(config)) is not None and in_container():
+        warnings.append(places.locate(problem))
+    for each in warnings:
+        logger.warning("check the config", extra=_fields(each))
+
+
+def _start_error(problem: Exception, config: "Config") -> str:
+    """Describe why the gateway stopped. For a port that is taken, name the setting."""
+    text = sentence(problem)
+    if (address := bind_address(problem)) is not None:
+        section = "ops" if address[1] == config.ops.port != config.server.port else "server"
+        text += f" ([{section}] host and port)"
+    return text
 
 
 @click.command()

@@ -60,7 +60,7 @@ def usage(
 
         async def fetch() -> dict[str, Any]:
             async with opened_store(config) as store:
-                return dict(await UsageService(store, SystemClock()).usage(team_name, By(by), first, last))
+                return dict(await UsageService(store, store, SystemClock()).usage(team_name, By(by), first, last))
 
         found = run(fetch())
         if team_name is not None and not found["rows"]:
@@ -132,13 +132,16 @@ def _microusd(text: str) -> int:
     return microusd
 
 
+def _names(by: str) -> list[str]:
+    """Return the columns that name a row."""
+    return ["team", *{"team": (), "key": ("key", "key_name")}.get(by, (by,))]
+
+
 def _cells(row: dict[str, Any], by: str) -> list[str]:
     """Return the cells of a row, for the table and for CSV."""
     counts = row["predictions"]
-    name = [] if by == "team" else [str(row[by]) if row.get(by) is not None else "-"]
     return [
-        row["team"],
-        *name,
+        *("-" if row.get(name) is None else str(row[name]) for name in _names(by)),
         str(counts["run"]),
         str(counts["joined"]),
         str(counts["hit"]),
@@ -149,18 +152,16 @@ def _cells(row: dict[str, Any], by: str) -> list[str]:
 
 
 def _columns(by: str) -> list[str]:
-    return ["team", *([] if by == "team" else [by]), "run", "joined", "hit", "seconds", "spend_usd", "saved_usd"]
+    return [*_names(by), "run", "joined", "hit", "seconds", "spend_usd", "saved_usd"]
 
 
 def _table(found: dict[str, Any], by: str) -> str:
     if not found["rows"]:
         return f"No usage from {found['from']} to {found['to']}."
-    total = {"team": "total", by: "", **found["total"]}
-    if by == "team":
-        total["team"] = "total"
+    total = {**dict.fromkeys(_names(by), ""), "team": "total", **found["total"]}
     lines = [_columns(by), *(_cells(row, by) for row in (*found["rows"], total))]
     widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
-    words = 1 if by == "team" else 2
+    words = len(_names(by))
     return "\n".join(
         "  ".join(
             cell.ljust(width) if index < words else cell.rjust(width)
@@ -175,9 +176,8 @@ def _csv(found: dict[str, Any], by: str) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_columns(by))
     for row in found["rows"]:
-        amounts = len(_columns(by)) - 6
-        cells = _cells(row, by)
-        writer.writerow([*map(_escape_formula, cells[:amounts]), *cells[amounts:]])
+        words, cells = len(_names(by)), _cells(row, by)
+        writer.writerow([*map(_escape_formula, cells[:words]), *cells[words:]])
     return out.getvalue()
 
 

@@ -1,8 +1,9 @@
 """Load and validate the config file. Only `assembly` uses `Config`; other parts get the values that they need."""
 
-from gateway.config.loading import find, from_mapping, load
+from gateway.config.loading import find, from_mapping, load, load_with_places
 from gateway.config.model import Config
 from gateway.config.problems import ConfigError, Problem
+from gateway.config.report import Places
 from gateway.config.sections import (
     Cache,
     CacheRule,
@@ -21,7 +22,7 @@ from gateway.config.sections import (
 )
 from gateway.config.teams import LIMIT_NAMES, Limits, Team, TeamKey
 from gateway.config.values import is_loopback
-from gateway.config.warnings import warnings
+from gateway.config.warnings import in_container, unreachable_in_container, warnings
 
 __all__ = [
     "LIMIT_NAMES",
@@ -35,6 +36,7 @@ __all__ = [
     "ModelPrice",
     "Ops",
     "Outputs",
+    "Places",
     "Prices",
     "Problem",
     "Server",
@@ -47,7 +49,10 @@ __all__ = [
     "Webhooks",
     "find",
     "from_mapping",
+    "in_container",
     "is_loopback",
     "load",
+    "load_with_places",
+    "unreachable_in_container",
     "warnings",
 ]

@@ -13,13 +13,14 @@ from pydantic import BaseModel, SecretStr
 
 from gateway.config import checks
 from gateway.config.model import Config
-from gateway.config.problems import NEVER_QUOTED, Problem, Report, quote
+from gateway.config.problems import NEVER_QUOTED, Problem, quote
+from gateway.config.report import Places, Report
 from gateway.config.teams import Team, TeamKey
 
 RESTART: Final[Mapping[str, frozenset[str]]] = {
     "server": frozenset({"host", "port", "shutdown_grace_seconds", "drain_seconds"}),
     "ops": frozenset({"host", "port"}),
-    "upstream": frozenset({"base_url", "trusted_hosts"}),
+    "upstream": frozenset({"base_url", "allow_http", "trusted_hosts"}),
     "store": frozenset({"url"}),
     "outputs": frozenset({"url", "persist", "max_bytes", "ttl_seconds"}),
     "logs": frozenset({"format"}),
@@ -101,7 +102,7 @@ def effective(old: Config, new: Config) -> tuple[Config, list[Problem]]:
     if _base_url_changed(old, new):
         sections["upstream"] = sections["upstream"].with_token(old.upstream.token.get_secret_value())
     merged = new.model_copy(update=sections)
-    report = Report()
+    report = Report(Places())
     checks.compare(merged, report)
     return merged, report.problems(tuple(Config.model_fields))
 

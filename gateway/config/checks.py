@@ -3,9 +3,11 @@
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
+from urllib.parse import urlsplit
 
 from gateway.config.model import Config
-from gateway.config.problems import Location, Report, spell
+from gateway.config.positions import Location
+from gateway.config.report import Report
 from gateway.config.secrets import SecretMissing, from_environment, from_file
 from gateway.config.sections import ModelPrice, Ops, Server, Upstream
 from gateway.config.teams import Team, TeamKey
@@ -94,6 +96,8 @@ def compare(config: Config, report: Report) -> None:
         )
     if config.server.public_url and f"{config.server.public_url}/v1" == config.upstream.base_url:
         report.add(("upstream", "base_url"), "is the gateway's own public_url: the gateway would call itself")
+    if config.upstream.base_url.startswith("http:") and not config.upstream.allow_http:
+        _refuse_http(config.upstream, report)
     if config.outputs.url is None and "persist" in config.outputs.model_fields_set and config.outputs.persist != "off":
         report.add(
             ("outputs", "persist"),
@@ -137,6 +141,16 @@ def _compare_listeners(server: Server, ops: Ops, report: Report) -> None:
         )
 
 
+def _refuse_http(upstream: Upstream, report: Report) -> None:
+    if not is_loopback(urlsplit(upstream.base_url).hostname or ""):
+        report.add(
+            ("upstream", "base_url"),
+            "is plain http on another machine: the account's token would be sent unencrypted; use https, or set "
+            "upstream.allow_http = true",
+            uses=[("upstream", "allow_http")],
+        )
+
+
 def _compare_price(price: ModelPrice, location: Location, report: Report) -> None:
     given = [
         name
@@ -149,6 +163,12 @@ def _compare_price(price: ModelPrice, location: Location, report: Report) -> Non
         report.add(location, "has no price; set one of usd_per_second, hardware, usd_per_run, …", uses=uses)
     elif len(given) + bool(tokens) > 1:
         report.add(location, f"has several prices ({', '.join(given + tokens)}); keep only one", uses=uses)
+    elif tokens == ["usd_per_input_token"]:
+        report.add(
+            (*location, "usd_per_input_token"),
+            "needs usd_per_output_token too: without it, output would be free (if it is, set it to 0)",
+            uses=uses,
+        )
     elif price.hardware is not None:
         _compare_sku(price.hardware, (*location, "hardware"), report)
 
@@ -211,6 +231,6 @@ def _find_twins(places: Iterable[tuple[Location, str]], message: str, report: Re
     first: dict[str, Location] = {}
     for location, value in places:
         if value in first:
-            report.add(location, message.format(first=spell(first[value])), uses=[first[value]])
+            report.add(location, message.format(first=report.places.mention(first[value])), uses=[first[value]])
         else:
             first[value] = location

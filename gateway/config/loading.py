@@ -6,7 +6,8 @@ depend on an invalid value are skipped.
 
 import copy
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +15,12 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from gateway.config import checks
+from gateway.config.environment import PREFIX, Overrides, apply, read_overrides
 from gateway.config.model import Config
-from gateway.config.problems import ConfigError, Location, Problem, Report, explain
+from gateway.config.positions import Location
+from gateway.config.problems import ConfigError, Problem, explain
+from gateway.config.report import Places, Report
+from gateway.config.syntax import explain_syntax
 
 FILE_VARIABLE: Final = "GATEWAY_CONFIG"
 DEFAULT_FILE: Final = Path("config.toml")
@@ -28,10 +33,36 @@ _MOST_BYTES: Final = 4 * 1024 * 1024
 def load(path: Path | None, environ: Mapping[str, str], *, serving: bool = True) -> Config:
     """Load the config from `path`, else from the file that `GATEWAY_CONFIG` names, else from `./config.toml`.
 
-    Secrets are resolved. With `serving=False` (commands other than `serve`), secrets may be missing.
+    Environment variables override the file, and secrets are resolved. With `serving=False` (commands other than
+    `serve`), secrets may be missing. Raises `ConfigError` with every problem.
+    """
+    return load_with_places(path, environ, serving=serving)[0]
+
+
+def load_with_places(
+    path: Path | None, environ: Mapping[str, str], *, serving: bool = True
+) -> tuple[Config, Places, list[Problem]]:
+    """Load the config like `load`. Also return the places of its settings, and notes on what the environment replaces.
+
     Raises `ConfigError` with every problem.
     """
-    return from_mapping(_read(find(path, environ)), environ, serving=serving)
+    file = find(path, environ)
+    text = _read(file)
+    data = _parse(file, text)
+    config = from_mapping(data, environ, serving=serving, file=str(file), text=text)
+    overrides = read_overrides(environ)
+    notes = list(_replaced(data, overrides, Places(str(file), text, data)))
+    return config, Places(str(file), text, data, overrides.variables), notes
+
+
+def wants_json_logs(path: Path | None, environ: Mapping[str, str]) -> bool:
+    """Say whether logs are to be JSON, as far as it can be told of a config that is not valid."""
+    with suppress(ConfigError):
+        data = _parse(file := find(path, environ), _read(file))
+        apply(data, read_overrides(environ))
+        section = data.get("logs")
+        return isinstance(section, dict) and section.get("format") == "json"
+    return environ.get(f"{PREFIX}LOGS__FORMAT") == "json"
 
 
 def find(path: Path | None, environ: Mapping[str, str]) -> Path:
@@ -46,46 +77,61 @@ def find(path: Path | None, environ: Mapping[str, str]) -> Path:
     raise ConfigError([Problem("", f"{message} (see config.example.toml)")])
 
 
-def from_mapping(data: Mapping[str, Any], environ: Mapping[str, str], *, serving: bool = True) -> Config:
-    """Validate parsed TOML and return the config. Raises `ConfigError` with every problem."""
-    report = Report()
-    config = _validated(copy.deepcopy(dict(data)), report)
+def from_mapping(
+    data: Mapping[str, Any], environ: Mapping[str, str], *, serving: bool = True, file: str = "", text: str = ""
+) -> Config:
+    """Validate parsed TOML, with the overrides of the environment, and return the config.
+
+    With `file` and `text`, its name and content, problems have line numbers. Raises `ConfigError` with every problem.
+    """
+    overrides = read_overrides(environ)
+    report = Report(Places(file, text, data, overrides.variables))
+    merged = copy.deepcopy(dict(data))
+    apply(merged, overrides)
+    config = _validated(merged, report)
     if config is not None:
         config = checks.resolve(config, environ, report, serving=serving)
         checks.compare(config, report)
-    problems = report.problems(_SECTIONS)
+    problems = [*overrides.problems, *report.problems(_SECTIONS)]
     if problems or config is None:
         raise ConfigError(problems or [Problem("", "not a valid config")])
     return config
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _replaced(data: Mapping[str, Any], overrides: Overrides, places: Places) -> Iterator[Problem]:
+    """Yield a note for each setting of the file that the environment replaces by another value."""
+    for location, variable in overrides.variables.items():
+        section, key = location
+        table = data.get(str(section))
+        if isinstance(table, dict) and key in table and table[key] != overrides.values[location]:
+            yield places.problem(location, f"is replaced by the environment variable {variable}")
+
+
+def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise ConfigError([Problem(str(path), f"larger than {_MOST_BYTES} bytes")])
-        return tomllib.loads(content.decode(), parse_float=Decimal)
+        return content.decode().replace("\r\n", "\n")
     except OSError as problem:
         reason = problem.strerror or type(problem).__name__
         raise ConfigError([Problem(str(path), f"cannot be read: {reason}")]) from None
     except UnicodeDecodeError as problem:
         line = content.count(b"\n", 0, problem.start) + 1
-        raise ConfigError([Problem(str(path), f"line {line}: not UTF-8, which TOML requires")]) from None
+        raise ConfigError([Problem("", "not UTF-8, which TOML requires", f"{path}:{line}")]) from None
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as problem:
-        raise ConfigError([Problem(str(path), _syntax(str(problem)))]) from None
+        line, message = explain_syntax(str(problem), text)
+        raise ConfigError([Problem("", message, str(path) if line is None else f"{path}:{line}")]) from None
     except (ValueError, ArithmeticError, RecursionError):
         raise ConfigError(
             [Problem(str(path), "invalid TOML: a number is too large or the nesting is too deep")]
         ) from None
-
-
-def _syntax(message: str) -> str:
-    """Put the position first: "Invalid value (at line 3, column 5)" becomes "line 3, column 5: invalid value"."""
-    what, found, where = message.rpartition(" (at ")
-    if not found:
-        return f"invalid TOML: {message}"
-    return f"{where.removesuffix(')')}: {what[:1].lower()}{what[1:]}"
 
 
 def _validated(data: dict[str, Any], report: Report) -> Config | None:

@@ -7,7 +7,7 @@ type, and text that looks like a secret is masked.
 import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, get_args
@@ -17,8 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gateway.access.rules.api_keys import conceal
-
-Location = tuple[str | int, ...]
+from gateway.config.positions import Location
 
 NEVER_QUOTED: Final = frozenset({"key_env", "token_env", "token_file", "password_env", "password_file", "sha256"})
 _SECRET_WORDS: Final = ("token", "secret", "password", "key")
@@ -27,13 +26,20 @@ _BARE: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 class Problem(NamedTuple):
-    """A path such as `teams[2].budget_usd_per_day`, and a message that says what is wrong and how to fix it."""
+    """A path such as `teams[2].budget_usd_per_day`, and a message that says what is wrong and how to fix it.
+
+    `place` is where to fix it, if that is known: `config.toml:48`, or the name of an environment variable. `label` is
+    the path with the names of teams and keys.
+    """
 
     path: str
     message: str
+    place: str = ""
+    label: str = ""
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+        what = f"{self.label or self.path}: {self.message}" if self.path else self.message
+        return f"{self.place}  {what}" if self.place else what
 
 
 class ConfigError(Exception):
@@ -42,49 +48,6 @@ class ConfigError(Exception):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
         super().__init__("\n".join(map(str, self.problems)))
-
-
-class Report:
-    """Collects problems, and the locations that are known to be invalid.
-
-    A check that depends on an invalid location adds nothing, so that one mistake is reported once.
-    """
-
-    def __init__(self) -> None:
-        self._found: list[tuple[Location, str]] = []
-        self._bad: set[Location] = set()
-
-    def add(self, location: Location, message: str, *, uses: Sequence[Location] = ()) -> None:
-        """Add a problem, unless `location`, or a location in `uses`, is already invalid."""
-        if not self.is_bad(location) and not any(self.is_bad(use) or self._has_bad_within(use) for use in uses):
-            self._found.append((location, message))
-
-    def add_bad(self, location: Location, message: str) -> None:
-        """Add a problem and mark its location as invalid. Skip a list that is empty because its items were invalid."""
-        if not any(bad[:-1] == location for bad in self._bad):
-            self.add(location, message)
-        self.mark(location)
-
-    def mark(self, location: Location) -> None:
-        """Mark a location as invalid without adding a problem."""
-        self._bad.add(location)
-
-    def is_bad(self, location: Location) -> bool:
-        """Say whether a location, or one that contains it, is invalid."""
-        return any(location[:length] in self._bad for length in range(1, len(location) + 1))
-
-    def _has_bad_within(self, location: Location) -> bool:
-        return any(bad[: len(location)] == location for bad in self._bad)
-
-    def problems(self, sections: Sequence[str]) -> list[Problem]:
-        """Return the problems in the order of the sections and of list items."""
-
-        def order(item: tuple[Location, str]) -> tuple[int, list[int]]:
-            location = item[0]
-            section = sections.index(str(location[0])) if location and location[0] in sections else len(sections)
-            return section, [part for part in location if isinstance(part, int)]
-
-        return [Problem(spell(location), message) for location, message in sorted(self._found, key=order)]
 
 
 def spell(location: Location) -> str:

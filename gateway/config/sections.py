@@ -111,6 +111,11 @@ class Upstream(Section):
         description="URL of the API; the token is sent to this host only.",
         examples=["https://api.replicate.com/v1"],
     )
+    allow_http: Flag = Field(
+        False,
+        description="Allow a base_url with plain http on another machine: the token is sent unencrypted.",
+        examples=[False],
+    )
     token_env: EnvName = Field(
         "REPLICATE_API_TOKEN",
         description="Environment variable with the account's token.",

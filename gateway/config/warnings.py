@@ -1,17 +1,21 @@
 """Warnings about settings that are valid but probably a mistake."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from gateway.config.model import Config
 from gateway.config.problems import Problem
-from gateway.config.teams import LIMIT_NAMES, Limits, Team
+from gateway.config.teams import LIMIT_NAMES, Limits, Team, TeamKey
 from gateway.config.values import is_loopback
 from gateway.domain.scopes import Scope
 from gateway.outputs.rules.outputs import LINKS_DIE_SECONDS
 
 _SHORT_KEY = 24
+_ACCOUNT_RATES = {"creates_per_minute": 600, "requests_per_minute": 3000}
+"""Replicate's limits of an account: docs/replicate-api.md."""
+_CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 _POWERFUL = (Scope.ADMIN, Scope.ACCOUNT, Scope.MANAGE, Scope.DEPLOY, Scope.TRAIN, Scope.TOKENS)
 
 
@@ -19,15 +23,17 @@ def warnings(config: Config, now: float) -> list[Problem]:
     """Return the warnings in the order of the sections."""
     return [
         *_of_server(config),
+        *_of_upstream(config),
         *_of_secrets(config),
         *_of_storage(config),
+        *_of_prices(config),
         *_of_webhooks(config),
         *_of_teams(config, now),
     ]
 
 
 def _of_server(config: Config) -> Iterator[Problem]:
-    server, upstream = config.server, config.upstream
+    server = config.server
     if server.public_url and server.public_url.startswith("http:") and not _is_local(server.public_url):
         yield Problem(
             "server.public_url",
@@ -42,8 +48,49 @@ def _of_server(config: Config) -> Iterator[Problem]:
         )
     if any(network.prefixlen == 0 for network in server.trusted_proxies):
         yield Problem("server.trusted_proxies", "trusts every address: any caller can forge its own address")
+    if (server.public_url or "").startswith("https:") and not server.trusted_proxies:
+        yield Problem(
+            "server.public_url",
+            "is https, so a proxy is in front, and trusted_proxies is empty: every caller has the proxy's address, "
+            "and all share the limits per_address",
+        )
+
+
+def _of_upstream(config: Config) -> Iterator[Problem]:
+    upstream = config.upstream
     if upstream.base_url.startswith("http:") and not _is_local(upstream.base_url):
         yield Problem("upstream.base_url", "is plain http: the account's token is sent unencrypted")
+    for name, usual in _ACCOUNT_RATES.items():
+        if _is_replicate(upstream.base_url) and (given := getattr(upstream, name)) > usual:
+            yield Problem(
+                f"upstream.{name}",
+                f"{given} is above the {usual} a minute that Replicate allows an account, unless it raised yours: what "
+                "is above its limit gets 429",
+            )
+
+
+def in_container() -> bool:
+    """Say whether this process runs in a container, as far as one can see from inside."""
+    if os.environ.get("KUBERNETES_SERVICE_HOST") or any(Path(mark).exists() for mark in _CONTAINER_MARKS):
+        return True
+    try:
+        groups = Path("/proc/1/cgroup").read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return any(word in groups for word in ("docker", "kubepods", "containerd", "libpod"))
+
+
+def unreachable_in_container(config: Config) -> Problem | None:
+    """Return a warning about a public listener that nothing outside of this container can reach.
+
+    A free port (0) cannot be published, so it is meant for callers inside.
+    """
+    if not is_loopback(config.server.host) or config.server.port == 0:
+        return None
+    return Problem(
+        "server.host",
+        f"{config.server.host} cannot be reached from outside of this container: set GATEWAY__SERVER__HOST=0.0.0.0",
+    )
 
 
 def _of_secrets(config: Config) -> Iterator[Problem]:
@@ -73,6 +120,15 @@ def _of_storage(config: Config) -> Iterator[Problem]:
         yield from _of_copies(config)
     if cache.share == "all" and len(config.teams) > 1:
         yield Problem("cache.share", '"all" lets a team infer from its cache hits what other teams have run')
+
+
+def _of_prices(config: Config) -> Iterator[Problem]:
+    for index, price in enumerate(config.prices.models):
+        if price.usd_per_output_token is not None and price.usd_per_input_token is None:
+            yield Problem(
+                f"prices.models[{index}].usd_per_output_token",
+                "is given without usd_per_input_token, so input is free (set it to 0 if that is right)",
+            )
 
 
 def _of_webhooks(config: Config) -> Iterator[Problem]:
@@ -108,17 +164,16 @@ def _of_teams(config: Config, now: float) -> Iterator[Problem]:
 
 def _of_team(team: Team, path: str, now: float) -> Iterator[Problem]:
     yield from _of_limits(team, path)
+    yield from _of_each(team, path, "the team's", team)
     if "*" in team.origins:
         yield Problem(f"{path}.origins", "* allows any web page to call with a key of this team")
     for number, key in enumerate(team.keys):
         where = f"{path}.keys[{number}]"
         yield from _of_limits(key, where)
+        yield from _of_each(key, where, "the key's", key)
         if key.expires_at is not None and key.expires_at <= now:
             yield Problem(f"{where}.expires", "is in the past: the key is refused")
-        for name in LIMIT_NAMES:
-            mine, around = getattr(key, name), getattr(team, name)
-            if mine is not None and around is not None and mine > around and name != "burst":
-                yield Problem(f"{where}.{name}", f"{mine} is above the team's {around}, which is reached first")
+        yield from _above(key, where, team, "the team's")
         if key.origins is None:
             continue
         if key.per_address is None and team.per_address is None:
@@ -131,9 +186,35 @@ def _of_team(team: Team, path: str, now: float) -> Iterator[Problem]:
             yield Problem(f"{where}.scopes", f"{', '.join(powerful)}: too powerful for a key in a public page")
 
 
+def _of_each(holder: Team | TeamKey, path: str, whose: str, around: Limits) -> Iterator[Problem]:
+    """Yield warnings about the limits of each user and each address of a team or a key."""
+    for name, limits in (("per_user", holder.per_user), ("per_address", holder.per_address)):
+        if limits is not None:
+            yield from _of_limits(limits, f"{path}.{name}")
+            yield from _above(limits, f"{path}.{name}", around, whose)
+
+
+def _above(limits: Limits, path: str, around: Limits, whose: str) -> Iterator[Problem]:
+    """Yield a warning for each limit that can never be reached, because a wider one is lower."""
+    for name in LIMIT_NAMES:
+        mine, theirs = getattr(limits, name), getattr(around, name)
+        if mine is not None and theirs is not None and mine > theirs and name != "burst":
+            yield Problem(f"{path}.{name}", f"{mine} is above {whose} {theirs}, which is reached first")
+
+
 def _of_limits(limits: Limits, path: str) -> Iterator[Problem]:
+    for what in ("seconds", "budget_usd"):
+        a_day, a_month = getattr(limits, f"{what}_per_day"), getattr(limits, f"{what}_per_month")
+        if a_day is not None and a_month is not None and a_month < a_day:
+            yield Problem(
+                f"{path}.{what}_per_month", f"{a_month} is below {what}_per_day ({a_day}), which has no effect"
+            )
     if limits.burst is not None and limits.requests_per_minute is None and limits.predictions_per_minute is None:
         yield Problem(f"{path}.burst", "has no effect without requests_per_minute or predictions_per_minute")
+
+
+def _is_replicate(url: str) -> bool:
+    return (urlsplit(url).hostname or "").endswith("replicate.com")
 
 
 def _is_local(url: str) -> bool:

@@ -38,6 +38,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     team: Team
     key_id: str
+    key_name: str = ""
     scopes: frozenset[Scope]
     models: tuple[tuple[str, ...], ...]
     """Allow-lists of team, key and token. A target must be on each."""

@@ -9,11 +9,24 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.access.rules.api_keys import REDACTED
 from gateway.domain import trace_context
-from gateway.http.keys import CALLER, REQUEST_ID, SENT_BYTES, SENT_EVENTS, TRACE_ID, UPSTREAM_SECONDS, VIEW
+from gateway.http.keys import (
+    CALLER,
+    PRESENTED_KEY,
+    REQUEST_ID,
+    SENT_BYTES,
+    SENT_EVENTS,
+    TRACE_ID,
+    UPSTREAM_SECONDS,
+    VIEW,
+)
 from gateway.http.route import Route
 
 logger = logging.getLogger("gateway.access")
+
+_LONGEST_NAME: Final = 200
+"""Longest name of a user or a target in the log. A request that was refused may carry any text."""
 
 UNMATCHED: Final = "unmatched"
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "QUERY", "OPTIONS", "PUT"})
@@ -44,8 +57,11 @@ def log_request(
         # Stream requests carry no key; they count for the team that owns the prediction.
         "team": caller.team.name if caller else about.prediction.team if about else None,
         "key": caller.key_id if caller else None,
+        "key_name": caller.key_name or None if caller else None,
+        "user": _user(request),
         "route": route.name if route else UNMATCHED,
         "path": route.template if route else None,
+        "target": about.run.target[:_LONGEST_NAME] if about else _named_target(request),
         "method": request.method,
         "status": status,
         "cache": cache_result(response),
@@ -63,6 +79,24 @@ def log_request(
     record = logging.LogRecord(logger.name, logging.INFO, __file__, 0, "request", None, None)
     vars(record).update(fields)
     logger.handle(record)
+
+
+def _user(request: web.Request) -> str | None:
+    """Return whom a request was for: as recorded with the prediction, else as its key or header says."""
+    caller, about = request.get(CALLER), request.get(VIEW)
+    given = about.prediction.user if about is not None else None
+    if given is None and caller is not None:
+        given = caller.user if caller.is_public else caller.user or request.headers.get("Gateway-User")
+    if given and (presented := request.get(PRESENTED_KEY)) and presented in given:
+        # The request was refused for it, but it is logged all the same.
+        return REDACTED
+    return given[:_LONGEST_NAME] if given else None
+
+
+def _named_target(request: web.Request) -> str | None:
+    """Return the model or deployment that the address names, for requests without a prediction."""
+    owner, name = (request.match_info.get(part) for part in ("owner", "name"))
+    return f"{owner}/{name}"[:_LONGEST_NAME] if owner and name else None
 
 
 def _trace_id(request: web.Request) -> str | None:

@@ -5,6 +5,7 @@ The handler redacts secrets in message, fields and exception: registered values,
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Final, Literal, TextIO
@@ -13,7 +14,7 @@ from gateway.logs.formats import FORMATS
 from gateway.logs.redaction import Clean, Redactor
 from gateway.logs.sink import DirectSink, QueuedSink, Sink
 
-__all__ = ["Redactor", "configure", "dropped", "flush", "redact", "register_secret", "set_level"]
+__all__ = ["Redactor", "configure", "dropped", "flush", "line", "redact", "register_secret", "set_level"]
 
 
 class Handler(logging.Handler):
@@ -30,7 +31,8 @@ class Handler(logging.Handler):
         try:
             line = self._render(self._redactor.record(record)) + "\n"
         except Exception:  # noqa: BLE001 - logging's own error report would print unredacted arguments
-            line = f"a log line of {record.name} could not be written\n"
+            failed = Clean(time.time(), "ERROR", __name__, "a log line could not be written", {"of": record.name})
+            line = self._render(failed) + "\n"
         self.sink.write(line)
 
     def handle(self, record: logging.LogRecord) -> bool:
@@ -78,8 +80,27 @@ def configure(
     root.handlers[:] = [Handler(sink, _redactor, render)]
     set_level(level)
     logging.captureWarnings(capture=True)
+    if queued:
+        # What Python would print by itself is logged, so that every line has the same format.
+        threading.excepthook = _log_thread
+        sys.unraisablehook = _log_unraisable
     # These values are not in the output, so do not collect them.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def _log_thread(crash: threading.ExceptHookArgs) -> None:
+    """Log an exception that ended a thread."""
+    if crash.exc_type is not SystemExit and crash.exc_value is not None:
+        info = (crash.exc_type, crash.exc_value, crash.exc_traceback)
+        thread = crash.thread.name if crash.thread is not None else None
+        logging.getLogger(__name__).error("a thread crashed", exc_info=info, extra={"thread_name": thread})
+
+
+def _log_unraisable(crash: "sys.UnraisableHookArgs") -> None:
+    """Log an exception that nothing can catch, such as one of `__del__`."""
+    if crash.exc_value is not None:
+        info = (crash.exc_type, crash.exc_value, crash.exc_traceback)
+        logging.getLogger(__name__).error(crash.err_msg or "an exception was ignored", exc_info=info)
 
 
 def set_level(level: str) -> None:
@@ -104,6 +125,13 @@ def flush(seconds: float) -> None:
 def register_secret(value: str) -> None:
     """Redact this value in all logs from now on."""
     _redactor.register(value)
+
+
+def line(style: Literal["console", "json"], message: str) -> str:
+    """Return a message for stdout: as it is, or as a JSON object like those of the log."""
+    if style == "console":
+        return message
+    return FORMATS[style](Clean(time.time(), "INFO", "gateway", redact(message), {}))
 
 
 def redact(text: str) -> str:

@@ -77,6 +77,10 @@ class Metrics(
         self.inc(catalogue.STORE_OPERATIONS, lane, result)
         self.observe(catalogue.STORE_DURATION, lane, seconds=seconds)
 
+    def store_failed(self, lane: str, kind: str) -> None:
+        """Count a store operation that failed for a lasting reason."""
+        self.inc(catalogue.STORE_FAILURES, lane, kind)
+
     def loop_lagged(self, seconds: float) -> None:
         """Record the delay of an event-loop wake-up."""
         self.observe(catalogue.LOOP_LAG, seconds=seconds)

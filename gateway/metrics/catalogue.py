@@ -12,6 +12,7 @@ import msgspec
 from gateway import errors
 from gateway.domain.bypass import BypassReason
 from gateway.domain.limits import SubjectKind
+from gateway.domain.ports import observers
 from gateway.domain.quota import LimitKind
 from gateway.domain.records import Source, Status
 from gateway.domain.windows import Window
@@ -120,6 +121,9 @@ LANE = closed("lane", "creates", "requests")
 
 _section("Process")
 BUILD = _add(Family("build", Kind.INFO, "Version of the gateway and of Python."))
+READY = _gauge("ready", "1 if this process can serve, 0 if /readyz answers 503.")
+DEGRADED = _gauge("degraded", "1 if something fails that other processes share, or that affects some requests only.",
+                  closed("cause", "upstream", "store"))
 CONFIG_LOADED_AT = _gauge("config_loaded_timestamp_seconds", "When the current config was loaded.")
 CONFIG_RELOADS = _counter("config_reloads", "Reloads of the config.", closed("result", "taken", "refused"))
 LOOP_LAG = _histogram("event_loop_lag_seconds", "Delay of the event loop in waking a task, sampled.", _QUICK)
@@ -259,5 +263,8 @@ STORE_OPERATIONS = _counter("store_operations", "Store operations. late: timed o
                             closed("lane", "read", "write"), closed("result", "done", "failed", "late"))
 STORE_DURATION = _histogram("store_operation_duration_seconds", "Duration of store operations, including the queue.",
                             _QUICK, closed("lane", "read", "write"))
+STORE_FAILURES = _counter("store_failures", "Store operations that failed for a lasting reason: full or faulty disk, "
+                          "no access, damaged data, file deleted or replaced (lost).",
+                          closed("lane", "read", "write"), closed("kind", *observers.STORE_FAILURES))
 STORE_PENDING = _gauge("store_pending", "Store operations in progress or queued.")
 # fmt: on

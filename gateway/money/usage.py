@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from gateway.domain import quota
 from gateway.domain.ledger import By
 from gateway.domain.ports.clock import Clock
+from gateway.domain.ports.records import Keys
 from gateway.domain.teams import Caller
 from gateway.money.limit_queue import allowances_of
 from gateway.money.ports import Ledger
@@ -17,15 +18,17 @@ MOST_ROWS = 10_000
 class UsageService:
     """Reports usage from the ledger's sums, and the state of limits from its counters."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, keys: Keys, clock: Clock) -> None:
         self._ledger = ledger
+        self._keys = keys
         self._clock = clock
 
     async def usage(self, team: str | None, by: By, since: int, until: int) -> Mapping[str, object]:
         """Return the usage of a team, or of all teams, from day `since` to day `until`, both included."""
         rows = await self._ledger.usage(by, since=since, until=until, team=team, limit=MOST_ROWS)
         sums = rows if by is By.TEAM else await self._ledger.usage(By.TEAM, since=since, until=until, team=team)
-        return reports.usage(rows, reports.total_of(sums), by, since, until)
+        names = {key.id: key.name for key in await self._keys.keys(team)} if by is By.KEY else {}
+        return reports.usage(rows, reports.total_of(sums), by, since, until, key_names=names)
 
     async def limits(self, caller: Caller, user: str | None, address: str | None = None) -> list[dict[str, object]]:
         """Return the state of every limit on runs that applies to a caller."""

@@ -1,9 +1,14 @@
-"""Readiness checks: the store works, and upstream accepts the account's token.
+"""Whether this process can serve, and what else is wrong.
 
-The result for upstream is cached, so the number of probes does not change the number of requests to upstream.
+A probe fails only for causes of this process: it shuts down, or its store cannot be read or written. What all processes
+share, such as Replicate or its token, makes it *degraded*: to take every process out of the load balancer would only
+turn a part of the errors into all of them.
+
+Replicate is asked at most once a minute, however often a prober asks.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -13,17 +18,28 @@ from gateway.domain.ports.upstream import Upstream
 from gateway.errors import GatewayError
 from gateway.operations.ports import Ping
 
+logger = logging.getLogger(__name__)
+
 _UPSTREAM_TTL_SECONDS = 60.0
 _AFTER_FAILURE_SECONDS = 5.0
 _TIMEOUT_SECONDS = 5.0
+_WATCH_SECONDS = 10.0
 _OK = "ok"
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The result of a readiness probe."""
+    """The answer to a readiness probe."""
 
     ready: bool
+    """Whether this process can serve."""
+    degraded: bool
+    """Whether a check failed although this process can serve."""
     checks: Mapping[str, str]
+
+    @property
+    def status(self) -> str:
+        """The state in a word or two."""
+        return "not ready" if not self.ready else "degraded" if self.degraded else "ready"
 
 
 class Health:
@@ -35,33 +51,60 @@ class Health:
         self._clock = clock
         self._token_is_refused = token_is_refused
         self._lock = asyncio.Lock()
-        self._upstream_says = ""
+        self._upstream_result = ""
         self._ask_again_at = 0.0
+        self._store_result = _OK
         self.draining = False
 
     async def report(self) -> Report:
-        """Run all checks. Each result is `ok` or a description of the failure."""
-        checks = {"store": await self._store_check(), "upstream": await self._upstream_check()}
+        """Check what readiness needs."""
+        store, upstream = await self._check_store(), await self._check_upstream()
+        checks = {"store": store, "upstream": upstream}
         if self.draining:
             checks["gateway"] = "shutting down"
-        return Report(all(result == _OK for result in checks.values()), checks)
+        elif store == _OK and (failure := self._store.recent_failure) is not None:
+            checks["store"] = f"{failure} Other operations succeed."
+        return Report(self.is_ready, any(result != _OK for result in checks.values()), checks)
 
-    async def _store_check(self) -> str:
+    @property
+    def is_ready(self) -> bool:
+        """Whether this process could serve at the last check."""
+        return not self.draining and self._store_result == _OK
+
+    def degraded(self) -> Mapping[str, float]:
+        """Return 1 for each cause of degradation, as known without asking anybody."""
+        upstream = self._token_is_refused() or self._upstream_result not in ("", _OK)
+        return {"upstream": float(upstream), "store": float(self._store.recent_failure is not None)}
+
+    async def watch(self) -> None:
+        """Check the store for ever, so that metrics and log tell of its failure without a prober."""
+        while True:
+            await self._clock.sleep(_WATCH_SECONDS)
+            await self._check_store()
+
+    async def _check_store(self) -> str:
+        before, result = self._store_result, _OK
         try:
             await self._store.ping()
         except GatewayError as exc:
-            return exc.detail
-        return _OK
+            result = exc.detail
+        self._store_result = result
+        if (before == _OK) != (result == _OK):
+            if result == _OK:
+                logger.warning("the store works again")
+            else:
+                logger.warning("the store cannot be used", extra={"reason": result})
+        return result
 
-    async def _upstream_check(self) -> str:
+    async def _check_upstream(self) -> str:
         async with self._lock:
             now = self._clock.monotonic()
-            stale = self._upstream_says == _OK and self._token_is_refused()
-            if not self._upstream_says or now >= self._ask_again_at or stale:
-                self._upstream_says = await self._ask()
-                ttl = _UPSTREAM_TTL_SECONDS if self._upstream_says == _OK else _AFTER_FAILURE_SECONDS
+            stale = self._upstream_result == _OK and self._token_is_refused()
+            if not self._upstream_result or now >= self._ask_again_at or stale:
+                self._upstream_result = await self._ask()
+                ttl = _UPSTREAM_TTL_SECONDS if self._upstream_result == _OK else _AFTER_FAILURE_SECONDS
                 self._ask_again_at = now + ttl
-            return self._upstream_says
+            return self._upstream_result
 
     async def _ask(self) -> str:
         try:

@@ -33,6 +33,25 @@ class Claim:
             ) from exc
         self._file = file
 
+    def renew(self) -> None:
+        """Take the claim again if its file was deleted or replaced. Raise `StoreUnavailable` if another process has it.
+
+        A lock on a file that is gone protects from nobody.
+        """
+        if self._file is None:
+            return
+        try:
+            found = self._path.stat()
+        except OSError:
+            is_same = False
+        else:
+            own = os.fstat(self._file)
+            is_same = (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino)
+        if not is_same:
+            lost = self._file
+            self.take()
+            os.close(lost)
+
     def release(self) -> None:
         """Release the claim. The lock file stays: after a removal, two processes could lock two files of this name."""
         if self._file is not None:

@@ -24,8 +24,18 @@ class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, 
         """Set the observer that is notified of every finished operation."""
         ...
 
-    async def open(self) -> None:
-        """Connect and migrate the schema. Raise `StoreUnavailable` with the cause if that fails."""
+    async def open(self, *, create: bool = True) -> bool:
+        """Connect and bring the schema up to date. Return whether the store is new.
+
+        With `create=False`, a store that does not exist is refused. Raises `gateway.errors.StoreUnavailable`.
+        """
+        ...
+
+    async def inspect(self) -> bool:
+        """Say whether the store exists. Create and change nothing.
+
+        Raises `gateway.errors.StoreUnavailable` if `open` would.
+        """
         ...
 
     async def claim(self) -> None:
@@ -40,5 +50,13 @@ class Store(Predictions, Sharing, EventLogs, Deliveries, Keys, Files, Versions, 
         ...
 
     async def ping(self) -> None:
-        """Write a value and read it back. Raise `StoreUnavailable` if that fails."""
+        """Prove that the store answers, by a write that is read back.
+
+        Raises `gateway.errors.StoreUnavailable`, also if writes have failed lately because of the disk or the data.
+        """
+        ...
+
+    @property
+    def recent_failure(self) -> str | None:
+        """What failed lately and may fail again, although the store answers."""
         ...

@@ -23,6 +23,7 @@ from gateway.store.sql.predictions import SQLitePredictions
 from gateway.store.sql.queries import SQL
 from gateway.store.sql.secrets import SQLiteSecrets
 from gateway.store.sql.sharing import SQLiteSharing
+from gateway.store.sql.troubles import try_write
 from gateway.store.sql.versions import SQLiteVersions
 
 if TYPE_CHECKING:
@@ -62,10 +63,24 @@ class SQLiteStore(
             self._claim.release()
 
     async def ping(self) -> None:
-        """Write a value and read it back. Raise `StoreUnavailable` if that fails."""
+        """Prove that the store answers, and that this process is the one that serves from it."""
+        if self._claim is not None:
+            await asyncio.to_thread(self._claim.renew)
         written = await self._write(lambda db: _count(db, "write_ping"))
         if await self._read(lambda db: _count(db, "read_ping")) < written:
             raise StoreUnavailable("The store returned an older value than the one just written.", retry_after=5)
+        await self._try_again()
+
+    async def _try_again(self) -> None:
+        """After a write that failed for a lasting reason, find out whether writes succeed again."""
+        loop = asyncio.get_running_loop()
+        if self._troubles.failing(loop.time()) is None:
+            return
+        await self._write(try_write, durable=True, erases=True)
+        self._troubles.note_trial()
+        if (failing := self._troubles.failing(loop.time())) is not None:
+            ago = loop.time() - failing.at
+            raise StoreUnavailable(f"{failing.detail} A write failed {ago:.0f} seconds ago.", retry_after=30)
 
 
 def _count(db: sqlite3.Connection, query: str) -> int:

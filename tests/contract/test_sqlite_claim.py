@@ -33,6 +33,25 @@ async def test_a_second_server_is_refused_and_the_command_line_is_not(tmp_path: 
     await second.close()
 
 
+async def test_a_claim_whose_file_is_gone_is_taken_again(tmp_path: Path) -> None:
+    """Someone tidies up; a second server must still be refused."""
+    first, second = SQLiteStore(tmp_path / "g.db"), SQLiteStore(tmp_path / "g.db")
+    await first.open()
+    await first.claim()
+    (tmp_path / "g.db.serving").unlink()
+    await first.ping()
+    await second.open()
+    with pytest.raises(StoreUnavailable, match="Another process serves"):
+        await second.claim()
+    (tmp_path / "g.db.serving").unlink()
+    await second.claim()
+    with pytest.raises(StoreUnavailable, match="Another process serves"):
+        await first.ping()
+    await second.close()
+    await first.ping()
+    await first.close()
+
+
 async def test_a_killed_server_leaves_its_place_at_once(tmp_path: Path) -> None:
     """After kill -9 the next start does not wait for a lease to run out."""
     database = tmp_path / "g.db"

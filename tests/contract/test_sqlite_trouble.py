@@ -18,6 +18,7 @@ from gateway.errors import StoreUnavailable
 from gateway.store.sql.queries import SQL
 from gateway.store.sqlite import SQLiteStore
 from gateway.store.urls import open_store
+from tests.support.observer import RecordingObserver
 from tests.support.records import NOW, key, live, prediction
 
 ROOT = Path(__file__).parents[2]
@@ -214,6 +215,124 @@ async def test_a_file_of_a_newer_gateway_is_refused_and_left_alone(store: SQLite
     assert path.read_bytes() == before
 
 
+async def test_a_folder_is_never_created(tmp_path: Path) -> None:
+    """A mistyped path, or a volume that is not mounted, does not become an empty ledger."""
+    path = tmp_path / "not" / "there" / "gateway.sqlite"
+    for ask in (SQLiteStore(path).open, SQLiteStore(path).inspect):
+        with pytest.raises(StoreUnavailable, match=r"there is no folder .*/not/there\. Create it, or correct"):
+            await ask()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_store_is_created_only_where_that_is_asked_for(path: Path) -> None:
+    """Commands that read find nothing and leave nothing; who creates one is told that it is new."""
+    with pytest.raises(StoreUnavailable, match="There is no store at"):
+        await SQLiteStore(path).open(create=False)
+    assert await SQLiteStore(path).inspect() is False
+    assert list(path.parent.iterdir()) == []
+    path.touch()
+    with pytest.raises(StoreUnavailable, match="has no store in it"):
+        await SQLiteStore(path).open(create=False)
+    assert await SQLiteStore(path).inspect() is False
+    assert path.stat().st_size == 0
+    for create, is_new in ((True, True), (True, False), (False, False)):
+        store = SQLiteStore(path)
+        assert await store.open(create=create) is is_new
+        await store.close()
+    assert await SQLiteStore(path).inspect() is True
+
+
+async def test_inspecting_says_what_is_wrong(store: SQLiteStore, path: Path) -> None:
+    """What would end the start is found by `gateway check --upstream`, also beside a server."""
+    assert await store.inspect() is True
+    await store._write(lambda db: db.execute("PRAGMA user_version = 99"))
+    with pytest.raises(StoreUnavailable, match="newer gateway"):
+        await store.inspect()
+    damaged = path.with_name("damaged.sqlite")
+    damaged.write_bytes(b"this is no database, but it is long enough to be mistaken for one" * 100)
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        await SQLiteStore(damaged).inspect()
+
+
+@pytest.mark.parametrize("part", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+async def test_a_file_that_is_lost_while_serving_refuses_writes(
+    store: SQLiteStore, path: Path, part: str, how: str
+) -> None:
+    """Writes into a file without a name would be gone with the process. Back in its place, it is used again."""
+    await store.record_created(live(), prediction())
+    observer = RecordingObserver()
+    store.set_observer(observer)
+    lost, aside = Path(f"{path}{part}"), path.with_name("aside")
+    lost.rename(aside)
+    if how == "replaced":
+        lost.write_bytes(aside.read_bytes())
+    for ask in (lambda: store.record_created(live("r2"), prediction("p2", "r2")), store.ping):
+        with pytest.raises(StoreUnavailable, match=rf"file gateway\.sqlite{part} was {how} while the gateway runs"):
+            await ask()
+    assert observer.of("store_failed") == [("write", "lost")] * 2
+    assert store.recent_failure is not None
+    assert await store.prediction("p1") is not None
+    aside.rename(lost)
+    await store.ping()
+    await store.record_created(live("r2"), prediction("p2", "r2"))
+
+
+async def test_after_a_write_failed_on_a_full_disk_a_ping_fails_until_there_is_room(store: SQLiteStore) -> None:
+    """A ping's own small write succeeds on a disk that is too full for creates."""
+    observer = RecordingObserver()
+    store.set_observer(observer)
+    (pages,) = await store._write(lambda db: db.execute("PRAGMA page_count").fetchone())
+    await store._write(lambda db: db.execute(f"PRAGMA max_page_count = {pages + 2}"))
+    await store.ping()
+    with pytest.raises(StoreUnavailable):
+        await store.record_created(live(document=b"x" * 100_000), prediction())
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="The store's disk is full"):
+            await store.ping()
+    assert set(observer.of("store_failed")) == {("write", "full")}
+    await store._write(lambda db: db.execute("PRAGMA max_page_count = 1000000"))
+    await store.ping()
+    assert store.recent_failure == "The store's disk is full."
+    assert await store.model_of("") is None
+
+
+async def test_a_write_that_met_damage_fails_pings_for_a_minute(store: SQLiteStore, path: Path) -> None:
+    """The ping's own page is whole, and creates fail all the same."""
+    for n in range(200):
+        await store._write(lambda db, n=n: db.execute("INSERT INTO versions VALUES (?, ?)", (f"{n:064}", "m" * 300)))
+    ((page,),) = await store._read(
+        lambda db: db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'versions'").fetchall()
+    )
+    await store.close()
+    whole = bytearray(path.read_bytes())
+    whole[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    path.write_bytes(whole)
+    await store.open()
+    await store.ping()
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        await store.model_of("0" * 64)
+    assert store.recent_failure == "The store's file is damaged."
+    await store.ping()
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        await store.learn_version("0" * 64, "acme/toy")
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        await store.ping()
+
+
+async def test_a_locked_file_is_no_lasting_failure(store: SQLiteStore, path: Path) -> None:
+    """It is gone as soon as the other process is."""
+    observer = RecordingObserver()
+    store.set_observer(observer)
+    other = lock(path)
+    with pytest.raises(StoreUnavailable):
+        await store.learn_version("v", "acme/toy")
+    other.execute("ROLLBACK")
+    other.close()
+    await store.ping()
+    assert (observer.of("store_failed"), store.recent_failure) == ([], None)
+
+
 @pytest.mark.parametrize("round_", range(6))
 async def test_several_processes_may_make_the_file_at_once(path: Path, round_: int) -> None:
     """The gateway and the command line start together on an empty folder."""
@@ -225,13 +344,14 @@ async def test_several_processes_may_make_the_file_at_once(path: Path, round_: i
 
 async def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     """Prompts and keys' digests are nobody else's business, whatever the umask."""
-    path = tmp_path / "new" / "folder" / "gateway.sqlite"
+    path = tmp_path / "folder" / "gateway.sqlite"
+    path.parent.mkdir(mode=0o750)
     mask = os.umask(0)
     try:
         store = SQLiteStore(path)
         await store.open()
         await store.ping()
-        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert path.parent.stat().st_mode & 0o777 == 0o750
         assert {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()} == {
             "gateway.sqlite": 0o600,
             "gateway.sqlite-wal": 0o600,

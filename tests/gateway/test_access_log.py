@@ -10,9 +10,11 @@ from tests.support.http_calls import ask, raw_request, send_raw
 from tests.support.polling import until
 from tests.support.samples import UNKNOWN_TICKET, create, request_for, upload
 from tests.support.stack import OpenGateway, Stack
+from tests.support.upstream import version_of
 
 FIELDS = [
-    "request_id", "team", "key", "route", "path", "method", "status", "cache", "seconds", "upstream_seconds", "bytes",
+    "request_id", "team", "key", "key_name", "user", "route", "path", "target", "method", "status", "cache", "seconds",
+    "upstream_seconds", "bytes",
 ]  # fmt: skip
 
 
@@ -23,11 +25,30 @@ async def test_create_writes_one_line_with_caller_run_and_timing(gateway: Stack,
     assert [name for name in line if name != "taskName"] == [*FIELDS, "prediction", "run"]
     assert line["request_id"] == reply.headers["X-Request-Id"]
     assert (line["team"], line["method"], line["status"], line["path"]) == ("alpha", "POST", 201, "/predictions")
-    assert line["key"] == "alpha/default"
+    assert (line["key"], line["key_name"], line["user"]) == ("alpha/default", "default", None)
+    assert line["target"] == f"acme/storyteller:{version_of(gateway.upstream, 'acme/storyteller')}"
     assert line["prediction"] == reply.json["id"]
     assert line["cache"] == "miss"
     assert 0 < line["upstream_seconds"] <= line["seconds"]
     assert line["bytes"] == len(reply.body)
+
+
+async def test_user_and_target_are_told_of_what_was_refused_too_and_never_without_bound(
+    gateway: Stack, access_log: AccessLog
+):
+    """An operator finds who was refused for which model. A header of any length does not fill the log."""
+    path = "/v1/models/acme/unknown/predictions"
+    reply = await ask(gateway, "POST", path, json={"input": {}}, headers={"Gateway-User": "u-42"})
+    assert reply.status == 404
+    line = access_log.of("models.predictions.create")
+    assert (line["user"], line["target"], line["status"]) == ("u-42", "acme/unknown", 404)
+    access_log.lines.clear()
+    await ask(gateway, "POST", path, json={"input": {}}, headers={"Gateway-User": "x" * 5000})
+    assert access_log.of("models.predictions.create")["user"] == "x" * 200
+    access_log.lines.clear()
+    created = (await create(gateway, model="acme/storyteller", prompt="a")).json
+    await ask(gateway, "GET", f"/v1/predictions/{created['id']}", headers={"Gateway-User": "someone"})
+    assert access_log.of("predictions.get")["target"] == version_of(gateway.upstream, "acme/storyteller")
 
 
 async def test_access_log_distinguishes_hit_joined_miss_and_bypass(gateway: Stack, access_log: AccessLog):

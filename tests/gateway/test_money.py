@@ -179,6 +179,7 @@ async def test_empty_rate_holds_a_create_and_then_refuses_with_429(open_gateway:
             "used": 1,
             "held": 0,
             "remaining": 0,
+            "burst": 1,
         }
         after = reply.headers["Retry-After"]
         assert 0 < int(after) <= 60
@@ -393,8 +394,12 @@ async def test_usage_has_the_documented_shape(open_gateway: OpenGateway):
         assert seconds > 0
         assert row == {"team": "alpha", "day": today, **sums}
         assert found["total"] == sums
-        for by, name in (("key", "alpha/default"), ("model", "acme/storyteller"), ("user", None)):
-            assert (await usage(alpha, by=by))["rows"] == [{"team": "alpha", by: name, **sums}]
+        for by, names in (
+            ("key", {"key": "alpha/default", "key_name": "default"}),
+            ("model", {"model": "acme/storyteller"}),
+            ("user", {"user": None}),
+        ):
+            assert (await usage(alpha, by=by))["rows"] == [{"team": "alpha", **names, **sums}]
         assert (await usage(alpha, **{"from": "2020-01-01", "to": "2020-02-01"}))["rows"] == []
         assert (await usage(alpha, **{"from": f"{today}T12:00:00Z"}))["rows"][0]["day"] == today
 

@@ -375,8 +375,8 @@ async def test_create_that_was_not_sent_is_503(open_gateway: OpenGateway):
         assert (await ask(stack, "GET", "/v1/predictions")).json["results"] == []
 
 
-async def test_rejected_token_is_502_and_not_ready(open_gateway: OpenGateway, log_scanner: LogScanner):
-    """Callers get 502, not 401; the metric counts it, readiness fails, and both recover with the token."""
+async def test_rejected_token_is_502_and_degraded(open_gateway: OpenGateway, log_scanner: LogScanner):
+    """Callers get 502, not 401; the metric counts it, readiness is degraded, and both recover with the token."""
     clock = ShiftedClock()
     async with open_gateway(clock=clock) as stack:
         assert (await ask(stack, "GET", "/readyz", key=None)).status == 200
@@ -386,11 +386,16 @@ async def test_rejected_token_is_502_and_not_ready(open_gateway: OpenGateway, lo
         assert_problem(await ask(stack, "GET", "/v1/models"), 502, origin=None)
         assert "replicate_gateway_upstream_token_refused_total 2.0" in await metrics_of(stack)
         ready = await ask(stack, "GET", "/readyz", key=None)
-        assert (ready.status, ready.json["checks"]["store"]) == (503, "ok")
+        # Not 503: all processes have the same token, and none would be left to answer from its cache.
+        assert (ready.status, ready.json["status"], ready.json["checks"]["store"]) == (200, "degraded", "ok")
+        assert "refused" in ready.json["checks"]["upstream"]
+        assert 'replicate_gateway_degraded{cause="upstream"} 1.0' in await metrics_of(stack)
+        assert "replicate_gateway_ready 1.0" in await metrics_of(stack)
         stack.upstream.faults.clear()
         assert (await create(stack)).status == 201
         clock.shift += 10
-        assert (await ask(stack, "GET", "/readyz", key=None)).status == 200
+        assert (await ask(stack, "GET", "/readyz", key=None)).json["status"] == "ready"
+        assert 'replicate_gateway_degraded{cause="upstream"} 0.0' in await metrics_of(stack)
 
 
 @pytest.mark.parametrize(

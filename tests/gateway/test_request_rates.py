@@ -58,7 +58,7 @@ async def test_team_over_its_rate_gets_429_with_a_retry_time(open_gateway: OpenG
         )
         limit = body["limit"]
         resets_at = limit.pop("resets_at")
-        assert limit == {"name": NAME, "of": "team", "limit": 6, "used": 3, "held": 0, "remaining": 0}
+        assert limit == {"name": NAME, "of": "team", "limit": 6, "used": 3, "held": 0, "remaining": 0, "burst": 3}
         assert resets_at > time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(began + 29))
         assert refused.headers["Retry-After"] == "10"
         assert (await poll(stack, key="beta")).status == 200

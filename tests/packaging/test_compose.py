@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 PROMETHEUS: dict[str, Any] = yaml.safe_load((ROOT / "grafana/prometheus.yml").read_text())
+IMAGE = dict(re.findall(r"(GATEWAY__\w+)=(\S+)", (ROOT / "Dockerfile").read_text()))
 GATEWAYS = {"gateway": "deploy/gateway.toml", "demo": "deploy/demo.toml"}
 
 
@@ -34,7 +35,7 @@ def config_of(service: str, folder: Path) -> Config:
         assert secret in SERVICES[service]["secrets"]
         (folder / secret).write_text("r8_0123456789abcdefghij")
     text = text.replace("/run/secrets", str(folder))
-    return from_mapping(tomllib.loads(text), SERVICES[service].get("environment", {}))
+    return from_mapping(tomllib.loads(text), IMAGE | SERVICES[service].get("environment", {}))
 
 
 def test_compose_file_follows_the_specification():

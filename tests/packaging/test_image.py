@@ -124,6 +124,8 @@ class TestImage:
         assert config["User"] == f"{USER}:{USER}"
         assert config["Volumes"] == {"/data": {}}
         assert "TMPDIR=/data" in config["Env"], "a spooled upload does not fit into a small /tmp"
+        assert "GATEWAY__SERVER__HOST=0.0.0.0" in config["Env"], "loopback cannot be reached from outside"
+        assert "GATEWAY__STORE__URL=sqlite:////data/gateway.db" in config["Env"], "the volume is at /data"
         assert config["Entrypoint"] == ["gateway"]
         assert config["Cmd"] == ["serve"]
         assert config["Healthcheck"]["Test"] == ["CMD", "gateway", "check", "--health"]

@@ -26,7 +26,9 @@ def test_config_loads_and_matches_the_pod(tmp_path):
         assert str(Path(secret).parent) in mounts
         (tmp_path / Path(secret).name).write_text("r8_0123456789abcdefghij")
         text = text.replace(secret, str(tmp_path / Path(secret).name))
-    config = from_mapping(tomllib.loads(text), {})
+    image = dict(re.findall(r"(GATEWAY__\w+)=(\S+)", (ROOT / "Dockerfile").read_text()))
+    config = from_mapping(tomllib.loads(text), image)
+    assert config.server.host == "0.0.0.0"
     ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
     assert ports == {"http": config.server.port, "ops": config.ops.port}
     assert config.store.url.startswith("sqlite:////data/")

@@ -30,6 +30,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "ops.token_env": ("OPS", "OPS_TWO"),
     "ops.token_file": ("{folder}/one", "{folder}/two"),
     "upstream.base_url": ("https://api.replicate.com/v1", "http://127.0.0.1:9090/v1"),
+    "upstream.allow_http": (False, True),
     "upstream.token_env": ("REPLICATE_API_TOKEN", "OTHER_TOKEN"),
     "upstream.token_file": ("{folder}/one", "{folder}/two"),
     "upstream.trusted_hosts": (["replicate.delivery"], ["*.replicate.delivery"]),

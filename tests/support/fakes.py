@@ -106,6 +106,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.trouble: Exception | None = None
+        self.recent_failure: str | None = None
         self.calls: list[str] = []
         self.runs: dict[str, Run] = {}
         self.kept: dict[str, Prediction] = {}
@@ -120,8 +121,9 @@ class FakeStore:
         if self.trouble is not None:
             raise self.trouble
 
-    async def open(self) -> None:
-        """Do nothing."""
+    async def open(self, *, create: bool = True) -> bool:
+        """Be there, and not new."""
+        return False
 
     async def claim(self) -> None:
         """Do nothing."""

@@ -164,6 +164,9 @@ class RecordingObserver:
     def store_answered(self, lane: str, result: str, seconds: float) -> None:
         self._note("store_answered", lane, result, seconds)
 
+    def store_failed(self, lane: str, kind: str) -> None:
+        self._note("store_failed", lane, kind)
+
     def config_reloaded(self, result: str, at: float) -> None:
         self._note("config_reloaded", result, at)
 

@@ -1,7 +1,9 @@
 """Records, with defaults for the fields that a test does not name."""
 
+import asyncio
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -26,6 +28,7 @@ from gateway.predictions.ports.sharing import (
     StartOutcome,
 )
 from gateway.store.interface import Store
+from gateway.store.sqlite import SQLiteStore
 
 NOW = 1_764_000_000.25
 
@@ -232,3 +235,14 @@ def view_of(outcome: StartOutcome | ShareOutcome) -> PredictionView:
     """Return the prediction that a request was answered with, and its run."""
     assert isinstance(outcome, Hit | Joined | Replayed | Started)
     return outcome.view
+
+
+def make_store(folder: Path) -> None:
+    """Create an empty store, as the first start does; commands that read create none."""
+
+    async def create() -> None:
+        store = SQLiteStore(folder / "gateway.db")
+        await store.open()
+        await store.close()
+
+    asyncio.run(create())

@@ -3,10 +3,13 @@
 Amounts are micro-dollars, sizes bytes.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.domain.bypass import BypassReason
 from gateway.domain.records import Source, Status
+
+STORE_FAILURES: Final = ("full", "io", "access", "damaged", "lost")
+"""Why a store fails for longer than a moment: disk full, disk errors, no permission, damaged data, file gone."""
 
 
 class PredictionObserver(Protocol):
@@ -210,4 +213,8 @@ class OperationsObserver(Protocol):
 
     def config_reloaded(self, result: str, at: float) -> None:
         """Count a reload: `taken`, or `refused`. `at` is its epoch time."""
+        ...
+
+    def store_failed(self, lane: str, kind: str) -> None:
+        """Note a failed step whose cause lasts: one of `STORE_FAILURES`."""
         ...

@@ -149,10 +149,10 @@ async def healthz(_: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Handle `GET /readyz`: readiness, 200 or 503, with the result of each check."""
+    """`GET /readyz`: 503 if this process cannot serve; 200 and `degraded` if something else is wrong."""
     report = await request.app[HEALTH].report()
     status = 200 if report.ready else 503
-    body = msgspec.json.encode({"status": "ready" if report.ready else "not ready", "checks": report.checks})
+    body = msgspec.json.encode({"status": report.status, "checks": report.checks})
     return web.Response(status=status, body=body, content_type=_JSON)
 
 

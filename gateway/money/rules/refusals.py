@@ -31,6 +31,9 @@ def shown(status: LimitStatus) -> dict[str, object]:
         body[name] = amount(status.kind, quantity)
         if status.kind is LimitKind.DOLLARS:
             body[f"{name}_microusd"] = quantity
+    if status.kind is LimitKind.RATE:
+        # `used` and `remaining` are parts of the burst: what is allowed at once.
+        body["burst"] = status.used + status.remaining
     body["resets_at"] = None if status.resets_at is None else times.render(status.resets_at)
     return body
 

@@ -1,18 +1,30 @@
 """Usage in the form that the API and the command line show (docs/architecture.md, Operations)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from gateway.domain import money, windows
 from gateway.domain.ledger import By, Usage
 
 
-def usage(rows: Iterable[Usage], total: Usage, by: By, since: int, until: int) -> dict[str, object]:
-    """Return a usage report. Amounts are given twice: in dollars as strings, and in micro-dollars as integers."""
+def usage(
+    rows: Iterable[Usage],
+    total: Usage,
+    by: By,
+    since: int,
+    until: int,
+    *,
+    key_names: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, object]:
+    """Return a usage report. Amounts are given twice: in dollars as strings, and in micro-dollars as integers.
+
+    `key_names` has the names of issued keys by id. The id of a key of the config contains its name.
+    """
     return {
         "from": windows.text_of(since),
         "to": windows.text_of(until),
         "by": by,
-        "rows": [{"team": row.team, **_what(row, by), **_sums(row)} for row in rows],
+        "rows": [{"team": row.team, **_what(row, by, key_names), **_sums(row)} for row in rows],
         "total": _sums(total),
     }
 
@@ -30,12 +42,15 @@ def total_of(rows: Iterable[Usage]) -> Usage:
     )
 
 
-def _what(row: Usage, by: By) -> dict[str, object]:
+def _what(row: Usage, by: By, key_names: Mapping[str, str]) -> dict[str, object]:
     if by is By.TEAM:
         return {}
     if by is By.DAY:
         assert isinstance(row.what, int)
         return {"day": windows.text_of(row.what)}
+    if by is By.KEY:
+        key_id = str(row.what or "")
+        return {"key": key_id or None, "key_name": key_names.get(key_id) or key_id.partition("/")[2] or None}
     # `None`: corrections have no key, model or user, and a request need not name a user.
     return {str(by): row.what or None}
 

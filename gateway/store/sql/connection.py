@@ -8,10 +8,11 @@ import sqlite3
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from gateway.errors import StoreUnavailable
 from gateway.store.sql.failures import unavailable
-from gateway.store.sql.schema import migrate, refuse_newer
+from gateway.store.sql.schema import is_empty, migrate, refuse_newer
 
 OLDEST_SQLITE = (3, 35, 0)
 """The first version with RETURNING."""
@@ -20,16 +21,26 @@ _CACHE_KIB = 16 * 1024
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
-def open_for_writing(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    """Open the file, create it if it does not exist, and migrate its schema. Raise `StoreUnavailable`."""
+def open_for_writing(path: Path, busy_seconds: float, *, create: bool) -> tuple[sqlite3.Connection, bool]:
+    """Open the file and bring its schema up to date. Return the connection, and whether the store is new.
+
+    The file is created only with `create`, and its folder never: a mistyped path, or a volume that is not mounted, must
+    not become an empty ledger without keys.
+    """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise StoreUnavailable(f"The store needs SQLite 3.35 or newer; this is {sqlite3.sqlite_version}.")
-    try:
+    refuse_without_folder(path)
+    if create:
         _create(path)
-    except OSError as exc:
-        raise unavailable(exc) from exc
+    elif not path.exists():
+        raise StoreUnavailable(
+            f"There is no store at {path.absolute()}. `gateway serve` or `gateway keys create` creates it."
+        )
     db = _connect(path, busy_seconds)
     try:
+        is_new = is_empty(db)
+        if is_new and not create:
+            _refuse_empty(path)
         refuse_newer(db)
         # These two settings are stored in the file. They only take effect in this order and before its first table.
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -41,7 +52,43 @@ def open_for_writing(path: Path, busy_seconds: float) -> sqlite3.Connection:
     except BaseException:
         db.close()
         raise
-    return db
+    return db, is_new
+
+
+def _refuse_empty(path: Path) -> NoReturn:
+    raise StoreUnavailable(f"The file {path} has no store in it. `gateway serve` creates one there.")
+
+
+def inspect(path: Path, busy_seconds: float) -> bool:
+    """Say whether there is a store. Create and change nothing. Raise `StoreUnavailable` if it could not be opened."""
+    refuse_without_folder(path)
+    try:
+        if not path.exists():
+            if not os.access(path.parent, os.W_OK | os.X_OK):
+                raise StoreUnavailable(f"The store's file cannot be created: the folder {path.parent} is not writable.")
+            return False
+        db = _connect(path, busy_seconds)
+        try:
+            refuse_newer(db)
+            if is_empty(db):
+                return False
+            # Proves that the file can be read and written.
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("ROLLBACK")
+        finally:
+            db.close()
+    except (sqlite3.Error, OSError) as exc:
+        raise unavailable(exc) from exc
+    return True
+
+
+def refuse_without_folder(path: Path) -> None:
+    """Refuse a path whose folder does not exist."""
+    if not path.parent.is_dir():
+        raise StoreUnavailable(
+            f"The store's file cannot be opened: there is no folder {path.parent}. Create it, or correct [store] url.",
+            retry_after=30,
+        )
 
 
 def open_for_reading(path: Path, busy_seconds: float) -> sqlite3.Connection:
@@ -60,10 +107,12 @@ def roll_back(db: sqlite3.Connection) -> None:
 
 
 def _create(path: Path) -> None:
-    """Create the file and its folder with permissions for this user only. Existing ones keep their mode."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    """Create the file for this user alone. A file that exists keeps its mode."""
+    try:
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except OSError as exc:
+        raise unavailable(exc) from exc
 
 
 def _use_log(db: sqlite3.Connection, busy_seconds: float) -> None:
@@ -82,6 +131,8 @@ def _use_log(db: sqlite3.Connection, busy_seconds: float) -> None:
 
 def _connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
     # isolation_level=None: the caller begins and commits transactions itself.
-    db = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, cached_statements=256)
+    # `mode=rw` opens a file that exists, and never creates one.
+    url = f"{path.absolute().as_uri()}?mode=rw"
+    db = sqlite3.connect(url, uri=True, timeout=busy_seconds, isolation_level=None, cached_statements=256)
     db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     return db

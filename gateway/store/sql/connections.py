@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.domain.ports.observers import OperationsObserver
+from gateway.store.sql.connection import inspect
 from gateway.store.sql.reader import Reader
+from gateway.store.sql.troubles import Troubles
 from gateway.store.sql.writer import Writer
 
 T = TypeVar("T")
@@ -23,8 +25,13 @@ class Connections:
 
     def __init__(self, path: Path | str, *, timeout_seconds: float = 5.0, max_pending: int = 10_000) -> None:
         self.path = Path(path)
+        self._timeout_seconds = timeout_seconds
         self._writer = Writer(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
         self._reader = Reader(self.path, timeout_seconds=timeout_seconds, max_pending=max_pending)
+        self._troubles = Troubles()
+        self._observer: OperationsObserver | None = None
+        self._writer.on_failed = partial(self._failed, "write")
+        self._reader.on_failed = partial(self._failed, "read")
 
     @property
     def pending(self) -> int:
@@ -38,17 +45,37 @@ class Connections:
 
     def set_observer(self, observer: OperationsObserver) -> None:
         """Set the observer that is notified of every finished operation."""
+        self._observer = observer
         self._writer.on_answered = partial(observer.store_answered, "write")
         self._reader.on_answered = partial(observer.store_answered, "read")
 
-    async def open(self) -> None:
-        """Open the file, create it if it does not exist, and migrate its schema. Raise `StoreUnavailable`."""
+    async def open(self, *, create: bool = True) -> bool:
+        """Open the file and bring its schema up to date. Return whether the store is new.
+
+        A file that does not exist is created, or with `create=False` refused. Its folder must exist.
+        """
+        self._writer.creates = create
         await self._writer.start()
         try:
             await self._reader.start()
         except BaseException:
             await self._writer.stop()
             raise
+        return self._writer.is_new
+
+    async def inspect(self) -> bool:
+        """Say whether the store exists. Create and change nothing. Raise `StoreUnavailable` if it cannot be opened."""
+        return await asyncio.to_thread(inspect, self.path, self._timeout_seconds)
+
+    @property
+    def recent_failure(self) -> str | None:
+        """What failed within the last minute and may fail again, although the store answers."""
+        return self._troubles.recent(asyncio.get_running_loop().time())
+
+    def _failed(self, lane: str, error: Exception) -> None:
+        kind = self._troubles.note(lane, error, asyncio.get_running_loop().time())
+        if kind is not None and self._observer is not None:
+            self._observer.store_failed(lane, kind)
 
     async def close(self) -> None:
         """Finish the queued operations, then close both connections."""

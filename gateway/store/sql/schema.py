@@ -27,6 +27,11 @@ def migrate(db: sqlite3.Connection) -> None:
             db.execute("ROLLBACK")
 
 
+def is_empty(db: sqlite3.Connection) -> bool:
+    """Say whether no schema was ever applied to a file."""
+    return _version(db) == 0
+
+
 def refuse_newer(db: sqlite3.Connection) -> None:
     """Raise `StoreUnavailable` if a newer gateway wrote the file."""
     version, newest = _version(db), len(_steps())

@@ -74,6 +74,8 @@ class Worker:
         self._ended: asyncio.Future[None] | None = None
         self.on_answered: Callable[[str, float], None] = lambda _result, _seconds: None
         """Called for every finished operation with `done`, `failed` or `late`, and the seconds since its submission."""
+        self.on_failed: Callable[[Exception], None] = lambda _error: None
+        """Called with the error of every operation that failed."""
 
     async def start(self) -> None:
         """Start the thread and wait until it has opened its connection. Raise what opening raises."""
@@ -145,6 +147,8 @@ class Worker:
             if not operation.abandoned:
                 result = "done" if operation.error is None else "failed"
                 self.on_answered(result, now - operation.deadline + self._timeout_seconds)
+            if operation.error is not None:
+                self.on_failed(operation.error)
             if operation.future.done():
                 continue
             if operation.error is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.store.sql.connection import open_for_writing, roll_back
+from gateway.store.sql.own_files import OwnFiles
 from gateway.store.sql.vacuum import Vacuum
 from gateway.store.sql.worker import Operation, Worker
 
@@ -25,15 +26,25 @@ class Writer(Worker):
         self._path = path
         self._synchronous = ""
         self._vacuum = Vacuum()
+        self._files: OwnFiles | None = None
+        self.creates = True
+        """Whether opening creates a file that does not exist."""
+        self.is_new = False
+        """Whether the store was empty when it was opened."""
 
     def _open(self) -> sqlite3.Connection:
         self._synchronous = ""
         # An earlier process can have been killed before it had finished.
         self._vacuum.begin()
-        return open_for_writing(self._path, self._timeout_seconds)
+        db, self.is_new = open_for_writing(self._path, self._timeout_seconds, create=self.creates)
+        # The schema has been read, so SQLite has opened its log and its index too.
+        self._files = OwnFiles(self._path)
+        return db
 
     def _work(self, db: sqlite3.Connection, batch: list[Operation[Any]]) -> None:
         try:
+            if self._files is not None:
+                self._files.check()
             # FULL syncs the log at commit, NORMAL only at a checkpoint. The mode cannot be set inside a transaction.
             self._set_synchronous(db, "FULL" if any(each.durable for each in batch) else "NORMAL")
             db.execute("BEGIN IMMEDIATE")

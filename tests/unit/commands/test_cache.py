@@ -13,6 +13,7 @@ from gateway.domain.records import Kind, Prediction, Run, RunState, Source, Stat
 from gateway.predictions.ports.sharing import ShareRequest
 from gateway.store.interface import Store
 from gateway.store.urls import open_store
+from tests.support.records import make_store
 
 CONFIG = """
 [[teams]]
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.toml").write_text(CONFIG)
+    make_store(tmp_path)
     return tmp_path
 
 
@@ -162,6 +164,7 @@ def test_a_purge_keeps_the_predictions():
 
 def test_an_unusable_store_is_reported_in_a_sentence(folder: Path):
     """A folder in place of the file: one line, no traceback."""
+    (folder / "gateway.db").unlink()
     (folder / "gateway.db").mkdir()
     for arguments in (["stats"], ["purge", "--yes"]):
         result = ask(*arguments)

@@ -1,6 +1,8 @@
 """`gateway check`: the summary of a valid config, and its probes."""
 
 import json
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.commands import check as check_module
+from tests.support.records import make_store
 
 TOKEN = "r8_0123456789abcdefghijklmnopqrstuvwxyz0"
 OPS = "ops-token-ops-token"
@@ -94,7 +97,6 @@ def test_a_valid_config_is_summarized(folder):
         "listens    http://127.0.0.1:8080 (links use the request's Host)",
         "operators  http://127.0.0.1:9464 (token required)",
         "upstream   api.replicate.com (600 creates, 3000 other calls per minute)",
-        "store      sqlite:///gateway.db",
         "outputs    not copied",
         (
             "team       acme: scopes read, predict, files; models acme/*; origins https://app.example.com; "
@@ -102,6 +104,7 @@ def test_a_valid_config_is_summarized(folder):
             "keys in the config: web"
         ),
         "team       research: scopes read, predict, files; all models; no limits; keys in the config: none",
+        "store      sqlite:///gateway.db (does not exist yet; `gateway serve` creates it)",
         "ok",
     ]
     assert result.stderr == ""
@@ -121,7 +124,7 @@ def test_warnings_do_not_fail_the_check(folder):
     result = check(config='[server]\npublic_url = "http://g.example.com"')
     assert result.exit_code == 0
     assert [line.split(": ")[:2] for line in result.stderr.splitlines()] == [
-        ["warning", "server.public_url"],
+        ["warning", "config.toml:2  server.public_url"],
         ["warning", "teams"],
     ]
     assert result.stdout.endswith("ok\n")
@@ -135,8 +138,116 @@ def test_upstream_check_names_the_account(folder):
     assert result.exit_code == 0, result.output
     assert asked == [("/v1/account", f"Bearer {TOKEN}")]
     assert "account    organization 'acme' at 127.0.0.1:" in result.stdout
-    assert "store      sqlite:///gateway.db works" in result.stdout
+    assert "store      sqlite:///gateway.db (does not exist yet" in result.stdout
     assert result.stdout.endswith("ok\n")
+    assert [path.name for path in folder.iterdir()] == ["config.toml"]
+    make_store(folder)
+    assert "store      sqlite:///gateway.db (exists)" in check("--upstream", base_url=base_url).output
+
+
+def test_a_store_in_a_folder_that_does_not_exist_is_refused_with_its_line(folder):
+    """A mistyped path or a volume that is not mounted would begin with an empty ledger."""
+    result = check(store_url=f"sqlite:///{folder}/data/gateway.db")
+    assert result.exit_code == 1
+    assert f"config.toml:7  store.url: The store's file cannot be opened: there is no folder {folder}/data." in (
+        result.stderr
+    )
+    assert [path.name for path in folder.iterdir()] == ["config.toml"]
+
+
+def test_warnings_have_lines_and_names(folder):
+    """As problems have. A setting that the environment replaces is one of them."""
+    text = '[server]\nport = 8081\n[[teams]]\nname = "acme"\nbudget_usd_per_day = 5\n[[teams.keys]]\nname = "web"\n'
+    text += f'sha256 = "{"ab" * 32}"\nbudget_usd_per_day = 7\n'
+    Path("config.toml").write_text(text)
+    environ = {"REPLICATE_API_TOKEN": TOKEN, "GATEWAY_CONFIG": "", "GATEWAY__SERVER__PORT": "8082"}
+    result = CliRunner().invoke(main, ["check"], env=environ)
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "warning: config.toml:2  server.port: is replaced by the environment variable GATEWAY__SERVER__PORT",
+        (
+            'warning: config.toml:9  teams "acme" keys "web" budget_usd_per_day: '
+            "7 is above the team's 5, which is reached first"
+        ),
+    ]
+
+
+PAGES = f"""
+[[teams]]
+name = "acme"
+origins = ["https://app.example.com", "http://localhost:5173"]
+keys = [{{ name = "page", sha256 = "{"ab" * 32}", origins = ["https://app.example.com"] }}]
+[[teams]]
+name = "open"
+origins = ["*"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("page", "lines"),
+    [
+        (
+            "https://App.example.com:443/a/page?x=1",
+            [
+                "team acme: https://app.example.com is listed",
+                "  key page works from this page",
+                "team open: https://app.example.com is allowed by *, so without credentials",
+            ],
+        ),
+        (
+            "http://localhost:5173",
+            [
+                "team acme: http://localhost:5173 is listed",
+                "  key page does not work from this page",
+                "team open: http://localhost:5173 is allowed by *, so without credentials",
+            ],
+        ),
+    ],
+)
+def test_an_origin_that_is_allowed_is_explained(folder, page, lines):
+    """Which teams, which publishable keys; the address of a page will do."""
+    result = check("--origin", page, config=PAGES)
+    assert (result.exit_code, result.stdout.splitlines(), result.stderr) == (0, lines, "")
+
+
+@pytest.mark.parametrize(
+    ("page", "hints"),
+    [
+        ("http://app.example.com", ["team acme lists https://app.example.com, which differs in the scheme"]),
+        ("https://www.app.example.com", ["team acme lists https://app.example.com, which differs in the host name"]),
+        ("http://127.0.0.1:5173", ["team acme lists http://localhost:5173, which differs in the host name"]),
+        ("http://localhost:3000", ["team acme lists http://localhost:5173, which differs in the port"]),
+        ("https://evil.example", []),
+    ],
+)
+def test_an_origin_that_is_refused_is_explained(folder, page, hints):
+    """The commonest mistakes differ in one part only; the fix has the line of the file."""
+    result = check("--origin", page, config=PAGES.partition('[[teams]]\nname = "open"')[0])
+    assert (result.exit_code, result.stdout) == (1, "")
+    first, *found, last = result.stderr.splitlines()
+    assert first.startswith(f"{page} is in no team's origins: preflights get no Access-Control-Allow-Origin")
+    assert found == [f'{hint}: teams "acme" origins (line 4)' for hint in hints]
+    assert last == f'to allow it, add "{page}" to the origins of a team (acme) and reload'
+
+
+@pytest.mark.parametrize("page", ["file:///home/me/index.html", "null", "app.example.com", "https://"])
+def test_what_is_no_origin_is_a_usage_error(folder, page):
+    """A page opened from a file has none that could be listed."""
+    result = check("--origin", page, config=PAGES)
+    assert result.exit_code == 2
+    assert ("serve it over http" in result.stderr) == (page in {"file:///home/me/index.html", "null"})
+
+
+def test_a_reader_that_has_enough_ends_the_check_quietly(folder):
+    """`gateway check | head -1`."""
+    check()
+    script = f"'{sys.executable}' -m gateway check | head -1"
+    environ = os.environ | {"REPLICATE_API_TOKEN": TOKEN, "OPS": OPS, "PYTHONPATH": str(Path(__file__).parents[3])}
+    for _ in range(3):
+        done = subprocess.run(
+            ["sh", "-c", script], env=environ, cwd=folder, capture_output=True, text=True, timeout=20, check=False
+        )
+        assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +323,7 @@ def test_an_unusable_store_is_reported_in_a_sentence(folder):
     with upstream(200, body) as (base_url, _):
         result = check("--upstream", base_url=base_url, store_url="sqlite:///file/gateway.db")
     assert result.exit_code == 1
-    assert "store: " in result.stderr
+    assert "config.toml:7  store.url: The store's file cannot be opened: there is no folder file." in result.stderr
     assert "account    user 'me'" in result.stdout
     assert "Traceback" not in result.output
 

@@ -16,6 +16,7 @@ from gateway.access.rules import api_keys
 from gateway.cli import main
 from gateway.domain.records import Key
 from gateway.store.urls import open_store
+from tests.support.records import make_store
 
 CONFIG = """
 [[teams]]
@@ -35,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.toml").write_text(CONFIG)
+    make_store(tmp_path)
     return tmp_path
 
 

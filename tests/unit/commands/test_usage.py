@@ -14,9 +14,10 @@ from gateway.cli import main
 from gateway.domain import windows
 from gateway.domain.ledger import Settlement
 from gateway.domain.quota import ReservationRequest
-from gateway.domain.records import Kind, Prediction, Run, Source, Status
+from gateway.domain.records import Key, Kind, Prediction, Run, Source, Status
 from gateway.predictions.ports.sharing import ShareRequest
 from gateway.store.urls import open_store
+from tests.support.records import make_store
 
 CONFIG = """
 [[teams]]
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.toml").write_text(CONFIG)
+    make_store(tmp_path)
     return tmp_path
 
 
@@ -48,12 +50,21 @@ def told(*arguments: str) -> Any:
     return json.loads(result.stdout)
 
 
-async def _run(number: int, team: str, target: str, user: str | None, *, at: float, microusd: int) -> None:
+async def _issue(key_id: str, name: str) -> None:
+    store = open_store("sqlite:///gateway.db")
+    await store.open()
+    await store.add_key(Key(id=key_id, team="acme", name=name, sha256="ab" * 32, created_at=NOW))
+    await store.close()
+
+
+async def _run(
+    number: int, team: str, target: str, user: str | None, *, at: float, microusd: int, key_id: str | None = None
+) -> None:
     store = open_store("sqlite:///gateway.db")
     await store.open()
     run = Run(
-        id=f"run{number}", kind=Kind.PREDICTION, team=team, key_id=f"{team}/web", target=target, path="/predictions",
-        request=b"{}", intended_at=at,
+        id=f"run{number}", kind=Kind.PREDICTION, team=team, key_id=key_id or f"{team}/web", target=target,
+        path="/predictions", request=b"{}", intended_at=at,
     )  # fmt: skip
     made = Prediction(
         id=f"p{number}", run_id=run.id, kind=Kind.PREDICTION, team=team, key_id=run.key_id, user=user,
@@ -120,6 +131,28 @@ class TestShown:
     )
     def test_by_selects_the_rows(self, by: str, names: list[str | None]):
         assert [row.get(by) if by != "team" else None for row in told("--by", by, "--team", "acme")["rows"]] == names
+
+    def test_keys_are_named(self):
+        """Nobody knows a key by its id. An issued key has a name in the store, one of the config in its id."""
+        asyncio.run(_issue("k1", "=nightly"))
+        asyncio.run(_run(9, "acme", "acme/toy", None, at=NOW, microusd=10, key_id="k1"))
+        asyncio.run(_run(10, "acme", "acme/toy", None, at=NOW, microusd=5, key_id="gone"))
+        rows = told("--by", "key", "--team", "acme")["rows"]
+        assert [(row["key"], row["key_name"]) for row in rows] == [
+            ("acme/web", "web"), ("k1", "=nightly"), ("gone", None)
+        ]  # fmt: skip
+        result = ask("--by", "key", "--team", "acme")
+        assert [line.split()[:3] for line in result.stdout.splitlines()] == [
+            ["team", "key", "key_name"],
+            ["acme", "acme/web", "web"],
+            ["acme", "k1", "=nightly"],
+            ["acme", "gone", "-"],
+            ["total", "4", "0"],
+        ]
+        table = list(csv.reader(ask("--format", "csv", "--by", "key", "--team", "acme").stdout.splitlines()))
+        assert [row[:3] for row in table] == [
+            ["team", "key", "key_name"], ["acme", "acme/web", "web"], ["acme", "k1", "'=nightly"], ["acme", "gone", "-"]
+        ]  # fmt: skip
 
     def test_csv_cells_are_not_formulas(self):
         """A user named =cmd() is a name."""

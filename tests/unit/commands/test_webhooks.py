@@ -13,6 +13,7 @@ from gateway.cli import main
 from gateway.store.interface import Store
 from gateway.store.urls import open_store
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind, DeliveryState
+from tests.support.records import make_store
 
 T = TypeVar("T")
 NOW = 1_764_000_000.0
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.toml").write_text('[[teams]]\nname = "acme"\n[[teams]]\nname = "blue"\n')
+    make_store(tmp_path)
     return tmp_path
 
 

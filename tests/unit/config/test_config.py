@@ -112,6 +112,7 @@ def test_money_is_read_exactly(tmp_path):
             [[prices.models]]
             model = "a/b"
             usd_per_input_token = 0.00000375
+            usd_per_output_token = 0.00001
             """,
         ),
         ENVIRON,
@@ -151,15 +152,16 @@ def test_a_missing_file_is_reported_with_the_ways_to_name_one(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read: No such file or directory"),
-        (b"[server]\nport = \n", "line 2, column 8: invalid value"),
-        (b"[server]\nport = 1\nport = 2\n", "line 3, column 9: cannot overwrite a value"),
-        (b"[server\n", "line 1, column 8: expected ']'"),
-        (b"[server]\n# caf\xe9\n", "line 2: not UTF-8"),
-        (b'x = "unfinished', "unterminated string"),
-        (b"x = " + b"[" * 100_000, "invalid TOML"),
-        (b"x = " + b"9" * 10_000, "invalid TOML"),
-        (b"#" * (4 * 2**20 + 1), "larger than"),
+        (None, ": cannot be read: No such file or directory"),
+        (b"[server]\nport = \n", ":2  column 8: invalid value (the value is missing)"),
+        (b"[server]\r\nport = \r\n", ":2  column 8: invalid value (the value is missing)"),
+        (b"[server]\nport = 1\nport = 2\n", ":3  column 9: cannot overwrite a value (this key is given twice)"),
+        (b"[server\n", ":1  column 8: expected ']'"),
+        (b"[server]\n# caf\xe9\n", ":2  not UTF-8"),
+        (b'x = "unfinished', ":1  invalid TOML: unterminated string"),
+        (b"x = " + b"[" * 100_000, ": invalid TOML"),
+        (b"x = " + b"9" * 10_000, ": invalid TOML"),
+        (b"#" * (4 * 2**20 + 1), ": larger than"),
     ],
 )
 def test_an_unreadable_file_is_reported_with_its_line(tmp_path, content, message):
@@ -170,8 +172,82 @@ def test_an_unreadable_file_is_reported_with_its_line(tmp_path, content, message
     with pytest.raises(ConfigError) as caught:
         load(path, ENVIRON)
     (problem,) = caught.value.problems
-    assert problem.path == str(path)
-    assert message in problem.message
+    assert str(problem).startswith(f"{path}{message}")
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("public_url = http://s3cret", 'column 14: invalid value (strings need quotes: public_url = "…")'),
+        ("host = 10.0.0.1", 'strings need quotes: host = "…"'),
+        ("port = 80 # ok\nhost: s3cret", "write name = value"),
+        ("enabled = True", "write true or false"),
+        ("enabled = no", "write true or false"),
+        ("public_url = null", "TOML has no null: remove the line"),
+        ("port =", "the value is missing"),
+        ("port = # none", "the value is missing"),
+        ('host = "s3cret', "unterminated string"),
+        ('host = "s3cret\nport = 1', "a string is on one line"),
+        ("[server]\n[server]", "the table [server] appears twice: join the two, or write [[server]] for a list"),
+        ('[[teams]]\nname = "a"\n[teams]\nname = "s3cret"', "[[teams]] for a list"),
+        ('path = "C:\\s3cret"', "write \\\\ for a backslash, or put the text in 'single quotes'"),
+        ('host = "a" "s3cret"', "a string is on one line, and ends with the quote that it begins with"),
+        ("server = { port = 1 }\n[server.x]", "appears twice"),
+    ],
+)
+def test_a_syntax_error_says_how_to_fix_it_without_a_value(tmp_path, line, hint):
+    """TOML's rules are not everybody's. The value may be a secret."""
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path / "c.toml", line), ENVIRON)
+    (problem,) = caught.value.problems
+    assert hint in str(problem)
+    assert "s3cret" not in str(problem)
+
+
+def test_problems_have_the_line_and_the_names_of_teams(tmp_path):
+    """Nobody counts tables. A missing key has the line of its table, and a default none."""
+    text = f"""[server]
+port = "80"
+[upstream]
+webhooks = "off"
+[[teams]]
+name = "acme"
+models = [
+  "acme/*",
+  "acme",
+]
+per_user = {{ burst = 0 }}
+[[teams.keys]]
+name = "web"
+sha256 = "{DIGEST}"
+scopes = ["read", "fly"]
+[[teams.keys]]
+sha256 = 5
+[[teams]]
+weight = 2
+[[teams]]
+name = "acme"
+[[teams]]
+name = "Not A Name"
+unknown = 1
+"""
+    path = write(tmp_path / "c.toml", text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    found = [str(problem).removeprefix(f"{path}:").partition(": ") for problem in caught.value.problems]
+    assert [place for place, _, _ in found] == [
+        "2  server.port",
+        "3  upstream.token_env",
+        '9  teams "acme" models[1]',
+        '11  teams "acme" per_user.burst',
+        '15  teams "acme" keys "web" scopes[1]',
+        '17  teams "acme" keys "default" sha256',
+        "18  teams[1].name",
+        '21  teams "acme" name',
+        '23  teams "Not A Name" name',
+        '24  teams "Not A Name" unknown',
+    ]
+    assert 'same name as teams "acme" name (line 6)' in found[7][2]
 
 
 def test_a_folder_is_not_a_config(tmp_path):
@@ -702,6 +778,7 @@ def test_an_empty_list_of_a_key_is_refused(name):
         ({"usd_per_run": 1, "usd_per_input_token": 1}, "has several prices (usd_per_run, usd_per_input_token)"),
         ({"usd_per_run": 0}, None),
         ({"usd_per_input_token": 1, "usd_per_output_token": 2}, None),
+        ({"usd_per_input_token": 1, "usd_per_output_token": 0}, None),
         ({"usd_per_output_token": 2}, None),
         ({"hardware": "gpu-h100", "usd_per_output_token": 2}, "has several prices (hardware, usd_per_output_token)"),
         ({"hardware": "gpu-h1000", "usd_per_run": 1}, "has several prices (hardware, usd_per_run)"),
@@ -714,6 +791,22 @@ def test_a_price_has_exactly_one_kind(price, message):
         made(**entry)
     else:
         assert message in problems(**entry)["prices.models[0]"]
+
+
+def test_a_price_of_input_tokens_alone_is_refused():
+    """Output, which costs more, would be free."""
+    found = problems(prices={"models": [{"model": "a/b", "usd_per_input_token": 1}]})
+    assert set(found) == {"prices.models[0].usd_per_input_token"}
+    assert "output would be free" in found["prices.models[0].usd_per_input_token"]
+
+
+def test_the_token_is_not_sent_in_clear_text_unless_the_config_says_so():
+    """Plain http is for a simulator on this machine, or in a network that the operator names."""
+    found = problems(upstream={"base_url": "http://api.replicate.com"})
+    assert "the account's token would be sent unencrypted" in found["upstream.base_url"]
+    made(upstream={"base_url": "http://simulator:9090", "allow_http": True})
+    for local in ("http://127.0.0.1:9090", "http://localhost:9090/v1", "http://[::1]:9090"):
+        made(upstream={"base_url": local})
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import from_mapping, warnings
+from gateway.config import from_mapping, in_container, unreachable_in_container, warnings
 
 NOW = 1_800_000_000.0
 DIGEST = "ab" * 32
@@ -32,7 +32,55 @@ def test_a_plain_config_has_no_warnings():
         ),
         ({"server": {"host": "0.0.0.0"}}, "server.public_url", "is not set"),
         ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "server.trusted_proxies", "any caller can forge"),
-        ({"upstream": {"base_url": "http://r.example.com"}}, "upstream.base_url", "token is sent unencrypted"),
+        (
+            {"upstream": {"base_url": "http://r.example.com", "allow_http": True}},
+            "upstream.base_url",
+            "token is sent unencrypted",
+        ),
+        (
+            {"server": {"public_url": "https://g.example.com"}},
+            "server.public_url",
+            "every caller has the proxy's address",
+        ),
+        ({"upstream": {"creates_per_minute": 6000}}, "upstream.creates_per_minute", "6000 is above the 600 a minute"),
+        ({"upstream": {"requests_per_minute": 3001}}, "upstream.requests_per_minute", "3001 is above the 3000"),
+        (
+            {"prices": {"models": [{"model": "a/b", "usd_per_output_token": 1}]}},
+            "prices.models[0].usd_per_output_token",
+            "so input is free",
+        ),
+        (
+            {"teams": [{"name": "a", "budget_usd_per_day": 5, "budget_usd_per_month": 1}]},
+            "teams[0].budget_usd_per_month",
+            "1 is below budget_usd_per_day (5), which has no effect",
+        ),
+        (
+            {"teams": [{"name": "a", "per_user": {"seconds_per_day": 5, "seconds_per_month": 1}}]},
+            "teams[0].per_user.seconds_per_month",
+            "is below seconds_per_day",
+        ),
+        (
+            {"teams": [{"name": "a", "budget_usd_per_day": 5, "per_user": {"budget_usd_per_day": 50}}]},
+            "teams[0].per_user.budget_usd_per_day",
+            "50 is above the team's 5, which is reached first",
+        ),
+        (
+            {"teams": [{"name": "a", "requests_per_minute": 5, "per_address": {"requests_per_minute": 6}}]},
+            "teams[0].per_address.requests_per_minute",
+            "6 is above the team's 5",
+        ),
+        (
+            {
+                "teams": [
+                    {
+                        "name": "a",
+                        "keys": [{"sha256": DIGEST, "seconds_per_day": 5, "per_user": {"seconds_per_day": 6}}],
+                    }
+                ]
+            },
+            "teams[0].keys[0].per_user.seconds_per_day",
+            "6.0 is above the key's 5.0",
+        ),
         ({"outputs": {"url": "o", "ttl_seconds": 60}}, "outputs.ttl_seconds", "shorter than cache.ttl_seconds"),
         (
             {"server": {"public_url": "http://127.0.0.1:8080"}, "outputs": {"url": "o"}},
@@ -106,13 +154,38 @@ def test_a_doubtful_setting_causes_a_warning(sections, path, words):
 
 
 @pytest.mark.parametrize(
+    ("server", "is_warned"),
+    [({}, True), ({"host": "localhost"}, True), ({"host": "0.0.0.0"}, False), ({"port": 0}, False)],
+)
+def test_a_listener_on_loopback_is_unreachable_in_a_container(server, is_warned):
+    """The published port reaches nothing, and the health check, which asks from inside, succeeds."""
+    config = from_mapping({"server": server}, {"REPLICATE_API_TOKEN": "r8_0123456789abc"})
+    problem = unreachable_in_container(config)
+    assert (problem is not None) == is_warned
+    if problem is not None:
+        assert (problem.path, "GATEWAY__SERVER__HOST=0.0.0.0" in problem.message) == ("server.host", True)
+
+
+def test_kubernetes_is_a_container(monkeypatch):
+    """Its variable is in every pod."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert in_container()
+
+
+@pytest.mark.parametrize(
     "sections",
     [
         {"server": {"public_url": "http://127.0.0.1:8080"}},
-        {"server": {"public_url": "https://g.example.com", "host": "0.0.0.0"}},
+        {"server": {"public_url": "https://g.example.com", "host": "0.0.0.0", "trusted_proxies": ["10.0.0.1"]}},
+        {"upstream": {"base_url": "http://localhost:9090/v1", "creates_per_minute": 6000}},
+        {"prices": {"models": [{"model": "a/b", "usd_per_input_token": 0, "usd_per_output_token": 1}]}},
+        {"teams": [{"name": "a", "budget_usd_per_day": 5, "budget_usd_per_month": 5}]},
         {"upstream": {"base_url": "http://localhost:9090/v1"}},
         {"outputs": {"url": "o", "persist": "off", "ttl_seconds": 60}},
-        {"outputs": {"url": "o"}, "server": {"public_url": "https://g.example.com"}},
+        {
+            "outputs": {"url": "o"},
+            "server": {"public_url": "https://g.example.com", "trusted_proxies": ["10.0.0.1"]},
+        },
         {"outputs": {"url": "o", "persist": "off"}, "server": {"public_url": "http://127.0.0.1:8080"}},
         {"outputs": {"url": "o", "persist": "all"}, "store": {"retain_data_seconds": 86400}},
         {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "expires": "2099-01-01"}]}]},

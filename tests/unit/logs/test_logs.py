@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -168,7 +170,9 @@ def test_a_formatting_error_does_not_print_the_arguments(capsys):
     """Logging's own error report would print them unredacted."""
     logger, stream = told("console")
     logger.info("text %d", TOKEN)
-    assert stream.getvalue() == "a log line of gateway.test could not be written\n"
+    line = stream.getvalue()
+    assert line.endswith("ERROR   gateway.logs: a log line could not be written of=gateway.test\n")
+    assert line.count("\n") == 1
     assert TOKEN not in capsys.readouterr().err
 
 
@@ -363,3 +367,31 @@ def test_servers_log_through_the_queue():
     missing = json.loads(stream.getvalue().splitlines()[-1])
     assert (missing["message"], missing["lines"], missing["level"]) == ("log lines were dropped", 2, "WARNING")
     assert logs.dropped() == 2
+
+
+def test_crashes_that_python_prints_by_itself_are_lines_of_the_log():
+    """A thread, or a finalizer: with JSON logs every line of stderr is JSON."""
+    code = (
+        "import threading\n"
+        "from gateway import logs\n"
+        "logs.configure('json', 'info', queued=True)\n"
+        "class Broken:\n"
+        "    def __del__(self): raise ValueError('in a finalizer')\n"
+        "def crash(): raise ValueError('in a thread')\n"
+        "Broken()\n"
+        "thread = threading.Thread(target=crash, name='worker'); thread.start(); thread.join()\n"
+        "logs.flush(2)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [("in a finalizer" in line["exc_info"], "in a thread" in line["exc_info"]) for line in lines] == [
+        (True, False), (False, True)
+    ]  # fmt: skip
+    assert lines[1]["thread_name"] == "worker"
+
+
+def test_what_is_printed_is_in_the_format_of_the_log():
+    """Text as it is; JSON as an object with time, level, logger and message."""
+    assert logs.line("console", "serves http://x") == "serves http://x"
+    line = json.loads(logs.line("json", "serves http://x"))
+    assert (line["level"], line["logger"], line["message"]) == ("INFO", "gateway", "serves http://x")

@@ -30,6 +30,8 @@ async def test_healthy_gateway_is_ready(health):
     """The load balancer sends callers here."""
     report = await health.report()
     assert (report.ready, report.checks) == (True, {"store": "ok", "upstream": "ok"})
+    assert report.status == "ready"
+    assert health.degraded() == {"upstream": 0, "store": 0}
 
 
 async def test_upstream_is_checked_once_a_minute(health, upstream, clock):
@@ -50,8 +52,33 @@ async def test_unavailable_store_is_not_ready(health, store):
     store.trouble = AWAY
     report = await health.report()
     assert (report.ready, report.checks["store"]) == (False, AWAY.detail)
+    assert (report.status, health.is_ready) == ("not ready", False)
     store.trouble = None
     assert (await health.report()).ready
+    assert health.is_ready
+
+
+async def test_a_failing_store_is_seen_and_logged_without_a_prober(health, store, clock, caplog):
+    """Metrics and log tell of it, once each way."""
+    watching = asyncio.ensure_future(health.watch())
+    store.trouble = AWAY
+    for _ in range(3):
+        await clock.advance(10)
+    assert not health.is_ready
+    store.trouble = None
+    await clock.advance(10)
+    assert health.is_ready
+    watching.cancel()
+    assert [record.message for record in caplog.records] == ["the store cannot be used", "the store works again"]
+
+
+async def test_a_failure_of_some_operations_degrades_and_does_not_fail_readiness(health, store):
+    """One damaged page must not take the whole service away from its callers."""
+    store.recent_failure = "The store's file is damaged."
+    report = await health.report()
+    assert (report.ready, report.status) == (True, "degraded")
+    assert report.checks["store"] == "The store's file is damaged. Other operations succeed."
+    assert health.degraded() == {"upstream": 0, "store": 1}
 
 
 @pytest.mark.parametrize("trouble", [UpstreamTimeout("Slow."), UpstreamTokenRefused("Refused.")])
@@ -64,11 +91,13 @@ async def test_failing_upstream_is_not_ready_and_soon_checked_again(trouble, hea
     upstream.script = away
     for _ in range(3):
         report = await health.report()
-        assert (report.ready, report.checks["upstream"]) == (False, trouble.detail)
+        assert (report.status, report.checks["upstream"]) == ("degraded", trouble.detail)
+        assert (report.ready, report.degraded) == (True, True), "all processes share this cause"
+        assert health.degraded() == {"upstream": 1, "store": 0}
     assert len(upstream.calls) == 1
     upstream.script = lambda _: answer()
     await clock.advance(5)
-    assert (await health.report()).ready
+    assert (await health.report()).status == "ready"
 
 
 async def test_unsuccessful_response_is_reported(health, upstream):
@@ -79,14 +108,14 @@ async def test_unsuccessful_response_is_reported(health, upstream):
 
 async def test_rejected_token_is_checked_at_once(health, upstream, token):
     """Readiness does not wait for the minute to be over."""
-    assert (await health.report()).ready
+    assert (await health.report()).status == "ready"
     token.refused = True
 
     def refuse(_):
         raise UpstreamTokenRefused("Refused.")
 
     upstream.script = refuse
-    assert not (await health.report()).ready
+    assert (await health.report()).status == "degraded"
     assert len(upstream.calls) == 2
 
 

@@ -1,0 +1,77 @@
+"""`gateway check --origin URL`: which teams' keys a web page may use, and why a browser reports a CORS error."""
+
+# ruff: noqa: PLC0415 - heavy modules are imported where they are used
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+if TYPE_CHECKING:
+    from gateway.config import Config, Places, Team
+
+_SAME_MACHINE = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def origin_of(url: str) -> str:
+    """Return the origin of a page as its browser sends it. Raise `UsageError` if the text is no address of a page."""
+    from gateway.domain.scopes import normal_origin
+
+    parts = urlsplit(url)
+    if parts.scheme == "file" or url == "null":
+        raise click.UsageError(
+            "a page opened from a file has the origin null, which no team can list: serve it over http, for example "
+            "with `python3 -m http.server`"
+        )
+    try:
+        return normal_origin(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+    except ValueError:
+        raise click.UsageError("--origin expects the address of a page, such as https://app.example.com") from None
+
+
+def explain(config: "Config", places: "Places", origin: str) -> tuple[list[str], bool]:
+    """Return lines that say what a page of this origin may use, and whether it may use anything."""
+    from gateway.domain.teams import origin_allowed
+
+    allowed = [team for team in config.teams if origin_allowed(team.browser_origins, origin)]
+    if allowed:
+        return [line for team in allowed for line in _allowed(team, origin)], True
+    reasons = [
+        f"{origin} is in no team's origins: preflights get no Access-Control-Allow-Origin, so browsers refuse the page"
+    ]
+    for index, team in enumerate(config.teams):
+        for listed in team.browser_origins:
+            if (difference := _near(listed, origin)) is not None:
+                place = places.mention(("teams", index, "origins"))
+                reasons.append(f"team {team.name} lists {listed}, which differs in {difference}: {place}")
+    names = ", ".join(team.name for team in config.teams)
+    reasons.append(f'to allow it, add "{origin}" to the origins of a team ({names or "there is none"}) and reload')
+    return reasons, False
+
+
+def _allowed(team: "Team", origin: str) -> Iterator[str]:
+    how = "listed" if origin in team.browser_origins else "allowed by *, so without credentials"
+    yield f"team {team.name}: {origin} is {how}"
+    for key in team.keys:
+        if key.origins is not None:
+            works = "works" if origin in key.origins or "*" in key.origins else "does not work"
+            yield f"  key {key.name} {works} from this page"
+
+
+def _near(listed: str, origin: str) -> str | None:
+    """Say in what a listed origin differs, if somebody may have meant this one."""
+    if listed == "*":
+        return None
+    one, other = urlsplit(listed), urlsplit(origin)
+    hosts = {one.netloc.rpartition(":")[0] or one.netloc, other.netloc.rpartition(":")[0] or other.netloc}
+    same_host = one.hostname == other.hostname
+    if same_host:
+        parts = [("the scheme", one.scheme, other.scheme), ("the port", one.port, other.port)]
+        return " and ".join(name for name, mine, theirs in parts if mine != theirs) or None
+    if hosts <= _SAME_MACHINE or _bare(one.hostname) == _bare(other.hostname):
+        return "the host name"
+    return None
+
+
+def _bare(host: str | None) -> str:
+    return (host or "").removeprefix("www.")
