@@ -1,4 +1,4 @@
-"""The pages of docs/ that code cites: the headings exist, the paths that they name exist."""
+"""The documents: their links lead somewhere, the headings that code cites exist, the paths that they name exist."""
 
 import re
 import subprocess
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.doc_blocks import ROOT, anchors
+
+DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
 PAGES = ("docs/architecture.md", "docs/replicate-api.md")
 # A citation may go on in the next line, behind the mark of a comment.
 NEXT_LINE = re.compile(r"\s*\n\s*(?:# |-- )?")
@@ -21,6 +23,20 @@ def tracked() -> list[Path]:
     """Return the files that may cite a page."""
     listed = subprocess.run(["git", "ls-files", "gateway", "tests", "bench"], cwd=ROOT, capture_output=True, check=True)
     return [ROOT / name for name in listed.stdout.decode().splitlines() if name.endswith((".py", ".sql"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_leads_to_a_file_and_a_heading(document: str) -> None:
+    """A reader who follows a link arrives at a file that exists, and at the heading that its anchor names."""
+    dead = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", (ROOT / document).read_text()):
+        path, _, anchor = link.partition("#")
+        if "://" in path:
+            continue
+        target = ((ROOT / document).parent / path).resolve() if path else ROOT / document
+        if not target.exists() or (anchor and anchor not in anchors(str(target.relative_to(ROOT)))):
+            dead.append(link)
+    assert not dead
 
 
 @pytest.mark.parametrize("page", PAGES)
