@@ -1,10 +1,10 @@
-"""Copying: the files of a run that has ended are brought into the output store while upstream's links live.
+"""Copies the output files of ended runs into the output store before upstream deletes them.
 
 See docs/architecture.md, Files and outputs.
 
-Nobody waits for it: the end of a run only notes that there is something to copy. What could not be copied is tried
-again, ever more rarely, until upstream has removed it. What is pending is recorded nowhere: the runs that ended within
-the hour, and what they lack, tell it after a restart.
+The end of a run only queues the copies; nothing waits for them. A failed copy is retried with growing pauses until
+upstream has deleted the file. The queue is in memory only: after a restart it is rebuilt from the store's records of
+runs that ended within the last hour and lack copies.
 """
 
 import asyncio
@@ -126,7 +126,7 @@ class Copier:
         return [file for file in files.found if file.url not in known]
 
     async def run(self) -> None:
-        """Copy for ever; when this is cancelled, what is under way is let go, and found again by the next start."""
+        """Copy until cancelled. Copies in progress are then cancelled; the next start finds their runs again."""
         try:
             while True:
                 while self._has_missed and len(self._known) <= MAX_PENDING // 2:

@@ -303,5 +303,5 @@ class PredictionService:
         self._tracker.wake_all()
 
     async def close(self) -> None:
-        """Finish the creates and cancels that are under way."""
+        """Wait for the cancels in progress."""
         await self._tasks.close()

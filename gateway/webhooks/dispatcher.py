@@ -1,10 +1,10 @@
-"""The notifier: sees to it that callers' receivers are told what becomes of their predictions.
+"""Dispatches webhook deliveries to callers' receivers.
 
 See docs/architecture.md, Webhooks.
 
-Ends are in the store before anybody can know of them (`gateway.webhooks.ports`); here they are handed out and sent,
-again and again, until they are taken or given up (`messenger.py`). What comes before an end is told from memory
-(`webhook_lines.py`). Slots in all, for each receiver and for each team see to it that nobody who is slow delays others
+`completed` deliveries are queued in the store by the step that records the end (`gateway.webhooks.ports`). They are
+sent and retried until they are delivered or become dead letters (`sender.py`). Earlier events are sent from memory
+(`progress.py`). Slots in total, for each receiver and for each team keep slow receivers from delaying others
 (`gateway.webhooks.rules.slots`).
 """
 
