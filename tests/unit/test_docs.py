@@ -19,6 +19,11 @@ def headings(page: str) -> list[str]:
     return re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)
 
 
+def found(name: str) -> list[Path]:
+    """Return the files or folders of a name, below the root, the package or the tests."""
+    return [root / name for root in (ROOT, ROOT / "gateway", ROOT / "tests") if (root / name).exists()]
+
+
 def tracked() -> list[Path]:
     """Return the files that may cite a page."""
     listed = subprocess.run(["git", "ls-files", "gateway", "tests", "bench"], cwd=ROOT, capture_output=True, check=True)
@@ -53,14 +58,21 @@ def test_every_cited_heading_exists(page: str) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
 def test_every_named_path_exists(page: str) -> None:
     """A file or folder that a page names is there, below the root, the package or the tests."""
     text = (ROOT / page).read_text()
     named = set(re.findall(r"`([a-z_0-9][A-Za-z_.0-9-]*/[A-Za-z_./0-9-]*)`", text))
     paths = [name for name in named if name.endswith((".py", ".sql", ".md", ".toml", "/"))]
-    roots = (ROOT, ROOT / "gateway", ROOT / "tests")
-    missing = [name for name in paths if not any((root / name).exists() for root in roots)]
+    missing = [name for name in paths if not found(name)]
     # The table of folders names these below the folder of their row.
     parts = {"handlers/", "sse/", "ops/", "sql/", "objects/", "rules/", "ports/"}
     assert set(missing) <= parts
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+def test_every_name_that_follows_a_path_is_in_that_file(page: str) -> None:
+    """The pages write `path.py` (`name`) for a function or class of a file."""
+    text = NEXT_LINE.sub(" ", (ROOT / page).read_text())
+    named = re.findall(r"`([a-z_0-9/]+\.py)` \(`(\w+)`\)", text)
+    assert [name for path, name in named if not any(name in file.read_text() for file in found(path))] == []
