@@ -85,5 +85,5 @@ class UpstreamWebhooks:
                 if answer.is_ok:
                     self._key = signing.key_of(msgspec.json.decode(answer.body, type=_Secret).key)
             except (GatewayError, msgspec.MsgspecError, ValueError) as exc:
-                logger.warning("upstream's webhook secret could not be had", extra={"reason": str(exc)})
+                logger.warning("upstream's webhook secret could not be read", extra={"reason": str(exc)})
             return self._key
