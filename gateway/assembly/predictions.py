@@ -19,7 +19,6 @@ from gateway.predictions.queries import PredictionService
 from gateway.predictions.run_creator import RunCreator
 from gateway.predictions.run_identity import RunIdentities
 from gateway.predictions.run_recorder import RunRecorder
-from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
 from gateway.predictions.upstream_webhooks import UpstreamWebhooks
 from gateway.runtime.tasks import run_while_open
@@ -63,7 +62,7 @@ async def build_predictions(
         events,
         metrics,
         ticket_secret=ticket_secret,
-        memory_bytes=live.predictions.value.memory_bytes,
+        settings=live.predictions,
         output_links=output_links,
     )
     base.stack.push_async_callback(service.close)
@@ -73,8 +72,8 @@ async def build_predictions(
         upstream.internal,
         tracker,
         base.clock,
+        live.predictions,
         secret=await base.secret("upstream-webhooks"),
-        base=live.predictions.value.upstream_webhook_base,
     )
     run_identities = RunIdentities(base.store, tracker, identities, models.versions, keep_until=lifetime.keep_until)
     pending_creates = PendingCreates()
@@ -125,12 +124,6 @@ async def build_predictions(
     )
     run_while_open(base.stack, deadlines.run(), "deadlines")
     metrics.read_on_scrape("waiters", lambda: {"sync": service.waiting, "create": pending_creates.waiting})
-
-    def apply(new: PredictionSettings) -> None:
-        service.reconfigure(memory_bytes=new.memory_bytes)
-        upstream_webhooks.reconfigure(base=new.upstream_webhook_base)
-
-    live.predictions.subscribe(apply)
     return PredictionParts(
         events, lifetime, tracker, service, run_creator, creates, estimates, deadlines, upstream_webhooks
     )
@@ -146,11 +139,10 @@ def _tracker(
         base.clock,
         events,
         base.metrics,
-        requests_per_minute=throttling.value.requests_per_minute,
+        requests_per_minute=lambda: throttling.value.requests_per_minute,
         keep_until=lifetime.keep_until,
         settlement_of=money.pricing.settlement,
     )
-    throttling.subscribe(lambda new: tracker.reconfigure(requests_per_minute=new.requests_per_minute))
     base.stack.push_async_callback(tracker.close)
     base.metrics.read_on_scrape("runs_followed", lambda: tracker.active)
     base.metrics.read_on_scrape("runs_active", tracker.active_by_team)

@@ -17,7 +17,9 @@ from gateway.errors import NotFound
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
 from gateway.runtime.lru import resize_lru
 from gateway.runtime.tasks import Tasks
 
@@ -61,7 +63,7 @@ class PredictionService:
         observer: PredictionObserver,
         *,
         ticket_secret: bytes,
-        memory_bytes: int,
+        settings: LiveSettings[PredictionSettings],
         max_recent: int = 10_000,
         output_links: CopyLinks | None = None,
     ) -> None:
@@ -72,17 +74,17 @@ class PredictionService:
         self._events = events
         self._observer = observer
         self._ticket_secret = ticket_secret
-        self._shown: LRUCache[_ShownKey, _Shown] = LRUCache(memory_bytes, getsizeof=_size)
+        self._shown: LRUCache[_ShownKey, _Shown] = LRUCache(settings.value.memory_bytes, getsizeof=_size)
         self._recent: LRUCache[str, PredictionView] = LRUCache(max_recent)
         self._renewed: LRUCache[str, Run] = LRUCache(_RENEWED)
         self._waiting: dict[str, int] = {}
         self._canceled: set[str] = set()
         self._tasks = Tasks()
         self._closing = False
+        settings.subscribe(self._resize)
 
-    def reconfigure(self, *, memory_bytes: int) -> None:
-        """Keep more or fewer predictions in memory."""
-        self._shown = resize_lru(self._shown, memory_bytes)
+    def _resize(self, settings: PredictionSettings) -> None:
+        self._shown = resize_lru(self._shown, settings.memory_bytes)
 
     def canceled_at(self, view: PredictionView) -> float | None:
         """Return when a prediction was cancelled for its caller, as far as is known in memory."""

@@ -67,7 +67,7 @@ class Tracker:
         events: PredictionEvents,
         observer: PredictionObserver,
         *,
-        requests_per_minute: float,
+        requests_per_minute: Callable[[], float],
         keep_until: Callable[[Run, bytes, float], float | None],
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
     ) -> None:
@@ -84,10 +84,6 @@ class Tracker:
         self._by_job: dict[tuple[_Job, str], asyncio.Task[None]] = {}
         """Every task, by what it does and its run's id: one of each at a time."""
         self._is_closing = False
-
-    def reconfigure(self, *, requests_per_minute: float) -> None:
-        """Space polls by another rate of the account, each run from its next poll on."""
-        self._requests_per_minute = requests_per_minute
 
     @property
     def active(self) -> int:
@@ -223,7 +219,7 @@ class Tracker:
     def _poll_interval(self, run: Run) -> float:
         began = run.live_at if run.live_at is not None else run.intended_at
         age = max(0.0, self._clock.now() - began)
-        return retry.next_poll_seconds(age, self.active, self._requests_per_minute)
+        return retry.next_poll_seconds(age, self.active, self._requests_per_minute())
 
     async def _poll(self, tracked: TrackedRun) -> None:
         run = tracked.run

@@ -16,7 +16,9 @@ from gateway.domain.ids import RUN_ID
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.upstream import Upstream
 from gateway.errors import GatewayError, NotFound
+from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
 
 logger = logging.getLogger(__name__)
 
@@ -33,30 +35,35 @@ class _Secret(msgspec.Struct):
 class UpstreamWebhooks:
     """Makes the URLs of runs and accepts the messages that are sent to them."""
 
-    def __init__(self, upstream: Upstream, tracker: Tracker, clock: Clock, *, secret: bytes, base: str | None) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        tracker: Tracker,
+        clock: Clock,
+        settings: LiveSettings[PredictionSettings],
+        *,
+        secret: bytes,
+    ) -> None:
         self._upstream = upstream
         self._tracker = tracker
         self._clock = clock
         self._secret = secret
-        self._base = base
+        self._settings = settings
         self._key: bytes | None = None
         self._asked_at: float | None = None
         self._lock = asyncio.Lock()
 
-    def reconfigure(self, *, base: str | None) -> None:
-        """Use another base for new URLs, or none. Earlier URLs keep their base."""
-        self._base = base
-
     def address(self, run_id: str) -> str | None:
         """Return the webhook URL of a run, or `None` if upstream webhooks are off."""
-        return f"{self._base}/gateway/webhooks/{run_id}/{self._proof(run_id)}" if self._base else None
+        base = self._settings.value.upstream_webhook_base
+        return f"{base}/gateway/webhooks/{run_id}/{self._proof(run_id)}" if base else None
 
     def _proof(self, run_id: str) -> str:
         return hmac.digest(self._secret, b"webhook:" + run_id.encode(), "sha256").hex()
 
     def check(self, run_id: str, proof: str) -> None:
         """Raise `NotFound` for a URL that the gateway did not make. Call this before reading the body."""
-        if self._base is None or not hmac.compare_digest(proof, self._proof(run_id)):
+        if self._settings.value.upstream_webhook_base is None or not hmac.compare_digest(proof, self._proof(run_id)):
             raise NotFound
 
     async def take(self, run_id: str, headers: Mapping[str, str], body: bytes) -> bool:

@@ -164,7 +164,7 @@ class CreateCore:
             self.clock,
             self.events,
             self.observer,
-            requests_per_minute=3000,
+            requests_per_minute=lambda: 3000.0,
             keep_until=self._keep_until,
             settlement_of=free,
         )

@@ -75,7 +75,7 @@ class HubStack:
         observer = FakeObserver()
         tracker = Tracker(
             cast(CreateStore, self.store), self.upstream, self.clock, PredictionEvents(self.clock, observer), observer,
-            requests_per_minute=3000, keep_until=never_kept, settlement_of=free,
+            requests_per_minute=lambda: 3000.0, keep_until=never_kept, settlement_of=free,
         )  # fmt: skip
         if not self.store.runs[self.run.id].status.is_terminal:
             tracker.follow(self.store.runs[self.run.id])

@@ -131,21 +131,21 @@ class Life:
             clock,
             events,
             observer,
-            requests_per_minute=3000.0,
+            requests_per_minute=lambda: 3000.0,
             keep_until=lifetime.keep_until,
             settlement_of=self.pricing.settlement,
         )
         secret = b"s" * 32
-        self.predictions = PredictionService(
-            store, self.tracker, clock, events, observer, ticket_secret=secret, memory_bytes=1_000_000
-        )
-        events.add_ended_listener(Listener.PREDICTIONS, self.predictions.on_run_ended)
-        self.deadlines = Deadlines(store, clock, self.predictions.expire)
         settings = LiveSettings(
             PredictionSettings(
                 adopt_wait_seconds=ADOPT_WAIT_SECONDS, ticket_ttl_seconds=86_400.0, memory_bytes=1_000_000
             )
         )
+        self.predictions = PredictionService(
+            store, self.tracker, clock, events, observer, ticket_secret=secret, settings=settings
+        )
+        events.add_ended_listener(Listener.PREDICTIONS, self.predictions.on_run_ended)
+        self.deadlines = Deadlines(store, clock, self.predictions.expire)
         run_identities = RunIdentities(store, self.tracker, identities, versions, keep_until=lifetime.keep_until)
         pending_creates = PendingCreates()
         recorder = RunRecorder(

@@ -91,7 +91,7 @@ async def end_a_run(
         clock,
         events,
         observer,
-        requests_per_minute=3000,
+        requests_per_minute=lambda: 3000.0,
         keep_until=lambda *_: None,
         settlement_of=free,
     )

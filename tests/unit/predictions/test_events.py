@@ -30,7 +30,8 @@ class Flaky:
         self.calls += 1
         if self.left:
             self.left -= 1
-            raise self.error
+            # A new one each time: an instance that is raised again keeps every earlier traceback.
+            raise type(self.error)(*self.error.args)
         self.done.append(end)
 
 

@@ -9,7 +9,9 @@ from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller, Team
 from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.queries import PredictionService
+from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
+from gateway.runtime.live import LiveSettings
 from tests.support.clock import ManualClock
 from tests.support.fakes import FakeObserver, FakeStore, FakeUpstream, free
 from tests.support.records import NOW, live, prediction, run_ended
@@ -32,11 +34,12 @@ def predictions(
         clock,
         events,
         observer,
-        requests_per_minute=3000,
+        requests_per_minute=lambda: 3000.0,
         keep_until=lambda *_: None,
         settlement_of=free,
     )
-    return PredictionService(store, tracker, clock, events, observer, ticket_secret=b"s" * 32, memory_bytes=1_000_000)
+    settings = LiveSettings(PredictionSettings(adopt_wait_seconds=1.0, ticket_ttl_seconds=60.0, memory_bytes=1_000_000))
+    return PredictionService(store, tracker, clock, events, observer, ticket_secret=b"s" * 32, settings=settings)
 
 
 @pytest.fixture

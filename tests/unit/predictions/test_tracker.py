@@ -69,7 +69,7 @@ def make_tracker(
         clock,
         events or PredictionEvents(clock, observer),
         observer,
-        requests_per_minute=3000,
+        requests_per_minute=lambda: 3000.0,
         keep_until=never_kept,
         settlement_of=free,
     )
