@@ -81,7 +81,7 @@ async def running(
     `receiver_network` replaces the system's resolver and certificates for receivers of webhooks. `reread` reads the
     config again, for reloads; it may block.
 
-    Raise `StoreUnavailable` if the store cannot be had, `OSError` if a port cannot.
+    Raise `StoreUnavailable` if the store cannot be opened, `OSError` if a port is not available.
     """
     clock = clock or clocks.SystemClock()
     deadline = ShutdownDeadline(clock, float(config.server.shutdown_grace_seconds))
@@ -91,7 +91,7 @@ async def running(
         await resume(parts)
         listeners = await open_listeners(parts, tuple(routes))
         start_webhooks(parts, listeners.origin)
-        # The first to run at the end: nobody waits for what the others have to finish.
+        # Runs first at shutdown, so that waiting callers are answered before the other parts finish.
         stack.push_async_callback(drain, parts)
         yield GatewayHandle(
             listeners.origin,

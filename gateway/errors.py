@@ -7,7 +7,7 @@
     │   └── UnsupportedMedia   unsupported content type or encoding (415)
     ├── Unauthenticated        no valid key (401)
     ├── Forbidden              the key is valid, but may not do this (403)
-    │   └── PriceUnknown       the target has no price, and the team refuses such runs (403)
+    │   └── PriceUnknown       the target has no price, and `prices.unknown` is `refuse` (403)
     ├── NotFound               unknown, or owned by another team: the caller cannot tell which (404)
     │   └── OutputLost         a stored copy is missing or incomplete (404)
     ├── Conflict               the request conflicts with one in progress (409)
@@ -108,7 +108,7 @@ class Forbidden(GatewayError):
 
 
 class PriceUnknown(Forbidden):
-    """The target has no price, and the team refuses runs without one."""
+    """The target has no price, and `prices.unknown` refuses runs without one."""
 
     title = "Price unknown"
 

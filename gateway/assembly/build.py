@@ -1,4 +1,4 @@
-"""Builds every part in order of need, and connects those that must hear of each other."""
+"""Builds every part in order of dependency, and connects the listeners to their events."""
 
 import msgspec
 

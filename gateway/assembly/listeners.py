@@ -33,7 +33,7 @@ class OpenListeners(msgspec.Struct, frozen=True):
 
 
 async def open_listeners(parts: Parts, extra_routes: tuple[Route, ...] = ()) -> OpenListeners:
-    """Serve callers and operators until the stack closes. Raise `OSError` if a port cannot be had.
+    """Serve callers and operators until the stack closes. Raise `OSError` if a port is not available.
 
     `extra_routes` are further open routes of the public listener.
     """

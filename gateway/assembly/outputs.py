@@ -37,7 +37,7 @@ class OutputParts(msgspec.Struct, frozen=True):
 
 
 async def open_outputs(base: Base) -> OpenOutputs | None:
-    """Open the output store, if there is one. Raise `StoreUnavailable` if it cannot be had."""
+    """Open the output store, if there is one. Raise `StoreUnavailable` if it cannot be opened."""
     settings = base.config.outputs
     if settings.url is None:
         await remove_all_copies(base.store)

@@ -1,7 +1,7 @@
-"""Reading the config anew: refused as a whole when anything in it is wrong, else told and put in place in one step.
+"""Reload the config. An invalid config changes nothing; a valid one is logged and applied in one step.
 
 Files are read and checked in a thread. Then nothing is awaited until every part has its new values, so that no request
-sees half of them.
+sees a mixture of old and new ones.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 class Reloading:
-    """Reads the config anew when it is asked to. `config` is the one that counts, `state` what operators are shown.
+    """Reloads the config on request. `config` is the one in effect; `state` is what `/admin/config` shows.
 
-    `read` finds the config and raises `ConfigError`; it may block. `prepare` works out what every part is given, and
-    returns what gives it to them at once.
+    `read` loads the config and raises `ConfigError`; it may block. `prepare` computes the new settings of every part
+    and returns a function that applies all of them at once.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Reloading:
         self._lock = asyncio.Lock()
 
     async def on(self, asked: asyncio.Event) -> None:
-        """Reload whenever it is asked for, for ever. To be asked several times meanwhile is to be asked once."""
+        """Reload each time `asked` is set, until cancelled. Requests during a reload cause one more reload."""
         while True:
             await asked.wait()
             asked.clear()
@@ -56,7 +56,7 @@ class Reloading:
                 logger.exception("a reload crashed; only a restart makes sure of what counts")
 
     async def reload(self) -> bool:
-        """Read, check, tell and apply. Return whether the config was taken."""
+        """Read, check, apply and log. Return whether the config was accepted."""
         async with self._lock:
             try:
                 found = await asyncio.to_thread(self._read)
@@ -94,7 +94,7 @@ class Reloading:
         return True
 
     def _tell(self, changes: Sequence[Change], before: str, after: str) -> None:
-        # What changes is told by the more talkative of the two levels.
+        # Log the changes at the more verbose of the old and the new level.
         logs.set_level(min(before, after, key=_LEVELS.index))
         for change in changes:
             fields = {"path": change.path, "old": change.old, "new": change.new}

@@ -1,8 +1,7 @@
-"""Signals. SIGHUP asks for the config to be read anew. The first one to stop asks for an orderly end, which is bounded;
-the second ends the process at once.
+"""Signals. SIGHUP reloads the config. The first SIGINT or SIGTERM starts a graceful shutdown, which has a time limit.
 
-Ending at once loses nothing that was acknowledged: it is what `kill -9` does, and the next start takes up what was
-under way (docs/architecture.md, Invariants 9).
+The second one ends the process at once. That loses nothing that was acknowledged: it is no worse than `kill -9`, and
+the next start resumes the work in progress (docs/architecture.md, Invariants 9).
 """
 
 import asyncio
@@ -18,31 +17,31 @@ from gateway.domain.ports.clock import Clock
 logger = logging.getLogger(__name__)
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-# Beyond the grace: what closes files and connections has its own, shorter deadlines, and is long done by then.
+# Added to the grace. Closing files and connections has shorter deadlines of its own and is done by then.
 _OVERDUE_SECONDS: Final = 5.0
 _LAST_WORDS_SECONDS: Final = 0.2
 
 
 class SignalHandler:
-    """Waits for the signal to stop, and sees to it that the process ends."""
+    """Waits for the signal to stop, and ends the process if the shutdown takes too long."""
 
     def __init__(self, grace_seconds: float, *, leave: Callable[[int], None] = os._exit) -> None:
         self._grace_seconds = grace_seconds
         self._leave = leave
         self._asked = asyncio.Event()
         self.reload_asked = asyncio.Event()
-        """Set whenever the config is to be read anew. Whoever does it clears it."""
+        """Set by SIGHUP. The code that reloads the config clears it."""
 
     def listen(self) -> None:
-        """Take the signals of the process."""
+        """Install the signal handlers."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self.signalled, number)
-        # From the start: one that comes before there is anything to reload would end the process otherwise.
+        # Installed early: without a handler, a SIGHUP during the start would end the process.
         loop.add_signal_handler(signal.SIGHUP, self.reload_asked.set)
 
     def signalled(self, number: int) -> None:
-        """Begin the orderly end; at the second signal, leave with the status of a process that it ended."""
+        """Start the shutdown. At the second signal, exit at once with status 128 + its number."""
         if self._asked.is_set():
             self._leave_at_once("stopped at once by a second signal", 128 + number)
             return
@@ -61,7 +60,7 @@ class SignalHandler:
 
 
 class ShutdownDeadline:
-    """The time that an orderly end may take, shared by all who have something to finish."""
+    """The deadline of a graceful shutdown, shared by all parts that have work to finish."""
 
     def __init__(self, clock: Clock, grace_seconds: float) -> None:
         self._clock = clock
@@ -69,7 +68,7 @@ class ShutdownDeadline:
         self._ends_at: float | None = None
 
     def begin(self) -> None:
-        """Let the time run. Beginning again changes nothing."""
+        """Start the countdown. Later calls have no effect."""
         if self._ends_at is None:
             self._ends_at = self._clock.monotonic() + self._grace_seconds
 

@@ -1,8 +1,8 @@
 """The bodies of creates, checked as upstream would check them (docs/replicate-api.md, Routes and Errors).
 
-They are closed: an unknown field is refused. What is inside `input` is the model's business and is not looked at. The
-body that goes upstream is written anew from the fields that were read, so that what was checked and what is sent can
-never be two things (a repeated key, say).
+Unknown top-level fields are refused. The content of `input` is not checked; the model does that. The body that is sent
+upstream is built from the parsed fields, so that it cannot differ from what was checked (for example by a repeated
+key).
 """
 
 from collections.abc import Sequence

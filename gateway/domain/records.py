@@ -36,7 +36,7 @@ class Status(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Position on the way forward: news of a lower rank than what is known is old news."""
+        """Order of the statuses. A snapshot whose rank is below the recorded one is outdated."""
         return _RANKS.get(self, TERMINAL_RANK)
 
 
@@ -141,12 +141,12 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     canceled_at: float | None = None
     """When it ended for its caller by a cancel or its deadline, whatever the run does."""
     final_status: Status = Status.CANCELED
-    """As what it then ended: `canceled`, or `aborted` if its deadline came before the run had started."""
+    """The status it then got: `canceled`, or `aborted` if its deadline passed before the run had started."""
     reason: str = ""
     """Why it may be shared, or why it may not: a token of `gateway.sharing.rules.determinism`; empty where it was not
     kept."""
     admitted: Admitted | None = None
-    """How its run was let in, if it led."""
+    """How its run was admitted, if this prediction started it."""
 
 
 class PredictionView(msgspec.Struct, frozen=True):
@@ -192,7 +192,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that a team uploaded. Several may stand for one that upstream has: equal bytes are sent once."""
+    """A file that a team uploaded. Several can refer to one upstream file, because equal bytes are uploaded once."""
 
     id: str
     """Upstream's for the first of its bytes, the gateway's own for those after it."""

@@ -78,7 +78,7 @@ class Pricing:
         prices = self._settings.value.prices
         price = prices.price_of(model)
         if isinstance(price, Unpriced):
-            # It was let in when it had a price, or before there was a rule that refuses it.
+            # It was admitted when it had a price, or before `prices.unknown` was set to refuse it.
             return pricing.on_hardware(prices.default_hardware, prices.table)
         return price
 

@@ -75,7 +75,7 @@ class Janitor:
 
     async def _clear_data(self, now: float) -> None:
         before = now - self._settings.value.retain_data_seconds
-        # Whoever was answered from a result at the last moment is given the time to read it.
+        # A caller that hit the result at the last moment needs time to read it.
         while runs := await self._predictions.runs_to_clear(before, now - FETCH_SECONDS, _STEP):
             for run in runs:
                 await self._predictions.clear_data(run.id, _cleared(run))

@@ -1,10 +1,10 @@
-"""Copying: the files of a run that has ended are brought into the output store while upstream's links live.
+"""Copies the output files of ended runs into the output store before upstream deletes them.
 
 See docs/architecture.md, Files and outputs.
 
-Nobody waits for it: the end of a run only notes that there is something to copy. What could not be copied is tried
-again, ever more rarely, until upstream has removed it. What is pending is recorded nowhere: the runs that ended within
-the hour, and what they lack, tell it after a restart.
+The end of a run only queues the copies; nothing waits for them. A failed copy is retried with growing pauses until
+upstream has deleted the file. The queue is in memory only: after a restart it is rebuilt from the store's records of
+runs that ended within the last hour and lack copies.
 """
 
 import asyncio
@@ -31,22 +31,22 @@ from gateway.runtime.tasks import Tasks
 logger = logging.getLogger(__name__)
 
 WORKERS = 4
-"""Runs whose files are copied at a time. Each holds some megabytes of memory, and a part of the line."""
+"""Runs whose files are copied at a time. Each takes some megabytes of memory and a share of the bandwidth."""
 MAX_PENDING = 10_000
-"""Runs that wait to be copied. When there are more, those left out are looked for once there is room again."""
+"""Runs that wait to be copied. If there are more, the rest is found in the store once half of these are done."""
 _PAGE = 50
 _IDLE_SECONDS = 3600.0
 
 
 class _Job(msgspec.Struct, order=True):
-    """A run whose files are to be copied: when it is tried next, and until when that makes sense."""
+    """A run whose files are to be copied: when to try next, and when upstream deletes the files."""
 
     due_at: float
     run_id: str
     dies_at: float
     attempts: int = 0
     hopeless: set[str] = msgspec.field(default_factory=set)
-    """Files that no other try would bring."""
+    """URLs of files that cannot be copied, whatever is tried."""
 
 
 class Copier:
@@ -84,11 +84,11 @@ class Copier:
         self._free = asyncio.Semaphore(WORKERS)
         self._tasks = Tasks()
         self._has_missed = True
-        """Whether there may be runs to copy that are not known here: so at the start."""
+        """Whether there may be runs to copy that are not in the queue, as at the start."""
 
     @property
     def pending(self) -> int:
-        """How many runs wait to be copied, or are being."""
+        """How many runs wait to be copied or are being copied."""
         return len(self._known)
 
     def on_run_ended(self, ended: RunEnded) -> None:
@@ -118,7 +118,7 @@ class Copier:
         try:
             return outputs.files_of(documents.output_of(run.document), self._is_output)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            # What cannot be read links to nothing.
+            # An unreadable output has no links.
             return Files((), is_whole=True)
 
     def _lacking(self, run: Run, files: Files) -> list[OutputFile]:
@@ -126,7 +126,7 @@ class Copier:
         return [file for file in files.found if file.url not in known]
 
     async def run(self) -> None:
-        """Copy for ever; when this is cancelled, what is under way is let go, and found again by the next start."""
+        """Copy until cancelled. Copies in progress are then cancelled; the next start finds their runs again."""
         try:
             while True:
                 while self._has_missed and len(self._known) <= MAX_PENDING // 2:
@@ -160,7 +160,7 @@ class Copier:
         try:
             self.enqueue(run)
         except Exception:
-            # A defect that one run's document shows must not keep the others from being copied.
+            # A defect with one run's document must not prevent the copies of the others.
             logger.exception("a run could not be queued for copying", extra={"run": run.id})
             self._observer.output_not_stored("store")
 
@@ -188,7 +188,7 @@ class Copier:
         self._news.set()
 
     async def _attempt(self, job: _Job) -> bool:
-        """Copy what a run lacks, and record what came of it; say whether nothing is left to do."""
+        """Copy the missing files of a run and record the copies. Return whether nothing is left to do."""
         run = await self._records.run(job.run_id)
         if run is None or run.ended_at is None or run.data_removed:
             return True
@@ -200,7 +200,7 @@ class Copier:
         run = await self._record(run, copies)
         if run is None:
             return True
-        # A run may end before it is known by whom it may be shared; then it is shared longer a little later.
+        # A run can end before its final identity is known. It is then tried again, to extend its time in the cache.
         is_settled = run.provisional is None or run.fingerprint is not None
         return is_settled and all(file.url in job.hopeless for file in self._lacking(run, files))
 

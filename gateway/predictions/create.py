@@ -183,7 +183,7 @@ class CreateService:
             case Replayed(view):
                 return await self._replay(attempts.context, identity, view)
             case Pending():
-                raise Conflict("The first request with this Idempotency-Key is still under way.", retry_after=1)
+                raise Conflict("The first request with this Idempotency-Key is still in progress.", retry_after=1)
             case Mismatched():
                 text = "this key was used for another request"
                 raise Unprocessable.field("Idempotency-Key", text, "idempotency_key_reused")

@@ -294,7 +294,7 @@ class PredictionService:
         self._recent.pop(prediction_id, None)
 
     def forget_ended(self) -> None:
-        """Drop every ended prediction from memory: the janitor has been at work."""
+        """Drop every ended prediction from memory, because the janitor has removed data."""
         self._renewed.clear()
         for prediction_id in [key for key, view in self._recent.items() if view.run.status.is_terminal]:
             del self._recent[prediction_id]
@@ -305,5 +305,5 @@ class PredictionService:
         self._tracker.wake_all()
 
     async def close(self) -> None:
-        """Finish the creates and cancels that are under way."""
+        """Wait for the cancels in progress."""
         await self._tasks.close()

@@ -68,7 +68,7 @@ class RunRecorder:
         """Put a created run and its starter on disk, and return both as they are recorded.
 
         `placeholder` is the starter as the intent has it; its id becomes upstream's. The run exists whether or not the
-        store answers, so a store that does not is asked again. Raise `StoreUnavailable` if it stays away, and
+        store answers, so the step is retried. Raise `StoreUnavailable` if the store stays unavailable, and
         `Conflict` if upstream's id belongs to another run.
         """
         now = self._clock.now()

@@ -1,7 +1,7 @@
-"""Upstream's webhooks to the gateway: news of a run without a look (docs/architecture.md, Following a run).
+"""Upstream's webhooks to the gateway: progress of a run without a poll (docs/architecture.md, Following a run).
 
-Asked for where `public_url` is https, at an address of each run's own that nobody can guess. What arrives is taken for
-the tracker only if upstream has signed it. One that is lost costs nothing but a look.
+If `public_url` is https, each create asks upstream for them, at an unguessable URL for each run. A message is passed to
+the tracker only if upstream has signed it. A lost message costs one poll interval.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 PATH = rf"/gateway/webhooks/{{run_id:{RUN_ID}}}/{{proof:[0-9a-f]{{64}}}}"
 EVENTS = ("start", "completed")
-# A secret that does not fit is asked for again, since it may have been changed; but not for every forgery.
+# If a signature does not match, the secret may have changed and is read again, but at most this often.
 _ASK_AGAIN_SECONDS = 60.0
 
 
@@ -33,7 +33,7 @@ class _Secret(msgspec.Struct):
 
 
 class UpstreamWebhooks:
-    """Gives out addresses, and takes what is sent to them."""
+    """Makes the URLs of runs and accepts the messages that are sent to them."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class UpstreamWebhooks:
         self._lock = asyncio.Lock()
 
     def address(self, run_id: str) -> str | None:
-        """Return where upstream is to tell of a run; `None` where it is not to."""
+        """Return the webhook URL of a run, or `None` if upstream webhooks are off."""
         base = self._settings.value.upstream_webhook_base
         return f"{base}/gateway/webhooks/{run_id}/{self._proof(run_id)}" if base else None
 
@@ -62,12 +62,12 @@ class UpstreamWebhooks:
         return hmac.digest(self._secret, b"webhook:" + run_id.encode(), "sha256").hex()
 
     def check(self, run_id: str, proof: str) -> None:
-        """Raise `NotFound` for an address that was never given out: before anything that was sent to it is read."""
+        """Raise `NotFound` for a URL that the gateway did not make. Call this before reading the body."""
         if self._settings.value.upstream_webhook_base is None or not hmac.compare_digest(proof, self._proof(run_id)):
             raise NotFound
 
     async def take(self, run_id: str, headers: Mapping[str, str], body: bytes) -> bool:
-        """Take a message as news of its run. Return whether upstream had signed it."""
+        """Pass a message to the tracker as a snapshot of its run. Return whether upstream had signed it."""
         if not await self._is_signed(headers, body):
             logger.warning("a webhook was not signed by upstream", extra={"run": run_id})
             return False
@@ -92,5 +92,5 @@ class UpstreamWebhooks:
                 if answer.is_ok:
                     self._key = signing.key_of(msgspec.json.decode(answer.body, type=_Secret).key)
             except (GatewayError, msgspec.MsgspecError, ValueError) as exc:
-                logger.warning("upstream's webhook secret could not be had", extra={"reason": str(exc)})
+                logger.warning("upstream's webhook secret could not be read", extra={"reason": str(exc)})
             return self._key

@@ -1,6 +1,6 @@
 """The one place that starts tasks. Every service that has background work owns a `Tasks` and closes it.
 
-An exception of a task reaches whoever waits for it; if nobody does, it is logged, so that none is lost.
+An exception of a task is raised in every waiter. If nothing waits for the task, it is logged, so none is lost.
 """
 
 import asyncio

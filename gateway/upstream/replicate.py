@@ -88,7 +88,7 @@ class ReplicateClient:
         self._tracer = tracer or NoTracer()
         self._authorization: Mapping[str, str] = {}
         self._tokens: tuple[str, ...] = ()
-        """The token, and the one before it: answers to what was sent with that may be under way."""
+        """The token and the previous one: answers to requests that were sent with the previous one may still arrive."""
         self._use_token(credentials.value)
         credentials.subscribe(self._use_token)
         self._settings = settings

@@ -1,10 +1,10 @@
-"""The notifier: sees to it that callers' receivers are told what becomes of their predictions.
+"""Dispatches webhook deliveries to callers' receivers.
 
 See docs/architecture.md, Webhooks.
 
-Ends are in the store before anybody can know of them (`gateway.webhooks.ports`); here they are handed out and sent,
-again and again, until they are taken or given up (`messenger.py`). What comes before an end is told from memory
-(`webhook_lines.py`). Slots in all, for each receiver and for each team see to it that nobody who is slow delays others
+`completed` deliveries are queued in the store by the step that records the end (`gateway.webhooks.ports`). They are
+sent and retried until they are delivered or become dead letters (`sender.py`). Earlier events are sent from memory
+(`progress.py`). Slots in total, for each receiver and for each team keep slow receivers from delaying others
 (`gateway.webhooks.rules.slots`).
 """
 
@@ -40,23 +40,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How often the store is asked for what others have put into it: the command line, say.
+# How often the store is asked for deliveries that another process has queued, such as the command line.
 _LOOK_SECONDS = 1.0
 _COUNT_SECONDS = 5.0
 _TIDY_SECONDS = 60.0
 _TIDY_STEP = 100
 _CLAIM = 200
-# Longer than anything that was handed out waits and takes: up to three messages of fifteen seconds each, behind those
-# that wait for the same receiver.
+# Longer than a claimed delivery can wait and take: up to three messages of fifteen seconds each, after those that wait
+# for the same receiver.
 _HOLD_SECONDS = 900.0
 
 
 _Work = Delivery | str
-"""A message of the store, or the id of a live prediction that has something to tell."""
+"""A delivery from the store, or the id of a live prediction that has progress to send."""
 
 
 class WebhookDispatcher:
-    """Has messages sent, for as long as it runs."""
+    """Sends webhooks until it is closed."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class WebhookDispatcher:
             random_bytes=random_bytes,
         )
         self._lanes: DeliverySlots[_Work] = DeliverySlots(settings.value.slots)
-        # What waits in a lane or is being sent, by the id of the message, or of the prediction for its progress.
+        # Ids of what waits for a slot or is being sent: of the delivery, or of the prediction for progress.
         self._handed: set[str] = set()
         self._jobs = Tasks()
         self._news = asyncio.Event()
@@ -115,7 +115,7 @@ class WebhookDispatcher:
         """Send progress of a run's predictions that have a webhook."""
         for view in self._lines.change(run, self._clock.monotonic()):
             self._put_progress(view)
-        # Something may have been held back, too.
+        # Progress that was held back may be due now.
         self._news.set()
 
     def on_run_ended(self, ended: RunEnded) -> None:
@@ -131,7 +131,7 @@ class WebhookDispatcher:
             self._wake()
 
     async def announce(self, team: str, url: str, kind: str, payload: object) -> None:
-        """Queue a message of the gateway's own, in the form that Standard Webhooks advise; durable on return."""
+        """Queue a message of the gateway itself, in the format of Standard Webhooks. Durable on return."""
         now = self._clock.now()
         body = msgspec.json.encode({"type": kind, "timestamp": times.render(now), "data": payload})
         message = Delivery(
@@ -145,10 +145,10 @@ class WebhookDispatcher:
         await self._store.add_delivery(message, body)
         self._wake()
 
-    # Its life.
+    # Start and close.
 
     async def resume(self) -> int:
-        """Take up what an earlier process left. Return how many messages it had held."""
+        """Resume the work of an earlier process. Return how many deliveries it had claimed."""
         after = ""
         while views := await self._store.awaiting_webhooks(after=after):
             after = views[-1].prediction.id
@@ -157,14 +157,14 @@ class WebhookDispatcher:
         return await self._store.reclaim_deliveries()
 
     def start(self, origin: str) -> None:
-        """Begin to send. `origin` is what links in bodies begin with where no public URL is set, without `/v1`."""
+        """Start sending. `origin` (without `/v1`) is the base of links in bodies if no public URL is set."""
         self._messenger.origin = origin
         self._loop.spawn(self._run(), "webhooks")
 
     async def close(self, grace_seconds: float) -> None:
-        """Finish what is being sent, within reason; everything else stays in the store."""
+        """Finish what is being sent, within the grace; everything else stays in the store."""
         self._closing = True
-        # Not cancelled: what the store is about to hand out is to be given back.
+        # The loop is not cancelled, so that deliveries that it is just claiming are released.
         self._news.set()
         await self._loop.close()
         untried = [job.work.id for job in self._lanes.clear() if isinstance(job.work, Delivery)]
@@ -193,17 +193,17 @@ class WebhookDispatcher:
             next_at = min(self._look_at, self._lines.next_at() or self._look_at)
             await sleep_until_event(self._clock, max(0.0, next_at - self._clock.monotonic()), self._news)
 
-    # Who is served next.
+    # Choose the next jobs.
 
     async def _claim(self) -> None:
-        """Have due messages handed out, so many that each slot has a next one."""
+        """Claim due deliveries from the store, enough for each slot to have a next one."""
         settings, now = self._settings.value, self._clock.now()
         busy = Busy(
             receivers=self._lanes.full_receivers(settings.waiting_per_receiver),
             teams=self._lanes.full_teams(settings.waiting_per_team),
             per_receiver=settings.waiting_per_receiver,
         )
-        # Before the store is asked: what comes meanwhile may be missing from its answer, and says so here.
+        # Reset before the claim: an event during the claim sets it again, and the answer may lack its delivery.
         self._may_be_more = False
         claimed = await self._store.claim_deliveries(now, now + _HOLD_SECONDS, _CLAIM, busy)
         self._may_be_more |= bool(claimed or busy.receivers or busy.teams)
@@ -236,7 +236,7 @@ class WebhookDispatcher:
                 if (view := await self._messenger.tell_progress(job.work)) is not None:
                     self._put_progress(view)
         except GatewayError as exc:
-            # What was handed out is handed out again when its hold is over.
+            # The delivery can be claimed again when its claim expires.
             logger.warning("a webhook waits for the store", extra={"reason": exc.detail})
         except Exception:
             logger.exception("a webhook could not be sent")
@@ -248,7 +248,7 @@ class WebhookDispatcher:
             if self._may_be_more:
                 self._news.set()
 
-    # What is kept.
+    # Counts and limits.
 
     async def _look_after(self, now: float) -> None:
         if now >= self._count_at:
@@ -257,7 +257,7 @@ class WebhookDispatcher:
             age = self._clock.now() - counts.oldest_queued_at if counts.oldest_queued_at is not None else 0.0
             self._observer.deliveries_waiting(counts.queued, counts.dead, max(0.0, age))
             most = self._settings.value.max_queued
-            # What need not arrive makes room for what must.
+            # Progress, which is best effort, is dropped to make room for completions.
             if (excess := counts.queued + self._lines.pending - most) > 0:
                 self._count_dropped("full", self._lines.drop_oldest(excess))
             if max(counts.queued, counts.dead) > most:

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.config import from_mapping
 from gateway.simulator import Simulator
-from tests.support.doc_blocks import ROOT, all_blocks, anchors, blocks, changed, replaced
+from tests.support.doc_blocks import ROOT, all_blocks, blocks, changed, replaced
 from tests.support.pages import Site, serve_site
 from tests.support.readme import (
     LOCAL,
@@ -31,13 +31,6 @@ pytestmark = pytest.mark.timeout(90)
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-DOCUMENTS = (
-    README,
-    *(f"docs/{name}.md" for name in (
-        "README", "browsers", "caching", "clients", "comparison", "deploy", "http-api", "keys", "proxies", "roadmap",
-        "simulator", "streams", "troubleshooting",
-    )),
-)  # fmt: skip
 CLAIMED: dict[tuple[str, str, int], Callable[..., Any]] = {}
 
 
@@ -78,19 +71,6 @@ def test_every_block_of_the_readme_is_run_by_a_test():
 def test_the_readme_is_short_enough_to_be_read():
     """What is longer belongs into docs/."""
     assert len((ROOT / README).read_text().split()) <= 1500
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_of_the_documents_lead_somewhere(document: str):
-    """To files that exist, and to headings that they have."""
-    for link in re.findall(r"\]\(([^)\s]+)\)", (ROOT / document).read_text()):
-        path, _, anchor = link.partition("#")
-        if "://" in path:
-            continue
-        target = ((ROOT / document).parent / path).resolve() if path else ROOT / document
-        assert target.exists(), link
-        if anchor:
-            assert anchor in anchors(str(target.relative_to(ROOT))), link
 
 
 @claims("replicate-gateway", "mermaid")

@@ -1,1 +1,1 @@
-"""Pure rules of uploads: when an existing file can stand for a new one."""
+"""Pure rules of uploads: when an existing file can be used for a new one."""

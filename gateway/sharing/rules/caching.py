@@ -1,7 +1,8 @@
-"""What became of a create: answered from a finished run, attached to one in flight, or run; and how long runs answer.
+"""The results of a create for the cache (hit, join, miss, bypass), and how long a finished run answers requests.
 
-What is had first: a finished run (hit), a run in flight (join), a new run (miss). What may not be shared gets a run of
-its own that serves nobody else (bypass). The store decides, in the step that records it (`Sharing`).
+A request is answered from a finished run (hit), attached to a run in progress (join), or starts a run that others may
+share (miss). A request that may not be shared starts a run of its own (bypass). The store decides, in the step that
+records the prediction (`Sharing`).
 """
 
 import re
@@ -13,7 +14,7 @@ from msgspec import Raw
 from gateway.domain.bypass import BypassReason
 
 LINKS_LIVE_SECONDS = 55 * 60
-"""Upstream's links die an hour after the end; a caller must have time to fetch what it was shown.
+"""Upstream's links expire an hour after the end; a caller needs time to fetch the files.
 
 See docs/replicate-api.md, Outputs and retention.
 """
@@ -22,23 +23,23 @@ CACHE_NAME = "replicate-gateway"
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """A new prediction on the finished run, which may be shared for so many seconds more."""
+    """A new prediction on a finished run, which may be shared for `ttl_seconds` more."""
 
     ttl_seconds: int
 
 
 class Join(msgspec.Struct, frozen=True):
-    """A new prediction on the run in flight."""
+    """A new prediction on a run in progress."""
 
 
 class Miss(msgspec.Struct, frozen=True):
-    """A new run, which others may join. `stored`: its result is kept, in the place of any before it."""
+    """A new run, which others may join. `stored`: its result is kept and replaces an earlier one."""
 
     stored: bool
 
 
 class Bypass(msgspec.Struct, frozen=True):
-    """A new run that nobody else may use."""
+    """A new run that no other prediction may share."""
 
     reason: BypassReason
 

@@ -1,7 +1,7 @@
-"""Whether a request always has the same output: proven, or not and why not (docs/architecture.md, Sharing).
+"""Decide whether a request is deterministic, with the proof or the reason against it (docs/architecture.md, Sharing).
 
-In this order: the config's first rule for the target; else the model's own schema, by which a seed that was set, or a
-temperature of 0, proves it; else the caller's word, where the team may give it. A rule `never` stands against it.
+The config's first rule for the target decides. Without a rule the model's schema does: a seed that is set, or a
+temperature of 0, is a proof. Failing both, the caller can assert it, if the team may. A rule `never` overrides that.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,7 +17,7 @@ from gateway.models.rules.schema import InputSchema
 
 
 class Mode(StrEnum):
-    """What a rule of the config says of its targets."""
+    """What a rule of the config decides for its targets."""
 
     ALWAYS = "always"
     SEEDED = "seeded"
@@ -34,7 +34,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What the config says of sharing runs."""
+    """Settings that decide whether runs are shared."""
 
     enabled: bool = True
     rules: tuple[Rule, ...] = ()
@@ -67,7 +67,7 @@ Judgement = Deterministic | NotDeterministic
 
 
 class Controls(msgspec.Struct):
-    """The inputs that decide, as they are written. All others are skipped unread."""
+    """The inputs that decide, as raw JSON. All others are skipped."""
 
     seed: Raw = Raw(b"null")
     temperature: Raw = Raw(b"null")
@@ -95,10 +95,11 @@ def judge(
     asserted: bool = False,
     may_assert: bool = False,
 ) -> Judgement:
-    """Say whether a create's input determines its output. `controls` is what `read_controls` returned.
+    """Decide whether a create's input determines its output. `controls` is what `read_controls` returned.
 
-    `model` is `owner/name` of the target's model or deployment, `None` while a bare version's is unknown; `schema` is
-    `None` where it could not be had. `asserted` is the caller's word, `may_assert` whether it counts.
+    `model` is `owner/name` of the target's model or deployment, `None` if the model of a bare version is unknown.
+    `schema` is `None` if it could not be read. `asserted`: the caller sent `Gateway-Deterministic: true`.
+    `may_assert`: its team may do so.
     """
     if not policy.enabled:
         return NotDeterministic(BypassReason.DISABLED)

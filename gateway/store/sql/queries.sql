@@ -19,7 +19,7 @@ SELECT state, status, upstream_id, length(document), leader_id, fingerprint, pro
 UPDATE runs SET ({run}) = ({run_values}) WHERE id = ?;
 
 -- name: name_run
--- The news of this run were faster than the answer to its create: they stand.
+-- A webhook recorded a later state before the answer to the create arrived. Keep that state.
 UPDATE runs
 SET upstream_id = :upstream_id,
     live_at = :live_at,
