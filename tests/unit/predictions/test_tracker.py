@@ -120,7 +120,7 @@ async def test_run_is_followed_to_its_end(tracker, replicate, run, store, clock,
     assert replicate.reads == reads
 
 
-async def test_polling_slows_down_whoever_waits(tracker, replicate, run, clock):
+async def test_polling_interval_grows_regardless_of_waiters(tracker, replicate, run, clock):
     """A hundred waiting callers cost as many polls as one."""
     tracked = tracker.follow(run)
     assert tracker.follow(run) is tracked
