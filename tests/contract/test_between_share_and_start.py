@@ -1,4 +1,4 @@
-"""`share` found nothing; then the world changes, and `start` comes. It repeats the checks in its own step."""
+"""`start` repeats the checks of `share` in its own transaction, since another request may come between the two."""
 
 import asyncio
 from collections import Counter
@@ -29,7 +29,7 @@ async def nothing_left(store: Store, run_id: str) -> None:
     assert await store.stuck_reservations(10) == []
 
 
-async def test_a_run_that_finished_in_between_is_hit(store: Store) -> None:
+async def test_start_hits_a_run_that_finished_after_share(store: Store) -> None:
     wished = await found_nothing(store, "2", fingerprint="F")
     await go(store, "1", fingerprint="F")
     run = await finish(store, "1")
@@ -42,25 +42,25 @@ async def test_a_run_that_finished_in_between_is_hit(store: Store) -> None:
 
 
 @pytest.mark.parametrize("state", ["intended", "live"])
-async def test_a_run_that_opened_in_between_is_joined(store: Store, state: str) -> None:
+async def test_start_joins_a_run_that_opened_after_share(store: Store, state: str) -> None:
     wished = await found_nothing(store, "2", fingerprint="F")
     run = await (lead if state == "intended" else go)(store, "1", fingerprint="F", reservation=MONEY)
     held = await store.meters([TEAM], NOW)
-    # The one place and all the money are taken, and whoever joins needs neither.
+    # The only slot and the whole budget are in use; a join needs neither.
     outcome = await wished.start(store)
     assert outcome == Joined(PredictionView(prediction("p2", "run1", source=Source.JOINED), run))
     await nothing_left(store, "run2")
     assert await store.meters([TEAM], NOW) == held
 
 
-async def test_a_run_that_opened_with_the_same_provisional_identity_is_joined(store: Store) -> None:
+async def test_start_joins_a_run_with_the_same_provisional_identity(store: Store) -> None:
     wished = await found_nothing(store, "2", provisional="P")
     await lead(store, "1", provisional="P")
     assert isinstance(await wished.start(store), Joined)
     await nothing_left(store, "run2")
 
 
-async def test_a_finished_run_comes_before_an_open_one(store: Store) -> None:
+async def test_start_prefers_a_finished_run_to_an_open_one(store: Store) -> None:
     wished = await found_nothing(store, "3", fingerprint="F")
     await go(store, "1", fingerprint="F")
     await finish(store, "1")
@@ -70,8 +70,8 @@ async def test_a_finished_run_comes_before_an_open_one(store: Store) -> None:
     assert outcome.view.run.id == "run1"
 
 
-async def test_a_key_that_was_used_in_between_by_an_equal_request_is_pending_then_replayed(store: Store) -> None:
-    """Two copies of one request: neither a second run, nor a second reservation."""
+async def test_key_used_by_an_equal_request_is_pending_then_replayed(store: Store) -> None:
+    """Two copies of one request cause neither a second run nor a second reservation."""
     second = await found_nothing(store, "2", idempotency=idempotency())
     third = await found_nothing(store, "3", idempotency=idempotency())
     await lead(store, "1", idempotency=idempotency(), reservation=MONEY)
@@ -85,14 +85,14 @@ async def test_a_key_that_was_used_in_between_by_an_equal_request_is_pending_the
     assert await store.predictions_of("run1") == [prediction("up1")]
 
 
-async def test_a_key_that_was_used_in_between_by_another_request_is_refused(store: Store) -> None:
+async def test_key_used_by_another_request_is_refused(store: Store) -> None:
     wished = await found_nothing(store, "2", idempotency=idempotency(body="other"))
     await lead(store, "1", idempotency=idempotency())
     assert await wished.start(store) == Mismatched()
     await nothing_left(store, "run2")
 
 
-async def test_a_key_comes_before_a_run_to_share(store: Store) -> None:
+async def test_used_key_takes_precedence_over_a_run_to_share(store: Store) -> None:
     wished = await found_nothing(store, "3", fingerprint="F", idempotency=idempotency(body="other"))
     await go(store, "1", fingerprint="F")
     await finish(store, "1")
@@ -100,8 +100,8 @@ async def test_a_key_comes_before_a_run_to_share(store: Store) -> None:
     assert await wished.start(store) == Mismatched()
 
 
-async def test_a_request_that_shares_nothing_starts_beside_an_equal_run(store: Store) -> None:
-    """Its intent has no identity then: there is still one run to join."""
+async def test_unshared_request_starts_beside_an_equal_run(store: Store) -> None:
+    """The second intent has no identity, so one run remains to join."""
     wished = await found_nothing(store, "2", fingerprint="F", may_hit=False, may_join=False)
     await go(store, "1", fingerprint="F")
     outcome = await wished.start(store)
@@ -110,26 +110,26 @@ async def test_a_request_that_shares_nothing_starts_beside_an_equal_run(store: S
     assert isinstance(await wish("3", fingerprint="F").start(store), Joined)
 
 
-async def test_a_limit_that_was_reached_in_between_refuses(store: Store) -> None:
+async def test_limit_reached_after_share_refuses_start(store: Store) -> None:
     wished = await found_nothing(store, "2", fingerprint="F", idempotency=idempotency())
     await lead(store, "1", reservation=MONEY)
     outcome = await wished.start(store)
     assert isinstance(outcome, Refused)
     await nothing_left(store, "run2")
-    # Its key is free, and it starts when there is room.
+    # Its key is unused, and it starts once the limit allows it.
     await store.discard_intent("run1")
     assert isinstance(await wished.start(store), Started)
 
 
-async def test_what_ended_without_success_in_between_is_not_shared(store: Store) -> None:
+async def test_run_that_ended_without_success_is_not_shared(store: Store) -> None:
     wished = await found_nothing(store, "2", fingerprint="F")
     await go(store, "1", fingerprint="F")
     await finish(store, "1", status=Status.FAILED)
     assert isinstance(await wished.start(store), Started)
 
 
-async def test_of_many_that_all_found_nothing_one_starts(store: Store) -> None:
-    """The crowd looks first and starts then: one run, one reservation, and everybody is on it."""
+async def test_concurrent_starts_create_one_run(store: Store) -> None:
+    """All call `share` first and `start` then: one run, one reservation, and every caller is on it."""
     crowd = [await found_nothing(store, str(n), fingerprint="F") for n in range(50)]
     outcomes = await asyncio.gather(*(wished.start(store) for wished in crowd))
     assert Counter(type(outcome) for outcome in outcomes) == {Started: 1, Joined: 49}
@@ -138,8 +138,8 @@ async def test_of_many_that_all_found_nothing_one_starts(store: Store) -> None:
     assert (await store.meters([TEAM], NOW + 20))[TEAM].held_microusd == 100
 
 
-async def test_the_view_of_a_record_is_what_the_store_then_shows(store: Store) -> None:
-    """Nothing is read back: not after a plain create, nor a repeated record, nor news that were faster."""
+async def test_returned_view_equals_the_stored_record(store: Store) -> None:
+    """Also for a plain create, a repeated record, and progress that arrived before the create's response."""
     await lead(store, "1", fingerprint="F")
     view = await store.record_created(live(fingerprint="other", cache_until=NOW + 9), prediction("up1"))
     assert view == await store.prediction("up1")

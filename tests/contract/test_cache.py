@@ -1,4 +1,4 @@
-"""What is kept for later requests: how much, and what makes room for what."""
+"""Cache size, purge and eviction."""
 
 import asyncio
 import itertools
@@ -35,8 +35,8 @@ async def use(store: Store, name: str, now: float) -> None:
     assert isinstance(outcome, Hit)
 
 
-async def test_the_cache_is_summed_up(store: Store) -> None:
-    """Entries that may still answer, their documents' bytes, and since when the oldest has been there; by team too."""
+async def test_cache_stats_count_entries_bytes_and_age(store: Store) -> None:
+    """Entries that can still be hit, the bytes of their documents, and the age of the oldest; by team too."""
     assert await store.cache_stats(NOW) == CacheStats(0, 0, None)
     await keep(store, "1", 100, at=NOW + 2)
     await keep(store, "2", 20, at=NOW + 1, team="blue")
@@ -51,13 +51,13 @@ async def test_the_cache_is_summed_up(store: Store) -> None:
     assert await store.cache_stats(NOW) == CacheStats(2, 103, NOW + 2)
 
 
-async def test_the_size_is_that_of_the_last_document(store: Store) -> None:
+async def test_cache_size_counts_the_last_document(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1", document=b"\x00" * 4321)
     assert (await store.cache_stats(NOW)).bytes == 4321
 
 
-async def test_all_can_be_purged_in_steps(store: Store) -> None:
+async def test_purge_of_everything_works_in_batches(store: Store) -> None:
     for n in range(5):
         await keep(store, str(n))
     purged = []
@@ -86,8 +86,8 @@ async def test_all_can_be_purged_in_steps(store: Store) -> None:
         ({}, "12345"),
     ],
 )
-async def test_what_is_purged_can_be_narrowed(store: Store, scope: dict[str, str], gone: str) -> None:
-    """A model is broken: its results go, the others stay."""
+async def test_purge_can_be_limited_to_a_team_or_model(store: Store, scope: dict[str, str], gone: str) -> None:
+    """A model is broken: its results are removed, all others stay."""
     await keep(store, "1", target="acme/toy")
     await keep(store, "2", target="acme/toys")
     await keep(store, "3", target="acme/other", team="blue")
@@ -97,15 +97,15 @@ async def test_what_is_purged_can_be_narrowed(store: Store, scope: dict[str, str
     assert "".join([n for n in "12345" if not await answers(store, n)]) == gone
 
 
-async def test_a_run_that_is_under_way_is_kept_when_it_ends(store: Store) -> None:
-    """A purge is for what is there: it does not reach into the future."""
+async def test_purge_does_not_affect_runs_in_progress(store: Store) -> None:
+    """A purge removes what is cached now; a run that ends later is cached as usual."""
     await go(store, "1", fingerprint="F1")
     assert await store.purge_cache() == 0
     await finish(store, "1")
     assert await answers(store, "1")
 
 
-async def test_two_who_purge_count_each_run_once(store: Store, another: StoreMaker) -> None:
+async def test_concurrent_purges_count_each_run_once(store: Store, another: StoreMaker) -> None:
     second = another()
     await second.open()
     try:
@@ -117,8 +117,8 @@ async def test_two_who_purge_count_each_run_once(store: Store, another: StoreMak
     assert sum(counts) == 40 - (await store.cache_stats(NOW)).entries
 
 
-async def test_the_least_recently_used_make_room(store: Store) -> None:
-    """What was asked for lately stays, however old it is."""
+async def test_eviction_removes_the_least_recently_used_entries(store: Store) -> None:
+    """A result that was requested recently stays, however old it is."""
     for n in range(5):
         await keep(store, str(n), 10, at=NOW + n)
     await use(store, "0", NOW + 100)
@@ -133,8 +133,8 @@ async def test_the_least_recently_used_make_room(store: Store) -> None:
     assert run.cache_until is None
 
 
-async def test_a_use_never_makes_a_run_older(store: Store) -> None:
-    """Two processes' clocks differ a little: the later use counts."""
+async def test_use_with_an_earlier_clock_does_not_age_an_entry(store: Store) -> None:
+    """Two processes' clocks differ slightly: the later use counts."""
     await keep(store, "1")
     await keep(store, "2")
     await use(store, "1", NOW + 20)
@@ -144,7 +144,7 @@ async def test_a_use_never_makes_a_run_older(store: Store) -> None:
     assert await answers(store, "1")
 
 
-async def test_looking_and_joining_are_no_uses(store: Store) -> None:
+async def test_estimates_and_joins_do_not_count_as_use(store: Store) -> None:
     await keep(store, "1", at=NOW)
     await keep(store, "2", at=NOW + 1)
     await store.shared_run(FinishedRuns("F1"), OpenRuns("F1"), NOW + 50)
@@ -154,20 +154,20 @@ async def test_looking_and_joining_are_no_uses(store: Store) -> None:
     assert await answers(store, "2")
 
 
-async def test_what_is_too_large_for_all_goes(store: Store) -> None:
+async def test_entry_larger_than_the_limit_is_evicted(store: Store) -> None:
     await keep(store, "1", 1000)
     assert await store.evict_cache(999, NOW) == 1
     assert not await answers(store, "1")
 
 
-async def test_evicting_goes_in_steps(store: Store) -> None:
+async def test_eviction_works_in_batches(store: Store) -> None:
     for n in range(7):
         await keep(store, str(n), 10, at=NOW + n)
     assert [await store.evict_cache(0, NOW, limit=3) for _ in range(4)] == [3, 3, 1, 0]
 
 
-async def test_what_is_over_does_not_count(store: Store) -> None:
-    """It takes no room that someone else could have, and the janitor removes it."""
+async def test_expired_entries_do_not_count_towards_the_limit(store: Store) -> None:
+    """They evict no other entry, and the janitor removes them."""
     await keep(store, "1", 1000, until=NOW + 10)
     await keep(store, "2", 10)
     assert await store.evict_cache(10, NOW + 10) == 0
@@ -182,8 +182,8 @@ async def test_what_is_over_does_not_count(store: Store) -> None:
     uses=st.lists(st.integers(0, 7), max_size=10),
     room=st.integers(0, 150),
 )
-async def test_what_stays_fits_and_was_used_last(store: Store, sizes: list[int], uses: list[int], room: int) -> None:
-    """Against a list that does the same: everything that stays was used later than everything that went."""
+async def test_eviction_matches_a_plain_lru_list(store: Store, sizes: list[int], uses: list[int], room: int) -> None:
+    """Every entry that stays was used later than every entry that was evicted, and the rest fits the limit."""
     while await store.purge_cache():
         pass
     example = next(_fresh)

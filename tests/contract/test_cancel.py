@@ -1,4 +1,4 @@
-"""Cancel is counted: it ends one caller's prediction, and the run only with the last."""
+"""Cancelling a shared run: it ends one caller's prediction, and the run only when no caller is left."""
 
 import asyncio
 
@@ -16,23 +16,23 @@ async def share(store: Store, count: int) -> list[str]:
     return ["up0", *(f"p{n}" for n in range(1, count))]
 
 
-async def test_the_only_caller_is_the_last(store: Store) -> None:
+async def test_cancel_by_the_only_caller_is_the_last(store: Store) -> None:
     await store.record_created(live(), prediction())
     view = PredictionView(prediction(canceled_at=NOW + 1), live(cancel_asked_at=NOW + 1))
     assert await store.cancel("p1", NOW + 1) == Cancellation(view, changed=True, is_last=True)
     assert await store.prediction("p1") == view
 
 
-async def test_a_second_cancel_changes_nothing(store: Store) -> None:
-    """A caller who presses the button twice asks upstream once, and the time of the first press stays."""
+async def test_second_cancel_changes_nothing(store: Store) -> None:
+    """A caller who cancels twice causes one request upstream, and the time of the first cancel stays."""
     await store.record_created(live(), prediction())
     first = await store.cancel("p1", NOW + 1)
     assert first is not None
     assert await store.cancel("p1", NOW + 2) == Cancellation(first.view, changed=False, is_last=False)
 
 
-async def test_the_others_keep_their_run(store: Store) -> None:
-    """Two callers share an image; one leaves; the other gets it."""
+async def test_cancel_keeps_the_run_for_the_other_callers(store: Store) -> None:
+    """Two callers share an image; one cancels; the other still gets it."""
     await share(store, 2)
     first = await store.cancel("up0", NOW + 1)
     assert first is not None
@@ -45,15 +45,15 @@ async def test_the_others_keep_their_run(store: Store) -> None:
     assert (second.changed, second.is_last, second.view.run.cancel_asked_at) == (True, True, NOW + 2)
 
 
-async def test_what_has_ended_cannot_be_cancelled(store: Store) -> None:
+async def test_ended_prediction_cannot_be_cancelled(store: Store) -> None:
     await store.record_created(ended(), prediction())
     view = PredictionView(prediction(), ended())
     assert await store.cancel("p1", NOW + 20) == Cancellation(view, changed=False, is_last=False)
     assert await store.prediction("p1") == view
 
 
-async def test_a_cancelled_run_may_still_end_otherwise(store: Store) -> None:
-    """Upstream had the result already: it is the truth for the run, the caller's prediction stays cancelled."""
+async def test_cancelled_run_can_still_succeed(store: Store) -> None:
+    """Upstream had the result already: the run has succeeded, the caller's prediction stays cancelled."""
     await store.record_created(live(), prediction())
     await store.cancel("p1", NOW + 1)
     run = moved(await store.advance("run1", status=Status.SUCCEEDED, document=b"done", stream_url=None, at=NOW + 2))
@@ -63,8 +63,8 @@ async def test_a_cancelled_run_may_still_end_otherwise(store: Store) -> None:
     assert view.prediction.canceled_at == NOW + 1
 
 
-async def test_whoever_comes_after_the_last_gets_a_run_of_its_own(store: Store) -> None:
-    """A run that is being cancelled is joined by nobody, and its end is not decided by those who come later."""
+async def test_request_after_the_last_cancel_starts_its_own_run(store: Store) -> None:
+    """Nobody joins a run that is being cancelled, and a later request does not keep it alive."""
     await share(store, 1)
     await store.cancel("up0", NOW + 1)
     late = await go(store, "1", fingerprint="F")
@@ -74,8 +74,8 @@ async def test_whoever_comes_after_the_last_gets_a_run_of_its_own(store: Store) 
     assert (cancellation.is_last, cancellation.view.run.cancel_asked_at) == (True, NOW + 2)
 
 
-async def test_a_hit_has_ended_and_cannot_be_cancelled(store: Store) -> None:
-    """Upstream is not asked to cancel what was answered from memory, even if all others had left before the end."""
+async def test_hit_cannot_be_cancelled(store: Store) -> None:
+    """Cancelling a cache hit sends nothing upstream, even if all other callers had cancelled before the end."""
     await share(store, 1)
     await store.cancel("up0", NOW + 1)
     await finish(store, "0")
@@ -88,8 +88,8 @@ async def test_a_hit_has_ended_and_cannot_be_cancelled(store: Store) -> None:
     assert cancellation.view.prediction.canceled_at is None
 
 
-async def test_a_deadline_before_the_start_aborts(store: Store) -> None:
-    """`Cancel-After` is over: what had not started is `aborted`, what runs is `canceled`, as upstream would say."""
+async def test_deadline_before_the_start_aborts(store: Store) -> None:
+    """After `Cancel-After` a run that had not started is `aborted`, a running one `canceled`, as at Replicate."""
     await share(store, 3)
     early = await store.cancel("p1", NOW + 1, by_deadline=True)
     await store.advance("run0", status=Status.PROCESSING, document=b"x", stream_url=None, at=NOW + 2)
@@ -107,22 +107,22 @@ async def test_a_deadline_before_the_start_aborts(store: Store) -> None:
     assert again.view.prediction == early.view.prediction
 
 
-async def test_a_caller_who_cancels_before_the_start_has_cancelled(store: Store) -> None:
+async def test_cancel_before_the_start_is_canceled_not_aborted(store: Store) -> None:
     await share(store, 1)
     cancellation = await store.cancel("up0", NOW + 1)
     assert cancellation is not None
     assert cancellation.view.prediction.final_status is Status.CANCELED
 
 
-async def test_a_deadline_that_was_the_last_to_wait_ends_the_run(store: Store) -> None:
+async def test_deadline_of_the_last_caller_cancels_the_run(store: Store) -> None:
     await share(store, 1)
     cancellation = await store.cancel("up0", NOW + 1, by_deadline=True)
     assert cancellation is not None
     assert (cancellation.is_last, cancellation.view.run.cancel_asked_at) == (True, NOW + 1)
 
 
-async def test_what_nobody_has_seen_cannot_be_cancelled(store: Store) -> None:
-    """While a run is intended its predictions' ids are nobody's: a guess finds nothing and cancels nothing."""
+async def test_unpublished_prediction_cannot_be_cancelled(store: Store) -> None:
+    """Until the create is recorded its predictions have no public ids: a guessed id finds and cancels nothing."""
     await lead(store, "1", fingerprint="F")
     await join(store, "2")
     assert await store.cancel("p1", NOW) is None
@@ -130,8 +130,8 @@ async def test_what_nobody_has_seen_cannot_be_cancelled(store: Store) -> None:
     assert [each.canceled_at for each in await store.predictions_of("run1")] == [None, None]
 
 
-async def test_of_fifty_cancels_at_once_one_is_the_last(store: Store) -> None:
-    """Fifty callers share a run and all leave at the same moment: upstream is asked exactly once."""
+async def test_fifty_concurrent_cancels_have_one_last(store: Store) -> None:
+    """Fifty callers of one run cancel at the same moment: upstream gets exactly one cancel."""
     ids = await share(store, 50)
     outcomes = await asyncio.gather(*(store.cancel(each, NOW + n) for n, each in enumerate(ids * 2)))
     cancellations = [each for each in outcomes if each is not None]
@@ -144,7 +144,7 @@ async def test_of_fifty_cancels_at_once_one_is_the_last(store: Store) -> None:
     assert view.run.cancel_asked_at == last.view.run.cancel_asked_at == last.view.prediction.canceled_at
 
 
-async def test_two_processes_cancelling_agree_on_the_last(store: Store, another) -> None:
+async def test_cancels_from_two_processes_have_one_last(store: Store, another) -> None:
     """Two gateways on one store, half of the callers at each."""
     ids = await share(store, 20)
     second = another()
@@ -157,8 +157,8 @@ async def test_two_processes_cancelling_agree_on_the_last(store: Store, another)
     assert sum(each.is_last for each in outcomes) == 1
 
 
-async def test_a_cancel_and_an_end_at_once_leave_one_story(store: Store) -> None:
-    """Either the cancel came first (and upstream is asked), or the end did (and nothing was cancelled)."""
+async def test_concurrent_cancel_and_end_are_consistent(store: Store) -> None:
+    """Either the cancel came first and upstream is asked, or the end did and nothing was cancelled."""
     stories = set()
     for n in range(40):
         run_id, prediction_id = f"run{n}", f"p{n}"

@@ -1,4 +1,4 @@
-"""Messages that must arrive: queued by what they tell, handed out once, kept until they are taken."""
+"""Webhook deliveries: how they are queued, claimed, retried and kept until the receiver accepts them."""
 
 import asyncio
 from typing import Any
@@ -29,22 +29,22 @@ def message(name: str, host: str = "a.example", **fields: Any) -> Delivery:
     return Delivery(**given | fields)
 
 
-async def hooked(store: Store, name: str = "1", fingerprint: str | None = "F", **fields: Any) -> None:
-    """Have a live run whose leader `up<name>` has a webhook."""
+async def run_with_webhook(store: Store, name: str = "1", fingerprint: str | None = "F", **fields: Any) -> None:
+    """Start a live run whose leader `up<name>` has a webhook."""
     await lead(store, name, fingerprint=fingerprint, prediction_=HOOK)
     await store.record_created(live(f"run{name}"), prediction(f"up{name}", f"run{name}", **HOOK, **fields))
 
 
-async def queued(store: Store) -> list[str]:
+async def queued_ids(store: Store) -> list[str]:
     return [each.id for each in await store.deliveries(state=DeliveryState.QUEUED)]
 
 
-async def test_the_end_of_a_run_queues_one_message_for_each_webhook(store: Store) -> None:
-    """Everybody who shares a run and asked to be told is told; who asked for nothing is not."""
-    await hooked(store)
+async def test_end_queues_one_delivery_per_webhook(store: Store) -> None:
+    """Every caller of a shared run who set a webhook gets one; the others get none."""
+    await run_with_webhook(store)
     await join(store, "2", prediction_=HOOK)
     await join(store, "3")
-    assert await queued(store) == []
+    assert await queued_ids(store) == []
     await finish(store)
     first, second = await store.deliveries()
     assert [first.id, second.id] == ["msg_p2", "msg_up1"]
@@ -59,12 +59,12 @@ async def test_the_end_of_a_run_queues_one_message_for_each_webhook(store: Store
         created_at=NOW + 9,
     )
     assert await store.advance("run1", status=Status.FAILED, document=b"", stream_url=None, at=NOW) == Unchanged()
-    assert len(await queued(store)) == 2
+    assert len(await queued_ids(store)) == 2
 
 
-async def test_the_messages_of_one_prediction_are_listed(store: Store) -> None:
-    """For its explanation: its own, not those of others that share its run."""
-    await hooked(store)
+async def test_deliveries_are_listed_by_prediction(store: Store) -> None:
+    """`explain` shows a prediction's own deliveries, not those of others on the same run."""
+    await run_with_webhook(store)
     await join(store, "2", prediction_=HOOK)
     await finish(store)
     assert [each.id for each in await store.deliveries_of("p2")] == ["msg_p2"]
@@ -73,88 +73,88 @@ async def test_the_messages_of_one_prediction_are_listed(store: Store) -> None:
     assert await store.deliveries_of("p2") == []
 
 
-async def test_progress_queues_nothing(store: Store) -> None:
-    await hooked(store)
+async def test_progress_queues_no_delivery(store: Store) -> None:
+    await run_with_webhook(store)
     await store.advance("run1", status=Status.PROCESSING, document=b"{}", stream_url=None, at=NOW + 1)
-    assert await queued(store) == []
+    assert await queued_ids(store) == []
 
 
-async def test_a_cancel_queues_the_end_of_that_prediction_alone(store: Store) -> None:
-    """One of two callers leaves and is told; the other is told when the run ends."""
-    await hooked(store)
+async def test_cancel_queues_a_delivery_for_that_prediction_only(store: Store) -> None:
+    """One of two callers cancels and gets its webhook; the other gets one when the run ends."""
+    await run_with_webhook(store)
     await join(store, "2", prediction_=HOOK)
     await store.cancel("p2", NOW + 2)
-    assert await queued(store) == ["msg_p2"]
+    assert await queued_ids(store) == ["msg_p2"]
     await store.cancel("p2", NOW + 3)
     await store.delivered("msg_p2")
     await finish(store)
-    assert await queued(store) == ["msg_up1"]
+    assert await queued_ids(store) == ["msg_up1"]
 
 
-async def test_a_hit_queues_its_end_at_once(store: Store) -> None:
+async def test_hit_queues_its_delivery_at_once(store: Store) -> None:
     await go(store, fingerprint="F")
     await finish(store)
     outcome = await share(store, "2", fingerprint="F", prediction_=HOOK)
     assert isinstance(outcome, Hit)
-    assert await queued(store) == ["msg_p2"]
-    # One without a webhook has nobody to be told.
+    assert await queued_ids(store) == ["msg_p2"]
+    # A prediction without a webhook queues nothing.
     await share(store, "3", fingerprint="F")
-    assert await queued(store) == ["msg_p2"]
+    assert await queued_ids(store) == ["msg_p2"]
 
 
-async def test_a_run_that_ends_with_its_create_queues_its_end(store: Store) -> None:
-    """A create whose answer is the result already is told as well, once."""
+async def test_run_that_ended_in_the_create_queues_its_delivery(store: Store) -> None:
+    """Upstream's response to the create is already the result: the webhook is still sent, once."""
     await lead(store, fingerprint="F", prediction_=HOOK)
     for _ in range(2):
         await store.record_created(ended(), prediction("up1", "run1", **HOOK))
-        assert await queued(store) == ["msg_up1"]
+        assert await queued_ids(store) == ["msg_up1"]
 
 
-async def test_an_end_that_was_faster_than_the_create_is_told_under_the_id_that_was_given_out(store: Store) -> None:
+async def test_end_before_the_create_response_uses_the_final_id(store: Store) -> None:
     await lead(store, fingerprint="F", prediction_=HOOK)
     await join(store, "2", prediction_=HOOK)
     await finish(store)
     await store.record_created(live(), prediction("up1", "run1", **HOOK))
-    assert await queued(store) == ["msg_p2", "msg_up1"]
+    assert await queued_ids(store) == ["msg_p2", "msg_up1"]
 
 
-async def test_who_joined_without_knowing_is_told_when_it_may_stay(store: Store) -> None:
-    """A run ends before its model is known: those who joined it hear of the end only if they stay."""
+async def test_provisional_joiner_gets_its_webhook_only_if_it_stays(store: Store) -> None:
+    """A run ends before its model is known: callers who joined it get its end only if they may share it."""
     await lead(store, provisional="P", prediction_=HOOK)
     await store.record_created(live(), prediction("up1", "run1", **HOOK))
     for name in ("2", "3"):
         outcome = await share(store, name, provisional="P", prediction_=HOOK)
         assert isinstance(outcome, Joined)
     await finish(store)
-    assert await queued(store) == ["msg_up1"]
+    assert await queued_ids(store) == ["msg_up1"]
     await store.delivered("msg_up1")
     await store.settle_identity("run1", "F", None)
     await store.settle_identity("run1", "F", None)
-    assert await queued(store) == ["msg_p2", "msg_p3"]
+    assert await queued_ids(store) == ["msg_p2", "msg_p3"]
     await store.detach("p3")
-    assert await queued(store) == ["msg_p2"]
+    assert await queued_ids(store) == ["msg_p2"]
     await store.delivered("msg_p2")
     await store.settle_identity("run1", "F", None)
-    assert await queued(store) == []
+    assert await queued_ids(store) == []
 
 
-async def test_who_parts_is_told_of_nothing(store: Store) -> None:
-    """A prediction that nobody has seen leaves no message behind."""
+async def test_caller_who_leaves_a_provisional_run_gets_no_delivery(store: Store) -> None:
+    """A prediction that was never shown to its caller queues no webhook."""
     await lead(store, provisional="P", prediction_=HOOK)
     await store.record_created(live(), prediction("up1", "run1"))
     await share(store, "2", provisional="P", prediction_=HOOK)
     await store.cancel("p2", NOW)
-    assert await queued(store) == []
+    assert await queued_ids(store) == []
 
 
-async def test_an_intent_that_is_discarded_leaves_nothing(store: Store) -> None:
+async def test_discarded_intent_queues_no_delivery(store: Store) -> None:
     await lead(store, prediction_=HOOK)
     await store.discard_intent("run1")
-    assert await queued(store) == []
+    assert await queued_ids(store) == []
 
 
-async def test_a_message_is_handed_out_to_one(store: Store, another) -> None:
-    """Two processes look at once: each message goes out from one of them."""
+async def test_delivery_is_claimed_by_one_process(store: Store, another) -> None:
+    """Two processes claim at once: each delivery is sent by one of them."""
     for n in range(20):
         await store.add_delivery(message(str(n)), b"{}")
     second = another()
@@ -174,7 +174,7 @@ async def test_a_message_is_handed_out_to_one(store: Store, another) -> None:
     assert len(await store.claim_deliveries(NOW + 60, NOW + 90, 100, FREE)) == 20
 
 
-async def test_the_busy_are_passed_over(store: Store) -> None:
+async def test_busy_receivers_and_teams_are_skipped(store: Store) -> None:
     for name, host, team in (("1", "slow", "red"), ("2", "slow", "red"), ("3", "a", "red"), ("4", "b", "blue")):
         await store.add_delivery(message(name, host, team=team), b"{}")
     claimed = await store.claim_deliveries(
@@ -185,8 +185,8 @@ async def test_the_busy_are_passed_over(store: Store) -> None:
     assert [each.id for each in claimed] == ["msg_1", "msg_4"]
 
 
-async def test_what_failed_waits_for_its_time_and_keeps_its_body(store: Store) -> None:
-    await hooked(store)
+async def test_failed_delivery_waits_for_its_retry_and_keeps_its_body(store: Store) -> None:
+    await run_with_webhook(store)
     await finish(store)
     (claimed,) = await store.claim_deliveries(NOW, NOW + 60, 9, FREE)
     assert await store.delivery_body(claimed.id) is None
@@ -198,7 +198,7 @@ async def test_what_failed_waits_for_its_time_and_keeps_its_body(store: Store) -
     assert await store.delivery_body(claimed.id) == b"first"
 
 
-async def test_what_was_never_tried_goes_before_what_failed(store: Store) -> None:
+async def test_new_deliveries_go_before_retries(store: Store) -> None:
     for n in range(3):
         await store.add_delivery(message(str(n), created_at=NOW + n), b"{}")
     (first,) = await store.claim_deliveries(NOW, NOW + 60, 1, FREE)
@@ -208,7 +208,7 @@ async def test_what_was_never_tried_goes_before_what_failed(store: Store) -> Non
     assert {each.id: each.attempts for each in claimed} == {"msg_1": 1, "msg_2": 1, "msg_0": 2}
 
 
-async def test_what_is_given_back_has_not_been_tried(store: Store) -> None:
+async def test_released_delivery_does_not_count_as_an_attempt(store: Store) -> None:
     await store.add_delivery(message("1"), b"{}")
     await store.claim_deliveries(NOW, NOW + 60, 9, FREE)
     await store.release_deliveries(["msg_1", "msg_unknown"])
@@ -217,8 +217,8 @@ async def test_what_is_given_back_has_not_been_tried(store: Store) -> None:
     assert again.attempts == 1
 
 
-async def test_what_a_dead_process_held_is_handed_out_again(store: Store, another) -> None:
-    """The attempt counts: it may have arrived."""
+async def test_delivery_of_a_dead_process_is_claimed_again(store: Store, another) -> None:
+    """The attempt counts, since the message may have arrived."""
     await store.add_delivery(message("1"), b"{}")
     await store.claim_deliveries(NOW, NOW + 600, 9, FREE)
     await store.close()
@@ -245,12 +245,12 @@ async def test_dead_letters_are_listed_and_sent_again(store: Store) -> None:
     claimed = await store.claim_deliveries(NOW, NOW + 100, 9, FREE)
     assert {each.id: (each.attempts, each.dead_at) for each in claimed} == {"msg_1": (1, None), "msg_3": (1, None)}
     assert await store.delivery_body("msg_1") == b"{}"
-    # What is held is under way already.
+    # A claimed delivery is being sent already.
     assert not await store.redeliver(NOW, "msg_1")
     assert await store.redeliver_all(NOW) == 1
 
 
-async def test_what_waits_can_be_hurried(store: Store) -> None:
+async def test_waiting_deliveries_can_be_retried_at_once(store: Store) -> None:
     await store.add_delivery(message("1"), b"{}")
     await store.postpone_delivery("msg_1", NOW + 3600, "timeout", b"{}")
     assert await store.redeliver_all(NOW) == 0
@@ -258,7 +258,7 @@ async def test_what_waits_can_be_hurried(store: Store) -> None:
     assert len(await store.claim_deliveries(NOW, NOW + 100, 9, FREE)) == 1
 
 
-async def test_they_are_counted(store: Store) -> None:
+async def test_deliveries_are_counted(store: Store) -> None:
     assert await store.delivery_counts() == DeliveryCounts(0, 0, None)
     for n in range(3):
         await store.add_delivery(message(str(n), created_at=NOW + n), b"{}")
@@ -266,7 +266,7 @@ async def test_they_are_counted(store: Store) -> None:
     assert await store.delivery_counts() == DeliveryCounts(2, 1, NOW + 1)
 
 
-async def test_too_many_become_dead_letters_and_too_many_of_those_are_forgotten(store: Store) -> None:
+async def test_excess_deliveries_become_dead_letters_and_excess_dead_letters_are_deleted(store: Store) -> None:
     for n in range(6):
         await store.add_delivery(message(str(n), created_at=NOW + n), b"{}")
     assert await store.trim_deliveries(4, 10, NOW) == 2
@@ -282,21 +282,21 @@ async def test_too_many_become_dead_letters_and_too_many_of_those_are_forgotten(
     assert await store.deliveries(state=DeliveryState.DEAD) == []
 
 
-async def test_data_stays_until_its_message_has_a_body(store: Store) -> None:
-    """A receiver that is told late is told the output all the same."""
-    await hooked(store)
+async def test_data_is_kept_until_its_delivery_has_a_body(store: Store) -> None:
+    """A webhook that is delivered late still contains the output."""
+    await run_with_webhook(store)
     await finish(store, cache_until=None)
     assert await store.runs_to_clear(NOW + 99, NOW + 99, 9) == []
     await store.postpone_delivery("msg_up1", NOW + 99, "timeout", b"{}")
     assert [run.id for run in await store.runs_to_clear(NOW + 99, NOW + 99, 9)] == ["run1"]
 
 
-async def test_predictions_that_wait_for_their_webhook_are_found_again(store: Store) -> None:
-    """After a restart those who are to be told of progress are known."""
-    await hooked(store, "1")
+async def test_open_predictions_with_a_webhook_are_listed(store: Store) -> None:
+    """After a restart, progress webhooks continue."""
+    await run_with_webhook(store, "1")
     await join(store, "4", prediction_=HOOK)
     await join(store, "5")
-    await hooked(store, "2", fingerprint="G")
+    await run_with_webhook(store, "2", fingerprint="G")
     await store.cancel("up2", NOW)
     await lead(store, "3", prediction_=HOOK)
     found = await store.awaiting_webhooks()
@@ -308,8 +308,8 @@ async def test_predictions_that_wait_for_their_webhook_are_found_again(store: St
     assert [view.prediction.id for view in await store.awaiting_webhooks(after="p4", limit=1)] == ["up1"]
 
 
-async def test_messages_outlive_the_store(store: Store, another) -> None:
-    await hooked(store)
+async def test_deliveries_survive_a_restart(store: Store, another) -> None:
+    await run_with_webhook(store)
     await finish(store)
     await store.add_delivery(message("1"), b'{"a":1}')
     await store.add_delivery(message("1", url="https://other.example"), b"{}")
@@ -317,15 +317,15 @@ async def test_messages_outlive_the_store(store: Store, another) -> None:
     again = another()
     await again.open()
     try:
-        assert await queued(again) == ["msg_1", "msg_up1"]
+        assert await queued_ids(again) == ["msg_1", "msg_up1"]
         assert await again.delivery_body("msg_1") == b'{"a":1}'
     finally:
         await again.close()
 
 
 @pytest.mark.parametrize("overlap", [0.0, 3600.0])
-async def test_a_secret_is_replaced_and_the_old_one_works_for_a_while(store: Store, another, overlap: float) -> None:
-    """Receivers have time to learn the new secret; after that a leaked one is worth nothing."""
+async def test_replaced_secret_works_during_the_grace_period(store: Store, another, overlap: float) -> None:
+    """Receivers have time to learn the new secret; after that the old one is invalid."""
     assert await store.secrets_in_use("webhook:red", NOW) == []
     await store.secret("webhook:red", b"first")
     second = another()

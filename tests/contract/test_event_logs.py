@@ -1,4 +1,4 @@
-"""What runs' streams have said: kept in parts, found after any end, and gone with the data."""
+"""Stored parts of runs' event streams: order, replacement, retention and deletion."""
 
 import sqlite3
 from contextlib import closing
@@ -9,7 +9,7 @@ from gateway.store.interface import Store
 from tests.support.records import NOW, finish, go
 
 
-async def test_parts_come_back_in_the_order_of_their_events(store: Store) -> None:
+async def test_parts_are_returned_in_the_order_of_their_events(store: Store) -> None:
     await go(store)
     assert await store.event_parts("run1") == []
     for first, part in ((0, b"zero"), (2, b"two"), (10, b"ten")):
@@ -18,8 +18,8 @@ async def test_parts_come_back_in_the_order_of_their_events(store: Store) -> Non
     assert await store.event_parts("run2") == []
 
 
-async def test_parts_outlive_the_store(store: Store, another) -> None:
-    """A reader goes on after a restart where it was."""
+async def test_parts_survive_a_restart(store: Store, another) -> None:
+    """After a restart a reader resumes at the event it had reached."""
     await go(store)
     await store.append_events("run1", 0, b"zero", kept_from=0)
     second = another()
@@ -30,8 +30,8 @@ async def test_parts_outlive_the_store(store: Store, another) -> None:
         await second.close()
 
 
-async def test_a_part_that_is_kept_again_replaces_what_follows(store: Store) -> None:
-    """A write that seemed to fail and did not is repeated with more in it: nothing is there twice."""
+async def test_rewritten_part_replaces_the_parts_after_it(store: Store) -> None:
+    """A write that seemed to fail is repeated with more events: no event is stored twice."""
     await go(store)
     await store.append_events("run1", 0, b"zero", kept_from=0)
     await store.append_events("run1", 2, b"two", kept_from=0)
@@ -41,8 +41,8 @@ async def test_a_part_that_is_kept_again_replaces_what_follows(store: Store) -> 
     assert await store.event_parts("run1") == [b"whole"]
 
 
-async def test_parts_that_are_no_longer_needed_go(store: Store) -> None:
-    """A log is bounded on disk as it is in memory; a part of which an event is still needed stays."""
+async def test_unneeded_parts_are_deleted(store: Store) -> None:
+    """A log is bounded on disk as in memory; a part that contains a needed event stays."""
     await go(store)
     for first in (0, 5, 10):
         await store.append_events("run1", first, b"%d" % first, kept_from=0)
@@ -54,7 +54,7 @@ async def test_parts_that_are_no_longer_needed_go(store: Store) -> None:
     assert await store.event_parts("run1") == [b"40"]
 
 
-async def test_logs_are_each_their_runs_own(store: Store) -> None:
+async def test_logs_of_runs_are_separate(store: Store) -> None:
     await go(store, "1")
     await go(store, "2")
     await store.append_events("run1", 0, b"one", kept_from=0)
@@ -62,8 +62,8 @@ async def test_logs_are_each_their_runs_own(store: Store) -> None:
     assert (await store.event_parts("run1"), await store.event_parts("run2")) == ([b"one"], [b"two"])
 
 
-async def test_nothing_is_kept_of_what_is_unknown_or_was_removed(store: Store) -> None:
-    """A batch that comes after the janitor brings nothing back."""
+async def test_parts_of_unknown_or_deleted_runs_are_not_stored(store: Store) -> None:
+    """A batch that arrives after the janitor restores nothing."""
     assert not await store.append_events("run1", 0, b"early", kept_from=0)
     await go(store)
     await finish(store)
@@ -74,7 +74,7 @@ async def test_nothing_is_kept_of_what_is_unknown_or_was_removed(store: Store) -
     assert await store.event_parts("run1") == []
 
 
-async def test_a_log_goes_with_the_record_of_its_run(store: Store) -> None:
+async def test_log_is_deleted_with_its_run(store: Store) -> None:
     await go(store)
     await finish(store)
     await store.append_events("run1", 0, b"said", kept_from=0)
@@ -85,8 +85,8 @@ async def test_a_log_goes_with_the_record_of_its_run(store: Store) -> None:
 
 
 @pytest.mark.parametrize("how", ["cleared", "deleted"])
-async def test_what_was_said_is_not_left_on_the_disk(store: Store, how: str) -> None:
-    """Deleting really deletes."""
+async def test_deleted_events_leave_no_bytes_on_disk(store: Store, how: str) -> None:
+    """No trace of the text is left in the store's files."""
     await go(store)
     await finish(store)
     await store.append_events("run1", 0, b"a secret that was told", kept_from=0)

@@ -4,22 +4,22 @@ from gateway.store.interface import Store
 from tests.support.records import NOW, file
 
 
-async def test_a_file_comes_back_as_it_was(store: Store) -> None:
+async def test_file_is_returned_as_it_was_added(store: Store) -> None:
     made = file(size=2**40, document=bytes(range(256)))
     await store.add_file(made)
     assert await store.file("f1") == made
     assert await store.file("f2") is None
 
 
-async def test_a_file_stays_its_owners(store: Store) -> None:
-    """A second word on the same id, from whatever team, does not change whose file it is."""
+async def test_file_keeps_its_owner(store: Store) -> None:
+    """Adding the same id again, from any team, does not change the owner."""
     await store.add_file(file())
     await store.add_file(file())
     await store.add_file(file(team="blue", document=b"other"))
     assert await store.file("f1") == file()
 
 
-async def test_several_files_are_found_in_one_look(store: Store) -> None:
+async def test_several_files_are_found_in_one_query(store: Store) -> None:
     for each in ("f1", "f2", "f3"):
         await store.add_file(file(each, team="blue" if each == "f3" else "red"))
     found = await store.files_among(["f3", "nope", "f1", "f3", "", 'x"y'])
@@ -28,7 +28,7 @@ async def test_several_files_are_found_in_one_look(store: Store) -> None:
     assert len(await store.files_among([f"f{n}" for n in range(5000)])) == 3
 
 
-async def test_a_deleted_file_is_gone(store: Store) -> None:
+async def test_deleted_file_is_not_found(store: Store) -> None:
     await store.add_file(file())
     await store.delete_file("f1")
     await store.delete_file("f1")
@@ -36,13 +36,13 @@ async def test_a_deleted_file_is_gone(store: Store) -> None:
     assert (await store.files(team="red", limit=10, now=NOW)).items == []
 
 
-async def test_a_file_is_listed_until_it_expires(store: Store) -> None:
+async def test_file_is_listed_until_it_expires(store: Store) -> None:
     await store.add_file(file(expires_at=NOW + 5))
     assert (await store.files(team="red", limit=10, now=NOW + 4)).items == [file(expires_at=NOW + 5)]
     assert (await store.files(team="red", limit=10, now=NOW + 5)).items == []
 
 
-async def test_expired_files_are_forgotten_in_steps(store: Store) -> None:
+async def test_expired_files_are_deleted_in_batches(store: Store) -> None:
     for n in range(5):
         await store.add_file(file(f"f{n}", expires_at=NOW + n))
     assert await store.delete_expired_files(NOW + 3, 2) == 2
@@ -52,8 +52,8 @@ async def test_expired_files_are_forgotten_in_steps(store: Store) -> None:
     assert await store.file("f3") is not None
 
 
-async def test_files_are_found_by_size_while_they_are_kept(store: Store) -> None:
-    """Whether an upload may be of bytes that the team has is asked before it is read."""
+async def test_files_are_found_by_size_until_they_expire(store: Store) -> None:
+    """The gateway checks whether the team may have uploaded these bytes before it reads the upload."""
     await store.add_file(file("f1", size=1000, expires_at=NOW + 10))
     await store.add_file(file("f2", size=5000, team="blue"))
     for smallest, largest, found in [(1000, 1000, True), (900, 1100, True), (1001, 9000, False), (0, 999, False)]:
@@ -62,8 +62,8 @@ async def test_files_are_found_by_size_while_they_are_kept(store: Store) -> None
     assert not await store.has_file_of_size("green", 0, 9000, NOW)
 
 
-async def test_equal_bytes_are_found_within_a_team(store: Store) -> None:
-    """Those that upstream keeps longest come first; another team's are nobody's business."""
+async def test_equal_bytes_are_found_within_a_team_only(store: Store) -> None:
+    """The files that upstream keeps longest come first."""
     await store.add_file(file("f1", sha256="S", expires_at=NOW + 10))
     await store.add_file(file("f2", sha256="S", expires_at=NOW + 30))
     await store.add_file(file("f3", sha256="T", expires_at=NOW + 20))
@@ -74,8 +74,8 @@ async def test_equal_bytes_are_found_within_a_team(store: Store) -> None:
     assert await store.files_of_content("red", "U", NOW) == []
 
 
-async def test_those_that_stand_for_one_file_of_upstream_are_counted(store: Store) -> None:
-    """Upstream's goes when the last of them does."""
+async def test_files_of_one_upstream_file_are_counted(store: Store) -> None:
+    """Upstream's file is deleted when the last of them is."""
     for each in ("f1", "f2", "f3"):
         await store.add_file(file(each, upstream_id="f3" if each == "f3" else "f1"))
     assert await store.count_of_upstream_file("f1") == 2

@@ -1,4 +1,4 @@
-"""Idempotency keys: the first request's prediction is what every other of the same key gets."""
+"""Idempotency keys: every request with the same key gets the first request's prediction."""
 
 import pytest
 
@@ -14,8 +14,8 @@ async def ask(store: Store, name: str, *, key: str = "key", body: str = "body", 
     return await start(store, name, idempotency=idempotency(key, body), **fields)
 
 
-async def test_a_repeated_request_waits_for_the_first_and_then_gets_its_prediction(store: Store) -> None:
-    """The caller's connection broke; its retry makes no second run."""
+async def test_repeated_request_is_pending_then_replayed(store: Store) -> None:
+    """The caller's connection broke; its retry starts no second run."""
     assert isinstance(await ask(store, "1"), Started)
     assert await ask(store, "2") == Pending()
     await store.record_created(live(), prediction("up1", "run1"))
@@ -27,8 +27,8 @@ async def test_a_repeated_request_waits_for_the_first_and_then_gets_its_predicti
     assert len(await store.predictions_of("run1")) == 1
 
 
-async def test_another_body_is_a_mistake(store: Store) -> None:
-    """The key was used for something else; whether that is under way or done makes no difference."""
+async def test_same_key_with_another_body_is_a_conflict(store: Store) -> None:
+    """Also when the first request is done."""
     await ask(store, "1")
     assert await ask(store, "2", body="other") == Mismatched()
     await store.record_created(live(), prediction("up1", "run1"))
@@ -36,8 +36,8 @@ async def test_another_body_is_a_mistake(store: Store) -> None:
     assert await store.run("run2") is None
 
 
-async def test_the_end_may_be_known_before_the_id_is(store: Store) -> None:
-    """News of the end overtook the create's answer: there is no id yet that could be replayed."""
+async def test_key_is_pending_until_the_id_is_known(store: Store) -> None:
+    """The end arrived before the create's response, so there is no id to replay yet."""
     await ask(store, "1")
     await store.advance("run1", status=Status.SUCCEEDED, document=b"x", stream_url=None, at=NOW)
     assert isinstance(await ask(store, "2"), Pending)
@@ -46,19 +46,19 @@ async def test_the_end_may_be_known_before_the_id_is(store: Store) -> None:
     assert view_of(outcome).prediction.id == "up1"
 
 
-async def test_a_key_is_its_teams(store: Store) -> None:
+async def test_keys_of_teams_are_separate(store: Store) -> None:
     await ask(store, "1")
     outcome = await ask(store, "2", body="other", run={"team": "blue"}, prediction_={"team": "blue"})
     assert isinstance(outcome, Started)
 
 
-async def test_keys_are_told_apart_to_the_letter(store: Store) -> None:
+async def test_keys_are_case_sensitive(store: Store) -> None:
     for n, key in enumerate(("key", "Key", "key ", "", "%", "k\u00e9y")):
         assert isinstance(await ask(store, str(n), key=key), Started)
 
 
-async def test_an_expired_key_is_fresh(store: Store) -> None:
-    """After a day the same key means a new request, whatever its body."""
+async def test_expired_key_starts_a_new_request(store: Store) -> None:
+    """After a day the same key is accepted again, with any body."""
     await ask(store, "1")
     await store.record_created(live(), prediction("up1", "run1"))
     assert isinstance(await ask(store, "2", now=NOW + 86399), Replayed)
@@ -70,8 +70,8 @@ async def test_an_expired_key_is_fresh(store: Store) -> None:
 
 
 @pytest.mark.parametrize("source", [Source.HIT, Source.JOINED])
-async def test_a_key_remembers_what_was_shared(store: Store, source: Source) -> None:
-    """A hit or a joined prediction replays as itself; a retry is not counted twice among those who wait."""
+async def test_key_replays_a_hit_or_a_joined_prediction(store: Store, source: Source) -> None:
+    """The same prediction is returned, and a retry does not count as another waiting caller."""
     await go(store, "1", fingerprint="F")
     if source is Source.HIT:
         await finish(store, "1")
@@ -82,7 +82,7 @@ async def test_a_key_remembers_what_was_shared(store: Store, source: Source) -> 
     assert len(await store.predictions_of("run1")) == 2
 
 
-async def test_a_joined_prediction_is_pending_with_its_leader(store: Store) -> None:
+async def test_joined_prediction_is_pending_with_its_leader(store: Store) -> None:
     await lead(store, "1", fingerprint="F")
     await ask(store, "2", fingerprint="F")
     assert isinstance(await ask(store, "3", fingerprint="F"), Pending)
@@ -92,13 +92,13 @@ async def test_a_joined_prediction_is_pending_with_its_leader(store: Store) -> N
     assert outcome.view.prediction == prediction("p2", "run1", source=Source.JOINED)
 
 
-async def test_nothing_is_remembered_of_nothing(store: Store) -> None:
-    """`only-if-cached` found nothing: the key is still free."""
+async def test_only_if_cached_miss_leaves_the_key_unused(store: Store) -> None:
+    """Nothing was found, so the key can be used again."""
     assert isinstance(await share(store, "1", fingerprint="F", idempotency=idempotency()), Nothing)
     assert isinstance(await ask(store, "2", fingerprint="F", body="other"), Started)
 
 
-async def test_a_key_is_looked_at_before_anything_is_shared(store: Store) -> None:
+async def test_used_key_takes_precedence_over_sharing(store: Store) -> None:
     await ask(store, "1", fingerprint="F")
     await store.record_created(live(), prediction("up1", "run1"))
     await finish(store, "1")
@@ -110,7 +110,7 @@ async def test_a_key_is_looked_at_before_anything_is_shared(store: Store) -> Non
         assert isinstance(await alone.start(store), Replayed)
 
 
-async def test_a_cancelled_prediction_is_replayed_as_such(store: Store) -> None:
+async def test_cancelled_prediction_is_replayed_as_cancelled(store: Store) -> None:
     await ask(store, "1")
     await store.record_created(live(), prediction("up1", "run1"))
     await store.cancel("up1", NOW + 5)
@@ -118,8 +118,8 @@ async def test_a_cancelled_prediction_is_replayed_as_such(store: Store) -> None:
     assert view_of(outcome).prediction.canceled_at == NOW + 5
 
 
-async def test_a_discarded_intent_frees_its_keys(store: Store) -> None:
-    """Upstream refused: the caller mends the request and may use its key again, and so may those who joined."""
+async def test_discarded_intent_frees_its_keys(store: Store) -> None:
+    """Upstream refused: the caller corrects the request and reuses its key, as may every caller who joined."""
     await ask(store, "1", key="a", fingerprint="F")
     await ask(store, "2", key="b", fingerprint="F")
     await ask(store, "3", key="c")
@@ -129,7 +129,7 @@ async def test_a_discarded_intent_frees_its_keys(store: Store) -> None:
     assert isinstance(await ask(store, "6", key="c"), Pending)
 
 
-async def test_a_deleted_prediction_frees_its_key(store: Store) -> None:
+async def test_deleted_prediction_frees_its_key(store: Store) -> None:
     await ask(store, "1")
     await store.record_created(live(), prediction("up1", "run1"))
     await finish(store, "1")
@@ -137,16 +137,16 @@ async def test_a_deleted_prediction_frees_its_key(store: Store) -> None:
     assert isinstance(await ask(store, "2", body="other"), Started)
 
 
-async def test_expired_keys_are_forgotten_in_steps(store: Store) -> None:
+async def test_expired_keys_are_deleted_in_batches(store: Store) -> None:
     for n in range(5):
         await start(store, str(n), idempotency=idempotency(f"k{n}", expires_at=NOW + n))
     assert [await store.delete_expired_idempotency(NOW + 3, 2) for _ in range(3)] == [2, 1, 0]
-    # The store does not look at a clock of its own: what was forgotten is fresh even for a caller who lags behind.
+    # The store reads no clock of its own: a deleted key is unused even for a caller whose clock is behind.
     assert isinstance(await ask(store, "6", key="k2", now=NOW - 10), Started)
     assert isinstance(await ask(store, "7", key="k3", now=NOW - 10), Pending)
 
 
-async def test_a_key_outlives_the_store(store: Store, another: StoreMaker) -> None:
+async def test_key_survives_a_restart(store: Store, another: StoreMaker) -> None:
     await ask(store, "1")
     await store.record_created(live(), prediction("up1", "run1"))
     await store.close()

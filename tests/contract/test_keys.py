@@ -1,4 +1,4 @@
-"""Keys issued at run time."""
+"""API keys that are created, rotated and revoked at run time."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from gateway.store.interface import Store
 from tests.support.records import NOW, key
 
 
-async def test_a_key_comes_back_as_it_was(store: Store) -> None:
+async def test_key_is_returned_as_it_was_added(store: Store) -> None:
     narrowed = key(
         "k2",
         expires_at=NOW + 5,
@@ -24,7 +24,7 @@ async def test_a_key_comes_back_as_it_was(store: Store) -> None:
     assert await store.key("k3") is None
 
 
-async def test_keys_are_listed_by_team_and_creation(store: Store) -> None:
+async def test_keys_are_listed_by_team_and_creation_time(store: Store) -> None:
     made = [key("k1", created_at=NOW + 1), key("k2"), key("k3", team="blue", created_at=NOW + 2)]
     for each in made:
         await store.add_key(each)
@@ -33,15 +33,15 @@ async def test_keys_are_listed_by_team_and_creation(store: Store) -> None:
     assert await store.keys("green") == []
 
 
-async def test_an_id_is_given_once(store: Store) -> None:
+async def test_key_id_is_unique(store: Store) -> None:
     await store.add_key(key())
     with pytest.raises(Conflict):
         await store.add_key(key(team="blue", name="other"))
     assert await store.keys() == [key()]
 
 
-async def test_a_name_is_used_once_in_a_team_until_it_is_revoked(store: Store) -> None:
-    """Whoever revokes the key "ci" can create a new "ci"; another team's "ci" is no hindrance."""
+async def test_key_name_is_unique_in_a_team_until_revoked(store: Store) -> None:
+    """After revoking the key "ci" a new "ci" can be created; another team's "ci" is no conflict."""
     await store.add_key(key("k1", name="ci"))
     await store.add_key(key("k2", name="ci", team="blue"))
     with pytest.raises(Conflict, match="ci"):
@@ -51,8 +51,8 @@ async def test_a_name_is_used_once_in_a_team_until_it_is_revoked(store: Store) -
     assert [each.id for each in await store.keys("red")] == ["k1", "k3"]
 
 
-async def test_of_many_keys_of_one_name_one_is_made(store: Store, another) -> None:
-    """Two administrators at two machines run the same command at once."""
+async def test_concurrent_keys_of_one_name_create_one(store: Store, another) -> None:
+    """Two administrators on two machines run the same command at once."""
     second = another()
     await second.open()
     try:
@@ -66,7 +66,7 @@ async def test_of_many_keys_of_one_name_one_is_made(store: Store, another) -> No
     assert len(await store.keys()) == 1
 
 
-async def test_a_conflict_spoils_nothing_beside_it(store: Store) -> None:
+async def test_name_conflict_fails_no_other_command(store: Store) -> None:
     """One refused command among many: the others succeed."""
     await store.add_key(key("taken"))
     outcomes = await asyncio.gather(
@@ -76,7 +76,7 @@ async def test_a_conflict_spoils_nothing_beside_it(store: Store) -> None:
     assert len(await store.keys()) == 41
 
 
-async def test_a_revocation_stays_as_it_was_first(store: Store) -> None:
+async def test_second_revocation_keeps_the_first_time(store: Store) -> None:
     await store.add_key(key())
     revoked = key(revoked_at=NOW + 1)
     assert await store.revoke_key("k1", NOW + 1) == revoked
@@ -85,30 +85,30 @@ async def test_a_revocation_stays_as_it_was_first(store: Store) -> None:
     assert await store.revoke_key("k2", NOW) is None
 
 
-async def test_rotation_lets_old_and_new_overlap(store: Store) -> None:
-    """The new key bears the old one's name; both work until the old one ends."""
+async def test_rotated_key_overlaps_with_its_successor(store: Store) -> None:
+    """The new key has the old one's name; both work until the old one expires."""
     await store.add_key(key("k1", name="ci"))
     successor = key("k2", name="ci", created_at=NOW + 10)
     assert await store.rotate_key("k1", successor, NOW + 70) == key("k1", name="ci", expires_at=NOW + 70)
     assert await store.keys("red") == [key("k1", name="ci", expires_at=NOW + 70), successor]
 
 
-async def test_rotation_never_prolongs_a_key(store: Store) -> None:
+async def test_rotation_never_extends_a_key(store: Store) -> None:
     await store.add_key(key("k1", expires_at=NOW + 5))
     old = await store.rotate_key("k1", key("k2", name="name-k1"), NOW + 70)
     assert old is not None
     assert old.expires_at == NOW + 5
 
 
-async def test_a_key_can_be_rotated_again_and_again(store: Store) -> None:
+async def test_key_can_be_rotated_repeatedly(store: Store) -> None:
     await store.add_key(key("k0", name="ci"))
     for n in range(1, 4):
         assert await store.rotate_key(f"k{n - 1}", key(f"k{n}", name="ci", created_at=NOW + n), NOW + n) is not None
     assert [each.expires_at for each in await store.keys()] == [NOW + 1, NOW + 2, NOW + 3, None]
 
 
-async def test_what_is_unknown_or_revoked_is_not_rotated(store: Store) -> None:
-    """A revoked key must not bring forth a valid one."""
+async def test_unknown_or_revoked_key_cannot_be_rotated(store: Store) -> None:
+    """A revoked key cannot produce a valid one."""
     await store.add_key(key())
     await store.revoke_key("k1", NOW)
     assert await store.rotate_key("k1", key("k2"), NOW + 5) is None
@@ -117,8 +117,8 @@ async def test_what_is_unknown_or_revoked_is_not_rotated(store: Store) -> None:
     assert (await store.keys())[0].expires_at is None
 
 
-async def test_a_successor_needs_an_id_and_a_name_that_are_free(store: Store) -> None:
-    """A rotation that cannot add its successor leaves the old key as it was."""
+async def test_rotation_needs_an_unused_id_and_name(store: Store) -> None:
+    """If the successor cannot be added, the old key is unchanged."""
     for each in (key("k1"), key("k2")):
         await store.add_key(each)
     for successor in (key("k2", name="name-k1"), key("k1", name="name-k1"), key("k3", name="name-k2")):
@@ -127,8 +127,8 @@ async def test_a_successor_needs_an_id_and_a_name_that_are_free(store: Store) ->
     assert await store.keys() == [key("k1"), key("k2")]
 
 
-async def test_a_revocation_and_a_rotation_at_once_leave_no_valid_key_unseen(store: Store) -> None:
-    """Whichever comes first: either there is no successor, or the caller of the rotation knows of it."""
+async def test_concurrent_revocation_and_rotation_leave_no_hidden_key(store: Store) -> None:
+    """Either there is no successor, or the caller of the rotation received it."""
     for n in range(20):
         old, new = f"old{n}", f"new{n}"
         await store.add_key(key(old))
@@ -141,8 +141,8 @@ async def test_a_revocation_and_a_rotation_at_once_leave_no_valid_key_unseen(sto
         assert revoked.revoked_at == NOW
 
 
-async def test_another_process_sees_a_key_at_once(store: Store, another) -> None:
-    """`gateway keys create` and `revoke` beside a running gateway take effect with its next look."""
+async def test_key_changes_are_visible_to_another_process(store: Store, another) -> None:
+    """`gateway keys create` and `revoke` beside a running gateway take effect at its next lookup."""
     command_line = another()
     await command_line.open()
     try:

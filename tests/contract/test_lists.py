@@ -1,4 +1,4 @@
-"""Lists of predictions and files, newest first, walked in both directions, against a plain list that does the same."""
+"""Lists of predictions and files, newest first, paged in both directions, compared with a plain Python list."""
 
 import itertools
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ from tests.support.records import NOW, ended, file, prediction
 
 _fresh_team = (f"team{n}" for n in itertools.count())
 
-# Few times for many items, so that most have company; ids in an order of their own.
+# Few times for many items, so that most share theirs; the order of ids is independent.
 ITEMS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 10_000)), unique=True, max_size=14)
 SETTINGS = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
@@ -77,12 +77,12 @@ async def walk(read: Callable[[Cursor | None], Awaitable[Page]], model: Model, l
     before=st.none() | st.integers(0, 5),
     everyones=st.booleans(),
 )
-async def test_predictions_are_listed_as_a_plain_list_would_be(
+async def test_prediction_pages_match_a_plain_list(
     store: Store, items: list[tuple[int, int]], limit: int, after: int | None, before: int | None, *, everyones: bool
 ) -> None:
-    """No page misses an item or shows it twice, and the links to further pages are there exactly when there is more."""
+    """No page misses or repeats an item, and links to more pages exist exactly when there are more."""
     team = next(_fresh_team)
-    # A list over all teams is bounded by time to what this example made.
+    # A list of all teams is limited by time to the items of this example.
     base = NOW + int(team.removeprefix("team")) * 100
     found = [(base + at, f"{team}x{n:05}") for at, n in items]
     for at, item in found:
@@ -113,10 +113,10 @@ async def test_predictions_are_listed_as_a_plain_list_would_be(
     item=st.integers(0, 10_000),
     backward=st.booleans(),
 )
-async def test_a_list_can_begin_where_nothing_is(
+async def test_page_can_start_at_a_deleted_item(
     store: Store, items: list[tuple[int, int]], limit: int, at: int, item: int, *, backward: bool
 ) -> None:
-    """The item that a link began after has been deleted since: the page begins where it was."""
+    """The item of the cursor has been deleted since: the page starts at its position."""
     team = next(_fresh_team)
     found = [(NOW + at, f"{team}x{n:05}") for at, n in items]
     for created_at, each in found:
@@ -128,10 +128,10 @@ async def test_a_list_can_begin_where_nothing_is(
 
 @SETTINGS
 @given(items=ITEMS, limit=st.integers(1, 5), expired=st.sets(st.integers(0, 10_000)))
-async def test_files_are_listed_as_a_plain_list_would_be(
+async def test_file_pages_match_a_plain_list(
     store: Store, items: list[tuple[int, int]], limit: int, expired: set[int]
 ) -> None:
-    """What has expired is not listed, nor does it leave a link to an empty page."""
+    """Expired files are not listed, and no link leads to an empty page."""
     team = next(_fresh_team)
     gone = expired | {n for _, n in items if n % 3 == 0}
     for at, n in items:
@@ -142,15 +142,15 @@ async def test_files_are_listed_as_a_plain_list_would_be(
         return await store.files(team=team, limit=limit, now=NOW, position=position)
 
     shown = {(NOW + at, f"{team}x{n:05}") for at, n in items if n not in gone}
-    # An id can be taken once only; who came first has it.
+    # An id can be used only once, by the first file.
     first = {}
     for at, n in items:
         first.setdefault(f"{team}x{n:05}", NOW + at)
     await walk(read, Model([place for place in shown if first[place[1]] == place[0]]), limit)
 
 
-async def test_a_team_sees_its_own_in_order(store: Store) -> None:
-    """Another team's predictions, and trainings, are not in the list; those of one second are ordered by id."""
+async def test_list_contains_the_teams_own_predictions_in_order(store: Store) -> None:
+    """Other teams' predictions and trainings are absent; equal times are ordered by id."""
     for item, team, kind in [("b", "red", "prediction"), ("a", "red", "prediction"), ("c", "blue", "prediction")]:
         await store.record_created(ended(item), prediction(item, item, team=team, kind=Kind(kind)))
     await store.record_created(ended("d"), prediction("d", "d", kind=Kind.TRAINING, created_at=NOW - 1))
@@ -162,7 +162,7 @@ async def test_a_team_sees_its_own_in_order(store: Store) -> None:
     assert ids(await store.predictions(team="green", kind=Kind.PREDICTION, limit=10)) == []
 
 
-async def test_the_bounds_of_time_are_inclusive_and_exclusive(store: Store) -> None:
+async def test_time_bounds_are_inclusive_and_exclusive(store: Store) -> None:
     for n in range(4):
         await store.record_created(ended(f"r{n}"), prediction(f"p{n}", f"r{n}", created_at=NOW + n))
     page = await store.predictions(
@@ -173,8 +173,8 @@ async def test_the_bounds_of_time_are_inclusive_and_exclusive(store: Store) -> N
 
 @pytest.mark.parametrize("at", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("backward", [False, True])
-async def test_a_strange_cursor_is_no_trouble(store: Store, at: float, *, backward: bool) -> None:
-    """Cursors are readable by callers, so someone will write their own."""
+async def test_arbitrary_cursor_is_accepted(store: Store, at: float, *, backward: bool) -> None:
+    """Callers can decode cursors, so some will build their own."""
     await store.record_created(ended(), prediction())
     page = await store.predictions(
         team="red", kind=Kind.PREDICTION, limit=10, position=Cursor(at, "x", backward=backward)
@@ -183,7 +183,7 @@ async def test_a_strange_cursor_is_no_trouble(store: Store, at: float, *, backwa
     await store.files(team="red", limit=10, now=NOW, position=Cursor(at, "x", backward=backward))
 
 
-async def test_the_files_of_everyone_can_be_listed(store: Store) -> None:
+async def test_files_of_all_teams_can_be_listed(store: Store) -> None:
     await store.add_file(file("f1", team="red"))
     await store.add_file(file("f2", team="blue", created_at=NOW + 1))
     page = await store.files(team=None, limit=1, now=NOW)

@@ -1,4 +1,4 @@
-"""Money: reserved with the intent, settled with the end, entered and summed up in the same steps."""
+"""Money: reserved with the intent, settled with the end, recorded in the ledger in the same transactions."""
 
 import asyncio
 from collections import Counter
@@ -45,7 +45,7 @@ async def total(store: Store) -> Usage:
 # Reservations
 
 
-async def test_what_leads_is_reserved_for_its_team_its_key_and_its_user(store: Store) -> None:
+async def test_create_reserves_for_team_key_and_user(store: Store) -> None:
     await lead(store, "1", prediction_={"user": "ann"}, reservation=demand())
     for scope in (TEAM, KEY, USER):
         assert await held(store, scope) == (1, 100, 1000)
@@ -55,7 +55,7 @@ async def test_what_leads_is_reserved_for_its_team_its_key_and_its_user(store: S
 
 @pytest.mark.parametrize("state", ["intended", "live", "ended"])
 async def test_hits_joins_and_replays_reserve_nothing(store: Store, state: str) -> None:
-    """Who shares takes no place and holds no money, however little there is left."""
+    """Sharing a run needs no concurrency slot and no budget, however little of either is left."""
     await lead(store, "1", fingerprint="F", reservation=demand(concurrent=1))
     if state != "intended":
         await store.record_created(live("run1"), prediction("up1", "run1"))
@@ -68,8 +68,8 @@ async def test_hits_joins_and_replays_reserve_nothing(store: Store, state: str) 
     assert await store.stuck_reservations(10) == []
 
 
-async def test_a_limit_in_the_way_leaves_nothing_behind(store: Store) -> None:
-    """The answer names it; no intent, no prediction, no key, and no other limit has become fuller."""
+async def test_create_over_a_limit_stores_nothing(store: Store) -> None:
+    """The outcome names the limit; no intent, prediction or key is stored, and no other limit is charged."""
     allowances = (
         Allowance(of=SubjectKind.TEAM, scope=TEAM, predictions=Rate.of(60, 1), concurrent=5),
         Allowance(of=SubjectKind.USER, scope=USER, microusd_per_day=99),
@@ -89,8 +89,8 @@ async def test_a_limit_in_the_way_leaves_nothing_behind(store: Store) -> None:
     assert isinstance(await start(store, "1", reservation=demand(predictions=Rate.of(60, 1))), Started)
 
 
-async def test_a_request_that_was_refused_may_come_again_with_its_key(store: Store) -> None:
-    """Its idempotency key was not used up by the refusal."""
+async def test_refused_request_can_reuse_its_key(store: Store) -> None:
+    """The refusal does not use up its idempotency key."""
     await lead(store, "0", reservation=demand(concurrent=1))
     refused = await start(store, "1", idempotency=idempotency(), reservation=demand(concurrent=1))
     assert isinstance(refused, Refused)
@@ -98,8 +98,8 @@ async def test_a_request_that_was_refused_may_come_again_with_its_key(store: Sto
     assert isinstance(await start(store, "1", idempotency=idempotency(), reservation=demand(concurrent=1)), Started)
 
 
-async def test_of_many_at_once_as_many_are_admitted_as_there_is_room_for(store: Store) -> None:
-    """A hundred callers in one moment, money for seven."""
+async def test_concurrent_creates_never_exceed_the_budget(store: Store) -> None:
+    """A hundred callers at one moment, budget for seven: seven are admitted."""
     outcomes = await asyncio.gather(
         *(start(store, str(n), reservation=demand(100, microusd_per_day=750)) for n in range(100))
     )
@@ -107,24 +107,24 @@ async def test_of_many_at_once_as_many_are_admitted_as_there_is_room_for(store: 
     assert await held(store) == (7, 700, 7000)
 
 
-async def test_a_rate_is_taken_with_the_reservation(store: Store) -> None:
+async def test_rate_limit_is_charged_with_the_reservation(store: Store) -> None:
     wanted = demand(predictions=Rate.of(60, 2))
     outcomes = [type(await start(store, str(n), reservation=wanted)) for n in range(3)]
     assert outcomes == [Started, Started, Refused]
-    # What is discarded was asked for all the same.
+    # A discarded create still counts towards the rate.
     await store.discard_intent("run0")
     assert isinstance(await start(store, "4", reservation=wanted), Refused)
     assert isinstance(await start(store, "5", now=NOW + 1, reservation=wanted), Started)
 
 
-async def test_an_intent_that_is_discarded_holds_nothing_any_more(store: Store) -> None:
+async def test_discarded_intent_frees_its_reservation(store: Store) -> None:
     await lead(store, "1", reservation=demand())
     await store.discard_intent("run1")
     assert await held(store) == (0, 0, 0)
     assert await store.unsettled(NOW + 9999) == 0
 
 
-async def test_what_is_held_outlives_the_process(store: Store, another: StoreMaker) -> None:
+async def test_reservation_survives_a_restart(store: Store, another: StoreMaker) -> None:
     await lead(store, "1", reservation=demand())
     other = another()
     await other.open()
@@ -132,8 +132,8 @@ async def test_what_is_held_outlives_the_process(store: Store, another: StoreMak
     await other.close()
 
 
-async def test_runs_across_midnight_are_held_in_the_new_day_and_spent_in_it(store: Store) -> None:
-    """Held yesterday, ended today: today's budget pays."""
+async def test_run_across_midnight_is_charged_to_the_day_it_ends(store: Store) -> None:
+    """Reserved yesterday, ended today: it uses today's budget."""
     tomorrow = windows.ends_at(windows.Window.DAY, NOW)
     await go(store, "1", reservation=demand())
     assert isinstance(await start(store, "2", now=tomorrow, reservation=demand(1, microusd_per_day=100)), Refused)
@@ -142,7 +142,7 @@ async def test_runs_across_midnight_are_held_in_the_new_day_and_spent_in_it(stor
     assert await spent(store, now=tomorrow) == (70, 70, 900, 900)
 
 
-async def test_a_month_is_the_sum_of_its_days(store: Store) -> None:
+async def test_month_is_the_sum_of_its_days(store: Store) -> None:
     month_end = windows.ends_at(windows.Window.MONTH, NOW)
     for n, at in enumerate((NOW, month_end - 1, month_end)):
         await go(store, str(n), reservation=demand())
@@ -155,8 +155,8 @@ async def test_a_month_is_the_sum_of_its_days(store: Store) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.CANCELED, Status.ABORTED])
-async def test_the_end_settles(store: Store, status: Status) -> None:
-    """What was held goes, what it cost is entered: once, however often the end is told."""
+async def test_end_settles_the_reservation_once(store: Store, status: Status) -> None:
+    """The reservation is freed and the cost recorded: once, however often the end is reported."""
     await go(store, "1", prediction_={"user": "ann"}, reservation=demand())
     for _ in range(2):
         await store.advance("run1", status=status, document=b"", stream_url=None, at=NOW + 9, settlement=settlement())
@@ -180,7 +180,7 @@ async def test_the_end_settles(store: Store, status: Status) -> None:
     )
 
 
-async def test_news_that_end_nothing_settle_nothing(store: Store) -> None:
+async def test_progress_settles_nothing(store: Store) -> None:
     await go(store, "1", reservation=demand())
     await store.advance(
         "run1", status=Status.PROCESSING, document=b"", stream_url=None, at=NOW + 9, settlement=settlement()
@@ -189,7 +189,7 @@ async def test_news_that_end_nothing_settle_nothing(store: Store) -> None:
     assert await used(store) == []
 
 
-async def test_a_run_that_was_created_ended_is_settled_with_its_record(store: Store) -> None:
+async def test_run_that_ended_in_the_create_is_settled_with_its_record(store: Store) -> None:
     await lead(store, "1", reservation=demand())
     for _ in range(2):
         await store.record_created(ended("run1"), prediction("up1", "run1"), settlement())
@@ -197,8 +197,8 @@ async def test_a_run_that_was_created_ended_is_settled_with_its_record(store: St
     assert (await total(store)).microusd == 70
 
 
-async def test_news_of_the_end_before_the_answer_to_the_create_settle_too(store: Store) -> None:
-    """A webhook is faster than the answer: one settlement all the same."""
+async def test_end_before_the_create_response_is_settled_once(store: Store) -> None:
+    """The webhook arrives before the response to the create."""
     await lead(store, "1", reservation=demand())
     await finish(store, "1", settlement=settlement())
     await store.record_created(ended("run1"), prediction("up1", "run1"), settlement(microusd=1))
@@ -206,21 +206,21 @@ async def test_news_of_the_end_before_the_answer_to_the_create_settle_too(store:
     assert await total(store) == Usage(team="red", runs=1, milliseconds=900, microusd=70)
 
 
-async def test_a_run_for_which_nothing_was_held_is_entered_all_the_same(store: Store) -> None:
-    """It was begun before there were reservations."""
+async def test_run_without_a_reservation_is_still_charged(store: Store) -> None:
+    """It started before the gateway had reservations."""
     await go(store, "1")
     await finish(store, "1", settlement=settlement())
     assert (await total(store)).microusd == 70
 
 
-async def test_an_end_without_a_price_frees_what_was_held(store: Store) -> None:
+async def test_end_without_a_price_frees_the_reservation(store: Store) -> None:
     await go(store, "1", reservation=demand())
     await finish(store, "1")
     assert await held(store) == (0, 0, 0)
     assert await total(store) == Usage(team="red", runs=1)
 
 
-async def test_many_ends_at_once_add_up(store: Store) -> None:
+async def test_concurrent_ends_add_up(store: Store) -> None:
     for n in range(50):
         await go(store, str(n), reservation=demand())
     await asyncio.gather(*(finish(store, str(n), settlement=settlement(microusd=n)) for n in range(50)))
@@ -228,10 +228,10 @@ async def test_many_ends_at_once_add_up(store: Store) -> None:
     assert await held(store) == (0, 0, 0)
 
 
-# Saved
+# Savings
 
 
-async def test_a_hit_saves_what_its_run_cost(store: Store) -> None:
+async def test_hit_saves_the_cost_of_its_run(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1", settlement=settlement())
     await start(store, "2", fingerprint="F", now=NOW + 20, prediction_={"team": "blue", "key_id": "k2", "user": "bob"})
@@ -243,8 +243,8 @@ async def test_a_hit_saves_what_its_run_cost(store: Store) -> None:
     assert await spent(store, "team/blue") == (0, 0, 0, 0)
 
 
-async def test_joins_save_at_the_end_one_line_each(store: Store) -> None:
-    """The leader pays; one who joined and cancelled saved as well; one who parted was never in it."""
+async def test_joins_record_one_saving_each_at_the_end(store: Store) -> None:
+    """The leader pays; a caller who joined and cancelled saved as well; a detached one did not."""
     await go(store, "1", fingerprint="F", reservation=demand())
     for n in ("2", "3", "4"):
         await join(store, n, prediction_={"key_id": f"k{n}"})
@@ -257,7 +257,7 @@ async def test_joins_save_at_the_end_one_line_each(store: Store) -> None:
     assert by_key == {"k1": (1, 0), "k2": (0, 1), "k4": (0, 1)}
 
 
-async def test_who_parts_after_the_end_has_saved_nothing(store: Store) -> None:
+async def test_prediction_detached_after_the_end_saved_nothing(store: Store) -> None:
     await go(store, "1", provisional="P")
     await start(store, "2", provisional="P")
     await finish(store, "1", settlement=settlement())
@@ -271,7 +271,7 @@ async def test_who_parts_after_the_end_has_saved_nothing(store: Store) -> None:
 # Usage
 
 
-async def test_usage_is_summed_up_by_what_is_asked_for(store: Store) -> None:
+async def test_usage_is_grouped_as_requested(store: Store) -> None:
     month_end = windows.ends_at(windows.Window.MONTH, NOW)
     for n, (target, user, at) in enumerate(
         [("acme/toy", "ann", NOW), ("acme/toy", None, NOW + 60), ("acme/big", "ann", month_end)]
@@ -295,7 +295,7 @@ async def test_usage_is_summed_up_by_what_is_asked_for(store: Store) -> None:
 
 
 async def test_adjustments_count_as_spent_from_then_on(store: Store) -> None:
-    """A credit gives room, a debit takes it; each is a line of its own."""
+    """A credit adds budget, a debit uses it; each has its own ledger line."""
     for microusd in (500, -200):
         await store.adjust("red", microusd, "why", NOW)
     assert await spent(store) == (300, 300, 0, 0)
@@ -304,8 +304,8 @@ async def test_adjustments_count_as_spent_from_then_on(store: Store) -> None:
     assert isinstance(await start(store, "2", reservation=demand(100, microusd_per_day=400)), Started)
 
 
-async def test_users_beyond_the_bound_are_counted_together(store: Store) -> None:
-    """Callers make up users; a day has room for so many names, and the sums stay right."""
+async def test_users_beyond_the_daily_bound_are_counted_as_other(store: Store) -> None:
+    """Callers choose the names of users; a day keeps a bounded number, and the sums stay right."""
     await go(store, "1", fingerprint="F")
     await finish(store, "1", settlement=settlement(), cache_until=NOW + 99)
     for n in range(MOST_USERS_A_DAY + 5):
@@ -318,7 +318,7 @@ async def test_users_beyond_the_bound_are_counted_together(store: Store) -> None
     assert {row.what: row.hits for row in await used(store, By.USER)} == rows
 
 
-async def test_deleted_records_stay_in_the_sums(store: Store) -> None:
+async def test_usage_includes_deleted_records(store: Store) -> None:
     await go(store, "1", prediction_={"user": "ann"})
     await finish(store, "1", settlement=settlement())
     assert await store.delete_records(NOW + 9999, 10) == 1
@@ -327,7 +327,7 @@ async def test_deleted_records_stay_in_the_sums(store: Store) -> None:
     assert await drift(store) == []
 
 
-async def test_lines_and_names_have_their_time_and_sums_stay_for_good(store: Store) -> None:
+async def test_ledger_lines_and_user_names_expire_and_sums_stay(store: Store) -> None:
     for n in range(3):
         await go(store, str(n), prediction_={"user": f"u{n}"}, reservation=demand())
         await finish(store, str(n), settlement=settlement(at=NOW + n * 86_400))
@@ -345,8 +345,8 @@ async def test_lines_and_names_have_their_time_and_sums_stay_for_good(store: Sto
     assert await spent(store) == (0, 140, 0, 1800)
 
 
-async def test_idle_counters_are_forgotten_and_busy_ones_are_not(store: Store) -> None:
-    """A user who came once leaves no row behind; one whose bucket is not full does."""
+async def test_idle_counters_are_deleted_and_busy_ones_kept(store: Store) -> None:
+    """A user who came once leaves no row; one whose rate limit is not replenished yet does."""
     await lead(store, "1", reservation=demand(predictions=Rate.of(60, 2)))
     await store.discard_intent("run1")
     await lead(store, "2", run={"team": "blue"}, prediction_={"team": "blue"}, reservation=ReservationRequest(1, 1))
@@ -361,7 +361,7 @@ async def test_idle_counters_are_forgotten_and_busy_ones_are_not(store: Store) -
 # Warnings
 
 
-async def test_a_warning_is_given_once_a_window(store: Store, another: StoreMaker) -> None:
+async def test_budget_warning_is_sent_once_per_window(store: Store, another: StoreMaker) -> None:
     assert await store.warn_once("red", "budget_usd_per_day", DAY, 80)
     assert not await store.warn_once("red", "budget_usd_per_day", DAY, 80)
     assert await store.warn_once("red", "budget_usd_per_day", DAY, 100)
@@ -372,7 +372,7 @@ async def test_a_warning_is_given_once_a_window(store: Store, another: StoreMake
     await other.close()
 
 
-# What should never be
+# Drift and repair
 
 
 async def drift(store: Store, day: int = DAY, step: int = 7) -> list[str]:
@@ -395,15 +395,15 @@ async def busy_day(store: Store) -> None:
     await store.adjust("red", -5, "why", NOW)
 
 
-async def test_sums_agree_with_the_lines_in_steps_of_any_size(store: Store) -> None:
+async def test_audit_in_batches_of_any_size_finds_no_drift(store: Store) -> None:
     await busy_day(store)
     for step in (1, 2, 7, 31, 32, 33, 1000):
         assert await drift(store, step=step) == []
     assert await drift(store, DAY + 1) == []
 
 
-async def test_a_sum_that_was_lost_or_made_up_is_found_and_made_anew(store: Any) -> None:
-    """Somebody edits the file by hand: the ledger is the truth."""
+async def test_missing_or_invented_sum_is_found_and_rebuilt(store: Any) -> None:
+    """Somebody edits the file by hand: the sums are rebuilt from the ledger."""
     await busy_day(store)
     good = {by: await used(store, by) for by in By}
     for edit in (
@@ -423,7 +423,7 @@ async def test_a_sum_that_was_lost_or_made_up_is_found_and_made_anew(store: Any)
         assert await spent(store) == before
 
 
-async def test_held_amounts_that_are_wrong_are_counted_anew(store: Any) -> None:
+async def test_wrong_reserved_amounts_are_recounted(store: Any) -> None:
     await lead(store, "1", prediction_={"user": "ann"}, reservation=demand(predictions=Rate.of(60, 1)))
     assert await store.recount_meters() == 0
     await store._write(lambda db: db.execute("UPDATE meters SET open = 9 WHERE scope = 'team/red'").rowcount)
@@ -435,8 +435,8 @@ async def test_held_amounts_that_are_wrong_are_counted_anew(store: Any) -> None:
     assert meters["team/green"] == Counters()
 
 
-async def test_a_reservation_that_is_stuck_is_found_and_freed(store: Any) -> None:
-    """Its run is gone, or has ended without a settlement; one of a run under way is left alone."""
+async def test_stuck_reservation_is_found_and_freed(store: Any) -> None:
+    """Its run is gone or ended without a settlement; the reservation of an open run stays."""
     for n in ("1", "2", "3"):
         await go(store, n, reservation=demand())
     await store._write(lambda db: db.execute("DELETE FROM runs WHERE id = 'run1'").rowcount)
@@ -456,8 +456,8 @@ async def test_a_reservation_that_is_stuck_is_found_and_freed(store: Any) -> Non
     assert await store.stuck_reservations(10) == []
 
 
-async def test_the_newest_spend_are_told_in_their_order(store: Store) -> None:
-    """An estimate is learned anew after a start, from the last lines only."""
+async def test_newest_spend_is_returned_oldest_first(store: Store) -> None:
+    """After a restart estimates are learned from the last ledger lines only."""
     assert await store.newest_spend(5) == []
     for n in range(6):
         await go(store, str(n))
@@ -465,7 +465,7 @@ async def test_the_newest_spend_are_told_in_their_order(store: Store) -> None:
     assert [each.microusd for each in await store.newest_spend(3)] == [3, 4, 5]
 
 
-async def test_trainings_are_reserved_and_settled_as_predictions_are(store: Store) -> None:
+async def test_trainings_are_reserved_and_settled_like_predictions(store: Store) -> None:
     kind = {"kind": Kind.TRAINING}
     await lead(store, "1", run=kind, prediction_={**kind, "source": Source.BYPASS}, reservation=demand())
     await store.record_created(live("run1", **kind), prediction("up1", "run1", **kind))
@@ -475,11 +475,11 @@ async def test_trainings_are_reserved_and_settled_as_predictions_are(store: Stor
     assert (await total(store)).runs == 1
 
 
-async def test_scopes_are_named_alike_in_sums_and_in_limits(store: Store) -> None:
+async def test_limits_and_sums_use_the_same_scope_names(store: Store) -> None:
     assert quota.scopes_of("red", "k1", "ann") == (TEAM, KEY, USER)
 
 
-async def test_the_line_that_settled_a_run_is_found(store: Store) -> None:
+async def test_ledger_line_of_a_run_is_found(store: Store) -> None:
     await go(store, "1")
     assert await store.spend_of("run1") is None
     await finish(store, "1", settlement=Settlement(at=NOW + 9, microusd=42, target="acme/toy", reason="succeeded"))

@@ -116,7 +116,7 @@ class Money(RuleBasedStateMachine):
     def begin(self, red: Limits, blue: Limits) -> None:
         self.limits = {"red": red, "blue": blue}
 
-    # What happens
+    # Steps
 
     @rule(seconds=st.sampled_from([1.0, 3600.0, 5 * 3600.0, _DAY, 9 * _DAY, -3600.0]))
     def time_passes(self, seconds: float) -> None:
@@ -257,7 +257,7 @@ class Money(RuleBasedStateMachine):
         self.stack.do(old.close())
         assert self.stack.do(self.stack.store.recount_meters()) == 0
 
-    # What must be
+    # Invariants
 
     @invariant()
     def everything_adds_up(self) -> None:
@@ -296,7 +296,7 @@ class Money(RuleBasedStateMachine):
             each.run_id.startswith(self.name) for each in self.stack.do(self.stack.store.stuck_reservations(10))
         )
 
-    # The arithmetic
+    # Expected sums
 
     def team(self, team: str) -> str:
         return f"{self.name}{team}"
@@ -341,8 +341,8 @@ class Money(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("examples", amounts(25, 1000))
-def test_money_adds_up_whatever_happens(another: StoreMaker, examples: int) -> None:
-    """No budget overspent, no place leaked, nothing settled twice, and every sum is that of its lines."""
+def test_random_histories_of_money_add_up(another: StoreMaker, examples: int) -> None:
+    """No budget overspent, no slot leaked, nothing settled twice, and every sum equals that of its lines."""
     with asyncio.Runner() as runner:
         stack = Stack(another, runner)
         stack.open()

@@ -1,4 +1,4 @@
-"""The bytes of copies, in every backend: whole or not there, by their hash alone."""
+"""Stored bytes of outputs, in every backend: complete or absent, found by their hash."""
 
 import asyncio
 import hashlib
@@ -47,8 +47,8 @@ async def read(store: OutputStore, sha256: str, size: int, start: int = 0, stop:
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_001, MIB, 9 * MIB + 17], ids=str)
-async def test_what_was_put_in_comes_out(objects: OutputStore, size: int) -> None:
-    """Byte for byte, whatever its size; large files go to a bucket in parts."""
+async def test_object_is_read_as_it_was_written(objects: OutputStore, size: int) -> None:
+    """Byte for byte, whatever its size; large files are uploaded to a bucket in parts."""
     data = os.urandom(size)
     sha256 = await put(objects, data)
     assert sha256 == hashlib.sha256(data).hexdigest()
@@ -57,16 +57,16 @@ async def test_what_was_put_in_comes_out(objects: OutputStore, size: int) -> Non
     assert await read(objects, sha256, size) == data
 
 
-async def test_parts_are_read_by_themselves(objects: OutputStore) -> None:
-    """A film is not read from its start to show its end."""
+async def test_ranges_are_read_without_the_rest(objects: OutputStore) -> None:
+    """The end of a video is read without its start."""
     data = os.urandom(2 * MIB + 5)
     sha256 = await put(objects, data)
     for start, stop in ((0, 1), (MIB - 1, MIB + 1), (5, 5), (2 * MIB, 2 * MIB + 5), (1, 2 * MIB + 4)):
         assert await read(objects, sha256, len(data), start, stop) == data[start:stop]
 
 
-async def test_what_is_not_there_is_lost(objects: OutputStore) -> None:
-    """The same for what was never there, what was deleted, and what is not as large as it should be."""
+async def test_missing_object_raises_output_lost(objects: OutputStore) -> None:
+    """Whether it never existed, was deleted, or does not have the expected size."""
     sha256 = await put(objects, b"picture")
     with pytest.raises(OutputLost):
         await read(objects, sha256, 8)
@@ -77,8 +77,8 @@ async def test_what_is_not_there_is_lost(objects: OutputStore) -> None:
             await read(objects, unknown, 7)
 
 
-async def test_what_is_not_put_leaves_nothing(objects: OutputStore, tmp_path: Path) -> None:
-    """A copy that breaks off, or is cancelled in the middle, is as if it had never begun."""
+async def test_incomplete_write_leaves_no_object(objects: OutputStore, tmp_path: Path) -> None:
+    """A copy that fails or is cancelled halfway leaves nothing behind."""
     async with objects.spool() as spool:
         await spool.write(b"x" * 3 * MIB)
         sha256 = await spool.finish()
@@ -101,15 +101,15 @@ async def test_what_is_not_put_leaves_nothing(objects: OutputStore, tmp_path: Pa
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-async def test_many_write_the_same_bytes_at_once(objects: OutputStore) -> None:
-    """Equal pictures of different teams: one object, never half of one."""
+async def test_concurrent_writes_of_the_same_bytes_store_one_object(objects: OutputStore) -> None:
+    """Equal pictures of different teams: one object, complete at all times."""
     data = os.urandom(MIB)
     (sha256,) = set(await asyncio.gather(*(put(objects, data) for _ in range(8))))
     assert await read(objects, sha256, MIB) == data
 
 
-async def test_objects_outlive_the_process(objects: OutputStore, outputs_url: str) -> None:
-    """Another process, later, finds them by the same url."""
+async def test_objects_survive_a_restart(objects: OutputStore, outputs_url: str) -> None:
+    """Another process finds them later by the same URL."""
     sha256 = await put(objects, b"picture")
     again = open_output_store(outputs_url)
     await again.open()
@@ -119,8 +119,8 @@ async def test_objects_outlive_the_process(objects: OutputStore, outputs_url: st
         await again.close()
 
 
-async def test_a_store_that_is_away_says_so(objects: OutputStore, outputs_url: str, tmp_path: Path) -> None:
-    """A disk that is not mounted, a bucket that is not there: nothing of it is taken for lost."""
+async def test_unreachable_store_raises_unavailable(objects: OutputStore, outputs_url: str, tmp_path: Path) -> None:
+    """A disk that is not mounted or a missing bucket: its objects are not considered lost."""
     sha256 = await put(objects, b"picture")
     if outputs_url.startswith("s3:"):
         objects = open_output_store(outputs_url.replace("//bucket", "//other"))
@@ -132,8 +132,8 @@ async def test_a_store_that_is_away_says_so(objects: OutputStore, outputs_url: s
         await put(objects, b"other")
 
 
-async def test_a_bucket_that_does_not_answer_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong endpoint is found out when the gateway starts, not when the first file is copied."""
+async def test_unreachable_bucket_is_reported_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong endpoint shows when the gateway starts, not when the first file is copied."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     store = open_output_store("s3://bucket?endpoint=http://127.0.0.1:9&region=us-east-1")
@@ -141,8 +141,8 @@ async def test_a_bucket_that_does_not_answer_is_told_at_the_start(monkeypatch: p
         await store.open()
 
 
-async def test_a_folder_is_swept_when_it_is_opened(tmp_path: Path) -> None:
-    """What a killed process had begun to write is removed; what a living one writes is not."""
+async def test_opening_a_folder_deletes_abandoned_writes(tmp_path: Path) -> None:
+    """Partial files of a killed process are deleted; those of a running process stay."""
     first = open_output_store(str(tmp_path))
     await first.open()
     (tmp_path / "incoming" / "left").write_bytes(b"half of a fi")
@@ -160,8 +160,8 @@ async def test_a_folder_is_swept_when_it_is_opened(tmp_path: Path) -> None:
     assert oct((tmp_path / "incoming").stat().st_mode)[-3:] == "700"
 
 
-async def test_what_was_spoilt_in_a_folder_is_not_given_out(tmp_path: Path) -> None:
-    """A disk has turned a bit: the size is right, the bytes are not. Nor are they taken on trust once they were."""
+async def test_corrupt_object_in_a_folder_is_not_served(tmp_path: Path) -> None:
+    """A bit on the disk flipped: the size is right, the bytes are not. Earlier checks are not trusted either."""
     store = open_output_store(str(tmp_path))
     await store.open()
     sha256 = await put(store, b"picture")
@@ -178,8 +178,8 @@ async def test_what_was_spoilt_in_a_folder_is_not_given_out(tmp_path: Path) -> N
     await store.close()
 
 
-async def test_what_was_spoilt_in_a_bucket_is_not_given_out_whole(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody has put other bytes in an object's place: whoever reads all of it is cut off before the end."""
+async def test_corrupt_object_in_a_bucket_is_cut_off(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody replaced an object's bytes: a reader of all of it is disconnected before the end."""
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     url = make_bucket(s3, "spoilt")
@@ -193,8 +193,8 @@ async def test_what_was_spoilt_in_a_bucket_is_not_given_out_whole(s3: str, monke
     await store.close()
 
 
-async def test_a_damaged_object_is_mended_by_the_next_copy(tmp_path: Path) -> None:
-    """The same picture is painted again: its bytes come anew in the place of what the disk spoilt."""
+async def test_corrupt_object_is_replaced_by_the_next_copy(tmp_path: Path) -> None:
+    """The same picture is copied again: its bytes replace those that the disk corrupted."""
     store = open_output_store(str(tmp_path))
     await store.open()
     sha256 = await put(store, b"picture")

@@ -1,4 +1,4 @@
-"""Records of stored copies: claimed, owned, doomed, forgotten; and how long their runs are shared."""
+"""Records of stored copies: claimed, owned, marked for deletion, deleted; and how long their runs can be hit."""
 
 import asyncio
 from typing import Any
@@ -23,22 +23,22 @@ def copy(place: int = 0, sha256: str = A, **fields: Any) -> Copy:
     return Copy(place=place, sha256=sha256, **given | fields)
 
 
-async def claimed(store: Store, *hashes: str, size: int = 100, now: float = NOW + 10) -> None:
+async def claim(store: Store, *hashes: str, size: int = 100, now: float = NOW + 10) -> None:
     for sha256 in hashes:
         assert await store.claim_object(sha256, size, now, now + 60)
 
 
-async def painted(store: Store, name: str = "1", *copies: Copy, cache_until: float | None = LATER) -> Run:
-    """End a run that may be shared for a while, and give it its copies."""
+async def run_with_copies(store: Store, name: str = "1", *copies: Copy, cache_until: float | None = LATER) -> Run:
+    """End a run that can be hit for a while, and record its copies."""
     await go(store, name, fingerprint=f"F{name}")
     await finish(store, name, at=END, cache_until=SOON)
-    await claimed(store, *{each.sha256 for each in copies})
+    await claim(store, *{each.sha256 for each in copies})
     run = await store.keep_copies(f"run{name}", copies, cache_until)
     assert run is not None
     return run
 
 
-async def doomed(store: Store, now: float = NOW + 50) -> list[str]:
+async def marked_for_deletion(store: Store, now: float = NOW + 50) -> list[str]:
     return sorted(await store.claim_deletions(now, now + 30))
 
 
@@ -47,9 +47,9 @@ async def can_hit(store: Store, name: str, now: float) -> bool:
     return isinstance(outcome, Hit)
 
 
-async def test_copies_are_shown_with_their_run_and_lengthen_its_life(store: Store) -> None:
-    """In one step: whoever sees the later end sees the copies."""
-    run = await painted(store, "1", copy(1, B), copy(0, A))
+async def test_copies_appear_with_their_run_and_extend_its_expiry(store: Store) -> None:
+    """Both in one transaction: a reader that sees the later expiry sees the copies."""
+    run = await run_with_copies(store, "1", copy(1, B), copy(0, A))
     assert [each.place for each in run.copies] == [0, 1]
     assert run.cache_until == LATER
     assert await store.run("run1") == run
@@ -59,14 +59,14 @@ async def test_copies_are_shown_with_their_run_and_lengthen_its_life(store: Stor
     assert await can_hit(store, "1", LATER - 1)
     assert not await can_hit(store, "1", LATER)
     assert await store.output_stats() == OutputStats(2, 200)
-    assert await doomed(store) == []
+    assert await marked_for_deletion(store) == []
 
 
-async def test_a_run_that_answers_no_more_is_not_brought_back(store: Store) -> None:
-    """Purged while its files were being copied: it stays purged."""
+async def test_expired_run_is_not_revived_by_copies(store: Store) -> None:
+    """It was purged while its files were being copied: it stays purged."""
     await go(store, fingerprint="F1")
     await finish(store, at=END, cache_until=SOON)
-    await claimed(store, A)
+    await claim(store, A)
     assert await store.purge_cache() == 1
     run = await store.keep_copies("run1", [copy()], LATER)
     assert run is not None
@@ -75,101 +75,101 @@ async def test_a_run_that_answers_no_more_is_not_brought_back(store: Store) -> N
     assert not await can_hit(store, "1", NOW + 20)
 
 
-async def test_a_life_is_never_shortened_by_copies(store: Store) -> None:
-    assert (await painted(store, "1", copy(), cache_until=SOON - 10)).cache_until == SOON
-    assert (await painted(store, "2", copy(), cache_until=None)).cache_until == SOON
+async def test_copies_never_shorten_an_expiry(store: Store) -> None:
+    assert (await run_with_copies(store, "1", copy(), cache_until=SOON - 10)).cache_until == SOON
+    assert (await run_with_copies(store, "2", copy(), cache_until=None)).cache_until == SOON
 
 
-async def test_only_ended_runs_with_data_are_given_copies(store: Store) -> None:
-    """A run whose data the janitor has just removed gets nothing, and the object is nobody's."""
+async def test_only_ended_runs_with_data_get_copies(store: Store) -> None:
+    """A run whose data the janitor has just removed gets none, and the object has no owner."""
     assert await store.keep_copies("run9", [copy()], LATER) is None
     await go(store, fingerprint="F1")
-    await claimed(store, A)
+    await claim(store, A)
     assert await store.keep_copies("run1", [copy()], LATER) is None
     await finish(store, at=END)
     await store.clear_data("run1", b"{}")
     assert await store.keep_copies("run1", [copy()], LATER) is None
-    assert await doomed(store) == []
-    assert await doomed(store, NOW + 71) == [A]
+    assert await marked_for_deletion(store) == []
+    assert await marked_for_deletion(store, NOW + 71) == [A]
 
 
-async def test_what_was_not_claimed_is_left_out(store: Store) -> None:
-    """A copy whose object went meanwhile is not shown, and the run is shared no longer for it."""
+async def test_unclaimed_copy_is_not_recorded(store: Store) -> None:
+    """A copy whose object was deleted meanwhile is not shown and does not extend the run's expiry."""
     await go(store, fingerprint="F1")
     await finish(store, at=END, cache_until=SOON)
-    await claimed(store, A)
+    await claim(store, A)
     run = await store.keep_copies("run1", [copy(0, A), copy(1, B)], LATER)
     assert run is not None
     assert run.copies == (copy(0, A),)
     assert run.cache_until == SOON
 
 
-async def test_copies_come_in_the_place_of_those_before(store: Store) -> None:
-    """The rest of a run's files comes later; what is no longer among them is let go."""
-    await painted(store, "1", copy(0, A))
-    await claimed(store, B)
+async def test_new_copies_replace_the_previous_ones(store: Store) -> None:
+    """The rest of a run's files is copied later; an object that is no longer listed is released."""
+    await run_with_copies(store, "1", copy(0, A))
+    await claim(store, B)
     run = await store.keep_copies("run1", [copy(0, A), copy(1, B)], LATER)
     assert run is not None
     assert run.copies == (copy(0, A), copy(1, B))
     run = await store.keep_copies("run1", [copy(1, B)], LATER)
     assert run is not None
     assert run.copies == (copy(1, B),)
-    assert await doomed(store) == [A]
+    assert await marked_for_deletion(store) == [A]
 
 
-async def test_an_object_lives_as_long_as_one_run_needs_it(store: Store) -> None:
-    """Two teams painted the same picture; deleting one's leaves the other's."""
-    await painted(store, "1", copy())
-    await painted(store, "2", copy(5))
+async def test_object_is_kept_while_any_run_needs_it(store: Store) -> None:
+    """Two teams made the same picture; deleting one team's keeps the other's."""
+    await run_with_copies(store, "1", copy())
+    await run_with_copies(store, "2", copy(5))
     assert await store.output_stats() == OutputStats(1, 100)
     await store.clear_data("run1", b"{}")
     first = await store.run("run1")
     assert first is not None
     assert first.copies == ()
-    assert await doomed(store) == []
+    assert await marked_for_deletion(store) == []
     assert await store.delete_records(LATER, 10) == 2
-    assert await doomed(store) == [A]
+    assert await marked_for_deletion(store) == [A]
     await store.delete_object_record(A)
     assert await store.output_stats() == OutputStats(0, 0)
 
 
-async def test_a_claim_that_ends_unused_dooms_the_object(store: Store) -> None:
-    """The process died between the bytes and their record."""
-    await claimed(store, A, now=NOW)
-    assert await doomed(store, NOW + 59) == []
-    assert await doomed(store, NOW + 60) == [A]
+async def test_unused_claim_that_expires_marks_the_object_for_deletion(store: Store) -> None:
+    """The process died between writing the bytes and recording them."""
+    await claim(store, A, now=NOW)
+    assert await marked_for_deletion(store, NOW + 59) == []
+    assert await marked_for_deletion(store, NOW + 60) == [A]
 
 
-async def test_a_claim_that_ends_on_an_owned_object_changes_nothing(store: Store) -> None:
-    await painted(store, "1", copy())
-    await claimed(store, A, now=NOW + 30)
-    assert await doomed(store, NOW + 200) == []
+async def test_claim_that_expires_on_an_owned_object_changes_nothing(store: Store) -> None:
+    await run_with_copies(store, "1", copy())
+    await claim(store, A, now=NOW + 30)
+    assert await marked_for_deletion(store, NOW + 200) == []
     assert await store.output_stats() == OutputStats(1, 100)
 
 
-async def test_a_doomed_object_can_be_neither_claimed_nor_owned(store: Store) -> None:
-    """While its bytes are being deleted, nobody may rely on them."""
-    await painted(store, "1", copy())
+async def test_object_marked_for_deletion_cannot_be_claimed_or_owned(store: Store) -> None:
+    """While its bytes are being deleted, no run may refer to them."""
+    await run_with_copies(store, "1", copy())
     assert await store.drop_object(A)
     assert not await store.drop_object(A)
     assert not await store.claim_object(A, 100, NOW + 30, NOW + 90)
     run = await store.keep_copies("run1", [copy()], LATER)
     assert run is not None
     assert run.copies == ()
-    assert await doomed(store) == [A]
+    assert await marked_for_deletion(store) == [A]
     await store.delete_object_record(A)
     assert await store.claim_object(A, 100, NOW + 60, NOW + 90)
 
 
-async def test_only_doomed_objects_are_forgotten(store: Store) -> None:
-    await painted(store, "1", copy())
+async def test_only_objects_marked_for_deletion_are_deleted(store: Store) -> None:
+    await run_with_copies(store, "1", copy())
     await store.delete_object_record(A)
     assert await store.output_stats() == OutputStats(1, 100)
 
 
-async def test_doomed_objects_are_deleted_by_one_process_at_a_time(store: Store, another) -> None:
-    """A slow deletion must not meet a new object of the same bytes."""
-    await claimed(store, A, B, now=NOW)
+async def test_marked_objects_are_deleted_by_one_process_at_a_time(store: Store, another) -> None:
+    """A slow deletion must not delete a new object of the same bytes."""
+    await claim(store, A, B, now=NOW)
     second = another()
     await second.open()
     try:
@@ -177,14 +177,14 @@ async def test_doomed_objects_are_deleted_by_one_process_at_a_time(store: Store,
     finally:
         await second.close()
     assert sorted(sha256 for each in taken for sha256 in each) == [A, B]
-    assert await doomed(store, NOW + 89) == []
-    assert await doomed(store, NOW + 90) == [A, B]
+    assert await marked_for_deletion(store, NOW + 89) == []
+    assert await marked_for_deletion(store, NOW + 90) == [A, B]
     assert len(await store.claim_deletions(NOW + 200, NOW + 300, limit=1)) == 1
 
 
-async def test_a_lost_object_leaves_its_runs_to_upstreams_links(store: Store) -> None:
-    """From then on hits must not outlive the links that they would show."""
-    await painted(store, "1", copy(0, A), copy(1, B))
+async def test_run_with_a_lost_object_expires_with_upstreams_links(store: Store) -> None:
+    """From then on the run can be hit only as long as upstream's links work."""
+    await run_with_copies(store, "1", copy(0, A), copy(1, B))
     assert await store.drop_object(A)
     run = await store.run("run1")
     assert run is not None
@@ -195,18 +195,18 @@ async def test_a_lost_object_leaves_its_runs_to_upstreams_links(store: Store) ->
     assert not await store.drop_object("cc" * 32)
 
 
-async def test_eviction_takes_the_least_recently_used(store: Store) -> None:
-    """What is looked at stays; what is being written stays too."""
+async def test_eviction_removes_the_least_recently_used_objects(store: Store) -> None:
+    """Objects that were read lately and objects that are being written stay."""
     for number, sha256 in enumerate(("a", "b", "c", "d")):
         await go(store, str(number), fingerprint=f"F{number}")
         await finish(store, str(number), at=END)
-        await claimed(store, sha256 * 64, now=NOW + 10 + number)
+        await claim(store, sha256 * 64, now=NOW + 10 + number)
         if sha256 != "d":
             assert await store.keep_copies(f"run{number}", [copy(0, sha256 * 64)], LATER) is not None
     await store.use_object("a" * 64, NOW + 40)
     assert await store.evict_objects(400, NOW + 41) == 0
     assert await store.evict_objects(399, NOW + 41) == 1
-    assert await doomed(store) == ["b" * 64]
+    assert await marked_for_deletion(store) == ["b" * 64]
     assert await store.evict_objects(0, NOW + 41, limit=1) == 1
     assert await store.evict_objects(0, NOW + 41) == 1
     assert await store.evict_objects(0, NOW + 41) == 0
@@ -216,24 +216,24 @@ async def test_eviction_takes_the_least_recently_used(store: Store) -> None:
     assert run.copies == ()
 
 
-async def test_a_use_never_goes_back_in_time(store: Store) -> None:
-    await painted(store, "1", copy(0, A))
-    await painted(store, "2", copy(0, B))
+async def test_last_use_never_moves_back(store: Store) -> None:
+    await run_with_copies(store, "1", copy(0, A))
+    await run_with_copies(store, "2", copy(0, B))
     await store.use_object(A, NOW + 50)
     await store.use_object(A, NOW + 5)
     await store.use_object("cc" * 32, NOW)
     assert await store.evict_objects(100, NOW + 80) == 1
-    assert await doomed(store) == [B]
+    assert await marked_for_deletion(store) == [B]
 
 
-async def test_old_copies_leave_their_runs(store: Store) -> None:
-    """An object goes with the last copy that is young enough."""
-    await painted(store, "1", copy(0, A, stored_at=NOW + 20), copy(1, B, stored_at=NOW + 20))
-    await painted(store, "2", copy(0, A, stored_at=NOW + 30))
+async def test_copies_older_than_the_limit_are_dropped(store: Store) -> None:
+    """An object is deleted when the last copy of it is too old."""
+    await run_with_copies(store, "1", copy(0, A, stored_at=NOW + 20), copy(1, B, stored_at=NOW + 20))
+    await run_with_copies(store, "2", copy(0, A, stored_at=NOW + 30))
     assert await store.drop_old_copies(NOW + 20, 10) == 0
     assert await store.drop_old_copies(NOW + 21, 1) == 1
     assert await store.drop_old_copies(NOW + 21, 10) == 1
-    assert await doomed(store) == [B]
+    assert await marked_for_deletion(store) == [B]
     first, second = await store.run("run1"), await store.run("run2")
     assert first is not None
     assert second is not None
@@ -244,8 +244,8 @@ async def test_old_copies_leave_their_runs(store: Store) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED])
-async def test_runs_that_ended_lately_are_listed_by_their_end(store: Store, status: Status) -> None:
-    """What a restart looks through for files to copy."""
+async def test_recently_ended_runs_are_listed_in_order_of_their_end(store: Store, status: Status) -> None:
+    """After a restart the copier searches them for files to copy."""
     for name, at in (("1", END), ("3", END + 5), ("2", END + 5), ("4", END - 5), ("5", END + 9)):
         await go(store, name)
         await finish(store, name, at=at, status=status)
@@ -261,9 +261,9 @@ async def test_runs_that_ended_lately_are_listed_by_their_end(store: Store, stat
     assert await listed(since=END + 5, after="run2") == ["run3"]
 
 
-async def test_copies_outlive_the_process(store: Store, another) -> None:
-    await painted(store, "1", copy())
-    await claimed(store, B)
+async def test_copies_survive_a_restart(store: Store, another) -> None:
+    await run_with_copies(store, "1", copy())
+    await claim(store, B)
     await store.close()
     again = another()
     await again.open()

@@ -1,4 +1,4 @@
-"""The end of a run as one value: what the step that records it returns, and what can be read afterwards."""
+"""The event of a run's end: what the step that records it returns, and what can be read afterwards."""
 
 import asyncio
 
@@ -27,8 +27,8 @@ def shared_by(team: str, source: Source, predictions: int, waiting: int, webhook
     return SharedBy(team=team, source=source, predictions=predictions, waiting=waiting, webhooks=webhooks)
 
 
-async def test_the_step_that_ends_a_run_says_what_it_cost_and_who_shared_it(store: Store) -> None:
-    """Counted by team and source; those who had cancelled are not waiting, whatever webhook they have."""
+async def test_end_contains_cost_and_sharers(store: Store) -> None:
+    """Counted by team and source; cancelled predictions do not count as waiting, whatever webhook they have."""
     await go(store, "1", fingerprint="F")
     await join(store, "2", prediction_=HOOK)
     await join(store, "3", prediction_={"team": "blue"})
@@ -46,8 +46,8 @@ async def test_the_step_that_ends_a_run_says_what_it_cost_and_who_shared_it(stor
     assert outcome.has_webhooks
 
 
-async def test_the_end_can_be_read_again_as_it_was_returned(store: Store) -> None:
-    """For the caller of a step whose answer was lost. Hits that came since are not part of the end."""
+async def test_end_can_be_read_again(store: Store) -> None:
+    """For a step whose result was lost. Hits since then are not part of the end."""
     await go(store, "1", fingerprint="F")
     await join(store, "2", prediction_=HOOK)
     assert await store.ended_run("run1") is None
@@ -56,7 +56,7 @@ async def test_the_end_can_be_read_again_as_it_was_returned(store: Store) -> Non
     assert await store.ended_run("run1") == outcome
 
 
-async def test_without_a_settlement_the_run_cost_nothing(store: Store) -> None:
+async def test_end_without_a_settlement_has_no_cost(store: Store) -> None:
     await go(store)
     outcome = await end(store, settlement=None)
     assert outcome.settlement == Settlement(at=NOW + 9)
@@ -64,8 +64,8 @@ async def test_without_a_settlement_the_run_cost_nothing(store: Store) -> None:
     assert not outcome.has_webhooks
 
 
-async def test_the_end_of_a_run_that_was_created_ended_can_be_read(store: Store) -> None:
-    """Upstream answered the create with the result; somebody had joined meanwhile."""
+async def test_end_in_the_create_response_can_be_read(store: Store) -> None:
+    """Upstream answered the create with the result; another caller had joined meanwhile."""
     await lead(store, "1", fingerprint="F")
     await join(store, "2")
     await store.record_created(ended(fingerprint="F"), prediction("up1", "run1"), COST)
@@ -75,7 +75,7 @@ async def test_the_end_of_a_run_that_was_created_ended_can_be_read(store: Store)
     assert set(outcome.shared_by) == {shared_by("red", Source.MISS, 1, 1), shared_by("red", Source.JOINED, 1, 1)}
 
 
-async def test_an_end_before_the_answer_to_the_create_keeps_its_settlement(store: Store) -> None:
+async def test_end_before_the_create_response_keeps_its_settlement(store: Store) -> None:
     await lead(store, "1")
     await end(store)
     await store.record_created(live(), prediction("up1", "run1"), Settlement(at=NOW, microusd=99_999))
@@ -85,7 +85,7 @@ async def test_an_end_before_the_answer_to_the_create_keeps_its_settlement(store
     assert outcome.prediction_ids == ("up1",)
 
 
-async def test_a_crowd_is_counted_exactly_and_listed_in_part(store: Store) -> None:
+async def test_end_of_many_predictions_has_exact_counts_and_a_partial_list(store: Store) -> None:
     """Thousands may share one run: the list is bounded, the counts are not."""
     await go(store, "1", fingerprint="F")
     crowd = range(2, MAX_LISTED + 5)

@@ -15,8 +15,8 @@ from tests.support.records import NOW, ended, intent, lead, live, moved, predict
 from tests.support.stores import StoreMaker
 
 
-async def test_an_intent_is_work_for_a_restart(store: Store) -> None:
-    """The gateway dies right after deciding to create: its next start knows what it was about to do."""
+async def test_intent_is_found_after_a_restart(store: Store) -> None:
+    """The gateway dies before it creates a run: at its next start it finds what it was about to create."""
     run = intent(request=b'{"input":{"prompt":"\xc3\xa9"}}', kind=Kind.TRAINING, stream_url=None)
     outcome = await store.start(ShareRequest(prediction=prediction("p0"), now=NOW), run)
     assert outcome == Started(PredictionView(prediction("p0"), replace(run, leader_id="p0")))
@@ -24,8 +24,8 @@ async def test_an_intent_is_work_for_a_restart(store: Store) -> None:
     assert not await store.owns_upstream_id("uprun1")
 
 
-async def test_a_created_prediction_is_found_by_its_id_and_its_ticket(store: Store) -> None:
-    """Whoever gets an id can use it, with every field as it was."""
+async def test_created_prediction_is_found_by_id_and_ticket(store: Store) -> None:
+    """With every field as it was written."""
     made = prediction(
         user="ann",
         source=Source.BYPASS,
@@ -42,8 +42,8 @@ async def test_a_created_prediction_is_found_by_its_id_and_its_ticket(store: Sto
     assert await store.open_runs() == [run]
 
 
-async def test_times_come_back_as_the_floats_they_were(store: Store) -> None:
-    """A whole second must not turn into an integer, or links made of it would change their spelling."""
+async def test_times_are_returned_as_floats(store: Store) -> None:
+    """If a whole second became an integer, the URLs made of it would change."""
     await store.record_created(live(live_at=7.0), prediction(created_at=5.0))
     advanced = await store.advance("run1", status=Status.SUCCEEDED, document=b"{}", stream_url=None, at=9.0)
     view = await store.prediction("p1")
@@ -53,14 +53,14 @@ async def test_times_come_back_as_the_floats_they_were(store: Store) -> None:
 
 
 @pytest.mark.parametrize("filter_", [None, (), ("logs",)])
-async def test_no_filter_and_an_empty_filter_stay_apart(store: Store, filter_: tuple[str, ...] | None) -> None:
+async def test_missing_and_empty_event_filter_are_distinct(store: Store, filter_: tuple[str, ...] | None) -> None:
     await store.record_created(live(), prediction(webhook_events_filter=filter_))
     view = await store.prediction("p1")
     assert view is not None
     assert view.prediction.webhook_events_filter == filter_
 
 
-async def test_unknown_ids_are_nobodys(store: Store) -> None:
+async def test_unknown_ids_find_nothing(store: Store) -> None:
     await store.record_created(live(), prediction())
     for unknown in ("", "p2", "P1", "p1 ", "run2", "%", "\x00"):
         assert await store.prediction(unknown) is None
@@ -74,7 +74,7 @@ async def test_unknown_ids_are_nobodys(store: Store) -> None:
 
 
 async def test_recording_a_create_twice_changes_nothing(store: Store) -> None:
-    """A retry after a lost answer neither doubles the prediction nor sets a run back that has gone on."""
+    """A retry after a lost result neither doubles the prediction nor resets a run that has progressed."""
     await lead(store)
     await store.record_created(live(), prediction())
     await store.advance("run1", status=Status.SUCCEEDED, document=b"done", stream_url=None, at=NOW + 2)
@@ -86,8 +86,8 @@ async def test_recording_a_create_twice_changes_nothing(store: Store) -> None:
     assert len(page.items) == 1
 
 
-async def test_a_run_that_is_known_is_not_written_over(store: Store) -> None:
-    """Upstream's id of a run is said once: whoever comes with another one has found another run."""
+async def test_recorded_run_rejects_another_upstream_id(store: Store) -> None:
+    """A run has one upstream id for good; a create with a different one has found another run."""
     await store.record_created(live(), prediction())
     with pytest.raises(Conflict):
         await store.record_created(live(upstream_id="other", stream_url="x", document=b"x"), prediction("p2"))
@@ -96,8 +96,8 @@ async def test_a_run_that_is_known_is_not_written_over(store: Store) -> None:
     assert not await store.owns_upstream_id("other")
 
 
-async def test_an_upstream_id_never_moves_to_another_run(store: Store) -> None:
-    """Two uncertain creates look for their runs: each orphan is adopted once. A training is not a prediction."""
+async def test_upstream_id_never_moves_to_another_run(store: Store) -> None:
+    """Two uncertain creates search for their runs: each run is adopted once. A training is no prediction."""
     await lead(store, "1")
     await lead(store, "2")
     await store.record_created(live("run1", upstream_id="up"), prediction("up", "run1"))
@@ -110,7 +110,7 @@ async def test_an_upstream_id_never_moves_to_another_run(store: Store) -> None:
     await store.record_created(live("run3", upstream_id="up", kind=Kind.TRAINING), prediction("p3", "run3"))
 
 
-async def test_of_two_who_adopt_one_orphan_one_gets_it(store: Store, another: StoreMaker) -> None:
+async def test_concurrent_adoptions_of_one_run_have_one_winner(store: Store, another: StoreMaker) -> None:
     second = another()
     await second.open()
     try:
@@ -131,14 +131,14 @@ async def test_of_two_who_adopt_one_orphan_one_gets_it(store: Store, another: St
         await second.close()
 
 
-async def test_a_create_whose_intent_is_gone_is_recorded_all_the_same(store: Store) -> None:
+async def test_create_without_its_intent_is_still_recorded(store: Store) -> None:
     await lead(store)
     await store.discard_intent("run1")
     await store.record_created(live(), prediction())
     assert await store.prediction("p1") == PredictionView(prediction(), live())
 
 
-async def test_a_run_can_be_recorded_as_ended_at_once(store: Store) -> None:
+async def test_run_can_be_recorded_as_ended_at_once(store: Store) -> None:
     """Upstream answers the create with a finished run."""
     await lead(store)
     await store.record_created(ended(), prediction())
@@ -146,8 +146,8 @@ async def test_a_run_can_be_recorded_as_ended_at_once(store: Store) -> None:
     assert await store.open_runs() == []
 
 
-async def test_an_id_never_moves_to_another_run(store: Store) -> None:
-    """An orphan adopted twice must not take a caller's prediction away from its run."""
+async def test_prediction_id_never_moves_to_another_run(store: Store) -> None:
+    """Adopting a run twice must not take a caller's prediction away from its run."""
     await store.record_created(live(), prediction())
     with pytest.raises(Conflict):
         await store.record_created(live("run2"), prediction(run_id="run2"))
@@ -163,7 +163,7 @@ async def test_only_an_intent_can_be_discarded(store: Store) -> None:
     assert await store.open_runs() == [live()]
 
 
-async def test_news_of_a_run_are_kept(store: Store) -> None:
+async def test_progress_is_stored(store: Store) -> None:
     await store.record_created(live(), prediction())
     first = await store.advance("run1", status=Status.STARTING, document=b"logs", stream_url="https://s/1", at=NOW + 2)
     assert first == Progressed(live(document=b"logs", stream_url="https://s/1"))
@@ -174,8 +174,8 @@ async def test_news_of_a_run_are_kept(store: Store) -> None:
     assert view.run == second.run
 
 
-async def test_news_that_say_nothing_new_change_nothing(store: Store) -> None:
-    """A poll that finds the run as it was costs no write and wakes nobody."""
+async def test_unchanged_progress_is_not_written(store: Store) -> None:
+    """A poll that finds the run unchanged costs no write and notifies no caller."""
     await store.record_created(live(), prediction())
     news = {"status": Status.PROCESSING, "document": b"more", "stream_url": "https://s/1", "at": NOW}
     assert isinstance(await store.advance("run1", **news), Progressed)
@@ -185,7 +185,7 @@ async def test_news_that_say_nothing_new_change_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("terminal", [each for each in Status if each.is_terminal])
-async def test_a_terminal_status_ends_the_run_for_good(store: Store, terminal: Status) -> None:
+async def test_terminal_status_is_final(store: Store, terminal: Status) -> None:
     await store.record_created(live(), prediction())
     done = await store.advance("run1", status=terminal, document=b"done", stream_url=None, at=NOW + 4)
     assert isinstance(done, RunEnded)
@@ -198,8 +198,8 @@ async def test_a_terminal_status_ends_the_run_for_good(store: Store, terminal: S
     assert await store.open_runs() == []
 
 
-async def test_a_status_only_moves_forward(store: Store) -> None:
-    """A late webhook that says "starting" does not turn back what a poll has seen."""
+async def test_status_never_moves_back(store: Store) -> None:
+    """A late webhook that says "starting" does not undo what a poll has seen."""
     await store.record_created(live(), prediction())
     await store.advance("run1", status=Status.PROCESSING, document=b"new", stream_url=None, at=NOW)
     assert await store.advance("run1", status=Status.STARTING, document=b"old", stream_url="x", at=NOW) == Unchanged()
@@ -208,8 +208,8 @@ async def test_a_status_only_moves_forward(store: Store) -> None:
     assert (view.run.status, view.run.document, view.run.stream_url) == (Status.PROCESSING, b"new", None)
 
 
-async def test_of_many_endings_at_once_one_counts(store: Store) -> None:
-    """Poll, stream and webhook see the end together: it is settled once."""
+async def test_concurrent_ends_count_once(store: Store) -> None:
+    """Poll, stream and webhook report the end together: it is settled once."""
     await store.record_created(live(), prediction())
     outcomes = await asyncio.gather(
         *(
@@ -224,8 +224,8 @@ async def test_of_many_endings_at_once_one_counts(store: Store) -> None:
     assert view.run == endings[0]
 
 
-async def test_news_may_be_faster_than_the_answer_to_the_create(store: Store) -> None:
-    """Upstream's webhook says `processing` before the create was answered: the answer does not set it back."""
+async def test_progress_before_the_create_response_is_kept(store: Store) -> None:
+    """Upstream's webhook says `processing` first: the response to the create does not reset it."""
     await lead(store)
     early = await store.advance("run1", status=Status.PROCESSING, document=b"early", stream_url=None, at=NOW)
     assert early == Progressed(intent(status=Status.PROCESSING, document=b"early", leader_id="p1"))
@@ -235,8 +235,8 @@ async def test_news_may_be_faster_than_the_answer_to_the_create(store: Store) ->
     assert view.run == live(status=Status.PROCESSING, document=b"early", stream_url="https://s/1")
 
 
-async def test_even_the_end_may_be_faster_than_the_answer_to_the_create(store: Store) -> None:
-    """The run ended while its create was still being answered: its id resolves, and it stays ended."""
+async def test_end_before_the_create_response_is_kept(store: Store) -> None:
+    """The run ended before the create was answered: its id is found, and it stays ended."""
     await lead(store)
     await store.advance("run1", status=Status.SUCCEEDED, document=b"end", stream_url=None, at=NOW + 3)
     await store.record_created(live(), prediction())
@@ -246,7 +246,7 @@ async def test_even_the_end_may_be_faster_than_the_answer_to_the_create(store: S
     assert await store.owns_upstream_id("uprun1")
 
 
-async def test_open_runs_come_in_pages_by_id(store: Store) -> None:
+async def test_open_runs_are_paged_by_id(store: Store) -> None:
     for n in range(7):
         await lead(store, str(n))
     await store.record_created(live("run1"), prediction("p1", "run1"))
@@ -259,8 +259,8 @@ async def test_open_runs_come_in_pages_by_id(store: Store) -> None:
     assert seen == ["run0", "run1", "run2", "run4", "run5", "run6"]
 
 
-async def test_data_is_cleared_oldest_end_first(store: Store) -> None:
-    """One hour after the end the input and output are gone, the record stays."""
+async def test_data_of_the_oldest_ended_run_is_cleared_first(store: Store) -> None:
+    """One hour after the end the input and output are deleted, the record stays."""
     for n in (2, 0, 1, 5):
         await store.record_created(ended(f"run{n}", NOW + n), prediction(f"p{n}", f"run{n}"))
     await store.record_created(live("run9"), prediction("p9", "run9"))
@@ -275,7 +275,7 @@ async def test_data_is_cleared_oldest_end_first(store: Store) -> None:
     )
 
 
-async def test_the_data_of_an_open_run_cannot_be_cleared(store: Store) -> None:
+async def test_data_of_an_open_run_cannot_be_cleared(store: Store) -> None:
     await lead(store, "2")
     await store.record_created(live(), prediction())
     await store.clear_data("run1", b"removed")
@@ -283,8 +283,8 @@ async def test_the_data_of_an_open_run_cannot_be_cleared(store: Store) -> None:
     assert await store.open_runs() == [live(), intent("run2", leader_id="p2")]
 
 
-async def test_old_records_are_deleted_in_steps(store: Store) -> None:
-    """After `retain_days` a prediction is unknown; what still runs, or is younger, is kept."""
+async def test_old_records_are_deleted_in_batches(store: Store) -> None:
+    """After `retain_days` a prediction is unknown; open runs and younger records stay."""
     for n in range(5):
         kind = Kind.TRAINING if n % 2 else Kind.PREDICTION
         await store.record_created(
@@ -301,8 +301,8 @@ async def test_old_records_are_deleted_in_steps(store: Store) -> None:
     assert await store.owns_upstream_id("uprun4")
 
 
-async def test_a_shared_run_lives_as_long_as_any_of_its_predictions(store: Store) -> None:
-    """The caller who started a run is forgotten before the one who joined it later."""
+async def test_shared_run_is_kept_as_long_as_any_prediction(store: Store) -> None:
+    """The first caller's prediction is deleted before that of the caller who joined later."""
     await store.record_created(ended(fingerprint="F", cache_until=NOW + 1000), prediction("p1"))
     await start(store, "2", fingerprint="F", prediction_={"created_at": NOW + 5})
     assert await store.delete_records(NOW + 1, 10) == 1
@@ -314,7 +314,7 @@ async def test_a_shared_run_lives_as_long_as_any_of_its_predictions(store: Store
     assert not await store.owns_upstream_id("uprun1")
 
 
-async def test_deleting_nothing_counts_nothing(store: Store) -> None:
+async def test_deleting_nothing_counts_zero(store: Store) -> None:
     assert await store.delete_records(NOW, 10) == 0
     await store.record_created(ended(), prediction())
     assert await store.delete_records(NOW, 10) == 0
@@ -322,15 +322,15 @@ async def test_deleting_nothing_counts_nothing(store: Store) -> None:
     assert await store.prediction("p1") is not None
 
 
-async def test_concurrent_creates_all_arrive(store: Store) -> None:
-    """A burst of callers: every id that was given out resolves."""
+async def test_concurrent_creates_are_all_recorded(store: Store) -> None:
+    """A burst of callers: every id that was returned can be found."""
     await asyncio.gather(*(store.record_created(live(f"run{n}"), prediction(f"p{n}", f"run{n}")) for n in range(200)))
     views = await asyncio.gather(*(store.prediction(f"p{n}") for n in range(200)))
     assert views == [PredictionView(prediction(f"p{n}", f"run{n}"), live(f"run{n}")) for n in range(200)]
 
 
-async def test_large_documents_come_back_whole(store: Store) -> None:
-    """Inputs with pictures in them are megabytes long."""
+async def test_large_documents_are_returned_complete(store: Store) -> None:
+    """Inputs with images in them have megabytes."""
     big = bytes(range(256)) * 12_000
     await store.record_created(live(request=big, document=big), prediction())
     await store.advance("run1", status=Status.SUCCEEDED, document=big[::-1], stream_url=None, at=NOW)

@@ -1,4 +1,4 @@
-"""How a prediction is created: as a hit, joined, on a run of its own, or not at all. One step decides."""
+"""How a prediction is created: as a hit, by joining a run, on its own run, or not at all."""
 
 import itertools
 
@@ -25,8 +25,8 @@ from tests.support.records import (
 )
 
 
-async def test_whoever_finds_nothing_leads(store: Store) -> None:
-    """The intent is recorded with its prediction as the leader, whose source stays as it was given."""
+async def test_first_request_starts_a_run(store: Store) -> None:
+    """The intent is recorded with its prediction as the leader and its source unchanged."""
     wished = wish("1", fingerprint="F", provisional="P", prediction_={"source": Source.BYPASS, "user": "ann"})
     recorded, starter = replace(wished.run, leader_id="p1"), wished.request.prediction
     assert await wished.start(store) == Started(PredictionView(starter, recorded))
@@ -35,13 +35,13 @@ async def test_whoever_finds_nothing_leads(store: Store) -> None:
     assert await store.predictions_of("run1") == [starter]
 
 
-async def test_the_prediction_belongs_to_the_run_that_is_led(store: Store) -> None:
+async def test_prediction_belongs_to_the_run_it_started(store: Store) -> None:
     outcome = await start(store, "1", prediction_={"run_id": "to be said"})
     assert view_of(outcome).prediction == prediction("p1", "run1")
 
 
-async def test_whoever_finds_an_intent_joins_it(store: Store) -> None:
-    """The second caller does not wait for the answer to the first one's create to be counted in."""
+async def test_equal_request_joins_an_intent(store: Store) -> None:
+    """The second caller is counted before the first one's create has been answered."""
     led = await lead(store, "1", fingerprint="F")
     outcome = await start(store, "2", fingerprint="F", prediction_={"webhook": "https://x.example/"})
     joined = prediction("p2", "run1", source=Source.JOINED, webhook="https://x.example/")
@@ -50,7 +50,7 @@ async def test_whoever_finds_an_intent_joins_it(store: Store) -> None:
     assert await store.run("run2") is None
 
 
-async def test_whoever_finds_a_live_run_joins_it(store: Store) -> None:
+async def test_equal_request_joins_a_live_run(store: Store) -> None:
     run = await go(store, "1", fingerprint="F")
     assert run == live(fingerprint="F", leader_id="up1")
     outcome = await start(store, "2", fingerprint="F")
@@ -58,8 +58,8 @@ async def test_whoever_finds_a_live_run_joins_it(store: Store) -> None:
     assert await store.prediction("p2") == PredictionView(prediction("p2", "run1", source=Source.JOINED), run)
 
 
-async def test_whoever_finds_a_finished_run_hits_it(store: Store) -> None:
-    """The answer is there at once, with an id of its own that resolves."""
+async def test_equal_request_hits_a_finished_run(store: Store) -> None:
+    """The result is there at once, under an id of its own."""
     await go(store, "1", fingerprint="F")
     run = await finish(store, "1")
     assert run.cache_until == NOW + 1000
@@ -73,10 +73,10 @@ async def test_whoever_finds_a_finished_run_hits_it(store: Store) -> None:
 @pytest.mark.parametrize("may_join", [True, False])
 @pytest.mark.parametrize("may_hit", [True, False])
 @pytest.mark.parametrize("there", ["nothing", "open", "finished", "both"])
-async def test_the_first_way_that_is_allowed_is_taken(
+async def test_request_takes_the_first_way_it_allows(
     store: Store, there: str, *, may_hit: bool, may_join: bool, may_start: bool
 ) -> None:
-    """`no-cache` joins and does not hit; `only-if-cached` does not lead; and each takes what it can get."""
+    """In the order hit, join, start. `no-cache` excludes the hit, `only-if-cached` the start."""
     if there in ("finished", "both"):
         await go(store, "1", fingerprint="F")
         await finish(store, "1")
@@ -103,8 +103,8 @@ async def test_the_first_way_that_is_allowed_is_taken(
     assert view_of(outcome).prediction in await store.predictions_of(run_id)
 
 
-async def test_a_run_that_may_not_be_joined_stays_the_one_to_join(store: Store) -> None:
-    """Someone insists on a run of their own: it is recorded without an identity, and takes nobody from the first."""
+async def test_unshared_run_does_not_replace_the_one_to_join(store: Store) -> None:
+    """A caller who demands an own run gets one without an identity; later callers still join the first."""
     await go(store, "1", fingerprint="F", provisional="P")
     for name, fingerprint in (("2", "F"), ("3", None)):
         outcome = await start(store, name, fingerprint=fingerprint, provisional="P", may_hit=False, may_join=False)
@@ -119,30 +119,30 @@ async def test_a_run_that_may_not_be_joined_stays_the_one_to_join(store: Store) 
     assert joined.view.run.id == "run1"
 
 
-async def test_identities_do_not_mix(store: Store) -> None:
+async def test_different_identities_do_not_share(store: Store) -> None:
     """Other input, other scope, no identity at all: each has a run of its own."""
     for name, fingerprint in (("1", "F"), ("2", "f"), ("3", "F "), ("4", None), ("5", None), ("6", "")):
         await lead(store, name, fingerprint=fingerprint, may_hit=True, may_join=True)
     assert len(await store.open_runs()) == 6
 
 
-async def test_a_run_that_is_asked_to_cancel_is_not_joined(store: Store) -> None:
+async def test_run_with_a_requested_cancel_is_not_joined(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await store.cancel("up1", NOW + 1)
     assert isinstance(await start(store, "2", fingerprint="F"), Started)
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELED, Status.ABORTED])
-async def test_what_did_not_succeed_answers_nobody(store: Store, status: Status) -> None:
-    """Negative results are not cached: the next caller tries anew."""
+async def test_failed_run_is_not_hit(store: Store, status: Status) -> None:
+    """Negative results are not cached: the next caller starts a new run."""
     await go(store, "1", fingerprint="F")
     run = await finish(store, "1", status=status)
     assert run.cache_until is None
     assert isinstance(await start(store, "2", fingerprint="F"), Started)
 
 
-async def test_what_succeeded_after_a_cancel_answers_later_callers(store: Store) -> None:
-    """Upstream finished all the same: the money is spent, so the result is used (docs/architecture.md, Create)."""
+async def test_run_that_succeeds_after_a_cancel_can_be_hit(store: Store) -> None:
+    """Upstream finished all the same and charges for it, so the result is used (docs/architecture.md, Create)."""
     await go(store, "1", fingerprint="F")
     await store.cancel("up1", NOW + 1)
     run = await finish(store, "1")
@@ -150,21 +150,21 @@ async def test_what_succeeded_after_a_cancel_answers_later_callers(store: Store)
     assert isinstance(await start(store, "2", fingerprint="F"), Hit)
 
 
-async def test_a_run_answers_until_its_time_is_over(store: Store) -> None:
+async def test_run_can_be_hit_until_it_expires(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1", cache_until=NOW + 100)
     assert isinstance(await share(store, "2", now=NOW + 99.9, fingerprint="F"), Hit)
     assert isinstance(await share(store, "3", now=NOW + 100, fingerprint="F"), Nothing)
 
 
-async def test_a_run_without_a_time_answers_nobody(store: Store) -> None:
+async def test_run_without_an_expiry_cannot_be_hit(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1", cache_until=None)
     assert isinstance(await start(store, "2", fingerprint="F"), Started)
 
 
-async def test_a_caller_may_want_it_younger(store: Store) -> None:
-    """`max-age`: the end must not lie too far back; just as far is near enough."""
+async def test_max_age_excludes_older_results(store: Store) -> None:
+    """A result of exactly that age can still be hit."""
     await go(store, "1", fingerprint="F")
     await finish(store, "1", at=NOW + 9)
     assert isinstance(await share(store, "2", ended_since=NOW + 9.1, fingerprint="F"), Nothing)
@@ -172,8 +172,8 @@ async def test_a_caller_may_want_it_younger(store: Store) -> None:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])))
-async def test_the_newest_result_answers(store: Store, order: tuple[int, ...]) -> None:
-    """`no-cache` made a new result: it takes the place of the old one, in whatever order they were recorded."""
+async def test_newest_result_is_hit(store: Store, order: tuple[int, ...]) -> None:
+    """`no-cache` made a new result: it replaces the old one, in whatever order they were recorded."""
     for n in order:
         await store.record_created(
             ended(f"run{n}", NOW + n, fingerprint="F", cache_until=NOW + 50 if n == 3 else NOW + 100),
@@ -185,22 +185,22 @@ async def test_the_newest_result_answers(store: Store, order: tuple[int, ...]) -
     assert view_of(outcome).run.id == "run2"
 
 
-async def test_cleared_data_answers_nobody(store: Store) -> None:
+async def test_run_with_cleared_data_cannot_be_hit(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1")
     await store.clear_data("run1", b"removed")
     assert isinstance(await start(store, "2", fingerprint="F"), Started)
 
 
-async def test_a_run_that_ended_with_its_create_answers_later_callers(store: Store) -> None:
-    """Upstream's answer to the create was terminal already."""
+async def test_run_that_ended_in_the_create_can_be_hit(store: Store) -> None:
+    """Upstream's response to the create was terminal already."""
     await lead(store, "1", fingerprint="F")
     await store.record_created(ended(cache_until=NOW + 100), prediction("up1", "run1"))
     assert isinstance(await start(store, "2", fingerprint="F"), Hit)
 
 
-async def test_only_an_identity_is_kept_for_later(store: Store) -> None:
-    """A request that was bypassed leaves nothing to hit, whatever its tracker says of its age."""
+async def test_run_without_an_identity_is_not_cached(store: Store) -> None:
+    """A bypassed request leaves nothing to hit, whatever expiry its tracker sets."""
     await lead(store, "1")
     await store.record_created(ended("run1", cache_until=NOW + 100), prediction("up1", "run1"))
     await go(store, "2")
@@ -211,8 +211,8 @@ async def test_only_an_identity_is_kept_for_later(store: Store) -> None:
     assert (await store.cache_stats(NOW)).entries == 0
 
 
-async def test_an_end_that_overtook_the_create_can_be_hit(store: Store) -> None:
-    """Upstream's webhook was faster than its answer: the hit's id resolves at once, the leader's when it has one."""
+async def test_end_before_the_create_response_can_be_hit(store: Store) -> None:
+    """Upstream's webhook came first: the hit's id is found at once, the leader's when it has one."""
     await lead(store, "1", fingerprint="F")
     await finish(store, "1")
     assert isinstance(await start(store, "2", fingerprint="F"), Hit)
@@ -225,8 +225,8 @@ async def test_an_end_that_overtook_the_create_can_be_hit(store: Store) -> None:
     assert await store.prediction("up1") == PredictionView(prediction("up1", "run1"), run)
 
 
-async def test_a_provisional_identity_joins_while_the_model_is_unknown(store: Store) -> None:
-    """A burst of `run("owner/name:version")` on a cold gateway: all wait with the first one."""
+async def test_provisional_identity_joins_while_the_model_is_unknown(store: Store) -> None:
+    """A burst of `run("owner/name:version")` on an empty version map: all join the first run."""
     led = await lead(store, "1", provisional="P")
     outcome = await start(store, "2", provisional="P")
     assert isinstance(outcome, Joined)
@@ -238,28 +238,28 @@ async def test_a_provisional_identity_joins_while_the_model_is_unknown(store: St
     await lead(store, "4", provisional="p")
 
 
-async def test_who_does_not_know_the_model_joins_who_does(store: Store) -> None:
+async def test_request_of_unknown_model_joins_a_run_of_known_model(store: Store) -> None:
     await lead(store, "1", fingerprint="F", provisional="P")
     assert isinstance(await start(store, "2", provisional="P"), Joined)
 
 
-async def test_final_identities_decide_over_provisional_ones(store: Store) -> None:
-    """The version's schema came out differently in between: the two requests are not the same."""
+async def test_final_identity_takes_precedence_over_the_provisional(store: Store) -> None:
+    """The version's schema changed in between: the two requests are not equal."""
     await lead(store, "1", fingerprint="F", provisional="P")
     await lead(store, "2", fingerprint="G", provisional="P")
     outcome = await start(store, "3", provisional="P", run={"intended_at": NOW + 1})
     assert view_of(outcome).run.id == "run1"
 
 
-async def test_a_fingerprint_is_looked_for_before_a_provisional_identity(store: Store) -> None:
+async def test_fingerprint_is_matched_before_the_provisional_identity(store: Store) -> None:
     await lead(store, "1", provisional="P")
     await lead(store, "2", fingerprint="F")
     outcome = await start(store, "3", fingerprint="F", provisional="P")
     assert view_of(outcome).run.id == "run2"
 
 
-async def test_an_id_begins_once(store: Store) -> None:
-    """A step that is repeated by mistake neither moves a prediction nor writes over a run."""
+async def test_id_cannot_be_started_twice(store: Store) -> None:
+    """A start that is repeated by mistake neither moves a prediction nor overwrites a run."""
     await lead(store, "1", fingerprint="F")
     for again in (
         wish("1", fingerprint="F"),
@@ -273,7 +273,7 @@ async def test_an_id_begins_once(store: Store) -> None:
     assert len(await store.predictions_of("run1")) == 1
 
 
-async def test_what_nobody_has_seen_is_found_by_nobody(store: Store) -> None:
+async def test_unpublished_prediction_is_not_found(store: Store) -> None:
     """Until upstream has answered, no list, id or ticket shows a prediction; then all of them do."""
     await lead(store, "1", fingerprint="F")
     await join(store, "2")
@@ -293,8 +293,8 @@ async def test_what_nobody_has_seen_is_found_by_nobody(store: Store) -> None:
     assert [item.prediction.id for item in page.items if isinstance(item, PredictionView)] == ["up1", "p2"]
 
 
-async def test_unseen_predictions_leave_no_empty_pages(store: Store) -> None:
-    """The newest and the oldest are still intended: a list has no link to where they are."""
+async def test_unpublished_predictions_leave_no_empty_pages(store: Store) -> None:
+    """The newest and the oldest are unpublished: a list has no link to their positions."""
     for n in range(4):
         name = str(n)
         await start(store, name, prediction_={"created_at": NOW + n})
@@ -305,8 +305,8 @@ async def test_unseen_predictions_leave_no_empty_pages(store: Store) -> None:
     assert (page.has_newer, page.has_older) == (False, False)
 
 
-async def test_upstreams_answer_replaces_the_placeholder(store: Store) -> None:
-    """The leader's caller sees upstream's id and time; those who joined keep their own."""
+async def test_create_response_replaces_the_placeholder(store: Store) -> None:
+    """The leader gets upstream's id and time; callers who joined keep their own."""
     await lead(store, "1", fingerprint="F", prediction_={"user": "ann", "deadline_at": NOW + 60})
     await join(store, "2")
     starter = prediction("up1", "run1", user="ann", created_at=NOW + 0.5, ticket="T", deadline_at=NOW + 60.5)
@@ -319,7 +319,7 @@ async def test_upstreams_answer_replaces_the_placeholder(store: Store) -> None:
     assert len(await store.predictions_of("run1")) == 2
 
 
-async def test_an_adopted_run_is_uncertain_no_more(store: Store) -> None:
+async def test_recorded_run_is_no_longer_uncertain(store: Store) -> None:
     await lead(store, "1")
     await store.mark_uncertain("run1", NOW + 30)
     await store.mark_uncertain("run1", NOW + 40)
@@ -341,28 +341,28 @@ async def test_an_adopted_run_is_uncertain_no_more(store: Store) -> None:
     assert (run.uncertain_at, run.leader_id) == (None, "up2")
 
 
-async def test_a_discarded_intent_takes_all_with_it(store: Store) -> None:
-    """Upstream refused the create: nobody's list shows it, and the next caller tries anew."""
+async def test_discarded_intent_removes_its_predictions(store: Store) -> None:
+    """Upstream refused the create: no list shows them, and the next caller starts a new run."""
     await lead(store, "1", fingerprint="F")
     await join(store, "2")
     await store.discard_intent("run1")
     assert await store.run("run1") is None
     assert await store.predictions_of("run1") == []
     assert await store.open_runs() == []
-    # Their ids are free again, so nothing is left of them.
+    # Their ids can be used again, so no record of them is left.
     await lead(store, "1", fingerprint="F")
     await join(store, "2")
 
 
-async def test_only_an_intent_is_discarded_with_its_predictions(store: Store) -> None:
+async def test_created_run_cannot_be_discarded(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await join(store, "2")
     await store.discard_intent("run1")
     assert len(await store.predictions_of("run1")) == 2
 
 
-async def test_an_answer_after_the_intent_was_given_up_takes_no_identity_away(store: Store) -> None:
-    """An orphan was given up, another led since, and then it is recorded after all: there is still one to join."""
+async def test_late_create_response_does_not_take_the_identity(store: Store) -> None:
+    """A discarded create is recorded after another run started: later callers join that other run."""
     await lead(store, "1", fingerprint="F")
     await store.discard_intent("run1")
     await lead(store, "2", fingerprint="F")
@@ -372,8 +372,8 @@ async def test_an_answer_after_the_intent_was_given_up_takes_no_identity_away(st
     assert joined.view.run.id == "run2"
 
 
-async def test_a_shared_run_can_be_looked_for_without_joining(store: Store) -> None:
-    """`/gateway/estimate` says what would happen, and nothing happens."""
+async def test_lookup_for_an_estimate_does_not_join(store: Store) -> None:
+    """`/gateway/estimate` says what a request would do, and changes nothing."""
     assert await store.shared_run(FinishedRuns("F"), OpenRuns("F"), NOW) is None
     led = await lead(store, "1", provisional="P")
     assert await store.shared_run(FinishedRuns("F"), OpenRuns("F", "P"), NOW) == led

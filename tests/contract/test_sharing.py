@@ -1,4 +1,4 @@
-"""What else is asked of shared runs: settling an identity, parting, finding runs, predictions and deadlines."""
+"""More about shared runs: settling an identity, detaching, and finding runs, predictions and deadlines."""
 
 import pytest
 from msgspec.structs import replace
@@ -25,8 +25,8 @@ from tests.support.records import (
 )
 
 
-async def test_a_settled_run_is_found_by_its_fingerprint_only(store: Store) -> None:
-    """The first create's answer named the model: from now on the schema decides who joins."""
+async def test_settled_run_is_found_by_its_fingerprint_only(store: Store) -> None:
+    """The first create's response named the model: from now on its schema decides what is equal."""
     await go(store, "1", provisional="P")
     assert await store.settle_identity("run1", "F", None) is True
     run = await store.run("run1")
@@ -35,7 +35,7 @@ async def test_a_settled_run_is_found_by_its_fingerprint_only(store: Store) -> N
     assert isinstance(await start(store, "3", provisional="P"), Started)
 
 
-async def test_a_run_that_is_not_deterministic_is_joined_no_more(store: Store) -> None:
+async def test_nondeterministic_run_is_not_joined_after_settling(store: Store) -> None:
     await go(store, "1", provisional="P")
     assert await store.settle_identity("run1", None, None) is True
     run = await store.run("run1")
@@ -44,8 +44,8 @@ async def test_a_run_that_is_not_deterministic_is_joined_no_more(store: Store) -
     assert isinstance(await start(store, "2", provisional="P"), Started)
 
 
-async def test_a_fingerprint_that_is_taken_stays_where_it_is(store: Store) -> None:
-    """Another process knew the model and was faster: there is one open run of the fingerprint, and it stays that."""
+async def test_fingerprint_of_another_open_run_is_not_taken(store: Store) -> None:
+    """Another process knew the model and was faster: a fingerprint has one open run, and keeps it."""
     await go(store, "1", provisional="P")
     await go(store, "2", fingerprint="F")
     assert await store.settle_identity("run1", "F", NOW + 1000) is False
@@ -57,7 +57,7 @@ async def test_a_fingerprint_that_is_taken_stays_where_it_is(store: Store) -> No
     assert joined.view.run.id == "run2"
 
 
-async def test_a_finished_run_takes_no_fingerprint_from_an_open_one(store: Store) -> None:
+async def test_finished_run_takes_no_fingerprint_from_an_open_one(store: Store) -> None:
     await go(store, "1", provisional="P")
     await finish(store, "1")
     await go(store, "2", fingerprint="F")
@@ -65,7 +65,7 @@ async def test_a_finished_run_takes_no_fingerprint_from_an_open_one(store: Store
     assert (await store.cache_stats(NOW)).entries == 0
 
 
-async def test_a_run_that_ended_before_it_was_settled_answers_from_then_on(store: Store) -> None:
+async def test_run_that_ended_before_settling_can_be_hit_afterwards(store: Store) -> None:
     await go(store, "1", provisional="P")
     assert (await finish(store, "1")).cache_until is None
     assert await store.settle_identity("run1", "F", NOW + 500) is True
@@ -76,7 +76,7 @@ async def test_a_run_that_ended_before_it_was_settled_answers_from_then_on(store
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.PROCESSING])
-async def test_only_success_is_kept_when_it_is_settled(store: Store, status: Status) -> None:
+async def test_settling_caches_only_success(store: Store, status: Status) -> None:
     await go(store, "1", provisional="P")
     await store.advance("run1", status=status, document=b"x", stream_url=None, at=NOW + 1)
     assert await store.settle_identity("run1", "F", NOW + 500) is True
@@ -86,8 +86,8 @@ async def test_only_success_is_kept_when_it_is_settled(store: Store, status: Sta
     assert (await store.cache_stats(NOW)).entries == 0
 
 
-async def test_settling_again_may_add_the_time(store: Store) -> None:
-    """The run ended between the look at it and the settling: the second try says how long it is kept."""
+async def test_settling_again_can_add_the_expiry(store: Store) -> None:
+    """The run ended between reading and settling it: the second call says how long it can be hit."""
     await go(store, "1", provisional="P")
     assert await store.settle_identity("run1", "F", None)
     await finish(store, "1", cache_until=None)
@@ -95,7 +95,7 @@ async def test_settling_again_may_add_the_time(store: Store) -> None:
     assert isinstance(await start(store, "2", fingerprint="F"), Hit)
 
 
-async def test_an_identity_is_settled_once(store: Store) -> None:
+async def test_identity_is_settled_once(store: Store) -> None:
     await go(store, "1", provisional="P")
     assert await store.settle_identity("run1", "F", None)
     assert not await store.settle_identity("run1", "G", None)
@@ -107,8 +107,8 @@ async def test_an_identity_is_settled_once(store: Store) -> None:
     assert [run and run.fingerprint for run in runs] == ["F", "H"]
 
 
-async def test_what_never_had_an_identity_gets_none(store: Store) -> None:
-    """A bypassed run is its caller's alone."""
+async def test_bypassed_run_cannot_get_an_identity(store: Store) -> None:
+    """It is never shared with another caller."""
     await go(store, "1")
     assert not await store.settle_identity("run1", "F", NOW + 500)
     assert await store.settle_identity("run1", None, None)
@@ -116,7 +116,7 @@ async def test_what_never_had_an_identity_gets_none(store: Store) -> None:
     assert not await store.settle_identity("unknown", None, None)
 
 
-async def test_cleared_data_is_not_brought_back_by_settling(store: Store) -> None:
+async def test_settling_does_not_restore_cleared_data(store: Store) -> None:
     await go(store, "1", provisional="P")
     await finish(store, "1")
     await store.clear_data("run1", b"removed")
@@ -124,8 +124,8 @@ async def test_cleared_data_is_not_brought_back_by_settling(store: Store) -> Non
     assert isinstance(await start(store, "2", fingerprint="F"), Started)
 
 
-async def test_whoever_parts_was_never_there(store: Store) -> None:
-    """The model turned out to be one that does not share: the caller gets a run of its own, under the same id."""
+async def test_detached_prediction_leaves_no_trace(store: Store) -> None:
+    """The model turned out not to be shared: the caller gets its own run under the same id."""
     await go(store, "1", provisional="P")
     await start(store, "2", provisional="P", idempotency=idempotency())
     await store.detach("p2")
@@ -138,7 +138,7 @@ async def test_whoever_parts_was_never_there(store: Store) -> None:
     assert cancellation.is_last
 
 
-async def test_only_those_who_joined_can_part(store: Store) -> None:
+async def test_only_joined_predictions_can_be_detached(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await finish(store, "1")
     await start(store, "2", fingerprint="F")
@@ -147,8 +147,8 @@ async def test_only_those_who_joined_can_part(store: Store) -> None:
     assert len(await store.predictions_of("run1")) == 2
 
 
-async def test_parting_cancels_nothing(store: Store) -> None:
-    """All others have cancelled and the last one parts: the run goes on to its end, for nobody but the cache."""
+async def test_detaching_cancels_nothing(store: Store) -> None:
+    """All others have cancelled and the last one detaches: the run goes on and its result is cached."""
     await go(store, "1", fingerprint="F")
     await join(store, "2")
     await store.cancel("up1", NOW)
@@ -159,7 +159,7 @@ async def test_parting_cancels_nothing(store: Store) -> None:
     assert isinstance(await start(store, "3", fingerprint="F"), Joined)
 
 
-async def test_a_run_is_found_in_every_state(store: Store) -> None:
+async def test_run_is_found_in_every_state(store: Store) -> None:
     await lead(store, "1", run={"request": b"x" * 5000})
     assert await store.run("run1") == intent(request=b"x" * 5000, leader_id="p1")
     await store.record_created(live(), prediction())
@@ -170,7 +170,7 @@ async def test_a_run_is_found_in_every_state(store: Store) -> None:
         assert await store.run(unknown) is None
 
 
-async def test_the_predictions_of_a_run_come_in_order_of_creation(store: Store) -> None:
+async def test_predictions_of_a_run_are_ordered_by_creation(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     for name, at in (("2", 3.0), ("3", 1.0), ("4", 1.0), ("5", -1.0)):
         await join(store, name, prediction_={"created_at": NOW + at})
@@ -180,8 +180,8 @@ async def test_the_predictions_of_a_run_come_in_order_of_creation(store: Store) 
     assert await store.predictions_of("unknown") == []
 
 
-async def test_deadlines_are_those_of_predictions_that_have_not_ended(store: Store) -> None:
-    """A restart takes up the deadlines of those who still wait."""
+async def test_deadlines_of_open_predictions_are_listed(store: Store) -> None:
+    """A restart resumes the deadlines of callers who still wait."""
     due = {"prediction_": {"deadline_at": NOW + 60}}
     await go(store, "1", fingerprint="F")
     for n in (2, 3, 5, 6):
@@ -203,7 +203,7 @@ async def test_deadlines_are_those_of_predictions_that_have_not_ended(store: Sto
     assert all(each.deadline_at == NOW + 60 for each in seen)
 
 
-async def test_a_leaders_deadline_counts_from_its_creation_upstream(store: Store) -> None:
+async def test_leaders_deadline_counts_from_its_creation_upstream(store: Store) -> None:
     await lead(store, "1", prediction_={"deadline_at": NOW + 60})
     assert await store.deadlines() == []
     starter = prediction("up1", "run1", deadline_at=NOW + 63)
@@ -211,15 +211,15 @@ async def test_a_leaders_deadline_counts_from_its_creation_upstream(store: Store
     assert await store.deadlines() == [starter]
 
 
-async def test_a_run_that_is_asked_to_cancel_keeps_no_deadlines(store: Store) -> None:
+async def test_cancelled_run_has_no_deadlines(store: Store) -> None:
     await lead(store, "1", prediction_={"deadline_at": NOW + 60})
     await store.record_created(live(), prediction("up1", "run1", deadline_at=NOW + 63))
     await store.cancel("up1", NOW)
     assert await store.deadlines() == []
 
 
-async def test_runs_that_may_still_answer_keep_their_data(store: Store) -> None:
-    """An hour after the end the data goes, but not that of a cache entry before its time is over."""
+async def test_runs_that_can_be_hit_keep_their_data(store: Store) -> None:
+    """An hour after the end data is deleted, but not that of a cache entry before it expires."""
     for n, cache_until in enumerate((None, NOW + 5000, NOW + 8000)):
         await go(store, str(n), fingerprint=f"F{n}")
         await finish(store, str(n), at=NOW + n, cache_until=cache_until)
@@ -234,8 +234,8 @@ async def test_runs_that_may_still_answer_keep_their_data(store: Store) -> None:
     assert await due(NOW) == ["run0", "run1", "run2"]
 
 
-async def test_a_cache_entry_goes_with_the_last_of_its_predictions(store: Store) -> None:
-    """`retain_days` is a promise about records: it counts more than what they might still be good for."""
+async def test_cache_entry_is_deleted_with_its_last_prediction(store: Store) -> None:
+    """`retain_days` is a promise about records: it takes precedence over the cache."""
     await go(store, "1", fingerprint="F")
     await finish(store, "1", cache_until=NOW + 1e9)
     await start(store, "2", fingerprint="F", prediction_={"created_at": NOW + 50}, idempotency=idempotency())
@@ -248,7 +248,7 @@ async def test_a_cache_entry_goes_with_the_last_of_its_predictions(store: Store)
     assert isinstance(outcome, Started)
 
 
-async def test_open_runs_keep_their_predictions_however_old(store: Store) -> None:
+async def test_open_runs_keep_their_predictions_at_any_age(store: Store) -> None:
     await go(store, "1", fingerprint="F")
     await join(store, "2")
     await lead(store, "3")
@@ -257,8 +257,8 @@ async def test_open_runs_keep_their_predictions_however_old(store: Store) -> Non
     assert len(await store.predictions_of("run3")) == 1
 
 
-async def test_a_team_sees_its_own_predictions_on_a_run_of_another(store: Store) -> None:
-    """With `share = "all"` a team hits another's run: its list shows its prediction, and not the other's."""
+async def test_team_sees_its_own_predictions_on_another_teams_run(store: Store) -> None:
+    """With `share = "all"` a team hits another's run: its list shows its own prediction, not the other's."""
     await go(store, "1", fingerprint="F")
     await finish(store, "1")
     await start(store, "2", fingerprint="F", run={"team": "blue"}, prediction_={"team": "blue"})
@@ -268,8 +268,8 @@ async def test_a_team_sees_its_own_predictions_on_a_run_of_another(store: Store)
     assert (item.prediction.id, item.prediction.team, item.run.team) == ("p2", "blue", "red")
 
 
-async def test_why_and_how_are_kept_with_the_prediction_that_leads(store: Store) -> None:
-    """An explanation tells what was decided then. How a run was let in is its leader's alone."""
+async def test_reason_is_stored_per_prediction_and_admission_for_the_leader(store: Store) -> None:
+    """`explain` shows what was decided then. How a run was admitted is stored for its leader only."""
     let_in = Admitted(5, 7, (Limit("budget_usd_per_day", SubjectKind.TEAM, LimitKind.DOLLARS, 9.0),), 1.25, None)
     reasoned = {"reason": "seed"}
     outcome = await start(store, "1", fingerprint="F", admitted=let_in, prediction_=reasoned)
@@ -283,8 +283,8 @@ async def test_why_and_how_are_kept_with_the_prediction_that_leads(store: Store)
     assert (joined.view.prediction.reason, joined.view.prediction.admitted) == ("seed", None)
 
 
-async def test_a_reason_that_was_not_known_yet_is_settled_with_the_identity(store: Store) -> None:
-    """A bare version: what its schema says of the request takes the place of `model-unknown`."""
+async def test_unknown_reason_is_replaced_when_the_identity_is_settled(store: Store) -> None:
+    """A bare version: the schema's verdict replaces `model-unknown`."""
     await lead(store, "1", provisional="P", prediction_={"reason": "model-unknown"})
     await store.record_created(live(), prediction("up1", reason="model-unknown"))
     assert await store.settle_identity("run1", "F", None, reason="seed") is True

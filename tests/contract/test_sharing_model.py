@@ -228,7 +228,7 @@ class Sharing(RuleBasedStateMachine):
     @rule(data=st.data(), at_once=st.sampled_from([None, None, Status.SUCCEEDED, Status.FAILED]), lives=LIVES)
     def upstream_answers_the_create(self, data: st.DataObject, at_once: Status | None, lives: float | None) -> None:
         run_id, life = self.some_run(data)
-        # Said twice it changes nothing, so an answered create is answered again now and then.
+        # Recording a create twice changes nothing, so some are recorded again.
         starter = f"{run_id}up"
         identity = {"fingerprint": life.fingerprint, "provisional": life.provisional, "team": self.name}
         cache_until = None if lives is None else self.now + lives
@@ -400,8 +400,8 @@ class Sharing(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("examples", amounts(40, 1000))
-def test_shared_runs_live_as_the_model_does(another: StoreMaker, examples: int) -> None:
-    """Whatever order things happen in: nobody is lost, no neighbour is killed, no two runs for one fingerprint."""
+def test_random_histories_match_the_model_in_memory(another: StoreMaker, examples: int) -> None:
+    """In any order of events no caller is lost, no other run is cancelled, and no fingerprint has two runs."""
     store = another()
     with asyncio.Runner() as runner:
         runner.run(store.open())

@@ -41,7 +41,7 @@ def kinds(outcomes: Iterable[StartOutcome]) -> Counter[type[StartOutcome]]:
     return Counter(type(outcome) for outcome in outcomes)
 
 
-async def test_of_five_hundred_who_ask_for_one_thing_one_leads(stores: tuple[Store, Store]) -> None:
+async def test_five_hundred_equal_starts_create_one_run(stores: tuple[Store, Store]) -> None:
     """A burst of equal requests at two processes: one run, five hundred predictions, one leader."""
     outcomes = await asyncio.gather(*(start(stores[n % 2], str(n), fingerprint="F") for n in range(500)))
     assert kinds(outcomes) == {Started: 1, Joined: 499}
@@ -52,23 +52,23 @@ async def test_of_five_hundred_who_ask_for_one_thing_one_leads(stores: tuple[Sto
     assert [each.id for each in known if each.source is Source.MISS] == [run.leader_id]
 
 
-async def test_of_many_on_a_cold_gateway_one_leads(stores: tuple[Store, Store]) -> None:
-    """Some know the model already and some do not: they still find each other."""
+async def test_concurrent_starts_with_and_without_the_model_create_one_run(stores: tuple[Store, Store]) -> None:
+    """Some know the model already, some do not: all join one run."""
     outcomes = await asyncio.gather(
         *(start(stores[n % 2], str(n), fingerprint="F" if n % 3 else None, provisional="P") for n in range(100))
     )
     assert kinds(outcomes) == {Started: 1, Joined: 99}
 
 
-async def test_many_things_at_once_have_a_leader_each(stores: tuple[Store, Store]) -> None:
+async def test_concurrent_starts_of_many_identities_create_one_run_each(stores: tuple[Store, Store]) -> None:
     outcomes = await asyncio.gather(*(start(stores[n % 2], str(n), fingerprint=f"F{n % 7}") for n in range(140)))
     assert kinds(outcomes) == {Started: 7, Joined: 133}
     runs = await stores[0].open_runs()
     assert sorted(str(run.fingerprint) for run in runs) == [f"F{n}" for n in range(7)]
 
 
-async def test_nobody_joins_a_run_that_is_being_cancelled(stores: tuple[Store, Store]) -> None:
-    """The last caller leaves as another comes: either the newcomer keeps the run alive, or it gets one of its own."""
+async def test_concurrent_join_and_last_cancel_are_consistent(stores: tuple[Store, Store]) -> None:
+    """Either the new caller keeps the run alive, or it gets a run of its own."""
     stories = set()
     for n in range(ROUNDS):
         await go(stores[0], f"{n}a", fingerprint=f"F{n}")
@@ -88,8 +88,8 @@ async def test_nobody_joins_a_run_that_is_being_cancelled(stores: tuple[Store, S
     assert stories == {Joined, Started}
 
 
-async def test_whoever_comes_at_the_end_is_not_lost(stores: tuple[Store, Store]) -> None:
-    """A run ends as another caller comes: it joined before the end or hits after it, and sees the result either way."""
+async def test_caller_at_the_end_of_a_run_joins_or_hits(stores: tuple[Store, Store]) -> None:
+    """It joins before the end or hits after it, and gets the result either way."""
     stories = set()
     for n in range(ROUNDS):
         await go(stores[0], f"{n}a", fingerprint=f"F{n}")
@@ -105,8 +105,8 @@ async def test_whoever_comes_at_the_end_is_not_lost(stores: tuple[Store, Store])
     assert stories == {Hit, Joined}
 
 
-async def test_whoever_comes_as_a_run_fails_is_not_lost(store: Store) -> None:
-    """It joined and shares the failure, or it tries anew."""
+async def test_caller_at_the_failure_of_a_run_joins_or_starts(store: Store) -> None:
+    """It joins and shares the failure, or starts a new run."""
     for n in range(ROUNDS):
         await go(store, f"{n}a", fingerprint=f"F{n}")
         end = store.advance(f"run{n}a", status=Status.FAILED, document=b"x", stream_url=None, at=NOW)
@@ -115,8 +115,8 @@ async def test_whoever_comes_as_a_run_fails_is_not_lost(store: Store) -> None:
         assert await store.run(view_of(outcome).run.id) is not None
 
 
-async def test_whoever_comes_as_a_create_is_refused_goes_with_it_or_leads(stores: tuple[Store, Store]) -> None:
-    """The newcomer joined and was removed with the intent, or leads anew: nothing hangs in the air."""
+async def test_caller_at_a_refused_create_joins_or_starts(stores: tuple[Store, Store]) -> None:
+    """It joined and was removed with the intent, or starts a new run: none waits for ever."""
     stories = set()
     for n in range(ROUNDS):
         await lead(stores[0], f"{n}a", fingerprint=f"F{n}")
@@ -132,7 +132,7 @@ async def test_whoever_comes_as_a_create_is_refused_goes_with_it_or_leads(stores
     assert stories == {Joined, Started}
 
 
-async def test_whoever_comes_as_a_create_is_recorded_joins_it(stores: tuple[Store, Store]) -> None:
+async def test_caller_at_the_record_of_a_create_joins(stores: tuple[Store, Store]) -> None:
     for n in range(ROUNDS):
         await lead(stores[0], f"{n}a", fingerprint=f"F{n}")
         created = stores[0].record_created(live(f"run{n}a"), prediction(f"up{n}a", f"run{n}a"))
@@ -142,8 +142,8 @@ async def test_whoever_comes_as_a_create_is_recorded_joins_it(stores: tuple[Stor
         assert {each.id for each in known} == {f"up{n}a", f"p{n}b"}
 
 
-async def test_a_create_that_is_answered_and_given_up_at_once_is_one_of_both(store: Store) -> None:
-    """The search for an orphan gives up as its answer comes: what upstream has is recorded in any case."""
+async def test_concurrent_record_and_discard_of_a_create_are_consistent(store: Store) -> None:
+    """The search gives up as the response arrives: a run that exists upstream is recorded either way."""
     for n in range(ROUNDS):
         await lead(store, str(n), fingerprint=f"F{n}")
         created = store.record_created(live(f"run{n}", fingerprint=f"F{n}"), prediction(f"up{n}", f"run{n}"))
@@ -154,8 +154,8 @@ async def test_a_create_that_is_answered_and_given_up_at_once_is_one_of_both(sto
         assert len(await store.predictions_of(f"run{n}")) == 1
 
 
-async def test_of_a_hundred_with_one_key_one_leads(stores: tuple[Store, Store]) -> None:
-    """An impatient client repeats itself: the first request counts, the others hear that it is under way."""
+async def test_hundred_requests_with_one_key_start_once(stores: tuple[Store, Store]) -> None:
+    """A client repeats its request: the first one counts, the others are pending."""
 
     def asking() -> list[Awaitable[StartOutcome]]:
         return [start(stores[n % 2], f"{n}x{len(outcomes)}", idempotency=idempotency()) for n in range(100)]
@@ -171,19 +171,19 @@ async def test_of_a_hundred_with_one_key_one_leads(stores: tuple[Store, Store]) 
     others = [start(stores[n % 2], f"{n}y", idempotency=idempotency(body=f"b{n}")) for n in range(20)]
     assert kinds(await asyncio.gather(*others)) == {Mismatched: 20}
     late = [start(stores[n % 2], f"{n}z", now=NOW + 86400, idempotency=idempotency()) for n in range(20)]
-    # Their own keys end before they begin, so that each is fresh.
+    # Their own keys expire before they start, so that each is unused.
     assert kinds(await asyncio.gather(*late)) == {Started: 20}
 
 
-async def test_of_many_expired_keys_one_is_taken(store: Store) -> None:
+async def test_concurrent_uses_of_an_expired_key_start_once(store: Store) -> None:
     await start(store, "first", idempotency=idempotency())
     fresh = idempotency(expires_at=NOW + 3 * 86400)
     outcomes = await asyncio.gather(*(start(store, str(n), now=NOW + 2 * 86400, idempotency=fresh) for n in range(50)))
     assert kinds(outcomes) == {Started: 1, Pending: 49}
 
 
-async def test_of_many_who_settle_on_one_identity_one_has_it(stores: tuple[Store, Store]) -> None:
-    """Runs that began under different provisional identities turn out to be the same: one can be joined from now on."""
+async def test_concurrent_settlements_of_one_identity_have_one_winner(stores: tuple[Store, Store]) -> None:
+    """Runs with different provisional identities turn out to be equal: later callers can join one of them."""
     for n in range(20):
         await go(stores[0], str(n), provisional=f"P{n}")
     settled = await asyncio.gather(*(stores[n % 2].settle_identity(f"run{n}", "F", None) for n in range(20)))
@@ -192,8 +192,8 @@ async def test_of_many_who_settle_on_one_identity_one_has_it(stores: tuple[Store
     assert view_of(outcome).run.id == f"run{settled.index(True)}"
 
 
-async def test_an_identity_is_settled_or_led_but_not_both(stores: tuple[Store, Store]) -> None:
-    """A run learns its fingerprint as somebody asks for just that: they share, or the newcomer has it."""
+async def test_identity_is_settled_or_started_but_not_both(stores: tuple[Store, Store]) -> None:
+    """One run learns its fingerprint as another caller starts it: they share, or the new run has it."""
     stories = set()
     for n in range(ROUNDS):
         await go(stores[0], f"{n}a", provisional=f"P{n}")
@@ -208,8 +208,8 @@ async def test_an_identity_is_settled_or_led_but_not_both(stores: tuple[Store, S
     assert stories == {Joined, Started}
 
 
-async def test_a_settlement_and_an_end_at_once_lose_no_time(store: Store) -> None:
-    """Whichever comes first, a second settling after both finds the run ended and keeps it for later."""
+async def test_concurrent_settlement_and_end_lose_no_expiry(store: Store) -> None:
+    """Whichever comes first, a second settlement after both finds the run ended and caches it."""
     for n in range(ROUNDS):
         await go(store, str(n), provisional=f"P{n}")
         end = store.advance(
@@ -220,8 +220,8 @@ async def test_a_settlement_and_an_end_at_once_lose_no_time(store: Store) -> Non
         assert isinstance(await start(store, f"{n}b", fingerprint=f"F{n}"), Hit)
 
 
-async def test_the_last_to_part_and_the_last_to_cancel_ask_at_most_once(store: Store) -> None:
-    """One parts as the other cancels: upstream is asked if the cancel came second, and never twice."""
+async def test_concurrent_detach_and_last_cancel_cancel_at_most_once(store: Store) -> None:
+    """Upstream gets a cancel if the cancel came second, and never two."""
     stories = set()
     for n in range(ROUNDS):
         await go(store, f"{n}a", fingerprint=f"F{n}")
@@ -233,7 +233,7 @@ async def test_the_last_to_part_and_the_last_to_cancel_ask_at_most_once(store: S
     assert stories == {True, False}
 
 
-async def test_a_hit_is_recorded_even_as_its_run_is_purged(stores: tuple[Store, Store]) -> None:
+async def test_hit_concurrent_with_a_purge_is_recorded(stores: tuple[Store, Store]) -> None:
     for n in range(ROUNDS):
         await go(stores[0], f"{n}a", fingerprint=f"F{n}")
         await stores[0].advance(

@@ -1,4 +1,4 @@
-"""Versions, secrets, and the store as a whole."""
+"""Versions, secrets, and opening and closing the store."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from gateway.store.interface import Store
 from tests.support.records import live, prediction
 
 
-async def test_the_first_word_on_a_version_stands(store: Store) -> None:
+async def test_first_model_of_a_version_is_kept(store: Store) -> None:
     version = "5" * 64
     assert await store.model_of(version) is None
     await store.learn_version(version, "acme/toy")
@@ -17,8 +17,8 @@ async def test_the_first_word_on_a_version_stands(store: Store) -> None:
     assert await store.model_of(version) == "acme/toy"
 
 
-async def test_a_hundred_askers_share_one_secret(store: Store, another) -> None:
-    """Two processes start at once: what one signs, the other can check."""
+async def test_concurrent_readers_get_the_same_secret(store: Store, another) -> None:
+    """Two processes start at once: a signature of one is valid for the other."""
     second = another()
     await second.open()
     try:
@@ -30,8 +30,8 @@ async def test_a_hundred_askers_share_one_secret(store: Store, another) -> None:
     assert await store.secret("webhooks", b"\x00other\xff") == b"\x00other\xff"
 
 
-async def test_a_secret_outlives_the_store(store: Store, another) -> None:
-    """Tickets given out before a restart still work after it."""
+async def test_secret_survives_a_restart(store: Store, another) -> None:
+    """Tickets from before a restart still work after it."""
     await store.secret("tickets", b"first")
     await store.close()
     again = another()
@@ -42,7 +42,7 @@ async def test_a_secret_outlives_the_store(store: Store, another) -> None:
         await again.close()
 
 
-async def test_a_ping_is_answered(store: Store, another) -> None:
+async def test_ping_succeeds_from_two_processes(store: Store, another) -> None:
     second = another()
     await second.open()
     try:
@@ -51,8 +51,8 @@ async def test_a_ping_is_answered(store: Store, another) -> None:
         await second.close()
 
 
-async def test_a_write_is_seen_by_the_next_read(store: Store) -> None:
-    """Whoever was told that something is recorded finds it, under load too."""
+async def test_write_is_visible_to_the_next_read(store: Store) -> None:
+    """Under load too."""
 
     async def one(n: int) -> None:
         await store.record_created(live(f"run{n}"), prediction(f"p{n}", f"run{n}"))
@@ -65,7 +65,7 @@ async def test_a_write_is_seen_by_the_next_read(store: Store) -> None:
     await asyncio.gather(*(one(n) for n in range(100)))
 
 
-async def test_a_closing_store_finishes_what_was_asked(store: Store, another) -> None:
+async def test_closing_store_finishes_pending_writes(store: Store, another) -> None:
     """A shutdown in the middle of a burst loses nothing."""
     writes = [
         asyncio.ensure_future(store.record_created(live(f"run{n}"), prediction(f"p{n}", f"run{n}"))) for n in range(50)
@@ -81,8 +81,8 @@ async def test_a_closing_store_finishes_what_was_asked(store: Store, another) ->
         await again.close()
 
 
-async def test_a_caller_who_leaves_does_not_undo_a_write(store: Store) -> None:
-    """The client hangs up while its create is being recorded: the run is known all the same."""
+async def test_cancelled_caller_does_not_undo_a_write(store: Store) -> None:
+    """The client disconnects while its create is being recorded: the run is recorded all the same."""
     write = asyncio.ensure_future(store.record_created(live(), prediction()))
     await asyncio.sleep(0)
     write.cancel()
@@ -92,7 +92,7 @@ async def test_a_caller_who_leaves_does_not_undo_a_write(store: Store) -> None:
     assert await store.prediction("p1") is not None
 
 
-async def test_a_closed_store_says_so(store: Store) -> None:
+async def test_closed_store_raises_unavailable(store: Store) -> None:
     await store.close()
     await store.close()
     with pytest.raises(StoreUnavailable):
@@ -101,7 +101,7 @@ async def test_a_closed_store_says_so(store: Store) -> None:
         await store.ping()
 
 
-async def test_a_store_can_be_opened_again(store: Store) -> None:
+async def test_store_can_be_reopened(store: Store) -> None:
     await store.open()
     await store.record_created(live(), prediction())
     await store.close()
@@ -110,7 +110,7 @@ async def test_a_store_can_be_opened_again(store: Store) -> None:
     await store.ping()
 
 
-async def test_a_store_that_was_never_opened_can_be_closed(another) -> None:
+async def test_store_can_be_closed_before_it_is_opened(another) -> None:
     made = another()
     await made.close()
     with pytest.raises(StoreUnavailable):

@@ -1,4 +1,4 @@
-"""One process serves from one file."""
+"""Only one process serves from a file."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_second_server_is_refused_and_the_command_line_is_not(tmp_path: Path) -> None:
+async def test_second_server_is_refused_and_the_command_line_is_not(tmp_path: Path) -> None:
     """Two gateways on one file would pay twice; `gateway keys` beside a running gateway works."""
     first, second = SQLiteStore(tmp_path / "g.db"), SQLiteStore(tmp_path / "g.db")
     await first.open()
@@ -52,8 +52,8 @@ async def test_a_claim_whose_file_is_gone_is_taken_again(tmp_path: Path) -> None
     await first.close()
 
 
-async def test_a_killed_server_leaves_its_place_at_once(tmp_path: Path) -> None:
-    """After kill -9 the next start does not wait for a lease to run out."""
+async def test_restart_after_kill_9_is_immediate(tmp_path: Path) -> None:
+    """The next start does not wait for a lease to expire."""
     database = tmp_path / "g.db"
     with subprocess.Popen([sys.executable, "-c", _HOLD, str(database)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None

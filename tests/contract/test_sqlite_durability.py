@@ -1,4 +1,4 @@
-"""What SQLite's own promises rest on: kill -9, commits in groups, syncs where money hangs on them."""
+"""What the store promises beyond SQLite: it survives kill -9, commits in groups, and syncs what involves money."""
 
 import asyncio
 import sqlite3
@@ -54,8 +54,8 @@ async def killed_under_load(path: Path, prefix: str, after_lines: int) -> list[t
     return [(what, words) for what, *words in (line.split() for line in whole if line.endswith("\n"))]
 
 
-async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
-    """The process is killed in mid-write, again and again: whatever a caller was told is still true."""
+async def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
+    """The process is killed while it writes, repeatedly: everything that a caller was told is still true."""
     path = tmp_path / "gateway.sqlite"
     acknowledged: list[tuple[str, list[str]]] = []
     for round_, after_lines in enumerate((1, 60, 333, 1500)):
@@ -98,7 +98,7 @@ async def check(store: SQLiteStore, what: str, prediction_id: str, run_id: str) 
     run = await store.run(run_id)
     assert run is not None, (what, prediction_id)
     if what == "started":
-        # Its leader has upstream's id, if that was recorded by a step which was not acknowledged.
+        # Its leader has upstream's id if an unacknowledged step recorded it.
         assert run.leader_id in (prediction_id, f"{prediction_id}up")
         prediction_id = run.leader_id
     assert prediction_id in known
@@ -123,7 +123,7 @@ async def all_open_runs(store: SQLiteStore) -> AsyncIterator[Any]:
         after = runs[-1].id
 
 
-async def test_writes_that_come_together_share_a_commit(store: SQLiteStore) -> None:
+async def test_concurrent_writes_share_a_commit(store: SQLiteStore) -> None:
     """Five hundred callers at once: a handful of commits, and so a handful of syncs."""
     statements = await trace(store)
     before = store.commits
@@ -135,12 +135,12 @@ async def test_writes_that_come_together_share_a_commit(store: SQLiteStore) -> N
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    # Looked for, noted as used, recorded, entered and counted twice; looked for twice, recorded; looked for twice,
-    # recorded with its leader; of its team and its key what is held and what is spent read, then held.
+    # A hit: lookup, last use, prediction, ledger line, two sums. A join: two lookups, prediction. A start: two lookups,
+    # run, leader; limits add reads of reservations and spend of team and key, then the reservation.
     [("hit", 6), ("join", 3), ("start", 4), ("start within limits", 11)],
 )
-async def test_a_create_takes_few_statements(store: SQLiteStore, name: str, count: int) -> None:
-    """It is the hot path: a hit is one step, and writes no document again."""
+async def test_create_takes_few_statements(store: SQLiteStore, name: str, count: int) -> None:
+    """It is the most frequent path: a hit is one step, and does not write a document again."""
     await store.record_created(
         ended("r1", fingerprint="hit", cache_until=NOW + 99, document=b"x" * 100_000), prediction("up1", "r1")
     )
@@ -206,17 +206,17 @@ async def mode_at_commit(store: SQLiteStore, call: Call) -> str:
 
 
 @pytest.mark.parametrize("call", DURABLE.values(), ids=DURABLE)
-async def test_what_costs_money_or_trust_is_synced_at_its_commit(store: SQLiteStore, call: Call) -> None:
-    """The power fails right after the answer: the run, its end, the key and the secret are on the disk."""
+async def test_writes_of_money_or_trust_are_synced(store: SQLiteStore, call: Call) -> None:
+    """If the power fails right after the response, the run, its end, the key and the secret are on the disk."""
     assert await mode_at_commit(store, call) == "FULL"
 
 
 @pytest.mark.parametrize("call", KEPT.values(), ids=KEPT)
-async def test_what_is_free_does_not_wait_for_the_disk(store: SQLiteStore, call: Call) -> None:
+async def test_other_writes_do_not_wait_for_the_disk(store: SQLiteStore, call: Call) -> None:
     assert await mode_at_commit(store, call) == "NORMAL"
 
 
-async def test_one_durable_step_makes_its_batch_durable(store: SQLiteStore) -> None:
+async def test_one_durable_write_makes_its_batch_durable(store: SQLiteStore) -> None:
     statements = await trace(store)
     calls = [store.learn_version(f"{n:064}", "acme/toy") for n in range(20)]
     await asyncio.gather(*calls, store.secret("tickets", b"x"))
@@ -227,8 +227,8 @@ async def test_one_durable_step_makes_its_batch_durable(store: SQLiteStore) -> N
     assert "PRAGMA synchronous = NORMAL" not in statements[full:commit]
 
 
-async def test_a_step_that_fails_halfway_leaves_nothing_and_spoils_nothing(store: SQLiteStore) -> None:
-    """One step breaks after its first statement: that one alone is undone, its neighbours are done once."""
+async def test_failed_write_is_rolled_back_alone(store: SQLiteStore) -> None:
+    """It breaks after its first statement: only that write is undone, others of its batch are done once."""
 
     def breaks(db: sqlite3.Connection) -> None:
         db.execute("INSERT INTO versions VALUES ('broken', 'x')")
@@ -248,8 +248,8 @@ async def test_a_step_that_fails_halfway_leaves_nothing_and_spoils_nothing(store
     assert await store._read(lambda db: db.execute("SELECT count FROM pings").fetchone()) == (101,)
 
 
-async def test_deleted_content_is_gone_from_the_disk(store: SQLiteStore, tmp_path: Path) -> None:
-    """Deleting really deletes: soon after, no file of the store holds a trace, and the space is given back."""
+async def test_deleted_content_leaves_no_bytes_on_disk(store: SQLiteStore, tmp_path: Path) -> None:
+    """Soon after, no file of the store contains a trace, and the space is freed."""
     marker = b"a-secret-prompt-"
     for n in range(60):
         made = ended(f"r{n}", NOW, request=marker * 3000, document=marker * (10 + n * 100))

@@ -1,4 +1,4 @@
-"""SQLite when something is wrong: with the disk, the file, its neighbours, or the load. Also how the file is made."""
+"""SQLite in trouble: a full disk, a damaged or locked file, too much load. Also how the file is created and queried."""
 
 import asyncio
 import gc
@@ -44,8 +44,8 @@ def lock(path: Path) -> sqlite3.Connection:
     return db
 
 
-async def test_a_locked_file_is_answered_in_time_and_reads_go_on(store: SQLiteStore, path: Path) -> None:
-    """Another process hangs with the lock: writers are told soon, readers notice nothing, and it heals by itself."""
+async def test_locked_file_fails_writes_in_time_and_reads_continue(store: SQLiteStore, path: Path) -> None:
+    """Another process holds the lock: writers get an error soon, readers notice nothing, and it recovers by itself."""
     await store.record_created(live(), prediction())
     other = lock(path)
     begun = time.monotonic()
@@ -63,11 +63,11 @@ async def test_a_locked_file_is_answered_in_time_and_reads_go_on(store: SQLiteSt
     assert view.prediction.canceled_at is None
 
 
-async def test_what_was_given_up_is_not_done_later(store: SQLiteStore, path: Path) -> None:
-    """A caller who was told "unavailable" does not find afterwards that it happened."""
+async def test_timed_out_write_is_not_done_later(store: SQLiteStore, path: Path) -> None:
+    """A caller who got "unavailable" does not find afterwards that the write was done."""
     other = lock(path)
     first = asyncio.ensure_future(store.learn_version("a", "acme/toy"))
-    # Real time, as the deadlines are: the second waits behind the first, and its own passes while the lock is held.
+    # Deadlines use real time: the second waits behind the first, and its deadline passes while the lock is held.
     await asyncio.sleep(0.2)
     second = asyncio.ensure_future(store.learn_version("b", "acme/toy"))
     outcomes = await asyncio.gather(first, second, return_exceptions=True)
@@ -78,8 +78,8 @@ async def test_what_was_given_up_is_not_done_later(store: SQLiteStore, path: Pat
     assert [await store.model_of(each) for each in ("a", "b")] == [None, None]
 
 
-async def test_the_queue_is_bounded(store: SQLiteStore, path: Path) -> None:
-    """More callers than the store can take: those beyond the bound are told at once, the others are served."""
+async def test_write_queue_is_bounded(store: SQLiteStore, path: Path) -> None:
+    """With more callers than the limit, those above it are refused at once and the others are served."""
     other = lock(path)
     writes = [asyncio.ensure_future(store.learn_version(f"v{n}", "acme/toy")) for n in range(20)]
     await asyncio.sleep(0)
@@ -96,7 +96,7 @@ async def test_the_queue_is_bounded(store: SQLiteStore, path: Path) -> None:
     assert await store.model_of("v19") == "acme/toy"
 
 
-async def test_a_slow_step_is_told_by_its_deadline(store: SQLiteStore) -> None:
+async def test_slow_step_fails_at_its_deadline(store: SQLiteStore) -> None:
     slow = asyncio.ensure_future(store._write(lambda _: time.sleep(0.6)))
     read = asyncio.ensure_future(store._read(lambda _: time.sleep(0.6)))
     for each in (slow, read):
@@ -105,8 +105,8 @@ async def test_a_slow_step_is_told_by_its_deadline(store: SQLiteStore) -> None:
     assert store.pending == 2, "both are still at work"
 
 
-async def test_answers_are_not_kept_once_they_are_given(store: SQLiteStore) -> None:
-    """Documents are large: what was handed over must not wait in memory for its deadline."""
+async def test_results_are_released_once_they_are_returned(store: SQLiteStore) -> None:
+    """Documents are large: a returned one must not stay in memory until its deadline."""
 
     class Document:
         pass
@@ -117,8 +117,8 @@ async def test_answers_are_not_kept_once_they_are_given(store: SQLiteStore) -> N
     assert not answers
 
 
-async def test_a_full_disk_is_said_plainly_and_overcome(store: SQLiteStore) -> None:
-    """The disk is full for a while: creates are refused, nothing is half written, afterwards all goes on."""
+async def test_full_disk_refuses_writes_and_recovers(store: SQLiteStore) -> None:
+    """While the disk is full creates are refused and nothing is half written; afterwards all works."""
     (pages,) = await store._write(lambda db: db.execute("PRAGMA page_count").fetchone())
     await store._write(lambda db: db.execute(f"PRAGMA max_page_count = {pages + 2}"))
     small = asyncio.ensure_future(store.learn_version("v", "acme/toy"))
@@ -135,7 +135,7 @@ async def test_a_full_disk_is_said_plainly_and_overcome(store: SQLiteStore) -> N
     assert await store.prediction("p1") is not None
 
 
-async def test_a_disk_that_refuses_writes_is_said_plainly(tmp_path: Path) -> None:
+async def test_refused_write_of_the_system_is_a_clear_error(tmp_path: Path) -> None:
     """A write that the operating system refuses (here: a limit on file sizes) is a sentence, not a traceback."""
     script = """
 import asyncio, resource, sys
@@ -169,13 +169,13 @@ asyncio.run(main())
     assert done.stdout.splitlines() == ["The store's disk cannot be read or written.", "True"], done.stderr
 
 
-async def test_a_damaged_file_is_said_plainly(path: Path) -> None:
+async def test_damaged_file_is_a_clear_error(path: Path) -> None:
     path.write_bytes(b"this is no database, but it is long enough to be mistaken for one" * 100)
     with pytest.raises(StoreUnavailable, match="not a database"):
         await SQLiteStore(path).open()
 
 
-async def test_damage_that_comes_later_is_said_plainly(store: SQLiteStore, path: Path) -> None:
+async def test_damage_while_serving_is_a_clear_error(store: SQLiteStore, path: Path) -> None:
     for n in range(200):
         await store._write(lambda db, n=n: db.execute("INSERT INTO versions VALUES (?, ?)", (f"{n:064}", "m" * 300)))
     roots = await store._read(
@@ -193,7 +193,7 @@ async def test_damage_that_comes_later_is_said_plainly(store: SQLiteStore, path:
         await store.ping()
 
 
-async def test_a_file_that_cannot_be_opened_is_said_plainly(tmp_path: Path) -> None:
+async def test_unopenable_file_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file" / "gateway.sqlite"):
         store = SQLiteStore(path)
@@ -204,8 +204,8 @@ async def test_a_file_that_cannot_be_opened_is_said_plainly(tmp_path: Path) -> N
             await store.ping()
 
 
-async def test_a_file_of_a_newer_gateway_is_refused_and_left_alone(store: SQLiteStore, path: Path) -> None:
-    """After a downgrade the gateway says what is wrong before it touches anything."""
+async def test_file_of_a_newer_gateway_is_refused_and_unchanged(store: SQLiteStore, path: Path) -> None:
+    """After a downgrade the gateway names the problem before it changes anything."""
     await store.add_key(key())
     await store._write(lambda db: db.execute("PRAGMA user_version = 99"))
     await store.close()
@@ -334,16 +334,16 @@ async def test_a_locked_file_is_no_lasting_failure(store: SQLiteStore, path: Pat
 
 
 @pytest.mark.parametrize("round_", range(6))
-async def test_several_processes_may_make_the_file_at_once(path: Path, round_: int) -> None:
-    """The gateway and the command line start together on an empty folder."""
+async def test_several_processes_can_create_the_file_at_once(path: Path, round_: int) -> None:
+    """The gateway and the command line start together in an empty folder."""
     stores = [SQLiteStore(path) for _ in range(16)]
     await asyncio.gather(*(each.open() for each in stores))
     await asyncio.gather(*(each.ping() for each in stores))
     await asyncio.gather(*(each.close() for each in stores))
 
 
-async def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """Prompts and keys' digests are nobody else's business, whatever the umask."""
+async def test_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    """It contains prompts and digests of keys; this holds for any umask."""
     path = tmp_path / "folder" / "gateway.sqlite"
     path.parent.mkdir(mode=0o750)
     mask = os.umask(0)
@@ -362,7 +362,7 @@ async def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
         os.umask(mask)
 
 
-async def test_a_real_second_process_reads_and_writes_beside(store: SQLiteStore, path: Path) -> None:
+async def test_second_process_reads_and_writes_beside_a_busy_gateway(store: SQLiteStore, path: Path) -> None:
     """`gateway keys create` in a shell while the gateway is under load."""
     script = (
         "import asyncio, sys\n"
@@ -392,9 +392,9 @@ async def test_a_real_second_process_reads_and_writes_beside(store: SQLiteStore,
     assert len(await store.keys()) == 20
 
 
-# Tables that have a row for each run under way, or for whoever has one.
+# Tables with a row for each open run, or for each team, key and user that has one.
 OF_ALL_UNDER_WAY = ("stuck_reservations", "held_by_scope", "meters_in_use", "clear_meters")
-# What is summed up is found by an index, and is as much as a window has days, keys, models and users, or a step lines.
+# Sums use an index and read a bounded number of rows: days, keys, models and users of a window, or lines of a batch.
 SUMS = (
     *("usage_by_key", "usage_by_model", "usage_by_user", "audited_days", "audited_users", "audited_spent"),
     *("rebuild_days", "rebuild_users", "rebuild_spent", "held_by_scope"),
@@ -407,15 +407,15 @@ def parameters(statement: str) -> dict[str, None] | tuple[None, ...]:
 
 
 @pytest.mark.parametrize("name", SQL)
-async def test_every_statement_is_served_from_an_index(store: SQLiteStore, name: str) -> None:
-    """A million records later every answer costs what it costs today."""
+async def test_every_statement_uses_an_index(store: SQLiteStore, name: str) -> None:
+    """With a million records every query is as fast as today."""
     statement = SQL[name]
     plan = await store._read(
         lambda db: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", parameters(statement))]
     )
     scans = [step for step in plan if step.startswith("SCAN") and "json_each" not in step]
     if name not in OF_ALL_UNDER_WAY:
-        # A list of everything there is reads everything, in the order of an index.
+        # A list of all items reads all of them, in the order of an index.
         assert scans == (["SCAN keys USING INDEX keys_of_team"] if name == "keys_of_all" else [])
     if name not in SUMS:
         assert not [step for step in plan if "TEMP B-TREE" in step or "AUTOMATIC" in step]
@@ -447,10 +447,8 @@ async def test_every_statement_is_served_from_an_index(store: SQLiteStore, name:
         ("delete_expired_idempotency", "idempotency_by_expiry (expires_at<?)"),
     ],
 )
-async def test_what_is_shared_is_found_by_the_index_that_is_meant_for_it(
-    store: SQLiteStore, name: str, index: str
-) -> None:
-    """An index that serves, but is not the narrow one, would grow with all that was ever recorded."""
+async def test_queries_use_the_intended_index(store: SQLiteStore, name: str, index: str) -> None:
+    """Another index would work too, but grows with everything that was ever recorded."""
     plan = await store._read(
         lambda db: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", parameters(SQL[name]))]
     )
@@ -466,7 +464,7 @@ async def test_what_is_shared_is_found_by_the_index_that_is_meant_for_it(
         ("sqlite:////var/my%20data/x.db", "/var/my data/x.db"),
     ],
 )
-def test_a_url_names_a_file(url: str, path: str) -> None:
+def test_url_names_a_file(url: str, path: str) -> None:
     store = open_store(url)
     assert isinstance(store, SQLiteStore)
     assert store.path == Path(path)
@@ -486,6 +484,6 @@ def test_a_url_names_a_file(url: str, path: str) -> None:
         ("sqlite:///x.db?mode=ro", "expected sqlite:///"),
     ],
 )
-def test_any_other_url_is_refused_with_the_reason(url: str, complaint: str) -> None:
+def test_other_url_is_refused_with_the_reason(url: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         open_store(url)

@@ -1,4 +1,4 @@
-"""A file that an earlier gateway wrote is brought up to date when it is opened, and loses nothing."""
+"""A file of an earlier gateway is upgraded when it is opened, and loses nothing."""
 
 import re
 import sqlite3
@@ -71,8 +71,8 @@ def old(n: int, canceled_at: float | None = None) -> Prediction:
     )
 
 
-async def test_all_that_was_recorded_is_still_there(path: Path) -> None:
-    """Every id, list, key, file and secret answers after the upgrade as it did before."""
+async def test_upgrade_keeps_every_record(path: Path) -> None:
+    """Every id, list, key, file and secret is returned as before the upgrade."""
     store = SQLiteStore(path)
     await store.open()
     try:
@@ -112,8 +112,8 @@ async def test_all_that_was_recorded_is_still_there(path: Path) -> None:
         await store.close()
 
 
-async def test_an_intent_that_was_left_behind_can_still_be_adopted(path: Path) -> None:
-    """The old gateway died in the middle of a create, and the new one starts: the orphan finds its leader."""
+async def test_intent_of_the_old_version_can_still_be_adopted(path: Path) -> None:
+    """The old gateway died in the middle of a create, and the new one finds its run upstream."""
     store = SQLiteStore(path)
     await store.open()
     try:
@@ -128,7 +128,7 @@ async def test_an_intent_that_was_left_behind_can_still_be_adopted(path: Path) -
         await store.close()
 
 
-async def test_an_upgrade_is_done_once(path: Path) -> None:
+async def test_upgrade_is_done_once(path: Path) -> None:
     for name in ("7", "8"):
         store = SQLiteStore(path)
         await store.open()
@@ -137,7 +137,7 @@ async def test_an_upgrade_is_done_once(path: Path) -> None:
         await store.close()
 
 
-async def test_an_upgrade_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
+async def test_failed_upgrade_leaves_the_file_unchanged(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("DROP TABLE predictions")
     with pytest.raises(StoreUnavailable):

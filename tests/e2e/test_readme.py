@@ -64,12 +64,12 @@ async def gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[ReadmeGa
 
 
 def test_every_block_of_the_readme_is_run_by_a_test():
-    """A block that nobody runs is one that stops working unnoticed."""
+    """An unused block would stop working unnoticed."""
     assert {(each.heading, each.language, each.number) for each in all_blocks(README)} == CLAIMED.keys()
 
 
-def test_the_readme_is_short_enough_to_be_read():
-    """What is longer belongs into docs/."""
+def test_readme_is_short():
+    """Longer text belongs into docs/."""
     assert len((ROOT / README).read_text().split()) <= 1500
 
 
@@ -87,8 +87,8 @@ def test_the_diagram_is_a_flowchart():
 
 
 @claims("Try it", "sh")
-async def test_the_two_commands_are_targets_of_the_makefile():
-    """`gateway demo` itself is run by `test_demo.py`, and the other is what runs this."""
+async def test_two_commands_are_targets_of_the_makefile():
+    """`gateway demo` itself is run by `test_demo.py`, and the other command runs this test."""
     lines = [line.partition("#")[0].split() for line in block("Try it", "sh").splitlines()]
     assert lines == [["make", "demo"], ["make", "test"]]
     for command, expected in zip(lines, ("bin/gateway demo", "-m pytest"), strict=True):
@@ -97,7 +97,7 @@ async def test_the_two_commands_are_targets_of_the_makefile():
 
 
 @claims("Change two lines", "diff", 0)
-async def test_the_changed_javascript_runs_in_node(gateway: ReadmeGateway, clients: Path, tmp_path: Path):
+async def test_changed_javascript_runs_in_node(gateway: ReadmeGateway, clients: Path, tmp_path: Path):
     """As it is after the change, with the package of the same name installed."""
     (tmp_path / "recipe.mjs").write_text(gateway.here(changed(block("Change two lines", "diff", 0))))
     (tmp_path / "node_modules").symlink_to(clients / "node_modules")
@@ -106,7 +106,7 @@ async def test_the_changed_javascript_runs_in_node(gateway: ReadmeGateway, clien
 
 
 @claims("Change two lines", "diff", 1)
-async def test_the_changed_python_runs(gateway: ReadmeGateway, tmp_path: Path):
+async def test_changed_python_runs(gateway: ReadmeGateway, tmp_path: Path):
     """As it is after the change."""
     (tmp_path / "recipe.py").write_text(gateway.here(changed(block("Change two lines", "diff", 1))))
     printed = await run_recipe("python", "recipe.py", folder=tmp_path, **gateway.environ())
@@ -114,15 +114,15 @@ async def test_the_changed_python_runs(gateway: ReadmeGateway, tmp_path: Path):
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_change_takes_two_lines(number: int):
+def test_change_takes_two_lines(number: int):
     """As its heading says."""
     marks = [line[0] for line in block("Change two lines", "diff", number).splitlines() if line[:1] in ("+", "-")]
     assert marks == ["-", "+", "+"]
 
 
 @claims(RUN, "sh", 0)
-async def test_it_is_installed_with_extras_that_exist(tmp_path: Path):
-    """The environment is made for real; that the package can be installed is shown by tests/packaging."""
+async def test_readme_installs_existing_extras(tmp_path: Path):
+    """The environment is created for real; tests/packaging shows that the package can be installed."""
     stub = 'pip() { printf "%s\\n" "$VIRTUAL_ENV" "$@"; }\n'
     printed = await run_recipe(require_tool("bash"), "-ec", stub + block(RUN, "sh", 0), folder=tmp_path)
     environment, command, what = printed.split()
@@ -134,8 +134,8 @@ async def test_it_is_installed_with_extras_that_exist(tmp_path: Path):
 
 @claims(RUN, "toml")
 @claims(RUN, "sh", 1)
-def test_the_config_is_sound_and_a_key_is_made(gateway: ReadmeGateway):
-    """What the fixture has done: `gateway check --upstream` had no complaint, and the key came alone to stdout."""
+def test_config_is_valid_and_a_key_is_created(gateway: ReadmeGateway):
+    """`gateway check --upstream` reported no problem, and only the key was printed to stdout."""
     *_, ok, key = gateway.said.split()
     assert (ok, key) == ("ok", gateway.key)
     assert key.startswith("rgw_")
@@ -145,8 +145,8 @@ def test_the_config_is_sound_and_a_key_is_made(gateway: ReadmeGateway):
 
 @claims(RUN, "sh", 2)
 @claims(RUN, "sh", 3)
-async def test_a_prediction_is_run_once_and_then_served_from_the_cache(gateway: ReadmeGateway):
-    """The second is a hit with an id of its own, which usage counts and explain explains."""
+async def test_prediction_is_run_once_and_then_served_from_the_cache(gateway: ReadmeGateway):
+    """The second is a hit with its own id; usage counts it, and explain gives the reason."""
     recipe = gateway.here(block(RUN, "sh", 2))
     first = json.loads(await gateway.shell(recipe))
     head, _, body = (await gateway.shell(replaced(recipe, {"curl -s": "curl -si"}))).partition("\r\n\r\n")
@@ -167,7 +167,7 @@ async def test_a_prediction_is_run_once_and_then_served_from_the_cache(gateway: 
     assert (json.loads(explained)["source"], json.loads(explained)["reason"]) == ("hit", "seed")
 
 
-async def test_the_operators_pages_are_where_the_readme_says(gateway: ReadmeGateway):
+async def test_operators_pages_have_the_urls_in_the_readme(gateway: ReadmeGateway):
     """The usage page and the metrics."""
     links = [
         gateway.here(link) for link in re.findall(r"<(http://127\.0\.0\.1:9464/\w+)>", (ROOT / README).read_text())
@@ -181,10 +181,10 @@ async def test_the_operators_pages_are_where_the_readme_says(gateway: ReadmeGate
 @pytest.mark.chromium
 @claims("From a web page", "sh")
 @claims("From a web page", "js")
-async def test_a_page_streams_with_the_token_that_a_server_requests(
+async def test_page_streams_with_a_token_from_the_server(
     upstream: Simulator, tmp_path: Path, site: Site, clients: Path
 ):
-    """The model's words stand on the page; the same token is refused outside of it."""
+    """The page shows the model's text; the same token is refused from any other origin."""
     recipe = replaced(block("From a web page", "js"), {'"Write a haiku"': '"Write a haiku", duration: 20'})
     async with serve_readme(upstream, tmp_path, site.listed) as gateway:
         seen, _ = await asyncio.gather(run_in_page(gateway, site, clients, recipe), release_when_read(gateway, site))
@@ -193,7 +193,7 @@ async def test_a_page_streams_with_the_token_that_a_server_requests(
         assert len(upstream.predictions) == 1
 
 
-async def test_a_token_that_is_bound_to_pages_does_not_work_outside_of_them(gateway: ReadmeGateway):
+async def test_token_bound_to_origins_does_not_work_elsewhere(gateway: ReadmeGateway):
     """As the README says of `origins`, and of a token without it."""
     mint = gateway.here(block("From a web page", "sh"))
     create = replaced(gateway.here(block(RUN, "sh", 2)), {"-s ": "-s -o /dev/null -w '%{http_code}' "})
@@ -215,8 +215,8 @@ def test_the_same_config_listens_in_a_container_where_the_port_is_published(upst
 
 
 @claims("In a container", "sh")
-async def test_docker_is_given_what_the_image_wants(tmp_path: Path):
-    """No engine is at hand: the arguments are held to the Dockerfile and to the config."""
+async def test_docker_arguments_match_the_image(tmp_path: Path):
+    """Without a container engine: the arguments are compared with the Dockerfile and the config."""
     stub = 'docker() { printf "%q " "$@"; echo; }\ncurl() { docker "$@"; }\n'
     script = stub + block("In a container", "sh")
     printed = await run_recipe(require_tool("bash"), "-euc", script, folder=tmp_path)

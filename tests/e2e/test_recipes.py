@@ -1,4 +1,4 @@
-"""The recipes of the pages in docs/, pasted: in a shell, in Node and in a real Chromium, with the README's config."""
+"""The recipes in docs/, run as written: in a shell, in Node and in a real Chromium, with the README's config."""
 
 import asyncio
 import contextlib
@@ -61,7 +61,7 @@ async def gateway(upstream: Simulator, tmp_path: Path) -> AsyncIterator[ReadmeGa
 
 
 async def test_keys_are_created_listed_rotated_and_revoked(gateway: ReadmeGateway):
-    """Each command in turn; a key takes effect in the running gateway, and what the team may not do is refused."""
+    """A key takes effect in the running gateway, and what the team may not do is refused."""
     create, show, rotate, revoke = (line.partition("  #")[0] for line in _lines(blocks(KEYS, "Commands", "sh")[0]))
     key = (await gateway.shell(gateway.here(create))).strip()
     listed = await gateway.shell(show)
@@ -79,8 +79,8 @@ async def test_keys_are_created_listed_rotated_and_revoked(gateway: ReadmeGatewa
         await gateway.shell(f"gateway keys create acme {beyond}")
 
 
-async def test_the_cache_is_asked_and_purged(gateway: ReadmeGateway):
-    """The estimate says that the request would run; the commands count and drop what is kept."""
+async def test_cache_is_inspected_and_purged(gateway: ReadmeGateway):
+    """The estimate says that the request would run; the commands count and delete cached results."""
     (estimate,) = blocks(CACHING, "Before and after", "sh")
     answer = json.loads(await gateway.shell(gateway.here(estimate)))
     assert (answer["result"], answer["reason"]) == ("run", "seed")
@@ -88,7 +88,7 @@ async def test_the_cache_is_asked_and_purged(gateway: ReadmeGateway):
     assert re.fullmatch(r"results  0\nbytes    0\noldest   -\npurged 0\n", said)
 
 
-async def test_the_first_request_of_the_deploy_page_is_answered(gateway: ReadmeGateway):
+async def test_first_request_of_the_deploy_page_is_answered(gateway: ReadmeGateway):
     """Ready, the team's name, and the model's output."""
     (recipe,) = blocks(DEPLOY, "First request", "sh")
     script = gateway.here(recipe).replace("\ncurl", "\necho; curl")
@@ -97,9 +97,10 @@ async def test_the_first_request_of_the_deploy_page_is_answered(gateway: ReadmeG
 
 
 @pytest.mark.parametrize("way", ["systemd", "docker"])
-async def test_a_backup_is_restored(upstream: Simulator, tmp_path: Path, way: str):
-    """Taken while the gateway serves, and put back by the page's own lines: the key of then works, a later one is
-    unknown. There is no systemd and no engine here; what they would run is run.
+async def test_backup_is_restored(upstream: Simulator, tmp_path: Path, way: str):
+    """The backup is made while the gateway serves; after the restore its key is valid and a later one unknown.
+
+    Stubs take the place of systemd and the container engine, and run their commands.
     """
     require_tool("sqlite3")
     state, backups = tmp_path / "state", tmp_path / "backups"
@@ -126,7 +127,7 @@ async def test_a_backup_is_restored(upstream: Simulator, tmp_path: Path, way: st
 
 
 def test_configs_on_the_pages_are_sound(tmp_path: Path):
-    """Every TOML block of the pages loads, beside a team where it has none."""
+    """Every TOML block in docs/ loads, combined with a team where it has none."""
     token = tmp_path / "token"
     token.write_text("r8_0123456789abcdefghij")
     for document in (KEYS, CACHING, DEPLOY, "docs/simulator.md", "docs/proxies.md"):
@@ -140,14 +141,14 @@ def test_configs_on_the_pages_are_sound(tmp_path: Path):
             from_mapping(data, {"REPLICATE_API_TOKEN": token.read_text(), "ACME_KEY": "rgw_" + "a" * 40})
 
 
-def test_the_faults_on_the_page_are_ones_that_the_simulator_knows(tmp_path: Path):
+def test_documented_faults_are_valid(tmp_path: Path):
     """As `gateway simulate --faults` reads them."""
     (tmp_path / "faults.toml").write_text(blocks("docs/simulator.md", "Faults", "toml")[0])
     assert [fault.name for fault in load_faults(tmp_path / "faults.toml")] == ["drop_after", "throttle"]
 
 
-async def test_a_preflight_shows_whether_an_origin_is_listed(gateway: ReadmeGateway):
-    """The check on the page about trouble, for a listed origin and for another one."""
+async def test_preflight_shows_whether_an_origin_is_listed(gateway: ReadmeGateway):
+    """The check on the troubleshooting page, for a listed origin and for another one."""
     (recipe,) = blocks("docs/troubleshooting.md", "Failed to fetch in the browser", "sh")
     check = gateway.here(recipe)
     assert ORIGIN in await gateway.shell(check)
@@ -156,8 +157,8 @@ async def test_a_preflight_shows_whether_an_origin_is_listed(gateway: ReadmeGate
 
 
 @pytest.mark.node
-async def test_the_token_route_gives_a_token_and_the_page_keeps_it_fresh(gateway: ReadmeGateway, tmp_path: Path):
-    """In Node: the route is called as a framework would, and the page's function asks it only when it has to."""
+async def test_token_route_returns_a_token_that_the_page_renews(gateway: ReadmeGateway, tmp_path: Path):
+    """In Node: the route is called as a framework would, and the page's function calls it only when needed."""
     route, fresh = (
         blocks(BROWSERS, heading, "js")[0] for heading in ("A token route on your server", "A token that stays fresh")
     )
@@ -219,8 +220,8 @@ class Interrupted:
 
 @pytest.mark.node
 @pytest.mark.chromium
-async def test_event_source_streams_onto_a_page(upstream: Simulator, tmp_path: Path, site: Site, clients: Path):
-    """With the token that the README's recipe requests: the model's words stand on the page, without a complaint."""
+async def test_event_source_streams_to_a_page(upstream: Simulator, tmp_path: Path, site: Site, clients: Path):
+    """With the token of the README's recipe: the page shows the model's text and logs no error."""
     (recipe,) = blocks(BROWSERS, "EventSource", "js")
     recipe = replaced(recipe, {'prompt: "Write a haiku"': 'prompt: "Write a haiku", duration: 20'})
     async with serve_readme(upstream, tmp_path, site.listed) as gateway:
@@ -235,7 +236,7 @@ async def test_event_source_streams_onto_a_page(upstream: Simulator, tmp_path: P
 async def test_event_source_resumes_after_a_proxys_error(
     upstream: Simulator, tmp_path: Path, site: Site, clients: Path
 ):
-    """A connection that is lost and a 502 at the next try, at which EventSource gives up for good: no word is lost."""
+    """After a lost connection and a 502, where EventSource alone gives up, no word is missing."""
     (recipe,) = blocks(BROWSERS, "EventSource", "js")
     # Chromium comes back after three seconds, is refused, and the recipe comes back three seconds later.
     recipe = replaced(recipe, {'prompt: "Write a haiku"': 'prompt: "Write a haiku", duration: 240, max_tokens: 40'})

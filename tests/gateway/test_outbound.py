@@ -18,7 +18,7 @@ from gateway.upstream.replicate import ReplicateClient, UpstreamCredentials, Ups
 from gateway.upstream.streams import StreamReader, StreamReaderSettings
 from tests.support.observer import RecordingObserver
 from tests.support.polling import until
-from tests.support.raw_server import answer, raw_server, scripted
+from tests.support.raw_server import answer, raw_server
 
 SHORT = 0.15
 

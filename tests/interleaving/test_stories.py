@@ -1,4 +1,4 @@
-"""Single stories, each a defect once: told step by step, with the same model looking on."""
+"""Single histories, each a former defect, checked against the same model as the random ones."""
 
 import asyncio
 from collections.abc import Iterator

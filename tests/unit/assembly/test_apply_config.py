@@ -1,4 +1,4 @@
-"""What a reload replaces: every key that is said to be live is in the settings of some concept."""
+"""What a reload replaces: every config key that is documented as reloadable is in the settings of some service."""
 
 from typing import Any
 
@@ -59,10 +59,10 @@ def given(config: Config) -> dict[str, Any]:
     return values(live)
 
 
-# The level of logs is no part's: it is set where changes are told.
+# The log level belongs to no service: it is set where changes are logged.
 @pytest.mark.parametrize("key", [key for key in keys_of_the_config() if key != "logs.level"])
-def test_what_counts_at_once_reaches_a_part(key, tmp_path):
-    """And what needs a restart does not come as a surprise to anybody."""
+def test_key_is_reloadable_or_listed_as_needing_a_restart(key, tmp_path):
+    """A change that needs a restart is reported as such."""
     section, name = key.split(".")
     old, new = changed(key, tmp_path)
     if name in LIVE.get(section, ()):
@@ -72,15 +72,15 @@ def test_what_counts_at_once_reaches_a_part(key, tmp_path):
 
 
 @pytest.mark.parametrize("name", Team.model_fields)
-def test_all_that_a_team_has_reaches_a_part(name):
-    """There is nothing of a team that would need a restart."""
+def test_every_field_of_a_team_is_applied_on_reload(name):
+    """No field of a team needs a restart."""
     old, new = (config_of(teams=[{"name": "red", name: value}]) for value in OF_TEAMS[name])
     assert given(old) != given(new)
 
 
 @pytest.mark.parametrize("name", TeamKey.model_fields)
-def test_all_that_a_key_has_reaches_a_part(name):
-    """Nor of a key."""
+def test_every_field_of_a_key_is_applied_on_reload(name):
+    """No field of a key needs a restart."""
 
     def with_key(value: Any) -> Any:
         secret = {} if name == "key_env" else {"sha256": "c" * 64}

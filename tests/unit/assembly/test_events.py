@@ -1,4 +1,4 @@
-"""The listeners of the end of a run, connected as the gateway connects them: order and isolation."""
+"""The listeners of a run's end, connected as in the gateway: order and isolation."""
 
 import asyncio
 from collections.abc import Callable
@@ -103,10 +103,8 @@ async def end_a_run(
     return [(await each).status for each in waiting]
 
 
-async def test_the_end_of_a_run_is_one_step_of_the_store_and_each_listener_once(
-    events, parts, store, upstream, clock, observer
-):
-    """Nothing is read back: what listeners need is in the event."""
+async def test_end_calls_the_store_and_each_listener_once(events, parts, store, upstream, clock, observer):
+    """Nothing is read from the store again: the event contains what listeners need."""
     assert await end_a_run(events, store, upstream, clock, observer) == [Status.SUCCEEDED] * 3
     assert parts.called == ORDER
     assert store.calls == ["advance"]
@@ -117,10 +115,10 @@ async def test_the_end_of_a_run_is_one_step_of_the_store_and_each_listener_once(
     "error", [StoreUnavailable("The store did not answer."), RuntimeError("a defect")], ids=["store", "defect"]
 )
 @pytest.mark.parametrize("broken", ORDER)
-async def test_a_listener_that_fails_keeps_nobody_waiting_and_silences_no_other(
+async def test_failing_listener_delays_no_caller_and_no_other_listener(
     events, parts, store, upstream, clock, observer, broken: str, error: Exception
 ):
-    """Callers are answered, all the others have done their part, and owed work is done after the retry."""
+    """Callers get their responses, and the failed listener's work is done by the retry."""
     parts.broken, parts.error = {broken}, error
     assert await end_a_run(events, store, upstream, clock, observer) == [Status.SUCCEEDED] * 3
     assert parts.called == ORDER
@@ -133,7 +131,7 @@ async def test_a_listener_that_fails_keeps_nobody_waiting_and_silences_no_other(
     await events.close()
 
 
-async def test_without_an_output_store_nothing_is_copied(clock: ManualClock, observer: FakeObserver, parts: Parts):
+async def test_outputs_are_not_copied_without_an_output_store(clock: ManualClock, observer: FakeObserver, parts: Parts):
     made = PredictionEvents(clock, observer)
     connect_listeners(
         made,

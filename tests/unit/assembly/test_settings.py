@@ -1,4 +1,4 @@
-"""From the config to the values that parts are given."""
+"""How the config becomes the settings of each service."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -23,8 +23,8 @@ def price_list(config: Config) -> PriceList:
     return money_settings(config).prices
 
 
-def test_a_config_without_prices_has_the_built_in_ones() -> None:
-    """Nothing has to be set to see what runs cost."""
+def test_config_without_prices_uses_the_built_in_ones() -> None:
+    """Costs are shown without any setting."""
     assert price_list(config()) == PriceList()
 
 
@@ -51,21 +51,21 @@ def test_a_config_without_prices_has_the_built_in_ones() -> None:
         ),
     ],
 )
-def test_each_price_of_the_config_is_the_one_that_is_charged(given: dict[str, Any], price: Price) -> None:
+def test_configured_price_is_charged_exactly(given: dict[str, Any], price: Price) -> None:
     """To the last digit that was written."""
     prices = price_list(config(unknown="refuse", models=[{"model": "acme/*", **given}]))
     assert prices.price_of("acme/upscaler") == price
     assert prices.price_of("other/upscaler") == Unpriced("other/upscaler")
 
 
-def test_the_other_settings_of_prices_are_handed_on() -> None:
+def test_other_price_settings_are_applied() -> None:
     """Policy, default hardware and who pays for failures."""
     prices = price_list(config(unknown="free", default_hardware="gpu-t4", charge_failed=False))
     assert (prices.unknown, prices.default_hardware, prices.charge_failed) == (UnknownPolicy.FREE, "gpu-t4", False)
 
 
-def test_the_example_config_has_a_price_for_each_of_its_models(tmp_path: Path) -> None:
-    """What operators copy is read as it is meant, floats of TOML included."""
+def test_example_config_prices_each_of_its_models(tmp_path: Path) -> None:
+    """The example that operators copy has its prices read exactly, TOML floats included."""
     text = EXAMPLE.read_text()
     path = tmp_path / "config.toml"
     path.write_text(text)

@@ -1,4 +1,4 @@
-"""The end of the process: asked for once it is bounded, asked for twice it is at once."""
+"""Shutdown: bounded after the first signal, immediate after the second."""
 
 import asyncio
 import signal
@@ -9,8 +9,8 @@ from gateway.assembly.shutdown import ShutdownDeadline, SignalHandler
 from tests.support.clock import ManualClock
 
 
-async def test_an_end_that_takes_too_long_is_cut():
-    """A disk that hangs does not keep a process for ever; its exit code says that something was wrong."""
+async def test_shutdown_that_takes_too_long_is_aborted():
+    """A disk that hangs does not keep a process for ever; its exit code shows the failure."""
     left: list[int] = []
     gone = asyncio.Event()
 
@@ -26,8 +26,8 @@ async def test_an_end_that_takes_too_long_is_cut():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_second_signal_says_which_it_was(number: signal.Signals):
-    """As a shell has it: 128 and the signal's number."""
+async def test_second_signal_exits_with_its_number(number: signal.Signals):
+    """As a shell reports it: 128 and the signal's number."""
     left: list[int] = []
     stop = SignalHandler(60, leave=left.append)
     stop.signalled(signal.SIGTERM)
@@ -36,8 +36,8 @@ async def test_the_second_signal_says_which_it_was(number: signal.Signals):
     assert left == [128 + number]
 
 
-async def test_the_grace_is_shared():
-    """What one part has used up of it, the next has not; it begins with the signal, once."""
+async def test_shutdown_time_is_shared_by_all_steps():
+    """What one step has used is missing for the next; the time begins with the first signal."""
     clock = ManualClock()
     ending = ShutdownDeadline(clock, 10)
     await clock.advance(100)

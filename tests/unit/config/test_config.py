@@ -532,8 +532,8 @@ def test_the_store_is_a_sqlite_file(url):
 
 
 @pytest.mark.parametrize("url", ["redis://h", "redis://h:6379/3", "rediss://user@h/0", "postgresql://user@h/x"])
-def test_another_store_is_refused_and_the_message_names_what_is_supported(url):
-    """An operator who asks for another engine learns at once that SQLite is the only one."""
+def test_unsupported_store_is_refused_with_the_supported_ones(url):
+    """An operator who configures another database learns that only SQLite is supported."""
     message = problems(store={"url": url})["store.url"]
     assert "sqlite:///relative/path.db or sqlite:////absolute/path.db" in message
     assert "SQLite is the only store" in message

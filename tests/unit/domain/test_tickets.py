@@ -95,5 +95,5 @@ def test_output_ticket_is_for_one_prediction_index_and_content():
 
 
 @pytest.mark.parametrize("text", ["", "p", "p-", "p-x-y", "p--y"])
-def test_what_has_another_form_is_no_output_ticket(text: str):
+def test_malformed_text_is_no_output_ticket(text: str):
     assert tickets.read_output_ticket(text) is None

@@ -1,4 +1,4 @@
-"""Accounting for runs that ended: what is learned and counted, from the event alone."""
+"""Accounting for ended runs: what is learned and counted, from the event alone."""
 
 from typing import Any
 
@@ -53,8 +53,8 @@ def accounting(counted: Any, pricing: Pricing) -> Accounting:
     return Accounting(pricing, counted, counted)
 
 
-async def test_cost_savings_and_doubts_are_counted_once_and_budgets_are_checked(accounting, counted, pricing):
-    """The team that started the run pays; every prediction that joined saved as much, for its own team."""
+async def test_end_counts_cost_savings_and_doubts_once_and_checks_budgets(accounting, counted, pricing):
+    """The team that started the run pays; each prediction that joined saved as much, for its own team."""
     joiners = [
         prediction("p2", source=Source.JOINED),
         prediction("p3", source=Source.JOINED, canceled_at=NOW),
@@ -71,15 +71,15 @@ async def test_cost_savings_and_doubts_are_counted_once_and_budgets_are_checked(
     assert pricing.learned == 1
 
 
-async def test_savings_of_a_crowd_are_exact(accounting, counted):
-    """The event counts all of them, though it lists but some."""
+async def test_savings_of_many_predictions_are_exact(accounting, counted):
+    """The event counts all of them, although it lists only some."""
     crowd = SharedBy(team="red", source=Source.JOINED, predictions=25_000, waiting=0, webhooks=0)
     accounting.on_run_ended(replace(run_ended(ended(), settlement=COST), shared_by=(crowd,), prediction_ids=()))
     assert counted.calls[-1] == ("saved", "red", "joined", 25_000 * 70)
 
 
-async def test_a_repeat_after_a_failure_counts_once(accounting, counted, pricing):
-    """Whoever calls again after a failure doubles no dollar."""
+async def test_retry_after_a_failure_counts_once(accounting, counted, pricing):
+    """No dollar is counted twice."""
     end = run_ended(ended(), prediction(), settlement=COST)
     counted.trouble = RuntimeError("a defect")
     with pytest.raises(RuntimeError):
@@ -91,8 +91,8 @@ async def test_a_repeat_after_a_failure_counts_once(accounting, counted, pricing
     assert len(list(pricing._recent)) == 1, "one run is one sample"
 
 
-async def test_what_a_cancelled_run_cost_is_spent_and_teaches_nothing(accounting, counted, pricing):
-    """It tells how patient its caller was, not what others will cost."""
+async def test_cost_of_a_cancelled_run_is_spent_but_not_learned(accounting, counted, pricing):
+    """It shows how patient its caller was, not what other runs will cost."""
     accounting.on_run_ended(run_ended(ended(status=Status.CANCELED), prediction(), settlement=COST))
     assert ("spent", "red", 70) in counted.calls
     assert pricing.learned == 0

@@ -1,4 +1,4 @@
-"""How long runs waited and took, from their documents."""
+"""How long runs waited and took, computed from their documents."""
 
 import pytest
 
@@ -29,7 +29,7 @@ class Observer:
         (b"", ("acme/toy", None, None)),
     ],
 )
-async def test_a_run_that_ended_is_measured_as_far_as_its_document_tells(document: bytes, expected):
+async def test_ended_run_is_measured_from_the_times_in_its_document(document: bytes, expected):
     observer = Observer()
     RunTimings(observer).on_run_ended(run_ended(ended(document=document, target="acme/toy:1a2b")))
     assert observer.measured == [expected]

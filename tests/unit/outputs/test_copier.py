@@ -1,4 +1,4 @@
-"""The copier, on fakes: how many at a time, how often, how long, and what it does when there is too much to do."""
+"""The copier, on fakes: how many copies at once, how often, for how long, and what it does under too much load."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -185,7 +185,7 @@ async def test_permanent_failure_is_not_retried():
 
 
 async def test_unavailable_store_is_retried():
-    """The bytes are there, their record is not: it comes with the next attempt."""
+    """The bytes are stored, their record is not: the next attempt records it."""
     world = World(answer)
     async with world.working():
         world.records.trouble = StoreUnavailable("away")
@@ -225,7 +225,7 @@ async def test_start_finds_runs_of_the_last_hour():
 
 
 async def test_run_with_an_unsettled_identity_is_checked_again():
-    """Its copy is made before it is known who may share it; its longer lifetime comes after."""
+    """Its copy is made before the gateway knows who may share the run; its expiry is extended afterwards."""
     world = World(answer)
     async with world.working():
         await world.end(run(fingerprint=None, provisional="P", cache_until=None))
@@ -248,8 +248,8 @@ async def test_cleared_data_is_not_copied():
     assert (world.asked, world.copier.pending) == ([], 0)
 
 
-async def test_a_run_whose_end_was_not_taken_is_found_in_the_records():
-    """The copy is owed: it is made although the end-of-run listener failed."""
+async def test_run_whose_end_event_was_lost_is_found_in_the_store():
+    """Its files are copied although the end-of-run listener failed."""
     world = World(answer)
     world.defects = ["https://x.example/1.png"]
     async with world.working():
@@ -260,8 +260,8 @@ async def test_a_run_whose_end_was_not_taken_is_found_in_the_records():
     assert world.stored == 1
 
 
-async def test_a_run_that_cannot_be_queued_keeps_no_other_from_being_copied(caplog: pytest.LogCaptureFixture):
-    """A defect that one document shows is logged and counted, and the copier works on."""
+async def test_run_that_cannot_be_queued_does_not_stop_other_copies(caplog: pytest.LogCaptureFixture):
+    """A defect that one document triggers is logged and counted, and the copier continues."""
     world = World(answer)
     world.records.runs = {"run1": run(1), "run2": run(2)}
     world.defects = ["https://x.example/1.png"]
@@ -272,7 +272,7 @@ async def test_a_run_that_cannot_be_queued_keeps_no_other_from_being_copied(capl
     assert world.reasons == ["store"]
 
 
-async def test_a_run_whose_copies_were_lost_is_copied_again():
+async def test_run_with_a_lost_copy_is_copied_again():
     """The output store lost an object while upstream still has the file."""
     world = World(answer)
     world.records.runs["run1"] = run()

@@ -1,4 +1,4 @@
-"""Searches for the runs of uncertain creates."""
+"""Searches in upstream's list for the runs of uncertain creates."""
 
 import asyncio
 import json
@@ -88,7 +88,7 @@ async def search() -> AsyncIterator[Search]:
     await made.adopter.close()
 
 
-async def test_the_run_that_fits_is_adopted(search: Search) -> None:
+async def test_matching_run_is_adopted(search: Search) -> None:
     search.pages = [[listed("a", "other"), listed("b")]]
     pending = search.adopter.search(search.intend())
     assert pending.is_uncertain
@@ -99,21 +99,21 @@ async def test_the_run_that_fits_is_adopted(search: Search) -> None:
     assert search.reads == 1
 
 
-async def test_the_list_is_read_back_to_the_time_of_the_intent(search: Search) -> None:
+async def test_list_is_read_back_to_the_time_of_the_intent(search: Search) -> None:
     search.pages = [[listed("a", "other")], [listed("b", "other", OLDER)], [listed("c")]]
     search.adopter.search(search.intend())
     await settle()
     assert (search.adopted, search.reads) == ([("run1", "c")], 3)
 
 
-async def test_what_is_older_than_the_intent_is_not_read(search: Search) -> None:
+async def test_pages_older_than_the_intent_are_not_read(search: Search) -> None:
     search.pages = [[listed("a", "other")], [listed("b", "one", OLDEST)], [listed("c")]]
     search.adopter.search(search.intend())
     await settle()
     assert (search.adopted, search.reads) == ([], 2)
 
 
-async def test_a_run_that_another_owns_is_left_to_it(search: Search) -> None:
+async def test_run_with_another_owner_is_not_adopted(search: Search) -> None:
     search.store.add(live("other", upstream_id="a"))
     search.pages = [[listed("a"), listed("b")]]
     search.adopter.search(search.intend())
@@ -121,7 +121,7 @@ async def test_a_run_that_another_owns_is_left_to_it(search: Search) -> None:
     assert search.adopted == [("run1", "b")]
 
 
-async def test_a_run_that_another_search_takes_first_is_left_to_it(search: Search) -> None:
+async def test_run_adopted_by_another_search_is_skipped(search: Search) -> None:
     search.conflicts = 1
     search.pages = [[listed("a"), listed("b")]]
     search.adopter.search(search.intend())
@@ -129,8 +129,8 @@ async def test_a_run_that_another_search_takes_first_is_left_to_it(search: Searc
     assert search.adopted == [("run1", "b")]
 
 
-async def test_nothing_is_taken_while_an_equal_create_awaits_its_answer(search: Search) -> None:
-    """What the list shows may be the run of that one."""
+async def test_search_waits_while_an_equal_create_awaits_its_response(search: Search) -> None:
+    """The run in the list may belong to that create."""
     search.pages = [[listed("a")]]
     search.pending.start(intent("run2", request=REQUEST))
     search.adopter.search(search.intend())
@@ -141,7 +141,7 @@ async def test_nothing_is_taken_while_an_equal_create_awaits_its_answer(search: 
     assert search.adopted == [("run1", "a")]
 
 
-async def test_an_equal_create_that_begins_while_the_list_is_read_counts(search: Search) -> None:
+async def test_equal_create_that_starts_during_the_search_prevents_adoption(search: Search) -> None:
     search.pages = [[listed("a")]]
     search.store.held["owns_upstream_id"] = asyncio.Event()
     run = search.intend()
@@ -157,8 +157,8 @@ async def test_an_equal_create_that_begins_while_the_list_is_read_counts(search:
     assert search.adopted == []
 
 
-async def test_a_run_that_is_recorded_already_is_taken_up(search: Search) -> None:
-    """The step was done and its answer was lost."""
+async def test_run_that_is_already_recorded_is_resumed(search: Search) -> None:
+    """It was recorded, but the store's result was lost."""
     run = search.intend()
     search.store.runs["run1"] = live("run1")
     search.adopter.search(run)
@@ -166,7 +166,7 @@ async def test_a_run_that_is_recorded_already_is_taken_up(search: Search) -> Non
     assert (search.taken_up, search.reads) == (["run1"], 0)
 
 
-async def test_an_intent_that_is_gone_was_not_sent(search: Search) -> None:
+async def test_missing_intent_resolves_as_not_sent(search: Search) -> None:
     run = search.intend()
     search.store.runs.clear()
     pending = search.adopter.search(run)
@@ -175,7 +175,7 @@ async def test_an_intent_that_is_gone_was_not_sent(search: Search) -> None:
 
 
 @pytest.mark.parametrize("error", [UpstreamTimeout("late"), RuntimeError("a defect")])
-async def test_a_search_survives_what_fails(search: Search, error: Exception) -> None:
+async def test_search_continues_after_an_error(search: Search, error: Exception) -> None:
     search.error = error
     search.adopter.search(search.intend())
     await search.clock.advance(3.0)
@@ -186,14 +186,14 @@ async def test_a_search_survives_what_fails(search: Search, error: Exception) ->
 
 
 @pytest.mark.parametrize("page", [b"<html>", b'{"results": 1}', b'{"results": [1, {"id": "x"}], "next": null}'])
-async def test_a_list_that_makes_no_sense_finds_nothing(search: Search, page: bytes) -> None:
+async def test_invalid_list_finds_nothing(search: Search, page: bytes) -> None:
     search.upstream.script = lambda _: answer(200, page)
     search.adopter.search(search.intend())
     await search.clock.advance(1.0)
     assert (search.adopted, search.reads > 1) == ([], True)
 
 
-async def test_a_list_that_is_refused_is_read_again(search: Search) -> None:
+async def test_refused_list_is_read_again(search: Search) -> None:
     search.status = 503
     search.pages = [[listed("a")]]
     search.adopter.search(search.intend())
@@ -203,7 +203,7 @@ async def test_a_list_that_is_refused_is_read_again(search: Search) -> None:
     assert search.adopted == [("run1", "a")]
 
 
-async def test_a_run_that_is_never_listed_is_given_up_after_ten_minutes(search: Search) -> None:
+async def test_search_gives_up_after_ten_minutes(search: Search) -> None:
     pending = search.adopter.search(search.intend())
     await search.clock.advance(599.0)
     assert "run1" in search.store.runs
@@ -213,7 +213,7 @@ async def test_a_run_that_is_never_listed_is_given_up_after_ten_minutes(search: 
     assert search.observer.of("orphan_resolved") == ["released"]
 
 
-async def test_a_store_that_is_away_delays_the_giving_up(search: Search) -> None:
+async def test_unavailable_store_delays_giving_up(search: Search) -> None:
     fail(search.store, "discard_intent", StoreUnavailable("away"))
     pending = search.adopter.search(search.intend())
     await search.clock.advance(631.0)
@@ -222,14 +222,14 @@ async def test_a_store_that_is_away_delays_the_giving_up(search: Search) -> None
     assert isinstance(await pending.wait(0.0), NotSent)
 
 
-async def test_one_search_serves_all_who_ask_for_it(search: Search) -> None:
+async def test_callers_share_one_search(search: Search) -> None:
     run = search.intend()
     assert search.adopter.search(run) is search.adopter.search(run)
     await settle()
     assert search.reads == 1
 
 
-async def test_a_restart_searches_for_every_intent(search: Search) -> None:
+async def test_restart_searches_for_every_intent(search: Search) -> None:
     search.intend("run1")
     search.intend("run2")
     search.store.add(live("run3"))
@@ -241,7 +241,7 @@ async def test_a_restart_searches_for_every_intent(search: Search) -> None:
     assert states == [RunState.INTENDED, RunState.LIVE, RunState.LIVE]
 
 
-async def test_closing_ends_every_search(search: Search) -> None:
+async def test_closing_stops_every_search(search: Search) -> None:
     search.adopter.search(search.intend())
     await settle()
     await search.adopter.close()

@@ -1,4 +1,4 @@
-"""Creates: every outcome of the store, every error path, and callers who leave."""
+"""Creates: every outcome of the store, every error path, and callers who disconnect."""
 
 import asyncio
 import hashlib
@@ -79,8 +79,8 @@ async def unpriced() -> AsyncIterator[CreateCore]:
 # Outcomes
 
 
-async def test_a_miss_is_started_then_created_then_recorded(core: CreateCore) -> None:
-    """Three steps of the store before the answer, and the view that is shown is the one that was recorded."""
+async def test_miss_is_started_then_created_then_recorded(core: CreateCore) -> None:
+    """Three steps of the store before the response, which shows the view that was recorded."""
     created = await core.create()
     assert core.steps == ["share", "start", "record_created"]
     run = core.store.runs[created.view.run.id]
@@ -101,13 +101,13 @@ async def test_a_miss_is_started_then_created_then_recorded(core: CreateCore) ->
     assert core.steps[3:] == []
 
 
-async def test_the_ticket_is_of_the_id_that_is_shown(core: CreateCore) -> None:
+async def test_ticket_belongs_to_the_returned_id(core: CreateCore) -> None:
     made = (await core.create()).view.prediction
     assert made.ticket == tickets.fingerprint(tickets.ticket(SECRET, made.id))
 
 
-async def test_what_cannot_be_shared_is_started_without_asking_for_a_run_to_share() -> None:
-    """No key and no identity: the first step would find nothing."""
+async def test_unshareable_request_skips_the_lookup() -> None:
+    """Without a key and an identity, `share` would find nothing."""
     core = CreateCore(policy=SharingPolicy(enabled=False))
     created = await core.create()
     assert core.steps == ["start", "record_created"]
@@ -116,8 +116,8 @@ async def test_what_cannot_be_shared_is_started_without_asking_for_a_run_to_shar
     await core.close()
 
 
-async def test_a_model_is_learned_off_the_path_of_the_answer(core: CreateCore) -> None:
-    """The store takes its time for the version map; the caller has the answer."""
+async def test_model_is_learned_after_the_response(core: CreateCore) -> None:
+    """The caller has its response while the store still writes the version map."""
     core.store.held["learn_version"] = asyncio.Event()
     created = await core.create(target=f"acme/toy:{VERSION}")
     assert created.view.run.state is RunState.LIVE
@@ -126,7 +126,7 @@ async def test_a_model_is_learned_off_the_path_of_the_answer(core: CreateCore) -
     assert await core.versions.model_of(VERSION) == "acme/toy"
 
 
-async def test_a_hit_needs_neither_price_nor_run_nor_body(unpriced: CreateCore) -> None:
+async def test_hit_needs_neither_price_nor_run_nor_body(unpriced: CreateCore) -> None:
     await add_finished(unpriced)
     created = await unpriced.create()
     assert unpriced.steps == ["share"]
@@ -139,7 +139,7 @@ async def test_a_hit_needs_neither_price_nor_run_nor_body(unpriced: CreateCore) 
     assert (unpriced.counted, len(unpriced.announced), len(unpriced.pending)) == (1, 1, 0)
 
 
-async def test_a_join_needs_neither_price_nor_run_nor_body(unpriced: CreateCore) -> None:
+async def test_join_needs_neither_price_nor_run_nor_body(unpriced: CreateCore) -> None:
     await add_open(unpriced)
     created = await unpriced.create(cancel_after=30.0)
     assert unpriced.steps == ["share"]
@@ -148,7 +148,7 @@ async def test_a_join_needs_neither_price_nor_run_nor_body(unpriced: CreateCore)
     assert (unpriced.replicate.sent, unpriced.counted, unpriced.deadlines.pending) == (0, 1, 1)
 
 
-async def test_a_run_without_a_price_is_refused_before_anything_is_recorded(unpriced: CreateCore) -> None:
+async def test_run_without_a_price_is_refused_before_anything_is_recorded(unpriced: CreateCore) -> None:
     with pytest.raises(PriceUnknown):
         await unpriced.create()
     assert unpriced.steps == ["share"]
@@ -156,10 +156,10 @@ async def test_a_run_without_a_price_is_refused_before_anything_is_recorded(unpr
 
 
 @pytest.mark.parametrize("add", [add_finished, add_open])
-async def test_a_run_that_comes_between_the_two_steps_is_shared(
+async def test_run_that_appears_after_the_lookup_is_shared(
     core: CreateCore, add: Callable[[CreateCore], Awaitable[None]]
 ) -> None:
-    """Another create was faster: this one starts nothing, and asks upstream for nothing."""
+    """Another create was faster: this one starts no run and sends nothing upstream."""
     await add(core)
     late = dict(core.store.runs), dict(core.store.kept)
     core.store.runs.clear()
@@ -178,7 +178,7 @@ async def test_a_run_that_comes_between_the_two_steps_is_shared(
     assert (core.replicate.sent, len(core.pending), core.counted) == (0, 0, 1)
 
 
-async def test_an_equal_key_that_comes_between_the_two_steps_is_pending(core: CreateCore) -> None:
+async def test_equal_key_that_appears_after_the_lookup_is_pending(core: CreateCore) -> None:
     first = core.ask(idempotency_key="k")
     core.replicate.held = asyncio.Event()
     await settle()
@@ -193,7 +193,7 @@ async def test_an_equal_key_that_comes_between_the_two_steps_is_pending(core: Cr
     assert core.replicate.sent == 1
 
 
-async def test_a_repeated_key_gets_the_first_prediction(core: CreateCore) -> None:
+async def test_repeated_key_returns_the_first_prediction(core: CreateCore) -> None:
     first = await core.create(idempotency_key="k")
     again = await core.create(idempotency_key="k")
     assert (again.view, again.is_replay) == (first.view, True)
@@ -201,15 +201,15 @@ async def test_a_repeated_key_gets_the_first_prediction(core: CreateCore) -> Non
     assert (core.replicate.sent, core.counted) == (1, 1)
 
 
-async def test_a_key_of_another_request_is_refused(core: CreateCore) -> None:
+async def test_key_of_another_request_is_refused(core: CreateCore) -> None:
     await core.create(idempotency_key="k")
     with pytest.raises(Unprocessable):
         await core.create("two", idempotency_key="k")
     assert core.replicate.sent == 1
 
 
-async def test_the_digest_of_a_key_is_the_one_that_older_records_have(core: CreateCore) -> None:
-    """A digest that was stored before an upgrade still fits: the same bytes are hashed."""
+async def test_key_digest_matches_records_of_older_versions(core: CreateCore) -> None:
+    """A digest that was stored before an upgrade still matches: the same bytes are hashed."""
     await core.create(idempotency_key="k", webhook="https://x.example/")
     ((given, _),) = core.store.keys_used.values()
     body = command().body
@@ -227,7 +227,7 @@ async def test_only_if_cached_starts_nothing(core: CreateCore) -> None:
     assert (await core.create(directives=wish)).view.run.id == "old"
 
 
-async def test_only_if_cached_of_what_is_never_shared_asks_nobody() -> None:
+async def test_only_if_cached_for_an_unshareable_request_queries_nothing() -> None:
     core = CreateCore(policy=SharingPolicy(enabled=False))
     with pytest.raises(NotCached):
         await core.create(directives=Directives(only_if_cached=True))
@@ -235,7 +235,7 @@ async def test_only_if_cached_of_what_is_never_shared_asks_nobody() -> None:
     await core.close()
 
 
-async def test_no_cache_takes_no_finished_run_and_max_age_takes_a_young_one(core: CreateCore) -> None:
+async def test_no_cache_skips_finished_runs_and_max_age_takes_young_ones(core: CreateCore) -> None:
     await add_finished(core)
     assert (await core.create(directives=Directives(max_age=10))).view.run.id == "old"
     assert (await core.create(directives=Directives(max_age=4))).view.run.id != "old"
@@ -243,7 +243,7 @@ async def test_no_cache_takes_no_finished_run_and_max_age_takes_a_young_one(core
     assert (await core.create(directives=Directives(no_cache=True))).view.run.id != "old"
 
 
-async def test_what_upstream_refuses_is_the_answer(core: CreateCore) -> None:
+async def test_upstream_refusal_is_the_response(core: CreateCore) -> None:
     core.replicate.script = [answer(422, b'{"detail": "no"}')]
     refused = await core.creates.create(caller(), command())
     assert isinstance(refused, Answer)
@@ -254,14 +254,14 @@ async def test_what_upstream_refuses_is_the_answer(core: CreateCore) -> None:
 # Limits
 
 
-async def test_a_budget_refuses_at_once(core: CreateCore) -> None:
+async def test_exceeded_budget_refuses_at_once(core: CreateCore) -> None:
     core.store.refusals = [refusal(LimitKind.DOLLARS)]
     with pytest.raises(BudgetExceeded):
         await core.create()
     assert (core.replicate.sent, core.store.runs, len(core.pending)) == (0, {}, 0)
 
 
-async def test_a_rate_lets_a_create_wait_and_then_start(core: CreateCore) -> None:
+async def test_rate_limit_delays_a_create_until_it_may_start(core: CreateCore) -> None:
     core.store.refusals = [refusal(LimitKind.RATE, retry_after=3.0)]
     task = core.ask()
     await settle()
@@ -276,7 +276,7 @@ async def test_a_rate_lets_a_create_wait_and_then_start(core: CreateCore) -> Non
     assert admitted.waited_seconds == 3.0
 
 
-async def test_a_create_that_waits_for_a_limit_may_be_shared_in_the_end(core: CreateCore) -> None:
+async def test_create_waiting_for_a_limit_can_join_a_run(core: CreateCore) -> None:
     core.store.refusals = [refusal(LimitKind.CONCURRENCY)]
     task = core.ask()
     await settle()
@@ -288,7 +288,7 @@ async def test_a_create_that_waits_for_a_limit_may_be_shared_in_the_end(core: Cr
     assert (core.limit_queue.waiting, core.replicate.sent) == (0, 0)
 
 
-async def test_a_create_waits_no_longer_than_it_may(core: CreateCore) -> None:
+async def test_create_waits_no_longer_than_the_maximum(core: CreateCore) -> None:
     core.store.refusals = [refusal(LimitKind.RATE, retry_after=60.0)] * 2
     task = core.ask(hold_until=core.clock.monotonic() + 5.0)
     await settle()
@@ -298,7 +298,7 @@ async def test_a_create_waits_no_longer_than_it_may(core: CreateCore) -> None:
     assert core.store.runs == {}
 
 
-async def test_a_caller_who_leaves_while_a_limit_holds_it_leaves_nothing(core: CreateCore) -> None:
+async def test_disconnect_while_waiting_for_a_limit_leaves_nothing(core: CreateCore) -> None:
     core.store.refusals = [refusal(LimitKind.RATE, retry_after=3.0)]
     task = core.ask()
     await settle()
@@ -309,12 +309,12 @@ async def test_a_caller_who_leaves_while_a_limit_holds_it_leaves_nothing(core: C
     assert core.replicate.sent == 0
 
 
-# Callers who leave
+# Callers who disconnect
 
 
 @pytest.mark.parametrize("step", ["share", "start", "record_created"])
-async def test_a_caller_who_leaves_at_a_step_of_the_store_stops_nothing(core: CreateCore, step: str) -> None:
-    """The work goes on: the run is created once, recorded, counted and followed."""
+async def test_disconnect_during_a_store_step_stops_nothing(core: CreateCore, step: str) -> None:
+    """The work continues: the run is created once, recorded, counted and followed."""
     core.store.held[step] = asyncio.Event()
     task = core.ask()
     await settle()
@@ -328,7 +328,7 @@ async def test_a_caller_who_leaves_at_a_step_of_the_store_stops_nothing(core: Cr
     assert len(core.pending) == 0
 
 
-async def test_a_caller_who_leaves_while_upstream_is_asked_stops_nothing(core: CreateCore) -> None:
+async def test_disconnect_during_the_upstream_request_stops_nothing(core: CreateCore) -> None:
     core.replicate.held = asyncio.Event()
     task = core.ask()
     await settle()
@@ -340,8 +340,8 @@ async def test_a_caller_who_leaves_while_upstream_is_asked_stops_nothing(core: C
     assert (run.state, core.counted, core.tracker.active) == (RunState.LIVE, 1, 1)
 
 
-async def test_a_caller_who_leaves_a_join_stays_with_the_run(core: CreateCore) -> None:
-    """Its prediction was recorded: it is announced when the run exists, and can be listed."""
+async def test_disconnect_during_a_join_keeps_the_prediction(core: CreateCore) -> None:
+    """It was recorded: it is announced when the run exists, and can be listed."""
     core.replicate.held = asyncio.Event()
     first = core.ask()
     await settle()
@@ -356,7 +356,7 @@ async def test_a_caller_who_leaves_a_join_stays_with_the_run(core: CreateCore) -
     assert core.counted == 2
 
 
-async def test_a_caller_who_leaves_while_the_target_is_checked_has_asked_for_nothing(core: CreateCore) -> None:
+async def test_disconnect_before_the_target_is_checked_starts_nothing(core: CreateCore) -> None:
     task = core.ask()
     task.cancel()
     await settle()
@@ -367,8 +367,8 @@ async def test_a_caller_who_leaves_while_the_target_is_checked_has_asked_for_not
 
 
 @pytest.mark.parametrize("is_done", [False, True])
-async def test_a_start_without_an_answer_is_discarded_later(core: CreateCore, is_done: bool) -> None:
-    """It may be recorded although nobody heard of it. Nothing was sent, so nothing may be left."""
+async def test_start_with_an_unknown_result_is_discarded_later(core: CreateCore, is_done: bool) -> None:
+    """It may have been recorded, but nothing was sent upstream, so nothing may remain."""
     failures = core.store.unheard if is_done else core.store.failures
     failures["start"] = [StoreUnavailable("away")]
     with pytest.raises(StoreUnavailable):
@@ -380,8 +380,8 @@ async def test_a_start_without_an_answer_is_discarded_later(core: CreateCore, is
     assert (await core.create()).view.run.state is RunState.LIVE
 
 
-async def test_who_joined_a_start_without_an_answer_tries_by_itself() -> None:
-    """The intent that it joined is discarded, since nothing was sent: it starts a run of its own."""
+async def test_caller_who_joined_a_discarded_start_starts_its_own_run() -> None:
+    """Nothing was sent for the intent that it joined."""
     core = CreateCore(adopt_wait_seconds=5.0)
     core.store.unheard["start"] = [StoreUnavailable("away")]
     with pytest.raises(StoreUnavailable):
@@ -396,7 +396,7 @@ async def test_who_joined_a_start_without_an_answer_tries_by_itself() -> None:
     await core.close()
 
 
-async def test_a_share_that_fails_starts_nothing(core: CreateCore) -> None:
+async def test_failed_lookup_starts_nothing(core: CreateCore) -> None:
     fail(core.store, "share", StoreUnavailable("away"))
     with pytest.raises(StoreUnavailable):
         await core.create()
@@ -406,7 +406,7 @@ async def test_a_share_that_fails_starts_nothing(core: CreateCore) -> None:
 # Joins
 
 
-async def test_who_joined_hears_what_the_starter_hears(core: CreateCore) -> None:
+async def test_joined_callers_get_the_starters_response(core: CreateCore) -> None:
     core.replicate.held = asyncio.Event()
     tasks = [core.ask() for _ in range(3)]
     await settle()
@@ -418,7 +418,7 @@ async def test_who_joined_hears_what_the_starter_hears(core: CreateCore) -> None
     assert (core.store.runs, core.store.kept) == ({}, {})
 
 
-async def test_who_joined_tries_once_itself_if_nothing_was_sent(core: CreateCore) -> None:
+async def test_joined_caller_retries_once_if_nothing_was_sent(core: CreateCore) -> None:
     core.replicate.held = asyncio.Event()
     first, second = core.ask(), core.ask()
     await settle()
@@ -431,7 +431,7 @@ async def test_who_joined_tries_once_itself_if_nothing_was_sent(core: CreateCore
     assert (made.view.prediction.source, core.replicate.sent, core.counted) == (Source.MISS, 2, 1)
 
 
-async def test_who_joined_tries_no_more_than_once(core: CreateCore) -> None:
+async def test_joined_caller_retries_at_most_once(core: CreateCore) -> None:
     core.replicate.script = [UpstreamUnavailable("one"), UpstreamUnavailable("two")]
     core.replicate.held = asyncio.Event()
     first = core.ask()
@@ -444,8 +444,8 @@ async def test_who_joined_tries_no_more_than_once(core: CreateCore) -> None:
     assert (core.replicate.sent, len(core.pending)) == (2, 0)
 
 
-async def test_a_join_that_fails_twice_raises_its_error(core: CreateCore) -> None:
-    """Both runs that it joined were never sent."""
+async def test_join_that_fails_twice_raises_its_error(core: CreateCore) -> None:
+    """Neither of the two runs that it joined was sent upstream."""
     core.store.add(intent("a", fingerprint=await fingerprint(core), leader_id="pa"), prediction("pa", "a"))
     pending = core.pending.start(core.store.runs["a"])
     task = core.ask()
@@ -460,8 +460,8 @@ async def test_a_join_that_fails_twice_raises_its_error(core: CreateCore) -> Non
         await task
 
 
-async def test_an_intent_that_nobody_pursues_is_searched_for(core: CreateCore) -> None:
-    """A step whose answer was lost left it behind: upstream's list tells whether the run exists."""
+async def test_abandoned_intent_is_searched_for_upstream(core: CreateCore) -> None:
+    """Its process lost the store's result: upstream's list shows whether the run exists."""
     core.store.add(intent("a", fingerprint=await fingerprint(core), leader_id="pa"), prediction("pa", "a"))
     task = core.ask()
     await settle()
@@ -481,7 +481,7 @@ async def cold() -> AsyncIterator[CreateCore]:
     await made.close()
 
 
-async def test_equal_requests_of_an_unknown_model_stay_together_if_its_schema_allows(cold: CreateCore) -> None:
+async def test_equal_requests_of_an_unknown_model_share_if_its_schema_allows(cold: CreateCore) -> None:
     cold.replicate.schema = SEEDED
     cold.replicate.held = asyncio.Event()
     tasks = [cold.ask(target=VERSION) for _ in range(2)]
@@ -495,8 +495,8 @@ async def test_equal_requests_of_an_unknown_model_stay_together_if_its_schema_al
     assert (cold.replicate.sent, cold.counted) == (1, 2)
 
 
-async def test_equal_requests_of_an_unknown_model_part_if_its_schema_does_not_allow(cold: CreateCore) -> None:
-    """The second one is taken out of the first one's run before anybody has seen it, and has a run of its own."""
+async def test_equal_requests_of_an_unknown_model_separate_if_its_schema_forbids(cold: CreateCore) -> None:
+    """The second is detached before anybody has seen its prediction, and gets its own run."""
     cold.replicate.schema = SEEDLESS
     cold.replicate.held = asyncio.Event()
     tasks = [cold.ask(target=VERSION) for _ in range(2)]
@@ -509,11 +509,11 @@ async def test_equal_requests_of_an_unknown_model_part_if_its_schema_does_not_al
     assert (second.view.prediction.source, cold.replicate.sent, cold.counted) == (Source.BYPASS, 2, 2)
     assert len(cold.store.detached) == 1
     assert cold.store.detached[0] not in cold.store.kept
-    # The first one's run goes on: its own caller waits for it.
+    # The first run continues: its own caller waits for it.
     assert cold.store.runs[first.view.run.id].cancel_asked_at is None
 
 
-async def test_a_run_that_only_the_one_who_parts_waited_for_is_cancelled(cold: CreateCore) -> None:
+async def test_run_without_callers_after_a_detach_is_cancelled(cold: CreateCore) -> None:
     cold.replicate.schema = SEEDLESS
     _, identity = await cold.context(target=VERSION)
     run = live("old", target=VERSION, provisional=identity.provisional, document=cold_document(cold))
@@ -524,8 +524,8 @@ async def test_a_run_that_only_the_one_who_parts_waited_for_is_cancelled(cold: C
     assert cold.replicate.upstream.count("predictions.cancel") == 1
 
 
-async def test_who_parted_does_not_wait_for_a_model_again(cold: CreateCore) -> None:
-    """Upstream's answers never name the model: each gets a run of its own, and nobody waits in a circle."""
+async def test_detached_caller_does_not_join_provisionally_again(cold: CreateCore) -> None:
+    """Upstream never names the model: each caller gets its own run instead of waiting for ever."""
     cold.replicate.model = None
     cold.replicate.held = asyncio.Event()
     tasks = [cold.ask(target=VERSION) for _ in range(3)]
@@ -536,8 +536,8 @@ async def test_who_parted_does_not_wait_for_a_model_again(cold: CreateCore) -> N
     assert (cold.replicate.sent, cold.counted) == (3, 3)
 
 
-async def test_a_run_without_its_identity_gets_it_from_an_equal_request(cold: CreateCore) -> None:
-    """The process that started it died before it could say so."""
+async def test_equal_request_settles_the_identity_of_an_unsettled_run(cold: CreateCore) -> None:
+    """The process that started the run died before it could."""
     cold.replicate.schema = SEEDED
     _, identity = await cold.context(target=VERSION)
     run = live("old", target=VERSION, provisional=identity.provisional, document=cold_document(cold))

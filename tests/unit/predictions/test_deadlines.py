@@ -1,4 +1,4 @@
-"""`Cancel-After`, kept by one task in order of time."""
+"""`Cancel-After` deadlines, kept by one task in order of time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ async def kept() -> AsyncIterator[Kept]:
     await asyncio.gather(made.task, return_exceptions=True)
 
 
-async def test_each_prediction_ends_at_its_deadline(kept: Kept) -> None:
+async def test_predictions_end_at_their_deadlines(kept: Kept) -> None:
     for name, at in (("b", 20.0), ("a", 5.0), ("c", 20.0)):
         kept.deadlines.add(START + at, name)
     await settle()
@@ -49,7 +49,7 @@ async def test_each_prediction_ends_at_its_deadline(kept: Kept) -> None:
     assert kept.deadlines.pending == 0
 
 
-async def test_a_nearer_deadline_is_not_kept_waiting_by_a_later_one(kept: Kept) -> None:
+async def test_nearer_deadline_does_not_wait_for_a_later_one(kept: Kept) -> None:
     kept.deadlines.add(START + 60.0, "late")
     await kept.clock.advance(1.0)
     kept.deadlines.add(START + 3.0, "soon")
@@ -59,13 +59,13 @@ async def test_a_nearer_deadline_is_not_kept_waiting_by_a_later_one(kept: Kept) 
     assert kept.ended[1:] == [("late", 60.0)]
 
 
-async def test_a_deadline_in_the_past_is_kept_at_once(kept: Kept) -> None:
+async def test_deadline_in_the_past_ends_at_once(kept: Kept) -> None:
     kept.deadlines.add(START - 10.0, "a")
     await settle()
     assert kept.ended == [("a", 0.0)]
 
 
-async def test_a_prediction_that_is_gone_is_passed_over(kept: Kept) -> None:
+async def test_deleted_prediction_is_skipped(kept: Kept) -> None:
     kept.errors = [NotFound()]
     kept.deadlines.add(START + 1.0, "gone")
     kept.deadlines.add(START + 2.0, "a")
@@ -73,14 +73,14 @@ async def test_a_prediction_that_is_gone_is_passed_over(kept: Kept) -> None:
     assert kept.ended == [("a", 2.0)]
 
 
-async def test_a_deadline_that_cannot_be_kept_now_is_tried_again(kept: Kept) -> None:
+async def test_failed_deadline_is_retried(kept: Kept) -> None:
     kept.errors = [StoreUnavailable("away"), StoreUnavailable("away")]
     kept.deadlines.add(START + 1.0, "a")
     await kept.clock.advance(10.0)
     assert kept.ended == [("a", 3.0)]
 
 
-async def test_a_defect_ends_no_other_deadline(kept: Kept) -> None:
+async def test_defect_affects_no_other_deadline(kept: Kept) -> None:
     kept.errors = [RuntimeError("a defect")]
     kept.deadlines.add(START + 1.0, "broken")
     kept.deadlines.add(START + 2.0, "a")
@@ -88,7 +88,7 @@ async def test_a_defect_ends_no_other_deadline(kept: Kept) -> None:
     assert ("a", 2.0) in kept.ended
 
 
-async def test_a_restart_takes_up_the_deadlines_of_the_store(kept: Kept) -> None:
+async def test_restart_loads_the_deadlines_from_the_store(kept: Kept) -> None:
     predictions = [prediction(f"p{n:04}", deadline_at=START + n) for n in range(1, 700)]
     kept.store.add(live(), *predictions, prediction("none"))
     await kept.deadlines.resume()

@@ -57,7 +57,7 @@ def publishers(events: PredictionEvents) -> list[tuple[Callable[..., None], Call
     ]
 
 
-async def test_listeners_of_every_event_are_called_in_the_order_in_which_they_were_added(events: PredictionEvents):
+async def test_listeners_are_called_in_the_order_they_were_added(events: PredictionEvents):
     called: list[str] = []
     for add, publish in publishers(events):
         for name in (Listener.WEBHOOKS, Listener.ACCOUNTING, Listener.STREAMS):
@@ -66,10 +66,10 @@ async def test_listeners_of_every_event_are_called_in_the_order_in_which_they_we
     assert called == ["webhooks", "accounting", "streams"] * 4
 
 
-async def test_a_listener_of_any_event_that_fails_is_counted_and_silences_no_other(
+async def test_failing_listener_is_counted_and_affects_no_other(
     events: PredictionEvents, observer: FakeObserver, caplog: pytest.LogCaptureFixture
 ):
-    """One defect costs one part its event, and shows in the metrics under that part's name."""
+    """One defect costs one listener its event, and appears in the metrics under that listener's name."""
     for add, publish in publishers(events):
         called: list[object] = []
         observer.noted.clear()
@@ -84,10 +84,10 @@ async def test_a_listener_of_any_event_that_fails_is_counted_and_silences_no_oth
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=["store", "defect"])
-async def test_a_retried_listener_that_failed_is_called_again_until_it_succeeds(
+async def test_retried_listener_is_called_until_it_succeeds(
     events: PredictionEvents, observer: FakeObserver, clock: ManualClock, error: Exception
 ):
-    """After one second, then two; once it has succeeded it is left alone."""
+    """After one second, then two; once it has succeeded it is not called again."""
     flaky = Flaky(2, error)
     events.add_ended_listener(Listener.ACCOUNTING, flaky, is_retried=True)
     events.on_run_ended(END)
@@ -103,8 +103,8 @@ async def test_a_retried_listener_that_failed_is_called_again_until_it_succeeds(
     assert observer.of("listener_failed") == ["accounting"] * 2
 
 
-async def test_a_retry_calls_the_failed_listener_alone(events: PredictionEvents, clock: ManualClock):
-    """Nothing is counted twice because a neighbour failed."""
+async def test_retry_calls_only_the_listener_that_failed(events: PredictionEvents, clock: ManualClock):
+    """Nothing is counted twice because another listener failed."""
     flaky, steady = Flaky(1), Flaky(0)
     events.add_ended_listener(Listener.ACCOUNTING, flaky, is_retried=True)
     events.add_ended_listener(Listener.RUN_TIMINGS, steady, is_retried=True)
@@ -114,7 +114,7 @@ async def test_a_retry_calls_the_failed_listener_alone(events: PredictionEvents,
 
 
 async def test_retries_are_bounded(events: PredictionEvents, clock: ManualClock, caplog: pytest.LogCaptureFixture):
-    """A defect that stays does not go on for ever; the log says that the end was missed."""
+    """A permanent defect is not retried for ever; the log says that the listener missed the end."""
     flaky = Flaky(10_000)
     events.add_ended_listener(Listener.ACCOUNTING, flaky, is_retried=True)
     events.on_run_ended(END)
@@ -123,7 +123,7 @@ async def test_retries_are_bounded(events: PredictionEvents, clock: ManualClock,
     assert [each.getMessage() for each in caplog.records].count("a listener missed an end") == 1
 
 
-async def test_a_listener_that_is_not_retried_is_called_once(events: PredictionEvents, clock: ManualClock):
+async def test_listener_without_retry_is_called_once(events: PredictionEvents, clock: ManualClock):
     flaky = Flaky(1)
     events.add_ended_listener(Listener.RUN_TIMINGS, flaky)
     events.on_run_ended(END)
@@ -131,7 +131,7 @@ async def test_a_listener_that_is_not_retried_is_called_once(events: PredictionE
     assert flaky.calls == 1
 
 
-async def test_ends_that_wait_for_a_retry_are_bounded(
+async def test_ends_waiting_for_a_retry_are_bounded(
     events: PredictionEvents, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ):
     """Each keeps a document in memory: a defect under load must not fill it."""
@@ -148,7 +148,7 @@ async def test_ends_that_wait_for_a_retry_are_bounded(
     assert len(flaky.done) == MAX_RETRYING + 1, "there is room again"
 
 
-async def test_closing_stops_the_retries(events: PredictionEvents, clock: ManualClock):
+async def test_closing_stops_retries(events: PredictionEvents, clock: ManualClock):
     """Shutdown does not wait for a listener that fails."""
     flaky = Flaky(1)
     events.add_ended_listener(Listener.ACCOUNTING, flaky, is_retried=True)
@@ -158,6 +158,6 @@ async def test_closing_stops_the_retries(events: PredictionEvents, clock: Manual
     assert flaky.calls == 1
 
 
-def test_the_names_of_listeners_are_fit_for_a_label():
+def test_listener_names_are_valid_label_values():
     """They are values of a metric's label."""
     assert all(each.isascii() and each.islower() for each in module.Listener)

@@ -1,4 +1,4 @@
-"""Pending creates: one outcome for all who wait."""
+"""Pending creates: one outcome for all callers who wait."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ def pending_creates() -> PendingCreates:
     return PendingCreates()
 
 
-async def test_everybody_who_waits_gets_the_outcome(pending_creates: PendingCreates) -> None:
+async def test_all_waiters_get_the_outcome(pending_creates: PendingCreates) -> None:
     pending = pending_creates.start(intent())
     tasks = [asyncio.create_task(pending.wait(0.0)) for _ in range(3)]
     await settle()
@@ -30,14 +30,14 @@ async def test_everybody_who_waits_gets_the_outcome(pending_creates: PendingCrea
     assert (pending.waiters, pending_creates.waiting, len(pending_creates)) == (0, 0, 0)
 
 
-async def test_the_first_outcome_counts(pending_creates: PendingCreates) -> None:
+async def test_first_outcome_counts(pending_creates: PendingCreates) -> None:
     pending = pending_creates.start(intent())
     pending.resolve(NOT_SENT)
     pending.resolve(CREATED)
     assert await pending.wait(0.0) == NOT_SENT
 
 
-async def test_a_run_has_one_pending_create_until_it_is_resolved(pending_creates: PendingCreates) -> None:
+async def test_run_has_one_pending_create_until_it_is_resolved(pending_creates: PendingCreates) -> None:
     first = pending_creates.start(intent())
     assert pending_creates.start(intent()) is first
     assert pending_creates.get("run1") is first
@@ -47,7 +47,7 @@ async def test_a_run_has_one_pending_create_until_it_is_resolved(pending_creates
     pending_creates.resolve("unknown", CREATED)
 
 
-async def test_an_uncertain_create_is_waited_for_no_longer_than_that(pending_creates: PendingCreates) -> None:
+async def test_wait_for_an_uncertain_create_ends_at_its_timeout(pending_creates: PendingCreates) -> None:
     pending = pending_creates.start(intent())
     task = asyncio.create_task(pending.wait(0.0))
     await settle()
@@ -57,12 +57,12 @@ async def test_an_uncertain_create_is_waited_for_no_longer_than_that(pending_cre
     with pytest.raises(UpstreamUncertain):
         await task
     assert (pending.is_uncertain, pending.waiters) == (True, 0)
-    # The search goes on, and what it finds is there for the next one who asks.
+    # The search continues, and the next caller gets its result.
     pending_creates.resolve("run1", CREATED)
     assert await pending.wait(0.0) == CREATED
 
 
-async def test_an_uncertain_create_that_is_resolved_in_time_is_no_longer_uncertain_for_its_waiters(
+async def test_uncertain_create_resolved_in_time_returns_its_outcome(
     pending_creates: PendingCreates,
 ) -> None:
     pending = pending_creates.start(intent())
@@ -73,7 +73,7 @@ async def test_an_uncertain_create_that_is_resolved_in_time_is_no_longer_uncerta
     assert await task == CREATED
 
 
-async def test_a_waiter_who_leaves_is_not_counted(pending_creates: PendingCreates) -> None:
+async def test_cancelled_waiter_is_not_counted(pending_creates: PendingCreates) -> None:
     pending = pending_creates.start(intent())
     task = asyncio.create_task(pending.wait(5.0))
     await settle()
@@ -82,8 +82,8 @@ async def test_a_waiter_who_leaves_is_not_counted(pending_creates: PendingCreate
     assert (task.cancelled(), pending.waiters) == (True, 0)
 
 
-async def test_an_equal_create_is_being_sent_until_it_is_uncertain_or_resolved(pending_creates: PendingCreates) -> None:
-    """A run that is found upstream may be its own."""
+async def test_equal_create_is_being_sent_until_uncertain_or_resolved(pending_creates: PendingCreates) -> None:
+    """A run that is found upstream meanwhile may belong to that create."""
     run = intent(request=b"body")
     pending = pending_creates.start(run)
     assert pending_creates.is_sending(b"body", "/predictions")

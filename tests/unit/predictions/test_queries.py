@@ -54,8 +54,8 @@ def over(run: Run) -> Run:
     return replace(run, state=RunState.ENDED, status=Status.SUCCEEDED, document=b"{}", ended_at=NOW + 9)
 
 
-async def test_a_poll_after_the_end_is_answered_from_memory(predictions, store, run):
-    """The event says which predictions ended: none is read again."""
+async def test_poll_after_the_end_is_answered_from_memory(predictions, store, run):
+    """The event lists the predictions that ended, so none is read from the store again."""
     for prediction_id in ("p1", "p2"):
         await predictions.get(CALLER, prediction_id)
     store.calls.clear()
@@ -67,16 +67,16 @@ async def test_a_poll_after_the_end_is_answered_from_memory(predictions, store, 
     assert store.calls == []
 
 
-async def test_an_end_brings_no_prediction_into_memory_that_nobody_asked_for(predictions, store, run):
-    """A crowd that nobody polls pushes nothing out of memory."""
+async def test_end_caches_only_predictions_that_were_polled(predictions, store, run):
+    """Many predictions that are never polled evict nothing from memory."""
     predictions.on_run_ended(run_ended(over(run), *store.kept.values()))
     store.runs["run1"] = over(run)
     await predictions.get(CALLER, "p1")
     assert store.calls == ["prediction"]
 
 
-async def test_a_cancel_stays_a_cancel_at_the_end(predictions, store, run, observer):
-    """It ended for its caller before; the run's end is not counted for it again."""
+async def test_cancelled_prediction_stays_cancelled_at_the_end(predictions, store, run, observer):
+    """It ended for its caller before; the run's end does not count it again."""
     await predictions.get(CALLER, "p1")
     await predictions.cancel(CALLER, "p1")
     assert observer.finished == [("red", Status.CANCELED)]
@@ -87,8 +87,8 @@ async def test_a_cancel_stays_a_cancel_at_the_end(predictions, store, run, obser
     assert observer.finished == [("red", Status.CANCELED), ("red", Status.SUCCEEDED)], "p2 had waited"
 
 
-async def test_ends_of_a_crowd_are_counted_exactly(predictions, run, observer):
-    """By team, however many there are, of which the event lists but some."""
+async def test_ends_of_many_predictions_are_counted_exactly(predictions, run, observer):
+    """By team, although the event lists only some of them."""
     groups = [
         SharedBy(team="red", source=Source.MISS, predictions=1, waiting=0, webhooks=0),
         SharedBy(team="red", source=Source.JOINED, predictions=300, waiting=200, webhooks=0),
@@ -98,7 +98,7 @@ async def test_ends_of_a_crowd_are_counted_exactly(predictions, run, observer):
     assert observer.finished == [("red", Status.SUCCEEDED)] * 200 + [("blue", Status.SUCCEEDED)] * 7
 
 
-async def test_a_cancel_is_published_once_with_the_prediction_as_it_is_then(predictions, events, run):
+async def test_cancel_is_published_once_with_the_current_prediction(predictions, events, run):
     """Streams and webhooks of that caller end; a second cancel changes nothing."""
     heard: list[PredictionView] = []
     events.add_canceled_listener(Listener.STREAMS, heard.append)
@@ -108,8 +108,8 @@ async def test_a_cancel_is_published_once_with_the_prediction_as_it_is_then(pred
     assert view.prediction.canceled_at is not None
 
 
-async def test_a_listener_that_fails_does_not_fail_the_cancel(predictions, events, run, observer):
-    """The caller's cancel is recorded, and answered."""
+async def test_failing_listener_does_not_fail_the_cancel(predictions, events, run, observer):
+    """The caller's cancel is recorded, and the response sent."""
 
     def fail(_: PredictionView) -> None:
         raise RuntimeError("a defect")

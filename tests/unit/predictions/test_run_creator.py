@@ -1,4 +1,4 @@
-"""Runs that are created upstream once, recorded, and followed up whatever fails then."""
+"""Runs that are created upstream once, recorded, and completed whichever later step fails."""
 
 import asyncio
 import json
@@ -70,10 +70,10 @@ def run_of(core: CreateCore) -> Run:
     return run
 
 
-# What upstream says
+# Responses of upstream
 
 
-async def test_a_refusal_discards_the_intent_and_is_everybodys_answer(core: CreateCore) -> None:
+async def test_refusal_discards_the_intent_and_is_returned_to_all_callers(core: CreateCore) -> None:
     core.replicate.held = asyncio.Event()
     task = core.ask()
     await settle()
@@ -88,16 +88,16 @@ async def test_a_refusal_discards_the_intent_and_is_everybodys_answer(core: Crea
 
 
 @pytest.mark.parametrize("error", [RateLimited("later"), UpstreamUnavailable("down"), UpstreamTokenRefused("no")])
-async def test_what_was_not_sent_is_discarded_and_raised(core: CreateCore, error: GatewayError) -> None:
+async def test_unsent_create_is_discarded_and_raises(core: CreateCore, error: GatewayError) -> None:
     core.replicate.script = [error]
     with pytest.raises(type(error)):
         await core.create()
     assert (core.store.runs, core.store.reserved, len(core.pending)) == ({}, {}, 0)
-    # What was reserved for it is free again, and its idempotency key too.
+    # Its reservation and its idempotency key are released.
     assert (await core.create()).view.run.state is RunState.LIVE
 
 
-async def test_an_intent_that_cannot_be_discarded_now_is_discarded_later(core: CreateCore) -> None:
+async def test_failed_discard_is_retried(core: CreateCore) -> None:
     core.replicate.script = [UpstreamUnavailable("down")]
     fail(core.store, "discard_intent", AWAY, AWAY)
     with pytest.raises(UpstreamUnavailable):
@@ -107,7 +107,7 @@ async def test_an_intent_that_cannot_be_discarded_now_is_discarded_later(core: C
     assert core.store.runs == {}
 
 
-async def test_a_terminal_answer_is_settled_with_its_record(core: CreateCore) -> None:
+async def test_terminal_response_is_settled_with_its_record(core: CreateCore) -> None:
     terminal(core)
     created = await core.create()
     assert created.view.run.state is RunState.ENDED
@@ -118,7 +118,7 @@ async def test_a_terminal_answer_is_settled_with_its_record(core: CreateCore) ->
     assert core.tracker.active == 0
 
 
-async def test_a_deadline_of_a_run_of_its_own_goes_upstream_and_one_that_is_shared_does_not() -> None:
+async def test_deadline_goes_upstream_only_for_an_unshared_run() -> None:
     for policy, headers in ((SharingPolicy(enabled=False), {"Cancel-After": "30"}), (None, {})):
         core = CreateCore(policy=policy) if policy is not None else CreateCore()
         created = await core.create(cancel_after=30.0, cancel_after_header="30")
@@ -133,15 +133,13 @@ async def test_a_deadline_of_a_run_of_its_own_goes_upstream_and_one_that_is_shar
 # Permits of the account
 
 
-async def test_a_429_is_the_only_answer_after_which_a_create_is_sent_again(
-    limited: CreateCore, limiter: Limiter
-) -> None:
+async def test_create_is_sent_again_only_after_a_429(limited: CreateCore, limiter: Limiter) -> None:
     limited.replicate.script = [answer(429), answer(429)]
     assert (await limited.create()).view.run.state is RunState.LIVE
     assert (limited.replicate.sent, limiter.asked) == (3, [False, True, True])
 
 
-async def test_a_caller_who_left_before_its_permit_creates_nothing(limited: CreateCore, limiter: Limiter) -> None:
+async def test_disconnect_before_the_permit_creates_nothing(limited: CreateCore, limiter: Limiter) -> None:
     limiter.free.clear()
     task = limited.ask(has_left=lambda: True)
     await settle()
@@ -151,7 +149,7 @@ async def test_a_caller_who_left_before_its_permit_creates_nothing(limited: Crea
     assert (limited.replicate.sent, limiter.returned, limited.store.runs) == (0, 1, {})
 
 
-async def test_a_create_that_others_joined_goes_on_without_its_caller(limited: CreateCore, limiter: Limiter) -> None:
+async def test_joined_create_continues_without_its_first_caller(limited: CreateCore, limiter: Limiter) -> None:
     limiter.free.clear()
     first = limited.ask(has_left=lambda: True)
     await settle()
@@ -163,7 +161,7 @@ async def test_a_create_that_others_joined_goes_on_without_its_caller(limited: C
     assert (limited.replicate.sent, limiter.returned) == (1, 0)
 
 
-async def test_no_permit_in_time_is_a_refusal(limited: CreateCore, limiter: Limiter) -> None:
+async def test_permit_timeout_refuses_the_create(limited: CreateCore, limiter: Limiter) -> None:
     limiter.error = RateLimited("too long")
     with pytest.raises(RateLimited):
         await limited.create()
@@ -183,8 +181,8 @@ UNCERTAIN = [
 
 
 @pytest.mark.parametrize("said", UNCERTAIN, ids=["lost", "500", "html", "defect", "bytes"])
-async def test_an_uncertain_create_is_found_in_upstreams_list(said: Answer | Exception) -> None:
-    """It is answered as if nothing had happened, and sent once."""
+async def test_uncertain_create_is_found_in_upstreams_list(said: Answer | Exception) -> None:
+    """The caller gets a normal response, and the create was sent once."""
     core = CreateCore(adopt_wait_seconds=5.0)
     core.replicate.script = [said]
     core.replicate.lists = [[core.replicate.document(5, input={"prompt": "one", "seed": 7})]]
@@ -197,7 +195,7 @@ async def test_an_uncertain_create_is_found_in_upstreams_list(said: Answer | Exc
     await core.close()
 
 
-async def test_an_uncertain_create_that_is_not_found_in_time_is_searched_for_on(core: CreateCore) -> None:
+async def test_search_for_an_uncertain_create_continues_after_the_response(core: CreateCore) -> None:
     core.replicate.script = [UpstreamUncertain("lost")]
     with pytest.raises(UpstreamUncertain):
         await core.create()
@@ -207,7 +205,7 @@ async def test_an_uncertain_create_that_is_not_found_in_time_is_searched_for_on(
     assert (run_of(core).state, core.counted, core.replicate.sent) == (RunState.LIVE, 1, 1)
 
 
-async def test_an_uncertain_create_that_upstream_never_shows_is_released(core: CreateCore) -> None:
+async def test_uncertain_create_that_upstream_never_lists_is_released(core: CreateCore) -> None:
     core.replicate.script = [UpstreamUncertain("lost")]
     with pytest.raises(UpstreamUncertain):
         await core.create()
@@ -216,7 +214,7 @@ async def test_an_uncertain_create_that_upstream_never_shows_is_released(core: C
     assert core.observer.of("orphan_resolved") == ["released"]
 
 
-async def test_a_mark_that_cannot_be_made_stops_no_search(core: CreateCore) -> None:
+async def test_failed_uncertain_mark_does_not_stop_the_search(core: CreateCore) -> None:
     core.replicate.script = [UpstreamUncertain("lost")]
     fail(core.store, "mark_uncertain", AWAY)
     with pytest.raises(UpstreamUncertain):
@@ -224,8 +222,8 @@ async def test_a_mark_that_cannot_be_made_stops_no_search(core: CreateCore) -> N
     assert core.replicate.upstream.count("predictions.list") == 1
 
 
-async def test_a_store_that_answers_late_is_asked_again(core: CreateCore) -> None:
-    """The run exists upstream, so its record is tried until it is on disk."""
+async def test_record_is_retried_until_the_store_answers(core: CreateCore) -> None:
+    """The run exists upstream, so it is recorded as soon as the store works."""
     fail(core.store, "record_created", AWAY, AWAY)
     task = core.ask()
     await core.clock.advance(1.0)
@@ -235,8 +233,8 @@ async def test_a_store_that_answers_late_is_asked_again(core: CreateCore) -> Non
     assert (core.counted, core.replicate.sent, core.store.uncertain) == (1, 1, [])
 
 
-async def test_a_record_whose_answer_was_lost_is_taken_up(core: CreateCore) -> None:
-    """It was written, and nobody heard so: the search finds it in the store, not upstream."""
+async def test_record_with_a_lost_result_is_found_in_the_store(core: CreateCore) -> None:
+    """It was written, but the result was lost: the search reads the store, not upstream."""
     core.store.unheard["record_created"] = [AWAY] * 5
     task = core.ask()
     await core.clock.advance(4.0)
@@ -247,7 +245,7 @@ async def test_a_record_whose_answer_was_lost_is_taken_up(core: CreateCore) -> N
     assert core.replicate.upstream.count("predictions.list") == 0
 
 
-async def test_an_id_that_belongs_to_another_run_is_not_taken(core: CreateCore) -> None:
+async def test_upstream_id_of_another_run_is_not_adopted(core: CreateCore) -> None:
     core.store.add(live("other", upstream_id="1".rjust(26, "0")), prediction("x", "other"))
     with pytest.raises(UpstreamUncertain):
         await core.create()
@@ -268,20 +266,20 @@ def sound(core: CreateCore, made: object, listener: Listener) -> None:
     assert (core.store.uncertain, core.tracker.active, len(core.pending)) == ([], 1, 0)
 
 
-async def test_a_version_map_that_cannot_be_written_spoils_no_create(core: CreateCore) -> None:
-    """201, one prediction counted, no search for an orphan, upstream's headers kept."""
+async def test_failed_write_of_the_version_map_does_not_fail_the_create(core: CreateCore) -> None:
+    """201, one prediction counted, no search upstream, upstream's headers kept."""
     fail(core.store, "learn_version", AWAY)
     made = await core.create(target=f"acme/toy:{VERSION}")
     await settle()
     sound(core, made, Listener.VERSION_MAP)
     assert await core.versions.model_of(VERSION) is None
-    # The next create teaches it.
+    # The next create learns it.
     await core.create("two", target=f"acme/toy:{VERSION}")
     await settle()
     assert core.store.versions == {VERSION: "acme/toy"}
 
 
-async def test_a_listener_that_raises_spoils_no_create_and_silences_no_other(core: CreateCore) -> None:
+async def test_failing_listener_does_not_fail_the_create_or_other_listeners(core: CreateCore) -> None:
     def broken(_: PredictionView) -> None:
         raise RuntimeError("a defect")
 
@@ -301,7 +299,7 @@ class BrokenDeadlines(Deadlines):
         raise RuntimeError("a defect")
 
 
-async def test_a_deadline_that_cannot_be_kept_spoils_no_create() -> None:
+async def test_failed_deadline_does_not_fail_the_create() -> None:
     core = CreateCore(deadlines=BrokenDeadlines)
     made = await core.create(cancel_after=30.0)
     sound(core, made, Listener.DEADLINES)
@@ -309,8 +307,8 @@ async def test_a_deadline_that_cannot_be_kept_spoils_no_create() -> None:
     await core.close()
 
 
-async def test_an_identity_that_cannot_be_settled_spoils_no_create() -> None:
-    """Those who joined still hear of the run, and give it its identity themselves."""
+async def test_failed_settlement_of_the_identity_does_not_fail_the_create() -> None:
+    """Callers who joined still get the run, and settle its identity themselves."""
     core = CreateCore(policy=SharingPolicy())
     core.replicate.held = asyncio.Event()
     first, second = core.ask(target=VERSION), core.ask(target=VERSION)
@@ -328,7 +326,7 @@ async def test_an_identity_that_cannot_be_settled_spoils_no_create() -> None:
     await core.close()
 
 
-async def test_an_adopted_run_whose_identity_cannot_be_settled_is_answered_all_the_same() -> None:
+async def test_adopted_run_is_returned_although_its_identity_is_not_settled() -> None:
     core = CreateCore(policy=SharingPolicy(), adopt_wait_seconds=5.0)
     core.replicate.script = [UpstreamUncertain("lost")]
     core.replicate.lists = [[core.replicate.document(5, input={"prompt": "one", "seed": 7})]]
@@ -339,7 +337,7 @@ async def test_an_adopted_run_whose_identity_cannot_be_settled_is_answered_all_t
     await core.close()
 
 
-async def test_who_waits_hears_of_the_run_with_its_starter(core: CreateCore) -> None:
+async def test_joined_caller_gets_the_run_when_its_starter_does(core: CreateCore) -> None:
     core.replicate.held = asyncio.Event()
     task = core.ask()
     await settle()

@@ -1,4 +1,4 @@
-"""Runs, followed to their end."""
+"""Runs that the tracker follows to their end."""
 
 import asyncio
 import json
@@ -100,8 +100,8 @@ def run(store: FakeStore) -> Run:
     return made
 
 
-async def test_a_run_is_followed_to_its_end(tracker, replicate, run, store, clock, observer):
-    """The caller sees it start, produce and succeed; then upstream is left alone."""
+async def test_run_is_followed_to_its_end(tracker, replicate, run, store, clock, observer):
+    """The caller sees it start, produce output and succeed; then the tracker stops polling."""
     tracked = tracker.follow(run)
     await clock.advance(1)
     replicate.body = said("processing", output=["a"])
@@ -120,8 +120,8 @@ async def test_a_run_is_followed_to_its_end(tracker, replicate, run, store, cloc
     assert replicate.reads == reads
 
 
-async def test_looks_grow_rarer_and_do_not_depend_on_who_waits(tracker, replicate, run, clock):
-    """A hundred callers who wait cost what one does."""
+async def test_polling_interval_grows_regardless_of_waiters(tracker, replicate, run, clock):
+    """A hundred waiting callers cost as many polls as one."""
     tracked = tracker.follow(run)
     assert tracker.follow(run) is tracked
     waiting = [asyncio.create_task(tracked.wait_until(lambda r: r.status.is_terminal, 15)) for _ in range(100)]
@@ -132,8 +132,8 @@ async def test_looks_grow_rarer_and_do_not_depend_on_who_waits(tracker, replicat
     assert {(await task).status for task in waiting} == {Status.SUCCEEDED}
 
 
-async def test_the_end_of_a_long_run_is_seen_within_a_tenth(tracker, replicate, run, clock):
-    """An hour's run is told of within ten seconds."""
+async def test_end_of_a_long_run_is_seen_within_a_tenth_of_its_duration(tracker, replicate, run, clock):
+    """The end of an hour's run is noticed within ten seconds."""
     tracked = tracker.follow(run)
     await clock.advance(3600)
     replicate.body = said("failed", error="x")
@@ -141,7 +141,7 @@ async def test_the_end_of_a_long_run_is_seen_within_a_tenth(tracker, replicate, 
     assert tracked.run.status is Status.FAILED
 
 
-async def test_a_404_after_the_create_is_tolerated(tracker, replicate, run, clock, observer):
+async def test_404_shortly_after_the_create_is_tolerated(tracker, replicate, run, clock, observer):
     """Upstream's reads lag behind its writes; the caller notices nothing."""
     replicate.trouble = 404
     tracked = tracker.follow(run)
@@ -153,8 +153,8 @@ async def test_a_404_after_the_create_is_tolerated(tracker, replicate, run, cloc
     assert observer.finished == [("red", Status.SUCCEEDED)]
 
 
-async def test_a_run_that_upstream_has_lost_has_failed(tracker, replicate, run, clock, observer):
-    """Nobody waits for ever: after two minutes of 404 the prediction is failed and says why."""
+async def test_run_lost_upstream_fails(tracker, replicate, run, clock, observer):
+    """No caller waits for ever: after two minutes of 404 the prediction is failed and says why."""
     replicate.trouble = 404
     tracked = tracker.follow(run)
     await clock.advance(140)
@@ -164,8 +164,8 @@ async def test_a_run_that_upstream_has_lost_has_failed(tracker, replicate, run, 
     assert tracker.active == 0
 
 
-async def test_a_status_only_moves_forward(tracker, replicate, run, clock, store):
-    """An old answer of upstream's that comes late does not show a running prediction as starting."""
+async def test_status_never_moves_back(tracker, replicate, run, clock, store):
+    """A late response of upstream does not show a running prediction as starting."""
     tracked = tracker.follow(run)
     replicate.body = said("processing", output=["a"])
     await clock.advance(1)
@@ -175,7 +175,7 @@ async def test_a_status_only_moves_forward(tracker, replicate, run, clock, store
     assert json.loads(tracked.run.document)["output"] == ["a"]
 
 
-async def test_news_without_news_is_not_written(tracker, replicate, run, clock, store):
+async def test_unchanged_run_is_not_written(tracker, replicate, run, clock, store):
     """A run that does not change costs the store nothing."""
     replicate.body = run.document
     replicate.body = said("starting")
@@ -185,8 +185,8 @@ async def test_news_without_news_is_not_written(tracker, replicate, run, clock, 
 
 
 @pytest.mark.parametrize("trouble", [500, 429, UpstreamTimeout("slow")])
-async def test_an_upstream_in_trouble_ends_nothing(trouble, tracker, replicate, run, clock):
-    """An outage of ten minutes is no failure of the run."""
+async def test_upstream_errors_do_not_end_a_run(trouble, tracker, replicate, run, clock):
+    """An outage of ten minutes does not fail the run."""
     replicate.trouble = trouble
     tracked = tracker.follow(run)
     await clock.advance(600)
@@ -196,8 +196,8 @@ async def test_an_upstream_in_trouble_ends_nothing(trouble, tracker, replicate, 
     assert tracked.run.status is Status.SUCCEEDED
 
 
-async def test_an_answer_that_is_no_prediction_ends_nothing(tracker, replicate, run, clock):
-    """Nonsense is passed over."""
+async def test_invalid_response_does_not_end_a_run(tracker, replicate, run, clock):
+    """It is ignored."""
     tracked = tracker.follow(run)
     for body in (b"<html>", b"[]", b'{"id":"x","status":"dreaming"}', b""):
         replicate.body = body
@@ -207,8 +207,8 @@ async def test_an_answer_that_is_no_prediction_ends_nothing(tracker, replicate, 
     assert tracked.run.status is Status.SUCCEEDED
 
 
-async def test_a_store_that_is_away_delays_the_end_and_loses_nothing(tracker, replicate, run, clock, store):
-    """When it is back, the end is recorded."""
+async def test_unavailable_store_delays_the_end(tracker, replicate, run, clock, store):
+    """The end is recorded as soon as the store works again."""
     tracked = tracker.follow(run)
     store.trouble = AWAY
     replicate.body = said("succeeded")
@@ -219,8 +219,8 @@ async def test_a_store_that_is_away_delays_the_end_and_loses_nothing(tracker, re
     assert store.runs[run.id].state is RunState.ENDED
 
 
-async def test_a_training_is_asked_for_as_a_training(tracker, replicate, store, clock, upstream):
-    """Its route is its own."""
+async def test_training_is_polled_as_a_training(tracker, replicate, store, clock, upstream):
+    """It has its own route."""
     run = live(kind=Kind.TRAINING, intended_at=START, live_at=START)
     store.runs[run.id] = run
     replicate.body = said("succeeded")
@@ -229,8 +229,8 @@ async def test_a_training_is_asked_for_as_a_training(tracker, replicate, store, 
     assert upstream.calls[0].path == "/trainings/uprun1"
 
 
-async def test_who_waits_is_woken_by_the_end_and_by_the_clock(tracker, replicate, run, clock):
-    """Whichever is first; a wait that runs out leaves the run alone."""
+async def test_waiter_returns_at_the_end_or_at_its_timeout(tracker, replicate, run, clock):
+    """Whichever is first; a wait that times out does not affect the run."""
     tracked = tracker.follow(run)
     assert (await tracked.wait_until(lambda r: r.status.is_terminal, 0.01)).status is Status.STARTING
     waiting = asyncio.create_task(tracked.wait_until(lambda r: r.status.is_terminal, 15))
@@ -245,8 +245,8 @@ async def test_who_waits_is_woken_by_the_end_and_by_the_clock(tracker, replicate
     assert (await waiting).status is Status.CANCELED
 
 
-async def test_a_waiter_who_leaves_disturbs_nobody(tracker, replicate, run, clock):
-    """A caller that hangs up cancels neither the run nor another's wait."""
+async def test_cancelled_waiter_affects_no_other(tracker, replicate, run, clock):
+    """A caller that disconnects cancels neither the run nor another caller's wait."""
     tracked = tracker.follow(run)
     leaver, stayer = (asyncio.create_task(tracked.wait_until(lambda r: r.status.is_terminal, 15)) for _ in range(2))
     await settle()
@@ -265,8 +265,8 @@ def asked(store: FakeStore, run: Run) -> Run:
 class TestCancel:
     """The last caller has left."""
 
-    async def test_upstream_is_asked_once(self, tracker, replicate, run, clock, store, observer):
-        """However often it is said; the answer is news of the run."""
+    async def test_cancel_is_sent_once(self, tracker, replicate, run, clock, store, observer):
+        """However often it is requested; the response updates the run."""
         tracked = tracker.follow(run)
         replicate.body = said("canceled")
         for _ in range(3):
@@ -278,8 +278,8 @@ class TestCancel:
         assert (replicate.cancels, tracker.active) == (1, 0)
         assert [status for _, status in observer.finished] == [Status.CANCELED]
 
-    async def test_one_ask_is_enough_though_the_run_goes_on(self, tracker, replicate, run, clock, store):
-        """A cancel is asynchronous: the run may still succeed, and that is then the truth."""
+    async def test_cancel_is_not_repeated_while_the_run_goes_on(self, tracker, replicate, run, clock, store):
+        """A cancel is asynchronous: the run may still succeed, and then it has succeeded."""
         tracked = tracker.follow(run)
         replicate.body = said("processing")
         tracker.cancel_asked(asked(store, run))
@@ -290,8 +290,8 @@ class TestCancel:
         assert tracked.run.status is Status.SUCCEEDED
 
     @pytest.mark.parametrize("failure", [500, 503, 404, 429, UpstreamTimeout("slow")])
-    async def test_it_is_asked_again_until_it_is_answered(self, failure, tracker, replicate, run, clock, store):
-        """A run that nobody wants does not go on costing because of one lost request."""
+    async def test_cancel_is_retried_until_upstream_answers(self, failure, tracker, replicate, run, clock, store):
+        """A run without callers does not go on costing because one request was lost."""
         replicate.cancel = failure
         tracker.follow(run)
         tracker.cancel_asked(asked(store, run))
@@ -306,8 +306,8 @@ class TestCancel:
         await clock.advance(300)
         assert replicate.cancels == tries + 1
 
-    async def test_a_refusal_is_final(self, tracker, replicate, run, clock, store):
-        """What upstream will not do it is not asked twice; the looks go on."""
+    async def test_refused_cancel_is_not_retried(self, tracker, replicate, run, clock, store):
+        """Polling goes on."""
         replicate.cancel = 422
         tracked = tracker.follow(run)
         tracker.cancel_asked(asked(store, run))
@@ -317,7 +317,7 @@ class TestCancel:
         await clock.advance(11)
         assert tracked.run.status is Status.SUCCEEDED
 
-    async def test_the_end_ends_the_asking(self, tracker, replicate, run, clock, store):
+    async def test_end_stops_the_cancel(self, tracker, replicate, run, clock, store):
         """A run that ended by itself is not cancelled afterwards."""
         replicate.cancel = 503
         tracker.follow(run)
@@ -329,14 +329,14 @@ class TestCancel:
         await clock.advance(100)
         assert (replicate.cancels, tracker.active) == (tries, 0)
 
-    async def test_an_unknown_run_is_nobodys(self, tracker, replicate, run, clock):
-        """One that ended meanwhile needs no cancel."""
+    async def test_unknown_run_is_not_cancelled(self, tracker, replicate, run, clock):
+        """A run that ended meanwhile needs no cancel."""
         tracker.cancel_asked(msgspec.structs.replace(run, state=RunState.ENDED, status=Status.SUCCEEDED))
         await clock.advance(10)
         assert (tracker.active, replicate.cancels) == (0, 0)
 
-    async def test_upstream_is_not_asked_again_because_the_store_is_away(self, tracker, replicate, run, clock, store):
-        """Upstream has answered: asking again tells it nothing new."""
+    async def test_cancel_is_not_repeated_while_the_store_is_unavailable(self, tracker, replicate, run, clock, store):
+        """Upstream has answered already; only the record is retried."""
         tracker.follow(run)
         replicate.body = said("canceled")
         store.trouble = AWAY
@@ -348,8 +348,8 @@ class TestCancel:
 class TestRestart:
     """Runs outlive the process."""
 
-    async def test_open_runs_are_taken_up(self, tracker, replicate, store, clock):
-        """More than a page of them; intents and ended ones are not followed."""
+    async def test_restart_follows_open_runs(self, tracker, replicate, store, clock):
+        """More than one page of them; intents and ended runs are not followed."""
         for number in range(1203):
             run = live(f"r{number:05}", intended_at=START, live_at=START)
             store.runs[run.id] = run
@@ -357,15 +357,17 @@ class TestRestart:
         assert await tracker.resume() == 1203
         assert tracker.active == 1203
 
-    async def test_a_cancel_that_was_asked_before_is_asked_again(self, tracker, replicate, run, store, clock):
-        """Whether upstream had heard it is not known."""
+    async def test_restart_repeats_a_requested_cancel(self, tracker, replicate, run, store, clock):
+        """Whether upstream received it is unknown."""
         asked(store, run)
         assert await tracker.resume() == 1
         await clock.advance(0.01)
         assert replicate.cancels == 1
 
-    async def test_closing_lets_go_and_loses_nothing(self, tracker, replicate, run, store, clock, upstream, observer):
-        """The next start finds the run where it was; who waited is woken."""
+    async def test_closing_stops_following_and_wakes_waiters(
+        self, tracker, replicate, run, store, clock, upstream, observer
+    ):
+        """The next start continues with the run where it was."""
         tracked = tracker.follow(run)
         closing = asyncio.Event()
         waiting = asyncio.create_task(tracked.wait_until(lambda _: closing.is_set(), 15))
@@ -386,15 +388,15 @@ class TestRestart:
         assert store.runs[run.id].status is Status.SUCCEEDED
         await again.close()
 
-    async def test_after_closing_nothing_is_followed(self, tracker, replicate, run, clock):
-        """A create that ends during shutdown is the next start's."""
+    async def test_closed_tracker_follows_no_new_run(self, tracker, replicate, run, clock):
+        """A create that completes during shutdown is followed after the next start."""
         await tracker.close()
         assert tracker.follow(run).run is run
         await clock.advance(10)
         assert (replicate.reads, tracker.active) == (0, 0)
 
-    async def test_an_ended_run_is_not_followed(self, tracker, replicate, clock):
-        """There is nothing to learn of it."""
+    async def test_ended_run_is_not_followed(self, tracker, replicate, clock):
+        """Its status cannot change any more."""
         tracked = tracker.follow(live(state=RunState.ENDED, status=Status.SUCCEEDED))
         await clock.advance(10)
         assert (tracked.run.status, replicate.reads, tracker.active) == (Status.SUCCEEDED, 0, 0)
@@ -410,8 +412,8 @@ class ForgetfulStore(FakeStore):
         return outcome
 
 
-async def test_an_end_that_was_written_unheard_is_the_end(upstream, replicate, clock, observer):
-    """Nobody waits, and upstream is not polled, for a run that the store knows to have ended."""
+async def test_end_with_a_lost_result_is_the_end(upstream, replicate, clock, observer):
+    """Once the store knows the end, no caller waits for the run and upstream is not polled."""
     store = ForgetfulStore()
     run = store.runs["run1"] = live(intended_at=START, live_at=START)
     tracker = make_tracker(store, upstream, clock, observer)
@@ -434,8 +436,8 @@ class BusyStore(FakeStore):
         return outcome
 
 
-async def test_an_end_that_is_seen_twice_at_once_is_one_end(upstream, clock, observer):
-    """A look and a webhook bring it at the same moment: it is counted, and its money is, once."""
+async def test_end_seen_twice_at_once_counts_once(upstream, clock, observer):
+    """A poll and a webhook report it at the same moment: the run and its cost are counted once."""
     store, seen = BusyStore(), []
     run = store.runs["run1"] = live(intended_at=START, live_at=START)
     events = PredictionEvents(clock, observer)
@@ -449,7 +451,7 @@ async def test_an_end_that_is_seen_twice_at_once_is_one_end(upstream, clock, obs
 
 
 async def test_progress_listeners_get_each_change_and_not_the_end(tracker, events, replicate, run, store, clock):
-    """A webhook for progress is sent for each change while the run goes on."""
+    """A progress webhook is sent for each change while the run goes on."""
     told: list[Run] = []
     events.add_progressed_listener(Listener.WEBHOOKS, told.append)
     tracker.follow(run)
@@ -472,10 +474,8 @@ async def test_progress_listeners_get_each_change_and_not_the_end(tracker, event
         (b"not a prediction", "processing"),
     ],
 )
-async def test_messages_of_upstream_move_a_run_forward_or_do_nothing(
-    tracker, replicate, run, store, clock, body: bytes, status: str
-):
-    """A message that is late, doubled, another run's, or nonsense takes nothing back of what is known."""
+async def test_upstream_webhooks_never_move_a_run_back(tracker, replicate, run, store, clock, body: bytes, status: str):
+    """A webhook that is late, repeated, another run's, or invalid undoes nothing."""
     replicate.body = known = said("processing", output=["a", "b"])
     tracked = tracker.follow(run)
     await clock.advance(1)
@@ -489,10 +489,10 @@ async def test_messages_of_upstream_move_a_run_forward_or_do_nothing(
 class TestDefects:
     """What should never fail fails: the run is followed on all the same."""
 
-    async def test_a_poll_that_crashes_is_counted_and_tried_again_with_backoff(
+    async def test_crashed_poll_is_counted_and_retried_with_backoff(
         self, tracker, replicate, run, clock, observer, caplog
     ):
-        """A defect ends no follow task in silence, and does not fill the log at the pace of a young run's polls."""
+        """A defect does not silently stop following, nor fill the log at the rate of a young run's polls."""
         replicate.trouble = RuntimeError("a defect")
         tracked = tracker.follow(run)
         await clock.advance(60)
@@ -504,7 +504,7 @@ class TestDefects:
         assert tracked.run.status is Status.SUCCEEDED
         assert observer.finished == [("red", Status.SUCCEEDED)]
 
-    async def test_after_a_crash_that_passed_polls_have_their_rhythm_again(self, tracker, replicate, run, clock):
+    async def test_polling_is_normal_again_after_crashes(self, tracker, replicate, run, clock):
         replicate.trouble = RuntimeError("a defect")
         tracked = tracker.follow(run)
         await clock.advance(1)
@@ -517,10 +517,8 @@ class TestDefects:
         await settle()
         assert replicate.reads >= reads + 4
 
-    async def test_a_store_that_crashes_delays_the_end_and_loses_nothing(
-        self, replicate, run, clock, observer, upstream, store, events
-    ):
-        """Not only its own errors are survived."""
+    async def test_crashing_store_delays_the_end(self, replicate, run, clock, observer, upstream, store, events):
+        """Not only the store's own errors are survived."""
         tracker = make_tracker(store, upstream, clock, observer, events)
         store.trouble = TypeError("a defect")
         replicate.body = said("succeeded")
@@ -534,10 +532,8 @@ class TestDefects:
         assert set(observer.of("tracking_crashed")) == {"poll"}
         await tracker.close()
 
-    async def test_a_cancel_that_crashes_is_counted_and_asked_again(
-        self, tracker, replicate, run, clock, store, observer
-    ):
-        """A run that nobody wants does not go on costing because of a defect."""
+    async def test_crashed_cancel_is_counted_and_retried(self, tracker, replicate, run, clock, store, observer):
+        """A run without callers does not go on costing because of a defect."""
         replicate.cancel = RuntimeError("a defect")
         tracker.follow(run)
         tracker.cancel_asked(asked(store, run))
@@ -550,7 +546,7 @@ class TestDefects:
         await clock.advance(300)
         assert replicate.cancels == 4
 
-    async def test_a_day_of_failed_cancels_is_survived(self, tracker, replicate, run, clock, store):
+    async def test_cancel_is_retried_after_a_day_of_failures(self, tracker, replicate, run, clock, store):
         """The pause stays at half a minute, however many have failed."""
         replicate.cancel = 503
         tracker.follow(run)
@@ -571,14 +567,14 @@ class TestReportedEnds:
         store.runs[made.id] = made
         return made
 
-    async def test_the_listeners_hear_of_it_at_once(self, tracker, over, store, observer):
+    async def test_listeners_get_the_end_at_once(self, tracker, over, store, observer):
         """A create that upstream answered with a finished run."""
         await tracker.report_end(over)
         assert observer.finished == [("red", Status.SUCCEEDED)]
         assert store.calls == ["ended_run"]
 
     @pytest.mark.parametrize("trouble", [AWAY, RuntimeError("a defect")])
-    async def test_while_the_store_is_away_they_hear_of_it_later_and_the_create_is_not_disturbed(
+    async def test_listeners_get_the_end_later_while_the_store_is_unavailable(
         self, tracker, over, store, observer, clock, trouble
     ):
         store.trouble = trouble
@@ -591,13 +587,13 @@ class TestReportedEnds:
         await clock.advance(300)
         assert observer.finished == [("red", Status.SUCCEEDED)]
 
-    async def test_a_run_that_is_gone_is_not_looked_for_again(self, tracker, store, observer, clock):
+    async def test_deleted_run_is_not_retried(self, tracker, store, observer, clock):
         await tracker.report_end(ended("run8"))
         await clock.advance(300)
         assert store.calls == ["ended_run"]
         assert observer.finished == []
 
-    async def test_closing_stops_it(self, tracker, over, store, clock):
+    async def test_closing_stops_the_retries(self, tracker, over, store, clock):
         store.trouble = AWAY
         await tracker.report_end(over)
         await tracker.close()
@@ -606,9 +602,7 @@ class TestReportedEnds:
         assert len(store.calls) == calls
 
 
-async def test_an_end_that_was_written_unheard_is_reported_once_with_what_the_store_has(
-    upstream, replicate, clock, observer
-):
+async def test_end_with_a_lost_result_is_reported_once_as_stored(upstream, replicate, clock, observer):
     """Its settlement is the one that was recorded, not one computed again."""
     store, reported = ForgetfulStore(), []
     run = store.runs["run1"] = live(intended_at=START, live_at=START)

@@ -7,14 +7,14 @@ import pytest
 from gateway.runtime.live import LiveSettings, replace_all
 
 
-def test_a_reader_has_the_new_value_with_its_next_read():
+def test_reader_gets_the_new_value_at_its_next_read():
     live = LiveSettings(1)
     live.replace(2)
     assert live.value == 2
 
 
 def test_listeners_run_in_order_of_subscription_when_all_values_are_new():
-    """What is derived from two concepts is never made of an old and a new value."""
+    """A value that depends on two settings is never computed from an old and a new one."""
     first, second = LiveSettings("a"), LiveSettings("b")
     seen: list[tuple[str, str, str]] = []
     first.subscribe(lambda value: seen.append(("one", value, second.value)))
@@ -24,8 +24,8 @@ def test_listeners_run_in_order_of_subscription_when_all_values_are_new():
     assert seen == [("one", "A", "B"), ("two", "A", "B"), ("three", "A", "B")]
 
 
-def test_a_listener_that_raises_is_logged_and_stops_no_other(caplog: pytest.LogCaptureFixture):
-    """A defect in one part does not leave the others with old settings."""
+def test_failing_listener_is_logged_and_stops_no_other(caplog: pytest.LogCaptureFixture):
+    """A defect in one service does not leave the others with old settings."""
     first, second = LiveSettings(1), LiveSettings(1)
     seen: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Background work: it survives its waiters, runs once for each key, ends in time, and loses no exception."""
+"""Background tasks: they survive their waiters, run once per key, end in time, and lose no exception."""
 
 import asyncio
 import logging
@@ -55,8 +55,8 @@ class TestRunToCompletion:
             await Tasks().run_to_completion(work.run(ValueError("no")), "work")
         assert not caplog.records
 
-    async def test_work_goes_on_when_its_waiter_is_cancelled(self, work: Work) -> None:
-        """A caller who hangs up tears nothing."""
+    async def test_task_continues_when_its_waiter_is_cancelled(self, work: Work) -> None:
+        """A caller who disconnects does not interrupt the work."""
         tasks = Tasks()
         waiter = asyncio.create_task(tasks.run_to_completion(work.run(), "work"))
         await settle()
@@ -72,7 +72,7 @@ class TestRunToCompletion:
     async def test_an_exception_after_the_waiter_left_is_logged(
         self, work: Work, caplog: pytest.LogCaptureFixture, error: Exception, level: int, words: str
     ) -> None:
-        """Nobody else would hear of it."""
+        """Nothing else would report it."""
         tasks = Tasks()
         waiter = asyncio.create_task(tasks.run_to_completion(work.run(error), "work"))
         await settle()
@@ -149,8 +149,8 @@ class TestSingleFlight:
         assert not caplog.records
         assert await tasks.single_flight("key", work.run, "work") == 2
 
-    async def test_a_call_that_was_forgotten_is_not_joined_and_its_end_drops_no_newer_one(self, work: Work) -> None:
-        """What was read before a change is not given to those who ask after it."""
+    async def test_forgotten_call_is_not_joined_and_keeps_newer_ones(self, work: Work) -> None:
+        """A read from before a change is not returned to callers who ask after it."""
         tasks, newer = Tasks(), Work()
         first = asyncio.create_task(tasks.single_flight("key", work.run, "work"))
         await settle()
@@ -184,7 +184,7 @@ class TestClose:
         await tasks.close(0.0)
         assert (work.ended, work.cancelled) == (0, 1)
 
-    async def test_work_that_other_work_starts_is_waited_for_too(self, work: Work) -> None:
+    async def test_tasks_started_by_other_tasks_are_waited_for(self, work: Work) -> None:
         tasks = Tasks()
 
         async def starts_more() -> None:
@@ -209,7 +209,7 @@ async def test_a_loop_runs_until_its_stack_closes(work: Work) -> None:
 
 
 async def test_a_loop_that_crashes_is_logged_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Not at the end of the process."""
+    """Not only when the process ends."""
     async with AsyncExitStack() as stack:
 
         async def crash() -> None:

@@ -1,4 +1,4 @@
-"""Which requests are equal: what is looked up for the rules, and what they say with it."""
+"""Which requests are equal: what the service looks up for the rules, and what they decide."""
 
 import copy
 import json
@@ -67,7 +67,7 @@ def sharing(store: FakeStore, upstream: FakeUpstream, clock: ManualClock) -> Sha
     return Sharing(store, upstream, clock)
 
 
-async def test_what_is_never_shared_is_not_looked_up(sharing: Sharing) -> None:
+async def test_unshareable_request_is_not_looked_up_upstream(sharing: Sharing) -> None:
     identities = [
         await sharing.of(directives=Directives(no_store=True)),
         await training(sharing),
@@ -84,30 +84,30 @@ async def training(sharing: Sharing) -> Identity:
     return await sharing.service.of(CreateContext(caller(), made, {}))
 
 
-async def test_a_seed_that_the_schema_takes_proves_it(sharing: Sharing) -> None:
+async def test_seed_in_the_schema_proves_determinism(sharing: Sharing) -> None:
     identity = await sharing.of()
     assert (identity.reason, identity.ttl_seconds) == (Proof.SEED, 600.0)
     assert identity.fingerprint is not None
     assert identity.is_shared
 
 
-async def test_a_model_without_a_seed_is_not_shared(sharing: Sharing) -> None:
+async def test_model_without_a_seed_is_not_shared(sharing: Sharing) -> None:
     sharing.schema = SEEDLESS
     assert await sharing.of() == Identity(reason=BypassReason.NO_SEED_INPUT)
 
 
-async def test_a_schema_that_cannot_be_read_proves_nothing(sharing: Sharing) -> None:
+async def test_unavailable_schema_proves_nothing(sharing: Sharing) -> None:
     sharing.error = UpstreamUnavailable("down")
     assert await sharing.of() == Identity(reason=BypassReason.SCHEMA_UNKNOWN)
 
 
-async def test_an_input_that_is_too_deep_to_be_compared_is_not_shared(sharing: Sharing) -> None:
+async def test_too_deep_input_is_not_shared(sharing: Sharing) -> None:
     deep = b'{"seed":7,"prompt":' + b"[" * 200 + b"]" * 200 + b"}"
     assert await sharing.of(given=deep) == Identity(reason=BypassReason.INPUT_UNREADABLE)
 
 
-async def test_a_schema_fills_in_its_defaults(sharing: Sharing) -> None:
-    """An input that is absent and one that is given its default are one."""
+async def test_schema_defaults_are_filled_in(sharing: Sharing) -> None:
+    """An absent input equals one that is given its default."""
     sharing.schema = copy.deepcopy(SEEDED)
     sharing.schema["components"]["schemas"]["Input"]["properties"]["steps"] = {"type": "integer", "default": 4}
     with_default = await sharing.of(given={"prompt": "a", "seed": 7, "steps": 4})
@@ -116,7 +116,7 @@ async def test_a_schema_fills_in_its_defaults(sharing: Sharing) -> None:
     assert with_default.fingerprint == without.fingerprint != other.fingerprint
 
 
-async def test_a_file_counts_by_its_content(sharing: Sharing) -> None:
+async def test_file_is_compared_by_its_content(sharing: Sharing) -> None:
     sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS),)))
     link, other = "https://api.replicate.com/v1/files/a", "https://api.replicate.com/v1/files/b"
     one = await sharing.of(given={"image": link}, files={link: "ab" * 32})
@@ -125,7 +125,7 @@ async def test_a_file_counts_by_its_content(sharing: Sharing) -> None:
     assert one.fingerprint == two.fingerprint != three.fingerprint
 
 
-async def test_teams_share_only_where_the_config_says_so(sharing: Sharing) -> None:
+async def test_teams_share_only_if_configured(sharing: Sharing) -> None:
     red, blue = await sharing.of(), await sharing.of(caller=caller("blue"))
     assert red.fingerprint != blue.fingerprint
     sharing.rule(Policy(), share="all")
@@ -133,7 +133,7 @@ async def test_teams_share_only_where_the_config_says_so(sharing: Sharing) -> No
     assert red.fingerprint == blue.fingerprint
 
 
-async def test_an_assertion_counts_where_the_team_may_make_it(sharing: Sharing) -> None:
+async def test_deterministic_header_needs_the_teams_permission(sharing: Sharing) -> None:
     sharing.schema = SEEDLESS
     asserted = Directives(deterministic=True)
     assert (await sharing.of(directives=asserted)).reason is BypassReason.ASSERTION_REFUSED
@@ -145,7 +145,7 @@ async def test_an_assertion_counts_where_the_team_may_make_it(sharing: Sharing) 
 # Rules
 
 
-async def test_a_rule_decides_before_the_schema_and_says_how_long(sharing: Sharing) -> None:
+async def test_rule_overrides_the_schema_and_sets_the_ttl(sharing: Sharing) -> None:
     sharing.schema = SEEDLESS
     sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS, ttl_seconds=5.0, ignore_inputs=frozenset({"note"})),)))
     identity = await sharing.of(given={"prompt": "a", "note": "x"})
@@ -155,7 +155,7 @@ async def test_a_rule_decides_before_the_schema_and_says_how_long(sharing: Shari
     assert (await sharing.of()).reason is BypassReason.RULE_NEVER
 
 
-def test_how_long_a_run_answers_is_looked_up_by_its_target(sharing: Sharing) -> None:
+def test_ttl_of_a_run_is_looked_up_by_its_target(sharing: Sharing) -> None:
     sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS, ttl_seconds=5.0),)))
     ttls = [
         sharing.service.ttl_of(live(target=target, fingerprint="F"))
@@ -165,7 +165,7 @@ def test_how_long_a_run_answers_is_looked_up_by_its_target(sharing: Sharing) -> 
     assert sharing.service.ttl_of(live(target=MODEL)) is None
 
 
-async def test_other_rules_hold_from_the_next_request_on(sharing: Sharing) -> None:
+async def test_changed_rules_apply_to_the_next_request(sharing: Sharing) -> None:
     assert (await sharing.of()).reason is Proof.SEED
     sharing.rule(Policy(enabled=False))
     assert (await sharing.of()).reason is BypassReason.DISABLED
@@ -174,19 +174,19 @@ async def test_other_rules_hold_from_the_next_request_on(sharing: Sharing) -> No
 # Bare versions
 
 
-async def test_a_version_without_a_known_model_waits_with_its_equals(sharing: Sharing) -> None:
+async def test_version_of_an_unknown_model_has_a_provisional_identity(sharing: Sharing) -> None:
     identity = await sharing.of(VERSION)
     assert (identity.fingerprint, identity.reason) == (None, BypassReason.MODEL_UNKNOWN)
     assert identity.provisional == (await sharing.of(VERSION)).provisional is not None
     assert identity.is_shared
 
 
-async def test_a_version_without_a_known_model_and_without_a_seed_waits_for_nobody(sharing: Sharing) -> None:
+async def test_version_of_an_unknown_model_without_a_seed_is_not_shared(sharing: Sharing) -> None:
     identity = await sharing.of(VERSION, given={"prompt": "a"})
     assert (identity.provisional, identity.reason, identity.is_shared) == (None, BypassReason.MODEL_UNKNOWN, False)
 
 
-async def test_who_knows_the_model_finds_who_does_not(sharing: Sharing) -> None:
+async def test_named_version_matches_a_run_of_the_bare_version(sharing: Sharing) -> None:
     """A run that started under the bare version is found by a request that names the model."""
     bare = await sharing.of(VERSION)
     named = await sharing.of(NAMED)
@@ -194,23 +194,23 @@ async def test_who_knows_the_model_finds_who_does_not(sharing: Sharing) -> None:
     assert named.provisional == bare.provisional
 
 
-async def test_a_known_version_is_the_named_one(sharing: Sharing, store: FakeStore) -> None:
+async def test_bare_version_of_a_known_model_equals_the_named_one(sharing: Sharing, store: FakeStore) -> None:
     store.versions[VERSION] = MODEL
     assert await sharing.of(VERSION) == await sharing.of(NAMED)
 
 
-async def test_a_target_is_named_once_it_is_known(sharing: Sharing, store: FakeStore) -> None:
+async def test_bare_target_is_named_once_its_model_is_known(sharing: Sharing, store: FakeStore) -> None:
     context = CreateContext(caller(), command(target=VERSION), {})
     assert await sharing.service.named(context) is context
     store.versions[VERSION] = MODEL
     named = await sharing.service.named(context)
     assert named.command.target == Target(TargetKind.VERSION, MODEL, VERSION)
-    # What goes upstream stays as the caller wrote it.
+    # The body that is sent upstream is unchanged.
     assert named.plain_body == context.plain_body
     assert await sharing.service.named(named) is named
 
 
-async def test_an_official_model_needs_no_version_map(sharing: Sharing, store: FakeStore) -> None:
+async def test_official_model_needs_no_version_map(sharing: Sharing, store: FakeStore) -> None:
     store.trouble = AWAY
     identity = await sharing.of(Target(TargetKind.MODEL, MODEL))
     assert (identity.reason, identity.provisional) == (Proof.SEED, None)

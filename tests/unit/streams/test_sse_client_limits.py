@@ -130,7 +130,7 @@ async def test_plain_streams_are_read(server: Server):
     ]
 
 
-async def test_it_reconnects_with_last_event_id(server: Server, waits: list[float]):
+async def test_client_reconnects_with_last_event_id(server: Server, waits: list[float]):
     """As a browser would, after a clean end."""
     server.answers = [Answer(b"id: 1:0\ndata: a\n\n"), Answer(b"id: 1:1\ndata: b\n\n", is_held=True)]
     assert [event.data for event in await read(server, 2)] == ["a", "b"]

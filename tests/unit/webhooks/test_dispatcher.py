@@ -1,4 +1,4 @@
-"""Delivery to receivers good and bad: real connections and a real store, on a clock that is moved by hand."""
+"""Delivery to working and failing receivers: real connections, a real store, and a manual clock."""
 
 import asyncio
 import contextlib
@@ -141,7 +141,7 @@ async def test_announcement_arrives_signed(open_house: Callable[..., Stack], rec
 
 @pytest.mark.parametrize("kind", ["answers 500", "hangs up", "is away"])
 async def test_receiver_down_for_an_hour_misses_nothing(open_house: Callable[..., Stack], kind: str):
-    """It is tried a few times, ever less often, and gets each message under its first id."""
+    """The message is retried at growing intervals and arrives with its first id."""
     stack = open_house()
     async with contextlib.AsyncExitStack() as exits:
         receiver = await exits.enter_async_context(start_receiver())
@@ -197,7 +197,7 @@ async def test_undeliverable_message_is_dead_and_can_be_redelivered(
 
 
 async def test_dead_messages_are_deleted_after_their_time(open_house: Callable[..., Stack], receiver: Receiver):
-    """What nobody asked about for days is forgotten."""
+    """They are kept for a few days in case an operator resends them."""
     stack = open_house(max_attempts=1)
     receiver.answer = answering(400)
     async with stack.working() as dispatcher:
@@ -211,7 +211,7 @@ async def test_dead_messages_are_deleted_after_their_time(open_house: Callable[.
 
 
 async def test_redirect_is_not_followed(open_house: Callable[..., Stack], receiver: Receiver):
-    """A receiver cannot send the gateway elsewhere."""
+    """A receiver cannot make the gateway send requests to other hosts."""
     stack = open_house()
     async with start_receiver() as elsewhere, stack.working() as dispatcher:
         receiver.answer = answering(302, Location=elsewhere.url)
@@ -222,8 +222,8 @@ async def test_redirect_is_not_followed(open_house: Callable[..., Stack], receiv
         assert not elsewhere.messages
 
 
-async def test_silent_receiver_is_given_up(open_house: Callable[..., Stack], receiver: Receiver):
-    """The connection is closed, the message is kept."""
+async def test_receiver_that_does_not_respond_times_out(open_house: Callable[..., Stack], receiver: Receiver):
+    """The connection is closed, and the message is kept for a retry."""
     stack = open_house(total_seconds=0.2)
     receiver.answer = never
     async with stack.working() as dispatcher:
@@ -243,7 +243,7 @@ async def test_endless_response_is_cut(open_house: Callable[..., Stack], receive
 
 
 async def test_slow_receiver_delays_no_other(open_house: Callable[..., Stack], receiver: Receiver):
-    """A hundred messages to one that does not respond; those to another arrive meanwhile."""
+    """A hundred messages wait for a receiver that does not respond; those to another arrive meanwhile."""
     stack = open_house()
     receiver.answer = never
     async with start_receiver() as quick, stack.working() as dispatcher:
@@ -272,7 +272,9 @@ async def test_many_slow_receivers_delay_their_own_team_only(open_house: Callabl
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:127.0.0.1"])
-async def test_name_that_resolves_inside_is_refused(open_house: Callable[..., Stack], receiver: Receiver, address: str):
+async def test_name_that_resolves_to_a_private_address_is_refused(
+    open_house: Callable[..., Stack], receiver: Receiver, address: str
+):
     """Whoever owns the name: nothing is sent, and nothing is retried."""
     stack = open_house(allow_private=False, resolver=FakeResolver([address]))
     async with stack.working() as dispatcher:
@@ -284,10 +286,10 @@ async def test_name_that_resolves_inside_is_refused(open_house: Callable[..., St
         assert not receiver.messages
 
 
-async def test_message_during_a_queue_read_is_not_overlooked(
+async def test_message_queued_during_a_queue_read_is_sent_at_once(
     open_house: Callable[..., Stack], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    """The read has just found nothing: the new message still goes out at once."""
+    """The read has just found nothing; the new message does not wait for the next one."""
     stack, found, go_on = open_house(), asyncio.Event(), asyncio.Event()
     claim = stack.store.claim_deliveries
 
@@ -350,7 +352,7 @@ async def test_receiver_may_switch_secrets_during_the_overlap(open_house: Callab
 async def test_unavailable_store_delays_and_loses_nothing(
     open_house: Callable[..., Stack], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    """Queued messages go out when the store is back."""
+    """Queued messages are sent when the store works again."""
     stack = open_house()
     async with stack.working() as dispatcher:
 
@@ -372,8 +374,8 @@ async def test_unavailable_store_delays_and_loses_nothing(
     assert len(set(receiver.ids)) == 1
 
 
-async def test_unbegun_deliveries_are_returned_at_shutdown(open_house: Callable[..., Stack], receiver: Receiver):
-    """A restart costs a message no attempt, and sends no other in its place."""
+async def test_unstarted_deliveries_are_returned_at_shutdown(open_house: Callable[..., Stack], receiver: Receiver):
+    """A restart uses up none of a message's attempts, and sends no message twice."""
     stack = open_house()
     receiver.answer = never
     async with stack.working() as dispatcher:
@@ -496,8 +498,8 @@ class CountingStore(SQLiteStore):
         return await super().claim_deliveries(*args, **more)
 
 
-async def test_an_end_asks_the_store_for_messages_only_if_somebody_has_a_webhook(tmp_path: Path, receiver: Receiver):
-    """A run without webhooks costs the queue nothing; one with a webhook is told of at once."""
+async def test_end_reads_the_queue_only_if_a_prediction_has_a_webhook(tmp_path: Path, receiver: Receiver):
+    """A run without webhooks causes no query; one with a webhook is delivered at once."""
     store = CountingStore(tmp_path / "gateway.db")
     await store.open()
     stack = Stack(store, ManualClock(), tmp_path)

@@ -1,4 +1,4 @@
-"""How long runs wait and take, as their documents tell."""
+"""How long runs wait and take, computed from their documents."""
 
 import json
 
@@ -13,8 +13,8 @@ def document(**fields: object) -> bytes:
     return json.dumps({"id": "x", "created_at": CREATED} | fields).encode()
 
 
-def test_a_run_waits_and_then_runs():
-    """Upstream's three times make two stretches."""
+def test_document_gives_waiting_and_running_time():
+    """Upstream's three times give two durations."""
     assert run_times.read(document(started_at=STARTED, completed_at=COMPLETED)) == (1.5, 2.5)
 
 
@@ -31,8 +31,8 @@ def test_a_run_waits_and_then_runs():
         (b"no prediction", (None, None)),
     ],
 )
-def test_what_is_not_known_is_not_told(body: bytes, expected: tuple[float | None, float | None]):
-    """Half a document, odd times, or clocks that disagree make no measurement."""
+def test_incomplete_or_inconsistent_times_are_not_measured(body: bytes, expected: tuple[float | None, float | None]):
+    """Half a document, odd times, or clocks that disagree give no measurement."""
     assert run_times.read(body) == expected
 
 
@@ -45,6 +45,6 @@ def test_what_is_not_known_is_not_told(body: bytes, expected: tuple[float | None
         ("", "unknown"),
     ],
 )
-def test_targets_go_by_their_models(target: str, name: str):
+def test_times_are_labelled_by_model(target: str, name: str):
     """A version's id is no label."""
     assert run_times.name_of(target) == name

@@ -1,4 +1,4 @@
-"""How long a finished run answers, and what is said of it."""
+"""How long a finished run can be hit, and the `Cache-Status` of a response."""
 
 import json
 
@@ -32,14 +32,14 @@ DAY = 86_400
         (0, False, True, 0),
     ],
 )
-def test_how_long_a_result_may_be_shared(ttl, links, persisted, seconds):
-    """As the config says, but no longer than its files can be had."""
+def test_result_expires_with_its_ttl_or_its_files(ttl, links, persisted, seconds):
+    """As the config says, but no longer than the links to its files work."""
     assert usable_until(NOW, ttl, has_links=links, outputs_persisted=persisted) == NOW + seconds
     assert LINKS_LIVE_SECONDS < 3600
 
 
-def test_a_rules_age_goes_before_that_of_the_cache():
-    """Also where it says 0."""
+def test_ttl_of_a_rule_overrides_the_cache_ttl():
+    """Also when it is 0."""
     assert ttl_of(None, 60) == 60
     assert ttl_of(5, 60) == 5
     assert ttl_of(0, 60) == 0
@@ -65,20 +65,20 @@ def test_a_rules_age_goes_before_that_of_the_cache():
         ('{"url":"https://replicate.delivery/x/a.png"}', True),
     ],
 )
-def test_links_to_files_are_found_wherever_they_stand(output, expected):
-    """Pictures, lists of them, and objects that hold them."""
+def test_file_links_are_found_anywhere_in_the_output(output, expected):
+    """Pictures, lists of them, and objects that contain them."""
     assert has_links(json.dumps(output).encode()) is expected
 
 
-def test_links_are_found_however_they_are_escaped():
-    """Go writes `&` as an escape; others escape the slashes, or everything."""
+def test_file_links_are_found_with_any_escaping():
+    """Go escapes `&`; other encoders escape slashes, or everything."""
     assert has_links(b'"https:\\/\\/replicate.delivery\\/a.png"')
     assert has_links('"{}"'.format("".join(f"\\u{ord(c):04x}" for c in "https://replicate.delivery/a")).encode())
     assert not has_links(b'"\\u0041"')
 
 
-def test_in_doubt_an_output_has_links():
-    """What cannot be read is shared for the shorter time."""
+def test_unreadable_output_counts_as_having_links():
+    """What cannot be parsed is cached for the shorter time."""
     assert has_links(b'"http://x')
     assert has_links(b'["http"' + b"," + b"[" * 5000 + b"]" * 5000 + b"]")
     assert not has_links(b"[" * 900 + b"1" + b"]" * 900)
@@ -94,6 +94,6 @@ def test_in_doubt_an_output_has_links():
         (Bypass(BypassReason.RULE_NEVER), "replicate-gateway; fwd=bypass; detail=rule-never"),
     ],
 )
-def test_cache_status_tells_what_was_done(decision, text):
-    """RFC 9211, as the documentation shows it."""
+def test_cache_status_follows_rfc_9211(decision, text):
+    """As the documentation shows it."""
     assert cache_status(decision) == text

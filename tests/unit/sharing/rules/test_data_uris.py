@@ -1,4 +1,4 @@
-"""data: URIs are known by the bytes that they hold."""
+"""data: URIs are compared by the bytes that they contain."""
 
 import base64
 import time
@@ -19,22 +19,22 @@ def digest(data: bytes) -> str:
 
 
 @given(st.binary(max_size=300), MEDIA, st.sampled_from(["data:", "DATA:", "Data:"]), st.sampled_from(["", ";base64"]))
-def test_a_file_is_known_by_its_bytes_in_either_form(data, media, scheme, form):
+def test_base64_and_percent_encoded_files_are_equal(data, media, scheme, form):
     """The same picture sent as PNG in base64, or percent-encoded without a type, is one file."""
     body = base64.b64encode(data).decode() if form else quote(data, safe="")
     assert sha256_of(f"{scheme}{media}{form},{body}") == digest(data)
 
 
 @given(st.binary(max_size=300))
-def test_base64_folded_into_lines_or_escaped_is_the_same_file(data):
+def test_folded_or_escaped_base64_is_the_same_file(data):
     """Python's `encodebytes` breaks lines, and URL builders escape `+`, `/` and `=`."""
     assert sha256_of("data:image/png;base64," + base64.encodebytes(data).decode()) == digest(data)
     assert sha256_of("data:image/png;base64," + quote(base64.b64encode(data).decode(), safe="")) == digest(data)
 
 
 @pytest.mark.parametrize("size", [3 * 2**14 - 1, 3 * 2**14, 3 * 2**14 + 1, 3 * 2**15, 200_000])
-def test_large_files_are_read_piece_by_piece_to_the_last_byte(size):
-    """The seams between pieces lose and add nothing."""
+def test_large_files_are_decoded_piecewise_without_loss(size):
+    """No byte is lost or added between two pieces."""
     data = bytes(i * 7 % 251 for i in range(size))
     assert sha256_of("data:;base64," + base64.b64encode(data).decode()) == digest(data)
 
@@ -50,26 +50,26 @@ def test_large_files_are_read_piece_by_piece_to_the_last_byte(size):
         "data:,a#b", "data:,é", "data:,\n", "https://example.com/data:,a", "data:" + "a" * 2000 + "/b,c",
     ],
 )  # fmt: skip
-def test_what_is_not_exactly_a_data_uri_stays_text(text):
+def test_malformed_data_uri_stays_text(text):
     """A prompt such as "data: 1,2,3" is never taken for a file."""
     assert sha256_of(text) is None
 
 
-def test_padding_at_a_seam_is_not_let_through():
-    """Two files in one string, split where a piece ends, are no file."""
+def test_padding_between_pieces_is_rejected():
+    """Two base64 files in one string, joined where a piece ends, are no file."""
     first = base64.b64encode(b"x" * (3 * 2**14 - 2)).decode()
     assert len(first) == 2**16
     assert first.endswith("==")
     assert sha256_of("data:;base64," + first + "QUJD") is None
 
 
-def test_an_empty_file_is_a_file():
+def test_empty_file_is_a_file():
     """`data:,` is what a browser makes of an empty file."""
     assert sha256_of("data:,") == sha256_of("data:;base64,") == digest(b"")
 
 
 @given(st.text(max_size=60))
-def test_no_text_is_too_odd_to_be_looked_at(text):
+def test_any_text_can_be_parsed(text):
     """Whatever follows `data:`, the request is answered."""
     for uri in (text, f"data:{text}", f"data:;base64,{text}", f"data:{text},x"):
         assert sha256_of(uri) is None or len(sha256_of(uri) or "") == 64
@@ -78,8 +78,8 @@ def test_no_text_is_too_odd_to_be_looked_at(text):
 @pytest.mark.parametrize(
     "tail", [";a=b" * 500_000, "a" * 2_000_000, "," + "%41" * 700_000, ";base64," + " " * 2_000_000]
 )
-def test_hostile_headers_and_bodies_cost_little(tail):
-    """No crafted text of megabytes holds up the other callers."""
+def test_hostile_headers_and_bodies_are_parsed_fast(tail):
+    """No crafted text of megabytes delays other callers."""
     before = time.perf_counter()
     sha256_of("data:" + tail)
     assert time.perf_counter() - before < 0.5
@@ -92,7 +92,7 @@ def test_hostile_headers_and_bodies_cost_little(tail):
         )
     )
 )
-def test_what_is_not_escaped_stands_for_itself(parts):
-    """`=`, `+` and `_` have no meaning of their own in a percent-encoded file."""
+def test_plus_equals_and_underscore_are_literal_when_percent_encoded(parts):
+    """They have no special meaning in a percent-encoded file."""
     text = "".join(parts)
     assert sha256_of(f"data:,{text}") == digest(unquote_to_bytes(text))

@@ -1,4 +1,4 @@
-"""What proves a request deterministic, and what is said where nothing does."""
+"""What proves a request deterministic, and the reason that is given when nothing does."""
 
 import json
 
@@ -38,8 +38,8 @@ def verdict(text, schema=SEEDED, *rules, model="acme/toy", seeds=(-1,), **more):
 
 
 @pytest.mark.parametrize("seed", ["0", "1", "42", "4.2e1", "42.0", "-2", "1180591620717411303424", "1e30", "-0.0"])
-def test_a_seed_that_was_set_proves_it(seed):
-    """Seven people who ask for one picture with seed 42 pay for one."""
+def test_seed_proves_determinism(seed):
+    """Seven people who request one picture with seed 42 pay for one."""
     assert verdict(f'{{"prompt":"a cat","seed":{seed}}}') is Proof.SEED
     assert sets_seed(read_controls(f'{{"seed":{seed}}}'.encode()), {-1})
 
@@ -74,14 +74,14 @@ def test_a_seed_that_was_set_proves_it(seed):
         ('{"a":' + "[" * 100_000 + "]" * 100_000 + "}", BypassReason.INPUT_UNREADABLE),
     ],
 )
-def test_what_is_no_real_seed_proves_nothing(text, reason):
-    """Who asks for a random picture gets a new one each time, however -1 is written."""
+def test_random_seed_proves_nothing(text, reason):
+    """A request for a random picture gets a new one each time, however -1 is written."""
     assert verdict(text) is reason
     assert verdict(text, None, BY_SEED) is reason
     assert not sets_seed(read_controls(text.encode()), {-1})
 
 
-def test_what_counts_as_random_is_a_setting():
+def test_values_that_mean_a_random_seed_are_configurable():
     """Some models take 0, or the largest number, for a random seed."""
     assert verdict('{"seed":0}', seeds=(-1, 0)) is BypassReason.RANDOM_SEED
     assert verdict('{"seed":-0.0}', seeds=(-1, 0)) is BypassReason.RANDOM_SEED
@@ -91,35 +91,35 @@ def test_what_counts_as_random_is_a_setting():
 
 
 @given(st.integers(), st.frozensets(st.integers(), max_size=4))
-def test_an_integer_is_a_real_seed_unless_it_is_a_random_one(seed, random_seeds):
+def test_any_integer_but_a_random_one_is_a_seed(seed, random_seeds):
     """No number is too large to be a seed."""
     random = {float(value) for value in random_seeds}
     assert sets_seed(read_controls(json.dumps({"seed": seed}).encode()), random_seeds) == (float(seed) not in random)
 
 
 @pytest.mark.parametrize("zero", ["0", "0.0", "0e5", "-0.0", "0.000"])
-def test_a_temperature_of_zero_proves_it(zero):
-    """A chat model without chance answers once for all."""
+def test_zero_temperature_proves_determinism(zero):
+    """A chat model without randomness gives everybody the same answer."""
     assert verdict(f'{{"temperature":{zero}}}', CHATTY) is Proof.TEMPERATURE_ZERO
     assert verdict(f'{{"temperature":{zero}}}', BOTH) is Proof.TEMPERATURE_ZERO
     assert verdict(f'{{"temperature":{zero},"seed":-1}}', BOTH) is Proof.TEMPERATURE_ZERO
 
 
 @pytest.mark.parametrize("warm", ["0.1", "1", "null", '"0"', "false", "[]", "[0]", "1e-300"])
-def test_any_other_temperature_proves_nothing(warm):
-    """A warm model is asked anew."""
+def test_other_temperature_proves_nothing(warm):
+    """Each request runs the model again."""
     assert verdict(f'{{"temperature":{warm}}}', CHATTY) is BypassReason.TEMPERATURE
     assert verdict(f'{{"temperature":{warm}}}', BOTH) is BypassReason.NO_SEED
     assert verdict(f'{{"temperature":{warm},"seed":5}}', BOTH) is Proof.SEED
 
 
-def test_defaults_prove_nothing():
-    """A seed or temperature that the caller did not give is the model's to change."""
+def test_schema_defaults_prove_nothing():
+    """The model's owner can change a seed or temperature that the caller did not give."""
     assert verdict("{}", SEEDED) is BypassReason.NO_SEED
     assert verdict("{}", CHATTY) is BypassReason.TEMPERATURE
 
 
-def test_a_seed_that_the_model_does_not_take_proves_nothing():
+def test_seed_that_the_model_does_not_take_proves_nothing():
     """An input that the model ignores does not fix its output."""
     assert verdict('{"seed":42}', NEITHER) is BypassReason.NO_SEED_INPUT
     assert verdict('{"seed":42}', CHATTY) is BypassReason.TEMPERATURE
@@ -127,7 +127,7 @@ def test_a_seed_that_the_model_does_not_take_proves_nothing():
     assert verdict('{"seed":42}', InputSchema()) is BypassReason.NO_SEED_INPUT
 
 
-def test_without_schema_or_model_it_is_unknown():
+def test_missing_schema_or_model_is_unknown():
     """A model whose schema cannot be fetched is run each time."""
     assert verdict('{"seed":42}', None) is BypassReason.SCHEMA_UNKNOWN
     assert verdict('{"seed":42}', None, model=None) is BypassReason.MODEL_UNKNOWN
@@ -145,14 +145,14 @@ def test_without_schema_or_model_it_is_unknown():
         (BY_SEED, '{"seed":-1}', SEEDED, BypassReason.RANDOM_SEED),
     ],
 )
-def test_a_rule_of_the_config_goes_before_the_schema(rule, text, schema, expected):
+def test_rule_of_the_config_overrides_the_schema(rule, text, schema, expected):
     """The operator knows the model better than its schema does."""
     assert verdict(text, schema, rule) is expected
     assert verdict(text, schema, Rule("*", rule.mode), model=None) is expected
 
 
-def test_the_first_rule_that_fits_counts():
-    """A rule for one model stands before the one for all of its owner's."""
+def test_first_matching_rule_applies():
+    """A rule for one model can precede the rule for all models of its owner."""
     rules = (Rule("acme/toy", Mode.NEVER), Rule("acme/*", Mode.ALWAYS), Rule("*", Mode.SEEDED))
     assert rule_for(rules, "acme/toy") is rules[0]
     assert rule_for(rules, "acme/toys") is rules[1]
@@ -161,8 +161,8 @@ def test_the_first_rule_that_fits_counts():
     assert rule_for((), "acme/toy") is None
 
 
-def test_rules_wait_for_the_model_of_a_bare_version():
-    """A bare id is not shared by a rule that may not be its own; a rule for everything is everybody's."""
+def test_rule_for_a_model_does_not_match_a_bare_version():
+    """Its model is not known yet; a rule for `*` matches it."""
     assert needs_model((ALWAYS, Rule("*", Mode.ALWAYS)))
     assert not needs_model((Rule("*", Mode.ALWAYS), NEVER))
     assert not needs_model(())
@@ -173,7 +173,7 @@ def test_rules_wait_for_the_model_of_a_bare_version():
     assert verdict('{"seed":1}', SEEDED, model=None) is Proof.SEED
 
 
-def test_the_inputs_that_a_rule_ignores_are_those_of_the_first():
+def test_ignored_inputs_are_those_of_the_first_matching_rule():
     """Rules do not add up."""
     rules = (
         Rule("acme/toy", Mode.ALWAYS, ignore_inputs=frozenset({"note"})),
@@ -184,8 +184,8 @@ def test_the_inputs_that_a_rule_ignores_are_those_of_the_first():
     assert ignored_inputs((), "acme/toy") == frozenset()
 
 
-def test_the_callers_word_counts_where_it_may():
-    """A team that is trusted shares what no schema proves; another is told that its word does not count."""
+def test_deterministic_header_needs_the_teams_permission():
+    """A trusted team shares what no schema proves; another is told that its header is ignored."""
     word = {"asserted": True}
     assert verdict("{}", SEEDED, **word, may_assert=True) is Proof.ASSERTED
     assert verdict("{}", None, **word, may_assert=True) is Proof.ASSERTED
@@ -195,8 +195,8 @@ def test_the_callers_word_counts_where_it_may():
     assert verdict("{}", SEEDED, may_assert=True) is BypassReason.NO_SEED
 
 
-def test_nobodys_word_stands_against_never():
-    """What the operator keeps apart stays apart; so do trainings, and all where the cache is off."""
+def test_never_rule_overrides_the_deterministic_header():
+    """The same holds for trainings, and for everything where the cache is off."""
     word = {"asserted": True, "may_assert": True}
     assert verdict("{}", SEEDED, NEVER, **word) is BypassReason.RULE_NEVER
     assert verdict('{"seed":1}', SEEDED, ALWAYS, kind=Kind.TRAINING, **word) is BypassReason.TRAINING
@@ -206,7 +206,7 @@ def test_nobodys_word_stands_against_never():
     )
 
 
-def test_reasons_are_fit_for_headers_and_labels():
+def test_reasons_are_valid_in_headers_and_labels():
     """They are tokens of RFC 9110, and the two sets do not overlap."""
     words = [*Proof, *BypassReason]
     assert len({str(word) for word in words}) == len(words)
@@ -224,7 +224,7 @@ def test_reasons_are_fit_for_headers_and_labels():
     st.booleans(),
 )
 def test_every_request_gets_a_verdict(given_input, schema, rules, model, asserted, may_assert):
-    """There is no request of which the gateway does not say why it was shared, or was not."""
+    """For every request the gateway says why it was shared, or was not."""
     text = json.dumps(given_input).encode()
     found = judge(
         read_controls(text), schema, Policy(rules=tuple(rules)), model=model, asserted=asserted, may_assert=may_assert

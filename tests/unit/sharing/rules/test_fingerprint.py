@@ -1,4 +1,4 @@
-"""Two spellings of a request meet; any other difference parts them."""
+"""Two spellings of one request have equal fingerprints; any other difference makes them unequal."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ SHAPES = {
 SCHEMA = InputSchema(SHAPES, defaults=b'{"scale":7.50,"steps":50,"prompt":"a \\u0063at","points":[1,2.5],"any":null}')
 
 
-# What an input means, apart from how it is written.
+# The meaning of an input, independent of its spelling.
 class Int(NamedTuple):
     value: int
 
@@ -213,20 +213,20 @@ def full(value):
 
 
 @given(INPUTS, RANDOMS)
-def test_spellings_of_one_request_meet(value, rnd):
-    """Python, JavaScript and curl write the same request differently, with the file as upload or inline, and share."""
+def test_spellings_of_one_request_are_equal(value, rnd):
+    """Python, JavaScript and curl spell a request differently, with the file uploaded or inline, and share."""
     one, other = Speller(rnd), Speller(rnd)
     assert one.key(value) == other.key(value)
 
 
 @given(INPUTS, RANDOMS)
-def test_spellings_meet_without_a_schema_too(value, rnd):
-    """While a bare version's model is unknown, whatever is no question of the schema meets."""
+def test_spellings_are_equal_without_a_schema(value, rnd):
+    """While a bare version's model is unknown, spellings that need no schema are equal."""
     assert Speller(rnd, typed=False).key(value) == Speller(rnd, typed=False).key(value)
 
 
 @given(INPUTS, INPUTS, RANDOMS)
-def test_two_requests_meet_only_if_they_mean_the_same(one, other, rnd):
+def test_requests_are_equal_only_if_they_mean_the_same(one, other, rnd):
     """Nobody gets the result of another request."""
     assert (Speller(rnd).key(one) == Speller(rnd).key(other)) == (full(one) == full(other))
 
@@ -302,7 +302,7 @@ def mutated(value, rnd: random.Random, *, number: bool = False):
 
 
 @given(INPUTS, RANDOMS)
-def test_any_single_change_parts_two_requests(value, rnd):
+def test_any_single_change_makes_requests_unequal(value, rnd):
     """One digit, one accent, one byte of a file, one level of brackets: another picture."""
     changed = mutated(value, rnd)
     assume(isinstance(changed, dict))
@@ -353,8 +353,8 @@ def key(text: str | bytes, schema: InputSchema | None = SCHEMA, files=None, igno
         ('{"steps":1,"steps":2}', '{"steps":2}'),
     ],
 )
-def test_the_same_request_written_otherwise(one, other):
-    """A cache that knows 1 from 1.0 would pay twice for one picture."""
+def test_other_spelling_of_an_input_is_equal(one, other):
+    """A cache that distinguishes 1 from 1.0 would pay twice for one picture."""
     assert key(one) == key(other)
 
 
@@ -396,13 +396,13 @@ def test_the_same_request_written_otherwise(one, other):
         ('{"image":"data:;base64,QQ=="}', '{"image":"data:;base64,QQ"}'),
     ],
 )
-def test_other_requests_that_look_alike(one, other):
-    """A cache that takes these for one would give wrong pictures."""
+def test_similar_inputs_are_unequal(one, other):
+    """A cache that treats these as equal would return wrong pictures."""
     assert key(one) != key(other)
 
 
-def test_a_file_is_one_however_it_was_sent():
-    """The JavaScript client uploads a Blob once, sends it inline the next time, and meets the same entry."""
+def test_uploaded_and_inline_file_are_equal():
+    """The JavaScript client uploads a Blob once, sends it inline the next time, and hits the same entry."""
     url = "https://gateway.example.com/v1/files/abc"
     files = {url: sha256(b"hello").hexdigest()}
     uploaded = key(json.dumps({"image": url, "any": [{"deep": url}]}), files=files)
@@ -412,13 +412,13 @@ def test_a_file_is_one_however_it_was_sent():
     assert key(json.dumps({"image": url + "x"}), files=files) == key(json.dumps({"image": url + "x"}))
 
 
-def test_a_name_is_never_a_file():
+def test_name_of_an_input_is_never_a_file():
     """An input whose name is a file's link keeps its name."""
     assert key('{"any":{"data:,a":1}}') != key('{"any":{"data:;base64,YQ==":1}}')
 
 
-def test_text_that_a_model_reads_as_text_stays_text():
-    """A language model that is shown a data: URI sees its media type; two such prompts are two requests."""
+def test_data_uri_in_a_text_input_stays_text():
+    """A language model sees the media type of a data: URI; two such prompts are two requests."""
     assert key('{"prompt":"data:text/html,a"}') != key('{"prompt":"data:text/plain,a"}')
     assert key('{"image":"data:text/html,a"}') == key('{"image":"data:text/plain,a"}')
 
@@ -448,7 +448,7 @@ FORGERIES = st.recursive(
 @example({"file": DIGEST})
 @example([f"file:{DIGEST}"])
 def test_no_text_or_object_can_imitate_a_file(value):
-    """Who knows the hash of somebody's picture, and not the picture, does not get what was made of it."""
+    """Knowing only the hash of somebody's picture is not enough to get what was made of it."""
     assume(value != "data:,")
     forged = key(json.dumps({"image": value, "any": value}))
     assert forged != key(json.dumps({"image": "data:,secret", "any": "data:,secret"}))
@@ -457,14 +457,14 @@ def test_no_text_or_object_can_imitate_a_file(value):
 
 
 @given(ANY, RANDOMS)
-def test_nothing_but_files_and_numbers_stands_outside_of_quotes(value, rnd):
-    """What keeps forgeries out: the canonical form has JSON's tokens, numbers and file tokens."""
+def test_only_files_and_numbers_are_unquoted(value, rnd):
+    """This prevents forgeries: the canonical form has JSON's tokens, numbers and file tokens."""
     outside = re.sub(rb'"(?:[^"\\]|\\.)*"', b"T", Speller(rnd).key({"any": value}))
     assert re.fullmatch(rb"(?:[{}\[\]:,T]|null|true|false|-?\d+(?:e-?\d+)?|file:[0-9a-f]{64})*", outside)
 
 
-def test_inputs_that_a_rule_ignores_are_left_out():
-    """A note for the webhook does not make another picture; a nested value of that name does."""
+def test_inputs_ignored_by_a_rule_are_left_out():
+    """A note for the webhook makes no other picture; a nested value of that name does."""
     note = key('{"steps":1,"note":"a","box":{"note":1}}', ignore=["note"])
     assert note == key('{"steps":1,"note":"b","box":{"note":1}}', ignore=["note"])
     assert note == key('{"steps":1,"box":{"note":1}}')
@@ -480,27 +480,27 @@ def test_inputs_that_a_rule_ignores_are_left_out():
         b'{"a":1e9999999999999999999}', b'{"a":1e-' + b"9" * 9000 + b"}", b"\xef\xbb\xbf{}",
     ],
 )  # fmt: skip
-def test_what_cannot_be_compared_is_said_to_be_so(text):
-    """Such a request is run on its own; it neither crashes the gateway nor meets another."""
+def test_incomparable_input_raises(text):
+    """Such a request runs unshared; it neither crashes the gateway nor equals another."""
     with pytest.raises(ValueError, match="the input"):
         key(text)
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH, 500, 990, 1000, 100_000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_nesting_is_bounded_with_a_clear_error(depth, opening, closing):
-    """A body of brackets is no way to crash the gateway."""
+def test_too_deep_nesting_raises_a_clear_error(depth, opening, closing):
+    """A body of brackets cannot crash the gateway."""
     with pytest.raises(ValueError, match=r"nested more than 128 deep|more than 250000 values"):
         key('{"a":' + opening * depth + "1" + closing * depth + "}")
 
 
-def test_nesting_within_the_bound_is_compared():
+def test_nesting_within_the_limit_is_compared():
     """A workflow of many levels can be shared."""
     assert key('{"a":' + "[" * (MAX_DEPTH - 1) + "1" + "]" * (MAX_DEPTH - 1) + "}")
 
 
-def test_the_number_of_values_is_bounded():
-    """A body of a million numbers does not hold up the other callers."""
+def test_number_of_values_is_limited():
+    """A body of a million numbers does not delay other callers."""
     numbers = "[" + "1," * MAX_VALUES + "1]"
     for text in (f'{{"a":{numbers}}}', f'{{"a":{numbers},"a":1}}', f'{{"a": \n{numbers}}}'):
         with pytest.raises(ValueError, match="more than 250000 values"):
@@ -509,20 +509,20 @@ def test_the_number_of_values_is_bounded():
         key("{" + ",".join(f'"{n}":1' for n in range(MAX_VALUES + 1)) + "}")
 
 
-def test_a_long_text_is_one_value():
+def test_long_text_is_one_value():
     """A book in the prompt, with all its commas and brackets, can be shared."""
     text = ",[{" * MAX_VALUES
     assert json.loads(key(json.dumps({"prompt": text})))["prompt"] == text
 
 
-def test_numbers_are_not_blown_up():
-    """A small body cannot make a large one of itself."""
+def test_numbers_are_not_expanded():
+    """A small body cannot become a large canonical form."""
     text = '{"points":[' + ",".join(["1e4000"] * 1000) + "]}"
     assert len(key(text)) < len(text) + 100
 
 
-def test_fingerprints_part_by_target_scope_and_certainty():
-    """Another model, another team, or a guess made before the model was known: never the same entry."""
+def test_fingerprints_differ_by_target_scope_and_finality():
+    """Another model, another team, or a provisional identity: never the same entry."""
     keys = [
         make(target, text, scope)
         for make in (fingerprint, provisional)
@@ -534,8 +534,8 @@ def test_fingerprints_part_by_target_scope_and_certainty():
     assert all(re.fullmatch(r"[0-9a-f]{64}", key) for key in keys)
 
 
-def test_fingerprints_stay_what_they_are():
-    """Entries stored by this release are found by the next, or its version number is another."""
+def test_fingerprints_are_stable_across_releases():
+    """The next release finds entries of this one, or the version number of the format changes."""
     text = key('{"steps":1.0,"image":"data:,a","any":[1.5,-2,"é"]}')
     assert text == (
         b'{"any":[15e-1,-2,"\xc3\xa9"],"image":file:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb,'
@@ -546,13 +546,13 @@ def test_fingerprints_stay_what_they_are():
 
 
 @given(st.text(max_size=5), st.text(max_size=5), st.text(max_size=5), st.text(max_size=5))
-def test_targets_and_scopes_cannot_be_shifted_into_each_other(target, scope, other_target, other_scope):
-    """No team's name can be chosen so as to read another's entries."""
+def test_target_and_scope_cannot_imitate_each_other(target, scope, other_target, other_scope):
+    """No team's name can be chosen so as to read another team's entries."""
     same = (target, scope) == (other_target, other_scope)
     assert (fingerprint(target, b"{}", scope) == fingerprint(other_target, b"{}", other_scope)) == same
 
 
-def test_a_version_is_one_however_it_was_posted():
+def test_posted_forms_of_a_version_are_equal():
     """`run("owner/name:version")` posts the bare id; others post the whole name."""
     version = "a" * 64
     whole, bare = parse_version(f"acme/toy:{version}"), parse_version(version)
@@ -561,14 +561,14 @@ def test_a_version_is_one_however_it_was_posted():
     assert len(names) == 3
 
 
-def test_a_team_called_all_shares_with_itself_only():
-    """A team's name does not widen its circle."""
+def test_team_called_all_shares_with_itself_only():
+    """A team's name does not change with whom it shares."""
     assert sharing_scope("team", "all") != sharing_scope("all", "acme") == sharing_scope("all", "all")
     assert sharing_scope("team", "acme") != sharing_scope("team", "acme2")
 
 
-def test_a_large_file_is_not_copied():
-    """Ten callers who send ten megabytes each do not take three times that."""
+def test_large_file_is_not_copied():
+    """Ten callers who send ten megabytes each do not need three times that memory."""
     text = b'{"image":"data:image/png;base64,' + b"QUJD" * 1_000_000 + b'"}'
     tracemalloc.start()
     try:

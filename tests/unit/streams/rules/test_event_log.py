@@ -120,7 +120,7 @@ def test_oldest_events_are_dropped_at_the_limit():
     assert log.read(7, PLENTY) == (b"".join(output(number).raw for number in (7, 8, 9)), 10)
 
 
-def test_reader_behind_the_log_is_told_so():
+def test_reader_behind_the_log_gets_an_error():
     """It is ended so that it resumes, instead of getting a text with a gap."""
     log = filled(10, max_bytes=100)
     with pytest.raises(Behind, match="event 0 has been dropped; the oldest is 8"):
@@ -311,7 +311,7 @@ def test_parts_with_a_gap_are_refused():
         EventLog.from_chunks([head, log.chunk_from(5).dump()], PLENTY)
 
 
-def test_part_of_dropped_events_is_what_is_left():
+def test_part_of_dropped_events_contains_the_remaining_ones():
     """Events dropped between two parts leave no gap in numbers or ids."""
     log = filled(10, max_bytes=100)
     part = log.chunk_from(2)
