@@ -169,8 +169,10 @@ def _urls(urls: Raw, self_url: str, stream_url: str | None, hidden: str | None) 
     shown = {}
     for name, url in (_decode_urls(urls) or {}).items():
         if url is not None and (name in own or hidden is None or hidden not in url):
-            shown[name] = own.get(name, url)
-    return Raw(_encode({name: url for name, url in shown.items() if url is not None}))
+            shown_url = own.get(name, url)
+            if shown_url is not None:
+                shown[name] = shown_url
+    return Raw(_encode(shown))
 
 
 def _replace(fields: Fields, name: str, value: str | tuple[str, ...] | None) -> None:

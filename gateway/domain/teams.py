@@ -88,7 +88,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def may_run_anything(self) -> bool:
         """Whether every allow-list allows everything."""
-        return all(allows_everything(globs) for globs in self.models)
+        return all(map(allows_everything, self.models))
 
     def named_models(self) -> list[str]:
         """Return the models that a list names without wildcards and that all lists allow."""

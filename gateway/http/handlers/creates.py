@@ -64,8 +64,12 @@ async def _create(
     request: web.Request, kind: Kind, operation: str, path: str, form: BodyForm, target: Target | None
 ) -> web.Response:
     caller = request[CALLER]
-    wait = _header(request, "Prefer", parse_prefer) if kind is Kind.PREDICTION else None
-    cancel_after = _header(request, "Cancel-After", parse_cancel_after) if kind is Kind.PREDICTION else None
+    wait = cancel_after = None
+    if kind is Kind.PREDICTION:
+        if "Prefer" in request.headers:
+            wait = _header(request, "Prefer", parse_prefer)
+        if "Cancel-After" in request.headers:
+            cancel_after = _header(request, "Cancel-After", parse_cancel_after)
     user = request_limits.user_of(request)
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
