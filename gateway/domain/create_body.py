@@ -118,12 +118,11 @@ def parse_create(
     return created if target is None else msgspec.structs.replace(created, target=target)
 
 
-class _Check:
+class _Check(msgspec.Struct):
     """Reads fields one by one and collects what is wrong with them."""
 
-    def __init__(self, fields: dict[str, Raw]) -> None:
-        self.fields = fields
-        self.refused: list[InvalidField] = []
+    fields: dict[str, Raw]
+    refused: list[InvalidField] = []
 
     def refuse(self, kind: str, field: str, description: str) -> None:
         self.refused.append(InvalidField(kind, field, description))

@@ -66,8 +66,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         counted = [
             Subject(SubjectKind.TEAM, team.name, team.allowance.own, "team"),
             Subject(SubjectKind.KEY, key, self.allowance.own, "key"),
-            Subject(SubjectKind.KEY, self.counted_as, self.token_limits, "token"),
         ]
+        if self.token_id is not None:
+            counted.append(Subject(SubjectKind.KEY, self.counted_as, self.token_limits, "token"))
         for of, name, of_team, of_key in (
             (SubjectKind.USER, user, team.allowance.per_user, self.allowance.per_user),
             (SubjectKind.ADDRESS, address, team.allowance.per_address, self.allowance.per_address),

@@ -163,7 +163,7 @@ class Registry:
 
     def set(self, family: Family, *values: str, to: float) -> None:
         """Set a gauge."""
-        series = self.at(family, *values)
+        series = self._series.get((family, values)) or self.at(family, *values)
         assert isinstance(series, Gauge)
         series.set(to)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine, Hashable
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+import msgspec
+
 from gateway.errors import GatewayError
 
 logger = logging.getLogger(__name__)
@@ -17,16 +19,13 @@ T = TypeVar("T")
 Work = Coroutine[Any, Any, T]
 
 
-class _Call:
+class _Call(msgspec.Struct, eq=False):
     """A task, and how many wait for its result."""
 
-    __slots__ = ("is_delivered", "key", "task", "waiters")
-
-    def __init__(self, task: asyncio.Task[Any], key: Hashable = None) -> None:
-        self.task = task
-        self.key = key
-        self.waiters = 0
-        self.is_delivered = False
+    task: asyncio.Task[Any]
+    key: Hashable = None
+    waiters: int = 0
+    is_delivered: bool = False
 
     async def result(self) -> Any:
         """Wait for the result. Cancelling the waiter leaves the task running."""
@@ -36,11 +35,13 @@ class _Call:
         except Exception:
             self.is_delivered = True
             raise
+        except asyncio.CancelledError:
+            # The last waiter may be cancelled in the same turn of the loop in which the task fails.
+            if self.waiters == 1 and not self.is_delivered and self.task.done():
+                _log_failure(self)
+            raise
         finally:
             self.waiters -= 1
-            # The last waiter may be cancelled in the same turn of the loop in which the task fails.
-            if not self.waiters and not self.is_delivered and self.task.done():
-                _log_failure(self)
 
 
 class Tasks:
@@ -54,10 +55,9 @@ class Tasks:
         """Start work that nobody has to wait for. Its exception is logged under `name`."""
         return self._start(work, name, None).task
 
-    async def run_to_completion(self, work: Work[T], name: str) -> T:
-        """Do work and return its result. It goes on when the waiter is cancelled."""
-        result: T = await self._start(work, name, None).result()
-        return result
+    def run_to_completion(self, work: Work[T], name: str) -> Work[T]:
+        """Start work and return what waits for its result. It goes on when the waiter is cancelled."""
+        return self._start(work, name, None).result()
 
     async def single_flight(self, key: Hashable, factory: Callable[[], Work[T]], name: str) -> T:
         """Join the running call of this key, or start one. It goes on when a waiter is cancelled.
@@ -123,7 +123,7 @@ async def run_until_first(*works: Work[Any]) -> None:
 
     Raise the exception of the first in the list that has one.
     """
-    tasks = [asyncio.create_task(work) for work in works]
+    tasks = list(map(asyncio.create_task, works))
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -98,9 +98,9 @@ def judge(
 ) -> Judgement:
     """Say whether a create's input determines its output. `controls` is what `read_controls` returned.
 
-    `model` is `owner/name` of the target's model or deployment, `None` while a bare version's is unknown; `rule` is what
-    `rule_for` returned for it; `schema` is `None` where it could not be had. `asserted` is the caller's word, `may_assert`
-    whether it counts.
+    `model` is `owner/name` of the target's model or deployment, `None` while it is unknown. `rule` is what
+    `rule_for` returned for it. `schema` is `None` if it could not be read. `asserted` is the caller's word, and
+    `may_assert` whether it counts.
     """
     if not policy.enabled:
         return NotDeterministic(BypassReason.DISABLED)
