@@ -41,6 +41,7 @@ def admitted(
 ) -> Admitted:
     """Return the record of an admission."""
     # Only the limits matter here, not their usage, so no counters and no time are needed.
-    passed = tuple(Limit.of_status(status) for status in quota.statuses(demand.allowances, {}, 0.0))
+    limits = quota.statuses(demand.allowances, {}, 0.0) if demand.allowances else ()
+    passed = tuple(map(Limit.of_status, limits))
     held_by = None if waited_for is None else Limit.of_status(waited_for)
     return Admitted(demand.microusd, demand.milliseconds, passed, waited_seconds if held_by else 0.0, held_by)

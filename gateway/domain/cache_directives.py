@@ -31,6 +31,9 @@ class Directives(msgspec.Struct, frozen=True):
     """The caller declares the request deterministic."""
 
 
+_NO_DIRECTIVES = Directives()
+
+
 def read(
     gateway_cache: str | None = None,
     deterministic: str | None = None,
@@ -39,11 +42,12 @@ def read(
     honor_cache_control: bool = False,
 ) -> Directives:
     """Read the headers of one request and combine them; the strictest applies. Raise `ValueError` as the parsers do."""
-    directives = parse_gateway_cache(gateway_cache or "")
+    directives = parse_gateway_cache(gateway_cache) if gateway_cache else _NO_DIRECTIVES
     if cache_control and honor_cache_control:
         directives = _combined(directives, parse_cache_control(cache_control))
-    asserted = deterministic is not None and parse_deterministic(deterministic)
-    return msgspec.structs.replace(directives, deterministic=asserted)
+    if deterministic is not None:
+        directives = msgspec.structs.replace(directives, deterministic=parse_deterministic(deterministic))
+    return directives
 
 
 def parse_gateway_cache(text: str) -> Directives:

@@ -97,30 +97,32 @@ def parse_create(
     fields = parse_object(body)
     check = _Check(fields)
     known = _FIELDS[form]
-    for name in [name for name in fields if name not in known][:_MAX_UNKNOWN_NAMED]:
-        check.refuse("additional_property_not_allowed", "", f"Additional property {_printable(name)} is not allowed")
+    for name in fields:
+        if name not in known and len(check.refused) < _MAX_UNKNOWN_NAMED:
+            text = f"Additional property {_printable(name)} is not allowed"
+            check.refuse("additional_property_not_allowed", "", text)
+    has_webhook = "webhook" in fields
     created = CreateBody(
         input=check.object("input"),
         version=check.string("version", required=True) if form == "version" else None,
         destination=check.string("destination", required=True) if form == "training" else None,
-        webhook=check.webhook(allow_http=allow_http_webhooks, allow_private=allow_private_webhooks),
-        webhook_events_filter=check.events(),
-        stream=check.boolean("stream") if "stream" in known else None,
+        webhook=check.webhook(allow_http_webhooks, allow_private_webhooks) if has_webhook else None,
+        webhook_events_filter=check.events() if "webhook_events_filter" in fields else None,
+        stream=check.boolean("stream") if "stream" in fields and "stream" in known else None,
     )
-    target = check.target(created.version)
+    target = check.target(created.version) if created.version is not None else None
     if created.destination is not None and not is_model_name(created.destination):
         check.refuse("invalid_value", "destination", "destination must be owner/name")
     if check.refused:
         raise Unprocessable(check.refused)
-    return msgspec.structs.replace(created, target=target)
+    return created if target is None else msgspec.structs.replace(created, target=target)
 
 
-class _Check:
+class _Check(msgspec.Struct):
     """Reads fields one by one and collects what is wrong with them."""
 
-    def __init__(self, fields: dict[str, Raw]) -> None:
-        self.fields = fields
-        self.refused: list[InvalidField] = []
+    fields: dict[str, Raw]
+    refused: list[InvalidField] = []
 
     def refuse(self, kind: str, field: str, description: str) -> None:
         self.refused.append(InvalidField(kind, field, description))
@@ -142,8 +144,12 @@ class _Check:
         return raw
 
     def object(self, name: str) -> bytes:
+        raw = bytes(self.fields.get(name, b"")).strip()
+        if raw[:1] == b"{":
+            return raw
         self._require(name, "object")
-        return self._typed(name, "object") or b"{}"
+        self._typed(name, "object")
+        return b"{}"
 
     def string(self, name: str, *, required: bool = False) -> str | None:
         if required:
@@ -155,16 +161,14 @@ class _Check:
         raw = self._typed(name, "boolean")
         return None if raw is None else raw == b"true"
 
-    def target(self, version: str | None) -> Target | None:
-        if version is None:
-            return None
+    def target(self, version: str) -> Target | None:
         try:
             return parse_version(version)
         except ValueError as exc:
             self.refuse("invalid_value", "version", f"version is {exc}")
             return None
 
-    def webhook(self, *, allow_http: bool, allow_private: bool) -> str | None:
+    def webhook(self, allow_http: bool, allow_private: bool) -> str | None:
         url = self.string("webhook")
         if url is None:
             return None

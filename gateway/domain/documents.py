@@ -120,8 +120,13 @@ def render(
     if "urls" in fields:
         hidden = run.upstream_id if run.upstream_id != prediction.id else None
         fields["urls"] = _urls(fields["urls"], f"{base}/{family}/{prediction.id}", f"{base}/{ticket}", hidden)
-    _replace(fields, "webhook", prediction.webhook)
-    _replace(fields, "webhook_events_filter", prediction.webhook_events_filter)
+    callers = {"webhook": prediction.webhook, "webhook_events_filter": prediction.webhook_events_filter}
+    for name, value in callers.items():
+        # Upstream's values are the gateway's own and must not be shown.
+        if value is not None:
+            fields[name] = Raw(_encode(value))
+        elif name in fields:
+            del fields[name]
     if prediction.deadline_at is not None:
         fields["deadline"] = text(times.render(prediction.deadline_at))
     if prediction.source in _SHARING:
@@ -169,16 +174,10 @@ def _urls(urls: Raw, self_url: str, stream_url: str | None, hidden: str | None) 
     shown = {}
     for name, url in (_decode_urls(urls) or {}).items():
         if url is not None and (name in own or hidden is None or hidden not in url):
-            shown[name] = own.get(name, url)
-    return Raw(_encode({name: url for name, url in shown.items() if url is not None}))
-
-
-def _replace(fields: Fields, name: str, value: str | tuple[str, ...] | None) -> None:
-    """Set a field to the caller's value, or remove it. Upstream's value is the gateway's own and must not be shown."""
-    if value is not None:
-        fields[name] = Raw(_encode(value))
-    elif name in fields:
-        del fields[name]
+            shown_url = own.get(name, url)
+            if shown_url is not None:
+                shown[name] = shown_url
+    return Raw(_encode(shown))
 
 
 def _show_left(fields: Fields, status: Status, at: float) -> None:

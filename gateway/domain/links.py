@@ -43,6 +43,8 @@ _NEXT_URL = re.compile(
     % {b"http": _SPACES + _HTTP, b"rest": _REST},
     re.DOTALL,
 )
+# Matches in every body in which `_NEXT_URL` finds something. Most inputs are short texts without a URL.
+_MAY_BE_URL = re.compile(rb"http|\\u00", re.IGNORECASE)
 _DOTS = frozenset({".", ".."})
 
 
@@ -111,7 +113,9 @@ class FileLink(msgspec.Struct, frozen=True):
 
 def file_links(body: bytes) -> list[FileLink]:
     """Find the strings that are file links, at any depth. Raise `Unprocessable` if there are over `MAX_FILE_LINKS`."""
-    links = []
+    links: list[FileLink] = []
+    if _MAY_BE_URL.search(body) is None:
+        return links
     for _, link in _links(body):
         links.append(link)
         if len(links) > MAX_FILE_LINKS:

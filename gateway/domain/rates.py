@@ -44,18 +44,20 @@ def wait(full_at: float, rate: Rate, now: float, count: int = 1) -> float:
     """Return the seconds until `count` tokens are available; infinity if `count` exceeds the burst."""
     if count > rate.burst:
         return math.inf
-    seconds = max(full_at, now) + rate.interval * count - rate.tolerance - now
-    return seconds if seconds > rate.interval * _ROUNDING else 0.0
+    interval = _SECONDS / rate.per_minute
+    seconds = max(full_at, now) + interval * count - interval * rate.burst - now
+    return seconds if seconds > interval * _ROUNDING else 0.0
 
 
 def take(full_at: float, rate: Rate, now: float, count: int = 1) -> float:
     """Return the bucket's state after taking `count` tokens. Does not check that they are available: see `wait`."""
-    return max(full_at, now) + rate.interval * count
+    return max(full_at, now) + _SECONDS / rate.per_minute * count
 
 
 def remaining(full_at: float, rate: Rate, now: float) -> int:
     """Return the number of available tokens."""
-    left = (rate.tolerance - max(0.0, full_at - now)) / rate.interval
+    interval = _SECONDS / rate.per_minute
+    left = (interval * rate.burst - max(0.0, full_at - now)) / interval
     return max(0, math.floor(left + _ROUNDING))
 
 

@@ -19,6 +19,10 @@ class Kind(StrEnum):
     TRAINING = "training"
 
 
+TERMINAL_RANK = 2
+_RANKS = {"starting": 0, "processing": 1}
+
+
 class Status(StrEnum):
     """Replicate's states (docs/replicate-api.md, States). A status only moves forward, and a terminal one is final."""
 
@@ -29,19 +33,11 @@ class Status(StrEnum):
     CANCELED = "canceled"
     ABORTED = "aborted"
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether nothing comes after this status."""
-        return self.rank == TERMINAL_RANK
-
-    @property
-    def rank(self) -> int:
+    def __init__(self, text: str) -> None:
+        self.rank = _RANKS.get(text, TERMINAL_RANK)
         """Order of the statuses. A snapshot whose rank is below the recorded one is outdated."""
-        return _RANKS.get(self, TERMINAL_RANK)
-
-
-TERMINAL_RANK = 2
-_RANKS = {Status.STARTING: 0, Status.PROCESSING: 1}
+        self.is_terminal = self.rank == TERMINAL_RANK
+        """Whether nothing comes after this status."""
 
 
 class RunState(StrEnum):

@@ -67,8 +67,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         counted = [
             Subject(SubjectKind.TEAM, team.name, team.allowance.own, "team"),
             Subject(SubjectKind.KEY, key, self.allowance.own, "key"),
-            Subject(SubjectKind.KEY, self.counted_as, self.token_limits, "token"),
         ]
+        if self.token_id is not None:
+            counted.append(Subject(SubjectKind.KEY, self.counted_as, self.token_limits, "token"))
         for of, name, of_team, of_key in (
             (SubjectKind.USER, user, team.allowance.per_user, self.allowance.per_user),
             (SubjectKind.ADDRESS, address, team.allowance.per_address, self.allowance.per_address),
@@ -89,7 +90,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def may_run_anything(self) -> bool:
         """Whether every allow-list allows everything."""
-        return all(allows_everything(globs) for globs in self.models)
+        return all(map(allows_everything, self.models))
 
     def named_models(self) -> list[str]:
         """Return the models that a list names without wildcards and that all lists allow."""

@@ -6,6 +6,7 @@ See docs/replicate-api.md, Prediction object.
 import re
 from datetime import UTC, datetime
 
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,30}))?([Zz]|[+-]\d\d:?\d\d)?",
     re.ASCII,
@@ -17,7 +18,7 @@ def parse(text: str) -> float:
 
     Raise `ValueError` for anything else.
     """
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+    if _DATE.fullmatch(text):
         return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
     moment, fraction = _split(text)
     return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)

@@ -23,6 +23,7 @@ PASSED_HEADERS = frozenset(
 )
 _EDGE_STATUSES = (500, 502, 503, 504)
 _EDGE_FALLBACK = 502
+_FIRST_ERROR = 400
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -60,12 +61,17 @@ class Answer(msgspec.Struct, frozen=True):
 
 def passable(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that are passed on, with names in lower case."""
-    return {name.lower(): value for name, value in headers.items() if name.lower() in PASSED_HEADERS}
+    passed = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower in PASSED_HEADERS:
+            passed[lower] = value
+    return passed
 
 
 def as_json(answer: Answer) -> Answer:
     """Replace an HTML error page by a problem document. Responses of the API stay unchanged."""
-    if not answer.is_page:
+    if answer.status < _FIRST_ERROR or not answer.is_page:
         return answer
     status = answer.status if answer.status in _EDGE_STATUSES or answer.status < 500 else _EDGE_FALLBACK
     headers = {name: value for name, value in answer.headers.items() if name == "retry-after"}

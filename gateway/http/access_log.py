@@ -42,7 +42,10 @@ def cache_result(response: web.StreamResponse | None) -> str | None:
 
 def result_of(cache_status: str) -> str | None:
     """Return the cache result that a `Cache-Status` header names."""
-    return next((result for result, mark in _CACHE_RESULTS if mark in cache_status), None)
+    for result, mark in _CACHE_RESULTS:
+        if mark in cache_status:
+            return result
+    return None
 
 
 def log_request(

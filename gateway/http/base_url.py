@@ -13,6 +13,7 @@ from gateway.domain.links import origin_of
 from gateway.errors import BadRequest
 from gateway.http.keys import SETTINGS
 
+_ORIGIN = web.RequestKey("origin", str)
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 
 
@@ -61,18 +62,19 @@ def is_own_page(request: web.Request) -> bool:
 
 
 def _origin(request: web.Request) -> str:
+    known: str | None = request.get(_ORIGIN)
+    if known is not None:
+        return known
     scheme, host = request.scheme, request.headers.get("Host", "")
-    if _from_trusted_proxy(request):
+    networks = request.app[SETTINGS].value.trusted_proxies
+    if networks and is_trusted(request.remote, networks):
         # The nearest proxy appends the last entry. Earlier entries may come from the client.
         scheme = request.headers.get("X-Forwarded-Proto", scheme).rpartition(",")[2].strip().lower()
         host = request.headers.get("X-Forwarded-Host", host).rpartition(",")[2].strip()
     if scheme not in ("http", "https") or not _HOST.fullmatch(host):
         raise BadRequest("The Host header is missing or malformed.")
-    return f"{scheme}://{host}"
-
-
-def _from_trusted_proxy(request: web.Request) -> bool:
-    return is_trusted(request.remote, request.app[SETTINGS].value.trusted_proxies)
+    origin = request[_ORIGIN] = f"{scheme}://{host}"
+    return origin
 
 
 def is_trusted(remote: str | None, networks: Sequence[IPv4Network | IPv6Network]) -> bool:

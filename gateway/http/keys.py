@@ -12,6 +12,7 @@ from gateway.domain.records import PredictionView
 from gateway.domain.teams import Caller
 from gateway.files.files import FileService
 from gateway.files.uploads import UploadService
+from gateway.http.route import Route
 from gateway.http.settings import HttpSettings
 from gateway.metrics import Metrics
 from gateway.models.metadata import MetadataService
@@ -64,10 +65,12 @@ STORE = web.AppKey("store", Store)
 TRACER = web.AppKey("tracer", Tracer)
 
 CALLER = web.RequestKey("caller", Caller)
-PRESENTED_KEY = web.RequestKey("presented_key", str)
-"""The caller's key in clear text. It must not appear in anything that is sent on or stored."""
+PRESENTED_KEY = web.RequestKey("presented_key", bytes)
+"""The caller's key in clear text, encoded. It must not appear in anything that is sent on or stored."""
 REQUEST_ID = web.RequestKey("request_id", str)
 TRACE_ID = web.RequestKey("trace_id", str)
+ROUTE = web.RequestKey("route", Route)
+"""The route that the request matched, if any."""
 STARTED = web.RequestKey("started", float)
 """When handling began, by `time.perf_counter`."""
 VIEW = web.RequestKey("view", PredictionView)

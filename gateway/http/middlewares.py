@@ -28,13 +28,14 @@ from gateway.http.keys import (
     PRESENTED_KEY,
     RECENT_ERRORS,
     REQUEST_ID,
+    ROUTE,
     STARTED,
     STREAM_ORIGINS,
     UPSTREAM_LIMITER,
     UPSTREAM_SECONDS,
 )
 from gateway.http.request_body import refuse_own_key_in_head
-from gateway.http.route import CREATES, OPEN_ROUTES, ROUTES, Route
+from gateway.http.route import CREATES, OPEN_ROUTES, ROUTES
 
 logger = logging.getLogger(__name__)
 
@@ -52,16 +53,15 @@ class _Problem(msgspec.Struct):
 _decode_problem = msgspec.json.Decoder(_Problem).decode
 
 
-def _route_of(request: web.Request) -> Route | None:
-    return request.app[ROUTES].get(request.match_info.route)
-
-
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Assign the request id, and count and log the response."""
     started = request[STARTED] = time.perf_counter()
     given = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else _new_id()
+    route = request.app[ROUTES].get(request.match_info.route)
+    if route is not None:
+        request[ROUTE] = route
     metrics = request.app[METRICS]
     metrics.began()
     status = 499  # nginx's code: the client disconnected before there was a response
@@ -72,7 +72,6 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         return response
     finally:
         seconds = time.perf_counter() - started
-        route = _route_of(request)
         metrics.answered(route.name if route else access_log.UNMATCHED, request.method, status, seconds)
         if (path := request.get(OVERHEAD)) is not None:
             metrics.overhead(path, max(0.0, seconds - request.get(UPSTREAM_SECONDS, 0.0)))
@@ -112,7 +111,7 @@ def _detail_of(response: web.StreamResponse) -> str:
 
 def _record_error(request: web.Request, status: int, detail: str) -> None:
     """Record an error for the usage page."""
-    caller, route = request.get(CALLER), _route_of(request)
+    caller, route = request.get(CALLER), request.get(ROUTE)
     what = f"{route.name if route else access_log.UNMATCHED}: {status}"
     request.app[RECENT_ERRORS].note(caller.team.name if caller else None, what, detail)
 
@@ -129,13 +128,13 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
         return cors.preflight(request)
     if not _is_plain(request):
         raise NotFound
-    route = _route_of(request)
+    route = request.get(ROUTE)
     if route is None or route.name in OPEN_ROUTES:
         return await handler(request)
     authorization = request.headers.get("Authorization")
     caller = await request.app[AUTHENTICATOR].authenticate(authorization, base_url.page_of(request))
     request[CALLER] = caller
-    request[PRESENTED_KEY] = (authorization or "").partition(" ")[2].strip()
+    request[PRESENTED_KEY] = (authorization or "").partition(" ")[2].strip().encode("utf-8", "surrogateescape")
     if not caller.may(route.scope):
         raise Forbidden(f"Your key lacks the scope '{route.scope}', which this route requires.")
     refuse_own_key_in_head(request)

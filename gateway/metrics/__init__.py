@@ -51,9 +51,6 @@ class Metrics(
         self._show_limits(now)
         settings.subscribe(self._apply)
         self._answered = {}
-        paths = next(label.values for label in catalogue.OVERHEAD.labels)
-        self._overheads = {path: self.histogram(catalogue.OVERHEAD, path) for path in paths}
-        self._polled = {by: self.counter(catalogue.POLLS, by) for by in ("gateway", "upstream")}
         self.add_reader(catalogue.HTTP_IN_FLIGHT, lambda: self.in_flight)
         self.set(catalogue.CONFIG_LOADED_AT, to=time.time())
 
@@ -68,14 +65,14 @@ class Metrics(
 
     def config_reloaded(self, result: str, at: float) -> None:
         """Count a reload of the config: `taken` or `refused`. `at` is the epoch time of the reload."""
-        self.inc(catalogue.CONFIG_RELOADS, result)
+        self.counters[catalogue.CONFIG_RELOADS][(result,)].inc()
         if result == "taken":
             self.set(catalogue.CONFIG_LOADED_AT, to=at)
 
     def store_answered(self, lane: str, result: str, seconds: float) -> None:
         """Count a store operation with its duration: `done`, `failed` or `late` (timed out)."""
-        self.inc(catalogue.STORE_OPERATIONS, lane, result)
-        self.observe(catalogue.STORE_DURATION, lane, seconds=seconds)
+        self.counters[catalogue.STORE_OPERATIONS][lane, result].inc()
+        self.histograms[catalogue.STORE_DURATION][(lane,)].observe(seconds)
 
     def store_failed(self, lane: str, kind: str) -> None:
         """Count a store operation that failed for a lasting reason."""
@@ -83,7 +80,7 @@ class Metrics(
 
     def loop_lagged(self, seconds: float) -> None:
         """Record the delay of an event-loop wake-up."""
-        self.observe(catalogue.LOOP_LAG, seconds=seconds)
+        self.histograms[catalogue.LOOP_LAG][()].observe(seconds)
 
     def read_on_scrape(self, name: str, read: Read) -> None:
         """Call `read` for the value of a metric at each scrape. `name` is the name in the catalogue."""

@@ -18,27 +18,27 @@ class StreamMetrics(Registry):
 
     def events_sent(self, size: int) -> None:
         """Count bytes of events sent to callers."""
-        self.inc(catalogue.SSE_BYTES, by=size)
+        self.counters[catalogue.SSE_BYTES][()].inc(size)
 
     def events_read(self, count: int) -> None:
         """Count events read from upstream."""
-        self.inc(catalogue.SSE_EVENTS, by=count)
+        self.counters[catalogue.SSE_EVENTS][()].inc(count)
 
     def first_event(self, seconds: float) -> None:
         """Record the time from a caller's stream request to its first event."""
-        self.observe(catalogue.FIRST_EVENT, seconds=seconds)
+        self.histograms[catalogue.FIRST_EVENT][()].observe(seconds)
 
     def stream_resumed(self, result: str) -> None:
         """Count a resumed stream: `resumed`, or `lost` if missed events were no longer kept."""
-        self.inc(catalogue.RESUMES, result)
+        self.counters[catalogue.RESUMES][(result,)].inc()
 
     def stream_ended(self, how: str) -> None:
         """Count a closed stream of a caller, by reason."""
-        self.inc(catalogue.STREAMS_ENDED, how)
+        self.counters[catalogue.STREAMS_ENDED][(how,)].inc()
 
     def upstream_interrupted(self, how: str) -> None:
         """Count an interrupted upstream stream, by reaction."""
-        self.inc(catalogue.STREAM_BREAKS, how)
+        self.counters[catalogue.STREAM_BREAKS][(how,)].inc()
 
 
 class DeliveryMetrics(Registry):
@@ -46,11 +46,11 @@ class DeliveryMetrics(Registry):
 
     def delivery_attempted(self, event: str, result: str) -> None:
         """Count an attempt to deliver a webhook."""
-        self.inc(catalogue.DELIVERIES, event, result)
+        self.counters[catalogue.DELIVERIES][event, result].inc()
 
     def delivery_dropped(self, reason: str) -> None:
         """Count a webhook that will not be delivered, by reason."""
-        self.inc(catalogue.WEBHOOKS_DROPPED, reason)
+        self.counters[catalogue.WEBHOOKS_DROPPED][(reason,)].inc()
 
     def deliveries_waiting(self, queued: int, dead: int, oldest_seconds: float) -> None:
         """Set the numbers of queued deliveries and dead letters, and the age of the oldest in seconds."""
@@ -64,24 +64,24 @@ class FileMetrics(Registry):
 
     def uploaded(self, result: str) -> None:
         """Count an upload: `sent`, `known` (deduplicated) or `refused`."""
-        self.inc(catalogue.UPLOADS, result)
+        self.counters[catalogue.UPLOADS][(result,)].inc()
 
     def output_stored(self, size: int) -> None:
         """Count a copied file of `size` bytes."""
-        self.inc(catalogue.OUTPUTS_STORED)
-        self.inc(catalogue.OUTPUTS_STORED_BYTES, by=size)
+        self.counters[catalogue.OUTPUTS_STORED][()].inc()
+        self.counters[catalogue.OUTPUTS_STORED_BYTES][()].inc(size)
 
     def output_not_stored(self, reason: str) -> None:
         """Count a failed attempt to copy a file, by reason."""
-        self.inc(catalogue.OUTPUTS_NOT_STORED, reason)
+        self.counters[catalogue.OUTPUTS_NOT_STORED][(reason,)].inc()
 
     def outputs_gone(self, reason: str, count: int) -> None:
         """Count copies removed before their predictions, by reason."""
-        self.inc(catalogue.OUTPUTS_GONE, reason, by=count)
+        self.counters[catalogue.OUTPUTS_GONE][(reason,)].inc(count)
 
     def outputs_deleted(self, count: int) -> None:
         """Count objects deleted from the output store."""
-        self.inc(catalogue.OUTPUTS_DELETED, by=count)
+        self.counters[catalogue.OUTPUTS_DELETED][()].inc(count)
 
     def outputs_held(self, objects: int, size: int) -> None:
         """Set number and size in bytes of the stored objects."""
@@ -90,4 +90,4 @@ class FileMetrics(Registry):
 
     def output_served(self, size: int) -> None:
         """Count bytes of copies sent to callers."""
-        self.inc(catalogue.OUTPUTS_SERVED_BYTES, by=size)
+        self.counters[catalogue.OUTPUTS_SERVED_BYTES][()].inc(size)

@@ -11,19 +11,19 @@ class MoneyMetrics(Registry):
 
     def spent(self, team: str, microusd: int) -> None:
         """Add the cost of a settled run."""
-        self.inc(catalogue.SPEND, team, by=microusd / _MICRO)
+        self.counters[catalogue.SPEND][(team,)].inc(microusd / _MICRO)
 
     def saved(self, team: str, reason: str, microusd: int) -> None:
         """Add the savings of a hit or joined prediction."""
-        self.inc(catalogue.SAVED, team, reason, by=microusd / _MICRO)
+        self.counters[catalogue.SAVED][team, reason].inc(microusd / _MICRO)
 
     def quota_refused(self, team: str, reason: str) -> None:
         """Count a create refused by a limit; `reason` is the kind of limit."""
-        self.inc(catalogue.QUOTA_REFUSALS, team, reason)
+        self.counters[catalogue.QUOTA_REFUSALS][team, reason].inc()
 
     def charge_doubted(self, reason: str) -> None:
         """Count a charge that may differ from upstream's, by doubt."""
-        self.inc(catalogue.CHARGES_IN_DOUBT, reason)
+        self.counters[catalogue.CHARGES_IN_DOUBT][(reason,)].inc()
 
     def budget(self, team: str, window: str, *, limit: int | None, spent: int, reserved: int) -> None:
         """Set limit, spent and reserved amount of a team's budget, in micro-dollars."""
@@ -40,11 +40,11 @@ class MoneyMetrics(Registry):
 
     def reservation_stuck(self) -> None:
         """Count a reservation released by the audit."""
-        self.inc(catalogue.STUCK)
+        self.counters[catalogue.STUCK][()].inc()
 
     def ledger_drift(self, count: int) -> None:
         """Count sums that differed from the ledger's entries."""
-        self.inc(catalogue.DRIFT, by=count)
+        self.counters[catalogue.DRIFT][()].inc(count)
 
     def concurrency_limited(self, team: str, limit: int | None) -> None:
         """Set a team's limit of concurrent predictions; `None` removes it."""
@@ -55,10 +55,10 @@ class MoneyMetrics(Registry):
 
     def request_refused(self, of: str) -> None:
         """Count a request refused by a request rate; `of` is the subject of the limit."""
-        self.inc(catalogue.REQUEST_REFUSALS, of)
+        self.counters[catalogue.REQUEST_REFUSALS][(of,)].inc()
 
     def create_held(self, result: str, seconds: float) -> None:
         """Count a create queued for a request rate: `admitted`, `refused`, or `full` if the queue was full."""
-        self.inc(catalogue.CREATES_HELD, result)
+        self.counters[catalogue.CREATES_HELD][(result,)].inc()
         if result != "full":
-            self.observe(catalogue.CREATE_HOLD, seconds=seconds)
+            self.histograms[catalogue.CREATE_HOLD][()].observe(seconds)

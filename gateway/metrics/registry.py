@@ -7,7 +7,8 @@ import platform
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -34,6 +35,23 @@ Read = Callable[[], float | Mapping[str, float]]
 
 _Value = tuple[str, ...]
 
+SeriesT = TypeVar("SeriesT", Counter, Histogram)
+
+
+class Series(dict[_Value, SeriesT]):
+    """The series of one metric by their label values. Incrementing a known one costs one look-up and no call."""
+
+    def __init__(self, find: Callable[[_Value], tuple[SeriesT, bool]]) -> None:
+        super().__init__()
+        self._find: Callable[[_Value], tuple[SeriesT, bool]] = find
+
+    def __missing__(self, values: _Value) -> SeriesT:
+        series, is_exact = self._find(values)
+        # Values that were replaced by `other` are not kept: each event with them counts as a dropped label.
+        if is_exact:
+            self[values] = series
+        return series
+
 
 class Registry:
     """The metrics of one gateway."""
@@ -44,6 +62,10 @@ class Registry:
         self._known, self._max_learned = known, max_learned
         self._metrics: dict[Family, Counter | Gauge | Histogram] = {}
         self._series: dict[tuple[Family, _Value], Counter | Gauge | Histogram] = {}
+        self.counters: dict[Family, Series[Counter]] = {}
+        """Counters by family and label values, for `inc()`."""
+        self.histograms: dict[Family, Series[Histogram]] = {}
+        """Histograms by family and label values, for `observe()`."""
         self._counts: dict[Family, int] = defaultdict(int)
         self._readers: dict[Family, _ReaderCollector] = {}
         self._writing = threading.Lock()
@@ -62,6 +84,7 @@ class Registry:
                 made: Counter | Gauge | Histogram = Counter(
                     family.name, family.help_text, names, namespace=NAMESPACE, registry=self._registry
                 )
+                self.counters[family] = Series(partial(self._counter, family))
             case Kind.GAUGE:
                 made = Gauge(family.name, family.help_text, names, namespace=NAMESPACE, registry=self._registry)
             case Kind.HISTOGRAM:
@@ -73,6 +96,7 @@ class Registry:
                     registry=self._registry,
                     buckets=family.buckets,
                 )
+                self.histograms[family] = Series(partial(self._histogram, family))
         self._metrics[family] = made
         self._prepare(family)
 
@@ -116,7 +140,7 @@ class Registry:
             known = tuple(OTHER if domain.is_open else value for domain, value in zip(domains, known, strict=True))
         for label, before, after in zip(family.labels, values, known, strict=True):
             if before != after:
-                self.inc(catalogue.LABELS_DROPPED, label.name)
+                self.counters[catalogue.LABELS_DROPPED][(label.name,)].inc()
         return self._open(family, known)
 
     def _open(self, family: Family, values: _Value) -> Counter | Gauge | Histogram:
@@ -137,35 +161,21 @@ class Registry:
             series = self._series[family, values]
         return series
 
-    def inc(self, family: Family, *values: str, by: float = 1.0) -> None:
-        """Increment a counter."""
-        series = self.at(family, *values)
-        assert isinstance(series, Counter | Gauge)
-        series.inc(by)
-
     def set(self, family: Family, *values: str, to: float) -> None:
         """Set a gauge."""
-        series = self.at(family, *values)
+        series = self._series.get((family, values)) or self.at(family, *values)
         assert isinstance(series, Gauge)
         series.set(to)
 
-    def observe(self, family: Family, *values: str, seconds: float) -> None:
-        """Add a duration to a histogram."""
-        series = self.at(family, *values)
-        assert isinstance(series, Histogram)
-        series.observe(seconds)
-
-    def counter(self, family: Family, *values: str) -> Counter:
-        """Return a counter, for callers that keep it."""
+    def _counter(self, family: Family, values: _Value) -> tuple[Counter, bool]:
         series = self.at(family, *values)
         assert isinstance(series, Counter)
-        return series
+        return series, self._series.get((family, values)) is series
 
-    def histogram(self, family: Family, *values: str) -> Histogram:
-        """Return a histogram, for callers that keep it."""
+    def _histogram(self, family: Family, values: _Value) -> tuple[Histogram, bool]:
         series = self.at(family, *values)
         assert isinstance(series, Histogram)
-        return series
+        return series, self._series.get((family, values)) is series
 
     def add_reader(self, family: Family, read: Read) -> None:
         """Call `read` for the value of a metric at each scrape. Values of several readers are added up."""

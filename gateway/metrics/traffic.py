@@ -16,9 +16,8 @@ _PREDICTIONS = "predictions"
 class RequestMetrics(Registry):
     """Observer of HTTP requests."""
 
-    # Looking up a series by its labels costs more than incrementing it, so frequent series are kept here.
     _answered: dict[tuple[str, str, int], tuple[Counter, Histogram]]
-    _overheads: dict[str, Histogram]
+    """The two series of a request by its route, method and status code."""
 
     @property
     def in_flight(self) -> int:
@@ -36,70 +35,68 @@ class RequestMetrics(Registry):
         self._in_flight -= 1
         series = self._answered.get((route, method, code))
         if series is None:
-            counted = self.counter(catalogue.HTTP_REQUESTS, route, method, str(code))
-            series = (counted, self.histogram(catalogue.HTTP_DURATION, route))
-            if counted is self._series.get((catalogue.HTTP_REQUESTS, (route, method, str(code)))):
+            counted = self.counters[catalogue.HTTP_REQUESTS][route, method, str(code)]
+            series = (counted, self.histograms[catalogue.HTTP_DURATION][(route,)])
+            if (route, method, str(code)) in self.counters[catalogue.HTTP_REQUESTS]:
                 self._answered[route, method, code] = series
         series[0].inc()
         series[1].observe(seconds)
 
     def overhead(self, path: str, seconds: float) -> None:
         """Record response time without upstream, by path: `hit`, `poll`, `relay`, or `stream_open`."""
-        self._overheads[path].observe(seconds)
+        self.histograms[catalogue.OVERHEAD][(path,)].observe(seconds)
 
     def refused(self, reason: str) -> None:
         """Count a request refused by the gateway; `reason` is the name of the error."""
-        self.inc(catalogue.REFUSALS, reason)
+        self.counters[catalogue.REFUSALS][(reason,)].inc()
 
 
 class PredictionMetrics(Registry):
     """Observer of predictions and caches."""
 
-    _polled: dict[str, Counter]
-
     def prediction_created(self, team: str, target: str, source: Source) -> None:
         """Count a created prediction."""
-        self.inc(catalogue.CREATED, team, target, source)
-        self.inc(catalogue.LOOKUPS, _PREDICTIONS, source)
+        self.counters[catalogue.CREATED][team, target, source].inc()
+        self.counters[catalogue.LOOKUPS][_PREDICTIONS, source].inc()
 
     def prediction_finished(self, team: str, status: Status, count: int = 1) -> None:
         """Count predictions of a team that ended for their callers."""
-        self.inc(catalogue.FINISHED, team, status, by=count)
+        self.counters[catalogue.FINISHED][team, status].inc(count)
 
     def cache_bypassed(self, reason: BypassReason) -> None:
         """Count a prediction that cannot be shared, by reason."""
-        self.inc(catalogue.BYPASSES, reason)
+        self.counters[catalogue.BYPASSES][(reason,)].inc()
 
     def canceled(self, result: str) -> None:
         """Count a cancel: `left`, `asked` or `over`."""
-        self.inc(catalogue.CANCELS, result)
+        self.counters[catalogue.CANCELS][(result,)].inc()
 
     def run_ended(self, target: str, queue_seconds: float | None, run_seconds: float | None) -> None:
         """Record queue time and run time of a run, where known."""
         if queue_seconds is not None:
-            self.observe(catalogue.QUEUE, target, seconds=queue_seconds)
+            self.histograms[catalogue.QUEUE][(target,)].observe(queue_seconds)
         if run_seconds is not None:
-            self.observe(catalogue.RUN, target, seconds=run_seconds)
+            self.histograms[catalogue.RUN][(target,)].observe(run_seconds)
 
     def polled(self, served_by: str) -> None:
         """Count a poll answered by the `gateway` or sent `upstream`."""
-        self._polled[served_by].inc()
+        self.counters[catalogue.POLLS][(served_by,)].inc()
 
     def tracking_crashed(self, step: str) -> None:
         """Count a defect while a run was followed."""
-        self.inc(catalogue.TRACKING_CRASHES, step)
+        self.counters[catalogue.TRACKING_CRASHES][(step,)].inc()
 
     def listener_failed(self, listener: str) -> None:
         """Count a failed call of a listener."""
-        self.inc(catalogue.LISTENER_FAILURES, listener)
+        self.counters[catalogue.LISTENER_FAILURES][(listener,)].inc()
 
     def orphan_resolved(self, result: str) -> None:
         """Count the result of the search for an uncertain create."""
-        self.inc(catalogue.ORPHANS, result)
+        self.counters[catalogue.ORPHANS][(result,)].inc()
 
     def metadata_lookup(self, hit: bool) -> None:
         """Count a lookup in the metadata cache."""
-        self.inc(catalogue.LOOKUPS, _METADATA, Source.HIT if hit else Source.MISS)
+        self.counters[catalogue.LOOKUPS][_METADATA, Source.HIT if hit else Source.MISS].inc()
 
     def cache_kept(self, entries: int, size: int) -> None:
         """Set number and size in bytes of cached results."""
@@ -108,7 +105,7 @@ class PredictionMetrics(Registry):
 
     def cache_evicted(self, count: int) -> None:
         """Count results evicted to free space."""
-        self.inc(catalogue.EVICTIONS, by=count)
+        self.counters[catalogue.EVICTIONS][()].inc(count)
 
 
 class UpstreamMetrics(Registry):
@@ -116,25 +113,25 @@ class UpstreamMetrics(Registry):
 
     def upstream_answered(self, operation: str, outcome: str, seconds: float) -> None:
         """Count an upstream call with its duration; `outcome` is a status or kind of failure."""
-        self.inc(catalogue.UPSTREAM_REQUESTS, operation, outcome)
-        self.observe(catalogue.UPSTREAM_DURATION, operation, seconds=seconds)
+        self.counters[catalogue.UPSTREAM_REQUESTS][operation, outcome].inc()
+        self.histograms[catalogue.UPSTREAM_DURATION][(operation,)].observe(seconds)
         if outcome == "401":
-            self.inc(catalogue.TOKEN_REFUSED)
+            self.counters[catalogue.TOKEN_REFUSED][()].inc()
         elif outcome.startswith("2"):
             self.set(catalogue.LAST_SUCCESS, to=time.time())
 
     def upstream_retried(self) -> None:
         """Count a retried read."""
-        self.inc(catalogue.UPSTREAM_RETRIES)
+        self.counters[catalogue.UPSTREAM_RETRIES][()].inc()
 
     def permit_waited(self, lane: str, seconds: float) -> None:
         """Record the time that a call was queued for the account's rate."""
-        self.observe(catalogue.ACCOUNT_WAIT, lane, seconds=seconds)
+        self.histograms[catalogue.ACCOUNT_WAIT][(lane,)].observe(seconds)
 
     def permit_refused(self, lane: str, reason: str) -> None:
         """Count a call refused because its queue was full or the wait too long."""
-        self.inc(catalogue.ACCOUNT_REFUSALS, lane, reason)
+        self.counters[catalogue.ACCOUNT_REFUSALS][lane, reason].inc()
 
     def account_throttled(self, lane: str) -> None:
         """Count a 429 from upstream."""
-        self.inc(catalogue.THROTTLES, lane)
+        self.counters[catalogue.THROTTLES][(lane,)].inc()

@@ -11,6 +11,7 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 
 import msgspec
 
@@ -27,6 +28,8 @@ from gateway.money.ports import Ledger
 from gateway.money.rules import refusals
 from gateway.runtime.sleep import sleep_until_event
 
+_SCOPE = attrgetter("scope")
+
 MAX_WAITING = 1000
 """Maximum number of waiting creates per team. Each holds a connection and a body in memory."""
 
@@ -42,6 +45,7 @@ class QueueEntry:
     """One create, ordered by arrival. It is in a queue only while it waits."""
 
     __slots__ = (
+        "_clock",
         "_limit_queue",
         "_since",
         "command",
@@ -57,28 +61,30 @@ class QueueEntry:
     def __init__(
         self,
         limit_queue: "LimitQueue",
+        clock: Clock,
         caller: Caller,
         command: CreateCommand,
         demand: ReservationRequest,
         number: int,
     ) -> None:
         self._limit_queue = limit_queue
+        self._clock = clock
         self.team = caller.team.name
         self.command = command
         self.demand = demand
         self.number = number
-        self.scopes = tuple(each.scope for each in demand.allowances)
+        self.scopes: tuple[str, ...] = tuple(map(_SCOPE, demand.allowances))
         self.line: str | None = None
         """The scope in whose queue it waits; `None` while it does not wait."""
         self.turn = asyncio.Event()
         self.waited_for: LimitStatus | None = None
         """The last limit that it exceeded."""
-        self._since = limit_queue.monotonic()
+        self._since = clock.monotonic()
 
     @property
     def waited_seconds(self) -> float:
         """Seconds since the entry was created."""
-        return self._limit_queue.monotonic() - self._since
+        return self._clock.monotonic() - self._since
 
     def __lt__(self, other: "QueueEntry") -> bool:
         return self.number < other.number
@@ -132,10 +138,6 @@ class LimitQueue:
         """Number of waiting creates."""
         return self._waiting.total()
 
-    def monotonic(self) -> float:
-        """Return the monotonic time that waiting is measured by."""
-        return self._clock.monotonic()
-
     def waiting_of(self, team: str | None) -> int:
         """Return the number of waiting creates of a team; of all teams if `team` is `None`."""
         return self.waiting if team is None else self._waiting[team]
@@ -143,11 +145,12 @@ class LimitQueue:
     @contextmanager
     def place(self, caller: Caller, command: CreateCommand, demand: ReservationRequest) -> Iterator[QueueEntry]:
         """Create a create's entry. The entry leaves the queue at the end of the context."""
-        entry = QueueEntry(self, caller, command, demand, next(self._numbers))
+        entry = QueueEntry(self, self._clock, caller, command, demand, next(self._numbers))
         try:
             yield entry
         finally:
-            self.leave(entry)
+            if entry.line is not None:
+                self.leave(entry)
 
     def is_behind(self, entry: QueueEntry) -> str | None:
         """Return a scope of the entry for which an earlier entry waits; `None` if there is none."""
@@ -257,5 +260,8 @@ class LimitQueue:
 
 def allowances_of(caller: Caller, user: str | None, address: str | None = None) -> tuple[Allowance, ...]:
     """Return the limits on runs that apply to a create: of its team, key, user and address; without empty ones."""
-    given = (Allowance.of_subject(subject) for subject in caller.subjects(user, address))
-    return tuple(allowance for allowance in given if not allowance.is_unlimited)
+    subjects = caller.subjects(user, address)
+    if not subjects:
+        return ()
+    given = [Allowance.of_subject(subject) for subject in subjects]
+    return tuple([allowance for allowance in given if not allowance.is_unlimited])

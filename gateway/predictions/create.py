@@ -17,7 +17,7 @@ from gateway.domain import admission_record
 from gateway.domain.create_request import CreateCommand, CreateContext, Created
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver, PredictionObserver
-from gateway.domain.records import PredictionView, Source
+from gateway.domain.records import PredictionView, Run, Source
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
@@ -43,7 +43,6 @@ from gateway.predictions.ports.sharing import (
     Refused,
     Replayed,
     Shared,
-    ShareOutcome,
     ShareRequest,
     Started,
 )
@@ -77,7 +76,7 @@ class _Attempts:
 
     def leave_queue(self) -> None:
         """Let the next create try: what its limits allow does not depend on what this one does upstream."""
-        if self.place is not None:
+        if self.place is not None and self.place.line is not None:
             self.place.leave()
 
     def shared_as(self, identity: Identity) -> Identity:
@@ -140,7 +139,8 @@ class CreateService:
         with ExitStack() as queue:
             attempts = _Attempts(context, queue)
             while True:
-                attempts.context = await self._identities.named(attempts.context)
+                if attempts.context.command.target.model is None:
+                    attempts.context = await self._identities.named(attempts.context)
                 identity = attempts.shared_as(await self._identities.of(attempts.context))
                 if command.directives.only_if_cached and not identity.is_shared:
                     raise NotCached(f"Only a shared result was wanted, and this request has none: {identity.reason}.")
@@ -159,18 +159,14 @@ class CreateService:
 
     async def _attempt(self, attempts: _Attempts, identity: Identity) -> Created | Answer | WaitForLimit | RetryCreate:
         request = self._records.share_request(attempts.context, identity)
-        match await self._share(request):
+        is_shareable = request.may_join is not None or request.idempotency is not None
+        match await self._store.share(request) if is_shareable else Nothing():
             case Nothing():
                 if attempts.context.command.directives.only_if_cached:
                     raise NotCached("Only a shared result was wanted, and there is none.")
                 return await self._start(attempts, identity, request)
             case shared:
                 return await self._answer(attempts, identity, shared)
-
-    async def _share(self, request: ShareRequest) -> ShareOutcome:
-        if request.may_join is None and request.idempotency is None:
-            return Nothing()
-        return await self._store.share(request)
 
     async def _answer(self, attempts: _Attempts, identity: Identity, outcome: Shared) -> Created | Answer | RetryCreate:
         """Answer a request that needs no run of its own."""
@@ -227,22 +223,26 @@ class CreateService:
         if (behind := place.check_turn()) is not None:
             return behind
         run = self._records.intent(attempts.context, identity, request.now)
-        admitted = admission_record.admitted(place.demand, place.waited_seconds, place.waited_for)
+        waited_seconds = 0.0 if place.waited_for is None else place.waited_seconds
+        admitted = admission_record.admitted(place.demand, waited_seconds, place.waited_for)
         pending_creates = self._run_creator.pending_creates
         # The pending create exists before the intent does: whoever joins the intent finds it.
         pending_creates.start(run)
         try:
             outcome = await self._store.start(request, run, reservation=place.demand, admitted=admitted)
         except BaseException as exc:
-            error = (
-                exc if isinstance(exc, GatewayError) else StoreUnavailable("The store did not answer.", retry_after=1)
-            )
-            pending_creates.resolve(run.id, in_flight.NotSent(error))
-            self._run_creator.discard_later(run.id)
+            self._give_up(run, exc)
             raise
         if isinstance(outcome, Started):
             attempts.leave_queue()
-            return await self._create_run(attempts.context, identity, outcome.view)
+            created: Created | Answer | None = None
+            try:
+                created = await self._run_creator.create_run(attempts.context, identity, outcome.view)
+                return created
+            finally:
+                if not isinstance(created, Created):
+                    # There is no run, and what was reserved for it is free again.
+                    self._limit_queue.freed(run.team)
         pending_creates.resolve(run.id, in_flight.NotSent(UpstreamUnavailable("Another request started the run.")))
         if isinstance(outcome, Refused):
             if outcome.refusal.status.kind.is_budget:
@@ -250,17 +250,11 @@ class CreateService:
             return WaitForLimit(outcome.refusal)
         return await self._answer(attempts, identity, outcome)
 
-    async def _create_run(
-        self, context: CreateContext, identity: Identity, started: PredictionView
-    ) -> Created | Answer:
-        created: Created | Answer | None = None
-        try:
-            created = await self._run_creator.create_run(context, identity, started)
-            return created
-        finally:
-            if not isinstance(created, Created):
-                # There is no run, and what was reserved for it is free again.
-                self._limit_queue.freed(started.run.team)
+    def _give_up(self, run: Run, exc: BaseException) -> None:
+        """Discard an intent that may be recorded although the store reported a failure."""
+        error = exc if isinstance(exc, GatewayError) else StoreUnavailable("The store did not answer.", retry_after=1)
+        self._run_creator.pending_creates.resolve(run.id, in_flight.NotSent(error))
+        self._run_creator.discard_later(run.id)
 
     async def close(self, grace_seconds: float) -> None:
         """Wait for the creates in progress, for so long; the next start continues the rest."""

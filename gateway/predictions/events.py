@@ -93,22 +93,22 @@ class PredictionEvents:
     def on_prediction_created(self, view: PredictionView) -> None:
         """Call the listeners of new predictions."""
         for each in self._created:
-            self._call(each, view, view.run.id)
+            self.call(each.name, view.run.id, each.callback, view)
 
     def on_run_progressed(self, run: Run) -> None:
         """Call the listeners of runs in progress."""
         for each in self._progressed:
-            self._call(each, run, run.id)
+            self.call(each.name, run.id, each.callback, run)
 
     def on_prediction_canceled(self, view: PredictionView) -> None:
         """Call the listeners of cancelled predictions."""
         for each in self._canceled:
-            self._call(each, view, view.run.id)
+            self.call(each.name, view.run.id, each.callback, view)
 
     def on_run_ended(self, ended: RunEnded) -> None:
         """Call the end-of-run listeners. Call this once for each run, after its end was recorded."""
         for each in self._ended:
-            if not self._call(each, ended, ended.run.id) and each.is_retried:
+            if not self.call(each.name, ended.run.id, each.callback, ended) and each.is_retried:
                 self._call_later(each, ended)
 
     @contextmanager
@@ -120,13 +120,13 @@ class PredictionEvents:
             logger.exception("a listener failed", extra={"listener": name, "run": run_id})
             self._observer.listener_failed(name)
 
-    def _call(self, registered: _Registration[EventT], event: EventT, run_id: str) -> bool:
-        """Call one listener. Return whether it did not fail."""
+    def call(self, name: Listener, run_id: str, callback: Callable[..., object], *arguments: object) -> bool:
+        """Call a listener, or a step that is isolated like one. Return whether it did not fail."""
         try:
-            registered.callback(event)
+            callback(*arguments)
         except Exception:
-            logger.exception("a listener failed", extra={"listener": registered.name, "run": run_id})
-            self._observer.listener_failed(registered.name)
+            logger.exception("a listener failed", extra={"listener": name, "run": run_id})
+            self._observer.listener_failed(name)
             return False
         return True
 
@@ -141,7 +141,7 @@ class PredictionEvents:
         try:
             for pause in RETRY_SECONDS:
                 await self._clock.sleep(pause)
-                if self._call(registered, ended, ended.run.id):
+                if self.call(registered.name, ended.run.id, registered.callback, ended):
                     return
             logger.error("a listener missed an end", extra={"listener": registered.name, "run": ended.run.id})
         finally:

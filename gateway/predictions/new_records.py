@@ -49,6 +49,7 @@ class NewRecords:
     def share_request(self, context: CreateContext, identity: Identity) -> ShareRequest:
         """Make the prediction, and say which runs it can share."""
         caller, command, now = context.caller, context.command, self._clock.now()
+        is_shared = identity.is_shared
         prediction_id = ids.prediction_id(self._randomness.bytes(_ID_BYTES))
         prediction = Prediction(
             id=prediction_id,
@@ -57,7 +58,7 @@ class NewRecords:
             team=caller.team.name,
             key_id=caller.key_id,
             user=user_of(caller, command),
-            source=Source.MISS if identity.is_shared else Source.BYPASS,
+            source=Source.MISS if is_shared else Source.BYPASS,
             created_at=now,
             ticket=tickets.fingerprint(tickets.ticket(self._ticket_secret, prediction_id)),
             ticket_expires_at=now + self._settings.value.ticket_ttl_seconds,
@@ -71,8 +72,10 @@ class NewRecords:
             prediction=prediction,
             now=now,
             may_hit=may_hit(identity, command, now),
-            may_join=OpenRuns(identity.fingerprint, identity.provisional) if identity.is_shared else None,
-            idempotency=_idempotency(context, now),
+            may_join=OpenRuns(identity.fingerprint, identity.provisional) if is_shared else None,
+            idempotency=None
+            if command.idempotency_key is None
+            else _idempotency(context, command.idempotency_key, now),
         )
 
     def intent(self, context: CreateContext, identity: Identity, now: float) -> Run:
@@ -123,6 +126,5 @@ async def context_of(caller: Caller, command: CreateCommand, policy: Policy) -> 
     return CreateContext(caller, command if body is command.body else replace(command, body=body), files)
 
 
-def _idempotency(context: CreateContext, now: float) -> Idempotency | None:
-    key = context.command.idempotency_key
-    return None if key is None else Idempotency(key, context.body_sha256, now + IDEMPOTENCY_SECONDS)
+def _idempotency(context: CreateContext, key: str, now: float) -> Idempotency:
+    return Idempotency(key, context.body_sha256, now + IDEMPOTENCY_SECONDS)

@@ -153,10 +153,11 @@ class RunCreator:
         has_waited = await self._create_limiter.create_permit(
             command.operation, intent.team, command.hold_until, returned=is_repeated
         )
-        pending = self.pending_creates.get(intent.id)
-        if has_waited and command.has_left() and (pending is None or not pending.waiters):
-            self._create_limiter.give_back(command.operation)
-            raise UpstreamUnavailable("The caller had left when it was its turn.")
+        if has_waited and command.has_left():
+            pending = self.pending_creates.get(intent.id)
+            if pending is None or not pending.waiters:
+                self._create_limiter.give_back(command.operation)
+                raise UpstreamUnavailable("The caller had left when it was its turn.")
 
     async def _found(self, intent: Run, context: CreateContext) -> PredictionView:
         """Search for the run of an uncertain create, and wait for it as long as a caller can be held."""

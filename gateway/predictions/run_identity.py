@@ -35,11 +35,15 @@ class RunIdentities:
         self._versions = versions
         self._keep_until = keep_until
 
-    async def learn(self, run: Run, snapshot: Snapshot) -> None:
-        """Add the run's version and model to the version map. Raise `StoreUnavailable` if that is not on disk."""
+    def has_news(self, run: Run, snapshot: Snapshot) -> bool:
+        """Return whether an answer names the model of the version that was asked for."""
         # An answer for another version than was asked for is an override of upstream's (docs/replicate-api.md,
         # Prediction object); it teaches nothing.
-        if snapshot.version is not None and snapshot.version in run.target:
+        return snapshot.version is not None and snapshot.version in run.target
+
+    async def learn(self, run: Run, snapshot: Snapshot) -> None:
+        """Add the run's version and model to the version map. Raise `StoreUnavailable` if that is not on disk."""
+        if snapshot.version is not None and self.has_news(run, snapshot):
             await self._versions.learn(snapshot.version, snapshot.model)
 
     async def settle(self, run: Run, context: CreateContext) -> tuple[Run, Identity]:

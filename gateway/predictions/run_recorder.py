@@ -126,8 +126,7 @@ class RunRecorder:
         `context` is the request of the starter; without it a provisional identity is left for those who joined.
         """
         run = view.run
-        with self._events.isolated(Listener.TRACKER, run.id):
-            self._tracker.follow(run)
+        self._events.call(Listener.TRACKER, run.id, self._tracker.follow, run)
         self.announce(view)
         if snapshot.status.is_terminal:
             with self._events.isolated(Listener.TRACKER, run.id):
@@ -135,17 +134,19 @@ class RunRecorder:
         if context is not None and run.provisional is not None and run.fingerprint is None:
             self._tasks.spawn(self._settle_identity(view, answer, context), "settle identity")
         else:
-            self._tasks.spawn(self._learn(run, snapshot), "learn version")
+            if self._identities.has_news(run, snapshot):
+                self._tasks.spawn(self._learn(run, snapshot), "learn version")
             self._pending_creates.resolve(run.id, in_flight.Created(view, answer))
 
     def announce(self, view: PredictionView) -> None:
         """Count a prediction that was recorded, whatever its source, and tell the listeners. Raises nothing."""
         prediction, run = view.prediction, view.run
-        with self._events.isolated(Listener.METRICS, run.id):
-            self._observer.prediction_created(prediction.team, run_times.name_of(run.target), prediction.source)
+        count = self._observer.prediction_created
+        self._events.call(
+            Listener.METRICS, run.id, count, prediction.team, run_times.name_of(run.target), prediction.source
+        )
         if prediction.deadline_at is not None and not run.status.is_terminal:
-            with self._events.isolated(Listener.DEADLINES, run.id):
-                self._deadlines.add(prediction.deadline_at, prediction.id)
+            self._events.call(Listener.DEADLINES, run.id, self._deadlines.add, prediction.deadline_at, prediction.id)
         self._events.on_prediction_created(view)
 
     async def adopt(self, intent: Run, snapshot: Snapshot) -> None:

@@ -207,7 +207,9 @@ class Tracker:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
-                await tracked.pause(self._clock, max(self._poll_interval(tracked.run), _backoff(crashes)))
+                await tracked.pause(
+                    self._clock, max(self._poll_interval(tracked.run), _backoff(crashes) if crashes else 0.0)
+                )
                 with self._surviving("poll", tracked.run) as attempt:
                     await self._poll(tracked)
                 crashes = crashes + 1 if attempt.has_crashed else 0
@@ -219,7 +221,7 @@ class Tracker:
     def _poll_interval(self, run: Run) -> float:
         began = run.live_at if run.live_at is not None else run.intended_at
         age = max(0.0, self._clock.now() - began)
-        return retry.next_poll_seconds(age, self.active, self._requests_per_minute())
+        return retry.next_poll_seconds(age, len(self._tracked), self._requests_per_minute())
 
     async def _poll(self, tracked: TrackedRun) -> None:
         run = tracked.run

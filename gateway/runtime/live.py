@@ -20,16 +20,12 @@ class LiveSettings(Generic[T]):
     Code that awaits between two reads, and needs both to agree, keeps the first value in a variable.
     """
 
-    __slots__ = ("_listeners", "_value")
+    __slots__ = ("_listeners", "value")
 
     def __init__(self, value: T) -> None:
-        self._value = value
+        self.value = value
+        """The settings that were loaded last. Only `replace_all` sets it. An attribute, because requests read it."""
         self._listeners: list[Callable[[T], None]] = []
-
-    @property
-    def value(self) -> T:
-        """Return the settings that were loaded last."""
-        return self._value
 
     def subscribe(self, listener: Callable[[T], None]) -> None:
         """Call `listener` with the new value after each reload, whether or not the value differs.
@@ -46,7 +42,7 @@ class LiveSettings(Generic[T]):
     def _notify(self) -> None:
         for listener in self._listeners:
             try:
-                listener(self._value)
+                listener(self.value)
             except Exception:
                 logger.exception("a part could not apply new settings; restart the gateway")
 
@@ -55,6 +51,6 @@ def replace_all(replacements: Iterable[tuple[LiveSettings[Any], Any]]) -> None:
     """Replace the values of several holders, then call their listeners. Nothing is awaited in between."""
     replacements = tuple(replacements)
     for holder, value in replacements:
-        holder._value = value  # noqa: SLF001 - the other half of the class: all values change before any listener runs
+        holder.value = value
     for holder, _ in replacements:
-        holder._notify()  # noqa: SLF001
+        holder._notify()  # noqa: SLF001 - the other half of the class: all values change before any listener runs

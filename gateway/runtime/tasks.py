@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine, Hashable
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+import msgspec
+
 from gateway.errors import GatewayError
 
 logger = logging.getLogger(__name__)
@@ -17,44 +19,29 @@ T = TypeVar("T")
 Work = Coroutine[Any, Any, T]
 
 
-class _Call:
+class _Call(msgspec.Struct, eq=False):
     """A task, and how many wait for its result."""
 
-    __slots__ = ("is_delivered", "name", "task", "waiters")
-
-    def __init__(self, task: asyncio.Task[Any], name: str) -> None:
-        self.task = task
-        self.name = name
-        self.waiters = 0
-        self.is_delivered = False
-        task.add_done_callback(lambda _: self._log_if_lost())
+    task: asyncio.Task[Any]
+    key: Hashable = None
+    waiters: int = 0
+    is_delivered: bool = False
 
     async def result(self) -> Any:
         """Wait for the result. Cancelling the waiter leaves the task running."""
         self.waiters += 1
         try:
-            result = await asyncio.shield(self.task)
+            return await asyncio.shield(self.task)
         except Exception:
             self.is_delivered = True
             raise
+        except asyncio.CancelledError:
+            # The last waiter may be cancelled in the same turn of the loop in which the task fails.
+            if self.waiters == 1 and not self.is_delivered and self.task.done():
+                _log_failure(self)
+            raise
         finally:
             self.waiters -= 1
-            # The last waiter may be cancelled in the same turn of the loop in which the task fails.
-            if self.task.done():
-                self._log_if_lost()
-        return result
-
-    def _log_if_lost(self) -> None:
-        if self.waiters or self.is_delivered or self.task.cancelled():
-            return
-        error = self.task.exception()
-        if error is None:
-            return
-        self.is_delivered = True
-        if isinstance(error, GatewayError):
-            logger.warning("a background task failed", extra={"task": self.name, "reason": error.detail})
-        else:
-            logger.error("a background task crashed", extra={"task": self.name}, exc_info=error)
 
 
 class Tasks:
@@ -66,12 +53,11 @@ class Tasks:
 
     def spawn(self, work: Work[T], name: str) -> asyncio.Task[T]:
         """Start work that nobody has to wait for. Its exception is logged under `name`."""
-        return self._start(work, name).task
+        return self._start(work, name, None).task
 
-    async def run_to_completion(self, work: Work[T], name: str) -> T:
-        """Do work and return its result. It goes on when the waiter is cancelled."""
-        result: T = await self._start(work, name).result()
-        return result
+    def run_to_completion(self, work: Work[T], name: str) -> Work[T]:
+        """Start work and return what waits for its result. It goes on when the waiter is cancelled."""
+        return self._start(work, name, None).result()
 
     async def single_flight(self, key: Hashable, factory: Callable[[], Work[T]], name: str) -> T:
         """Join the running call of this key, or start one. It goes on when a waiter is cancelled.
@@ -80,9 +66,7 @@ class Tasks:
         """
         call = self._by_key.get(key)
         if call is None:
-            call = self._by_key[key] = self._start(factory(), name)
-            started = call
-            call.task.add_done_callback(lambda _: self._forget(key, started))
+            call = self._by_key[key] = self._start(factory(), name, key)
         result: T = await call.result()
         return result
 
@@ -101,15 +85,30 @@ class Tasks:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _start(self, work: Work[Any], name: str) -> _Call:
+    def _start(self, work: Work[Any], name: str, key: Hashable) -> _Call:
         task = asyncio.create_task(work, name=name)
-        self._calls[task] = call = _Call(task, name)
-        task.add_done_callback(lambda ended: self._calls.pop(ended, None))
+        self._calls[task] = call = _Call(task, key)
+        task.add_done_callback(self._on_done)
         return call
 
-    def _forget(self, key: Hashable, call: _Call) -> None:
-        if self._by_key.get(key) is call:
-            del self._by_key[key]
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        call = self._calls.pop(task)
+        if call.key is not None and self._by_key.get(call.key) is call:
+            del self._by_key[call.key]
+        if not call.waiters and not call.is_delivered:
+            _log_failure(call)
+
+
+def _log_failure(call: _Call) -> None:
+    """Log the exception of a task that nobody waits for, if it has one."""
+    if call.task.cancelled() or (error := call.task.exception()) is None:
+        return
+    call.is_delivered = True
+    extra = {"task": call.task.get_name()}
+    if isinstance(error, GatewayError):
+        logger.warning("a background task failed", extra=extra | {"reason": error.detail})
+    else:
+        logger.error("a background task crashed", extra=extra, exc_info=error)
 
 
 def run_while_open(stack: AsyncExitStack, work: Work[None], name: str) -> None:
@@ -124,7 +123,7 @@ async def run_until_first(*works: Work[Any]) -> None:
 
     Raise the exception of the first in the list that has one.
     """
-    tasks = [asyncio.create_task(work) for work in works]
+    tasks = list(map(asyncio.create_task, works))
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

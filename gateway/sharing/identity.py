@@ -58,13 +58,17 @@ class IdentityService:
         if not policy.enabled:
             return Identity(reason=BypassReason.DISABLED)
         target, model = command.target, command.target.model
-        described = await self._schemas.describe(target) if model is not None else None
+        described = None
+        if model is not None:
+            described = self._schemas.known(target) or await self._schemas.describe(target)
         schema = described.schema if described else None
         controls = determinism.read_controls(command.body.input)
+        rule = determinism.rule_for(policy.rules, model)
         judgement = determinism.judge(
             controls,
             schema,
             policy,
+            rule,
             model=model,
             kind=command.kind,
             asserted=command.directives.deterministic,
@@ -82,11 +86,10 @@ class IdentityService:
             if isinstance(judgement, NotDeterministic):
                 is_waiting = judgement.reason is BypassReason.MODEL_UNKNOWN
                 return Identity(provisional=provisional if is_waiting else None, reason=judgement.reason)
-            canonical = given.canonical(schema, determinism.ignored_inputs(policy.rules, model))
+            canonical = given.canonical(schema, rule.ignore_inputs if rule is not None else frozenset())
         except ValueError:
             return Identity(reason=BypassReason.INPUT_UNREADABLE)
         identity = described.identity if described else target_identity(target)
-        rule = determinism.rule_for(policy.rules, model)
         return Identity(
             fingerprint=fingerprint.fingerprint(identity, canonical, scope),
             provisional=provisional,

@@ -201,7 +201,8 @@ class ReplicateClient:
             operation, "GET", path, query, None, {"Accept": "*/*"}, total=self._settings.transfer_seconds
         ) as response:
             headers = passable(response.headers)
-            self._observe_response(operation, Answer(response.status, headers, b""))
+            if self._call_limiter is not None:
+                self._call_limiter.observe_response(operation, Answer(response.status, headers, b""))
             yield Download(response.status, headers, response.content.iter_any())
 
     async def _exchange(
@@ -218,15 +219,12 @@ class ReplicateClient:
         request = self._request(operation, method, path, query, body, headers, total=total, failures=failures)
         async with request as response:
             answer = as_json(Answer(response.status, passable(response.headers), await self._body_of(response)))
-        self._observe_response(operation, answer)
-        if any(_contains(answer, token) for token in self._tokens):
+        if self._call_limiter is not None:
+            self._call_limiter.observe_response(operation, answer)
+        if _contains(answer, self._tokens):
             # A debugging proxy, for example, may echo the request. Callers must not see the token.
             raise UpstreamBroken("Replicate's response contained the gateway's own credentials and was withheld.")
         return answer
-
-    def _observe_response(self, operation: str, answer: Answer) -> None:
-        if self._call_limiter is not None:
-            self._call_limiter.observe_response(operation, answer)
 
     async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
         chunks, size = [], 0
@@ -319,8 +317,15 @@ class ReplicateClient:
             raise UpstreamBroken("Replicate responded with a redirect, which the gateway does not follow.")
 
 
-def _contains(answer: Answer, token: str) -> bool:
-    return token.encode() in answer.body or any(token in value for value in answer.headers.values())
+def _contains(answer: Answer, tokens: tuple[str, ...]) -> bool:
+    """Return whether one of the tokens is in the body or a header of an answer."""
+    for token in tokens:
+        if token.encode() in answer.body:
+            return True
+        for value in answer.headers.values():
+            if token in value:
+                return True
+    return False
 
 
 def new_session(max_connections: int) -> aiohttp.ClientSession:

@@ -106,7 +106,7 @@ async def test_silent_stream_is_closed(upstream: Simulator):
         writer.write(head)
         await asyncio.Event().wait()
 
-    async with scripted(silent) as source, new_session(5) as session:
+    async with raw_server(silent) as source, new_session(5) as session:
         settings = StreamReaderSettings(base_url=source.url, trusted_hosts=(), silence_seconds=SHORT)
         reader = StreamReader(session, settings, RecordingObserver())
 
@@ -124,7 +124,7 @@ async def test_stream_redirect_is_not_followed():
     stream = answer(b"event: done\nid: 1:0\ndata: {}\n\n", content_type="text/event-stream")
     async with raw_server(stream) as elsewhere:
         to = answer(b"", status="307 Temporary Redirect", Location=elsewhere.url + "/v1/streams/x")
-        async with scripted(to) as source, new_session(5) as session:
+        async with raw_server(to) as source, new_session(5) as session:
             notes = RecordingObserver()
             reader = StreamReader(session, StreamReaderSettings(base_url=source.url, trusted_hosts=()), notes)
             with pytest.raises(UpstreamBroken):

@@ -64,8 +64,12 @@ async def _create(
     request: web.Request, kind: Kind, operation: str, path: str, form: BodyForm, target: Target | None
 ) -> web.Response:
     caller = request[CALLER]
-    wait = _header(request, "Prefer", parse_prefer) if kind is Kind.PREDICTION else None
-    cancel_after = _header(request, "Cancel-After", parse_cancel_after) if kind is Kind.PREDICTION else None
+    wait = cancel_after = None
+    if kind is Kind.PREDICTION:
+        if "Prefer" in request.headers:
+            wait = _header(request, "Prefer", parse_prefer)
+        if "Cancel-After" in request.headers:
+            cancel_after = _header(request, "Cancel-After", parse_cancel_after)
     user = request_limits.user_of(request)
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
@@ -140,8 +144,9 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
     else:
         stream = service.stream_path(view)
         document = documents.render(view, base, stream, family="predictions", as_starting=True)
-    upstream_headers = created.answer.headers if created.answer is not None else {}
-    headers = {name: value for name, value in upstream_headers.items() if name.startswith("ratelimit-")}
+    headers: dict[str, str] = {}
+    if created.answer is not None:
+        headers |= {name: value for name, value in created.answer.headers.items() if name.startswith("ratelimit-")}
     headers["Location"] = f"{base}/{documents.family_of(view.prediction.kind)}/{view.prediction.id}"
     headers["Cache-Status"] = created.cache_status
     if created.is_replay:

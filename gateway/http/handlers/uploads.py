@@ -72,7 +72,7 @@ class _Reencoder:
         self._content_type = OCTETS
         # Values of the other fields; parts with the same name are concatenated.
         self._fields: dict[str, bytes] = {}
-        self._key = request.get(PRESENTED_KEY, "").encode("utf-8", "surrogateescape")
+        self._key = request.get(PRESENTED_KEY, b"")
 
     def digest_and_size(self) -> tuple[str, int]:
         """Return the SHA-256 in hex and the size in bytes of the content. Final once `chunks` is exhausted."""

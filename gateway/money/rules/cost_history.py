@@ -6,6 +6,7 @@ which runs are added makes no difference.
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -19,6 +20,8 @@ ENOUGH_RUNS = 5
 """Minimum for an estimate. The first runs of a target can be unusual: a cold start, or a mistake in the input."""
 
 _PERCENT = 95
+_MICROUSD = attrgetter("microusd")
+_MILLISECONDS = attrgetter("milliseconds")
 
 
 class Sample(msgspec.Struct, frozen=True, order=True):
@@ -83,8 +86,8 @@ class Recent:
         samples = self._samples.get(target, ())
         if len(samples) < ENOUGH_RUNS:
             return None
-        costs = sorted(sample.microusd for sample in samples)
-        lengths = sorted(sample.milliseconds for sample in samples)
+        costs = sorted(map(_MICROUSD, samples))
+        lengths = sorted(map(_MILLISECONDS, samples))
         typical = Typical(
             p95=Amounts(percentile(costs, _PERCENT), percentile(lengths, _PERCENT)),
             median=Amounts(percentile(costs, 50), percentile(lengths, 50)),

@@ -5,16 +5,17 @@ the price of a run of default size. Estimates from history are bounded on both s
 cost cannot block a budget or empty it.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 import msgspec
 from msgspec import Raw
 
 from gateway.domain import money
-from gateway.domain.money import MOST_MICROUSD, Amounts
+from gateway.domain.money import EXACT, MOST_MICROUSD, Amounts
 from gateway.money.rules import numbers
 from gateway.money.rules.cost_history import Typical
-from gateway.money.rules.pricing import Part, Price, Unit, total
+from gateway.money.rules.pricing import Price, Unit
 
 DEFAULT_SECONDS = 60
 """Assumed duration without a history: the longest sync wait (docs/replicate-api.md, Sync mode). Most models are
@@ -70,10 +71,13 @@ def requested_size(input: bytes) -> RequestedSize:  # noqa: A002 - Replicate's w
 
 
 def _largest(values: tuple[Raw, ...], most: int) -> int | None:
-    found = [number for raw in values if (number := numbers.read(bytes(raw))) is not None]
-    return max(
-        (int(min(number, Decimal(most))) for number in found if number > 0 and numbers.is_whole(number)), default=None
-    )
+    largest = None
+    for raw in values:
+        if raw is _NULL or (number := numbers.read(bytes(raw))) is None:
+            continue
+        if number > 0 and numbers.is_whole(number):
+            largest = max(largest or 0, int(min(number, Decimal(most))))
+    return largest
 
 
 def estimate(
@@ -82,16 +86,17 @@ def estimate(
     size: RequestedSize = RequestedSize(),  # noqa: B008 - immutable
 ) -> Amounts:
     """Return the amounts to reserve for a run, rounded up. `typical` is the target's cost history, if there is one."""
-    table = Amounts(_by_table(price, size), DEFAULT_SECONDS * money.MILLISECONDS_PER_SECOND)
+    prices = price.by_unit()
+    table = Amounts(_by_table(prices, size), DEFAULT_SECONDS * money.MILLISECONDS_PER_SECOND)
     if typical is None:
         return table
     milliseconds = _bounded(typical.p95.milliseconds, typical.median.milliseconds, table.milliseconds)
-    if _is_decided(price, size):
+    if _is_decided(prices, size):
         return Amounts(table.microusd, milliseconds)
     return Amounts(_bounded(typical.p95.microusd, typical.median.microusd, table.microusd), milliseconds)
 
 
-def _by_table(price: Price, size: RequestedSize) -> int:
+def _by_table(prices: Mapping[Unit, Decimal], size: RequestedSize) -> int:
     quantities = {
         Unit.SECOND: DEFAULT_SECONDS,
         Unit.RUN: 1,
@@ -99,19 +104,21 @@ def _by_table(price: Price, size: RequestedSize) -> int:
         Unit.INPUT_TOKEN: DEFAULT_TOKENS,
         Unit.OUTPUT_TOKEN: size.output_tokens or DEFAULT_TOKENS,
     }
-    parts = tuple(Part(unit, Decimal(quantities[unit]), price.of(unit)) for unit in price.units)
-    return min(money.rounded_up(total(parts)), MOST_MICROUSD)
+    dollars = Decimal(0)
+    for unit, price in prices.items():
+        dollars = EXACT.add(dollars, EXACT.multiply(Decimal(quantities[unit]), price))
+    return min(money.rounded_up(dollars), MOST_MICROUSD)
 
 
-def _is_decided(price: Price, size: RequestedSize) -> bool:
-    """Return whether price and requested size determine the cost, so that the history adds nothing."""
+def _is_decided(prices: Mapping[Unit, Decimal], size: RequestedSize) -> bool:
+    """Return whether prices and requested size determine the cost, so that the history adds nothing."""
     known_units = {Unit.RUN}
     if size.outputs is not None:
         known_units.add(Unit.OUTPUT)
     if size.output_tokens is not None:
         # Input tokens are the smaller part of the cost, so the default number of them is good enough.
         known_units |= {Unit.INPUT_TOKEN, Unit.OUTPUT_TOKEN}
-    return known_units.issuperset(price.units)
+    return known_units.issuperset(prices)
 
 
 def _bounded(p95: int, median: int, table: int) -> int:

@@ -72,14 +72,25 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
             case Unit.OUTPUT_TOKEN:
                 return self.per_output_token
 
+    def by_unit(self) -> dict[Unit, Decimal]:
+        """Return the prices above 0, in dollars."""
+        every = {
+            Unit.SECOND: self.per_second,
+            Unit.RUN: self.per_run,
+            Unit.OUTPUT: self.per_output,
+            Unit.INPUT_TOKEN: self.per_input_token,
+            Unit.OUTPUT_TOKEN: self.per_output_token,
+        }
+        return {unit: price for unit, price in every.items() if price}
+
     @property
     def units(self) -> tuple[Unit, ...]:
         """The units with a price above 0."""
-        return tuple(unit for unit in Unit if self.of(unit))
+        return tuple(self.by_unit())
 
     def shown(self) -> dict[str, str]:
         """Return the price in the JSON form of the gateway's API: `{"usd_per_second": "0.000975", "hardware": …}`."""
-        fields = {f"usd_per_{unit}": f"{self.of(unit):f}" for unit in self.units}
+        fields = {f"usd_per_{unit}": f"{price:f}" for unit, price in self.by_unit().items()}
         fields["origin"] = self.origin
         if self.hardware is not None:
             fields["hardware"] = self.hardware
@@ -126,9 +137,9 @@ class PriceList(msgspec.Struct, frozen=True, kw_only=True):
         the rule `*`, as with the rules of the cache.
         """
         model = target.partition(":")[0] if "/" in target else None
-        rule = next((rule for rule in self.rules if is_named_by(rule.model, model)), None)
-        if rule is not None:
-            return rule.price
+        for rule in self.rules:
+            if is_named_by(rule.model, model):
+                return rule.price
         official = self.official.get(model) if model is not None else None
         if official is not None:
             return Price(
@@ -199,9 +210,10 @@ def charge(price: Price, usage: Usage, *, charge_failed: bool) -> Charge:
     price per run is charged if the run succeeded. Outputs and tokens are charged as counted.
     """
     quantities = _quantities(usage, charge_failed=charge_failed)
-    parts = tuple(Part(unit, quantities[unit], price.of(unit)) for unit in price.units)
+    prices = price.by_unit()
+    parts = tuple([Part(unit, quantities[unit], each) for unit, each in prices.items()])
     doubts = usage.doubts if usage.status is not Status.ABORTED else frozenset()
-    relevant = _ALWAYS.union(_DOUBTS_OF[Unit.SECOND], *(_DOUBTS_OF[unit] for unit in price.units))
+    relevant = _ALWAYS.union(_DOUBTS_OF[Unit.SECOND], *map(_DOUBTS_OF.__getitem__, prices))
     doubts &= relevant
     microusd = money.rounded(total(parts))
     if microusd > money.MOST_MICROUSD:

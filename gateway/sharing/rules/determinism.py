@@ -89,6 +89,7 @@ def judge(
     controls: Controls | None,
     schema: InputSchema | None,
     policy: Policy,
+    rule: Rule | None,
     *,
     model: str | None,
     kind: Kind = Kind.PREDICTION,
@@ -98,8 +99,8 @@ def judge(
     """Decide whether a create's input determines its output. `controls` is what `read_controls` returned.
 
     `model` is `owner/name` of the target's model or deployment, `None` if the model of a bare version is unknown.
-    `schema` is `None` if it could not be read. `asserted`: the caller sent `Gateway-Deterministic: true`.
-    `may_assert`: its team may do so.
+    `rule` is what `rule_for` returned for it. `schema` is `None` if it could not be read. `asserted`: the caller sent
+    `Gateway-Deterministic: true`. `may_assert`: its team may do so.
     """
     if not policy.enabled:
         return NotDeterministic(BypassReason.DISABLED)
@@ -107,7 +108,6 @@ def judge(
         return NotDeterministic(BypassReason.TRAINING)
     if model is None and needs_model(policy.rules):
         return NotDeterministic(BypassReason.MODEL_UNKNOWN)
-    rule = rule_for(policy.rules, model)
     if rule is not None and rule.mode is Mode.NEVER:
         return NotDeterministic(BypassReason.RULE_NEVER)
     verdict = _by_rule(controls, rule, policy) if rule is not None else _by_schema(controls, schema, policy, model)
@@ -120,18 +120,15 @@ def judge(
 
 def rule_for(rules: Sequence[Rule], model: str | None) -> Rule | None:
     """Return the first rule for a target. While its model is unknown, only rules for everything (`*`) are its own."""
-    return next((rule for rule in rules if is_named_by(rule.model, model)), None)
+    for rule in rules:
+        if is_named_by(rule.model, model):
+            return rule
+    return None
 
 
 def needs_model(rules: Sequence[Rule]) -> bool:
     """Whether the model must be known to say which rule comes first."""
     return bool(rules) and rules[0].model != "*"
-
-
-def ignored_inputs(rules: Sequence[Rule], model: str | None) -> frozenset[str]:
-    """Return the inputs of a target that are no part of its fingerprints."""
-    rule = rule_for(rules, model)
-    return rule.ignore_inputs if rule is not None else frozenset()
 
 
 def sets_seed(controls: Controls | None, random_seeds: Collection[int]) -> bool:
@@ -150,9 +147,10 @@ def _by_schema(
 ) -> Proof | BypassReason:
     if schema is None:
         return BypassReason.SCHEMA_UNKNOWN if model else BypassReason.MODEL_UNKNOWN
-    if not schema.has_seed and not schema.has_temperature:
+    has_seed = schema.has_seed
+    if not has_seed and not schema.has_temperature:
         return BypassReason.NO_SEED_INPUT
-    trouble = _seed_trouble(controls, policy.random_seeds) if schema.has_seed else BypassReason.TEMPERATURE
+    trouble = _seed_trouble(controls, policy.random_seeds) if has_seed else BypassReason.TEMPERATURE
     if trouble is None:
         return Proof.SEED
     if schema.has_temperature and _is_cold(controls):
@@ -176,16 +174,16 @@ def _seed_trouble(controls: Controls | None, random_seeds: Collection[int]) -> B
         return BypassReason.NO_SEED
     if isinstance(seed, bool) or not isinstance(seed, int | float) or seed != seed // 1:
         return BypassReason.ODD_SEED
-    if any(seed == random or _double(seed) == float(random) for random in random_seeds):
+    if seed in random_seeds:
         return BypassReason.RANDOM_SEED
-    return None
-
-
-def _double(number: float) -> float | None:
     try:
-        return float(number)
+        double = float(seed)
     except OverflowError:
         return None
+    for random in random_seeds:
+        if double == float(random):
+            return BypassReason.RANDOM_SEED
+    return None
 
 
 def _is_cold(controls: Controls | None) -> bool:

@@ -14,34 +14,25 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from gateway.errors import StoreUnavailable
 from gateway.store.sql.failures import unavailable
 
 T = TypeVar("T")
 
 
-class Operation(Generic[T]):
+class Operation(msgspec.Struct, Generic[T], eq=False):
     """One step to run on the connection, and the future for its result."""
 
-    __slots__ = ("abandoned", "deadline", "durable", "erases", "error", "future", "step", "value")
-
-    def __init__(
-        self,
-        step: Callable[[sqlite3.Connection], T],
-        future: asyncio.Future[T],
-        deadline: float,
-        *,
-        durable: bool,
-        erases: bool,
-    ) -> None:
-        self.step = step
-        self.future = future
-        self.deadline = deadline
-        self.durable = durable
-        self.erases = erases
-        self.abandoned = False
-        self.value: T | None = None
-        self.error: Exception | None = None
+    step: Callable[[sqlite3.Connection], T]
+    future: asyncio.Future[T]
+    deadline: float
+    durable: bool
+    erases: bool
+    abandoned: bool = False
+    value: T | None = None
+    error: Exception | None = None
 
     def attempt(self, db: sqlite3.Connection) -> bool:
         """Run the step; return whether it succeeded."""

@@ -123,13 +123,10 @@ class LearnedRate:
         if answer.status == 429:
             self._apply_throttle(read_throttle(answer), now)
         elif (left := _integer(answer.headers, "ratelimit-remaining")) is not None:
-            self._apply_remaining(left, _integer(answer.headers, "ratelimit-reset") or 0, now)
-
-    def _apply_remaining(self, left: int, reset: int, now: float) -> None:
-        if left < rates.remaining(self._full_at, self.rate, now):
-            self._full_at = now + self.rate.tolerance - left * self.rate.interval
-        if left == 0:
-            self._pause(now + reset, now)
+            if left < rates.remaining(self._full_at, self.rate, now):
+                self._full_at = now + self.rate.tolerance - left * self.rate.interval
+            if left == 0:
+                self._pause(now + (_integer(answer.headers, "ratelimit-reset") or 0), now)
 
     def _apply_throttle(self, throttle: Throttle, now: float) -> None:
         self.throttled += 1

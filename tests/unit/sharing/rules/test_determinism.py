@@ -16,7 +16,6 @@ from gateway.sharing.rules.determinism import (
     Policy,
     Proof,
     Rule,
-    ignored_inputs,
     judge,
     needs_model,
     read_controls,
@@ -34,7 +33,7 @@ ALWAYS, NEVER, BY_SEED = Rule("acme/toy", Mode.ALWAYS), Rule("acme/toy", Mode.NE
 
 def verdict(text, schema=SEEDED, *rules, model="acme/toy", seeds=(-1,), **more):
     policy = Policy(rules=tuple(rules), random_seeds=frozenset(seeds))
-    return judge(read_controls(text.encode()), schema, policy, model=model, **more).reason
+    return judge(read_controls(text.encode()), schema, policy, rule_for(rules, model), model=model, **more).reason
 
 
 @pytest.mark.parametrize("seed", ["0", "1", "42", "4.2e1", "42.0", "-2", "1180591620717411303424", "1e30", "-0.0"])
@@ -179,9 +178,12 @@ def test_ignored_inputs_are_those_of_the_first_matching_rule():
         Rule("acme/toy", Mode.ALWAYS, ignore_inputs=frozenset({"note"})),
         Rule("*", Mode.NEVER, 60.0, frozenset({"x"})),
     )
-    assert ignored_inputs(rules, "acme/toy") == {"note"}
-    assert ignored_inputs(rules, "other/toy") == {"x"}
-    assert ignored_inputs((), "acme/toy") == frozenset()
+    acme, other = rule_for(rules, "acme/toy"), rule_for(rules, "other/toy")
+    assert acme is not None
+    assert acme.ignore_inputs == {"note"}
+    assert other is not None
+    assert other.ignore_inputs == {"x"}
+    assert rule_for((), "acme/toy") is None
 
 
 def test_deterministic_header_needs_the_teams_permission():
@@ -201,7 +203,7 @@ def test_never_rule_overrides_the_deterministic_header():
     assert verdict("{}", SEEDED, NEVER, **word) is BypassReason.RULE_NEVER
     assert verdict('{"seed":1}', SEEDED, ALWAYS, kind=Kind.TRAINING, **word) is BypassReason.TRAINING
     off = Policy(enabled=False, rules=(ALWAYS,))
-    assert judge(read_controls(b'{"seed":1}'), SEEDED, off, model="acme/toy", **word) == NotDeterministic(
+    assert judge(read_controls(b'{"seed":1}'), SEEDED, off, ALWAYS, model="acme/toy", **word) == NotDeterministic(
         BypassReason.DISABLED
     )
 
@@ -226,10 +228,8 @@ def test_reasons_are_valid_in_headers_and_labels():
 def test_every_request_gets_a_verdict(given_input, schema, rules, model, asserted, may_assert):
     """For every request the gateway says why it was shared, or was not."""
     text = json.dumps(given_input).encode()
-    found = judge(
-        read_controls(text), schema, Policy(rules=tuple(rules)), model=model, asserted=asserted, may_assert=may_assert
-    )
+    rule, policy = rule_for(rules, model), Policy(rules=tuple(rules))
+    found = judge(read_controls(text), schema, policy, rule, model=model, asserted=asserted, may_assert=may_assert)
     assert isinstance(found, Deterministic) == isinstance(found.reason, Proof)
-    rule = rule_for(rules, model)
     if isinstance(found, Deterministic) and rule is not None:
         assert rule.mode is not Mode.NEVER
