@@ -76,7 +76,7 @@ class Metrics(
 
     def store_failed(self, lane: str, kind: str) -> None:
         """Count a store operation that failed for a lasting reason."""
-        self.inc(catalogue.STORE_FAILURES, lane, kind)
+        self.counters[catalogue.STORE_FAILURES][lane, kind].inc()
 
     def loop_lagged(self, seconds: float) -> None:
         """Record the delay of an event-loop wake-up."""
