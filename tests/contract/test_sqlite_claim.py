@@ -41,11 +41,11 @@ async def test_a_claim_whose_file_is_gone_is_taken_again(tmp_path: Path) -> None
     (tmp_path / "g.db.serving").unlink()
     await first.ping()
     await second.open()
-    with pytest.raises(StoreUnavailable, match="Another process serves"):
+    with pytest.raises(StoreUnavailable, match="Another process already serves"):
         await second.claim()
     (tmp_path / "g.db.serving").unlink()
     await second.claim()
-    with pytest.raises(StoreUnavailable, match="Another process serves"):
+    with pytest.raises(StoreUnavailable, match="Another process already serves"):
         await first.ping()
     await second.close()
     await first.ping()
