@@ -1,19 +1,33 @@
 """Readiness: what this process alone cannot do makes it 503, what all share makes it degraded."""
 
 import logging
+from typing import Any
 
 import pytest
 
+from tests.support.access_log import create_story
 from tests.support.http_calls import ask, assert_problem, metrics_of
+from tests.support.polling import attempts
 from tests.support.samples import create
 from tests.support.stack import OpenGateway, Stack
 
 LOST = "was deleted while the gateway runs"
 
 
+async def finished_create(gateway: Stack) -> dict[str, Any]:
+    """Create a prediction and wait until nothing more is recorded of it."""
+    made: dict[str, Any] = (await create_story(gateway, wait=True)).json
+    async for _ in attempts():
+        metrics = await metrics_of(gateway)
+        if "replicate_gateway_runs_followed 0.0" in metrics and "replicate_gateway_store_pending 0.0" in metrics:
+            break
+    assert (await ask(gateway, "GET", "/readyz", key=None)).status == 200
+    return made
+
+
 async def test_a_database_that_is_deleted_at_runtime_stops_creates_and_readiness(gateway: Stack):
     """Nothing is acknowledged that would be gone with the process; put back, everything goes on."""
-    made = (await create(gateway)).json
+    made = await finished_create(gateway)
     aside = gateway.database.with_name("aside")
     gateway.database.rename(aside)
     ready = await ask(gateway, "GET", "/readyz", key=None)
@@ -33,7 +47,7 @@ async def test_a_database_that_is_deleted_at_runtime_stops_creates_and_readiness
 
 async def test_a_database_that_is_replaced_at_runtime_is_not_served_from(gateway: Stack):
     """A backup that is copied over the file in use."""
-    await create(gateway)
+    await finished_create(gateway)
     copy = gateway.database.with_name("copy")
     copy.write_bytes(gateway.database.read_bytes())
     copy.rename(gateway.database)
