@@ -65,9 +65,9 @@ class Reloading:
             except Exception:
                 logger.exception("reading the config crashed")
                 return self._refuse([Problem("", "cannot be read: the log has the reason")])
-            return self._take(found)
+            return self._apply(found)
 
-    def _take(self, found: Config) -> bool:
+    def _apply(self, found: Config) -> bool:
         for secret in found.secret_values():
             logs.register_secret(secret)
         changes = diff(self.config, found)
@@ -76,13 +76,13 @@ class Reloading:
             stays = ", ".join(change.path for change in changes if change.needs_restart)
             return self._refuse([_until_a_restart(problem, stays) for problem in problems])
         try:
-            put = self._prepare(merged)
+            apply = self._prepare(merged)
         except Exception:
             logger.exception("the config could not be put in place")
             return self._refuse([Problem("", "cannot be put in place: the log has the reason")])
         before, self.config = self.config, merged
-        put()
-        self._tell(changes, before.logs.level, merged.logs.level)
+        apply()
+        self._log_changes(changes, before.logs.level, merged.logs.level)
         self._state.loaded_at = now = self._clock.now()
         self._state.last = Attempt(
             at=now,
@@ -93,7 +93,7 @@ class Reloading:
         self._observer.config_reloaded("taken", now)
         return True
 
-    def _tell(self, changes: Sequence[Change], before: str, after: str) -> None:
+    def _log_changes(self, changes: Sequence[Change], before: str, after: str) -> None:
         # Log the changes at the more verbose of the old and the new level.
         logs.set_level(min(before, after, key=_LEVELS.index))
         for change in changes:

@@ -45,7 +45,7 @@ class _Job(msgspec.Struct, order=True):
     run_id: str
     dies_at: float
     attempts: int = 0
-    hopeless: set[str] = msgspec.field(default_factory=set)
+    impossible: set[str] = msgspec.field(default_factory=set)
     """URLs of files that cannot be copied, whatever is tried."""
 
 
@@ -70,7 +70,7 @@ class Copier:
         self._records = records
         self._store = store
         self._fetcher = fetcher
-        self._keeper = keeper
+        self._eviction = keeper
         self._clock = clock
         self._observer = observer
         self._persist = persist
@@ -80,7 +80,7 @@ class Copier:
         self._on_kept = on_kept
         self._known: set[str] = set()
         self._waiting: list[_Job] = []
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._free = asyncio.Semaphore(WORKERS)
         self._tasks = Tasks()
         self._has_missed = True
@@ -97,7 +97,7 @@ class Copier:
             self.enqueue(ended.run)
         except Exception:
             self._has_missed = True
-            self._news.set()
+            self._changed.set()
             raise
 
     def enqueue(self, run: Run) -> None:
@@ -112,7 +112,7 @@ class Copier:
             return
         self._known.add(run.id)
         heapq.heappush(self._waiting, _Job(self._clock.now(), run.id, dies_at))
-        self._news.set()
+        self._changed.set()
 
     def _files(self, run: Run) -> Files:
         try:
@@ -133,8 +133,8 @@ class Copier:
                     await self._look()
                 wait = self._waiting[0].due_at - self._clock.now() if self._waiting else _IDLE_SECONDS
                 if wait > 0:
-                    self._news.clear()
-                    await sleep_until_event(self._clock, wait, self._news)
+                    self._changed.clear()
+                    await sleep_until_event(self._clock, wait, self._changed)
                     continue
                 await self._free.acquire()
                 job = heapq.heappop(self._waiting)
@@ -185,7 +185,7 @@ class Copier:
             if not is_done:
                 self._observer.output_not_stored("expired")
             self._known.discard(job.run_id)
-        self._news.set()
+        self._changed.set()
 
     async def _attempt(self, job: _Job) -> bool:
         """Copy the missing files of a run and record the copies. Return whether nothing is left to do."""
@@ -195,14 +195,14 @@ class Copier:
         files = self._files(run)
         copies = {copy.url: copy for copy in run.copies}
         for file in self._lacking(run, files):
-            if file.url not in job.hopeless and (copy := await self._try(job, file)) is not None:
+            if file.url not in job.impossible and (copy := await self._try(job, file)) is not None:
                 copies[file.url] = copy
         run = await self._record(run, copies)
         if run is None:
             return True
         # A run can end before its final identity is known. It is then tried again, to extend its time in the cache.
         is_settled = run.provisional is None or run.fingerprint is not None
-        return is_settled and all(file.url in job.hopeless for file in self._lacking(run, files))
+        return is_settled and all(file.url in job.impossible for file in self._lacking(run, files))
 
     async def _record(self, run: Run, copies: Mapping[str, Copy]) -> Run | None:
         assert run.ended_at is not None
@@ -221,7 +221,7 @@ class Copier:
             copy = await self._copy(file)
         except NotCopied as exc:
             if exc.is_final:
-                job.hopeless.add(file.url)
+                job.impossible.add(file.url)
             self._failed(job, exc.reason, exc.detail)
             return None
         except StoreUnavailable as exc:
@@ -238,7 +238,7 @@ class Copier:
         async with self._store.spool() as spool:
             content_type = await self._fetch(file.url, spool)
             sha256 = await spool.finish()
-            if not await self._keeper.claim(sha256, spool.size):
+            if not await self._eviction.claim(sha256, spool.size):
                 raise NotCopied("store", "An object of these bytes is being deleted.")
             await self._store.put(spool, sha256)
             return Copy(

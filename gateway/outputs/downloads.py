@@ -52,7 +52,7 @@ class OutputService:
         self._predictions = predictions
         self._records = records
         self._store = store
-        self._keeper = keeper
+        self._eviction = keeper
         self._clock = clock
         self._secret = secret
         self._ttl_seconds = ttl_seconds
@@ -99,7 +99,7 @@ class OutputService:
                 self._record_use(found.copy.sha256)
                 yield stored
         except OutputLost:
-            await self._keeper.lost(found.copy.sha256)
+            await self._eviction.lost(found.copy.sha256)
             if self._on_lost is not None:
                 self._on_lost(msgspec.structs.replace(found.run, copies=()))
             raise

@@ -35,7 +35,7 @@ class RunIdentities:
         self._versions = versions
         self._keep_until = keep_until
 
-    def has_news(self, run: Run, snapshot: Snapshot) -> bool:
+    def teaches_version(self, run: Run, snapshot: Snapshot) -> bool:
         """Return whether an answer names the model of the version that was asked for."""
         # An answer for another version than was asked for is an override of upstream's (docs/replicate-api.md,
         # Prediction object); it teaches nothing.
@@ -43,7 +43,7 @@ class RunIdentities:
 
     async def learn(self, run: Run, snapshot: Snapshot) -> None:
         """Add the run's version and model to the version map. Raise `StoreUnavailable` if that is not on disk."""
-        if snapshot.version is not None and self.has_news(run, snapshot):
+        if snapshot.version is not None and self.teaches_version(run, snapshot):
             await self._versions.learn(snapshot.version, snapshot.model)
 
     async def settle(self, run: Run, context: CreateContext) -> tuple[Run, Identity]:

@@ -134,7 +134,7 @@ class RunRecorder:
         if context is not None and run.provisional is not None and run.fingerprint is None:
             self._tasks.spawn(self._settle_identity(view, answer, context), "settle identity")
         else:
-            if self._identities.has_news(run, snapshot):
+            if self._identities.teaches_version(run, snapshot):
                 self._tasks.spawn(self._learn(run, snapshot), "learn version")
             self._pending_creates.resolve(run.id, in_flight.Created(view, answer))
 

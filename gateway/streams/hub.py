@@ -158,7 +158,7 @@ class StreamHub:
             channel,
             run,
             has_ended=lambda: run.status.is_terminal or self._tracker.tracked(run.id) is None,
-            on_news=note,
+            on_events=note,
         )
         # Upstream may keep a connection open after the run's end without sending `done`.
         await run_until_first(feeding, self._end_and_silence(channel, run))

@@ -34,7 +34,7 @@ class LogWriter:
         self._clock = clock
         self._settings = settings
         self._unkept: dict[str, Channel] = {}
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     @property
     def dirty(self) -> int:
@@ -48,7 +48,7 @@ class LogWriter:
     def mark_dirty(self, channel: Channel) -> None:
         """Schedule a channel's new events for the next batch."""
         self._unkept[channel.run_id] = channel
-        self._news.set()
+        self._changed.set()
 
     def drop(self, channel: Channel) -> None:
         """Store no more of a channel's events: those that follow were not sent by the run."""
@@ -58,12 +58,12 @@ class LogWriter:
     async def run(self) -> None:
         """Write batches until cancelled. Retry while the store is unavailable."""
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._changed.wait()
+            self._changed.clear()
             if await self.flush():
                 await self._clock.sleep(PAUSE_SECONDS)
             else:
-                self._news.set()
+                self._changed.set()
                 await self._clock.sleep(_RETRY_SECONDS)
 
     async def flush(self) -> bool:

@@ -48,12 +48,12 @@ class UpstreamStreamReader:
         self._observer = observer
 
     async def fill(
-        self, channel: Channel, run: Run, *, has_ended: Callable[[], bool], on_news: Callable[[], None]
+        self, channel: Channel, run: Run, *, has_ended: Callable[[], bool], on_events: Callable[[], None]
     ) -> None:
         """Read until the stream is complete, or give up after failures.
 
         `has_ended` returns whether the run has ended. Then its result is available, so a broken connection is not
-        resumed, and a stream without any event so far is not read at all. `on_news` is called after events were
+        resumed, and a stream without any event so far is not read at all. `on_events` is called after events were
         published.
         """
         if run.stream_url is None:
@@ -63,7 +63,7 @@ class UpstreamStreamReader:
         failures = 0
         while failures < _MAX_FAILURES and not (has_ended() and not channel.log.end):
             had_ended = has_ended()
-            connection = _Connection(channel, self._observer, max_event_bytes, on_news)
+            connection = _Connection(channel, self._observer, max_event_bytes, on_events)
             opened_at = self._clock.monotonic()
             try:
                 async with self._reader.open(run.stream_url, channel.log.last_id) as chunks:
@@ -88,14 +88,14 @@ class _Connection:
     """The events of one connection to upstream."""
 
     def __init__(
-        self, channel: Channel, observer: UpstreamObserver, max_event_bytes: int, on_news: Callable[[], None]
+        self, channel: Channel, observer: UpstreamObserver, max_event_bytes: int, on_events: Callable[[], None]
     ) -> None:
         self.has_new_events = False
         self.timed_out_idle = False
         """Whether upstream announced that it closes the connection because it was idle."""
         self._channel = channel
         self._observer = observer
-        self._on_news = on_news
+        self._on_events = on_events
         self._splitter = EventSplitter(max_event_bytes)
         self._is_repeating = channel.log.end > 0
         """Whether upstream may still repeat events that are in the log, because it ignored `Last-Event-ID`."""
@@ -118,7 +118,7 @@ class _Connection:
             try:
                 await self._channel.publish(new_events)
             finally:
-                self._on_news()
+                self._on_events()
 
     def _is_known(self, event: Event) -> bool:
         self._is_repeating = self._is_repeating and _is_in_log(self._channel.log, event)

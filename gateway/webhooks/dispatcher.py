@@ -32,7 +32,7 @@ from gateway.webhooks.rules import deliveries
 from gateway.webhooks.rules.deliveries import Delivery, DeliveryKind
 from gateway.webhooks.rules.slots import DeliverySlots, Job
 from gateway.webhooks.secrets import WebhookSecrets
-from gateway.webhooks.sender import LINES_KEPT_SECONDS, DeliverySender, MessengerStore
+from gateway.webhooks.sender import PROGRESS_KEPT_SECONDS, DeliverySender, DeliveryStore
 from gateway.webhooks.settings import WebhookSettings
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class WebhookDispatcher:
 
     def __init__(
         self,
-        store: MessengerStore,
+        store: DeliveryStore,
         secrets: WebhookSecrets,
         transport: WebhookTransport,
         clock: Clock,
@@ -76,10 +76,10 @@ class WebhookDispatcher:
         self._observer = observer
         self._settings = settings
         self._is_followed = is_followed
-        self._lines = ProgressQueue()
-        self._messenger = DeliverySender(
+        self._progress = ProgressQueue()
+        self._sender = DeliverySender(
             store,
-            self._lines,
+            self._progress,
             secrets,
             transport,
             clock,
@@ -88,11 +88,11 @@ class WebhookDispatcher:
             show=show,
             random_bytes=random_bytes,
         )
-        self._lanes: DeliverySlots[_Work] = DeliverySlots(settings.value.slots)
+        self._slots: DeliverySlots[_Work] = DeliverySlots(settings.value.slots)
         # Ids of what waits for a slot or is being sent: of the delivery, or of the prediction for progress.
-        self._handed: set[str] = set()
+        self._claimed: set[str] = set()
         self._jobs = Tasks()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._may_be_more = True
         self._loop = Tasks()
         self._closing = False
@@ -107,26 +107,26 @@ class WebhookDispatcher:
         """
         if view.prediction.webhook is None:
             return
-        if self._is_followed(view.run.id) and self._lines.begin(view, self._clock.monotonic()):
+        if self._is_followed(view.run.id) and self._progress.begin(view, self._clock.monotonic()):
             self._put_progress(view)
         self._wake()
 
     def on_run_progressed(self, run: Run) -> None:
         """Send progress of a run's predictions that have a webhook."""
-        for view in self._lines.change(run, self._clock.monotonic()):
+        for view in self._progress.change(run, self._clock.monotonic()):
             self._put_progress(view)
         # Progress that was held back may be due now.
-        self._news.set()
+        self._changed.set()
 
     def on_run_ended(self, ended: RunEnded) -> None:
         """Send no more progress of a run, and wake the queue: the store's step has queued its messages, if any."""
-        self._lines.note_end(ended.run.id, self._clock.monotonic())
+        self._progress.note_end(ended.run.id, self._clock.monotonic())
         if ended.has_webhooks:
             self._wake()
 
     def on_prediction_canceled(self, view: PredictionView) -> None:
         """Send no more progress of a prediction, and wake the queue: the store's step has queued its message."""
-        self._lines.silence(view.prediction.id, self._clock.monotonic())
+        self._progress.silence(view.prediction.id, self._clock.monotonic())
         if view.prediction.webhook is not None:
             self._wake()
 
@@ -135,7 +135,7 @@ class WebhookDispatcher:
         now = self._clock.now()
         body = msgspec.json.encode({"type": kind, "timestamp": times.render(now), "data": payload})
         message = Delivery(
-            id=self._messenger.fresh_id(),
+            id=self._sender.fresh_id(),
             kind=DeliveryKind.ANNOUNCEMENT,
             team=team,
             url=url,
@@ -153,34 +153,34 @@ class WebhookDispatcher:
         while views := await self._store.awaiting_webhooks(after=after):
             after = views[-1].prediction.id
             for view in views:
-                self._lines.resume(view)
+                self._progress.resume(view)
         return await self._store.reclaim_deliveries()
 
     def start(self, origin: str) -> None:
         """Start sending. `origin` (without `/v1`) is the base of links in bodies if no public URL is set."""
-        self._messenger.origin = origin
+        self._sender.origin = origin
         self._loop.spawn(self._run(), "webhooks")
 
     async def close(self, grace_seconds: float) -> None:
         """Finish what is being sent, within the grace; everything else stays in the store."""
         self._closing = True
         # The loop is not cancelled, so that deliveries that it is just claiming are released.
-        self._news.set()
+        self._changed.set()
         await self._loop.close()
-        untried = [job.work.id for job in self._lanes.clear() if isinstance(job.work, Delivery)]
+        untried = [job.work.id for job in self._slots.clear() if isinstance(job.work, Delivery)]
         await self._jobs.close(grace_seconds)
         with suppress(GatewayError):
             await self._store.release_deliveries(untried)
 
     def _wake(self) -> None:
         self._may_be_more = True
-        self._news.set()
+        self._changed.set()
 
     async def _run(self) -> None:
         while not self._closing:
-            self._news.clear()
+            self._changed.clear()
             now = self._clock.monotonic()
-            for view in self._lines.due(now):
+            for view in self._progress.due(now):
                 self._put_progress(view)
             try:
                 if self._may_be_more or now >= self._look_at:
@@ -190,8 +190,8 @@ class WebhookDispatcher:
             except GatewayError as exc:
                 logger.warning("webhooks wait for the store", extra={"reason": exc.detail})
             self._start_jobs()
-            next_at = min(self._look_at, self._lines.next_at() or self._look_at)
-            await sleep_until_event(self._clock, max(0.0, next_at - self._clock.monotonic()), self._news)
+            next_at = min(self._look_at, self._progress.next_at() or self._look_at)
+            await sleep_until_event(self._clock, max(0.0, next_at - self._clock.monotonic()), self._changed)
 
     # Choose the next jobs.
 
@@ -199,8 +199,8 @@ class WebhookDispatcher:
         """Claim due deliveries from the store, enough for each slot to have a next one."""
         settings, now = self._settings.value, self._clock.now()
         busy = Busy(
-            receivers=self._lanes.full_receivers(settings.waiting_per_receiver),
-            teams=self._lanes.full_teams(settings.waiting_per_team),
+            receivers=self._slots.full_receivers(settings.waiting_per_receiver),
+            teams=self._slots.full_teams(settings.waiting_per_team),
             per_receiver=settings.waiting_per_receiver,
         )
         # Reset before the claim: an event during the claim sets it again, and the answer may lack its delivery.
@@ -208,32 +208,32 @@ class WebhookDispatcher:
         claimed = await self._store.claim_deliveries(now, now + _HOLD_SECONDS, _CLAIM, busy)
         self._may_be_more |= bool(claimed or busy.receivers or busy.teams)
         for delivery in claimed:
-            if delivery.id not in self._handed:
-                self._handed.add(delivery.id)
+            if delivery.id not in self._claimed:
+                self._claimed.add(delivery.id)
                 key = delivery.prediction_id or delivery.id
-                self._lanes.put(Job(delivery.team, delivery.receiver, key, delivery, is_urgent=True))
+                self._slots.put(Job(delivery.team, delivery.receiver, key, delivery, is_urgent=True))
 
     def _put_progress(self, view: PredictionView) -> None:
         prediction = view.prediction
         assert prediction.webhook is not None
-        if self._lines.pending > self._settings.value.max_queued:
-            self._count_dropped("full", self._lines.drop_oldest(1))
-        if prediction.id not in self._handed:
-            self._handed.add(prediction.id)
+        if self._progress.pending > self._settings.value.max_queued:
+            self._count_dropped("full", self._progress.drop_oldest(1))
+        if prediction.id not in self._claimed:
+            self._claimed.add(prediction.id)
             receiver = deliveries.receiver_of(prediction.webhook)
-            self._lanes.put(Job(prediction.team, receiver, prediction.id, prediction.id))
+            self._slots.put(Job(prediction.team, receiver, prediction.id, prediction.id))
 
     def _start_jobs(self) -> None:
-        while not self._closing and (job := self._lanes.take()) is not None:
+        while not self._closing and (job := self._slots.take()) is not None:
             self._jobs.spawn(self._do(job), f"webhook {job.key}")
 
     async def _do(self, job: Job[_Work]) -> None:
         try:
             if isinstance(job.work, Delivery):
-                await self._messenger.deliver(job.work)
+                await self._sender.deliver(job.work)
             else:
-                self._handed.discard(job.work)
-                if (view := await self._messenger.tell_progress(job.work)) is not None:
+                self._claimed.discard(job.work)
+                if (view := await self._sender.send_progress(job.work)) is not None:
                     self._put_progress(view)
         except GatewayError as exc:
             # The delivery can be claimed again when its claim expires.
@@ -241,12 +241,12 @@ class WebhookDispatcher:
         except Exception:
             logger.exception("a webhook could not be sent")
         finally:
-            self._lanes.done(job)
+            self._slots.done(job)
             if isinstance(job.work, Delivery):
-                self._handed.discard(job.work.id)
+                self._claimed.discard(job.work.id)
             self._start_jobs()
             if self._may_be_more:
-                self._news.set()
+                self._changed.set()
 
     # Counts and limits.
 
@@ -258,15 +258,15 @@ class WebhookDispatcher:
             self._observer.deliveries_waiting(counts.queued, counts.dead, max(0.0, age))
             most = self._settings.value.max_queued
             # Progress, which is best effort, is dropped to make room for completions.
-            if (excess := counts.queued + self._lines.pending - most) > 0:
-                self._count_dropped("full", self._lines.drop_oldest(excess))
+            if (excess := counts.queued + self._progress.pending - most) > 0:
+                self._count_dropped("full", self._progress.drop_oldest(excess))
             if max(counts.queued, counts.dead) > most:
                 self._count_dropped("full", await self._store.trim_deliveries(most, most, self._clock.now()))
                 self._count_at = now
         if now >= self._tidy_at:
             before = self._clock.now() - self._settings.value.retain_dead_seconds
             went = await self._store.delete_dead_deliveries(before, _TIDY_STEP)
-            self._lines.forget_ended(now - LINES_KEPT_SECONDS)
+            self._progress.forget_ended(now - PROGRESS_KEPT_SECONDS)
             self._tidy_at = now + (_TIDY_SECONDS if went < _TIDY_STEP else 0.0)
 
     def _count_dropped(self, reason: str, count: int) -> None:

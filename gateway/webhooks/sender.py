@@ -29,12 +29,12 @@ from gateway.webhooks.settings import WebhookSettings
 
 logger = logging.getLogger(__name__)
 
-LINES_KEPT_SECONDS = 3600.0
+PROGRESS_KEPT_SECONDS = 3600.0
 """How long the progress state of a prediction is kept after its end, until the end's first attempt."""
 _ANNOUNCEMENT = "announcement"
 
 
-class MessengerStore(Deliveries, Protocol):
+class DeliveryStore(Deliveries, Protocol):
     """The operations of the store that the sender needs."""
 
     async def prediction(self, prediction_id: str) -> PredictionView | None:
@@ -47,7 +47,7 @@ class DeliverySender:
 
     def __init__(
         self,
-        store: MessengerStore,
+        store: DeliveryStore,
         lines: ProgressQueue,
         secrets: WebhookSecrets,
         transport: WebhookTransport,
@@ -59,7 +59,7 @@ class DeliverySender:
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._store = store
-        self._lines = lines
+        self._progress = lines
         self._secrets = secrets
         self._transport = transport
         self._clock = clock
@@ -78,15 +78,15 @@ class DeliverySender:
         """Return a new random message id."""
         return deliveries.message_id(ids.prediction_id(self._random_bytes(deliveries.MESSAGE_ID_BYTES)))
 
-    async def tell_progress(self, prediction_id: str) -> PredictionView | None:
+    async def send_progress(self, prediction_id: str) -> PredictionView | None:
         """Send a prediction's next progress event; return the prediction if more events are due."""
-        taken = self._lines.take(prediction_id)
+        taken = self._progress.take(prediction_id)
         if taken is None:
             return None
         event, view = taken
         body = self._body(view)
         await self._send_once(event, view, documents.as_running(body, at_start=True) if event is Event.START else body)
-        return view if self._lines.has_more(prediction_id) else None
+        return view if self._progress.has_more(prediction_id) else None
 
     async def deliver(self, message: Delivery) -> None:
         """Attempt a delivery; then delete it, schedule the next attempt, or make it a dead letter."""
@@ -121,7 +121,7 @@ class DeliverySender:
         """Send the events that are due before `completed`; return the body of `completed`, or `None` if not wanted."""
         view = await self._store.prediction(message.prediction_id or "")
         if view is None:
-            self._lines.end(message.prediction_id or "")
+            self._progress.end(message.prediction_id or "")
             self._observer.delivery_dropped("gone")
             return None
         body = self._body(view)
@@ -133,7 +133,7 @@ class DeliverySender:
 
     def _events_of_end(self, message: Delivery, view: PredictionView) -> tuple[Event, ...]:
         """Return the events that are due at the end of a prediction, including unsent earlier ones."""
-        ending = self._lines.end(view.prediction.id)
+        ending = self._progress.end(view.prediction.id)
         wanted = webhook_events.wanted(view.prediction.webhook_events_filter)
         completed = (Event.COMPLETED,) if Event.COMPLETED in wanted else ()
         if message.attempts > 1:
@@ -144,7 +144,7 @@ class DeliverySender:
             return completed
         if ending is None:
             # It was not followed: either it ended at once, or an earlier process has sent its progress.
-            followed_since = max(self._began, self._clock.now() - LINES_KEPT_SECONDS)
+            followed_since = max(self._began, self._clock.now() - PROGRESS_KEPT_SECONDS)
             is_new = view.prediction.source is Source.HIT or message.created_at >= followed_since
             ending = Ending(Sent() if is_new else webhook_events.caught_up(snapshot))
         due = webhook_events.due(ending.sent, snapshot, wanted, self._clock.monotonic()).events
