@@ -17,9 +17,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 TIMES = 4
-LINEAR = 7.0
-"""Work that is linear takes 4 times as long on an input 4 times as large, quadratic work 16 times. Between the two
-there is room for caches that are too small, and for noise."""
+LINEAR = 10.0
+"""Linear work takes 4 times as long on an input 4 times as large, quadratic work 16 times. Between the two there is
+room for noise: work that outgrows the processor's cache or needs new pages of memory was seen to take 8 times."""
 NOISE_SECONDS = 0.002
 """What takes no longer than this on the larger input is cheap, however it grows."""
 ENOUGH_SECONDS = 0.006
