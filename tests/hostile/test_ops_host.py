@@ -3,15 +3,17 @@
 A page whose name is made to point at 127.0.0.1 (DNS rebinding) sends its own name as Host.
 """
 
+import asyncio
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from gateway.app import running
 from gateway.http.ops.app import add_routes
-from tests.hostile.conftest import OpenGateway
-from tests.support.stack import Stack
+from gateway.simulator import Simulator
+from tests.support.stack import Stack, house_config
 
 PROBES = {"/healthz", "/readyz"}
 
@@ -65,13 +67,12 @@ async def test_the_machines_own_names_are_answered(gateway: Stack, host: str) ->
 
 
 @pytest.mark.xfail(strict=True, reason="B4: sign-in may be tried without end")
-async def test_sign_in_attempts_are_throttled(open_gateway: OpenGateway, folder: Path) -> None:
+async def test_sign_in_attempts_are_throttled(upstream: Simulator, folder: Path) -> None:
     """Nobody tries tokens by the thousand."""
-    (folder / "ops_token").write_text("a-token-of-some-length-0123456789")
-    async with (
-        open_gateway(ops={"token_file": str(folder / "ops_token")}) as stack,
-        aiohttp.ClientSession(stack.ops_url) as session,
-    ):
+    token = folder / "ops_token"
+    token.write_text("a-token-of-some-length-0123456789")
+    config, _ = await asyncio.to_thread(house_config, upstream, folder, ops={"token_file": str(token)})
+    async with running(config) as gateway, aiohttp.ClientSession(gateway.ops_url) as session:
         statuses = []
         for attempt in range(60):
             sent = session.post("/dashboard/sign-in", data={"secret": f"wrong-{attempt}"}, allow_redirects=False)
