@@ -5,6 +5,7 @@ A page whose name is made to point at 127.0.0.1 (DNS rebinding) sends its own na
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -34,7 +35,7 @@ GUARDED = {"/dashboard", "/dashboard/events"}
 """What is guarded today."""
 
 
-def rows() -> list[object]:
+def rows() -> list[Any]:
     """Make a test of each route but the probes. Files of the page hold no data."""
     made = []
     for method, path in ops_routes():

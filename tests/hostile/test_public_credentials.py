@@ -5,6 +5,7 @@ that is not in the table fails. (docs/architecture.md, Access)
 """
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,7 @@ async def people(open_gateway: OpenGateway) -> AsyncIterator[Callers]:
         yield await callers(stack)
 
 
-def rows() -> list[object]:
+def rows() -> list[Any]:
     """Make a test of each route and credential."""
     made = []
     for name in ROUTES.keys() & EXPECTED.keys():
@@ -233,7 +234,7 @@ async def test_a_page_may_have_no_webhooks_sent(people: Callers, who: str) -> No
 @pytest.mark.xfail(strict=True, reason="B1: there is no public_webhooks")
 async def test_a_team_may_let_its_pages_have_webhooks_sent(open_gateway: OpenGateway) -> None:
     """`public_webhooks = true` says so."""
-    async with open_gateway(teams={"alpha": TEAM | {"public_webhooks": True}}) as stack:
+    async with open_gateway(teams={"alpha": dict(TEAM) | {"public_webhooks": True}}) as stack:
         people = await callers(stack)
         assert (await people.predict(ALICE, webhook="https://receiver.example.com/hook")).status == 201
 
@@ -241,7 +242,7 @@ async def test_a_team_may_let_its_pages_have_webhooks_sent(open_gateway: OpenGat
 @pytest.mark.xfail(strict=True, reason="B1: the team's amounts are shown")
 async def test_a_refusal_does_not_tell_a_page_the_teams_amounts(open_gateway: OpenGateway) -> None:
     """Over the team's budget a page gets 402, and neither the budget nor what was spent of it."""
-    async with open_gateway(teams={"alpha": TEAM | {"budget_usd_per_day": 0.000123}}) as stack:
+    async with open_gateway(teams={"alpha": dict(TEAM) | {"budget_usd_per_day": 0.000123}}) as stack:
         people = await callers(stack)
         refused = await people.predict(ALICE)
         assert_problem(refused, 402)
@@ -252,7 +253,7 @@ async def test_a_refusal_does_not_tell_a_page_the_teams_amounts(open_gateway: Op
 @pytest.mark.xfail(strict=True, reason="B1: there is no public_sees")
 async def test_a_team_may_let_its_users_see_each_other(open_gateway: OpenGateway) -> None:
     """`public_sees = "team"` widens what tokens see; a publishable key's view stays as narrow."""
-    async with open_gateway(teams={"alpha": TEAM | {"public_sees": "team"}}) as stack:
+    async with open_gateway(teams={"alpha": dict(TEAM) | {"public_sees": "team"}}) as stack:
         people = await callers(stack)
         theirs = (await people.predict(SERVER)).json["id"]
         assert (await people.ask(ALICE, "GET", f"/v1/predictions/{theirs}")).status == 200
