@@ -154,6 +154,9 @@ async def follow(target: Gateway, name: str, patience: float) -> tuple[int | str
             if "stream" in made["urls"]:
                 reads.append(made["urls"]["stream"])
             await asyncio.sleep(3)
+            # By now the version's model is known, and its schema is asked for.
+            async with session.post("/v1/predictions", json=body) as response:
+                await response.read()
             for url in reads:
                 async with session.get(url) as response:
                     await response.read()

@@ -225,21 +225,12 @@ async def test_a_team_fills_its_own_webhook_queue_only(open_gateway: OpenGateway
         assert [status for status, _ in sent][:5] == [201] * 5
 
 
-async def list_reads(stack: Stack, uncertain: int) -> int:
-    """Let so many creates become uncertain; return how often upstream's list was read."""
-    stack.upstream.requests.clear()
-    stack.upstream.faults.set(Fault("html_error", operation="*predictions.create", times=uncertain))
-    made = [create(stack, model="acme/storyteller", prompt=str(number)) for number in range(uncertain)]
-    assert {reply.status for reply in await asyncio.gather(*made)} == {504}
-    return stack.upstream.requests.count("predictions.list")
-
-
 @pytest.mark.xfail(strict=True, reason="A7: each uncertain create reads the list by itself")
 async def test_one_search_serves_all_uncertain_creates(open_gateway: OpenGateway) -> None:
-    """In trouble, upstream is asked no more often for twelve creates than for two."""
-    counted = []
-    for uncertain in (2, 12):
-        async with open_gateway(upstream={"adopt_wait_seconds": 1.5}) as stack:
-            counted.append(await list_reads(stack, uncertain))
-    assert counted[0] > 0
-    assert counted[1] <= counted[0] * 2, f"{counted[0]} reads for 2 creates, {counted[1]} for 12"
+    """In trouble, upstream's list is read some times in all, however many creates have to be found."""
+    async with open_gateway(upstream={"adopt_wait_seconds": 1.5}) as stack:
+        stack.upstream.faults.set(Fault("html_error", operation="*predictions.create", times=16))
+        made = [create(stack, model="acme/storyteller", prompt=str(number)) for number in range(16)]
+        assert {reply.status for reply in await asyncio.gather(*made)} == {504}
+        reads = stack.upstream.requests.count("predictions.list")
+        assert 0 < reads <= 10, f"{reads} reads for 16 creates"

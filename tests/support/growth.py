@@ -90,6 +90,9 @@ def growth(make: Callable[[int], T], work: Callable[[T], object], *, first: int 
             if large >= ENOUGH_SECONDS or TIMES * TIMES * n > most:
                 break
             n, small_input, small = TIMES * n, large_input, large
+        if large > NOISE_SECONDS:
+            # One slow measurement of the smaller input would hide all growth.
+            small = min(small, *(cpu_seconds(work, small_input) for _ in range(3)))
         measured = Growth(n, small, large)
         for _ in range(_REPEATS):
             if measured.is_linear:

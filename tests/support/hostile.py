@@ -74,9 +74,9 @@ def array(item: bytes, n: int) -> bytes:
     return b"[" + b",".join([item] * max(1, n // (len(item) + 1))) + b"]"
 
 
-def keys(n: int, start: str = "k") -> bytes:
+def keys(n: int) -> bytes:
     """Write an object of many keys."""
-    return b"{" + b",".join(b'"%b%d":0' % (start.encode(), number) for number in range(max(1, n // 12))) + b"}"
+    return b"{" + b",".join(b'"%x":0' % number for number in range(max(1, n // 10))) + b"}"
 
 
 def nested(n: int, opening: bytes, closing: bytes, core: bytes = b"0") -> bytes:
@@ -88,7 +88,7 @@ def nested(n: int, opening: bytes, closing: bytes, core: bytes = b"0") -> bytes:
 def deep_and_wide(n: int) -> bytes:
     """Write a wide array at the bottom of an object that is nested under long keys."""
     name = b"k" * 60
-    depth = min(200, max(1, n // 200))
+    depth = min(400, max(1, n // 200))
     return (b'{"%b":' % name) * depth + array(b'"x"', n) + b"}" * depth
 
 
