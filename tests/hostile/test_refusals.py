@@ -1,6 +1,6 @@
 """What is too much is refused past stated numbers, with the field's name, and costs little more than reading it.
 
-`[limits] max_links max_keys max_values max_depth` bound what one body holds (docs/architecture.md, Bounds).
+`[limits] max_links max_keys max_values max_depth` bound what one body holds (docs/architecture.md, Invariants 13).
 """
 
 import time
