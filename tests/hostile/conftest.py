@@ -1,7 +1,7 @@
 """A stack for hostile tests: the simulator as upstream, a gateway before it, both in this process."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.simulator import Simulator
-from tests.support.stack import Stack, start_gateway, start_upstream
-from tests.support.wire import PAGE
-
-OpenGateway = Callable[..., AbstractAsyncContextManager[Stack]]
+from tests.support.http_calls import PAGE
+from tests.support.stack import OpenGateway, Stack, start_gateway, start_upstream
 
 
 @pytest.fixture

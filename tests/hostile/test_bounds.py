@@ -16,15 +16,15 @@ import aiohttp
 import pytest
 
 from gateway.simulator import Fault, Simulator
-from tests.hostile.conftest import OpenGateway
 from tests.hostile.test_connections import connection
 from tests.support.hostile import bomb, data_uri
-from tests.support.installation import Installation, free_port, install
+from tests.support.http_calls import ask, metrics_of
+from tests.support.installation import Installation, install
 from tests.support.memory import MIB, peak_bytes, resident_bytes
+from tests.support.ports import free_port
 from tests.support.samples import FORM, content, create, finished
-from tests.support.stack import TEAM_SCOPES, Stack
+from tests.support.stack import TEAM_SCOPES, OpenGateway, Stack
 from tests.support.upstream import version_of
-from tests.support.wire import ask, metrics_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning"),
@@ -66,7 +66,7 @@ async def measured(upstream: Simulator, folder: Path, settings: str = "") -> Asy
 
 
 @needs_proc
-@pytest.mark.xfail(strict=True, reason="A4: predictions are kept by number, with their inputs")
+@pytest.mark.xfail(strict=True, reason="predictions in memory are bounded by number, not by bytes")
 async def test_predictions_with_large_inputs_are_kept_by_bytes(upstream: Simulator, tmp_path: Path) -> None:
     """Files of some MiB, written as data URIs, are Replicate's normal way; their number may be anything."""
     settings = f"\n[cache]\nmemory_bytes = {8 * MIB}\n"
@@ -83,7 +83,8 @@ async def test_predictions_with_large_inputs_are_kept_by_bytes(upstream: Simulat
 
 
 @needs_proc
-@pytest.mark.xfail(strict=True, reason="A4: the standard library keeps the last 128 URLs that were split")
+@pytest.mark.long
+@pytest.mark.xfail(strict=True, reason="the standard library caches the last 128 URLs that were split, of any length")
 async def test_refused_addresses_are_not_kept(upstream: Simulator, tmp_path: Path) -> None:
     """A webhook that is too long is refused, and leaves nothing behind."""
     async with measured(upstream, tmp_path) as gateway:
@@ -96,7 +97,8 @@ async def test_refused_addresses_are_not_kept(upstream: Simulator, tmp_path: Pat
 
 
 @needs_proc
-@pytest.mark.xfail(strict=True, reason="A4: the bodies under way have no bound on their sum")
+@pytest.mark.long
+@pytest.mark.xfail(strict=True, reason="the sum of the request bodies in memory has no bound")
 async def test_bodies_under_way_are_bounded(upstream: Simulator, tmp_path: Path) -> None:
     """Fifty small requests that are large once they are unpacked do not take the memory of all of them at once."""
     body = {"version": version_of(upstream, "acme/storyteller"), "input": {"prompt": "x" * 8 * MIB}}
@@ -140,7 +142,7 @@ async def test_caches_reach_their_bounds_and_stay_there(open_gateway: OpenGatewa
         assert {name: round(value) for name, value in most.items() if value < bound / 3} == {}
 
 
-@pytest.mark.xfail(strict=True, reason="A5: a page has a hundred results, whatever their size")
+@pytest.mark.xfail(strict=True, reason="a page of a list has a hundred results, whatever their size")
 async def test_a_page_of_a_list_is_bounded_in_bytes(gateway: Stack) -> None:
     """Fewer results, and a link to the rest: all are there, each once."""
     made = []
@@ -185,7 +187,7 @@ async def under_way(*work: Awaitable[Any]) -> AsyncIterator[list[asyncio.Task[An
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@pytest.mark.xfail(strict=True, reason="A3: uploads hold the connections of everybody's creates")
+@pytest.mark.xfail(strict=True, reason="uploads take the connections that creates of all teams need")
 async def test_stalled_uploads_of_one_team_do_not_hinder_another(open_gateway: OpenGateway) -> None:
     """Uploads have connections of their own, and so many for each team; more are a 429."""
     async with open_gateway(teams={"beta": {"scopes": TEAM_SCOPES}}) as stack, AsyncExitStack() as open_uploads:
@@ -210,7 +212,7 @@ async def hooked(stack: Stack, key: str, url: str) -> tuple[int, str]:
     return reply.status, reply.json.get("id", "")
 
 
-@pytest.mark.xfail(strict=True, reason="A6: the queue is everybody's, and drops the oldest")
+@pytest.mark.xfail(strict=True, reason="all teams share one webhook queue, which drops its oldest events")
 async def test_a_team_fills_its_own_webhook_queue_only(open_gateway: OpenGateway) -> None:
     """Free hits with webhooks to a dead receiver are 429 past the team's bound; another team's event still waits."""
     teams = {name: {"scopes": TEAM_SCOPES, "max_wait_seconds": 0.2} for name in ("alpha", "beta")}
@@ -225,7 +227,7 @@ async def test_a_team_fills_its_own_webhook_queue_only(open_gateway: OpenGateway
         assert [status for status, _ in sent][:5] == [201] * 5
 
 
-@pytest.mark.xfail(strict=True, reason="A7: each uncertain create reads the list by itself")
+@pytest.mark.xfail(strict=True, reason="each create with an unknown outcome reads the list of predictions by itself")
 async def test_one_search_serves_all_uncertain_creates(open_gateway: OpenGateway) -> None:
     """In trouble, upstream's list is read some times in all, however many creates have to be found."""
     async with open_gateway(upstream={"adopt_wait_seconds": 1.5}) as stack:

@@ -9,11 +9,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.hostile.conftest import OpenGateway
+from tests.support.http_calls import PAGE, Reply, ask, assert_problem, metrics_of, parse, raw_request, send_raw
 from tests.support.samples import create
-from tests.support.stack import TEAM_SCOPES, Stack
+from tests.support.stack import TEAM_SCOPES, OpenGateway, Stack
 from tests.support.upstream import creates, version_of
-from tests.support.wire import PAGE, Reply, ask, assert_problem, metrics_of, parse, send_raw, spell
 
 JSON = ("Content-Type", "application/json")
 
@@ -45,7 +44,7 @@ def story(stack: Stack) -> bytes:
 async def dribble(stack: Stack, body: bytes, pieces: int, every: float, *, stop_after: int | None = None) -> Reply:
     """Send a create whose body comes piece by piece."""
     async with connection(stack) as (reader, writer):
-        whole = spell("POST", "/v1/predictions", [JSON], body, key=stack.keys["alpha"])
+        whole = raw_request("POST", "/v1/predictions", [JSON], body, key=stack.keys["alpha"])
         head, _, _ = whole.partition(b"\r\n\r\n")
         writer.write(head + b"\r\n\r\n")
         size = -(-len(body) // pieces)
@@ -56,7 +55,8 @@ async def dribble(stack: Stack, body: bytes, pieces: int, every: float, *, stop_
         return await read_answer(reader)
 
 
-NO_IDLE = "C13: a body has 60 seconds in all, and there is no setting"
+LONG_FIELD = "a header field of more than 8190 bytes is refused"
+NO_IDLE = "a request body may take 60 seconds in all, and no setting changes that"
 
 
 @pytest.mark.xfail(strict=True, reason=NO_IDLE)
@@ -79,8 +79,8 @@ async def test_a_body_that_falls_silent_is_given_up(open_gateway: OpenGateway) -
     "size",
     [
         4_000,
-        pytest.param(10_000, marks=pytest.mark.xfail(strict=True, reason="C14: a field has 8190 bytes")),
-        pytest.param(24_000, marks=pytest.mark.xfail(strict=True, reason="C14: a field has 8190 bytes")),
+        pytest.param(10_000, marks=pytest.mark.xfail(strict=True, reason=LONG_FIELD)),
+        pytest.param(24_000, marks=pytest.mark.xfail(strict=True, reason=LONG_FIELD)),
     ],
 )
 async def test_the_cookies_of_a_large_site_are_taken(gateway: Stack, size: int) -> None:
@@ -91,22 +91,24 @@ async def test_the_cookies_of_a_large_site_are_taken(gateway: Stack, size: int) 
     assert reply.headers["Access-Control-Allow-Origin"] == PAGE
 
 
-@pytest.mark.xfail(strict=True, reason="C14: 400, and nothing that a page could read")
+@pytest.mark.xfail(strict=True, reason="the response is a 400 without CORS headers, which a page cannot read")
 @pytest.mark.parametrize("fields", [1, 8], ids=["one field", "many fields"])
 async def test_larger_heads_are_431_and_readable_by_the_page(gateway: Stack, fields: int) -> None:
     """Past 32 KiB in all."""
     cookies = [(f"X-Filler-{number}", "x" * (40_000 // fields)) for number in range(fields)]
-    reply = await send_raw(gateway, spell("GET", "/v1/account", cookies, key=gateway.keys["alpha"]))
+    reply = await send_raw(gateway, raw_request("GET", "/v1/account", cookies, key=gateway.keys["alpha"]))
     assert_problem(reply, 431)
 
 
 async def test_heads_beyond_the_parsers_bounds_are_refused(gateway: Stack) -> None:
     """The parser's own refusal: no more than a status."""
-    reply = await send_raw(gateway, spell("GET", "/v1/account", [("Cookie", "x" * 200_000)], key=gateway.keys["alpha"]))
+    reply = await send_raw(
+        gateway, raw_request("GET", "/v1/account", [("Cookie", "x" * 200_000)], key=gateway.keys["alpha"])
+    )
     assert reply.status in (400, 431)
 
 
-HALF_CLOSE = "C15: the end of a caller's input is taken for its departure"
+HALF_CLOSE = "the gateway treats the end of the caller's input as a disconnect"
 
 
 async def half_closed(stack: Stack, data: bytes, seconds: float = 8.0) -> Reply:
@@ -122,7 +124,7 @@ async def test_a_half_closed_read_is_answered(gateway: Stack) -> None:
     """`nc -N`, some load balancers, and HTTP/1.0 programs end their side first."""
     made = await create(gateway)
     path = f"/v1/predictions/{made.json['id']}"
-    assert (await half_closed(gateway, spell("GET", path, key=gateway.keys["alpha"]))).status == 200
+    assert (await half_closed(gateway, raw_request("GET", path, key=gateway.keys["alpha"]))).status == 200
 
 
 @pytest.mark.xfail(strict=True, reason=HALF_CLOSE)
@@ -131,7 +133,7 @@ async def test_a_half_closed_create_is_carried_out_and_answered(gateway: Stack, 
     """Nobody has left."""
     headers = [JSON, ("Prefer", prefer)] if prefer else [JSON]
     reply = await half_closed(
-        gateway, spell("POST", "/v1/predictions", headers, story(gateway), key=gateway.keys["alpha"])
+        gateway, raw_request("POST", "/v1/predictions", headers, story(gateway), key=gateway.keys["alpha"])
     )
     assert reply.status == 201
     assert creates(gateway.upstream) == 1
@@ -146,7 +148,7 @@ async def counted(stack: Stack, status: int) -> int:
     return sum(int(float(value)) for value in re.findall(pattern, await metrics_of(stack), re.MULTILINE))
 
 
-@pytest.mark.xfail(strict=True, reason="C17: counted as 503")
+@pytest.mark.xfail(strict=True, reason="a create whose caller disconnects is counted as a 503")
 @pytest.mark.parametrize("half", [False, True], ids=["hangs up", "half-closes"])
 async def test_a_held_create_whose_caller_leaves_is_a_499_and_creates_nothing(
     open_gateway: OpenGateway, half: bool
@@ -156,7 +158,7 @@ async def test_a_held_create_whose_caller_leaves_is_a_499_and_creates_nothing(
         assert (await create(stack, model="acme/storyteller", prompt="first")).status == 201
         made = creates(stack.upstream)
         async with connection(stack) as (_, writer):
-            writer.write(spell("POST", "/v1/predictions", [JSON], story(stack), key=stack.keys["alpha"]))
+            writer.write(raw_request("POST", "/v1/predictions", [JSON], story(stack), key=stack.keys["alpha"]))
             await writer.drain()
             await asyncio.sleep(0.3)
             if half:

@@ -9,13 +9,13 @@ import pytest
 from gateway.http.route import OPEN_ROUTES, Route
 from gateway.http.routes import OWN, PUBLIC
 from gateway.simulator import Simulator
-from tests.hostile.conftest import OpenGateway
 from tests.simulator.test_cassettes import CASSETTES, interactions
+from tests.support.http_calls import PAGE, Reply, ask, assert_problem
+from tests.support.polling import until
+from tests.support.raw_server import answer, raw_server
 from tests.support.samples import FORM, create, fill, finished, form
-from tests.support.scripted import answer, scripted
-from tests.support.stack import Stack
-from tests.support.upstream import until, version_of
-from tests.support.wire import PAGE, Reply, ask, assert_problem
+from tests.support.stack import OpenGateway, Stack
+from tests.support.upstream import version_of
 
 REFUSALS = {400, 405, 411, 413, 415, 422, 431}
 RECORDED = {f"{path.stem} {each['method']} {each['path']}": each for path in CASSETTES for each in interactions(path)}
@@ -23,7 +23,7 @@ RECORDED = {f"{path.stem} {each['method']} {each['path']}": each for path in CAS
 
 def recorded_rows() -> list[Any]:
     """Mark what is refused today."""
-    stricter = pytest.mark.xfail(strict=True, reason="C6: a destination is judged before upstream is asked")
+    stricter = pytest.mark.xfail(strict=True, reason="the gateway refuses a destination that Replicate accepts")
     return [
         pytest.param(each, id=name, marks=[stricter] if name.startswith("trainings-create") else [])
         for name, each in RECORDED.items()
@@ -52,7 +52,7 @@ def story(upstream: Simulator, **more: Any) -> bytes:
     return json.dumps(body).encode()
 
 
-C6 = "C6: refused, where upstream takes it"
+STRICTER = "the gateway refuses what Replicate accepts"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ C6 = "C6: refused, where upstream takes it"
         pytest.param(None, id="none"),
         "application/json; charset=utf-8",
         *(
-            pytest.param(each, marks=pytest.mark.xfail(strict=True, reason=C6))
+            pytest.param(each, marks=pytest.mark.xfail(strict=True, reason=STRICTER))
             for each in ("application/x-www-form-urlencoded", "text/plain", "text/plain;charset=UTF-8", "text/json")
         ),
     ],
@@ -74,7 +74,7 @@ async def test_json_is_taken_under_any_content_type(gateway: Stack, path: str, c
     assert reply.status == 201, reply.text
 
 
-@pytest.mark.xfail(strict=True, reason=C6)
+@pytest.mark.xfail(strict=True, reason=STRICTER)
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -123,7 +123,7 @@ PREFERENCES: list[tuple[str, str | None, bool]] = [
 @pytest.mark.parametrize(
     ("header", "applied"),
     [
-        pytest.param(header, applied, marks=[pytest.mark.xfail(strict=True, reason=C6)] if fails else [])
+        pytest.param(header, applied, marks=[pytest.mark.xfail(strict=True, reason=STRICTER)] if fails else [])
         for header, applied, fails in PREFERENCES
     ],
 )
@@ -136,7 +136,7 @@ async def test_preferences_are_taken_as_far_as_they_are_known(gateway: Stack, he
     assert (reply.json["status"] == "succeeded") == (applied is not None)
 
 
-@pytest.mark.xfail(strict=True, reason=C6)
+@pytest.mark.xfail(strict=True, reason=STRICTER)
 async def test_preferences_may_come_in_several_headers(gateway: Stack) -> None:
     """A proxy, or a client, may send each in its own."""
     headers = [("Content-Type", "application/json"), ("Prefer", "respond-async"), ("Prefer", "wait=4")]
@@ -160,7 +160,7 @@ LEGACY: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ("more", "shown"),
     [
         pytest.param({"webhook": None, "webhook_events_filter": None, "stream": None}, {}, id="nulls"),
-        *(pytest.param(*row, marks=pytest.mark.xfail(strict=True, reason=C6)) for row in LEGACY),
+        *(pytest.param(*row, marks=pytest.mark.xfail(strict=True, reason=STRICTER)) for row in LEGACY),
     ],
 )
 async def test_legacy_fields_are_taken(gateway: Stack, more: dict[str, Any], shown: dict[str, Any]) -> None:
@@ -174,7 +174,7 @@ async def test_legacy_fields_are_taken(gateway: Stack, more: dict[str, Any], sho
 LISTS = ("predictions", "trainings", "files")
 
 
-@pytest.mark.xfail(strict=True, reason=C6)
+@pytest.mark.xfail(strict=True, reason=STRICTER)
 @pytest.mark.parametrize("family", LISTS)
 async def test_an_empty_cursor_is_the_first_page(gateway: Stack, family: str) -> None:
     """Ruby's client lists so."""
@@ -183,14 +183,14 @@ async def test_an_empty_cursor_is_the_first_page(gateway: Stack, family: str) ->
     assert (await ask(gateway, "GET", f"/v1/{family}?cursor")).status == 200
 
 
-@pytest.mark.xfail(strict=True, reason="C6: 400, where upstream says 404")
+@pytest.mark.xfail(strict=True, reason="a bad cursor is a 400, where Replicate responds 404")
 @pytest.mark.parametrize("family", LISTS)
 async def test_a_bad_cursor_is_not_found(gateway: Stack, family: str) -> None:
     """As with Replicate's own lists."""
     assert_problem(await ask(gateway, "GET", f"/v1/{family}?cursor=x"), 404, origin=None)
 
 
-@pytest.mark.xfail(strict=True, reason=C6)
+@pytest.mark.xfail(strict=True, reason=STRICTER)
 async def test_empty_filters_are_none(gateway: Stack) -> None:
     """A form's empty fields filter nothing."""
     assert (await create(gateway, model="acme/storyteller", prompt="hi")).status == 201
@@ -205,7 +205,7 @@ async def ended_story(stack: Stack) -> Any:
     return await finished(stack, made.json["id"])
 
 
-@pytest.mark.xfail(strict=True, reason="C7: no charset")
+@pytest.mark.xfail(strict=True, reason="the Content-Type of a stream has no charset")
 async def test_streams_name_their_charset(gateway: Stack) -> None:
     """Clients that see none decode Latin-1."""
     stream = await ask(gateway, "GET", (await ended_story(gateway))["urls"]["stream"], key=None)
@@ -216,7 +216,7 @@ async def test_streams_name_their_charset(gateway: Stack) -> None:
     "name",
     [
         "last_event_id",
-        pytest.param("lastEventId", marks=pytest.mark.xfail(strict=True, reason="C8: not a known name")),
+        pytest.param("lastEventId", marks=pytest.mark.xfail(strict=True, reason="the gateway ignores this name")),
     ],
 )
 async def test_a_stream_is_resumed_by_query(gateway: Stack, name: str) -> None:
@@ -239,7 +239,7 @@ def allowed(reply: Reply) -> set[str]:
     return {name.strip().lower() for name in reply.headers["Access-Control-Allow-Headers"].split(",")}
 
 
-@pytest.mark.xfail(strict=True, reason="C9: a closed list")
+@pytest.mark.xfail(strict=True, reason="preflights allow a fixed list of headers only")
 async def test_a_page_may_send_the_headers_of_its_instruments(gateway: Stack) -> None:
     """Pages with Sentry, OpenTelemetry or Datadog add headers to every call."""
     names = "authorization,b3,baggage,content-type,sentry-trace,traceparent,tracestate,x-datadog-trace-id,x-mine"
@@ -261,7 +261,7 @@ async def test_what_is_no_header_or_too_much_is_not_echoed(gateway: Stack) -> No
 RECEIVERS = {"allow_http": True, "allow_private_addresses": True}
 
 
-@pytest.mark.xfail(strict=True, reason="C10: sent as it was written")
+@pytest.mark.xfail(strict=True, reason="the address of a webhook is not percent-encoded")
 @pytest.mark.parametrize(
     ("path", "target"),
     [
@@ -273,7 +273,7 @@ RECEIVERS = {"allow_http": True, "allow_private_addresses": True}
 )
 async def test_a_webhooks_address_is_sent_percent_encoded(open_gateway: OpenGateway, path: str, target: str) -> None:
     """As a browser would write it, and as receivers take it."""
-    async with scripted(answer(b"{}")) as receiver, open_gateway(webhooks=RECEIVERS) as stack:
+    async with raw_server(answer(b"{}")) as receiver, open_gateway(webhooks=RECEIVERS) as stack:
         body = story(stack.upstream, webhook=receiver.url + path, webhook_events_filter=["completed"])
         headers = {"Content-Type": "application/json", "Prefer": "wait"}
         made = await ask(stack, "POST", "/v1/predictions", data=body, headers=headers)
@@ -291,7 +291,7 @@ GETS = [route for route in (*PUBLIC, *OWN) if route.method == "GET"]
         pytest.param(
             route,
             id=route.name,
-            marks=[] if route.name == "outputs.read" else [pytest.mark.xfail(strict=True, reason="C11: HEAD is 405")],
+            marks=[] if route.name == "outputs.read" else [pytest.mark.xfail(strict=True, reason="HEAD is a 405")],
         )
         for route in GETS
     ],
@@ -310,7 +310,7 @@ async def test_head_works_wherever_get_does(gateway: Stack, route: Route) -> Non
         assert head.headers.get(name) == got.headers.get(name)
 
 
-C12 = "C12: weights of codings are not read"
+NO_WEIGHTS = "the gateway ignores the weights in Accept-Encoding"
 
 
 @pytest.mark.parametrize(
@@ -321,11 +321,11 @@ C12 = "C12: weights of codings are not read"
         ("identity", {None}),
         ("br", {None}),
         ("", {None}),
-        pytest.param("gzip;q=0", {None}, marks=pytest.mark.xfail(strict=True, reason=C12)),
-        pytest.param("gzip;q=1.0, deflate;q=0", {"gzip"}, marks=pytest.mark.xfail(strict=True, reason=C12)),
-        pytest.param("deflate;q=0, gzip;q=0.000", {None}, marks=pytest.mark.xfail(strict=True, reason=C12)),
-        pytest.param("*;q=0, gzip;q=0", {None}, marks=pytest.mark.xfail(strict=True, reason=C12)),
-        pytest.param("x-gzip;q=0, deflate ; q=0", {None}, marks=pytest.mark.xfail(strict=True, reason=C12)),
+        pytest.param("gzip;q=0", {None}, marks=pytest.mark.xfail(strict=True, reason=NO_WEIGHTS)),
+        pytest.param("gzip;q=1.0, deflate;q=0", {"gzip"}, marks=pytest.mark.xfail(strict=True, reason=NO_WEIGHTS)),
+        pytest.param("deflate;q=0, gzip;q=0.000", {None}, marks=pytest.mark.xfail(strict=True, reason=NO_WEIGHTS)),
+        pytest.param("*;q=0, gzip;q=0", {None}, marks=pytest.mark.xfail(strict=True, reason=NO_WEIGHTS)),
+        pytest.param("x-gzip;q=0, deflate ; q=0", {None}, marks=pytest.mark.xfail(strict=True, reason=NO_WEIGHTS)),
     ],
 )
 async def test_an_answers_coding_is_one_that_is_accepted(gateway: Stack, accepts: str, coding: set[str | None]) -> None:
@@ -352,7 +352,7 @@ QUOTED = [
         pytest.param(
             disposition,
             id=what,
-            marks=[pytest.mark.xfail(strict=True, reason="C16: written anew with %22 and %5C")]
+            marks=[pytest.mark.xfail(strict=True, reason="the gateway rewrites the file's name with %22 and %5C")]
             if what in ("quoted pair", "a backslash", "extended")
             else [],
         )

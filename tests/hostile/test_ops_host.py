@@ -14,7 +14,7 @@ from aiohttp import web
 from gateway.app import running
 from gateway.http.ops.app import add_routes
 from gateway.simulator import Simulator
-from tests.support.stack import Stack, house_config
+from tests.support.stack import Stack, stack_config
 
 PROBES = {"/healthz", "/readyz"}
 
@@ -41,7 +41,11 @@ def rows() -> list[Any]:
     for method, path in ops_routes():
         if path in PROBES or path.startswith("/dashboard/"):
             continue
-        marks = [] if path in GUARDED else [pytest.mark.xfail(strict=True, reason="B4: only the page is guarded")]
+        marks = (
+            []
+            if path in GUARDED
+            else [pytest.mark.xfail(strict=True, reason="the ops listener checks Host for the dashboard only")]
+        )
         made.append(pytest.param(method, path, id=f"{method} {path}", marks=marks))
     return made
 
@@ -67,12 +71,12 @@ async def test_the_machines_own_names_are_answered(gateway: Stack, host: str) ->
         assert response.status == 200
 
 
-@pytest.mark.xfail(strict=True, reason="B4: sign-in may be tried without end")
+@pytest.mark.xfail(strict=True, reason="sign-in attempts have no limit")
 async def test_sign_in_attempts_are_throttled(upstream: Simulator, folder: Path) -> None:
     """Nobody tries tokens by the thousand."""
     token = folder / "ops_token"
     token.write_text("a-token-of-some-length-0123456789")
-    config, _ = await asyncio.to_thread(house_config, upstream, folder, ops={"token_file": str(token)})
+    config, _ = await asyncio.to_thread(stack_config, upstream, folder, ops={"token_file": str(token)})
     async with running(config) as gateway, aiohttp.ClientSession(gateway.ops_url) as session:
         statuses = []
         for attempt in range(60):

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.http.route import Route
 from gateway.http.routes import OWN, PUBLIC
-from tests.hostile.conftest import OpenGateway
+from tests.support.http_calls import PAGE, Reply, ask, assert_problem
 from tests.support.public_callers import (
     ALICE,
     ALICE_AGAIN,
@@ -27,7 +27,7 @@ from tests.support.public_callers import (
     mint,
 )
 from tests.support.samples import UNKNOWN_FILE, UNKNOWN_ID
-from tests.support.wire import PAGE, Reply, ask, assert_problem
+from tests.support.stack import OpenGateway
 
 ROUTES = {f"{route.method} {route.name}": route for route in (*PUBLIC, *OWN)}
 
@@ -80,14 +80,14 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "GET gateway.usage": (OWN_MONEY, OWN_MONEY, OWN_MONEY),
 }
 
-B1 = "B1: a public credential is the whole team"
+WHOLE_TEAM = "a public credential reaches what the whole team owns"
 FAILS = {
     **{
-        name: (B1, B1, B1)
+        name: (WHOLE_TEAM, WHOLE_TEAM, WHOLE_TEAM)
         for name, row in EXPECTED.items()
         if not {OWN_ONLY, OWN_LIST, OWN_OR_FORBIDDEN, OWN_MONEY}.isdisjoint(row) or name == "GET webhooks.secret"
     },
-    "POST gateway.tokens": (None, None, "B3: a publishable key mints tokens for any user"),
+    "POST gateway.tokens": (None, None, "a publishable key mints tokens for any user"),
 }
 
 
@@ -201,7 +201,7 @@ async def test_what_a_page_says_of_itself_does_not_count(people: Callers, name: 
     assert "bob" not in explained
 
 
-@pytest.mark.xfail(strict=True, reason="B1: a list is the whole team's")
+@pytest.mark.xfail(strict=True, reason="a list shows the predictions of the whole team")
 async def test_a_page_cannot_put_a_prediction_into_another_users_list(people: Callers) -> None:
     """What alice's page makes in bob's name is alice's."""
     made = await people.predict(ALICE, headers={"Gateway-User": "bob"})
@@ -211,7 +211,7 @@ async def test_a_page_cannot_put_a_prediction_into_another_users_list(people: Ca
     assert [each["id"] for each in alices] == [made.json["id"]]
 
 
-@pytest.mark.xfail(strict=True, reason="B1: idempotency keys are the team's")
+@pytest.mark.xfail(strict=True, reason="all users of a team share one set of idempotency keys")
 async def test_two_users_may_send_the_same_idempotency_key(people: Callers) -> None:
     """A key that another user has used is no replay of that user's prediction."""
     first = await people.predict(ALICE, headers={"Idempotency-Key": "1"})
@@ -222,7 +222,7 @@ async def test_two_users_may_send_the_same_idempotency_key(people: Callers) -> N
     assert other.json["id"] != first.json["id"]
 
 
-@pytest.mark.xfail(strict=True, reason="B1: pages may have webhooks sent")
+@pytest.mark.xfail(strict=True, reason="a page can have webhooks sent to any address")
 @pytest.mark.parametrize("who", PUBLIC_CREDENTIALS)
 async def test_a_page_may_have_no_webhooks_sent(people: Callers, who: str) -> None:
     """A visitor does not make the gateway call addresses, unless the team lets its pages do so."""
@@ -231,7 +231,7 @@ async def test_a_page_may_have_no_webhooks_sent(people: Callers, who: str) -> No
     assert not people.stack.upstream.requests.count("*.create")
 
 
-@pytest.mark.xfail(strict=True, reason="B1: there is no public_webhooks")
+@pytest.mark.xfail(strict=True, reason="there is no setting public_webhooks")
 async def test_a_team_may_let_its_pages_have_webhooks_sent(open_gateway: OpenGateway) -> None:
     """`public_webhooks = true` says so."""
     async with open_gateway(teams={"alpha": dict(TEAM) | {"public_webhooks": True}}) as stack:
@@ -239,7 +239,7 @@ async def test_a_team_may_let_its_pages_have_webhooks_sent(open_gateway: OpenGat
         assert (await people.predict(ALICE, webhook="https://receiver.example.com/hook")).status == 201
 
 
-@pytest.mark.xfail(strict=True, reason="B1: the team's amounts are shown")
+@pytest.mark.xfail(strict=True, reason="a refusal shows the budget of the team to a page")
 async def test_a_refusal_does_not_tell_a_page_the_teams_amounts(open_gateway: OpenGateway) -> None:
     """Over the team's budget a page gets 402, and neither the budget nor what was spent of it."""
     async with open_gateway(teams={"alpha": dict(TEAM) | {"budget_usd_per_day": 0.000123}}) as stack:
@@ -250,7 +250,7 @@ async def test_a_refusal_does_not_tell_a_page_the_teams_amounts(open_gateway: Op
         assert "microusd" not in refused.text
 
 
-@pytest.mark.xfail(strict=True, reason="B1: there is no public_sees")
+@pytest.mark.xfail(strict=True, reason="there is no setting public_sees")
 async def test_a_team_may_let_its_users_see_each_other(open_gateway: OpenGateway) -> None:
     """`public_sees = "team"` widens what tokens see; a publishable key's view stays as narrow."""
     async with open_gateway(teams={"alpha": dict(TEAM) | {"public_sees": "team"}}) as stack:
@@ -264,7 +264,7 @@ async def test_a_team_may_let_its_users_see_each_other(open_gateway: OpenGateway
         assert_problem(await people.ask(ALICE, "GET", "/v1/webhooks/default/secret"), 403)
 
 
-@pytest.mark.xfail(strict=True, reason="B1: tokens cannot be renewed")
+@pytest.mark.xfail(strict=True, reason="tokens cannot be renewed")
 async def test_a_renewed_token_keeps_its_predictions(people: Callers) -> None:
     """A token without a user is somebody, too: the server that renews it hands its predictions on."""
     made = (await people.predict(NOBODY)).json["id"]

@@ -12,17 +12,16 @@ import pytest
 from gateway.http.route import CREATES, Route
 from gateway.http.routes import OWN, PUBLIC
 from gateway.simulator import Simulator
-from tests.hostile.conftest import OpenGateway
 from tests.support.hostile import VALUES, array, bomb, keys, marks, nested, string
+from tests.support.http_calls import Reply, ask, assert_problem
 from tests.support.samples import request_for
-from tests.support.stack import Stack
+from tests.support.stack import OpenGateway, Stack
 from tests.support.upstream import version_of
-from tests.support.wire import Reply, ask, assert_problem
 
 LIMITS = {"max_links": 20, "max_keys": 40, "max_values": 100, "max_depth": 10}
 SDXL = b"39ed52f2a78e934b3ba6e2a89f5b1c712de7dfea535525255b1aa35c5565e08b"
 """A version that upstream knows."""
-NO_LIMITS_YET = "A2: there is no [limits]"
+NO_LIMITS_YET = "there is no section [limits]"
 GZIP = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 BODY_ROUTES = [route for route in (*PUBLIC, *OWN) if route.name in CREATES or route.name == "gateway.estimate"]
 
@@ -80,23 +79,28 @@ def create_of(value: bytes) -> bytes:
     return b'{"version":"%b","input":{"x":%b}}' % (SDXL, value)
 
 
+QUADRATIC = "reading this body takes quadratic time"
+DEAR = "reading this body takes many times as long as a plain one"
 SIZE = 1024 * 1024
 TIMES_PLAIN = 6.5
 """A hostile body may cost that many times what a body of one long text costs, the client's part included."""
 
 BOMBS: dict[str, tuple[bytes, str | None]] = {
-    "a host of combining marks": (create_of(string("http://a" + marks(20_000) + "/v1/files/abcdefghijklmnop")), "A1"),
+    "a host of combining marks": (
+        create_of(string("http://a" + marks(20_000) + "/v1/files/abcdefghijklmnop")),
+        QUADRATIC,
+    ),
     "a webhook of combining marks": (
         b'{"version":"%b","input":{},"webhook":%b}' % (SDXL, string("https://a" + marks(20_000) + "/x")),
-        "A1",
+        QUADRATIC,
     ),
-    "many short links": (create_of(VALUES["many short links"](SIZE)), "A2"),
+    "many short links": (create_of(VALUES["many short links"](SIZE)), DEAR),
     "many file links": (create_of(VALUES["many file links"](SIZE)), None),
-    "half surrogates": (create_of(VALUES["half surrogates in a string"](SIZE)), "A2"),
-    "various half surrogates": (create_of(VALUES["various half surrogates"](SIZE)), "A2"),
+    "half surrogates": (create_of(VALUES["half surrogates in a string"](SIZE)), DEAR),
+    "various half surrogates": (create_of(VALUES["various half surrogates"](SIZE)), DEAR),
     "many unknown fields": (b'{"version":"%b","input":{},%b' % (SDXL, keys(SIZE)[1:]), None),
     "many keys": (create_of(keys(SIZE)), None),
-    "percent slashes": (create_of(VALUES["percent slashes in a link"](SIZE)), "A2"),
+    "percent slashes": (create_of(VALUES["percent slashes in a link"](SIZE)), DEAR),
     "deep nesting": (create_of(VALUES["nested arrays"](SIZE)), None),
     "many small strings": (create_of(VALUES["many small strings"](SIZE)), None),
     "many numbers": (create_of(VALUES["many numbers"](SIZE)), None),
@@ -113,7 +117,7 @@ BOMBS: dict[str, tuple[bytes, str | None]] = {
 def bomb_rows() -> list[Any]:
     """Mark those that are dear today."""
     return [
-        pytest.param(body, id=name, marks=[pytest.mark.xfail(strict=True, reason=f"{fault}: {name}")] if fault else [])
+        pytest.param(body, id=name, marks=[pytest.mark.xfail(strict=True, reason=fault)] if fault else [])
         for name, (body, fault) in BOMBS.items()
     ]
 
@@ -139,7 +143,9 @@ async def test_a_bomb_costs_little_more_than_a_plain_body(gateway: Stack, body: 
     assert hostile <= plain * TIMES_PLAIN, f"{hostile * 1000:.0f} ms, plain {plain * 1000:.0f} ms"
 
 
-@pytest.mark.xfail(strict=True, reason="A2: a pass over the body for each letter of the key")
+@pytest.mark.xfail(
+    strict=True, reason="the search for the caller's key makes a pass over the body for each letter of the key"
+)
 async def test_the_key_is_searched_for_in_few_passes(gateway: Stack) -> None:
     """A body in which something is escaped is searched for the caller's own key, at the cost of a few passes."""
     plain = await cpu_of(gateway, bomb(create_of(string("x" * SIZE * 4))))
@@ -150,7 +156,7 @@ async def test_the_key_is_searched_for_in_few_passes(gateway: Stack) -> None:
 LARGE_BODY = "ignore:Sending a large body:ResourceWarning"
 
 
-@pytest.mark.xfail(strict=True, reason="A2: a large body is written to upstream's socket in one piece")
+@pytest.mark.xfail(strict=True, reason="a large body is written to upstream's socket in one piece")
 async def test_a_large_body_goes_upstream_in_pieces(gateway: Stack) -> None:
     """A create of some MiB is written in pieces, between which others are answered; aiohttp warns where it is not."""
     large = create_of(string("x" * 2 * SIZE))
@@ -162,7 +168,7 @@ async def test_a_large_body_goes_upstream_in_pieces(gateway: Stack) -> None:
 async def test_the_gateway_answers_after_all_of_them(gateway: Stack, upstream: Simulator) -> None:
     """No bomb leaves anything behind that a later request meets."""
     for name, (body, fault) in BOMBS.items():
-        if fault != "A1":
+        if fault != QUADRATIC:
             reply = await ask(gateway, "POST", "/v1/predictions", data=bomb(body), headers=GZIP)
             assert reply.status in (201, 400, 404, 413, 422), f"{name}: {reply.text}"
     assert (await ask(gateway, "GET", "/healthz", key=None)).status == 200

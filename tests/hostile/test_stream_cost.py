@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.streams.rules.event_log import EventLog
-from gateway.streams.rules.log_chunk import Part
+from gateway.streams.rules.log_chunk import LogChunk
 from gateway.streams.rules.sse import EventSplitter, EventTooLong, read_event
 from tests.support.growth import assert_linear
 
@@ -38,6 +38,28 @@ def _split(data: bytes, step: int = 1 << 16, most: int = 1 << 30) -> None:
             return
 
 
+def _read_all(log: EventLog) -> None:
+    cursor = 0
+    while cursor < log.end:
+        _, cursor = log.read(cursor, 256)
+
+
+def _dropping(n: int) -> None:
+    log = EventLog(4096)
+    for number in range(n // 32):
+        log.append(read_event(_event(number)))
+
+
+def _chunks(n: int) -> list[bytes]:
+    log, chunks, cursor = EventLog(1 << 40), [], 0
+    for number in range(max(1, n // 32)):
+        log.append(read_event(_event(number)))
+        if number % 8 == 7:
+            chunks.append(log.chunk_from(cursor).dump())
+            cursor = log.end
+    return chunks or [log.chunk_from(0).dump()]
+
+
 STREAMS: Mapping[str, tuple[Callable[[int], Any], Work]] = {
     "many events": (lambda n: _event(1) * (n // 32), _split),
     "many comments": (lambda n: b":\n\n" * (n // 3), _split),
@@ -53,38 +75,16 @@ STREAMS: Mapping[str, tuple[Callable[[int], Any], Work]] = {
     "a log, found by id": (lambda n: _log(n, _event), lambda log: log.after("1:0")),
     "a log, id unknown": (lambda n: _log(n, _event), lambda log: log.after("5:5")),
     "a log, id in each event": (lambda n: _log(n, _odd_event), lambda log: log.after("9:9")),
-    "a log read in blocks": (lambda n: _log(n, _event), lambda log: _read_all(log)),
-    "a log that drops": (lambda n: n, lambda n: _dropping(n)),
+    "a log read in blocks": (lambda n: _log(n, _event), _read_all),
+    "a log that drops": (lambda n: n, _dropping),
     "a log kept and read again": (
         lambda n: _log(n, _event),
-        lambda log: EventLog.joined([log.part(0).dump()], 1 << 40),
+        lambda log: EventLog.from_chunks([log.chunk_from(0).dump()], 1 << 40),
     ),
-    "a log kept in many parts": (lambda n: _parts(n), lambda parts: EventLog.joined(parts, 1 << 40)),
-    "a part": (lambda n: _log(n, _event).part(0).dump(), Part.load),
+    "a log kept in many chunks": (_chunks, lambda chunks: EventLog.from_chunks(chunks, 1 << 40)),
+    "a chunk": (lambda n: _log(n, _event).chunk_from(0).dump(), LogChunk.load),
 }
 """Streams: what makes an input of n, and what is done with it."""
-
-
-def _read_all(log: EventLog) -> None:
-    cursor = 0
-    while cursor < log.end:
-        _, cursor = log.read(cursor, 256)
-
-
-def _dropping(n: int) -> None:
-    log = EventLog(4096)
-    for number in range(n // 32):
-        log.append(read_event(_event(number)))
-
-
-def _parts(n: int) -> list[bytes]:
-    log, parts, cursor = EventLog(1 << 40), [], 0
-    for number in range(max(1, n // 32)):
-        log.append(read_event(_event(number)))
-        if number % 8 == 7:
-            parts.append(log.part(cursor).dump())
-            cursor = log.end
-    return parts or [log.part(0).dump()]
 
 
 @pytest.mark.parametrize(("make", "work"), STREAMS.values(), ids=STREAMS)

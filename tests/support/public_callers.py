@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.http.route import Route
+from tests.support.http_calls import PAGE, Reply, ask
 from tests.support.samples import request_for, upload
 from tests.support.stack import TEAM_SCOPES, Stack
 from tests.support.upstream import version_of
-from tests.support.wire import PAGE, Reply, ask
 
 SERVER, PAGE_KEY = "server", "page key"
 ALICE, ALICE_AGAIN, BOB = "alice's token", "alice's other token", "bob's token"
