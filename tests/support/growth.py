@@ -95,12 +95,15 @@ def growth(make: Callable[[int], T], work: Callable[[T], object], *, first: int 
         while True:
             large_input = make(TIMES * n)
             large = cpu_seconds(work, large_input)
+            if large >= ENOUGH_SECONDS:
+                # One slow measurement would stop the growth of n at an input that is too small to compare.
+                large = min(large, cpu_seconds(work, large_input))
             if large >= ENOUGH_SECONDS or TIMES * TIMES * n > most:
                 break
             n, small_input, small = TIMES * n, large_input, large
         if large > NOISE_SECONDS:
             # One slow measurement of the smaller input would hide all growth.
-            small = min(small, *(cpu_seconds(work, small_input) for _ in range(3)))
+            small = min(small, *(cpu_seconds(work, small_input) for _ in range(5)))
         measured = Growth(n, small, large)
         for _ in range(_REPEATS):
             if measured.is_linear:

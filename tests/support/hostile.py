@@ -7,6 +7,8 @@ import base64
 import gzip
 from collections.abc import Callable
 
+import pytest
+
 Text = Callable[[int], str]
 Value = Callable[[int], bytes]
 
@@ -130,6 +132,11 @@ VALUES: dict[str, Value] = {
     "white space": lambda n: b" " * n + b"0",
 }
 """Values of JSON, by what they consist of."""
+
+
+def long_unless(is_sample: bool) -> list[pytest.MarkDecorator]:
+    """Return the marks of a row that `make test` runs only as a sample of its kind."""
+    return [] if is_sample else [pytest.mark.long]
 
 
 def bomb(body: bytes) -> bytes:
