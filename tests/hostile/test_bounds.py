@@ -227,7 +227,8 @@ async def test_a_team_fills_its_own_webhook_queue_only(open_gateway: OpenGateway
         assert [status for status, _ in sent][:5] == [201] * 5
 
 
-@pytest.mark.xfail(strict=True, reason="each create with an unknown outcome reads the list of predictions by itself")
+# Not strict: after so many errors the first read comes late, and how many come in time depends on the machine.
+@pytest.mark.xfail(strict=False, reason="each create with an unknown outcome reads the list of predictions by itself")
 async def test_one_search_serves_all_uncertain_creates(open_gateway: OpenGateway) -> None:
     """In trouble, upstream's list is read some times in all, however many creates have to be found."""
     async with open_gateway(upstream={"adopt_wait_seconds": 1.5}) as stack:

@@ -132,10 +132,10 @@ def bomb_rows() -> list[Any]:
     ]
 
 
-async def cpu_of(stack: Stack, compressed: bytes) -> float:
+async def cpu_of(stack: Stack, compressed: bytes, tries: int = 3) -> float:
     """Return the CPU seconds that this process, gateway and client, spends on an estimate; the least of some tries."""
     least = float("inf")
-    for _ in range(3):
+    for _ in range(tries):
         began = time.process_time()
         reply = await ask(stack, "POST", "/gateway/estimate", data=compressed, headers=GZIP)
         least = min(least, time.process_time() - began)
@@ -148,8 +148,12 @@ async def cpu_of(stack: Stack, compressed: bytes) -> float:
 @pytest.mark.parametrize("body", bomb_rows())
 async def test_a_bomb_costs_little_more_than_a_plain_body(gateway: Stack, body: bytes) -> None:
     """A few hundred bytes on the wire do not keep the gateway from everybody else."""
-    plain = await cpu_of(gateway, bomb(create_of(string("x" * len(body)))))
+    # Another process on the machine makes measurements longer, never shorter.
+    plain = await cpu_of(gateway, bomb(create_of(string("x" * len(body)))), tries=8)
     hostile = await cpu_of(gateway, bomb(body))
+    for _ in range(3):
+        if hostile > plain * TIMES_PLAIN:
+            hostile = min(hostile, await cpu_of(gateway, bomb(body)))
     assert hostile <= plain * TIMES_PLAIN, f"{hostile * 1000:.0f} ms, plain {plain * 1000:.0f} ms"
 
 
