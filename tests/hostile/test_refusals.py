@@ -152,7 +152,8 @@ async def test_a_bomb_costs_little_more_than_a_plain_body(gateway: Stack, body: 
     plain = await cpu_of(gateway, bomb(create_of(string("x" * len(body)))), tries=8)
     hostile = await cpu_of(gateway, bomb(body))
     for _ in range(3):
-        if hostile > plain * TIMES_PLAIN:
+        # What takes that long is no noise, and the standard library caches URLs that it has split.
+        if plain * TIMES_PLAIN < hostile < 0.3:
             hostile = min(hostile, await cpu_of(gateway, bomb(body)))
     assert hostile <= plain * TIMES_PLAIN, f"{hostile * 1000:.0f} ms, plain {plain * 1000:.0f} ms"
 
