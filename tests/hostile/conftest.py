@@ -1,0 +1,49 @@
+"""A stack for hostile tests: the simulator as upstream, a gateway before it, both in this process."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from gateway.simulator import Simulator
+from tests.support.http_calls import PAGE
+from tests.support.stack import OpenGateway, Stack, start_gateway, start_upstream
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Simulator]:
+    """A simulator, twenty times as fast as life, which keeps little of what it was sent."""
+    async with start_upstream(max_body_logged=4096) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for the store, in memory where there is such a place."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def open_gateway(upstream: Simulator, folder: Path) -> OpenGateway:
+    """Start a gateway with the given sections of its config; team alpha has a page."""
+
+    @asynccontextmanager
+    async def start(**overrides: Any) -> AsyncIterator[Stack]:
+        teams = overrides.pop("teams", {})
+        teams["alpha"] = {"origins": [PAGE]} | teams.get("alpha", {})
+        async with start_gateway(upstream, folder, teams=teams, **overrides) as stack:
+            yield stack
+
+    return start
+
+
+@pytest.fixture
+async def gateway(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
+    """A gateway with the teams alpha (which has a page) and beta, and an operator."""
+    async with open_gateway() as stack:
+        yield stack
