@@ -45,6 +45,7 @@ class ExplainService:
             await self._priced(view.run),
             key_name=await self._key_name(view.prediction.key_id),
             owns_run=caller.owns(view.run.team),
+            shows_team=not caller.is_public,
             further=await self._deliveries_of(view),
         )
 
