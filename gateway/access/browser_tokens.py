@@ -5,11 +5,13 @@ becomes invalid with that key.
 """
 
 import secrets
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated
 
 import jwt
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from gateway.domain import scopes as scoping
 from gateway.domain.limits import Limits
@@ -64,7 +66,8 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ttl_seconds: int
     scopes: tuple[str, ...] | None = None
     models: tuple[str, ...] | None = None
-    origins: tuple[str, ...] | None = None
+    origins: tuple[str, ...] | UnsetType | None = UNSET
+    """Left out: the team's. `None`: the token works from anywhere, if the team allows it."""
     user: str | None = None
     limits: TokenLimits | None = None
 
@@ -77,6 +80,7 @@ class MintedToken(msgspec.Struct, frozen=True, kw_only=True):
     team: str
     scopes: tuple[str, ...]
     origins: tuple[str, ...]
+    """Empty: the token works from anywhere."""
 
 
 class TokenService:
@@ -96,9 +100,9 @@ class TokenService:
         _check(caller, request)
         allowed = caller.scopes - _NEVER
         granted = allowed & frozenset(request.scopes) if request.scopes is not None else allowed & _BY_DEFAULT
-        origins = caller.origins
-        if request.origins is not None:
-            origins = tuple(scoping.normal_origin(origin) for origin in request.origins)
+        origins = _bound_to(caller) if request.origins is UNSET else request.origins
+        if origins is not None:
+            origins = tuple(scoping.normal_origin(origin) for origin in origins)
         expires_at = self._clock.now() + request.ttl_seconds
         token = BrowserToken(
             team=caller.team.name,
@@ -146,7 +150,7 @@ def _check(caller: Caller, request: TokenRequest) -> None:
     beyond = [scope for scope in request.scopes or () if scope not in caller.scopes - _NEVER]
     wrong += [("scopes", f"this key cannot grant the scope {scope!r} to a browser token") for scope in beyond]
     wrong += [("models", reason) for reason in map(partial(_wrong_model, caller), request.models or ()) if reason]
-    wrong += [("origins", reason) for reason in map(partial(_wrong_origin, caller), request.origins or ()) if reason]
+    wrong += [("origins", reason) for reason in _wrong_origins(caller, request.origins)]
     if request.user is not None and not (request.user.isprintable() and 0 < len(request.user) <= _LONGEST_USER):
         wrong.append(("user", f"user must be 1 to {_LONGEST_USER} printable characters"))
     if wrong:
@@ -159,6 +163,28 @@ def _wrong_model(caller: Caller, pattern: str) -> str | None:
     if not all(any(scoping.covers(wider, pattern) for wider in globs) for globs in caller.models):
         return f"{pattern!r} is not covered by the models that this key can run"
     return None
+
+
+def _bound_to(caller: Caller) -> tuple[str, ...]:
+    """Return the origins of a token whose request names none."""
+    return caller.origins or caller.team.origins
+
+
+def _wrong_origins(caller: Caller, origins: tuple[str, ...] | UnsetType | None) -> Iterator[str]:
+    match origins:
+        case UnsetType():
+            if not _bound_to(caller):
+                yield (
+                    "your team lists no origins, so the token would work from anywhere: add origins, or pass null if "
+                    "your team has unbound_tokens"
+                )
+        case None:
+            if not caller.team.unbound_tokens or caller.origins:
+                yield "null needs unbound_tokens = true in the settings of your team"
+        case ():
+            yield "origins must not be empty: leave it out for the origins of your team, or pass null for none"
+        case _:
+            yield from filter(None, map(partial(_wrong_origin, caller), origins))
 
 
 def _wrong_origin(caller: Caller, origin: str) -> str | None:

@@ -36,6 +36,7 @@ def teams_of(config: Config) -> Teams:
             origins=team.browser_origins,
             may_assert_deterministic=team.may_assert_deterministic,
             honor_cache_control=team.honor_cache_control,
+            unbound_tokens=team.unbound_tokens,
             allowance=_allowance(team),
             weight=team.weight,
             max_wait_seconds=team.max_wait_seconds,

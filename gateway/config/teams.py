@@ -125,6 +125,11 @@ class Team(Limits):
         description="Web origins allowed by CORS; * allows any.",
         examples=[["https://app.example.com"]],
     )
+    unbound_tokens: Flag = Field(
+        False,
+        description="Allow browser tokens that work from anywhere (origins: null), for native apps.",
+        examples=[False],
+    )
     weight: Weight = Field(1, description="Share of the account's rate limit when teams compete.", examples=[1])
     may_assert_deterministic: Flag = Field(
         False, description="Accept the header Gateway-Deterministic.", examples=[False]

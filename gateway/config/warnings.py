@@ -110,6 +110,12 @@ def _of_team(team: Team, path: str, now: float) -> Iterator[Problem]:
     yield from _of_limits(team, path)
     if "*" in team.origins:
         yield Problem(f"{path}.origins", "* allows any web page to call with a key of this team")
+    if team.unbound_tokens:
+        yield Problem(
+            f"{path}.unbound_tokens",
+            "lets servers of this team mint browser tokens that also work outside of your pages: whoever copies such a "
+            "token can use it from anywhere until it expires",
+        )
     for number, key in enumerate(team.keys):
         where = f"{path}.keys[{number}]"
         yield from _of_limits(key, where)

@@ -22,6 +22,8 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     origins: tuple[str, ...] = ()
     may_assert_deterministic: bool = False
     honor_cache_control: bool = False
+    unbound_tokens: bool = False
+    """Whether browser tokens without origins can be minted."""
     allowance: Allowance = NO_LIMITS
     weight: float = 1.0
     """Share of the account's rates when teams compete, relative to other teams' weights."""

@@ -33,7 +33,7 @@ async def stack(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
 
 
 async def token_for(stack: Stack, *origins: str) -> str:
-    wanted = {"ttl_seconds": 60, "scopes": ["predict"], "origins": list(origins)}
+    wanted = {"ttl_seconds": 60, "scopes": ["predict"], "origins": list(origins) or None}
     reply = await ask(stack, "POST", "/gateway/tokens", json=wanted)
     assert reply.status == 201, reply.text
     token: str = reply.json["token"]

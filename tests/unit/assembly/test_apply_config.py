@@ -30,6 +30,7 @@ OF_TEAMS = LIMITS | {
     "weight": (1, 2),
     "may_assert_deterministic": (False, True),
     "honor_cache_control": (False, True),
+    "unbound_tokens": (False, True),
     "max_wait_seconds": (1, 2),
     "budget_webhook": ("https://a.example.com", "https://b.example.com"),
     "keys": ([], [{"sha256": "a" * 64}]),

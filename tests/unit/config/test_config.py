@@ -379,6 +379,7 @@ TEAM_REFUSED = {
     "budget_usd_per_month": [0],
     "may_assert_deterministic": [1, "yes"],
     "honor_cache_control": ["no"],
+    "unbound_tokens": ["no"],
     "models": [[], "acme/*", ["acme"], [5], ["a/b/c"], ["a/[bc]"]],
     "scopes": ["read", ["fly"], [5]],
     "origins": ["https://a.com", ["a.com"], ["https://a.com/"], ["https://*.a.com"], ["null"]],
