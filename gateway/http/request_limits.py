@@ -52,10 +52,11 @@ def address_of(request: web.Request) -> str | None:
             address = entry.strip() or address
             if not is_trusted(address, networks):
                 break
-    return None if address is None else _rate_limited_address(address)
+    return None if address is None else rate_limited_address(address)
 
 
-def _rate_limited_address(text: str) -> str:
+def rate_limited_address(text: str) -> str:
+    """Return the address under which a client is counted: IPv6 addresses are cut to /64."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
