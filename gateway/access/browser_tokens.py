@@ -23,10 +23,11 @@ from gateway.errors import Forbidden, InvalidField, Unauthenticated, Unprocessab
 TOKEN_PREFIX = "rgt_"  # noqa: S105 - the prefix of every token
 TTL_SECONDS = (10, 3600)
 _LONGEST_USER = 200
+_RENEWABLE_SECONDS = 24 * 3600.0
 _AUDIENCE = "replicate-gateway"
 _ALGORITHM = "HS256"
-# Scopes that no browser token can have.
-_NEVER = frozenset({Scope.TOKENS, Scope.ACCOUNT, Scope.ADMIN})
+NEVER_PUBLIC = frozenset({Scope.TOKENS, Scope.ACCOUNT, Scope.ADMIN})
+"""Scopes that no browser token and no publishable key can have."""
 _BY_DEFAULT = frozenset(scoping.DEFAULT_SCOPES)
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
@@ -57,6 +58,8 @@ class BrowserToken(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None = None
     origins: tuple[str, ...] | None = None
     user: str | None = None
+    subject: str | None = None
+    """Random identity of the owner of what a token without a user makes. Tokens minted before it existed lack it."""
     limits: TokenLimits | None = None
 
 
@@ -70,6 +73,8 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Left out: the team's. `None`: the token works from anywhere, if the team allows it."""
     user: str | None = None
     limits: TokenLimits | None = None
+    renew: str | None = None
+    """An earlier token whose user or subject the new one gets, so that its page keeps its predictions."""
 
 
 class MintedToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +103,11 @@ class TokenService:
         if caller.user is not None:
             raise Forbidden("A browser token cannot mint another.")
         _check(caller, request)
-        allowed = caller.scopes - _NEVER
+        renewed = None if request.renew is None else self._renewed(caller, request.renew)
+        user, subject = request.user, secrets.token_hex(16)
+        if renewed is not None:
+            user, subject = user or renewed.user, renewed.subject or renewed.jti
+        allowed = caller.scopes - NEVER_PUBLIC
         granted = allowed & frozenset(request.scopes) if request.scopes is not None else allowed & _BY_DEFAULT
         origins = _bound_to(caller) if request.origins is UNSET else request.origins
         if origins is not None:
@@ -112,7 +121,8 @@ class TokenService:
             scopes=tuple(sorted(granted)),
             models=request.models,
             origins=origins,
-            user=request.user,
+            user=user,
+            subject=subject,
             limits=request.limits,
         )
         claims = msgspec.to_builtins(token) | {"aud": _AUDIENCE, "exp": expires_at}
@@ -124,8 +134,28 @@ class TokenService:
             origins=token.origins or (),
         )
 
+    def _renewed(self, caller: Caller, presented: str) -> BrowserToken:
+        """Read the token to renew. It may have expired a day ago at most: a page can sleep for a night."""
+        try:
+            token = self._verified(presented)
+        except Unauthenticated:
+            token = None
+        if (
+            token is None
+            or token.team != caller.team.name
+            or token.expires_at + _RENEWABLE_SECONDS <= self._clock.now()
+        ):
+            raise Unprocessable.field("renew", "this is not a browser token of your team, or it expired long ago")
+        return token
+
     def read(self, presented: str) -> BrowserToken:
         """Verify a token. Raise `Unauthenticated` if this gateway did not sign it, or if it has expired."""
+        token = self._verified(presented)
+        if self._clock.now() >= token.expires_at:
+            raise Unauthenticated("Your browser token has expired.")
+        return token
+
+    def _verified(self, presented: str) -> BrowserToken:
         try:
             claims = jwt.decode(
                 presented.removeprefix(TOKEN_PREFIX),
@@ -134,12 +164,9 @@ class TokenService:
                 audience=_AUDIENCE,
                 options={"verify_exp": False, "require": ["exp", "aud"]},
             )
-            token = msgspec.convert(claims, BrowserToken)
+            return msgspec.convert(claims, BrowserToken)
         except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError) as exc:
             raise Unauthenticated("You did not pass a valid authentication token") from exc
-        if self._clock.now() >= token.expires_at:
-            raise Unauthenticated("Your browser token has expired.")
-        return token
 
 
 def _check(caller: Caller, request: TokenRequest) -> None:
@@ -147,7 +174,7 @@ def _check(caller: Caller, request: TokenRequest) -> None:
     shortest, longest = TTL_SECONDS
     if not shortest <= request.ttl_seconds <= longest:
         wrong.append(("ttl_seconds", f"ttl_seconds must be from {shortest} to {longest}"))
-    beyond = [scope for scope in request.scopes or () if scope not in caller.scopes - _NEVER]
+    beyond = [scope for scope in request.scopes or () if scope not in caller.scopes - NEVER_PUBLIC]
     wrong += [("scopes", f"this key cannot grant the scope {scope!r} to a browser token") for scope in beyond]
     wrong += [("models", reason) for reason in map(partial(_wrong_model, caller), request.models or ()) if reason]
     wrong += [("origins", reason) for reason in _wrong_origins(caller, request.origins)]

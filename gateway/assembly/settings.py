@@ -37,6 +37,8 @@ def teams_of(config: Config) -> Teams:
             may_assert_deterministic=team.may_assert_deterministic,
             honor_cache_control=team.honor_cache_control,
             unbound_tokens=team.unbound_tokens,
+            public_sees_team=team.public_sees == "team",
+            public_webhooks=team.public_webhooks,
             allowance=_allowance(team),
             weight=team.weight,
             max_wait_seconds=team.max_wait_seconds,

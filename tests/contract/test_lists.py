@@ -76,17 +76,27 @@ async def walk(read: Callable[[Cursor | None], Awaitable[Page]], model: Model, l
     after=st.none() | st.integers(0, 4),
     before=st.none() | st.integers(0, 5),
     everyones=st.booleans(),
+    one_owner=st.booleans(),
 )
 async def test_predictions_are_listed_as_a_plain_list_would_be(
-    store: Store, items: list[tuple[int, int]], limit: int, after: int | None, before: int | None, *, everyones: bool
+    store: Store,
+    items: list[tuple[int, int]],
+    limit: int,
+    after: int | None,
+    before: int | None,
+    *,
+    everyones: bool,
+    one_owner: bool,
 ) -> None:
     """No page misses an item or shows it twice, and the links to further pages are there exactly when there is more."""
     team = next(_fresh_team)
     # A list over all teams is bounded by time to what this example made.
     base = NOW + int(team.removeprefix("team")) * 100
     found = [(base + at, f"{team}x{n:05}") for at, n in items]
-    for at, item in found:
-        await store.record_created(ended(item), prediction(item, item, created_at=at, team=team))
+    one_owner = one_owner and not everyones
+    for number, (at, item) in enumerate(found):
+        owner = ("user:ann", "user:ben", None)[number % 3]
+        await store.record_created(ended(item), prediction(item, item, created_at=at, team=team, owner=owner))
         await store.record_created(ended(f"{item}t"), prediction(f"{item}t", f"{item}t", team=team, kind=Kind.TRAINING))
     low = base + after if after is not None else base if everyones else None
     high = base + before if before is not None else base + 50 if everyones else None
@@ -94,6 +104,7 @@ async def test_predictions_are_listed_as_a_plain_list_would_be(
     async def read(position: Cursor | None) -> Page:
         return await store.predictions(
             team=None if everyones else team,
+            owner="user:ann" if one_owner else None,
             kind=Kind.PREDICTION,
             limit=limit,
             position=position,
@@ -101,6 +112,8 @@ async def test_predictions_are_listed_as_a_plain_list_would_be(
             created_before=high,
         )
 
+    if one_owner:
+        found = found[::3]
     shown = [place for place in found if (low is None or place[0] >= low) and (high is None or place[0] < high)]
     await walk(read, Model(shown), limit)
 
@@ -127,19 +140,23 @@ async def test_a_list_can_begin_where_nothing_is(
 
 
 @SETTINGS
-@given(items=ITEMS, limit=st.integers(1, 5), expired=st.sets(st.integers(0, 10_000)))
+@given(
+    items=ITEMS, limit=st.integers(1, 5), expired=st.sets(st.integers(0, 10_000)), owner=st.sampled_from([None, "o"])
+)
 async def test_files_are_listed_as_a_plain_list_would_be(
-    store: Store, items: list[tuple[int, int]], limit: int, expired: set[int]
+    store: Store, items: list[tuple[int, int]], limit: int, expired: set[int], owner: str | None
 ) -> None:
     """What has expired is not listed, nor does it leave a link to an empty page."""
     team = next(_fresh_team)
     gone = expired | {n for _, n in items if n % 3 == 0}
     for at, n in items:
         life = 0 if n in gone else 100
-        await store.add_file(file(f"{team}x{n:05}", team=team, created_at=NOW + at, expires_at=NOW + life))
+        await store.add_file(file(f"{team}x{n:05}", team=team, owner="o", created_at=NOW + at, expires_at=NOW + life))
+        if owner is not None:
+            await store.add_file(file(f"{team}y{n:05}", team=team, created_at=NOW + at, owner="another"))
 
     async def read(position: Cursor | None) -> Page:
-        return await store.files(team=team, limit=limit, now=NOW, position=position)
+        return await store.files(team=team, owner=owner, limit=limit, now=NOW, position=position)
 
     shown = {(NOW + at, f"{team}x{n:05}") for at, n in items if n not in gone}
     # An id can be taken once only; who came first has it.

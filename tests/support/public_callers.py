@@ -68,12 +68,17 @@ class Callers:
 
     async def predict(self, who: str, headers: Mapping[str, str] | None = None, **more: Any) -> Reply:
         """Create a prediction that does not end during the test."""
-        body = {"version": version_of(self.stack.upstream, "acme/slow"), "input": {"duration": 600}, **more}
+        version = version_of(self.stack.upstream, "acme/slow")
+        given = {"duration": 600} | more.pop("input", {})
+        body = {"version": version, "input": given, **more}
         return await self.ask(who, "POST", "/v1/predictions", json=body, headers=headers or {})
 
-    async def run(self, who: str) -> Reply:
+    async def run(self, who: str, prompt: str = "") -> Reply:
         """Create a prediction and wait for its end."""
-        body = {"version": version_of(self.stack.upstream, "acme/storyteller"), "input": {"prompt": who}}
+        body = {
+            "version": version_of(self.stack.upstream, "acme/storyteller"),
+            "input": {"prompt": prompt or who, "seed": 7},
+        }
         return await self.ask(who, "POST", "/v1/predictions", json=body, headers={"Prefer": "wait"})
 
     async def make_works(self, who: str) -> Works:

@@ -64,7 +64,7 @@ async def estimate(request: web.Request) -> web.Response:
         path="/predictions",
         target=body.target,
         body=body,
-        user=request_limits.user_of(request),
+        user=None if request[CALLER].is_public else request_limits.user_of(request),
         address=request_limits.address_of(request) if request[CALLER].is_public else None,
         own_origins=base_url.own_origins(request),
         directives=directives,

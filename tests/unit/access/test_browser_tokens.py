@@ -134,6 +134,33 @@ def test_token_reads_back_as_minted():
     assert token.expires_at == minted.expires_at == clock.now() + 60
 
 
+async def test_renewed_token_keeps_its_user_and_subject():
+    """A token can be renewed by its team until a day after its expiry; another team cannot take it over."""
+    clock = ManualClock()
+    service = TokenService(SECRET, clock)
+
+    def renew(old: str, who: Caller, **wanted: object) -> tuple[str | None, str | None]:
+        token = service.read(service.mint(who, TokenRequest(ttl_seconds=60, origins=None, renew=old, **wanted)).token)
+        return token.user, token.subject
+
+    nobodys = service.mint(caller(), TokenRequest(ttl_seconds=60, origins=None))
+    anns = service.mint(caller(), TokenRequest(ttl_seconds=60, origins=None, user="ann"))
+    subject = service.read(nobodys.token).subject
+    assert subject
+    assert subject != service.read(anns.token).subject
+    await clock.advance(24 * 3600)
+    assert renew(nobodys.token, caller()) == (None, subject)
+    assert renew(anns.token, caller())[0] == "ann"
+    assert renew(anns.token, caller(), user="ben")[0] == "ben"
+    green = Team(name="green", scopes=RED.scopes, unbound_tokens=True)
+    for old, who in ((nobodys.token, caller(team=green)), ("rgt_x", caller())):
+        with pytest.raises(Unprocessable, match="renew"):
+            renew(old, who)
+    await clock.advance(61)
+    with pytest.raises(Unprocessable, match="renew"):
+        renew(nobodys.token, caller())
+
+
 CLAIMS = {"team": "red", "key_id": "k", "expires_at": 2e9, "scopes": ["admin"], "aud": "replicate-gateway", "exp": 2e9}
 
 

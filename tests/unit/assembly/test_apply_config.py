@@ -31,6 +31,8 @@ OF_TEAMS = LIMITS | {
     "may_assert_deterministic": (False, True),
     "honor_cache_control": (False, True),
     "unbound_tokens": (False, True),
+    "public_sees": ("own", "team"),
+    "public_webhooks": (False, True),
     "max_wait_seconds": (1, 2),
     "budget_webhook": ("https://a.example.com", "https://b.example.com"),
     "keys": ([], [{"sha256": "a" * 64}]),

@@ -88,8 +88,10 @@ def test_a_team_with_only_a_name_has_no_limits():
     (acme,) = made(teams=[team()]).teams
     assert acme.scopes == ("read", "predict", "files")
     assert acme.models is None
-    limits = acme.model_dump(include=set(type(acme).model_fields) - {"name", "scopes", "weight", "max_wait_seconds"})
+    others = {"name", "scopes", "public_sees", "weight", "max_wait_seconds"}
+    limits = acme.model_dump(include=set(type(acme).model_fields) - others)
     assert not any(limits.values())
+    assert acme.public_sees == "own"
     assert (acme.weight, acme.max_wait_seconds) == (1, 20)
 
 
@@ -380,6 +382,8 @@ TEAM_REFUSED = {
     "may_assert_deterministic": [1, "yes"],
     "honor_cache_control": ["no"],
     "unbound_tokens": ["no"],
+    "public_sees": ["all", True],
+    "public_webhooks": ["no"],
     "models": [[], "acme/*", ["acme"], [5], ["a/b/c"], ["a/[bc]"]],
     "scopes": ["read", ["fly"], [5]],
     "origins": ["https://a.com", ["a.com"], ["https://a.com/"], ["https://*.a.com"], ["null"]],
