@@ -92,7 +92,8 @@ async def test_predictions_are_listed_as_a_plain_list_would_be(
     team = next(_fresh_team)
     # A list over all teams is bounded by time to what this example made.
     base = NOW + int(team.removeprefix("team")) * 100
-    found = [(base + at, f"{team}x{n:05}") for at, n in items]
+    # An id is recorded once.
+    found = [(base + at, f"{team}x{n:05}") for n, at in {n: at for at, n in items}.items()]
     one_owner = one_owner and not everyones
     for number, (at, item) in enumerate(found):
         owner = ("user:ann", "user:ben", None)[number % 3]
