@@ -12,13 +12,13 @@ from typing import NamedTuple
 import msgspec
 from cachetools import TTLCache
 
-from gateway.access.browser_tokens import TOKEN_PREFIX, BrowserToken, TokenService
+from gateway.access.browser_tokens import NEVER_PUBLIC, TOKEN_PREFIX, BrowserToken, TokenService
 from gateway.access.rules import api_keys
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Keys
 from gateway.domain.records import Key
-from gateway.domain.scopes import Scope, narrow
+from gateway.domain.scopes import narrow
 from gateway.domain.teams import Caller, Teams, origin_bound
 from gateway.errors import Forbidden, Unauthenticated
 from gateway.runtime.live import LiveSettings
@@ -161,11 +161,13 @@ class Authenticator:
         team = self._teams.value.get(key.team)
         if team is None:
             raise Unauthenticated("You did not pass a valid authentication token")
+        scopes = narrow(team.scopes, key.scopes)
         return Caller(
             team=team,
             key_id=key.id,
             key_name=key.name,
-            scopes=narrow(team.scopes, key.scopes),
+            # A page that mints tokens could name any user in them; the other scopes see more than its own.
+            scopes=scopes - NEVER_PUBLIC if key.origins else scopes,
             models=(team.models, key.models) if key.models is not None else (team.models,),
             origins=key.origins or None,
             is_public=bool(key.origins),
@@ -177,12 +179,13 @@ class Authenticator:
             team=caller.team,
             key_id=caller.key_id,
             key_name=caller.key_name,
-            scopes=narrow(caller.scopes, token.scopes) - {Scope.TOKENS},
+            scopes=narrow(caller.scopes, token.scopes) - NEVER_PUBLIC,
             models=(*caller.models, token.models) if token.models is not None else caller.models,
             origins=token.origins or caller.origins,
             user=token.user,
             is_public=True,
             allowance=caller.allowance,
             token_id=token.jti,
+            subject=token.subject,
             token_limits=token.limits.as_limits() if token.limits is not None else UNLIMITED,
         )

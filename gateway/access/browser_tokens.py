@@ -5,11 +5,13 @@ becomes invalid with that key.
 """
 
 import secrets
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated
 
 import jwt
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from gateway.domain import scopes as scoping
 from gateway.domain.limits import Limits
@@ -21,10 +23,11 @@ from gateway.errors import Forbidden, InvalidField, Unauthenticated, Unprocessab
 TOKEN_PREFIX = "rgt_"  # noqa: S105 - the prefix of every token
 TTL_SECONDS = (10, 3600)
 _LONGEST_USER = 200
+_RENEWABLE_SECONDS = 24 * 3600.0
 _AUDIENCE = "replicate-gateway"
 _ALGORITHM = "HS256"
-# Scopes that no browser token can have.
-_NEVER = frozenset({Scope.TOKENS, Scope.ACCOUNT, Scope.ADMIN})
+NEVER_PUBLIC = frozenset({Scope.TOKENS, Scope.ACCOUNT, Scope.ADMIN})
+"""Scopes that no browser token and no publishable key can have."""
 _BY_DEFAULT = frozenset(scoping.DEFAULT_SCOPES)
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
@@ -55,6 +58,8 @@ class BrowserToken(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None = None
     origins: tuple[str, ...] | None = None
     user: str | None = None
+    subject: str | None = None
+    """Random identity of the owner of what a token without a user makes. Tokens minted before it existed lack it."""
     limits: TokenLimits | None = None
 
 
@@ -64,9 +69,12 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ttl_seconds: int
     scopes: tuple[str, ...] | None = None
     models: tuple[str, ...] | None = None
-    origins: tuple[str, ...] | None = None
+    origins: tuple[str, ...] | UnsetType | None = UNSET
+    """Left out: the team's. `None`: the token works from anywhere, if the team allows it."""
     user: str | None = None
     limits: TokenLimits | None = None
+    renew: str | None = None
+    """An earlier token whose user or subject the new one gets, so that its page keeps its predictions."""
 
 
 class MintedToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +85,7 @@ class MintedToken(msgspec.Struct, frozen=True, kw_only=True):
     team: str
     scopes: tuple[str, ...]
     origins: tuple[str, ...]
+    """Empty: the token works from anywhere."""
 
 
 class TokenService:
@@ -94,11 +103,15 @@ class TokenService:
         if caller.user is not None:
             raise Forbidden("A browser token cannot mint another.")
         _check(caller, request)
-        allowed = caller.scopes - _NEVER
+        renewed = None if request.renew is None else self._renewed(caller, request.renew)
+        user, subject = request.user, secrets.token_hex(16)
+        if renewed is not None:
+            user, subject = user or renewed.user, renewed.subject or renewed.jti
+        allowed = caller.scopes - NEVER_PUBLIC
         granted = allowed & frozenset(request.scopes) if request.scopes is not None else allowed & _BY_DEFAULT
-        origins = caller.origins
-        if request.origins is not None:
-            origins = tuple(scoping.normal_origin(origin) for origin in request.origins)
+        origins = _bound_to(caller) if request.origins is UNSET else request.origins
+        if origins is not None:
+            origins = tuple(scoping.normal_origin(origin) for origin in origins)
         expires_at = self._clock.now() + request.ttl_seconds
         token = BrowserToken(
             team=caller.team.name,
@@ -108,7 +121,8 @@ class TokenService:
             scopes=tuple(sorted(granted)),
             models=request.models,
             origins=origins,
-            user=request.user,
+            user=user,
+            subject=subject,
             limits=request.limits,
         )
         claims = msgspec.to_builtins(token) | {"aud": _AUDIENCE, "exp": expires_at}
@@ -120,8 +134,28 @@ class TokenService:
             origins=token.origins or (),
         )
 
+    def _renewed(self, caller: Caller, presented: str) -> BrowserToken:
+        """Read the token to renew. It may have expired a day ago at most: a page can sleep for a night."""
+        try:
+            token = self._verified(presented)
+        except Unauthenticated:
+            token = None
+        if (
+            token is None
+            or token.team != caller.team.name
+            or token.expires_at + _RENEWABLE_SECONDS <= self._clock.now()
+        ):
+            raise Unprocessable.field("renew", "this is not a browser token of your team, or it expired long ago")
+        return token
+
     def read(self, presented: str) -> BrowserToken:
         """Verify a token. Raise `Unauthenticated` if this gateway did not sign it, or if it has expired."""
+        token = self._verified(presented)
+        if self._clock.now() >= token.expires_at:
+            raise Unauthenticated("Your browser token has expired.")
+        return token
+
+    def _verified(self, presented: str) -> BrowserToken:
         try:
             claims = jwt.decode(
                 presented.removeprefix(TOKEN_PREFIX),
@@ -130,12 +164,9 @@ class TokenService:
                 audience=_AUDIENCE,
                 options={"verify_exp": False, "require": ["exp", "aud"]},
             )
-            token = msgspec.convert(claims, BrowserToken)
+            return msgspec.convert(claims, BrowserToken)
         except (jwt.InvalidTokenError, msgspec.ValidationError, ValueError) as exc:
             raise Unauthenticated("You did not pass a valid authentication token") from exc
-        if self._clock.now() >= token.expires_at:
-            raise Unauthenticated("Your browser token has expired.")
-        return token
 
 
 def _check(caller: Caller, request: TokenRequest) -> None:
@@ -143,10 +174,10 @@ def _check(caller: Caller, request: TokenRequest) -> None:
     shortest, longest = TTL_SECONDS
     if not shortest <= request.ttl_seconds <= longest:
         wrong.append(("ttl_seconds", f"ttl_seconds must be from {shortest} to {longest}"))
-    beyond = [scope for scope in request.scopes or () if scope not in caller.scopes - _NEVER]
+    beyond = [scope for scope in request.scopes or () if scope not in caller.scopes - NEVER_PUBLIC]
     wrong += [("scopes", f"this key cannot grant the scope {scope!r} to a browser token") for scope in beyond]
     wrong += [("models", reason) for reason in map(partial(_wrong_model, caller), request.models or ()) if reason]
-    wrong += [("origins", reason) for reason in map(partial(_wrong_origin, caller), request.origins or ()) if reason]
+    wrong += [("origins", reason) for reason in _wrong_origins(caller, request.origins)]
     if request.user is not None and not (request.user.isprintable() and 0 < len(request.user) <= _LONGEST_USER):
         wrong.append(("user", f"user must be 1 to {_LONGEST_USER} printable characters"))
     if wrong:
@@ -159,6 +190,28 @@ def _wrong_model(caller: Caller, pattern: str) -> str | None:
     if not all(any(scoping.covers(wider, pattern) for wider in globs) for globs in caller.models):
         return f"{pattern!r} is not covered by the models that this key can run"
     return None
+
+
+def _bound_to(caller: Caller) -> tuple[str, ...]:
+    """Return the origins of a token whose request names none."""
+    return caller.origins or caller.team.origins
+
+
+def _wrong_origins(caller: Caller, origins: tuple[str, ...] | UnsetType | None) -> Iterator[str]:
+    match origins:
+        case UnsetType():
+            if not _bound_to(caller):
+                yield (
+                    "your team lists no origins, so the token would work from anywhere: add origins, or pass null if "
+                    "your team has unbound_tokens"
+                )
+        case None:
+            if not caller.team.unbound_tokens or caller.origins:
+                yield "null needs unbound_tokens = true in the settings of your team"
+        case ():
+            yield "origins must not be empty: leave it out for the origins of your team, or pass null for none"
+        case _:
+            yield from filter(None, map(partial(_wrong_origin, caller), origins))
 
 
 def _wrong_origin(caller: Caller, origin: str) -> str | None:

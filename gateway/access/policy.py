@@ -63,7 +63,7 @@ class Policy:
         guarded = own_origins if caller.may(Scope.ACCOUNT) else own_origins | {self._upstream_base}
         for link in links:
             file = known.get(link.file_id)
-            if file is not None and caller.owns(file.team):
+            if file is not None and caller.may_see(file.team, file.owner):
                 url = replacements[link.url] = f"{self._upstream_base}/files/{file.upstream_id}"
                 contents[url] = file.sha256
             elif rewrite.is_among(link, guarded):

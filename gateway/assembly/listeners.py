@@ -17,6 +17,7 @@ from gateway.http.ops import app as ops
 from gateway.http.ops import config_state, dashboard
 from gateway.http.ops.config_state import ConfigState
 from gateway.http.ops.dashboard_streams import OPEN_PAGES, OpenPages
+from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, SignInAttempts
 from gateway.http.route import Route
 from gateway.http.server import listen
 from gateway.http.sse import registry
@@ -85,6 +86,7 @@ async def _add_dashboard(app: web.Application, parts: Parts) -> None:
     app[keys.SESSIONS] = parts.access.sessions
     app[dashboard.RENDERER] = await asyncio.to_thread(load_renderer)
     app[dashboard.ASSETS] = await asyncio.to_thread(dashboard_assets.load)
+    app[SIGN_IN_ATTEMPTS] = SignInAttempts(parts.base.clock)
     pages = app[OPEN_PAGES] = OpenPages()
     parts.base.metrics.read_on_scrape("dashboard_streams", lambda: pages.count)
 

@@ -15,6 +15,9 @@ from gateway.config.values import is_loopback, is_wildcard
 from gateway.domain.scopes import origins_outside, patterns_outside, scopes_outside
 from gateway.money.rules.price_table import HARDWARE
 
+# 16 characters of hex are 64 bits: out of reach for guesses over a network (OWASP ASVS 5.0, 7.2.3, for session ids).
+_SHORTEST_OPS_TOKEN = 16
+
 
 def resolve(config: Config, environ: Mapping[str, str], report: Report, *, serving: bool = True) -> Config:
     """Return the config with the secrets that it names resolved. Report each secret that cannot be read.
@@ -46,7 +49,7 @@ def resolve(config: Config, environ: Mapping[str, str], report: Report, *, servi
         report.add(("tracing", "enabled"), "needs the extra otel: pip install 'replicate-gateway[otel]'")
     return config.model_copy(
         update={
-            "ops": config.ops.with_token(_ops_token(config.ops, report, fetch, fetch_env)),
+            "ops": config.ops.with_token(_ops_token(config.ops, report, fetch, fetch_env, serving=serving)),
             "upstream": config.upstream.with_token(_upstream_token(config.upstream, environ, report, fetch) or ""),
             "teams": tuple(teams),
         }
@@ -58,14 +61,25 @@ def _ops_token(
     report: Report,
     fetch: Callable[[Location, Callable[[], str]], str | None],
     fetch_env: Callable[[Location, str | None], str | None],
+    *,
+    serving: bool,
 ) -> str | None:
     by_env, by_file = ("ops", "token_env"), ("ops", "token_file")
     path = ops.token_file
     if path is None:
-        return fetch_env(by_env, ops.token_env)
-    if ops.token_env is not None:
-        report.add(by_file, "token_env is given too; remove one of them", uses=[by_env])
-    return fetch(by_file, lambda: from_file(path))
+        token = fetch_env(by_env, ops.token_env)
+    else:
+        if ops.token_env is not None:
+            report.add(by_file, "token_env is given too; remove one of them", uses=[by_env])
+        token = fetch(by_file, lambda: from_file(path))
+    if serving and token is not None and len(token) < _SHORTEST_OPS_TOKEN:
+        message = (
+            f"contains a token of fewer than {_SHORTEST_OPS_TOKEN} characters, which can be guessed; "
+            "create one with: openssl rand -hex 32"
+        )
+        report.add(by_env if path is None else by_file, message)
+        return None
+    return token
 
 
 def _upstream_token(

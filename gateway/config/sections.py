@@ -84,7 +84,9 @@ class Ops(Section):
     )
     port: Port = Field(9464, description="Port to listen on; 0 picks a free one.", examples=[9464])
     token_env: EnvName | None = Field(
-        None, description="Environment variable with the operators' token.", examples=["GATEWAY_OPS_TOKEN"]
+        None,
+        description="Environment variable with the operators' token, of at least 16 characters.",
+        examples=["GATEWAY_OPS_TOKEN"],
     )
     token_file: FileName | None = Field(
         None, description="File with the token, instead of token_env.", examples=["/run/secrets/ops_token"]

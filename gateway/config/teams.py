@@ -1,6 +1,6 @@
 """Teams and their keys: permissions and limits. A limit that is not set does not apply."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, PrivateAttr, SecretStr
 
@@ -125,6 +125,17 @@ class Team(Limits):
         description="Web origins allowed by CORS; * allows any.",
         examples=[["https://app.example.com"]],
     )
+    unbound_tokens: Flag = Field(
+        False,
+        description="Allow browser tokens that work from anywhere (origins: null), for native apps.",
+        examples=[False],
+    )
+    public_sees: Literal["own", "team"] = Field(
+        "own",
+        description="What browser tokens see: predictions and files of their own user, or of the whole team.",
+        examples=["own"],
+    )
+    public_webhooks: Flag = Field(False, description="Let web pages have webhooks sent.", examples=[False])
     weight: Weight = Field(1, description="Share of the account's rate limit when teams compete.", examples=[1])
     may_assert_deterministic: Flag = Field(
         False, description="Accept the header Gateway-Deterministic.", examples=[False]

@@ -167,6 +167,21 @@ def _of_team(team: Team, path: str, now: float) -> Iterator[Problem]:
     yield from _of_each(team, path, "the team's", team)
     if "*" in team.origins:
         yield Problem(f"{path}.origins", "* allows any web page to call with a key of this team")
+    if team.public_sees == "team":
+        yield Problem(
+            f"{path}.public_sees", '"team" lets every visitor read and cancel predictions and files of the whole team'
+        )
+    if team.public_webhooks:
+        yield Problem(
+            f"{path}.public_webhooks",
+            "lets every visitor of a page make the gateway send requests to any public address",
+        )
+    if team.unbound_tokens:
+        yield Problem(
+            f"{path}.unbound_tokens",
+            "lets servers of this team mint browser tokens that also work outside of your pages: whoever copies such a "
+            "token can use it from anywhere until it expires",
+        )
     for number, key in enumerate(team.keys):
         where = f"{path}.keys[{number}]"
         yield from _of_limits(key, where)

@@ -131,6 +131,8 @@ class PageServer:
             "scopes": ["predict"],
             "models": self._models,
             "origins": [page_origin],
+            # The page gets a new token when one expires, and goes on with its predictions: both are this user's.
+            "user": "visitor",
         }
         async with self._session.post(
             f"{self._gateway_origin}/gateway/tokens", json=body, headers={"Authorization": f"Bearer {key}"}

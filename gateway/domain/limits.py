@@ -38,6 +38,11 @@ class SubjectKind(StrEnum):
     ACCOUNT = "account"
 
 
+OWN_OF_PAGES = frozenset({SubjectKind.USER, SubjectKind.ADDRESS})
+"""Whose limits and usage a web page sees: its user's and its address's. Those of the team and of the key describe all
+visitors."""
+
+
 class Allowance(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of a team or a key, and of each of its users and addresses."""
 

@@ -124,6 +124,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     team: str
     key_id: str
     user: str | None = None
+    owner: str | None = None
+    """Who made it, for web pages, which see only their own: see `gateway.domain.teams.Caller.owner`."""
     source: Source
     created_at: float
     ticket: str
@@ -194,6 +196,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     """Upstream's for the first of its bytes, the gateway's own for those after it."""
     team: str
     key_id: str
+    owner: str | None = None
+    """Who uploaded it, as in `Prediction`."""
     sha256: str
     size: int
     created_at: float

@@ -12,6 +12,8 @@ from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits, Subje
 from gateway.domain.scopes import Scope
 from gateway.domain.targets import allows, allows_everything, exact_models
 
+NO_LIST = "All visitors share a key with origins, so it has no lists. Use a browser token for each visitor."
+
 
 class Team(msgspec.Struct, frozen=True, kw_only=True):
     """A tenant, from the config."""
@@ -22,6 +24,12 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     origins: tuple[str, ...] = ()
     may_assert_deterministic: bool = False
     honor_cache_control: bool = False
+    unbound_tokens: bool = False
+    """Whether browser tokens without origins can be minted."""
+    public_sees_team: bool = False
+    """Whether browser tokens see all predictions and files of the team, not only their own."""
+    public_webhooks: bool = False
+    """Whether web pages can have webhooks sent."""
     allowance: Allowance = NO_LIMITS
     weight: float = 1.0
     """Share of the account's rates when teams compete, relative to other teams' weights."""
@@ -52,6 +60,32 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """The key's limits, in addition to the team's."""
     token_id: str | None = None
     token_limits: Limits = UNLIMITED
+    subject: str | None = None
+    """Random identity of a browser token without a user. A renewed token has the same."""
+
+    @property
+    def owner(self) -> str | None:
+        """The owner of what the caller makes: its user, else its token's subject, else its key if that is publishable.
+
+        `None` for a server's key without a user.
+        """
+        if self.user is not None:
+            return owner_of_user(self.user)
+        if self.token_id is not None:
+            return f"token:{self.subject or self.token_id}"
+        return f"key:{self.key_id}" if self.is_public else None
+
+    @property
+    def is_shared_by_visitors(self) -> bool:
+        """Whether it is a publishable key, which all visitors of a page have: it has no lists."""
+        return self.is_public and self.token_id is None
+
+    @property
+    def sees_owner(self) -> str | None:
+        """The owner whose predictions and files the caller sees; `None` for all of its team."""
+        if not self.is_public or (self.team.public_sees_team and not self.is_shared_by_visitors):
+            return None
+        return self.owner
 
     @property
     def counted_as(self) -> str:
@@ -98,8 +132,17 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         return [model for model in named if self.may_run(model)]
 
     def owns(self, team: str) -> bool:
-        """Return whether the caller can see a team's predictions and files."""
+        """Return whether the caller can see a team's runs and usage."""
         return team == self.team.name or Scope.ACCOUNT in self.scopes
+
+    def may_see(self, team: str, owner: str | None) -> bool:
+        """Return whether the caller can see a prediction or file of a team and an owner in it."""
+        return self.owns(team) and self.sees_owner in (None, owner)
+
+
+def owner_of_user(user: str) -> str:
+    """Return the owner of what is made for a user. Its prefix keeps users apart from tokens and keys."""
+    return f"user:{user}"
 
 
 def origin_bound(origins: Sequence[str] | None, origin: str | None) -> bool:

@@ -5,9 +5,9 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Files
 from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import File, Page
-from gateway.domain.teams import Caller
+from gateway.domain.teams import NO_LIST, Caller
 from gateway.domain.upstream_response import Answer
-from gateway.errors import NotFound
+from gateway.errors import Forbidden, NotFound
 from gateway.runtime.tasks import Tasks
 
 PAGE_SIZE = 100
@@ -25,13 +25,19 @@ class FileService:
     async def get(self, caller: Caller, file_id: str) -> File:
         """Return a file of the caller's team. Raise `NotFound` if it is unknown, expired, or another team's."""
         file = await self._store.file(file_id)
-        if file is None or not caller.owns(file.team) or file.expires_at <= self._clock.now():
+        if file is None or not caller.may_see(file.team, file.owner) or file.expires_at <= self._clock.now():
             raise NotFound
         return file
 
     async def list(self, caller: Caller, position: Cursor | None = None) -> Page:
-        """List the files of the caller's team, newest first, `PAGE_SIZE` per page."""
-        return await self._store.files(team=caller.team.name, limit=PAGE_SIZE, now=self._clock.now(), position=position)
+        """List the files that the caller sees, newest first, `PAGE_SIZE` per page.
+
+        Raise `Forbidden` for publishable keys.
+        """
+        if caller.is_shared_by_visitors:
+            raise Forbidden(NO_LIST)
+        now, owner = self._clock.now(), caller.sees_owner
+        return await self._store.files(team=caller.team.name, limit=PAGE_SIZE, now=now, owner=owner, position=position)
 
     async def delete(self, caller: Caller, file_id: str) -> Answer:
         """Delete a file upstream, then its record. If upstream does not know the file, the record is deleted anyway.

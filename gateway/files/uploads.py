@@ -122,7 +122,7 @@ class UploadService:
         for file in await self._store.files_of_content(caller.team.name, sha256, now + LEAST_LIFE_SECONDS):
             if not can_reuse(file, described):
                 continue
-            new = another(file, described, ids.file_id(self._randomness.bytes(_ID_BYTES)), caller.key_id, now)
+            new = another(file, described, ids.file_id(self._randomness.bytes(_ID_BYTES)), caller, now)
             # Record first, then check upstream: if the other record is deleted meanwhile, the upstream file stays,
             # because this record uses it.
             await self._tasks.run_to_completion(self._store.add_file(new), "add file")
@@ -156,6 +156,7 @@ class UploadService:
             id=document.id,
             team=caller.team.name,
             key_id=caller.key_id,
+            owner=caller.owner,
             sha256=sha256,
             size=size,
             created_at=_time(document.created_at, now),

@@ -17,7 +17,9 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.errors import Forbidden, GatewayError, NotFound
+from gateway.domain.limits import OWN_OF_PAGES
+from gateway.domain.teams import Caller
+from gateway.errors import BudgetExceeded, Forbidden, GatewayError, NotFound
 from gateway.http import access_log, base_url, cors, errors, request_limits
 from gateway.http.handlers.outputs import ANY_ORIGIN
 from gateway.http.keys import (
@@ -35,7 +37,7 @@ from gateway.http.keys import (
     UPSTREAM_SECONDS,
 )
 from gateway.http.request_body import refuse_own_key_in_head
-from gateway.http.route import CREATES, OPEN_ROUTES, ROUTES
+from gateway.http.route import CLOSED_TO_PAGES, CREATES, OPEN_ROUTES, ROUTES
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if not isinstance(exc, NotFound):
             # Scanners try paths, and clients request expired predictions: neither needs an operator's attention.
             _record_error(request, errors.status_of(exc), exc.detail)
-        return errors.respond(exc)
+        return errors.respond(_as_shown(exc, request.get(CALLER)))
     except web.HTTPException as exc:
         return errors.respond_http(exc)
     except Exception:
@@ -98,6 +100,16 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     if response.status >= _FIRST_ERROR and CALLER in request:
         _record_error(request, response.status, f"Replicate's own response: {_detail_of(response)}")
     return response
+
+
+def _as_shown(error: GatewayError, caller: Caller | None) -> GatewayError:
+    """Return the error without amounts that a web page may not see: budgets of its team or key, and their usage."""
+    if caller is None or not caller.is_public or not isinstance(error, BudgetExceeded):
+        return error
+    if error.limit is None or error.limit["of"] in OWN_OF_PAGES:
+        return error
+    detail = f"Over budget: the limit {error.limit['name']} of your {error.limit['of']} is used up or reserved."
+    return BudgetExceeded(detail, retry_after=error.retry_after)
 
 
 def _detail_of(response: web.StreamResponse) -> str:
@@ -135,6 +147,8 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     caller = await request.app[AUTHENTICATOR].authenticate(authorization, base_url.page_of(request))
     request[CALLER] = caller
     request[PRESENTED_KEY] = (authorization or "").partition(" ")[2].strip().encode("utf-8", "surrogateescape")
+    if caller.is_public and route.name in CLOSED_TO_PAGES:
+        raise Forbidden("This route needs a server's key: browser tokens and keys with origins cannot use it.")
     if not caller.may(route.scope):
         raise Forbidden(f"Your key lacks the scope '{route.scope}', which this route requires.")
     refuse_own_key_in_head(request)

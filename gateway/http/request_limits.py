@@ -11,12 +11,13 @@ from ipaddress import IPv6Address, ip_address
 from aiohttp import web
 from multidict import CIMultiDict
 
+from gateway.domain.limits import OWN_OF_PAGES
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Prediction
 from gateway.domain.teams import Caller
 from gateway.errors import RateLimited, Unprocessable, UpstreamUnavailable
 from gateway.http.base_url import is_trusted
-from gateway.http.keys import AUTHENTICATOR, CLOCK, METRICS, SETTINGS
+from gateway.http.keys import AUTHENTICATOR, CALLER, CLOCK, METRICS, SETTINGS
 from gateway.money.rules import refusals
 from gateway.throttling.hold_queue import HoldQueue
 from gateway.throttling.rules import rate_headers, request_rates
@@ -51,10 +52,11 @@ def address_of(request: web.Request) -> str | None:
             address = entry.strip() or address
             if not is_trusted(address, networks):
                 break
-    return None if address is None else _rate_limited_address(address)
+    return None if address is None else rate_limited_address(address)
 
 
-def _rate_limited_address(text: str) -> str:
+def rate_limited_address(text: str) -> str:
+    """Return the address under which a client is counted: IPv6 addresses are cut to /64."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -147,10 +149,17 @@ def seconds_since_arrival(request: web.Request) -> float:
 
 
 def limits(request: web.Request) -> list[dict[str, object]]:
-    """Return the request rates that apply to a request, and their current usage, for `GET /gateway/limits`."""
-    clock = request.app[CLOCK]
+    """Return the request rates that apply to a request, and their current usage, for `GET /gateway/limits`.
+
+    Publishable keys and browser tokens see the rates of their user, address and token only.
+    """
+    clock, is_public = request.app[CLOCK], request[CALLER].is_public
     now = clock.monotonic()
-    return [_render(request_rates.status(bucket, now), clock) for bucket in request.get(_BUCKETS, ())]
+    return [
+        _render(request_rates.status(bucket, now), clock)
+        for bucket in request.get(_BUCKETS, ())
+        if not is_public or bucket.of in OWN_OF_PAGES or bucket.label == "token-requests"
+    ]
 
 
 def _render(rate: RateStatus, clock: Clock) -> dict[str, object]:

@@ -57,6 +57,10 @@ OPEN_ROUTES: Final = frozenset(
 )
 """Routes that need no key: probes, and routes whose unguessable URL is the permission (streams, outputs, webhooks)."""
 
+CLOSED_TO_PAGES: Final = frozenset({"gateway.tokens", "gateway.usage", "webhooks.secret"})
+"""Routes that publishable keys and browser tokens cannot use, whatever their scopes: every visitor of a page has these
+credentials, and the answers are about the whole team."""
+
 CREATES: Final = frozenset(
     {"predictions.create", "models.predictions.create", "deployments.predictions.create", "trainings.create"}
 )

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from gateway.domain import quota
 from gateway.domain.ledger import By
+from gateway.domain.limits import OWN_OF_PAGES, SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Keys
+from gateway.domain.quota import Allowance
 from gateway.domain.teams import Caller
 from gateway.money.limit_queue import allowances_of
 from gateway.money.ports import Ledger
@@ -31,7 +33,17 @@ class UsageService:
         return reports.usage(rows, reports.total_of(sums), by, since, until, key_names=names)
 
     async def limits(self, caller: Caller, user: str | None, address: str | None = None) -> list[dict[str, object]]:
-        """Return the state of every limit on runs that applies to a caller."""
-        allowances, now = allowances_of(caller, user, address), self._clock.now()
+        """Return the state of every limit on runs that applies to a caller.
+
+        Publishable keys and browser tokens see the limits of their user, address and token only.
+        """
+        now = self._clock.now()
+        allowances = [each for each in allowances_of(caller, user, address) if _may_see(caller, each)]
         meters = await self._ledger.meters([each.scope for each in allowances], now)
         return [refusals.shown(status) for status in quota.statuses(allowances, meters, now)]
+
+
+def _may_see(caller: Caller, allowance: Allowance) -> bool:
+    if not caller.is_public or allowance.of in OWN_OF_PAGES:
+        return True
+    return caller.token_id is not None and allowance.scope == quota.scope(SubjectKind.KEY, caller.counted_as)

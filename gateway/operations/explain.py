@@ -44,7 +44,9 @@ class ExplainService:
             view,
             await self._priced(view.run),
             key_name=await self._key_name(view.prediction.key_id),
-            owns_run=caller.owns(view.run.team),
+            owns_run=caller.owns(view.run.team)
+            and (caller.sees_owner is None or view.prediction.id == view.run.leader_id),
+            shows_team=not caller.is_public,
             further=await self._deliveries_of(view),
         )
 

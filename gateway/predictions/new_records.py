@@ -13,7 +13,7 @@ from gateway.domain.create_request import CreateCommand, CreateContext
 from gateway.domain.ports.clock import Clock
 from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import Prediction, Run, Source
-from gateway.domain.teams import Caller
+from gateway.domain.teams import Caller, owner_of_user
 from gateway.money.limit_queue import allowances_of
 from gateway.money.pricing import Pricing
 from gateway.predictions.ports.sharing import FinishedRuns, Idempotency, OpenRuns, ShareRequest
@@ -57,7 +57,8 @@ class NewRecords:
             kind=command.kind,
             team=caller.team.name,
             key_id=caller.key_id,
-            user=user_of(caller, command),
+            user=(user := user_of(caller, command)),
+            owner=caller.owner if user is None else owner_of_user(user),
             source=Source.MISS if is_shared else Source.BYPASS,
             created_at=now,
             ticket=tickets.fingerprint(tickets.ticket(self._ticket_secret, prediction_id)),
@@ -127,4 +128,7 @@ async def context_of(caller: Caller, command: CreateCommand, policy: Policy) -> 
 
 
 def _idempotency(context: CreateContext, key: str, now: float) -> Idempotency:
+    if context.caller.is_public:
+        # Users of a page choose keys independently of each other. No key of a server contains a line break.
+        key = f"{context.caller.owner}\n{key}"
     return Idempotency(key, context.body_sha256, now + IDEMPOTENCY_SECONDS)

@@ -12,8 +12,8 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.records import Kind, Page, PredictionView, Run, Source
 from gateway.domain.run_end import RunEnded
-from gateway.domain.teams import Caller
-from gateway.errors import NotFound
+from gateway.domain.teams import NO_LIST, Caller
+from gateway.errors import Forbidden, NotFound
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.outputs import CopyLinks
 from gateway.predictions.ports.sharing import CreateStore
@@ -152,7 +152,9 @@ class PredictionService:
     async def owned(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
         """Return what `get` does, without counting it as a look."""
         view = await self._find(prediction_id)
-        if view is None or not caller.owns(view.prediction.team) or kind not in (None, view.prediction.kind):
+        if view is None or kind not in (None, view.prediction.kind):
+            raise NotFound
+        if not caller.may_see(view.prediction.team, view.prediction.owner):
             raise NotFound
         return view
 
@@ -201,9 +203,15 @@ class PredictionService:
         created_after: float | None = None,
         created_before: float | None = None,
     ) -> Page:
-        """List the caller's predictions of a kind, newest first, `PAGE_SIZE` a page."""
+        """List the predictions of a kind that the caller sees, newest first, `PAGE_SIZE` a page.
+
+        Raise `Forbidden` for publishable keys.
+        """
+        if caller.is_shared_by_visitors:
+            raise Forbidden(NO_LIST)
         page = await self._store.predictions(
             team=caller.team.name,
+            owner=caller.sees_owner,
             kind=kind,
             limit=PAGE_SIZE,
             position=position,

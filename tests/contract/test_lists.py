@@ -76,17 +76,28 @@ async def walk(read: Callable[[Cursor | None], Awaitable[Page]], model: Model, l
     after=st.none() | st.integers(0, 4),
     before=st.none() | st.integers(0, 5),
     everyones=st.booleans(),
+    one_owner=st.booleans(),
 )
 async def test_prediction_pages_match_a_plain_list(
-    store: Store, items: list[tuple[int, int]], limit: int, after: int | None, before: int | None, *, everyones: bool
+    store: Store,
+    items: list[tuple[int, int]],
+    limit: int,
+    after: int | None,
+    before: int | None,
+    *,
+    everyones: bool,
+    one_owner: bool,
 ) -> None:
     """No page misses or repeats an item, and links to more pages exist exactly when there are more."""
     team = next(_fresh_team)
     # A list of all teams is limited by time to the items of this example.
     base = NOW + int(team.removeprefix("team")) * 100
-    found = [(base + at, f"{team}x{n:05}") for at, n in items]
-    for at, item in found:
-        await store.record_created(ended(item), prediction(item, item, created_at=at, team=team))
+    # An id is recorded once.
+    found = [(base + at, f"{team}x{n:05}") for n, at in {n: at for at, n in items}.items()]
+    one_owner = one_owner and not everyones
+    for number, (at, item) in enumerate(found):
+        owner = ("user:ann", "user:ben", None)[number % 3]
+        await store.record_created(ended(item), prediction(item, item, created_at=at, team=team, owner=owner))
         await store.record_created(ended(f"{item}t"), prediction(f"{item}t", f"{item}t", team=team, kind=Kind.TRAINING))
     low = base + after if after is not None else base if everyones else None
     high = base + before if before is not None else base + 50 if everyones else None
@@ -94,6 +105,7 @@ async def test_prediction_pages_match_a_plain_list(
     async def read(position: Cursor | None) -> Page:
         return await store.predictions(
             team=None if everyones else team,
+            owner="user:ann" if one_owner else None,
             kind=Kind.PREDICTION,
             limit=limit,
             position=position,
@@ -101,6 +113,8 @@ async def test_prediction_pages_match_a_plain_list(
             created_before=high,
         )
 
+    if one_owner:
+        found = found[::3]
     shown = [place for place in found if (low is None or place[0] >= low) and (high is None or place[0] < high)]
     await walk(read, Model(shown), limit)
 
@@ -127,19 +141,23 @@ async def test_page_can_start_at_a_deleted_item(
 
 
 @SETTINGS
-@given(items=ITEMS, limit=st.integers(1, 5), expired=st.sets(st.integers(0, 10_000)))
+@given(
+    items=ITEMS, limit=st.integers(1, 5), expired=st.sets(st.integers(0, 10_000)), owner=st.sampled_from([None, "o"])
+)
 async def test_file_pages_match_a_plain_list(
-    store: Store, items: list[tuple[int, int]], limit: int, expired: set[int]
+    store: Store, items: list[tuple[int, int]], limit: int, expired: set[int], owner: str | None
 ) -> None:
     """Expired files are not listed, and no link leads to an empty page."""
     team = next(_fresh_team)
     gone = expired | {n for _, n in items if n % 3 == 0}
     for at, n in items:
         life = 0 if n in gone else 100
-        await store.add_file(file(f"{team}x{n:05}", team=team, created_at=NOW + at, expires_at=NOW + life))
+        await store.add_file(file(f"{team}x{n:05}", team=team, owner="o", created_at=NOW + at, expires_at=NOW + life))
+        if owner is not None:
+            await store.add_file(file(f"{team}y{n:05}", team=team, created_at=NOW + at, owner="another"))
 
     async def read(position: Cursor | None) -> Page:
-        return await store.files(team=team, limit=limit, now=NOW, position=position)
+        return await store.files(team=team, owner=owner, limit=limit, now=NOW, position=position)
 
     shown = {(NOW + at, f"{team}x{n:05}") for at, n in items if n not in gone}
     # An id can be used only once, by the first file.

@@ -434,6 +434,14 @@ async def test_every_statement_uses_an_index(store: SQLiteStore, name: str) -> N
         ("deadlines", "predictions_waiting (run_id=?)"),
         ("deadlines", "runs_open (id>?)"),
         ("predictions_of_run", "predictions_by_run (run_id=?)"),
+        (
+            "predictions_of_owner_older",
+            "predictions_of_owner (team=? AND owner=? AND kind=? AND (created_at,id)>(?,?) AND (created_at,id)<(?,?))",
+        ),
+        (
+            "files_of_owner_any",
+            "files_of_owner (team=? AND owner=? AND (created_at,id)>(?,?) AND (created_at,id)<(?,?))",
+        ),
         ("sharers", "predictions_by_run (run_id=?)"),
         ("other_run_of_upstream_id", "runs_by_upstream_id (upstream_id=? AND kind=?)"),
         ("owns_upstream_id", "runs_by_upstream_id (upstream_id=?)"),

@@ -59,6 +59,7 @@ def old(n: int, canceled_at: float | None = None) -> Prediction:
         f"up{n}",
         f"run{n}",
         user="ann",
+        owner="user:ann",
         source=Source.BYPASS,
         created_at=NOW + n,
         ticket=f"t{n}",
@@ -96,6 +97,8 @@ async def test_upgrade_keeps_every_record(path: Path) -> None:
             assert await store.owns_upstream_id(f"up{n}")
         page = await store.predictions(team="red", kind=Kind.PREDICTION, limit=10)
         assert [item.prediction.id for item in page.items if isinstance(item, PredictionView)] == ["up3", "up2", "up1"]
+        page = await store.predictions(team="red", owner="user:ann", kind=Kind.PREDICTION, limit=10)
+        assert len(page.items) == 3, "what was made before belongs to its user"
         assert [run.id for run in await store.open_runs()] == ["run0", "run1"]
         assert [run.id for run in await store.runs_to_clear(NOW + 100, NOW, 10)] == ["run2"]
         assert await store.keys() == [key()]

@@ -27,7 +27,8 @@ Play = Callable[..., Awaitable[Outcome]]
 @pytest.fixture
 async def gateway(upstream: Simulator, tmp_path: Path, a_quiet_gateway: None) -> AsyncIterator[Stack]:
     """A gateway before the simulator; afterwards no key of a caller may be found in what upstream received."""
-    async with start_gateway(upstream, tmp_path) as stack:
+    # Programs send no Origin, so their tokens are unbound.
+    async with start_gateway(upstream, tmp_path, teams={"alpha": {"unbound_tokens": True}}) as stack:
         yield stack
         assert_upstream_saw_no_key(stack)
 

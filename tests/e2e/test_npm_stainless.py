@@ -225,7 +225,7 @@ async def test_key_without_the_scope_gets_the_matching_error_class(
 ):
     """403 is `PermissionDeniedError`, 401 `AuthenticationError`, with the gateway's message."""
     async with gateway.caller() as caller:
-        body = {"ttl_seconds": 60, "scopes": [str(Scope.READ)]}
+        body = {"ttl_seconds": 60, "scopes": [str(Scope.READ)], "origins": None}
         async with caller.post("/gateway/tokens", json=body) as answer:
             narrow = (await answer.json())["token"]
     refused = await stainless("run", ref="acme/official-storyteller", input=STORY, key=narrow)

@@ -194,14 +194,18 @@ async def test_page_streams_with_a_token_from_the_server(
 
 
 async def test_token_bound_to_origins_does_not_work_elsewhere(gateway: ReadmeGateway):
-    """As the README says of `origins`, and of a token without it."""
+    """As the README says of `origins`, and of a token whose request leaves them out: it has the team's."""
     mint = gateway.here(block("From a web page", "sh"))
     create = replaced(gateway.here(block(RUN, "sh", 2)), {"-s ": "-s -o /dev/null -w '%{http_code}' "})
     create = create.replace(gateway.key, "$TOKEN")
     bound = json.loads(await gateway.shell(mint))["token"]
-    free = json.loads(await gateway.shell(re.sub(r',\s*"origins": \[[^]]*\]', "", mint)))["token"]
-    assert await gateway.shell(create, TOKEN=bound) == "403"
-    assert await gateway.shell(create, TOKEN=free) == "201"
+    without = json.loads(await gateway.shell(re.sub(r',\s*"origins": \[[^]]*\]', "", mint)))
+    listed = tomllib.loads(block(RUN, "toml"))["teams"][0]["origins"]
+    assert without["origins"] == listed
+    at_home = create.replace("curl ", f"curl -H 'Origin: {listed[0]}' ")
+    for token in (bound, without["token"]):
+        assert await gateway.shell(create, TOKEN=token) == "403"
+        assert await gateway.shell(at_home, TOKEN=token) == "201"
 
 
 def test_the_same_config_listens_in_a_container_where_the_port_is_published(upstream: Simulator):

@@ -48,6 +48,9 @@ async def issuer(gateway: Stack, secret_scanner: SecretScanner) -> AsyncIterator
 
 
 async def account(stack: Stack, key: str | None, **headers: str) -> Reply:
+    """Read the account; pages of tokens send their Origin."""
+    if key is not None and key.startswith("rgt_"):
+        headers = {"Origin": PAGE} | headers
     return await ask(stack, "GET", "/v1/account", key=key, headers=headers)
 
 
@@ -221,11 +224,13 @@ async def test_browser_token_is_limited_to_what_it_asked_for(gateway: Stack, sec
     token = minted.json["token"]
     secret_scanner.add("a browser token", token)
     assert (await account(gateway, token)).json["username"] == "alpha"
-    assert (await create(gateway, key=token, model="acme/storyteller")).status == 201
-    assert_problem(await create(gateway, key=token, model="acme/slow"), 403, origin=None)
-    assert (await ask(gateway, "GET", "/v1/files", key=token)).status == 403
-    assert_problem(await mint(gateway, token), 403, origin=None)
-    listed = (await ask(gateway, "GET", "/v1/predictions", key=token)).json["results"]
+    page = {"Origin": PAGE}
+    assert (await create(gateway, key=token, model="acme/storyteller", headers=page)).status == 201
+    assert_problem(await create(gateway, key=token, model="acme/slow", headers=page), 403)
+    assert (await ask(gateway, "GET", "/v1/files", key=token, headers=page)).status == 403
+    minting = {"ttl_seconds": 60}
+    assert_problem(await ask(gateway, "POST", "/gateway/tokens", key=token, json=minting, headers=page), 403)
+    listed = (await ask(gateway, "GET", "/v1/predictions", key=token, headers=page)).json["results"]
     assert len(listed) == 1
 
 
@@ -240,6 +245,8 @@ async def test_browser_token_is_limited_to_what_it_asked_for(gateway: Stack, sec
         ({"models": ["a b/c"]}, "models"),
         ({"origins": [STRANGER]}, "origins"),
         ({"origins": ["not an origin"]}, "origins"),
+        ({"origins": []}, "origins"),
+        ({"origins": None}, "origins"),
         ({"user": "a\nb"}, "user"),
         ({"user": "x" * 201}, "user"),
         ({"ttl_seconds": 5}, "ttl_seconds"),
@@ -251,13 +258,38 @@ async def test_browser_token_cannot_exceed_its_key(gateway: Stack, wanted: dict[
     assert {each["field"] for each in problem["invalid_fields"]} == {field}
 
 
-async def test_browser_token_bound_to_a_page_works_there_only(gateway: Stack, secret_scanner: SecretScanner):
-    """A token that leaks from its page is of no use to a browser elsewhere."""
-    token = (await mint(gateway, origins=[PAGE])).json["token"]
+@pytest.mark.parametrize("wanted", [{"origins": [PAGE]}, {}])
+async def test_browser_token_works_in_its_teams_pages_only(
+    gateway: Stack, secret_scanner: SecretScanner, wanted: dict[str, Any]
+):
+    """A token that leaks from its page is of no use elsewhere, also if its request named no origins."""
+    minted = (await mint(gateway, user="alice", **wanted)).json
+    assert minted["origins"] == [PAGE]
+    token = minted["token"]
     secret_scanner.add("a browser token", token)
     assert (await account(gateway, token, Origin=PAGE)).status == 200
     assert (await account(gateway, token, Origin=STRANGER)).status == 403
-    assert (await account(gateway, token)).status == 403
+    assert (await ask(gateway, "GET", "/v1/account", key=token)).status == 403
+
+
+@pytest.mark.parametrize("wanted", [{}, {"origins": None}, {"origins": []}])
+async def test_team_without_origins_names_those_of_each_token(gateway: Stack, wanted: dict[str, Any]):
+    """Nothing is unbound by omission: the refusal tells to add origins or to pass null."""
+    problem = assert_problem(await mint(gateway, "beta", **wanted), 422, origin=None)
+    assert [each["field"] for each in problem["invalid_fields"]] == ["origins"]
+    assert (await mint(gateway, "beta", origins=[STRANGER])).json["origins"] == [STRANGER]
+
+
+async def test_null_mints_an_unbound_token_where_the_team_allows_it(open_gateway: OpenGateway):
+    """Native apps have no origin. The setting of one team does not change another's."""
+    async with open_gateway(teams={"beta": {"unbound_tokens": True}}) as stack:
+        minted = await mint(stack, "beta", origins=None)
+        assert (minted.status, minted.json["origins"]) == (201, [])
+        for headers in ({}, {"Origin": STRANGER}):
+            reply = await ask(stack, "GET", "/v1/account", key=minted.json["token"], headers=headers)
+            assert reply.json["username"] == "beta"
+        assert_problem(await mint(stack, "beta"), 422, origin=None)
+        assert_problem(await mint(stack, origins=None), 422, origin=None)
 
 
 async def test_browser_token_is_revoked_with_its_key(gateway: Stack, issuer: Issuer):
@@ -345,7 +377,7 @@ async def test_create_that_contains_any_kind_of_key_is_refused(gateway: Stack, i
     token = (await mint(gateway)).json["token"]
     for key in (issued, token):
         data = place(KEY_PLACES["in escapes"], key, gateway)
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Origin": PAGE}
         assert_key_named(await ask(gateway, "POST", "/v1/predictions", key=key, data=data, headers=headers))
     assert not len(gateway.upstream.requests)
 

@@ -257,14 +257,14 @@ async def test_removed_team_is_shut_out_and_its_runs_go_on(both: Opened):
 async def test_ops_token_can_be_rotated(open_gateway: OpenGateway, upstream: Simulator, folder: Path):
     """The old one stops, the new one works, and the listener is never open in between."""
     async with opened(open_gateway, upstream, folder) as (stack, file):
-        (folder / "ops").write_text("the-first-token")
+        (folder / "ops").write_text("the-very-first-token")
         assert await file.reload(ops={"token_file": str(folder / "ops")})
         assert (await ask(stack, "GET", "/admin/config", key=None, base=stack.ops_url)).status == 401
-        changed = (await state_of(stack, "the-first-token"))["last_reload"]["changed"]
+        changed = (await state_of(stack, "the-very-first-token"))["last_reload"]["changed"]
         assert changed[:2] == ["ops.token_file", "ops.token"]
         (folder / "ops").write_text("the-second-token")
         assert await file.reload(ops={"token_file": str(folder / "ops")})
-        assert (await ask(stack, "GET", "/admin/config", key="the-first-token", base=stack.ops_url)).status == 401
+        assert (await ask(stack, "GET", "/admin/config", key="the-very-first-token", base=stack.ops_url)).status == 401
         assert (await state_of(stack, "the-second-token"))["last_reload"]["changed"] == ["ops.token"]
         assert await file.reload()
 

@@ -33,7 +33,7 @@ async def stack(open_gateway: OpenGateway) -> AsyncIterator[Stack]:
 
 
 async def token_for(stack: Stack, *origins: str) -> str:
-    wanted = {"ttl_seconds": 60, "scopes": ["predict"], "origins": list(origins)}
+    wanted = {"ttl_seconds": 60, "scopes": ["predict"], "origins": list(origins) or None}
     reply = await ask(stack, "POST", "/gateway/tokens", json=wanted)
     assert reply.status == 201, reply.text
     token: str = reply.json["token"]
@@ -103,10 +103,10 @@ async def test_page_on_the_gateways_own_origin_needs_no_origin_header(open_gatew
         path = url.removeprefix(PAGE)
         beside = {"Sec-Fetch-Site": "same-origin"}
         assert (await read(stack, path, **beside)).status == 200
-        assert (await ask(stack, "GET", "/v1/predictions", key=key, headers=beside)).status == 200
+        assert (await ask(stack, "GET", "/v1/account", key=key, headers=beside)).status == 200
         for odd in ({}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "none"}, {"Origin": STRANGER, **beside}):
             assert (await read(stack, path, **odd)).status == 404
-            assert (await ask(stack, "GET", "/v1/predictions", key=key, headers=odd)).status == 403
+            assert (await ask(stack, "GET", "/v1/account", key=key, headers=odd)).status == 403
 
 
 async def test_same_origin_claim_of_another_page_is_refused(stack: Stack):

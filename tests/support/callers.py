@@ -9,7 +9,7 @@ from gateway.domain.scopes import DEFAULT_SCOPES, Scope
 from gateway.domain.teams import Caller, Team
 
 PAGE = "https://shop.example"
-RED = Team(name="red", scopes=frozenset({*DEFAULT_SCOPES, Scope.TOKENS}))
+RED = Team(name="red", scopes=frozenset({*DEFAULT_SCOPES, Scope.TOKENS}), unbound_tokens=True)
 BLUE = Team(name="blue", scopes=frozenset(DEFAULT_SCOPES), models=("acme/*",))
 
 

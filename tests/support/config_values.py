@@ -10,8 +10,8 @@ from gateway.config import Config, from_mapping
 ENVIRON = {
     "REPLICATE_API_TOKEN": "r8_account_token_one_000000000000000000",
     "OTHER_TOKEN": "r8_account_token_two_000000000000000000",
-    "OPS": "ops-secret-one",
-    "OPS_TWO": "ops-secret-two",
+    "OPS": "ops-secret-number-one",
+    "OPS_TWO": "ops-secret-number-two",
     "KEY_ONE": "rgw_one_secret",
     "KEY_TWO": "rgw_two_secret",
 }

@@ -241,6 +241,7 @@ class FakeStore:
         team: str | None,
         kind: Kind,
         limit: int,
+        owner: str | None = None,
         position: Cursor | None = None,
         created_after: float | None = None,
         created_before: float | None = None,
@@ -248,6 +249,7 @@ class FakeStore:
         """List predictions; positions and filters are the contract suite's matter."""
         self._note("predictions")
         chosen = [p for p in self.kept.values() if team in (None, p.team) and p.kind is kind]
+        chosen = [p for p in chosen if owner in (None, p.owner)]
         chosen.sort(key=lambda p: (p.created_at, p.id), reverse=True)
         return Page([PredictionView(p, self.runs[p.run_id]) for p in chosen[:limit]], False, len(chosen) > limit)
 
@@ -333,10 +335,13 @@ class FakeStore:
         self._note("files_among")
         return [self.uploaded[file_id] for file_id in dict.fromkeys(file_ids) if file_id in self.uploaded]
 
-    async def files(self, *, team: str | None, limit: int, now: float, position: Cursor | None = None) -> Page:
+    async def files(
+        self, *, team: str | None, limit: int, now: float, owner: str | None = None, position: Cursor | None = None
+    ) -> Page:
         """List files."""
         self._note("files")
         chosen = [f for f in self.uploaded.values() if team in (None, f.team) and f.expires_at > now]
+        chosen = [f for f in chosen if owner in (None, f.owner)]
         return Page(chosen[:limit], False, len(chosen) > limit)
 
     async def has_file_of_size(self, team: str, smallest: int, largest: int, kept_at: float) -> bool:

@@ -1,4 +1,4 @@
-"""Credentials in the hands of a page, and the works of each: for the question who may see whose."""
+"""Credentials of a team and of its web pages, and what each of them has made."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ SERVER, PAGE_KEY = "server", "page key"
 ALICE, ALICE_AGAIN, BOB = "alice's token", "alice's other token", "bob's token"
 NOBODY, NOBODY_ELSE = "a token", "another token"
 PUBLIC_CREDENTIALS = (ALICE, NOBODY, PAGE_KEY)
-"""What a route is asked with: a token that names a user, one that names none, a key bound to origins."""
+"""A token with a user, a token without one, and a key with origins."""
 TOKEN_SCOPES = ["files", "predict", "read", "train"]
 
 TEAM: Mapping[str, Any] = {
@@ -25,41 +25,41 @@ TEAM: Mapping[str, Any] = {
     "per_user": {"budget_usd_per_day": 50},
     "keys": [{"name": "page", "origins": [PAGE], "scopes": [*TOKEN_SCOPES, "tokens"]}],
 }
-"""A team whose pages may do as much as pages can be let do."""
+"""A team whose pages have as many permissions as pages can have."""
 
 _USERS = {ALICE: "alice", ALICE_AGAIN: "alice", BOB: "bob", NOBODY: None, NOBODY_ELSE: None}
 
 
 @dataclass(frozen=True)
 class Works:
-    """What one credential has made."""
+    """The objects that one credential has made."""
 
     prediction: str
     training: str
     file: str
 
     def of(self, route: Route) -> dict[str, str]:
-        """Return the ids that a route's path is filled with."""
+        """Return the ids for the path of a route."""
         mine = self.training if route.name.startswith("trainings") else self.prediction
         return {"id": mine, "file_id": self.file}
 
 
 class Callers:
-    """Calls a stack with each of the credentials."""
+    """Calls a gateway with each of the credentials."""
 
     def __init__(self, stack: Stack, keys: Mapping[str, str]) -> None:
         self.stack = stack
         self.keys = keys
 
     async def ask(self, who: str, method: str, path: str, **more: Any) -> Reply:
-        """Ask as a page does, with its origin; the server names none."""
+        """Send a request; those of pages have an Origin."""
         headers = dict(more.pop("headers", {}))
         if who != SERVER:
             headers["Origin"] = PAGE
         return await ask(self.stack, method, path, key=self.keys[who], headers=headers, **more)
 
     async def route(self, who: str, route: Route, **ids: str) -> Reply:
-        """Send a request that fits a route."""
+        """Send a valid request to a route."""
         method, path, more = request_for(route, self.stack.upstream, **ids)
         if route.name == "gateway.tokens":
             more = {"json": {"ttl_seconds": 60, "origins": [PAGE]}}
@@ -67,13 +67,18 @@ class Callers:
         return await self.ask(who, method, path if is_own else f"/v1{path}", **more)
 
     async def predict(self, who: str, headers: Mapping[str, str] | None = None, **more: Any) -> Reply:
-        """Create a prediction that takes long."""
-        body = {"version": version_of(self.stack.upstream, "acme/slow"), "input": {"duration": 600}, **more}
+        """Create a prediction that does not end during the test."""
+        version = version_of(self.stack.upstream, "acme/slow")
+        given = {"duration": 600} | more.pop("input", {})
+        body = {"version": version, "input": given, **more}
         return await self.ask(who, "POST", "/v1/predictions", json=body, headers=headers or {})
 
-    async def run(self, who: str) -> Reply:
-        """Create a prediction, and wait for its end."""
-        body = {"version": version_of(self.stack.upstream, "acme/storyteller"), "input": {"prompt": who}}
+    async def run(self, who: str, prompt: str = "") -> Reply:
+        """Create a prediction and wait for its end."""
+        body = {
+            "version": version_of(self.stack.upstream, "acme/storyteller"),
+            "input": {"prompt": prompt or who, "seed": 7},
+        }
         return await self.ask(who, "POST", "/v1/predictions", json=body, headers={"Prefer": "wait"})
 
     async def make_works(self, who: str) -> Works:

@@ -54,8 +54,10 @@ class Files(Protocol):
         """Return the known files with these ids, of any team, in one query."""
         ...
 
-    async def files(self, *, team: str | None, limit: int, now: float, position: Cursor | None = None) -> Page:
-        """List files that have not expired, newest first."""
+    async def files(
+        self, *, team: str | None, limit: int, now: float, owner: str | None = None, position: Cursor | None = None
+    ) -> Page:
+        """List files that have not expired, newest first. `owner` lists only those of one owner in the team."""
         ...
 
     async def has_file_of_size(self, team: str, smallest: int, largest: int, kept_at: float) -> bool:

@@ -13,6 +13,7 @@ from msgspec import Raw
 from gateway.domain import times
 from gateway.domain.records import File
 from gateway.domain.surrogates import split
+from gateway.domain.teams import Caller
 
 OCTETS = "application/octet-stream"
 LEAST_LIFE_SECONDS = 3600.0
@@ -62,14 +63,16 @@ def can_reuse(file: File, described: Described) -> bool:
     return content_type == described.content_type and _ending(name) == _ending(described.name)
 
 
-def another(file: File, described: Described, file_id: str, key_id: str, now: float) -> File:
+def another(file: File, described: Described, file_id: str, caller: Caller, now: float) -> File:
     """Return a new file record for the same upstream file as `file`. It expires when the upstream file does."""
     fields = split(file.document)
     fields["id"] = Raw(_encode(file_id))
     fields["name"] = Raw(_encode(described.name))
     fields["metadata"] = Raw(described.metadata or b"{}")
     fields["created_at"] = Raw(_encode(times.render(now)))
-    return msgspec.structs.replace(file, id=file_id, key_id=key_id, created_at=now, document=_encode(fields))
+    return msgspec.structs.replace(
+        file, id=file_id, key_id=caller.key_id, owner=caller.owner, created_at=now, document=_encode(fields)
+    )
 
 
 def sizes(length: int | None) -> tuple[int, int]:

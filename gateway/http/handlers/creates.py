@@ -13,7 +13,7 @@ from gateway.domain.create_request import CreateCommand, Created
 from gateway.domain.records import Kind, PredictionView, Source
 from gateway.domain.targets import Target, TargetKind
 from gateway.domain.upstream_response import Answer
-from gateway.errors import GatewayError, Unprocessable
+from gateway.errors import Forbidden, GatewayError, Unprocessable
 from gateway.http import access_log, base_url, errors, request_limits
 from gateway.http.keys import CALLER, CREATES, OVERHEAD, PREDICTIONS, SETTINGS, TRACER, UPSTREAM_SECONDS, VIEW
 from gateway.http.prefer import parse_cancel_after, parse_prefer
@@ -70,11 +70,14 @@ async def _create(
             wait = _header(request, "Prefer", parse_prefer)
         if "Cancel-After" in request.headers:
             cancel_after = _header(request, "Cancel-After", parse_cancel_after)
-    user = request_limits.user_of(request)
+    # A page cannot name its user: the header is ignored.
+    user = None if caller.is_public else request_limits.user_of(request)
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base = base_url.base_of(request)
     body = read_create(request, await read_json(request), form)
+    if body.webhook is not None and caller.is_public and not caller.team.public_webhooks:
+        raise Forbidden("Web pages of your team may not have webhooks sent: its setting public_webhooks is off.")
     target = target or body.target
     assert target is not None
     command = CreateCommand(
@@ -85,7 +88,7 @@ async def _create(
         body=body,
         cancel_after=cancel_after,
         cancel_after_header=request.headers.get("Cancel-After"),
-        user=None if caller.is_public else user,
+        user=user,
         address=request_limits.address_of(request) if caller.is_public else None,
         own_origins=base_url.own_origins(request),
         directives=directives,

@@ -64,7 +64,7 @@ async def estimate(request: web.Request) -> web.Response:
         path="/predictions",
         target=body.target,
         body=body,
-        user=request_limits.user_of(request),
+        user=None if request[CALLER].is_public else request_limits.user_of(request),
         address=request_limits.address_of(request) if request[CALLER].is_public else None,
         own_origins=base_url.own_origins(request),
         directives=directives,
@@ -122,7 +122,9 @@ async def _limits(request: web.Request) -> list[dict[str, object]]:
     user = caller.user if caller.is_public else caller.user or request_limits.user_of(request)
     address = request_limits.address_of(request) if caller.is_public else None
     run_limits = await request.app[USAGE].limits(caller, user, address)
-    return [*request_limits.limits(request), *run_limits, *map(state_shown, request.app[UPSTREAM_LIMITER].states())]
+    # The account's rates describe all teams; a web page sees what concerns its own user.
+    of_account = () if caller.is_public else map(state_shown, request.app[UPSTREAM_LIMITER].states())
+    return [*request_limits.limits(request), *run_limits, *of_account]
 
 
 async def get_webhook_secret(request: web.Request) -> web.Response:

@@ -14,6 +14,7 @@ from gateway.http import errors
 from gateway.http.handlers import gateway_api
 from gateway.http.keys import ACCESS, CLOCK, METRICS, STORE
 from gateway.http.ops import config_state, dashboard
+from gateway.http.ops.guards import check_host
 from gateway.http.ops.token import is_ops_token
 
 logger = logging.getLogger(__name__)
@@ -49,8 +50,9 @@ async def purge_cache(request: web.Request) -> web.Response:
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Require the operators' token, if one is configured, and turn errors into problem documents."""
+    """Require the operators' token, or else a loopback name as `Host`, and turn errors into problem documents."""
     try:
+        check_host(request)
         _check_token(request)
         return await handler(request)
     except GatewayError as exc:

@@ -5,7 +5,6 @@ a cookie that is HttpOnly and SameSite=Strict. Programs send `Authorization`.
 """
 
 import asyncio
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
@@ -17,9 +16,10 @@ from gateway.dashboard import assets
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
 from gateway.errors import BadRequest, Forbidden, NotFound, RateLimited, StoreUnavailable, Unauthenticated
-from gateway.http import base_url, errors
+from gateway.http import base_url, errors, request_limits
 from gateway.http.keys import ACCESS, AUTHENTICATOR, CLOCK, DASHBOARD, METRICS, SESSIONS
 from gateway.http.ops.dashboard_streams import OPEN_PAGES
+from gateway.http.ops.guards import SIGN_IN_ATTEMPTS
 from gateway.http.ops.token import is_ops_token
 from gateway.http.response_body import ClientDisconnected, abort, send
 from gateway.http.sse.connection import HEADERS as STREAM_HEADERS
@@ -110,11 +110,18 @@ async def sign_in(request: web.Request) -> web.Response:
     if not base_url.is_own_page(request):
         raise Forbidden("This form can only be submitted from the gateway's own page.")
     secret = await _read_secret(request)
+    attempts, address = request.app[SIGN_IN_ATTEMPTS], request_limits.rate_limited_address(request.remote or "")
     try:
+        attempts.begin(address)
         viewer = None if is_ops_token(request, secret) else await _authenticate_key(request, f"Bearer {secret}")
-    except (Unauthenticated, Forbidden) as exc:
-        message = exc.detail if isinstance(exc, Forbidden) else "That is neither the operators' token nor a valid key."
-        return _html(renderer.sign_in(message), status=errors.status_of(exc))
+    except (Unauthenticated, Forbidden, RateLimited) as exc:
+        wrong = isinstance(exc, Unauthenticated)
+        message = "That is neither the operators' token nor a valid key." if wrong else exc.detail
+        refused = _html(renderer.sign_in(message), status=errors.status_of(exc))
+        if exc.retry_after is not None:
+            refused.headers["Retry-After"] = str(exc.retry_after)
+        return refused
+    attempts.succeeded(address)
     response = _redirect(PATH)
     response.set_cookie(
         COOKIE,
@@ -207,7 +214,6 @@ async def _viewer(request: web.Request) -> Caller | None:
             return None
         return await _authenticate_key(request, authorization)
     if request.app[ACCESS].value.ops_token is None:
-        _check_host(request)
         return None
     cookie = request.cookies.get(COOKIE)
     if cookie is None:
@@ -238,20 +244,6 @@ def _require_team_member(caller: Caller | None) -> Caller | None:
 
 def _team(viewer: Caller | None) -> str | None:
     return None if viewer is None else viewer.team.name
-
-
-def _check_host(request: web.Request) -> None:
-    """Raise `Forbidden` if `Host` is not a loopback name, as protection against DNS rebinding.
-
-    Without an operators' token the listener is on loopback and the page needs no sign-in.
-    """
-    host = request.url.host or ""
-    try:
-        is_loopback = ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = host == "localhost"
-    if not is_loopback:
-        raise Forbidden("Without an operators' token, this page is only available at localhost or 127.0.0.1.")
 
 
 async def _read_secret(request: web.Request) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from gateway.domain import documents, money, times
 from gateway.domain.admission_record import Admitted, Limit
 from gateway.domain.ledger import BETWEEN, Entry
+from gateway.domain.limits import OWN_OF_PAGES
 from gateway.domain.quota import LimitKind
 from gateway.domain.records import Prediction, PredictionView, Run, Source
 from gateway.money.rules import refusals
@@ -42,11 +43,18 @@ class Priced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explain(
-    view: PredictionView, priced: Priced, *, key_name: str | None, owns_run: bool, further: Iterable[TimelineEvent] = ()
+    view: PredictionView,
+    priced: Priced,
+    *,
+    key_name: str | None,
+    owns_run: bool,
+    shows_team: bool = True,
+    further: Iterable[TimelineEvent] = (),
 ) -> dict[str, object]:
     """Return the explanation in the JSON form of the API.
 
-    `owns_run` says whether the run belongs to the caller's team. `further` are events of this prediction from other
+    `owns_run` says whether the run belongs to the caller's team, `shows_team` whether the caller may see limits other
+    than those of its user and address. `further` are events of this prediction from other
     services.
     """
     prediction, run = view.prediction, view.run
@@ -72,7 +80,7 @@ def explain(
         "deterministic": prediction.reason in _PROOFS,
         "reason": prediction.reason or None,
         "fingerprint": run.fingerprint,
-        "limits": _limits(prediction.admitted),
+        "limits": _limits(prediction.admitted, shows_team=shows_team),
         "price": _price(prediction, priced),
         "timeline": _timeline(events),
     }
@@ -142,12 +150,15 @@ def _timeline(events: Sequence[TimelineEvent]) -> list[dict[str, str]]:
     ]
 
 
-def _limits(admitted: Admitted | None) -> dict[str, object]:
+def _limits(admitted: Admitted | None, *, shows_team: bool) -> dict[str, object]:
     if admitted is None:
         return {"passed": [], "waited_for": None, "waited_seconds": 0.0}
+    waited_for = admitted.waited_for
+    if waited_for is not None and not shows_team and waited_for.of not in OWN_OF_PAGES:
+        waited_for = None
     return {
-        "passed": [_limit(each) for each in admitted.limits],
-        "waited_for": None if admitted.waited_for is None else _limit(admitted.waited_for),
+        "passed": [_limit(each) for each in admitted.limits if shows_team or each.of in OWN_OF_PAGES],
+        "waited_for": None if waited_for is None else _limit(waited_for),
         "waited_seconds": round(admitted.waited_seconds, 3),
     }
 

@@ -109,11 +109,14 @@ class Predictions(Protocol):
         team: str | None,
         kind: Kind,
         limit: int,
+        owner: str | None = None,
         position: Cursor | None = None,
         created_after: float | None = None,
         created_before: float | None = None,
     ) -> Page:
         """List predictions of a kind, newest first by `created_at`, then id. `team` of `None` means all teams.
+
+        `owner` lists only those of one owner in the team; `None` means all.
 
         `created_after` is inclusive, `created_before` exclusive. Served from an index: its cost follows `limit`.
         """

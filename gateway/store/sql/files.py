@@ -13,6 +13,7 @@ from gateway.store.sql.queries import SQL
 from gateway.store.sql.rows import FILES
 
 _OF_TEAM = Statements.named("files_of_team")
+_OF_OWNER = Statements.named("files_of_owner")
 _OF_ALL = Statements.named("files_of_all")
 
 
@@ -45,11 +46,13 @@ class SQLiteFiles(Connections):
 
         return await self._read(step)
 
-    async def files(self, *, team: str | None, limit: int, now: float, position: Cursor | None = None) -> Page:
+    async def files(
+        self, *, team: str | None, limit: int, now: float, owner: str | None = None, position: Cursor | None = None
+    ) -> Page:
         """List files that have not expired, newest first."""
-        listing = Listing(
-            _OF_ALL if team is None else _OF_TEAM, {"team": team, "now": now}, Bounds(), FILES.record, _place
-        )
+        of_team = _OF_TEAM if owner is None else _OF_OWNER
+        statements, scope = _OF_ALL if team is None else of_team, {"team": team, "owner": owner, "now": now}
+        listing = Listing(statements, scope, Bounds(), FILES.record, _place)
         return Page(*await self._read(lambda db: listing.stretch(db, limit, position)))
 
     async def has_file_of_size(self, team: str, smallest: int, largest: int, kept_at: float) -> bool:

@@ -23,6 +23,7 @@ from gateway.store.sql.rows import RUNS, view
 from gateway.store.sql.run_end import find_end, record_end
 
 _OF_TEAM = Statements.named("predictions_of_team")
+_OF_OWNER = Statements.named("predictions_of_owner")
 _OF_ALL = Statements.named("predictions_of_all")
 
 
@@ -85,14 +86,16 @@ class SQLitePredictions(Connections):
         team: str | None,
         kind: Kind,
         limit: int,
+        owner: str | None = None,
         position: Cursor | None = None,
         created_after: float | None = None,
         created_before: float | None = None,
     ) -> Page:
         """List predictions, newest first."""
+        of_team = _OF_TEAM if owner is None else _OF_OWNER
         listing = Listing(
-            _OF_ALL if team is None else _OF_TEAM,
-            {"team": team, "kind": kind.value},
+            _OF_ALL if team is None else of_team,
+            {"team": team, "owner": owner, "kind": kind.value},
             Bounds.between(created_after, created_before),
             view,
             _place,

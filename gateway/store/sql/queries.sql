@@ -230,6 +230,24 @@ WHERE p.team = :team AND p.kind = :kind AND {shown}
     AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
 LIMIT 1;
 
+-- name: predictions_of_owner_older
+SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+WHERE p.team = :team AND p.owner = :owner AND p.kind = :kind AND {shown}
+    AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
+ORDER BY p.created_at DESC, p.id DESC LIMIT :limit;
+
+-- name: predictions_of_owner_newer
+SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+WHERE p.team = :team AND p.owner = :owner AND p.kind = :kind AND {shown}
+    AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
+ORDER BY p.created_at, p.id LIMIT :limit;
+
+-- name: predictions_of_owner_any
+SELECT 1 FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
+WHERE p.team = :team AND p.owner = :owner AND p.kind = :kind AND {shown}
+    AND (p.created_at, p.id) > (:low_at, :low_id) AND (p.created_at, p.id) < (:high_at, :high_id)
+LIMIT 1;
+
 -- name: predictions_of_all_older
 SELECT {sight} FROM predictions AS p CROSS JOIN runs AS r ON r.id = p.run_id
 WHERE p.kind = :kind AND {shown}
@@ -429,6 +447,24 @@ ORDER BY created_at, id LIMIT :limit;
 -- name: files_of_team_any
 SELECT 1 FROM files
 WHERE team = :team AND expires_at > :now
+    AND (created_at, id) > (:low_at, :low_id) AND (created_at, id) < (:high_at, :high_id)
+LIMIT 1;
+
+-- name: files_of_owner_older
+SELECT {file} FROM files
+WHERE team = :team AND owner = :owner AND expires_at > :now
+    AND (created_at, id) > (:low_at, :low_id) AND (created_at, id) < (:high_at, :high_id)
+ORDER BY created_at DESC, id DESC LIMIT :limit;
+
+-- name: files_of_owner_newer
+SELECT {file} FROM files
+WHERE team = :team AND owner = :owner AND expires_at > :now
+    AND (created_at, id) > (:low_at, :low_id) AND (created_at, id) < (:high_at, :high_id)
+ORDER BY created_at, id LIMIT :limit;
+
+-- name: files_of_owner_any
+SELECT 1 FROM files
+WHERE team = :team AND owner = :owner AND expires_at > :now
     AND (created_at, id) > (:low_at, :low_id) AND (created_at, id) < (:high_at, :high_id)
 LIMIT 1;
 

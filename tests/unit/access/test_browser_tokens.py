@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.browser_tokens import TOKEN_PREFIX, MintedToken, TokenRequest, TokenService
-from gateway.domain.scopes import Scope
+from gateway.domain.scopes import Scope, normal_origin
 from gateway.domain.teams import Caller, Team, origin_allowed
 from gateway.errors import Forbidden, Unauthenticated, Unprocessable
 from tests.support.callers import PAGE, RED, caller
@@ -16,32 +16,36 @@ SECRET = b"s" * 32
 SCOPES = st.sets(st.sampled_from(list(Scope))).map(frozenset)
 GLOBS = st.lists(st.sampled_from(["*", "a/*", "*/x", "a/x", "b/y", "a*/x?", "*/*"]), min_size=1, max_size=2).map(tuple)
 ORIGINS = st.lists(st.sampled_from([PAGE, "https://a.example", "*", "HTTPS://A.example"]), max_size=2).map(tuple)
+# The config and `gateway keys create` normalise origins.
+CONFIGURED = ORIGINS.map(lambda origins: tuple(map(normal_origin, origins)))
 MODELS = ["a/x", "a/xy", "b/y", "b/x", "ab/xz", "c/z"]
 PAGES = [PAGE, "https://a.example", "https://evil.example"]
 
 
 def mint(who: Caller, **wanted: object) -> MintedToken:
-    return TokenService(SECRET, ManualClock()).mint(who, TokenRequest(**({"ttl_seconds": 60} | wanted)))
+    return TokenService(SECRET, ManualClock()).mint(
+        who, TokenRequest(**({"ttl_seconds": 60, "origins": None} | wanted))
+    )
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    team=st.builds(Team, name=st.just("red"), scopes=SCOPES, origins=ORIGINS),
+    team=st.builds(Team, name=st.just("red"), scopes=SCOPES, origins=CONFIGURED, unbound_tokens=st.booleans()),
     scopes=SCOPES,
     models=st.lists(GLOBS, min_size=1, max_size=2).map(tuple),
-    origins=st.none() | ORIGINS,
+    origins=st.none() | CONFIGURED,
     wanted=st.fixed_dictionaries(
         {},
         optional={
             "scopes": st.lists(st.sampled_from(list(Scope))).map(tuple),
             "models": GLOBS,
-            "origins": ORIGINS,
+            "origins": st.none() | ORIGINS,
             "ttl_seconds": st.sampled_from([9, 10, 3600, 3601]),
         },
     ),
 )
 def test_token_never_exceeds_its_key(team, scopes, models, origins, wanted):
-    """Whatever is asked for, the page gets no scope, model or origin that its key lacks."""
+    """Whatever is asked for, the page gets no scope, model or origin that its key lacks, and is bound to origins."""
     who = caller(*models, team=team, scopes=scopes & team.scopes, origins=origins)
     service = TokenService(SECRET, ManualClock())
     try:
@@ -54,6 +58,8 @@ def test_token_never_exceeds_its_key(team, scopes, models, origins, wanted):
     page = caller(*models, *([token.models] if token.models is not None else []), team=team)
     assert all(who.may_run(model) for model in MODELS if page.may_run(model))
     bounds = who.origins or team.origins
+    assert token.origins != ()
+    assert token.origins is not None or (team.unbound_tokens and not who.origins)
     if token.origins and bounds:
         assert all(origin_allowed(bounds, origin) for origin in PAGES if origin_allowed(token.origins, origin))
 
@@ -64,12 +70,24 @@ def test_token_has_default_scopes():
     assert minted.scopes == ("files", "predict", "read")
     assert (minted.team, minted.origins) == ("red", ())
     assert minted.token.startswith(TOKEN_PREFIX)
-    assert mint(caller(origins=(PAGE,))).origins == (PAGE,)
+
+
+def test_token_without_origins_gets_those_of_its_key_or_team():
+    """A request that names no page is bound to all of the team's."""
+    request = TokenRequest(ttl_seconds=60)
+    service = TokenService(SECRET, ManualClock())
+    team = Team(name="green", scopes=RED.scopes, origins=(PAGE, "https://a.example"), unbound_tokens=True)
+    assert service.mint(caller(team=team), request).origins == team.origins
+    assert service.mint(caller(team=team, origins=(PAGE,)), request).origins == (PAGE,)
+    with pytest.raises(Unprocessable, match="add origins, or pass null"):
+        service.mint(caller(), request)
 
 
 @pytest.mark.parametrize(
     ("wanted", "field"),
     [
+        ({"origins": ()}, "origins"),
+        ({"origins": None}, "origins"),
         ({"ttl_seconds": 9}, "ttl_seconds"),
         ({"ttl_seconds": 3601}, "ttl_seconds"),
         ({"ttl_seconds": -1}, "ttl_seconds"),
@@ -91,7 +109,7 @@ def test_token_has_default_scopes():
 def test_excess_request_is_named_in_the_refusal(wanted, field):
     """The developer learns what to remove."""
     with pytest.raises(Unprocessable) as caught:
-        mint(caller(("acme/*",), origins=(PAGE,)), **wanted)
+        mint(caller(("acme/*",), origins=(PAGE,)), **({"origins": (PAGE,)} | wanted))
     assert [each.field for each in caught.value.fields] == [field]
 
 
@@ -110,10 +128,37 @@ def test_token_reads_back_as_minted():
     """What was minted is what is read."""
     clock = ManualClock()
     service = TokenService(SECRET, clock)
-    minted = service.mint(caller(), TokenRequest(ttl_seconds=60, models=("a/x",), user="ann"))
+    minted = service.mint(caller(), TokenRequest(ttl_seconds=60, models=("a/x",), origins=None, user="ann"))
     token = service.read(minted.token)
     assert (token.team, token.key_id, token.user, token.models) == ("red", "k", "ann", ("a/x",))
     assert token.expires_at == minted.expires_at == clock.now() + 60
+
+
+async def test_renewed_token_keeps_its_user_and_subject():
+    """A token can be renewed by its team until a day after its expiry; another team cannot take it over."""
+    clock = ManualClock()
+    service = TokenService(SECRET, clock)
+
+    def renew(old: str, who: Caller, **wanted: object) -> tuple[str | None, str | None]:
+        token = service.read(service.mint(who, TokenRequest(ttl_seconds=60, origins=None, renew=old, **wanted)).token)
+        return token.user, token.subject
+
+    nobodys = service.mint(caller(), TokenRequest(ttl_seconds=60, origins=None))
+    anns = service.mint(caller(), TokenRequest(ttl_seconds=60, origins=None, user="ann"))
+    subject = service.read(nobodys.token).subject
+    assert subject
+    assert subject != service.read(anns.token).subject
+    await clock.advance(24 * 3600)
+    assert renew(nobodys.token, caller()) == (None, subject)
+    assert renew(anns.token, caller())[0] == "ann"
+    assert renew(anns.token, caller(), user="ben")[0] == "ben"
+    green = Team(name="green", scopes=RED.scopes, unbound_tokens=True)
+    for old, who in ((nobodys.token, caller(team=green)), ("rgt_x", caller())):
+        with pytest.raises(Unprocessable, match="renew"):
+            renew(old, who)
+    await clock.advance(61)
+    with pytest.raises(Unprocessable, match="renew"):
+        renew(nobodys.token, caller())
 
 
 CLAIMS = {"team": "red", "key_id": "k", "expires_at": 2e9, "scopes": ["admin"], "aud": "replicate-gateway", "exp": 2e9}
@@ -146,7 +191,7 @@ def test_invalid_token_is_not_read(token):
 def test_changed_token_is_not_read(data):
     """No letter may differ, except those that encode the same bits."""
     service = TokenService(SECRET, ManualClock())
-    text = service.mint(caller(team=RED), TokenRequest(ttl_seconds=60)).token
+    text = service.mint(caller(team=RED), TokenRequest(ttl_seconds=60, origins=None)).token
     where = data.draw(st.integers(len(TOKEN_PREFIX), len(text) - 2))
     letter = data.draw(st.sampled_from("abcXYZ019-_."))
     if letter != text[where]:

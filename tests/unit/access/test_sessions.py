@@ -70,7 +70,7 @@ async def test_new_ops_token_ends_all_sessions(sessions: Sessions, authenticator
 async def test_unsigned_session_is_refused(sessions: Sessions, clock: ManualClock):
     """A forged cookie, one without a signature, a browser token, nonsense."""
     claims = {"sub": "operators", "aud": "replicate-gateway-dashboard", "exp": int(clock.now()) + 60}
-    token = TokenService(SECRET, clock).mint(caller(), TokenRequest(ttl_seconds=60)).token
+    token = TokenService(SECRET, clock).mint(caller(), TokenRequest(ttl_seconds=60, origins=None)).token
     forged = jwt.encode(claims, b"x" * 32, algorithm="HS256")
     unsigned = jwt.encode(claims, None, algorithm="none")
     for cookie in (forged, unsigned, token, token.removeprefix("rgt_"), "nonsense", ""):

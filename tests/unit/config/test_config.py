@@ -88,8 +88,10 @@ def test_a_team_with_only_a_name_has_no_limits():
     (acme,) = made(teams=[team()]).teams
     assert acme.scopes == ("read", "predict", "files")
     assert acme.models is None
-    limits = acme.model_dump(include=set(type(acme).model_fields) - {"name", "scopes", "weight", "max_wait_seconds"})
+    others = {"name", "scopes", "public_sees", "weight", "max_wait_seconds"}
+    limits = acme.model_dump(include=set(type(acme).model_fields) - others)
     assert not any(limits.values())
+    assert acme.public_sees == "own"
     assert (acme.weight, acme.max_wait_seconds) == (1, 20)
 
 
@@ -455,6 +457,9 @@ TEAM_REFUSED = {
     "budget_usd_per_month": [0],
     "may_assert_deterministic": [1, "yes"],
     "honor_cache_control": ["no"],
+    "unbound_tokens": ["no"],
+    "public_sees": ["all", True],
+    "public_webhooks": ["no"],
     "models": [[], "acme/*", ["acme"], [5], ["a/b/c"], ["a/[bc]"]],
     "scopes": ["read", ["fly"], [5]],
     "origins": ["https://a.com", ["a.com"], ["https://a.com/"], ["https://*.a.com"], ["null"]],
@@ -585,22 +590,36 @@ def test_two_listeners_cannot_share_a_port(server, ops, clash):
         made(server=server, ops=ops)
 
 
+@pytest.mark.parametrize("source", ["token_env", "token_file"])
+def test_an_ops_token_that_can_be_guessed_is_refused(tmp_path: Path, source: str):
+    """Fifteen characters are refused, sixteen are enough. Commands that do not serve do not care."""
+    path = tmp_path / "token"
+    ops = {source: "OPS" if source == "token_env" else str(path)}
+    path.write_text("x" * 15)
+    found = problems({"OPS": "x" * 15}, ops=ops)
+    assert list(found) == [f"ops.{source}"]
+    assert "fewer than 16 characters" in found[f"ops.{source}"]
+    assert from_mapping({"ops": ops}, ENVIRON | {"OPS": "x" * 15}, serving=False).ops.token is not None
+    path.write_text("x" * 16)
+    assert made({"OPS": "x" * 16}, ops=ops).ops.token is not None
+
+
 def test_a_public_ops_listener_requires_a_token():
     """Metrics and admin are never open to the network by mistake."""
     assert "is missing: 0.0.0.0 is reachable from other machines" in problems(ops={"host": "0.0.0.0"})["ops.token_env"]
-    config = made({"OPS": "s3cret"}, ops={"host": "0.0.0.0", "token_env": "OPS"})
+    config = made({"OPS": "s3cret-s3cret-s3cret"}, ops={"host": "0.0.0.0", "token_env": "OPS"})
     assert config.ops.token is not None
-    assert config.ops.token.get_secret_value() == "s3cret"
+    assert config.ops.token.get_secret_value() == "s3cret-s3cret-s3cret"
     made(ops={"host": "::1"})
     made(ops={"host": "localhost"})
 
 
 def test_the_operators_token_may_be_in_a_file(tmp_path):
     """A scraper in a container reads the same file. Two sources are refused."""
-    path = write(tmp_path / "token", "s3cret\n")
+    path = write(tmp_path / "token", "s3cret-s3cret-s3cret\n")
     config = made(ops={"host": "0.0.0.0", "token_file": str(path)})
     assert config.ops.token is not None
-    assert config.ops.token.get_secret_value() == "s3cret"
+    assert config.ops.token.get_secret_value() == "s3cret-s3cret-s3cret"
     assert problems(ops={"token_file": str(path), "token_env": "OPS"}) == {
         "ops.token_file": "token_env is given too; remove one of them"
     }

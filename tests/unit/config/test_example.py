@@ -66,7 +66,7 @@ def test_each_commented_setting_can_be_enabled(tmp_path, line):
     name = setting.split(" = ")[0]
     text = TEXT.replace(f"#{setting}", setting)
     if name == "token_file":
-        (tmp_path / "token").write_text("r8_0123456789")
+        (tmp_path / "token").write_text("r8_0123456789abcdef")
         text = text.replace("/run/secrets/replicate", f"{tmp_path}/token")
         text = text.replace("/run/secrets/ops_token", f"{tmp_path}/token")
         if "replicate" in setting:

@@ -105,6 +105,9 @@ def test_a_plain_config_has_no_warnings():
         ({"webhooks": {"allow_http": True}}, "webhooks.allow_http", "be sent unencrypted"),
         ({"teams": [{"name": "a", "burst": 3}]}, "teams[0].burst", "has no effect"),
         ({"teams": [{"name": "a", "origins": ["*"]}]}, "teams[0].origins", "any web page"),
+        ({"teams": [{"name": "a", "public_sees": "team"}]}, "teams[0].public_sees", "of the whole team"),
+        ({"teams": [{"name": "a", "public_webhooks": True}]}, "teams[0].public_webhooks", "any public address"),
+        ({"teams": [{"name": "a", "unbound_tokens": True}]}, "teams[0].unbound_tokens", "outside of your pages"),
         (
             {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "expires": "2020-01-01"}]}]},
             "teams[0].keys[0].expires",

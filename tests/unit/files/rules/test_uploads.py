@@ -2,11 +2,13 @@
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from gateway.domain.ids import file_id
 from gateway.domain.records import File
 from gateway.files.rules import uploads
 from gateway.files.rules.uploads import Described
+from tests.support.callers import caller
 
 NOW = 1_764_000_000.0
 DOCUMENT = (
@@ -56,7 +58,10 @@ def test_file_with_an_odd_document_is_not_reused(document: bytes) -> None:
 
 def test_reused_file_has_its_own_document() -> None:
     """Its id, name, time and metadata are those of its upload; size, checksums and expiry are those of the bytes."""
-    other = uploads.another(file(), Described("ü.png", "image/png", b'{"b":[1.50]}'), "other", "k2", NOW)
+    who = replace(caller(user="ann"), key_id="k2")
+    first = replace(file(), owner="user:ben")
+    other = uploads.another(first, Described("ü.png", "image/png", b'{"b":[1.50]}'), "other", who, NOW)
+    assert (other.owner, uploads.another(other, Described("", "", b""), "o", caller(), NOW).owner) == ("user:ann", None)
     assert (other.id, other.key_id, other.upstream_id, other.created_at) == ("other", "k2", "NGZi", NOW)
     assert (other.sha256, other.size, other.expires_at) == ("s", 3, NOW + 86_340)
     shown = msgspec.json.decode(other.document)

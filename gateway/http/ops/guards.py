@@ -1,0 +1,58 @@
+"""Guards of the ops listener: the Host check without an operators' token, and the limit on sign-in attempts."""
+
+from ipaddress import ip_address
+from typing import Final
+
+from aiohttp import web
+from cachetools import LRUCache
+
+from gateway.domain import rates
+from gateway.domain.ports.clock import Clock
+from gateway.domain.quota import seconds_to_wait
+from gateway.domain.rates import Rate
+from gateway.errors import Forbidden, RateLimited
+from gateway.http.keys import ACCESS
+
+ATTEMPTS: Final = Rate(per_minute=10, burst=10)
+"""Failed sign-ins of one address. At this rate a token of the shortest length is not found in a lifetime."""
+_MAX_ADDRESSES: Final = 1000
+
+
+def check_host(request: web.Request) -> None:
+    """Raise `Forbidden` if no operators' token is configured and `Host` is not a loopback name.
+
+    Without a token the listener is on loopback and open to every program of the machine, its browsers included. A web
+    page whose name is changed to resolve to 127.0.0.1 (DNS rebinding) sends its own name as `Host`.
+    """
+    if request.app[ACCESS].value.ops_token is not None:
+        return
+    try:
+        host = request.url.host or ""
+        is_loopback = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise Forbidden("Without an operators' token, this listener is only available at localhost or 127.0.0.1.")
+
+
+class SignInAttempts:
+    """Counts failed sign-ins by client address, in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._full_at: LRUCache[str, float] = LRUCache(_MAX_ADDRESSES)
+
+    def begin(self, address: str) -> None:
+        """Count an attempt as failed. Raise `RateLimited` if the address has failed too often."""
+        full_at, now = self._full_at.get(address, rates.FULL), self._clock.monotonic()
+        if (seconds := rates.wait(full_at, ATTEMPTS, now)) > 0:
+            raise RateLimited("Too many failed sign-ins. Try again later.", retry_after=seconds_to_wait(seconds))
+        self._full_at[address] = rates.take(full_at, ATTEMPTS, now)
+
+    def succeeded(self, address: str) -> None:
+        """Forget one attempt of an address, because it succeeded."""
+        if (full_at := self._full_at.get(address)) is not None:
+            self._full_at[address] = full_at - ATTEMPTS.interval
+
+
+SIGN_IN_ATTEMPTS = web.AppKey("sign_in_attempts", SignInAttempts)
