@@ -90,7 +90,7 @@ def _user(request: web.Request) -> str | None:
     given = about.prediction.user if about is not None else None
     if given is None and caller is not None:
         given = caller.user if caller.is_public else caller.user or request.headers.get("Gateway-User")
-    if given and (presented := request.get(PRESENTED_KEY)) and presented in given:
+    if given and (presented := request.get(PRESENTED_KEY)) and presented in given.encode("utf-8", "surrogateescape"):
         # The request was refused for it, but it is logged all the same.
         return REDACTED
     return given[:_LONGEST_NAME] if given else None
