@@ -66,7 +66,7 @@ async def test_keys_are_created_listed_rotated_and_revoked(gateway: ReadmeGatewa
     key = (await gateway.shell(gateway.here(create))).strip()
     listed = await gateway.shell(show)
     (key_id,) = re.findall(r"^(\S+) +acme +web ", listed, re.MULTILINE)
-    asked = f"curl -s -o /dev/null -w '%{{http_code}}' {gateway.origin}/v1/predictions -H 'Origin: {ORIGIN}' -H "
+    asked = f"curl -s -o /dev/null -w '%{{http_code}}' {gateway.origin}/gateway/limits -H 'Origin: {ORIGIN}' -H "
     assert await gateway.shell(f"{asked} 'Authorization: Bearer {key}'") == "200"
     new = (await gateway.shell(replaced(rotate, {"KEY_ID": key_id}))).strip()
     assert await gateway.shell(f"{asked} 'Authorization: Bearer {new}'") == "200"
