@@ -32,10 +32,6 @@ def ops_routes() -> list[tuple[str, str]]:
     return sorted(found)
 
 
-GUARDED = {"/dashboard", "/dashboard/events"}
-"""What is guarded today."""
-
-
 HOSTS = ("attacker.example:9464", "localhost.attacker.example", "169.254.169.254")
 
 
@@ -45,11 +41,10 @@ def rows() -> list[Any]:
     `make test` runs one host for each route.
     """
     made = []
-    unguarded = pytest.mark.xfail(strict=True, reason="the ops listener checks Host for the dashboard only")
     guarded = [each for each in ops_routes() if each[1] not in PROBES and not each[1].startswith("/dashboard/")]
     for number, (method, path) in enumerate(guarded):
         for place, host in enumerate(HOSTS):
-            marks = long_unless(number % len(HOSTS) == place) + ([] if path in GUARDED else [unguarded])
+            marks = long_unless(number % len(HOSTS) == place)
             made.append(pytest.param(method, path, host, id=f"{method} {path} {host}", marks=marks))
     return made
 
@@ -74,7 +69,6 @@ async def test_the_machines_own_names_are_answered(gateway: Stack, host: str) ->
         assert response.status == 200
 
 
-@pytest.mark.xfail(strict=True, reason="sign-in attempts have no limit")
 async def test_sign_in_attempts_are_throttled(upstream: Simulator, folder: Path) -> None:
     """Nobody tries tokens by the thousand."""
     token = folder / "ops_token"

@@ -1,11 +1,7 @@
 """From where a browser token may be used: the team's pages, unless it was minted for fewer."""
 
-import pytest
-
 from tests.support.http_calls import PAGE, STRANGER, Reply, ask, assert_problem
 from tests.support.stack import TEAM_SCOPES, OpenGateway, Stack
-
-UNBOUND = "a token without origins works from anywhere"
 
 
 async def mint(stack: Stack, key: str = "alpha", **wanted: object) -> Reply:
@@ -19,7 +15,6 @@ async def use(stack: Stack, token: str, origin: str | None) -> int:
     return (await ask(stack, "GET", "/gateway/limits", key=token, headers=headers)).status
 
 
-@pytest.mark.xfail(strict=True, reason=UNBOUND)
 async def test_a_token_without_origins_is_bound_to_the_teams_pages(gateway: Stack) -> None:
     """What the docs say: it works on the listed pages, and neither elsewhere nor in curl."""
     minted = await mint(gateway, user="alice")
@@ -30,14 +25,12 @@ async def test_a_token_without_origins_is_bound_to_the_teams_pages(gateway: Stac
     assert await use(gateway, token, None) == 403
 
 
-@pytest.mark.xfail(strict=True, reason=UNBOUND)
 async def test_an_empty_list_of_origins_is_refused(gateway: Stack) -> None:
     """A list of no pages would mean everywhere, or nowhere."""
     problem = assert_problem(await mint(gateway, origins=[]), 422, origin=None)
     assert [field["field"] for field in problem["invalid_fields"]] == ["origins"]
 
 
-@pytest.mark.xfail(strict=True, reason=UNBOUND)
 async def test_a_team_without_pages_has_to_say_from_where_its_tokens_are_used(gateway: Stack) -> None:
     """Left out, there is nothing to bind to: 422 says to add origins, or to pass null."""
     problem = assert_problem(await mint(gateway, key="beta"), 422, origin=None)
@@ -45,7 +38,6 @@ async def test_a_team_without_pages_has_to_say_from_where_its_tokens_are_used(ga
     assert_problem(await mint(gateway, key="beta", origins=None), 422, origin=None)
 
 
-@pytest.mark.xfail(strict=True, reason="there is no setting unbound_tokens")
 async def test_null_makes_an_unbound_token_where_the_team_allows_it(open_gateway: OpenGateway) -> None:
     """For native apps, which have no origin."""
     async with open_gateway(teams={"beta": {"scopes": TEAM_SCOPES, "unbound_tokens": True}}) as stack:
