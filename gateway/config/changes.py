@@ -29,7 +29,18 @@ RESTART: Final[Mapping[str, frozenset[str]]] = {
 """Settings that a reload does not apply, by section. They need a restart."""
 
 LIVE: Final[Mapping[str, frozenset[str]]] = {
-    "server": frozenset({"public_url", "trusted_proxies", "max_body_bytes", "max_upload_bytes", "max_spool_bytes"}),
+    "server": frozenset(
+        {
+            "public_url",
+            "trusted_proxies",
+            "max_body_bytes",
+            "max_upload_bytes",
+            "max_header_bytes",
+            "body_idle_seconds",
+            "body_min_bytes_per_second",
+            "max_spool_bytes",
+        }
+    ),
     "ops": frozenset({"token_env", "token_file"}),
     "upstream": frozenset(
         {"token_env", "token_file", "creates_per_minute", "requests_per_minute", "adopt_wait_seconds", "webhooks"}

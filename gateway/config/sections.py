@@ -16,6 +16,7 @@ from gateway.config.values import (
     EnvName,
     FileName,
     Flag,
+    HeaderBytes,
     Host,
     InputName,
     LevelWord,
@@ -61,6 +62,13 @@ class Server(Section):
         examples=[16 * _MIB],
     )
     max_upload_bytes: Bytes = Field(100 * _MIB, description="Largest upload.", examples=[100 * _MIB])
+    max_header_bytes: HeaderBytes = Field(
+        32 * 1024, description="Largest sum of a request's header fields; above it: 431.", examples=[32 * 1024]
+    )
+    body_idle_seconds: Seconds = Field(30, description="Longest silence of a request body or upload.", examples=[30])
+    body_min_bytes_per_second: Count = Field(
+        1000, description="Least rate of a request body or upload, after one such silence.", examples=[1000]
+    )
     max_spool_bytes: CountOrZero = Field(
         1024 * _MIB,
         description="Disk space used to deduplicate uploads; 0: every upload is sent upstream.",

@@ -24,6 +24,9 @@ _STATUS: dict[type[errors.GatewayError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.BodyTooLarge: 413,
+    errors.HeadTooLarge: 431,
+    # nginx's code. Nobody receives it; logs and metrics show it.
+    errors.CallerLeft: 499,
     errors.UnsupportedMedia: 415,
     errors.Unprocessable: 422,
     errors.BudgetExceeded: 402,
@@ -39,7 +42,9 @@ _STATUS: dict[type[errors.GatewayError], int] = {
 _DEFAULT_RETRY_AFTER = {503: 1}
 _NOT_HTTP = "The request could not be understood as HTTP."
 _MALFORMED = {
+    414: "The request's address is too long.",
     415: "The body's content coding is not supported; use gzip, deflate or none.",
+    431: "A header field of the request is too long.",
     500: "The gateway failed to process this request.",
 }
 

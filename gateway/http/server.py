@@ -6,18 +6,22 @@ aiohttp responds to malformed requests in plain text. Here they get a problem do
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from gateway.http import errors
 
 KEEP_ALIVE_SECONDS = 75.0
+MAX_FIELD_BYTES = 64 * 1024
+"""Longest header field that the parser takes. `max_header_bytes` bounds the sum of all, with an answer that pages can
+read; what exceeds this is refused by the parser, before the request is known."""
 # How long the unread rest of a request body is drained after the response, so that the client receives the response.
 _LINGERING_SECONDS = 2.0
+_HALF_CLOSED_SECONDS = 0.1
 
 
 class Connection(RequestHandler):
@@ -25,6 +29,43 @@ class Connection(RequestHandler):
 
     on_lost: Callable[[], None] | None = None
     """Called when the connection is lost. Without it, a handler that only writes learns so at its next write."""
+    has_input_ended = False
+    """Whether the client has closed its half of the connection. It may still read, as after `nc -N`."""
+    ends_with_input = False
+    """Whether the end of the client's input ends the connection. Set for event streams: their readers close."""
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp's returns None always
+        """Keep a half-closed connection open while a request on it has no response yet (RFC 9112, 9.6).
+
+        TLS has no half-closed connections in asyncio, and a client that closes its half between requests is gone.
+        """
+        self.has_input_ended = True
+        if self.ends_with_input or self.ssl_context is not None or self._is_idle():
+            return None
+        # Not at once: the request can be between the parser and its handler.
+        self._loop.call_later(_HALF_CLOSED_SECONDS, self._close_if_useless)
+        return True
+
+    def _is_idle(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
+
+    def _close_if_useless(self) -> None:
+        """Close the half-closed connection if it waits for a request, or for the rest of a body, that cannot come."""
+        request = self._current_request
+        if self.transport is not None and (self._is_idle() or (request is not None and not request.content.is_eof())):
+            self.transport.close()
+
+    async def _handle_request(
+        self,
+        request: web.BaseRequest,
+        start_time: float | None,
+        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> tuple[web.StreamResponse, bool]:
+        """Close a half-closed connection after its last response."""
+        response, is_lost = await super()._handle_request(request, start_time, request_handler)
+        if self.has_input_ended and not self._messages:
+            response.force_close()
+        return response, is_lost
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Run `on_lost` after aiohttp's own handling."""
@@ -47,6 +88,9 @@ class Connection(RequestHandler):
         if isinstance(exc, ContentEncodingError):
             # A content coding that aiohttp recognises but cannot decode. Raised when the header is read.
             status = 415
+        elif isinstance(exc, LineTooLong):
+            # The address of a request has a limit of its own, which is 8190 bytes.
+            status = 431 if exc.args[1] == MAX_FIELD_BYTES else 414
         if status >= 500:
             self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
         if request.writer.output_size > 0:
@@ -85,6 +129,7 @@ class _Server(web.Server):
             access_log=None,  # type: ignore[arg-type]  # the middlewares write the access log
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             lingering_time=_LINGERING_SECONDS,
+            max_field_size=MAX_FIELD_BYTES,
         )
 
 

@@ -141,6 +141,8 @@ OVERHEAD = _histogram("overhead_seconds", "Response time without the time spent 
                       closed("path", "hit", "poll", "relay", "stream_open"))
 REFUSALS = _counter("refusals", "Requests refused by the gateway, by error.",
                     Label("reason", tuple(_errors()), help_text="names of the errors"))
+CORS_REFUSALS = _counter("cors_refusals", "Requests of web pages that may not read the response, because their origin "
+                         "is not listed. The access log has the origin.", closed("kind", "preflight", "request"))
 
 _section("Predictions")
 CREATED = _counter("predictions_created", "Predictions created, by source.", TEAM, TARGET,

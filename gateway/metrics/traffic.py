@@ -50,6 +50,10 @@ class RequestMetrics(Registry):
         """Count a request refused by the gateway; `reason` is the name of the error."""
         self.counters[catalogue.REFUSALS][(reason,)].inc()
 
+    def page_refused(self, kind: str) -> None:
+        """Count a `preflight` or a `request` of a web page whose origin is not allowed."""
+        self.counters[catalogue.CORS_REFUSALS][(kind,)].inc()
+
 
 class PredictionMetrics(Registry):
     """Observer of predictions and caches."""

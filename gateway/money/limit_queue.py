@@ -23,7 +23,7 @@ from gateway.domain.ports.observers import LimitObserver
 from gateway.domain.quota import Allowance, Granted, LimitKind, LimitStatus, Refused, ReservationRequest
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import Caller
-from gateway.errors import BudgetExceeded, GatewayError, RateLimited, UpstreamUnavailable
+from gateway.errors import BudgetExceeded, CallerLeft, GatewayError, RateLimited, UpstreamUnavailable
 from gateway.money.ports import Ledger
 from gateway.money.rules import refusals
 from gateway.runtime.sleep import sleep_until_event
@@ -199,8 +199,10 @@ class LimitQueue:
         if left > 0:
             await sleep_until_event(self._clock, min(seconds, left), entry.turn)
         entry.turn.clear()
-        if self._is_closing or entry.command.has_left():
-            raise UpstreamUnavailable("The gateway is shutting down, or the caller has disconnected.", retry_after=1)
+        if self._is_closing:
+            raise UpstreamUnavailable("The gateway is shutting down.", retry_after=1)
+        if entry.command.has_left():
+            raise CallerLeft("The client disconnected while its create was held for a limit.")
         if self._clock.monotonic() >= entry.command.hold_until:
             known = refused or queue.refused
             assert known is not None

@@ -97,6 +97,7 @@ class DashboardService:
             runs=_active(runs),
             recent_errors=self._troubles.newest(whose, _MOST_TROUBLES),
             refusals=self._refusals(whose),
+            refused_origins=self._troubles.refused_origins.newest(MOST_ROWS) if whose is None else (),
         )
 
     async def _budgets(self, whose: str | None, by_day: Iterable[Usage], now: float) -> tuple[Budget, ...]:

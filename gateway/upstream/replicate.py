@@ -32,6 +32,7 @@ from gateway.runtime.live import LiveSettings
 from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream.breaker import Breaker
 
+_LONGEST_UPLOAD_SECONDS = 24 * 3600.0
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
@@ -43,7 +44,7 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     read_seconds: float = 30.0
     """Longest silence, and longest duration, of an API call."""
     transfer_seconds: float = 600.0
-    """Longest duration of an upload or download."""
+    """Longest silence of an upload, and longest duration of a download."""
     max_connections: int = 200
     max_answer_bytes: int = 64 * 1024 * 1024
     breaker_threshold: int = 10
@@ -167,29 +168,33 @@ class ReplicateClient:
             raise UpstreamUncertain(f"{exc.detail} The request may have been carried out.") from exc
 
     async def upload(self, operation: str, path: str, body: AsyncIterator[bytes], content_type: str) -> Answer:
-        """Stream `body` to upstream, one attempt. If `body` raises, the upload is aborted and its error raised here."""
+        """Stream `body` to upstream, one attempt. If `body` raises, the upload is aborted and its error raised here.
+
+        `transfer_seconds` bounds upstream's silence, and not the time in all: a slow caller's upload is as good as any.
+        """
         failures: list[Exception] = []
+        loop, silence = asyncio.get_running_loop(), self._settings.transfer_seconds
 
         async def recorded() -> AsyncIterator[bytes]:
             # aiohttp reports an exception of the body as a lost connection; keep the original.
             try:
                 async for chunk in body:
+                    deadline.reschedule(loop.time() + silence)
                     yield chunk
             except Exception as exc:
                 failures.append(exc)
                 raise
 
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        return await self._exchange(
-            operation,
-            "POST",
-            path,
-            "",
-            recorded(),
-            headers,
-            total=self._settings.transfer_seconds,
-            failures=failures,
+        request = self._exchange(
+            operation, "POST", path, "", recorded(), headers, total=_LONGEST_UPLOAD_SECONDS, failures=failures
         )
+        try:
+            async with asyncio.timeout(silence) as deadline:
+                return await request
+        except TimeoutError as exc:
+            self.breaker.failed(self._clock.monotonic())
+            raise UpstreamUncertain("Replicate did not take or answer the upload in time.") from exc
 
     @asynccontextmanager
     async def download(self, operation: str, path: str, *, query: str = "") -> AsyncIterator[Download]:

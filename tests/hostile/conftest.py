@@ -12,7 +12,13 @@ from gateway.simulator import Simulator
 from tests.support.http_calls import PAGE
 from tests.support.stack import OpenGateway, Stack, start_gateway, start_upstream
 
-_IN_EVERY_RUN = ("test_ops_host.py", "test_public_credentials.py", "test_token_origins.py")
+_IN_EVERY_RUN = (
+    "test_connections.py",
+    "test_not_stricter.py",
+    "test_ops_host.py",
+    "test_public_credentials.py",
+    "test_token_origins.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -81,6 +81,8 @@ async def check_stream(request: web.Request) -> web.StreamResponse:
             heartbeat_seconds=probes.heartbeat_seconds,
         )
     )
+    if request.method == "HEAD":
+        return web.StreamResponse(headers=HEADERS)
     with probes.place():
         response = web.StreamResponse(headers=HEADERS)
         await response.prepare(request)

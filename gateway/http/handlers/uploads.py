@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable, UnsupportedMedia
 from gateway.files.rules.uploads import OCTETS, Described, metadata_of
 from gateway.files.uploads import Upload
+from gateway.http.body_pace import BodyPace
 from gateway.http.keys import PRESENTED_KEY, SETTINGS
 from gateway.http.request_body import check_coding
 
@@ -26,7 +27,10 @@ _FIELDS = ("content", "metadata", "filename", "type")
 # aiohttp's reader raises AssertionError and ValueError for malformed framing, ConnectionError for a lost client.
 _MALFORMED = (HttpProcessingError, web.RequestPayloadError, ValueError, AssertionError, EOFError, ConnectionError)
 _METADATA_MEMBER = re.compile(r"metadata(?:\[[A-Za-z0-9_.-]{0,64}\]){1,8}")
-_UNSAFE = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A", "\\": "%5C", "\0": ""})
+_UNSAFE = str.maketrans("", "", "\r\n\0")
+_QUOTED = str.maketrans({'"': '\\"', "\\": "\\\\"})
+# A parameter of Content-Disposition: its name, and its value as a quoted text or as a token.
+_PARAMETER = re.compile(r"""[ \t]*;[ \t]*([^\s=;"]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^\s;"]*)[ \t]*""")
 
 
 def open_upload(request: web.Request) -> Upload:
@@ -53,6 +57,22 @@ def open_upload(request: web.Request) -> Upload:
     )
 
 
+def _filename_parameters(part: BodyPartReader, filename: str) -> str:
+    r"""Return the parameters that name the file, as the caller wrote them.
+
+    Clients escape quotation marks and backslashes differently (browsers write %22, RFC 2183 \\"), and upstream reads
+    what they write. So their spelling is kept; the name is written anew only if it cannot be found there.
+    """
+    _, _, rest = part.headers.get("Content-Disposition", "").translate(_UNSAFE).partition(";")
+    found, place = "", 0
+    rest = f";{rest}"
+    while (match := _PARAMETER.match(rest, place)) is not None:
+        if match[1].lower() in ("filename", "filename*"):
+            found += f"; {match[1]}={match[2]}"
+        place = match.end()
+    return found if found and place == len(rest) else f'; filename="{filename.translate(_UNSAFE).translate(_QUOTED)}"'
+
+
 def _too_large() -> BodyTooLarge:
     # Upstream's text (docs/replicate-api.md, Files).
     return BodyTooLarge("Files must be less than 100MB in size")
@@ -65,6 +85,7 @@ class _Reencoder:
         self.boundary = secrets.token_hex(16)
         self._request = request
         self._max_bytes = max_bytes
+        self._pace = BodyPace(request)
         self._hash = hashlib.sha256()
         self._size = 0
         self._seen_content = False
@@ -95,7 +116,11 @@ class _Reencoder:
     async def _parts(self) -> AsyncIterator[bytes]:
         reader = await self._request.multipart()
         count = 0
-        while (part := await reader.next()) is not None:
+        while True:
+            async with self._pace.waiting():
+                part = await reader.next()
+            if part is None:
+                break
             count += 1
             if count > _MAX_PARTS or isinstance(part, MultipartReader):
                 raise BadRequest("The multipart body has nested or too many parts.")
@@ -122,7 +147,7 @@ class _Reencoder:
             filename = part.filename or "file"
             if len(filename.encode("utf-8", "surrogateescape")) > _MAX_FILENAME:
                 raise Unprocessable.field("content", f"the file name is longer than {_MAX_FILENAME} bytes")
-            disposition += f'; filename="{filename.translate(_UNSAFE)}"'
+            disposition += _filename_parameters(part, filename)
             self._name = filename
         content_type = part.headers.get("Content-Type", OCTETS if name == "content" else "")
         if name == "content":
@@ -138,7 +163,12 @@ class _Reencoder:
         is_content = part.name == "content"
         limit, size = (self._max_bytes if is_content else _MAX_FIELD), 0
         tail = b""
-        while chunk := bytes(await part.read_chunk(_CHUNK)):
+        while True:
+            async with self._pace.waiting():
+                chunk = bytes(await part.read_chunk(_CHUNK))
+            if not chunk:
+                break
+            self._pace.received(len(chunk))
             size += len(chunk)
             if size > limit:
                 raise _too_large()

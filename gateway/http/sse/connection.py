@@ -22,7 +22,8 @@ from gateway.http.response_body import ClientDisconnected
 from gateway.http.server import Connection
 
 HEADERS = {
-    "Content-Type": "text/event-stream",
+    # Clients that see no charset decode Latin-1.
+    "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store, no-transform",
     # Turns off response buffering in nginx.
     "X-Accel-Buffering": "no",
@@ -101,8 +102,9 @@ class Reader:
             response.enable_chunked_encoding()
         connection, transport = request.protocol, request.transport
         assert isinstance(connection, Connection)
-        if transport is None:
+        if transport is None or connection.has_input_ended:
             raise ConnectionResetError
+        connection.ends_with_input = True
         # `drain` then waits until the kernel has accepted every byte.
         transport.set_write_buffer_limits(high=0)
         _set_ack_timeout(transport, stall_seconds)
@@ -192,7 +194,7 @@ class Reader:
 
     def release(self) -> None:
         """Restore the connection's settings, for the next request on it."""
-        self._connection.on_lost = None
+        self._connection.on_lost, self._connection.ends_with_input = None, False
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
 

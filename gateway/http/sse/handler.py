@@ -3,10 +3,11 @@
 Responses:
 
 - 200 and the events: history first, then live events, `done` last, comments as heartbeats. `Last-Event-ID` (or the
-  query `last_event_id`) resumes after an event, also after a restart of the gateway.
+  queries `last_event_id`, `lastEventId`) resumes after an event, also after a restart of the gateway.
 - 200, an `error` event and `done`, if the stream cannot be resumed without a gap (`gateway.streams.rules.resume`). All
   of Replicate's clients stop at `done`.
 - 204 to a client that reconnects after it received the end: `EventSource`, which always reconnects, then stops.
+- HEAD: the headers of the stream, without subscribing.
 - During shutdown the current block is completed, then `retry:` tells browsers to reconnect after a second.
 """
 
@@ -34,7 +35,7 @@ from gateway.http.keys import (
     VIEW,
 )
 from gateway.http.response_body import ClientDisconnected
-from gateway.http.sse.connection import Block, Reader
+from gateway.http.sse.connection import HEADERS, Block, Reader
 from gateway.http.sse.fan_out import BLOCK_BYTES
 from gateway.http.sse.registry import OPEN_STREAMS
 from gateway.streams.channel import Channel
@@ -59,6 +60,8 @@ async def read_stream(request: web.Request) -> web.StreamResponse:
     if _last_event_id(request) is None:
         # Resuming is not counted as a request: EventSource does not reconnect after a 429.
         request_limits.admit_stream(request, view.prediction)
+    if request.method == "HEAD":
+        return web.StreamResponse(headers=HEADERS)
     downstream = request.app[METRICS].sse_streams.labels("downstream")
     with request.app[OPEN_STREAMS].place(team):
         downstream.inc()
@@ -174,5 +177,6 @@ class _StreamWriter:
 
 def _last_event_id(request: web.Request) -> str | None:
     """Read the id to resume after: from the header, or from the query for clients that cannot set the header."""
-    value = request.headers.get("Last-Event-ID") or request.query.get("last_event_id")
+    query = request.query
+    value = request.headers.get("Last-Event-ID") or query.get("last_event_id") or query.get("lastEventId")
     return value if value and value.isprintable() and len(value) <= 100 else None
