@@ -14,13 +14,16 @@ from gateway.errors import BadRequest
 from gateway.http.keys import SETTINGS
 
 
-class BodyPace:
-    """The time that one body may take. Only time spent in `waiting` counts."""
+class Pace:
+    """The time that one body may take. Only time spent waiting for the client counts."""
 
-    def __init__(self, request: web.Request) -> None:
-        settings = request.app[SETTINGS].value
-        self._idle_seconds = settings.body_idle_seconds
-        self._least_rate = settings.body_min_bytes_per_second
+    __slots__ = ("_received", "_waited", "idle_seconds", "least_rate")
+
+    def __init__(self, idle_seconds: float, least_rate: int) -> None:
+        self.idle_seconds = idle_seconds
+        """Longest silence."""
+        self.least_rate = least_rate
+        """Bytes per second, after one such silence."""
         self._waited = 0.0
         self._received = 0
 
@@ -28,23 +31,34 @@ class BodyPace:
         """Count bytes that have arrived."""
         self._received += size
 
+    def waited(self, seconds: float) -> None:
+        """Count time spent waiting."""
+        self._waited += seconds
+
     @property
     def patience(self) -> float:
         """Longest time in seconds to wait for the next bytes. Not positive if the body is below the least rate."""
-        return min(self._idle_seconds, self._idle_seconds + self._received / self._least_rate - self._waited)
+        return min(self.idle_seconds, self.idle_seconds + self._received / self.least_rate - self._waited)
 
-    @asynccontextmanager
-    async def waiting(self) -> AsyncIterator[None]:
-        """Wait for bytes of the body within the context. Raise `BadRequest` if they do not arrive in time."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        try:
-            async with asyncio.timeout(self.patience):
-                yield
-        except TimeoutError as exc:
-            raise BadRequest(
-                f"The request's body was not complete in time: nothing arrived for {self._idle_seconds:g} seconds, or "
-                f"it arrived at fewer than {self._least_rate} bytes per second."
-            ) from exc
-        finally:
-            self._waited += loop.time() - started
+
+def pace_of(request: web.Request) -> Pace:
+    """Return the pace of a request's body."""
+    settings = request.app[SETTINGS].value
+    return Pace(settings.body_idle_seconds, settings.body_min_bytes_per_second)
+
+
+@asynccontextmanager
+async def waiting(pace: Pace) -> AsyncIterator[None]:
+    """Wait for bytes of the body within the context. Raise `BadRequest` if they do not arrive in time."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    try:
+        async with asyncio.timeout(pace.patience):
+            yield
+    except TimeoutError as exc:
+        raise BadRequest(
+            f"The request's body was not complete in time: nothing arrived for {pace.idle_seconds:g} seconds, or it "
+            f"arrived at fewer than {pace.least_rate} bytes per second."
+        ) from exc
+    finally:
+        pace.waited(loop.time() - started)

@@ -6,7 +6,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 
 from gateway.errors import BadRequest, BodyTooLarge, Unprocessable, UnsupportedMedia
-from gateway.http.body_pace import BodyPace
+from gateway.http.body_pace import pace_of, waiting
 from gateway.http.keys import PRESENTED_KEY, REQUEST_ID, SETTINGS
 
 _JSON = "application/json"
@@ -51,9 +51,9 @@ async def _read_limited(request: web.Request, limit: int) -> bytes:
     if content.is_eof():
         # Nothing to wait for: the usual case of a small body, which arrives with its head.
         return _limited(content.read_nowait(), limit)
-    pace = BodyPace(request)
+    pace = pace_of(request)
     while True:
-        async with pace.waiting():
+        async with waiting(pace):
             chunk = await content.readany()
         if not chunk:
             return bytes(body)

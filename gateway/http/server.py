@@ -19,6 +19,7 @@ KEEP_ALIVE_SECONDS = 75.0
 MAX_FIELD_BYTES = 64 * 1024
 """Longest header field that the parser takes. `max_header_bytes` bounds the sum of all, with an answer that pages can
 read; what exceeds this is refused by the parser, before the request is known."""
+_MAX_PART_FIELD_BYTES = 8190
 # How long the unread rest of a request body is drained after the response, so that the client receives the response.
 _LINGERING_SECONDS = 2.0
 _HALF_CLOSED_SECONDS = 0.1
@@ -88,9 +89,9 @@ class Connection(RequestHandler):
         if isinstance(exc, ContentEncodingError):
             # A content coding that aiohttp recognises but cannot decode. Raised when the header is read.
             status = 415
-        elif isinstance(exc, LineTooLong):
-            # The address of a request has a limit of its own, which is 8190 bytes.
-            status = 431 if exc.args[1] == MAX_FIELD_BYTES else 414
+        elif isinstance(exc, LineTooLong) and exc.args[1] == MAX_FIELD_BYTES:
+            # The line of a request has a limit of its own, which is 8190 bytes.
+            status = 431
         if status >= 500:
             self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
         if request.writer.output_size > 0:
@@ -123,7 +124,7 @@ class _Server(web.Server):
 
     def __call__(self) -> Connection:
         """Return the protocol of a new connection."""
-        return Connection(
+        connection = Connection(
             self,
             loop=self._event_loop,
             access_log=None,  # type: ignore[arg-type]  # the middlewares write the access log
@@ -131,6 +132,9 @@ class _Server(web.Server):
             lingering_time=_LINGERING_SECONDS,
             max_field_size=MAX_FIELD_BYTES,
         )
+        # From here on it bounds the headers of the parts of a form.
+        connection.max_field_size = _MAX_PART_FIELD_BYTES
+        return connection
 
 
 class Runner(web.AppRunner):

@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable, UnsupportedMedia
 from gateway.files.rules.uploads import OCTETS, Described, metadata_of
 from gateway.files.uploads import Upload
-from gateway.http.body_pace import BodyPace
+from gateway.http.body_pace import pace_of, waiting
 from gateway.http.keys import PRESENTED_KEY, SETTINGS
 from gateway.http.request_body import check_coding
 
@@ -57,10 +57,15 @@ def open_upload(request: web.Request) -> Upload:
     )
 
 
+def _is_known(name: str | None) -> bool:
+    # Stainless clients send each member of an object as a part of its own: metadata[key].
+    return name is None or name in _FIELDS or _METADATA_MEMBER.fullmatch(name) is not None
+
+
 def _filename_parameters(part: BodyPartReader, filename: str) -> str:
     r"""Return the parameters that name the file, as the caller wrote them.
 
-    Clients escape quotation marks and backslashes differently (browsers write %22, RFC 2183 \\"), and upstream reads
+    Clients escape quotation marks and backslashes differently (browsers write %22, RFC 2183 \"), and upstream reads
     what they write. So their spelling is kept; the name is written anew only if it cannot be found there.
     """
     _, _, rest = part.headers.get("Content-Disposition", "").translate(_UNSAFE).partition(";")
@@ -85,7 +90,7 @@ class _Reencoder:
         self.boundary = secrets.token_hex(16)
         self._request = request
         self._max_bytes = max_bytes
-        self._pace = BodyPace(request)
+        self._pace = pace_of(request)
         self._hash = hashlib.sha256()
         self._size = 0
         self._seen_content = False
@@ -101,7 +106,7 @@ class _Reencoder:
 
     def description(self) -> Described:
         """Return the file's name, content type and metadata. Final once `chunks` is exhausted."""
-        return Described(self._name, self._content_type, metadata_of(self._fields))
+        return Described(self._name, self._content_type, metadata_of(self._fields) if self._name else None)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body for upstream. Raise `BadRequest`, `BodyTooLarge` or `Unprocessable` for an invalid upload."""
@@ -117,13 +122,18 @@ class _Reencoder:
         reader = await self._request.multipart()
         count = 0
         while True:
-            async with self._pace.waiting():
+            async with waiting(self._pace):
                 part = await reader.next()
             if part is None:
                 break
             count += 1
             if count > _MAX_PARTS or isinstance(part, MultipartReader):
                 raise BadRequest("The multipart body has nested or too many parts.")
+            if not _is_known(part.name):
+                # Upstream's schema admits other parts, which mean nothing (docs/replicate-api.md, Files).
+                async for _ in self._body(part):
+                    pass
+                continue
             yield self._head(part)
             async for chunk in self._body(part):
                 yield chunk
@@ -136,22 +146,19 @@ class _Reencoder:
         name = part.name
         if name is None:
             raise Unprocessable.field("", "every part of the form needs a name", "required")
-        # Stainless clients send each member of an object as a part of its own: metadata[key].
-        if name not in _FIELDS and not _METADATA_MEMBER.fullmatch(name):
-            raise Unprocessable.field("", f"Additional property {name!r} is not allowed")
         disposition = f'form-data; name="{name}"'
         if name == "content":
             if self._seen_content:
                 raise Unprocessable.field("content", "content is given twice")
             self._seen_content = True
-            filename = part.filename or "file"
-            if len(filename.encode("utf-8", "surrogateescape")) > _MAX_FILENAME:
+            self._name = part.filename or ""
+            if len(self._name.encode("utf-8", "surrogateescape")) > _MAX_FILENAME:
                 raise Unprocessable.field("content", f"the file name is longer than {_MAX_FILENAME} bytes")
-            disposition += _filename_parameters(part, filename)
-            self._name = filename
-        content_type = part.headers.get("Content-Type", OCTETS if name == "content" else "")
+            # Without a name here, the part `filename` can have it; without a content type, the part `type`.
+            disposition += _filename_parameters(part, self._name) if self._name else ""
+        content_type = part.headers.get("Content-Type", "")
         if name == "content":
-            self._content_type = content_type
+            self._content_type = content_type or OCTETS
         lines = [f"--{self.boundary}", f"Content-Disposition: {disposition}"]
         if content_type:
             lines.append(f"Content-Type: {content_type.translate(_UNSAFE)}")
@@ -164,7 +171,7 @@ class _Reencoder:
         limit, size = (self._max_bytes if is_content else _MAX_FIELD), 0
         tail = b""
         while True:
-            async with self._pace.waiting():
+            async with waiting(self._pace):
                 chunk = bytes(await part.read_chunk(_CHUNK))
             if not chunk:
                 break
