@@ -58,7 +58,8 @@ def log_request(
 ) -> None:
     """Log a completed request. `response` is `None` if the client disconnected before there was one.
 
-    `refused_origin` is the origin of the page that sent it, if CORS does not let the page read the response.
+    `refused_origin` is the origin of the page that sent it, as `cors.shown` writes it, if CORS does not let the page
+    read the response.
     """
     if not logger.isEnabledFor(logging.INFO):
         return
@@ -83,7 +84,7 @@ def log_request(
     if (trace_id := _trace_id(request)) is not None:
         fields["trace_id"] = trace_id
     if refused_origin is not None:
-        fields["origin"], fields["refused"] = refused_origin[:_LONGEST_NAME], "origin not listed"
+        fields["origin"], fields["refused"] = refused_origin, "origin not listed"
     if about is not None:
         fields["prediction"], fields["run"] = about.prediction.id, about.run.id
     if response is not None and SENT_EVENTS in response:

@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 
 from gateway.domain.teams import origin_allowed, origin_listed
 from gateway.http import base_url
-from gateway.http.keys import CALLER, METRICS, RECENT_ERRORS, SETTINGS, STREAM_ORIGINS
+from gateway.http.keys import CALLER, METRICS, PRESENTED_KEY, RECENT_ERRORS, SETTINGS, STREAM_ORIGINS
 
 METHODS: Final = "GET, HEAD, POST, PATCH, DELETE, QUERY, OPTIONS"
 # Seconds. Chromium caches a preflight for two hours at most, and for five seconds without this header.
@@ -33,6 +33,7 @@ _REQUEST_HEADERS: Final = (
 _KNOWN: Final = frozenset(name.strip().lower() for name in _REQUEST_HEADERS.split(","))
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """The name of a header (RFC 9110, 5.6.2)."""
+_SHOWN: Final = re.compile(r"null|[A-Za-z][A-Za-z0-9+.-]{0,30}://[A-Za-z0-9._\[\]:-]{1,160}")
 _MAX_NAMES: Final = 64
 _MAX_NAMES_LENGTH: Final = 4096
 _NEVER: Final = ("gateway-user", "gateway-tags")
@@ -85,12 +86,22 @@ def refused_origin(request: web.Request) -> str | None:
     return origin
 
 
-def note_refusal(request: web.Request, origin: str) -> None:
-    """Count a request whose response its page cannot read, and remember the origin for operators."""
+def note_refusal(request: web.Request) -> str | None:
+    """Count a request whose response its page cannot read, and remember the origin for operators.
+
+    Return the origin as it may be shown: anybody can send any text.
+    """
+    origin = refused_origin(request)
+    if origin is None:
+        return None
+    key = request.get(PRESENTED_KEY, b"")
+    is_shown = _SHOWN.fullmatch(origin) and not (key and key in origin.encode())
+    shown = origin if is_shown else "malformed"
     is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
     caller = request.get(CALLER)
     request.app[METRICS].page_refused("preflight" if is_preflight else "request")
-    request.app[RECENT_ERRORS].refused_origins.note(origin, caller.team.name if caller else None)
+    request.app[RECENT_ERRORS].refused_origins.note(shown, caller.team.name if caller else None)
+    return shown
 
 
 def _allowed_origins(request: web.Request) -> Collection[str]:

@@ -79,9 +79,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         metrics.answered(route.name if route else access_log.UNMATCHED, request.method, status, seconds)
         if (path := request.get(OVERHEAD)) is not None:
             metrics.overhead(path, max(0.0, seconds - request.get(UPSTREAM_SECONDS, 0.0)))
-        refused = cors.refused_origin(request) if "Origin" in request.headers else None
-        if refused is not None:
-            cors.note_refusal(request, refused)
+        refused = cors.note_refusal(request) if "Origin" in request.headers else None
         access_log.log_request(request, response, route, status, seconds, refused)
 
 
@@ -96,13 +94,13 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if not isinstance(exc, (NotFound, CallerLeft)):
             # Scanners try paths, clients request expired predictions and callers leave: none needs an operator.
             _record_error(request, errors.status_of(exc), exc.detail)
-        return errors.respond(_as_shown(exc, request.get(CALLER)))
+        return errors.respond(_as_shown(exc, request.get(CALLER)), request[REQUEST_ID])
     except web.HTTPException as exc:
-        return errors.respond_http(exc)
+        return errors.respond_http(exc, request[REQUEST_ID])
     except Exception:
         logger.exception("request handler failed", extra={"request_id": request[REQUEST_ID]})
         _record_error(request, 500, "The gateway failed to process the request; its log has the details.")
-        return errors.crash()
+        return errors.crash(request[REQUEST_ID])
     if response.status >= _FIRST_ERROR and CALLER in request:
         _record_error(request, response.status, f"Replicate's own response: {_detail_of(response)}")
     return response
