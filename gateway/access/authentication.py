@@ -29,7 +29,7 @@ CALLER_TTL_SECONDS = 0.25
 _SCHEMES = ("bearer", "token")
 _UNKNOWN = "You did not pass a valid authentication token"
 _REPLICATE_PREFIX = "r8_"
-_IS_REPLICATES = "This is a token of Replicate (r8_…). Use a key of this gateway (rgw_…) instead."
+_IS_REPLICATES = f"{_UNKNOWN}: this is a token of Replicate (r8_…). Use a key of this gateway (rgw_…)."
 
 
 class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):

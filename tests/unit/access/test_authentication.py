@@ -96,7 +96,7 @@ async def test_revoked_key_ends_within_a_second(store, tokens, clock):
 async def test_replicate_token_is_recognised(store, tokens, clock):
     """The commonest mistake: the token that the client was configured with before."""
     for scheme in ("Bearer", "Token"):
-        with pytest.raises(Unauthenticated, match="a token of Replicate"):
+        with pytest.raises(Unauthenticated, match="this is a token of Replicate"):
             await authenticator(store, tokens, clock).authenticate(f"{scheme} r8_{'a' * 37}", None)
 
 
