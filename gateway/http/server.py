@@ -104,6 +104,18 @@ class Connection(RequestHandler):
             super().log_exception(*args, **kw)
 
 
+def end_with_input(request: web.BaseRequest) -> None:
+    """Let the end of the client's input end the connection, for a response that is an event stream.
+
+    Raise `ConnectionResetError` if the input has ended already: its reader has left.
+    """
+    connection = request.protocol
+    assert isinstance(connection, Connection)
+    if connection.has_input_ended:
+        raise ConnectionResetError
+    connection.ends_with_input = True
+
+
 class _Server(web.Server):
     """Creates a `Connection` for each connection."""
 

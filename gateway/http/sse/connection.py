@@ -19,7 +19,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.http.response_body import ClientDisconnected
-from gateway.http.server import Connection
+from gateway.http.server import Connection, end_with_input
 
 HEADERS = {
     # Clients that see no charset decode Latin-1.
@@ -102,9 +102,9 @@ class Reader:
             response.enable_chunked_encoding()
         connection, transport = request.protocol, request.transport
         assert isinstance(connection, Connection)
-        if transport is None or connection.has_input_ended:
+        if transport is None:
             raise ConnectionResetError
-        connection.ends_with_input = True
+        end_with_input(request)
         # `drain` then waits until the kernel has accepted every byte.
         transport.set_write_buffer_limits(high=0)
         _set_ack_timeout(transport, stall_seconds)
