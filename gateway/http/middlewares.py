@@ -13,6 +13,7 @@ import random
 import re
 import time
 from itertools import chain
+from typing import NoReturn
 
 import msgspec
 from aiohttp import web
@@ -87,7 +88,9 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn exceptions into problem documents, as Replicate writes them, and record errors for the usage page."""
     try:
-        _check_head(request)
+        # Names and values, summed up in C: this runs for every request.
+        if sum(map(len, chain.from_iterable(request.raw_headers))) > request.app[SETTINGS].value.max_header_bytes:
+            _refuse_head(request)
         response = await handler(request)
     except GatewayError as exc:
         request.app[METRICS].refused(type(exc).__name__)
@@ -106,11 +109,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     return response
 
 
-def _check_head(request: web.Request) -> None:
-    """Raise `HeadTooLarge`. Counts names and values, in C: this runs for every request."""
+def _refuse_head(request: web.Request) -> NoReturn:
     limit = request.app[SETTINGS].value.max_header_bytes
-    if sum(map(len, chain.from_iterable(request.raw_headers))) > limit:
-        raise HeadTooLarge(f"The header fields of the request are larger than {limit} bytes in all.")
+    raise HeadTooLarge(f"The header fields of the request are larger than {limit} bytes in all.")
 
 
 def _as_shown(error: GatewayError, caller: Caller | None) -> GatewayError:

@@ -50,7 +50,10 @@ async def _read_limited(request: web.Request, limit: int) -> bytes:
     content, body = request.content, bytearray()
     if content.is_eof():
         # Nothing to wait for: the usual case of a small body, which arrives with its head.
-        return _limited(content.read_nowait(), limit)
+        whole = content.read_nowait()
+        if len(whole) > limit:
+            raise _too_large(limit)
+        return whole
     pace = pace_of(request)
     while True:
         async with waiting(pace):
@@ -61,12 +64,6 @@ async def _read_limited(request: web.Request, limit: int) -> bytes:
         pace.received(len(chunk))
         if len(body) > limit:
             raise _too_large(limit)
-
-
-def _limited(body: bytes, limit: int) -> bytes:
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
 
 
 def check_coding(request: web.Request) -> None:
