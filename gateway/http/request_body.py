@@ -17,13 +17,17 @@ _KEY_FOUND = (
 )
 
 
-async def read_json(request: web.Request) -> bytes:
-    """Read a JSON body of a route of the gateway's own, unparsed. Replicate's routes take JSON under any content type.
-
-    Raise `UnsupportedMedia` for another content type, and the errors of `read`.
-    """
+def require_json(request: web.Request) -> None:
+    """Raise `UnsupportedMedia` for a content type other than JSON, on the gateway's own routes."""
     if request.content_type != _JSON and "Content-Type" in request.headers:
         raise UnsupportedMedia(f"The body must be {_JSON}.")
+
+
+async def read_json(request: web.Request) -> bytes:
+    """Read a JSON body, unparsed, under any content type: `curl -d`, as in Replicate's examples, calls it a form.
+
+    Raise the errors of `read`.
+    """
     return await read(request)
 
 

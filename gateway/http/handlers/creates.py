@@ -16,7 +16,7 @@ from gateway.errors import Forbidden, GatewayError, Unprocessable
 from gateway.http import access_log, base_url, errors, request_limits
 from gateway.http.keys import CALLER, CREATES, OVERHEAD, PREDICTIONS, SETTINGS, TRACER, UPSTREAM_SECONDS, VIEW
 from gateway.http.prefer import parse_cancel_after, parse_prefer
-from gateway.http.request_body import read
+from gateway.http.request_body import read_json
 
 JSON = "application/json"
 _SPAN_NAMES = {"hit": "hit", "joined": "join"}
@@ -74,7 +74,7 @@ async def _create(
     directives = read_directives(request)
     idempotency_key = _idempotency_key(request)
     base = base_url.base_of(request)
-    body = read_create(request, await read(request), form)
+    body = read_create(request, await read_json(request), form)
     if body.webhook is not None and caller.is_public and not caller.team.public_webhooks:
         raise Forbidden("Web pages of your team may not have webhooks sent: its setting public_webhooks is off.")
     target = target or body.target

@@ -22,7 +22,7 @@ from gateway.domain.upstream_response import Answer
 from gateway.errors import Forbidden, NotFound, UpstreamBroken
 from gateway.http import base_url, content_coding, errors
 from gateway.http.keys import CALLER, CLOCK, METADATA, OVERHEAD, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
-from gateway.http.request_body import read
+from gateway.http.request_body import read, read_json
 from gateway.models.metadata import Found, Question
 
 
@@ -153,7 +153,7 @@ def write(operation: str, method: str, template: str, *, target_of: Callable[[we
 
 async def _read_object(request: web.Request) -> bytes:
     """Read a JSON object and encode it again: upstream gets exactly what was checked, without duplicate keys."""
-    return msgspec.json.encode(parse_object(await read(request)))
+    return msgspec.json.encode(parse_object(await read_json(request)))
 
 
 class _TargetFields(msgspec.Struct):
