@@ -5,6 +5,7 @@
     │   ├── Unprocessable      the request is well formed, but its content is invalid (422)
     │   ├── BodyTooLarge       the body exceeds the size limit (413)
     │   ├── HeadTooLarge       the header fields exceed their size limit (431)
+    │   ├── BodyTooSlow        the body stopped arriving, or arrives below the least rate (400)
     │   └── UnsupportedMedia   unsupported content type or encoding (415)
     ├── Unauthenticated        no valid key (401)
     ├── Forbidden              the key is valid, but may not do this (403)
@@ -89,6 +90,10 @@ class HeadTooLarge(BadRequest):
     """The header fields exceed their size limit."""
 
     title = "Request header fields too large"
+
+
+class BodyTooSlow(BadRequest):
+    """The body stopped arriving, or arrives below the least rate."""
 
 
 class CallerLeft(GatewayError):

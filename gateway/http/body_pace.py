@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from gateway.errors import BadRequest
+from gateway.errors import BodyTooSlow
 from gateway.http.keys import SETTINGS
 
 
@@ -49,14 +49,14 @@ def pace_of(request: web.Request) -> Pace:
 
 @asynccontextmanager
 async def waiting(pace: Pace) -> AsyncIterator[None]:
-    """Wait for bytes of the body within the context. Raise `BadRequest` if they do not arrive in time."""
+    """Wait for bytes of the body within the context. Raise `BodyTooSlow` if they do not arrive in time."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
         async with asyncio.timeout(pace.patience):
             yield
     except TimeoutError as exc:
-        raise BadRequest(
+        raise BodyTooSlow(
             f"The request's body was not complete in time: nothing arrived for {pace.idle_seconds:g} seconds, or it "
             f"arrived at fewer than {pace.least_rate} bytes per second."
         ) from exc

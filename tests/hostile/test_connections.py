@@ -252,6 +252,7 @@ async def test_body_below_the_least_rate_is_given_up(open_gateway: OpenGateway) 
         reply = await dribble(stack, story(stack), 20, 0.1, stop_after=10)
         assert reply.status == 400
         assert "fewer than 100000 bytes per second" in reply.json["detail"]
+        assert 'refusals_total{reason="BodyTooSlow"} 1.0' in await metrics_of(stack)
 
 
 async def test_bound_of_the_head_is_a_setting(open_gateway: OpenGateway) -> None:
