@@ -40,6 +40,13 @@ class Pace:
         """Longest time in seconds to wait for the next bytes. Not positive if the body is below the least rate."""
         return min(self.idle_seconds, self.idle_seconds + self._received / self.least_rate - self._waited)
 
+    def refusal(self) -> BodyTooSlow:
+        """Return the error for a body that does not keep the pace."""
+        return BodyTooSlow(
+            f"The request's body was not complete in time: nothing arrived for {self.idle_seconds:g} seconds, or it "
+            f"arrived at fewer than {self.least_rate} bytes per second."
+        )
+
 
 def pace_of(request: web.Request) -> Pace:
     """Return the pace of a request's body."""
@@ -56,9 +63,6 @@ async def waiting(pace: Pace) -> AsyncIterator[None]:
         async with asyncio.timeout(pace.patience):
             yield
     except TimeoutError as exc:
-        raise BodyTooSlow(
-            f"The request's body was not complete in time: nothing arrived for {pace.idle_seconds:g} seconds, or it "
-            f"arrived at fewer than {pace.least_rate} bytes per second."
-        ) from exc
+        raise pace.refusal() from exc
     finally:
         pace.waited(loop.time() - started)

@@ -1,12 +1,13 @@
 """Reads request bodies within limits on size and time. Refuses requests that contain the caller's own key."""
 
+import asyncio
 import secrets
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
 from gateway.errors import BadRequest, BodyTooLarge, Unprocessable, UnsupportedMedia
-from gateway.http.body_pace import pace_of, waiting
+from gateway.http.body_pace import pace_of
 from gateway.http.keys import PRESENTED_KEY, REQUEST_ID, SETTINGS
 
 _JSON = "application/json"
@@ -42,32 +43,32 @@ async def read(request: web.Request) -> bytes:
     if (request.content_length or 0) > settings.max_body_bytes:
         raise _too_large(settings.max_body_bytes)
     try:
-        body = await _read_limited(request, settings.max_body_bytes)
+        async with asyncio.timeout(settings.body_idle_seconds) as deadline:
+            body = await _read_limited(request, settings.max_body_bytes, deadline)
+    except TimeoutError as exc:
+        raise pace_of(request).refusal() from exc
     except (web.RequestPayloadError, ValueError, ConnectionError) as exc:
         raise BadRequest("The request's body could not be read.") from exc
     refuse_own_key(request, body)
     return body
 
 
-async def _read_limited(request: web.Request, limit: int) -> bytes:
+async def _read_limited(request: web.Request, limit: int, deadline: asyncio.Timeout) -> bytes:
+    """Read a body. The deadline moves as long as bytes keep coming."""
     # `request.read` has a limit that is fixed when the application is made; this one changes with a reload.
-    content, body = request.content, bytearray()
-    if content.is_eof():
-        # Nothing to wait for: the usual case of a small body, which arrives with its head.
-        whole = content.read_nowait()
-        if len(whole) > limit:
-            raise _too_large(limit)
-        return whole
-    pace = pace_of(request)
-    while True:
-        async with waiting(pace):
-            chunk = await content.readany()
-        if not chunk:
-            return bytes(body)
+    content, body, pace = request.content, bytearray(), None
+    started = now = asyncio.get_running_loop().time()
+    while chunk := await content.readany():
         body += chunk
-        pace.received(len(chunk))
         if len(body) > limit:
             raise _too_large(limit)
+        if not content.is_eof():
+            pace = pace or pace_of(request)
+            started, now = now, asyncio.get_running_loop().time()
+            pace.waited(now - started)
+            pace.received(len(chunk))
+            deadline.reschedule(now + pace.patience)
+    return bytes(body)
 
 
 def check_coding(request: web.Request) -> None:

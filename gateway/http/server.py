@@ -23,6 +23,9 @@ _MAX_PART_FIELD_BYTES = 8190
 # How long the unread rest of a request body is drained after the response, so that the client receives the response.
 _LINGERING_SECONDS = 2.0
 _HALF_CLOSED_SECONDS = 0.1
+_MAX_HEAD_BYTES = 1024 * 1024
+"""Most memory for the head of a request that is not complete, far above `max_header_bytes`."""
+_HEAD_REFUSED = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Connection(RequestHandler):
@@ -34,6 +37,21 @@ class Connection(RequestHandler):
     """Whether the client has closed its half of the connection. It may still read, as after `nc -N`."""
     ends_with_input = False
     """Whether the end of the client's input ends the connection. Set for event streams: their readers close."""
+
+    _head_bytes = 0
+    """Bytes received of a head that is not complete."""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what was received. Refuse a head that grows without an end: the parser bounds its fields only."""
+        super().data_received(data)
+        if self._waiter is None or self._waiter.done():
+            self._head_bytes = 0
+            return
+        # It waits for a request still.
+        self._head_bytes += len(data)
+        if self._head_bytes > _MAX_HEAD_BYTES and self.transport is not None:
+            self.transport.write(_HEAD_REFUSED)
+            self.transport.close()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp's returns None always
         """Keep a half-closed connection open while a request on it has no response yet (RFC 9112, 9.6).

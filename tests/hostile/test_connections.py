@@ -265,3 +265,19 @@ async def test_bound_of_the_head_is_a_setting(open_gateway: OpenGateway) -> None
         problem = assert_problem(reply, 431)
         assert problem["request_id"] == reply.headers["X-Request-Id"]
         assert 'refusals_total{reason="HeadTooLarge"} 1.0' in await metrics_of(stack)
+
+
+async def test_head_without_an_end_is_refused(gateway: Stack) -> None:
+    """Each field is within the parser's bound; their sum is not."""
+    async with connection(gateway) as (reader, writer):
+        with suppress(ConnectionError):
+            writer.write(b"GET /v1/account HTTP/1.1\r\nHost: a\r\n")
+            for number in range(40):
+                writer.write(b"X-%d: %b\r\n" % (number, b"x" * 60_000))
+                await writer.drain()
+        received = b""
+        with suppress(ConnectionError):
+            async with asyncio.timeout(4):
+                received = await reader.read()
+    assert received.startswith(b"HTTP/1.1 431 ") or not received
+    assert (await ask(gateway, "GET", "/healthz", key=None)).status == 200
