@@ -323,7 +323,37 @@ QUOTED = [
     ("form-data; name=\"content\"; filename*=UTF-8''a%22b.txt", "extended"),
     ('form-data; name="content"; filename="a;b=c.txt"', "a semicolon"),
     ('form-data; name="content"; filename="a%5Cb.txt"', "a percent sign"),
+    ('form-data; name="content"; filename="\\"\\\\\\""', "nothing but escapes"),
+    ('form-data; name="content"; filename=plain.txt', "a token"),
+    ('form-data; name="content"; filename="x"; size=5', "another parameter"),
+    ('form-data;filename="a.txt";name="content"', "the name last"),
+    ('form-data; name="content"; FileName="A.txt"', "in capitals"),
+    ('form-data; name="content"; filename="e.txt"; filename*=UTF-8\'\'%e2%82%ac.txt', "both forms"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        (b"", 400),
+        (b'--frontier\r\nContent-Disposition: form-data; name="filename"\r\n\r\nmine.txt\r\n', 201),
+        ((b'--frontier\r\nContent-Disposition: form-data; name="filename"\r\n\r\nm\r\n'
+         b'--frontier\r\nContent-Disposition: form-data; name="type"\r\n\r\ntext/css\r\n'), 201),
+        ((b'--frontier\r\nContent-Disposition: form-data; name="filename"\r\n\r\nm\r\n'
+         b'--frontier\r\nContent-Disposition: form-data; name="else"\r\n\r\nx\r\n'), 201),
+    ],
+    ids=["no name", "in a part", "and a type", "and another part"],
+)  # fmt: skip
+async def test_a_files_name_and_type_may_have_parts_of_their_own(gateway: Stack, more: bytes, status: int) -> None:
+    """The published description has the fields `filename` and `type`; nothing takes their place."""
+    part = b'--frontier\r\nContent-Disposition: form-data; name="content"\r\n\r\nhello\r\n'
+    through = await ask(gateway, "POST", "/v1/files", headers={"Content-Type": FORM}, data=form(part, more))
+    headers = {"Content-Type": FORM, "Authorization": f"Bearer {gateway.upstream.token}"}
+    url = f"{gateway.upstream.base_url}/files"
+    direct = await ask(gateway, "POST", url, key=None, headers=headers, data=form(part, more))
+    assert (through.status, direct.status) == (status, status), through.text + direct.text
+    for field in ("name", "content_type"):
+        assert through.json.get(field) == direct.json.get(field)
 
 
 @pytest.mark.parametrize("disposition", [pytest.param(disposition, id=what) for disposition, what in QUOTED])
