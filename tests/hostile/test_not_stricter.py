@@ -324,6 +324,8 @@ QUOTED = [
     ('form-data; name="content"; filename="a;b=c.txt"', "a semicolon"),
     ('form-data; name="content"; filename="a%5Cb.txt"', "a percent sign"),
     ('form-data; name="content"; filename="\\"\\\\\\""', "nothing but escapes"),
+    ('form-data; name="content"; filename="a;b; c;d.txt";', "semicolons"),
+    ('form-data; name="content"; filename="/a.txt"', "a slash"),
     ('form-data; name="content"; filename=plain.txt', "a token"),
     ('form-data; name="content"; filename="x"; size=5', "another parameter"),
     ('form-data;filename="a.txt";name="content"', "the name last"),

@@ -15,7 +15,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable, UnsupportedMedia
 from gateway.files.rules.uploads import OCTETS, Described, metadata_of
 from gateway.files.uploads import Upload
+from gateway.http import form_parts
 from gateway.http.body_pace import pace_of, waiting
+from gateway.http.form_parts import Disposition
 from gateway.http.keys import PRESENTED_KEY, SETTINGS
 from gateway.http.request_body import check_coding
 
@@ -28,9 +30,6 @@ _FIELDS = ("content", "metadata", "filename", "type")
 _MALFORMED = (HttpProcessingError, web.RequestPayloadError, ValueError, AssertionError, EOFError, ConnectionError)
 _METADATA_MEMBER = re.compile(r"metadata(?:\[[A-Za-z0-9_.-]{0,64}\]){1,8}")
 _UNSAFE = str.maketrans("", "", "\r\n\0")
-_QUOTED = str.maketrans({'"': '\\"', "\\": "\\\\"})
-# A parameter of Content-Disposition: its name, and its value as a quoted text or as a token.
-_PARAMETER = re.compile(r"""[ \t]*;[ \t]*([^\s=;"]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^\s;"]*)[ \t]*""")
 
 
 def open_upload(request: web.Request) -> Upload:
@@ -57,25 +56,9 @@ def open_upload(request: web.Request) -> Upload:
     )
 
 
-def _is_known(name: str | None) -> bool:
+def _is_known(name: str) -> bool:
     # Stainless clients send each member of an object as a part of its own: metadata[key].
-    return name is None or name in _FIELDS or _METADATA_MEMBER.fullmatch(name) is not None
-
-
-def _filename_parameters(part: BodyPartReader, filename: str) -> str:
-    r"""Return the parameters that name the file, as the caller wrote them.
-
-    Clients escape quotation marks and backslashes differently (browsers write %22, RFC 2183 \"), and upstream reads
-    what they write. So their spelling is kept; the name is written anew only if it cannot be found there.
-    """
-    _, _, rest = part.headers.get("Content-Disposition", "").translate(_UNSAFE).partition(";")
-    found, place = "", 0
-    rest = f";{rest}"
-    while (match := _PARAMETER.match(rest, place)) is not None:
-        if match[1].lower() in ("filename", "filename*"):
-            found += f"; {match[1]}={match[2]}"
-        place = match.end()
-    return found if found and place == len(rest) else f'; filename="{filename.translate(_UNSAFE).translate(_QUOTED)}"'
+    return name in _FIELDS or _METADATA_MEMBER.fullmatch(name) is not None
 
 
 def _too_large() -> BodyTooLarge:
@@ -119,7 +102,7 @@ class _Reencoder:
             raise BadRequest("The multipart body is malformed.") from exc
 
     async def _parts(self) -> AsyncIterator[bytes]:
-        reader = await self._request.multipart()
+        reader = form_parts.reader_of(self._request)
         count = 0
         while True:
             async with waiting(self._pace):
@@ -129,33 +112,34 @@ class _Reencoder:
             count += 1
             if count > _MAX_PARTS or isinstance(part, MultipartReader):
                 raise BadRequest("The multipart body has nested or too many parts.")
-            if not _is_known(part.name):
-                # Upstream's schema admits other parts, which mean nothing (docs/replicate-api.md, Files).
-                async for _ in self._body(part):
+            given = form_parts.read_disposition(part.headers.get("Content-Disposition", ""))
+            if given is None:
+                raise Unprocessable.field("", "every part of the form needs a name", "required")
+            if not _is_known(given.name):
+                # Upstream's schema admits other parts, which mean nothing (docs/replicate-api.md, Routes).
+                async for _ in self._body(part, given.name):
                     pass
                 continue
-            yield self._head(part)
-            async for chunk in self._body(part):
+            yield self._head(part, given)
+            async for chunk in self._body(part, given.name):
                 yield chunk
             yield b"\r\n"
         if not self._seen_content:
             raise Unprocessable.field("content", "content is required", "required")
         yield f"--{self.boundary}--\r\n".encode()
 
-    def _head(self, part: BodyPartReader) -> bytes:
-        name = part.name
-        if name is None:
-            raise Unprocessable.field("", "every part of the form needs a name", "required")
+    def _head(self, part: BodyPartReader, given: Disposition) -> bytes:
+        name = given.name
         disposition = f'form-data; name="{name}"'
         if name == "content":
             if self._seen_content:
                 raise Unprocessable.field("content", "content is given twice")
             self._seen_content = True
-            self._name = part.filename or ""
+            self._name = given.filename
             if len(self._name.encode("utf-8", "surrogateescape")) > _MAX_FILENAME:
                 raise Unprocessable.field("content", f"the file name is longer than {_MAX_FILENAME} bytes")
             # Without a name here, the part `filename` can have it; without a content type, the part `type`.
-            disposition += _filename_parameters(part, self._name) if self._name else ""
+            disposition += given.spelled
         content_type = part.headers.get("Content-Type", "")
         if name == "content":
             self._content_type = content_type or OCTETS
@@ -166,8 +150,8 @@ class _Reencoder:
         self._refuse_key(head)
         return head
 
-    async def _body(self, part: BodyPartReader) -> AsyncIterator[bytes]:
-        is_content = part.name == "content"
+    async def _body(self, part: BodyPartReader, name: str) -> AsyncIterator[bytes]:
+        is_content = name == "content"
         limit, size = (self._max_bytes if is_content else _MAX_FIELD), 0
         tail = b""
         while True:
@@ -186,8 +170,8 @@ class _Reencoder:
             if is_content:
                 self._hash.update(chunk)
                 self._size += len(chunk)
-            else:
-                self._fields[part.name or ""] = self._fields.get(part.name or "", b"") + chunk
+            elif _is_known(name):
+                self._fields[name] = self._fields.get(name, b"") + chunk
             yield chunk
 
     def _refuse_key(self, data: bytes) -> None:
