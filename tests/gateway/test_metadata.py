@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.app import running
 from gateway.simulator import Fault, Simulator
 from tests.support.http_calls import Reply, ask, assert_problem, metrics_of
+from tests.support.polling import until
 from tests.support.samples import create, finished
 from tests.support.secret_scanner import SecretScanner
 from tests.support.stack import OpenGateway, Stack, stack_config
@@ -255,6 +256,8 @@ async def test_readyz_fails_when_the_store_is_unavailable(gateway: Stack):
     """The orchestrator learns that the database cannot be written; what is in memory is still served."""
     made = (await create(gateway)).json
     blocker = sqlite3.connect(gateway.database, isolation_level=None)
+    # The last write of a create comes after its answer.
+    await until(lambda: blocker.execute("SELECT count(*) FROM versions").fetchone()[0])
     blocker.execute("BEGIN EXCLUSIVE")
     try:
         reply, known, models, refused = await asyncio.gather(
