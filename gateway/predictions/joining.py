@@ -96,6 +96,7 @@ class JoinService:
     async def _detach(self, prediction_id: str) -> None:
         """Remove a prediction from a run that is not its own; if nobody else waits for the run, cancel the run."""
         cancellation = await self._store.cancel(prediction_id, self._clock.now())
-        await self._store.detach(prediction_id)
         if cancellation is not None and cancellation.is_last:
+            # Before the next await: afterwards the run may have ended, and would be followed and reported again.
             self._tracker.cancel_asked(cancellation.view.run)
+        await self._store.detach(prediction_id)
