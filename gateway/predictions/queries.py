@@ -265,27 +265,28 @@ class PredictionService:
 
     async def wait(self, view: PredictionView, seconds: float) -> PredictionView:
         """Wait for a prediction to end for its caller, or for the time to be over; return it as it is then."""
+        if view.run.status.is_terminal or view.prediction.canceled_at is not None:
+            return view
         prediction_id = view.prediction.id
         tracked = self._tracker.tracked(view.run.id)
-        if tracked is not None:
-            self._waiting[prediction_id] = self._waiting.get(prediction_id, 0) + 1
-            try:
-                await tracked.wait_until(
-                    lambda run: run.status.is_terminal or self._closing or prediction_id in self._canceled, seconds
-                )
-            finally:
-                self._waiting[prediction_id] -= 1
-                if not self._waiting[prediction_id]:
-                    del self._waiting[prediction_id]
-                    self._canceled.discard(prediction_id)
-            # Asked for before the store can have been slow: the tracker is newer than what was recorded.
-            if not self._is_canceled(prediction_id):
-                return PredictionView(view.prediction, tracked.run)
-        return await self._find(prediction_id) or view
-
-    def _is_canceled(self, prediction_id: str) -> bool:
-        view = self._recent.get(prediction_id)
-        return view is None or view.prediction.canceled_at is not None
+        if tracked is None:
+            return await self._find(prediction_id) or view
+        is_canceled = False
+        self._waiting[prediction_id] = self._waiting.get(prediction_id, 0) + 1
+        try:
+            await tracked.wait_until(
+                lambda run: run.status.is_terminal or self._closing or prediction_id in self._canceled, seconds
+            )
+            is_canceled = prediction_id in self._canceled
+        finally:
+            self._waiting[prediction_id] -= 1
+            if not self._waiting[prediction_id]:
+                del self._waiting[prediction_id]
+                self._canceled.discard(prediction_id)
+        recent = self._recent.get(prediction_id)
+        if is_canceled or (recent is not None and recent.prediction.canceled_at is not None):
+            return await self._find(prediction_id) or view
+        return PredictionView(view.prediction, tracked.run)
 
     async def by_ticket(self, ticket: str, origin: str | None) -> PredictionView:
         """Return the prediction whose stream a ticket opens to a page of this origin.
