@@ -6,6 +6,7 @@ The intent is on disk before upstream is asked, and the run with its starter is 
 upstream may or may not have taken is searched for (`adoption.py`), never sent again.
 """
 
+import asyncio
 import logging
 from contextlib import suppress
 from http import HTTPStatus
@@ -210,6 +211,6 @@ class RunCreator:
 
     async def close(self, grace_seconds: float) -> None:
         """Wait for what is in progress, for so long; the next start continues the rest."""
-        await self._tasks.close(grace_seconds)
-        await self.recorder.close(grace_seconds)
+        # At the same time: one after the other could take the grace twice.
+        await asyncio.gather(self._tasks.close(grace_seconds), self.recorder.close(grace_seconds))
         await self.adopter.close()
