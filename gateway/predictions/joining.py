@@ -62,7 +62,7 @@ class JoinService:
         run = view.run
         pending = self._run_creator.pending_creates.get(run.id)
         if pending is None and run.state is RunState.INTENDED:
-            # Left behind by a step whose answer was lost. Upstream's list tells whether the run exists.
+            # The store recorded the intent, and its answer was lost. Upstream's list shows whether the run exists.
             pending = self._run_creator.adopter.search(run)
         if pending is not None:
             match await pending.wait(self._settings.value.adopt_wait_seconds):

@@ -107,7 +107,7 @@ def reservation_of(context: CreateContext, pricing: Pricing) -> ReservationReque
 
 
 def may_hit(identity: Identity, command: CreateCommand, now: float) -> FinishedRuns | None:
-    """Return the finished runs that can answer a request: by its own wishes, and by the config as it is now."""
+    """Return the finished runs that can answer a request, according to its headers and to the current config."""
     if identity.fingerprint is None or command.directives.no_cache:
         return None
     max_age = identity.ttl_seconds

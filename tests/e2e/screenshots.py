@@ -48,7 +48,7 @@ async def main() -> None:
 
 
 async def _something_happens(stack: Stack) -> None:
-    """Have runs under way, and an error or two."""
+    """Have runs in progress, and an error or two."""
     slow, fail = (f"acme/{name}:{version_of(stack.upstream, f'acme/{name}')}" for name in ("slow", "fail"))
     async with contextlib.AsyncExitStack() as exits:
         for key, version, given in (
