@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from gateway.config import Config, ConfigError, from_mapping, load_with_places
-from gateway.config.environment import variable_of
 from tests.support.config_values import AROUND, ENVIRON, VALUES, config_of, keys_of_the_config
 
 HEX = "a" * 64
@@ -145,9 +144,3 @@ def test_replaced_values_of_the_file_are_noted(tmp_path):
         f"{path}:2  server.host: is replaced by the environment variable GATEWAY__SERVER__HOST",
         f"{path}:5  store.url: is replaced by the environment variable GATEWAY__STORE__URL",
     ]
-
-
-def test_variable_of_a_setting_is_known():
-    """Messages can name it."""
-    assert variable_of(("server", "host")) == "GATEWAY__SERVER__HOST"
-    assert variable_of(("teams", "name")) is None
