@@ -244,7 +244,7 @@ async def test_hit_saves_the_cost_of_its_run(store: Store) -> None:
 
 
 async def test_joins_record_one_saving_each_at_the_end(store: Store) -> None:
-    """The leader pays; a caller who joined and cancelled saved as well; a detached one did not."""
+    """The starter pays; a caller who joined and cancelled saved as well; a detached one did not."""
     await go(store, "1", fingerprint="F", reservation=demand())
     for n in ("2", "3", "4"):
         await join(store, n, prediction_={"key_id": f"k{n}"})
