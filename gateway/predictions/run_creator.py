@@ -211,6 +211,7 @@ class RunCreator:
 
     async def close(self, grace_seconds: float) -> None:
         """Wait for what is in progress, for so long; the next start continues the rest."""
+        # First: a run that is adopted gives the recorder more to do.
+        await self.adopter.close()
         # At the same time: one after the other could take the grace twice.
         await asyncio.gather(self._tasks.close(grace_seconds), self.recorder.close(grace_seconds))
-        await self.adopter.close()
