@@ -127,7 +127,7 @@ async def test_a_half_closed_create_is_carried_out_and_answered(gateway: Stack, 
     assert creates(gateway.upstream) == 1
 
 
-SLOW_RATE = {"alpha": {"scopes": TEAM_SCOPES, "predictions_per_minute": 30, "burst": 1, "max_wait_seconds": 20}}
+SLOW = {"scopes": TEAM_SCOPES, "burst": 1, "max_wait_seconds": 20}
 
 
 async def counted(stack: Stack, status: int) -> int:
@@ -136,12 +136,13 @@ async def counted(stack: Stack, status: int) -> int:
     return sum(int(float(value)) for value in re.findall(pattern, await metrics_of(stack), re.MULTILINE))
 
 
+@pytest.mark.parametrize("limit", ["predictions_per_minute", "requests_per_minute"])
 @pytest.mark.parametrize("half", [False, True], ids=["hangs up", "half-closes"])
 async def test_a_held_create_whose_caller_leaves_is_a_499_and_creates_nothing(
-    open_gateway: OpenGateway, half: bool
+    open_gateway: OpenGateway, half: bool, limit: str
 ) -> None:
     """It is the caller's doing, and no error of the gateway: it must not wake anybody up."""
-    async with open_gateway(teams=SLOW_RATE) as stack:
+    async with open_gateway(teams={"alpha": SLOW | {limit: 30}}) as stack:
         assert (await create(stack, model="acme/storyteller", prompt="first")).status == 201
         made = creates(stack.upstream)
         async with connection(stack) as (_, writer):
