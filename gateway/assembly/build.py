@@ -44,7 +44,7 @@ async def build(base: Base, network: ReceiverNetwork) -> Parts:
     links = opened.links if opened is not None else None
     predictions = await build_predictions(base, upstream, money, access, models, links)
     streams = build_streams(base, upstream, predictions)
-    webhooks = build_webhooks(base, network, predictions)
+    webhooks = build_webhooks(base, network, predictions, money)
     files = build_files(base, upstream)
     outputs = await build_outputs(base, opened, predictions, streams) if opened is not None else None
     operations = build_operations(base, upstream, money, rates, predictions, streams)

@@ -51,7 +51,17 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
     "streams": frozenset(
         {"heartbeat_seconds", "ticket_ttl_seconds", "max_log_bytes", "kept_log_bytes", "max_per_team", "max_total"}
     ),
-    "webhooks": frozenset({"allow_private_addresses", "allow_http", "max_attempts", "max_queued", "retain_dead_days"}),
+    "webhooks": frozenset(
+        {
+            "allow_private_addresses",
+            "allow_http",
+            "max_attempts",
+            "max_queued",
+            "max_queued_public",
+            "max_queued_total",
+            "retain_dead_days",
+        }
+    ),
     "prices": frozenset({"unknown", "default_hardware", "charge_failed", "models"}),
     "metrics": frozenset({"top_targets"}),
     "logs": frozenset({"level"}),

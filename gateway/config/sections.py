@@ -245,8 +245,15 @@ class Webhooks(Section):
     allow_http: Flag = Field(False, description="Allow plain http.", examples=[False])
     max_attempts: Attempts = Field(12, description="Attempts per delivery, with exponential backoff.", examples=[12])
     max_queued: Count = Field(
-        10_000, description="Limit of queued deliveries; the same limit applies to dead letters.", examples=[10000]
+        10_000,
+        description="Places of one team: predictions in progress with a webhook, and queued deliveries. The same limit "
+        "applies to its dead letters.",
+        examples=[10000],
     )
+    max_queued_public: Count = Field(
+        1000, description="Places of one team that its web pages may take (public_webhooks).", examples=[1000]
+    )
+    max_queued_total: Count = Field(50_000, description="Places of all teams.", examples=[50000])
     retain_dead_days: Count = Field(7, description="How long a failed delivery is kept for redelivery.", examples=[7])
 
 

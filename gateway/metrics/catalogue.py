@@ -184,7 +184,8 @@ BUDGET_LIMIT = _gauge("budget_limit_usd", "Budget of a team, if it has one.", TE
 BUDGET_SPENT = _gauge("budget_spent_usd", "Amount spent in the current window.", TEAM, WINDOW)
 BUDGET_RESERVED = _gauge("budget_reserved_usd", "Amount held for runs in progress.", TEAM, WINDOW)
 BUDGET_RESETS = _gauge("budget_reset_timestamp_seconds", "End of the current window.", WINDOW)
-QUOTA_REFUSALS = _counter("quota_refusals", "Creates refused by a limit of a team, key, user or address.", TEAM,
+QUOTA_REFUSALS = _counter("quota_refusals", "Creates refused by a limit of a team, key, user or address, or by the "
+                          "webhook queue.", TEAM,
                           closed("reason", *LimitKind))
 REQUEST_REFUSALS = _counter("request_refusals", "Requests refused by a request rate, by its subject.",
                             closed("of", *SubjectKind))
@@ -236,9 +237,11 @@ DELIVERIES = _counter("webhook_deliveries", "Attempts to deliver a webhook.",
                       closed("event", "start", "output", "logs", "completed", "announcement"),
                       closed("result", *Result))
 WEBHOOKS_DROPPED = _counter("webhooks_dropped", "Webhooks that will not be delivered.",
-                            closed("reason", "full", "gave_up", "gone"))
+                            closed("reason", "full", "gave_up", "dead_letters_full", "gone"))
 WEBHOOKS_QUEUED = _gauge("webhooks_queued", "Webhooks queued for delivery.")
 WEBHOOKS_DEAD = _gauge("webhooks_dead", "Failed webhooks (dead letters) in the store.")
+WEBHOOK_PLACES = _gauge("webhook_places_taken", "Places in the webhook queue that are taken: by predictions in "
+                        "progress with a webhook, and by queued webhooks.", TEAM)
 WEBHOOKS_OLDEST = _gauge("webhooks_oldest_queued_seconds", "Age of the oldest queued webhook.")
 
 _section("Files")

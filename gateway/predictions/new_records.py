@@ -14,6 +14,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import Prediction, Run, Source
 from gateway.domain.teams import Caller, owner_of_user
+from gateway.domain.webhook_places import WebhookPlace
 from gateway.money.limit_queue import allowances_of
 from gateway.money.pricing import Pricing
 from gateway.predictions.ports.sharing import FinishedRuns, Idempotency, OpenRuns, ShareRequest
@@ -77,6 +78,9 @@ class NewRecords:
             idempotency=None
             if command.idempotency_key is None
             else _idempotency(context, command.idempotency_key, now),
+            webhook_place=None
+            if command.body.webhook is None
+            else WebhookPlace(self._settings.value.webhook_bounds, caller.is_public),
         )
 
     def intent(self, context: CreateContext, identity: Identity, now: float) -> Run:

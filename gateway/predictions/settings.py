@@ -2,6 +2,8 @@
 
 import msgspec
 
+from gateway.domain.webhook_places import WebhookBounds
+
 
 class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes in bytes, times in seconds."""
@@ -14,3 +16,4 @@ class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Rendered predictions that stay in memory."""
     upstream_webhook_base: str | None = None
     """The address under which upstream calls back; `None` if it does not."""
+    webhook_bounds: WebhookBounds = WebhookBounds()

@@ -64,6 +64,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "webhooks.allow_http": (False, True),
     "webhooks.max_attempts": (12, 2),
     "webhooks.max_queued": (10, 20),
+    "webhooks.max_queued_public": (10, 20),
+    "webhooks.max_queued_total": (10, 20),
     "webhooks.retain_dead_days": (7, 1),
     "prices.unknown": ("estimate", "free"),
     "prices.default_hardware": ("gpu-l40s", "gpu-t4"),

@@ -10,7 +10,7 @@ from gateway.domain.records import Prediction, PredictionView, Run, RunState, St
 from gateway.errors import Conflict
 from gateway.store.sql.cache import keep_entry
 from gateway.store.sql.connections import Connections
-from gateway.store.sql.deliveries import queue_end, queue_ends
+from gateway.store.sql.deliveries import free_places, move_place, queue_end, queue_ends, reserve_place
 from gateway.store.sql.ledger_entries import settle
 from gateway.store.sql.lookup import find_view
 from gateway.store.sql.queries import SQL
@@ -42,6 +42,7 @@ class SQLiteIntents(Connections):
             if db.execute(SQL["discard_intent"], {"id": run_id}).rowcount:
                 db.execute(SQL["forget_keys_of_run"], {"run_id": run_id})
                 db.execute(SQL["delete_predictions_of_run"], {"run_id": run_id})
+                free_places(db, run_id)
                 release(db, run_id)
 
         await self._write(step, erases=True)
@@ -85,6 +86,7 @@ def _record_created(
         run = _answering(replace(run, fingerprint=None, provisional=None) if is_taken else run)
         db.execute(SQL["add_run"], RUNS.row(run))
         db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction))
+        reserve_place(db, prediction)
         view = PredictionView(prediction, run)
     else:
         saved = _save(db, run, known)
@@ -145,3 +147,6 @@ def _replace_placeholder(db: sqlite3.Connection, placeholder_id: str, starter: P
     if db.execute(SQL["save_starter"], (*PREDICTIONS.row(starter), placeholder_id, starter.run_id)).rowcount == 0:
         db.execute(SQL["add_prediction"], PREDICTIONS.row(starter))
     db.execute(SQL["move_key"], {"from_id": placeholder_id, "to_id": starter.id})
+    if starter.webhook is not None:
+        move_place(db, placeholder_id, starter.id)
+        reserve_place(db, starter)

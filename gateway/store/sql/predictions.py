@@ -13,7 +13,7 @@ from gateway.domain.records import Cancellation, Kind, Page, PredictionView, Run
 from gateway.domain.run_end import RunEnded
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.store.sql.connections import Connections
-from gateway.store.sql.deliveries import queue_end, queue_ends
+from gateway.store.sql.deliveries import free_place, queue_end, queue_ends
 from gateway.store.sql.events import drop_events
 from gateway.store.sql.lookup import find_view, list_runs
 from gateway.store.sql.outputs import release_copies
@@ -170,6 +170,7 @@ def _delete_records(db: sqlite3.Connection, created_before: float, limit: int) -
     for prediction_id, _ in doomed:
         db.execute(SQL["delete_prediction"], {"id": prediction_id})
         db.execute(SQL["forget_key"], {"prediction_id": prediction_id})
+        free_place(db, prediction_id)
     for run_id in {run_id for _, run_id in doomed}:
         if db.execute(SQL["delete_run_without_predictions"], {"id": run_id}).rowcount:
             db.execute(SQL["drop_entry"], {"run_id": run_id})
