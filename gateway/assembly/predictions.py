@@ -132,7 +132,7 @@ async def build_predictions(
 def _tracker(
     base: Base, upstream: UpstreamParts, money: MoneyParts, events: PredictionEvents, lifetime: ResultLifetime
 ) -> Tracker:
-    throttling = base.live.throttling
+    throttling, predictions = base.live.throttling, base.live.predictions
     tracker = Tracker(
         base.store,
         upstream.internal,
@@ -142,6 +142,7 @@ def _tracker(
         requests_per_minute=lambda: throttling.value.requests_per_minute,
         keep_until=lifetime.keep_until,
         settlement_of=money.pricing.settlement,
+        unreadable_seconds=lambda: predictions.value.unreadable_seconds,
     )
     base.stack.push_async_callback(tracker.close)
     base.metrics.read_on_scrape("runs_followed", lambda: tracker.active)

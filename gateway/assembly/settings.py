@@ -169,6 +169,7 @@ def prediction_settings(config: Config) -> PredictionSettings:
         ticket_ttl_seconds=float(config.streams.ticket_ttl_seconds),
         memory_bytes=config.cache.memory_bytes,
         upstream_webhook_base=public_url if can_call_back else None,
+        unreadable_seconds=float(config.upstream.unreadable_seconds),
         webhook_bounds=WebhookBounds(
             per_team=config.webhooks.max_queued,
             public=config.webhooks.max_queued_public,

@@ -32,7 +32,15 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
     "server": frozenset({"public_url", "trusted_proxies", "max_body_bytes", "max_upload_bytes", "max_spool_bytes"}),
     "ops": frozenset({"token_env", "token_file"}),
     "upstream": frozenset(
-        {"token_env", "token_file", "creates_per_minute", "requests_per_minute", "adopt_wait_seconds", "webhooks"}
+        {
+            "token_env",
+            "token_file",
+            "creates_per_minute",
+            "requests_per_minute",
+            "adopt_wait_seconds",
+            "unreadable_seconds",
+            "webhooks",
+        }
     ),
     "store": frozenset({"retain_days", "retain_data_seconds"}),
     "cache": frozenset(

@@ -136,6 +136,11 @@ class Upstream(Section):
     adopt_wait_seconds: SecondsOrZero = Field(
         20, description="How long a caller waits while the gateway searches for an uncertain create.", examples=[20]
     )
+    unreadable_seconds: Seconds = Field(
+        86_400,
+        description="A run fails, and is charged at its estimate, when the answers about it cannot be read this long.",
+        examples=[86400],
+    )
     webhooks: Literal["auto", "off"] = Field(
         "auto",
         description="auto: Replicate notifies of completions by webhook if public_url is https; off: polling only.",

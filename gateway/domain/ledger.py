@@ -41,6 +41,12 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """The model or deployment as named in usage."""
     reason: str = ""
     """The run's status, then doubts about the amount, separated by `BETWEEN`."""
+    at_estimate: bool = False
+    """Whether what was reserved is charged: nothing is known of the cost."""
+
+    def with_doubt(self, doubt: str) -> "Settlement":
+        """Return the settlement with one more doubt about its amount."""
+        return msgspec.structs.replace(self, reason=BETWEEN.join((self.reason, doubt)))
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

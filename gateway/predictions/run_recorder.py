@@ -19,6 +19,7 @@ from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.records import Prediction, PredictionView, Run, RunState, Status
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Conflict, StoreUnavailable
+from gateway.money.rules.usage import Doubt
 from gateway.predictions import in_flight
 from gateway.predictions.deadlines import Deadlines
 from gateway.predictions.events import Listener, PredictionEvents
@@ -75,6 +76,8 @@ class RunRecorder:
         run = self._run_of(intent, snapshot, now)
         starter = self._starter_of(placeholder, snapshot, now)
         settlement = self._settlement_of(run, run.status, run.document, now) if run.status.is_terminal else None
+        if settlement is not None and snapshot.is_status_unknown:
+            settlement = settlement.with_doubt(Doubt.STATUS_UNKNOWN)
         attempt = 1
         while True:
             try:

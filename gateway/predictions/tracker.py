@@ -5,7 +5,7 @@ See docs/architecture.md, Following a run and End of a run.
 One task for each run polls upstream, at intervals that grow with the run's age. Every snapshot of a run, from a poll, a
 webhook or the answer to a cancel, passes `_merge`, where the store's compare-and-set lets a status only move forward.
 Nothing that fails in a poll or a cancel ends its task. A run survives a crash: `resume` follows every run that the
-store knows to be open.
+store knows to be open. A run whose answers cannot be read for `unreadable_seconds` fails.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Literal, assert_never
 
 import msgspec
@@ -26,9 +27,11 @@ from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState, Status
 from gateway.domain.run_end import RunEnded
 from gateway.errors import GatewayError
+from gateway.money.rules.usage import Doubt
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.settings import DEFAULT_UNREADABLE_SECONDS
 from gateway.predictions.tracked_run import TrackedRun
 from gateway.runtime.tasks import Tasks
 
@@ -39,6 +42,9 @@ logger = logging.getLogger(__name__)
 _UNKNOWN_FOR = 120.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
+# While the answers about a run cannot be read, polls come at intervals of a tenth of that time, within these bounds.
+_UNREADABLE_SHARE = 0.1
+_SHORTEST_UNREADABLE_PAUSE, _LONGEST_UNREADABLE_PAUSE = 1.0, 60.0
 _PAGE = 500
 
 _Job = Literal["poll", "cancel", "report"]
@@ -70,7 +76,9 @@ class Tracker:
         requests_per_minute: Callable[[], float],
         keep_until: Callable[[Run, bytes, float], float | None],
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
+        unreadable_seconds: Callable[[], float] = lambda: DEFAULT_UNREADABLE_SECONDS,
     ) -> None:
+        self._unreadable_seconds = unreadable_seconds
         self._keep_until = keep_until
         self._settlement_of = settlement_of
         self._store = store
@@ -207,9 +215,8 @@ class Tracker:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
-                await tracked.pause(
-                    self._clock, max(self._poll_interval(tracked.run), _backoff(crashes) if crashes else 0.0)
-                )
+                pause = max(self._poll_interval(tracked.run), _backoff(crashes), self._unreadable_pause(tracked))
+                await tracked.pause(self._clock, pause)
                 with self._surviving("poll", tracked.run) as attempt:
                     await self._poll(tracked)
                 crashes = crashes + 1 if attempt.has_crashed else 0
@@ -223,15 +230,25 @@ class Tracker:
         age = max(0.0, self._clock.now() - began)
         return retry.next_poll_seconds(age, len(self._tracked), self._requests_per_minute())
 
+    def _unreadable_pause(self, tracked: TrackedRun) -> float:
+        since = tracked.run.unreadable_since
+        if since is None or not tracked.is_unreadable:
+            return 0.0
+        share = (self._clock.now() - since) * _UNREADABLE_SHARE
+        return max(_SHORTEST_UNREADABLE_PAUSE, min(_LONGEST_UNREADABLE_PAUSE, share))
+
     async def _poll(self, tracked: TrackedRun) -> None:
         run = tracked.run
         family = documents.family_of(run.kind)
         self._observer.polled("upstream")
         answer = await self._upstream.read(f"{family}.get", f"/{family}/{run.upstream_id}")
-        if answer.status == 404:
+        if answer.status == HTTPStatus.NOT_FOUND:
             await self._merge_unknown(tracked)
-        elif answer.is_ok:
-            await self._merge_body(tracked, answer.body)
+        elif answer.is_ok and await self._merge_body(tracked, answer.body):
+            await self._note_readable(tracked)
+        elif answer.status != HTTPStatus.TOO_MANY_REQUESTS:
+            # A 5xx is upstream's trouble: it counts towards the end of the run, and delays no poll.
+            await self._note_unreadable(tracked, delays=answer.status < HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _start_cancel(self, tracked: TrackedRun) -> None:
         if not tracked.is_cancel_asked and not self._is_closing:
@@ -260,13 +277,44 @@ class Tracker:
 
     # Snapshots
 
-    async def _merge_body(self, tracked: TrackedRun, body: bytes) -> None:
+    async def _merge_body(self, tracked: TrackedRun, body: bytes) -> bool:
+        """Merge a body of upstream. Return whether it could be read; log the first of several that cannot."""
         try:
             snapshot = documents.read_snapshot(body)
         except ValueError as exc:
-            logger.warning("upstream's answer is no prediction", extra={"run": tracked.run.id, "reason": str(exc)})
-        else:
-            await self._merge(tracked, snapshot.status, snapshot.document, snapshot.stream_url, snapshot.completed_at)
+            if not tracked.is_unreadable:
+                extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "reason": str(exc)}
+                logger.warning("upstream's answer is no prediction", extra=extra)
+            return False
+        doubt = Doubt.STATUS_UNKNOWN if snapshot.is_status_unknown else None
+        await self._merge(
+            tracked, snapshot.status, snapshot.document, snapshot.stream_url, snapshot.completed_at, doubt
+        )
+        return True
+
+    async def _note_readable(self, tracked: TrackedRun) -> None:
+        tracked.is_unreadable = False
+        if tracked.run.unreadable_since is not None and not tracked.run.status.is_terminal:
+            await self._store.mark_unreadable(tracked.run.id, None)
+            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=None)
+
+    async def _note_unreadable(self, tracked: TrackedRun, *, delays: bool) -> None:
+        """Note an answer that cannot be read. Record the run as failed when there was no other for too long.
+
+        Nothing is known of its cost then, so the estimate is charged, with a doubt.
+        """
+        tracked.is_unreadable = tracked.is_unreadable or delays
+        now, since = self._clock.now(), tracked.run.unreadable_since
+        if since is None:
+            await self._store.mark_unreadable(tracked.run.id, now)
+            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=now)
+        elif now - since > self._unreadable_seconds():
+            extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "seconds": round(now - since)}
+            logger.error("a run cannot be read, so it has failed", extra=extra)
+            document = documents.failed(
+                tracked.run.document, "Replicate's answers about this prediction cannot be read."
+            )
+            await self._merge(tracked, Status.FAILED, document, None, None, Doubt.RUN_UNREADABLE)
 
     async def _merge_unknown(self, tracked: TrackedRun) -> None:
         """Tolerate a 404 for a while after the create; then record the run as failed."""
@@ -277,7 +325,13 @@ class Tracker:
             await self._merge(tracked, Status.FAILED, document, None, None)
 
     async def _merge(
-        self, tracked: TrackedRun, status: Status, document: bytes, stream_url: str | None, completed_at: float | None
+        self,
+        tracked: TrackedRun,
+        status: Status,
+        document: bytes,
+        stream_url: str | None,
+        completed_at: float | None,
+        doubt: Doubt | None = None,
     ) -> None:
         """Record a snapshot of a run if it moves the run forward, then wake its waiters and call the listeners."""
         run = tracked.run
@@ -292,7 +346,7 @@ class Tracker:
             at=at,
             cache_until=self._keep_until(run, document, at) if status is Status.SUCCEEDED else None,
             # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
-            settlement=self._settlement_of(run, status, document, self._clock.now()) if status.is_terminal else None,
+            settlement=self._settlement(run, status, document, doubt) if status.is_terminal else None,
         )
         if isinstance(outcome, Unchanged) and status.is_terminal:
             # The end is recorded already: the answer of an earlier step was lost.
@@ -314,6 +368,12 @@ class Tracker:
                 pass
             case never:
                 assert_never(never)
+
+    def _settlement(self, run: Run, status: Status, document: bytes, doubt: Doubt | None) -> Settlement:
+        settlement = self._settlement_of(run, status, document, self._clock.now())
+        if doubt is Doubt.RUN_UNREADABLE:
+            return msgspec.structs.replace(settlement, reason=status, at_estimate=True).with_doubt(doubt)
+        return settlement if doubt is None else settlement.with_doubt(doubt)
 
     # Ends
 

@@ -37,6 +37,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "upstream.creates_per_minute": (600, 300),
     "upstream.requests_per_minute": (3000, 100),
     "upstream.adopt_wait_seconds": (20, 5),
+    "upstream.unreadable_seconds": (86400, 3600),
     "upstream.webhooks": ("auto", "off"),
     "store.url": ("sqlite:///one.db", "sqlite:///two.db"),
     "store.retain_days": (30, 3),

@@ -170,12 +170,18 @@ class FakeStore:
         if run is None or run.state is RunState.ENDED or status.rank < run.status.rank:
             return Unchanged()
         run = replace(run, status=status, document=document, stream_url=stream_url or run.stream_url)
+        run = replace(run, unreadable_since=None)
         if not status.is_terminal:
             self.runs[run_id] = run
             return Progressed(run)
         self.runs[run_id] = replace(run, state=RunState.ENDED, ended_at=at, cache_until=cache_until)
         self.settled[run_id] = settlement
         return self._end(run_id)
+
+    async def mark_unreadable(self, run_id: str, since: float | None) -> None:
+        """Note since when a run cannot be read."""
+        self._note("mark_unreadable")
+        self.runs[run_id] = replace(self.runs[run_id], unreadable_since=since)
 
     async def ended_run(self, run_id: str) -> RunEnded | None:
         """Find the end of a run."""

@@ -69,11 +69,19 @@ class Predictions(Protocol):
         and it has a fingerprint.
 
         A terminal status ends the run. That is durable, and the same step settles it: the reservation is released; the
-        ledger gets one line with the cost (`settlement`; zero if it is `None`), paid by the team that started the run,
-        and one line for each prediction that joined it, with the same amount as saved; all sums change with the lines;
-        the `completed` webhooks are queued. No run is settled twice.
+        ledger gets one line with the cost (`settlement`; zero if it is `None`, what was reserved if it is
+        `at_estimate`), paid by the team that started the run, and one line for each prediction that joined it, with the
+        same amount as saved; all sums change with the lines; the `completed` webhooks are queued. No run is settled
+        twice.
 
         Returns `Progressed` or `RunEnded` with what is recorded now, or `Unchanged`, also if all of it was known.
+        """
+        ...
+
+    async def mark_unreadable(self, run_id: str, since: float | None) -> None:
+        """Record since when upstream's answers about a live run cannot be read. Kept.
+
+        `None` clears it, as does an `advance` that moves the run forward.
         """
         ...
 

@@ -64,6 +64,14 @@ class SQLitePredictions(Connections):
 
         return await self._write(step, durable=status.is_terminal)
 
+    async def mark_unreadable(self, run_id: str, since: float | None) -> None:
+        """Record since when upstream's answers about a run cannot be read."""
+
+        def step(db: sqlite3.Connection) -> None:
+            db.execute(SQL["mark_unreadable"], {"id": run_id, "since": since})
+
+        await self._write(step)
+
     async def ended_run(self, run_id: str) -> RunEnded | None:
         """Find the end of a run that has ended."""
         return await self._read(lambda db: find_end(db, run_id))

@@ -175,7 +175,7 @@ DELETE FROM idempotency WHERE (team, key) IN (
 
 -- name: progress
 UPDATE runs
-SET status = :status, document = :document, stream_url = coalesce(:stream_url, stream_url)
+SET status = :status, document = :document, stream_url = coalesce(:stream_url, stream_url), unreadable_since = NULL
 WHERE id = :id
     AND state IN ('intended', 'live')
     AND CASE status WHEN 'starting' THEN 0 WHEN 'processing' THEN 1 ELSE 2 END <= :rank
@@ -185,6 +185,9 @@ WHERE id = :id
         OR (:stream_url IS NOT NULL AND stream_url IS NOT :stream_url)
     )
 RETURNING {run};
+
+-- name: mark_unreadable
+UPDATE runs SET unreadable_since = :since WHERE id = :id AND state = 'live';
 
 -- name: finish
 UPDATE runs
