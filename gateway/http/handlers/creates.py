@@ -148,8 +148,6 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
         stream = service.stream_path(view)
         document = documents.render(view, base, stream, family="predictions", as_starting=True)
     headers: dict[str, str] = {}
-    if created.answer is not None:
-        headers |= {name: value for name, value in created.answer.headers.items() if name.startswith("ratelimit-")}
     headers["Location"] = f"{base}/{documents.family_of(view.prediction.kind)}/{view.prediction.id}"
     headers["Cache-Status"] = created.cache_status
     if created.is_replay:

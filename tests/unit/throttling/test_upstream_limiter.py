@@ -14,7 +14,8 @@ from gateway.domain.upstream_response import Answer
 from gateway.errors import RateLimited, UpstreamUnavailable
 from gateway.runtime.live import LiveSettings
 from gateway.throttling.fair_limiter import MAX_WAITING
-from gateway.throttling.upstream_limiter import InternalUpstream, ThrottlingSettings, UpstreamLimiter, asking
+from gateway.throttling.settings import ThrottlingSettings
+from gateway.throttling.upstream_limiter import InternalUpstream, UpstreamLimiter, asking
 from tests.support.clock import ManualClock, settle
 from tests.support.fakes import Call, FakeUpstream
 from tests.support.live import teams_of
