@@ -191,8 +191,8 @@ REQUEST_REFUSALS = _counter("request_refusals", "Requests refused by a request r
                             closed("of", *SubjectKind))
 CONCURRENCY_LIMIT = _gauge("concurrency_limit", "Limit of a team's concurrent predictions, if it has one.",
                            TEAM, is_prepared=False)
-CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result.",
-                        closed("result", "admitted", "refused", "full"))
+CREATES_HELD = _counter("creates_held", "Creates queued over a request rate, by result. too_long: refused at once.",
+                        closed("result", "admitted", "refused", "full", "too_long"))
 CREATE_HOLD = _histogram("create_hold_seconds", "Time that creates were queued over a request rate.", _WAITS)
 CHARGES_IN_DOUBT = _counter("charges_in_doubt", "Charges that may differ from upstream's.",
                             closed("reason", *Doubt))
@@ -213,7 +213,7 @@ BREAKER = _gauge("upstream_breaker_state", "Circuit breaker: 0 closed, 1 half op
 THROTTLES = _counter("account_throttles", "Responses with 429.", LANE)
 ACCOUNT_WAIT = _histogram("account_wait_seconds", "Time that calls were queued for the account's rate.", _WAITS, LANE)
 ACCOUNT_REFUSALS = _counter("account_refusals", "Calls refused because the queue was full or the wait too long.", LANE,
-                         closed("reason", "timeout", "queue_full"))
+                         closed("reason", "timeout", "queue_full", "too_long"))
 ACCOUNT_RATE = _gauge("account_rate_per_minute", "Calls per minute that upstream currently accepts, as learned.", LANE)
 
 _section("Streams")

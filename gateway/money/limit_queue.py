@@ -8,7 +8,7 @@ before its `hold_until`.
 
 import asyncio
 import itertools
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +30,7 @@ from gateway.money.rules import refusals
 from gateway.runtime.sleep import sleep_until_event
 
 _SCOPE = attrgetter("scope")
+SECONDS_PER_MINUTE = 60.0
 
 MAX_WAITING = 1000
 """Maximum number of waiting creates per team. Each holds a connection and a body in memory."""
@@ -130,11 +131,23 @@ class QueueEntry:
 class _ScopeQueue:
     """The entries that wait for one scope's limits, and the refusal that the last attempt got."""
 
-    __slots__ = ("entries", "refused")
+    __slots__ = ("entries", "refused", "refused_at")
 
     def __init__(self) -> None:
         self.entries: list[QueueEntry] = []
         self.refused: Refused | None = None
+        self.refused_at = 0.0
+
+    def refused_for_longer(self, entry: QueueEntry, seconds: float, now: float) -> Refused | None:
+        """Return the refusal, with the time to retry, if a rate cannot admit the entry within `seconds`.
+
+        Each entry before it takes one token of that rate. For other limits the wait is unknown.
+        """
+        if self.refused is None or self.refused.status.kind is not LimitKind.RATE:
+            return None
+        ahead = bisect_left(self.entries, entry) * SECONDS_PER_MINUTE / self.refused.status.limit
+        wait = max(0.0, self.refused_at + self.refused.retry_after - now) + ahead
+        return Refused(self.refused.status, wait) if wait > seconds > 0 else None
 
 
 class LimitQueue:
@@ -216,9 +229,16 @@ class LimitQueue:
         queue = self._queues[scope]
         is_first = queue.entries[0] is entry
         seconds = refused.retry_after if is_first and refused is not None else float("inf")
-        left = entry.command.hold_until - self._clock.monotonic()
+        began = self._clock.monotonic()
+        left = entry.command.hold_until - began
+        if (too_late := queue.refused_for_longer(entry, left, self._clock.now())) is not None:
+            raise self.refusal(too_late, entry.demand, entry.team)
         if left > 0:
-            await sleep_until_event(self._clock, min(seconds, left), entry.turn)
+            try:
+                await sleep_until_event(self._clock, min(seconds, left), entry.turn)
+            finally:
+                if entry.waited_for is not None:
+                    entry.command.hold.add(self._clock.monotonic() - began, entry.waited_for)
         entry.turn.clear()
         if self._is_closing or entry.command.has_left():
             raise UpstreamUnavailable("The gateway is shutting down, or the caller has disconnected.", retry_after=1)
@@ -241,7 +261,7 @@ class LimitQueue:
             self._waiting[entry.team] += 1
         queue = self._queues[scope]
         if refused is not None:
-            queue.refused = refused
+            queue.refused, queue.refused_at = refused, self._clock.now()
         if queue.refused is not None:
             entry.waited_for = queue.refused.status
 

@@ -237,8 +237,7 @@ class CreateService:
         if (behind := place.check_turn()) is not None:
             return behind
         run = self._records.intent(attempts.context, identity, request.now)
-        waited_seconds = 0.0 if place.waited_for is None else place.waited_seconds
-        admitted = admission_record.admitted(place.demand, waited_seconds, place.waited_for)
+        admitted = admission_record.admitted(place.demand, attempts.context.command.hold)
         pending_creates = self._run_creator.pending_creates
         # The pending create exists before the intent does: whoever joins the intent finds it.
         pending_creates.start(run)

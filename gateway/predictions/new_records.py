@@ -8,7 +8,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from gateway.access.policy import Policy
-from gateway.domain import ids, tickets
+from gateway.domain import admission_record, ids, tickets
 from gateway.domain.create_request import CreateCommand, CreateContext
 from gateway.domain.ports.clock import Clock
 from gateway.domain.quota import ReservationRequest
@@ -69,6 +69,7 @@ class NewRecords:
             webhook_events_filter=command.body.webhook_events_filter,
             deadline_at=now + command.cancel_after if command.cancel_after is not None else None,
             reason=str(identity.reason),
+            admitted=None if command.hold.limit is None else admission_record.held(command.hold),
         )
         return ShareRequest(
             prediction=prediction,

@@ -11,13 +11,16 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from gateway.domain import documents
 from gateway.domain.bypass import BypassReason
 from gateway.domain.create_request import CreateCommand, CreateContext, Created
+from gateway.domain.hold import Hold
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
-from gateway.domain.records import PredictionView, Run
+from gateway.domain.records import Prediction, PredictionView, Run
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
     GatewayError,
@@ -98,7 +101,7 @@ class RunCreator:
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
             snapshot = documents.read_snapshot(answer.body)
-            view = await self.recorder.record(intent, snapshot, started.prediction)
+            view = await self.recorder.record(intent, snapshot, _with_hold(started.prediction, context.command.hold))
         except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)
             self.pending_creates.resolve(intent.id, in_flight.NotSent(exc))
@@ -151,7 +154,7 @@ class RunCreator:
         if self._create_limiter is None:
             return
         has_waited = await self._create_limiter.create_permit(
-            command.operation, intent.team, command.hold_until, returned=is_repeated
+            command.operation, intent.team, command.hold_until, returned=is_repeated, hold=command.hold
         )
         if has_waited and command.has_left():
             pending = self.pending_creates.get(intent.id)
@@ -213,3 +216,10 @@ class RunCreator:
         await self._tasks.close(grace_seconds)
         await self.recorder.close(grace_seconds)
         await self.adopter.close()
+
+
+def _with_hold(starter: Prediction, hold: Hold) -> Prediction:
+    """Add the wait for the account's rate, which came after the intent was recorded."""
+    if starter.admitted is None or hold.seconds == starter.admitted.waited_seconds:
+        return starter
+    return replace(starter, admitted=starter.admitted.with_hold(hold))

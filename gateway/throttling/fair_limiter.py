@@ -65,6 +65,10 @@ class FairLimiter:
         self.rate.give_back()
         self._changed.set()
 
+    def least_wait(self, name: str) -> float:
+        """Return the seconds that a new waiter of a team waits at least: each of the team's others goes before it."""
+        return self.rate.wait(self._clock.monotonic()) + self._queue.waiting(name) * self.rate.rate.interval
+
     def is_full(self, name: str) -> bool:
         """Return whether a team has reached `MAX_WAITING` waiters."""
         return self._queue.is_full(name)

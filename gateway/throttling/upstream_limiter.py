@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.domain.hold import Hold, rate_status
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
@@ -135,12 +136,20 @@ class UpstreamLimiter:
 
     # `CreateLimiter`, used by creates.
 
-    async def create_permit(self, operation: str, team: str, until: float, *, returned: bool = False) -> bool:
+    async def create_permit(
+        self, operation: str, team: str, until: float, *, returned: bool = False, hold: Hold | None = None
+    ) -> bool:
         """Wait for a permit to create; return whether the create had to wait. Raise `RateLimited` on timeout."""
         name, limiter = self._limiter(operation)
         if limiter.take():
             return False
-        await self._queue(name, team if team in self._known else OWN, until, returned=returned)
+        began = self._clock.monotonic()
+        try:
+            await self._queue(name, team if team in self._known else OWN, until, returned=returned)
+        finally:
+            if hold is not None:
+                limit = rate_status(f"{name}_per_minute", SubjectKind.ACCOUNT, limiter.rate.rate.per_minute)
+                hold.add(self._clock.monotonic() - began, limit)
         return True
 
     def give_back(self, operation: str) -> None:
@@ -152,6 +161,10 @@ class UpstreamLimiter:
         if limiter.is_full(asker) and not returned:
             self._observer.permit_refused(name, "queue_full")
             raise self._refusal(name, limiter, f"{MAX_WAITING} requests of your team are already queued.")
+        # The gateway's own calls wait all the same: they are made again at once.
+        if asker not in (OWN, CANCELS) and limiter.least_wait(asker) > until - began:
+            self._observer.permit_refused(name, "too_long")
+            raise self._refusal(name, limiter, "Your request cannot be sent within your team's maximum waiting time.")
         if await limiter.permit(asker, until, returned=returned):
             self._observer.permit_waited(name, self._clock.monotonic() - began)
             return

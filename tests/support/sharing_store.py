@@ -122,7 +122,9 @@ class SharingStore(FakeStore):
     def _added(
         self, request: ShareRequest, run: Run, source: Source, admitted: Admitted | None = None
     ) -> PredictionView:
-        prediction = replace(request.prediction, run_id=run.id, source=source, admitted=admitted)
+        prediction = replace(
+            request.prediction, run_id=run.id, source=source, admitted=admitted or request.prediction.admitted
+        )
         if prediction.id in self.kept:
             raise Conflict("A prediction of this id exists already.")
         self.add(run, prediction)

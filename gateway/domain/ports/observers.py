@@ -101,7 +101,7 @@ class LimitObserver(Protocol):
         ...
 
     def permit_refused(self, lane: str, reason: str) -> None:
-        """Count a call that got no permit: `timeout`, or `queue_full`."""
+        """Count a call that got no permit: `timeout`, `queue_full`, or `too_long` if none can come in time."""
         ...
 
     def account_throttled(self, lane: str) -> None:
@@ -113,7 +113,7 @@ class LimitObserver(Protocol):
         ...
 
     def create_held(self, result: str, seconds: float) -> None:
-        """Count a create that was held: `admitted`, `refused`, or `full` when there was no room to hold it."""
+        """Count a create that was held: `admitted` or `refused`; or that was not: `full`, or the wait `too_long`."""
         ...
 
 

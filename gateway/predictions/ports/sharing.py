@@ -137,8 +137,9 @@ class Sharing(Protocol):
         A run may have started or ended since `share` found nothing, so the step first repeats the checks of `share`. If
         they find something, that is the outcome. Then it checks every limit of `reservation`: `Refused` if one does not
         allow the run. Else `Started`: the step records the intent (`leader_id` is the prediction's id), the prediction
-        with `source` as given and with `admitted`, the reservation in every counter, the place in the webhook queue,
-        and the idempotency key. Without `reservation` no limit is checked and nothing is reserved.
+        with `source` as given and with `admitted` (else that of the prediction), the reservation in every counter, the
+        place in the webhook queue, and the idempotency key. Without `reservation` no limit is checked and nothing is
+        reserved.
 
         If an open run that the request must not join has the intent's identity, that run keeps it, and the intent is
         recorded with neither fingerprint nor provisional identity. Raises `gateway.errors.Conflict` if the id of the

@@ -164,7 +164,9 @@ def _reservation(request: ShareRequest, run: Run, wanted: ReservationRequest) ->
 def _add_prediction(
     db: sqlite3.Connection, request: ShareRequest, run: Run, source: Source, admitted: Admitted | None = None
 ) -> PredictionView:
-    prediction = replace(request.prediction, run_id=run.id, source=source, admitted=admitted)
+    prediction = replace(
+        request.prediction, run_id=run.id, source=source, admitted=admitted or request.prediction.admitted
+    )
     if db.execute(SQL["add_prediction"], PREDICTIONS.row(prediction)).rowcount == 0:
         raise Conflict("A prediction of this id exists already.")
     reserve_place(db, prediction, request.webhook_place)
