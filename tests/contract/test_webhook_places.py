@@ -13,6 +13,7 @@ from gateway.store.interface import Store
 from gateway.webhooks.ports import Busy
 from gateway.webhooks.rules.deliveries import DeliveryState
 from tests.support.records import NOW, finish, go, idempotency, lead, live, moved, prediction, share, start
+from tests.support.stores import StoreMaker
 
 HOOK = {"webhook": "https://a.example/hook"}
 BLUE = HOOK | {"team": "blue"}
@@ -174,6 +175,27 @@ async def test_next_start_frees_places_that_nothing_will_use(store: Store) -> No
     assert await store.settle_identity("run1", "F", None)
     assert [each.id for each in await store.deliveries(state=DeliveryState.QUEUED)] == ["msg_p2"]
     assert await taken(store) == 2
+
+
+async def test_places_survive_a_restart(store: Store, another: StoreMaker) -> None:
+    """Whatever the process was doing when it was killed: reserved, queued and claimed ones are still counted."""
+    for name in "123":
+        await create(store, name)
+    await finish(store, "1")
+    await finish(store, "2")
+    assert len(await store.claim_deliveries(NOW, NOW + 99, 1, Busy(per_receiver=9))) == 1
+    await store.close()
+    restarted = another()
+    await restarted.open()
+    assert await restarted.reclaim_deliveries() == 1
+    assert await taken(restarted) == 3
+    refused = await start(restarted, "4", prediction_=HOOK, webhook_place=place(3))
+    assert bound_of(refused) == ("max_queued", "team", 3, 3)
+    await finish(restarted, "3")
+    for name in "123":
+        await restarted.delivered(f"msg_up{name}")
+    assert await taken(restarted) == 0
+    await restarted.close()
 
 
 async def test_place_goes_with_its_record(store: Store) -> None:
