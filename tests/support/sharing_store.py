@@ -41,6 +41,8 @@ class SharingStore(FakeStore):
         self.keys_used: dict[tuple[str, str], tuple[Idempotency, str]] = {}
         self.refusals: list[LimitRefused] = []
         """What the next steps that would start a run are refused by, one each."""
+        self.no_place: list[LimitRefused] = []
+        """What the next steps that would add a prediction with a webhook are refused by, one each."""
         self.reserved: dict[str, ReservationRequest | None] = {}
         self.held: dict[str, asyncio.Event] = {}
         """Steps that wait, before they are done, until their event is set."""
@@ -75,7 +77,7 @@ class SharingStore(FakeStore):
     async def share(self, request: ShareRequest) -> ShareOutcome:
         """Add a prediction to a run that exists."""
         await self._step("share")
-        outcome = self._share(request)
+        outcome: ShareOutcome | None = self._share(request)
         self._done("share")
         return outcome or Nothing()
 
@@ -101,11 +103,13 @@ class SharingStore(FakeStore):
         self._done("start")
         return outcome
 
-    def _share(self, request: ShareRequest) -> Shared | None:
+    def _share(self, request: ShareRequest) -> Shared | Refused | None:
         if request.idempotency is not None:
             used = self.keys_used.get((request.prediction.team, request.idempotency.key))
             if used is not None and request.now < used[0].expires_at:
                 return self._first(request.idempotency, *used)
+        if request.webhook_place is not None and self.no_place:
+            return Refused(self.no_place.pop(0))
         if (run := self._finished(request.may_hit, request.now)) is not None:
             return Hit(self._added(request, run, Source.HIT), 7)
         if (run := self._open(request.may_join)) is not None:

@@ -308,6 +308,29 @@ async def test_create_that_a_rate_cannot_admit_in_time_is_refused_at_once(core: 
     assert (core.store.runs, core.limit_queue.waiting) == ({}, 0)
 
 
+async def test_hit_without_a_place_for_its_webhook_waits_for_one(core: CreateCore) -> None:
+    """Later hits wait behind it; those without a webhook, and repeated requests, do not."""
+    await add_finished(core)
+    core.store.no_place = [refusal(LimitKind.WEBHOOKS)] * 2
+    hook = "https://a.example/hook"
+    scope = "webhooks/" + caller().team.name
+    core.store.no_place = [replace(each, status=replace(each.status, scope=scope)) for each in core.store.no_place]
+    first = core.ask(webhook=hook)
+    await settle()
+    later = core.ask(webhook=hook)
+    await settle()
+    assert core.limit_queue.waiting == 2
+    assert core.steps.count("share") == 1
+    assert (await core.create()).view.prediction.source is Source.HIT
+    await core.clock.advance(3.0)
+    for task in (first, later):
+        made = await task
+        assert not isinstance(made, Answer)
+        assert made.view.prediction.source is Source.HIT
+    assert core.replicate.sent == 0
+    assert core.limit_queue.waiting == 0
+
+
 async def test_hit_that_was_held_says_so(core: CreateCore) -> None:
     """Its explanation has the wait, although it has no reservation."""
     await add_finished(core)
