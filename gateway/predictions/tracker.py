@@ -31,6 +31,7 @@ from gateway.money.rules.usage import Doubt
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.rules import answers
 from gateway.predictions.settings import DEFAULT_UNREADABLE_SECONDS
 from gateway.predictions.tracked_run import TrackedRun
 from gateway.runtime.tasks import Tasks
@@ -42,9 +43,6 @@ logger = logging.getLogger(__name__)
 _UNKNOWN_FOR = 120.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
-# While the answers about a run cannot be read, polls come at intervals of a tenth of that time, within these bounds.
-_UNREADABLE_SHARE = 0.1
-_SHORTEST_UNREADABLE_PAUSE, _LONGEST_UNREADABLE_PAUSE = 1.0, 60.0
 _PAGE = 500
 
 _Job = Literal["poll", "cancel", "report"]
@@ -149,7 +147,7 @@ class Tracker:
         moves the status forward is merged: what it says of a known status may be older than the last poll.
         """
         tracked = self._tracked.get(run_id)
-        if tracked is not None and _is_ahead(body, tracked.run):
+        if tracked is not None and answers.is_ahead(body, tracked.run):
             await self._merge_body(tracked, body)
 
     async def newest(self, run: Run) -> Run:
@@ -215,8 +213,7 @@ class Tracker:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
-                pause = max(self._poll_interval(tracked.run), _backoff(crashes), self._unreadable_pause(tracked))
-                await tracked.pause(self._clock, pause)
+                await tracked.pause(self._clock, max(self._poll_interval(tracked), _backoff(crashes)))
                 with self._surviving("poll", tracked.run) as attempt:
                     await self._poll(tracked)
                 crashes = crashes + 1 if attempt.has_crashed else 0
@@ -225,17 +222,11 @@ class Tracker:
                 cancel.cancel()
             tracked.wake()
 
-    def _poll_interval(self, run: Run) -> float:
+    def _poll_interval(self, tracked: TrackedRun) -> float:
+        run, now = tracked.run, self._clock.now()
         began = run.live_at if run.live_at is not None else run.intended_at
-        age = max(0.0, self._clock.now() - began)
-        return retry.next_poll_seconds(age, len(self._tracked), self._requests_per_minute())
-
-    def _unreadable_pause(self, tracked: TrackedRun) -> float:
-        since = tracked.run.unreadable_since
-        if since is None or not tracked.is_unreadable:
-            return 0.0
-        share = (self._clock.now() - since) * _UNREADABLE_SHARE
-        return max(_SHORTEST_UNREADABLE_PAUSE, min(_LONGEST_UNREADABLE_PAUSE, share))
+        seconds = retry.next_poll_seconds(max(0.0, now - began), len(self._tracked), self._requests_per_minute())
+        return max(seconds, answers.unreadable_pause(run.unreadable_since, now)) if tracked.is_unreadable else seconds
 
     async def _poll(self, tracked: TrackedRun) -> None:
         run = tracked.run
@@ -346,7 +337,9 @@ class Tracker:
             at=at,
             cache_until=self._keep_until(run, document, at) if status is Status.SUCCEEDED else None,
             # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
-            settlement=self._settlement(run, status, document, doubt) if status.is_terminal else None,
+            settlement=answers.settled(self._settlement_of(run, status, document, self._clock.now()), doubt)
+            if status.is_terminal
+            else None,
         )
         if isinstance(outcome, Unchanged) and status.is_terminal:
             # The end is recorded already: the answer of an earlier step was lost.
@@ -368,12 +361,6 @@ class Tracker:
                 pass
             case never:
                 assert_never(never)
-
-    def _settlement(self, run: Run, status: Status, document: bytes, doubt: Doubt | None) -> Settlement:
-        settlement = self._settlement_of(run, status, document, self._clock.now())
-        if doubt is Doubt.RUN_UNREADABLE:
-            return msgspec.structs.replace(settlement, reason=status, at_estimate=True).with_doubt(doubt)
-        return settlement if doubt is None else settlement.with_doubt(doubt)
 
     # Ends
 
@@ -408,12 +395,3 @@ class Tracker:
 def _backoff(failures: int) -> float:
     """Return the seconds to wait after that many failures in a row."""
     return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(failures - 1, 10)) if failures else 0.0
-
-
-def _is_ahead(body: bytes, run: Run) -> bool:
-    """Say whether a body is about a run, and further on than what is known of it."""
-    try:
-        snapshot = documents.read_snapshot(body)
-    except ValueError:
-        return False
-    return snapshot.upstream_id == run.upstream_id and snapshot.status.rank > run.status.rank
