@@ -101,7 +101,8 @@ class RunCreator:
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
             snapshot = documents.read_snapshot(answer.body)
-            view = await self.recorder.record(intent, snapshot, _with_hold(started.prediction, context.command.hold))
+            starter = _with_hold(started.prediction, context.command.hold)
+            recorded = await self.recorder.record(intent, snapshot, starter)
         except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)
             self.pending_creates.resolve(intent.id, in_flight.NotSent(exc))
@@ -114,7 +115,8 @@ class RunCreator:
             view = await self._found(intent, context)
             answer = Answer(HTTPStatus.CREATED, {}, b"")
         else:
-            await self.recorder.follow_up(view, snapshot, answer, context)
+            view = recorded.view
+            await self.recorder.follow_up(recorded, snapshot, answer, context)
         return self._created(view, identity, answer, self._clock.monotonic() - sent_at)
 
     def _created(self, view: PredictionView, identity: Identity, answer: Answer, upstream_seconds: float) -> Created:

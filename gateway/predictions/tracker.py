@@ -369,12 +369,15 @@ class Tracker:
         logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": run.status})
         self._events.on_run_ended(ended)
 
-    async def report_end(self, run: Run) -> None:
+    async def report_end(self, run: Run, ended: RunEnded | None) -> None:
         """Call the end-of-run listeners for a run whose end another step than `advance` has recorded.
 
-        If the store cannot be read now, this returns, and the listeners are called when it can be.
+        `ended` is what that step returned; if its answer was lost, the end is read. If the store cannot be read now,
+        this returns, and the listeners are called when it can be.
         """
-        if not await self._read_and_report(run) and not self._is_closing:
+        if ended is not None:
+            self._report(ended)
+        elif not await self._read_and_report(run) and not self._is_closing:
             self._start("report", run.id, partial(self._keep_reporting, run))
 
     async def _keep_reporting(self, run: Run) -> None:

@@ -126,7 +126,7 @@ async def test_concurrent_adoptions_of_one_run_have_one_winner(store: Store, ano
                 ),
                 return_exceptions=True,
             )
-            assert sorted(type(each).__name__ for each in outcomes) == ["Conflict", "PredictionView"]
+            assert sorted(type(each).__name__ for each in outcomes) == ["Conflict", "Recorded"]
     finally:
         await second.close()
 

@@ -25,7 +25,7 @@ from gateway.domain.records import (
 from gateway.domain.run_end import RunEnded
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Conflict, StoreUnavailable
-from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
+from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Recorded, Unchanged
 from tests.support.observer import RecordingObserver
 from tests.support.records import run_ended
 
@@ -135,9 +135,7 @@ class FakeStore:
         """Answer, or not."""
         self._note("ping")
 
-    async def record_created(
-        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
-    ) -> PredictionView:
+    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
         """Turn an intent into a run, and its placeholder into the starter."""
         self._note("record_created")
         if (intent := self.runs.get(run.id)) is not None:
@@ -146,7 +144,7 @@ class FakeStore:
         self.kept[prediction.id] = prediction
         if run.state is RunState.ENDED:
             self.settled[run.id] = settlement
-        return PredictionView(prediction, run)
+        return Recorded(PredictionView(prediction, run), self._end(run.id) if run.state is RunState.ENDED else None)
 
     async def discard_intent(self, run_id: str) -> None:
         """Forget an intent."""

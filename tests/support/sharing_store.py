@@ -12,6 +12,7 @@ from gateway.domain.quota import Counters, ReservationRequest
 from gateway.domain.quota import Refused as LimitRefused
 from gateway.domain.records import CacheStats, Cancellation, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.errors import Conflict, GatewayError
+from gateway.predictions.ports.predictions import Recorded
 from gateway.predictions.ports.sharing import (
     CreateStore,
     FinishedRuns,
@@ -162,9 +163,7 @@ class SharingStore(FakeStore):
                 return run
         return None
 
-    async def record_created(
-        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
-    ) -> PredictionView:
+    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
         """Turn an intent into a run."""
         await self._step("record_created")
         owners = [each.id for each in self.runs.values() if each.upstream_id == run.upstream_id]
@@ -172,7 +171,7 @@ class SharingStore(FakeStore):
             raise Conflict("Another run has this id upstream.")
         known = self.runs.get(run.id)
         if known is not None and known.upstream_id is not None:
-            return PredictionView(self.kept[known.leader_id], known)
+            return Recorded(PredictionView(self.kept[known.leader_id], known))
         if known is not None:
             run = replace(run, fingerprint=known.fingerprint, provisional=known.provisional)
             self.kept.pop(known.leader_id, None)
@@ -184,7 +183,7 @@ class SharingStore(FakeStore):
         if run.state is RunState.ENDED:
             self.settled[run.id] = settlement
         self._done("record_created")
-        return PredictionView(prediction, run)
+        return Recorded(PredictionView(prediction, run), self._end(run.id) if run.state is RunState.ENDED else None)
 
     async def discard_intent(self, run_id: str) -> None:
         """Delete an intent with all that belongs to it."""

@@ -25,18 +25,24 @@ AdvanceOutcome = Progressed | RunEnded | Unchanged
 """What recording a snapshot of a run did."""
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """The starter of a created run, as it is recorded."""
+
+    view: PredictionView
+    ended: RunEnded | None = None
+    """The end of the run, if this step has recorded it."""
+
+
 class Predictions(Protocol):
     """Runs, and the predictions that share them."""
 
-    async def record_created(
-        self, run: Run, prediction: Prediction, settlement: Settlement | None = None
-    ) -> PredictionView:
+    async def record_created(self, run: Run, prediction: Prediction, settlement: Settlement | None = None) -> Recorded:
         """Turn the intent of the same id into `run` (state `live` or `ended`); `prediction` replaces its starter.
 
         Durable. One step: a prediction of the run is never visible without the run. The starter's id (upstream's, not
         the placeholder's), time, ticket and deadline are those of `prediction`; the run's `leader_id` and the
         idempotency key point to it. All ids of the run resolve from then on. A run that has ended is settled in the
-        same step (see `advance`).
+        same step (see `advance`), which returns its end.
 
         Return the starter and its run as they are recorded. If `advance` was faster than the create's answer, the run
         is further on than `run`. A repeat with the same values changes nothing and returns what is recorded. Raises

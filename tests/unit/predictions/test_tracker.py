@@ -16,7 +16,7 @@ from gateway.predictions.ports.predictions import AdvanceOutcome
 from gateway.predictions.tracker import Tracker
 from tests.support.clock import START, ManualClock, settle
 from tests.support.fakes import AWAY, Call, FakeObserver, FakeStore, FakeUpstream, answer, free
-from tests.support.records import ended, intent, live
+from tests.support.records import ended, intent, live, run_ended
 
 
 def said(status: str, **fields: object) -> bytes:
@@ -702,16 +702,22 @@ class TestReportedEnds:
 
     async def test_listeners_get_the_end_at_once(self, tracker, over, store, observer):
         """A create that upstream answered with a finished run."""
-        await tracker.report_end(over)
+        await tracker.report_end(over, None)
         assert observer.finished == [("red", Status.SUCCEEDED)]
         assert store.calls == ["ended_run"]
+
+    async def test_known_end_is_not_read(self, tracker, over, store, observer):
+        """The step that recorded it has returned it."""
+        await tracker.report_end(over, run_ended(over))
+        assert observer.finished == [("red", Status.SUCCEEDED)]
+        assert store.calls == []
 
     @pytest.mark.parametrize("trouble", [AWAY, RuntimeError("a defect")])
     async def test_listeners_get_the_end_later_while_the_store_is_unavailable(
         self, tracker, over, store, observer, clock, trouble
     ):
         store.trouble = trouble
-        await tracker.report_end(over)
+        await tracker.report_end(over, None)
         await clock.advance(10)
         assert observer.finished == []
         store.trouble = None
@@ -721,14 +727,14 @@ class TestReportedEnds:
         assert observer.finished == [("red", Status.SUCCEEDED)]
 
     async def test_deleted_run_is_not_retried(self, tracker, store, observer, clock):
-        await tracker.report_end(ended("run8"))
+        await tracker.report_end(ended("run8"), None)
         await clock.advance(300)
         assert store.calls == ["ended_run"]
         assert observer.finished == []
 
     async def test_closing_stops_the_retries(self, tracker, over, store, clock):
         store.trouble = AWAY
-        await tracker.report_end(over)
+        await tracker.report_end(over, None)
         await tracker.close()
         calls = len(store.calls)
         await clock.advance(300)
