@@ -238,7 +238,7 @@ class Sharing(RuleBasedStateMachine):
             else ended(run_id, self.now, status=at_once, cache_until=cache_until, **identity)
         )
         created = prediction(starter, run_id, team=self.name, created_at=self.now, webhook=HOOK)
-        view = self.do(self.store.record_created(run, created))
+        view = self.do(self.store.record_created(run, created)).view
         assert view == self.do(self.store.prediction(starter))
         if life.upstream_id is not None:
             return
