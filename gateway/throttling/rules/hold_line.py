@@ -7,7 +7,7 @@ users and addresses waiting, not with the number of creates. Pure: times are arg
 """
 
 import itertools
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 
 from gateway.domain import rates
 from gateway.throttling.rules.request_rates import Bucket, RateExceeded, admit
@@ -33,8 +33,6 @@ class HoldLine:
         self._groups: dict[Buckets, OrderedDict[int, HeldCreate]] = {}
         self._numbers = itertools.count()
         self._waiting = 0
-        # Creates by the buckets that they wait for.
-        self._of_bucket: Counter[Bucket] = Counter()
 
     def __len__(self) -> int:
         return self._waiting
@@ -42,23 +40,21 @@ class HoldLine:
     def least_wait(self, buckets: Buckets, now: float) -> RateExceeded | None:
         """Return the rate that holds a new create longest, and for how long at least.
 
-        Each create that waits for a bucket goes before it, and takes one request. `None` without buckets.
+        Each create with the same buckets goes before it, and takes one request of each. Those with others may come
+        later: a bucket of their own may hold them back. `None` without buckets.
         """
+        ahead = len(self._groups.get(buckets, ()))
         waits = [
-            RateExceeded(bucket, rates.wait(bucket.full_at, bucket.held_rate, now) + self._ahead(bucket))
+            RateExceeded(bucket, rates.wait(bucket.full_at, bucket.held_rate, now) + ahead * bucket.rate.interval)
             for bucket in buckets
         ]
         return max(waits, key=lambda each: each.seconds, default=None)
-
-    def _ahead(self, bucket: Bucket) -> float:
-        return self._of_bucket[bucket] * bucket.rate.interval
 
     def join(self, buckets: Buckets, until: float) -> HeldCreate:
         """Add a create that waits until `until` at most."""
         held = HeldCreate(buckets, next(self._numbers), until)
         self._groups.setdefault(buckets, OrderedDict())[held.number] = held
         self._waiting += 1
-        self._of_bucket.update(buckets)
         return held
 
     def leave(self, held: HeldCreate) -> None:
@@ -66,10 +62,6 @@ class HoldLine:
         group = self._groups.get(held.buckets)
         if group is not None and group.pop(held.number, None) is not None:
             self._waiting -= 1
-            for bucket in held.buckets:
-                self._of_bucket[bucket] -= 1
-                if not self._of_bucket[bucket]:
-                    del self._of_bucket[bucket]
             if not group:
                 del self._groups[held.buckets]
 

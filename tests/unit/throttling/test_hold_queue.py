@@ -76,6 +76,21 @@ async def test_each_create_in_the_line_adds_to_the_wait(clock: ManualClock, note
     assert [await each for each in waiting] == [None, None]
 
 
+async def test_creates_of_another_user_do_not_count_as_ahead(clock: ManualClock, notes: RecordingObserver):
+    """Thirty creates of one user wait for that user's rate; another's create passes them by."""
+    allowance = Allowance(own=Limits(requests_per_minute=60), per_user=Limits(requests_per_minute=6, burst=30))
+    team = Team(name="red", scopes=frozenset(), allowance=allowance)
+    rates, who = RequestRates(), Caller(team=team, key_id="k", scopes=frozenset(), models=())
+    hold_queue, anns = HoldQueue(clock, notes), rates.buckets(who, "ann")
+    anns[1].full_at = clock.monotonic() + 400
+    waiting = [asyncio.create_task(hold_queue.enqueue("red", anns, clock.monotonic() + 1000)) for _ in range(30)]
+    await settle()
+    assert await hold_queue.enqueue("red", rates.buckets(who, "bob"), clock.monotonic() + 5) is None
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_create_that_others_overtake_is_refused_at_its_deadline(clock: ManualClock, notes: RecordingObserver):
     """Requests that are not held take the rate in the meantime."""
     buckets, hold_queue = emptied(clock, 6), HoldQueue(clock, notes)
