@@ -125,6 +125,8 @@ def _of_run(run: Run, settled: Entry | None) -> Iterator[TimelineEvent]:
     started_at, completed_at = documents.times_of(run.document)
     if started_at is not None:
         yield TimelineEvent(started_at, "started", "by Replicate's clock")
+    if run.unreadable_since is not None:
+        yield TimelineEvent(run.unreadable_since, "unreadable", "Replicate's answers about the run cannot be read")
     if run.cancel_asked_at is not None:
         yield TimelineEvent(run.cancel_asked_at, "cancel asked", "all callers had cancelled, so Replicate was asked to")
     if run.ended_at is not None:

@@ -203,9 +203,24 @@ def test_old_record_without_a_reason_says_so():
 
 def test_cancel_and_uncertain_create_have_their_lines():
     left = prediction(canceled_at=NOW + 2, final_status=Status.ABORTED)
-    odd = run(uncertain_at=NOW + 0.7, cancel_asked_at=NOW + 2, status=Status.CANCELED, document=b"no JSON")
+    odd = run(
+        uncertain_at=NOW + 0.7,
+        unreadable_since=NOW + 2,
+        cancel_asked_at=NOW + 2,
+        status=Status.CANCELED,
+        document=b"no JSON",
+    )
     words = [what for _, what in story(told(left, odd))]
-    assert words[3:] == ["created", "uncertain", "recorded", "aborted", "cancel asked", "ended", "settled"]
+    assert words[3:] == [
+        "created",
+        "uncertain",
+        "recorded",
+        "aborted",
+        "unreadable",
+        "cancel asked",
+        "ended",
+        "settled",
+    ]
 
 
 def test_admission_is_shown_without_what_did_not_apply():
