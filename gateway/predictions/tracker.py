@@ -19,7 +19,7 @@ from typing import Any, Literal, assert_never
 
 import msgspec
 
-from gateway.domain import documents, retry
+from gateway.domain import documents
 from gateway.domain.ledger import Settlement
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
@@ -31,7 +31,7 @@ from gateway.money.rules.usage import Doubt
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
-from gateway.predictions.rules import answers
+from gateway.predictions.rules import answers, polling
 from gateway.predictions.settings import DEFAULT_UNREADABLE_SECONDS
 from gateway.predictions.tracked_run import TrackedRun
 from gateway.runtime.tasks import Tasks
@@ -225,7 +225,7 @@ class Tracker:
     def _poll_interval(self, tracked: TrackedRun) -> float:
         run, now = tracked.run, self._clock.now()
         began = run.live_at if run.live_at is not None else run.intended_at
-        seconds = retry.next_poll_seconds(max(0.0, now - began), len(self._tracked), self._requests_per_minute())
+        seconds = polling.next_poll_seconds(max(0.0, now - began), len(self._tracked), self._requests_per_minute())
         return max(seconds, answers.unreadable_pause(run.unreadable_since, now)) if tracked.is_unreadable else seconds
 
     async def _poll(self, tracked: TrackedRun) -> None:

@@ -107,7 +107,7 @@ class UpstreamLimiter:
 
     def _learn_teams(self, teams: Teams) -> None:
         self._askers = _askers(teams)
-        # Creates of a team that was removed keep their turns.
+        # Waiting creates of a removed team keep their places.
         self._known |= frozenset(weights_of(teams))
 
     def asked_by(self, team: str) -> None:
@@ -271,5 +271,5 @@ def _number(value: float) -> float:
 
 
 if TYPE_CHECKING:
-    _turns: type[CreateLimiter] = UpstreamLimiter
+    _create_limiter: type[CreateLimiter] = UpstreamLimiter
     _upstream: type[Upstream] = InternalUpstream

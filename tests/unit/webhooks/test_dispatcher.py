@@ -435,7 +435,7 @@ async def test_full_progress_drops_output_of_its_own_team(open_house: Callable[.
 
 
 async def begun(store: SQLiteStore, url: str, **fields: Any) -> Any:
-    """Have a live run whose leader has a webhook."""
+    """Have a live run whose starter has a webhook."""
     await store.record_created(live("run1"), prediction("up1", "run1", webhook=url, **fields))
     return await store.prediction("up1")
 
