@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from aiohttp.abc import AbstractResolver
 from standardwebhooks.webhooks import Webhook
 
@@ -33,7 +34,7 @@ from tests.support.observer import RecordingObserver
 from tests.support.polling import attempts
 from tests.support.records import live, moved, prediction
 from tests.support.tools import make_certificate
-from tests.support.webhook_receiver import Message, Receiver, answering, endless, hang_up, never, start_receiver
+from tests.support.webhook_receiver import Answer, Message, Receiver, answering, endless, hang_up, never, start_receiver
 
 HOUR = 3600.0
 
@@ -392,10 +393,21 @@ async def test_unstarted_deliveries_are_returned_at_shutdown(open_house: Callabl
         await stack.until_empty()
 
 
+def after(event: asyncio.Event) -> Answer:
+    """Accept messages, and not before the event."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        await event.wait()
+        return web.Response(status=204)
+
+    return answer
+
+
 async def test_full_queue_drops_no_queued_delivery(open_house: Callable[..., Stack], receiver: Receiver):
     """What was accepted is delivered, in whatever number. The places that each team has taken are reported."""
     stack = open_house(max_queued=2)
-    receiver.answer = never
+    opened = asyncio.Event()
+    receiver.answer = after(opened)
     freed: list[str] = []
     stack.on_place_freed = freed.append
     async with stack.working() as dispatcher:
@@ -403,8 +415,8 @@ async def test_full_queue_drops_no_queued_delivery(open_house: Callable[..., Sta
             await dispatcher.announce("red", receiver.url, "test", n)
         await receiver.count(4)
         await stack.until(lambda: {"red": 6} in stack.counted.of("webhook_places_taken"), passing=10.0)
-        receiver.answer = answering(204)
-        await stack.until(lambda: len(set(receiver.ids)) == 6, passing=20.0)
+        opened.set()
+        await receiver.count(6)
         await stack.until_empty()
         await stack.until(lambda: len(freed) >= 6)
     assert stack.counted.dropped == []
@@ -414,7 +426,8 @@ async def test_full_queue_drops_no_queued_delivery(open_house: Callable[..., Sta
 async def test_full_progress_drops_output_of_its_own_team(open_house: Callable[..., Stack], receiver: Receiver):
     """Only `output` and `logs` are dropped; `start` and the end are sent."""
     stack = open_house(max_queued=1, slots=Slots(total=1, per_receiver=1, per_team=1))
-    receiver.answer = never
+    opened = asyncio.Event()
+    receiver.answer = after(opened)
     async with stack.working() as dispatcher:
         await dispatcher.announce("red", receiver.url, "test", 0)
         await receiver.count(1)
@@ -428,7 +441,7 @@ async def test_full_progress_drops_output_of_its_own_team(open_house: Callable[.
             )  # fmt: skip
             dispatcher.on_run_progressed(moved(changed))
         assert stack.counted.dropped == ["full"]
-        receiver.answer = answering(204)
+        opened.set()
         await stack.until(lambda: len([m for m in receiver.messages if "output" in m.json]) == 3, passing=20.0)
     sent = [message.json["output"] for message in receiver.messages if "output" in message.json]
     assert sent == [None, None, ["a"]]
