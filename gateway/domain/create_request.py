@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import CreateBody
+from gateway.domain.file_content import FileContent
 from gateway.domain.records import Kind, PredictionView
 from gateway.domain.targets import Target
 from gateway.domain.teams import Caller
@@ -67,8 +68,8 @@ class CreateContext(msgspec.Struct, frozen=True, dict=True):
 
     caller: Caller
     command: CreateCommand
-    files: Mapping[str, str]
-    """The SHA-256 of what links in the input lead to, by URL."""
+    files: Mapping[str, FileContent]
+    """The content of what links in the input lead to, by the link as it stands in the body."""
 
     @cached_property
     def plain_body(self) -> bytes:

@@ -11,6 +11,7 @@ from gateway.domain.bypass import BypassReason
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import CreateBody
 from gateway.domain.create_request import CreateContext
+from gateway.domain.file_content import FileContent
 from gateway.domain.records import Kind
 from gateway.domain.targets import Target, TargetKind
 from gateway.domain.teams import Team
@@ -51,7 +52,7 @@ class Sharing:
         self.settings.replace(SharingSettings(policy=policy, share=share, ttl_seconds=ttl_seconds))
 
     async def of(
-        self, target: str | Target = NAMED, given: Any = None, files: dict[str, str] | None = None, **fields: Any
+        self, target: str | Target = NAMED, given: Any = None, files: dict[str, FileContent] | None = None, **fields: Any
     ) -> Identity:
         asker = fields.pop("caller", caller())
         made = command(target=target, **fields)
@@ -119,9 +120,9 @@ async def test_schema_defaults_are_filled_in(sharing: Sharing) -> None:
 async def test_file_is_compared_by_its_content(sharing: Sharing) -> None:
     sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS),)))
     link, other = "https://api.replicate.com/v1/files/a", "https://api.replicate.com/v1/files/b"
-    one = await sharing.of(given={"image": link}, files={link: "ab" * 32})
-    two = await sharing.of(given={"image": other}, files={other: "ab" * 32})
-    three = await sharing.of(given={"image": other}, files={other: "cd" * 32})
+    one = await sharing.of(given={"image": link}, files={link: FileContent("ab" * 32)})
+    two = await sharing.of(given={"image": other}, files={other: FileContent("ab" * 32)})
+    three = await sharing.of(given={"image": other}, files={other: FileContent("cd" * 32)})
     assert one.fingerprint == two.fingerprint != three.fingerprint
 
 
