@@ -77,7 +77,7 @@ def _budget(exact: Decimal) -> Decimal:
 
 def _link_pattern(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("expected a link as a quoted string, such as \"https://cdn.example.com/*\"")  # noqa: TRY004
+        raise ValueError('expected a link as a quoted string, such as "https://cdn.example.com/*"')  # noqa: TRY004
     external_links.parse_pattern(value)
     return value
 

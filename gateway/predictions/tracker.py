@@ -70,7 +70,10 @@ class Tracker:
         requests_per_minute: Callable[[], float],
         keep_until: Callable[[Run, bytes, float], float | None],
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
+        strike: Callable[[str, bytes], bytes] = lambda _, body: body,
     ) -> None:
+        """Take `strike`, which removes secret values of a run, by its id, from a body."""
+        self._strike = strike
         self._keep_until = keep_until
         self._settlement_of = settlement_of
         self._store = store
@@ -262,7 +265,7 @@ class Tracker:
 
     async def _merge_body(self, tracked: TrackedRun, body: bytes) -> None:
         try:
-            snapshot = documents.read_snapshot(body)
+            snapshot = documents.read_snapshot(self._strike(tracked.run.id, body))
         except ValueError as exc:
             logger.warning("upstream's answer is no prediction", extra={"run": tracked.run.id, "reason": str(exc)})
         else:

@@ -11,10 +11,10 @@ from gateway.domain.bypass import BypassReason
 from gateway.domain.create_request import CreateContext
 from gateway.domain.records import Kind, Run
 from gateway.domain.targets import Target, TargetKind, target_identity
+from gateway.models.rules import secrets
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.live import LiveSettings
-from gateway.models.rules import secrets
 from gateway.sharing.rules import caching, determinism, fingerprint
 from gateway.sharing.rules.determinism import Deterministic, NotDeterministic, Proof
 from gateway.sharing.rules.external_links import DEFAULT_TEXT_INPUTS

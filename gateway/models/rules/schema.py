@@ -34,7 +34,7 @@ _TYPES = _NUMBERS | {"string", "boolean", "array", "object", "null"}
 _encode = msgspec.json.Encoder().encode
 _decode_defaults = msgspec.json.Decoder(dict[str, Any]).decode
 
-_SECRET = "secret"
+_SECRET = "secret"  # noqa: S105 - a mark
 _PASSWORD = "password"  # noqa: S105 - a format of JSON Schema
 _WRITE_ONLY = "write-only"
 _NO_MARKS: frozenset[str] = frozenset()

@@ -7,6 +7,7 @@ them without the store's secret.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -23,6 +24,8 @@ Digest = Callable[[bytes], str]
 
 SHORTEST_STRUCK = 6
 """A shorter value is not searched for in other texts: it could be part of any word."""
+_SUSPECT = range(12, 4097)
+"""Lengths of texts that are taken for a secret. Shorter ones could be words of a message."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode = msgspec.json.Decoder(float_hook=Raw).decode
@@ -38,8 +41,8 @@ class Redacted(msgspec.Struct, frozen=True):
     input: bytes
     values: tuple[str, ...] = ()
     """The secret values that are texts; empty where the schema is not known."""
-    is_partial: bool = False
-    """Whether something was replaced."""
+    suspects: tuple[str, ...] = ()
+    """The texts at the top level that can be secret, where the schema is not known."""
 
 
 def are_given(secrets: Mapping[str, Shape], given: bytes) -> bool:
@@ -58,9 +61,9 @@ def redact(given: bytes, secrets: Mapping[str, Shape]) -> Redacted:
     try:
         fields = _decode_fields(given)
     except _UNREADABLE:
-        return Redacted(_encode({}), is_partial=True)
+        return Redacted(_encode({}))
     values: list[str] = []
-    is_partial = False
+    is_changed = False
     for name, shape in secrets.items():
         if name not in fields:
             continue
@@ -69,10 +72,10 @@ def redact(given: bytes, secrets: Mapping[str, Shape]) -> Redacted:
         except _UNREADABLE:
             value, shape = "", _WHOLE  # noqa: PLW2901 - what cannot be read is replaced as a whole
         if _has(value, shape):
-            is_partial = True
+            is_changed = True
             values += _texts(value, shape)
             fields[name] = Raw(_encode(_without(value, shape)))
-    return Redacted(_encode(fields), tuple(dict.fromkeys(values)), is_partial) if is_partial else Redacted(given)
+    return Redacted(_encode(fields), tuple(dict.fromkeys(values))) if is_changed else Redacted(given)
 
 
 def digest_texts(given: bytes, digest: Digest) -> Redacted:
@@ -80,12 +83,17 @@ def digest_texts(given: bytes, digest: Digest) -> Redacted:
     try:
         fields = _decode_fields(given)
     except _UNREADABLE:
-        return Redacted(_encode({}), is_partial=True)
-    is_partial = False
+        return Redacted(_encode({}))
+    suspects: list[str] = []
+    is_changed = False
     for name, value in fields.items():
-        if (text := digest_of(value, digest)) is not None:
-            fields[name], is_partial = Raw(_encode(text)), True
-    return Redacted(_encode(fields), is_partial=is_partial) if is_partial else Redacted(given)
+        if (text := digest_of(value, digest)) is None:
+            continue
+        if len(value) in _SUSPECT:
+            with suppress(*_UNREADABLE):
+                suspects.append(msgspec.json.decode(value, type=str))
+        fields[name], is_changed = Raw(_encode(text)), True
+    return Redacted(_encode(fields), suspects=tuple(suspects)) if is_changed else Redacted(given)
 
 
 def digest_of(value: Raw, digest: Digest) -> str | None:

@@ -2,7 +2,8 @@
 
 The parameters of the media type are ignored, because models do not see them. Only what every parser reads the same way
 counts as a data: URI; anything odd (a header that is none, a stray character, broken padding, a fragment) is ordinary
-text, and text that merely begins with `data:` stays text. Nothing as large as the file is copied: base64 is decoded and hashed a piece at a time.
+text, and text that merely begins with `data:` stays text. Nothing as large as the file is copied: base64 is decoded and
+hashed a piece at a time.
 """
 
 import re

@@ -52,7 +52,11 @@ class Sharing:
         self.settings.replace(SharingSettings(policy=policy, share=share, ttl_seconds=ttl_seconds))
 
     async def of(
-        self, target: str | Target = NAMED, given: Any = None, files: dict[str, FileContent] | None = None, **fields: Any
+        self,
+        target: str | Target = NAMED,
+        given: Any = None,
+        files: dict[str, FileContent] | None = None,
+        **fields: Any,
     ) -> Identity:
         asker = fields.pop("caller", caller())
         made = command(target=target, **fields)

@@ -105,7 +105,7 @@ class Speller:
     def __init__(self, rnd: random.Random, *, typed: bool = True) -> None:
         self.rnd = rnd
         self.typed = typed
-        self.files: dict[str, str] = {}
+        self.files: dict[str, file_content.FileContent] = {}
 
     def input(self, value) -> bytes:
         left_out = [
