@@ -74,6 +74,8 @@ class Adopter:
         self._take_up = take_up
         self._digest = digest
         self._searches: dict[str, asyncio.Task[None]] = {}
+        self._ambiguous: set[str] = set()
+        """Runs in search that were equal to another one, but for secret values."""
         self._tasks = Tasks()
 
     async def resume(self) -> int:
@@ -96,8 +98,12 @@ class Adopter:
         pending.turn_uncertain()
         if run.id not in self._searches:
             task = self._searches[run.id] = self._tasks.spawn(self._search(run), f"adopt {run.id}")
-            task.add_done_callback(lambda _: self._searches.pop(run.id, None))
+            task.add_done_callback(lambda _: self._end(run.id))
         return pending
+
+    def _end(self, run_id: str) -> None:
+        self._searches.pop(run_id, None)
+        self._ambiguous.discard(run_id)
 
     async def close(self) -> None:
         """Stop searching; the next start continues."""
@@ -165,7 +171,10 @@ class Adopter:
 
     async def _take_only(self, run: Run, likely: Mapping[str, Snapshot]) -> bool:
         """Adopt the one run that is equal but for secret values, if nothing else can explain it."""
-        if not likely or not self._pending_creates.is_only(run):
+        if not self._pending_creates.is_only(run):
+            # For good: the run can still belong to the other create when that has been given up.
+            self._ambiguous.add(run.id)
+        if not likely or run.id in self._ambiguous:
             return False
         free = [each for each in likely.values() if not await self._store.owns_upstream_id(each.upstream_id)]
         return len(free) == 1 and await self._take(run, free[0])

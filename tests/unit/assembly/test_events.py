@@ -140,7 +140,8 @@ async def test_outputs_are_not_copied_without_an_output_store(clock: ManualClock
         **{
             name: parts.part(name)
             for name in (
-                "predictions", "accounting", "limit_queue", "dispatcher", "hub", "run_timings", "recent_errors", "secret_values",
+                "predictions", "accounting", "limit_queue", "dispatcher", "hub", "run_timings", "recent_errors",
+                "secret_values",
             )
         },
         copier=None,
