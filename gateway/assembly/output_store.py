@@ -41,7 +41,7 @@ def build_output_inputs(
     """Build what finds stored outputs in the inputs of creates. Without an output store, none is found."""
     inputs = OutputInputs(
         predictions.find,
-        files.uploads.upload,
+        files.uploads,
         base.clock,
         store=opened.store if opened is not None else None,
         secret=opened.secret if opened is not None else b"",

@@ -20,12 +20,11 @@ from gateway.domain import links as rewrite
 from gateway.domain.create_body import CreateBody
 from gateway.domain.create_request import LinkedOutput
 from gateway.domain.ports.clock import Clock
-from gateway.domain.records import Copy, File, PredictionView
+from gateway.domain.records import Copy, PredictionView
 from gateway.domain.teams import Caller
-from gateway.domain.upstream_response import Answer
 from gateway.errors import OutputLost, Unprocessable, UpstreamUnavailable
 from gateway.files.rules.uploads import Described
-from gateway.files.uploads import Upload
+from gateway.files.uploads import Upload, UploadService
 from gateway.outputs.ports import OutputStore
 from gateway.outputs.rules import input_links, outputs
 from gateway.runtime.tasks import Tasks
@@ -40,7 +39,7 @@ class OutputInputs:
     def __init__(
         self,
         find: Callable[[str], Awaitable[PredictionView | None]],
-        upload: Callable[[Caller, Upload], Awaitable[tuple[File | None, Answer]]],
+        uploads: UploadService,
         clock: Clock,
         *,
         store: OutputStore | None,
@@ -50,7 +49,7 @@ class OutputInputs:
     ) -> None:
         """Take `find`, which finds a prediction by its id, and `store`, `None` if no output is stored."""
         self._find = find
-        self._upload = upload
+        self._uploads = uploads
         self._clock = clock
         self._store = store
         self._secret = secret
@@ -115,10 +114,12 @@ class OutputInputs:
         """Upload the stored bytes, unless upstream has them as a file of the team. Return upstream's id of the file."""
         assert self._store is not None
         form = _Form(output.copy)
+        if (known := await self._uploads.find(caller.team.name, output.copy.sha256, form.described)) is not None:
+            return known.upstream_id
         try:
             async with self._store.read(output.copy.sha256, output.copy.size) as stored:
                 chunks = form.chunks(stored.blocks(0, output.copy.size))
-                file, answer = await self._upload(caller, form.upload(chunks))
+                file, answer = await self._uploads.upload(caller, form.upload(chunks))
         except OutputLost as exc:
             raise Unprocessable.field(output.path, _GONE, "not_found") from exc
         if file is not None:
@@ -140,6 +141,7 @@ class _Form:
         self._copy = copy
         self._name = outputs.name_of(copy.url)
         self._type = outputs.content_type(copy.content_type)
+        self.described = Described(self._name, self._type, b"{}")
         boundary = secrets.token_hex(16)
         self._media_type = f"multipart/form-data; boundary={boundary}"
         self._head = (
@@ -162,7 +164,7 @@ class _Form:
             chunks=chunks,
             content_type=self._media_type,
             measured=lambda: (self._copy.sha256, self._copy.size),
-            described=lambda: Described(self._name, self._type, b"{}"),
+            described=lambda: self.described,
             length=length,
             max_length=length,
         )
