@@ -64,7 +64,9 @@ class Adopter:
         adopt: Adopt,
         take_up: TakeUp,
         digest: Digest | None = None,
+        on_released: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """Take `on_released`, which is called with the id of a run that is given up."""
         self._store = store
         self._upstream = upstream
         self._pending_creates = pending_creates
@@ -73,6 +75,7 @@ class Adopter:
         self._adopt = adopt
         self._take_up = take_up
         self._digest = digest
+        self._on_released = on_released
         self._searches: dict[str, asyncio.Task[None]] = {}
         self._ambiguous: set[str] = set()
         """Runs in search that were equal to another one, but for secret values."""
@@ -202,6 +205,7 @@ class Adopter:
         )
         logger.error("an uncertain create was never found upstream", extra={"run": run.id, "team": run.team})
         self._observer.orphan_resolved("released")
+        self._on_released(run.id)
 
 
 def _snapshot(document: bytes) -> Snapshot | None:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from gateway.domain import documents
 from gateway.domain.bypass import BypassReason
 from gateway.domain.create_request import CreateCommand, CreateContext, Created
+from gateway.domain.documents import Snapshot
 from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
@@ -87,9 +88,10 @@ class RunCreator:
             pending_creates,
             clock,
             observer,
-            recorder.adopt,
+            self._adopt,
             recorder.take_up,
             digest,
+            self._secrets.forget,
         )
         self._tasks = Tasks()
 
@@ -194,6 +196,10 @@ class RunCreator:
                 raise UpstreamUncertain("Replicate refused the prediction.")
             case never:
                 assert_never(never)
+
+    async def _adopt(self, intent: Run, snapshot: Snapshot) -> None:
+        document = self._secrets.strike(intent.id, snapshot.document)
+        await self.recorder.adopt(intent, replace(snapshot, document=document))
 
     async def _settled(self, view: PredictionView, context: CreateContext) -> PredictionView:
         """Give an adopted run its final identity. Its record is on disk, so a failure does not fail the create."""

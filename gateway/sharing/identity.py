@@ -16,7 +16,7 @@ from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.live import LiveSettings
 from gateway.sharing.rules import caching, determinism, fingerprint
-from gateway.sharing.rules.determinism import Deterministic, NotDeterministic, Proof
+from gateway.sharing.rules.determinism import NotDeterministic, Proof
 from gateway.sharing.rules.external_links import DEFAULT_TEXT_INPUTS
 from gateway.sharing.rules.fingerprint import Input
 from gateway.sharing.settings import SharingSettings
@@ -94,13 +94,11 @@ class IdentityService:
         scope, provisional = fingerprint.sharing_scope(sharing.share, caller.team.name), None
         try:
             given = Input(input_, context.files)
-            if (
-                isinstance(judgement, Deterministic) or not determinism.needs_model(policy.rules)
-            ) and given.has_external_link(
-                schema, rule.plain_inputs if rule is not None else DEFAULT_TEXT_INPUTS, policy.immutable_links
+            plain = rule.plain_inputs if rule is not None else DEFAULT_TEXT_INPUTS
+            if determinism.depends_on_links(judgement, policy.rules) and given.has_external_link(
+                schema, plain, policy.immutable_links
             ):
                 judgement = determinism.with_external_link(
-                    judgement,
                     asserted=command.directives.deterministic,
                     may_assert=caller.team.may_assert_deterministic,
                 )

@@ -128,15 +128,21 @@ def judge(
     return _unless_asserted(verdict, asserted=asserted, may_assert=may_assert)
 
 
-def with_external_link(judgement: Judgement, *, asserted: bool = False, may_assert: bool = False) -> Judgement:
-    """Return the judgement of an input that has an external link (`sharing/rules/external_links.py`).
+def depends_on_links(judgement: Judgement, rules: Sequence[Rule]) -> bool:
+    """Return whether an external link in the input (`sharing/rules/external_links.py`) changes a judgement.
 
-    A seed and a temperature say nothing about what a link leads to. A rule `always` and an assertion do.
+    A seed and a temperature say nothing about what a link leads to. A rule `always` and an assertion do. While the
+    model is unknown, a rule for it can be found later, unless the rules cannot tell models apart.
     """
-    if isinstance(judgement, Deterministic) and judgement.reason in (Proof.RULE_ALWAYS, Proof.ASSERTED):
-        return judgement
-    if isinstance(judgement, NotDeterministic) and judgement.reason is not BypassReason.MODEL_UNKNOWN:
-        return judgement
+    match judgement:
+        case Deterministic(reason):
+            return reason not in (Proof.RULE_ALWAYS, Proof.ASSERTED)
+        case NotDeterministic(reason):
+            return reason is BypassReason.MODEL_UNKNOWN and not needs_model(rules)
+
+
+def with_external_link(*, asserted: bool = False, may_assert: bool = False) -> Judgement:
+    """Return the judgement in place of one that depends on links, for an input that has an external link."""
     return _unless_asserted(BypassReason.EXTERNAL_LINK, asserted=asserted, may_assert=may_assert)
 
 
