@@ -132,13 +132,18 @@ def strike(text: bytes, values: tuple[str, ...]) -> bytes:
 
 
 def _spellings(value: str) -> set[bytes]:
-    written = _encode(value)[1:-1]
-    go = written.replace(b"&", b"\\u0026").replace(b"<", b"\\u003c").replace(b">", b"\\u003e")
-    escaped = "".join(character if character.isascii() else _by_number(character) for character in value)
-    return {value.encode(errors="replace"), written, go, written.replace(b"/", b"\\/"), escaped.encode()} - {b""}
+    """Return the ways in which encoders of JSON write a text: few, and one for most values."""
+    spellings = {str(_encode(value)[1:-1], "utf-8")}
+    spellings |= {each.replace("/", "\\/") for each in spellings}
+    # As Go does, and upstream's edge.
+    spellings |= {each.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e") for each in spellings}
+    spellings |= {"".join(map(_by_number, each)) for each in spellings if not each.isascii()}
+    return {each.encode(errors="replace") for each in (value, *spellings)}
 
 
 def _by_number(character: str) -> str:
+    if character.isascii():
+        return character
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 

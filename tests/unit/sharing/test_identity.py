@@ -219,3 +219,48 @@ async def test_official_model_needs_no_version_map(sharing: Sharing, store: Fake
     store.trouble = AWAY
     identity = await sharing.of(Target(TargetKind.MODEL, MODEL))
     assert (identity.reason, identity.provisional) == (Proof.SEED, None)
+
+
+CAMERA = "https://example.com/cam/latest.jpg"
+
+
+@pytest.mark.parametrize(
+    ("rules", "asserted", "reason"),
+    [
+        ((), False, BypassReason.EXTERNAL_LINK),
+        ((Rule(MODEL, Mode.SEEDED),), False, BypassReason.EXTERNAL_LINK),
+        ((Rule(MODEL, Mode.SEEDED, text_inputs=frozenset({"prompt", "image"})),), False, Proof.RULE_SEEDED),
+        ((Rule(MODEL, Mode.SEEDED, ignore_inputs=frozenset({"image"})),), False, Proof.RULE_SEEDED),
+        ((Rule(MODEL, Mode.ALWAYS),), False, Proof.RULE_ALWAYS),
+        ((Rule(MODEL, Mode.NEVER),), True, BypassReason.RULE_NEVER),
+        ((), True, Proof.ASSERTED),
+    ],
+)
+async def test_external_link_is_a_reason_unless_a_rule_or_the_caller_vouches(
+    sharing: Sharing, rules: tuple[Rule, ...], asserted: bool, reason: Any
+) -> None:
+    sharing.rule(Policy(rules=rules))
+    trusted = caller()
+    trusted = replace(trusted, team=Team(name="red", scopes=trusted.scopes, may_assert_deterministic=True))
+    given = {"prompt": CAMERA, "seed": 5, "image": CAMERA}
+    identity = await sharing.of(given=given, caller=trusted, directives=Directives(deterministic=asserted))
+    assert identity.reason is reason
+    assert identity.is_shared is isinstance(reason, Proof)
+
+
+async def test_external_link_of_an_unknown_version_is_not_waited_for(sharing: Sharing) -> None:
+    """Equal requests need not wait for each other if no model's rule can allow the link."""
+    given = {"seed": 5, "image": CAMERA}
+    assert (await sharing.of(VERSION, given)).reason is BypassReason.EXTERNAL_LINK
+    sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS),)))
+    waiting = await sharing.of(VERSION, given)
+    assert (waiting.reason, waiting.is_shared) == (BypassReason.MODEL_UNKNOWN, True)
+
+
+async def test_secret_input_is_a_reason_even_against_rules(sharing: Sharing) -> None:
+    sharing.schema = copy.deepcopy(SEEDED)
+    inputs = sharing.schema["components"]["schemas"]["Input"]["properties"]
+    inputs["token"] = {"type": "string", "x-cog-secret": True}
+    sharing.rule(Policy(rules=(Rule(MODEL, Mode.ALWAYS),)))
+    assert (await sharing.of(given={"seed": 1, "token": "sk-1"})).reason is BypassReason.SECRET_INPUT
+    assert (await sharing.of(given={"seed": 1, "token": None})).reason is Proof.RULE_ALWAYS
