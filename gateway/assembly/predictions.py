@@ -44,7 +44,6 @@ class PredictionParts(msgspec.Struct, frozen=True):
     estimates: EstimateService
     deadlines: Deadlines
     upstream_webhooks: UpstreamWebhooks
-    secret_values: SecretValues
 
 
 async def build_predictions(
@@ -148,7 +147,7 @@ async def build_predictions(
     run_while_open(base.stack, deadlines.run(), "deadlines")
     metrics.read_on_scrape("waiters", lambda: {"sync": service.waiting, "create": pending_creates.waiting})
     return PredictionParts(
-        events, lifetime, tracker, service, run_creator, creates, estimates, deadlines, upstream_webhooks, secret_values
+        events, lifetime, tracker, service, run_creator, creates, estimates, deadlines, upstream_webhooks
     )
 
 
@@ -170,7 +169,7 @@ def _tracker(
         requests_per_minute=lambda: throttling.value.requests_per_minute,
         keep_until=lifetime.keep_until,
         settlement_of=money.pricing.settlement,
-        strike=secret_values.strike,
+        secret_values=secret_values,
     )
     base.stack.push_async_callback(tracker.close)
     base.metrics.read_on_scrape("runs_followed", lambda: tracker.active)

@@ -81,6 +81,8 @@ class CreateContext(msgspec.Struct, frozen=True, dict=True):
     files: Mapping[str, FileContent]
     """The content of what links in the input lead to, by the link as it stands in the body."""
 
+    may_link: bool = True
+    """Whether a text of the input can contain a link."""
     outputs: Mapping[str, LinkedOutput] = {}
     """The stored outputs that links in the input lead to, by the link as it stands in the body."""
 

@@ -15,7 +15,7 @@ from functools import partial
 
 import msgspec
 
-from gateway.domain import file_content, text_links, tickets
+from gateway.domain import file_content, tickets
 from gateway.domain import links as rewrite
 from gateway.domain.create_body import CreateBody
 from gateway.domain.create_request import LinkedOutput
@@ -59,8 +59,6 @@ class OutputInputs:
 
     async def linked(self, caller: Caller, body: CreateBody, own_origins: frozenset[str]) -> Mapping[str, LinkedOutput]:
         """Find the links of stored outputs in an input. Raise `Unprocessable` for one that gives no access."""
-        if not text_links.may_be_in(body.input):
-            return {}
         found: dict[str, LinkedOutput] = {}
         for text in dict.fromkeys(rewrite.addresses(body.input)):
             link = input_links.parse(text)

@@ -106,7 +106,8 @@ class RunCreator:
         """
         intent = started.run
         sent_at = self._clock.monotonic()
-        self._secrets.keep(intent.id, outgoing.secrets)
+        if outgoing.secrets:
+            self._secrets.by_run[intent.id] = outgoing.secrets
         try:
             answer, sent_at = await self._send(intent, context.command, identity, body)
             if not answer.is_ok:
@@ -116,7 +117,8 @@ class RunCreator:
                 await self._discard(intent.id)
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
-            snapshot = documents.read_snapshot(self._secrets.strike(intent.id, answer.body))
+            said = secrets.strike(answer.body, outgoing.secrets) if outgoing.secrets else answer.body
+            snapshot = documents.read_snapshot(said)
             view = await self.recorder.record(intent, snapshot, started.prediction)
         except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)

@@ -5,33 +5,21 @@ its error or its logs. What is recorded, logged and shown has the redaction text
 values are gone, and nothing is struck out any more: no record of them exists.
 """
 
-from gateway.domain.run_end import RunEnded
 from gateway.models.rules import secrets
 
 
 class SecretValues:
-    """The secret values of runs, from the create to the end."""
+    """The secret values of runs, from the create to the end. Most runs have none."""
 
     def __init__(self) -> None:
-        self._by_run: dict[str, tuple[str, ...]] = {}
-
-    def __len__(self) -> int:
-        return len(self._by_run)
-
-    def keep(self, run_id: str, values: tuple[str, ...]) -> None:
-        """Remember the values of a run."""
-        if values:
-            self._by_run[run_id] = values
+        self.by_run: dict[str, tuple[str, ...]] = {}
+        """By the id of the run. Runs without secret values are absent."""
 
     def strike(self, run_id: str, text: bytes) -> bytes:
         """Return a JSON text about a run without the run's secret values."""
-        values = self._by_run.get(run_id)
+        values = self.by_run.get(run_id)
         return text if values is None else secrets.strike(text, values)
 
     def forget(self, run_id: str) -> None:
-        """Forget the values of a run that was not created."""
-        self._by_run.pop(run_id, None)
-
-    def on_run_ended(self, ended: RunEnded) -> None:
-        """Forget the values of a run that has ended."""
-        self.forget(ended.run.id)
+        """Forget the values of a run that has ended or was not created."""
+        self.by_run.pop(run_id, None)

@@ -175,7 +175,7 @@ class CreateCore:
             requests_per_minute=lambda: 3000.0,
             keep_until=self._keep_until,
             settlement_of=free,
-            strike=self.secret_values.strike,
+            secret_values=self.secret_values,
         )
         self.deadlines = deadlines(self.store, self.clock, self._expire)
         self.run_identities = RunIdentities(
