@@ -69,8 +69,6 @@ class LinkedOutput(msgspec.Struct, frozen=True):
     content: FileContent
     upstream_until: float
     """Until when upstream's own link to the file works."""
-    path: str
-    """Where the link stands in the input, such as `input.image`."""
 
 
 class CreateContext(msgspec.Struct, frozen=True, dict=True):

@@ -10,12 +10,9 @@ every host: a ticket proves itself.
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from functools import partial
 
-import msgspec
-
-from gateway.domain import file_content, tickets
+from gateway.domain import file_content, input_paths, tickets
 from gateway.domain import links as rewrite
 from gateway.domain.create_body import CreateBody
 from gateway.domain.create_request import LinkedOutput
@@ -28,6 +25,7 @@ from gateway.files.rules.uploads import Described
 from gateway.files.uploads import Upload, UploadService
 from gateway.outputs.ports import OutputStore
 from gateway.outputs.rules import input_links, outputs
+from gateway.predictions.ports.outputs import StoredFileRefused
 from gateway.runtime.tasks import Tasks
 from gateway.sharing.rules import caching
 
@@ -77,9 +75,9 @@ class OutputInputs:
                 if view is not None:
                     is_own, output = True, self._output(caller, view, parsed, link.name)
             if output is not None:
-                found[text] = msgspec.structs.replace(output, path=_path(body.input, text))
+                found[text] = output
             elif is_own:
-                raise Unprocessable.field(_path(body.input, text), _GONE, "not_found")
+                raise Unprocessable.field(input_paths.path_in(body.input, text), _GONE, "not_found")
         return found
 
     def _output(self, caller: Caller, view: PredictionView, ticket: OutputTicket, name: str) -> LinkedOutput | None:
@@ -93,7 +91,7 @@ class OutputInputs:
         if not outputs.is_alive(copy, self._clock.now(), self._ttl_seconds):
             return None
         content = file_content.of_file(copy.sha256, copy.content_type, name)
-        return LinkedOutput(copy, content, (run.ended_at or 0.0) + caching.LINKS_LIVE_SECONDS, "")
+        return LinkedOutput(copy, content, (run.ended_at or 0.0) + caching.LINKS_LIVE_SECONDS)
 
     async def upstream_link(self, caller: Caller, output: LinkedOutput) -> str:
         """Return a link of upstream's to a stored file: the original one while it lives, else of an upload."""
@@ -116,13 +114,12 @@ class OutputInputs:
                 chunks = form.chunks(stored.blocks(0, output.copy.size))
                 file, answer = await self._uploads.upload(caller, form.upload(chunks))
         except OutputLost as exc:
-            raise Unprocessable.field(output.path, _GONE, "not_found") from exc
+            raise StoredFileRefused(_GONE) from exc
         if file is not None:
             return file.upstream_id
         if answer.status == 429 or answer.status >= 500:
-            raise UpstreamUnavailable(f"Replicate did not take the stored file in {output.path}.", retry_after=1)
-        text = f"the stored file cannot be uploaded: Replicate answered {answer.status}"
-        raise Unprocessable.field(output.path, text)
+            raise UpstreamUnavailable("Replicate did not take a stored file in the input.", retry_after=1)
+        raise StoredFileRefused(f"the stored file cannot be uploaded: Replicate answered {answer.status}")
 
     async def close(self) -> None:
         """Wait for uploads in progress."""
@@ -163,9 +160,3 @@ class _Form:
             length=length,
             max_length=length,
         )
-
-
-def _path(given: bytes, text: str) -> str:
-    with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return rewrite.path_of(msgspec.json.decode(given), text)
-    return "input"

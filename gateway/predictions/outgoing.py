@@ -6,16 +6,18 @@ keyed digests while the schema is not known. Only a request that starts a run co
 
 import msgspec
 
+from gateway.domain import input_paths
 from gateway.domain import links as rewrite
 from gateway.domain.create_body import CreateBody
 from gateway.domain.create_request import CreateContext
 from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.records import Kind
 from gateway.domain.targets import Target
+from gateway.errors import Unprocessable
 from gateway.models.rules import secrets
 from gateway.models.rules.schema import InputSchema
 from gateway.models.schemas import SchemaService
-from gateway.predictions.ports.outputs import OutputInputs
+from gateway.predictions.ports.outputs import OutputInputs, StoredFileRefused
 from gateway.sharing.identity import Identity
 
 
@@ -48,10 +50,7 @@ class OutgoingBodies:
         """
         body, is_training = context.command.body, context.command.kind is Kind.TRAINING
         if context.outputs:
-            links = {
-                text: await self._outputs.upstream_link(context.caller, output)
-                for text, output in context.outputs.items()
-            }
+            links = await self._links(context)
             body = msgspec.structs.replace(body, input=rewrite.replace_addresses(body.input, links))
         schema = identity.schema
         if schema is None:
@@ -67,6 +66,16 @@ class OutgoingBodies:
             return Outgoing(body, body)
         stored = msgspec.structs.replace(body, input=redacted.input)
         return Outgoing(body, stored, redacted.values, redacted.suspects)
+
+    async def _links(self, context: CreateContext) -> dict[str, str]:
+        links = {}
+        for text, output in context.outputs.items():
+            try:
+                links[text] = await self._outputs.upstream_link(context.caller, output)
+            except StoredFileRefused as exc:
+                path = input_paths.path_in(context.command.body.input, text)
+                raise Unprocessable.field(path, str(exc), "not_found") from exc
+        return links
 
     async def _schema(self, target: Target, *, must_ask: bool) -> InputSchema | None:
         """Return the schema of a target that was not needed to identify the request; `None` if it is not known."""
