@@ -5,6 +5,7 @@ from typing import Any
 
 # Browsers and Python's urllib read a backslash as a slash, and take one slash for two.
 _MARKS = ("http:/", "https:/", "http:\\", "https:\\")
+_FEW = 100
 _PIECE = 1 << 16
 _DROPPED = ("\t", "\n", "\r")
 """What URL parsers drop from anywhere in a link (WHATWG URL, and Python's urllib)."""
@@ -24,12 +25,18 @@ def may_be_in(given: bytes) -> bool:
 
 def is_in(text: str) -> bool:
     """Return whether a text contains `http://` or `https://`, in any spelling that is fetched as such."""
-    if ":" not in text:
-        return False
-    folded = text.lower()
-    for dropped in _DROPPED:
-        folded = folded.replace(dropped, "")
-    return any(mark in folded for mark in _MARKS)
+    if text.count(":") > _FEW or any(dropped in text for dropped in _DROPPED):
+        folded = text.lower()
+        for dropped in _DROPPED:
+            folded = folded.replace(dropped, "")
+        return any(mark in folded for mark in _MARKS)
+    # A file in a data: URI has one colon: nothing as large is folded.
+    at = text.find(":")
+    while at >= 0:
+        if text[max(0, at - len("https")) : at + 2].lower().endswith(_MARKS):
+            return True
+        at = text.find(":", at + 1)
+    return False
 
 
 def find(values: Iterable[Any], is_known: Callable[[str], bool] = lambda _: False) -> str | None:
