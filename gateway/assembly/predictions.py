@@ -62,7 +62,7 @@ async def build_predictions(
     request_secret = await base.secret("requests")
     identities = IdentityService(models.schemas, models.versions, live.sharing, secret=request_secret)
     lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=float(base.config.outputs.ttl_seconds))
-    secret_values = SecretValues()
+    secret_values = SecretValues(models.schemas)
     tracker = _tracker(base, upstream, money, events, lifetime, secret_values)
     ticket_secret = await base.secret("stream-tickets")
     service = PredictionService(

@@ -4,6 +4,8 @@ The two differ where the input has secret values: they go upstream from memory, 
 keyed digests while the schema is not known. Only a request that starts a run comes here.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from gateway.domain import input_paths
@@ -30,8 +32,8 @@ class Outgoing(msgspec.Struct, frozen=True):
     """As the intent records it."""
     secrets: tuple[str, ...] = ()
     """Values that upstream's answers must not bring back into records and logs."""
-    suspects: tuple[str, ...] = ()
-    """Values that can be secret, where the schema is not known: kept out of refusals."""
+    suspects: Mapping[str, str] = {}
+    """Values that can be secret, by name, where the schema is not known."""
 
 
 class OutgoingBodies:

@@ -106,19 +106,21 @@ class RunCreator:
         """
         intent = started.run
         sent_at = self._clock.monotonic()
-        if outgoing.secrets:
-            self._secrets.by_run[intent.id] = outgoing.secrets
+        if outgoing.secrets or outgoing.suspects:
+            self._secrets.keep(intent.id, outgoing.secrets, outgoing.suspects)
         try:
             answer, sent_at = await self._send(intent, context.command, identity, body)
             if not answer.is_ok:
                 # What a model says of a value that it does not like can quote the value.
-                said = secrets.strike(answer.body, (*outgoing.secrets, *outgoing.suspects))
+                said = secrets.strike(answer.body, (*outgoing.secrets, *outgoing.suspects.values()))
                 answer = replace(answer, body=said)
                 await self._discard(intent.id)
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
             said = secrets.strike(answer.body, outgoing.secrets) if outgoing.secrets else answer.body
             snapshot = documents.read_snapshot(said)
+            if outgoing.suspects:
+                snapshot = await self._secrets.strike_failure(intent, snapshot)
             view = await self.recorder.record(intent, snapshot, started.prediction)
         except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)

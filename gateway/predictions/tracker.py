@@ -271,6 +271,8 @@ class Tracker:
         except ValueError as exc:
             logger.warning("upstream's answer is no prediction", extra={"run": tracked.run.id, "reason": str(exc)})
         else:
+            if tracked.run.id in self._secrets.suspects:
+                snapshot = await self._secrets.strike_failure(tracked.run, snapshot)
             await self._merge(tracked, snapshot.status, snapshot.document, snapshot.stream_url, snapshot.completed_at)
 
     async def _merge_unknown(self, tracked: TrackedRun) -> None:
@@ -326,7 +328,7 @@ class Tracker:
         run = ended.run
         logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": run.status})
         self._events.on_run_ended(ended)
-        if run.id in self._secrets.by_run:
+        if run.id in self._secrets.by_run or run.id in self._secrets.suspects:
             self._secrets.forget(run.id)
 
     async def report_end(self, run: Run) -> None:

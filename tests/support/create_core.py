@@ -165,7 +165,7 @@ class CreateCore:
             PredictionSettings(adopt_wait_seconds=adopt_wait_seconds, ticket_ttl_seconds=60.0, memory_bytes=1_000_000)
         )
         self.events = PredictionEvents(self.clock, self.observer)
-        self.secret_values = SecretValues()
+        self.secret_values = SecretValues(schemas)
         self.tracker = Tracker(
             self.store,
             upstream,

@@ -41,8 +41,8 @@ class Redacted(msgspec.Struct, frozen=True):
     input: bytes
     values: tuple[str, ...] = ()
     """The secret values that are texts; empty where the schema is not known."""
-    suspects: tuple[str, ...] = ()
-    """The texts at the top level that can be secret, where the schema is not known."""
+    suspects: Mapping[str, str] = {}
+    """The texts at the top level that can be secret, by name, where the schema is not known."""
 
 
 def are_given(secrets: Mapping[str, Shape], given: bytes) -> bool:
@@ -84,16 +84,16 @@ def digest_texts(given: bytes, digest: Digest) -> Redacted:
         fields = _decode_fields(given)
     except _UNREADABLE:
         return Redacted(_encode({}))
-    suspects: list[str] = []
+    suspects: dict[str, str] = {}
     is_changed = False
     for name, value in fields.items():
         if (text := digest_of(value, digest)) is None:
             continue
         if len(value) in _SUSPECT:
             with suppress(*_UNREADABLE):
-                suspects.append(msgspec.json.decode(value, type=str))
+                suspects[name] = msgspec.json.decode(value, type=str)
         fields[name], is_changed = Raw(_encode(text)), True
-    return Redacted(_encode(fields), suspects=tuple(suspects)) if is_changed else Redacted(given)
+    return Redacted(_encode(fields), suspects=suspects) if is_changed else Redacted(given)
 
 
 def digest_of(value: Raw, digest: Digest) -> str | None:
