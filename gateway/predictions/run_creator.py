@@ -120,7 +120,7 @@ class RunCreator:
             said = secrets.strike(answer.body, outgoing.secrets) if outgoing.secrets else answer.body
             snapshot = documents.read_snapshot(said)
             if outgoing.suspects:
-                snapshot = await self._secrets.strike_failure(intent, snapshot)
+                snapshot = await self._secrets.strike_suspects(intent, snapshot)
             view = await self.recorder.record(intent, snapshot, started.prediction)
         except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)

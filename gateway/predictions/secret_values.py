@@ -4,8 +4,8 @@ Replicate redacts secret inputs in its answers (docs/replicate-api.md, Secret in
 its error or its logs. What is recorded, logged and shown has the redaction text there instead. After a restart the
 values are gone, and nothing is struck out any more: no record of them exists.
 
-While the schema is not known, any text can be secret. If such a run fails, its schema is read first: the answer names
-its model.
+While the schema is not known, any text can be secret. If such a run quotes a text of its input, its schema is read
+first: upstream's answer names the model.
 """
 
 from collections.abc import Mapping
@@ -41,23 +41,28 @@ class SecretValues:
         values = self.by_run.get(run_id)
         return text if values is None else secrets.strike(text, values)
 
-    async def strike_failure(self, run: Run, snapshot: Snapshot) -> Snapshot:
-        """Return the snapshot of a failed run, whose schema was not known, without its secret values."""
-        suspects = self.suspects.get(run.id)
-        if suspects is None or snapshot.status is not Status.FAILED:
-            return snapshot
-        document = secrets.strike(snapshot.document, await self._secret_of(run, snapshot, suspects))
-        return msgspec.structs.replace(snapshot, document=document)
+    async def strike_suspects(self, run: Run, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot of a run, whose schema was not known at its create, without its secret values.
 
-    async def _secret_of(self, run: Run, snapshot: Snapshot, suspects: Mapping[str, str]) -> tuple[str, ...]:
+        The schema is read if the run quotes a text of its input.
+        """
+        suspects = self.suspects.get(run.id)
+        if suspects is None or not secrets.are_quoted(snapshot.document, tuple(suspects.values())):
+            return snapshot
         schema = None
         if self._schemas is not None and snapshot.version and snapshot.model and is_model_name(snapshot.model):
             target = Target(TargetKind.VERSION, snapshot.model, snapshot.version)
             schema = (await self._schemas.describe(target)).schema
-        if schema is None:
-            return tuple(suspects.values())
-        marked = schema.training_secrets if run.kind is Kind.TRAINING else schema.secrets
-        return secrets.redact(msgspec.json.encode(suspects), marked).values
+        if schema is not None:
+            marked = schema.training_secrets if run.kind is Kind.TRAINING else schema.secrets
+            values = secrets.redact(msgspec.json.encode(suspects), marked).values
+            self.suspects.pop(run.id, None)
+            if values:
+                self.by_run[run.id] = values
+        else:
+            # A failure is what quotes a bad secret. Logs often repeat a prompt.
+            values = tuple(suspects.values()) if snapshot.status is Status.FAILED else ()
+        return msgspec.structs.replace(snapshot, document=secrets.strike(snapshot.document, values))
 
     def forget(self, run_id: str) -> None:
         """Forget the values of a run that has ended or was not created."""

@@ -272,7 +272,7 @@ class Tracker:
             logger.warning("upstream's answer is no prediction", extra={"run": tracked.run.id, "reason": str(exc)})
         else:
             if tracked.run.id in self._secrets.suspects:
-                snapshot = await self._secrets.strike_failure(tracked.run, snapshot)
+                snapshot = await self._secrets.strike_suspects(tracked.run, snapshot)
             await self._merge(tracked, snapshot.status, snapshot.document, snapshot.stream_url, snapshot.completed_at)
 
     async def _merge_unknown(self, tracked: TrackedRun) -> None:
