@@ -78,7 +78,7 @@ class IdentityService:
         schema = described.schema if described else None
         input_ = command.body.input
         controls = determinism.read_controls(input_)
-        rule = determinism.rule_for(policy.rules, model)
+        rule = determinism.rule_for(policy.rules, model) if policy.rules else None
         judgement = determinism.judge(
             controls,
             schema,
@@ -123,7 +123,7 @@ class IdentityService:
             fingerprint=fingerprint.fingerprint(identity, canonical, scope),
             provisional=provisional,
             reason=judgement.reason,
-            ttl_seconds=caching.ttl_of(rule.ttl_seconds if rule else None, sharing.ttl_seconds),
+            ttl_seconds=sharing.ttl_seconds if rule is None else caching.ttl_of(rule.ttl_seconds, sharing.ttl_seconds),
             schema=schema,
         )
 
