@@ -159,7 +159,7 @@ def _tracker(
     lifetime: ResultLifetime,
     secret_values: SecretValues,
 ) -> Tracker:
-    throttling = base.live.throttling
+    throttling, predictions = base.live.throttling, base.live.predictions
     tracker = Tracker(
         base.store,
         upstream.internal,
@@ -170,6 +170,7 @@ def _tracker(
         keep_until=lifetime.keep_until,
         settlement_of=money.pricing.settlement,
         secret_values=secret_values,
+        unreadable_seconds=lambda: predictions.value.unreadable_seconds,
     )
     base.stack.push_async_callback(tracker.close)
     base.metrics.read_on_scrape("runs_followed", lambda: tracker.active)

@@ -13,6 +13,7 @@ from gateway.domain import targets
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Team, Teams
+from gateway.domain.webhook_places import WebhookBounds
 from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
 from gateway.money.rules import pricing
@@ -174,6 +175,12 @@ def prediction_settings(config: Config) -> PredictionSettings:
         ticket_ttl_seconds=float(config.streams.ticket_ttl_seconds),
         memory_bytes=config.cache.memory_bytes,
         upstream_webhook_base=public_url if can_call_back else None,
+        unreadable_seconds=float(config.upstream.unreadable_seconds),
+        webhook_bounds=WebhookBounds(
+            per_team=config.webhooks.max_queued,
+            public=config.webhooks.max_queued_public,
+            total=config.webhooks.max_queued_total,
+        ),
     )
 
 
