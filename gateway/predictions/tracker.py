@@ -32,6 +32,7 @@ from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import answers, polling
+from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import DEFAULT_UNREADABLE_SECONDS
 from gateway.predictions.tracked_run import TrackedRun
 from gateway.runtime.tasks import Tasks
@@ -75,7 +76,9 @@ class Tracker:
         keep_until: Callable[[Run, bytes, float], float | None],
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
         unreadable_seconds: Callable[[], float] = lambda: DEFAULT_UNREADABLE_SECONDS,
+        secret_values: SecretValues | None = None,
     ) -> None:
+        self._secrets = SecretValues() if secret_values is None else secret_values
         self._unreadable_seconds = unreadable_seconds
         self._keep_until = keep_until
         self._settlement_of = settlement_of
@@ -266,21 +269,17 @@ class Tracker:
         # 404: not there yet (docs/replicate-api.md, States), or gone; the polls find out which.
         return answer.is_ok or (answer.status < 500 and answer.status not in (404, 429))
 
-    # Snapshots
-
     async def _merge_body(self, tracked: TrackedRun, body: bytes) -> bool:
         """Merge a body of upstream. Return whether it could be read; log the first of several that cannot."""
         try:
-            snapshot = documents.read_snapshot(body)
+            news = await self._secrets.read_snapshot(tracked.run, body)
         except ValueError as exc:
             if not tracked.is_unreadable:
                 extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "reason": str(exc)}
                 logger.warning("upstream's answer is no prediction", extra=extra)
             return False
-        doubt = Doubt.STATUS_UNKNOWN if snapshot.is_status_unknown else None
-        await self._merge(
-            tracked, snapshot.status, snapshot.document, snapshot.stream_url, snapshot.completed_at, doubt
-        )
+        doubt = Doubt.STATUS_UNKNOWN if news.is_status_unknown else None
+        await self._merge(tracked, news.status, news.document, news.stream_url, news.completed_at, doubt)
         return True
 
     async def _note_readable(self, tracked: TrackedRun) -> None:
@@ -302,9 +301,8 @@ class Tracker:
         elif now - since > self._unreadable_seconds():
             extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "seconds": round(now - since)}
             logger.error("a run cannot be read, so it has failed", extra=extra)
-            document = documents.failed(
-                tracked.run.document, "Replicate's answers about this prediction cannot be read."
-            )
+            text = "Replicate's answers about this prediction cannot be read."
+            document = documents.failed(tracked.run.document, text)
             await self._merge(tracked, Status.FAILED, document, None, None, Doubt.RUN_UNREADABLE)
 
     async def _merge_unknown(self, tracked: TrackedRun) -> None:
@@ -368,6 +366,7 @@ class Tracker:
         run = ended.run
         logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": run.status})
         self._events.on_run_ended(ended)
+        self._secrets.forget(run.id)
 
     async def report_end(self, run: Run, ended: RunEnded | None) -> None:
         """Call the end-of-run listeners for a run whose end another step than `advance` has recorded.
