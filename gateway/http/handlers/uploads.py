@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.domain.file_content import OCTETS
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Unprocessable, UnsupportedMedia
-from gateway.files.rules.uploads import OCTETS, Described, metadata_of
+from gateway.files.rules.uploads import Described, metadata_of
 from gateway.files.uploads import Upload
 from gateway.http import form_parts
 from gateway.http.body_pace import pace_of, waiting
