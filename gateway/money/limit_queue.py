@@ -119,7 +119,7 @@ class QueueEntry:
         """Wait until a new attempt can succeed.
 
         Raise `RateLimited` at the create's `hold_until`, at once if a rate cannot admit it before, or if the team's
-        queue is full; `UpstreamUnavailable` if the gateway shuts down or the caller has disconnected.
+        queue is full; `UpstreamUnavailable` if the gateway shuts down, `CallerLeft` if the caller has disconnected.
         """
         await self._limit_queue.wait(self, refused)
 
