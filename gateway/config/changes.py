@@ -23,6 +23,7 @@ RESTART: Final[Mapping[str, frozenset[str]]] = {
     "upstream": frozenset({"base_url", "allow_http", "trusted_hosts"}),
     "store": frozenset({"url"}),
     "outputs": frozenset({"url", "persist", "max_bytes", "ttl_seconds"}),
+    "transfers": frozenset({"max_uploads", "max_downloads"}),
     "logs": frozenset({"format"}),
     "tracing": frozenset({"enabled", "propagate"}),
 }
@@ -48,6 +49,7 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "rules",
         }
     ),
+    "transfers": frozenset({"max_per_team", "max_per_public_key", "idle_seconds", "min_bytes_per_second"}),
     "streams": frozenset(
         {"heartbeat_seconds", "ticket_ttl_seconds", "max_log_bytes", "kept_log_bytes", "max_per_team", "max_total"}
     ),

@@ -225,6 +225,25 @@ class Outputs(Section):
     ttl_seconds: Seconds = Field(2_592_000, description="Longest life of a copy.", examples=[2592000])
 
 
+class Transfers(Section):
+    """Uploads from callers and downloads of files. Each holds a connection to Replicate while it is in progress."""
+
+    max_uploads: Count = Field(100, description="Uploads in progress, of all teams.", examples=[100])
+    max_downloads: Count = Field(100, description="Downloads in progress, of all teams.", examples=[100])
+    max_per_team: Count = Field(
+        32, description="Uploads in progress of one team, and as many downloads.", examples=[32]
+    )
+    max_per_public_key: Count = Field(
+        8, description="The same for one publishable key, or for one user's browser tokens.", examples=[8]
+    )
+    idle_seconds: Seconds = Field(
+        30, description="Longest time in which a caller sends or accepts nothing.", examples=[30]
+    )
+    min_bytes_per_second: CountOrZero = Field(
+        1024, description="Least average rate of a caller, measured after idle_seconds.", examples=[1024]
+    )
+
+
 class Streams(Section):
     """Server-sent events."""
 

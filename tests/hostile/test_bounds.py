@@ -187,16 +187,16 @@ async def under_way(*work: Awaitable[Any]) -> AsyncIterator[list[asyncio.Task[An
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@pytest.mark.xfail(strict=True, reason="uploads take the connections that creates of all teams need")
 async def test_stalled_uploads_of_one_team_do_not_hinder_another(open_gateway: OpenGateway) -> None:
     """Uploads have connections of their own, and so many for each team; more are a 429."""
     async with open_gateway(teams={"beta": {"scopes": TEAM_SCOPES}}) as stack, AsyncExitStack() as open_uploads:
         uploads = [stalled_upload(stack, stack.keys["alpha"], 10**6 + number * 20_000) for number in range(230)]
         tasks = await open_uploads.enter_async_context(under_way(*uploads))
-        await asyncio.sleep(1.5)
+        await asyncio.wait(tasks, timeout=5, return_when=asyncio.FIRST_COMPLETED)
         async with asyncio.timeout(3):
             made = await create(stack, key="beta", model="acme/storyteller", prompt="hi")
-        assert made.status == 201, made.text
+            polled = await ask(stack, "GET", f"/v1/predictions/{made.json['id']}", key="beta")
+        assert (made.status, polled.status) == (201, 200), made.text
         answers = [task.result() for task in tasks if task.done()]
         assert any(b" 429 " in line for line in answers)
 
