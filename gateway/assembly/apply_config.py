@@ -78,6 +78,7 @@ def live_settings(config: Config) -> Live:
         streams=LiveSettings(
             StreamSettings(
                 max_log_bytes=streams.max_log_bytes,
+                live_log_bytes=streams.live_log_bytes,
                 kept_log_bytes=streams.kept_log_bytes,
                 heartbeat_seconds=float(streams.heartbeat_seconds),
                 max_total=streams.max_total,

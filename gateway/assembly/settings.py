@@ -168,6 +168,7 @@ def prediction_settings(config: Config) -> PredictionSettings:
         adopt_wait_seconds=float(config.upstream.adopt_wait_seconds),
         ticket_ttl_seconds=float(config.streams.ticket_ttl_seconds),
         memory_bytes=config.cache.memory_bytes,
+        followed_bytes=config.cache.followed_bytes,
         upstream_webhook_base=public_url if can_call_back else None,
     )
 

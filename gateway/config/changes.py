@@ -43,6 +43,7 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "ttl_seconds",
             "max_bytes",
             "memory_bytes",
+            "followed_bytes",
             "metadata_max_bytes",
             "random_seeds",
             "metadata_ttl_seconds",
@@ -51,7 +52,15 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
     ),
     "transfers": frozenset({"max_per_team", "max_per_public_key", "idle_seconds", "min_bytes_per_second"}),
     "streams": frozenset(
-        {"heartbeat_seconds", "ticket_ttl_seconds", "max_log_bytes", "kept_log_bytes", "max_per_team", "max_total"}
+        {
+            "heartbeat_seconds",
+            "ticket_ttl_seconds",
+            "max_log_bytes",
+            "live_log_bytes",
+            "kept_log_bytes",
+            "max_per_team",
+            "max_total",
+        }
     ),
     "webhooks": frozenset({"allow_private_addresses", "allow_http", "max_attempts", "max_queued", "retain_dead_days"}),
     "prices": frozenset({"unknown", "default_hardware", "charge_failed", "models"}),

@@ -197,7 +197,12 @@ class Cache(Section):
         examples=[86400],
     )
     max_bytes: Bytes = Field(256 * _MIB, description="Limit of stored results.", examples=[256 * _MIB])
-    memory_bytes: Bytes = Field(64 * _MIB, description="Limit of rendered predictions in memory.", examples=[64 * _MIB])
+    memory_bytes: Bytes = Field(
+        64 * _MIB, description="Limit of predictions kept in memory to answer polls.", examples=[64 * _MIB]
+    )
+    followed_bytes: Bytes = Field(
+        64 * _MIB, description="Limit of documents of runs in progress in memory.", examples=[64 * _MIB]
+    )
     metadata_max_bytes: Bytes = Field(64 * _MIB, description="Limit of cached metadata.", examples=[64 * _MIB])
     random_seeds: tuple[Whole, ...] = Field(
         (-1,), description="Seeds that ask the model for a random one.", examples=[[-1]]
@@ -250,6 +255,9 @@ class Streams(Section):
     heartbeat_seconds: Seconds = Field(15, description="Interval of heartbeats on an idle stream.", examples=[15])
     ticket_ttl_seconds: Seconds = Field(86_400, description="How long a stream URL works.", examples=[86400])
     max_log_bytes: Bytes = Field(4 * _MIB, description="Limit of one run's event log.", examples=[4 * _MIB])
+    live_log_bytes: Bytes = Field(
+        128 * _MIB, description="Limit of the event logs of streams in progress.", examples=[128 * _MIB]
+    )
     kept_log_bytes: Bytes = Field(
         64 * _MIB, description="Limit of the event logs of finished runs in memory.", examples=[64 * _MIB]
     )

@@ -168,7 +168,9 @@ WAITERS = _gauge("waiters", "Waiting requests: for the end of a run (`sync`), fo
                  closed("kind", "sync", "create", "limit", "rate", "account", "call"))
 ORPHANS = _counter("orphans", "Creates with an unknown outcome, by result of the search.",
                    closed("result", "adopted", "released"))
-SHOWN_BYTES = _gauge("shown_bytes", "Size of rendered predictions in memory.")
+SHOWN_BYTES = _gauge("shown_bytes", "Size of rendered predictions in memory, with their documents.")
+RECENT_BYTES = _gauge("recent_bytes", "Size of the documents of recent predictions in memory.")
+FOLLOWED_BYTES = _gauge("followed_bytes", "Size of the documents of runs in progress in memory.")
 
 _section("Cache")
 LOOKUPS = _counter("cache_lookups", "Cache lookups, by tier and result.",
@@ -177,6 +179,7 @@ BYPASSES = _counter("cache_bypasses", "Predictions that cannot be shared, by rea
 CACHE_ENTRIES = _gauge("cache_entries", "Cached results, updated every minute.")
 CACHE_BYTES = _gauge("cache_bytes", "Size of cached results, updated every minute.")
 EVICTIONS = _counter("cache_evictions", "Cached results evicted to free space.")
+SCHEMA_BYTES = _gauge("schema_cache_bytes", "Size of the answers from which the cached input schemas were read.")
 METADATA_BYTES = _gauge("metadata_cache_bytes", "Size of cached metadata.")
 
 _section("Money and limits")
@@ -233,6 +236,7 @@ STREAMS_ENDED = _counter("streams_ended", "Closed streams by reason. stalled: re
                          closed("how", "done", "canceled", "lost", "left", "stalled", "closing"))
 STREAM_BREAKS = _counter("stream_breaks", "Interrupted upstream streams, by reaction.",
                          closed("how", "resumed", "finished"))
+LIVE_LOG_BYTES = _gauge("live_log_bytes", "Size of event logs of streams in progress.")
 KEPT_LOG_BYTES = _gauge("kept_log_bytes", "Size of event logs of finished runs in memory.")
 UNKEPT_LOGS = _gauge("unkept_logs", "Event logs with events that are not yet stored.")
 DASHBOARD_STREAMS = _gauge("dashboard_streams", "Open usage pages with live updates.")

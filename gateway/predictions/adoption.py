@@ -32,7 +32,7 @@ _SEARCH_SECONDS = 600.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _MAX_PAGES = 20
-_STORE_PAGE = 500
+_STORE_PAGE = 20
 
 Adopt = Callable[[Run, Snapshot], Awaitable[None]]
 """Records a found run as created. Raises `Conflict` if another run owns it already."""

@@ -98,6 +98,8 @@ class RunRecorder:
             ended_at=ended_at,
             leader_id=snapshot.upstream_id,
             uncertain_at=None,
+            # It was kept to recognise the run, which is recorded now.
+            request=b"",
         )
         if ended_at is not None and snapshot.status is Status.SUCCEEDED:
             run = replace(run, cache_until=self._keep_until(run, snapshot.document, ended_at))

@@ -66,7 +66,6 @@ async def measured(upstream: Simulator, folder: Path, settings: str = "") -> Asy
 
 
 @needs_proc
-@pytest.mark.xfail(strict=True, reason="predictions in memory are bounded by number, not by bytes")
 async def test_predictions_with_large_inputs_are_kept_by_bytes(upstream: Simulator, tmp_path: Path) -> None:
     """Files of some MiB, written as data URIs, are Replicate's normal way; their number may be anything."""
     settings = f"\n[cache]\nmemory_bytes = {8 * MIB}\n"
