@@ -19,7 +19,7 @@ from gateway.metrics import MetricsSettings
 from gateway.money.rules import pricing
 from gateway.money.settings import MoneySettings
 from gateway.predictions.settings import PredictionSettings
-from gateway.sharing.rules import determinism
+from gateway.sharing.rules import determinism, external_links
 from gateway.sharing.settings import SharingSettings
 from gateway.upstream.webhooks import TransportSettings
 from gateway.webhooks.settings import WebhookSettings
@@ -124,10 +124,16 @@ def sharing_settings(config: Config) -> SharingSettings:
             mode=determinism.Mode(rule.mode),
             ttl_seconds=float(rule.ttl_seconds) if rule.ttl_seconds is not None else None,
             ignore_inputs=frozenset(rule.ignore_inputs),
+            text_inputs=frozenset(rule.text_inputs),
         )
         for rule in config.cache.rules
     )
-    policy = determinism.Policy(config.cache.enabled, rules, frozenset(config.cache.random_seeds))
+    policy = determinism.Policy(
+        config.cache.enabled,
+        rules,
+        frozenset(config.cache.random_seeds),
+        (*external_links.IMMUTABLE, *map(external_links.parse_pattern, config.cache.immutable_links)),
+    )
     return SharingSettings(policy=policy, share=config.cache.share, ttl_seconds=float(config.cache.ttl_seconds))
 
 

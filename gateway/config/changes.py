@@ -39,6 +39,7 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
     "cache": frozenset(
         {
             "enabled",
+            "immutable_links",
             "share",
             "ttl_seconds",
             "max_bytes",

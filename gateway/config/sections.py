@@ -19,6 +19,7 @@ from gateway.config.values import (
     Host,
     InputName,
     LevelWord,
+    LinkPattern,
     OutputsUrl,
     Pattern,
     Port,
@@ -182,6 +183,11 @@ class CacheRule(Section):
     ignore_inputs: tuple[InputName, ...] = Field(
         (), description="Inputs that do not change the output.", examples=[["webhook_note"]]
     )
+    text_inputs: tuple[InputName, ...] = Field(
+        ("prompt", "negative_prompt", "system_prompt"),
+        description="Inputs that are plain text: a link in them does not keep a request from being shared.",
+        examples=[["prompt"]],
+    )
 
 
 class Cache(Section):
@@ -206,6 +212,11 @@ class Cache(Section):
     metadata_max_bytes: Bytes = Field(64 * _MIB, description="Limit of cached metadata.", examples=[64 * _MIB])
     random_seeds: tuple[Whole, ...] = Field(
         (-1,), description="Seeds that ask the model for a random one.", examples=[[-1]]
+    )
+    immutable_links: tuple[LinkPattern, ...] = Field(
+        (),
+        description="Links whose content never changes, besides those of replicate.delivery; * matches any text.",
+        examples=[["https://cdn.example.com/*"]],
     )
     metadata_ttl_seconds: SecondsOrZero = Field(
         60, description="How long models, versions and other metadata are cached; 0: not at all.", examples=[60]

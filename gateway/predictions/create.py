@@ -33,6 +33,8 @@ from gateway.money.pricing import Pricing
 from gateway.predictions import in_flight
 from gateway.predictions.joining import JoinService, RetryCreate
 from gateway.predictions.new_records import NewRecords, context_of, reservation_of
+from gateway.predictions.outgoing import OutgoingBodies
+from gateway.predictions.ports.outputs import OutputInputs
 from gateway.predictions.ports.sharing import (
     CreateStore,
     Hit,
@@ -107,6 +109,8 @@ class CreateService:
         observer: PredictionObserver,
         *,
         records: NewRecords,
+        outputs: OutputInputs,
+        bodies: OutgoingBodies,
         pricing: Pricing,
         limit_queue: LimitQueue,
         money: LimitObserver,
@@ -119,6 +123,8 @@ class CreateService:
         self._clock = clock
         self._observer = observer
         self._records = records
+        self._outputs = outputs
+        self._bodies = bodies
         self._pricing = pricing
         self._limit_queue = limit_queue
         self._money = money
@@ -135,7 +141,7 @@ class CreateService:
         await self._policy.check_target(caller, command.target)
         if command.body.destination is not None:
             self._policy.check_model(caller, command.body.destination)
-        context = await context_of(caller, command, self._policy)
+        context = await context_of(caller, command, self._policy, self._outputs)
         with ExitStack() as queue:
             attempts = _Attempts(context, queue)
             while True:
@@ -222,7 +228,8 @@ class CreateService:
         place = attempts.take_place(self._limit_queue, self._pricing)
         if (behind := place.check_turn()) is not None:
             return behind
-        run = self._records.intent(attempts.context, identity, request.now)
+        outgoing = await self._bodies.prepare(attempts.context)
+        run, body = self._records.intent(attempts.context, identity, outgoing, request.now)
         waited_seconds = 0.0 if place.waited_for is None else place.waited_seconds
         admitted = admission_record.admitted(place.demand, waited_seconds, place.waited_for)
         pending_creates = self._run_creator.pending_creates
@@ -237,7 +244,7 @@ class CreateService:
             attempts.leave_queue()
             created: Created | Answer | None = None
             try:
-                created = await self._run_creator.create_run(attempts.context, identity, outcome.view)
+                created = await self._run_creator.create_run(attempts.context, identity, outcome.view, body, outgoing)
                 return created
             finally:
                 if not isinstance(created, Created):

@@ -11,9 +11,13 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from gateway.domain import documents
 from gateway.domain.bypass import BypassReason
 from gateway.domain.create_request import CreateCommand, CreateContext, Created
+from gateway.domain.documents import Snapshot
+from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
@@ -27,12 +31,15 @@ from gateway.errors import (
     UpstreamUnavailable,
     UpstreamUncertain,
 )
+from gateway.models.rules import secrets
 from gateway.predictions import in_flight
 from gateway.predictions.adoption import Adopter
 from gateway.predictions.in_flight import PendingCreates
+from gateway.predictions.outgoing import Outgoing
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.run_identity import RunIdentities
 from gateway.predictions.run_recorder import RunRecorder
+from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import PredictionSettings
 from gateway.runtime.live import LiveSettings
 from gateway.runtime.tasks import Tasks
@@ -61,7 +68,10 @@ class RunCreator:
         *,
         create_limiter: CreateLimiter | None = None,
         internal_upstream: Upstream | None = None,
+        secret_values: SecretValues | None = None,
+        digest: KeyedDigest | None = None,
     ) -> None:
+        """Take `digest`, by which the bodies of intents hide values of an unknown schema (`outgoing.py`)."""
         self._store = store
         self._upstream = upstream
         self.recorder = recorder
@@ -70,6 +80,7 @@ class RunCreator:
         self._clock = clock
         self._observer = observer
         self._settings = settings
+        self._secrets = SecretValues() if secret_values is None else secret_values
         self._create_limiter = create_limiter
         self.adopter = Adopter(
             store,
@@ -77,13 +88,17 @@ class RunCreator:
             pending_creates,
             clock,
             observer,
-            recorder.adopt,
+            self._adopt,
             recorder.take_up,
+            digest,
+            self._secrets.forget,
         )
         self._tasks = Tasks()
 
-    async def create_run(self, context: CreateContext, identity: Identity, started: PredictionView) -> Created | Answer:
-        """Create a started run upstream and give the outcome to those who joined it.
+    async def create_run(
+        self, context: CreateContext, identity: Identity, started: PredictionView, body: bytes, outgoing: Outgoing
+    ) -> Created | Answer:
+        """Create a started run upstream, with `body`, and give the outcome to those who joined it.
 
         Return upstream's answer if upstream refused it. Raise what kept it from being sent: `RateLimited`,
         `UpstreamUnavailable`, `UpstreamTokenRefused`. Raise `UpstreamUncertain` if it is unknown for too long whether
@@ -91,13 +106,17 @@ class RunCreator:
         """
         intent = started.run
         sent_at = self._clock.monotonic()
+        self._secrets.keep(intent.id, outgoing.secrets)
         try:
-            answer, sent_at = await self._send(intent, context.command, identity)
+            answer, sent_at = await self._send(intent, context.command, identity, body)
             if not answer.is_ok:
+                # What a model says of a value that it does not like can quote the value.
+                said = secrets.strike(answer.body, (*outgoing.secrets, *outgoing.suspects))
+                answer = replace(answer, body=said)
                 await self._discard(intent.id)
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
-            snapshot = documents.read_snapshot(answer.body)
+            snapshot = documents.read_snapshot(self._secrets.strike(intent.id, answer.body))
             view = await self.recorder.record(intent, snapshot, started.prediction)
         except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)
@@ -106,7 +125,8 @@ class RunCreator:
         except Exception as exc:
             # Upstream may have taken it, whatever went wrong here.
             is_expected = isinstance(exc, (GatewayError, ValueError))
-            extra = {"run": intent.id, "reason": str(exc)}
+            reason = str(self._secrets.strike(intent.id, str(exc).encode(errors="replace")), "utf-8")
+            extra = {"run": intent.id, "reason": reason}
             logger.warning("a create's outcome is unknown", extra=extra, exc_info=None if is_expected else exc)
             view = await self._found(intent, context)
             answer = Answer(HTTPStatus.CREATED, {}, b"")
@@ -127,7 +147,7 @@ class RunCreator:
             upstream_seconds=upstream_seconds,
         )
 
-    async def _send(self, intent: Run, command: CreateCommand, identity: Identity) -> tuple[Answer, float]:
+    async def _send(self, intent: Run, command: CreateCommand, identity: Identity, body: bytes) -> tuple[Answer, float]:
         """Ask upstream when the account has a permit; return its answer, and when it was asked.
 
         Upstream is asked again after a 429 only, which says that it took nothing (docs/replicate-api.md, Errors).
@@ -139,7 +159,7 @@ class RunCreator:
         while True:
             await self._permit(intent, command, is_repeated=is_repeated)
             sent_at = self._clock.monotonic()
-            answer = await self._upstream.send(command.operation, "POST", command.path, intent.request, headers=headers)
+            answer = await self._upstream.send(command.operation, "POST", command.path, body, headers=headers)
             if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise UpstreamUncertain(f"Replicate answered {answer.status}.")
             if answer.status != HTTPStatus.TOO_MANY_REQUESTS or self._create_limiter is None:
@@ -177,6 +197,10 @@ class RunCreator:
             case never:
                 assert_never(never)
 
+    async def _adopt(self, intent: Run, snapshot: Snapshot) -> None:
+        document = self._secrets.strike(intent.id, snapshot.document)
+        await self.recorder.adopt(intent, replace(snapshot, document=document))
+
     async def _settled(self, view: PredictionView, context: CreateContext) -> PredictionView:
         """Give an adopted run its final identity. Its record is on disk, so a failure does not fail the create."""
         run = view.run
@@ -190,6 +214,7 @@ class RunCreator:
 
     async def _discard(self, run_id: str) -> None:
         """Discard an intent that upstream does not have; while the store is away, later."""
+        self._secrets.forget(run_id)
         try:
             await self._store.discard_intent(run_id)
         except StoreUnavailable:

@@ -77,9 +77,12 @@ class Tracker:
         keep_until: Callable[[Run, bytes, float], float | None],
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
         max_document_bytes: Callable[[], int] = lambda: DEFAULT_FOLLOWED_BYTES,
+        strike: Callable[[str, bytes], bytes] = lambda _, body: body,
     ) -> None:
+        """Take `strike`, which removes secret values of a run, by its id, from a body."""
         self._documents = DocumentMemory(max_document_bytes)
         self._large_polls = asyncio.Semaphore(_LARGE_POLLS)
+        self._strike = strike
         self._keep_until = keep_until
         self._settlement_of = settlement_of
         self._store = store
@@ -285,7 +288,7 @@ class Tracker:
 
     async def _merge_body(self, tracked: TrackedRun, body: bytes) -> None:
         try:
-            snapshot = documents.read_snapshot(body)
+            snapshot = documents.read_snapshot(self._strike(tracked.run.id, body))
         except ValueError as exc:
             logger.warning("upstream's answer is no prediction", extra={"run": tracked.run.id, "reason": str(exc)})
         else:

@@ -11,11 +11,13 @@ from gateway.domain.bypass import BypassReason
 from gateway.domain.create_request import CreateContext
 from gateway.domain.records import Kind, Run
 from gateway.domain.targets import Target, TargetKind, target_identity
+from gateway.models.rules import secrets
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.live import LiveSettings
 from gateway.sharing.rules import caching, determinism, fingerprint
 from gateway.sharing.rules.determinism import NotDeterministic, Proof
+from gateway.sharing.rules.external_links import DEFAULT_TEXT_INPUTS
 from gateway.sharing.rules.fingerprint import Input
 from gateway.sharing.settings import SharingSettings
 
@@ -40,10 +42,19 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 class IdentityService:
     """Computes the identity of creates."""
 
-    def __init__(self, schemas: SchemaService, versions: VersionMap, settings: LiveSettings[SharingSettings]) -> None:
+    def __init__(
+        self,
+        schemas: SchemaService,
+        versions: VersionMap,
+        settings: LiveSettings[SharingSettings],
+        *,
+        secret: bytes = b"",
+    ) -> None:
+        """Take `secret` of the store, by which provisional identities are made."""
         self._schemas = schemas
         self._versions = versions
         self._settings = settings
+        self._secret = secret
 
     async def of(self, context: CreateContext) -> Identity:
         """Identify a create whose target has been named (`named`)."""
@@ -62,7 +73,8 @@ class IdentityService:
         if model is not None:
             described = self._schemas.known(target) or await self._schemas.describe(target)
         schema = described.schema if described else None
-        controls = determinism.read_controls(command.body.input)
+        input_ = command.body.input
+        controls = determinism.read_controls(input_)
         rule = determinism.rule_for(policy.rules, model)
         judgement = determinism.judge(
             controls,
@@ -73,6 +85,7 @@ class IdentityService:
             kind=command.kind,
             asserted=command.directives.deterministic,
             may_assert=caller.team.may_assert_deterministic,
+            has_secret=schema is not None and bool(schema.secrets) and secrets.are_given(schema.secrets, input_),
         )
         # An equal request may have started while the model of this version was unknown, and have no other identity.
         is_provisional = target.kind is TargetKind.VERSION and determinism.sets_seed(controls, policy.random_seeds)
@@ -80,9 +93,19 @@ class IdentityService:
             return Identity(reason=judgement.reason)
         scope, provisional = fingerprint.sharing_scope(sharing.share, caller.team.name), None
         try:
-            given = Input(command.body.input, context.files)
+            given = Input(input_, context.files)
+            plain = rule.plain_inputs if rule is not None else DEFAULT_TEXT_INPUTS
+            if determinism.depends_on_links(judgement, policy.rules) and given.has_external_link(
+                schema, plain, policy.immutable_links
+            ):
+                judgement = determinism.with_external_link(
+                    asserted=command.directives.deterministic,
+                    may_assert=caller.team.may_assert_deterministic,
+                )
             if is_provisional:
-                provisional = fingerprint.provisional(target_identity(target), given.canonical(None), scope)
+                provisional = fingerprint.provisional(
+                    target_identity(target), given.canonical(None), scope, self._secret
+                )
             if isinstance(judgement, NotDeterministic):
                 is_waiting = judgement.reason is BypassReason.MODEL_UNKNOWN
                 return Identity(provisional=provisional if is_waiting else None, reason=judgement.reason)

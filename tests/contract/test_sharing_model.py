@@ -178,7 +178,7 @@ class Sharing(RuleBasedStateMachine):
         if request.idempotency is not None and request.idempotency.key in self.keys:
             known, prediction_id = self.keys[request.idempotency.key]
             if request.now < known.expires_at:
-                if known.body_sha256 != request.idempotency.body_sha256:
+                if known.body_digest != request.idempotency.body_digest:
                     return Mismatched, set()
                 life = self.run_of(prediction_id)
                 assert life is not None

@@ -49,6 +49,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "cache.followed_bytes": (1000, 2000),
     "cache.metadata_max_bytes": (1000, 2000),
     "cache.random_seeds": ([-1], [0]),
+    "cache.immutable_links": ([], ["https://cdn.example.com/*"]),
     "cache.metadata_ttl_seconds": (60, 0),
     "cache.rules": ([], [{"model": "acme/x", "mode": "always"}]),
     "outputs.url": ("one", "two"),

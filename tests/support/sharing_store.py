@@ -113,7 +113,7 @@ class SharingStore(FakeStore):
         return None
 
     def _first(self, given: Idempotency, known: Idempotency, prediction_id: str) -> Replayed | Pending | Mismatched:
-        if known.body_sha256 != given.body_sha256:
+        if not given.is_of(known.body_digest):
             return Mismatched()
         first = self.kept[prediction_id]
         run = self.runs[first.run_id]

@@ -1,5 +1,6 @@
 """Runs that several predictions share: how predictions come about."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -10,13 +11,24 @@ from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import CacheStats, Prediction, PredictionView, Run
 from gateway.predictions.ports.predictions import Predictions
 
+_SHA256_LENGTH = 64
+
 
 class Idempotency(msgspec.Struct, frozen=True):
     """A caller's `Idempotency-Key`, unique within its team."""
 
     key: str
-    body_sha256: str
+    body_digest: str
+    """A keyed digest of the request."""
     expires_at: float
+    older_digest: Callable[[], str] | None = None
+    """Computes the digest as versions before 1.0 recorded it: a plain SHA-256. Their keys expire within a day."""
+
+    def is_of(self, recorded: str) -> bool:
+        """Return whether a recorded digest is that of this request."""
+        if recorded == self.body_digest:
+            return True
+        return self.older_digest is not None and len(recorded) == _SHA256_LENGTH and recorded == self.older_digest()
 
 
 class FinishedRuns(msgspec.Struct, frozen=True):

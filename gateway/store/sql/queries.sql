@@ -156,7 +156,7 @@ SELECT body_sha256, prediction_id FROM idempotency WHERE team = :team AND key = 
 
 -- name: remember_key
 INSERT INTO idempotency (team, key, body_sha256, expires_at, prediction_id)
-VALUES (:team, :key, :body_sha256, :expires_at, :prediction_id)
+VALUES (:team, :key, :body_digest, :expires_at, :prediction_id)
 ON CONFLICT (team, key) DO UPDATE
 SET body_sha256 = excluded.body_sha256, expires_at = excluded.expires_at, prediction_id = excluded.prediction_id;
 
