@@ -6,7 +6,7 @@ aiohttp responds to malformed requests in plain text. Here they get a problem do
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aiohttp import web
@@ -18,6 +18,7 @@ from gateway.http import errors
 KEEP_ALIVE_SECONDS = 75.0
 # How long the unread rest of a request body is drained after the response, so that the client receives the response.
 _LINGERING_SECONDS = 2.0
+_LARGE_BODY = 64 * 1024
 
 
 class Connection(RequestHandler):
@@ -31,6 +32,14 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()
+
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Write a response. aiohttp keeps it until the next request of the connection; a large body is not kept."""
+        writing = super().finish_response(request, resp, start_time)
+        is_large = isinstance(resp, web.Response) and isinstance(resp.body, bytes) and len(resp.body) > _LARGE_BODY
+        return _without_body(writing) if is_large else writing
 
     def handle_error(
         self,
@@ -57,6 +66,15 @@ class Connection(RequestHandler):
         """Log an exception, unless the client caused it by a malformed or incomplete body."""
         if not isinstance(sys.exc_info()[1], (web.RequestPayloadError, ConnectionError)):
             super().log_exception(*args, **kw)
+
+
+async def _without_body(
+    writing: Coroutine[Any, Any, tuple[web.StreamResponse, bool]],
+) -> tuple[web.StreamResponse, bool]:
+    written, is_lost = await writing
+    if isinstance(written, web.Response):
+        written.body = None
+    return written, is_lost
 
 
 class _Server(web.Server):

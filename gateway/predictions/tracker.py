@@ -135,11 +135,15 @@ class Tracker:
             if run.state is RunState.LIVE and not self._is_closing:
                 self._tracked[run.id] = tracked
                 task = self._start("poll", run.id, partial(self._follow, tracked))
-                task.add_done_callback(lambda _: self._tracked.pop(run.id, None))
-                task.add_done_callback(lambda _: tracked.leave_memory())
+                # Not with the run: it would keep the document in memory for as long as the task lasts.
+                task.add_done_callback(partial(self._leave, run.id))
             else:
                 tracked.leave_memory()
         return tracked
+
+    def _leave(self, run_id: str, _: asyncio.Task[None]) -> None:
+        if tracked := self._tracked.pop(run_id, None):
+            tracked.leave_memory()
 
     def tracked(self, run_id: str) -> TrackedRun | None:
         """Return a run that is followed."""
