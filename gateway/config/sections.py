@@ -267,7 +267,7 @@ class Streams(Section):
     ticket_ttl_seconds: Seconds = Field(86_400, description="How long a stream URL works.", examples=[86400])
     max_log_bytes: Bytes = Field(4 * _MIB, description="Limit of one run's event log.", examples=[4 * _MIB])
     live_log_bytes: Bytes = Field(
-        128 * _MIB, description="Limit of the event logs of streams in progress.", examples=[128 * _MIB]
+        64 * _MIB, description="Limit of the event logs of streams in progress.", examples=[64 * _MIB]
     )
     kept_log_bytes: Bytes = Field(
         64 * _MIB, description="Limit of the event logs of finished runs in memory.", examples=[64 * _MIB]

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _CURRENT_SECONDS = 300.0
 _DEPLOYMENT_SECONDS = 30.0
 _UNKNOWN_SECONDS = 15.0
-_MAX_BYTES = 16 * 1024 * 1024
+_MAX_BYTES = 8 * 1024 * 1024
 """Limit of each cache, by the size of the answers that the schemas were read from."""
 _OVERHEAD = 1024
 

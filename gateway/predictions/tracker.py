@@ -44,7 +44,7 @@ _LONGEST_PAUSE = 30.0
 _PAGE = 20
 """Runs that are read from the store at a time at the start: each has a document."""
 _LARGE_DOCUMENT = 256 * 1024
-_LARGE_POLLS = 4
+_LARGE_POLLS = 2
 """Polls in progress of runs with large documents."""
 
 _Job = Literal["poll", "cancel", "report"]

@@ -33,6 +33,9 @@ from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream.breaker import Breaker, BreakerState
 from gateway.upstream.pools import ConnectionPool, Pool
 
+_LARGE_ANSWER = 1024 * 1024
+_LARGE_ANSWERS = 4
+"""Responses above `_LARGE_ANSWER` that are read at a time, so that many do not fill the memory together."""
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
@@ -90,6 +93,7 @@ class ReplicateClient:
     ) -> None:
         self.pool = ConnectionPool(Pool.API, session, settings.max_connections, observer)
         self._uploads = uploads or self.pool
+        self._large_answers = asyncio.Semaphore(_LARGE_ANSWERS)
         self._downloads = downloads or self.pool
         self._call_limiter = call_limiter
         self._tracer = tracer or NoTracer()
@@ -258,13 +262,21 @@ class ReplicateClient:
         return answer
 
     async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks, size = [], 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > self._settings.max_answer_bytes:
-                raise UpstreamBroken("Replicate's response is larger than the gateway accepts.")
-            chunks.append(chunk)
-        return b"".join(chunks)
+        chunks, size, is_large = [], 0, False
+        try:
+            async for chunk in response.content.iter_any():
+                size += len(chunk)
+                if size > self._settings.max_answer_bytes:
+                    raise UpstreamBroken("Replicate's response is larger than the gateway accepts.")
+                chunks.append(chunk)
+                if size > _LARGE_ANSWER and not is_large:
+                    # The others wait, unread, in the sockets' buffers.
+                    await self._large_answers.acquire()
+                    is_large = True
+            return b"".join(chunks)
+        finally:
+            if is_large:
+                self._large_answers.release()
 
     @asynccontextmanager
     async def _request(

@@ -43,10 +43,10 @@ class Measured:
     pid: int
     upstream: Simulator
 
-    async def create(self, given: dict[str, Any], **more: Any) -> int:
-        """Create a prediction; return the status."""
+    async def create(self, given: dict[str, Any], *, wait: int = 5, **more: Any) -> int:
+        """Create a prediction, and wait so many seconds for its end; return the status."""
         body = {"version": version_of(self.upstream, "acme/storyteller"), "input": given, **more}
-        headers = {"Content-Type": "application/json", "Prefer": "wait=5"}
+        headers = {"Content-Type": "application/json", "Prefer": f"wait={wait}"}
         async with self.session.post("/v1/predictions", data=json.dumps(body), headers=headers) as response:
             await response.read()
             return response.status
@@ -79,6 +79,25 @@ async def test_predictions_with_large_inputs_are_kept_by_bytes(upstream: Simulat
             assert await asyncio.gather(*made) == [201] * 6
         grown = resident_bytes(gateway.pid) - before
         assert grown <= 8 * MIB + SLACK, f"{grown / MIB:.0f} MiB more after 24 creates of 2.7 MiB"
+
+
+@needs_proc
+@pytest.mark.long
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("given", [{}, {"duration": 3000.0}], ids=["ended", "in progress"])
+async def test_a_hundred_large_creates_stay_within_the_documented_memory(
+    upstream: Simulator, tmp_path: Path, given: dict[str, Any]
+) -> None:
+    """Of docs/performance.md, What the gateway may use: the process, predictions, documents, bodies, responses."""
+    async with measured(upstream, tmp_path) as gateway:
+        for first in range(1, 101, 4):
+            made = [
+                gateway.create({"prompt": "hi", "file": data_uri(6 * MIB, number), **given}, wait=1)
+                for number in range(first, first + 4)
+            ]
+            assert set(await asyncio.gather(*made)) <= {201, 202}
+        most = (90 + 64 + 64 + 5 * 4 * 8 + 256) * MIB + SLACK
+        assert peak_bytes(gateway.pid) <= most, f"{peak_bytes(gateway.pid) / MIB:.0f} MiB"
 
 
 @needs_proc
