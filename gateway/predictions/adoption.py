@@ -18,6 +18,7 @@ from contextlib import contextmanager
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from gateway.domain import documents
 from gateway.domain.documents import Snapshot
@@ -46,6 +47,7 @@ _MAX_PAGES_TO_RELEASE = 1000
 """Pages of a sweep after which intents may be released: it has to reach back to them. An account that creates 600 runs
 a minute has about 60 pages in ten minutes."""
 _STORE_PAGE = 20
+_LARGE_REQUEST = 64 * 1024
 
 Adopt = Callable[[Run, Snapshot], Awaitable[None]]
 """Records a found run as created. Raises `Conflict` if another run owns it already."""
@@ -134,7 +136,11 @@ class Adopter:
         pending = self._pending_creates.start(run)
         pending.turn_uncertain()
         if run.id not in self._sought:
-            self._sought.add(run)
+            # The store has the request. In memory, large ones of many creates would have no bound.
+            request = run.request
+            if len(request) > _LARGE_REQUEST:
+                run = pending.run = replace(run, request=b"")
+            self._sought.add(run, request)
             self._has_new.set()
             if self._sweeper is None or self._sweeper.done():
                 self._sweeper = self._tasks.spawn(self._sweep_until_done(), "adoption")
@@ -196,7 +202,7 @@ class Adopter:
             await self._take_up(known)
             self._end(run)
             return False
-        if self._pending_creates.is_sending(run.request, run.path):
+        if self._pending_creates.is_sending(known.request, run.path):
             # A run that is found now could belong to that create, whose answer is on its way. If there is always such a
             # create, the intent is released without a search at last.
             if now > run.intended_at + 2 * _SEARCH_SECONDS:
@@ -237,11 +243,20 @@ class Adopter:
             return
         for run in candidates:
             with self._surviving(run):
-                fit = adoption.fits(run, snapshot, self._digest)
+                if (whole := await self._whole(run)) is None:
+                    continue
+                fit = adoption.fits(whole, snapshot, self._digest)
                 if fit is Fit.LIKELY:
                     sweep.note_likely(run, snapshot)
-                elif fit is Fit.EXACT and await self._take(run, snapshot):
+                elif fit is Fit.EXACT and await self._take(whole, snapshot):
                     return
+
+    async def _whole(self, run: Run) -> Run | None:
+        """Return an intent with its request; `None` if it is an intent no more."""
+        if run.request:
+            return run
+        known = await self._store.run(run.id)
+        return known if known is not None and known.state is RunState.INTENDED else None
 
     async def _conclude(self, run: Run, sweep: "_Sweep", began: float) -> None:
         """After a sweep that reached back to an intent: adopt a likely run, or give up if it is time."""
@@ -270,6 +285,10 @@ class Adopter:
         """Adopt the one run that is equal but for secret values, if nothing else can explain it."""
         if not likely and not self._sought.hides(run):
             return False
+        whole = await self._whole(run)
+        if whole is None:
+            return False
+        run = whole
         if not self._pending_creates.is_only(run):
             # For good: the run can still belong to the other create when that has been given up.
             self._ambiguous.add(run.id)

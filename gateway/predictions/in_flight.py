@@ -130,7 +130,8 @@ class PendingCreates:
         return not any(
             pending.run.id != run.id
             and pending.run.path == run.path
-            and self._may_be_equal(pending.run.request, run.request)
+            # A large one may have been dropped from memory.
+            and (not pending.run.request or self._may_be_equal(pending.run.request, run.request))
             for pending in self._pending.values()
         )
 

@@ -26,7 +26,7 @@ class Ending(NamedTuple):
 class _Followed:
     """A followed prediction: what was sent, and the views of its unsent events."""
 
-    __slots__ = ("events", "progress", "sent", "start", "view")
+    __slots__ = ("again_at", "events", "progress", "sent", "start", "view")
 
     def __init__(self, view: PredictionView, sent: Sent) -> None:
         self.view = view
@@ -34,6 +34,13 @@ class _Followed:
         self.sent = sent
         self.start: PredictionView | None = None
         self.progress: tuple[Event, PredictionView] | None = None
+        self.again_at: float | None = None
+        """When a throttled event of this view becomes due."""
+
+    def drop_document(self) -> None:
+        """Drop the document if no event is made of it any more: it can be large."""
+        if not self.has_unsent and self.again_at is None:
+            self.view = self.view.without_document()
 
     @property
     def has_unsent(self) -> bool:
@@ -66,7 +73,7 @@ class ProgressQueue:
     def resume(self, view: PredictionView) -> None:
         """Follow a prediction of an earlier process. Its state until now counts as sent."""
         snapshot = _snapshot(view)
-        self._add(view, events.caught_up(snapshot) if snapshot is not None else Sent())
+        self._add(view, events.caught_up(snapshot) if snapshot is not None else Sent()).drop_document()
 
     def _add(self, view: PredictionView, sent: Sent) -> _Followed:
         prediction = view.prediction
@@ -111,10 +118,12 @@ class ProgressQueue:
                 followed.start = followed.view
             else:
                 followed.progress = (event, followed.view)
+        followed.again_at = due.again_at
         if due.again_at is not None:
             heapq.heappush(self._again, (due.again_at, prediction_id))
         if followed.has_unsent:
             self._pending.setdefault(prediction_id)
+        followed.drop_document()
         return bool(due.events)
 
     def take(self, prediction_id: str) -> tuple[Event, PredictionView] | None:
@@ -129,6 +138,7 @@ class ProgressQueue:
             followed.progress = None
         if not followed.has_unsent:
             self._pending.pop(prediction_id, None)
+        followed.drop_document()
         return taken
 
     def has_more(self, prediction_id: str) -> bool:

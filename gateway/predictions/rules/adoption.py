@@ -88,10 +88,10 @@ class Sought:
         """Return all intents, in the order in which they were added."""
         return list(self._runs.values())
 
-    def add(self, run: Run) -> None:
-        """Add an intent."""
+    def add(self, run: Run, request: bytes) -> None:
+        """Add an intent, which was sent as `request`. `run` may be without it."""
         self._runs[run.id] = run
-        keys = self._keys[run.id] = _keys_of(run.request)
+        keys = self._keys[run.id] = _keys_of(request)
         for key in keys:
             self._by_key.setdefault(key, {})[run.id] = run
 

@@ -359,3 +359,13 @@ async def test_failure_for_one_intent_does_not_stop_the_others(search: Search) -
     await settle()
     await search.clock.advance(1.0)
     assert sorted(search.adopted) == [("run1", "a"), ("run2", "b")]
+
+
+async def test_large_requests_are_not_kept_in_memory_and_are_found(search: Search) -> None:
+    """Upstream's trouble must not fill the memory with the inputs of all uncertain creates."""
+    prompts = [letter * 100_000 for letter in "ab"]
+    search.pages = [[listed(f"u{prompt[0]}", prompt) for prompt in prompts]]
+    pending = [search.adopter.search(search.intend(f"run{prompt[0]}", asking(prompt))) for prompt in prompts]
+    assert [each.run.request for each in pending] == [b"", b""]
+    await settle()
+    assert sorted(search.adopted) == [("runa", "ua"), ("runb", "ub")]
