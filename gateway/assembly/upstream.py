@@ -28,7 +28,7 @@ async def build_upstream(base: Base) -> UpstreamParts:
     metrics, config = base.metrics, base.config.upstream
     limiter = _limiter(base)
     transfers = base.config.transfers
-    settings = UpstreamSettings(base_url=str(config.base_url), idle_seconds=float(transfers.idle_seconds))
+    settings = UpstreamSettings(base_url=str(config.base_url))
     session = await base.stack.enter_async_context(new_session(settings.max_connections))
     client = ReplicateClient(
         session,

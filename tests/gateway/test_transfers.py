@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.errors import RateLimited
+from gateway.simulator import Fault
 from gateway.upstream.breaker import BreakerState
 from tests.gateway.test_outbound import client_of
 from tests.support.http_calls import PAGE, Reply, ask, assert_problem, metrics_of
@@ -15,6 +16,7 @@ from tests.support.polling import attempts
 from tests.support.raw_server import raw_server
 from tests.support.samples import FORM, content, create, upload
 from tests.support.stack import TEAM_SCOPES, OpenGateway, Stack
+from tests.support.uploads import download
 
 FEW = {"max_per_team": 2, "max_per_public_key": 1}
 AT_ONCE = {"alpha": {"scopes": TEAM_SCOPES, "origins": [PAGE], "max_wait_seconds": 0}}
@@ -125,6 +127,18 @@ async def test_an_upload_takes_no_connection_before_its_beginning_is_here(open_g
                 if await measured(stack, 'upstream_connections{pool="uploads"}') == 1:
                     break
             assert await measured(stack, 'upstream_connections{pool="api"}') == 0
+
+
+async def test_downloads_over_the_bound_of_a_team_are_refused(open_gateway: OpenGateway):
+    """Downloads have places of their own: uploads go on."""
+    async with open_gateway(transfers={"max_per_team": 1}, teams=AT_ONCE) as stack:
+        file = (await send_file(stack)).json
+        stack.upstream.faults.set(Fault("delay", operation="files.download", seconds=0.5))
+        replies = await asyncio.gather(*(download(stack, file["id"]) for _ in range(2)))
+        assert sorted(reply.status for reply in replies) == [200, 429]
+        assert (await send_file(stack)).status == 201
+        assert await measured(stack, 'transfer_refusals_total{bound="team",direction="downloads"}') == 1
+        assert await measured(stack, 'transfers{direction="downloads"}') == 0
 
 
 async def test_waiting_for_a_free_connection_is_no_failure_of_upstream():
