@@ -129,8 +129,8 @@ def _of_transfers(config: Config) -> Iterator[Problem]:
     if given.max_per_team >= total > 1:
         yield Problem(
             "transfers.max_per_team",
-            f"is {given.max_per_team}, and all teams together have {total}: one team can keep the others from uploading "
-            "or downloading files",
+            f"is {given.max_per_team}, and all teams together have {total}: one team can keep the others from "
+            "uploading or downloading files",
         )
     if given.max_per_public_key >= given.max_per_team > 1:
         yield Problem(
