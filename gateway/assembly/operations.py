@@ -59,7 +59,7 @@ def _start_health(base: Base, upstream: UpstreamParts) -> Health:
         upstream.internal,
         base.clock,
         lambda: upstream.client.is_failing,
-        lambda: upstream.client.pool.is_exhausted,
+        lambda: upstream.client.pool.waiting > 0,
     )
     base.metrics.read_on_scrape("ready", lambda: float(health.is_ready))
     base.metrics.read_on_scrape("degraded", health.degraded)

@@ -78,6 +78,7 @@ async def build_predictions(
     )
     base.stack.push_async_callback(service.close)
     metrics.read_on_scrape("shown_bytes", lambda: service.shown_bytes)
+    metrics.read_on_scrape("uncertain_creates", lambda: run_creator.adopter.searching)
     metrics.read_on_scrape("recent_bytes", lambda: service.recent_bytes)
     deadlines = Deadlines(base.store, base.clock, service.expire)
     upstream_webhooks = UpstreamWebhooks(

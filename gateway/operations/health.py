@@ -51,14 +51,14 @@ class Health:
         upstream: Upstream,
         clock: Clock,
         is_failing: Callable[[], bool],
-        are_in_use: Callable[[], bool] = lambda: False,
+        calls_wait: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Take `is_failing`, whether calls upstream are known to fail, and `are_in_use`: all connections to it."""
+        """Take `is_failing`, whether calls upstream are known to fail, and `calls_wait`: for a connection."""
         self._store = store
         self._upstream = upstream
         self._clock = clock
         self._is_failing = is_failing
-        self._connections_are_in_use = are_in_use
+        self._calls_wait = calls_wait
         self._lock = asyncio.Lock()
         self._upstream_result = ""
         self._ask_again_at = 0.0
@@ -69,7 +69,7 @@ class Health:
         """Check what readiness needs."""
         store, upstream = await self._check_store(), await self._check_upstream()
         checks = {"store": store, "upstream": upstream}
-        if self._connections_are_in_use():
+        if self._calls_wait():
             checks["connections"] = "All connections to Replicate are in use."
         if self.draining:
             checks["gateway"] = "shutting down"
@@ -88,7 +88,7 @@ class Health:
         return {
             "upstream": float(upstream),
             "store": float(self._store.recent_failure is not None),
-            "connections": float(self._connections_are_in_use()),
+            "connections": float(self._calls_wait()),
         }
 
     async def watch(self) -> None:

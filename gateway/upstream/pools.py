@@ -37,19 +37,15 @@ class ConnectionPool:
         self._observer = observer
         self._free = asyncio.Semaphore(size)
         self.in_use = 0
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether calls wait for a connection."""
-        return self._free.locked()
+        self.waiting = 0
+        """Calls that wait for a connection."""
 
     @asynccontextmanager
     async def connection(self, patience_seconds: float) -> AsyncIterator[aiohttp.ClientSession]:
         """Hold a connection until the context ends. Raise `RateLimited` if none is free in time; nothing was sent."""
         try:
             if self._free.locked():
-                async with asyncio.timeout(patience_seconds):
-                    await self._free.acquire()
+                await self._wait(patience_seconds)
             else:
                 await self._free.acquire()
         except TimeoutError as exc:
@@ -63,3 +59,11 @@ class ConnectionPool:
         finally:
             self.in_use -= 1
             self._free.release()
+
+    async def _wait(self, seconds: float) -> None:
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await self._free.acquire()
+        finally:
+            self.waiting -= 1
