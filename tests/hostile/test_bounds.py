@@ -148,7 +148,7 @@ async def test_caches_reach_their_bounds_and_stay_there(open_gateway: OpenGatewa
         "streams": {"kept_log_bytes": bound, "max_log_bytes": 10_000},
     }
     async with open_gateway(**settings) as stack:
-        most = dict.fromkeys(("shown_bytes", "metadata_cache_bytes", "kept_log_bytes"), 0.0)
+        most = dict.fromkeys(("shown_bytes", "recent_bytes", "metadata_cache_bytes", "kept_log_bytes"), 0.0)
         for number in range(40):
             made = await create(stack, model="acme/storyteller", prompt=f"{number} " + "x" * 2000)
             stream = ask(stack, "GET", made.json["urls"]["stream"], key=None)
