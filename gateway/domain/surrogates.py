@@ -22,6 +22,8 @@ _STAND_IN = re.compile(rb"\\u[eE][0-9a-fA-F]{3}")
 
 def without_halves(body: bytes) -> bytes:
     """Replace every lone surrogate by U+FFFD; return the same object if there is none."""
+    if b"\\ud" not in body and b"\\uD" not in body:  # much faster than the pattern
+        return body
     pieces, end = [], 0
     while match := _NEXT_HALF.match(body, end):
         pieces += [match[1], rb"\ufffd"]

@@ -92,7 +92,7 @@ class Health:
         }
 
     async def watch(self) -> None:
-        """Check the store for ever, so that metrics and log tell of its failure without a prober."""
+        """Check the store until cancelled, so that metrics and log show a failure even if nothing probes."""
         while True:
             await self._clock.sleep(_WATCH_SECONDS)
             await self._check_store()

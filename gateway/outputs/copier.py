@@ -58,7 +58,7 @@ class Copier:
         records: CopyStore,
         store: OutputStore,
         fetcher: OutputFetcher,
-        keeper: OutputEviction,
+        eviction: OutputEviction,
         clock: Clock,
         observer: DeliveryObserver,
         *,
@@ -71,7 +71,7 @@ class Copier:
         self._records = records
         self._store = store
         self._fetcher = fetcher
-        self._eviction = keeper
+        self._eviction = eviction
         self._clock = clock
         self._observer = observer
         self._persist = persist

@@ -1,4 +1,4 @@
-"""Predictions and trainings as their callers see them: shown, listed, awaited, cancelled, from our own records.
+"""Predictions and trainings as their callers see them: shown, listed, awaited, cancelled, from the store.
 
 What is kept in memory is bounded in bytes, because a document contains the input, with its files if they are data URIs.
 Half of `memory_bytes` is for views, half for bodies as they are shown. What does not fit is read from the store.
@@ -32,9 +32,9 @@ from gateway.runtime.tasks import Tasks
 PAGE_SIZE = 100
 _OVERHEAD = 1024
 _RENEWED = 100
-"""Runs that were lately given copies: as many as may be on their way from the store just then."""
+"""Number of runs with new copies to remember: a read that began before them may return the run without them."""
 _CANCELED = 10_000
-"""Predictions that were lately cancelled. Without them, a view that was read before could be kept."""
+"""Number of cancelled predictions to remember: a read that began before a cancel may return the view without it."""
 
 
 _ShownKey = tuple[str, str, Family]
@@ -51,7 +51,7 @@ class _Shown(NamedTuple):
 
 
 def _is_settled(view: PredictionView) -> bool:
-    """Whether the prediction is its caller's: who joined a run without identity has not been told, and may yet part."""
+    """Whether the prediction stays on its run. One that joined a run without an identity may still be detached."""
     return view.prediction.source is not Source.JOINED or view.run.fingerprint is not None
 
 
@@ -108,7 +108,7 @@ class PredictionService:
         return tickets.ticket(self._ticket_secret, prediction_id)
 
     def show(self, view: PredictionView, base: str, family: Family) -> bytes:
-        """Write a prediction for its caller; the same bytes again for as long as nothing of it changes."""
+        """Return the JSON of a prediction for its caller: the same bytes as long as nothing in it changes."""
         key = (view.prediction.id, base, family)
         shown = self._shown.get(key)
         # Links of copies replace upstream's links when those have expired.
@@ -127,11 +127,11 @@ class PredictionService:
         return body
 
     def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
-        """Return what stands in for upstream's links in a prediction; nothing if it shows upstream's."""
+        """Return the links that replace upstream's links in a prediction; empty if upstream's are shown."""
         return self._output_links.of(view, base) if self._output_links is not None else {}
 
     def renew(self, run: Run) -> None:
-        """Show a run that has ended as it is now: it has been given copies of its files."""
+        """Replace an ended run in memory: it now has copies of its files."""
         self._renewed[run.id] = run.copies
         for view in list(self._recent.values()):
             if view.run.id == run.id:
@@ -139,7 +139,7 @@ class PredictionService:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a prediction's end."""
+        """Number of requests that wait for a prediction's end."""
         return sum(self._waiting.values())
 
     @property
@@ -162,13 +162,13 @@ class PredictionService:
         return f"files/{tickets.FILE_PREFIX}{ticket}" if is_files else f"streams/{ticket}"
 
     async def get(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
-        """Return a prediction of the caller's. Raise `NotFound` for what is unknown and what is somebody else's."""
+        """Return a prediction of the caller. Raise `NotFound` if it is unknown or not the caller's."""
         view = await self.owned(caller, prediction_id, kind)
         self._observer.polled("gateway")
         return view
 
     async def owned(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
-        """Return what `get` does, without counting it as a look."""
+        """Return what `get` returns, without counting a poll."""
         view = await self._find(prediction_id)
         if view is None or kind not in (None, view.prediction.kind):
             raise NotFound
@@ -177,7 +177,7 @@ class PredictionService:
         return view
 
     async def find(self, prediction_id: str) -> PredictionView | None:
-        """Find a prediction, of whatever team: the right to see it is the asker's to prove."""
+        """Find a prediction of any team. The caller of this function checks who may see it."""
         return await self._find(prediction_id)
 
     async def _find(self, prediction_id: str) -> PredictionView | None:
@@ -191,11 +191,11 @@ class PredictionService:
         return self._newest(view) or view
 
     def _keep(self, view: PredictionView) -> PredictionView:
-        """Have it at hand. A cancel may have been faster than what was read, alone or in a list: it stays."""
+        """Keep a prediction in memory. A cancel that was recorded while it was read is kept."""
         if (canceled := self._lately_canceled.get(view.prediction.id)) is not None:
             view = PredictionView(canceled, view.run)
         if not view.run.copies and (copies := self._renewed.get(view.run.id)) is not None:
-            # Read before its copies were recorded, and only now at hand.
+            # It was read before its copies were recorded.
             view = PredictionView(view.prediction, replace(view.run, copies=copies))
         self._remember(view)
         return view
@@ -295,24 +295,27 @@ class PredictionService:
 
     async def wait(self, view: PredictionView, seconds: float) -> PredictionView:
         """Wait for a prediction to end for its caller, or for the time to be over; return it as it is then."""
+        if view.run.status.is_terminal or view.prediction.canceled_at is not None:
+            return view
         prediction_id = view.prediction.id
         tracked = self._tracker.tracked(view.run.id)
-        if tracked is not None:
-            self._waiting[prediction_id] = self._waiting.get(prediction_id, 0) + 1
-            try:
-                await tracked.wait_until(
-                    lambda run: run.status.is_terminal or self._closing or prediction_id in self._canceled, seconds
-                )
-            finally:
-                is_canceled = prediction_id in self._canceled or prediction_id in self._lately_canceled
-                self._waiting[prediction_id] -= 1
-                if not self._waiting[prediction_id]:
-                    del self._waiting[prediction_id]
-                    self._canceled.discard(prediction_id)
-            # Asked for before the store can have been slow: the tracker is newer than what was recorded.
-            if not is_canceled and tracked.is_whole:
-                return PredictionView(view.prediction, tracked.run)
-        return await self._find(prediction_id) or view
+        if tracked is None:
+            return await self._find(prediction_id) or view
+        is_canceled = False
+        self._waiting[prediction_id] = self._waiting.get(prediction_id, 0) + 1
+        try:
+            await tracked.wait_until(
+                lambda run: run.status.is_terminal or self._closing or prediction_id in self._canceled, seconds
+            )
+            is_canceled = prediction_id in self._canceled
+        finally:
+            self._waiting[prediction_id] -= 1
+            if not self._waiting[prediction_id]:
+                del self._waiting[prediction_id]
+                self._canceled.discard(prediction_id)
+        if is_canceled or prediction_id in self._lately_canceled or not tracked.is_whole:
+            return await self._find(prediction_id) or view
+        return PredictionView(view.prediction, tracked.run)
 
     async def by_ticket(self, ticket: str, origin: str | None) -> PredictionView:
         """Return the prediction whose stream a ticket opens to a page of this origin.
@@ -325,7 +328,7 @@ class PredictionService:
         return self._newest(view) or view
 
     def forget(self, prediction_id: str) -> None:
-        """Drop a prediction from memory: its record has changed or gone."""
+        """Drop a prediction from memory, because its record was changed or deleted."""
         self._recent.pop(prediction_id, None)
         self._lately_canceled.pop(prediction_id, None)
 
@@ -336,7 +339,7 @@ class PredictionService:
             del self._recent[prediction_id]
 
     async def drain(self) -> None:
-        """Answer everybody who waits, with what is known: their predictions run on."""
+        """Answer all waiting requests with the current state. Their predictions continue."""
         self._closing = True
         self._tracker.wake_all()
 
