@@ -72,7 +72,6 @@ async def build(base: Base, network: ReceiverNetwork) -> Parts:
         copier=outputs.copier if outputs is not None else None,
         run_timings=operations.run_timings,
         recent_errors=operations.recent_errors,
-        secret_values=predictions.secret_values,
     )
     await _start_budgets(base, money, webhooks)
     return parts

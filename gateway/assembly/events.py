@@ -7,7 +7,6 @@ from gateway.operations.run_timing import RunTimings
 from gateway.outputs.copier import Copier
 from gateway.predictions.events import Listener, PredictionEvents
 from gateway.predictions.queries import PredictionService
-from gateway.predictions.secret_values import SecretValues
 from gateway.streams.hub import StreamHub
 from gateway.webhooks.dispatcher import WebhookDispatcher
 
@@ -23,7 +22,6 @@ def connect_listeners(
     copier: Copier | None,
     run_timings: RunTimings,
     recent_errors: RecentErrors,
-    secret_values: SecretValues,
 ) -> None:
     """Add every listener. The order of these lines is the order of the calls."""
     events.add_created_listener(Listener.WEBHOOKS, dispatcher.on_prediction_created)
@@ -44,5 +42,3 @@ def connect_listeners(
     # Last what only operators see.
     events.add_ended_listener(Listener.RUN_TIMINGS, run_timings.on_run_ended)
     events.add_ended_listener(Listener.RECENT_ERRORS, recent_errors.on_run_ended)
-    # After those that read the run's document.
-    events.add_ended_listener(Listener.SECRET_VALUES, secret_values.on_run_ended)

@@ -44,7 +44,6 @@ class PredictionParts(msgspec.Struct, frozen=True):
     estimates: EstimateService
     deadlines: Deadlines
     upstream_webhooks: UpstreamWebhooks
-    secret_values: SecretValues
 
 
 async def build_predictions(
@@ -63,7 +62,7 @@ async def build_predictions(
     request_secret = await base.secret("requests")
     identities = IdentityService(models.schemas, models.versions, live.sharing, secret=request_secret)
     lifetime = ResultLifetime(identities.ttl_of, copies_ttl_seconds=float(base.config.outputs.ttl_seconds))
-    secret_values = SecretValues()
+    secret_values = SecretValues(models.schemas)
     tracker = _tracker(base, upstream, money, events, lifetime, secret_values)
     ticket_secret = await base.secret("stream-tickets")
     service = PredictionService(
@@ -150,7 +149,7 @@ async def build_predictions(
     run_while_open(base.stack, deadlines.run(), "deadlines")
     metrics.read_on_scrape("waiters", lambda: {"sync": service.waiting, "create": pending_creates.waiting})
     return PredictionParts(
-        events, lifetime, tracker, service, run_creator, creates, estimates, deadlines, upstream_webhooks, secret_values
+        events, lifetime, tracker, service, run_creator, creates, estimates, deadlines, upstream_webhooks
     )
 
 
@@ -173,7 +172,7 @@ def _tracker(
         keep_until=lifetime.keep_until,
         settlement_of=money.pricing.settlement,
         max_document_bytes=lambda: base.live.predictions.value.followed_bytes,
-        strike=secret_values.strike,
+        secret_values=secret_values,
     )
     base.metrics.read_on_scrape("followed_bytes", lambda: tracker.document_bytes)
     base.stack.push_async_callback(tracker.close)

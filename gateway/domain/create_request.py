@@ -69,8 +69,6 @@ class LinkedOutput(msgspec.Struct, frozen=True):
     content: FileContent
     upstream_until: float
     """Until when upstream's own link to the file works."""
-    path: str
-    """Where the link stands in the input, such as `input.image`."""
 
 
 class CreateContext(msgspec.Struct, frozen=True, dict=True):
@@ -81,6 +79,8 @@ class CreateContext(msgspec.Struct, frozen=True, dict=True):
     files: Mapping[str, FileContent]
     """The content of what links in the input lead to, by the link as it stands in the body."""
 
+    may_link: bool = True
+    """Whether a text of the input can contain a link."""
     outputs: Mapping[str, LinkedOutput] = {}
     """The stored outputs that links in the input lead to, by the link as it stands in the body."""
 

@@ -10,26 +10,27 @@ every host: a ticket proves itself.
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from functools import partial
 
-import msgspec
-
-from gateway.domain import file_content, text_links, tickets
+from gateway.domain import file_content, input_paths, tickets
 from gateway.domain import links as rewrite
 from gateway.domain.create_body import CreateBody
 from gateway.domain.create_request import LinkedOutput
 from gateway.domain.ports.clock import Clock
 from gateway.domain.records import Copy, PredictionView
 from gateway.domain.teams import Caller
+from gateway.domain.tickets import OutputTicket
 from gateway.errors import OutputLost, Unprocessable, UpstreamUnavailable
 from gateway.files.rules.uploads import Described
 from gateway.files.uploads import Upload, UploadService
 from gateway.outputs.ports import OutputStore
 from gateway.outputs.rules import input_links, outputs
+from gateway.predictions.ports.outputs import StoredFileRefused
 from gateway.runtime.tasks import Tasks
 from gateway.sharing.rules import caching
 
+MAX_LINKS = 250
+"""Links of stored outputs in one input: as many as one output has files. Each is looked up in the store."""
 _GONE = "this file does not exist or its link has expired"
 
 
@@ -59,46 +60,38 @@ class OutputInputs:
 
     async def linked(self, caller: Caller, body: CreateBody, own_origins: frozenset[str]) -> Mapping[str, LinkedOutput]:
         """Find the links of stored outputs in an input. Raise `Unprocessable` for one that gives no access."""
-        if not text_links.may_be_in(body.input):
-            return {}
         found: dict[str, LinkedOutput] = {}
+        looked_up = 0
         for text in dict.fromkeys(rewrite.addresses(body.input)):
             link = input_links.parse(text)
             if link is None:
                 continue
-            output = await self._linked(caller, link.ticket, link.name)
+            is_own, output = link.is_on(own_origins), None
+            if (parsed := link.parsed) is not None:
+                looked_up += 1
+                if looked_up > MAX_LINKS:
+                    raise Unprocessable.field("input", f"input has more than {MAX_LINKS} links of stored outputs")
+                view = await self._find(parsed.prediction_id)
+                if view is not None:
+                    is_own, output = True, self._output(caller, view, parsed, link.name)
             if output is not None:
-                found[text] = msgspec.structs.replace(output, path=_path(body.input, text))
-            elif link.is_on(own_origins) or await self._is_own(link.ticket):
-                raise Unprocessable.field(_path(body.input, text), _GONE, "not_found")
+                found[text] = output
+            elif is_own:
+                raise Unprocessable.field(input_paths.path_in(body.input, text), _GONE, "not_found")
         return found
 
-    async def _linked(self, caller: Caller, ticket: str, name: str) -> LinkedOutput | None:
-        parsed, copy, view = await self._copy(ticket)
-        if parsed is None or copy is None or view is None or self._store is None:
+    def _output(self, caller: Caller, view: PredictionView, ticket: OutputTicket, name: str) -> LinkedOutput | None:
+        """Return the stored file that a ticket gives access to; `None` if it gives none to the caller's team."""
+        prediction, run = view.prediction, view.run
+        if self._store is None or prediction.canceled_at is not None or not caller.owns(prediction.team):
             return None
-        prediction, run, now = view.prediction, view.run, self._clock.now()
-        if prediction.canceled_at is not None or not caller.owns(prediction.team) or name != outputs.name_of(copy.url):
+        copy = next((copy for copy in run.copies if copy.place == ticket.place), None)
+        if copy is None or not tickets.proves(ticket, self._secret, copy.sha256) or name != outputs.name_of(copy.url):
             return None
-        if not outputs.is_alive(copy, now, self._ttl_seconds):
+        if not outputs.is_alive(copy, self._clock.now(), self._ttl_seconds):
             return None
-        content = file_content.of_file(copy.sha256, copy.content_type, outputs.name_of(copy.url))
-        return LinkedOutput(copy, content, (run.ended_at or 0.0) + caching.LINKS_LIVE_SECONDS, "")
-
-    async def _is_own(self, ticket: str) -> bool:
-        """Return whether the gateway has made a ticket, valid or not."""
-        _, _, view = await self._copy(ticket)
-        return view is not None
-
-    async def _copy(self, ticket: str) -> tuple[tickets.OutputTicket | None, Copy | None, PredictionView | None]:
-        parsed = tickets.read_output_ticket(ticket)
-        view = await self._find(parsed.prediction_id) if parsed is not None else None
-        if parsed is None or view is None:
-            return parsed, None, None
-        copy = next((copy for copy in view.run.copies if copy.place == parsed.place), None)
-        if copy is not None and not tickets.proves(parsed, self._secret, copy.sha256):
-            copy = None
-        return parsed, copy, view
+        content = file_content.of_file(copy.sha256, copy.content_type, name)
+        return LinkedOutput(copy, content, (run.ended_at or 0.0) + caching.LINKS_LIVE_SECONDS)
 
     async def upstream_link(self, caller: Caller, output: LinkedOutput) -> str:
         """Return a link of upstream's to a stored file: the original one while it lives, else of an upload."""
@@ -121,13 +114,12 @@ class OutputInputs:
                 chunks = form.chunks(stored.blocks(0, output.copy.size))
                 file, answer = await self._uploads.upload(caller, form.upload(chunks))
         except OutputLost as exc:
-            raise Unprocessable.field(output.path, _GONE, "not_found") from exc
+            raise StoredFileRefused(_GONE) from exc
         if file is not None:
             return file.upstream_id
         if answer.status == 429 or answer.status >= 500:
-            raise UpstreamUnavailable(f"Replicate did not take the stored file in {output.path}.", retry_after=1)
-        text = f"the stored file cannot be uploaded: Replicate answered {answer.status}"
-        raise Unprocessable.field(output.path, text)
+            raise UpstreamUnavailable("Replicate did not take a stored file in the input.", retry_after=1)
+        raise StoredFileRefused(f"the stored file cannot be uploaded: Replicate answered {answer.status}")
 
     async def close(self) -> None:
         """Wait for uploads in progress."""
@@ -168,9 +160,3 @@ class _Form:
             length=length,
             max_length=length,
         )
-
-
-def _path(given: bytes, text: str) -> str:
-    with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return rewrite.path_of(msgspec.json.decode(given), text)
-    return "input"

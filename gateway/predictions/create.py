@@ -228,7 +228,7 @@ class CreateService:
         place = attempts.take_place(self._limit_queue, self._pricing)
         if (behind := place.check_turn()) is not None:
             return behind
-        outgoing = await self._bodies.prepare(attempts.context)
+        outgoing = await self._bodies.prepare(attempts.context, identity)
         run, body = self._records.intent(attempts.context, identity, outgoing, request.now)
         waited_seconds = 0.0 if place.waited_for is None else place.waited_seconds
         admitted = admission_record.admitted(place.demand, waited_seconds, place.waited_for)

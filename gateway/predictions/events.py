@@ -40,7 +40,6 @@ class Listener(StrEnum):
     RECENT_ERRORS = "recent_errors"
     RUN_IDENTITIES = "run_identities"
     RUN_TIMINGS = "run_timings"
-    SECRET_VALUES = "secret_values"  # noqa: S105 - a name
     STREAMS = "streams"
     TRACKER = "tracker"
     VERSION_MAP = "version_map"

@@ -9,7 +9,7 @@ from hashlib import sha256
 from msgspec.structs import replace
 
 from gateway.access.policy import Policy
-from gateway.domain import ids, tickets
+from gateway.domain import ids, text_links, tickets
 from gateway.domain.create_request import CreateCommand, CreateContext
 from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.ports.clock import Clock
@@ -138,11 +138,14 @@ async def context_of(caller: Caller, command: CreateCommand, policy: Policy, out
     Those stay as they are until a run is started: a hit or a join needs their content only. Raise `Unprocessable` for
     a file that is not the caller's.
     """
+    if not text_links.may_be_in(command.body.input):
+        return CreateContext(caller, command, {}, may_link=False)
     body, files = await policy.translate_files(caller, command.body, command.own_origins)
     linked = await outputs.linked(caller, body, command.own_origins)
     if linked:
         files = files | {text: output.content for text, output in linked.items()}
-    return CreateContext(caller, command if body is command.body else replace(command, body=body), files, linked)
+    command = command if body is command.body else replace(command, body=body)
+    return CreateContext(caller, command, files, outputs=linked)
 
 
 def _idempotency(context: CreateContext, key: str, now: float, digest: KeyedDigest) -> Idempotency:

@@ -107,17 +107,21 @@ class RunCreator:
         """
         intent = started.run
         sent_at = self._clock.monotonic()
-        self._secrets.keep(intent.id, outgoing.secrets)
+        if outgoing.secrets or outgoing.suspects:
+            self._secrets.keep(intent.id, outgoing.secrets, outgoing.suspects)
         try:
             answer, sent_at = await self._send(intent, context.command, identity, body)
             if not answer.is_ok:
                 # What a model says of a value that it does not like can quote the value.
-                said = secrets.strike(answer.body, (*outgoing.secrets, *outgoing.suspects))
+                said = secrets.strike(answer.body, (*outgoing.secrets, *outgoing.suspects.values()))
                 answer = replace(answer, body=said)
                 await self._discard(intent.id)
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
-            snapshot = documents.read_snapshot(self._secrets.strike(intent.id, answer.body))
+            said = secrets.strike(answer.body, outgoing.secrets) if outgoing.secrets else answer.body
+            snapshot = documents.read_snapshot(said)
+            if outgoing.suspects:
+                snapshot = await self._secrets.strike_suspects(intent, snapshot)
             view = await self.recorder.record(intent, snapshot, started.prediction)
         except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)

@@ -31,6 +31,7 @@ from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.rules import polling
+from gateway.predictions.secret_values import SecretValues
 from gateway.predictions.settings import DEFAULT_FOLLOWED_BYTES
 from gateway.predictions.tracked_run import TrackedRun
 from gateway.runtime.tasks import Tasks
@@ -78,12 +79,11 @@ class Tracker:
         keep_until: Callable[[Run, bytes, float], float | None],
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
         max_document_bytes: Callable[[], int] = lambda: DEFAULT_FOLLOWED_BYTES,
-        strike: Callable[[str, bytes], bytes] = lambda _, body: body,
+        secret_values: SecretValues | None = None,
     ) -> None:
-        """Take `strike`, which removes secret values of a run, by its id, from a body."""
         self._documents = DocumentMemory(max_document_bytes)
         self._large_polls = asyncio.Semaphore(_LARGE_POLLS)
-        self._strike = strike
+        self._secrets = SecretValues() if secret_values is None else secret_values
         self._keep_until = keep_until
         self._settlement_of = settlement_of
         self._store = store
@@ -292,11 +292,15 @@ class Tracker:
     # Snapshots
 
     async def _merge_body(self, tracked: TrackedRun, body: bytes) -> None:
+        if tracked.run.id in self._secrets.by_run:
+            body = self._secrets.strike(tracked.run.id, body)
         try:
-            snapshot = documents.read_snapshot(self._strike(tracked.run.id, body))
+            snapshot = documents.read_snapshot(body)
         except ValueError as exc:
             logger.warning("upstream's answer is no prediction", extra={"run": tracked.run.id, "reason": str(exc)})
         else:
+            if tracked.run.id in self._secrets.suspects:
+                snapshot = await self._secrets.strike_suspects(tracked.run, snapshot)
             await self._merge(tracked, snapshot.status, snapshot.document, snapshot.stream_url, snapshot.completed_at)
 
     async def _merge_unknown(self, tracked: TrackedRun) -> None:
@@ -353,6 +357,8 @@ class Tracker:
         run = ended.run
         logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": run.status})
         self._events.on_run_ended(ended)
+        if run.id in self._secrets.by_run or run.id in self._secrets.suspects:
+            self._secrets.forget(run.id)
 
     async def report_end(self, run: Run) -> None:
         """Call the end-of-run listeners for a run whose end another step than `advance` has recorded.

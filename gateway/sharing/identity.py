@@ -12,6 +12,7 @@ from gateway.domain.create_request import CreateContext
 from gateway.domain.records import Kind, Run
 from gateway.domain.targets import Target, TargetKind, target_identity
 from gateway.models.rules import secrets
+from gateway.models.rules.schema import InputSchema
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.live import LiveSettings
@@ -32,6 +33,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     reason: Proof | BypassReason
     ttl_seconds: float = 0.0
     """How long a result is kept for others."""
+    schema: InputSchema | None = None
+    """The schema of the target, if it was read for this."""
 
     @property
     def is_shared(self) -> bool:
@@ -75,7 +78,7 @@ class IdentityService:
         schema = described.schema if described else None
         input_ = command.body.input
         controls = determinism.read_controls(input_)
-        rule = determinism.rule_for(policy.rules, model)
+        rule = determinism.rule_for(policy.rules, model) if policy.rules else None
         judgement = determinism.judge(
             controls,
             schema,
@@ -90,13 +93,16 @@ class IdentityService:
         # An equal request may have started while the model of this version was unknown, and have no other identity.
         is_provisional = target.kind is TargetKind.VERSION and determinism.sets_seed(controls, policy.random_seeds)
         if isinstance(judgement, NotDeterministic) and not is_provisional:
-            return Identity(reason=judgement.reason)
+            return Identity(reason=judgement.reason, schema=schema)
         scope, provisional = fingerprint.sharing_scope(sharing.share, caller.team.name), None
         try:
-            given = Input(input_, context.files)
-            plain = rule.plain_inputs if rule is not None else DEFAULT_TEXT_INPUTS
-            if determinism.depends_on_links(judgement, policy.rules) and given.has_external_link(
-                schema, plain, policy.immutable_links
+            given = Input(input_, context.files, may_link=context.may_link)
+            may_link = context.may_link or (schema is not None and bool(schema.linked_defaults))
+            plain = rule.plain_inputs if may_link and rule is not None else DEFAULT_TEXT_INPUTS
+            if (
+                may_link
+                and determinism.depends_on_links(judgement, policy.rules)
+                and given.has_external_link(schema, plain, policy.immutable_links)
             ):
                 judgement = determinism.with_external_link(
                     asserted=command.directives.deterministic,
@@ -108,16 +114,17 @@ class IdentityService:
                 )
             if isinstance(judgement, NotDeterministic):
                 is_waiting = judgement.reason is BypassReason.MODEL_UNKNOWN
-                return Identity(provisional=provisional if is_waiting else None, reason=judgement.reason)
+                return Identity(provisional=provisional if is_waiting else None, reason=judgement.reason, schema=schema)
             canonical = given.canonical(schema, rule.ignore_inputs if rule is not None else frozenset())
         except ValueError:
-            return Identity(reason=BypassReason.INPUT_UNREADABLE)
+            return Identity(reason=BypassReason.INPUT_UNREADABLE, schema=schema)
         identity = described.identity if described else target_identity(target)
         return Identity(
             fingerprint=fingerprint.fingerprint(identity, canonical, scope),
             provisional=provisional,
             reason=judgement.reason,
-            ttl_seconds=caching.ttl_of(rule.ttl_seconds if rule else None, sharing.ttl_seconds),
+            ttl_seconds=sharing.ttl_seconds if rule is None else caching.ttl_of(rule.ttl_seconds, sharing.ttl_seconds),
+            schema=schema,
         )
 
     async def named(self, context: CreateContext) -> CreateContext:

@@ -173,6 +173,14 @@ async def test_foreign_link_of_the_same_form_stays_as_it_is(it: CopyingGateway, 
     assert json.loads(seen[-1].body)["input"]["image"] == link
 
 
+async def test_number_of_links_is_bounded(it: CopyingGateway, upstream: Simulator):
+    """Each is looked up: an input must not ask the store a thousand questions."""
+    links = [f"https://x.example/outputs/{n:026}-0-{'a' * 52}/out.png" for n in range(251)]
+    assert (await upscale(it, links[0], more=links[1:250])).status == 201
+    problem = assert_problem(await upscale(it, links[0], more=links[1:]), 422, origin=None)
+    assert problem["invalid_fields"][0]["field"] == "input"
+
+
 async def test_lost_copy_is_refused(it: CopyingGateway, upstream: Simulator, tmp_path: Path):
     """The bytes are gone from the output store, and upstream has none: no create with a dead link."""
     link = await stored_link(it)

@@ -165,7 +165,7 @@ class CreateCore:
             PredictionSettings(adopt_wait_seconds=adopt_wait_seconds, ticket_ttl_seconds=60.0, memory_bytes=1_000_000)
         )
         self.events = PredictionEvents(self.clock, self.observer)
-        self.secret_values = SecretValues()
+        self.secret_values = SecretValues(schemas)
         self.tracker = Tracker(
             self.store,
             upstream,
@@ -175,7 +175,7 @@ class CreateCore:
             requests_per_minute=lambda: 3000.0,
             keep_until=self._keep_until,
             settlement_of=free,
-            strike=self.secret_values.strike,
+            secret_values=self.secret_values,
         )
         self.deadlines = deadlines(self.store, self.clock, self._expire)
         self.run_identities = RunIdentities(

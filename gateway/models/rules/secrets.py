@@ -24,6 +24,9 @@ Digest = Callable[[bytes], str]
 
 SHORTEST_STRUCK = 6
 """A shorter value is not searched for in other texts: it could be part of any word."""
+MOST_STRUCK = 16
+"""Values of one input that are searched for: each is one pass over every document of the run."""
+_LONGEST_QUOTING = 64 * 1024
 _SUSPECT = range(12, 4097)
 """Lengths of texts that are taken for a secret. Shorter ones could be words of a message."""
 
@@ -41,8 +44,8 @@ class Redacted(msgspec.Struct, frozen=True):
     input: bytes
     values: tuple[str, ...] = ()
     """The secret values that are texts; empty where the schema is not known."""
-    suspects: tuple[str, ...] = ()
-    """The texts at the top level that can be secret, where the schema is not known."""
+    suspects: Mapping[str, str] = {}
+    """The texts at the top level that can be secret, by name, where the schema is not known."""
 
 
 def are_given(secrets: Mapping[str, Shape], given: bytes) -> bool:
@@ -75,7 +78,7 @@ def redact(given: bytes, secrets: Mapping[str, Shape]) -> Redacted:
             is_changed = True
             values += _texts(value, shape)
             fields[name] = Raw(_encode(_without(value, shape)))
-    return Redacted(_encode(fields), tuple(dict.fromkeys(values))) if is_changed else Redacted(given)
+    return Redacted(_encode(fields), tuple(dict.fromkeys(values))[:MOST_STRUCK]) if is_changed else Redacted(given)
 
 
 def digest_texts(given: bytes, digest: Digest) -> Redacted:
@@ -84,16 +87,16 @@ def digest_texts(given: bytes, digest: Digest) -> Redacted:
         fields = _decode_fields(given)
     except _UNREADABLE:
         return Redacted(_encode({}))
-    suspects: list[str] = []
+    suspects: dict[str, str] = {}
     is_changed = False
     for name, value in fields.items():
         if (text := digest_of(value, digest)) is None:
             continue
-        if len(value) in _SUSPECT:
+        if len(value) in _SUSPECT and len(suspects) < MOST_STRUCK:
             with suppress(*_UNREADABLE):
-                suspects.append(msgspec.json.decode(value, type=str))
+                suspects[name] = msgspec.json.decode(value, type=str)
         fields[name], is_changed = Raw(_encode(text)), True
-    return Redacted(_encode(fields), suspects=tuple(suspects)) if is_changed else Redacted(given)
+    return Redacted(_encode(fields), suspects=suspects) if is_changed else Redacted(given)
 
 
 def digest_of(value: Raw, digest: Digest) -> str | None:
@@ -129,6 +132,25 @@ def strike(text: bytes, values: tuple[str, ...]) -> bytes:
             for spelling in _spellings(value):
                 text = text.replace(spelling, REDACTED.encode())
     return text
+
+
+class _Quoting(msgspec.Struct):
+    error: Raw = Raw(b"")
+    logs: Raw = Raw(b"")
+
+
+_decode_quoting = msgspec.json.Decoder(_Quoting).decode
+
+
+def are_quoted(document: bytes, values: tuple[str, ...]) -> bool:
+    """Return whether the error or the end of the logs of a run's document contain one of the values."""
+    try:
+        parts = _decode_quoting(document)
+    except _UNREADABLE:
+        return True
+    spellings = [spelling for value in values for spelling in _spellings(value)]
+    texts = bytes(parts.error)[:_LONGEST_QUOTING], bytes(parts.logs)[-_LONGEST_QUOTING:]
+    return any(spelling in text for text in texts for spelling in spellings)
 
 
 def _spellings(value: str) -> set[bytes]:

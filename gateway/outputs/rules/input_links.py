@@ -12,10 +12,13 @@ from urllib.parse import unquote
 import msgspec
 
 from gateway.domain import links as rewrite
+from gateway.domain import tickets
+from gateway.domain.tickets import OutputTicket
 
 _LONGEST_LINK = 4096
 _LONGEST_HOST = 260
 """RFC 1035, 2.3.4, and a port. A longer one is no host, and normalising it could take long."""
+_TICKET = re.compile(tickets.OUTPUT_TICKET)
 _AROUND = "".join(map(chr, range(0x21)))
 _URL = re.compile(r"https?:[/\\]*+([^/\\?#]*+)([^?#]*+)", re.IGNORECASE)
 _OUTPUT = re.compile(r"(?:.*/)?outputs/([^/]+)/([^/]+)", re.DOTALL)
@@ -27,6 +30,11 @@ class OutputLink(msgspec.Struct, frozen=True):
     authority: str
     ticket: str
     name: str
+
+    @property
+    def parsed(self) -> OutputTicket | None:
+        """The parts of the ticket; `None` if it has not the form of one."""
+        return tickets.read_output_ticket(self.ticket) if _TICKET.fullmatch(self.ticket) else None
 
     def is_on(self, origins: Collection[str]) -> bool:
         """Return whether the link points to one of these origins. `http` and `https` are treated as the same."""

@@ -21,6 +21,10 @@ class CopyLinks(Protocol):
         ...
 
 
+class StoredFileRefused(Exception):
+    """A stored file cannot be given to upstream. The text says why, for the caller."""
+
+
 class OutputInputs(Protocol):
     """Stored outputs that inputs of creates link to."""
 
@@ -35,6 +39,7 @@ class OutputInputs(Protocol):
     async def upstream_link(self, caller: Caller, output: LinkedOutput) -> str:
         """Return a link of upstream's to a stored file: the original one while it lives, else of an upload.
 
-        Raise `Unprocessable` if the stored bytes are lost, and the errors of uploads.
+        Raise `StoredFileRefused` if the stored bytes are lost or upstream does not take them, and the errors of
+        uploads.
         """
         ...

@@ -13,7 +13,7 @@ from msgspec import Raw
 from gateway.domain.bypass import BypassReason
 from gateway.domain.records import Kind
 from gateway.domain.targets import is_named_by
-from gateway.models.rules.schema import InputSchema
+from gateway.models.rules.schema import SEED, InputSchema
 from gateway.sharing.rules.external_links import DEFAULT_TEXT_INPUTS, IMMUTABLE, LinkPattern
 
 
@@ -181,7 +181,7 @@ def _by_schema(
 ) -> Proof | BypassReason:
     if schema is None:
         return BypassReason.SCHEMA_UNKNOWN if model else BypassReason.MODEL_UNKNOWN
-    has_seed = schema.has_seed
+    has_seed = SEED in schema.inputs
     if not has_seed and not schema.has_temperature:
         return BypassReason.NO_SEED_INPUT
     trouble = _seed_trouble(controls, policy.random_seeds) if has_seed else BypassReason.TEMPERATURE

@@ -107,4 +107,7 @@ def _matches(glob: str, path: str) -> bool:
 
 
 IMMUTABLE = tuple(parse_pattern(f"https://{host}/*") for host in ("replicate.delivery", "*.replicate.delivery"))
-"""Upstream's output files: a link names one file for as long as it exists (docs/replicate-api.md, Outputs)."""
+"""Upstream's output files: a link names one file for as long as that exists.
+
+See docs/replicate-api.md, Outputs and retention.
+"""

@@ -55,8 +55,10 @@ class Input:
 
     __slots__ = ("_contents", "_fields", "_files", "_may_link")
 
-    def __init__(self, text: bytes, files: Mapping[str, FileContent]) -> None:
+    def __init__(self, text: bytes, files: Mapping[str, FileContent], *, may_link: bool | None = None) -> None:
         """Decode an input. `files` gives the content of what a link in it leads to.
+
+        `may_link` is what `text_links.may_be_in` says, if that is known.
 
         Raise `ValueError` for what is no JSON object, or is too deep, or holds too much, to be compared.
         """
@@ -71,7 +73,7 @@ class Input:
         self._fields: dict[str, Any] = fields
         self._files = files
         self._contents: dict[str, FileContent | None] = {}
-        self._may_link = text_links.may_be_in(text)
+        self._may_link = text_links.may_be_in(text) if may_link is None else may_link
 
     def has_external_link(
         self, schema: InputSchema | None, plain: frozenset[str], immutable: Sequence[LinkPattern]

@@ -24,7 +24,6 @@ ORDER = [
     "output_copies",
     "run_timings",
     "recent_errors",
-    "secret_values",
 ]
 RETRIED = {"accounting"}
 
@@ -75,7 +74,6 @@ def events(clock: ManualClock, observer: FakeObserver, parts: Parts) -> Predicti
         copier=parts.part("output_copies"),
         run_timings=parts.part("run_timings"),
         recent_errors=parts.part("recent_errors"),
-        secret_values=parts.part("secret_values"),
     )
     return made
 
@@ -141,7 +139,6 @@ async def test_outputs_are_not_copied_without_an_output_store(clock: ManualClock
             name: parts.part(name)
             for name in (
                 "predictions", "accounting", "limit_queue", "dispatcher", "hub", "run_timings", "recent_errors",
-                "secret_values",
             )
         },
         copier=None,

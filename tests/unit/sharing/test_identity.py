@@ -98,17 +98,20 @@ async def test_seed_in_the_schema_proves_determinism(sharing: Sharing) -> None:
 
 async def test_model_without_a_seed_is_not_shared(sharing: Sharing) -> None:
     sharing.schema = SEEDLESS
-    assert await sharing.of() == Identity(reason=BypassReason.NO_SEED_INPUT)
+    identity = await sharing.of()
+    assert (identity.reason, identity.is_shared, identity.ttl_seconds) == (BypassReason.NO_SEED_INPUT, False, 0.0)
 
 
 async def test_unavailable_schema_proves_nothing(sharing: Sharing) -> None:
     sharing.error = UpstreamUnavailable("down")
-    assert await sharing.of() == Identity(reason=BypassReason.SCHEMA_UNKNOWN)
+    identity = await sharing.of()
+    assert (identity.reason, identity.is_shared, identity.ttl_seconds) == (BypassReason.SCHEMA_UNKNOWN, False, 0.0)
 
 
 async def test_too_deep_input_is_not_shared(sharing: Sharing) -> None:
     deep = b'{"seed":7,"prompt":' + b"[" * 200 + b"]" * 200 + b"}"
-    assert await sharing.of(given=deep) == Identity(reason=BypassReason.INPUT_UNREADABLE)
+    identity = await sharing.of(given=deep)
+    assert (identity.reason, identity.is_shared, identity.ttl_seconds) == (BypassReason.INPUT_UNREADABLE, False, 0.0)
 
 
 async def test_schema_defaults_are_filled_in(sharing: Sharing) -> None:

@@ -119,3 +119,19 @@ def test_given_secret_is_noticed():
     assert secrets.are_given(shapes, b'{"l":["a"]}')
     for given in (b"{}", b'{"x":null}', b'{"l":[]}', b'{"l":[null],"y":"a"}'):
         assert not secrets.are_given(shapes, given)
+
+
+def test_number_of_values_that_are_searched_for_is_bounded():
+    """Each is a pass over every document of the run."""
+    given = json.dumps({"l": [f"secret-{n}" for n in range(1000)]}).encode()
+    found = secrets.redact(given, read({"l": {"type": "array", "items": MARK}}))
+    assert len(found.values) == secrets.MOST_STRUCK
+    assert b"secret-" not in found.input
+    texts = json.dumps({f"t{n}": f"a long text {n}" for n in range(1000)}).encode()
+    assert len(secrets.digest_texts(texts, DIGEST).suspects) == secrets.MOST_STRUCK
+
+
+def test_quotes_are_found_in_error_and_logs_only():
+    values = ("a long value",)
+    for name, is_one in (("error", True), ("logs", True), ("output", False), ("input", False)):
+        assert secrets.are_quoted(json.dumps({name: "this is a long value!"}).encode(), values) is is_one
