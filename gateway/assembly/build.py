@@ -45,7 +45,7 @@ async def build(base: Base, network: ReceiverNetwork) -> Parts:
     files = build_files(base, upstream)
     predictions = await build_predictions(base, upstream, money, access, models, files, opened)
     streams = build_streams(base, upstream, predictions)
-    webhooks = build_webhooks(base, network, predictions)
+    webhooks = build_webhooks(base, network, predictions, money)
     outputs = await build_outputs(base, opened, predictions, streams) if opened is not None else None
     operations = build_operations(base, upstream, money, rates, predictions, streams)
     parts = Parts(

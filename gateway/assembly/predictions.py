@@ -161,7 +161,7 @@ def _tracker(
     lifetime: ResultLifetime,
     secret_values: SecretValues,
 ) -> Tracker:
-    throttling = base.live.throttling
+    throttling, predictions = base.live.throttling, base.live.predictions
     tracker = Tracker(
         base.store,
         upstream.internal,
@@ -173,6 +173,7 @@ def _tracker(
         settlement_of=money.pricing.settlement,
         max_document_bytes=lambda: base.live.predictions.value.followed_bytes,
         secret_values=secret_values,
+        unreadable_seconds=lambda: predictions.value.unreadable_seconds,
     )
     base.metrics.read_on_scrape("followed_bytes", lambda: tracker.document_bytes)
     base.stack.push_async_callback(tracker.close)

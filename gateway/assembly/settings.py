@@ -13,6 +13,7 @@ from gateway.domain import targets
 from gateway.domain.limits import NO_LIMITS, UNLIMITED, Allowance, Limits
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Team, Teams
+from gateway.domain.webhook_places import WebhookBounds
 from gateway.files.rules.transfers import TransferSettings
 from gateway.http.settings import HttpSettings
 from gateway.metrics import MetricsSettings
@@ -176,6 +177,12 @@ def prediction_settings(config: Config) -> PredictionSettings:
         memory_bytes=config.cache.memory_bytes,
         followed_bytes=config.cache.followed_bytes,
         upstream_webhook_base=public_url if can_call_back else None,
+        unreadable_seconds=float(config.upstream.unreadable_seconds),
+        webhook_bounds=WebhookBounds(
+            per_team=config.webhooks.max_queued,
+            public=config.webhooks.max_queued_public,
+            total=config.webhooks.max_queued_total,
+        ),
     )
 
 

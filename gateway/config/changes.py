@@ -33,7 +33,15 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
     "server": frozenset({"public_url", "trusted_proxies", "max_body_bytes", "max_upload_bytes", "max_spool_bytes"}),
     "ops": frozenset({"token_env", "token_file"}),
     "upstream": frozenset(
-        {"token_env", "token_file", "creates_per_minute", "requests_per_minute", "adopt_wait_seconds", "webhooks"}
+        {
+            "token_env",
+            "token_file",
+            "creates_per_minute",
+            "requests_per_minute",
+            "adopt_wait_seconds",
+            "unreadable_seconds",
+            "webhooks",
+        }
     ),
     "store": frozenset({"retain_days", "retain_data_seconds"}),
     "cache": frozenset(
@@ -63,7 +71,17 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "max_total",
         }
     ),
-    "webhooks": frozenset({"allow_private_addresses", "allow_http", "max_attempts", "max_queued", "retain_dead_days"}),
+    "webhooks": frozenset(
+        {
+            "allow_private_addresses",
+            "allow_http",
+            "max_attempts",
+            "max_queued",
+            "max_queued_public",
+            "max_queued_total",
+            "retain_dead_days",
+        }
+    ),
     "prices": frozenset({"unknown", "default_hardware", "charge_failed", "models"}),
     "metrics": frozenset({"top_targets"}),
     "logs": frozenset({"level"}),

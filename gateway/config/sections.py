@@ -137,6 +137,11 @@ class Upstream(Section):
     adopt_wait_seconds: SecondsOrZero = Field(
         20, description="How long a caller waits while the gateway searches for an uncertain create.", examples=[20]
     )
+    unreadable_seconds: Seconds = Field(
+        86_400,
+        description="A run fails, and is charged at its estimate, when the answers about it cannot be read this long.",
+        examples=[86400],
+    )
     webhooks: Literal["auto", "off"] = Field(
         "auto",
         description="auto: Replicate notifies of completions by webhook if public_url is https; off: polling only.",
@@ -283,8 +288,15 @@ class Webhooks(Section):
     allow_http: Flag = Field(False, description="Allow plain http.", examples=[False])
     max_attempts: Attempts = Field(12, description="Attempts per delivery, with exponential backoff.", examples=[12])
     max_queued: Count = Field(
-        10_000, description="Limit of queued deliveries; the same limit applies to dead letters.", examples=[10000]
+        10_000,
+        description="Places of one team: predictions in progress with a webhook, and queued deliveries. The same limit "
+        "applies to its dead letters.",
+        examples=[10000],
     )
+    max_queued_public: Count = Field(
+        1000, description="Places of one team that its web pages may take (public_webhooks).", examples=[1000]
+    )
+    max_queued_total: Count = Field(50_000, description="Places of all teams.", examples=[50000])
     retain_dead_days: Count = Field(7, description="How long a failed delivery is kept for redelivery.", examples=[7])
 
 

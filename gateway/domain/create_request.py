@@ -9,6 +9,7 @@ import msgspec
 from gateway.domain.cache_directives import Directives
 from gateway.domain.create_body import CreateBody
 from gateway.domain.file_content import FileContent
+from gateway.domain.hold import Hold
 from gateway.domain.records import Copy, Kind, PredictionView
 from gateway.domain.targets import Target
 from gateway.domain.teams import Caller
@@ -36,6 +37,8 @@ class CreateCommand(msgspec.Struct, frozen=True, kw_only=True):
     """Until when it may wait for a limit or a permit, by the monotonic clock."""
     has_left: Callable[[], bool] = lambda: False
     """Says whether the caller has disconnected."""
+    hold: Hold = msgspec.field(default_factory=Hold)
+    """How long it was held for limits so far. Whoever holds it adds to it."""
 
 
 class Created(msgspec.Struct, frozen=True, kw_only=True):

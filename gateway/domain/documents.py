@@ -6,7 +6,7 @@ escape sequence changes its form (docs/architecture.md, Invariants 11).
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw
@@ -23,6 +23,7 @@ _decode_urls = msgspec.json.Decoder(dict[str, str | None] | None).decode
 _encode = msgspec.json.Encoder().encode
 
 _decode_optional = msgspec.json.Decoder(str | None).decode
+_decode_any = msgspec.json.Decoder(Any).decode
 _SHARING = frozenset({Source.JOINED, Source.HIT})
 
 NULL = Raw(b"null")
@@ -40,28 +41,50 @@ class Snapshot(msgspec.Struct, frozen=True):
     created_at: float | None
     completed_at: float | None
     document: bytes
+    is_status_unknown: bool = False
+    """Whether it ended with a status that the gateway does not know. It counts as failed, also in `document`."""
 
 
 class _Head(msgspec.Struct):
     id: str
-    status: str
+    status: Any = None
     urls: dict[str, str | None] | None = None
     model: str | None = None
     version: str | None = None
-    created_at: str | None = None
-    completed_at: str | None = None
+    created_at: Any = None
+    completed_at: Any = None
+    error: Raw = Raw(b"null")
+
+    @property
+    def known_status(self) -> Status | None:
+        return _STATUSES.get(self.status) if isinstance(self.status, str) else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it names an end, in whatever form."""
+        return self.completed_at not in (None, "")
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
+_STATUSES = {status.value: status for status in Status}
+_LONGEST_STATUS = 40
 
 
 def read_snapshot(body: bytes) -> Snapshot:
-    """Read upstream's body of a prediction or training. Raise `ValueError` if it is neither."""
+    """Read upstream's body of a prediction or training. Raise `ValueError` if it is neither.
+
+    An unknown status together with an end (`completed_at`) is read as failed. Times that cannot be read count as
+    absent.
+    """
     try:
         head = _read_head(body)
-        status = Status(head.status)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise ValueError(f"not a prediction: {exc}") from exc
+    status, document = head.known_status, body.strip()
+    if (is_unknown := status is None) and not head.has_ended:
+        raise ValueError("not a prediction: its status is unknown, and it has not ended")
+    if status is None:
+        status, document = Status.FAILED, _ended_unknown(document, head)
     return Snapshot(
         upstream_id=head.id,
         status=status,
@@ -70,8 +93,17 @@ def read_snapshot(body: bytes) -> Snapshot:
         version=head.version,
         created_at=_time(head.created_at),
         completed_at=_time(head.completed_at),
-        document=body.strip(),
+        document=document,
+        is_status_unknown=is_unknown,
     )
+
+
+def _ended_unknown(document: bytes, head: _Head) -> bytes:
+    """Return the document of a run that ended with an unknown status, as one that failed. Upstream's error is kept."""
+    named = f'the unknown status "{head.status[:_LONGEST_STATUS]}"' if isinstance(head.status, str) else "no status"
+    error = _decode_any(bytes(head.error))
+    told = error if isinstance(error, str) and error else f"Replicate ended this prediction with {named}."
+    return failed(document, told)
 
 
 def _read_head(body: bytes) -> _Head:
@@ -86,9 +118,9 @@ def _read_head(body: bytes) -> _Head:
         return _decode_head(replaced)
 
 
-def _time(text: str | None) -> float | None:
+def _time(text: object) -> float | None:
     try:
-        return times.parse(text) if text else None
+        return times.parse(text) if isinstance(text, str) and text else None
     except ValueError:
         return None
 
@@ -193,7 +225,7 @@ def _show_own_times(fields: Fields, view: PredictionView) -> None:
     for name in ("started_at", "completed_at"):
         if name not in fields:
             continue
-        at = _time(_decode_optional(fields[name]))
+        at = _time(_decode_any(bytes(fields[name])))
         if at is not None and at < created:
             fields[name] = fields["created_at"]
 

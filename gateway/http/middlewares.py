@@ -25,12 +25,14 @@ from gateway.http.handlers.outputs import ANY_ORIGIN
 from gateway.http.keys import (
     AUTHENTICATOR,
     CALLER,
+    HOLD,
     METRICS,
     OVERHEAD,
     PRESENTED_KEY,
     RECENT_ERRORS,
     REQUEST_ID,
     ROUTE,
+    RUN_SECONDS,
     STARTED,
     STREAM_ORIGINS,
     UPSTREAM_LIMITER,
@@ -76,7 +78,10 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         seconds = time.perf_counter() - started
         metrics.answered(route.name if route else access_log.UNMATCHED, request.method, status, seconds)
         if (path := request.get(OVERHEAD)) is not None:
-            metrics.overhead(path, max(0.0, seconds - request.get(UPSTREAM_SECONDS, 0.0)))
+            elsewhere = request.get(UPSTREAM_SECONDS, 0.0)
+            if (hold := request.get(HOLD)) is not None:
+                elsewhere += hold.seconds + request.get(RUN_SECONDS, 0.0)
+            metrics.overhead(path, max(0.0, seconds - elsewhere))
         access_log.log_request(request, response, route, status, seconds)
 
 
@@ -177,9 +182,16 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Server"] = errors.SERVER
     if STARTED in request and "Server-Timing" not in headers:
-        upstream = request.get(UPSTREAM_SECONDS, 0.0)
-        own = max(0.0, time.perf_counter() - request[STARTED] - upstream)
-        timing = f"gateway;dur={own * 1000:.1f}"
+        # The time of a create that was held, or waited for its run, is not the gateway's own.
+        upstream, run, hold = request.get(UPSTREAM_SECONDS, 0.0), request.get(RUN_SECONDS), request.get(HOLD)
+        own = time.perf_counter() - request[STARTED] - upstream - (run or 0.0)
+        timing = ""
+        if hold is not None and hold.seconds:
+            own -= hold.seconds
+            timing = f'held;dur={hold.seconds * 1000:.1f};desc="{hold.by}", '
+        timing += f"gateway;dur={max(0.0, own) * 1000:.1f}"
+        if run is not None:
+            timing += f", run;dur={run * 1000:.1f}"
         headers["Server-Timing"] = timing + (f", upstream;dur={upstream * 1000:.1f}" if upstream else "")
 
 

@@ -9,13 +9,14 @@ from hashlib import sha256
 from msgspec.structs import replace
 
 from gateway.access.policy import Policy
-from gateway.domain import ids, text_links, tickets
+from gateway.domain import admission_record, ids, text_links, tickets
 from gateway.domain.create_request import CreateCommand, CreateContext
 from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.ports.clock import Clock
 from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import Prediction, Run, Source
 from gateway.domain.teams import Caller, owner_of_user
+from gateway.domain.webhook_places import WebhookPlace
 from gateway.money.limit_queue import run_limits_of
 from gateway.money.pricing import Pricing
 from gateway.predictions.outgoing import Outgoing
@@ -73,6 +74,7 @@ class NewRecords:
             webhook_events_filter=command.body.webhook_events_filter,
             deadline_at=now + command.cancel_after if command.cancel_after is not None else None,
             reason=str(identity.reason),
+            admitted=None if command.hold.limit is None else admission_record.held(command.hold),
         )
         return ShareRequest(
             prediction=prediction,
@@ -82,6 +84,9 @@ class NewRecords:
             idempotency=None
             if command.idempotency_key is None
             else _idempotency(context, command.idempotency_key, now, self._body_digest),
+            webhook_place=None
+            if command.body.webhook is None
+            else WebhookPlace(self._settings.value.webhook_bounds, caller.is_public),
         )
 
     def intent(self, context: CreateContext, identity: Identity, outgoing: Outgoing, now: float) -> tuple[Run, bytes]:

@@ -18,11 +18,12 @@ from gateway.domain import documents
 from gateway.domain.bypass import BypassReason
 from gateway.domain.create_request import CreateCommand, CreateContext, Created
 from gateway.domain.documents import Snapshot
+from gateway.domain.hold import Hold
 from gateway.domain.keyed_digest import KeyedDigest
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
 from gateway.domain.ports.upstream import Upstream
-from gateway.domain.records import PredictionView, Run
+from gateway.domain.records import Prediction, PredictionView, Run
 from gateway.domain.upstream_response import Answer
 from gateway.errors import (
     GatewayError,
@@ -118,11 +119,12 @@ class RunCreator:
                 await self._discard(intent.id)
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
-            said = secrets.strike(answer.body, outgoing.secrets) if outgoing.secrets else answer.body
-            snapshot = documents.read_snapshot(said)
-            if outgoing.suspects:
-                snapshot = await self._secrets.strike_suspects(intent, snapshot)
-            view = await self.recorder.record(intent, snapshot, started.prediction)
+            if outgoing.secrets or outgoing.suspects:
+                snapshot = await self._secrets.read_snapshot(intent, answer.body)
+            else:
+                snapshot = documents.read_snapshot(answer.body)
+            starter = _with_hold(started.prediction, context.command.hold)
+            recorded = await self.recorder.record(intent, snapshot, starter)
         except (RateLimited, UpstreamUnavailable, UpstreamTokenRefused) as exc:
             await self._discard(intent.id)
             self.pending_creates.resolve(intent.id, in_flight.NotSent(exc))
@@ -136,7 +138,8 @@ class RunCreator:
             view = await self._found(intent, context)
             answer = Answer(HTTPStatus.CREATED, {}, b"")
         else:
-            await self.recorder.follow_up(view, snapshot, answer, context)
+            view = recorded.view
+            await self.recorder.follow_up(recorded, snapshot, answer, context)
         return self._created(view, identity, answer, self._clock.monotonic() - sent_at)
 
     def _created(self, view: PredictionView, identity: Identity, answer: Answer, upstream_seconds: float) -> Created:
@@ -176,7 +179,7 @@ class RunCreator:
         if self._create_limiter is None:
             return
         has_waited = await self._create_limiter.create_permit(
-            command.operation, intent.team, command.hold_until, returned=is_repeated
+            command.operation, intent.team, command.hold_until, returned=is_repeated, hold=command.hold
         )
         if has_waited and command.has_left():
             pending = self.pending_creates.get(intent.id)
@@ -244,3 +247,10 @@ class RunCreator:
         await self.adopter.close()
         # At the same time: one after the other could take the grace twice.
         await asyncio.gather(self._tasks.close(grace_seconds), self.recorder.close(grace_seconds))
+
+
+def _with_hold(starter: Prediction, hold: Hold) -> Prediction:
+    """Add the wait for the account's rate, which came after the intent was recorded."""
+    if starter.admitted is None or hold.seconds == starter.admitted.waited_seconds:
+        return starter
+    return replace(starter, admitted=starter.admitted.with_hold(hold))

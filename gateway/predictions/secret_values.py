@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from gateway.domain import documents
 from gateway.domain.documents import Snapshot
 from gateway.domain.records import Kind, Run, Status
 from gateway.domain.targets import Target, TargetKind, is_model_name
@@ -41,7 +42,14 @@ class SecretValues:
         values = self.by_run.get(run_id)
         return text if values is None else secrets.strike(text, values)
 
-    async def strike_suspects(self, run: Run, snapshot: Snapshot) -> Snapshot:
+    async def read_snapshot(self, run: Run, body: bytes) -> Snapshot:
+        """Read upstream's body of a run without the run's secret values. Raise `ValueError` if it is no prediction."""
+        if run.id in self.by_run:
+            body = self.strike(run.id, body)
+        snapshot = documents.read_snapshot(body)
+        return await self._strike_suspects(run, snapshot) if run.id in self.suspects else snapshot
+
+    async def _strike_suspects(self, run: Run, snapshot: Snapshot) -> Snapshot:
         """Return the snapshot of a run, whose schema was not known at its create, without its secret values.
 
         The schema is read if the run quotes a text of its input.

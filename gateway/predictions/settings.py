@@ -2,6 +2,9 @@
 
 import msgspec
 
+from gateway.domain.webhook_places import WebhookBounds
+
+DEFAULT_UNREADABLE_SECONDS = 86_400.0
 DEFAULT_FOLLOWED_BYTES = 64 * 1024 * 1024
 
 
@@ -18,3 +21,6 @@ class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Documents of runs in progress that stay in memory."""
     upstream_webhook_base: str | None = None
     """The address under which upstream calls back; `None` if it does not."""
+    unreadable_seconds: float = DEFAULT_UNREADABLE_SECONDS
+    """How long a run is followed while upstream's answers about it cannot be read."""
+    webhook_bounds: WebhookBounds = WebhookBounds()

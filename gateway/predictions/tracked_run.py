@@ -14,7 +14,16 @@ from gateway.runtime.sleep import sleep_until_event
 class TrackedRun:
     """A run that is followed: its newest state, and the requests that wait for a change of it."""
 
-    __slots__ = ("_document_mark", "_memory", "_poll_due", "_run", "_waiters", "is_cancel_asked", "is_whole")
+    __slots__ = (
+        "_document_mark",
+        "_memory",
+        "_poll_due",
+        "_run",
+        "_waiters",
+        "is_cancel_asked",
+        "is_unreadable",
+        "is_whole",
+    )
 
     def __init__(self, run: Run, memory: DocumentMemory | None = None) -> None:
         self._memory = memory
@@ -23,6 +32,8 @@ class TrackedRun:
         self._document_mark = 0, 0
         self.run = run
         self.is_cancel_asked = False
+        self.is_unreadable = False
+        """Whether the last answer about it could not be read."""
         self._poll_due = asyncio.Event()
         self._waiters: set[asyncio.Future[None]] = set()
 

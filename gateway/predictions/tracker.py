@@ -5,7 +5,7 @@ See docs/architecture.md, Following a run and End of a run.
 One task for each run polls upstream, at intervals that grow with the run's age. Every snapshot of a run, from a poll, a
 webhook or the answer to a cancel, passes `_merge`, where the store's compare-and-set lets a status only move forward.
 Nothing that fails in a poll or a cancel ends its task. A run survives a crash: `resume` follows every run that the
-store knows to be open.
+store knows to be open. A run whose answers cannot be read for `unreadable_seconds` fails.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Literal, assert_never
 
 import msgspec
@@ -26,13 +27,14 @@ from gateway.domain.ports.upstream import Upstream
 from gateway.domain.records import Run, RunState, Status
 from gateway.domain.run_end import RunEnded
 from gateway.errors import GatewayError
+from gateway.money.rules.usage import Doubt
 from gateway.predictions.document_memory import DocumentMemory
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
-from gateway.predictions.rules import polling
+from gateway.predictions.rules import answers, polling
 from gateway.predictions.secret_values import SecretValues
-from gateway.predictions.settings import DEFAULT_FOLLOWED_BYTES
+from gateway.predictions.settings import DEFAULT_FOLLOWED_BYTES, DEFAULT_UNREADABLE_SECONDS
 from gateway.predictions.tracked_run import TrackedRun
 from gateway.runtime.tasks import Tasks
 
@@ -78,12 +80,14 @@ class Tracker:
         requests_per_minute: Callable[[], float],
         keep_until: Callable[[Run, bytes, float], float | None],
         settlement_of: Callable[[Run, Status, bytes, float], Settlement],
+        unreadable_seconds: Callable[[], float] = lambda: DEFAULT_UNREADABLE_SECONDS,
         max_document_bytes: Callable[[], int] = lambda: DEFAULT_FOLLOWED_BYTES,
         secret_values: SecretValues | None = None,
     ) -> None:
         self._documents = DocumentMemory(max_document_bytes)
         self._large_polls = asyncio.Semaphore(_LARGE_POLLS)
         self._secrets = SecretValues() if secret_values is None else secret_values
+        self._unreadable_seconds = unreadable_seconds
         self._keep_until = keep_until
         self._settlement_of = settlement_of
         self._store = store
@@ -166,7 +170,7 @@ class Tracker:
         moves the status forward is merged: what it says of a known status may be older than the last poll.
         """
         tracked = self._tracked.get(run_id)
-        if tracked is not None and _is_ahead(body, tracked.run):
+        if tracked is not None and answers.is_ahead(body, tracked.run):
             await self._merge_body(tracked, body)
 
     async def newest(self, run: Run) -> Run:
@@ -234,9 +238,7 @@ class Tracker:
             self._start_cancel(tracked)
         try:
             while not tracked.run.status.is_terminal:
-                await tracked.pause(
-                    self._clock, max(self._poll_interval(tracked.run), _backoff(crashes) if crashes else 0.0)
-                )
+                await tracked.pause(self._clock, max(self._poll_interval(tracked), _backoff(crashes)))
                 with self._surviving("poll", tracked.run) as attempt:
                     if tracked.document_size > _LARGE_DOCUMENT:
                         async with self._large_polls:
@@ -249,20 +251,24 @@ class Tracker:
                 cancel.cancel()
             tracked.wake()
 
-    def _poll_interval(self, run: Run) -> float:
+    def _poll_interval(self, tracked: TrackedRun) -> float:
+        run, now = tracked.run, self._clock.now()
         began = run.live_at if run.live_at is not None else run.intended_at
-        age = max(0.0, self._clock.now() - began)
-        return polling.next_poll_seconds(age, len(self._tracked), self._requests_per_minute())
+        seconds = polling.next_poll_seconds(max(0.0, now - began), len(self._tracked), self._requests_per_minute())
+        return max(seconds, answers.unreadable_pause(run.unreadable_since, now)) if tracked.is_unreadable else seconds
 
     async def _poll(self, tracked: TrackedRun) -> None:
         run = tracked.run
         family = documents.family_of(run.kind)
         self._observer.polled("upstream")
         answer = await self._upstream.read(f"{family}.get", f"/{family}/{run.upstream_id}")
-        if answer.status == 404:
+        if answer.status == HTTPStatus.NOT_FOUND:
             await self._merge_unknown(tracked)
-        elif answer.is_ok:
-            await self._merge_body(tracked, answer.body)
+        elif answer.is_ok and await self._merge_body(tracked, answer.body):
+            await self._note_readable(tracked)
+        elif answer.status != HTTPStatus.TOO_MANY_REQUESTS:
+            # A 5xx is upstream's trouble: it counts towards the end of the run, and delays no poll.
+            await self._note_unreadable(tracked, delays=answer.status < HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _start_cancel(self, tracked: TrackedRun) -> None:
         if not tracked.is_cancel_asked and not self._is_closing:
@@ -289,19 +295,41 @@ class Tracker:
         # 404: not there yet (docs/replicate-api.md, States), or gone; the polls find out which.
         return answer.is_ok or (answer.status < 500 and answer.status not in (404, 429))
 
-    # Snapshots
-
-    async def _merge_body(self, tracked: TrackedRun, body: bytes) -> None:
-        if tracked.run.id in self._secrets.by_run:
-            body = self._secrets.strike(tracked.run.id, body)
+    async def _merge_body(self, tracked: TrackedRun, body: bytes) -> bool:
+        """Merge a body of upstream. Return whether it could be read; log the first of several that cannot."""
         try:
-            snapshot = documents.read_snapshot(body)
+            news = await self._secrets.read_snapshot(tracked.run, body)
         except ValueError as exc:
-            logger.warning("upstream's answer is no prediction", extra={"run": tracked.run.id, "reason": str(exc)})
-        else:
-            if tracked.run.id in self._secrets.suspects:
-                snapshot = await self._secrets.strike_suspects(tracked.run, snapshot)
-            await self._merge(tracked, snapshot.status, snapshot.document, snapshot.stream_url, snapshot.completed_at)
+            if not tracked.is_unreadable:
+                extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "reason": str(exc)}
+                logger.warning("upstream's answer is no prediction", extra=extra)
+            return False
+        doubt = Doubt.STATUS_UNKNOWN if news.is_status_unknown else None
+        await self._merge(tracked, news.status, news.document, news.stream_url, news.completed_at, doubt)
+        return True
+
+    async def _note_readable(self, tracked: TrackedRun) -> None:
+        tracked.is_unreadable = False
+        if tracked.run.unreadable_since is not None and not tracked.run.status.is_terminal:
+            await self._store.mark_unreadable(tracked.run.id, None)
+            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=None)
+
+    async def _note_unreadable(self, tracked: TrackedRun, *, delays: bool) -> None:
+        """Note an answer that cannot be read. Record the run as failed when there was no other for too long.
+
+        Nothing is known of its cost then, so the estimate is charged, with a doubt.
+        """
+        tracked.is_unreadable = tracked.is_unreadable or delays
+        now, since = self._clock.now(), tracked.run.unreadable_since
+        if since is None:
+            await self._store.mark_unreadable(tracked.run.id, now)
+            tracked.run = msgspec.structs.replace(tracked.run, unreadable_since=now)
+        elif now - since > self._unreadable_seconds():
+            extra = {"run": tracked.run.id, "upstream_id": tracked.run.upstream_id, "seconds": round(now - since)}
+            logger.error("a run cannot be read, so it has failed", extra=extra)
+            text = "Replicate's answers about this prediction cannot be read."
+            document = documents.failed((await self.newest(tracked.run)).document, text)
+            await self._merge(tracked, Status.FAILED, document, None, None, Doubt.RUN_UNREADABLE)
 
     async def _merge_unknown(self, tracked: TrackedRun) -> None:
         """Tolerate a 404 for a while after the create; then record the run as failed."""
@@ -313,7 +341,13 @@ class Tracker:
             await self._merge(tracked, Status.FAILED, document, None, None)
 
     async def _merge(
-        self, tracked: TrackedRun, status: Status, document: bytes, stream_url: str | None, completed_at: float | None
+        self,
+        tracked: TrackedRun,
+        status: Status,
+        document: bytes,
+        stream_url: str | None,
+        completed_at: float | None,
+        doubt: Doubt | None = None,
     ) -> None:
         """Record a snapshot of a run if it moves the run forward, then wake its waiters and call the listeners."""
         run = tracked.run
@@ -328,7 +362,9 @@ class Tracker:
             at=at,
             cache_until=self._keep_until(run, document, at) if status is Status.SUCCEEDED else None,
             # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
-            settlement=self._settlement_of(run, status, document, self._clock.now()) if status.is_terminal else None,
+            settlement=answers.settled(self._settlement_of(run, status, document, self._clock.now()), doubt)
+            if status.is_terminal
+            else None,
         )
         if isinstance(outcome, Unchanged) and status.is_terminal:
             # The end is recorded already: the answer of an earlier step was lost.
@@ -357,15 +393,17 @@ class Tracker:
         run = ended.run
         logger.info("run ended", extra={"run": run.id, "upstream_id": run.upstream_id, "status": run.status})
         self._events.on_run_ended(ended)
-        if run.id in self._secrets.by_run or run.id in self._secrets.suspects:
-            self._secrets.forget(run.id)
+        self._secrets.forget(run.id)
 
-    async def report_end(self, run: Run) -> None:
+    async def report_end(self, run: Run, ended: RunEnded | None) -> None:
         """Call the end-of-run listeners for a run whose end another step than `advance` has recorded.
 
-        If the store cannot be read now, this returns, and the listeners are called when it can be.
+        `ended` is what that step returned; if its answer was lost, the end is read. If the store cannot be read now,
+        this returns, and the listeners are called when it can be.
         """
-        if not await self._read_and_report(run) and not self._is_closing:
+        if ended is not None:
+            self._report(ended)
+        elif not await self._read_and_report(run) and not self._is_closing:
             self._start("report", run.id, partial(self._keep_reporting, run))
 
     async def _keep_reporting(self, run: Run) -> None:
@@ -386,12 +424,3 @@ class Tracker:
 def _backoff(failures: int) -> float:
     """Return the seconds to wait after that many failures in a row."""
     return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(failures - 1, 10)) if failures else 0.0
-
-
-def _is_ahead(body: bytes, run: Run) -> bool:
-    """Say whether a body is about a run, and further on than what is known of it."""
-    try:
-        snapshot = documents.read_snapshot(body)
-    except ValueError:
-        return False
-    return snapshot.upstream_id == run.upstream_id and snapshot.status.rank > run.status.rank

@@ -1,5 +1,6 @@
 """Create predictions (by version, official model or deployment) and trainings."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -15,7 +16,18 @@ from gateway.domain.targets import Target, TargetKind
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Forbidden, GatewayError, Unprocessable
 from gateway.http import access_log, base_url, errors, request_limits
-from gateway.http.keys import CALLER, CREATES, OVERHEAD, PREDICTIONS, SETTINGS, TRACER, UPSTREAM_SECONDS, VIEW
+from gateway.http.keys import (
+    CALLER,
+    CREATES,
+    HOLD,
+    OVERHEAD,
+    PREDICTIONS,
+    RUN_SECONDS,
+    SETTINGS,
+    TRACER,
+    UPSTREAM_SECONDS,
+    VIEW,
+)
 from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request_body import read_json
 
@@ -95,6 +107,7 @@ async def _create(
         idempotency_key=idempotency_key,
         hold_until=request_limits.hold_until(request),
         has_left=partial(request_limits.is_disconnected, request),
+        hold=request[HOLD],
     )
     outcome = await _create_traced(request, command)
     if isinstance(outcome, Answer):
@@ -137,7 +150,9 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
     status = HTTPStatus.CREATED
     if wait is not None:
         # `Prefer: wait` counts from the request's arrival, so it includes time in the queue and the upstream create.
+        began = time.perf_counter()
         view = await service.wait(view, max(0.0, wait - request_limits.seconds_since_arrival(request)))
+        request[RUN_SECONDS] = time.perf_counter() - began
         if not documents.shown_status(view).is_terminal:
             # The run is not finished: "created, not all outputs ready" (docs/replicate-api.md, Sync mode).
             status = HTTPStatus.ACCEPTED
@@ -148,8 +163,6 @@ async def _respond(request: web.Request, created: Created, base: str, wait: floa
         stream = service.stream_path(view)
         document = documents.render(view, base, stream, family="predictions", as_starting=True)
     headers: dict[str, str] = {}
-    if created.answer is not None:
-        headers |= {name: value for name, value in created.answer.headers.items() if name.startswith("ratelimit-")}
     headers["Location"] = f"{base}/{documents.family_of(view.prediction.kind)}/{view.prediction.id}"
     headers["Cache-Status"] = created.cache_status
     if created.is_replay:
