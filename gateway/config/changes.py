@@ -23,6 +23,7 @@ RESTART: Final[Mapping[str, frozenset[str]]] = {
     "upstream": frozenset({"base_url", "allow_http", "trusted_hosts"}),
     "store": frozenset({"url"}),
     "outputs": frozenset({"url", "persist", "max_bytes", "ttl_seconds"}),
+    "transfers": frozenset({"max_uploads", "max_downloads"}),
     "logs": frozenset({"format"}),
     "tracing": frozenset({"enabled", "propagate"}),
 }
@@ -62,14 +63,24 @@ LIVE: Final[Mapping[str, frozenset[str]]] = {
             "ttl_seconds",
             "max_bytes",
             "memory_bytes",
+            "followed_bytes",
             "metadata_max_bytes",
             "random_seeds",
             "metadata_ttl_seconds",
             "rules",
         }
     ),
+    "transfers": frozenset({"max_per_team", "max_per_public_key", "idle_seconds", "min_bytes_per_second"}),
     "streams": frozenset(
-        {"heartbeat_seconds", "ticket_ttl_seconds", "max_log_bytes", "kept_log_bytes", "max_per_team", "max_total"}
+        {
+            "heartbeat_seconds",
+            "ticket_ttl_seconds",
+            "max_log_bytes",
+            "live_log_bytes",
+            "kept_log_bytes",
+            "max_per_team",
+            "max_total",
+        }
     ),
     "webhooks": frozenset(
         {

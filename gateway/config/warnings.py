@@ -27,6 +27,7 @@ def warnings(config: Config, now: float) -> list[Problem]:
         *_of_upstream(config),
         *_of_secrets(config),
         *_of_storage(config),
+        *_of_transfers(config),
         *_of_prices(config),
         *_of_webhooks(config),
         *_of_teams(config, now),
@@ -121,6 +122,23 @@ def _of_storage(config: Config) -> Iterator[Problem]:
         yield from _of_copies(config)
     if cache.share == "all" and len(config.teams) > 1:
         yield Problem("cache.share", '"all" lets a team infer from its cache hits what other teams have run')
+
+
+def _of_transfers(config: Config) -> Iterator[Problem]:
+    given = config.transfers
+    total = min(given.max_uploads, given.max_downloads)
+    if given.max_per_team >= total > 1:
+        yield Problem(
+            "transfers.max_per_team",
+            f"is {given.max_per_team}, and all teams together have {total}: one team can keep the others from "
+            "uploading or downloading files",
+        )
+    if given.max_per_public_key >= given.max_per_team > 1:
+        yield Problem(
+            "transfers.max_per_public_key",
+            f"is {given.max_per_public_key}, and a team has {given.max_per_team}: one visitor of a page can keep "
+            "the team's servers from uploading or downloading files",
+        )
 
 
 def _of_prices(config: Config) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ aiohttp responds to malformed requests in plain text. Here they get a problem do
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from aiohttp import web
@@ -26,6 +26,7 @@ _HALF_CLOSED_SECONDS = 0.1
 _MAX_HEAD_BYTES = 1024 * 1024
 """Most memory for the head of a request that is not complete, far above `max_header_bytes`."""
 _HEAD_REFUSED = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_LARGE_BODY = 64 * 1024
 
 
 class Connection(RequestHandler):
@@ -92,6 +93,14 @@ class Connection(RequestHandler):
         if self.on_lost is not None:
             self.on_lost()
 
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Write a response. aiohttp keeps it until the next request of the connection; a large body is not kept."""
+        writing = super().finish_response(request, resp, start_time)
+        is_large = isinstance(resp, web.Response) and isinstance(resp.body, bytes) and len(resp.body) > _LARGE_BODY
+        return _without_body(writing) if is_large else writing
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -132,6 +141,15 @@ def end_with_input(request: web.BaseRequest) -> None:
     if connection.has_input_ended:
         raise ConnectionResetError
     connection.ends_with_input = True
+
+
+async def _without_body(
+    writing: Coroutine[Any, Any, tuple[web.StreamResponse, bool]],
+) -> tuple[web.StreamResponse, bool]:
+    written, is_lost = await writing
+    if isinstance(written, web.Response):
+        written.body = None
+    return written, is_lost
 
 
 class _Server(web.Server):

@@ -124,6 +124,10 @@ class UpstreamMetrics(Registry):
         elif outcome.startswith("2"):
             self.set(catalogue.LAST_SUCCESS, to=time.time())
 
+    def connection_refused(self, pool: str) -> None:
+        """Count a call that found no free connection in time."""
+        self.counters[catalogue.CONNECTION_REFUSALS][(pool,)].inc()
+
     def upstream_retried(self) -> None:
         """Count a retried read."""
         self.counters[catalogue.UPSTREAM_RETRIES][()].inc()

@@ -10,12 +10,13 @@ from gateway.domain.cursors import Cursor
 from gateway.domain.records import File
 from gateway.domain.scopes import Scope
 from gateway.errors import GatewayError, NotFound
+from gateway.files.transfers import Transfers
 from gateway.http import base_url, errors
 from gateway.http.handlers import passthrough
 from gateway.http.handlers.creates import JSON
 from gateway.http.handlers.predictions import cursor_of, page_links
 from gateway.http.handlers.uploads import open_upload
-from gateway.http.keys import CALLER, CLOCK, FILES, UPLOADS, UPSTREAM, UPSTREAM_SECONDS
+from gateway.http.keys import CALLER, CLOCK, DOWNLOADS, FILES, UPLOADS, UPSTREAM, UPSTREAM_SECONDS
 from gateway.http.response_body import ClientDisconnected, abort, send
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,14 @@ async def download_file(request: web.Request) -> web.StreamResponse:
     except NotFound:
         if not request[CALLER].may(Scope.ACCOUNT):
             raise
+    downloads = request.app[DOWNLOADS]
+    async with downloads.admit(request[CALLER]):
+        return await _download(request, file_id, downloads)
+
+
+async def _download(request: web.Request, file_id: str, downloads: Transfers) -> web.StreamResponse:
     query = request.rel_url.raw_query_string
+    clock, pace = request.app[CLOCK], downloads.pace()
     opening = request.app[UPSTREAM].download("files.download", f"/files/{file_id}/download", query=query)
     response = web.StreamResponse()
     try:
@@ -98,7 +106,12 @@ async def download_file(request: web.Request) -> web.StreamResponse:
             if request.method == "HEAD":
                 return response
             async for chunk in download.chunks:
+                began = clock.monotonic()
                 await send(request, response, chunk)
+                if pace.is_too_slow(clock.monotonic() - began, len(chunk)):
+                    downloads.too_slow()
+                    abort(request)
+                    break
     except ClientDisconnected:
         return response
     except GatewayError as exc:

@@ -52,27 +52,29 @@ _NOT_YET_SECONDS = 30.0
 
 async def read_stream(request: web.Request) -> web.StreamResponse:
     """Handle `GET /v1/streams/{ticket}` and `GET /v1/files/{ticket}`."""
-    view = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], base_url.page_of(request))
-    request[VIEW], team = view, view.prediction.team
+    request[VIEW] = await request.app[PREDICTIONS].by_ticket(request.match_info["ticket"], base_url.page_of(request))
+    team = request[VIEW].prediction.team
     request[STREAM_ORIGINS] = request.app[SETTINGS].value.team_origins.get(team, ())
-    if view.run.stream_url is None:
+    if request[VIEW].run.stream_url is None:
         raise NotFound
     if _last_event_id(request) is None:
         # Resuming is not counted as a request: EventSource does not reconnect after a 429.
-        request_limits.admit_stream(request, view.prediction)
+        request_limits.admit_stream(request, request[VIEW].prediction)
     if request.method == "HEAD":
         return web.StreamResponse(headers=HEADERS)
     downstream = request.app[METRICS].sse_streams.labels("downstream")
     with request.app[OPEN_STREAMS].place(team):
         downstream.inc()
         try:
-            return await _stream(request, view)
+            return await _stream(request)
         finally:
             downstream.dec()
 
 
-async def _stream(request: web.Request, view: PredictionView) -> web.StreamResponse:
-    channel = await request.app[HUB].open(view, _links(request, view))
+async def _stream(request: web.Request) -> web.StreamResponse:
+    channel = await request.app[HUB].open(request[VIEW], _links(request, request[VIEW]))
+    # The document is not needed any more, and can be large.
+    view = request[VIEW] = request[VIEW].without_document()
     last_event_id = _last_event_id(request)
     if isinstance(resume.resume(channel.log, last_event_id), Complete):
         return web.Response(status=204, headers={"Cache-Control": "no-store"})

@@ -31,6 +31,8 @@ def test_plain_config_has_no_warnings():
             "stored by the gateway arrive as strings",
         ),
         ({"server": {"host": "0.0.0.0"}}, "server.public_url", "is not set"),
+        ({"transfers": {"max_downloads": 32}}, "transfers.max_per_team", "all teams together have 32"),
+        ({"transfers": {"max_per_team": 8}}, "transfers.max_per_public_key", "one visitor of a page"),
         ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "server.trusted_proxies", "any caller can forge"),
         (
             {"upstream": {"base_url": "http://r.example.com", "allow_http": True}},
