@@ -60,13 +60,13 @@ class Policy:
         known = {file.id: file for file in await self._files.files_among([link.file_id for link in links])}
         replacements: dict[str, str] = {}
         contents: dict[str, str] = {}
-        guarded = own_origins if caller.may(Scope.ACCOUNT) else own_origins | {self._upstream_base}
+        guarded = rewrite.hosts_of(own_origins if caller.may(Scope.ACCOUNT) else own_origins | {self._upstream_base})
         for link in links:
             file = known.get(link.file_id)
             if file is not None and caller.may_see(file.team, file.owner):
                 url = replacements[link.url] = f"{self._upstream_base}/files/{file.upstream_id}"
                 contents[url] = file.sha256
-            elif rewrite.is_among(link, guarded):
+            elif rewrite.is_on(link, guarded):
                 raise Unprocessable.field(_path(body.input, link), "this file does not exist", "not_found")
         return msgspec.structs.replace(body, input=rewrite.translate(body.input, replacements)), contents
 

@@ -30,6 +30,17 @@ RESTART: Final[Mapping[str, frozenset[str]]] = {
 
 LIVE: Final[Mapping[str, frozenset[str]]] = {
     "server": frozenset({"public_url", "trusted_proxies", "max_body_bytes", "max_upload_bytes", "max_spool_bytes"}),
+    "limits": frozenset(
+        {
+            "max_links",
+            "max_keys",
+            "max_values",
+            "max_depth",
+            "max_half_surrogates",
+            "max_bodies_bytes",
+            "max_page_bytes",
+        }
+    ),
     "ops": frozenset({"token_env", "token_file"}),
     "upstream": frozenset(
         {"token_env", "token_file", "creates_per_minute", "requests_per_minute", "adopt_wait_seconds", "webhooks"}

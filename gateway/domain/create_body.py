@@ -7,18 +7,18 @@ key).
 
 from collections.abc import Sequence
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import surrogates
+from gateway.domain import surrogates, urls
 from gateway.domain.addresses import is_allowed_host
 from gateway.domain.targets import Target, is_model_name, parse_version
 from gateway.errors import BadRequest, InvalidField, Unprocessable
 
 WEBHOOK_EVENTS = ("start", "output", "logs", "completed")
 _MAX_WEBHOOK_LENGTH = 2048
+_LONGEST_ESCAPE = 6
 _MAX_UNKNOWN_NAMED = 20
 
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -169,11 +169,16 @@ class _Check(msgspec.Struct):
             return None
 
     def webhook(self, allow_http: bool, allow_private: bool) -> str | None:
-        url = self.string("webhook")
+        if len(self.fields["webhook"]) > _LONGEST_ESCAPE * _MAX_WEBHOOK_LENGTH + 2:
+            url: str | None = "x" * (_MAX_WEBHOOK_LENGTH + 1) if self._typed("webhook", "string") else None
+        else:
+            url = self.string("webhook")
         if url is None:
             return None
         try:
-            parts = urlsplit(url)
+            if len(url) > _MAX_WEBHOOK_LENGTH:
+                raise ValueError  # noqa: TRY301
+            parts = urls.split(url)
             usable = bool(parts.hostname) and parts.scheme in ("https", "http") and "@" not in parts.netloc
             usable = usable and parts.port != 0 and url.isprintable() and " " not in url
         except ValueError:

@@ -285,11 +285,8 @@ def family_of(kind: Kind) -> Family:
     return "trainings" if kind is Kind.TRAINING else "predictions"
 
 
-def page(results: list[bytes], next_url: str | None, previous_url: str | None) -> bytes:
-    """Return one page of a list, with Replicate's order of fields."""
-    body: Mapping[str, object] = {
-        "previous": previous_url,
-        "next": next_url,
-        "results": [Raw(result) for result in results],
-    }
-    return _encode(body)
+def page(results: list[bytes], next_url: str | None, previous_url: str | None) -> list[bytes]:
+    """Return one page of a list in pieces, with Replicate's order of fields."""
+    head = _encode({"previous": previous_url, "next": next_url, "results": []}).removesuffix(b"]}")
+    separated = [piece for result in results for piece in (b",", result)][1:]
+    return [head, *separated, b"]}"]

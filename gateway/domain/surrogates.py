@@ -10,23 +10,23 @@ import re
 import msgspec
 from msgspec import Raw
 
+from gateway.domain.json_scan import LONE_HALF, mask, unmask
+
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 
-# One match consumes everything up to the next lone surrogate, without backtracking: the time is linear.
-_NEXT_HALF = re.compile(
-    rb"((?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F]..)*+)(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
-    re.DOTALL,
-)
-_STAND_IN = re.compile(rb"\\u[eE][0-9a-fA-F]{3}")
+_ESCAPED_LETTER = re.compile(rb"\\u[eE][0-9a-fA-F]{3}")
+_INSTEAD = rb"\\ufffd"
+_NOT_IN_JSON = (b"\0", b"\1")
 
 
 def without_halves(body: bytes) -> bytes:
     """Replace every lone surrogate by U+FFFD; return the same object if there is none."""
-    pieces, end = [], 0
-    while match := _NEXT_HALF.match(body, end):
-        pieces += [match[1], rb"\ufffd"]
-        end = match.end()
-    return b"".join([*pieces, body[end:]]) if pieces else body
+    if rb"\ud" not in body and rb"\uD" not in body:
+        return body
+    if any(code in body for code in _NOT_IN_JSON):
+        return body  # which nobody can read anyway
+    replaced, number = LONE_HALF.subn(_INSTEAD, mask(body))
+    return unmask(replaced) if number else body
 
 
 def split(body: bytes) -> dict[str, Raw]:
@@ -46,22 +46,22 @@ def split(body: bytes) -> dict[str, Raw]:
 
 
 def _mask(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """Replace every lone surrogate by an escape that does not occur in the body; also return the replacements."""
-    taken = set(_STAND_IN.findall(body))
+    """Replace every lone surrogate by an escape that does not occur in the body; also return the replacements.
+
+    There are no replacements if the lone surrogates are of too many kinds for that.
+    """
+    if any(code in body for code in _NOT_IN_JSON):
+        return body, {}
+    masked = mask(body)
+    kinds = set(LONE_HALF.findall(masked))
+    taken = set(_ESCAPED_LETTER.findall(body))
     free = (name for number in range(0xE000, 0xF000) if (name := rb"\u%x" % number) not in taken)
-    pieces: list[bytes] = []
-    stand_ins: dict[bytes, bytes] = {}
-    end = 0
-    while match := _NEXT_HALF.match(body, end):
-        if match[2] not in stand_ins:
-            stand_in = next(free, None)
-            if stand_in is None:
-                return body, {}
-            stand_ins[match[2]] = stand_in
-        pieces += [match[1], stand_ins[match[2]]]
-        end = match.end()
-    return b"".join([*pieces, body[end:]]), {stand_in: half for half, stand_in in stand_ins.items()}
+    stand_ins = dict(zip(kinds, free, strict=False))
+    if len(stand_ins) < len(kinds):
+        return body, {}
+    stood = LONE_HALF.sub(lambda match: stand_ins[match[0]], masked)
+    return unmask(stood), {stand_in: half for half, stand_in in stand_ins.items()}
 
 
 def _unmask(value: bytes, halves: dict[bytes, bytes]) -> bytes:
-    return _STAND_IN.sub(lambda match: halves.get(match[0], match[0]), value)
+    return _ESCAPED_LETTER.sub(lambda match: halves.get(match[0], match[0]), value)

@@ -142,6 +142,11 @@ OVERHEAD = _histogram("overhead_seconds", "Response time without the time spent 
 REFUSALS = _counter("refusals", "Requests refused by the gateway, by error.",
                     Label("reason", tuple(_errors()), help_text="names of the errors"))
 
+BODIES_REFUSED = _counter("bodies_refused", "Request bodies refused by a bound of [limits].",
+                          closed("limit", "max_links", "max_keys", "max_values", "max_depth", "max_half_surrogates",
+                                 "max_bodies_bytes"))
+BODY_BYTES = _gauge("request_body_bytes", "Size of the large request bodies in memory.")
+
 _section("Predictions")
 CREATED = _counter("predictions_created", "Predictions created, by source.", TEAM, TARGET,
                    closed("source", *Source))

@@ -50,6 +50,10 @@ class RequestMetrics(Registry):
         """Count a request refused by the gateway; `reason` is the name of the error."""
         self.counters[catalogue.REFUSALS][(reason,)].inc()
 
+    def body_refused(self, limit: str) -> None:
+        """Count a request body that passed a bound of `[limits]`."""
+        self.counters[catalogue.BODIES_REFUSED][(limit,)].inc()
+
 
 class PredictionMetrics(Registry):
     """Observer of predictions and caches."""

@@ -77,6 +77,7 @@ class PredictionService:
         self._shown: LRUCache[_ShownKey, _Shown] = LRUCache(settings.value.memory_bytes, getsizeof=_size)
         self._recent: LRUCache[str, PredictionView] = LRUCache(max_recent)
         self._renewed: LRUCache[str, Run] = LRUCache(_RENEWED)
+        self._settings = settings
         self._waiting: dict[str, int] = {}
         self._canceled: set[str] = set()
         self._tasks = Tasks()
@@ -203,7 +204,7 @@ class PredictionService:
         created_after: float | None = None,
         created_before: float | None = None,
     ) -> Page:
-        """List the predictions of a kind that the caller sees, newest first, `PAGE_SIZE` a page.
+        """List the predictions of a kind that the caller sees, newest first, `PAGE_SIZE` a page, fewer if large.
 
         Raise `Forbidden` for publishable keys.
         """
@@ -214,6 +215,7 @@ class PredictionService:
             owner=caller.sees_owner,
             kind=kind,
             limit=PAGE_SIZE,
+            max_bytes=self._settings.value.max_page_bytes,
             position=position,
             created_after=created_after,
             created_before=created_before,

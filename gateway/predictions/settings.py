@@ -12,5 +12,7 @@ class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the link of a stream opens it."""
     memory_bytes: int
     """Rendered predictions that stay in memory."""
+    max_page_bytes: int = 8 * 1024 * 1024
+    """A page of a list ends after so much."""
     upstream_webhook_base: str | None = None
     """The address under which upstream calls back; `None` if it does not."""

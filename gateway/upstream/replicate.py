@@ -5,6 +5,7 @@ that the gateway builds. Reads are retried where that is safe, creates never (do
 """
 
 import asyncio
+import io
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import msgspec
 from yarl import URL
 
 from gateway import __version__
-from gateway.domain import retry
+from gateway.domain import json_scan, retry
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import UpstreamObserver
 from gateway.domain.ports.tracing import NoTracer, Tracer
@@ -32,6 +33,8 @@ from gateway.runtime.live import LiveSettings
 from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream.breaker import Breaker
 
+_WHOLE_BODY = 256 * 1024
+"""A larger body is written in pieces, between which others are served."""
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
@@ -272,7 +275,7 @@ class ReplicateClient:
             async with self._session.request(
                 method,
                 url,
-                data=body,
+                data=io.BytesIO(body) if isinstance(body, bytes) and len(body) > _WHOLE_BODY else body,
                 headers={**headers, **call.headers, **self._authorization},
                 allow_redirects=False,
                 timeout=timeout,
@@ -318,10 +321,10 @@ class ReplicateClient:
 
 
 def _contains(answer: Answer, tokens: tuple[str, ...]) -> bool:
-    """Return whether one of the tokens is in the body or a header of an answer."""
+    """Return whether one of the tokens is in the body, in whatever JSON spelling, or in a header of an answer."""
+    if json_scan.holds(answer.body, [token.encode() for token in tokens]):
+        return True
     for token in tokens:
-        if token.encode() in answer.body:
-            return True
         for value in answer.headers.values():
             if token in value:
                 return True

@@ -17,7 +17,7 @@ from gateway.errors import Forbidden, GatewayError, Unprocessable
 from gateway.http import access_log, base_url, errors, request_limits
 from gateway.http.keys import CALLER, CREATES, OVERHEAD, PREDICTIONS, SETTINGS, TRACER, UPSTREAM_SECONDS, VIEW
 from gateway.http.prefer import parse_cancel_after, parse_prefer
-from gateway.http.request_body import read_json
+from gateway.http.request_body import read_json, release
 
 JSON = "application/json"
 _SPAN_NAMES = {"hit": "hit", "joined": "join"}
@@ -97,6 +97,9 @@ async def _create(
         has_left=partial(request_limits.is_disconnected, request),
     )
     outcome = await _create_traced(request, command)
+    # The wait for the run's end does not hold what the run was created from.
+    release(request)
+    del body, command
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
     return await _respond(request, outcome, base, wait)

@@ -13,7 +13,7 @@ from gateway.domain.documents import Family
 from gateway.domain.records import Kind, Page, PredictionView
 from gateway.domain.scopes import Scope
 from gateway.errors import BadRequest, NotFound
-from gateway.http import base_url
+from gateway.http import base_url, response_body
 from gateway.http.handlers import passthrough
 from gateway.http.handlers.creates import JSON
 from gateway.http.keys import CALLER, OVERHEAD, PREDICTIONS, VIEW
@@ -42,12 +42,12 @@ async def cancel_training(request: web.Request) -> web.Response:
     return await _cancel(request, "trainings")
 
 
-async def list_predictions(request: web.Request) -> web.Response:
+async def list_predictions(request: web.Request) -> web.StreamResponse:
     """Handle `GET /predictions`, newest first, 100 a page."""
     return await _list(request, "predictions", Kind.PREDICTION)
 
 
-async def list_trainings(request: web.Request) -> web.Response:
+async def list_trainings(request: web.Request) -> web.StreamResponse:
     """Handle `GET /trainings`, newest first, 100 a page."""
     return await _list(request, "trainings", Kind.TRAINING)
 
@@ -79,7 +79,7 @@ def _respond(request: web.Request, view: PredictionView, family: Family) -> web.
     return web.Response(body=body, content_type=JSON)
 
 
-async def _list(request: web.Request, family: Family, kind: Kind) -> web.Response:
+async def _list(request: web.Request, family: Family, kind: Kind) -> web.StreamResponse:
     if request[CALLER].may(Scope.ACCOUNT):
         return await passthrough.account_list(request, family)
     service, base = request.app[PREDICTIONS], base_url.base_of(request)
@@ -97,7 +97,7 @@ async def _list(request: web.Request, family: Family, kind: Kind) -> web.Respons
     keep = {name: request.query[name] for name in _FILTERS if name in request.query}
     ends = [Cursor(view.prediction.created_at, view.prediction.id) for view in views]
     next_url, previous_url = page_links(f"{base}/{family}", keep, page, ends, position)
-    return web.Response(body=documents.page(results, next_url, previous_url), content_type=JSON)
+    return await response_body.respond(request, documents.page(results, next_url, previous_url), JSON)
 
 
 def cursor_of(request: web.Request) -> Cursor | None:
