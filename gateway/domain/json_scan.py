@@ -7,16 +7,16 @@ each string or bracket only up to a stated number. So the scans can run before a
 
 import codecs
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
-# Most of what stands between strings, with the spaces that encoders write.
-_COMMAS = frozenset({b",", b", "})
-_COLONS = frozenset({b":", b": "})
+_BRACKETS = re.compile(rb"[\[\]{}]++")
 _SLICE = 1 << 18
+_LEVELS_TAKEN_OUT = 6
+_FEW_BRACKETS = 1000
 _TELLS_NOTHING = bytes(code for code in range(256) if code not in b'"\\,:[]{}')
 _WHAT = {
     "max_keys": "keys",
@@ -33,15 +33,14 @@ _LEAD = rb"(?:[\x00-\x20]|\\[bfnrt]|\\u00(?:[01][0-9a-fA-F]|20))"
 _GAP = rb"(?:[\t\n\r]|\\[nrt]|\\u000[9aAdD])"
 _H, _T, _P = rb"(?:[hH]|\\u00[46]8)", rb"(?:[tT]|\\u00[57]4)", rb"(?:[pP]|\\u00[57]0)"
 _HTTP = rb"%b(?:%b|%b(?:%b|%b(?:%b|%b)))" % (_H, _GAP, _T, _GAP, _T, _GAP, _P)
-_DATA = rb"[dD][aA][tT][aA]:"
 _MOST_LEADS = 32
 # A string that begins like an absolute URL in some spelling. One with more ignored characters in front, or with any
 # between the first letters, is taken for one without looking at what follows them.
-LINK_START = re.compile(
-    rb'"(?:%(lead)s{0,%(most)d}+%(http)s|%(lead)s{%(more)d})'
-    % {b"lead": _LEAD, b"http": _HTTP, b"most": _MOST_LEADS, b"more": _MOST_LEADS + 1}
-)
-_FILE_START = re.compile(LINK_START.pattern + rb'|"' + _DATA)
+_LINK = rb"%(lead)s{0,%(most)d}+%(http)s|%(lead)s{%(more)d}" % {
+    b"lead": _LEAD, b"http": _HTTP, b"most": _MOST_LEADS, b"more": _MOST_LEADS + 1
+}  # fmt: skip
+LINK_START = re.compile(rb'"(?:%b)' % _LINK)
+_FILE_START = re.compile(rb'"(?:[dD][aA][tT][aA]:|%b)' % _LINK)
 
 # In text that went through `mask`, where every `\u` is an escape. A high half without a low one after it, or a low half
 # without a high one before it. One pass, without a step for each character.
@@ -136,7 +135,9 @@ def excess_steps(body: bytes, limits: BodyLimits) -> Generator[None, None, Exces
         pieces = masked.split(b'"', 2 * (limits.max_keys + limits.max_values) + 2)
         counts.add(b'"'.join(pieces[is_inside::2]).translate(None, _SPACES))
         is_inside ^= len(pieces) % 2 == 0
-        counts.links += sum(1 for _ in islice(_FILE_START.finditer(masked), limits.max_links + 1))
+        letters = masked.lower()
+        if b"\\" in letters or b"http" in letters or b"data:" in letters:
+            counts.links += sum(1 for _ in islice(_FILE_START.finditer(masked), limits.max_links + 1))
         if rb"\ud" in masked or rb"\uD" in masked:
             most = limits.max_half_surrogates
             counts.halves += sum(1 for _ in islice(LONE_HALF.finditer(masked), most + 1))
@@ -181,8 +182,8 @@ class _Counts:
         More brackets than values are allowed are not followed, but count as levels.
         """
         opened = outside.count(b"[") + outside.count(b"{")
-        self.keys += outside.count(b":")
-        self.values += outside.count(b",") + opened - outside.count(b"[]") - outside.count(b"{}")
+        self.keys += _keys_in(outside)
+        self.values += _values_in(outside)
         closed = outside.count(b"]") + outside.count(b"}")
         if opened > self._limits.max_values:
             self.deepest += opened
@@ -192,12 +193,21 @@ class _Counts:
             self.depth += opened - closed
 
     def _follow(self, brackets: bytes) -> None:
-        for bracket in brackets:
-            if bracket in b"[{":
-                self.depth += 1
-                self.deepest = max(self.deepest, self.depth)
-            else:
-                self.depth -= 1
+        # Arrays and objects without others in them, which are most, are taken out first, one level at a time.
+        rest, levels = brackets, 0
+        while levels < _LEVELS_TAKEN_OUT and len(rest) > _FEW_BRACKETS:
+            rest = rest.replace(b"[]", b"").replace(b"{}", b"")
+            levels += 2
+        depth, deepest = self.depth, 0
+        for bracket in rest:
+            depth += 1 if bracket in b"[{" else -1
+            deepest = max(deepest, depth)
+        if rest is not brackets and deepest + levels > self._limits.max_depth:
+            depth, deepest = self.depth, 0
+            for bracket in brackets:
+                depth += 1 if bracket in b"[{" else -1
+                deepest = max(deepest, depth)
+        self.depth, self.deepest = depth, max(self.deepest, deepest)
 
     def passed(self) -> str | None:
         """Return the name of the limit that is passed."""
@@ -215,30 +225,72 @@ class _Counts:
 
 def _field_at(masked: bytes, limits: BodyLimits, name: str) -> str:
     """Return the top-level field in which a limit is passed. `masked` ends soon after that place."""
-    kinds = {
-        "max_links": (_FILE_START, limits.max_links),
-        "max_half_surrogates": (LONE_HALF, limits.max_half_surrogates),
-    }
-    if name in kinds:
-        pattern, most = kinds[name]
-        last = next(islice(pattern.finditer(masked), most, None), None)
+    if name in ("max_links", "max_half_surrogates"):
+        found = (_FILE_START if name == "max_links" else LONE_HALF).finditer(masked)
+        last = next(islice(found, getattr(limits, name), None), None)
         masked = masked[: last.start()] if last is not None else masked
     pieces = masked.split(b'"', 2 * (limits.max_keys + limits.max_values) + 2)
-    counts, field = _Counts(limits), ""
-    # Pieces are outside and inside of strings in turn. Most of those outside are a comma or a colon.
-    for place in range(0, len(pieces), 2):
-        outside = pieces[place]
-        if counts.depth == 1 and place and outside.lstrip(_SPACES)[:1] == b":":
-            field = _shown(pieces[place - 1])
-        if outside in _COMMAS:
-            counts.values += 1
-        elif outside in _COLONS:
-            counts.keys += 1
-        else:
-            counts.add(outside.translate(None, _SPACES))
-        if counts.keys > limits.max_keys or counts.values > limits.max_values or counts.deepest > limits.max_depth:
-            break
+    # Pieces are outside and inside of strings in turn.
+    outside = pieces[::2]
+    if name == "max_keys":
+        del outside[_place_of(outside, _keys_in, limits.max_keys) + 1 :]
+    elif name == "max_values":
+        del outside[_place_of(outside, _values_in, limits.max_values - 1) + 1 :]
+    counts, field, begin = _Counts(limits), "", 0
+    for place in _bracketed(outside):
+        if counts.depth == 1:
+            field = _last_key(pieces, begin, place) or field
+        counts.add(outside[place])
+        if counts.deepest > limits.max_depth:
+            return field
+        begin = place
+    if counts.depth == 1 and begin < len(outside) - 1:
+        field = _last_key(pieces, begin + 1, len(outside) - 1) or field
     return field
+
+
+def _bracketed(outside: list[bytes]) -> Iterator[int]:
+    """Find the pieces with brackets. Most pieces are a comma or a colon."""
+    joined = b'"'.join(outside)
+    place, at, last = 0, 0, -1
+    for found in _BRACKETS.finditer(joined):
+        place += joined.count(b'"', at, found.start())
+        at = found.start()
+        if place != last:
+            last = place
+            yield place
+
+
+def _last_key(pieces: list[bytes], begin: int, end: int) -> str | None:
+    """Return the last key before one of the places outside of strings from `begin` to `end`."""
+    for place in range(end, begin - 1, -1):
+        if place and pieces[2 * place].lstrip(_SPACES)[:1] == b":":
+            return _shown(pieces[2 * place - 1])
+    return None
+
+
+def _place_of(pieces: list[bytes], count: Callable[[bytes], int], most: int) -> int:
+    """Return which piece brings the count above `most`, by halves."""
+    low, size = 0, len(pieces)
+    while size > 1:
+        half = size // 2
+        found = count(b'"'.join(pieces[low : low + half]).translate(None, _SPACES))
+        if found > most:
+            size = half
+        else:
+            most -= found
+            low, size = low + half, size - half
+    return low
+
+
+def _keys_in(outside: bytes) -> int:
+    return outside.count(b":")
+
+
+def _values_in(outside: bytes) -> int:
+    """Count the values whose beginning or comma stands here: all of a body but the first."""
+    opened = outside.count(b"[") + outside.count(b"{")
+    return outside.count(b",") + opened - outside.count(b"[]") - outside.count(b"{}")
 
 
 def _shown(name: bytes) -> str:

@@ -248,8 +248,8 @@ def _origin(scheme: str, authority: str) -> str | None:
         if len(address) > 3 * _LONGEST_HOST:
             return None
         address = _unescaped(address)
-    if not address.isascii() and (address := _normalised(address)) is None:
-        return None
+    if not address.isascii():
+        address = _normalised(address)
     if not 0 < len(address) <= _LONGEST_HOST or not address.isprintable() or " " in address:
         return None
     address = address.lower()
@@ -258,13 +258,13 @@ def _origin(scheme: str, authority: str) -> str | None:
     return f"{scheme.lower()}://{_numbers(host.rstrip('.'))}" + ("" if port in _DEFAULT_PORTS else f":{port}")
 
 
-def _normalised(host: str) -> str | None:
-    """Return a host in NFKC, without the characters that DNS never sees."""
+def _normalised(host: str) -> str:
+    """Return a host in NFKC, without the characters that DNS never sees; "" for one that is too long to be a host."""
     if len(host) > _LONGEST_LABEL * 4:
-        return None
+        return ""
     labels = _DOTS_OF_HOSTS.split(host.translate(_NOT_IN_HOSTS))
     if max(map(len, labels)) > _LONGEST_LABEL:
-        return None
+        return ""
     return ".".join(unicodedata.normalize("NFKC", label) for label in labels)
 
 

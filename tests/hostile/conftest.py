@@ -12,6 +12,14 @@ from gateway.simulator import Simulator
 from tests.support.http_calls import PAGE
 from tests.support.stack import OpenGateway, Stack, start_gateway, start_upstream
 
+_CHEAP = (
+    "test_more_than_a_limit_is_refused_with_its_field",
+    "test_unknown_fields_count_as_keys",
+    "test_a_large_body_goes_upstream_in_pieces",
+    "test_a_page_of_a_list_is_bounded_in_bytes",
+    "test_large_bodies_are_bounded_in_sum",
+)
+"""Tests that are in every run, although their files measure CPU time or memory."""
 _IN_EVERY_RUN = ("test_ops_host.py", "test_public_credentials.py", "test_token_origins.py")
 
 
@@ -19,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to `make test-long` what measures CPU time or describes faults that are not fixed yet."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here) and item.path.name not in _IN_EVERY_RUN:
+        if item.path.is_relative_to(here) and item.path.name not in _IN_EVERY_RUN and not item.name.startswith(_CHEAP):
             item.add_marker(pytest.mark.long)
 
 
