@@ -195,10 +195,12 @@ def _file_link(text: str) -> FileLink | None:
     """Read a text as browsers do and as Python does. It is a file's link if either takes it for one."""
     # The authority and the path of a link stand in its beginning. The rest is not worth work on it.
     start = _leads(text)
-    url = text[start : start + _LONGEST_HEAD].rstrip(_IGNORED_AROUND)
+    url = text[start : start + _LONGEST_HEAD]
+    if len(text) <= start + _LONGEST_HEAD:
+        url = url.rstrip(_IGNORED_AROUND)
     if not url.isprintable():
         url = url.replace("\t", "").replace("\n", "").replace("\r", "")
-        if len(text) > _LONGEST_HEAD > 2 * len(url):
+        if len(text) > start + _LONGEST_HEAD > start + 2 * len(url):
             raise Unprocessable.field("input", "the input has a link with too many line ends or tabs in it")
     origins, ids = [], []
     for pattern in (_BROWSERS_URL, _PYTHONS_URL):
