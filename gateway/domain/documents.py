@@ -5,6 +5,7 @@ caller are replaced. `input`, `output`, `logs` and all other fields keep upstrea
 escape sequence changes its form (docs/architecture.md, Invariants 11).
 """
 
+import codecs
 from collections.abc import Mapping
 from typing import Literal
 
@@ -25,6 +26,11 @@ _encode = msgspec.json.Encoder().encode
 _decode_optional = msgspec.json.Decoder(str | None).decode
 _SHARING = frozenset({Source.JOINED, Source.HIT})
 
+_utf8 = codecs.getincrementaldecoder("utf-8")
+_SLICE = 1 << 20
+_SHORT = 1 << 16
+_REPLACEMENT = "\ufffd"
+
 NULL = Raw(b"null")
 _EMPTY_LOGS = Raw(b'""')
 
@@ -40,6 +46,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     created_at: float | None
     completed_at: float | None
     document: bytes
+    is_repaired: bool = False
+    """Whether upstream's text was not valid and was replaced in part."""
 
 
 class _Head(msgspec.Struct):
@@ -56,12 +64,21 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 
 
 def read_snapshot(body: bytes) -> Snapshot:
-    """Read upstream's body of a prediction or training. Raise `ValueError` if it is neither."""
+    """Read upstream's body of a prediction or training. Raise `ValueError` if it is neither.
+
+    For large bodies this takes a while, and belongs in a thread. No step in it holds the interpreter for long.
+    """
+    given = body.strip()
+    document = readable(given)
+    if surrogates.has_many_halves(document):
+        document = surrogates.without_halves(document)
     try:
-        head = _read_head(body)
+        head = _read_head(document)
         status = Status(head.status)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise ValueError(f"not a prediction: {exc}") from exc
+    if _REPLACEMENT in head.id:
+        raise ValueError("not a prediction: its id is no text")
     return Snapshot(
         upstream_id=head.id,
         status=status,
@@ -70,20 +87,54 @@ def read_snapshot(body: bytes) -> Snapshot:
         version=head.version,
         created_at=_time(head.created_at),
         completed_at=_time(head.completed_at),
-        document=body.strip(),
+        document=document,
+        is_repaired=document is not given,
     )
 
 
-def _read_head(body: bytes) -> _Head:
+def readable(document: bytes) -> bytes:
+    """Return a document in which invalid UTF-8 is replaced by U+FFFD; the same object if it is valid."""
+    if document.isascii():
+        return document
+    decoder = _utf8()
     try:
-        return _decode_head(body)
+        for at in range(0, len(document), _SLICE):
+            decoder.decode(document[at : at + _SLICE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return document.decode("utf-8", "replace").encode()
+    return document
+
+
+def part(document: bytes, *names: str) -> bytes:
+    """Return what a large document says of a few short fields, as JSON. A small document is returned as it is.
+
+    Fields that are longer than anything of theirs should be are left out. Raise the decoder's errors.
+    """
+    if len(document) < surrogates.LARGE:
+        return document
+    fields = _decode(document)
+    return _encode({name: fields[name] for name in names if name in fields and len(memoryview(fields[name])) < _SHORT})
+
+
+def _read_head(document: bytes) -> _Head:
+    try:
+        return _decode_head(part(document, *_Head.__struct_fields__))
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        replaced = surrogates.without_halves(body)
-        if replaced is body:
+        replaced = surrogates.without_halves(document)
+        if replaced is document:
             raise
         return _decode_head(replaced)
+
+
+def model_of(document: bytes) -> str | None:
+    """Return the model that a stored document names. Raise `ValueError` if it is not a prediction's."""
+    try:
+        return _read_head(document).model
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise ValueError(f"not a prediction: {exc}") from exc
 
 
 def _time(text: str | None) -> float | None:
@@ -115,7 +166,7 @@ def render(
     responses to a create that must not have an output. `links` maps upstream's links in the output to stored copies'.
     """
     prediction, run = view.prediction, view.run
-    fields = _decode(run.document)
+    fields = _decode(run.document if run.document.isascii() else readable(run.document))
     fields["id"] = text(prediction.id)
     if "urls" in fields:
         hidden = run.upstream_id if run.upstream_id != prediction.id else None
@@ -150,7 +201,7 @@ def render_foreign(document: bytes, base: str, family: Family) -> bytes:
     Its links lead to the gateway. The stream's link is left out: there is no ticket for it, and clients would send
     their key to upstream's URL.
     """
-    fields = _decode(document)
+    fields = _decode(readable(document))
     prediction_id = msgspec.json.decode(fields["id"], type=str)
     if "urls" in fields:
         fields["urls"] = _urls(fields["urls"], f"{base}/{family}/{prediction_id}", None, None)
@@ -172,7 +223,7 @@ def _urls(urls: Raw, self_url: str, stream_url: str | None, hidden: str | None) 
     """
     own = {"get": self_url, "cancel": f"{self_url}/cancel", "stream": stream_url}
     shown = {}
-    for name, url in (_decode_urls(urls) or {}).items():
+    for name, url in (_decode_urls(urls) or {}).items() if len(memoryview(urls)) < _SHORT else ():
         if url is not None and (name in own or hidden is None or hidden not in url):
             shown_url = own.get(name, url)
             if shown_url is not None:

@@ -167,6 +167,26 @@ def _end_of_slice(body: bytes, start: int) -> int:
     return end + (len(part) - len(part.rstrip(b"\\"))) % 2
 
 
+def items_of(array: bytes) -> int:
+    """Count the items of a large JSON array, piece by piece."""
+    depth = commas = start = 0
+    is_inside = False
+    while start < len(array):
+        end = _end_of_slice(array, start)
+        pieces = mask(array[start:end]).split(b'"')
+        outside = b'"'.join(pieces[is_inside::2]).translate(None, _SPACES)
+        is_inside ^= len(pieces) % 2 == 0
+        at = 0
+        # Between two runs of brackets the depth is the same.
+        for found in _BRACKETS.finditer(outside):
+            commas += outside.count(b",", at, found.start()) if depth == 1 else 0
+            depth += found[0].count(b"[") + found[0].count(b"{") - found[0].count(b"]") - found[0].count(b"}")
+            at = found.end()
+        commas += outside.count(b",", at) if depth == 1 else 0
+        start = end
+    return commas + 1 if array.strip(_SPACES + b"[]") else 0
+
+
 class _Counts:
     """What a body adds up to."""
 

@@ -6,14 +6,24 @@ Upstream's own bodies keep them, byte for byte.
 """
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 from msgspec import Raw
 
 from gateway.domain.json_scan import LONE_HALF, mask, unmask
 
+LARGE = 1 << 18
+"""Bytes of a body that is worth remembering."""
+MAX_HALVES = 10_000
+"""Lone surrogates of a body that are kept as they are."""
+_last: list[tuple[bytes, dict[str, Raw]] | None] = [None]
+
 _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 
+# Before an escape that is no second half, or far behind any escape. In masked text each backslash begins an escape.
+_CUT = re.compile(rb"(?=\\)(?!(?<=\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F])|(?<=[^\\]{12})")
 _ESCAPED_LETTER = re.compile(rb"\\u[eE][0-9a-fA-F]{3}")
 _INSTEAD = rb"\\ufffd"
 _NOT_IN_JSON = (b"\0", b"\1")
@@ -25,15 +35,49 @@ def without_halves(body: bytes) -> bytes:
         return body
     if any(code in body for code in _NOT_IN_JSON):
         return body  # which nobody can read anyway
-    replaced, number = LONE_HALF.subn(_INSTEAD, mask(body))
+    masked = mask(body)
+    if len(body) > LARGE:
+        # In pieces, for the sake of the other threads.
+        pieces = [LONE_HALF.subn(_INSTEAD, piece) for piece in _pieces(masked)]
+        replaced, number = b"".join(piece for piece, _ in pieces), sum(count for _, count in pieces)
+    else:
+        replaced, number = LONE_HALF.subn(_INSTEAD, masked)
     return unmask(replaced) if number else body
+
+
+def _pieces(masked: bytes) -> Iterator[bytes]:
+    """Cut a text where no escape, and no pair of escapes, is cut."""
+    start = 0
+    while start < len(masked):
+        cut = _CUT.search(masked, start + LARGE)
+        end = cut.start() if cut is not None else len(masked)
+        yield masked[start:end]
+        start = end
+
+
+def has_many_halves(body: bytes) -> bool:
+    """Return whether a large text has more lone surrogates than are worth being kept as they are."""
+    if len(body) < LARGE or (rb"\ud" not in body and rb"\uD" not in body):
+        return False
+    return next(islice(LONE_HALF.finditer(mask(body)), MAX_HALVES, None), None) is not None
 
 
 def split(body: bytes) -> dict[str, Raw]:
     """Split a JSON object's top level. The bytes of its values stay unchanged, including lone surrogates.
 
+    A large body is read once, although many parts of the gateway ask for a part of it: the last one is remembered.
     Raise the decoder's errors if the body is no JSON object.
     """
+    if len(body) < LARGE:
+        return _split(body)
+    last = _last[0]
+    if last is None or last[0] is not body:
+        # Its values are views of the body, not copies.
+        last = _last[0] = (body, _split(body))
+    return dict(last[1])
+
+
+def _split(body: bytes) -> dict[str, Raw]:
     try:
         return _decode(body)
     except msgspec.ValidationError:

@@ -14,7 +14,7 @@ STALL_SECONDS = 60.0
 """Longest time that a client may take to accept one chunk, of one MiB at most. A client that takes longer is
 disconnected, because it holds an upstream connection or an open file that others need."""
 
-_IN_ONE_PIECE = 256 * 1024
+IN_ONE_PIECE = 256 * 1024
 _PIECE = 256 * 1024
 
 
@@ -41,7 +41,7 @@ async def send(request: web.Request, response: web.StreamResponse, chunk: bytes)
 async def respond(request: web.Request, pieces: list[bytes], content_type: str) -> web.StreamResponse:
     """Send a body of many pieces. A large one is written piece by piece, as fast as the client takes it."""
     size = sum(map(len, pieces))
-    if size <= _IN_ONE_PIECE or request.method == "HEAD":
+    if size <= IN_ONE_PIECE or request.method == "HEAD":
         return web.Response(body=b"".join(pieces), content_type=content_type)
     response = web.StreamResponse()
     response.content_type, response.content_length = content_type, size
@@ -49,7 +49,8 @@ async def respond(request: web.Request, pieces: list[bytes], content_type: str) 
     try:
         for piece in pieces:
             for at in range(0, len(piece), _PIECE):
-                await send(request, response, piece[at : at + _PIECE])
+                await send(request, response, piece[at : at + _PIECE] if len(piece) > _PIECE else piece)
+                await asyncio.sleep(0)
         await response.write_eof()
     except ClientDisconnected:
         abort(request)

@@ -86,6 +86,10 @@ class PredictionMetrics(Registry):
         """Count a poll answered by the `gateway` or sent `upstream`."""
         self.counters[catalogue.POLLS][(served_by,)].inc()
 
+    def document_repaired(self) -> None:
+        """Count an answer of upstream whose text was replaced in part."""
+        self.counters[catalogue.DOCUMENTS_REPAIRED][()].inc()
+
     def tracking_crashed(self, step: str) -> None:
         """Count a defect while a run was followed."""
         self.counters[catalogue.TRACKING_CRASHES][(step,)].inc()

@@ -11,11 +11,13 @@ from gateway.runtime.sleep import sleep_until_event
 class TrackedRun:
     """A run that is followed: its newest state, and the requests that wait for a change of it."""
 
-    __slots__ = ("_poll_due", "_waiters", "is_cancel_asked", "run")
+    __slots__ = ("_poll_due", "_waiters", "is_cancel_asked", "repaired", "run")
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.is_cancel_asked = False
+        self.repaired: bytes | None = None
+        """Upstream's last answer, if it was not valid text and the run has it in a repaired form."""
         self._poll_due = asyncio.Event()
         self._waiters: set[asyncio.Future[None]] = set()
 

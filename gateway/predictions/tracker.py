@@ -30,6 +30,7 @@ from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.tracked_run import TrackedRun
+from gateway.runtime.pauses import LARGE, off_the_loop
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -261,11 +262,17 @@ class Tracker:
     # Snapshots
 
     async def _merge_body(self, tracked: TrackedRun, body: bytes) -> None:
+        if body.strip() == tracked.run.document or body == tracked.repaired:
+            return
         try:
-            snapshot = documents.read_snapshot(body)
+            snapshot = await off_the_loop(body, partial(documents.read_snapshot, body))
         except ValueError as exc:
             logger.warning("upstream's answer is no prediction", extra={"run": tracked.run.id, "reason": str(exc)})
         else:
+            if snapshot.is_repaired:
+                logger.warning("upstream's answer is not valid text", extra={"run": tracked.run.id})
+                self._observer.document_repaired()
+            tracked.repaired = body if snapshot.is_repaired else None
             await self._merge(tracked, snapshot.status, snapshot.document, snapshot.stream_url, snapshot.completed_at)
 
     async def _merge_unknown(self, tracked: TrackedRun) -> None:
@@ -284,15 +291,21 @@ class Tracker:
         if status == run.status and document == run.document:
             return
         at = completed_at if completed_at is not None else self._clock.now()
+        cache_until = settlement = None
+        if status is Status.SUCCEEDED:
+            cache_until = await off_the_loop(document, partial(self._keep_until, run, document, at))
+        if status.is_terminal:
+            # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
+            price = partial(self._settlement_of, run, status, document, self._clock.now())
+            settlement = await off_the_loop(document, price)
         outcome: AdvanceOutcome | None = await self._store.advance(
             run.id,
             status=status,
             document=document,
             stream_url=stream_url,
             at=at,
-            cache_until=self._keep_until(run, document, at) if status is Status.SUCCEEDED else None,
-            # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
-            settlement=self._settlement_of(run, status, document, self._clock.now()) if status.is_terminal else None,
+            cache_until=cache_until,
+            settlement=settlement,
         )
         if isinstance(outcome, Unchanged) and status.is_terminal:
             # The end is recorded already: the answer of an earlier step was lost.
@@ -302,10 +315,11 @@ class Tracker:
             return
         match outcome:
             case Progressed(progressed):
-                tracked.run = progressed
+                tracked.run = progressed = _with_same(progressed, document)
                 tracked.wake()
                 self._events.on_run_progressed(progressed)
             case RunEnded():
+                outcome = msgspec.structs.replace(outcome, run=_with_same(outcome.run, document))
                 tracked.run = outcome.run
                 tracked.wake()
                 tracked.poll_now()
@@ -348,6 +362,13 @@ class Tracker:
 def _backoff(failures: int) -> float:
     """Return the seconds to wait after that many failures in a row."""
     return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(failures - 1, 10)) if failures else 0.0
+
+
+def _with_same(run: Run, document: bytes) -> Run:
+    """Return a run with this document instead of an equal one, which may have been read and rendered already."""
+    if len(document) < LARGE or run.document is document or run.document != document:
+        return run
+    return msgspec.structs.replace(run, document=document)
 
 
 def _is_ahead(body: bytes, run: Run) -> bool:

@@ -33,6 +33,8 @@ from gateway.runtime.live import LiveSettings
 from gateway.throttling.upstream_limiter import UpstreamLimiter
 from gateway.upstream.breaker import Breaker
 
+_SEARCHED_AT_ONCE = 1024 * 1024
+_LONGEST_ESCAPE = 6
 _WHOLE_BODY = 256 * 1024
 """A larger body is written in pieces, between which others are served."""
 _JSON = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -221,22 +223,37 @@ class ReplicateClient:
     ) -> Answer:
         request = self._request(operation, method, path, query, body, headers, total=total, failures=failures)
         async with request as response:
-            answer = as_json(Answer(response.status, passable(response.headers), await self._body_of(response)))
+            body, has_token = await self._body_of(response)
+            answer = as_json(Answer(response.status, passable(response.headers), body))
         if self._call_limiter is not None:
             self._call_limiter.observe_response(operation, answer)
-        if _contains(answer, self._tokens):
+        if has_token or _contains(answer, self._tokens):
             # A debugging proxy, for example, may echo the request. Callers must not see the token.
             raise UpstreamBroken("Replicate's response contained the gateway's own credentials and was withheld.")
         return answer
 
-    async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks, size = [], 0
+    async def _body_of(self, response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+        """Read a body. Return it, and whether it contains a token, in plain or in JSON escapes.
+
+        A large body is searched as it comes, so that there is no long search at the end.
+        """
+        tokens = [token.encode() for token in self._tokens]
+        overlap = _LONGEST_ESCAPE * max(map(len, tokens))
+        done: list[bytes] = []
+        chunks: list[bytes] = []
+        size, searched, has_token = 0, 0, False
         async for chunk in response.content.iter_any():
             size += len(chunk)
             if size > self._settings.max_answer_bytes:
                 raise UpstreamBroken("Replicate's response is larger than the gateway accepts.")
             chunks.append(chunk)
-        return b"".join(chunks)
+            if size - searched > _SEARCHED_AT_ONCE:
+                part = b"".join(chunks)
+                has_token = has_token or json_scan.holds(part, tokens)
+                done.append(part[:-overlap])
+                chunks, searched = [part[-overlap:]], size
+        part = b"".join(chunks)
+        return b"".join([*done, part]), has_token or json_scan.holds(part, tokens)
 
     @asynccontextmanager
     async def _request(
@@ -321,9 +338,7 @@ class ReplicateClient:
 
 
 def _contains(answer: Answer, tokens: tuple[str, ...]) -> bool:
-    """Return whether one of the tokens is in the body, in whatever JSON spelling, or in a header of an answer."""
-    if json_scan.holds(answer.body, [token.encode() for token in tokens]):
-        return True
+    """Return whether one of the tokens is in a header of an answer."""
     for token in tokens:
         for value in answer.headers.values():
             if token in value:

@@ -22,22 +22,22 @@ _KINDS: dict[Family, Kind | None] = {"predictions": None, "trainings": Kind.TRAI
 _FILTERS = ("created_after", "created_before")
 
 
-async def get_prediction(request: web.Request) -> web.Response:
+async def get_prediction(request: web.Request) -> web.StreamResponse:
     """Handle `GET /predictions/{id}`. The id of a training works too (docs/replicate-api.md, Routes)."""
     return await _get(request, "predictions")
 
 
-async def get_training(request: web.Request) -> web.Response:
+async def get_training(request: web.Request) -> web.StreamResponse:
     """Handle `GET /trainings/{id}`."""
     return await _get(request, "trainings")
 
 
-async def cancel_prediction(request: web.Request) -> web.Response:
+async def cancel_prediction(request: web.Request) -> web.StreamResponse:
     """Handle `POST /predictions/{id}/cancel`."""
     return await _cancel(request, "predictions")
 
 
-async def cancel_training(request: web.Request) -> web.Response:
+async def cancel_training(request: web.Request) -> web.StreamResponse:
     """Handle `POST /trainings/{id}/cancel`."""
     return await _cancel(request, "trainings")
 
@@ -52,7 +52,7 @@ async def list_trainings(request: web.Request) -> web.StreamResponse:
     return await _list(request, "trainings", Kind.TRAINING)
 
 
-async def _get(request: web.Request, family: Family) -> web.Response:
+async def _get(request: web.Request, family: Family) -> web.StreamResponse:
     try:
         view = await request.app[PREDICTIONS].get(request[CALLER], request.match_info["id"], _KINDS[family])
     except NotFound:
@@ -60,22 +60,24 @@ async def _get(request: web.Request, family: Family) -> web.Response:
             raise
         return await passthrough.unknown_prediction(request, family)
     request[OVERHEAD] = "poll"
-    return _respond(request, view, family)
+    return await _respond(request, view, family)
 
 
-async def _cancel(request: web.Request, family: Family) -> web.Response:
+async def _cancel(request: web.Request, family: Family) -> web.StreamResponse:
     try:
         view = await request.app[PREDICTIONS].cancel(request[CALLER], request.match_info["id"], _KINDS[family])
     except NotFound:
         if not request[CALLER].may(Scope.ACCOUNT):
             raise
         return await passthrough.unknown_prediction(request, family, cancel=True)
-    return _respond(request, view, family)
+    return await _respond(request, view, family)
 
 
-def _respond(request: web.Request, view: PredictionView, family: Family) -> web.Response:
+async def _respond(request: web.Request, view: PredictionView, family: Family) -> web.StreamResponse:
     request[VIEW] = view
     body = request.app[PREDICTIONS].show(view, base_url.base_of(request), family)
+    if len(body) > response_body.IN_ONE_PIECE:
+        return await response_body.respond(request, [body], JSON)
     return web.Response(body=body, content_type=JSON)
 
 
