@@ -1,5 +1,7 @@
 """Check which targets a caller can run and which files it can use, before any other work for the request."""
 
+from functools import partial
+
 import msgspec
 
 from gateway.domain import links as rewrite
@@ -12,6 +14,7 @@ from gateway.domain.targets import Target
 from gateway.domain.teams import Caller
 from gateway.errors import Forbidden, Unprocessable
 from gateway.models.versions import VersionMap
+from gateway.runtime.pauses import off_the_loop, pause_after
 
 
 class Policy:
@@ -54,7 +57,8 @@ class Policy:
         that does not belong to the team raises `Unprocessable` with the path in the input: upstream would read the file
         with the account's rights. Return the new body, and the hex SHA-256 of each linked file by its upstream URL.
         """
-        links = rewrite.file_links(body.input)
+        await pause_after(body.input)
+        links = await off_the_loop(body.input, partial(rewrite.file_links, body.input))
         if not links:
             return body, {}
         known = {file.id: file for file in await self._files.files_among([link.file_id for link in links])}

@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from gateway.domain import links as rewrite
 from gateway.domain import surrogates, times
-from gateway.domain.records import Kind, PredictionView, Source, Status
+from gateway.domain.records import Kind, PredictionView, Run, Source, Status
 
 Family = Literal["predictions", "trainings"]
 Fields = dict[str, Raw]
@@ -72,6 +72,11 @@ def read_snapshot(body: bytes) -> Snapshot:
     document = readable(given)
     if surrogates.has_many_halves(document):
         document = surrogates.without_halves(document)
+    return stored_snapshot(document, is_repaired=document is not given)
+
+
+def stored_snapshot(document: bytes, *, is_repaired: bool = False) -> Snapshot:
+    """Read a document that `read_snapshot` has read before. Raise `ValueError` if it is not a prediction's."""
     try:
         head = _read_head(document)
         status = Status(head.status)
@@ -88,8 +93,15 @@ def read_snapshot(body: bytes) -> Snapshot:
         created_at=_time(head.created_at),
         completed_at=_time(head.completed_at),
         document=document,
-        is_repaired=document is not given,
+        is_repaired=is_repaired,
     )
+
+
+def with_same(run: Run, document: bytes) -> Run:
+    """Return a run with this document instead of an equal one, which would have to be read again if it is large."""
+    if len(document) < surrogates.LARGE or run.document is document or run.document != document:
+        return run
+    return msgspec.structs.replace(run, document=document)
 
 
 def readable(document: bytes) -> bytes:
@@ -127,14 +139,6 @@ def _read_head(document: bytes) -> _Head:
         if replaced is document:
             raise
         return _decode_head(replaced)
-
-
-def model_of(document: bytes) -> str | None:
-    """Return the model that a stored document names. Raise `ValueError` if it is not a prediction's."""
-    try:
-        return _read_head(document).model
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise ValueError(f"not a prediction: {exc}") from exc
 
 
 def _time(text: str | None) -> float | None:

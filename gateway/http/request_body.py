@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from functools import partial
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
@@ -11,7 +12,7 @@ from gateway.domain.json_scan import BodyLimits, Excess
 from gateway.errors import BadRequest, BodyTooLarge, Overloaded, RateLimited, Unprocessable, UnsupportedMedia
 from gateway.http.body_memory import SMALL_BODY
 from gateway.http.keys import BODY_BYTES, BODY_MEMORY, CALLER, METRICS, PRESENTED_KEY, REQUEST_ID, SETTINGS
-from gateway.runtime.pauses import LARGE, pause_after
+from gateway.runtime.pauses import LARGE, off_the_loop, pause_after
 
 _JSON = "application/json"
 _CODINGS = ("", "identity", "gzip", "deflate")
@@ -56,7 +57,10 @@ async def read(request: web.Request) -> bytes:
     """Read and decompress a body.
 
     Raise `UnsupportedMedia` for an unknown content coding, `BodyTooLarge`, `BadRequest` for a body that is incomplete
-    or late, `Unprocessable` if it contains the caller's key.
+    or late, `Unprocessable` if it contains the caller's key, in plain text or with JSON escapes.
+
+    Keys are never sent upstream and never stored (docs/architecture.md, Invariants 1). A known bug of the JavaScript
+    client sends one as input.
     """
     check_coding(request)
     settings = request.app[SETTINGS].value
@@ -70,7 +74,9 @@ async def read(request: web.Request) -> bytes:
         raise BadRequest("The request's body was not complete in time.") from exc
     except (web.RequestPayloadError, ValueError, ConnectionError) as exc:
         raise BadRequest("The request's body could not be read.") from exc
-    refuse_own_key(request, body)
+    key = request.get(PRESENTED_KEY, b"")
+    if key and await off_the_loop(body, partial(json_scan.holds, body, (key,))):
+        raise Unprocessable(detail=_KEY_FOUND, title="API key in request")
     return body
 
 
@@ -120,17 +126,6 @@ def check_coding(request: web.Request) -> None:
     """Raise `UnsupportedMedia` for an unsupported content coding."""
     if request.headers.get("Content-Encoding", "").lower() not in _CODINGS:
         raise UnsupportedMedia("The body's content coding is not supported; use gzip, deflate or none.")
-
-
-def refuse_own_key(request: web.Request, body: bytes) -> None:
-    """Raise `Unprocessable` if the body contains the caller's key, in plain text or with JSON escapes.
-
-    Keys are never sent upstream and never stored (docs/architecture.md, Invariants 1). A known bug of the JavaScript
-    client sends one as input.
-    """
-    key = request.get(PRESENTED_KEY, b"")
-    if key and json_scan.holds(body, (key,)):
-        raise Unprocessable(detail=_KEY_FOUND, title="API key in request")
 
 
 def refuse_own_key_in_head(request: web.Request) -> None:

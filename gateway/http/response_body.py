@@ -5,6 +5,7 @@ as a failure of upstream.
 """
 
 import asyncio
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -38,12 +39,19 @@ async def send(request: web.Request, response: web.StreamResponse, chunk: bytes)
     response[SENT_BYTES] = response.get(SENT_BYTES, 0) + len(chunk)
 
 
-async def respond(request: web.Request, pieces: list[bytes], content_type: str) -> web.StreamResponse:
+async def respond(
+    request: web.Request,
+    pieces: list[bytes],
+    content_type: str,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
     """Send a body of many pieces. A large one is written piece by piece, as fast as the client takes it."""
     size = sum(map(len, pieces))
     if size <= IN_ONE_PIECE or request.method == "HEAD":
-        return web.Response(body=b"".join(pieces), content_type=content_type)
-    response = web.StreamResponse()
+        return web.Response(status=status, body=b"".join(pieces), content_type=content_type, headers=headers)
+    response = web.StreamResponse(status=status, headers=headers)
     response.content_type, response.content_length = content_type, size
     await response.prepare(request)
     try:

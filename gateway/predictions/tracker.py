@@ -30,7 +30,7 @@ from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.tracked_run import TrackedRun
-from gateway.runtime.pauses import LARGE, off_the_loop
+from gateway.runtime.pauses import off_the_loop
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -315,11 +315,11 @@ class Tracker:
             return
         match outcome:
             case Progressed(progressed):
-                tracked.run = progressed = _with_same(progressed, document)
+                tracked.run = progressed = documents.with_same(progressed, document)
                 tracked.wake()
                 self._events.on_run_progressed(progressed)
             case RunEnded():
-                outcome = msgspec.structs.replace(outcome, run=_with_same(outcome.run, document))
+                outcome = msgspec.structs.replace(outcome, run=documents.with_same(outcome.run, document))
                 tracked.run = outcome.run
                 tracked.wake()
                 tracked.poll_now()
@@ -362,13 +362,6 @@ class Tracker:
 def _backoff(failures: int) -> float:
     """Return the seconds to wait after that many failures in a row."""
     return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(failures - 1, 10)) if failures else 0.0
-
-
-def _with_same(run: Run, document: bytes) -> Run:
-    """Return a run with this document instead of an equal one, which may have been read and rendered already."""
-    if len(document) < LARGE or run.document is document or run.document != document:
-        return run
-    return msgspec.structs.replace(run, document=document)
 
 
 def _is_ahead(body: bytes, run: Run) -> bool:
