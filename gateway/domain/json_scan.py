@@ -184,7 +184,7 @@ def items_of(array: bytes) -> int:
             at = found.end()
         commas += outside.count(b",", at) if depth == 1 else 0
         start = end
-    return commas + 1 if array.strip(_SPACES + b"[]") else 0
+    return commas + 1 if array.strip(_SPACES)[1:-1].strip(_SPACES) else 0
 
 
 class _Counts:

@@ -30,6 +30,7 @@ def test_a_plain_config_has_no_warnings():
             "server.public_url",
             "stored by the gateway arrive as strings",
         ),
+        ({"limits": {"max_bodies_bytes": 1_000_000}}, "limits.max_bodies_bytes", "smaller than server.max_body_bytes"),
         ({"server": {"host": "0.0.0.0"}}, "server.public_url", "is not set"),
         ({"server": {"trusted_proxies": ["0.0.0.0/0"]}}, "server.trusted_proxies", "any caller can forge"),
         (

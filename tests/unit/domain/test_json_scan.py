@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.domain.json_scan import BodyLimits, excess_of, excess_steps, holds, mask, unmask
+from gateway.domain.json_scan import BodyLimits, excess_of, excess_steps, holds, items_of, mask, unmask
 
 TEXTS = st.text(st.sampled_from('[]{},:"\\ hatp:/\n\tdé😀'), max_size=12)
 VALUES = st.recursive(
@@ -147,3 +147,15 @@ def test_a_secret_is_found_in_every_spelling(spelled: bytes, more: bytes) -> Non
 def test_an_escaped_backslash_begins_no_escape() -> None:
     r"""`\\u0072` is a backslash and the letters `u0072`."""
     assert not holds(b'{"a":"%b"}' % KEY.replace(b"r", rb"\\u0072"), [KEY])
+
+
+@given(st.lists(VALUES, max_size=6), st.sampled_from([None, 1]))
+def test_items_of_an_array_are_counted(values: list[Any], indent: int | None) -> None:
+    """Those of the outermost array, whatever they hold."""
+    assert items_of(json.dumps(values, indent=indent).encode()) == len(values)
+
+
+def test_items_of_a_large_array_are_counted() -> None:
+    """It is gone through in pieces."""
+    values = [["a,]", {"b": ["\\", '"']}], "token", 1, {}] * 40_000
+    assert items_of(json.dumps(values).encode()) == len(values)
