@@ -31,6 +31,8 @@ _decode_text = msgspec.json.Decoder(str).decode
 _decode_optional_text = msgspec.json.Decoder(str | None).decode
 
 MAX_FILE_LINKS = 1000
+_SHORT_BODY = 65_536
+"""Bytes of a body that is looked through for a link before its quotes are told apart."""
 _COLON = re.compile(rb"\s*+:")
 # The parts of a URL as two kinds of parsers read them, once spaces and control characters around it, and tabs and line
 # ends in it, have been removed. Browsers (WHATWG URL, 4.4) take a backslash for a slash, and any number of slashes, or
@@ -126,6 +128,8 @@ class FileLink(msgspec.Struct, frozen=True):
 def file_links(body: bytes) -> list[FileLink]:
     """Find the strings that are file links, at any depth. Raise `Unprocessable` if there are over `MAX_FILE_LINKS`."""
     links: list[FileLink] = []
+    if len(body) < _SHORT_BODY and LINK_START.search(body) is None:
+        return links
     for _, link in _links(body):
         links.append(link)
         if len(links) > MAX_FILE_LINKS:

@@ -32,17 +32,20 @@ async def read_json(request: web.Request) -> bytes:
         raise UnsupportedMedia(f"The body must be {_JSON}.")
     body = await read(request)
     limits = request.app[SETTINGS].value.body_limits
-    excess = json_scan.excess_of(body, limits) if len(body) <= LARGE else await _excess_of(body, limits)
+    if json_scan.is_surely_within(body, limits):
+        return body
+    excess = await _excess_of(body, limits)
     if excess is not None:
         request.app[METRICS].body_refused(excess.limit)
         text = f"the body holds more than {excess.most} {excess.what} ({excess.limit})"
         raise Unprocessable.field(excess.field, text, "too_many")
-    await pause_after(body)
     return body
 
 
 async def _excess_of(body: bytes, limits: BodyLimits) -> Excess | None:
-    """Count what a large body holds, and let others run meanwhile."""
+    """Count what a body holds, and let others run meanwhile if it is large."""
+    if len(body) <= LARGE:
+        return json_scan.excess_of(body, limits)
     steps = json_scan.excess_steps(body, limits)
     while True:
         try:
@@ -69,13 +72,17 @@ async def read(request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(settings.body_seconds):
             body = await _read_limited(request, settings.max_body_bytes)
-            await pause_after(body)
     except TimeoutError as exc:
         raise BadRequest("The request's body was not complete in time.") from exc
     except (web.RequestPayloadError, ValueError, ConnectionError) as exc:
         raise BadRequest("The request's body could not be read.") from exc
     key = request.get(PRESENTED_KEY, b"")
-    if key and await off_the_loop(body, partial(json_scan.holds, body, (key,))):
+    if len(body) <= LARGE:
+        is_found = bool(key) and json_scan.holds(body, (key,))
+    else:
+        await pause_after(body)
+        is_found = bool(key) and await off_the_loop(body, partial(json_scan.holds, body, (key,)))
+    if is_found:
         raise Unprocessable(detail=_KEY_FOUND, title="API key in request")
     return body
 

@@ -36,7 +36,7 @@ from gateway.predictions.run_identity import RunIdentities
 from gateway.predictions.run_recorder import RunRecorder
 from gateway.predictions.settings import PredictionSettings
 from gateway.runtime.live import LiveSettings
-from gateway.runtime.pauses import off_the_loop
+from gateway.runtime.pauses import LARGE, off_the_loop
 from gateway.runtime.tasks import Tasks
 from gateway.sharing.identity import Identity
 from gateway.sharing.rules import caching
@@ -99,7 +99,10 @@ class RunCreator:
                 await self._discard(intent.id)
                 self.pending_creates.resolve(intent.id, in_flight.Refused(answer))
                 return answer
-            snapshot = await off_the_loop(answer.body, partial(documents.read_snapshot, answer.body))
+            if len(answer.body) <= LARGE:
+                snapshot = documents.read_snapshot(answer.body)
+            else:
+                snapshot = await off_the_loop(answer.body, partial(documents.read_snapshot, answer.body))
             if snapshot.is_repaired:
                 logger.warning("upstream's answer is not valid text", extra={"run": intent.id})
                 self._observer.document_repaired()

@@ -30,7 +30,7 @@ from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
 from gateway.predictions.tracked_run import TrackedRun
-from gateway.runtime.pauses import off_the_loop
+from gateway.runtime.pauses import LARGE, off_the_loop
 from gateway.runtime.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -265,7 +265,11 @@ class Tracker:
         if body.strip() == tracked.run.document or body == tracked.repaired:
             return
         try:
-            snapshot = await off_the_loop(body, partial(documents.read_snapshot, body))
+            snapshot = (
+                documents.read_snapshot(body)
+                if len(body) <= LARGE
+                else await off_the_loop(body, partial(documents.read_snapshot, body))
+            )
         except ValueError as exc:
             logger.warning("upstream's answer is no prediction", extra={"run": tracked.run.id, "reason": str(exc)})
         else:
@@ -291,13 +295,11 @@ class Tracker:
         if status == run.status and document == run.document:
             return
         at = completed_at if completed_at is not None else self._clock.now()
-        cache_until = settlement = None
-        if status is Status.SUCCEEDED:
-            cache_until = await off_the_loop(document, partial(self._keep_until, run, document, at))
-        if status.is_terminal:
-            # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
-            price = partial(self._settlement_of, run, status, document, self._clock.now())
-            settlement = await off_the_loop(document, price)
+        cache_until, settlement = (
+            self._at_end(run, status, document, at)
+            if len(document) <= LARGE
+            else await off_the_loop(document, partial(self._at_end, run, status, document, at))
+        )
         outcome: AdvanceOutcome | None = await self._store.advance(
             run.id,
             status=status,
@@ -330,6 +332,13 @@ class Tracker:
                 assert_never(never)
 
     # Ends
+
+    def _at_end(self, run: Run, status: Status, document: bytes, at: float) -> tuple[float | None, Settlement | None]:
+        """Return until when a run can be cached, and its charge; `None` if it has not ended so."""
+        cache_until = self._keep_until(run, document, at) if status is Status.SUCCEEDED else None
+        # In the store's step, so that no crash comes between an end and its price. By our clock, not upstream's.
+        settlement = self._settlement_of(run, status, document, self._clock.now()) if status.is_terminal else None
+        return cache_until, settlement
 
     def _report(self, ended: RunEnded) -> None:
         run = ended.run

@@ -14,7 +14,7 @@ from gateway.domain.targets import Target, TargetKind, target_identity
 from gateway.models.schemas import SchemaService
 from gateway.models.versions import VersionMap
 from gateway.runtime.live import LiveSettings
-from gateway.runtime.pauses import pause_after
+from gateway.runtime.pauses import LARGE, pause_after
 from gateway.sharing.rules import caching, determinism, fingerprint
 from gateway.sharing.rules.determinism import NotDeterministic, Proof
 from gateway.sharing.rules.fingerprint import Input
@@ -82,7 +82,8 @@ class IdentityService:
         scope, provisional = fingerprint.sharing_scope(sharing.share, caller.team.name), None
         try:
             given = Input(command.body.input, context.files)
-            await pause_after(command.body.input)
+            if len(command.body.input) > LARGE:
+                await pause_after(command.body.input)
             if is_provisional:
                 provisional = fingerprint.provisional(target_identity(target), given.canonical(None), scope)
             if isinstance(judgement, NotDeterministic):
@@ -91,7 +92,8 @@ class IdentityService:
             canonical = given.canonical(schema, rule.ignore_inputs if rule is not None else frozenset())
         except ValueError:
             return Identity(reason=BypassReason.INPUT_UNREADABLE)
-        await pause_after(canonical)
+        if len(canonical) > LARGE:
+            await pause_after(canonical)
         identity = described.identity if described else target_identity(target)
         return Identity(
             fingerprint=fingerprint.fingerprint(identity, canonical, scope),

@@ -15,7 +15,17 @@ from gateway.domain.targets import Target, TargetKind
 from gateway.domain.upstream_response import Answer
 from gateway.errors import Forbidden, GatewayError, Unprocessable
 from gateway.http import access_log, base_url, errors, request_limits, response_body
-from gateway.http.keys import CALLER, CREATES, OVERHEAD, PREDICTIONS, SETTINGS, TRACER, UPSTREAM_SECONDS, VIEW
+from gateway.http.keys import (
+    BODY_BYTES,
+    CALLER,
+    CREATES,
+    OVERHEAD,
+    PREDICTIONS,
+    SETTINGS,
+    TRACER,
+    UPSTREAM_SECONDS,
+    VIEW,
+)
 from gateway.http.prefer import parse_cancel_after, parse_prefer
 from gateway.http.request_body import read_json, release
 
@@ -98,7 +108,8 @@ async def _create(
     )
     outcome = await _create_traced(request, command)
     # The wait for the run's end does not hold what the run was created from.
-    release(request)
+    if BODY_BYTES in request:
+        release(request)
     del body, command
     if isinstance(outcome, Answer):
         return errors.pass_on(outcome)
