@@ -70,8 +70,14 @@ def read_snapshot(body: bytes) -> Snapshot:
     """
     given = body.strip()
     document = readable(given)
-    if surrogates.has_many_halves(document):
-        document = surrogates.without_halves(document)
+    if len(document) >= surrogates.LARGE:
+        try:
+            surrogates.split_strictly(document)
+        except msgspec.DecodeError:
+            if surrogates.has_many_halves(document):
+                document = surrogates.without_halves(document)
+        except RecursionError as exc:
+            raise ValueError("not a prediction: it is nested too deeply") from exc
     return stored_snapshot(document, is_repaired=document is not given)
 
 
@@ -125,7 +131,12 @@ def part(document: bytes, *names: str) -> bytes:
     """
     if len(document) < surrogates.LARGE:
         return document
-    fields = _decode(document)
+    try:
+        fields = surrogates.split_strictly(document)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        fields = surrogates.split_strictly(surrogates.without_halves(document))
     return _encode({name: fields[name] for name in names if name in fields and len(memoryview(fields[name])) < _SHORT})
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+_INNERMOST = re.compile(rb"[\[{][^\[\]{}]*+[\]}]")
 _BRACKETS = re.compile(rb"[\[\]{}]++")
 _SLICE = 1 << 18
 _LEVELS_TAKEN_OUT = 6
@@ -171,22 +172,27 @@ def _end_of_slice(body: bytes, start: int) -> int:
 
 def items_of(array: bytes) -> int:
     """Count the items of a large JSON array, piece by piece."""
+    inner = array.strip(_SPACES)[1:-1].strip(_SPACES)
     depth = commas = start = 0
     is_inside = False
-    while start < len(array):
-        end = _end_of_slice(array, start)
-        pieces = mask(array[start:end]).split(b'"')
+    while start < len(inner):
+        end = _end_of_slice(inner, start)
+        pieces = mask(inner[start:end]).split(b'"')
         outside = b'"'.join(pieces[is_inside::2]).translate(None, _SPACES)
         is_inside ^= len(pieces) % 2 == 0
+        # Arrays and objects that are here as a whole are taken out, from the inside.
+        outside = outside.replace(b"{}", b"").replace(b"[]", b"")
+        for _ in range(_LEVELS_TAKEN_OUT):
+            outside = _INNERMOST.sub(b"", outside)
         at = 0
         # Between two runs of brackets the depth is the same.
         for found in _BRACKETS.finditer(outside):
-            commas += outside.count(b",", at, found.start()) if depth == 1 else 0
+            commas += outside.count(b",", at, found.start()) if depth == 0 else 0
             depth += found[0].count(b"[") + found[0].count(b"{") - found[0].count(b"]") - found[0].count(b"}")
             at = found.end()
-        commas += outside.count(b",", at) if depth == 1 else 0
+        commas += outside.count(b",", at) if depth == 0 else 0
         start = end
-    return commas + 1 if array.strip(_SPACES)[1:-1].strip(_SPACES) else 0
+    return commas + 1 if inner else 0
 
 
 class _Counts:

@@ -68,18 +68,8 @@ def split(body: bytes) -> dict[str, Raw]:
     A large body is read once, although many parts of the gateway ask for a part of it: the last one is remembered.
     Raise the decoder's errors if the body is no JSON object.
     """
-    if len(body) < LARGE:
-        return _split(body)
-    last = _last[0]
-    if last is None or last[0] is not body:
-        # Its values are views of the body, not copies.
-        last = _last[0] = (body, _split(body))
-    return dict(last[1])
-
-
-def _split(body: bytes) -> dict[str, Raw]:
     try:
-        return _decode(body)
+        return split_strictly(body)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
@@ -87,6 +77,22 @@ def _split(body: bytes) -> dict[str, Raw]:
         if not halves:
             raise
         return {name: Raw(_unmask(bytes(value), halves)) for name, value in _decode(masked).items()}
+
+
+def split_strictly(body: bytes) -> dict[str, Raw]:
+    """Do what `split` does, but also raise `DecodeError` for a body with lone surrogates."""
+    if len(body) < LARGE:
+        return _decode(body)
+    last = _last[0]
+    if last is None or last[0] is not body:
+        # Its values are views of the body, not copies.
+        last = _last[0] = (body, _decode(body))
+    return dict(last[1])
+
+
+def forget() -> None:
+    """Forget the last large body."""
+    _last[0] = None
 
 
 def _mask(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:

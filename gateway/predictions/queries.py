@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from gateway.domain import documents, tickets
+from gateway.domain import documents, surrogates, tickets
 from gateway.domain.cursors import Cursor
 from gateway.domain.documents import Family
 from gateway.domain.ports.clock import Clock
@@ -306,6 +306,7 @@ class PredictionService:
     def forget_ended(self) -> None:
         """Drop every ended prediction from memory, because the janitor has removed data."""
         self._renewed.clear()
+        surrogates.forget()
         for prediction_id in [key for key, view in self._recent.items() if view.run.status.is_terminal]:
             del self._recent[prediction_id]
 
