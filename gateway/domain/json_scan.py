@@ -183,7 +183,8 @@ def items_of(array: bytes) -> int:
         # Arrays and objects that are here as a whole are taken out, from the inside.
         outside = outside.replace(b"{}", b"").replace(b"[]", b"")
         for _ in range(_LEVELS_TAKEN_OUT):
-            outside = _INNERMOST.sub(b"", outside)
+            if b"[" in outside or b"{" in outside:
+                outside = _INNERMOST.sub(b"", outside)
         at = 0
         # Between two runs of brackets the depth is the same.
         for found in _BRACKETS.finditer(outside):
