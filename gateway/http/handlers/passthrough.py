@@ -24,6 +24,7 @@ from gateway.http import base_url, errors
 from gateway.http.keys import CALLER, CLOCK, METADATA, OVERHEAD, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
 from gateway.http.request_body import read, read_json
 from gateway.models.metadata import Found, Question
+from gateway.runtime.pauses import pause_after
 
 _SEARCH_TYPES = ("text/plain", "application/json", "application/octet-stream")
 _MIN_COMPRESSED_BYTES = 2048
@@ -260,6 +261,9 @@ async def account_list(request: web.Request, family: Family) -> web.Response:
     base = base_url.base_of(request)
     with parsing_upstream():
         results = msgspec.json.decode(page.fields["results"], type=list[msgspec.Raw])
-        shown = [msgspec.Raw(documents.render_foreign(bytes(result), base, family)) for result in results]
+        shown = []
+        for result in results:
+            shown.append(msgspec.Raw(documents.render_foreign(bytes(result), base, family)))
+            await pause_after(memoryview(result))
     fields = page.fields | {"results": msgspec.Raw(msgspec.json.encode(shown))}
     return web.Response(body=rewrite.PageParts(fields, page.links).render(base), headers=dict(answer.headers))
