@@ -6,6 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SRC    := gateway tests bench grafana
+# The tests wait more than they compute: three workers keep two cores busy.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) * 3 // 2)')
 
 .PHONY: demo test test-long check fix clean bundle
 
@@ -40,12 +42,12 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports --cache-dir $(VENV)/.lint-imports
 
 test: check
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 # Many more rounds of what `make test` samples: crashes, interleavings, races, property tests. Takes about an hour.
 test-long: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m long -o timeout=3600 $(ARGS)
-	GATEWAY_PROPERTY_EXAMPLES=2000 $(BIN)/python -m pytest -n auto tests/gateway/test_properties.py $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m long -o timeout=3600 $(ARGS)
+	GATEWAY_PROPERTY_EXAMPLES=2000 $(BIN)/python -m pytest -n $(WORKERS) tests/gateway/test_properties.py $(ARGS)
 
 fix: $(VENV)/.dev
 	$(BIN)/ruff check --fix $(SRC)

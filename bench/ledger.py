@@ -20,7 +20,7 @@ from pathlib import Path
 from gateway.domain import quota, windows
 from gateway.domain.ledger import By, Entry, EntryKind
 from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import Allowance, ReservationRequest
+from gateway.domain.quota import ReservationRequest, RunLimits
 from gateway.domain.windows import Window
 from gateway.money.rules.audit import Tally
 from gateway.store.sql.ledger_entries import enter
@@ -101,7 +101,7 @@ async def measure(path: Path, runs: int) -> dict[str, float]:
     scopes = quota.scopes_of("team1", "team1/key1", "user1")
     found["meters_ms"] = await median_ms(lambda: store.meters(scopes, NOW))
     numbers = iter(range(10**6))
-    limit = Allowance(of=SubjectKind.TEAM, scope=quota.scope(SubjectKind.TEAM, "team1"), microusd_per_month=10**12)
+    limit = RunLimits(of=SubjectKind.TEAM, scope=quota.scope(SubjectKind.TEAM, "team1"), microusd_per_month=10**12)
 
     async def admit() -> None:
         n = str(next(numbers))

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from gateway.domain import quota
 from gateway.domain.ledger import Reservation
 from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import Allowance, ReservationRequest
+from gateway.domain.quota import ReservationRequest, RunLimits
 from gateway.domain.records import Kind, Prediction, Run, RunState, Source, Status
 from gateway.predictions.ports.predictions import Progressed
 from gateway.predictions.ports.sharing import FinishedRuns, Hit, Joined, OpenRuns, ShareRequest, Started
@@ -89,7 +89,7 @@ def wish(name: str, operation: str, n: int) -> Wish:
     fingerprint = f"{operation}{n}" if operation == "start" else operation
     intent = replace(run, state=RunState.INTENDED, upstream_id=None, document=b"", fingerprint=fingerprint)
     limits = tuple(
-        Allowance(of=of, scope=quota.scope(of, name), microusd_per_day=10**12)
+        RunLimits(of=of, scope=quota.scope(of, name), microusd_per_day=10**12)
         for of, name in ((SubjectKind.TEAM, run.team), (SubjectKind.KEY, run.key_id))
     )
     request = ShareRequest(

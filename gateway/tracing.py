@@ -72,7 +72,7 @@ class OtelTracer:
     def __init__(self, processor: SpanProcessor | None = None, *, propagate: bool = False) -> None:
         name = os.environ.get("OTEL_SERVICE_NAME", _SERVICE)
         resource = Resource.create({"service.name": name, "service.version": __version__})
-        # Closed by us, in time; its own way at the interpreter's end waits longer than a stop may take.
+        # `close` shuts it down. At the interpreter's exit it would wait longer than a shutdown may take.
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._exporter: OTLPSpanExporter | None = None
         if processor is None:

@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from xdist.scheduler import LoadScopeScheduling
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +33,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_property = getattr(function, "is_hypothesis_test", False) or item.name == "runTest"
         if is_property and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(max(60.0, float(item.config.getini("timeout") or 0))))
+
+
+class PackagingTogether(LoadScopeScheduling):
+    """Give each test to the next free worker, but a module of tests/packaging as a whole: what it builds is built once.
+
+    The marks of `--dist loadgroup` have no effect with pytest 9.2 and pytest-xdist 3.8 (pytest-xdist issue 1386).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0] if nodeid.startswith("tests/packaging/") else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Called once, in the process that distributes the tests."""
+    return PackagingTogether(config, log)

@@ -1,7 +1,7 @@
-"""The settings of every concept that a reload replaces, each in its holder.
+"""The settings that a reload replaces, one `LiveSettings` for each concept.
 
 To add a setting: a field of the concept's settings struct, its value in `live_settings`, and its name in
-`config/changes.py`. The service reads it from the holder that it was given.
+`config/changes.py`. The service reads it from the `LiveSettings` that it was given.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from gateway.webhooks.settings import WebhookSettings
 
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
-    """One holder for each concept. Listeners run in the order of the fields."""
+    """One `LiveSettings` for each concept. Listeners run in the order of the fields."""
 
     metrics: LiveSettings[MetricsSettings]
     """First: the series of a new team exist before anything of it is counted."""
@@ -50,7 +50,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def live_settings(config: Config) -> Live:
-    """Return the settings of every concept by this config."""
+    """Return the settings of every concept according to this config."""
     teams, webhooks = settings.teams_of(config), settings.webhook_settings(config)
     upstream, cache, streams, store = config.upstream, config.cache, config.streams, config.store
     return Live(
@@ -94,7 +94,7 @@ def live_settings(config: Config) -> Live:
 
 
 def prepare(live: Live, config: Config) -> Callable[[], None]:
-    """Compute all settings of the new config, and return the function that puts them in place at once.
+    """Compute all settings of the new config, and return the function that applies them at once.
 
     Settings that need a restart are not here: `config/changes.py` names them.
     """

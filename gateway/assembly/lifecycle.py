@@ -1,4 +1,4 @@
-"""What happens between building the parts and serving, and between serving and the end."""
+"""The steps before serving (resume what an earlier process left) and after it (drain)."""
 
 import logging
 

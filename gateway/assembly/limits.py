@@ -33,7 +33,7 @@ class RateParts(msgspec.Struct, frozen=True):
 
 
 async def build_money(base: Base) -> MoneyParts:
-    """Build prices, budgets and the ledger, with what the ledger has taught."""
+    """Build prices, budgets and the ledger. Earlier costs, for estimates, are read from the ledger."""
     live, store, clock, metrics = base.live, base.store, base.clock, base.metrics
     pricing = Pricing(live.money, metrics)
     await pricing.load(store)

@@ -1,11 +1,13 @@
 """Builds what operators use, and what keeps the store small."""
 
+from functools import partial
+
 import msgspec
 
 from gateway.assembly.base import Base
 from gateway.assembly.limits import MoneyParts, RateParts
 from gateway.assembly.predictions import PredictionParts
-from gateway.assembly.streams import StreamParts
+from gateway.assembly.streams import StreamParts, forget_ended
 from gateway.assembly.upstream import UpstreamParts
 from gateway.operations.dashboard import DashboardService, Sources
 from gateway.operations.explain import ExplainService
@@ -62,9 +64,12 @@ def _start_health(base: Base, upstream: UpstreamParts) -> Health:
 
 
 def _start_janitor(base: Base, predictions: PredictionParts, streams: StreamParts) -> None:
-    def forget() -> None:
-        predictions.service.forget_ended()
-        streams.hub.forget()
-
-    janitor = Janitor(base.store, base.store, base.clock, base.live.retention, on_cleared=forget, observer=base.metrics)
+    janitor = Janitor(
+        base.store,
+        base.store,
+        base.clock,
+        base.live.retention,
+        on_cleared=partial(forget_ended, predictions, streams),
+        observer=base.metrics,
+    )
     run_while_open(base.stack, janitor.run(), "janitor")

@@ -1,11 +1,13 @@
 """Opens the output store, and builds what copies, keeps and serves outputs."""
 
+from functools import partial
+
 import aiohttp
 import msgspec
 
 from gateway.assembly.base import Base
 from gateway.assembly.predictions import PredictionParts
-from gateway.assembly.streams import StreamParts
+from gateway.assembly.streams import StreamParts, forget_ended
 from gateway.outputs.copier import WORKERS, Copier
 from gateway.outputs.downloads import OutputService
 from gateway.outputs.eviction import OutputEviction, remove_all_copies
@@ -54,11 +56,6 @@ async def build_outputs(
     base: Base, opened: OpenOutputs, predictions: PredictionParts, streams: StreamParts
 ) -> OutputParts:
     """Build what copies, keeps and serves outputs."""
-
-    def forget() -> None:
-        predictions.service.forget_ended()
-        streams.hub.forget()
-
     eviction = OutputEviction(
         base.store,
         opened.store,
@@ -66,7 +63,7 @@ async def build_outputs(
         base.metrics,
         max_bytes=base.config.outputs.max_bytes,
         ttl_seconds=opened.ttl_seconds,
-        on_gone=forget,
+        on_gone=partial(forget_ended, predictions, streams),
     )
     copier = await _copier(base, opened, eviction, predictions)
     service = OutputService(

@@ -1,4 +1,4 @@
-"""Builds the life of a prediction: its create, the run it shares, its end."""
+"""Builds the services of predictions: creates, following runs, what callers read, deadlines."""
 
 import msgspec
 

@@ -53,7 +53,7 @@ class Reloading:
             try:
                 await self.reload()
             except Exception:
-                logger.exception("a reload crashed; only a restart makes sure of what counts")
+                logger.exception("a reload crashed; restart to be sure which settings apply")
 
     async def reload(self) -> bool:
         """Read, check, apply and log. Return whether the config was accepted."""
@@ -78,8 +78,8 @@ class Reloading:
         try:
             apply = self._prepare(merged)
         except Exception:
-            logger.exception("the config could not be put in place")
-            return self._refuse([Problem("", "cannot be put in place: the log has the reason")])
+            logger.exception("the config could not be applied")
+            return self._refuse([Problem("", "cannot be applied: the log has the reason")])
         before, self.config = self.config, merged
         apply()
         self._log_changes(changes, before.logs.level, merged.logs.level)

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 # Added to the grace. Closing files and connections has shorter deadlines of its own and is done by then.
 _OVERDUE_SECONDS: Final = 5.0
-_LAST_WORDS_SECONDS: Final = 0.2
+_LOG_FLUSH_SECONDS: Final = 0.2
 
 
 class SignalHandler:
@@ -47,7 +47,9 @@ class SignalHandler:
             return
         self._asked.set()
         loop = asyncio.get_running_loop()
-        loop.call_later(self._grace_seconds + _OVERDUE_SECONDS, self._leave_at_once, "the orderly end took too long", 1)
+        loop.call_later(
+            self._grace_seconds + _OVERDUE_SECONDS, self._leave_at_once, "the graceful shutdown took too long", 1
+        )
 
     async def wait(self) -> None:
         """Wait for the first signal."""
@@ -55,7 +57,7 @@ class SignalHandler:
 
     def _leave_at_once(self, why: str, status: int) -> None:
         logger.warning(why)
-        logs.flush(_LAST_WORDS_SECONDS)
+        logs.flush(_LOG_FLUSH_SECONDS)
         self._leave(status)
 
 

@@ -34,3 +34,9 @@ def build_streams(base: Base, upstream: UpstreamParts, predictions: PredictionPa
     metrics.read_on_scrape("kept_log_bytes", lambda: hub.kept_bytes)
     metrics.read_on_scrape("unkept_logs", lambda: hub.log_writer.dirty)
     return StreamParts(hub, open_streams, probes)
+
+
+def forget_ended(predictions: PredictionParts, streams: StreamParts) -> None:
+    """Drop ended runs from memory, because data of some was deleted."""
+    predictions.service.forget_ended()
+    streams.hub.forget()

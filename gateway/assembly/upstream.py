@@ -12,7 +12,7 @@ _STREAM_CONNECTIONS = 20_000
 
 
 class UpstreamParts(msgspec.Struct, frozen=True):
-    """The ways to Replicate."""
+    """The clients of Replicate, and the limiter that they share."""
 
     limiter: UpstreamLimiter
     client: ReplicateClient

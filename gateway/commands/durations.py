@@ -7,13 +7,13 @@ _UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _PART: Final = re.compile(r"([0-9]{1,9})([a-z])")
 _EXAMPLES: Final = "for example: 90d, 12h, 1h30m"
 _LONGEST: Final = 36_500 * 86_400
-"""A hundred years: more is a slip, and would not fit into a date."""
+"""A hundred years: more is a mistake, and would not fit into a date."""
 
 
 def parse_duration(text: str) -> int:
     """Return the seconds that a duration lasts. Raises `ValueError` with what is wrong.
 
-    Units go from large to small, each at most once, without spaces; the whole is longer than nothing.
+    Units go from large to small, each at most once, without spaces; the sum must not be zero.
     """
     total, position, smallest = 0, 0, None
     if not text:
@@ -31,7 +31,7 @@ def parse_duration(text: str) -> int:
         total += amount * smallest
         position = part.end()
     if not total:
-        raise ValueError(f"a duration must be longer than nothing, got {text[:40]!r} ({_EXAMPLES})")
+        raise ValueError(f"a duration cannot be zero, got {text[:40]!r} ({_EXAMPLES})")
     if total > _LONGEST:
         raise ValueError(f"a duration must be at most 100 years, got {text[:40]!r}")
     return total

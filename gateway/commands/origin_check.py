@@ -59,7 +59,7 @@ def _allowed(team: "Team", origin: str) -> Iterator[str]:
 
 
 def _near(listed: str, origin: str) -> str | None:
-    """Say in what a listed origin differs, if somebody may have meant this one."""
+    """Return in what a listed origin differs, if it could have been meant as this one."""
     if listed == "*":
         return None
     one, other = urlsplit(listed), urlsplit(origin)

@@ -56,11 +56,6 @@ def apply(data: dict[str, Any], overrides: Overrides) -> None:
             table[str(key)] = value
 
 
-def variable_of(location: Location) -> str | None:
-    """Return the variable that overrides a setting, or `None` if none can."""
-    return next((name for name, known in _KNOWN.items() if known == location), None)
-
-
 def _known() -> dict[str, Location]:
     return {
         f"{PREFIX}{section}__{key}".upper(): (section, key)

@@ -56,7 +56,7 @@ def load_with_places(
 
 
 def wants_json_logs(path: Path | None, environ: Mapping[str, str]) -> bool:
-    """Say whether logs are to be JSON, as far as it can be told of a config that is not valid."""
+    """Return whether logs are to be JSON, as far as an invalid config shows."""
     with suppress(ConfigError):
         data = _parse(file := find(path, environ), _read(file))
         apply(data, read_overrides(environ))
@@ -145,7 +145,7 @@ def _validated(data: dict[str, Any], report: Report) -> Config | None:
                 report.add_bad(location, message)
                 if meant is not None:
                     report.mark((*location[:-1], meant))
-                _mend(data, location, missing=error["type"] == "missing")
+                _repair(data, location, missing=error["type"] == "missing")
             _drop_marked(data)
     return None
 
@@ -157,7 +157,7 @@ class _Removed:
 _REMOVED: Final = _Removed()
 
 
-def _mend(data: dict[str, Any], location: Location, *, missing: bool) -> None:
+def _repair(data: dict[str, Any], location: Location, *, missing: bool) -> None:
     """Remove an invalid value, or insert a placeholder for a missing one, so that validation can go on."""
     holder: Any = data
     for part in location[:-1]:

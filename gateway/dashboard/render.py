@@ -51,9 +51,9 @@ class Renderer:
         """Render the whole page."""
         return self._board.render(self._context(board) | {"can_sign_out": can_sign_out})
 
-    def sign_in(self, trouble: str | None = None) -> str:
-        """Render the sign-in form, with an error message if `trouble` is given."""
-        return self._sign_in.render(trouble=trouble)
+    def sign_in(self, error: str | None = None) -> str:
+        """Render the sign-in form, with an error message if `error` is given."""
+        return self._sign_in.render(error=error)
 
     def _sections(self, board: Board) -> Mapping[str, str]:
         """Render each live section, by the id of its element."""

@@ -51,7 +51,7 @@ def scopes_of(team: str, key_id: str = "", user: str | None = None) -> tuple[str
     return tuple(scopes)
 
 
-class Allowance(msgspec.Struct, frozen=True, kw_only=True):
+class RunLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits on runs of one subject. `None`: no limit. Time is in milliseconds, money in micro-dollars."""
 
     of: SubjectKind
@@ -64,7 +64,7 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
     microusd_per_month: int | None = None
 
     @classmethod
-    def of_subject(cls, subject: Subject) -> "Allowance":
+    def of_subject(cls, subject: Subject) -> "RunLimits":
         """Return the limits on runs of a subject."""
         limits = subject.limits
         per_minute = limits.predictions_per_minute
@@ -82,7 +82,7 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_unlimited(self) -> bool:
         """Whether it has no limit on runs. Request rates do not count here."""
-        return self == Allowance(of=self.of, scope=self.scope)
+        return self == RunLimits(of=self.of, scope=self.scope)
 
 
 def _milliseconds(seconds: float | None) -> int | None:
@@ -94,7 +94,7 @@ class ReservationRequest(msgspec.Struct, frozen=True):
 
     microusd: int
     milliseconds: int
-    allowances: tuple[Allowance, ...] = ()
+    allowances: tuple[RunLimits, ...] = ()
 
     def scopes(self, team: str, key_id: str, user: str | None) -> tuple[str, ...]:
         """Return all scopes that count the reservation and the cost of the run."""
@@ -173,7 +173,7 @@ def decide(meters: Mapping[str, Counters], demand: ReservationRequest, now: floa
 _UNUSED = Counters()
 
 
-def statuses(allowances: Sequence[Allowance], meters: Mapping[str, Counters], now: float) -> list[LimitStatus]:
+def statuses(allowances: Sequence[RunLimits], meters: Mapping[str, Counters], now: float) -> list[LimitStatus]:
     """Return the status of each limit."""
     return [
         status
@@ -185,14 +185,14 @@ def statuses(allowances: Sequence[Allowance], meters: Mapping[str, Counters], no
 _NOTHING = ReservationRequest(0, 0)
 
 
-def _refusals(allowance: Allowance, meter: Counters, demand: ReservationRequest, now: float) -> Iterator[Refused]:
+def _refusals(allowance: RunLimits, meter: Counters, demand: ReservationRequest, now: float) -> Iterator[Refused]:
     for status, retry_after in _measured(allowance, meter, demand, now):
         if retry_after > 0:
             yield Refused(status, retry_after)
 
 
 def _measured(
-    allowance: Allowance, meter: Counters, demand: ReservationRequest, now: float
+    allowance: RunLimits, meter: Counters, demand: ReservationRequest, now: float
 ) -> Iterator[tuple[LimitStatus, float]]:
     """Yield the status of each limit that is set, and the seconds until it can admit the demand; 0 if it does now."""
     if (rate := allowance.predictions) is not None:
@@ -250,7 +250,7 @@ def _budget_wait(is_held_only: bool, seconds: float) -> float:
 
 
 def _budgets(
-    allowance: Allowance, meter: Counters, demand: ReservationRequest
+    allowance: RunLimits, meter: Counters, demand: ReservationRequest
 ) -> Iterator[tuple[str, LimitKind, Window, int | None, int, int, int]]:
     seconds, held_ms, asked_ms = LimitKind.SECONDS, meter.held_milliseconds, demand.milliseconds
     dollars, held_usd, asked_usd = LimitKind.DOLLARS, meter.held_microusd, demand.microusd

@@ -1,4 +1,4 @@
-"""What the gateway remembers: runs, predictions, keys, files.
+"""The records of the store: runs, predictions, keys, files.
 
 A *run* is one upstream prediction or training; it costs money, once. A *prediction* is what one caller asked for and
 sees. Several predictions may share a run. Every `..._at` is an epoch time in seconds. `document` is the newest body
@@ -62,7 +62,7 @@ class Source(StrEnum):
 
 
 class Copy(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of a run's output, as the output store has it."""
+    """A file of a run's output that is in the output store."""
 
     place: int
     """Its number among the files of the output, which tickets name."""
@@ -141,8 +141,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     final_status: Status = Status.CANCELED
     """The status it then got: `canceled`, or `aborted` if its deadline passed before the run had started."""
     reason: str = ""
-    """Why it may be shared, or why it may not: a token of `gateway.sharing.rules.determinism`; empty where it was not
-    kept."""
+    """Why it may be shared (`sharing.rules.determinism.Proof`) or not (`domain.bypass.BypassReason`); empty if not
+    recorded."""
     admitted: Admitted | None = None
     """How its run was admitted, if this prediction started it."""
 
@@ -162,7 +162,7 @@ class Cancellation(msgspec.Struct, frozen=True):
     changed: bool
     """Whether this call ended the prediction; false if it or its run had ended before."""
     is_last: bool
-    """Whether this call was the last interested caller's: upstream is to be asked to cancel the run, by this caller."""
+    """Whether nobody else waited for the run: this call has to ask upstream to cancel it."""
 
 
 class CacheStats(msgspec.Struct, frozen=True):
@@ -174,7 +174,7 @@ class CacheStats(msgspec.Struct, frozen=True):
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A credential issued to a team. Only a digest of it is kept. `None` narrows nothing."""
+    """A credential issued to a team. Only a digest of it is kept. `None`: no restriction."""
 
     id: str
     team: str
@@ -208,7 +208,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A stretch of a list, newest first, and whether there is more beyond its two ends."""
+    """A page of a list, newest first, and whether there are newer and older items."""
 
     items: list[PredictionView] | list[File]
     has_newer: bool

@@ -80,7 +80,7 @@ class UploadService:
         self._clock = clock
         self._observer = observer
         self._spools = Spools(lambda: settings.value.max_spool_bytes)
-        self._under_way = _UploadsInProgress()
+        self._in_progress = _UploadsInProgress()
         self._randomness = RandomPool()
         self._tasks = Tasks()
 
@@ -96,7 +96,7 @@ class UploadService:
         parser and the upstream errors.
         """
         room = min(upload.length or upload.max_length, upload.max_length)
-        with self._under_way.enter(caller.team.name, upload.length) as earlier:
+        with self._in_progress.enter(caller.team.name, upload.length) as earlier:
             may_be_known = bool(earlier) or await self._has_like(caller.team.name, upload.length)
             if not may_be_known or not self._spools.has_room(room):
                 return await self._send(caller, upload, upload.chunks)
@@ -123,11 +123,11 @@ class UploadService:
             if not can_reuse(file, described):
                 continue
             new = another(file, described, ids.file_id(self._randomness.bytes(_ID_BYTES)), caller, now)
-            # Record first, then check upstream: if the other record is deleted meanwhile, the upstream file stays,
-            # because this record uses it.
-            await self._tasks.run_to_completion(self._store.add_file(new), "add file")
             exists = False
             try:
+                # Record first, then check upstream: if the other record is deleted meanwhile, the upstream file stays,
+                # because this record uses it.
+                await self._tasks.run_to_completion(self._store.add_file(new), "add file")
                 exists = await self._exists_upstream(file.upstream_id)
             finally:
                 # The caller does not get the id after an error or a cancellation, so it could not delete the record.

@@ -7,7 +7,7 @@ from gateway.domain import quota, windows
 from gateway.domain.limits import Limits, SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
-from gateway.domain.quota import Allowance, LimitKind, LimitStatus
+from gateway.domain.quota import LimitKind, LimitStatus, RunLimits
 from gateway.domain.teams import Teams
 from gateway.errors import GatewayError
 from gateway.money.ports import Announcer, Ledger
@@ -129,8 +129,8 @@ class Budgets:
             await self._announcer.announce(team, url, EXHAUSTED if percent == _FULLY else WARNING, payload)
 
 
-def _allowance(team: str, limits: Limits) -> Allowance:
-    return Allowance(
+def _allowance(team: str, limits: Limits) -> RunLimits:
+    return RunLimits(
         of=SubjectKind.TEAM,
         scope=quota.scope(SubjectKind.TEAM, team),
         microusd_per_day=limits.microusd_per_day,

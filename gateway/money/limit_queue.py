@@ -20,7 +20,7 @@ from gateway.domain.create_request import CreateCommand
 from gateway.domain.limits import SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import LimitObserver
-from gateway.domain.quota import Allowance, Granted, LimitKind, LimitStatus, Refused, ReservationRequest
+from gateway.domain.quota import Granted, LimitKind, LimitStatus, Refused, ReservationRequest, RunLimits
 from gateway.domain.run_end import RunEnded
 from gateway.domain.teams import Caller
 from gateway.errors import BudgetExceeded, GatewayError, RateLimited, UpstreamUnavailable
@@ -258,10 +258,10 @@ class LimitQueue:
                 entry.turn.set()
 
 
-def allowances_of(caller: Caller, user: str | None, address: str | None = None) -> tuple[Allowance, ...]:
+def run_limits_of(caller: Caller, user: str | None, address: str | None = None) -> tuple[RunLimits, ...]:
     """Return the limits on runs that apply to a create: of its team, key, user and address; without empty ones."""
     subjects = caller.subjects(user, address)
     if not subjects:
         return ()
-    given = [Allowance.of_subject(subject) for subject in subjects]
+    given = [RunLimits.of_subject(subject) for subject in subjects]
     return tuple([allowance for allowance in given if not allowance.is_unlimited])

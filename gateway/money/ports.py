@@ -1,4 +1,4 @@
-"""Protocols of money: the ledger and its sums, the runs that are charged, observers, and sending warnings."""
+"""Protocols of money: the ledger and its sums, the runs that are charged, and sending warnings."""
 
 from collections.abc import Sequence
 from typing import Protocol

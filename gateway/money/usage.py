@@ -7,9 +7,9 @@ from gateway.domain.ledger import By
 from gateway.domain.limits import OWN_OF_PAGES, SubjectKind
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.records import Keys
-from gateway.domain.quota import Allowance
+from gateway.domain.quota import RunLimits
 from gateway.domain.teams import Caller
-from gateway.money.limit_queue import allowances_of
+from gateway.money.limit_queue import run_limits_of
 from gateway.money.ports import Ledger
 from gateway.money.rules import refusals, reports
 
@@ -38,12 +38,12 @@ class UsageService:
         Publishable keys and browser tokens see the limits of their user, address and token only.
         """
         now = self._clock.now()
-        allowances = [each for each in allowances_of(caller, user, address) if _may_see(caller, each)]
+        allowances = [each for each in run_limits_of(caller, user, address) if _may_see(caller, each)]
         meters = await self._ledger.meters([each.scope for each in allowances], now)
         return [refusals.shown(status) for status in quota.statuses(allowances, meters, now)]
 
 
-def _may_see(caller: Caller, allowance: Allowance) -> bool:
+def _may_see(caller: Caller, allowance: RunLimits) -> bool:
     if not caller.is_public or allowance.of in OWN_OF_PAGES:
         return True
     return caller.token_id is not None and allowance.scope == quota.scope(SubjectKind.KEY, caller.counted_as)

@@ -29,7 +29,7 @@ from gateway.runtime.live import LiveSettings
 
 REFRESH_SECONDS = 1.0
 _MOST_BOARDS = 1000
-_MOST_TROUBLES = 20
+_MOST_ERRORS = 20
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class DashboardService:
         self._teams = teams
         self._ledger = ledger
         self._figures = figures
-        self._troubles = recent_errors
+        self._recent_errors = recent_errors
         self._sources = sources
         self._clock = clock
         self._boards: TTLCache[str | None, Board] = TTLCache(_MOST_BOARDS, REFRESH_SECONDS, timer=clock.monotonic)
@@ -95,7 +95,7 @@ class DashboardService:
                 waiting=self._sources.waiting(whose),
             ),
             runs=_active(runs),
-            recent_errors=self._troubles.newest(whose, _MOST_TROUBLES),
+            recent_errors=self._recent_errors.newest(whose, _MOST_ERRORS),
             refusals=self._refusals(whose),
         )
 

@@ -55,7 +55,7 @@ class ExplainService:
         if view.prediction.webhook is None:
             return []
         found = await self._deliveries.deliveries_of(view.prediction.id)
-        return [happening for delivery in found for happening in explain.of_delivery(delivery)]
+        return [event for delivery in found for event in explain.of_delivery(delivery)]
 
     async def _priced(self, run: Run) -> Priced:
         basis = self._pricing.basis(run)

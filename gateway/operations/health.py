@@ -77,7 +77,7 @@ class Health:
         return {"upstream": float(upstream), "store": float(self._store.recent_failure is not None)}
 
     async def watch(self) -> None:
-        """Check the store for ever, so that metrics and log tell of its failure without a prober."""
+        """Check the store until cancelled, so that metrics and log show a failure even if nothing probes."""
         while True:
             await self._clock.sleep(_WATCH_SECONDS)
             await self._check_store()

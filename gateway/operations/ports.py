@@ -1,4 +1,4 @@
-"""What operations ask of the store and of those who count."""
+"""Protocols of operations: counters of requests, and the store's own check."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -21,7 +21,7 @@ class Figures(Protocol):
 
 
 class Ping(Protocol):
-    """A store that can say whether it answers."""
+    """A store that can be checked."""
 
     async def ping(self) -> None:
         """Raise `StoreUnavailable` if the store does not answer, or if it cannot record anything at the moment."""

@@ -39,7 +39,7 @@ class RecentErrors:
         teams.subscribe(self._apply)
 
     def _apply(self, teams: Teams) -> None:
-        # Errors of callers without a known team share one ring. What a team that stays has is kept.
+        # Errors of callers without a known team share one ring. Teams that are still in the config keep theirs.
         names = (*teams, None)
         self._rings = {team: self._rings.get(team, deque(maxlen=PER_TEAM)) for team in names}
 

@@ -57,7 +57,7 @@ class Copier:
         records: CopyStore,
         store: OutputStore,
         fetcher: OutputFetcher,
-        keeper: OutputEviction,
+        eviction: OutputEviction,
         clock: Clock,
         observer: DeliveryObserver,
         *,
@@ -70,7 +70,7 @@ class Copier:
         self._records = records
         self._store = store
         self._fetcher = fetcher
-        self._eviction = keeper
+        self._eviction = eviction
         self._clock = clock
         self._observer = observer
         self._persist = persist

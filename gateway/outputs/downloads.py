@@ -42,7 +42,7 @@ class OutputService:
         predictions: PredictionService,
         records: Outputs,
         store: OutputStore,
-        keeper: OutputEviction,
+        eviction: OutputEviction,
         clock: Clock,
         *,
         secret: bytes,
@@ -52,7 +52,7 @@ class OutputService:
         self._predictions = predictions
         self._records = records
         self._store = store
-        self._eviction = keeper
+        self._eviction = eviction
         self._clock = clock
         self._secret = secret
         self._ttl_seconds = ttl_seconds

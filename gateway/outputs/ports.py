@@ -1,4 +1,4 @@
-"""Protocols of stored output files: their records, their bytes, fetching them from upstream, and counting."""
+"""Protocols of stored output files: their records, their bytes, and fetching them from upstream."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager

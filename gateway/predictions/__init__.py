@@ -1,1 +1,1 @@
-"""The life of a prediction: create, follow, query, cancel, expire, and adopt what an uncertain create left."""
+"""Predictions: creating, following, reading, cancelling and expiring them, and adopting runs of uncertain creates."""

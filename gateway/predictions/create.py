@@ -2,9 +2,9 @@
 
 See docs/architecture.md, Create.
 
-The order is the promise. The caller's rights are checked first. Then `share` looks for a run that exists; only if there
-is none, `start` reserves the money and records the intent, on disk, before upstream is asked (`run_creator.py`). Nobody
-sees an id that is not on disk.
+The caller's rights are checked first. Then `share` looks for a run that exists. Only if there is none, `start` reserves
+the money and records the intent, on disk, before upstream is asked (`run_creator.py`). An id is shown only after it is
+on disk.
 """
 
 from contextlib import ExitStack
@@ -75,14 +75,14 @@ class _Attempts:
         return self.place
 
     def leave_queue(self) -> None:
-        """Let the next create try: what its limits allow does not depend on what this one does upstream."""
+        """Let the next create try: its limits do not depend on what this one does upstream."""
         if self.place is not None and self.place.line is not None:
             self.place.leave()
 
     def shared_as(self, identity: Identity) -> Identity:
         """Return the identity by which this attempt may share a run."""
         # Upstream's answer may not name the model (docs/replicate-api.md, Prediction object: `hidden`, an override):
-        # to wait for another create's answer again would be to be detached again, until the attempts are used up.
+        # waiting for another create's answer again would end in another detach, until the attempts are used up.
         return replace(identity, provisional=None) if self._has_detached else identity
 
     def count_failure(self, retry: RetryCreate) -> None:

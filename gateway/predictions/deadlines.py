@@ -67,7 +67,7 @@ class Deadlines:
             try:
                 await self._expire(prediction_id)
             except NotFound:
-                logger.info("a deadline came for a prediction that is gone")
+                logger.info("the deadline of a deleted prediction has passed")
             except GatewayError as exc:
                 logger.warning("a deadline could not be kept yet", extra={"reason": exc.detail})
                 heapq.heappush(self._heap, (self._clock.now() + _AFTER_ERROR_SECONDS, prediction_id))

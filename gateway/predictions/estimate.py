@@ -17,7 +17,7 @@ from gateway.sharing.identity import Identity, IdentityService
 
 
 class EstimateService:
-    """Foresees creates. Reads of metadata are all that upstream is asked for."""
+    """Estimates creates. Upstream is only asked for metadata."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class EstimateService:
         self._limit_queue = limit_queue
 
     async def estimate(self, caller: Caller, command: CreateCommand) -> Estimate:
-        """Say what a create would do now, what it would cost, and why. Raise `Unprocessable` and upstream errors."""
+        """Return what a create would do now, what it would cost, and why. Raise `Unprocessable` and upstream errors."""
         try:
             await self._policy.check_target(caller, command.target)
         except Forbidden as exc:

@@ -62,7 +62,7 @@ class JoinService:
         run = view.run
         pending = self._run_creator.pending_creates.get(run.id)
         if pending is None and run.state is RunState.INTENDED:
-            # Left behind by a step whose answer was lost. Upstream's list tells whether the run exists.
+            # The store recorded the intent, and its answer was lost. Upstream's list shows whether the run exists.
             pending = self._run_creator.adopter.search(run)
         if pending is not None:
             match await pending.wait(self._settings.value.adopt_wait_seconds):
@@ -96,6 +96,7 @@ class JoinService:
     async def _detach(self, prediction_id: str) -> None:
         """Remove a prediction from a run that is not its own; if nobody else waits for the run, cancel the run."""
         cancellation = await self._store.cancel(prediction_id, self._clock.now())
-        await self._store.detach(prediction_id)
         if cancellation is not None and cancellation.is_last:
+            # Before the next await: afterwards the run may have ended, and would be followed and reported again.
             self._tracker.cancel_asked(cancellation.view.run)
+        await self._store.detach(prediction_id)

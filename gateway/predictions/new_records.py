@@ -14,7 +14,7 @@ from gateway.domain.ports.clock import Clock
 from gateway.domain.quota import ReservationRequest
 from gateway.domain.records import Prediction, Run, Source
 from gateway.domain.teams import Caller, owner_of_user
-from gateway.money.limit_queue import allowances_of
+from gateway.money.limit_queue import run_limits_of
 from gateway.money.pricing import Pricing
 from gateway.predictions.ports.sharing import FinishedRuns, Idempotency, OpenRuns, ShareRequest
 from gateway.predictions.settings import PredictionSettings
@@ -102,12 +102,12 @@ def reservation_of(context: CreateContext, pricing: Pricing) -> ReservationReque
     """Estimate the cost of a run, and list every limit that it counts against. Raise `PriceUnknown`."""
     caller, command = context.caller, context.command
     amounts = pricing.estimate(command.target.name, command.body.input)
-    allowances = allowances_of(caller, user_of(caller, command), command.address)
+    allowances = run_limits_of(caller, user_of(caller, command), command.address)
     return ReservationRequest(amounts.microusd, amounts.milliseconds, allowances)
 
 
 def may_hit(identity: Identity, command: CreateCommand, now: float) -> FinishedRuns | None:
-    """Return the finished runs that can answer a request: by its own wishes, and by the config as it is now."""
+    """Return the finished runs that can answer a request, according to its headers and to the current config."""
     if identity.fingerprint is None or command.directives.no_cache:
         return None
     max_age = identity.ttl_seconds

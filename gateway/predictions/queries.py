@@ -1,4 +1,4 @@
-"""Predictions and trainings as their callers see them: shown, listed, awaited, cancelled, from our own records."""
+"""Predictions and trainings as their callers see them: shown, listed, awaited, cancelled, from the store."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from gateway.runtime.tasks import Tasks
 PAGE_SIZE = 100
 _OVERHEAD = 1024
 _RENEWED = 100
-"""Runs that were lately given copies: as many as may be on their way from the store just then."""
+"""Number of runs with new copies to remember: a read that began before them may return the run without them."""
 
 
 _ShownKey = tuple[str, str, Family]
@@ -43,7 +43,7 @@ class _Shown(NamedTuple):
 
 
 def _is_settled(view: PredictionView) -> bool:
-    """Whether the prediction is its caller's: who joined a run without identity has not been told, and may yet part."""
+    """Whether the prediction stays on its run. One that joined a run without an identity may still be detached."""
     return view.prediction.source is not Source.JOINED or view.run.fingerprint is not None
 
 
@@ -96,7 +96,7 @@ class PredictionService:
         return tickets.ticket(self._ticket_secret, prediction_id)
 
     def show(self, view: PredictionView, base: str, family: Family) -> bytes:
-        """Write a prediction for its caller; the same bytes again for as long as nothing of it changes."""
+        """Return the JSON of a prediction for its caller: the same bytes as long as nothing in it changes."""
         key = (view.prediction.id, base, family)
         shown = self._shown.get(key)
         # Links of copies replace upstream's links when those have expired.
@@ -115,11 +115,11 @@ class PredictionService:
         return body
 
     def copy_links(self, view: PredictionView, base: str) -> Mapping[str, str]:
-        """Return what stands in for upstream's links in a prediction; nothing if it shows upstream's."""
+        """Return the links that replace upstream's links in a prediction; empty if upstream's are shown."""
         return self._output_links.of(view, base) if self._output_links is not None else {}
 
     def renew(self, run: Run) -> None:
-        """Show a run that has ended as it is now: it has been given copies of its files."""
+        """Replace an ended run in memory: it now has copies of its files."""
         self._renewed[run.id] = run
         for prediction_id, view in self._recent.items():
             if view.run.id == run.id:
@@ -127,7 +127,7 @@ class PredictionService:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a prediction's end."""
+        """Number of requests that wait for a prediction's end."""
         return sum(self._waiting.values())
 
     @property
@@ -145,13 +145,13 @@ class PredictionService:
         return f"files/{tickets.FILE_PREFIX}{ticket}" if is_files else f"streams/{ticket}"
 
     async def get(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
-        """Return a prediction of the caller's. Raise `NotFound` for what is unknown and what is somebody else's."""
+        """Return a prediction of the caller. Raise `NotFound` if it is unknown or not the caller's."""
         view = await self.owned(caller, prediction_id, kind)
         self._observer.polled("gateway")
         return view
 
     async def owned(self, caller: Caller, prediction_id: str, kind: Kind | None = None) -> PredictionView:
-        """Return what `get` does, without counting it as a look."""
+        """Return what `get` returns, without counting a poll."""
         view = await self._find(prediction_id)
         if view is None or kind not in (None, view.prediction.kind):
             raise NotFound
@@ -160,7 +160,7 @@ class PredictionService:
         return view
 
     async def find(self, prediction_id: str) -> PredictionView | None:
-        """Find a prediction, of whatever team: the right to see it is the asker's to prove."""
+        """Find a prediction of any team. The caller of this function checks who may see it."""
         return await self._find(prediction_id)
 
     async def _find(self, prediction_id: str) -> PredictionView | None:
@@ -174,12 +174,12 @@ class PredictionService:
         return self._newest(view) or view
 
     def _keep(self, view: PredictionView) -> PredictionView:
-        """Have it at hand. A cancel may have been faster than what was read, alone or in a list: it stays."""
+        """Keep a prediction in memory. A cancel that was recorded while it was read is kept."""
         seen = self._recent.get(view.prediction.id)
         if seen is not None and seen.prediction.canceled_at is not None:
             view = PredictionView(seen.prediction, view.run)
         if not view.run.copies and (renewed := self._renewed.get(view.run.id)) is not None:
-            # Read before its copies were recorded, and only now at hand.
+            # It was read before its copies were recorded.
             view = PredictionView(view.prediction, renewed)
         self._recent[view.prediction.id] = view
         return view
@@ -267,27 +267,28 @@ class PredictionService:
 
     async def wait(self, view: PredictionView, seconds: float) -> PredictionView:
         """Wait for a prediction to end for its caller, or for the time to be over; return it as it is then."""
+        if view.run.status.is_terminal or view.prediction.canceled_at is not None:
+            return view
         prediction_id = view.prediction.id
         tracked = self._tracker.tracked(view.run.id)
-        if tracked is not None:
-            self._waiting[prediction_id] = self._waiting.get(prediction_id, 0) + 1
-            try:
-                await tracked.wait_until(
-                    lambda run: run.status.is_terminal or self._closing or prediction_id in self._canceled, seconds
-                )
-            finally:
-                self._waiting[prediction_id] -= 1
-                if not self._waiting[prediction_id]:
-                    del self._waiting[prediction_id]
-                    self._canceled.discard(prediction_id)
-            # Asked for before the store can have been slow: the tracker is newer than what was recorded.
-            if not self._is_canceled(prediction_id):
-                return PredictionView(view.prediction, tracked.run)
-        return await self._find(prediction_id) or view
-
-    def _is_canceled(self, prediction_id: str) -> bool:
-        view = self._recent.get(prediction_id)
-        return view is None or view.prediction.canceled_at is not None
+        if tracked is None:
+            return await self._find(prediction_id) or view
+        is_canceled = False
+        self._waiting[prediction_id] = self._waiting.get(prediction_id, 0) + 1
+        try:
+            await tracked.wait_until(
+                lambda run: run.status.is_terminal or self._closing or prediction_id in self._canceled, seconds
+            )
+            is_canceled = prediction_id in self._canceled
+        finally:
+            self._waiting[prediction_id] -= 1
+            if not self._waiting[prediction_id]:
+                del self._waiting[prediction_id]
+                self._canceled.discard(prediction_id)
+        recent = self._recent.get(prediction_id)
+        if is_canceled or (recent is not None and recent.prediction.canceled_at is not None):
+            return await self._find(prediction_id) or view
+        return PredictionView(view.prediction, tracked.run)
 
     async def by_ticket(self, ticket: str, origin: str | None) -> PredictionView:
         """Return the prediction whose stream a ticket opens to a page of this origin.
@@ -300,7 +301,7 @@ class PredictionService:
         return self._newest(view) or view
 
     def forget(self, prediction_id: str) -> None:
-        """Drop a prediction from memory: its record has changed or gone."""
+        """Drop a prediction from memory, because its record was changed or deleted."""
         self._recent.pop(prediction_id, None)
 
     def forget_ended(self) -> None:
@@ -311,7 +312,7 @@ class PredictionService:
             del self._recent[prediction_id]
 
     async def drain(self) -> None:
-        """Answer everybody who waits, with what is known: their predictions run on."""
+        """Answer all waiting requests with the current state. Their predictions continue."""
         self._closing = True
         self._tracker.wake_all()
 

@@ -2,10 +2,11 @@
 
 See docs/architecture.md, Invariants 8 and Create.
 
-The intent is on disk before upstream is asked, and the run with its starter is on disk before anybody sees an id. What
-upstream may or may not have taken is searched for (`adoption.py`), never sent again.
+The intent is on disk before upstream is asked, and the run with its starter is on disk before an id is shown. A create
+that upstream may have accepted is searched for (`adoption.py`), never sent again.
 """
 
+import asyncio
 import logging
 from contextlib import suppress
 from functools import partial
@@ -89,7 +90,7 @@ class RunCreator:
 
         Return upstream's answer if upstream refused it. Raise what kept it from being sent: `RateLimited`,
         `UpstreamUnavailable`, `UpstreamTokenRefused`. Raise `UpstreamUncertain` if it is unknown for too long whether
-        upstream took it.
+        upstream created it.
         """
         intent = started.run
         sent_at = self._clock.monotonic()
@@ -136,9 +137,9 @@ class RunCreator:
         )
 
     async def _send(self, intent: Run, command: CreateCommand, identity: Identity) -> tuple[Answer, float]:
-        """Ask upstream when the account has a permit; return its answer, and when it was asked.
+        """Send the create when the account has a permit; return the answer, and when it was sent.
 
-        Upstream is asked again after a 429 only, which says that it took nothing (docs/replicate-api.md, Errors).
+        Only a 429 is repeated: upstream has created nothing then (docs/replicate-api.md, Errors).
         """
         # A run that others can join must not end by one caller's deadline; the gateway keeps it for each prediction.
         is_alone = command.cancel_after_header is not None and not identity.is_shared
@@ -155,7 +156,7 @@ class RunCreator:
             is_repeated = True
 
     async def _permit(self, intent: Run, command: CreateCommand, *, is_repeated: bool) -> None:
-        """Wait for the team's permit to create. Raise `UpstreamUnavailable` if nobody wants the run any more then."""
+        """Wait for the team's permit to create. Raise `UpstreamUnavailable` if all callers have left meanwhile."""
         if self._create_limiter is None:
             return
         has_waited = await self._create_limiter.create_permit(
@@ -173,7 +174,7 @@ class RunCreator:
         try:
             await self._store.mark_uncertain(intent.id, self._clock.now())
         except StoreUnavailable as exc:
-            # The mark is for people to read; the search does without.
+            # The search does not need the mark: only people read it.
             logger.warning("a create could not be marked uncertain", extra={"run": intent.id, "reason": exc.detail})
         match await pending.wait(self._settings.value.adopt_wait_seconds):
             case in_flight.Created(view):
@@ -206,7 +207,7 @@ class RunCreator:
     def discard_later(self, run_id: str) -> None:
         """Discard an intent in the background: it may be recorded although the store did not answer.
 
-        Nothing was sent for it. Until it is gone, equal requests join it in vain.
+        Nothing was sent for it. Until it is deleted, equal requests join it and fail.
         """
         self._tasks.spawn(self._discard_when_possible(run_id), "discard an intent")
 
@@ -218,6 +219,7 @@ class RunCreator:
 
     async def close(self, grace_seconds: float) -> None:
         """Wait for what is in progress, for so long; the next start continues the rest."""
-        await self._tasks.close(grace_seconds)
-        await self.recorder.close(grace_seconds)
+        # First: a run that is adopted gives the recorder more to do.
         await self.adopter.close()
+        # At the same time: one after the other could take the grace twice.
+        await asyncio.gather(self._tasks.close(grace_seconds), self.recorder.close(grace_seconds))

@@ -18,7 +18,7 @@ from typing import Any, Literal, assert_never
 
 import msgspec
 
-from gateway.domain import documents, retry
+from gateway.domain import documents
 from gateway.domain.ledger import Settlement
 from gateway.domain.ports.clock import Clock
 from gateway.domain.ports.observers import PredictionObserver
@@ -29,6 +29,7 @@ from gateway.errors import GatewayError
 from gateway.predictions.events import PredictionEvents
 from gateway.predictions.ports.predictions import AdvanceOutcome, Progressed, Unchanged
 from gateway.predictions.ports.sharing import CreateStore
+from gateway.predictions.rules import polling
 from gateway.predictions.tracked_run import TrackedRun
 from gateway.runtime.pauses import LARGE, off_the_loop
 from gateway.runtime.tasks import Tasks
@@ -222,7 +223,7 @@ class Tracker:
     def _poll_interval(self, run: Run) -> float:
         began = run.live_at if run.live_at is not None else run.intended_at
         age = max(0.0, self._clock.now() - began)
-        return retry.next_poll_seconds(age, len(self._tracked), self._requests_per_minute())
+        return polling.next_poll_seconds(age, len(self._tracked), self._requests_per_minute())
 
     async def _poll(self, tracked: TrackedRun) -> None:
         run = tracked.run

@@ -10,7 +10,10 @@ V = TypeVar("V")
 
 
 def resize_lru(cache: LRUCache[K, V], size: int) -> LRUCache[K, V]:
-    """Return a cache of another size with as many of the entries as fit; `cache` itself if the size is unchanged."""
+    """Return a cache of another size with the entries that fit; `cache` itself if the size is unchanged.
+
+    Of those that do not fit, the ones that were added first are dropped, even if they were used lately.
+    """
     if size == cache.maxsize:
         return cache
     other: LRUCache[K, V] = LRUCache(size, getsizeof=cache.getsizeof)

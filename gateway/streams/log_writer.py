@@ -33,27 +33,27 @@ class LogWriter:
         self._store = store
         self._clock = clock
         self._settings = settings
-        self._unkept: dict[str, Channel] = {}
+        self._dirty: dict[str, Channel] = {}
         self._changed = asyncio.Event()
 
     @property
     def dirty(self) -> int:
         """Number of logs with events that are not stored yet."""
-        return len(self._unkept)
+        return len(self._dirty)
 
     def dirty_channel(self, run_id: str) -> Channel | None:
         """Return the channel of a run if it has events that are not stored yet."""
-        return self._unkept.get(run_id)
+        return self._dirty.get(run_id)
 
     def mark_dirty(self, channel: Channel) -> None:
         """Schedule a channel's new events for the next batch."""
-        self._unkept[channel.run_id] = channel
+        self._dirty[channel.run_id] = channel
         self._changed.set()
 
     def drop(self, channel: Channel) -> None:
-        """Store no more of a channel's events: those that follow were not sent by the run."""
-        if self._unkept.get(channel.run_id) is channel:
-            del self._unkept[channel.run_id]
+        """Store no more of a channel's events."""
+        if self._dirty.get(channel.run_id) is channel:
+            del self._dirty[channel.run_id]
 
     async def run(self) -> None:
         """Write batches until cancelled. Retry while the store is unavailable."""
@@ -68,7 +68,7 @@ class LogWriter:
 
     async def flush(self) -> bool:
         """Write all new events once; return whether every write succeeded."""
-        return all(await asyncio.gather(*(self._write(channel) for channel in tuple(self._unkept.values()))))
+        return all(await asyncio.gather(*(self._write(channel) for channel in tuple(self._dirty.values()))))
 
     async def load(self, run_id: str) -> EventLog | None:
         """Return the stored log of a run, or `None` if there is none or it is corrupt. Raise `StoreUnavailable`."""
@@ -96,7 +96,7 @@ class LogWriter:
         channel.stored = chunk.end
         # Events may have arrived during the write.
         if chunk.end == log.end and chunk.is_closed == log.is_closed:
-            self._unkept.pop(channel.run_id, None)
+            self.drop(channel)
         return True
 
 

@@ -1,4 +1,4 @@
-"""Protocols around rate limits: permits for calls upstream, and observers that count waits and refusals."""
+"""The permits that creates need from the account's rate limit."""
 
 from typing import Protocol
 

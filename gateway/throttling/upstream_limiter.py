@@ -123,7 +123,7 @@ class UpstreamLimiter:
     def _apply(self) -> None:
         everybody, rates = _weights(self._teams.value), self._settings.value
         self._askers = _askers(self._teams.value)
-        # Creates of a team that was removed keep their turns.
+        # Waiting creates of a removed team keep their places.
         self._known |= frozenset(everybody)
         self.creates.configure(Rate.of(rates.creates_per_minute), everybody)
         self.requests.configure(Rate.of(rates.requests_per_minute), everybody)
@@ -283,5 +283,5 @@ def _number(value: float) -> float:
 
 
 if TYPE_CHECKING:
-    _turns: type[CreateLimiter] = UpstreamLimiter
+    _create_limiter: type[CreateLimiter] = UpstreamLimiter
     _upstream: type[Upstream] = InternalUpstream

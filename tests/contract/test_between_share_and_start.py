@@ -6,14 +6,14 @@ from collections import Counter
 import pytest
 
 from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import Allowance, Counters, ReservationRequest
+from gateway.domain.quota import Counters, ReservationRequest, RunLimits
 from gateway.domain.records import PredictionView, Source, Status
 from gateway.predictions.ports.sharing import Hit, Joined, Mismatched, Nothing, Pending, Refused, Replayed, Started
 from gateway.store.interface import Store
 from tests.support.records import NOW, Wish, finish, go, idempotency, lead, live, prediction, wish
 
 TEAM = "team/red"
-MONEY = ReservationRequest(100, 10, (Allowance(of=SubjectKind.TEAM, scope=TEAM, concurrent=1, microusd_per_day=100),))
+MONEY = ReservationRequest(100, 10, (RunLimits(of=SubjectKind.TEAM, scope=TEAM, concurrent=1, microusd_per_day=100),))
 
 
 async def found_nothing(store: Store, name: str, **fields: object) -> Wish:

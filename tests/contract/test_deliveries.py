@@ -30,7 +30,7 @@ def message(name: str, host: str = "a.example", **fields: Any) -> Delivery:
 
 
 async def run_with_webhook(store: Store, name: str = "1", fingerprint: str | None = "F", **fields: Any) -> None:
-    """Start a live run whose leader `up<name>` has a webhook."""
+    """Start a live run whose starter `up<name>` has a webhook."""
     await lead(store, name, fingerprint=fingerprint, prediction_=HOOK)
     await store.record_created(live(f"run{name}"), prediction(f"up{name}", f"run{name}", **HOOK, **fields))
 

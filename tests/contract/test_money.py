@@ -9,7 +9,7 @@ import pytest
 from gateway.domain import quota, windows
 from gateway.domain.ledger import MOST_USERS_A_DAY, By, Entry, EntryKind, Settlement, Usage
 from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import Allowance, Counters, ReservationRequest
+from gateway.domain.quota import Counters, ReservationRequest, RunLimits
 from gateway.domain.rates import Rate
 from gateway.domain.records import Kind, Source, Status
 from gateway.money.rules.audit import Tally
@@ -71,8 +71,8 @@ async def test_hits_joins_and_replays_reserve_nothing(store: Store, state: str) 
 async def test_create_over_a_limit_stores_nothing(store: Store) -> None:
     """The outcome names the limit; no intent, prediction or key is stored, and no other limit is charged."""
     allowances = (
-        Allowance(of=SubjectKind.TEAM, scope=TEAM, predictions=Rate.of(60, 1), concurrent=5),
-        Allowance(of=SubjectKind.USER, scope=USER, microusd_per_day=99),
+        RunLimits(of=SubjectKind.TEAM, scope=TEAM, predictions=Rate.of(60, 1), concurrent=5),
+        RunLimits(of=SubjectKind.USER, scope=USER, microusd_per_day=99),
     )
     outcome = await start(store, "1", prediction_={"user": "ann"}, reservation=ReservationRequest(100, 0, allowances))
     assert isinstance(outcome, Refused)
@@ -244,7 +244,7 @@ async def test_hit_saves_the_cost_of_its_run(store: Store) -> None:
 
 
 async def test_joins_record_one_saving_each_at_the_end(store: Store) -> None:
-    """The leader pays; a caller who joined and cancelled saved as well; a detached one did not."""
+    """The starter pays; a caller who joined and cancelled saved as well; a detached one did not."""
     await go(store, "1", fingerprint="F", reservation=demand())
     for n in ("2", "3", "4"):
         await join(store, n, prediction_={"key_id": f"k{n}"})

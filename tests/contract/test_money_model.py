@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from gateway.domain.ledger import By, Settlement, Usage
 from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import Allowance, Counters, ReservationRequest
+from gateway.domain.quota import Counters, ReservationRequest, RunLimits
 from gateway.domain.records import Status
 from gateway.money.rules.audit import Tally
 from gateway.predictions.ports.sharing import (
@@ -130,7 +130,7 @@ class Money(RuleBasedStateMachine):
         asked, expected, limits = [], [], self.limits[team]
         for amount, fingerprint, user in wishes:
             n = next(self.numbers)
-            own = Allowance(
+            own = RunLimits(
                 of=SubjectKind.TEAM,
                 scope=f"team/{self.team(team)}",
                 concurrent=limits.concurrent,
@@ -140,7 +140,7 @@ class Money(RuleBasedStateMachine):
             allowances = [own]
             if user is not None:
                 scope = f"user/team {self.team(team)}: {user}"
-                allowances.append(Allowance(of=SubjectKind.USER, scope=scope, microusd_per_day=limits.per_user))
+                allowances.append(RunLimits(of=SubjectKind.USER, scope=scope, microusd_per_day=limits.per_user))
             asked.append(self.wish(n, team, user, fingerprint, ReservationRequest(amount, amount, tuple(allowances))))
             expected.append(self.expect(n, team, user, fingerprint, amount))
 

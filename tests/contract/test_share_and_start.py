@@ -26,7 +26,7 @@ from tests.support.records import (
 
 
 async def test_first_request_starts_a_run(store: Store) -> None:
-    """The intent is recorded with its prediction as the leader and its source unchanged."""
+    """The intent is recorded with its prediction as the starter and its source unchanged."""
     wished = wish("1", fingerprint="F", provisional="P", prediction_={"source": Source.BYPASS, "user": "ann"})
     recorded, starter = replace(wished.run, leader_id="p1"), wished.request.prediction
     assert await wished.start(store) == Started(PredictionView(starter, recorded))
@@ -212,7 +212,7 @@ async def test_run_without_an_identity_is_not_cached(store: Store) -> None:
 
 
 async def test_end_before_the_create_response_can_be_hit(store: Store) -> None:
-    """Upstream's webhook came first: the hit's id is found at once, the leader's when it has one."""
+    """Upstream's webhook came first: the hit's id is found at once, the starter's when it has one."""
     await lead(store, "1", fingerprint="F")
     await finish(store, "1")
     assert isinstance(await start(store, "2", fingerprint="F"), Hit)
@@ -306,7 +306,7 @@ async def test_unpublished_predictions_leave_no_empty_pages(store: Store) -> Non
 
 
 async def test_create_response_replaces_the_placeholder(store: Store) -> None:
-    """The leader gets upstream's id and time; callers who joined keep their own."""
+    """The starter gets upstream's id and time; callers who joined keep their own."""
     await lead(store, "1", fingerprint="F", prediction_={"user": "ann", "deadline_at": NOW + 60})
     await join(store, "2")
     starter = prediction("up1", "run1", user="ann", created_at=NOW + 0.5, ticket="T", deadline_at=NOW + 60.5)

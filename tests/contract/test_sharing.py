@@ -269,7 +269,7 @@ async def test_team_sees_its_own_predictions_on_another_teams_run(store: Store) 
 
 
 async def test_reason_is_stored_per_prediction_and_admission_for_the_leader(store: Store) -> None:
-    """`explain` shows what was decided then. How a run was admitted is stored for its leader only."""
+    """`explain` shows what was decided then. How a run was admitted is stored for its starter only."""
     let_in = Admitted(5, 7, (Limit("budget_usd_per_day", SubjectKind.TEAM, LimitKind.DOLLARS, 9.0),), 1.25, None)
     reasoned = {"reason": "seed"}
     outcome = await start(store, "1", fingerprint="F", admitted=let_in, prediction_=reasoned)

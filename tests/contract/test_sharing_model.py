@@ -54,7 +54,7 @@ class Known:
     canceled_at: float | None = None
     final_status: Status = Status.CANCELED
     left_untold: bool = field(default=False, compare=False)
-    """Whether it left before it was told that it may stay: then nobody has seen it, and nobody hears of its end."""
+    """Whether it was cancelled before its create was answered: no caller has seen it, and its end is not reported."""
 
 
 @dataclass

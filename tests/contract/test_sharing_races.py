@@ -42,7 +42,7 @@ def kinds(outcomes: Iterable[StartOutcome]) -> Counter[type[StartOutcome]]:
 
 
 async def test_five_hundred_equal_starts_create_one_run(stores: tuple[Store, Store]) -> None:
-    """A burst of equal requests at two processes: one run, five hundred predictions, one leader."""
+    """A burst of equal requests at two processes: one run, five hundred predictions, one starter."""
     outcomes = await asyncio.gather(*(start(stores[n % 2], str(n), fingerprint="F") for n in range(500)))
     assert kinds(outcomes) == {Started: 1, Joined: 499}
     (run,) = await stores[0].open_runs()
@@ -116,7 +116,7 @@ async def test_caller_at_the_failure_of_a_run_joins_or_starts(store: Store) -> N
 
 
 async def test_caller_at_a_refused_create_joins_or_starts(stores: tuple[Store, Store]) -> None:
-    """It joined and was removed with the intent, or starts a new run: none waits for ever."""
+    """It joined and was removed with the intent, or starts a new run: none waits forever."""
     stories = set()
     for n in range(ROUNDS):
         await lead(stores[0], f"{n}a", fingerprint=f"F{n}")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import Allowance, ReservationRequest
+from gateway.domain.quota import ReservationRequest, RunLimits
 from gateway.domain.records import PredictionView, RunState, Status
 from gateway.domain.windows import day_of
 from gateway.predictions.ports.sharing import Idempotency, Pending, Replayed, ShareRequest
@@ -147,8 +147,8 @@ async def test_create_takes_few_statements(store: SQLiteStore, name: str, count:
     await lead(store, "2", fingerprint="join")
     statements = await trace(store)
     limits = [
-        Allowance(of=SubjectKind.TEAM, scope="team/red", concurrent=1),
-        Allowance(of=SubjectKind.KEY, scope="key/k1", concurrent=1),
+        RunLimits(of=SubjectKind.TEAM, scope="team/red", concurrent=1),
+        RunLimits(of=SubjectKind.KEY, scope="key/k1", concurrent=1),
     ]
     demand = ReservationRequest(5, 7, tuple(limits)) if "limits" in name else None
     ask = start if name.startswith("start") else share

@@ -9,10 +9,10 @@ from pathlib import Path
 from PIL import Image
 
 from gateway.domain import times
+from gateway.runtime.clock import SystemClock
 from tests.support.month_of_usage import write_month
 from tests.support.node import install_clients, run_script
 from tests.support.stack import Stack, start_gateway, start_upstream
-from tests.support.system_clocks import ShiftedClock
 from tests.support.tools import require_tool
 from tests.support.upstream import version_of
 
@@ -28,13 +28,22 @@ _PRICES = {"models": [{"model": "acme/*", "usd_per_run": 0.02}]}
 _SHOTS = (("light", "light", False), ("dark", "dark", False), ("phone", "light", True))
 
 
+class _PastClock(SystemClock):
+    """The system's clock, on a fixed day. Its monotonic time is not moved: before zero, no rate would have a token."""
+
+    def __init__(self) -> None:
+        self._shift = times.parse(_NOW) - super().now()
+
+    def now(self) -> float:
+        return super().now() + self._shift
+
+
 async def main() -> None:
     """Live through a month, then look at it."""
     if reason := install_clients():
         raise SystemExit(reason)
     IMAGES.mkdir(exist_ok=True)
-    clock = ShiftedClock()
-    clock.shift = times.parse(_NOW) - clock.now()
+    clock = _PastClock()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         await write_month(folder / "gateway.db", clock.now())
@@ -48,7 +57,7 @@ async def main() -> None:
 
 
 async def _something_happens(stack: Stack) -> None:
-    """Have runs under way, and an error or two."""
+    """Have runs in progress, and an error or two."""
     slow, fail = (f"acme/{name}:{version_of(stack.upstream, f'acme/{name}')}" for name in ("slow", "fail"))
     async with contextlib.AsyncExitStack() as exits:
         for key, version, given in (

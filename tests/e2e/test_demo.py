@@ -205,7 +205,7 @@ def prediction(demo: Started, seen: Any, team: str = "studio") -> Any:
 @pytest.mark.chromium
 @pytest.mark.node
 @pytest.mark.parametrize("way", ["fetch", "npm"])
-def test_the_page_streams_a_text_and_draws_an_image(demo: Started, way: str) -> None:
+def test_page_streams_a_text_and_draws_an_image(demo: Started, way: str) -> None:
     """A user opens the gateway's URL, presses both buttons, and sees the results."""
     seen = drive(way, f"{demo.origin}/")
 
@@ -254,7 +254,7 @@ def test_cancel_stops_text_and_image(demo: Started, scenario: str) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_the_other_team_gets_a_404_for_the_prediction(demo: Started) -> None:
+def test_other_team_gets_a_404_for_the_prediction(demo: Started) -> None:
     """The button requests the prediction as the second team."""
     seen = drive("other", demo.page)
 
@@ -264,7 +264,7 @@ def test_the_other_team_gets_a_404_for_the_prediction(demo: Started) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_the_page_can_use_the_second_team(demo: Started) -> None:
+def test_page_can_use_the_second_team(demo: Started) -> None:
     """It gets a token of that team, and the run belongs to it."""
     seen = drive("second", demo.page)
 
@@ -278,7 +278,7 @@ def test_the_page_can_use_the_second_team(demo: Started) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_an_open_page_renews_its_token(demo: Started) -> None:
+def test_open_page_renews_its_token(demo: Started) -> None:
     """The button works after ten minutes."""
     seen = drive("late", demo.page)
 
@@ -290,7 +290,7 @@ def test_an_open_page_renews_its_token(demo: Started) -> None:
 
 @pytest.mark.chromium
 @pytest.mark.node
-def test_the_page_works_as_localhost(demo: Started) -> None:
+def test_page_works_as_localhost(demo: Started) -> None:
     """That is a different origin."""
     seen = drive("fetch", demo.page.replace("127.0.0.1", "localhost"))
 
@@ -330,7 +330,7 @@ def paste(line: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_curl_command_works(demo: Started, tmp_path: Path) -> None:
+def test_curl_command_works(demo: Started, tmp_path: Path) -> None:
     """It prints a finished prediction."""
     require_tool("curl")
     answer = json.loads(paste(demo.line("curl "), tmp_path))
@@ -339,7 +339,7 @@ def test_the_curl_command_works(demo: Started, tmp_path: Path) -> None:
     assert "about llamas" in "".join(answer["output"])
 
 
-def test_a_hit_links_to_the_stored_copy_of_an_image(demo: Started) -> None:
+def test_hit_links_to_the_stored_copy_of_an_image(demo: Started) -> None:
     """The copy works after the simulator has deleted the original."""
     key = {"Authorization": f"Bearer {demo.keys['lab']}", "Prefer": "wait"}
     body = {"input": {"prompt": "a demo", "seed": 7}}
@@ -354,14 +354,14 @@ def test_a_hit_links_to_the_stored_copy_of_an_image(demo: Started) -> None:
 
 
 @pytest.mark.node
-def test_the_node_command_works(demo: Started) -> None:
+def test_node_command_works(demo: Started) -> None:
     """With the npm client installed, Node prints the text as it arrives."""
     build()
 
     assert "about llamas" in paste(demo.line("node "), BUILD)
 
 
-def test_the_python_command_works(demo: Started, tmp_path: Path) -> None:
+def test_python_command_works(demo: Started, tmp_path: Path) -> None:
     """With the Python client installed, Python prints the text."""
     assert "about llamas" in paste(demo.line("REPLICATE_BASE_URL="), tmp_path)
 
@@ -369,7 +369,7 @@ def test_the_python_command_works(demo: Started, tmp_path: Path) -> None:
 # --- Permissions of the page -------------------------------------------------------------------------------------
 
 
-def test_the_page_gets_no_key_of_a_team(demo: Started) -> None:
+def test_page_gets_no_key_of_a_team(demo: Started) -> None:
     """Its files and its token contain no key, and not the account's token."""
     got = [ask("GET", demo.page + name) for name in ("", "page.js", "snippets.js", "page.css", "icon.svg", "demo.json")]
     got.append(ask("POST", f"{demo.page}token", {"team": "studio"}, Origin=demo.page.rstrip("/")))
@@ -380,7 +380,7 @@ def test_the_page_gets_no_key_of_a_team(demo: Started) -> None:
         assert "r8_" not in answer.body.decode()
 
 
-def test_the_pages_token_is_narrow(demo: Started) -> None:
+def test_pages_token_is_narrow(demo: Started) -> None:
     """It can run two models, from this page, for minutes."""
     origin = demo.page.rstrip("/")
     token = ask("POST", f"{demo.page}token", {"team": "studio"}, Origin=origin).json["token"]
@@ -421,7 +421,7 @@ def test_other_origins_get_no_token(demo: Started, headers: dict[str, str], body
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_the_content_security_policy_allows_this_machine_only(demo: Started) -> None:
+def test_content_security_policy_allows_this_machine_only(demo: Started) -> None:
     """And no inline code."""
     answer = ask("GET", demo.page)
     policy = answer.headers["content-security-policy"]
@@ -464,7 +464,7 @@ def test_ctrl_c_stops_a_streaming_demo_and_cleans_up(tmp_path: Path, bundle: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_signal_does_not_prevent_the_cleanup(tmp_path: Path) -> None:
+def test_second_signal_does_not_prevent_the_cleanup(tmp_path: Path) -> None:
     """Runners such as timeout and npm send a signal again."""
     for pause in (0.0, 0.001, 0.005, 0.02):
         with started(0, tmp_path) as demo:
@@ -476,7 +476,7 @@ def test_a_second_signal_does_not_prevent_the_cleanup(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_in_use_is_reported_in_a_sentence(tmp_path: Path) -> None:
+def test_port_in_use_is_reported_in_a_sentence(tmp_path: Path) -> None:
     """No traceback, and nothing is left behind."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -488,7 +488,7 @@ def test_a_port_in_use_is_reported_in_a_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_page_uses_a_free_port_if_its_own_is_in_use(tmp_path: Path) -> None:
+def test_page_uses_a_free_port_if_its_own_is_in_use(tmp_path: Path) -> None:
     """The demo starts and prints the actual URL."""
     port = free_port(2)
     with socket.create_server(("127.0.0.1", port + 1)), started(port, tmp_path) as demo:
@@ -500,7 +500,7 @@ def test_the_page_uses_a_free_port_if_its_own_is_in_use(tmp_path: Path) -> None:
     assert (answer.status, answer.headers["location"]) == (302, demo.page)
 
 
-def test_a_missing_bundle_is_reported_in_a_sentence(tmp_path: Path) -> None:
+def test_missing_bundle_is_reported_in_a_sentence(tmp_path: Path) -> None:
     """A wrong path in the variable is not ignored."""
     process = begin(0, tmp_path, GATEWAY_DEMO_BUNDLE="no/such.js")
     said, _ = process.communicate(timeout=START_SECONDS)
@@ -509,7 +509,7 @@ def test_a_missing_bundle_is_reported_in_a_sentence(tmp_path: Path) -> None:
     assert said == "Error: GATEWAY_DEMO_BUNDLE: no/such.js cannot be read: No such file or directory.\n"
 
 
-async def test_a_demo_runs_within_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_demo_runs_within_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`async with demo() as running` uses free ports and does not block the event loop."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with blockbuster_ctx():

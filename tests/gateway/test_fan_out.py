@@ -1,6 +1,6 @@
-"""Readers of one channel in every order of news, slowness, coming, stalling and leaving: none misses, none hears twice.
+"""Readers of one channel come, stall, slow down and leave in random orders: none misses or repeats an event.
 
-The sockets are played, so that what the kernel takes and when is the test's to choose; all the rest is as it runs.
+Only the sockets are fakes, so that the test decides when the kernel takes bytes.
 """
 
 import asyncio
@@ -110,7 +110,7 @@ class Scene:
         self.ends.append((last_event_id, how, line))
 
     async def fill(self) -> None:
-        """Say things, in bursts and with pauses, and then that it is done."""
+        """Publish events, in bursts and with pauses, then `done`."""
         for number in range(self.choice.randint(1, 40)):
             size = self.choice.randint(1, 4)
             await self.publish(*(frame("output", f"10:{number * 5 + n}", "x" * self.choice.randint(1, 120))
@@ -120,12 +120,12 @@ class Scene:
         await self.publish(frame("done", "10:9999", "{}"))
 
     async def publish(self, *events: Event) -> None:
-        """Say events."""
+        """Publish events."""
         self.said += events
         await self.channel.publish(events)
 
     async def play(self) -> None:
-        """Let readers come, take, stall and go for as long as something is said; then let all take the rest."""
+        """Let readers come, read, stall and leave until the channel is complete; then let all read the rest."""
         async with asyncio.timeout(15), asyncio.TaskGroup() as group:
             group.create_task(self.read(None))
             group.create_task(self.fill())
@@ -144,7 +144,7 @@ class Scene:
                 await asyncio.sleep(0)
 
     def disturb(self, chance: float, line: Line, reader: Reader) -> None:
-        """Let something happen to a reader's connection."""
+        """Change the state of a reader's connection."""
         if chance < 0.4:
             line.take()
         elif chance < 0.8:
@@ -157,7 +157,7 @@ class Scene:
 
 
 async def test_random_interleavings_lose_and_repeat_no_event(monkeypatch: pytest.MonkeyPatch):
-    """A reader that reaches the end has everything from where it began; one that is dropped has the beginning of it."""
+    """A reader that reaches the end has all events since its start; one that is dropped has the first of them."""
     monkeypatch.setattr(fan_out, "WRITES_PER_YIELD", 2)
     monkeypatch.setattr(fan_out, "BLOCK_BYTES", 200)
     monkeypatch.setattr(handler, "BLOCK_BYTES", 200)

@@ -12,8 +12,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import running
+from gateway.errors import StoreUnavailable
 from gateway.simulator import Fault, Simulator
+from gateway.store.sqlite import SQLiteStore
 from tests.support.http_calls import Reply, ask, assert_problem, metrics_of
+from tests.support.polling import until
 from tests.support.samples import create, finished
 from tests.support.secret_scanner import SecretScanner
 from tests.support.stack import OpenGateway, Stack, stack_config
@@ -55,6 +58,20 @@ async def test_metadata_is_read_once_and_then_served_from_memory(gateway: Stack,
     assert changed.status == 200
     assert gateway.upstream.requests.count(operation) == 1
     assert gateway.upstream.requests.count() == 1
+
+
+async def test_metadata_is_served_while_the_store_cannot_record_versions(
+    gateway: Stack, monkeypatch: pytest.MonkeyPatch
+):
+    """The caller gets what upstream has answered; the version map is filled by a later read."""
+
+    async def refuse(_store: SQLiteStore, _version: str, _model: str) -> None:
+        raise StoreUnavailable("The store did not answer in time.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SQLiteStore, "learn_version", refuse)
+        for path in ("/v1/models/acme/painter", "/v1/models/acme/painter/versions"):
+            assert (await ask(gateway, "GET", path)).status == 200
 
 
 async def test_search_is_cached_by_its_query(gateway: Stack):
@@ -255,6 +272,8 @@ async def test_readyz_fails_when_the_store_is_unavailable(gateway: Stack):
     """The orchestrator learns that the database cannot be written; what is in memory is still served."""
     made = (await create(gateway)).json
     blocker = sqlite3.connect(gateway.database, isolation_level=None)
+    # The last write of a create comes after its answer.
+    await until(lambda: blocker.execute("SELECT count(*) FROM versions").fetchone()[0])
     blocker.execute("BEGIN EXCLUSIVE")
     try:
         reply, known, models, refused = await asyncio.gather(

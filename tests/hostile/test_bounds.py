@@ -32,7 +32,7 @@ pytestmark = [
 ]
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 SLACK = 64 * MIB
-"""What a process may need beside its caches: buffers of requests under way, and what the allocator keeps."""
+"""What a process may need beside its caches: buffers of requests in progress, and what the allocator keeps."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ async def test_refused_addresses_are_not_kept(upstream: Simulator, tmp_path: Pat
 
 @needs_proc
 @pytest.mark.long
-async def test_bodies_under_way_are_bounded(upstream: Simulator, tmp_path: Path) -> None:
+async def test_bodies_in_progress_are_bounded(upstream: Simulator, tmp_path: Path) -> None:
     """Fifty small requests that are large once they are unpacked do not take the memory of all of them at once."""
     body = {"version": version_of(upstream, "acme/storyteller"), "input": {"prompt": "x" * 8 * MIB}}
     packed = bomb(json.dumps(body).encode())
@@ -202,7 +202,7 @@ async def stalled_upload(stack: Stack, key: str, size: int) -> bytes:
 
 
 @asynccontextmanager
-async def under_way(*work: Awaitable[Any]) -> AsyncIterator[list[asyncio.Task[Any]]]:
+async def in_progress(*work: Awaitable[Any]) -> AsyncIterator[list[asyncio.Task[Any]]]:
     """Let work go on meanwhile."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
@@ -218,7 +218,7 @@ async def test_stalled_uploads_of_one_team_do_not_hinder_another(open_gateway: O
     """Uploads have connections of their own, and so many for each team; more are a 429."""
     async with open_gateway(teams={"beta": {"scopes": TEAM_SCOPES}}) as stack, AsyncExitStack() as open_uploads:
         uploads = [stalled_upload(stack, stack.keys["alpha"], 10**6 + number * 20_000) for number in range(230)]
-        tasks = await open_uploads.enter_async_context(under_way(*uploads))
+        tasks = await open_uploads.enter_async_context(in_progress(*uploads))
         await asyncio.sleep(1.5)
         async with asyncio.timeout(3):
             made = await create(stack, key="beta", model="acme/storyteller", prompt="hi")

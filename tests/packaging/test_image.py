@@ -37,7 +37,6 @@ name = "acme"
 needs_image = [
     pytest.mark.image,
     pytest.mark.timeout(600),
-    pytest.mark.xdist_group("image"),
     pytest.mark.skipif(not os.environ.get("IMAGE_TESTS"), reason="IMAGE_TESTS is not set"),
 ]
 

@@ -16,7 +16,7 @@ from tests.support.upstream import version_of
 
 ROOT = Path(__file__).parents[2]
 # The packages are fetched and put into a fresh environment by the first of these tests.
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("wheel")]
+pytestmark = pytest.mark.timeout(300)
 
 
 def test_wheel_contains_every_package_file(wheel: Path):

@@ -105,7 +105,7 @@ async def test_creates_and_reads_have_separate_rate_limits(start):
     assert (await api.create("replicate/hello-world", {"text": "x"})).status == 201
 
 
-async def test_an_account_low_on_credit_creates_one_at_a_time(start):
+async def test_account_low_on_credit_creates_one_at_a_time(start):
     """With the other 429 text."""
     api = await start(low_credit=True)
     assert (await api.create("replicate/hello-world", {"text": "x"})).status == 201
@@ -117,7 +117,7 @@ async def test_an_account_low_on_credit_creates_one_at_a_time(start):
     )
 
 
-async def test_the_oldest_predictions_are_deleted_above_the_limit(start):
+async def test_oldest_predictions_are_deleted_above_the_limit(start):
     """Memory is bounded by a setting."""
     api = await start(max_predictions=50, speed=100)
     first = (await api.create("acme/storyteller", {"prompt": "x"})).body

@@ -178,7 +178,7 @@ def ask_again(recorded: dict[str, Any], names: dict[str, str]) -> tuple[str, dic
 
 @pytest.mark.skipif(not CASSETTES, reason="the folder of recordings is not there")
 @pytest.mark.parametrize("path", CASSETTES, ids=lambda path: path.stem)
-async def test_a_recorded_request_gets_a_response_of_the_recorded_shape(start, path):
+async def test_recorded_request_gets_a_response_of_the_recorded_shape(start, path):
     """A client of the real service sees the same status, headers and fields."""
     account = "test" if path.stem == "models-create" else "acme"
     api = await start(tokens=(f"r8_recorded={account}",))
@@ -198,7 +198,7 @@ async def test_every_tolerated_difference_is_needed(start):
     """The table of tolerated differences has no outdated entry."""
     used.clear()
     for path in CASSETTES:
-        await test_a_recorded_request_gets_a_response_of_the_recorded_shape(start, path)
+        await test_recorded_request_gets_a_response_of_the_recorded_shape(start, path)
     assert set(TOLERATED) - used == set()
 
 

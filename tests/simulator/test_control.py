@@ -15,7 +15,7 @@ async def test_control_is_off_by_default(api):
     assert reply.status == 404
 
 
-async def test_the_log_records_requests_of_both_origins(start):
+async def test_log_records_requests_of_both_origins(start):
     """Method, path, headers, size and hash of the body, and operation."""
     api = await start(control=True, max_body_logged=10)
     control = api.simulator.base_url.removesuffix("/v1") + "/_control"
@@ -80,7 +80,7 @@ async def test_control_reads_and_sets_clock_faults_and_state(start):
     assert (await api.get(f"{control}/clock")).body["now"] < after
 
 
-async def test_the_start_message_has_a_working_request():
+async def test_start_message_has_a_working_request():
     """With URLs and models."""
     lines: list[str] = []
     task = asyncio.create_task(simulate(SimulatorSettings(), lines.append))

@@ -47,7 +47,7 @@ async def test_faults_before_processing_create_nothing(api, fault, status, text)
 
 
 @pytest.mark.parametrize(("name", "created"), [("drop_before", 0), ("drop_after", 1)])
-async def test_a_dropped_connection_may_leave_a_prediction(api, name, created):
+async def test_dropped_connection_may_leave_a_prediction(api, name, created):
     """The client cannot tell; the log of the simulator can."""
     api.simulator.faults.set(Fault(name, operation="predictions.create"))
     with pytest.raises(aiohttp.ClientError):
@@ -56,7 +56,7 @@ async def test_a_dropped_connection_may_leave_a_prediction(api, name, created):
     assert api.simulator.requests.count("predictions.create") == 1
 
 
-async def test_an_html_error_after_a_create_keeps_the_prediction(api):
+async def test_html_error_after_a_create_keeps_the_prediction(api):
     """The response is a 502, but the run continues and is in the list."""
     api.simulator.faults.set(Fault("html_error_after", times=1))
     reply = await hello(api)
@@ -65,7 +65,7 @@ async def test_an_html_error_after_a_create_keeps_the_prediction(api):
     assert (await api.finish(found["id"]))["output"] == "hello x"
 
 
-async def test_a_long_sync_wait_can_end_with_html(start):
+async def test_long_sync_wait_can_end_with_html(start):
     """As reported of the real service; the run continues."""
     api = await start(speed=1)
     api.simulator.faults.set(Fault("html_error_after", seconds=0.1))
@@ -110,7 +110,7 @@ async def test_format_and_fractions_of_times_can_be_set(api):
         assert len(text) == 20 + digits + (1 if digits else 0)
 
 
-async def test_the_status_of_sync_responses_can_be_set(start):
+async def test_status_of_sync_responses_can_be_set(start):
     """Finished as succeeded; unfinished as processing."""
     api = await start(speed=10)
     api.simulator.faults.set(Fault("sync_succeeded"))
@@ -131,7 +131,7 @@ async def test_recorded_version_and_model_can_be_overridden(api):
     assert (body["version"], body["model"]) == ("hidden", "internal/x")
 
 
-async def test_a_prediction_can_boot_late_be_interrupted_or_hang(api):
+async def test_prediction_can_boot_late_be_interrupted_or_hang(api):
     """Set when it is created."""
     api.simulator.faults.set(Fault("interrupted"))
     failed = await api.finish((await hello(api)).body["id"])
@@ -146,7 +146,7 @@ async def test_a_prediction_can_boot_late_be_interrupted_or_hang(api):
     assert (await api.get(f"/predictions/{late}")).body["status"] == "starting"
 
 
-async def test_a_cancel_can_lose_the_race_or_come_late(start):
+async def test_cancel_can_lose_the_race_or_come_late(start):
     """The response says processing; the final status is succeeded, or canceled later."""
     api = await start(speed=10)
     given = {"duration": 1, "steps": 5}
@@ -195,7 +195,7 @@ async def test_outputs_can_be_missing(api):
     assert (await api.get(made["output"][0])).status == 200
 
 
-async def test_a_fault_applies_to_matching_requests_only(api):
+async def test_fault_applies_to_matching_requests_only(api):
     """By operation, path, model, version and deployment."""
     painter, hello_target = "acme/painter", "replicate/*"
     api.simulator.faults.set(Fault("throttle", operation="predictions.create", target=hello_target))
@@ -246,7 +246,7 @@ def test_probability_is_deterministic_by_seed():
     ],
 )
 @pytest.mark.parametrize("suffix", [".json", ".toml"])
-def test_an_invalid_file_of_faults_is_reported(tmp_path, given, said, suffix):
+def test_invalid_file_of_faults_is_reported(tmp_path, given, said, suffix):
     """With file, entry and valid values."""
     path = tmp_path / f"faults{suffix}"
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())

@@ -22,7 +22,7 @@ def form(data: bytes, name: str = "a.txt", kind: str = "text/plain", metadata: s
     return made
 
 
-async def test_a_file_is_stored_listed_read_and_deleted(api):
+async def test_file_is_stored_listed_read_and_deleted(api):
     """With correct checksums and without rate-limit headers."""
     created = await api.ask("POST", "/files", data=form(b"hello\r\n\r\n--x", "tüst.txt", metadata='{"n": 1}'))
     body = created.body
@@ -39,7 +39,7 @@ async def test_a_file_is_stored_listed_read_and_deleted(api):
     assert (await api.get(f"/files/{body['id']}")).status == 404
 
 
-async def test_a_file_expires_after_a_day(api):
+async def test_file_expires_after_a_day(api):
     """By the simulator's clock."""
     body = (await api.ask("POST", "/files", data=form(b"x"))).body
     assert body["expires_at"][:10] > body["created_at"][:10]
@@ -61,14 +61,14 @@ async def test_files_over_a_hundred_megabytes_are_refused(api):
 
 
 @pytest.mark.parametrize("body", [b"", b"--x--", b"nothing"])
-async def test_a_malformed_form_is_a_400(api, body):
+async def test_malformed_form_is_a_400(api, body):
     """Nothing is stored."""
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     assert (await api.ask("POST", "/files", data=body, headers=headers)).status == 400
     assert (await api.ask("POST", "/files", data=body, headers={"Content-Type": "text/plain"})).status == 400
 
 
-async def test_a_signed_link_downloads_without_a_token_until_it_expires(api):
+async def test_signed_link_downloads_without_a_token_until_it_expires(api):
     """The signature grants access; a wrong one is a 404."""
     body = (await api.ask("POST", "/files", data=form(b"the bytes", kind="application/zip"))).body
     api.token = None
@@ -112,7 +112,7 @@ async def test_outputs_are_hosted_with_ranges_for_an_hour(api):
 
 
 @pytest.mark.parametrize("source", ["file", "data", "output"])
-async def test_the_upscaler_reads_files_data_uris_and_outputs(api, source):
+async def test_upscaler_reads_files_data_uris_and_outputs(api, source):
     """For each kind of input, it returns a larger image."""
     picture = paint("small", 1, 20, 10)
     if source == "file":
@@ -137,7 +137,7 @@ async def test_the_upscaler_reads_files_data_uris_and_outputs(api, source):
         ("http://127.0.0.1:1/x.png", "Failed to fetch"),
     ],
 )
-async def test_an_unreadable_input_fails_the_prediction(api, image, error):
+async def test_unreadable_input_fails_the_prediction(api, image, error):
     """The prediction fails with the reason; the request does not."""
     url = image.format(api=api.simulator.base_url, delivery=api.simulator.delivery_url)
     done = await api.finish((await api.create("acme/upscale", {"image": url})).body["id"])

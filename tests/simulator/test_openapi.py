@@ -146,7 +146,7 @@ async def test_every_operation_matches_the_openapi_document(start):
     assert wrong == []
 
 
-def test_the_routes_are_those_of_the_openapi_document():
+def test_routes_are_those_of_the_openapi_document():
     """None is missing, and there are no others."""
     description = json.loads(DESCRIPTION.read_text())
     names = {operation["operationId"] for methods in description["paths"].values() for operation in methods.values()}

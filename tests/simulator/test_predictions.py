@@ -7,7 +7,7 @@ from tests.support.polling import attempts, until
 from tests.support.simulator_api import find
 
 
-async def test_a_prediction_runs_from_starting_to_succeeded(api):
+async def test_prediction_runs_from_starting_to_succeeded(api):
     """Polls show each status, and metrics at the end."""
     created = (await api.create("acme/storyteller", {"prompt": "a llama", "seed": 1})).body
     assert created["status"] == "starting"
@@ -22,7 +22,7 @@ async def test_a_prediction_runs_from_starting_to_succeeded(api):
     assert done["metrics"]["total_time"] > done["metrics"]["predict_time"]
 
 
-async def test_the_output_depends_on_the_seed(api):
+async def test_output_depends_on_the_seed(api):
     """With a seed, a text is repeatable; without one, it differs."""
     same = [
         (await api.create("acme/storyteller", {"prompt": "x", "seed": 7}, wait=True)).body["output"] for _ in range(2)
@@ -33,7 +33,7 @@ async def test_the_output_depends_on_the_seed(api):
     assert free[0] != free[1]
 
 
-async def test_a_finished_sync_response_has_status_processing(api):
+async def test_finished_sync_response_has_status_processing(api):
     """It has the whole output, but no completed_at and no metrics; a later read has them."""
     reply = await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 5}, wait="wait=10")
     assert (reply.status, reply.headers["Preference-Applied"]) == (201, "wait=10")
@@ -44,7 +44,7 @@ async def test_a_finished_sync_response_has_status_processing(api):
     assert (await api.finish(body["id"]))["status"] == "succeeded"
 
 
-async def test_an_expired_sync_wait_returns_202(start):
+async def test_expired_sync_wait_returns_202(start):
     """With the current state; the run continues."""
     api = await start(speed=10)
     reply = await api.create("acme/slow", {"duration": 5, "seed": 1}, wait="wait=1")
@@ -62,7 +62,7 @@ async def test_other_prefer_headers_are_refused(api, prefer):
     assert "Prefer" in reply.detail
 
 
-async def test_an_official_model_hides_its_version(api):
+async def test_official_model_hides_its_version(api):
     """Created by its route, by name or by version id, the version is `hidden`."""
     model, version = find(api.simulator, "acme/official-storyteller")
     given = {"prompt": "x"}
@@ -77,7 +77,7 @@ async def test_an_official_model_hides_its_version(api):
     ] * 4
 
 
-async def test_a_community_model_requires_a_version(api):
+async def test_community_model_requires_a_version(api):
     """The name alone is refused; an id, or name and id, works."""
     _, version = find(api.simulator, "acme/painter")
     refused = await api.post("/predictions", {"version": "acme/painter", "input": {}})
@@ -88,7 +88,7 @@ async def test_a_community_model_requires_a_version(api):
     assert (await api.post("/predictions", {"version": f"acme/slow:{version.id}", "input": {}})).status == 422
 
 
-async def test_a_deployment_runs_its_release(api):
+async def test_deployment_runs_its_release(api):
     """The prediction has deployment, model and version."""
     reply = await api.post("/deployments/acme/story-service/predictions", {"input": {"prompt": "x"}})
     assert (reply.status, reply.body["deployment"], reply.body["model"]) == (
@@ -152,7 +152,7 @@ async def test_inputs_are_validated_by_the_models_schema(api, ref, given, kind, 
     assert not api.simulator.predictions
 
 
-async def test_a_body_that_is_not_json_is_a_400(api):
+async def test_body_that_is_not_json_is_a_400(api):
     """An empty body is the recorded EOF."""
     reply = await api.ask("POST", "/predictions", data=b"")
     assert (reply.status, reply.detail) == (400, "Failed to parse request body as JSON: EOF")
@@ -161,7 +161,7 @@ async def test_a_body_that_is_not_json_is_a_400(api):
     assert (await api.ask("POST", "/predictions", data=b'{"input":' * 5000 + b"1" + b"}" * 5000)).status == 400
 
 
-async def test_an_immediate_cancel_returns_the_database_format(api):
+async def test_immediate_cancel_returns_the_database_format(api):
     """A prediction that never ran has nulls, and a predict_time of 3 microseconds."""
     created = (await api.create("acme/slow", {})).body
     reply = await api.post(f"/predictions/{created['id']}/cancel")
@@ -181,7 +181,7 @@ async def test_canceling_an_ended_prediction_changes_nothing(api):
     assert done["status"] == "succeeded"
 
 
-async def test_a_deadline_cancels_running_and_aborts_starting_predictions(start):
+async def test_deadline_cancels_running_and_aborts_starting_predictions(start):
     """Cancel-After counts from the creation."""
     api = await start(speed=100)
     running = (await api.create("acme/slow", {"duration": 500}, headers={"Cancel-After": "5s"})).body
@@ -242,7 +242,7 @@ async def test_logs_grow_while_a_slow_model_works(start):
     assert body["logs"].endswith("step 10/10\n")
 
 
-async def test_a_webhook_must_be_https_by_default(start):
+async def test_webhook_must_be_https_by_default(start):
     """Like the real service."""
     api = await start(allow_http_webhooks=False)
     reply = await api.create("replicate/hello-world", {"text": "x"}, webhook="http://127.0.0.1:1/")

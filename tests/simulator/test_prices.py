@@ -33,7 +33,7 @@ async def run(api: Api, ref: str, given: dict[str, Any]) -> dict[str, Any]:
     return await api.finish(created.body["id"])
 
 
-async def test_a_run_costs_its_time(api: Api) -> None:
+async def test_run_costs_its_time(api: Api) -> None:
     """By the price per second of the hardware."""
     done = await run(api, "acme/slow", {"duration": 2, "seed": 1})
     made = charged(T4, done)
@@ -61,7 +61,7 @@ async def test_text_costs_its_tokens(api: Api) -> None:
 
 
 @pytest.mark.parametrize("charge_failed", [True, False])
-async def test_a_failed_run_costs_its_time_if_the_config_says_so(api: Api, charge_failed: bool) -> None:
+async def test_failed_run_costs_its_time_if_the_config_says_so(api: Api, charge_failed: bool) -> None:
     """And its outputs so far."""
     done = await run(api, "acme/fail", {})
     assert done["status"] == "failed"
@@ -70,7 +70,7 @@ async def test_a_failed_run_costs_its_time_if_the_config_says_so(api: Api, charg
     assert charged(Price(per_run=Decimal(1)), done).microusd == 0
 
 
-async def test_a_canceled_run_costs_its_time(api: Api) -> None:
+async def test_canceled_run_costs_its_time(api: Api) -> None:
     """In both formats."""
     created = (await api.create("acme/slow", {"duration": 60, "seed": 1})).body
     while (await api.get(f"/predictions/{created['id']}")).body["status"] != "processing":
@@ -84,7 +84,7 @@ async def test_a_canceled_run_costs_its_time(api: Api) -> None:
         assert made.milliseconds > 0
 
 
-async def test_an_aborted_run_is_free(start: Any) -> None:
+async def test_aborted_run_is_free(start: Any) -> None:
     """Its deadline was before its start."""
     api = await start(speed=100)
     api.simulator.faults.set(Fault("cold_boot", seconds=60))
@@ -97,7 +97,7 @@ async def test_an_aborted_run_is_free(start: Any) -> None:
         assert (made.microusd, made.milliseconds, made.doubts) == (0, 0, ())
 
 
-async def test_a_training_costs_its_time(api: Api) -> None:
+async def test_training_costs_its_time(api: Api) -> None:
     """Trainings have metrics too."""
     model, version = find(api.simulator, "stability-ai/sdxl")
     await api.post("/models", {"owner": "acme", "name": "mine", "visibility": "private", "hardware": "gpu-t4"})

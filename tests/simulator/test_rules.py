@@ -24,7 +24,7 @@ from gateway.simulator.validation import check, with_defaults
 STAMPS = st.integers(min_value=0, max_value=4_000_000_000_000_000)
 
 
-def test_a_cursor_has_the_recorded_format():
+def test_cursor_has_the_recorded_format():
     """The documentation's example is decoded, and encoded to the same text."""
     text = base64.b64encode(b"p=2023-11-15+05%3A03%3A47.203903%2B00%3A00").decode()
     cursor = decode_cursor(text)
@@ -144,7 +144,7 @@ def test_version_ids_are_constant():
     assert all(ids.VERSION_ID.match(version) for version in first)
 
 
-def test_a_bucket_holds_a_minutes_tokens_and_refills_evenly():
+def test_bucket_holds_a_minutes_tokens_and_refills_evenly():
     """The default burst is the rate per minute."""
     now = [0.0]
     bucket = Bucket(60, lambda: now[0])
@@ -213,7 +213,7 @@ def test_defaults_are_filled_in():
 
 
 @given(st.integers(0, 300), st.text(max_size=40), st.integers())
-def test_a_text_has_the_requested_number_of_tokens(count, prompt, seed):
+def test_text_has_the_requested_number_of_tokens(count, prompt, seed):
     """The same generator gives the same text."""
     first = list(tokens(dice(seed), prompt, count))
     assert first == list(tokens(dice(seed), prompt, count))
@@ -236,7 +236,7 @@ def test_without_pillow_the_extra_is_named(monkeypatch):
         pillow()
 
 
-def test_a_clock_refuses_invalid_values():
+def test_clock_refuses_invalid_values():
     """Speed must be positive, and time cannot go back."""
     with pytest.raises(ValueError, match="speed"):
         SimulatorClock(0)

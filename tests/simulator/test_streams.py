@@ -22,7 +22,7 @@ from tests.support.polling import until
         (":\n\nF", b"event: output\nid: 5:0\ndata: :\ndata:\ndata: F\n\n"),
     ],
 )
-def test_an_event_is_encoded_as_recorded(data, wire):
+def test_event_is_encoded_as_recorded(data, wire):
     """Event, id, data, in this order; spaces are kept, line breaks make several lines."""
     assert sse.encode_event("output", "5:0", data) == wire
 
@@ -57,7 +57,7 @@ def test_events_round_trip(chunks):
         assert log.place_after(event_id) == place + 1
 
 
-async def test_a_stream_has_the_whole_output_and_done(api):
+async def test_stream_has_the_whole_output_and_done(api):
     """The data joined is the output joined; every event has an id; the comment comes first."""
     created = (await api.create("acme/storyteller", {"prompt": "a llama", "seed": 3})).body
     raw = await api.stream(created["urls"]["stream"])
@@ -84,7 +84,7 @@ async def test_events_are_sent_while_the_model_runs(start):
     assert api.simulator.predictions[0].status == "processing"
 
 
-async def test_a_late_reader_gets_all_events_and_a_resuming_one_the_rest(api):
+async def test_late_reader_gets_all_events_and_a_resuming_one_the_rest(api):
     """After the event in Last-Event-ID."""
     created = (await api.create("acme/storyteller", {"prompt": "x", "max_tokens": 9}, wait=True)).body
     await api.finish(created["id"])
@@ -95,7 +95,7 @@ async def test_a_late_reader_gets_all_events_and_a_resuming_one_the_rest(api):
     assert parse_events(await api.stream(created["urls"]["stream"], {"Last-Event-ID": "1:1"})) == events
 
 
-async def test_a_failure_is_an_error_event_and_then_done(api):
+async def test_failure_is_an_error_event_and_then_done(api):
     """The data of the error is JSON with the detail."""
     created = (await api.create("acme/fail", {})).body
     events = parse_events(await api.stream(created["urls"]["stream"]))
@@ -105,7 +105,7 @@ async def test_a_failure_is_an_error_event_and_then_done(api):
     ]
 
 
-async def test_a_cancel_ends_the_stream_with_its_reason(start):
+async def test_cancel_ends_the_stream_with_its_reason(start):
     """A reader sees that it was canceled."""
     api = await start(speed=1)
     created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 1})).body
@@ -115,7 +115,7 @@ async def test_a_cancel_ends_the_stream_with_its_reason(start):
     assert parse_events(await reading)[-1][2] == '{"reason":"canceled"}'
 
 
-async def test_an_idle_stream_times_out(start):
+async def test_idle_stream_times_out(start):
     """With a comment."""
     api = await start(speed=1, stream_idle_seconds=0.1)
     created = (await api.create("acme/storyteller", {"prompt": "x", "token_delay": 30})).body
@@ -125,7 +125,7 @@ async def test_an_idle_stream_times_out(start):
     }
 
 
-async def test_a_file_stream_has_its_own_url_format(api):
+async def test_file_stream_has_its_own_url_format(api):
     """Its path starts with /v1/files/, and its events are working links."""
     created = (await api.create("acme/frames", {"count": 2, "size": 16})).body
     path = created["urls"]["stream"].removeprefix(api.simulator.delivery_url)

@@ -40,7 +40,7 @@ async def test_completed_is_signed_with_the_served_secret(api):
         ([], {"processing", "succeeded"}),
     ],
 )
-async def test_the_filter_selects_the_events(api, asked, statuses):
+async def test_filter_selects_the_events(api, asked, statuses):
     """The default is output and completed."""
     async with Receiver() as receiver:
         given = {"prompt": "x", "seed": 1, "max_tokens": 100}

@@ -29,37 +29,37 @@ class FakeStreams:
         self.asked: list[str | None] = []
         """The `Last-Event-ID` of each connection."""
         self.refusals: list[Exception] = []
-        """What the next connections meet."""
+        """Errors of the next connections."""
         self.listens = True
-        """Whether it heeds what it is asked to go on after."""
+        """Whether it honours `Last-Event-ID`."""
         self.piece = 0
         """Bytes of a chunk; 0 gives each event as one."""
         self.is_glued = False
-        """Whether all that there is comes as one chunk."""
+        """Whether all available events come as one chunk."""
         self._news = asyncio.Condition()
         self._ends: list[bytes | Exception] = []
 
     async def say(self, *events: Event) -> None:
-        """Say more to all who listen."""
+        """Send more events to all connections."""
         async with self._news:
             self.said += events
             self._news.notify_all()
 
     async def stop(self, how: bytes | Exception = b"") -> None:
-        """End the connection that is open: with last bytes, or by breaking off."""
+        """End the open connection: with last bytes, or with an error."""
         async with self._news:
             self._ends.append(how)
             self._news.notify_all()
 
     def forget_ends(self) -> None:
-        """Take back ends that no connection was there for."""
+        """Drop ends that no connection has received."""
         self._ends.clear()
 
     @asynccontextmanager
     async def open(self, url: str, last_event_id: str | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open the stream."""
         self.asked.append(last_event_id)
-        for _ in range(5):  # as far away as upstream is: readers are back before it has answered
+        for _ in range(5):  # like a distant upstream: readers are back before it has answered
             await asyncio.sleep(0)
         if self.refusals:
             raise self.refusals.pop(0)
@@ -119,7 +119,7 @@ class FakeEventLogs:
 
 
 class Listening:
-    """A listener that takes all there is at each pump, as readers who are up to date do."""
+    """A listener that reads everything at each pump, like readers that are up to date."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -129,7 +129,7 @@ class Listening:
         channel.listener = self
 
     async def pump(self) -> None:
-        """Take what is new. Raises `Behind` if something was missed."""
+        """Read the new events. Raise `Behind` if one was missed."""
         while self.cursor < self.channel.log.end:
             data, self.cursor = self.channel.log.read(self.cursor, 1 << 20)
             self.heard += data
@@ -140,7 +140,7 @@ class Listening:
 
 
 def ids(heard: bytes) -> list[tuple[int, int]]:
-    """Return the ids of what was heard, in order."""
+    """Return the ids of the events, in order."""
     found = [line[4:] for line in heard.decode().split("\n") if line.startswith("id: ")]
     pairs = [order(each) for each in found]
     assert None not in pairs

@@ -37,13 +37,13 @@ class UpstreamRun:
     status: str = "starting"
     completed_at: float | None = None
     cancels: int = 0
-    """How often it was asked to cancel, by whoever lives or lived."""
+    """Number of requests to cancel it, from every process of the gateway."""
     cancels_failed: int = 0
-    """How often it did not hear of it."""
+    """Number of requests to cancel that did not reach it."""
 
     @property
     def seconds(self) -> float:
-        """How long it took, by upstream's own word."""
+        """Its duration, as upstream reports it."""
         return round((self.completed_at or self.created_at) - self.created_at, 3)
 
     @property
@@ -93,7 +93,7 @@ class FakeUpstream:
         return sent.run
 
     def answer(self, sent: Sent, outcome: str) -> None:
-        """Let the sender hear something: `created`, `lost`, `broken`, `refused` or `unreachable`."""
+        """Answer the sender: `created`, `lost`, `broken`, `refused` or `unreachable`."""
         sent.outcome = outcome
         if sent.answer.done():
             return

@@ -17,7 +17,7 @@ ABOVE, BELOW = "\u0301", "\u0327"
 
 
 def marks(n: int) -> str:
-    """Write marks in the worst order: all that come last by the standard stand first."""
+    """Return marks in the worst order: those that the standard sorts last come first."""
     return ABOVE * (n // 2) + BELOW * (n // 2)
 
 

@@ -66,7 +66,7 @@ class Gate:
         self.is_held = False
         self.is_cut = False
         self.unheard: dict[str, int] = {}
-        """Steps that are done while their callers hear but that the store did not answer, after so many heard ones."""
+        """Steps that are done although the caller gets a time-out, and how many calls of each are answered before."""
         self._waiting: list[tuple[bool, asyncio.Future[None]]] = []
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:

@@ -387,7 +387,7 @@ class Interleavings(RuleBasedStateMachine):
         return mine.is_left or (mine.deadline_at is not None and mine.deadline_at <= self.clock.now())
 
     def _sent(self, prompt: str) -> None:
-        """A create arrives upstream: nothing equal may be under way, and nothing may be sent twice."""
+        """A create arrives upstream: nothing equal may be in progress, and nothing may be sent twice."""
         before: list[Sent] = [each for each in self.upstream.sent if each.prompt == prompt]
         for each in before:
             if each.outcome in ("refused", "unreachable"):

@@ -5,6 +5,7 @@ a path outside the route table.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,12 +20,14 @@ from gateway.domain.documents import Family
 from gateway.domain.scopes import Scope
 from gateway.domain.teams import Caller
 from gateway.domain.upstream_response import Answer
-from gateway.errors import Forbidden, NotFound, UnsupportedMedia, UpstreamBroken
+from gateway.errors import Forbidden, NotFound, StoreUnavailable, UnsupportedMedia, UpstreamBroken
 from gateway.http import base_url, errors
 from gateway.http.keys import CALLER, CLOCK, METADATA, OVERHEAD, POLICY, UPSTREAM, UPSTREAM_SECONDS, VERSIONS
 from gateway.http.request_body import read, read_json
 from gateway.models.metadata import Found, Question
 from gateway.runtime.pauses import pause_after
+
+logger = logging.getLogger(__name__)
 
 _SEARCH_TYPES = ("text/plain", "application/json", "application/octet-stream")
 _MIN_COMPRESSED_BYTES = 2048
@@ -124,8 +127,12 @@ async def _learn_versions(request: web.Request, operation: str, answer: Answer) 
                 versions = [msgspec.json.decode(answer.body, type=_Version)]
     except (msgspec.MsgspecError, RecursionError):
         return
-    for version in versions:
-        await request.app[VERSIONS].learn(version.id, model)
+    try:
+        for version in versions:
+            await request.app[VERSIONS].learn(version.id, model)
+    except StoreUnavailable as exc:
+        # The read has succeeded. The next one records them.
+        logger.warning("versions could not be recorded", extra={"model": model, "reason": exc.detail})
 
 
 def write(operation: str, method: str, template: str, *, target_of: Callable[[web.Request], str | None]) -> Handler:

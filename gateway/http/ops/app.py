@@ -14,8 +14,7 @@ from gateway.http import errors
 from gateway.http.handlers import gateway_api
 from gateway.http.keys import ACCESS, CLOCK, METRICS, STORE
 from gateway.http.ops import config_state, dashboard
-from gateway.http.ops.guards import check_host
-from gateway.http.ops.token import is_ops_token
+from gateway.http.ops.guards import check_host, is_ops_token
 
 logger = logging.getLogger(__name__)
 

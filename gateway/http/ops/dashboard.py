@@ -19,8 +19,7 @@ from gateway.errors import BadRequest, Forbidden, NotFound, RateLimited, StoreUn
 from gateway.http import base_url, errors, request_limits
 from gateway.http.keys import ACCESS, AUTHENTICATOR, CLOCK, DASHBOARD, METRICS, SESSIONS
 from gateway.http.ops.dashboard_streams import OPEN_PAGES
-from gateway.http.ops.guards import SIGN_IN_ATTEMPTS
-from gateway.http.ops.token import is_ops_token
+from gateway.http.ops.guards import SIGN_IN_ATTEMPTS, is_ops_token
 from gateway.http.response_body import ClientDisconnected, abort, send
 from gateway.http.sse.connection import HEADERS as STREAM_HEADERS
 from gateway.runtime.sleep import sleep_until_event

@@ -1,5 +1,6 @@
-"""Guards of the ops listener: the Host check without an operators' token, and the limit on sign-in attempts."""
+"""Guards of the ops listener: the operators' token, the Host check without one, and the limit on sign-in attempts."""
 
+import hmac
 from ipaddress import ip_address
 from typing import Final
 
@@ -33,6 +34,12 @@ def check_host(request: web.Request) -> None:
         is_loopback = False
     if not is_loopback:
         raise Forbidden("Without an operators' token, this listener is only available at localhost or 127.0.0.1.")
+
+
+def is_ops_token(request: web.Request, given: str) -> bool:
+    """Return whether `given` is the operators' token, compared in constant time. False if none is configured."""
+    token = request.app[ACCESS].value.ops_token
+    return token is not None and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode())
 
 
 class SignInAttempts:

@@ -120,7 +120,7 @@ class _StreamWriter:
         self._started_at = clock.monotonic()
 
     async def run(self) -> str:
-        """Write until the stream ends for this reader; return the outcome, as `StreamObserver.stream_ended` names it.
+        """Write until the stream ends for this reader; return the outcome, as `UpstreamObserver.stream_ended` names it.
 
         Raise `ClientDisconnected`. May be cancelled.
         """

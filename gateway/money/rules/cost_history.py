@@ -66,7 +66,7 @@ class Recent:
                 yield target, sample
 
     def add(self, target: str, sample: Sample) -> None:
-        """Take one more run in; one that is known already changes nothing."""
+        """Add a run. Adding it twice changes nothing."""
         samples = self._samples.setdefault(target, [])
         place = bisect_left(samples, sample)
         if place < len(samples) and samples[place] == sample:

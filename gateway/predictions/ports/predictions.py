@@ -96,7 +96,7 @@ class Predictions(Protocol):
         ...
 
     async def prediction(self, prediction_id: str) -> PredictionView | None:
-        """Find a prediction by its id, of whatever team: the caller's right to see it is the caller's to check."""
+        """Find a prediction of any team by its id. The caller of this method checks who may see it."""
         ...
 
     async def prediction_by_ticket(self, ticket_sha256: str) -> PredictionView | None:
@@ -126,11 +126,11 @@ class Predictions(Protocol):
         ...
 
     async def owns_upstream_id(self, upstream_id: str) -> bool:
-        """Say whether some run has this upstream id."""
+        """Return whether a run has this upstream id."""
         ...
 
     async def open_runs(self, *, after: str = "", limit: int = 500) -> list[Run]:
-        """List runs that are `intended` or `live`, by run id, beginning after `after`: a restart's work."""
+        """List runs that are `intended` or `live`, by run id, beginning after `after`. Used at the start."""
         ...
 
     async def runs_to_clear(self, ended_before: float, now: float, limit: int) -> list[Run]:

@@ -1,4 +1,4 @@
-"""Runs that several predictions share: how predictions come about."""
+"""Starting runs, and sharing them between predictions."""
 
 from typing import Protocol
 
@@ -96,8 +96,8 @@ class Sharing(Protocol):
     """Runs that several predictions share: found, joined, kept for later (docs/architecture.md, Create and Sharing).
 
     A run is *open* while it is `intended` or `live` and upstream has not been asked to cancel it. At most one open run
-    has a given fingerprint. Until a run is `live` its predictions have been shown to nobody: `prediction`,
-    `predictions` and `prediction_by_ticket` pass over them.
+    has a given fingerprint. The predictions of a run are not visible before it is `live`: `prediction`,
+    `predictions` and `prediction_by_ticket` do not return them.
     """
 
     async def share(self, request: ShareRequest) -> ShareOutcome:

@@ -1,1 +1,1 @@
-"""Pure rules about runs: which listed run fits an uncertain create, and how long runs wait and take."""
+"""Pure rules about runs: which listed run fits an uncertain create, how often runs are polled, and their durations."""

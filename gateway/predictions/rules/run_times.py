@@ -1,4 +1,4 @@
-"""How long a run waited for its start and how long it took, from the times that upstream gives."""
+"""How long a run was queued and how long it ran, from the times in its document."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from gateway.domain.targets import is_model_name
 
 
 class RunTimes(NamedTuple):
-    """Seconds; `None` where they are not known, or make no sense."""
+    """Seconds; `None` if unknown or negative."""
 
     queue: float | None
     run: float | None
@@ -28,10 +28,10 @@ UNKNOWN = "unknown"
 def read(document: bytes) -> RunTimes:
     """Read the document of a run that has ended."""
     try:
-        told = _decode(surrogates.without_halves(documents.part(document, *_Times.__struct_fields__)))
+        found = _decode(surrogates.without_halves(documents.part(document, *_Times.__struct_fields__)))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return RunTimes(None, None)
-    return RunTimes(_between(told.created_at, told.started_at), _between(told.started_at, told.completed_at))
+    return RunTimes(_between(found.created_at, found.started_at), _between(found.started_at, found.completed_at))
 
 
 def _between(first: str | None, last: str | None) -> float | None:

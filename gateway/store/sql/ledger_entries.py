@@ -63,8 +63,8 @@ def _enter_joined(db: sqlite3.Connection, run_id: str, settlement: Settlement, j
 
 
 def enter_hit(db: sqlite3.Connection, prediction: Prediction, run: Run, at: float) -> int:
-    """Note the use of a run that has ended, and enter and return what that saves: what the run cost."""
-    # The cache knows that even when the ledger's line has had its time.
+    """Record a hit on a run that has ended; enter and return the amount saved, which is the run's cost."""
+    # The cache entry has the cost even if the ledger's line has been deleted.
     ((microusd, settled_as),) = db.execute(SQL["use_entry"], {"run_id": run.id, "now": at}).fetchall() or ((0, ""),)
     saved = Entry(
         at=at,
@@ -82,12 +82,12 @@ def enter_hit(db: sqlite3.Connection, prediction: Prediction, run: Run, at: floa
 
 
 def take_back_join(db: sqlite3.Connection, prediction: Prediction) -> None:
-    """Enter that a prediction which leaves its run did not save anything, if it was entered that it did."""
+    """Take back the saved amount of a prediction that is removed from its run, if the run has been settled."""
     settled = settlement_of(db, prediction.run_id)
     if settled is None:
         return
     back = Entry(
-        # It belongs to the line that it takes back.
+        # The day of the line that it takes back.
         at=settled.at,
         team=prediction.team,
         key_id=prediction.key_id,
@@ -103,7 +103,7 @@ def take_back_join(db: sqlite3.Connection, prediction: Prediction) -> None:
 
 
 def settlement_of(db: sqlite3.Connection, run_id: str) -> Entry | None:
-    """Return the line that settled a run, if it was."""
+    """Return the line that settled a run, or `None` if it has not been settled."""
     row = db.execute(SQL["settlement"], {"run_id": run_id}).fetchone()
     return None if row is None else ENTRIES.record(row)
 

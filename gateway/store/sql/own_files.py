@@ -1,6 +1,6 @@
 """Whether the database's files are still those that were opened.
 
-SQLite goes on with files that were deleted or replaced under it: every write would succeed, and be gone with the
+SQLite goes on with files that were deleted or replaced under it: every write would succeed, and be lost with the
 process. The files are compared by inode, which costs about a microsecond each.
 """
 

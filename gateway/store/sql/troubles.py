@@ -1,4 +1,4 @@
-"""Failures that last: of the disk, the file or the data in it. A locked file or a full queue is none.
+"""Lasting failures: of the disk, the file or the data in it. A locked file or a full queue is not one.
 
 A small write may succeed on a disk that is full for a large one, so a ping does not prove that creates can be recorded.
 After such a failure of a write, the store counts as failing until a trial write has succeeded, and where pages are
@@ -42,7 +42,7 @@ class Troubles:
         self._last: Failure | None = None
 
     def note(self, lane: str, error: Exception, now: float) -> str | None:
-        """Note an error and return its kind, or `None` if it is no lasting one."""
+        """Note an error and return its kind, or `None` if the failure is not a lasting one."""
         kind = _kind_of(error)
         if kind is None:
             return None

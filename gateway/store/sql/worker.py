@@ -103,7 +103,7 @@ class Worker:
     def submit(
         self, step: Callable[[sqlite3.Connection], T], *, durable: bool = False, erases: bool = False
     ) -> asyncio.Future[T]:
-        """Queue a step and return the future of its result. Cancelling the future does not stop a write.
+        """Queue a step and return the future of its result. A write whose future is cancelled may still be done.
 
         Raise `StoreUnavailable` if the worker is stopped or the queue is full.
         """

@@ -12,16 +12,12 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Raw
 
-from gateway.domain import times
+from gateway.domain import surrogates, times
 from gateway.domain.records import Status
 from gateway.streams.rules.event_log import OUTPUT, order
 from gateway.streams.rules.sse import DONE, Event
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
-# One escape in a JSON string: a surrogate pair, a lone surrogate (captured), or any other.
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
-)
 _REASONS = {
     Status.SUCCEEDED: "{}",
     Status.FAILED: '{"reason":"error"}',
@@ -85,8 +81,8 @@ def replay(
     Raise `ValueError` if the document is not one of a finished run.
     """
     try:
-        read = _decode_document(_replace_lone_surrogates(document))
-        chunks = _chunks(read.output if output is None else _replace_lone_surrogates(output))[sent:]
+        read = _decode_document(surrogates.without_halves(document))
+        chunks = _chunks(read.output if output is None else surrogates.without_halves(output))[sent:]
         error = _text(read.error) if bytes(read.error) != b"null" else _DEFAULT_ERROR
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise ValueError(f"not a prediction: {exc}") from exc
@@ -139,13 +135,6 @@ def _text(value: bytes) -> str:
     """Return the value of a JSON string, or any other value as JSON text."""
     text = bytes(value).strip()
     return _decode_text(text) if text.startswith(b'"') else text.decode()
-
-
-def _replace_lone_surrogates(document: bytes) -> bytes:
-    """Replace escapes of lone surrogates by U+FFFD: JSON allows them, UTF-8 cannot encode them."""
-    if b"\\ud" not in document and b"\\uD" not in document:
-        return document
-    return _ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], document)
 
 
 def _json(value: object) -> str:

@@ -65,7 +65,7 @@ await play({
     return Promise.all(Array.from({ length: times }, one));
   },
 
-  /** Run through a line that breaks a few times while the create is under way. */
+  /** Run through a line that breaks a few times while the create is in progress. */
   async fragile({ ref, input, breaks }) {
     return client({ baseUrl: await fragileDoor(breaks) }).run(ref, { input });
   },

@@ -120,7 +120,7 @@ def test_stats_count_reusable_results():
 
 
 @pytest.mark.usefixtures("results")
-def test_a_purge_can_be_narrowed():
+def test_purge_can_be_narrowed():
     """To targets, to a team, or both; then there is no confirmation."""
     assert purged("--target", "acme/other*") == "purged 0\n"
     assert purged("--target", "acme/painter*", "--team", "acme") == "purged 1\n"
@@ -132,7 +132,7 @@ def test_a_purge_can_be_narrowed():
 
 
 @pytest.mark.usefixtures("results")
-def test_a_full_purge_asks_for_confirmation():
+def test_full_purge_asks_for_confirmation():
     """Enter alone aborts; `y` or `--yes` confirms."""
     refused = ask("purge", answer="\n")
     assert refused.exit_code == 1
@@ -145,7 +145,7 @@ def test_a_full_purge_asks_for_confirmation():
 
 
 @pytest.mark.usefixtures("results")
-def test_a_purge_keeps_the_predictions():
+def test_purge_keeps_the_predictions():
     """Only the cached results are dropped."""
     purged("--yes")
 
@@ -162,7 +162,7 @@ def test_a_purge_keeps_the_predictions():
     assert asyncio.run(look()) == (Status.SUCCEEDED, False)
 
 
-def test_an_unusable_store_is_reported_in_a_sentence(folder: Path):
+def test_unusable_store_is_reported_in_a_sentence(folder: Path):
     """A folder in place of the file: one line, no traceback."""
     (folder / "gateway.db").unlink()
     (folder / "gateway.db").mkdir()

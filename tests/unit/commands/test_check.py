@@ -89,7 +89,7 @@ def upstream(
         server.server_close()
 
 
-def test_a_valid_config_is_summarized(folder):
+def test_valid_config_is_summarized(folder):
     """Listeners, upstream, store and limits of each team, and an ok for scripts. Nothing is created."""
     result = check()
     assert result.exit_code == 0
@@ -145,7 +145,7 @@ def test_upstream_check_names_the_account(folder):
     assert "store      sqlite:///gateway.db (exists)" in check("--upstream", base_url=base_url).output
 
 
-def test_a_store_in_a_folder_that_does_not_exist_is_refused_with_its_line(folder):
+def test_store_in_a_folder_that_does_not_exist_is_refused_with_its_line(folder):
     """A mistyped path or a volume that is not mounted would begin with an empty ledger."""
     result = check(store_url=f"sqlite:///{folder}/data/gateway.db")
     assert result.exit_code == 1
@@ -204,7 +204,7 @@ origins = ["*"]
         ),
     ],
 )
-def test_an_origin_that_is_allowed_is_explained(folder, page, lines):
+def test_origin_that_is_allowed_is_explained(folder, page, lines):
     """Which teams, which publishable keys; the address of a page will do."""
     result = check("--origin", page, config=PAGES)
     assert (result.exit_code, result.stdout.splitlines(), result.stderr) == (0, lines, "")
@@ -220,7 +220,7 @@ def test_an_origin_that_is_allowed_is_explained(folder, page, lines):
         ("https://evil.example", []),
     ],
 )
-def test_an_origin_that_is_refused_is_explained(folder, page, hints):
+def test_origin_that_is_refused_is_explained(folder, page, hints):
     """The commonest mistakes differ in one part only; the fix has the line of the file."""
     result = check("--origin", page, config=PAGES.partition('[[teams]]\nname = "open"')[0])
     assert (result.exit_code, result.stdout) == (1, "")
@@ -238,7 +238,7 @@ def test_what_is_no_origin_is_a_usage_error(folder, page):
     assert ("serve it over http" in result.stderr) == (page in {"file:///home/me/index.html", "null"})
 
 
-def test_a_reader_that_has_enough_ends_the_check_quietly(folder):
+def test_reader_that_has_enough_ends_the_check_quietly(folder):
     """`gateway check | head -1`."""
     check()
     script = f"'{sys.executable}' -m gateway check | head -1"
@@ -262,7 +262,7 @@ def test_a_reader_that_has_enough_ends_the_check_quietly(folder):
         (200, b"[" * 70_000, "did not return an account"),
     ],
 )
-def test_an_upstream_error_is_reported_in_a_sentence(folder, status, body, words):
+def test_upstream_error_is_reported_in_a_sentence(folder, status, body, words):
     """Exit code 1 and no ok, whatever the response."""
     with upstream(status, body) as (base_url, _):
         result = check("--upstream", base_url=base_url)
@@ -271,7 +271,7 @@ def test_an_upstream_error_is_reported_in_a_sentence(folder, status, body, words
     assert "ok" not in result.stdout.splitlines()
 
 
-def test_the_token_does_not_follow_a_redirect(folder):
+def test_token_does_not_follow_a_redirect(folder):
     """It is sent to the configured host only."""
     with upstream(200, b"{}") as (elsewhere, asked), upstream(307, b"", {"Location": elsewhere}) as (base_url, _):
         result = check("--upstream", base_url=base_url)
@@ -280,7 +280,7 @@ def test_the_token_does_not_follow_a_redirect(folder):
     assert asked == []
 
 
-def test_an_unreachable_upstream_is_reported_in_a_sentence(folder):
+def test_unreachable_upstream_is_reported_in_a_sentence(folder):
     """Refused connections and unknown hosts."""
     with upstream(200, b"") as (base_url, _):
         pass
@@ -290,7 +290,7 @@ def test_an_unreachable_upstream_is_reported_in_a_sentence(folder):
     assert "Traceback" not in result.output
 
 
-def test_a_hanging_upstream_times_out(folder, monkeypatch):
+def test_hanging_upstream_times_out(folder, monkeypatch):
     """The check ends within its time-out."""
     monkeypatch.setattr(check_module, "_DEADLINE_SECONDS", 0.05)
     gate = threading.Event()
@@ -316,7 +316,7 @@ def test_a_hanging_upstream_times_out(folder, monkeypatch):
     assert "did not respond within" in result.stderr
 
 
-def test_an_unusable_store_is_reported_in_a_sentence(folder):
+def test_unusable_store_is_reported_in_a_sentence(folder):
     """A missing or read-only folder is found before the start."""
     (folder / "file").write_text("")
     body = json.dumps({"type": "user", "username": "me"}).encode()
@@ -358,7 +358,7 @@ def test_health_probe_fails_unless_the_response_is_200(folder):
     assert check("--health", config="[server]\nport = 0").exit_code == 2
 
 
-def test_a_bucket_without_its_library_is_reported(folder, monkeypatch):
+def test_bucket_without_its_library_is_reported(folder, monkeypatch):
     """With the extra and the command that installs it."""
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.delitem(sys.modules, "gateway.store.objects.bucket", raising=False)
@@ -367,7 +367,7 @@ def test_a_bucket_without_its_library_is_reported(folder, monkeypatch):
     assert "outputs.url: a bucket needs the extra s3: pip install 'replicate-gateway[s3]'" in result.output
 
 
-def test_a_read_only_output_store_is_reported_in_a_sentence(folder):
+def test_read_only_output_store_is_reported_in_a_sentence(folder):
     """The check finds it, not the first lost file."""
     Path("file").write_text("")
     with upstream(200, json.dumps({"type": "user", "username": "acme"}).encode()) as (url, _):

@@ -38,7 +38,7 @@ def test_good_findings_end_with_ok(found):
     assert result.stderr == "warning: version: HTTP/2 is not offered\n"
 
 
-def test_a_bad_finding_fails(found):
+def test_bad_finding_fails(found):
     """Exit code 1 and no ok."""
     found += [BAD, WELL]
     result = check("--stream", "https://g.example.com", "--seconds", "30")
@@ -66,7 +66,7 @@ def test_conflicting_options_are_refused(arguments, words):
 @pytest.mark.parametrize(
     ("url", "words"), [("g.example.com", "expected a URL"), ("http://127.0.0.1:1", "Cannot connect")]
 )
-def test_an_invalid_url_is_reported_in_a_sentence(url, words):
+def test_invalid_url_is_reported_in_a_sentence(url, words):
     """Typos, and gateways that are down."""
     result = check("--stream", url)
     assert result.exit_code == 1

@@ -101,7 +101,7 @@ def test_config_option_works_before_and_after_the_command(folder, command, befor
 
 
 @pytest.mark.parametrize("command", [["check"], ["serve"], ["keys", "list"], ["keys", "create", "acme"]])
-def test_a_missing_config_is_reported_in_a_sentence(folder, command):
+def test_missing_config_is_reported_in_a_sentence(folder, command):
     """With the ways to name one, without a traceback."""
     result = ask(*command)
     assert result.exit_code == 1
@@ -161,7 +161,7 @@ def test_serve_runs_the_application_on_uvloop_with_logs_set_up(folder, monkeypat
     assert set_up == [("json", "error", [TOKEN], True)]
 
 
-def test_a_port_in_use_is_reported_in_a_sentence(folder, monkeypatch):
+def test_port_in_use_is_reported_in_a_sentence(folder, monkeypatch):
     """The most frequent error at start."""
     app = pytest.importorskip("gateway.app")
     (folder / "config.toml").write_text("")
@@ -202,7 +202,7 @@ def test_simulate_passes_its_settings(folder, monkeypatch):
     assert (second.port, second.delivery_port, second.speed, second.control) == (0, 0, 10.0, True)
 
 
-def test_a_missing_file_of_faults_is_reported_in_a_sentence(folder):
+def test_missing_file_of_faults_is_reported_in_a_sentence(folder):
     """No traceback for a typo."""
     pytest.importorskip("gateway.simulator")
     result = ask("simulate", "--faults", "nope.toml")

@@ -85,7 +85,7 @@ def test_create_prints_only_the_key_to_stdout():
     assert abs(record.created_at - time.time()) < 60
 
 
-def test_the_key_itself_is_not_stored(folder):
+def test_key_itself_is_not_stored(folder):
     """A stolen database gives no access."""
     key = create("acme")
     secret = key.split("_")[2].encode()
@@ -148,7 +148,7 @@ def test_key_names_are_unique_within_a_team():
     create("blue", "--name", "ci")
 
 
-def test_an_origin_outside_of_the_teams_causes_a_warning():
+def test_origin_outside_of_the_teams_causes_a_warning():
     """CORS would refuse it; origins are allowed in the config."""
     result = ask("create", "blue", "--origin", "https://b.com")
     assert result.exit_code == 0
@@ -186,14 +186,14 @@ def test_keys_are_listed_with_their_state():
     assert ask("list", "--team", "nobody").exit_code == 1
 
 
-def test_an_empty_list_explains_how_to_create_a_key(folder):
+def test_empty_list_explains_how_to_create_a_key(folder):
     """JSON output stays JSON."""
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
     assert ask("list").stdout == "No keys. Create one with: gateway keys create TEAM\n"
     assert listed() == []
 
 
-def test_a_key_is_revoked_by_id_or_by_the_key_itself():
+def test_key_is_revoked_by_id_or_by_the_key_itself():
     """A leaked key can be pasted."""
     by_id, pasted = create("acme"), create("acme")
     for given, key in ((str(api_keys.parse(by_id)), by_id), (pasted, pasted)):
@@ -250,7 +250,7 @@ def test_rotation_without_overlap_invalidates_the_old_key_at_once(overlap):
     assert new.name == new.id
 
 
-def test_a_revoked_key_cannot_be_rotated():
+def test_revoked_key_cannot_be_rotated():
     """Rotation does not restore access."""
     key = create("acme")
     ask("revoke", key)
@@ -261,7 +261,7 @@ def test_a_revoked_key_cannot_be_rotated():
     assert ask("rotate", create("acme"), "--overlap", "long").exit_code == 2
 
 
-def test_a_key_of_a_removed_team_cannot_be_rotated(folder):
+def test_key_of_a_removed_team_cannot_be_rotated(folder):
     """It can still be revoked."""
     key = create("blue")
     (folder / "config.toml").write_text('[[teams]]\nname = "acme"')
@@ -271,7 +271,7 @@ def test_a_key_of_a_removed_team_cannot_be_rotated(folder):
     assert ask("revoke", key).exit_code == 0
 
 
-def test_an_unusable_store_is_reported_in_a_sentence(folder):
+def test_unusable_store_is_reported_in_a_sentence(folder):
     """No traceback, and no key on stdout."""
     (folder / "file").write_text("")
     (folder / "config.toml").write_text(f'[store]\nurl = "sqlite:///file/x.db"\n{CONFIG}')
@@ -282,7 +282,7 @@ def test_an_unusable_store_is_reported_in_a_sentence(folder):
     assert result.stderr.count("\n") == 1
 
 
-def test_the_program_prints_only_the_key(folder):
+def test_program_prints_only_the_key(folder):
     """From another process, while the store is open here."""
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "keys", "create", "acme", "--config", "config.toml"],

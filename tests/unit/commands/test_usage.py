@@ -92,7 +92,7 @@ def runs(folder: Path) -> None:
 
 @pytest.mark.usefixtures("runs")
 class TestShown:
-    def test_the_month_is_shown_by_team(self):
+    def test_month_is_shown_by_team(self):
         """The plain command answers the first question: who spent how much this month?"""
         result = ask()
         assert result.exit_code == 0, result.output
@@ -211,6 +211,6 @@ def test_corrections_are_separate_entries():
     assert told("--team", "acme", "--by", "key")["rows"][1]["spend_usd"] == "-1.500000"
 
 
-def test_the_command_is_in_the_help():
+def test_command_is_in_the_help():
     assert "usage" in CliRunner().invoke(main, ["--help"]).output
     assert "adjust" in ask("--help").output

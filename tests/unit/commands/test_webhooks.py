@@ -91,7 +91,7 @@ def test_deliveries_are_listed_by_team_and_state():
     assert table.splitlines()[2].split()[:4] == ["msg_2", "queued", "acme", "announcement"]
 
 
-def test_an_empty_list_is_reported_as_such():
+def test_empty_list_is_reported_as_such():
     """No output would look like a failure."""
     assert ask("list").stdout == "No pending or failed deliveries.\n"
 

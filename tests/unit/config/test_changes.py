@@ -50,7 +50,7 @@ def assert_no_secret(changes: list[Change]) -> None:
         assert secret not in told, told
 
 
-def test_a_setting_that_needs_a_restart_is_reported_at_every_reload():
+def test_setting_that_needs_a_restart_is_reported_at_every_reload():
     """File and process differ until the restart."""
     old, new = config_of(server={"port": 1}), config_of(server={"port": 2, "max_body_bytes": 10})
     merged, _ = effective(old, new)
@@ -81,7 +81,7 @@ def test_keys_are_compared_by_name_and_not_shown():
     assert_no_secret(changes)
 
 
-def test_a_changed_secret_under_the_same_variable_is_a_change():
+def test_changed_secret_under_the_same_variable_is_a_change():
     """A rotation changes the secret and not the config."""
     data = {"ops": {"token_env": "OPS"}, "teams": [{"name": "red", "keys": [{"key_env": "KEY_ONE"}]}]}
     turned = {"REPLICATE_API_TOKEN": SECRETS[1], "OPS": SECRETS[3], "KEY_ONE": SECRETS[5]}
@@ -97,7 +97,7 @@ def test_budget_webhook_urls_are_not_shown():
     assert diff(*hooks) == [Change("teams[red].budget_webhook", "(not shown)", "(not shown)")]
 
 
-def test_a_new_token_waits_for_the_restart_that_changes_the_base_url():
+def test_new_token_waits_for_the_restart_that_changes_the_base_url():
     """It must not be sent to the old host."""
     old = config_of()
     new = config_of(upstream={"base_url": "http://127.0.0.1:9090/v1", "token_env": "OTHER_TOKEN", "webhooks": "off"})
@@ -108,7 +108,7 @@ def test_a_new_token_waits_for_the_restart_that_changes_the_base_url():
     assert waiting == {"upstream.base_url", "upstream.token_env", "upstream.token"}
 
 
-def test_a_public_ops_listener_keeps_its_token():
+def test_public_ops_listener_keeps_its_token():
     """Both configs are valid; their combination would require no token."""
     old = config_of(ops={"host": "0.0.0.0", "token_env": "OPS"})
     merged, problems = effective(old, config_of(ops={"host": "127.0.0.1"}))

@@ -54,7 +54,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_an_empty_config_has_the_defaults(tmp_path):
+def test_empty_config_has_the_defaults(tmp_path):
     """An empty file and a token in the environment are enough."""
     config = load(write(tmp_path / "c.toml", ""), ENVIRON)
     assert (config.server.host, config.server.port, config.server.public_url) == ("127.0.0.1", 8080, None)
@@ -83,7 +83,7 @@ def test_an_empty_config_has_the_defaults(tmp_path):
     assert config.teams == ()
 
 
-def test_a_team_with_only_a_name_has_no_limits():
+def test_team_with_only_a_name_has_no_limits():
     """It has the default scopes and no limits."""
     (acme,) = made(teams=[team()]).teams
     assert acme.scopes == ("read", "predict", "files")
@@ -95,7 +95,7 @@ def test_a_team_with_only_a_name_has_no_limits():
     assert (acme.weight, acme.max_wait_seconds) == (1, 20)
 
 
-def test_a_config_is_immutable():
+def test_config_is_immutable():
     """The validated values stay in effect."""
     config = made(teams=[team()])
     with pytest.raises(ValueError, match="frozen"):
@@ -128,7 +128,7 @@ def test_money_is_read_exactly(tmp_path):
 # Where it comes from ---------------------------------------------------------------------------------------------
 
 
-def test_the_file_is_found_by_option_then_environment_then_working_directory(tmp_path, monkeypatch):
+def test_file_is_found_by_option_then_environment_then_working_directory(tmp_path, monkeypatch):
     """--config has precedence over GATEWAY_CONFIG, and that over ./config.toml."""
     monkeypatch.chdir(tmp_path)
     named = write(tmp_path / "named.toml", "server.port = 1001")
@@ -142,7 +142,7 @@ def test_the_file_is_found_by_option_then_environment_then_working_directory(tmp
     assert find(None, {}) == Path("config.toml")
 
 
-def test_a_missing_file_is_reported_with_the_ways_to_name_one(tmp_path, monkeypatch):
+def test_missing_file_is_reported_with_the_ways_to_name_one(tmp_path, monkeypatch):
     """A first start in an empty folder explains what to do."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
@@ -166,7 +166,7 @@ def test_a_missing_file_is_reported_with_the_ways_to_name_one(tmp_path, monkeypa
         (b"#" * (4 * 2**20 + 1), ": larger than"),
     ],
 )
-def test_an_unreadable_file_is_reported_with_its_line(tmp_path, content, message):
+def test_unreadable_file_is_reported_with_its_line(tmp_path, content, message):
     """An editor can open the right place."""
     path = tmp_path / "c.toml"
     if content is not None:
@@ -197,7 +197,7 @@ def test_an_unreadable_file_is_reported_with_its_line(tmp_path, content, message
         ("server = { port = 1 }\n[server.x]", "appears twice"),
     ],
 )
-def test_a_syntax_error_says_how_to_fix_it_without_a_value(tmp_path, line, hint):
+def test_syntax_error_says_how_to_fix_it_without_a_value(tmp_path, line, hint):
     """TOML's rules are not everybody's. The value may be a secret."""
     with pytest.raises(ConfigError) as caught:
         load(write(tmp_path / "c.toml", line), ENVIRON)
@@ -252,7 +252,7 @@ unknown = 1
     assert 'same name as teams "acme" name (line 6)' in found[7][2]
 
 
-def test_a_folder_is_not_a_config(tmp_path):
+def test_folder_is_not_a_config(tmp_path):
     """--config names a folder."""
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load(tmp_path, ENVIRON)
@@ -313,14 +313,14 @@ def test_every_problem_is_reported_at_once():
     ]
 
 
-def test_a_problem_has_location_message_and_example():
+def test_problem_has_location_message_and_example():
     """A line is enough to fix the config."""
     with pytest.raises(ConfigError) as caught:
         made(teams=[team(), team(name="b"), team(name="c", budget_usd_per_day=-3)])
     assert str(caught.value) == "teams[2].budget_usd_per_day: expected a number above 0, got -3 (for example: 200)"
 
 
-def test_an_invalid_value_is_reported_once():
+def test_invalid_value_is_reported_once():
     """Checks that depend on an invalid value are skipped."""
     assert list(problems(ops={"host": 5})) == ["ops.host"]
     assert list(problems(teams=[team(keys=[{"sha256": 5}])])) == ["teams[0].keys[0].sha256"]
@@ -436,7 +436,7 @@ def test_values_out_of_range_are_refused(path, value):
         ("cache.random_seeds", 1.5),
     ],
 )
-def test_an_invalid_list_item_is_reported_with_its_index(path, value):
+def test_invalid_list_item_is_reported_with_its_index(path, value):
     """The second entry is `[1]`."""
     section, name = path.split(".")
     good = {"trusted_proxies": "10.0.0.0/8", "trusted_hosts": "replicate.delivery", "random_seeds": -1}[name]
@@ -531,7 +531,7 @@ def test_outputs_go_to_a_folder_or_a_bucket(url):
 
 
 @pytest.mark.parametrize("url", ["sqlite:///gateway.db", "sqlite:////var/lib/gateway.db"])
-def test_the_store_is_a_sqlite_file(url):
+def test_store_is_a_sqlite_file(url):
     """Relative and absolute paths."""
     assert made(store={"url": url}).store.url == url
 
@@ -553,7 +553,7 @@ def test_unsupported_store_is_refused_with_the_supported_ones(url):
     ],
 )
 @pytest.mark.parametrize("quoted", [True, False])
-def test_a_key_expires_at_a_day_or_a_time(tmp_path, given, epoch, quoted):
+def test_key_expires_at_a_day_or_a_time(tmp_path, given, epoch, quoted):
     """TOML's dates, or strings; UTC by default."""
     value = f'"{given}"' if quoted else given
     text = f'[[teams]]\nname = "acme"\nkeys = [{{sha256 = "{DIGEST}", expires = {value}}}]'
@@ -591,7 +591,7 @@ def test_two_listeners_cannot_share_a_port(server, ops, clash):
 
 
 @pytest.mark.parametrize("source", ["token_env", "token_file"])
-def test_an_ops_token_that_can_be_guessed_is_refused(tmp_path: Path, source: str):
+def test_ops_token_that_can_be_guessed_is_refused(tmp_path: Path, source: str):
     """Fifteen characters are refused, sixteen are enough. Commands that do not serve do not care."""
     path = tmp_path / "token"
     ops = {source: "OPS" if source == "token_env" else str(path)}
@@ -604,7 +604,7 @@ def test_an_ops_token_that_can_be_guessed_is_refused(tmp_path: Path, source: str
     assert made({"OPS": "x" * 16}, ops=ops).ops.token is not None
 
 
-def test_a_public_ops_listener_requires_a_token():
+def test_public_ops_listener_requires_a_token():
     """Metrics and admin are never open to the network by mistake."""
     assert "is missing: 0.0.0.0 is reachable from other machines" in problems(ops={"host": "0.0.0.0"})["ops.token_env"]
     config = made({"OPS": "s3cret-s3cret-s3cret"}, ops={"host": "0.0.0.0", "token_env": "OPS"})
@@ -614,7 +614,7 @@ def test_a_public_ops_listener_requires_a_token():
     made(ops={"host": "localhost"})
 
 
-def test_the_operators_token_may_be_in_a_file(tmp_path):
+def test_operators_token_may_be_in_a_file(tmp_path):
     """A scraper in a container reads the same file. Two sources are refused."""
     path = write(tmp_path / "token", "s3cret-s3cret-s3cret\n")
     config = made(ops={"host": "0.0.0.0", "token_file": str(path)})
@@ -645,7 +645,7 @@ def test_drain_seconds_cannot_exceed_the_grace_period():
 
 
 @pytest.mark.parametrize("value", [None, "", "  "])
-def test_a_named_variable_must_not_be_empty(value):
+def test_named_variable_must_not_be_empty(value):
     """An empty token would be sent as no token."""
     environ = {} if value is None else {"OPS": value, "KEY": value, "REPLICATE_API_TOKEN": value}
     with pytest.raises(ConfigError) as caught:
@@ -673,7 +673,7 @@ def test_commands_other_than_serve_need_no_secret():
         from_mapping(data, {})
 
 
-def test_the_token_may_be_in_a_file(tmp_path):
+def test_token_may_be_in_a_file(tmp_path):
     """Secrets of containers are files."""
     path = write(tmp_path / "token", f"{TOKEN}\n")
     config = from_mapping({"upstream": {"token_file": str(path)}}, {})
@@ -692,7 +692,7 @@ def test_the_token_may_be_in_a_file(tmp_path):
         ("x" * 70_000, "the file is too large"),
     ],
 )
-def test_a_token_file_must_contain_a_token(tmp_path, content, message):
+def test_token_file_must_contain_a_token(tmp_path, content, message):
     """The message says what is wrong with the file and does not show its content."""
     path = tmp_path / "token"
     if content is not None:
@@ -702,21 +702,21 @@ def test_a_token_file_must_contain_a_token(tmp_path, content, message):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_a_token_file_must_be_readable(tmp_path):
+def test_token_file_must_be_readable(tmp_path):
     """Wrong permissions are reported as such."""
     path = write(tmp_path / "token", TOKEN)
     path.chmod(0)
     assert "Permission denied" in problems(upstream={"token_file": str(path)})["upstream.token_file"]
 
 
-def test_a_token_has_one_source(tmp_path):
+def test_token_has_one_source(tmp_path):
     """Two tokens are ambiguous."""
     path = write(tmp_path / "token", TOKEN)
     found = problems(upstream={"token_file": str(path), "token_env": "REPLICATE_API_TOKEN"})
     assert found == {"upstream.token_file": "token_env is given too; remove one of them"}
 
 
-def test_a_key_has_one_source():
+def test_key_has_one_source():
     """Neither source, or both, is invalid."""
     both = {"name": "b", "key_env": "KEY", "sha256": DIGEST}
     found = problems({"KEY": "k" * 30}, teams=[team(keys=[{"name": "a"}, both])])
@@ -725,7 +725,7 @@ def test_a_key_has_one_source():
     assert len(found) == 2
 
 
-def test_a_key_from_the_environment_is_known_by_its_digest():
+def test_key_from_the_environment_is_known_by_its_digest():
     """A trailing newline is ignored, as with variables that were read from files."""
     config = made({"KEY": "my-key-my-key-my-key-my-key\n"}, teams=[team(keys=[{"key_env": "KEY"}])])
     expected = hashlib.sha256(b"my-key-my-key-my-key-my-key").hexdigest()
@@ -750,13 +750,13 @@ def test_names_and_keys_are_unique():
     }
 
 
-def test_the_accounts_token_is_refused_as_a_key():
+def test_accounts_token_is_refused_as_a_key():
     """A caller with the token would bypass the gateway."""
     found = problems({"KEY": TOKEN}, teams=[team(keys=[{"key_env": "KEY"}])])
     assert "is the account's Replicate token" in found["teams[0].keys[0]"]
 
 
-def test_a_key_cannot_exceed_its_team():
+def test_key_cannot_exceed_its_team():
     """Scopes, models and origins outside of those of the team are a mistake."""
     found = problems(
         teams=[
@@ -782,7 +782,7 @@ def test_a_key_cannot_exceed_its_team():
 
 
 @pytest.mark.parametrize("name", ["scopes", "models", "origins"])
-def test_an_empty_list_of_a_key_is_refused(name):
+def test_empty_list_of_a_key_is_refused(name):
     """It could mean none, or all."""
     found = problems(teams=[team(keys=[{"sha256": DIGEST, name: []}])])
     assert "expected at least one entry" in found[f"teams[0].keys[0].{name}"]
@@ -803,7 +803,7 @@ def test_an_empty_list_of_a_key_is_refused(name):
         ({"hardware": "gpu-h1000", "usd_per_run": 1}, "has several prices (hardware, usd_per_run)"),
     ],
 )
-def test_a_price_has_exactly_one_kind(price, message):
+def test_price_has_exactly_one_kind(price, message):
     """None or several would be ambiguous; both token prices count as one."""
     entry = {"prices": {"models": [{"model": "a/b", **price}]}}
     if message is None:
@@ -812,14 +812,14 @@ def test_a_price_has_exactly_one_kind(price, message):
         assert message in problems(**entry)["prices.models[0]"]
 
 
-def test_a_price_of_input_tokens_alone_is_refused():
+def test_price_of_input_tokens_alone_is_refused():
     """Output, which costs more, would be free."""
     found = problems(prices={"models": [{"model": "a/b", "usd_per_input_token": 1}]})
     assert set(found) == {"prices.models[0].usd_per_input_token"}
     assert "output would be free" in found["prices.models[0].usd_per_input_token"]
 
 
-def test_the_token_is_not_sent_in_clear_text_unless_the_config_says_so():
+def test_token_is_not_sent_in_clear_text_unless_the_config_says_so():
     """Plain http is for a simulator on this machine, or in a network that the operator names."""
     found = problems(upstream={"base_url": "http://api.replicate.com"})
     assert "the account's token would be sent unencrypted" in found["upstream.base_url"]
@@ -841,19 +841,19 @@ def test_hardware_without_a_price_is_refused(sku, hint):
     made(prices={"default_hardware": "cpu", "models": [{"model": "a/b", "hardware": "gpu-a40-large"}]})
 
 
-def test_a_malformed_sku_is_reported_once():
+def test_malformed_sku_is_reported_once():
     """The format is reported, and not also the missing price."""
     assert "expected a hardware SKU" in problems(prices={"default_hardware": "GPU"})["prices.default_hardware"]
 
 
 @pytest.mark.parametrize("price", ["0.0000000000000000001", "1e-400", "0." + "3" * 30])
-def test_a_price_with_too_many_decimals_is_refused(price):
+def test_price_with_too_many_decimals_is_refused(price):
     """Sums of prices stay exact."""
     found = problems(prices={"models": [{"model": "a/b", "usd_per_run": Decimal(price)}]})
     assert "at most 18 decimal places" in found["prices.models[0].usd_per_run"]
 
 
-def test_a_budget_finer_than_a_micro_dollar_is_refused():
+def test_budget_finer_than_a_micro_dollar_is_refused():
     """It would silently be rounded."""
     found = problems(teams=[team(budget_usd_per_day=Decimal("0.1000001"))])
     assert "expected at most 6 decimal places (micro-dollars)" in found["teams[0].budget_usd_per_day"]
@@ -882,7 +882,7 @@ def test_base_url_cannot_be_the_public_url():
     assert list(found) == ["upstream.base_url"]
 
 
-def test_a_password_of_the_store_is_refused():
+def test_password_of_the_store_is_refused():
     """SQLite has none; one in the config would protect nothing."""
     assert list(problems({"PW": "pw"}, store={"password_env": "PW"})) == ["store.password_env"]
 
@@ -994,7 +994,7 @@ def test_cors_origins_are_those_of_the_team_or_else_of_its_keys():
     assert both.teams[0].browser_origins == ("https://a.com", "https://b.com")
 
 
-def test_a_config_survives_pickling():
+def test_config_survives_pickling():
     """Worker processes receive it."""
     config = made(teams=[team(keys=[{"sha256": DIGEST}])])
     again = pickle.loads(pickle.dumps(config))

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from gateway.config import Config, ConfigError, from_mapping, load_with_places
-from gateway.config.environment import variable_of
 from tests.support.config_values import AROUND, ENVIRON, VALUES, config_of, keys_of_the_config
 
 HEX = "a" * 64
@@ -75,7 +74,7 @@ def test_numbers_booleans_and_lists_are_read_exactly():
     assert config.prices.models[0].usd_per_second == Decimal("0.001525")
 
 
-def test_an_empty_variable_counts_as_not_set():
+def test_empty_variable_counts_as_not_set():
     """Compose passes `${PORT:-}` as an empty text."""
     assert made({"GATEWAY__SERVER__PORT": "", "GATEWAY__SERVER__HOST": "  "}) == made({})
 
@@ -99,7 +98,7 @@ def test_other_variables_of_the_gateway_are_left_alone():
         ("GATEWAY__UPSTREAM__TOKEN", "unknown; did you mean GATEWAY__UPSTREAM__TOKEN_"),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_one_that_was_meant(name, hint):
+def test_unknown_name_is_refused_with_the_one_that_was_meant(name, hint):
     """A typo would have no effect and nobody would notice. The value is not shown."""
     (problem,) = refused({name: "s3cret-value"})
     assert problem.startswith(f"{name}: {hint}")
@@ -118,13 +117,13 @@ def test_an_unknown_name_is_refused_with_the_one_that_was_meant(name, hint):
         ("SERVER__DRAIN_SECONDS", "99", "server.drain_seconds: must not exceed shutdown_grace_seconds (10)"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_reported_with_the_variable(name, value, message):
+def test_wrong_value_is_reported_with_the_variable(name, value, message):
     """The place to fix is the variable, not the file."""
     (problem,) = refused({f"GATEWAY__{name}": value})
     assert problem.startswith(f"GATEWAY__{name}  {message}")
 
 
-def test_a_section_that_is_no_table_is_reported_as_such():
+def test_section_that_is_no_table_is_reported_as_such():
     """An override does not hide the mistake of the file."""
     assert refused({"GATEWAY__SERVER__PORT": "1"}, server=5) == ["server: expected a table, got 5"]
 
@@ -145,9 +144,3 @@ def test_replaced_values_of_the_file_are_noted(tmp_path):
         f"{path}:2  server.host: is replaced by the environment variable GATEWAY__SERVER__HOST",
         f"{path}:5  store.url: is replaced by the environment variable GATEWAY__STORE__URL",
     ]
-
-
-def test_the_variable_of_a_setting_is_known():
-    """Messages can name it."""
-    assert variable_of(("server", "host")) == "GATEWAY__SERVER__HOST"
-    assert variable_of(("teams", "name")) is None

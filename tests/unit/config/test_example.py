@@ -38,13 +38,13 @@ def given(data: Any, path: str = "") -> Iterator[str]:
             yield from given(value, f"{path}{name}.")
 
 
-def test_the_example_loads_unchanged():
+def test_example_loads_unchanged():
     """It only needs the token in the environment."""
     config = load(EXAMPLE, ENVIRON)
     assert [team.name for team in config.teams] == ["research", "acme"]
 
 
-def test_the_example_has_every_key():
+def test_example_has_every_key():
     """Every setting is documented in the example."""
     everything = set(given(tomllib.loads(SETTING_OFF.sub("", TEXT))))
     missing = set(fields(Config)) - everything
@@ -52,7 +52,7 @@ def test_the_example_has_every_key():
     assert not everything - set(fields(Config))
 
 
-def test_the_example_shows_the_defaults():
+def test_example_shows_the_defaults():
     """Apart from teams, prices and rules, it equals an empty config."""
     data = tomllib.loads(TEXT, parse_float=Decimal)
     del data["teams"], data["prices"]["models"], data["cache"]["rules"]

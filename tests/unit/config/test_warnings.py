@@ -16,7 +16,7 @@ def warned(environ: dict[str, str] | None = None, /, **sections: Any) -> dict[st
     return {problem.path: problem.message for problem in warnings(config, NOW)}
 
 
-def test_a_plain_config_has_no_warnings():
+def test_plain_config_has_no_warnings():
     """Warnings are for exceptions."""
     assert warned() == {}
 
@@ -150,7 +150,7 @@ def test_a_plain_config_has_no_warnings():
         ),
     ],
 )
-def test_a_doubtful_setting_causes_a_warning(sections, path, words):
+def test_doubtful_setting_causes_a_warning(sections, path, words):
     """The operator learns of it before callers do."""
     found = warned(**sections)
     assert list(found) == [path]
@@ -161,7 +161,7 @@ def test_a_doubtful_setting_causes_a_warning(sections, path, words):
     ("server", "is_warned"),
     [({}, True), ({"host": "localhost"}, True), ({"host": "0.0.0.0"}, False), ({"port": 0}, False)],
 )
-def test_a_listener_on_loopback_is_unreachable_in_a_container(server, is_warned):
+def test_listener_on_loopback_is_unreachable_in_a_container(server, is_warned):
     """The published port reaches nothing, and the health check, which asks from inside, succeeds."""
     config = from_mapping({"server": server}, {"REPLICATE_API_TOKEN": "r8_0123456789abc"})
     problem = unreachable_in_container(config)
@@ -195,12 +195,12 @@ def test_kubernetes_is_a_container(monkeypatch):
         {"teams": [{"name": "a", "keys": [{"sha256": DIGEST, "expires": "2099-01-01"}]}]},
     ],
 )
-def test_a_sound_setting_causes_no_warning(sections):
+def test_sound_setting_causes_no_warning(sections):
     """Permanent warnings are ignored."""
     assert warned(**sections) == {}
 
 
-def test_a_world_readable_token_file_causes_a_warning(tmp_path):
+def test_world_readable_token_file_causes_a_warning(tmp_path):
     """The mode of the file is checked."""
     path = tmp_path / "token"
     path.write_text("r8_0123456789abc")
@@ -210,7 +210,7 @@ def test_a_world_readable_token_file_causes_a_warning(tmp_path):
     assert warned(upstream={"token_file": str(path)}) == {}
 
 
-def test_a_short_key_causes_a_warning_that_does_not_show_it():
+def test_short_key_causes_a_warning_that_does_not_show_it():
     """Keys in variables may have any format, but not any length."""
     teams = [{"name": "acme", "keys": [{"key_env": "KEY"}]}]
     found = warned({"KEY": "letmein"}, teams=teams)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.domain import quota
 from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import Allowance, Counters, Granted, LimitKind, Refused, ReservationRequest
+from gateway.domain.quota import Counters, Granted, LimitKind, Refused, ReservationRequest, RunLimits
 from gateway.domain.rates import Rate
 
 NOW = 1_764_000_000.0
@@ -16,8 +16,8 @@ NOW = 1_764_000_000.0
 MIDNIGHT, MONTH_END = 1_764_028_800.0, 1_764_547_200.0
 
 
-def of(scope: str = "team/red", **limits: Any) -> Allowance:
-    return Allowance(of=SubjectKind(scope.partition("/")[0]), scope=scope, **limits)
+def of(scope: str = "team/red", **limits: Any) -> RunLimits:
+    return RunLimits(of=SubjectKind(scope.partition("/")[0]), scope=scope, **limits)
 
 
 def decide(meter: Counters, *, microusd: int = 10, milliseconds: int = 10, **limits: Any) -> Granted | Refused:

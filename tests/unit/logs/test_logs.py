@@ -46,7 +46,7 @@ def told(style: str, level: str = "debug") -> tuple[logging.Logger, io.StringIO]
     return logging.getLogger("gateway.test"), stream
 
 
-def test_a_text_line_has_time_level_logger_message_and_fields():
+def test_text_line_has_time_level_logger_message_and_fields():
     """One event, one line."""
     logger, stream = told("console")
     logger.info("prediction finished", extra={"prediction": "abc", "seconds": 1.5, "why": "two words", "none": None})
@@ -56,7 +56,7 @@ def test_a_text_line_has_time_level_logger_message_and_fields():
     assert len(time) == len("2026-01-31T12:00:00.000Z")
 
 
-def test_a_json_line_is_one_object():
+def test_json_line_is_one_object():
     """Each line can be parsed alone."""
     logger, stream = told("json")
     logger.warning("prediction %s", "finished", extra={"prediction": "abc", "seconds": 1.5, "tags": ["a", "b"]})
@@ -128,20 +128,20 @@ def test_fields_with_secret_names_are_redacted():
     assert json.loads(stream.getvalue())["headers"]["A"] == "b"
 
 
-def test_a_registered_secret_is_redacted_in_url_encoding_too():
+def test_registered_secret_is_redacted_in_url_encoding_too():
     """A password with special characters appears neither plain nor encoded."""
     logger, stream = told("console")
     logger.info("connecting to redis://:%s@h", "p%40ss%20%22word%22%5Cn%2Fx")
     assert "p%40ss" not in stream.getvalue()
 
 
-def test_a_very_short_secret_is_not_registered():
+def test_very_short_secret_is_not_registered():
     """It would match parts of ordinary words."""
     redactor = logs.Redactor(["a", "ab", "abcdef"])
     assert redactor.text("cab abcdef") == "cab [redacted]"
 
 
-def test_the_longest_matching_secret_is_redacted():
+def test_longest_matching_secret_is_redacted():
     """A secret that is a prefix of another leaves no rest."""
     redactor = logs.Redactor(["secret", "secret-longer"])
     assert redactor.text("a secret-longer b secret c") == "a [redacted] b [redacted] c"
@@ -166,7 +166,7 @@ def test_records_are_not_modified_for_other_handlers():
     assert seen[0].field == TOKEN
 
 
-def test_a_formatting_error_does_not_print_the_arguments(capsys):
+def test_formatting_error_does_not_print_the_arguments(capsys):
     """Logging's own error report would print them unredacted."""
     logger, stream = told("console")
     logger.info("text %d", TOKEN)
@@ -176,14 +176,14 @@ def test_a_formatting_error_does_not_print_the_arguments(capsys):
     assert TOKEN not in capsys.readouterr().err
 
 
-def test_a_closed_stream_is_ignored():
+def test_closed_stream_is_ignored():
     """The stderr of a daemon may be closed."""
     logger, stream = told("console")
     stream.close()
     logger.info("x")
 
 
-def test_a_newline_in_a_text_cannot_forge_a_line():
+def test_newline_in_a_text_cannot_forge_a_line():
     """A newline in a caller's text starts no new line."""
     logger, stream = told("console")
     logger.info("text\nINFO forged\x1b[31m", extra={"field": "a\nINFO forged", "eq": "a=b"})
@@ -220,7 +220,7 @@ def test_deep_fields_are_truncated():
     )
 
 
-def test_the_level_applies_to_the_gateway_and_libraries_log_warnings():
+def test_level_applies_to_the_gateway_and_libraries_log_warnings():
     """At debug, libraries do not flood the log."""
     logger, stream = told("console", "debug")
     logger.debug("mine")
@@ -291,7 +291,7 @@ def queued(stream: io.StringIO, max_lines: int = 5) -> QueuedSink:
     return QueuedSink(stream, "{} are missing\n".format, max_lines=max_lines)
 
 
-def test_a_stalled_reader_blocks_nothing():
+def test_stalled_reader_blocks_nothing():
     """Lines beyond the limit are dropped and counted, and the gap is reported later."""
     stream = Jammed()
     sink = queued(stream)

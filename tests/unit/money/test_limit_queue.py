@@ -8,7 +8,7 @@ import pytest
 from gateway.domain.create_body import CreateBody
 from gateway.domain.create_request import CreateCommand
 from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import Allowance, Counters, LimitKind, LimitStatus, Refused, ReservationRequest
+from gateway.domain.quota import Counters, LimitKind, LimitStatus, Refused, ReservationRequest, RunLimits
 from gateway.domain.rates import Rate
 from gateway.domain.records import Kind
 from gateway.domain.targets import Target, TargetKind
@@ -85,7 +85,7 @@ class Callers:
 
     def ask(self, name: str, *scopes: str, patience: float = 20.0, wait: float = 1.0) -> asyncio.Task[None]:
         allowances = tuple(
-            Allowance(of=SubjectKind(scope.partition("/")[0]), scope=scope, concurrent=1) for scope in scopes
+            RunLimits(of=SubjectKind(scope.partition("/")[0]), scope=scope, concurrent=1) for scope in scopes
         )
         return asyncio.create_task(self._ask(name, ReservationRequest(1, 1, allowances), patience, wait))
 
@@ -291,7 +291,7 @@ async def test_refusing_team_budget_is_reported(limit_queue: LimitQueue, heard: 
 async def test_estimate_of_a_held_create_is_not_refused(limit_queue: LimitQueue, meters: Meters, clock: ManualClock):
     """An estimate says `refused` only where waiting would not help in time."""
     scope = "team/a"
-    demand = ReservationRequest(10, 10, (Allowance(of=SubjectKind.TEAM, scope=scope, predictions=Rate.of(6, 1)),))
+    demand = ReservationRequest(10, 10, (RunLimits(of=SubjectKind.TEAM, scope=scope, predictions=Rate.of(6, 1)),))
     assert await limit_queue.predict_refusal(demand, 20.0) is None
     meters.known[scope] = Counters(full_at=clock.now() + 10)
     assert await limit_queue.predict_refusal(demand, 20.0) is None

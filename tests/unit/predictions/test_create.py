@@ -26,6 +26,7 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.money.rules.pricing import UnknownPolicy
+from gateway.predictions.events import Listener
 from gateway.predictions.in_flight import NotSent
 from gateway.sharing.rules.determinism import Policy as SharingPolicy
 from tests.support.clock import settle
@@ -522,6 +523,27 @@ async def test_run_without_callers_after_a_detach_is_cancelled(cold: CreateCore)
     assert created.view.run.id != "old"
     await settle()
     assert cold.replicate.upstream.count("predictions.cancel") == 1
+
+
+async def test_end_during_a_detach_is_reported_once(cold: CreateCore) -> None:
+    """The run ends while its last prediction is removed from it: nobody follows it again."""
+    cold.replicate.schema = SEEDLESS
+    _, identity = await cold.context(target=VERSION)
+    run = live("old", target=VERSION, provisional=identity.provisional, document=cold_document(cold))
+    cold.store.add(run, replace(prediction("upold", "old"), canceled_at=1.0))
+    cold.tracker.follow(run)
+    ends: list[str] = []
+    cold.events.add_ended_listener(Listener.RUN_TIMINGS, lambda ended: ends.append(ended.run.id))
+    cold.store.held["detach"] = asyncio.Event()
+    task = cold.ask(target=VERSION)
+    await settle()
+    document = cold.replicate.document(9, id=run.upstream_id, status="canceled")
+    await cold.tracker.on_snapshot("old", json.dumps(document).encode())
+    await settle()
+    cold.store.held.pop("detach").set()
+    await task
+    await settle()
+    assert (ends, cold.tracker.tracked("old")) == (["old"], None)
 
 
 async def test_detached_caller_does_not_join_provisionally_again(cold: CreateCore) -> None:

@@ -1,4 +1,7 @@
-"""Predictions as their callers see them: at the end of their run, and when they are cancelled."""
+"""Predictions as their callers see them: while they wait, at the end of their run, and when they are cancelled."""
+
+import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
@@ -12,7 +15,7 @@ from gateway.predictions.queries import PredictionService
 from gateway.predictions.settings import PredictionSettings
 from gateway.predictions.tracker import Tracker
 from gateway.runtime.live import LiveSettings
-from tests.support.clock import ManualClock
+from tests.support.clock import ManualClock, settle
 from tests.support.fakes import FakeObserver, FakeStore, FakeUpstream, free
 from tests.support.records import NOW, live, prediction, run_ended
 
@@ -25,10 +28,10 @@ def events(clock: ManualClock, observer: FakeObserver) -> PredictionEvents:
 
 
 @pytest.fixture
-def predictions(
+async def tracker(
     store: FakeStore, upstream: FakeUpstream, clock: ManualClock, observer: FakeObserver, events: PredictionEvents
-) -> PredictionService:
-    tracker = Tracker(
+) -> AsyncIterator[Tracker]:
+    made = Tracker(
         store,
         upstream,
         clock,
@@ -38,6 +41,14 @@ def predictions(
         keep_until=lambda *_: None,
         settlement_of=free,
     )
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def predictions(
+    store: FakeStore, tracker: Tracker, clock: ManualClock, observer: FakeObserver, events: PredictionEvents
+) -> PredictionService:
     settings = LiveSettings(PredictionSettings(adopt_wait_seconds=1.0, ticket_ttl_seconds=60.0, memory_bytes=1_000_000))
     return PredictionService(store, tracker, clock, events, observer, ticket_secret=b"s" * 32, settings=settings)
 
@@ -119,3 +130,34 @@ async def test_failing_listener_does_not_fail_the_cancel(predictions, events, ru
     assert view.prediction.canceled_at is not None
     assert observer.of("listener_failed") == ["streams"]
     assert observer.of("canceled") == ["left"]
+
+
+async def test_wait_for_an_ended_run_reads_nothing(predictions, store, run):
+    """A hit is answered from the step that recorded it."""
+    view = PredictionView(store.kept["p1"], over(run))
+    assert await predictions.wait(view, 60.0) is view
+    assert store.calls == []
+
+
+async def test_wait_returns_the_end_without_a_read(predictions, tracker, store, run):
+    """The tracker has the run's end; the prediction was not cancelled."""
+    tracked = tracker.follow(run)
+    waiting = asyncio.create_task(predictions.wait(PredictionView(store.kept["p1"], run), 60.0))
+    await settle()
+    tracked.run = over(run)
+    tracked.wake()
+    assert await waiting == PredictionView(store.kept["p1"], over(run))
+    assert "prediction" not in store.calls
+
+
+async def test_cancel_ends_the_wait_for_its_own_prediction_only(predictions, tracker, store, run):
+    """Both share the run; one caller cancels."""
+    tracker.follow(run)
+    views = [PredictionView(store.kept[name], run) for name in ("p1", "p2")]
+    first, second = (asyncio.create_task(predictions.wait(view, 60.0)) for view in views)
+    await settle()
+    await predictions.cancel(CALLER, "p1")
+    assert (await first).prediction.canceled_at is not None
+    assert not second.done()
+    await predictions.drain()
+    assert (await second).prediction.canceled_at is None

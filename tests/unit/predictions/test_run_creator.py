@@ -350,3 +350,21 @@ async def test_joined_caller_gets_the_run_when_its_starter_does(core: CreateCore
     assert isinstance(resolved, Created)
     assert resolved.view == made.view
     assert json.loads(resolved.view.run.document)["id"] == made.view.prediction.id
+
+
+async def test_creates_and_records_share_one_grace_at_the_end(
+    core: CreateCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that hangs does not use up the time of the other ones."""
+    core.run_creator.discard_later("run1")  # waits for the clock
+    graces: list[float] = []
+
+    async def close(grace_seconds: float) -> None:
+        graces.append(grace_seconds)
+
+    monkeypatch.setattr(core.run_creator.recorder, "close", close)
+    closing = asyncio.create_task(core.run_creator.close(60.0))
+    await settle()
+    assert (graces, closing.done()) == ([60.0], False)
+    await core.clock.advance(2.0)
+    await closing

@@ -1,4 +1,4 @@
-"""One upstream stream a run, kept while it comes, whatever breaks."""
+"""One upstream stream for each run, stored as it arrives, also if connections break."""
 
 import asyncio
 

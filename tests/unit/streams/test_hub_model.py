@@ -1,4 +1,4 @@
-"""Any order of talk, cuts, kills, restarts and readers who come and go: each hears the story, whole and once."""
+"""Events, broken connections, kills, restarts and resuming readers in random orders: no event is missed or repeated."""
 
 import asyncio
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ STEPS = st.lists(
 
 @dataclass
 class Caller:
-    """Somebody who reads, loses the line, and comes back with the id of the last whole event."""
+    """A reader that loses its connection and resumes after the last complete event."""
 
     heard: bytes = b""
     last_id: str | None = None
     cursor: int = -1
 
     def take(self, log: EventLog) -> None:
-        """Read what there is, as `gateway.http.sse.handler` does."""
+        """Read all new events, as `gateway.http.sse.handler` does."""
         if self.cursor < 0:
             place = resume(log, self.last_id)
             assert not isinstance(place, Gap), f"{self.last_id} is lost among {log.end} up to {log.last_id}"
@@ -61,7 +61,7 @@ class Crowd:
         channel.listener = self
 
     async def pump(self) -> None:
-        """Let all take what there is."""
+        """Let all readers read the new events."""
         for caller in self.callers:
             caller.take(self.channel.log)
 
@@ -76,7 +76,7 @@ async def play(steps) -> None:
     told = 0
 
     async def serve(steps: list) -> bool:
-        """Run one life of the gateway; return whether it was killed."""
+        """Run the gateway until it is killed or the steps are done; return whether it was killed."""
         nonlocal told
         async with stack.hub() as hub:
             channel = await hub.open(stack.view)
@@ -124,5 +124,5 @@ async def play(steps) -> None:
 @given(STEPS)
 @settings(max_examples=100, deadline=None)
 def test_random_steps_lose_and_repeat_no_event(steps) -> None:
-    """Three readers, whatever happens, end up with what upstream sent."""
+    """Each of three readers has exactly what upstream sent."""
     asyncio.run(play(steps))

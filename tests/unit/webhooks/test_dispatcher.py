@@ -412,7 +412,7 @@ async def test_full_queue_drops_progress_before_ends(open_house: Callable[..., S
 
 
 async def begun(store: SQLiteStore, url: str, **fields: Any) -> Any:
-    """Have a live run whose leader has a webhook."""
+    """Have a live run whose starter has a webhook."""
     await store.record_created(live("run1"), prediction("up1", "run1", webhook=url, **fields))
     return await store.prediction("up1")
 

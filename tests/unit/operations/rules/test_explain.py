@@ -9,7 +9,7 @@ from gateway.domain import times
 from gateway.domain.admission_record import Admitted, Limit, admitted
 from gateway.domain.ledger import Entry, EntryKind
 from gateway.domain.limits import SubjectKind
-from gateway.domain.quota import Allowance, LimitKind, LimitStatus, ReservationRequest
+from gateway.domain.quota import LimitKind, LimitStatus, ReservationRequest, RunLimits
 from gateway.domain.rates import Rate
 from gateway.domain.records import Copy, Kind, Prediction, PredictionView, Run, RunState, Source, Status
 from gateway.money.rules.pricing import Charge, Part, Price, Unit
@@ -210,8 +210,8 @@ def test_cancel_and_uncertain_create_have_their_lines():
 def test_admission_is_shown_without_what_did_not_apply():
     rate = Rate.of(30, None)
     allowances = (
-        Allowance(of=SubjectKind.TEAM, scope="team/red", microusd_per_day=5_000_000),
-        Allowance(of=SubjectKind.KEY, scope="key/k1", predictions=rate),
+        RunLimits(of=SubjectKind.TEAM, scope="team/red", microusd_per_day=5_000_000),
+        RunLimits(of=SubjectKind.KEY, scope="key/k1", predictions=rate),
     )
     demand = ReservationRequest(300_000, 3000, allowances)
     assert admitted(demand, 9.0) == Admitted(300_000, 3000, (DAY, PER_MINUTE), 0.0, None)

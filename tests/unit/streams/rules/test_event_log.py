@@ -403,7 +403,7 @@ def test_no_reader_misses_or_repeats_an_event(steps, max_bytes: int):
 
 
 def check_ids(log: EventLog, story: list[Event]) -> None:
-    """Each id of the story leads to the place after it, or is gone."""
+    """Each event's id resumes after it, unless the event was dropped."""
     kept = {}
     for number in range(len(story) - 1, log.dropped - 1, -1):
         if story[number].id:

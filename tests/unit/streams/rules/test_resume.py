@@ -1,4 +1,4 @@
-"""Where a reader goes on: the whole, the rest, or an honest word that it cannot be had."""
+"""Where a reader resumes: at the start, after its last event, or not at all."""
 
 import pytest
 
