@@ -153,6 +153,9 @@ def excess_steps(body: bytes, limits: BodyLimits) -> Generator[None, None, Exces
 def is_surely_within(body: bytes, limits: BodyLimits) -> bool:
     """Return whether a body is within the limits even if all its characters stood outside of texts."""
     telling = body if len(body) < _SLICE else body.translate(None, _TELLS_NOTHING)
+    most = 2 * limits.max_depth + 2 * limits.max_links + limits.max_keys + limits.max_values
+    if telling is not body and len(telling) > most + limits.max_half_surrogates:
+        return False
     opened = telling.count(b"[") + telling.count(b"{")
     return (
         opened <= limits.max_depth

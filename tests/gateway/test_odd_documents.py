@@ -1,4 +1,4 @@
-"""Documents of upstream that are odd: no valid text, or very long."""
+"""Documents that are odd: no valid text, or very long."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.http_calls import ask, metrics_of
 from tests.support.raw_server import answer, raw_server
-from tests.support.samples import HEX
+from tests.support.samples import HEX, create
 from tests.support.stack import OpenGateway
 
 ID = "a" * 26
@@ -37,3 +37,22 @@ async def test_invalid_utf_8_is_replaced_and_the_run_ends(open_gateway: OpenGate
             assert prediction["status"] == "succeeded"
             assert prediction["logs"] == "a\ufffd\ufffdb" + "x" * more
         assert "replicate_gateway_documents_repaired_total 1" in await metrics_of(stack)
+
+
+@pytest.mark.parametrize(("max_page_bytes", "sizes"), [(1, [1, 1, 1]), (1_000_000, [1, 1, 1]), (50_000_000, [3])])
+async def test_a_page_ends_at_its_size(open_gateway: OpenGateway, max_page_bytes: int, sizes: list[int]):
+    """Large predictions come in more pages, each once and in order; a large page is complete."""
+    async with open_gateway(limits={"max_page_bytes": max_page_bytes}) as stack:
+        made = [
+            (await create(stack, model="acme/storyteller", prompt="hi", file=f"{number}" + "x" * 400_000)).json["id"]
+            for number in range(3)
+        ]
+        url, seen, found = "/v1/predictions", [], []
+        while url:
+            page = await ask(stack, "GET", url)
+            assert int(page.headers["Content-Length"]) == len(page.body)
+            seen += [each["id"] for each in page.json["results"]]
+            found.append(len(page.json["results"]))
+            url = page.json["next"]
+        assert (seen, found) == (made[::-1], sizes)
+        assert all(len(each["input"]["file"]) == 400_001 for each in page.json["results"])

@@ -16,7 +16,6 @@ _CHEAP = (
     "test_more_than_a_limit_is_refused_with_its_field",
     "test_unknown_fields_count_as_keys",
     "test_a_large_body_goes_upstream_in_pieces",
-    "test_a_page_of_a_list_is_bounded_in_bytes",
     "test_large_bodies_are_bounded_in_sum",
 )
 """Tests that are in every run, although their files measure CPU time or memory."""
